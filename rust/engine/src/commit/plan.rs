@@ -1,0 +1,159 @@
+//! A group of frames as it will be written, before a byte of it is.
+
+use std::io::{self, IoSlice};
+
+use super::judge::Overlay;
+use super::prepare::{Appended, Prepared};
+use super::request::Request;
+use super::{Answer, Tail};
+use crate::error::Error;
+use crate::frame::{Sealed, Seed, StreamHead};
+use crate::index::{FrameEntry, StreamEntry};
+use crate::log::fill_zeros;
+
+/// What all frames of a group have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    pub(super) seed: Seed,
+    pub(super) durable_hint: u64,
+    pub(super) commit_time: u64,
+    pub(super) epoch: u64,
+}
+
+/// A group under judgement. Nothing of it counts before its write has succeeded.
+pub(super) struct Plan {
+    stamp: Stamp,
+    /// Where the group's first frame goes.
+    pub(super) begin: Tail,
+    /// Where the next group's first frame will go.
+    pub(super) tail: Tail,
+    pub(super) overlay: Overlay,
+    pub(super) entries: Vec<FrameEntry>,
+    pub(super) answers: Vec<(Request, Answer)>,
+    pub(super) events: u64,
+    pub(super) ends_in_mark: bool,
+}
+
+impl Plan {
+    pub(super) fn new(tail: &Tail, stamp: Stamp) -> Self {
+        Self {
+            stamp,
+            begin: tail.clone(),
+            tail: tail.clone(),
+            overlay: Overlay::default(),
+            entries: Vec::new(),
+            answers: Vec::new(),
+            events: 0,
+            ends_in_mark: false,
+        }
+    }
+
+    pub(super) fn commit_time(&self) -> u64 {
+        self.stamp.commit_time
+    }
+
+    /// Moves the group, empty so far, to another segment.
+    pub(super) fn restart(&mut self, tail: &Tail) {
+        (self.begin, self.tail) = (tail.clone(), tail.clone());
+    }
+
+    /// Adds a frame at the end of the group.
+    pub(super) fn seal(&mut self, prepared: &mut Prepared, base_versions: &[u64]) -> Appended {
+        let address = self.tail.address;
+        let first_position = self.tail.next_position;
+        let heads = prepared
+            .streams
+            .iter()
+            .zip(base_versions)
+            .map(|(stream, base)| StreamHead {
+                key: stream.key,
+                base_version: *base,
+            });
+        let sealed = Sealed {
+            address,
+            first_position,
+            previous_chain: self.tail.chain,
+            durable_hint: self.stamp.durable_hint,
+            commit_time: self.stamp.commit_time,
+            writer_epoch: self.stamp.epoch,
+        };
+        self.tail.chain = prepared.frame.seal(heads, &sealed, self.stamp.seed);
+        self.tail.address += prepared.frame.len() as u64;
+        self.tail.next_position += prepared.events;
+        self.events += prepared.events;
+        self.ends_in_mark = prepared.frame.is_mark();
+        let appended = appended(prepared, base_versions, first_position);
+        self.overlay.note(prepared, &appended, self.tail.address);
+        self.entries
+            .push(entry(prepared, base_versions, address, first_position));
+        appended
+    }
+
+    /// Writes all frames of the group with one call.
+    pub(super) fn write(&self) -> io::Result<()> {
+        let frames: Vec<_> = self
+            .answers
+            .iter()
+            .filter(|(_, answer)| matches!(answer, Answer::Written(_)))
+            .map(|(request, _)| IoSlice::new(request.prepared.frame.bytes()))
+            .collect();
+        self.begin.segment.write(&frames, self.begin.address)
+    }
+
+    /// Undoes a write that failed: some of its bytes may be on disk, whole frames among
+    /// them, and are zeroed durably before anyone is told that nothing was written.
+    pub(super) fn unwrite(&self) -> io::Result<()> {
+        let segment = &self.begin.segment;
+        let from = segment.offset(self.begin.address);
+        let to = segment.offset(self.tail.address).min(segment.file.size()?);
+        fill_zeros(&*segment.file, from, to)?;
+        segment.file.sync_data()
+    }
+
+    /// Every request of the group, to be refused.
+    pub(super) fn refused(self, error: &Error) -> Vec<(Request, Answer)> {
+        let refuse = |(request, _)| (request, Answer::Unwritten(Err(error.clone())));
+        self.answers.into_iter().map(refuse).collect()
+    }
+}
+
+fn appended(prepared: &Prepared, base_versions: &[u64], first_position: u64) -> Appended {
+    let has_events = prepared.events > 0;
+    let versions = prepared
+        .written()
+        .iter()
+        .zip(base_versions)
+        .map(|(stream, base)| (stream.name.clone(), base + u64::from(stream.count)));
+    Appended {
+        first_position: has_events.then_some(first_position),
+        last_position: has_events.then(|| first_position + prepared.events - 1),
+        versions: versions.collect(),
+        replayed: false,
+    }
+}
+
+fn entry(
+    prepared: &mut Prepared,
+    base_versions: &[u64],
+    address: u64,
+    first_position: u64,
+) -> FrameEntry {
+    let streams = prepared
+        .written()
+        .iter()
+        .zip(base_versions)
+        .map(|(stream, base)| StreamEntry {
+            key: stream.key,
+            base_version: *base,
+            count: stream.count,
+        });
+    FrameEntry {
+        address,
+        length: prepared.frame.len() as u64,
+        first_position,
+        events: prepared.events,
+        streams: streams.collect(),
+        key: prepared.key.as_ref().map(|key| key.hash),
+        ordinals: std::mem::take(&mut prepared.ordinals),
+    }
+}

@@ -1,0 +1,414 @@
+//! The half of an append that needs no lock: validate, encode, hash.
+
+use std::fmt;
+
+use hashbrown::HashMap;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::error::{Error, Result};
+use crate::event_id::EventIds;
+use crate::frame::{self, Encoder, EncoderEvent, FRAME_LIMIT, FrameBytes};
+use crate::names::{self, Hasher128Keyed};
+
+/// What an append demands of a stream's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// Nothing.
+    Any,
+    /// At least one event.
+    Exists,
+    /// No event yet.
+    NoStream,
+    /// Exactly this many events.
+    Exact(u64),
+}
+
+impl Expectation {
+    pub(crate) fn holds(self, version: u64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exists => version > 0,
+            Self::NoStream => version == 0,
+            Self::Exact(expected) => version == expected,
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("at any version"),
+            Self::Exists => f.write_str("to exist"),
+            Self::NoStream => f.write_str("not to exist"),
+            Self::Exact(version) => write!(f, "at version {version}"),
+        }
+    }
+}
+
+/// One event to append, borrowed from the caller.
+#[derive(Clone, Copy, Debug)]
+pub struct EventInput<'a> {
+    /// The stream's name.
+    pub stream: &'a str,
+    /// The type's name.
+    pub event_type: &'a str,
+    /// A UUID in network order; one of version 7 is made when there is none.
+    pub event_id: Option<[u8; 16]>,
+    /// The caller's metadata, opaque to the engine; part of a key's content.
+    pub metadata: &'a [u8],
+    /// Metadata that a library adds; stored after the caller's, not part of a key's content.
+    pub library_metadata: &'a [u8],
+    /// The body.
+    pub data: &'a [u8],
+}
+
+/// One append, borrowed from the caller.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Append<'a> {
+    /// The events, in order.
+    pub events: &'a [EventInput<'a>],
+    /// What is demanded of which stream; no stream twice.
+    pub expectations: &'a [(&'a str, Expectation)],
+    /// A key under which the result is kept as long as the log.
+    pub idempotency_key: Option<&'a str>,
+    /// What the key stands for, when that is not the events and expectations.
+    pub content: Option<&'a [u8]>,
+}
+
+/// The answer to an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Position of the first event; `None` without events.
+    pub first_position: Option<u64>,
+    /// Position of the last event; `None` without events.
+    pub last_position: Option<u64>,
+    /// The new version of each written stream.
+    pub versions: Vec<(Box<str>, u64)>,
+    /// Whether the answer is that of an earlier append with the same key.
+    pub replayed: bool,
+}
+
+/// An append that was validated, encoded and hashed, and owns its bytes.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) frame: FrameBytes,
+    /// Written streams in the frame's order, then those only checked.
+    pub(crate) streams: Vec<PreparedStream>,
+    pub(crate) written: usize,
+    pub(crate) events: u64,
+    pub(crate) key: Option<PreparedKey>,
+    /// For each written stream, the ordinals of its events, one range after the other.
+    pub(crate) ordinals: Vec<u32>,
+    event_ids: Vec<[u8; 16]>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PreparedStream {
+    pub(crate) name: Box<str>,
+    pub(crate) key: u128,
+    pub(crate) count: u32,
+    pub(crate) expectation: Expectation,
+}
+
+#[derive(Debug)]
+pub(crate) struct PreparedKey {
+    pub(crate) text: Box<str>,
+    pub(crate) hash: u128,
+    pub(crate) digest: u128,
+}
+
+const DATA_LIMIT: usize = 8 << 20;
+const METADATA_LIMIT: usize = 64 << 10;
+const COMMIT_LIMIT: usize = 16 << 20;
+const STREAMS_LIMIT: usize = 10_000;
+const EXPECTATIONS_LIMIT: usize = 10_000;
+
+/// Validates and encodes an append. Needs no store and takes no lock.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] or [`Error::LimitExceeded`], naming what is wrong.
+pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
+    let nothing = append.events.is_empty() && append.expectations.is_empty();
+    if nothing && append.idempotency_key.is_none() {
+        return Err(Error::argument(
+            "append",
+            "",
+            "has no events, no expectations and no idempotency key; give it at least one of them",
+        ));
+    }
+    let bodies = check_limits(append)?;
+    let expectations = expectations(append.expectations)?;
+    let key = append
+        .idempotency_key
+        .map(|text| prepare_key(text, append))
+        .transpose()?;
+    let directory = Directory::of(append.events)?;
+    let mut ids = EventIds::draw();
+    let event_ids: Vec<_> = append
+        .events
+        .iter()
+        .map(|e| e.event_id.unwrap_or_else(|| ids.next_id()))
+        .collect();
+    let frame = encode(append, &directory, key.as_ref(), &event_ids, bodies);
+    limit(
+        "the bytes of a commit with its directories",
+        frame.len(),
+        FRAME_LIMIT,
+    )?;
+    let written = directory.streams.len();
+    Ok(Prepared {
+        frame,
+        ordinals: directory.ordinals(),
+        streams: merge(&directory, expectations),
+        written,
+        events: append.events.len() as u64,
+        key,
+        event_ids,
+    })
+}
+
+impl Prepared {
+    /// The ids of its events, in order.
+    pub fn event_ids(&self) -> impl Iterator<Item = [u8; 16]> + '_ {
+        self.event_ids.iter().copied()
+    }
+
+    /// Fills in the store's own hashes of the names.
+    pub(crate) fn bind(&mut self, hasher: &Hasher128Keyed) {
+        for stream in &mut self.streams {
+            stream.key = hasher.stream(&stream.name);
+        }
+        if let Some(key) = &mut self.key {
+            key.hash = hasher.idempotency_key(&key.text);
+        }
+    }
+
+    pub(crate) fn written(&self) -> &[PreparedStream] {
+        self.streams.get(..self.written).unwrap_or_default()
+    }
+
+    /// The engine's own frame, which only carries a durable hint.
+    pub(crate) fn mark() -> Self {
+        Self {
+            frame: frame::mark(),
+            streams: Vec::new(),
+            written: 0,
+            events: 0,
+            key: None,
+            ordinals: Vec::new(),
+            event_ids: Vec::new(),
+        }
+    }
+
+    /// Whether it leaves a frame in the log.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.events > 0 || self.key.is_some() || self.frame.is_mark()
+    }
+}
+
+/// A key's digest, where the content is given by the caller.
+pub(crate) fn content_digest(content: &[u8]) -> u128 {
+    let mut hasher = Xxh3::with_seed(1);
+    hasher.update(content);
+    hasher.digest128()
+}
+
+fn check_limits(append: &Append<'_>) -> Result<usize> {
+    limit(
+        "the expectations of a commit",
+        append.expectations.len(),
+        EXPECTATIONS_LIMIT,
+    )?;
+    let mut bodies = 0;
+    for event in append.events {
+        names::check("event type", event.event_type)?;
+        limit("the bytes of an event's data", event.data.len(), DATA_LIMIT)?;
+        let metadata = event.metadata.len() + event.library_metadata.len();
+        limit("the bytes of an event's metadata", metadata, METADATA_LIMIT)?;
+        bodies += event.event_type.len() + metadata + event.data.len();
+    }
+    limit("the bytes of a commit", bodies, COMMIT_LIMIT)?;
+    Ok(bodies)
+}
+
+fn limit(what: &'static str, actual: usize, limit: usize) -> Result<()> {
+    if actual <= limit {
+        return Ok(());
+    }
+    Err(Error::LimitExceeded {
+        what,
+        actual: actual as u64,
+        limit: limit as u64,
+    })
+}
+
+fn expectations<'a>(
+    given: &[(&'a str, Expectation)],
+) -> Result<HashMap<&'a str, Expectation, foldhash::fast::RandomState>> {
+    let mut known =
+        HashMap::with_capacity_and_hasher(given.len(), foldhash::fast::RandomState::default());
+    for (name, expectation) in given {
+        names::check_stream(name)?;
+        if known.insert(*name, *expectation).is_some() {
+            return Err(Error::argument(
+                "stream",
+                name,
+                "has two expectations; give it one",
+            ));
+        }
+    }
+    Ok(known)
+}
+
+fn prepare_key(text: &str, append: &Append<'_>) -> Result<PreparedKey> {
+    names::check("idempotency key", text)?;
+    let digest = append
+        .content
+        .map_or_else(|| digest(append), content_digest);
+    Ok(PreparedKey {
+        text: text.into(),
+        hash: 0,
+        digest,
+    })
+}
+
+/// Everything that makes two appends under one key the same.
+fn digest(append: &Append<'_>) -> u128 {
+    let mut hasher = Xxh3::with_seed(0);
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for event in append.events {
+        part(event.stream.as_bytes());
+        part(event.event_type.as_bytes());
+        part(event.metadata);
+        part(event.data);
+    }
+    let mut expectations: Vec<_> = append
+        .expectations
+        .iter()
+        .filter(|(_, e)| *e != Expectation::Any)
+        .collect();
+    expectations.sort_unstable_by_key(|(name, _)| *name);
+    for (name, expectation) in expectations {
+        part(b"expects");
+        part(name.as_bytes());
+        part(expectation.to_string().as_bytes());
+    }
+    hasher.digest128()
+}
+
+/// The streams of a commit in the order of their first event.
+struct Directory<'a> {
+    streams: Vec<(&'a str, u32)>,
+    /// For each event its stream and how many events precede it there.
+    events: Vec<(u32, u32)>,
+}
+
+impl<'a> Directory<'a> {
+    fn of(events: &[EventInput<'a>]) -> Result<Self> {
+        let mut known: HashMap<&str, u32, foldhash::fast::RandomState> = HashMap::default();
+        let mut directory = Self {
+            streams: Vec::new(),
+            events: Vec::with_capacity(events.len()),
+        };
+        for event in events {
+            let next = u32::try_from(directory.streams.len()).unwrap_or(u32::MAX);
+            let stream = *known.entry(event.stream).or_insert(next);
+            if stream == next {
+                names::check_stream(event.stream)?;
+                limit(
+                    "the streams of a commit",
+                    directory.streams.len() + 1,
+                    STREAMS_LIMIT,
+                )?;
+                directory.streams.push((event.stream, 0));
+            }
+            if let Some((_, count)) = directory.streams.get_mut(stream as usize) {
+                directory.events.push((stream, *count));
+                *count += 1;
+            }
+        }
+        Ok(directory)
+    }
+
+    fn ordinals(&self) -> Vec<u32> {
+        let mut begins = Vec::with_capacity(self.streams.len());
+        let mut begin = 0usize;
+        for (_, count) in &self.streams {
+            begins.push(begin);
+            begin += *count as usize;
+        }
+        let mut ordinals = vec![0; self.events.len()];
+        for (ordinal, (stream, offset)) in (0u32..).zip(&self.events) {
+            let slot = begins
+                .get(*stream as usize)
+                .map(|begin| begin + *offset as usize);
+            if let Some(place) = slot.and_then(|slot| ordinals.get_mut(slot)) {
+                *place = ordinal;
+            }
+        }
+        ordinals
+    }
+}
+
+fn encode(
+    append: &Append<'_>,
+    directory: &Directory<'_>,
+    key: Option<&PreparedKey>,
+    event_ids: &[[u8; 16]],
+    bodies: usize,
+) -> FrameBytes {
+    let key = key.map(|key| (&*key.text, key.digest));
+    let mut encoder = Encoder::new(&directory.streams, key, append.events.len(), bodies);
+    let mut joined = Vec::new();
+    for ((event, (stream, offset)), event_id) in
+        append.events.iter().zip(&directory.events).zip(event_ids)
+    {
+        let metadata = if event.library_metadata.is_empty() {
+            event.metadata
+        } else {
+            joined.clear();
+            joined.extend_from_slice(event.metadata);
+            joined.extend_from_slice(event.library_metadata);
+            &joined
+        };
+        encoder.push(&EncoderEvent {
+            stream: *stream,
+            offset: *offset,
+            event_type: event.event_type,
+            event_id: *event_id,
+            metadata,
+            data: event.data,
+        });
+    }
+    encoder.finish()
+}
+
+fn merge<'a>(
+    directory: &Directory<'a>,
+    mut expectations: HashMap<&'a str, Expectation, foldhash::fast::RandomState>,
+) -> Vec<PreparedStream> {
+    let mut streams = Vec::with_capacity(directory.streams.len() + expectations.len());
+    for (name, count) in &directory.streams {
+        let expectation = expectations.remove(name).unwrap_or(Expectation::Any);
+        streams.push(PreparedStream {
+            name: (*name).into(),
+            key: 0,
+            count: *count,
+            expectation,
+        });
+    }
+    let mut checked: Vec<_> = expectations.into_iter().collect();
+    checked.sort_unstable_by_key(|(name, _)| *name);
+    for (name, expectation) in checked {
+        streams.push(PreparedStream {
+            name: name.into(),
+            key: 0,
+            count: 0,
+            expectation,
+        });
+    }
+    streams
+}

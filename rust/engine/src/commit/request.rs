@@ -1,0 +1,88 @@
+//! What a caller waits on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::prepare::{Appended, Prepared};
+use crate::error::{Error, Result};
+
+/// Called once with the answer.
+pub(crate) type Done = Box<dyn FnOnce(Result<Appended>) + Send>;
+
+/// A queued append. It is answered exactly once: should the engine drop it unanswered, the
+/// caller still hears, and hears the truth, that the outcome isn't known.
+pub(crate) struct Request {
+    pub(crate) prepared: Prepared,
+    done: Option<Done>,
+}
+
+impl Request {
+    pub(crate) fn new(prepared: Prepared, done: Done) -> Self {
+        Self {
+            prepared,
+            done: Some(done),
+        }
+    }
+
+    pub(crate) fn answer(mut self, result: Result<Appended>) {
+        if let Some(done) = self.done.take() {
+            done(result);
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            let reason = "the committing thread ended before it answered".to_owned();
+            done(Err(Error::OutcomeUnknown { reason }));
+        }
+    }
+}
+
+/// An append under way, to be waited for in slices.
+#[derive(Clone, Debug, Default)]
+pub struct Ticket {
+    slot: Arc<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    result: Mutex<Option<Result<Appended>>>,
+    answered: Condvar,
+}
+
+impl Ticket {
+    pub(crate) fn new() -> (Self, Done) {
+        let ticket = Self::default();
+        let slot = Arc::clone(&ticket.slot);
+        let done = move |result| {
+            *slot.result.lock() = Some(result);
+            slot.answered.notify_all();
+        };
+        (ticket, Box::new(done))
+    }
+
+    /// Waits for the answer, at most this long. The first `Some` takes it.
+    pub fn wait(&self, timeout: Duration) -> Option<Result<Appended>> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut result = self.slot.result.lock();
+        while result.is_none() {
+            let Some(deadline) = deadline else {
+                self.slot.answered.wait(&mut result);
+                continue;
+            };
+            if self
+                .slot
+                .answered
+                .wait_until(&mut result, deadline)
+                .timed_out()
+            {
+                break;
+            }
+        }
+        result.take()
+    }
+}

@@ -1,0 +1,119 @@
+//! The sync phase: one caller syncs for all, then the commits become visible.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Tail;
+use crate::error::Result;
+use crate::index::{FrameEntry, Index};
+use crate::live::LiveLog;
+
+/// Between written and durable.
+#[derive(Debug)]
+pub(super) struct Syncer {
+    log: Arc<LiveLog>,
+    /// The tail as of the last completed write.
+    published: Mutex<Tail>,
+    /// Written frames that the index does not have yet, in the order of the log.
+    unsynced: Mutex<VecDeque<FrameEntry>>,
+    durable: AtomicU64,
+    /// End of the last durable frame. After a roll `durable` may be ahead of it, at a place
+    /// where no frame stands yet.
+    durable_end: AtomicU64,
+    syncing: Mutex<bool>,
+    synced: Condvar,
+}
+
+impl Syncer {
+    pub(super) fn new(log: Arc<LiveLog>, tail: Tail) -> Self {
+        Self {
+            log,
+            durable: AtomicU64::new(tail.address),
+            durable_end: AtomicU64::new(tail.address),
+            published: Mutex::new(tail),
+            unsynced: Mutex::default(),
+            syncing: Mutex::new(false),
+            synced: Condvar::new(),
+        }
+    }
+
+    /// Everything below is durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// The end of the last durable frame: what evidence of durability may claim.
+    pub(super) fn durable_end(&self) -> u64 {
+        self.durable_end.load(Ordering::Acquire)
+    }
+
+    /// The tail as of the last completed write.
+    pub(super) fn published(&self) -> Tail {
+        self.published.lock().clone()
+    }
+
+    /// Announces written frames to whoever syncs next. The caller holds the write lock.
+    pub(super) fn publish(&self, tail: &Tail, entries: impl IntoIterator<Item = FrameEntry>) {
+        self.log.segments.layout.vfs.at("publish");
+        self.unsynced.lock().extend(entries);
+        *self.published.lock() = tail.clone();
+    }
+
+    /// Returns once everything below `target` is durable.
+    pub(super) fn until(&self, target: u64) -> Result<()> {
+        while self.durable() < target {
+            self.log.health()?;
+            let mut syncing = self.syncing.lock();
+            if *syncing {
+                self.synced.wait(&mut syncing);
+                continue;
+            }
+            *syncing = true;
+            drop(syncing);
+            let synced = catch_unwind(AssertUnwindSafe(|| self.sync()));
+            if synced.is_err() {
+                self.log.poison("the syncing thread panicked".to_owned());
+            }
+            *self.syncing.lock() = false;
+            self.synced.notify_all();
+        }
+        Ok(())
+    }
+
+    fn sync(&self) {
+        let tail = self.published();
+        if tail.address <= self.durable() {
+            return;
+        }
+        if let Err(e) = tail.segment.file.sync_data() {
+            // The kernel has told of the loss once and won't again: a second sync could
+            // succeed without the data.
+            self.log.poison(format!(
+                "could not sync {}: {e}",
+                tail.segment.path.display()
+            ));
+            self.log.watch.end();
+            return;
+        }
+        self.log.counters.syncs.add(1);
+        self.log.segments.layout.vfs.at("durable");
+        let head = self.index_up_to(tail.address);
+        // The index knows the commits before anyone hears of them.
+        self.durable.store(tail.address, Ordering::Release);
+        self.log.watch.advance(head);
+    }
+
+    fn index_up_to(&self, address: u64) -> u64 {
+        let mut unsynced = self.unsynced.lock();
+        let mut index = self.log.index.write();
+        while let Some(entry) = unsynced.pop_front_if(|entry| entry.end() <= address) {
+            index.apply(&entry);
+            self.durable_end.store(entry.end(), Ordering::Release);
+        }
+        index.head()
+    }
+}

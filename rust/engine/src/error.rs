@@ -1,0 +1,265 @@
+//! The one error type of the engine: facts in fields, and a text that says what to do.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::Expectation;
+
+/// A stream whose version was not what an append demanded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConflictedStream {
+    /// The stream's name.
+    pub stream: String,
+    /// What the append demanded.
+    pub expected: Expectation,
+    /// The version that the stream has.
+    pub actual: u64,
+}
+
+/// Everything that can go wrong in the engine.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store was closed.
+    Closed,
+    /// Data that had been acknowledged is damaged.
+    CorruptStore {
+        /// The damaged file.
+        file: PathBuf,
+        /// The first bad byte's offset in it.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The idempotency key was used before, for something else.
+    IdempotencyMismatch {
+        /// The key.
+        key: String,
+    },
+    /// The store was written by a version of the format that this build does not know.
+    IncompatibleFormat {
+        /// The store's directory.
+        path: PathBuf,
+        /// The format it has.
+        found: u32,
+        /// The newest format that this build reads.
+        supported: u32,
+    },
+    /// An argument that no store would take.
+    InvalidArgument {
+        /// Which argument.
+        what: &'static str,
+        /// Its value, shortened.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The operating system refused.
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was being done.
+        operation: &'static str,
+        /// The kind of failure.
+        kind: io::ErrorKind,
+        /// The operating system's words.
+        reason: String,
+    },
+    /// A limit of the store was exceeded.
+    LimitExceeded {
+        /// What is limited.
+        what: &'static str,
+        /// How much was asked for.
+        actual: u64,
+        /// How much there may be.
+        limit: u64,
+    },
+    /// The directory holds no store.
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// What was found instead.
+        reason: String,
+    },
+    /// The store cannot say whether the append is in the log.
+    OutcomeUnknown {
+        /// Why not.
+        reason: String,
+    },
+    /// A sync failed; nothing more is written until the store is opened again.
+    Poisoned {
+        /// The failure.
+        reason: String,
+    },
+    /// There is no room for the append; nothing was written.
+    StorageFull {
+        /// The file that could not grow.
+        path: PathBuf,
+        /// The operating system's words.
+        reason: String,
+    },
+    /// Another process has the store open.
+    StoreBusy {
+        /// The store's directory.
+        path: PathBuf,
+        /// Who holds it, as far as known.
+        holder: String,
+    },
+    /// At least one stream is not at the version that the append demanded.
+    VersionConflict {
+        /// Every failing stream.
+        failures: Vec<ConflictedStream>,
+    },
+    /// An inline read would have had to wait for the disk.
+    WouldBlock,
+}
+
+/// The engine's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An I/O error with the path and the operation it belongs to.
+    pub(crate) fn io(path: &Path, operation: &'static str, error: &io::Error) -> Self {
+        let path = path.to_path_buf();
+        let reason = error.to_string();
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::StorageFull { path, reason }
+            }
+            kind => Self::Io {
+                path,
+                operation,
+                kind,
+                reason,
+            },
+        }
+    }
+
+    /// Damage of acknowledged data.
+    pub(crate) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
+        Self::CorruptStore {
+            file: file.to_path_buf(),
+            offset,
+            reason: reason.into(),
+        }
+    }
+
+    /// An argument that no store would take; the value is shortened for the message.
+    pub(crate) fn argument(what: &'static str, value: &str, reason: impl Into<String>) -> Self {
+        let mut shortened: String = value.chars().take(64).collect();
+        if shortened.len() < value.len() {
+            shortened.push('…');
+        }
+        Self::InvalidArgument {
+            what,
+            value: shortened,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the store is closed; open it again to go on"),
+            Self::CorruptStore {
+                file,
+                offset,
+                reason,
+            } => write!(
+                f,
+                "acknowledged data is damaged in {} at byte {offset}: {reason}; \
+                 restore the file from a backup, nothing was changed",
+                file.display()
+            ),
+            Self::IdempotencyMismatch { key } => write!(
+                f,
+                "the idempotency key {key:?} was used before with other content; \
+                 use a new key for a new request"
+            ),
+            Self::IncompatibleFormat {
+                path,
+                found,
+                supported,
+            } => write!(
+                f,
+                "{} has store format {found}, this build reads formats up to {supported}; \
+                 open it with a newer eventbraid",
+                path.display()
+            ),
+            Self::InvalidArgument {
+                what,
+                value,
+                reason,
+            } => {
+                write!(f, "the {what} {value:?} {reason}")
+            }
+            Self::Io {
+                path,
+                operation,
+                reason,
+                ..
+            } => {
+                write!(f, "could not {operation} {}: {reason}", path.display())
+            }
+            Self::LimitExceeded {
+                what,
+                actual,
+                limit,
+            } => {
+                write!(f, "{what} may be at most {limit}, this is {actual}")
+            }
+            Self::NotAStore { path, reason } => {
+                write!(f, "{} is not an event store: {reason}", path.display())
+            }
+            Self::OutcomeUnknown { reason } => write!(
+                f,
+                "the store cannot say whether the append is in the log: {reason}; \
+                 open the store again and retry with the same idempotency key, \
+                 or look for the event ids"
+            ),
+            Self::Poisoned { reason } => write!(
+                f,
+                "the store stopped writing because a sync failed: {reason}; \
+                 close it and open it again, recovery keeps what is durable"
+            ),
+            Self::StorageFull { path, reason } => write!(
+                f,
+                "no room left for {}: {reason}; nothing was written, \
+                 free some space and append again",
+                path.display()
+            ),
+            Self::StoreBusy { path, holder } => write!(
+                f,
+                "{} is already open in another process or handle ({holder}); \
+                 close it there first",
+                path.display()
+            ),
+            Self::VersionConflict { failures } => conflict(f, failures),
+            Self::WouldBlock => f.write_str("the read would have to wait for the disk"),
+        }
+    }
+}
+
+fn conflict(f: &mut fmt::Formatter<'_>, failures: &[ConflictedStream]) -> fmt::Result {
+    f.write_str("nothing was written: ")?;
+    for (i, failure) in failures.iter().take(5).enumerate() {
+        let separator = if i == 0 { "" } else { "; " };
+        let ConflictedStream {
+            stream,
+            expected,
+            actual,
+        } = failure;
+        write!(
+            f,
+            "{separator}stream {stream:?} was expected {expected} and is at version {actual}"
+        )?;
+    }
+    if failures.len() > 5 {
+        write!(f, "; and {} more", failures.len() - 5)?;
+    }
+    f.write_str("; read again and decide anew")
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,224 @@
+//! From a commit to its bytes, in two halves.
+//!
+//! [`Encoder`] runs in the caller's thread and does all that does not depend on the log:
+//! bodies, directories, the payload's hash. [`FrameBytes::seal`] runs under the write lock
+//! and fills in only what the lock decides: versions, position, chain.
+
+use std::ops::Range;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::header::{ALIGN, HEADER, Header, Seed};
+use super::view::{EVENT, STREAM, TRAILER, TRAILER_MAGIC};
+use crate::bytes::put;
+
+/// One event as the encoder takes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EncoderEvent<'a> {
+    pub(crate) stream: u32,
+    /// How many events of this commit precede it in its stream.
+    pub(crate) offset: u32,
+    pub(crate) event_type: &'a str,
+    pub(crate) event_id: [u8; 16],
+    pub(crate) metadata: &'a [u8],
+    pub(crate) data: &'a [u8],
+}
+
+/// Builds a frame's bytes.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    bytes: Vec<u8>,
+    streams: u32,
+    events: u32,
+    key_length: u16,
+    streams_length: usize,
+    entry_at: usize,
+    bodies_at: usize,
+}
+
+impl Encoder {
+    /// Begins a frame over these streams: (name, events in it); with `key` = (text, digest).
+    /// `events` and `bodies` are the totals that will be pushed.
+    pub(crate) fn new(
+        streams: &[(&str, u32)],
+        key: Option<(&str, u128)>,
+        events: usize,
+        bodies: usize,
+    ) -> Self {
+        let names: usize = streams.iter().map(|(name, _)| name.len()).sum();
+        let streams_length = (streams.len() * STREAM + names).next_multiple_of(ALIGN);
+        let key_length = key.map_or(0, |(text, _)| text.len());
+        let key_section = if key_length == 0 { 0 } else { key_length + 16 };
+        let entry_at = HEADER + streams_length + key_section;
+        let bodies_at = entry_at + events * EVENT;
+        let unpadded = bodies_at + bodies;
+        let mut bytes = Vec::with_capacity(unpadded.next_multiple_of(ALIGN) + TRAILER);
+        bytes.resize(bodies_at, 0);
+        let mut encoder = Self {
+            bytes,
+            streams: narrow(streams.len()),
+            events: 0,
+            key_length: u16::try_from(key_length).unwrap_or(u16::MAX),
+            streams_length,
+            entry_at,
+            bodies_at,
+        };
+        encoder.directory(streams);
+        if let Some((text, digest)) = key {
+            let at = HEADER + streams_length;
+            put(&mut encoder.bytes, at, text.as_bytes());
+            put(&mut encoder.bytes, at + key_length, &digest.to_le_bytes());
+        }
+        encoder
+    }
+
+    fn directory(&mut self, streams: &[(&str, u32)]) {
+        let names_at = HEADER + streams.len() * STREAM;
+        let mut end = 0;
+        for (i, (name, count)) in streams.iter().enumerate() {
+            let at = HEADER + i * STREAM;
+            put(&mut self.bytes, names_at + end, name.as_bytes());
+            end += name.len();
+            put(&mut self.bytes, at + 24, &count.to_le_bytes());
+            put(&mut self.bytes, at + 28, &narrow(end).to_le_bytes());
+        }
+    }
+
+    pub(crate) fn push(&mut self, event: &EncoderEvent<'_>) {
+        let at = self.entry_at;
+        let body_at = narrow(self.bytes.len() - self.bodies_at);
+        let type_length = u16::try_from(event.event_type.len()).unwrap_or(u16::MAX);
+        let mut entry = [0; EVENT];
+        put(&mut entry, 0, &event.stream.to_le_bytes());
+        put(&mut entry, 4, &event.offset.to_le_bytes());
+        put(&mut entry, 8, &body_at.to_le_bytes());
+        put(&mut entry, 12, &narrow(event.metadata.len()).to_le_bytes());
+        put(&mut entry, 16, &narrow(event.data.len()).to_le_bytes());
+        put(&mut entry, 20, &type_length.to_le_bytes());
+        put(&mut entry, 24, &event.event_id);
+        put(&mut self.bytes, at, &entry);
+        self.entry_at += EVENT;
+        self.events += 1;
+        self.bytes.extend_from_slice(event.event_type.as_bytes());
+        self.bytes.extend_from_slice(event.metadata);
+        self.bytes.extend_from_slice(event.data);
+    }
+
+    pub(crate) fn finish(mut self) -> FrameBytes {
+        let padded = self.bytes.len().next_multiple_of(ALIGN);
+        self.bytes.resize(padded, 0);
+        let payload_at = HEADER + self.streams_length;
+        let payload_hash = xxh3_64(self.bytes.get(payload_at..).unwrap_or_default());
+        self.bytes.resize(padded + TRAILER, 0);
+        FrameBytes {
+            bytes: self.bytes,
+            streams: self.streams,
+            events: self.events,
+            streams_length: self.streams_length,
+            key_length: self.key_length,
+            payload_hash,
+            flags: 0,
+        }
+    }
+}
+
+/// A frame of no events that only carries a durable hint.
+pub(crate) fn mark() -> FrameBytes {
+    let mut frame = Encoder::new(&[], None, 0, 0).finish();
+    frame.flags = Header::MARK;
+    frame
+}
+
+impl Header {
+    /// The frame was appended by the engine itself, to carry a durable hint.
+    pub(crate) const MARK: u32 = 1;
+}
+
+/// What the write lock decides of one stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamHead {
+    pub(crate) key: u128,
+    pub(crate) base_version: u64,
+}
+
+/// What the write lock decides of a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sealed {
+    pub(crate) address: u64,
+    pub(crate) first_position: u64,
+    pub(crate) previous_chain: u64,
+    pub(crate) durable_hint: u64,
+    pub(crate) commit_time: u64,
+    pub(crate) writer_epoch: u64,
+}
+
+/// A frame's bytes, complete but for what the write lock decides.
+#[derive(Debug)]
+pub(crate) struct FrameBytes {
+    bytes: Vec<u8>,
+    streams: u32,
+    events: u32,
+    streams_length: usize,
+    key_length: u16,
+    payload_hash: u64,
+    flags: u32,
+}
+
+impl FrameBytes {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn is_mark(&self) -> bool {
+        self.flags & Header::MARK != 0
+    }
+
+    /// Fills in what only the lock knows, and answers the new chain.
+    pub(crate) fn seal(
+        &mut self,
+        heads: impl Iterator<Item = StreamHead>,
+        s: &Sealed,
+        seed: Seed,
+    ) -> u64 {
+        for (i, head) in heads.enumerate() {
+            let at = HEADER + i * STREAM;
+            put(&mut self.bytes, at, &head.key.to_le_bytes());
+            put(&mut self.bytes, at + 16, &head.base_version.to_le_bytes());
+        }
+        let length = self.bytes.len();
+        let header = Header {
+            length: narrow(length),
+            flags: self.flags,
+            events: self.events,
+            streams: self.streams,
+            streams_length: narrow(self.streams_length),
+            key_length: self.key_length,
+            first_position: s.first_position,
+            previous_chain: s.previous_chain,
+            durable_hint: s.durable_hint,
+            commit_time: s.commit_time,
+            payload_hash: self.payload_hash,
+            writer_epoch: s.writer_epoch,
+        };
+        header.write(&mut self.bytes, seed, s.address);
+        let chain = chain(&self.bytes, 0..HEADER + self.streams_length);
+        put(&mut self.bytes, length - TRAILER, &chain.to_le_bytes());
+        put(&mut self.bytes, length - 8, &narrow(length).to_le_bytes());
+        put(&mut self.bytes, length - 4, &TRAILER_MAGIC.to_le_bytes());
+        chain
+    }
+}
+
+/// The hash over header and streams directory; the header holds the chain before it.
+pub(super) fn chain(frame: &[u8], header_and_streams: Range<usize>) -> u64 {
+    xxh3_64(frame.get(8..header_and_streams.end).unwrap_or_default())
+}
+
+/// Every length was checked against the limits of a commit before it came here.
+fn narrow(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

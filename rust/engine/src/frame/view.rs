@@ -1,0 +1,200 @@
+//! From bytes to a commit. Nothing here trusts a length that it has not checked.
+
+use std::str;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::encode::chain;
+use super::header::{ALIGN, HEADER, Header, Seed};
+use crate::bytes::{array, u16_at, u32_at, u64_at, u128_at};
+
+/// Bytes of one entry of the streams directory.
+pub(super) const STREAM: usize = 32;
+/// Bytes of one entry of the events directory.
+pub(super) const EVENT: usize = 40;
+/// Bytes after the bodies: chain, length, magic.
+pub(super) const TRAILER: usize = 16;
+pub(super) const TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"EBT1");
+
+/// What a reader holds against a frame: the secret and the address it was read from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Truth {
+    pub(crate) seed: Seed,
+    pub(crate) address: u64,
+}
+
+/// A frame whose bytes were found valid.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameView<'a> {
+    bytes: &'a [u8],
+    header: Header,
+}
+
+/// One entry of the streams directory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamView<'a> {
+    pub(crate) key: u128,
+    pub(crate) base_version: u64,
+    pub(crate) count: u32,
+    pub(crate) name: &'a str,
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EventView<'a> {
+    pub(crate) stream: u32,
+    /// How many events of this commit precede it in its stream.
+    pub(crate) offset: u32,
+    pub(crate) event_type: &'a str,
+    pub(crate) event_id: [u8; 16],
+    pub(crate) metadata: &'a [u8],
+    pub(crate) data: &'a [u8],
+}
+
+impl<'a> FrameView<'a> {
+    /// Checks the frame that begins `bytes`: header, payload, chain and every directory
+    /// entry; the error says what is wrong.
+    pub(crate) fn check(bytes: &'a [u8], truth: Truth) -> Result<Self, &'static str> {
+        let header = Header::read(bytes, truth.seed, truth.address).ok_or("no frame header")?;
+        let bytes = bytes
+            .get(..header.length as usize)
+            .ok_or("the frame is cut short")?;
+        let frame = Self { bytes, header };
+        frame.check_body()?;
+        Ok(frame)
+    }
+
+    /// Takes up a frame that was checked before.
+    pub(crate) fn trusted(bytes: &'a [u8]) -> Option<Self> {
+        let header = Header::decode(bytes)?;
+        Some(Self {
+            bytes: bytes.get(..header.length as usize)?,
+            header,
+        })
+    }
+
+    fn check_body(&self) -> Result<(), &'static str> {
+        let payload_at = HEADER + self.header.streams_length as usize;
+        let end = self
+            .bytes
+            .len()
+            .checked_sub(TRAILER)
+            .ok_or("the frame has no trailer")?;
+        let payload = self
+            .bytes
+            .get(payload_at..end)
+            .ok_or("the directories exceed the frame")?;
+        let length = u32_at(self.bytes, end + 8);
+        let magic = u32_at(self.bytes, end + 12);
+        if length != Some(self.header.length) || magic != Some(TRAILER_MAGIC) {
+            return Err("the trailer is not the frame's own");
+        }
+        if xxh3_64(payload) != self.header.payload_hash {
+            return Err("the payload's hash does not match");
+        }
+        if chain(self.bytes, 0..payload_at) != self.chain() {
+            return Err("the chain does not match the frame's own header");
+        }
+        self.check_directories()
+            .ok_or("the directories contradict each other")
+    }
+
+    /// A writer of this store can't make these fail; they keep later reads panic-free.
+    fn check_directories(&self) -> Option<()> {
+        let mut counted = 0u64;
+        for i in 0..self.header.streams {
+            counted += u64::from(self.stream(i)?.count);
+        }
+        for i in 0..self.header.events {
+            (self.event(i)?.stream < self.header.streams).then_some(())?;
+        }
+        if self.header.key_length > 0 {
+            self.key()?;
+        }
+        (counted == u64::from(self.header.events)).then_some(())
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    pub(crate) fn chain(&self) -> u64 {
+        u64_at(self.bytes, self.bytes.len().saturating_sub(TRAILER)).unwrap_or_default()
+    }
+
+    pub(crate) fn stream(&self, i: u32) -> Option<StreamView<'a>> {
+        let at = HEADER + i as usize * STREAM;
+        let names_at = HEADER + self.header.streams as usize * STREAM;
+        let from = if i == 0 {
+            0
+        } else {
+            u32_at(self.bytes, at - STREAM + 28)? as usize
+        };
+        let to = u32_at(self.bytes, at + 28)? as usize;
+        let name = self.bytes.get(names_at + from..names_at + to)?;
+        Some(StreamView {
+            key: u128_at(self.bytes, at)?,
+            base_version: u64_at(self.bytes, at + 16)?,
+            count: u32_at(self.bytes, at + 24)?,
+            name: str::from_utf8(name).ok()?,
+        })
+    }
+
+    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamView<'a>> {
+        let frame = *self;
+        (0..self.header.streams).filter_map(move |i| frame.stream(i))
+    }
+
+    fn key_at(&self) -> usize {
+        HEADER + self.header.streams_length as usize
+    }
+
+    /// The idempotency key and the digest of the content it stands for.
+    pub(crate) fn key(&self) -> Option<(&'a str, u128)> {
+        let length = self.header.key_length as usize;
+        if length == 0 {
+            return None;
+        }
+        let text = self.bytes.get(self.key_at()..self.key_at() + length)?;
+        Some((
+            str::from_utf8(text).ok()?,
+            u128_at(self.bytes, self.key_at() + length)?,
+        ))
+    }
+
+    fn entries_at(&self) -> usize {
+        let key = self.header.key_length as usize;
+        self.key_at() + if key == 0 { 0 } else { key + 16 }
+    }
+
+    /// The stream index of the `i`-th event.
+    pub(crate) fn event_stream(&self, i: u32) -> Option<u32> {
+        u32_at(self.bytes, self.entries_at() + i as usize * EVENT)
+    }
+
+    pub(crate) fn event(&self, i: u32) -> Option<EventView<'a>> {
+        if i >= self.header.events {
+            return None;
+        }
+        let at = self.entries_at() + i as usize * EVENT;
+        let bodies_at = self.entries_at() + self.header.events as usize * EVENT;
+        let type_at = bodies_at.checked_add(u32_at(self.bytes, at + 8)? as usize)?;
+        let metadata_at = type_at + u16_at(self.bytes, at + 20)? as usize;
+        let data_at = metadata_at + u32_at(self.bytes, at + 12)? as usize;
+        let end = data_at + u32_at(self.bytes, at + 16)? as usize;
+        if end > self.bytes.len().checked_sub(TRAILER)? {
+            return None;
+        }
+        Some(EventView {
+            stream: u32_at(self.bytes, at)?,
+            offset: u32_at(self.bytes, at + 4)?,
+            event_type: str::from_utf8(self.bytes.get(type_at..metadata_at)?).ok()?,
+            event_id: array(self.bytes, at + 24)?,
+            metadata: self.bytes.get(metadata_at..data_at)?,
+            data: self.bytes.get(data_at..end)?,
+        })
+    }
+}
+
+const _: () = assert!(HEADER.is_multiple_of(ALIGN) && STREAM.is_multiple_of(ALIGN));
+const _: () = assert!(TRAILER.is_multiple_of(ALIGN));

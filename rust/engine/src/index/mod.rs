@@ -1,0 +1,65 @@
+//! Where things are: stream -> versions -> positions -> addresses; idempotency key -> frame.
+//!
+//! The index is derived from the log and holds durable commits only; what is written but not
+//! yet durable lives in the committer's overlay. [`Index`] is the interface; today's
+//! [`memory::MemoryIndex`] is rebuilt by scanning at open, immutable runs on disk come to
+//! stand behind it.
+
+mod chunks;
+mod memory;
+mod postings;
+
+use std::fmt::Debug;
+
+pub(crate) use chunks::{Chunk, ChunkTable};
+pub(crate) use memory::MemoryIndex;
+
+/// What one durable frame adds to the index.
+#[derive(Debug, Default)]
+pub(crate) struct FrameEntry {
+    pub(crate) address: u64,
+    pub(crate) length: u64,
+    pub(crate) first_position: u64,
+    pub(crate) events: u64,
+    pub(crate) streams: Vec<StreamEntry>,
+    /// For each stream in turn, the ordinals of its events in the frame.
+    pub(crate) ordinals: Vec<u32>,
+    /// Hash of the idempotency key.
+    pub(crate) key: Option<u128>,
+}
+
+/// One stream's part of a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamEntry {
+    pub(crate) key: u128,
+    pub(crate) base_version: u64,
+    pub(crate) count: u32,
+}
+
+impl FrameEntry {
+    pub(crate) fn end(&self) -> u64 {
+        self.address + self.length
+    }
+}
+
+/// The durable state, by stream and by key.
+pub(crate) trait Index: Debug + Send + Sync {
+    /// Adds a frame; frames come in the order of the log.
+    fn apply(&mut self, frame: &FrameEntry);
+    /// The last durable position.
+    fn head(&self) -> u64;
+    /// How many streams have events.
+    fn streams(&self) -> u64;
+    /// The stream's version.
+    fn version(&self, stream: u128) -> u64;
+    /// The stream's version as of a position.
+    fn version_at(&self, stream: u128, position: u64) -> u64;
+    /// The positions of the stream's events of versions `first..=last`, ascending.
+    fn positions(&self, stream: u128, first: u64, last: u64, into: &mut Vec<u64>);
+    /// The address of the frame that was appended under this key.
+    fn keyed_frame(&self, key: u128) -> Option<u64>;
+    /// The position of the first event of each stream.
+    fn first_positions(&self) -> Vec<u64>;
+    /// The verified stretches of the log.
+    fn chunks(&self) -> &ChunkTable;
+}

@@ -1,0 +1,53 @@
+//! Eventbraid's storage engine: an append-only log of many streams in one directory.
+//!
+//! One append names any number of events over any number of streams, with expectations on
+//! any number of streams, and is durable whole or not at all. What was acknowledged, read or
+//! delivered survives the loss of power; readers see one global order without gaps.
+//!
+//! What it is not: a server, a query engine, a codec. It knows bytes, names and numbers;
+//! types, commands and sagas stand on top of it.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use eventbraid_engine::{Append, EventInput, Expectation, Options, Store, prepare};
+//! use eventbraid_engine::vfs::sim::SimVfs;
+//!
+//! let store = Store::open(Arc::new(SimVfs::memory()), "/shop".as_ref(), Options::default())?;
+//! let withdrawn = EventInput {
+//!     stream: "account-alice",
+//!     event_type: "withdrawn",
+//!     data: b"{\"amount\":100}",
+//!     event_id: None,
+//!     metadata: b"",
+//!     library_metadata: b"",
+//! };
+//! let done = store.append(prepare(&Append {
+//!     events: &[withdrawn],
+//!     expectations: &[("account-alice", Expectation::NoStream)],
+//!     ..Append::default()
+//! })?)?;
+//! assert_eq!(done.first_position, Some(1));
+//! # Ok::<(), eventbraid_engine::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod commit;
+mod error;
+mod event_id;
+mod frame;
+mod index;
+mod live;
+mod log;
+mod names;
+mod read;
+mod recovery;
+mod store;
+pub mod vfs;
+mod watch;
+
+pub use commit::{Append, Appended, EventInput, Expectation, Prepared, Ticket, prepare};
+pub use error::{ConflictedStream, Error, Result};
+pub use read::{Effort, Filter, LogQuery, Page, Recorded, Snapshot, SnapshotQuery, StreamQuery};
+pub use store::{Options, Stats, Store, Verified};
+pub use watch::WaitGuard;

@@ -1,0 +1,131 @@
+//! Where the store's files are, and how small ones are replaced without a torn moment.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::vfs::{Entry, OpenMode, Vfs, read_full, write_all_at};
+
+/// The paths inside a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) root: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    pub(crate) fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
+    pub(crate) fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.root.join("IDENTITY")
+    }
+
+    pub(crate) fn current(&self) -> PathBuf {
+        self.root.join("CURRENT")
+    }
+
+    pub(crate) fn manifest(&self, generation: u64) -> PathBuf {
+        self.root.join(format!("MANIFEST-{generation}"))
+    }
+
+    pub(crate) fn holder(&self) -> PathBuf {
+        self.locks().join("live.holder")
+    }
+
+    pub(crate) fn segment(&self, ordinal: u64) -> PathBuf {
+        self.log().join(format!("{ordinal:010}.hot"))
+    }
+
+    /// Makes a directory unless it is there, durably.
+    pub(crate) fn ensure_dir(&self, path: &Path) -> Result<()> {
+        match self
+            .vfs
+            .entry(path)
+            .map_err(|e| Error::io(path, "look up", &e))?
+        {
+            Some(Entry::Directory) => Ok(()),
+            Some(_) => Err(Error::NotAStore {
+                path: self.root.clone(),
+                reason: format!("{} is not a directory", path.display()),
+            }),
+            None => {
+                self.vfs
+                    .create_dir(path)
+                    .map_err(|e| Error::io(path, "create", &e))?;
+                self.sync_parent(path)
+            }
+        }
+    }
+
+    pub(crate) fn sync_parent(&self, path: &Path) -> Result<()> {
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        self.vfs
+            .sync_dir(parent)
+            .map_err(|e| Error::io(parent, "sync", &e))
+    }
+
+    /// Puts a file in place whole and durable: written beside, synced, renamed, the
+    /// directory synced. `write` gives the content.
+    pub(crate) fn place(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&dyn crate::vfs::VfsFile) -> io::Result<()>,
+    ) -> Result<()> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".tmp");
+        let beside = PathBuf::from(beside);
+        self.remove_if_there(&beside)?;
+        let io = |operation| {
+            let beside = beside.clone();
+            move |e: io::Error| Error::io(&beside, operation, &e)
+        };
+        let file = self
+            .vfs
+            .open(&beside, OpenMode::CreateNew)
+            .map_err(io("create"))?;
+        write(&*file).map_err(io("write"))?;
+        file.sync_all().map_err(io("sync"))?;
+        self.vfs.rename(&beside, path).map_err(io("rename"))?;
+        self.sync_parent(path)
+    }
+
+    pub(crate) fn place_bytes(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.place(path, |file| write_all_at(file, &[IoSlice::new(bytes)], 0))
+    }
+
+    pub(crate) fn remove_if_there(&self, path: &Path) -> Result<()> {
+        match self.vfs.remove(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path, "remove", &e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A small file's bytes; `None` when there is no such file.
+pub(crate) fn read_file(vfs: &dyn Vfs, path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = match vfs.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(path, "open", &e)),
+    };
+    let read = |e| Error::io(path, "read", &e);
+    let size = file.size().map_err(read)?;
+    let mut bytes = vec![0; usize::try_from(size.min(16 << 20)).unwrap_or_default()];
+    let read_bytes = read_full(&*file, &mut bytes, 0).map_err(read)?;
+    bytes.truncate(read_bytes);
+    Ok(Some(bytes))
+}

@@ -1,0 +1,144 @@
+//! MANIFEST-n, named by CURRENT: which segments the log has, and up to where it was known to
+//! be durable.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::FORMAT;
+use super::files::{Layout, read_file};
+use crate::bytes::{u32_at, u64_at};
+use crate::error::Result;
+
+const MAGIC: &[u8; 8] = b"EBMANIF\n";
+const FIXED: usize = 48;
+const ENTRY: usize = 24;
+
+/// One segment as the manifest lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentEntry {
+    pub(crate) ordinal: u64,
+    pub(crate) base: u64,
+    pub(crate) capacity: u64,
+}
+
+/// A full snapshot of what is not in the log itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) generation: u64,
+    /// Everything below was durable when this was written.
+    pub(crate) durable: u64,
+    /// The chain at `durable`, when `durable` is the end of a frame.
+    pub(crate) chain: u64,
+    pub(crate) segments: Vec<SegmentEntry>,
+}
+
+impl Manifest {
+    /// Writes the manifest, makes CURRENT name it, and removes the one before.
+    pub(crate) fn publish(&self, layout: &Layout) -> Result<()> {
+        layout.place_bytes(&layout.manifest(self.generation), &self.encode())?;
+        let name = format!("MANIFEST-{}\n", self.generation);
+        layout.place_bytes(&layout.current(), name.as_bytes())?;
+        match self.generation.checked_sub(1) {
+            Some(before) => layout.remove_if_there(&layout.manifest(before)),
+            None => Ok(()),
+        }
+    }
+
+    /// The live manifest. `None` when there is none or it is damaged: the caller then lists
+    /// the log itself and trusts no older manifest.
+    pub(crate) fn live(layout: &Layout) -> Result<Option<Self>> {
+        let Some(current) = read_file(&*layout.vfs, &layout.current())? else {
+            return Ok(None);
+        };
+        let generation = std::str::from_utf8(&current)
+            .ok()
+            .and_then(|name| name.trim_end().strip_prefix("MANIFEST-")?.parse().ok());
+        let Some(generation) = generation else {
+            return Ok(None);
+        };
+        let bytes = read_file(&*layout.vfs, &layout.manifest(generation))?;
+        Ok(bytes
+            .and_then(|bytes| Self::decode(&bytes))
+            .filter(|m| m.generation == generation))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(FIXED + self.segments.len() * ENTRY + 8);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend_from_slice(
+            &u32::try_from(self.segments.len())
+                .unwrap_or(0)
+                .to_le_bytes(),
+        );
+        for number in [self.generation, self.durable, self.chain, 0] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for segment in &self.segments {
+            for number in [segment.ordinal, segment.base, segment.capacity] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        let hash = xxh3_64(&bytes);
+        bytes.extend_from_slice(&hash.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let count = u32_at(bytes, 12)? as usize;
+        let length = FIXED + count * ENTRY;
+        if bytes.len() != length + 8 || bytes.get(..8)? != MAGIC || u32_at(bytes, 8)? > FORMAT {
+            return None;
+        }
+        if u64_at(bytes, length)? != xxh3_64(bytes.get(..length)?) {
+            return None;
+        }
+        let segment = |i: usize| {
+            let at = FIXED + i * ENTRY;
+            Some(SegmentEntry {
+                ordinal: u64_at(bytes, at)?,
+                base: u64_at(bytes, at + 8)?,
+                capacity: u64_at(bytes, at + 16)?,
+            })
+        };
+        Some(Self {
+            generation: u64_at(bytes, 16)?,
+            durable: u64_at(bytes, 24)?,
+            chain: u64_at(bytes, 32)?,
+            segments: (0..count).map(segment).collect::<Option<_>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let segments = vec![SegmentEntry {
+            ordinal: 1,
+            base: 0,
+            capacity: 1 << 20,
+        }];
+        Manifest {
+            generation: 3,
+            durable: 5000,
+            chain: 9,
+            segments,
+        }
+    }
+
+    #[test]
+    fn a_manifest_survives_its_encoding() {
+        assert_eq!(Manifest::decode(&manifest().encode()), Some(manifest()));
+    }
+
+    #[test]
+    fn any_flipped_byte_voids_a_manifest() {
+        let good = manifest().encode();
+        for i in 0..good.len() {
+            let mut bad = good.clone();
+            bad[i] ^= 0x40;
+            assert_eq!(Manifest::decode(&bad), None, "byte {i}");
+        }
+    }
+}

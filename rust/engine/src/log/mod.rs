@@ -1,0 +1,16 @@
+//! The log on disk: identity, manifests, segments.
+
+mod files;
+mod identity;
+mod manifest;
+mod segment;
+mod segments;
+
+pub(crate) use files::{Layout, read_file};
+pub(crate) use identity::Identity;
+pub(crate) use manifest::{Manifest, SegmentEntry};
+pub(crate) use segment::{SEGMENT_HEADER, Segment, SegmentHeader, fill_zeros};
+pub(crate) use segments::{Segments, fill_step};
+
+/// The newest format of store that this build writes and reads.
+pub(crate) const FORMAT: u32 = 1;

@@ -1,0 +1,107 @@
+//! Stream ids, event types and idempotency keys: what is allowed, and their hashes.
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::hash::Hasher;
+
+use crate::error::{Error, Result};
+
+/// Bytes of a stream id, an event type or an idempotency key, at most.
+pub(crate) const NAME_LIMIT: usize = 255;
+
+/// Checks a stream id: 1-255 bytes of UTF-8 without control characters.
+pub(crate) fn check_stream(name: &str) -> Result<()> {
+    check("stream", name)?;
+    match name.chars().find(|c| c.is_control()) {
+        Some(c) => Err(Error::argument(
+            "stream",
+            name,
+            format!("holds the control character {c:?}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Checks a name by length only: 1-255 bytes.
+pub(crate) fn check(what: &'static str, name: &str) -> Result<()> {
+    match name.len() {
+        0 => Err(Error::argument(
+            what,
+            name,
+            "is empty; give it 1 to 255 bytes",
+        )),
+        1..=NAME_LIMIT => Ok(()),
+        n => Err(Error::argument(
+            what,
+            name,
+            format!("has {n} bytes; at most 255 are allowed"),
+        )),
+    }
+}
+
+/// The category of a stream: what stands before its first `-`, or its whole name.
+pub(crate) fn category(stream: &str) -> &str {
+    stream
+        .split_once('-')
+        .map_or(stream, |(category, _)| category)
+}
+
+/// Keyed 128-bit hashes of names: an outsider who picks names can't make two collide.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hasher128Keyed {
+    stream: SipHasher24,
+    key: SipHasher24,
+}
+
+impl Hasher128Keyed {
+    pub(crate) fn new(secret: &[u8; 16]) -> Self {
+        let seeded = |domain: &[u8]| {
+            let mut hasher = SipHasher24::new_with_key(secret);
+            hasher.write(domain);
+            hasher
+        };
+        Self {
+            stream: seeded(b"s:"),
+            key: seeded(b"k:"),
+        }
+    }
+
+    pub(crate) fn stream(&self, name: &str) -> u128 {
+        finish(self.stream, name)
+    }
+
+    pub(crate) fn idempotency_key(&self, key: &str) -> u128 {
+        finish(self.key, key)
+    }
+}
+
+fn finish(mut hasher: SipHasher24, name: &str) -> u128 {
+    hasher.write(name.as_bytes());
+    hasher.finish128().as_u128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_category_ends_at_the_first_dash() {
+        assert_eq!(category("order-1-2"), "order");
+        assert_eq!(category("order"), "order");
+        assert_eq!(category("-x"), "");
+    }
+
+    #[test]
+    fn names_are_bounded_and_printable() {
+        assert!(check_stream("order-é").is_ok());
+        assert!(check_stream("").is_err());
+        assert!(check_stream("a\nb").is_err());
+        assert!(check_stream(&"x".repeat(255)).is_ok());
+        assert!(check_stream(&"x".repeat(256)).is_err());
+    }
+
+    #[test]
+    fn streams_and_keys_of_one_name_hash_apart() {
+        let hasher = Hasher128Keyed::new(&[7; 16]);
+        assert_ne!(hasher.stream("a"), hasher.idempotency_key("a"));
+    }
+}

@@ -1,0 +1,15 @@
+//! Reads: by stream, over several streams as one snapshot, over the log.
+//!
+//! A reader sees durable events only, up to the position that it is pinned to. The log is
+//! loaded in chunks of whole frames, which are verified when they are loaded and then kept.
+
+mod chunk;
+mod keyed;
+mod log_read;
+mod query;
+mod recorded;
+mod stream_read;
+
+pub(crate) use chunk::Cache;
+pub use query::{Effort, Filter, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
+pub use recorded::Recorded;

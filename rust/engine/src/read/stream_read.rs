@@ -1,0 +1,139 @@
+//! Reads by stream.
+
+use std::sync::Arc;
+
+use super::chunk::LoadedChunk;
+use super::query::{Effort, Page, Snapshot, SnapshotQuery, StreamQuery};
+use super::recorded::Recorded;
+use crate::error::Result;
+use crate::index::{Chunk, Index};
+use crate::live::LiveLog;
+use crate::names;
+
+/// Events to fetch: each with the chunk that holds it.
+type Places = Vec<(u64, Chunk)>;
+
+impl LiveLog {
+    /// A page of one stream.
+    pub(crate) fn read_stream(&self, query: &StreamQuery<'_>) -> Result<Page> {
+        names::check_stream(query.stream)?;
+        let key = self.hasher.stream(query.stream);
+        let limit = query.limit as u64;
+        let (at, first, last, places) = {
+            let index = self.index.read();
+            let at = query.at.map_or(index.head(), |at| at.min(index.head()));
+            let newest = query
+                .before
+                .map_or(u64::MAX, |before| before.saturating_sub(1));
+            let newest = newest.min(index.version_at(key, at));
+            let oldest = query.after.saturating_add(1);
+            let (first, last) = if query.backward {
+                (
+                    oldest.max(newest.saturating_sub(limit.saturating_sub(1))),
+                    newest,
+                )
+            } else {
+                (
+                    oldest,
+                    newest.min(oldest.saturating_add(limit.saturating_sub(1))),
+                )
+            };
+            let mut positions = Vec::new();
+            if limit > 0 {
+                index.positions(key, first, last, &mut positions);
+            }
+            if query.backward {
+                positions.reverse();
+            }
+            (at, first, last, places(&*index, &positions))
+        };
+        let wanted = places.len();
+        let events = self.fetch(&places, query.max_bytes, query.effort)?;
+        let count = events.len() as u64;
+        let (next, bounded) = if query.backward {
+            ((last + 1).saturating_sub(count), first > query.after + 1)
+        } else {
+            (query.after.saturating_add(count), {
+                let version = self.index.read().version_at(key, at);
+                version.min(query.before.map_or(u64::MAX, |b| b.saturating_sub(1))) > last
+            })
+        };
+        Ok(Page {
+            more: count > 0 && (bounded || events.len() < wanted),
+            events,
+            next,
+            at,
+        })
+    }
+
+    /// Several streams as of one position.
+    pub(crate) fn read_streams(&self, query: &SnapshotQuery<'_>) -> Result<Snapshot> {
+        for (stream, _) in query.streams {
+            names::check_stream(stream)?;
+        }
+        let keys: Vec<_> = query
+            .streams
+            .iter()
+            .map(|(name, after)| (self.hasher.stream(name), *after))
+            .collect();
+        let (position, versions, places) = {
+            let index = self.index.read();
+            let position = query.at.map_or(index.head(), |at| at.min(index.head()));
+            let mut positions = Vec::new();
+            let mut versions = Vec::with_capacity(keys.len());
+            for (key, after) in keys {
+                let version = index.version_at(key, position);
+                index.positions(key, after.saturating_add(1), version, &mut positions);
+                versions.push(version);
+            }
+            positions.sort_unstable();
+            positions.dedup();
+            (position, versions, places(&*index, &positions))
+        };
+        let events = self.fetch(&places, usize::MAX, query.effort)?;
+        Ok(Snapshot {
+            position,
+            versions,
+            events,
+        })
+    }
+
+    /// Loads events, about as many as `max_bytes` of data allow, and at least one.
+    fn fetch(&self, places: &Places, max_bytes: usize, effort: Effort) -> Result<Vec<Recorded>> {
+        let mut events = Vec::with_capacity(places.len());
+        let mut bytes = 0;
+        let mut current: Option<(u64, Arc<LoadedChunk>)> = None;
+        for (position, chunk) in places {
+            let loaded = match &current {
+                Some((address, loaded)) if *address == chunk.address => Arc::clone(loaded),
+                _ => {
+                    let loaded = self.load(*chunk, effort)?;
+                    current = Some((chunk.address, Arc::clone(&loaded)));
+                    loaded
+                }
+            };
+            if let Some((frame, event)) = loaded.locate(*position) {
+                let recorded = Recorded::new(loaded, frame, event);
+                if max_bytes < usize::MAX {
+                    bytes += recorded.data().len();
+                }
+                if bytes > max_bytes && !events.is_empty() {
+                    break;
+                }
+                events.push(recorded);
+            }
+        }
+        Ok(events)
+    }
+}
+
+fn places(index: &dyn Index, positions: &[u64]) -> Places {
+    let chunks = index.chunks();
+    positions
+        .iter()
+        .filter_map(|position| {
+            let chunk = chunks.get(chunks.of_position(*position)?)?;
+            Some((*position, chunk))
+        })
+        .collect()
+}

@@ -1,0 +1,168 @@
+//! Which segments a log has.
+//!
+//! The live manifest lists every segment that ever took a frame. A segment that it doesn't
+//! list was being made when the process died: it is adopted when it continues the log, else
+//! set aside. Without a valid manifest the directory itself is the list, and must be whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::log::{
+    Identity, Layout, Manifest, SEGMENT_HEADER, Segment, SegmentEntry, SegmentHeader,
+};
+use crate::vfs::{OpenMode, read_full};
+
+/// The segments in order, and the manifest that describes them.
+#[derive(Debug)]
+pub(super) struct Catalogue {
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) manifest: Manifest,
+    pub(super) listed: bool,
+}
+
+pub(super) fn catalogue(layout: &Layout, identity: &Identity) -> Result<Catalogue> {
+    let live = Manifest::live(layout)?;
+    let mut found = files(layout)?;
+    let mut manifest = match &live {
+        Some(manifest) => manifest.clone(),
+        None => Manifest {
+            generation: newest_generation(layout)?,
+            ..Manifest::default()
+        },
+    };
+    let mut segments = Vec::new();
+    for entry in &manifest.segments {
+        let path = layout.segment(entry.ordinal);
+        if !found.contains(&entry.ordinal) {
+            return Err(Error::corrupt(
+                &path,
+                0,
+                "the manifest lists this segment, it is missing",
+            ));
+        }
+        found.retain(|ordinal| ordinal != &entry.ordinal);
+        let segment = open(layout, identity, entry.ordinal)?
+            .filter(|segment| segment.entry == *entry)
+            .ok_or_else(|| Error::corrupt(&path, 0, "its header is not the one it was given"))?;
+        segments.push(Arc::new(segment));
+    }
+    let adopted = adopt(layout, identity, &mut segments, &found, live.is_some())?;
+    manifest.segments = segments.iter().map(|segment| segment.entry).collect();
+    Ok(Catalogue {
+        segments,
+        manifest,
+        listed: live.is_some() && !adopted,
+    })
+}
+
+/// Takes in the segments that no manifest lists, as far as they continue the log.
+fn adopt(
+    layout: &Layout,
+    identity: &Identity,
+    segments: &mut Vec<Arc<Segment>>,
+    found: &[u64],
+    has_manifest: bool,
+) -> Result<bool> {
+    let mut adopted = false;
+    for ordinal in found {
+        let next = segments.last().map(|last| last.entry);
+        match open(layout, identity, *ordinal)? {
+            Some(segment) if follows(next, segment.entry) => {
+                segments.push(Arc::new(segment));
+                adopted = true;
+            }
+            _ if has_manifest => quarantine(layout, *ordinal)?,
+            _ => {
+                let reason = "there is no valid manifest, and this segment does not continue \
+                              the one before it";
+                return Err(Error::corrupt(&layout.segment(*ordinal), 0, reason));
+            }
+        }
+    }
+    Ok(adopted)
+}
+
+fn follows(before: Option<SegmentEntry>, entry: SegmentEntry) -> bool {
+    match before {
+        None => entry.ordinal == 1 && entry.base == 0,
+        Some(before) => {
+            entry.ordinal == before.ordinal + 1 && entry.base == before.base + before.capacity
+        }
+    }
+}
+
+/// The ordinals of all files that are named as segments, ascending.
+fn files(layout: &Layout) -> Result<Vec<u64>> {
+    let log = layout.log();
+    let names = layout
+        .vfs
+        .list(&log)
+        .map_err(|e| Error::io(&log, "list", &e))?;
+    let mut ordinals = Vec::new();
+    for name in names {
+        if let Some(ordinal) = name.strip_suffix(".hot").and_then(|stem| stem.parse().ok()) {
+            ordinals.push(ordinal);
+        } else if name.strip_suffix(".tmp").is_some() {
+            layout.remove_if_there(&log.join(name))?;
+        }
+    }
+    ordinals.sort_unstable();
+    Ok(ordinals)
+}
+
+fn newest_generation(layout: &Layout) -> Result<u64> {
+    let root = &layout.root;
+    let names = layout
+        .vfs
+        .list(root)
+        .map_err(|e| Error::io(root, "list", &e))?;
+    let generations = names
+        .iter()
+        .filter_map(|name| name.strip_prefix("MANIFEST-")?.parse().ok());
+    Ok(generations.max().unwrap_or(0))
+}
+
+/// Opens a segment; `None` when its header is no segment's of this store.
+fn open(layout: &Layout, identity: &Identity, ordinal: u64) -> Result<Option<Segment>> {
+    let path = layout.segment(ordinal);
+    let opened = layout.vfs.open(&path, OpenMode::ReadWrite);
+    let file = opened.map_err(|e| Error::io(&path, "open", &e))?;
+    let mut header = vec![0; usize::try_from(SEGMENT_HEADER).unwrap_or_default()];
+    read_full(&*file, &mut header, 0).map_err(|e| Error::io(&path, "read", &e))?;
+    match SegmentHeader::decode(&header) {
+        Some(header) if header.store == identity.uuid && header.entry.ordinal == ordinal => {
+            Segment::new(path, file, header.entry).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Moves a segment aside; it is kept, and `verify` tells of it.
+fn quarantine(layout: &Layout, ordinal: u64) -> Result<()> {
+    let from = layout.segment(ordinal);
+    let aside = layout.quarantine();
+    layout.ensure_dir(&aside)?;
+    let to = free_name(layout, &aside.join(from.file_name().unwrap_or_default()))?;
+    layout
+        .vfs
+        .rename(&from, &to)
+        .map_err(|e| Error::io(&from, "move aside", &e))?;
+    layout.sync_parent(&to)?;
+    layout.sync_parent(&from)
+}
+
+fn free_name(layout: &Layout, wanted: &std::path::Path) -> Result<PathBuf> {
+    let mut candidate = wanted.to_path_buf();
+    for n in 1u32.. {
+        let taken = layout
+            .vfs
+            .entry(&candidate)
+            .map_err(|e| Error::io(wanted, "look up", &e))?;
+        if taken.is_none() {
+            break;
+        }
+        candidate = wanted.with_extension(format!("hot.{n}"));
+    }
+    Ok(candidate)
+}

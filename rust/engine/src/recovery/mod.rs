@@ -1,0 +1,187 @@
+//! From a directory to a log that can be appended to.
+//!
+//! 1. `catalogue`: which segments there are, by the manifest and by the directory.
+//! 2. `scan`: every frame in order, checked against everything a frame promises.
+//! 3. `verdict`: at the first bad frame, is it a torn tail or damaged history?
+//! 4. cut the torn tail, write the kept but not provably durable end again, sync.
+//!
+//! No step deletes a log file, and every step can be cut off by a crash and run again.
+
+mod catalogue;
+mod scan;
+mod verdict;
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::index::MemoryIndex;
+use crate::log::{FORMAT, Identity, Layout, Manifest, SEGMENT_HEADER, Segment, fill_zeros};
+use crate::vfs::{Entry, read_full, write_all_at};
+
+use catalogue::Catalogue;
+pub(crate) use scan::Scan;
+
+/// A recovered log.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) manifest: Manifest,
+    /// Whether the manifest on disk says so already.
+    pub(crate) listed: bool,
+    pub(crate) index: MemoryIndex,
+    /// Address after the last frame.
+    pub(crate) tail: u64,
+    pub(crate) next_position: u64,
+    pub(crate) chain: u64,
+}
+
+/// Finds the store's identity, or makes a new store where nothing is.
+pub(crate) fn identify(layout: &Layout, create: bool) -> Result<Identity> {
+    if let Some(identity) = Identity::read(layout)? {
+        return Ok(identity);
+    }
+    let reason = if create {
+        foreign(layout)?
+    } else {
+        Some("it has no IDENTITY file; leave out create=False to make a new store".to_owned())
+    };
+    if let Some(reason) = reason {
+        return Err(Error::NotAStore {
+            path: layout.root.clone(),
+            reason,
+        });
+    }
+    Identity::create(layout)
+}
+
+/// What in the directory is not from a creation that was cut off.
+fn foreign(layout: &Layout) -> Result<Option<String>> {
+    let root = &layout.root;
+    let names = layout
+        .vfs
+        .list(root)
+        .map_err(|e| Error::io(root, "list", &e))?;
+    let foreign = names.iter().find(|name| *name != "IDENTITY.tmp");
+    Ok(foreign.map(|name| {
+        format!(
+            "it is not empty (it holds {name:?}) and has no IDENTITY file of format {FORMAT}; \
+             give an empty or a new directory"
+        )
+    }))
+}
+
+/// Recovers the log of a store whose identity is known. The caller holds the store's lock.
+pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered> {
+    layout.ensure_dir(&layout.log())?;
+    layout.ensure_dir(&layout.locks())?;
+    let Catalogue {
+        segments,
+        manifest,
+        listed,
+    } = catalogue::catalogue(layout, identity)?;
+    let mut scan = Scan::new(identity.seed(), identity.hasher());
+    let tail = scan.run(&segments)?;
+    verdict::judge_tail(&segments, &scan, &manifest, identity.seed(), tail)?;
+    cut(&segments, tail)?;
+    let proven = manifest.durable.max(scan.hint);
+    rewrite(&segments, proven, tail)?;
+    let (index, next_position, chain) = (scan.index, scan.next_position, scan.chain);
+    Ok(Recovered {
+        segments,
+        manifest,
+        listed,
+        index,
+        tail,
+        next_position,
+        chain,
+    })
+}
+
+/// Zeroes what stands after the tail, in the segment that holds it and in later ones.
+fn cut(segments: &[Arc<Segment>], tail: u64) -> Result<()> {
+    for segment in segments.iter().filter(|segment| segment.end() > tail) {
+        let from = segment.offset(tail.max(segment.first_frame()));
+        let end = last_non_zero(segment, from).map_err(|e| segment.error("read", &e))?;
+        if end > from {
+            fill_zeros(&*segment.file, from, end).map_err(|e| segment.error("zero", &e))?;
+            segment
+                .file
+                .sync_data()
+                .map_err(|e| segment.error("sync", &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// The offset after the last byte at or beyond `from` that is not zero.
+fn last_non_zero(segment: &Segment, from: u64) -> io::Result<u64> {
+    let mut end = from;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = from;
+    loop {
+        let n = read_full(&*segment.file, &mut buffer, at)?;
+        let read = buffer.get(..n).unwrap_or_default();
+        if let Some(i) = read.iter().rposition(|byte| *byte != 0) {
+            end = at + i as u64 + 1;
+        }
+        if n < buffer.len() {
+            return Ok(end);
+        }
+        at += n as u64;
+    }
+}
+
+/// Writes the kept end of the log again with the same bytes: after a mere process crash its
+/// pages may be cached and clean and yet not on the disk, the error swallowed by the dead.
+fn rewrite(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
+    if proven >= tail {
+        return Ok(());
+    }
+    let kept = |segment: &&Arc<Segment>| segment.entry.base < tail && segment.end() > proven;
+    for segment in segments.iter().filter(kept) {
+        let mut at = segment.offset(proven.max(segment.first_frame()));
+        let end = segment
+            .offset(tail.min(segment.end()))
+            .min(segment.filled());
+        let mut buffer = vec![0; 1 << 20];
+        while at < end {
+            let wanted = usize::try_from(end - at)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            let piece = buffer.get_mut(..wanted).unwrap_or_default();
+            let n = read_full(&*segment.file, piece, at).map_err(|e| segment.error("read", &e))?;
+            let read = piece.get(..n).unwrap_or_default();
+            write_all_at(&*segment.file, &[io::IoSlice::new(read)], at)
+                .map_err(|e| segment.error("write", &e))?;
+            if n < wanted {
+                break;
+            }
+            at += n as u64;
+        }
+        segment
+            .file
+            .sync_data()
+            .map_err(|e| segment.error("sync", &e))?;
+    }
+    Ok(())
+}
+
+/// Whether a path is a directory; `None` when nothing is there.
+pub(crate) fn directory(layout: &Layout) -> Result<bool> {
+    let root = &layout.root;
+    match layout
+        .vfs
+        .entry(root)
+        .map_err(|e| Error::io(root, "look up", &e))?
+    {
+        Some(Entry::Directory) => Ok(true),
+        None => Ok(false),
+        Some(_) => Err(Error::NotAStore {
+            path: root.clone(),
+            reason: "it is a file; give a directory".to_owned(),
+        }),
+    }
+}
+
+const _: () = assert!(SEGMENT_HEADER.is_multiple_of(8));

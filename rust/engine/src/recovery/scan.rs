@@ -1,0 +1,231 @@
+//! Every frame in order, held against all that a frame promises.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::frame::{FRAME_LIMIT, FrameView, HEADER, Header, Seed, Truth};
+use crate::index::{FrameEntry, Index, MemoryIndex, StreamEntry};
+use crate::log::{SEGMENT_HEADER, Segment};
+use crate::names::Hasher128Keyed;
+use crate::vfs::read_full;
+
+const WINDOW: usize = 4 << 20;
+
+/// Reads a segment's frames through a window.
+#[derive(Debug)]
+pub(crate) struct FrameScanner<'a> {
+    segment: &'a Segment,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl<'a> FrameScanner<'a> {
+    pub(crate) fn new(segment: &'a Segment) -> Self {
+        Self {
+            segment,
+            window: Vec::new(),
+            window_at: 0,
+        }
+    }
+
+    /// The bytes at an address, as many as there are up to `length`.
+    fn bytes(&mut self, address: u64, length: usize) -> io::Result<&[u8]> {
+        let offset = self.segment.offset(address);
+        let end = self.window_at + self.window.len() as u64;
+        if offset < self.window_at || offset + length as u64 > end {
+            self.window.resize(length.max(WINDOW), 0);
+            let n = read_full(&*self.segment.file, &mut self.window, offset)?;
+            self.window.truncate(n);
+            self.window_at = offset;
+        }
+        let at = usize::try_from(offset - self.window_at).unwrap_or(usize::MAX);
+        let have = self.window.len().saturating_sub(at).min(length);
+        Ok(self.window.get(at..at + have).unwrap_or_default())
+    }
+
+    /// The header at an address, if a frame of this store was written there.
+    pub(crate) fn header(&mut self, address: u64, seed: Seed) -> io::Result<Option<Header>> {
+        Ok(Header::read(self.bytes(address, HEADER)?, seed, address))
+    }
+
+    /// The checked frame at an address, or what is wrong there.
+    pub(crate) fn frame(
+        &mut self,
+        address: u64,
+        seed: Seed,
+    ) -> io::Result<std::result::Result<FrameView<'_>, &'static str>> {
+        let Some(header) = self.header(address, seed)? else {
+            return Ok(Err("no frame header"));
+        };
+        let length = (header.length as usize).min(FRAME_LIMIT);
+        Ok(FrameView::check(
+            self.bytes(address, length)?,
+            Truth { seed, address },
+        ))
+    }
+
+    /// The lowest address in `from..to` with a frame header whose position is not below
+    /// `position`, and that header.
+    pub(crate) fn next_header(
+        &mut self,
+        from: u64,
+        to: u64,
+        position: u64,
+        seed: Seed,
+    ) -> io::Result<Option<(u64, Header)>> {
+        let mut address = from;
+        while address < to {
+            if let Some(header) = self.header(address, seed)?
+                && header.first_position >= position
+            {
+                return Ok(Some((address, header)));
+            }
+            address += 8;
+        }
+        Ok(None)
+    }
+}
+
+/// A scan of the whole log, and the index that it builds.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    seed: Seed,
+    hasher: Hasher128Keyed,
+    pub(crate) index: MemoryIndex,
+    pub(crate) chain: u64,
+    pub(crate) next_position: u64,
+    /// The highest address that a valid frame says was durable.
+    pub(crate) hint: u64,
+    /// What was wrong at the tail.
+    pub(crate) stopped: &'static str,
+    pub(crate) frames: u64,
+}
+
+impl Scan {
+    pub(crate) fn new(seed: Seed, hasher: Hasher128Keyed) -> Self {
+        let index = MemoryIndex::default();
+        Self {
+            seed,
+            hasher,
+            index,
+            chain: 0,
+            next_position: 1,
+            hint: 0,
+            stopped: "",
+            frames: 0,
+        }
+    }
+
+    /// Scans all segments; answers the address after the last good frame.
+    pub(crate) fn run(&mut self, segments: &[Arc<Segment>]) -> Result<u64> {
+        let mut tail = segments
+            .first()
+            .map_or(SEGMENT_HEADER, |first| first.first_frame());
+        for (i, segment) in segments.iter().enumerate() {
+            let from = segment.first_frame();
+            let end = self.segment(segment, from)?;
+            // An empty segment that was prepared ahead leaves the tail in the one before.
+            if i == 0 || end > from {
+                tail = end;
+            }
+        }
+        Ok(tail)
+    }
+
+    /// Scans one segment from an address to its first bad frame, which it answers.
+    pub(crate) fn segment(&mut self, segment: &Segment, from: u64) -> Result<u64> {
+        let mut scanner = FrameScanner::new(segment);
+        let mut address = from;
+        loop {
+            if address + HEADER as u64 > segment.end() {
+                self.stopped = "the segment is full";
+                return Ok(address);
+            }
+            let read = scanner.frame(address, self.seed);
+            let frame = match read.map_err(|e| segment.error("read", &e))? {
+                Ok(frame) => frame,
+                Err(reason) => {
+                    self.stopped = reason;
+                    return Ok(address);
+                }
+            };
+            let header = *frame.header();
+            if header.previous_chain != self.chain || header.first_position != self.next_position {
+                self.stopped = "the frame does not continue the log before it";
+                return Ok(address);
+            }
+            let entry = frame_entry(&frame, address, &self.hasher);
+            let chain = frame.chain();
+            self.check_versions(segment, &entry)?;
+            self.index.apply(&entry);
+            self.chain = chain;
+            self.next_position = header.next_position();
+            self.hint = self.hint.max(header.durable_hint);
+            self.frames += 1;
+            address = entry.end();
+        }
+    }
+
+    /// The chain proves that the frame is the log's next; a wrong version in it can't be torn.
+    fn check_versions(&self, segment: &Segment, entry: &FrameEntry) -> Result<()> {
+        for stream in &entry.streams {
+            let actual = self.index.version(stream.key);
+            if stream.base_version != actual {
+                let offset = segment.offset(entry.address);
+                let reason = format!(
+                    "the frame continues a stream at version {}, which is at {actual}",
+                    stream.base_version
+                );
+                return Err(Error::corrupt(&segment.path, offset, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a frame adds to the index.
+fn frame_entry(frame: &FrameView<'_>, address: u64, hasher: &Hasher128Keyed) -> FrameEntry {
+    let header = frame.header();
+    let streams: Vec<StreamEntry> = frame
+        .streams()
+        .map(|s| StreamEntry {
+            key: s.key,
+            base_version: s.base_version,
+            count: s.count,
+        })
+        .collect();
+    FrameEntry {
+        address,
+        length: u64::from(header.length),
+        first_position: header.first_position,
+        events: u64::from(header.events),
+        ordinals: ordinals(frame, &streams),
+        streams,
+        key: frame.key().map(|(text, _)| hasher.idempotency_key(text)),
+    }
+}
+
+fn ordinals(frame: &FrameView<'_>, streams: &[StreamEntry]) -> Vec<u32> {
+    let events = frame.header().events;
+    if streams.len() <= 1 {
+        return (0..events).collect();
+    }
+    let mut next = Vec::with_capacity(streams.len());
+    let mut begin = 0usize;
+    for stream in streams {
+        next.push(begin);
+        begin += stream.count as usize;
+    }
+    let mut ordinals = vec![0; events as usize];
+    for ordinal in 0..events {
+        let stream = frame.event_stream(ordinal).unwrap_or_default() as usize;
+        if let Some(place) = next.get_mut(stream) {
+            if let Some(slot) = ordinals.get_mut(*place) {
+                *slot = ordinal;
+            }
+            *place += 1;
+        }
+    }
+    ordinals
+}

@@ -1,0 +1,62 @@
+//! At the first bad frame: a torn tail, or damage to what had been acknowledged?
+//!
+//! Evidence that an address had been durable: the manifest of a clean close; the durable hint
+//! of any later valid frame; the first frame of a later segment, which is written only after
+//! everything before it was synced. A bad frame below the highest evidence is damage.
+
+use std::io;
+use std::sync::Arc;
+
+use super::scan::{FrameScanner, Scan};
+use crate::error::{Error, Result};
+use crate::frame::Seed;
+use crate::log::{Manifest, Segment};
+
+/// Refuses when the log is proven to have reached beyond the tail that the scan found.
+pub(super) fn judge_tail(
+    segments: &[Arc<Segment>],
+    scan: &Scan,
+    manifest: &Manifest,
+    seed: Seed,
+    tail: u64,
+) -> Result<()> {
+    let mut proven = manifest.durable;
+    for segment in segments.iter().filter(|segment| segment.end() > tail) {
+        let found = evidence(segment, tail, scan, seed);
+        proven = proven.max(found.map_err(|e| segment.error("read", &e))?);
+    }
+    if proven <= tail {
+        return Ok(());
+    }
+    let Some(segment) = segments.iter().rfind(|segment| segment.entry.base <= tail) else {
+        return Ok(());
+    };
+    let reason = format!(
+        "{}, though the log was durable up to address {proven} (this is {tail})",
+        scan.stopped
+    );
+    Err(Error::corrupt(&segment.path, segment.offset(tail), reason))
+}
+
+/// The highest address that a frame beyond the tail proves durable.
+fn evidence(segment: &Segment, tail: u64, scan: &Scan, seed: Seed) -> io::Result<u64> {
+    let first = segment.first_frame();
+    let position = scan.next_position;
+    let mut scanner = FrameScanner::new(segment);
+    let mut proven = 0;
+    if first > tail
+        && let Some(header) = scanner.header(first, seed)?
+        // One that continues the log as scanned lost nothing before it, only its own body.
+        && (header.previous_chain != scan.chain || header.first_position != position)
+        && header.first_position >= position
+    {
+        proven = first;
+    }
+    let end = segment.entry.base + segment.filled().min(segment.entry.capacity);
+    let mut from = tail.max(first);
+    while let Some((address, header)) = scanner.next_header(from, end, position, seed)? {
+        proven = proven.max(header.durable_hint);
+        from = address + u64::from(header.length);
+    }
+    Ok(proven)
+}

@@ -1,0 +1,434 @@
+//! The face of the engine: open, append, read, subscribe, verify, close.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::commit::{Appended, Committer, Done, Prepared, Request, Tail, Ticket};
+use crate::error::{Error, Result};
+use crate::index::Index;
+use crate::live::LiveLog;
+use crate::log::{Layout, Segments, read_file};
+use crate::names;
+use crate::read::{Cache, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
+use crate::recovery::{self, Recovered, Scan};
+use crate::vfs::{Vfs, VfsLock};
+use crate::watch::WaitGuard;
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Bytes of the first segment file of a new store; each next one is twice as large.
+    pub first_segment: u64,
+    /// Bytes of a segment file, at most (but for frames that need more).
+    pub max_segment: u64,
+    /// Bytes of verified log that are kept in memory.
+    pub cache: u64,
+    /// Whether threads of its own may zero-fill ahead and commit; without them all happens in
+    /// the callers' threads, in an order that a test can repeat.
+    pub background: bool,
+    /// Whether segments are filled with zeros ahead of the tail, which makes syncs cheaper on
+    /// a real disk.
+    pub zero_fill: bool,
+    /// Whether a store is made where nothing is.
+    pub create: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            first_segment: 1 << 20,
+            max_segment: 128 << 20,
+            cache: 64 << 20,
+            background: true,
+            zero_fill: true,
+            create: true,
+        }
+    }
+}
+
+/// What a store holds and has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Position of the last event.
+    pub head: u64,
+    /// Streams that have events.
+    pub streams: u64,
+    /// Bytes of log, frames and headers.
+    pub bytes: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Appends asked for since open.
+    pub appends: u64,
+    /// Frames written since open.
+    pub commits: u64,
+    /// Events written since open.
+    pub events: u64,
+    /// Groups of frames written with one call since open.
+    pub groups: u64,
+    /// Syncs of the log since open.
+    pub fsyncs: u64,
+    /// Appends refused by an expectation or a key since open.
+    pub conflicts: u64,
+    /// Appends answered from an earlier one with the same key since open.
+    pub replays: u64,
+    /// Chunk loads answered from memory since open.
+    pub cache_hits: u64,
+    /// Chunk loads that read the file since open.
+    pub cache_misses: u64,
+}
+
+/// What a verification has read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Frames, those of the engine itself included.
+    pub frames: u64,
+    /// Events.
+    pub events: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Bytes of log.
+    pub bytes: u64,
+}
+
+/// An open store; clones share it. It closes with the last of them, or by [`Store::close`].
+#[derive(Clone, Debug)]
+pub struct Store {
+    open: Arc<Open>,
+}
+
+struct Open {
+    committer: Arc<Committer>,
+    closed: AtomicBool,
+    lock: Mutex<Option<Box<dyn VfsLock>>>,
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let root = &self.committer.log.segments.layout.root;
+        f.debug_struct("Open")
+            .field("root", root)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store in a directory, recovering it if it was not closed, or makes one.
+    ///
+    /// # Errors
+    /// [`Error::StoreBusy`], [`Error::NotAStore`], [`Error::IncompatibleFormat`],
+    /// [`Error::CorruptStore`], or [`Error::Io`] with the path.
+    pub fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Result<Self> {
+        let layout = Layout {
+            vfs,
+            root: directory.to_path_buf(),
+        };
+        if !recovery::directory(&layout)? {
+            if !options.create {
+                let reason = "there is no such directory".to_owned();
+                return Err(Error::NotAStore {
+                    path: layout.root,
+                    reason,
+                });
+            }
+            layout.ensure_dir(directory)?;
+        }
+        let lock = lock(&layout)?;
+        let identity = recovery::identify(&layout, options.create)?;
+        let Recovered {
+            segments,
+            manifest,
+            listed,
+            index,
+            tail,
+            next_position,
+            chain,
+        } = recovery::recover(&layout, &identity)?;
+        let holder = holder_text();
+        layout.place_bytes(&layout.holder(), holder.as_bytes())?;
+        let vfs = Arc::clone(&layout.vfs);
+        let segments = Segments::new(layout, identity, options, segments, manifest);
+        segments.settle(listed)?;
+        if segments.all().is_empty() {
+            segments.create_first()?;
+        }
+        let segment = segments.of_address(tail).ok_or(Error::Closed)?;
+        let cache = Cache::of_bytes(options.cache);
+        let log = LiveLog::new(segments, index, cache, identity.seed(), identity.hasher());
+        let tail = Tail {
+            segment,
+            address: tail,
+            next_position,
+            chain,
+        };
+        let committer = Committer::new(Arc::new(log), tail, epoch(&*vfs)?, options.background);
+        let (closed, lock) = (AtomicBool::new(false), Mutex::new(Some(lock)));
+        Ok(Self {
+            open: Arc::new(Open {
+                committer,
+                closed,
+                lock,
+            }),
+        })
+    }
+
+    fn log(&self) -> Result<&LiveLog> {
+        if self.open.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        Ok(&self.open.committer.log)
+    }
+
+    /// Appends and returns once the outcome is durable.
+    ///
+    /// # Errors
+    /// [`Error::VersionConflict`], [`Error::IdempotencyMismatch`], [`Error::StorageFull`],
+    /// [`Error::Poisoned`] and [`Error::Closed`] say that nothing was written;
+    /// [`Error::OutcomeUnknown`] says just that.
+    pub fn append(&self, prepared: Prepared) -> Result<Appended> {
+        let ticket = self.begin(prepared)?;
+        loop {
+            if let Some(result) = ticket.wait(Duration::MAX) {
+                return result;
+            }
+        }
+    }
+
+    /// As [`Store::append`], to be waited for in slices. The calling thread may do the
+    /// commit itself, for others too.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; every other outcome is the ticket's.
+    pub fn begin(&self, mut prepared: Prepared) -> Result<Ticket> {
+        prepared.bind(&self.log()?.hasher);
+        let (ticket, done) = Ticket::new();
+        self.open.committer.append(Request::new(prepared, done));
+        Ok(ticket)
+    }
+
+    /// As [`Store::append`]; `done` is called exactly once with the outcome, on a thread of
+    /// the engine or of another caller, and must not block.
+    pub fn submit(&self, mut prepared: Prepared, done: Box<dyn FnOnce(Result<Appended>) + Send>) {
+        let done: Done = done;
+        match self.log() {
+            Ok(log) => {
+                prepared.bind(&log.hasher);
+                self.open.committer.submit(Request::new(prepared, done));
+            }
+            Err(e) => done(Err(e)),
+        }
+    }
+
+    /// The durable result of an earlier append under this key; with `content`, only if that
+    /// was its content.
+    ///
+    /// # Errors
+    /// [`Error::IdempotencyMismatch`] when the content differs.
+    pub fn committed(&self, key: &str, content: Option<&[u8]>) -> Result<Option<Appended>> {
+        self.log()?.committed(key, content)
+    }
+
+    /// Position of the last durable event, 0 when there is none.
+    pub fn head(&self) -> u64 {
+        self.open.committer.log.watch.head()
+    }
+
+    /// How many events a stream has.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for what is no stream name.
+    pub fn version(&self, stream: &str) -> Result<u64> {
+        let log = self.log()?;
+        names::check_stream(stream)?;
+        Ok(log.index.read().version(log.hasher.stream(stream)))
+    }
+
+    /// A page of one stream.
+    ///
+    /// # Errors
+    /// [`Error::CorruptStore`], [`Error::Io`], [`Error::WouldBlock`] for an inline read.
+    pub fn read_stream(&self, query: &StreamQuery<'_>) -> Result<Page> {
+        self.log()?.read_stream(query)
+    }
+
+    /// Several streams as of one position.
+    ///
+    /// # Errors
+    /// As [`Store::read_stream`].
+    pub fn read_streams(&self, query: &SnapshotQuery<'_>) -> Result<Snapshot> {
+        self.log()?.read_streams(query)
+    }
+
+    /// A page of the log in global order.
+    ///
+    /// # Errors
+    /// As [`Store::read_stream`].
+    pub fn read_log(&self, query: &LogQuery<'_>) -> Result<Page> {
+        self.log()?.read_log(query)
+    }
+
+    /// Stream names with a prefix and after a name, in ascending order of their bytes.
+    ///
+    /// # Errors
+    /// As [`Store::read_stream`].
+    pub fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Box<str>>> {
+        self.log()?.stream_names(prefix, after, limit)
+    }
+
+    /// Waits until the head is beyond `position` or the time is over; answers the head.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], and [`Error::Poisoned`] where nothing more can come.
+    pub fn wait_beyond(&self, position: u64, timeout: Duration) -> Result<u64> {
+        let head = self.log()?.watch.wait_beyond(position, timeout);
+        let log = self.log()?;
+        if head <= position {
+            log.health()?;
+        }
+        Ok(head)
+    }
+
+    /// Calls `wake` once, when the head is beyond `position`, or the store ends.
+    pub fn on_beyond(&self, position: u64, wake: Box<dyn FnOnce() + Send>) -> WaitGuard {
+        self.open.committer.log.watch.on_beyond(position, wake)
+    }
+
+    /// What the store holds and has done.
+    pub fn stats(&self) -> Stats {
+        let log = &self.open.committer.log;
+        let segments = log.segments.all();
+        let counters = &log.counters;
+        let index = log.index.read();
+        let chunks = index.chunks();
+        Stats {
+            head: index.head(),
+            streams: index.streams(),
+            bytes: chunks
+                .len()
+                .checked_sub(1)
+                .and_then(|i| chunks.get(i))
+                .map_or(0, |c| c.end()),
+            segments: segments.len() as u64,
+            appends: counters.appends.value(),
+            commits: counters.commits.value(),
+            events: counters.events.value(),
+            groups: counters.groups.value(),
+            fsyncs: counters.syncs.value(),
+            conflicts: counters.conflicts.value(),
+            replays: counters.replays.value(),
+            cache_hits: counters.cache_hits.value(),
+            cache_misses: counters.cache_misses.value(),
+        }
+    }
+
+    /// Reads the whole durable log again and holds every frame against all it promises.
+    ///
+    /// # Errors
+    /// [`Error::CorruptStore`] with the file and the offset of the first damage.
+    pub fn verify(&self) -> Result<Verified> {
+        let log = self.log()?;
+        let durable = self.open.committer.durable_end();
+        let mut scan = Scan::new(log.seed, log.hasher);
+        for segment in log.segments.all() {
+            let end = scan.segment(&segment, segment.first_frame())?;
+            let next = log.segments.after(&segment);
+            // A later segment with frames proves that this one was durable to its end; the
+            // scan of that one then fails to continue the chain.
+            let is_last = durable <= next.map_or(u64::MAX, |next| next.first_frame());
+            if is_last {
+                if end < durable {
+                    return Err(Error::corrupt(
+                        &segment.path,
+                        segment.offset(end),
+                        scan.stopped,
+                    ));
+                }
+                return Ok(Verified {
+                    frames: scan.frames,
+                    events: scan.next_position - 1,
+                    streams: scan.index.streams(),
+                    bytes: end,
+                });
+            }
+        }
+        Ok(Verified::default())
+    }
+
+    /// Finishes queued appends, records the durable end of the log, and lets go of the
+    /// directory. Every clone of the handle is closed; closing again does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or the failure to record the end; the store is closed all the
+    /// same, and the next opening finds the end by itself.
+    pub fn close(&self) -> Result<()> {
+        self.open.close()
+    }
+}
+
+impl Open {
+    fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let closed = self
+            .committer
+            .close()
+            .and_then(|(end, chain)| self.committer.log.segments.record_durable(end, chain));
+        drop(self.lock.lock().take());
+        closed
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // A destructor can't report; the next opening recovers whatever this did not finish.
+        let _closed = self.close();
+    }
+}
+
+fn lock(layout: &Layout) -> Result<Box<dyn VfsLock>> {
+    let root = &layout.root;
+    let taken = layout
+        .vfs
+        .try_lock_dir(root)
+        .map_err(|e| Error::io(root, "lock", &e))?;
+    match taken {
+        Some(lock) => Ok(lock),
+        None => Err(Error::StoreBusy {
+            path: root.clone(),
+            holder: holder(layout),
+        }),
+    }
+}
+
+fn holder(layout: &Layout) -> String {
+    match read_file(&*layout.vfs, &layout.holder()) {
+        Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).trim().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+fn holder_text() -> String {
+    let program = std::env::args().next().unwrap_or_default();
+    format!("process {} running {program}\n", std::process::id())
+}
+
+fn epoch(vfs: &dyn Vfs) -> Result<u64> {
+    let mut bytes = [0; 8];
+    vfs.random(&mut bytes)
+        .map_err(|e| Error::io(Path::new(""), "draw randomness for", &e))?;
+    Ok(u64::from_le_bytes(bytes))
+}

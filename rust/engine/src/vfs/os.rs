@@ -1,0 +1,362 @@
+//! The operating system's files, clock and randomness.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use super::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
+
+/// The file system of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct OsVfs;
+
+impl OsVfs {
+    /// The one file system there is: the value holds no state.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Vfs for OsVfs {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(path)
+    }
+
+    fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Ok(Some(Entry::Directory)),
+            Ok(found) if found.is_file() => Ok(Some(Entry::File(found.len()))),
+            Ok(_) => Ok(Some(Entry::Other)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = fs::read_dir(path)?
+            // A name that is not UTF-8 is none of ours: lossy, it still shows up in a report.
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
+        let mut options = OpenOptions::new(); // std sets O_CLOEXEC
+        options.read(true);
+        match mode {
+            OpenMode::CreateNew => options.write(true).create_new(true).mode(0o600),
+            OpenMode::Read => &mut options,
+            OpenMode::ReadWrite => options.write(true),
+        };
+        Ok(Arc::new(OsFile::new(options.open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        sync_all(&open_dir(path)?)
+    }
+
+    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
+        let dir = open_dir(path)?;
+        match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Box::new(OsLock { _dir: dir }))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn now_micros(&self) -> u64 {
+        now_micros()
+    }
+
+    fn random(&self, buf: &mut [u8]) -> io::Result<()> {
+        random(buf)
+    }
+}
+
+/// Microseconds since the Unix epoch; 0 for a clock set before it.
+pub(super) fn now_micros() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Fills `buf` from the kernel's generator.
+#[cfg(target_os = "linux")]
+pub(super) fn random(mut buf: &mut [u8]) -> io::Result<()> {
+    use rustix::rand::{GetRandomFlags, getrandom};
+    while !buf.is_empty() {
+        match getrandom(&mut *buf, GetRandomFlags::empty()) {
+            Ok(n) => buf = buf.split_at_mut(n).1,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Fills `buf` from the kernel's generator.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn random(buf: &mut [u8]) -> io::Result<()> {
+    io::Read::read_exact(&mut File::open("/dev/urandom")?, buf)
+}
+
+fn open_dir(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+// The syncs are not std's: std retries EINTR by itself, and whether a failed sync may be tried
+// again is for the engine to decide, not for a library.
+
+#[cfg(not(target_vendor = "apple"))]
+fn sync_data(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fdatasync(file)?)
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn sync_all(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fsync(file)?)
+}
+
+/// Apple's `fsync` leaves the bytes in the drive's own cache.
+#[cfg(target_vendor = "apple")]
+fn sync_data(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fcntl_fullfsync(file)?)
+}
+
+#[cfg(target_vendor = "apple")]
+fn sync_all(file: &File) -> io::Result<()> {
+    sync_data(file)
+}
+
+#[derive(Debug)]
+struct OsFile {
+    file: File,
+    #[cfg(target_os = "linux")]
+    nowait: Nowait,
+}
+
+impl OsFile {
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            #[cfg(target_os = "linux")]
+            nowait: Nowait::default(),
+        }
+    }
+}
+
+impl VfsFile for OsFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.nowait.read_at(&self.file, buf, offset)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_at_nowait(&self, _buf: &mut [u8], _offset: u64) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
+
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        // rustix hands over no more slices than the system takes; the rest is a short write.
+        Ok(rustix::io::pwritev(&self.file, bufs, offset)?)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        sync_data(&self.file)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        sync_all(&self.file)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}
+
+/// Reads served from the page cache or not at all.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Default)]
+struct Nowait {
+    /// Set once the file system has said that it cannot: asking again would cost a system call
+    /// a read and never help.
+    refused: std::sync::atomic::AtomicBool,
+}
+
+#[cfg(target_os = "linux")]
+impl Nowait {
+    fn read_at(&self, file: &File, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        use std::sync::atomic::Ordering;
+        if self.refused.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mut bufs = [io::IoSliceMut::new(buf)];
+        match preadv2(file, &mut bufs, offset, ReadWriteFlags::NOWAIT) {
+            Ok(n) => Ok(Some(n)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(Errno::NOSYS | Errno::OPNOTSUPP) => {
+                self.refused.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// Freed by closing alone, never by an explicit unlock: `flock` belongs to the open file
+/// description, so an unlock in a forked child would take the lock from its parent.
+#[derive(Debug)]
+struct OsLock {
+    _dir: File,
+}
+
+impl VfsLock for OsLock {}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::vfs::{read_full, write_all_at};
+
+    fn dir() -> TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn permissions(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let dir = dir();
+        let file = OsVfs::new()
+            .open(&dir.path().join("f"), OpenMode::CreateNew)
+            .unwrap();
+        let bufs = [IoSlice::new(b"ab"), IoSlice::new(b""), IoSlice::new(b"cd")];
+        write_all_at(&*file, &bufs, 3).unwrap();
+        file.sync_data().unwrap();
+        file.sync_all().unwrap();
+        let mut buf = [9; 16];
+        assert_eq!(read_full(&*file, &mut buf, 0).unwrap(), 7);
+        assert_eq!(&buf[..7], b"\0\0\0abcd");
+        assert_eq!(file.size().unwrap(), 7);
+        assert_eq!(file.read_at(&mut buf, 7).unwrap(), 0);
+    }
+
+    #[test]
+    fn more_slices_than_the_system_takes_are_written_in_turns() {
+        let dir = dir();
+        let file = OsVfs::new()
+            .open(&dir.path().join("f"), OpenMode::CreateNew)
+            .unwrap();
+        let bufs = vec![IoSlice::new(b"xy"); 3 * 1024 + 1];
+        assert_eq!(file.write_vectored_at(&bufs, 0).unwrap(), 2 * 1024);
+        write_all_at(&*file, &bufs, 0).unwrap();
+        assert_eq!(file.size().unwrap(), 6 * 1024 + 2);
+    }
+
+    #[test]
+    fn a_read_without_waiting_tells_the_truth_or_nothing() {
+        let dir = dir();
+        let file = OsVfs::new()
+            .open(&dir.path().join("f"), OpenMode::CreateNew)
+            .unwrap();
+        write_all_at(&*file, &[IoSlice::new(b"hello")], 0).unwrap();
+        let mut buf = [0; 8];
+        if let Some(n) = file.read_at_nowait(&mut buf, 0).unwrap() {
+            assert_eq!(&buf[..n], b"hello");
+        }
+    }
+
+    #[test]
+    fn files_and_directories_are_their_owners_alone() {
+        let dir = dir();
+        let store = dir.path().join("store");
+        let vfs = OsVfs::new();
+        vfs.create_dir(&store).unwrap();
+        let _file = vfs.open(&store.join("f"), OpenMode::CreateNew).unwrap();
+        assert_eq!(permissions(&store), 0o700);
+        assert_eq!(permissions(&store.join("f")), 0o600);
+    }
+
+    #[test]
+    fn opening_makes_or_needs_a_file_as_its_mode_says() {
+        let dir = dir();
+        let path = dir.path().join("f");
+        let vfs = OsVfs::new();
+        let kind = |mode| vfs.open(&path, mode).unwrap_err().kind();
+        assert_eq!(kind(OpenMode::Read), io::ErrorKind::NotFound);
+        assert_eq!(kind(OpenMode::ReadWrite), io::ErrorKind::NotFound);
+        vfs.open(&path, OpenMode::CreateNew).unwrap();
+        assert_eq!(kind(OpenMode::CreateNew), io::ErrorKind::AlreadyExists);
+        let reader = vfs.open(&path, OpenMode::Read).unwrap();
+        assert!(reader.write_vectored_at(&[IoSlice::new(b"x")], 0).is_err());
+    }
+
+    #[test]
+    fn names_come_and_go() {
+        let dir = dir();
+        let vfs = OsVfs::new();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        vfs.create_dir(&dir.path().join("sub")).unwrap();
+        vfs.open(&b, OpenMode::CreateNew).unwrap();
+        assert_eq!(vfs.list(dir.path()).unwrap(), ["b", "sub"]);
+        vfs.rename(&b, &a).unwrap();
+        vfs.sync_dir(dir.path()).unwrap();
+        assert_eq!(vfs.entry(&b).unwrap(), None);
+        assert_eq!(vfs.entry(&a).unwrap(), Some(Entry::File(0)));
+        assert_eq!(vfs.entry(dir.path()).unwrap(), Some(Entry::Directory));
+        vfs.remove(&a).unwrap();
+        assert_eq!(vfs.list(dir.path()).unwrap(), ["sub"]);
+    }
+
+    #[test]
+    fn a_directory_is_locked_by_one_at_a_time() {
+        let dir = dir();
+        let vfs = OsVfs::new();
+        let held = vfs.try_lock_dir(dir.path()).unwrap();
+        assert!(held.is_some());
+        assert!(vfs.try_lock_dir(dir.path()).unwrap().is_none());
+        drop(held);
+        assert!(vfs.try_lock_dir(dir.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn randomness_fills_the_whole_buffer() {
+        let (mut a, mut b) = ([0; 1000], [0; 1000]);
+        OsVfs::new().random(&mut a).unwrap();
+        OsVfs::new().random(&mut b).unwrap();
+        assert_ne!(a, b);
+        assert!(a[900..].iter().any(|byte| *byte != 0));
+    }
+
+    #[test]
+    fn the_clock_is_past_2020() {
+        assert!(OsVfs::new().now_micros() > 1_577_836_800_000_000);
+    }
+}

@@ -1,0 +1,304 @@
+//! One file: what programs see of it, and what the disk holds of it.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::content::{Content, SECTOR, Sector};
+use super::power::Fates;
+
+/// A file's content, whatever its name is.
+#[derive(Debug)]
+pub(super) struct Inode {
+    pub(super) id: u64,
+    live: RwLock<Content>,
+    platter: Mutex<Platter>,
+}
+
+impl Inode {
+    pub(super) fn new(id: u64) -> Self {
+        Self::of(id, Content::default(), Platter::default())
+    }
+
+    /// A file whose whole content is durable.
+    pub(super) fn durable(id: u64, content: Content) -> Self {
+        let platter = Platter {
+            content: content.clone(),
+            unsynced: BTreeMap::new(),
+        };
+        Self::of(id, content, platter)
+    }
+
+    fn of(id: u64, live: Content, platter: Platter) -> Self {
+        Self {
+            id,
+            live: RwLock::new(live),
+            platter: Mutex::new(platter),
+        }
+    }
+
+    pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
+        self.live.read().read(buf, offset)
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.live.read().len()
+    }
+
+    pub(super) fn content(&self) -> Content {
+        self.live.read().clone()
+    }
+
+    /// Writes without a thought for the disk.
+    pub(super) fn write(&self, bufs: &[IoSlice<'_>], offset: u64) -> usize {
+        write(&mut self.live.write(), bufs, offset, usize::MAX)
+    }
+
+    /// Writes the first `allowed` bytes of `bufs` and remembers that they are not synced.
+    pub(super) fn write_unsynced(
+        &self,
+        bufs: &[IoSlice<'_>],
+        offset: u64,
+        allowed: usize,
+    ) -> usize {
+        let mut live = self.live.write();
+        let written = write(&mut live, bufs, offset, allowed);
+        self.platter.lock().note(&live, offset, written);
+        written
+    }
+
+    pub(super) fn sync(&self) {
+        let size = self.size();
+        self.platter.lock().sync(size);
+    }
+
+    /// Forgets that anything was un-synced: the disk never gets it, and nobody is told.
+    pub(super) fn lose_unsynced(&self) {
+        self.platter.lock().unsynced.clear();
+    }
+
+    pub(super) fn unsynced_units(&self) -> usize {
+        let size = self.size();
+        let platter = self.platter.lock();
+        platter.unsynced.len() + usize::from(platter.content.len() != size)
+    }
+
+    pub(super) fn after_power_cut(&self, fates: &mut Fates) -> Self {
+        let size = self.size();
+        Self::durable(self.id, self.platter.lock().after_power_cut(size, fates))
+    }
+
+    pub(super) fn copy(&self) -> Self {
+        let live = self.live.read();
+        Self::of(self.id, live.clone(), self.platter.lock().clone())
+    }
+
+    /// Changes the file behind everybody's back, in memory and on the disk alike.
+    pub(super) fn tamper(&self, change: impl Fn(&mut Content)) {
+        let mut live = self.live.write();
+        let mut platter = self.platter.lock();
+        change(&mut live);
+        change(&mut platter.content);
+        for (number, versions) in &mut platter.unsynced {
+            *versions = vec![live.sector(*number)];
+        }
+    }
+}
+
+/// What the disk holds for sure, and what it may hold.
+#[derive(Clone, Debug, Default)]
+struct Platter {
+    content: Content,
+    /// By sector number: each state that the sector went through since it was last synced.
+    unsynced: BTreeMap<u64, Vec<Sector>>,
+}
+
+impl Platter {
+    fn note(&mut self, live: &Content, offset: u64, written: usize) {
+        let sector = SECTOR as u64;
+        let end = (offset + written as u64).div_ceil(sector);
+        for number in offset / sector..end {
+            let image = live.sector(number);
+            // A write that changes nothing on the disk can't go wrong there.
+            if self.unsynced.contains_key(&number) || image != self.content.sector(number) {
+                self.unsynced.entry(number).or_default().push(image);
+            }
+        }
+    }
+
+    fn sync(&mut self, size: u64) {
+        for (number, versions) in std::mem::take(&mut self.unsynced) {
+            if let Some(newest) = versions.last() {
+                self.content.write(newest, number * SECTOR as u64);
+            }
+        }
+        self.content.set_len(size);
+    }
+
+    fn after_power_cut(&self, size: u64, fates: &mut Fates) -> Content {
+        let mut content = self.content.clone();
+        let last = self.unsynced.keys().next_back();
+        for (number, versions) in &self.unsynced {
+            let old = self.content.sector(*number);
+            let kept = fates.sector(&old, versions, Some(number) == last);
+            content.write(&kept, number * SECTOR as u64);
+        }
+        let durable = self.content.len();
+        content.set_len(if durable == size {
+            size
+        } else {
+            fates.size(durable, size)
+        });
+        content
+    }
+}
+
+fn write(content: &mut Content, bufs: &[IoSlice<'_>], offset: u64, allowed: usize) -> usize {
+    let mut done = 0;
+    for buf in bufs {
+        let part = buf.split_at(buf.len().min(allowed - done)).0;
+        content.write(part, offset + done as u64);
+        done += part.len();
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::power::Persist;
+    use super::*;
+
+    fn inode(durable: &[u8], unsynced: &[u8], offset: u64) -> Inode {
+        let inode = Inode::durable(1, Content::from_bytes(durable));
+        inode.write_unsynced(&[IoSlice::new(unsynced)], offset, usize::MAX);
+        inode
+    }
+
+    fn cut(inode: &Inode, persist: Persist) -> Vec<u8> {
+        inode
+            .after_power_cut(&mut Fates::new(persist))
+            .content()
+            .to_bytes()
+    }
+
+    #[test]
+    fn each_sector_and_the_size_are_units_of_their_own() {
+        let inode = inode(&[1; 600], &[2; 1000], 100);
+        assert_eq!(inode.unsynced_units(), 4);
+        assert_eq!(cut(&inode, Persist::Nothing), [1; 600]);
+        assert_eq!(
+            cut(&inode, Persist::Everything),
+            [[1; 100].as_slice(), &[2; 1000]].concat()
+        );
+        let second_sector = cut(&inode, Persist::Mask(0b0010));
+        assert_eq!(second_sector, [[1; 512].as_slice(), &[2; 88]].concat());
+        let size = cut(&inode, Persist::Mask(0b1000));
+        assert_eq!(size, [[1; 600].as_slice(), &[0; 500]].concat());
+    }
+
+    #[test]
+    fn a_sync_makes_all_of_it_durable() {
+        let inode = inode(&[1; 600], &[2; 1000], 100);
+        inode.sync();
+        assert_eq!(inode.unsynced_units(), 0);
+        assert_eq!(cut(&inode, Persist::Nothing), inode.content().to_bytes());
+    }
+
+    #[test]
+    fn a_write_that_changes_nothing_is_no_unit() {
+        assert_eq!(inode(&[1; 600], &[1; 300], 200).unsynced_units(), 0);
+    }
+
+    #[test]
+    fn a_change_taken_back_is_one_to_be_synced() {
+        let inode = inode(&[1; 600], &[2; 300], 200);
+        inode.write_unsynced(&[IoSlice::new(&[1; 300])], 200, usize::MAX);
+        assert_eq!(inode.unsynced_units(), 1);
+        assert_eq!(cut(&inode, Persist::Everything), [1; 600]);
+    }
+
+    #[test]
+    fn zeros_past_the_end_change_the_size_alone() {
+        assert_eq!(inode(&[1; 512], &[0; 4096], 512).unsynced_units(), 1);
+    }
+
+    #[test]
+    fn lost_pages_are_seen_and_yet_never_synced() {
+        let inode = inode(&[1; 600], &[2; 600], 0);
+        inode.lose_unsynced();
+        inode.sync();
+        assert_eq!(inode.content().to_bytes(), [2; 600]);
+        assert_eq!(cut(&inode, Persist::Everything), [1; 600]);
+    }
+
+    #[test]
+    fn lost_pages_written_again_are_synced() {
+        let inode = inode(&[1; 600], &[2; 600], 0);
+        inode.lose_unsynced();
+        inode.write_unsynced(&[IoSlice::new(&[2; 600])], 0, usize::MAX);
+        inode.sync();
+        assert_eq!(cut(&inode, Persist::Nothing), [2; 600]);
+    }
+
+    #[test]
+    fn no_power_cut_touches_what_was_not_being_changed() {
+        for written in [100, 700] {
+            let inode = inode(&[1; 700], &vec![2; written], 700);
+            for seed in 0..500 {
+                let left = cut(&inode, Persist::Seeded(seed));
+                assert_eq!(left.get(..700), Some([1; 700].as_slice()), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn garbage_is_in_the_last_sector_only() {
+        let inode = inode(&[1; 1024], &[2; 1024], 0);
+        for seed in 0..500 {
+            let left = cut(&inode, Persist::Seeded(seed));
+            assert!(left.iter().take(512).all(|byte| *byte <= 2), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_mask_has_no_bits_past_the_64th() {
+        let inode = inode(&vec![1; 100 * SECTOR], &vec![2; 100 * SECTOR], 0);
+        let left = cut(&inode, Persist::Mask(u64::MAX));
+        assert!(left.iter().take(64 * SECTOR).all(|byte| *byte == 2));
+        assert!(left.iter().skip(64 * SECTOR).all(|byte| *byte == 1));
+    }
+
+    #[test]
+    fn seeds_lead_to_every_kind_of_damage() {
+        let inode = inode(&[1; 1024], &[2; 2048], 512);
+        inode.write_unsynced(&[IoSlice::new(&[3; 512])], 512, usize::MAX);
+        let outcomes: Vec<_> = (0..500)
+            .map(|seed| cut(&inode, Persist::Seeded(seed)))
+            .collect();
+        let seen = |what: fn(&[u8]) -> bool| outcomes.iter().any(|bytes| what(bytes));
+        assert!(seen(|bytes| bytes == [1; 1024]), "nothing kept");
+        assert!(
+            seen(|bytes| bytes.len() == 2560 && bytes.ends_with(&[2; 512])),
+            "all kept"
+        );
+        assert!(seen(|bytes| bytes.get(512) == Some(&2)), "an older version");
+        assert!(seen(|bytes| bytes.len() == 1536), "a size in between");
+        assert!(
+            seen(|bytes| bytes.get(600) == Some(&1) && bytes.get(1000) == Some(&3)),
+            "torn"
+        );
+        assert!(seen(|bytes| bytes.iter().any(|byte| *byte > 3)), "garbage");
+        assert!(
+            seen(|bytes| bytes.ends_with(&[0; 512])),
+            "a sector dropped, the size kept"
+        );
+    }
+
+    #[test]
+    fn a_copy_keeps_what_is_not_synced_apart() {
+        let copy = inode(&[1; 600], &[2; 600], 0).copy();
+        assert_eq!(copy.content().to_bytes(), [2; 600]);
+        assert_eq!(cut(&copy, Persist::Nothing), [1; 600]);
+    }
+}

@@ -1,0 +1,105 @@
+//! What programs hold: open files and locks.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::content::LARGEST_FILE;
+use super::faults::Call;
+use super::file::Inode;
+use super::world::World;
+use crate::vfs::{VfsFile, VfsLock};
+
+#[derive(Debug)]
+pub(super) struct SimFile {
+    pub(super) inode: Arc<Inode>,
+    pub(super) world: Arc<World>,
+    /// The path it was opened by.
+    pub(super) path: String,
+    pub(super) writable: bool,
+}
+
+impl SimFile {
+    fn sync(&self, call: Call) -> io::Result<()> {
+        if !self.world.tracked {
+            return Ok(());
+        }
+        let (_state, verdict) = self.world.judge(call, &self.path, format_args!(""), 0);
+        if verdict.lose {
+            self.inode.lose_unsynced();
+        }
+        verdict.error.map_or(Ok(()), Err)?;
+        self.inode.sync();
+        Ok(())
+    }
+}
+
+impl VfsFile for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        if !self.world.tracked {
+            return Ok(self.inode.read(buf, offset));
+        }
+        let (_state, verdict) =
+            self.world
+                .judge(Call::Read, &self.path, format_args!(""), buf.len());
+        verdict.error.map_or(Ok(()), Err)?;
+        Ok(self.inode.read(buf.split_at_mut(verdict.allowed).0, offset))
+    }
+
+    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        if self.world.tracked && self.world.state.lock().cold {
+            return Ok(None);
+        }
+        self.read_at(buf, offset).map(Some)
+    }
+
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        if !self.writable {
+            return Err(Errno::BADF.into());
+        }
+        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if offset.saturating_add(len as u64) > LARGEST_FILE {
+            return Err(Errno::FBIG.into());
+        }
+        if !self.world.tracked {
+            return Ok(self.inode.write(bufs, offset));
+        }
+        let detail = format_args!(" @{offset} +{len}");
+        let (_state, verdict) = self.world.judge(Call::Write, &self.path, detail, len);
+        let written = self.inode.write_unsynced(bufs, offset, verdict.allowed);
+        verdict.error.map_or(Ok(written), Err)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync(Call::SyncData)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync(Call::SyncAll)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        if !self.world.tracked {
+            return Ok(self.inode.size());
+        }
+        let (_state, verdict) = self
+            .world
+            .judge(Call::Size, &self.path, format_args!(""), 0);
+        verdict.error.map_or_else(|| Ok(self.inode.size()), Err)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct SimLock {
+    pub(super) world: Arc<World>,
+    pub(super) path: String,
+}
+
+impl VfsLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.world.state.lock().locks.remove(&self.path);
+    }
+}

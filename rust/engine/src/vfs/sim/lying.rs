@@ -1,0 +1,147 @@
+//! A disk that says "synced" and isn't, to show that a test would notice.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::vfs::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
+
+/// What a [`LyingVfs`] claims to do and doesn't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lie {
+    /// `sync_dir`.
+    Directories,
+    /// `sync_data` and `sync_all`.
+    Files,
+}
+
+/// A file system whose syncs of one kind do nothing.
+///
+/// Put it around a [`super::RecordingVfs`] or a [`super::SimVfs`], not inside one: what it
+/// keeps to itself these must not see.
+#[derive(Clone, Debug)]
+pub struct LyingVfs {
+    inner: Arc<dyn Vfs>,
+    lie: Lie,
+}
+
+impl LyingVfs {
+    /// Lies about `inner`.
+    pub fn new(inner: Arc<dyn Vfs>, lie: Lie) -> Self {
+        Self { inner, lie }
+    }
+}
+
+impl Vfs for LyingVfs {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.create_dir(path)
+    }
+
+    fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
+        self.inner.entry(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.inner.list(path)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
+        let file = self.inner.open(path, mode)?;
+        Ok(match self.lie {
+            Lie::Directories => file,
+            Lie::Files => Arc::new(LyingFile { inner: file }),
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        match self.lie {
+            Lie::Directories => Ok(()),
+            Lie::Files => self.inner.sync_dir(path),
+        }
+    }
+
+    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
+        self.inner.try_lock_dir(path)
+    }
+
+    fn now_micros(&self) -> u64 {
+        self.inner.now_micros()
+    }
+
+    fn random(&self, buf: &mut [u8]) -> io::Result<()> {
+        self.inner.random(buf)
+    }
+
+    fn at(&self, moment: &'static str) {
+        self.inner.at(moment);
+    }
+}
+
+#[derive(Debug)]
+struct LyingFile {
+    inner: Arc<dyn VfsFile>,
+}
+
+impl VfsFile for LyingFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.read_at(buf, offset)
+    }
+
+    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.inner.read_at_nowait(buf, offset)
+    }
+
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.inner.write_vectored_at(bufs, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.inner.size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Persist, SimVfs};
+    use super::*;
+
+    /// What is left of a file that was written and synced by all the rules.
+    fn left_with(lie: Lie) -> io::Result<Vec<u8>> {
+        let sim = SimVfs::tracked(1);
+        let vfs = LyingVfs::new(Arc::new(sim.clone()), lie);
+        let file = vfs.open(Path::new("f"), OpenMode::CreateNew).unwrap();
+        file.write_vectored_at(&[IoSlice::new(b"bytes")], 0)
+            .unwrap();
+        file.sync_data().unwrap();
+        file.sync_all().unwrap();
+        vfs.sync_dir(Path::new("/")).unwrap();
+        sim.power_cut(Persist::Nothing).read_file(Path::new("f"))
+    }
+
+    #[test]
+    fn without_file_syncs_the_bytes_are_lost() {
+        assert_eq!(left_with(Lie::Files).unwrap(), b"");
+    }
+
+    #[test]
+    fn without_directory_syncs_the_file_is_lost() {
+        assert!(left_with(Lie::Directories).is_err());
+    }
+}

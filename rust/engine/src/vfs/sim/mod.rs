@@ -1,0 +1,322 @@
+//! A file system in memory, which can lose power, tear writes and fail calls on demand.
+//!
+//! [`SimVfs::memory`] is plain and fast: what a store that lives in memory stands on.
+//! [`SimVfs::tracked`] knows what is durable and what is not:
+//!
+//! ```
+//! use std::io::IoSlice;
+//! use std::path::Path;
+//! use eventbraid_engine::vfs::sim::{Persist, SimVfs};
+//! use eventbraid_engine::vfs::{OpenMode, Vfs};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let vfs = SimVfs::tracked(1);
+//! let file = vfs.open(Path::new("/f"), OpenMode::CreateNew)?;
+//! vfs.sync_dir(Path::new("/"))?;
+//! file.write_vectored_at(&[IoSlice::new(b"kept")], 0)?;
+//! file.sync_data()?;
+//! file.write_vectored_at(&[IoSlice::new(b", lost")], 4)?;
+//!
+//! let after = vfs.power_cut(Persist::Nothing);
+//! assert_eq!(after.read_file(Path::new("/f"))?, b"kept");
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+use rustix::io::Errno;
+
+mod content;
+mod faults;
+mod file;
+mod handle;
+mod lying;
+mod power;
+mod random;
+mod recorder;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod world;
+
+pub use faults::{Call, Failure, Fault, Then};
+pub use lying::{Lie, LyingVfs};
+pub use power::Persist;
+pub use recorder::{Operation, Phase, Record, RecordingVfs};
+
+use self::content::Content;
+use self::file::Inode;
+use self::handle::{SimFile, SimLock};
+use self::power::Fates;
+use self::tree::Node;
+use self::world::{State, World};
+use super::{Entry, OpenMode, Vfs, VfsFile, VfsLock, os};
+
+/// A file system in memory. Clones are handles of the same one.
+#[derive(Clone)]
+pub struct SimVfs {
+    world: Arc<World>,
+}
+
+impl SimVfs {
+    /// A plain one: fast, with the system's clock and randomness, and nothing durable.
+    pub fn memory() -> Self {
+        Self::new(World::new(false, 0))
+    }
+
+    /// One that tracks what is durable. All that it decides and answers follows from `seed`
+    /// and the calls made, if these come in the same order.
+    pub fn tracked(seed: u64) -> Self {
+        Self::new(World::new(true, seed))
+    }
+
+    /// What a machine finds that comes up after losing power now; tracked like this one. The
+    /// power cut leaves this one as it is, so that many can be tried. Of a plain one nothing
+    /// is left.
+    #[must_use]
+    pub fn power_cut(&self, persist: Persist) -> Self {
+        let state = self.world.state.lock();
+        let tree = state.tree.after_power_cut(&mut Fates::new(persist));
+        Self::new(self.world.successor(&state, tree))
+    }
+
+    /// What a process finds that starts after this one was killed: everything written, synced
+    /// or not, and no locks. Leaves this file system as it is; the two share nothing.
+    #[must_use]
+    pub fn process_crash(&self) -> Self {
+        let state = self.world.state.lock();
+        Self::new(self.world.successor(&state, state.tree.copy()))
+    }
+
+    /// How many writes and names [`SimVfs::power_cut`] decides about: sectors and sizes by file,
+    /// in the order of the files' creation, then names in the order of their changes.
+    pub fn unsynced_units(&self) -> usize {
+        self.world.state.lock().tree.unsynced_units()
+    }
+
+    /// Crashes at this step, counted from 1: the step is not carried out, though part of a write
+    /// may be, and every later call fails. Only in a tracked one.
+    pub fn crash_at(&self, step: u64) {
+        self.world.state.lock().script.crash_at(step);
+    }
+
+    /// Whether the crash has come.
+    pub fn crashed(&self) -> bool {
+        self.world.state.lock().script.crashed()
+    }
+
+    /// How many steps were taken: changing calls, done or failed, and moments passed. Of a
+    /// plain one none are counted.
+    pub fn steps(&self) -> u64 {
+        self.world.state.lock().script.steps()
+    }
+
+    /// The steps taken, a line each.
+    pub fn trace(&self) -> Vec<String> {
+        self.world.state.lock().script.trace().to_vec()
+    }
+
+    /// Makes calls fail. Of several faults that concern a call the first one made counts. Only
+    /// in a tracked one.
+    pub fn fail(&self, fault: Fault) {
+        self.fail_on("", fault);
+    }
+
+    /// As [`SimVfs::fail`], for calls on paths that hold the text `path` only.
+    pub fn fail_on(&self, path: &str, fault: Fault) {
+        self.world.state.lock().script.arm(fault, path);
+    }
+
+    /// Takes back all faults.
+    pub fn heal(&self) {
+        self.world.state.lock().script.disarm();
+    }
+
+    /// Sets the clock of a tracked one. From there it goes on by a microsecond a look.
+    pub fn set_clock(&self, micros: u64) {
+        self.world.state.lock().clock = micros;
+    }
+
+    /// Whether reads that may not wait find nothing, as if no page were cached. Only in a
+    /// tracked one.
+    pub fn set_cold(&self, cold: bool) {
+        self.world.state.lock().cold = cold;
+    }
+
+    /// The bytes of a file. Neither a step nor subject to faults.
+    pub fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Ok(self.inode(path)?.content().to_bytes())
+    }
+
+    /// The paths of all files, in ascending order.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let files = self.world.state.lock().tree.files();
+        files
+            .into_iter()
+            .map(|path| Path::new("/").join(path))
+            .collect()
+    }
+
+    /// Flips the bits of `mask` in the byte at `offset`, in memory and on the disk.
+    pub fn corrupt(&self, path: &Path, offset: u64, mask: u8) -> io::Result<()> {
+        let inode = self.inode(path)?;
+        if offset >= inode.size() {
+            return Err(Errno::INVAL.into());
+        }
+        inode.tamper(|content| {
+            let mut byte = [0];
+            content.read(&mut byte, offset);
+            content.write(&byte.map(|byte| byte ^ mask), offset);
+        });
+        Ok(())
+    }
+
+    /// Cuts a file to `len` bytes, in memory and on the disk.
+    pub fn truncate_outside(&self, path: &Path, len: u64) -> io::Result<()> {
+        self.inode(path)?
+            .tamper(|content| content.set_len(content.len().min(len)));
+        Ok(())
+    }
+
+    /// Puts other bytes into a file that exists, in memory and on the disk.
+    pub fn write_outside(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.inode(path)?
+            .tamper(|content| *content = Content::from_bytes(bytes));
+        Ok(())
+    }
+
+    fn new(world: World) -> Self {
+        Self {
+            world: Arc::new(world),
+        }
+    }
+
+    fn inode(&self, path: &Path) -> io::Result<Arc<Inode>> {
+        self.world.state.lock().tree.file(&tree::key(path)?)
+    }
+
+    /// Judges a call that is not about bytes; goes on only if it may.
+    fn enter(&self, call: Call, path: &Path) -> io::Result<(MutexGuard<'_, State>, String)> {
+        let key = tree::key(path)?;
+        let (state, verdict) = self.world.judge(call, &key, format_args!(""), 0);
+        verdict.error.map_or(Ok((state, key)), Err)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
+        let (mut state, key) = self.enter(Call::Create, path)?;
+        state.files_made += 1;
+        let inode = Arc::new(Inode::new(state.files_made));
+        state.tree.create(&key, Node::File(Arc::clone(&inode)))?;
+        Ok((inode, key))
+    }
+
+    fn existing(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
+        let (state, key) = self.enter(Call::Open, path)?;
+        Ok((state.tree.file(&key)?, key))
+    }
+}
+
+impl fmt::Debug for SimVfs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimVfs")
+            .field("tracked", &self.world.tracked)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Vfs for SimVfs {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let (mut state, key) = self.enter(Call::CreateDir, path)?;
+        state.tree.create(&key, Node::Directory)
+    }
+
+    fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
+        let (state, key) = self.enter(Call::Entry, path)?;
+        Ok(state.tree.entry(&key))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let (state, key) = self.enter(Call::List, path)?;
+        state.tree.list(&key)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
+        let (inode, path) = match mode {
+            OpenMode::CreateNew => self.create(path)?,
+            OpenMode::Read | OpenMode::ReadWrite => self.existing(path)?,
+        };
+        let world = Arc::clone(&self.world);
+        Ok(Arc::new(SimFile {
+            inode,
+            world,
+            path,
+            writable: mode != OpenMode::Read,
+        }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (tree::key(from)?, tree::key(to)?);
+        let (mut state, verdict) =
+            self.world
+                .judge(Call::Rename, &from, format_args!(" -> {to}"), 0);
+        verdict.error.map_or(Ok(()), Err)?;
+        state.tree.rename(&from, &to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let (mut state, key) = self.enter(Call::Remove, path)?;
+        state.tree.remove(&key)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let key = tree::key(path)?;
+        let (mut state, verdict) = self.world.judge(Call::SyncDir, &key, format_args!(""), 0);
+        if verdict.lose {
+            state.tree.lose_unsynced(&key);
+        }
+        verdict.error.map_or(Ok(()), Err)?;
+        state.tree.require_dir(&key)?;
+        state.tree.sync(&key);
+        Ok(())
+    }
+
+    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
+        let (mut state, path) = self.enter(Call::Lock, path)?;
+        state.tree.require_dir(&path)?;
+        if !state.locks.insert(path.clone()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(SimLock {
+            world: Arc::clone(&self.world),
+            path,
+        })))
+    }
+
+    fn now_micros(&self) -> u64 {
+        if !self.world.tracked {
+            return os::now_micros();
+        }
+        let mut state = self.world.state.lock();
+        state.clock += 1;
+        state.clock
+    }
+
+    fn random(&self, buf: &mut [u8]) -> io::Result<()> {
+        if !self.world.tracked {
+            return os::random(buf);
+        }
+        self.world.state.lock().random.fill(buf);
+        Ok(())
+    }
+
+    fn at(&self, moment: &'static str) {
+        if self.world.tracked {
+            self.world.state.lock().script.moment(moment);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The state behind all handles of one simulated file system.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::faults::{Call, Script, Verdict};
+use super::random::Random;
+use super::tree::Tree;
+
+/// Some day in 2023, in microseconds.
+const FIRST_INSTANT: u64 = 1_700_000_000_000_000;
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) tracked: bool,
+    /// In a tracked world each call holds it from beginning to end.
+    pub(super) state: Mutex<State>,
+}
+
+impl World {
+    pub(super) fn new(tracked: bool, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let state = State {
+            tree: Tree::new(tracked),
+            script: Script::new(Random::new(random.next())),
+            locks: BTreeSet::new(),
+            random,
+            clock: FIRST_INSTANT,
+            files_made: 0,
+            cold: false,
+        };
+        Self {
+            tracked,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The world after a crash: what is in `tree`, and nothing that was held or planned.
+    pub(super) fn successor(&self, state: &State, tree: Tree) -> Self {
+        let mut successor = Self::new(self.tracked, state.random.clone().next());
+        let next = successor.state.get_mut();
+        next.tree = tree;
+        next.clock = state.clock;
+        next.files_made = state.files_made;
+        successor
+    }
+
+    /// Decides what becomes of a call on `path` that is about to move `len` bytes.
+    pub(super) fn judge(
+        &self,
+        call: Call,
+        path: &str,
+        detail: fmt::Arguments<'_>,
+        len: usize,
+    ) -> (MutexGuard<'_, State>, Verdict) {
+        let mut state = self.state.lock();
+        if !self.tracked {
+            return (state, Verdict::go(len));
+        }
+        let verdict = state.script.judge(call, path, detail, len);
+        (state, verdict)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) tree: Tree,
+    pub(super) script: Script,
+    pub(super) locks: BTreeSet<String>,
+    pub(super) random: Random,
+    pub(super) clock: u64,
+    pub(super) files_made: u64,
+    pub(super) cold: bool,
+}

@@ -1,0 +1,144 @@
+//! Who waits for the head to move: blocked threads and registered wake-ups.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+type Wake = Box<dyn FnOnce() + Send>;
+
+/// The durable head and those who wait for it to move.
+#[derive(Default)]
+pub(crate) struct Watch {
+    head: AtomicU64,
+    ended: AtomicBool,
+    /// Spares the committer the lock while nobody waits.
+    waiting: AtomicUsize,
+    waiters: Mutex<Waiters>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct Waiters {
+    next_id: u64,
+    wakes: Vec<(u64, u64, Wake)>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("head", &self.head())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    pub(crate) fn starting_at(head: u64) -> Arc<Self> {
+        Arc::new(Self {
+            head: AtomicU64::new(head),
+            ..Self::default()
+        })
+    }
+
+    pub(crate) fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// Announces a new head. Every event up to it is durable and in the index.
+    pub(crate) fn advance(&self, head: u64) {
+        // Sequentially consistent, against a waiter that counts itself and then looks at the
+        // head: one of the two sees the other.
+        if self.head.swap(head, Ordering::SeqCst) != head && self.waiting.load(Ordering::SeqCst) > 0
+        {
+            self.wake();
+        }
+    }
+
+    /// Ends all waits for good.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let due = {
+            let mut waiters = self.waiters.lock();
+            let (head, ended) = (self.head(), self.ended.load(Ordering::SeqCst));
+            let all = std::mem::take(&mut waiters.wakes);
+            let (due, rest): (Vec<_>, Vec<_>) = all
+                .into_iter()
+                .partition(|(_, position, _)| ended || *position < head);
+            waiters.wakes = rest;
+            self.moved.notify_all();
+            due
+        };
+        self.waiting.fetch_sub(due.len(), Ordering::SeqCst);
+        for (_, _, wake) in due {
+            wake();
+        }
+    }
+
+    /// Waits until the head is beyond `position`, the store ends, or the time is over.
+    pub(crate) fn wait_beyond(&self, position: u64, timeout: Duration) -> u64 {
+        let deadline = Instant::now().checked_add(timeout);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut waiters = self.waiters.lock();
+        while self.head.load(Ordering::SeqCst) <= position && !self.ended.load(Ordering::SeqCst) {
+            match deadline {
+                Some(deadline) => {
+                    if self.moved.wait_until(&mut waiters, deadline).timed_out() {
+                        break;
+                    }
+                }
+                None => self.moved.wait(&mut waiters),
+            }
+        }
+        drop(waiters);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.head()
+    }
+
+    /// Calls `wake` once, when the head is beyond `position` or the store ends.
+    pub(crate) fn on_beyond(self: &Arc<Self>, position: u64, wake: Wake) -> WaitGuard {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut waiters = self.waiters.lock();
+        let id = waiters.next_id;
+        waiters.next_id += 1;
+        if self.head.load(Ordering::SeqCst) > position || self.ended.load(Ordering::SeqCst) {
+            drop(waiters);
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            wake();
+        } else {
+            waiters.wakes.push((id, position, wake));
+        }
+        WaitGuard {
+            watch: Arc::downgrade(self),
+            id,
+        }
+    }
+
+    fn cancel(&self, id: u64) {
+        let mut waiters = self.waiters.lock();
+        if let Some(i) = waiters.wakes.iter().position(|(known, _, _)| *known == id) {
+            drop(waiters.wakes.swap_remove(i));
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A registered wake-up; dropping it cancels.
+#[derive(Debug)]
+pub struct WaitGuard {
+    watch: Weak<Watch>,
+    id: u64,
+}
+
+impl Drop for WaitGuard {
+    fn drop(&mut self) {
+        if let Some(watch) = self.watch.upgrade() {
+            watch.cancel(self.id);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Appends, expectations, keys and reads on one store, and again after it was reopened.
+
+mod support;
+
+use eventbraid_engine::vfs::os::OsVfs;
+use eventbraid_engine::vfs::sim::SimVfs;
+use eventbraid_engine::{
+    ConflictedStream, Error, Expectation, Filter, LogQuery, SnapshotQuery, StreamQuery,
+};
+use std::path::Path;
+use std::sync::Arc;
+use support::{append, append_expecting, bodies, log, open, stream};
+
+#[test]
+fn versions_and_positions_are_dense() {
+    let store = open(SimVfs::tracked(1)).unwrap();
+    let first = append(&store, &[("a", b"1"), ("b", b"2"), ("a", b"3")]).unwrap();
+    assert_eq!(
+        (first.first_position, first.last_position),
+        (Some(1), Some(3))
+    );
+    assert_eq!(first.versions, [("a".into(), 2), ("b".into(), 1)]);
+    let second = append(&store, &[("b", b"4")]).unwrap();
+    assert_eq!(second.versions, [("b".into(), 2)]);
+    let a = stream(&store, "a");
+    assert_eq!(
+        a.iter()
+            .map(|e| (e.version(), e.position()))
+            .collect::<Vec<_>>(),
+        [(1, 1), (2, 3)]
+    );
+    assert_eq!(bodies(&log(&store)), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn every_failing_stream_is_reported_and_nothing_is_written() {
+    let store = open(SimVfs::tracked(1)).unwrap();
+    append(&store, &[("a", b"1")]).unwrap();
+    let expectations = [
+        ("a", Expectation::NoStream),
+        ("b", Expectation::Exists),
+        ("c", Expectation::Exact(3)),
+        ("d", Expectation::Any),
+    ];
+    let refused = append_expecting(&store, &[("e", b"x")], &expectations, None).unwrap_err();
+    let Error::VersionConflict { mut failures } = refused else {
+        panic!("{refused}")
+    };
+    failures.sort_by(|x, y| x.stream.cmp(&y.stream));
+    let failing = |stream: &str, expected, actual| ConflictedStream {
+        stream: stream.to_owned(),
+        expected,
+        actual,
+    };
+    let expected = [
+        failing("a", Expectation::NoStream, 1),
+        failing("b", Expectation::Exists, 0),
+        failing("c", Expectation::Exact(3), 0),
+    ];
+    assert_eq!(failures, expected);
+    assert_eq!((store.head(), store.version("e").unwrap()), (1, 0));
+}
+
+#[test]
+fn a_key_is_answered_again_across_a_restart() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    let keyed = |store: &_, body: &[u8]| {
+        append_expecting(
+            store,
+            &[("a", body)],
+            &[("a", Expectation::NoStream)],
+            Some("k"),
+        )
+    };
+    let first = keyed(&store, b"1").unwrap();
+    append(&store, &[("a", b"2")]).unwrap();
+    let again = keyed(&store, b"1").unwrap();
+    assert!(again.replayed && !first.replayed);
+    assert_eq!(
+        (again.first_position, &again.versions),
+        (Some(1), &first.versions)
+    );
+    assert!(matches!(
+        keyed(&store, b"other"),
+        Err(Error::IdempotencyMismatch { .. })
+    ));
+    store.close().unwrap();
+    let store = open(vfs).unwrap();
+    assert_eq!(keyed(&store, b"1").unwrap(), again);
+    assert_eq!(store.committed("k", None).unwrap(), Some(again));
+    assert_eq!(store.committed("unknown", None).unwrap(), None);
+    assert_eq!(store.head(), 2);
+}
+
+#[test]
+fn a_keyed_append_without_events_is_recorded() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    let first = append_expecting(&store, &[], &[], Some("k")).unwrap();
+    assert_eq!((first.first_position, first.replayed), (None, false));
+    drop(store);
+    let store = open(vfs).unwrap();
+    assert!(
+        append_expecting(&store, &[], &[], Some("k"))
+            .unwrap()
+            .replayed
+    );
+    assert_eq!(store.head(), 0);
+}
+
+#[test]
+fn reads_page_in_both_directions() {
+    let store = open(SimVfs::tracked(1)).unwrap();
+    let names: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    for name in &names {
+        append(&store, &[("a", name.as_bytes()), ("b-1", b"x")]).unwrap();
+    }
+    let mut query = StreamQuery {
+        limit: 7,
+        backward: true,
+        before: Some(50),
+        ..StreamQuery::all("a")
+    };
+    let mut seen = Vec::new();
+    loop {
+        let page = store.read_stream(&query).unwrap();
+        seen.extend(bodies(&page.events));
+        query.before = Some(page.next);
+        if !page.more {
+            break;
+        }
+    }
+    let expected: Vec<String> = (0..49).rev().map(|n| n.to_string()).collect();
+    assert_eq!(seen, expected);
+    for backward in [false, true] {
+        let filter = Filter {
+            category: Some("b"),
+            ..Filter::default()
+        };
+        let mut query = LogQuery {
+            limit: 9,
+            backward,
+            filter,
+            after: 10,
+            ..LogQuery::all()
+        };
+        let mut positions = Vec::new();
+        loop {
+            let page = store.read_log(&query).unwrap();
+            positions.extend(
+                page.events
+                    .iter()
+                    .map(eventbraid_engine::Recorded::position),
+            );
+            if backward {
+                query.before = Some(page.next);
+            } else {
+                query.after = page.next;
+            }
+            if !page.more {
+                break;
+            }
+        }
+        let mut expected: Vec<u64> = (11..=200).filter(|p| p % 2 == 0).collect();
+        if backward {
+            expected.reverse();
+        }
+        assert_eq!(positions, expected);
+    }
+}
+
+#[test]
+fn a_snapshot_is_of_one_position() {
+    let store = open(SimVfs::tracked(1)).unwrap();
+    for body in [b"1", b"2", b"3"] {
+        append(&store, &[("a", body), ("b", body)]).unwrap();
+    }
+    let query = SnapshotQuery {
+        streams: &[("b", 1), ("a", 0), ("none", 0)],
+        at: Some(4),
+        effort: eventbraid_engine::Effort::Inline,
+    };
+    let snapshot = store.read_streams(&query).unwrap();
+    assert_eq!((snapshot.position, snapshot.versions), (4, vec![2, 2, 0]));
+    let positions: Vec<u64> = snapshot.events.iter().map(eventbraid_engine::Recorded::position).collect();
+    assert_eq!(positions, [1, 3, 4]);
+}
+
+#[test]
+fn the_log_goes_on_over_many_segments_and_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop.braid");
+    let body = vec![b'x'; 3000];
+    for round in 0..5u64 {
+        let mut options = support::options();
+        options.background = round % 2 == 1;
+        let store = eventbraid_engine::Store::open(Arc::new(OsVfs::new()), &path, options).unwrap();
+        assert_eq!(store.head(), round * 40);
+        for n in 0..40u64 {
+            let stream = format!("s-{}", n % 7);
+            append(&store, &[(&stream, &body)]).unwrap();
+        }
+        assert_eq!(store.verify().unwrap().events, (round + 1) * 40);
+        store.close().unwrap();
+    }
+    let store = eventbraid_engine::Store::open(
+        Arc::new(OsVfs::new()),
+        Path::new(&path),
+        support::options(),
+    )
+    .unwrap();
+    assert_eq!(log(&store).len(), 200);
+    assert!(store.stats().segments > 3);
+    assert_eq!(store.streams("s-", None, 10).unwrap().len(), 7);
+}
+
+#[test]
+fn a_second_opener_is_told_who_holds_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        eventbraid_engine::Store::open(Arc::new(OsVfs::new()), directory.path(), support::options())
+    };
+    let store = open().unwrap();
+    let Err(Error::StoreBusy { holder, .. }) = open() else {
+        panic!("opened twice")
+    };
+    assert!(holder.contains(&std::process::id().to_string()));
+    store.close().unwrap();
+    open().unwrap();
+}
+
+#[test]
+fn a_large_frame_gets_a_segment_of_its_own_size() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"small")]).unwrap();
+    append(&store, &[("a", &vec![b'x'; 1 << 20])]).unwrap();
+    append(&store, &[("a", b"after")]).unwrap();
+    drop(store);
+    let store = open(vfs).unwrap();
+    let sizes: Vec<_> = stream(&store, "a").iter().map(|e| e.data().len()).collect();
+    assert_eq!(sizes, [5, 1 << 20, 5]);
+}

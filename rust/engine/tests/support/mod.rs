@@ -1,0 +1,79 @@
+//! Shorthands of the engine's tests.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "every test file uses some of them"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use eventbraid_engine::vfs::Vfs;
+use eventbraid_engine::{
+    Append, Appended, Error, EventInput, Expectation, LogQuery, Options, Recorded, Store,
+    StreamQuery, prepare,
+};
+
+pub(crate) const ROOT: &str = "/store";
+
+/// Small segments and no threads: every schedule can be repeated.
+pub(crate) fn options() -> Options {
+    let mut options = Options::default();
+    options.first_segment = 16 << 10;
+    options.max_segment = 64 << 10;
+    options.background = false;
+    options
+}
+
+pub(crate) fn open(vfs: impl Vfs) -> Result<Store, Error> {
+    Store::open(Arc::new(vfs), Path::new(ROOT), options())
+}
+
+pub(crate) fn event<'a>(stream: &'a str, data: &'a [u8]) -> EventInput<'a> {
+    EventInput {
+        stream,
+        event_type: "happened",
+        event_id: None,
+        metadata: b"",
+        library_metadata: b"",
+        data,
+    }
+}
+
+pub(crate) fn append(store: &Store, events: &[(&str, &[u8])]) -> Result<Appended, Error> {
+    append_expecting(store, events, &[], None)
+}
+
+pub(crate) fn append_expecting(
+    store: &Store,
+    events: &[(&str, &[u8])],
+    expectations: &[(&str, Expectation)],
+    idempotency_key: Option<&str>,
+) -> Result<Appended, Error> {
+    let events: Vec<_> = events
+        .iter()
+        .map(|(stream, data)| event(stream, data))
+        .collect();
+    let append = Append {
+        events: &events,
+        expectations,
+        idempotency_key,
+        content: None,
+    };
+    store.append(prepare(&append)?)
+}
+
+pub(crate) fn stream(store: &Store, name: &str) -> Vec<Recorded> {
+    store.read_stream(&StreamQuery::all(name)).unwrap().events
+}
+
+pub(crate) fn log(store: &Store) -> Vec<Recorded> {
+    store.read_log(&LogQuery::all()).unwrap().events
+}
+
+pub(crate) fn bodies(events: &[Recorded]) -> Vec<String> {
+    events
+        .iter()
+        .map(|e| String::from_utf8_lossy(e.data()).into_owned())
+        .collect()
+}
