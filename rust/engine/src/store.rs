@@ -14,7 +14,7 @@ use crate::index::Index;
 use crate::live::LiveLog;
 use crate::log::{Layout, Segments, read_file};
 use crate::names;
-use crate::read::{Cache, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
+use crate::read::{Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
 use crate::recovery::{self, Recovered, Scan};
 use crate::vfs::{Vfs, VfsLock};
 use crate::watch::WaitGuard;
@@ -231,9 +231,15 @@ impl Store {
     /// was its content.
     ///
     /// # Errors
-    /// [`Error::IdempotencyMismatch`] when the content differs.
-    pub fn committed(&self, key: &str, content: Option<&[u8]>) -> Result<Option<Appended>> {
-        self.log()?.committed(key, content)
+    /// [`Error::IdempotencyMismatch`] when the content differs; [`Error::WouldBlock`] for an
+    /// inline read.
+    pub fn committed(
+        &self,
+        key: &str,
+        content: Option<&[u8]>,
+        effort: Effort,
+    ) -> Result<Option<Appended>> {
+        self.log()?.committed(key, content, effort)
     }
 
     /// Position of the last durable event, 0 when there is none.

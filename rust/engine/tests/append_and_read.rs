@@ -1,11 +1,16 @@
 //! Appends, expectations, keys and reads on one store, and again after it was reopened.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
 
 mod support;
 
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::{
-    ConflictedStream, Error, Expectation, Filter, LogQuery, SnapshotQuery, StreamQuery,
+    ConflictedStream, Effort, Error, Expectation, Filter, LogQuery, SnapshotQuery, StreamQuery,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -88,8 +93,14 @@ fn a_key_is_answered_again_across_a_restart() {
     store.close().unwrap();
     let store = open(vfs).unwrap();
     assert_eq!(keyed(&store, b"1").unwrap(), again);
-    assert_eq!(store.committed("k", None).unwrap(), Some(again));
-    assert_eq!(store.committed("unknown", None).unwrap(), None);
+    assert_eq!(
+        store.committed("k", None, Effort::Inline).unwrap(),
+        Some(again)
+    );
+    assert_eq!(
+        store.committed("unknown", None, Effort::Inline).unwrap(),
+        None
+    );
     assert_eq!(store.head(), 2);
 }
 
@@ -179,11 +190,15 @@ fn a_snapshot_is_of_one_position() {
     let query = SnapshotQuery {
         streams: &[("b", 1), ("a", 0), ("none", 0)],
         at: Some(4),
-        effort: eventbraid_engine::Effort::Inline,
+        effort: Effort::Inline,
     };
     let snapshot = store.read_streams(&query).unwrap();
     assert_eq!((snapshot.position, snapshot.versions), (4, vec![2, 2, 0]));
-    let positions: Vec<u64> = snapshot.events.iter().map(eventbraid_engine::Recorded::position).collect();
+    let positions: Vec<u64> = snapshot
+        .events
+        .iter()
+        .map(eventbraid_engine::Recorded::position)
+        .collect();
     assert_eq!(positions, [1, 3, 4]);
 }
 

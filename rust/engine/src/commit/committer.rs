@@ -23,6 +23,7 @@ use super::sync::Syncer;
 use super::{Answer, Tail};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
+use crate::read::Effort;
 
 /// Takes appends, and answers them.
 #[derive(Debug)]
@@ -313,7 +314,8 @@ impl Committer {
     fn replay(&self, prepared: &Prepared, address: u64) -> Result<Appended> {
         let key = prepared.key.as_ref().ok_or(Error::Closed)?;
         self.log.counters.replays.add(1);
-        self.log.committed_at(address, &key.text, Some(key.digest))
+        self.log
+            .committed_at(address, &key.text, Some(key.digest), Effort::Blocking)
     }
 
     /// The end of the log, and whether it needs a mark to carry its durable hint.

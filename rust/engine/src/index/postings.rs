@@ -163,7 +163,9 @@ mod tests {
         ) {
             let list: Vec<u64> = deltas.iter().scan(0, |sum, d| { *sum += d; Some(*sum) }).collect();
             let mut postings = Postings::default();
-            list.iter().for_each(|p| postings.push(*p));
+            for position in &list {
+                postings.push(*position);
+            }
             prop_assert_eq!(postings.count(), list.len() as u64);
             let below = list.iter().filter(|p| **p <= probe).count() as u64;
             prop_assert_eq!(postings.count_at(probe), below);

@@ -11,7 +11,12 @@ use crate::names;
 
 impl LiveLog {
     /// The durable result under a key, if there is one.
-    pub(crate) fn committed(&self, key: &str, content: Option<&[u8]>) -> Result<Option<Appended>> {
+    pub(crate) fn committed(
+        &self,
+        key: &str,
+        content: Option<&[u8]>,
+        effort: Effort,
+    ) -> Result<Option<Appended>> {
         names::check("idempotency key", key)?;
         let address = self
             .index
@@ -19,7 +24,7 @@ impl LiveLog {
             .keyed_frame(self.hasher.idempotency_key(key));
         let digest = content.map(content_digest);
         address
-            .map(|address| self.committed_at(address, key, digest))
+            .map(|address| self.committed_at(address, key, digest, effort))
             .transpose()
     }
 
@@ -29,6 +34,7 @@ impl LiveLog {
         address: u64,
         key: &str,
         digest: Option<u128>,
+        effort: Effort,
     ) -> Result<Appended> {
         let chunk = self
             .index
@@ -36,7 +42,7 @@ impl LiveLog {
             .chunks()
             .of_address(address)
             .ok_or(Error::Closed)?;
-        let loaded = self.load(chunk, Effort::Blocking)?;
+        let loaded = self.load(chunk, effort)?;
         let frame = loaded.frame_at(address).ok_or(Error::Closed)?;
         match frame.key() {
             Some((text, known)) if text == key && digest.is_none_or(|digest| digest == known) => {

@@ -149,8 +149,8 @@ impl SimVfs {
     }
 
     /// The bytes of a file. Neither a step nor subject to faults.
-    pub fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
-        Ok(self.inode(path)?.content().to_bytes())
+    pub fn read_file(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        Ok(self.inode(path.as_ref())?.content().to_bytes())
     }
 
     /// The paths of all files, in ascending order.
@@ -163,8 +163,8 @@ impl SimVfs {
     }
 
     /// Flips the bits of `mask` in the byte at `offset`, in memory and on the disk.
-    pub fn corrupt(&self, path: &Path, offset: u64, mask: u8) -> io::Result<()> {
-        let inode = self.inode(path)?;
+    pub fn corrupt(&self, path: impl AsRef<Path>, offset: u64, mask: u8) -> io::Result<()> {
+        let inode = self.inode(path.as_ref())?;
         if offset >= inode.size() {
             return Err(Errno::INVAL.into());
         }
@@ -177,15 +177,15 @@ impl SimVfs {
     }
 
     /// Cuts a file to `len` bytes, in memory and on the disk.
-    pub fn truncate_outside(&self, path: &Path, len: u64) -> io::Result<()> {
-        self.inode(path)?
+    pub fn truncate_outside(&self, path: impl AsRef<Path>, len: u64) -> io::Result<()> {
+        self.inode(path.as_ref())?
             .tamper(|content| content.set_len(content.len().min(len)));
         Ok(())
     }
 
     /// Puts other bytes into a file that exists, in memory and on the disk.
-    pub fn write_outside(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.inode(path)?
+    pub fn write_outside(&self, path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
+        self.inode(path.as_ref())?
             .tamper(|content| *content = Content::from_bytes(bytes));
         Ok(())
     }

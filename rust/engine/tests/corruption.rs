@@ -1,0 +1,204 @@
+//! Damage is told from a torn tail, and never read as something else.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use eventbraid_engine::vfs::sim::{Persist, SimVfs};
+use eventbraid_engine::vfs::{OpenMode, Vfs};
+use eventbraid_engine::{Error, Store};
+use support::{append, append_expecting, bodies, log, open};
+
+const SEGMENT: &str = "/store/log/0000000001.hot";
+
+fn appended(vfs: &SimVfs, bodies: &[&str]) -> Store {
+    let store = open(vfs.clone()).unwrap();
+    for body in bodies {
+        append(&store, &[("a", body.as_bytes())]).unwrap();
+    }
+    store
+}
+
+fn find(vfs: &SimVfs, text: &str) -> u64 {
+    let bytes = vfs.read_file(SEGMENT).unwrap();
+    bytes
+        .windows(text.len())
+        .position(|w| w == text.as_bytes())
+        .unwrap() as u64
+}
+
+#[test]
+fn any_flipped_byte_is_found_or_harmless() {
+    let vfs = SimVfs::tracked(1);
+    let store = appended(&vfs, &["one", "two", "three"]);
+    append_expecting(&store, &[("b", b"four")], &[], Some("key")).unwrap();
+    store.close().unwrap();
+    let truth = ["one", "two", "three", "four"];
+    let length = vfs
+        .read_file(SEGMENT)
+        .unwrap()
+        .iter()
+        .rposition(|b| *b != 0)
+        .unwrap()
+        + 64;
+    for file in vfs.files() {
+        let size = vfs.read_file(&file).unwrap().len().min(length);
+        for offset in 0..size as u64 {
+            let damaged = vfs.process_crash();
+            damaged.corrupt(&file, offset, 0x10).unwrap();
+            // The truth or a typed error: never another event, and never a shorter log.
+            match open(damaged) {
+                Ok(store) => assert_eq!(bodies(&log(&store)), truth, "{file:?} at {offset}"),
+                Err(
+                    Error::CorruptStore { .. }
+                    | Error::IncompatibleFormat { .. }
+                    | Error::NotAStore { .. },
+                ) => {}
+                Err(e) => panic!("{file:?} at {offset}: {e}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flip_in_the_last_frame_of_a_closed_store_is_damage() {
+    let vfs = SimVfs::tracked(1);
+    appended(&vfs, &["one", "last"]).close().unwrap();
+    vfs.corrupt(SEGMENT, find(&vfs, "last"), 1).unwrap();
+    let Err(Error::CorruptStore { file, offset, .. }) = open(vfs.clone()) else {
+        panic!("opened a damaged store")
+    };
+    assert_eq!(file.to_str(), Some(SEGMENT));
+    assert!(offset > 4096 && offset < find(&vfs, "ast"));
+}
+
+#[test]
+fn a_flip_below_a_later_hint_is_damage_even_without_a_clean_close() {
+    let vfs = SimVfs::tracked(1);
+    let store = appended(&vfs, &["one", "two", "three", "four"]);
+    let crashed = vfs.power_cut(Persist::Everything);
+    drop(store);
+    crashed.corrupt(SEGMENT, find(&crashed, "two"), 1).unwrap();
+    assert!(matches!(open(crashed), Err(Error::CorruptStore { .. })));
+}
+
+#[test]
+fn a_torn_last_frame_is_cut() {
+    let vfs = SimVfs::tracked(1);
+    let store = appended(&vfs, &["one", "two"]);
+    let crashed = vfs.power_cut(Persist::Everything);
+    drop(store);
+    crashed.corrupt(SEGMENT, find(&crashed, "two"), 1).unwrap();
+    let store = open(crashed).unwrap();
+    assert_eq!(bodies(&log(&store)), ["one"]);
+    append(&store, &[("a", b"two again")]).unwrap();
+    assert_eq!(bodies(&log(&store)), ["one", "two again"]);
+}
+
+#[test]
+fn a_frame_that_follows_another_history_is_not_resurrected() {
+    // Two histories of equal lengths part after "one". The second frame of the first one has
+    // the right position, length, address and checksum to follow the second one's.
+    let common = SimVfs::tracked(1);
+    let store = appended(&common, &["one"]);
+    let (first, second) = (common.process_crash(), common.process_crash());
+    drop(store);
+    let ghost = {
+        let store = appended(&first, &["AAA", "ghost"]);
+        let crashed = first.process_crash();
+        drop(store);
+        crashed.read_file(SEGMENT).unwrap()
+    };
+    let store = appended(&second, &["BBB"]);
+    let crashed = second.process_crash();
+    drop(store);
+    let mut bytes = crashed.read_file(SEGMENT).unwrap();
+    let tail = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let tail = tail.next_multiple_of(8);
+    bytes[tail..].copy_from_slice(&ghost[tail..]);
+    crashed.write_outside(SEGMENT, &bytes).unwrap();
+    let store = open(crashed).unwrap();
+    assert_eq!(bodies_of(&store), ["one", "BBB"]);
+    let kept = store.verify().unwrap();
+    assert_eq!(kept.events, 2);
+}
+
+fn bodies_of(store: &Store) -> Vec<String> {
+    bodies(&log(store))
+}
+
+#[test]
+fn a_body_that_holds_copied_frames_is_only_a_body() {
+    let vfs = SimVfs::tracked(1);
+    let store = appended(&vfs, &["one", "two"]);
+    let copied = vfs.read_file(SEGMENT).unwrap()[4096..5000].to_vec();
+    append(&store, &[("a", &copied)]).unwrap();
+    let crashed = vfs.power_cut(Persist::Everything);
+    drop(store);
+    // The frame with the copies is torn; what looks like frames in its body is no evidence.
+    let at = find(&crashed, "happened") + 1;
+    let bytes = crashed.read_file(SEGMENT).unwrap();
+    let copy = bytes
+        .windows(copied.len())
+        .rposition(|w| w == copied)
+        .unwrap() as u64;
+    assert!(copy > at);
+    crashed
+        .corrupt(SEGMENT, copy + copied.len() as u64 - 1, 1)
+        .unwrap();
+    let store = open(crashed).unwrap();
+    assert_eq!(bodies_of(&store), ["one", "two"]);
+}
+
+#[test]
+fn a_lost_directory_entry_of_a_segment_is_named() {
+    let vfs = SimVfs::tracked(1);
+    let body = "x".repeat(9000);
+    appended(&vfs, &[body.as_str(); 6]).close().unwrap();
+    let gone = "/store/log/0000000002.hot";
+    assert!(vfs.read_file(gone).is_ok());
+    vfs.remove(gone.as_ref()).unwrap();
+    let Err(Error::CorruptStore { file, .. }) = open(vfs) else {
+        panic!("opened with a hole")
+    };
+    assert_eq!(file.to_str(), Some(gone));
+}
+
+#[test]
+fn a_damaged_manifest_never_costs_a_segment() {
+    let vfs = SimVfs::tracked(1);
+    let body = "x".repeat(9000);
+    appended(&vfs, &[body.as_str(); 6]).close().unwrap();
+    let manifests: Vec<_> = vfs
+        .files()
+        .into_iter()
+        .filter(|f| f.to_string_lossy().contains("MANIFEST") || f.ends_with("CURRENT"))
+        .collect();
+    assert_eq!(manifests.len(), 2);
+    for manifest in manifests {
+        let damaged = vfs.process_crash();
+        damaged.corrupt(&manifest, 3, 0xff).unwrap();
+        assert_eq!(log(&open(damaged).unwrap()).len(), 6);
+    }
+}
+
+#[test]
+fn a_segment_that_does_not_continue_the_log_is_set_aside() {
+    let vfs = SimVfs::tracked(1);
+    appended(&vfs, &["one"]).close().unwrap();
+    let stray = "/store/log/0000000007.hot";
+    vfs.open(stray.as_ref(), OpenMode::CreateNew).unwrap();
+    vfs.write_outside(stray, b"what is this").unwrap();
+    let store = open(vfs.clone()).unwrap();
+    assert_eq!(bodies_of(&store), ["one"]);
+    let kept: Vec<_> = vfs
+        .files()
+        .into_iter()
+        .filter(|f| f.to_string_lossy().contains("quarantine"))
+        .collect();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(vfs.read_file(&kept[0]).unwrap(), b"what is this");
+}

@@ -1,0 +1,279 @@
+//! A crash at every write, sync, rename and publication, and then in recovery itself.
+//!
+//! A scripted workload runs on the simulated file system, which numbers every mutating call.
+//! For each number the workload is cut off exactly there; then power is lost, with every
+//! subset of the un-synced changes surviving where they are few, and random ones where they
+//! are many. Whatever happened, the store must open, hold every acknowledged commit, and no
+//! part of any other but, whole, the one that was under way.
+//!
+//! `EVENTBRAID_CRASH_SCHEDULES=1000000` runs that many schedules instead of the default.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use eventbraid_engine::vfs::sim::{Persist, SimVfs};
+use eventbraid_engine::{Effort, Error, Expectation, Store};
+use support::{append_expecting, log, open, stream};
+
+/// One append of the script: streams with body sizes, and whether it carries a key.
+struct Scripted {
+    events: &'static [(&'static str, usize)],
+    keyed: bool,
+}
+
+const SCRIPT: &[Scripted] = &[
+    Scripted {
+        events: &[("a-1", 40)],
+        keyed: false,
+    },
+    Scripted {
+        events: &[("a-1", 700), ("b-1", 900), ("a-1", 30)],
+        keyed: true,
+    },
+    Scripted {
+        events: &[],
+        keyed: true,
+    },
+    Scripted {
+        events: &[("c-1", 5000)],
+        keyed: false,
+    },
+    Scripted {
+        events: &[("b-1", 4000), ("c-1", 3000)],
+        keyed: false,
+    },
+    Scripted {
+        events: &[("a-1", 6000)],
+        keyed: true,
+    },
+    Scripted {
+        events: &[("b-1", 9000), ("a-1", 10)],
+        keyed: false,
+    },
+    Scripted {
+        events: &[("a-1", 20_000)],
+        keyed: false,
+    },
+    Scripted {
+        events: &[("d-1", 1)],
+        keyed: true,
+    },
+    Scripted {
+        events: &[("d-1", 300), ("a-1", 300)],
+        keyed: false,
+    },
+];
+
+/// The store is closed and opened again before the append of this number.
+const REOPEN_BEFORE: usize = 5;
+
+/// How far the script got before the crash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    acknowledged: usize,
+    begun: usize,
+}
+
+fn body(append: usize, event: usize, size: usize) -> Vec<u8> {
+    let mut bytes = format!("{append}.{event}.").into_bytes();
+    bytes.resize(size.max(bytes.len()), b'x');
+    bytes
+}
+
+fn run_scripted(store: &Store, number: usize) -> Result<(), Error> {
+    let scripted = &SCRIPT[number];
+    let bodies: Vec<_> = scripted
+        .events
+        .iter()
+        .enumerate()
+        .map(|(i, (_, size))| body(number, i, *size))
+        .collect();
+    let events: Vec<(&str, &[u8])> = scripted
+        .events
+        .iter()
+        .zip(&bodies)
+        .map(|((s, _), b)| (*s, b.as_slice()))
+        .collect();
+    let key = format!("key-{number}");
+    let expectations = match scripted.events.first() {
+        Some((stream, _)) => vec![(*stream, Expectation::Exact(store.version(stream)?))],
+        None => vec![("a-1", Expectation::Exists)],
+    };
+    append_expecting(
+        store,
+        &events,
+        &expectations,
+        scripted.keyed.then_some(&*key),
+    )
+    .map(|_| ())
+}
+
+fn run(vfs: &SimVfs) -> Progress {
+    let mut progress = Progress::default();
+    let mut store = None;
+    for number in 0..SCRIPT.len() {
+        if number == REOPEN_BEFORE {
+            drop(store.take());
+        }
+        if store.is_none() {
+            match open(vfs.clone()) {
+                Ok(opened) => store = Some(opened),
+                Err(_) => return progress,
+            }
+        }
+        progress.begun = number + 1;
+        match run_scripted(store.as_ref().unwrap(), number) {
+            Ok(()) => progress.acknowledged = number + 1,
+            Err(_) => return progress,
+        }
+    }
+    if let Some(store) = store {
+        let _crashed_while_closing = store.close();
+    }
+    progress
+}
+
+/// The (stream, body) of every event of the first `appends` appends.
+fn history(appends: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let of = |number: usize| {
+        let events = SCRIPT[number].events.iter().enumerate();
+        events.map(move |(i, (stream, size))| (*stream, body(number, i, *size)))
+    };
+    (0..appends).flat_map(of).collect()
+}
+
+fn check(vfs: SimVfs, progress: Progress, context: &str) {
+    let store = open(vfs).unwrap_or_else(|e| panic!("{context}: {e}"));
+    let events = log(&store);
+    let found: Vec<_> = events
+        .iter()
+        .map(|e| (e.stream().to_owned(), e.data().to_vec()))
+        .collect();
+    let is = |appends: usize| {
+        let expected = history(appends);
+        expected.len() == found.len()
+            && expected
+                .iter()
+                .zip(&found)
+                .all(|(e, f)| e.0 == f.0 && e.1 == f.1)
+    };
+    let whole = (progress.acknowledged..=progress.begun).find(|appends| is(*appends));
+    assert!(
+        whole.is_some(),
+        "{context}: {progress:?}, found {} events",
+        found.len()
+    );
+    for (i, event) in events.iter().enumerate() {
+        assert_eq!(event.position(), i as u64 + 1, "{context}");
+    }
+    for name in ["a-1", "b-1", "c-1", "d-1"] {
+        let versions: Vec<u64> = stream(&store, name).iter().map(|e| e.version()).collect();
+        assert_eq!(
+            versions,
+            (1..=store.version(name).unwrap()).collect::<Vec<_>>(),
+            "{context}"
+        );
+    }
+    for number in (0..progress.acknowledged).filter(|n| SCRIPT[*n].keyed) {
+        let key = format!("key-{number}");
+        assert!(
+            store
+                .committed(&key, None, Effort::Inline)
+                .unwrap()
+                .is_some(),
+            "{context}: {key}"
+        );
+    }
+    let verified = store.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+    assert_eq!(verified.events, found.len() as u64, "{context}");
+    // The log goes on from where it ends.
+    let next = store.head() + 1;
+    let appended = append_expecting(&store, &[("z", b"after")], &[], None)
+        .unwrap_or_else(|e| panic!("{context}: {e}"));
+    assert_eq!(appended.first_position, Some(next), "{context}");
+}
+
+/// Every subset of the un-synced changes while they are few, else random ones.
+fn persistences(vfs: &SimVfs, random: u64, seed: u64) -> Vec<Persist> {
+    let mut choices = vec![Persist::Nothing, Persist::Everything];
+    let units = vfs.unsynced_units();
+    if units > 0 && units <= 4 {
+        choices.extend((0..1 << units).map(Persist::Mask));
+    }
+    choices.extend((0..random).map(|i| Persist::Seeded(seed.wrapping_mul(1009) + i)));
+    choices
+}
+
+fn crashed_at(step: u64, seed: u64) -> (SimVfs, Progress) {
+    let vfs = SimVfs::tracked(seed);
+    vfs.crash_at(step);
+    let progress = run(&vfs);
+    (vfs, progress)
+}
+
+fn script_steps() -> u64 {
+    let vfs = SimVfs::tracked(0);
+    assert_eq!(run(&vfs).acknowledged, SCRIPT.len());
+    vfs.steps()
+}
+
+fn schedules() -> u64 {
+    let wanted = std::env::var("EVENTBRAID_CRASH_SCHEDULES");
+    wanted.ok().and_then(|n| n.parse().ok()).unwrap_or(10_000)
+}
+
+#[test]
+fn a_crash_at_every_step_loses_and_tears_nothing() {
+    let steps = script_steps();
+    let random = (schedules() / 2 / steps).max(4);
+    let mut ran = 0;
+    for step in 1..=steps {
+        let (vfs, progress) = crashed_at(step, step);
+        check(
+            vfs.process_crash(),
+            progress,
+            &format!("process crash at step {step}"),
+        );
+        for persist in persistences(&vfs, random, step) {
+            let context = format!("power cut at step {step} of seed {step}, {persist:?}");
+            check(vfs.power_cut(persist), progress, &context);
+            ran += 1;
+        }
+    }
+    println!("{ran} schedules over {steps} steps");
+}
+
+#[test]
+fn a_crash_at_every_step_of_recovery_loses_and_tears_nothing() {
+    let steps = script_steps();
+    let per_step = (schedules() / 2 / steps).max(8);
+    let mut ran = 0;
+    for step in 1..=steps {
+        let (vfs, progress) = crashed_at(step, step);
+        for i in 0..per_step.div_ceil(8) {
+            let first = vfs.power_cut(Persist::Seeded(step * 31 + i));
+            let probe = first.process_crash();
+            drop(open(probe.clone()));
+            // Recovery's own steps, spread over as many schedules as the budget has.
+            let stride = (probe.steps() / 4).max(1);
+            for recovery_step in
+                (1 + i % stride..=probe.steps()).step_by(usize::try_from(stride).unwrap())
+            {
+                let again = first.process_crash();
+                again.crash_at(recovery_step);
+                drop(open(again.clone()));
+                for persist in [Persist::Nothing, Persist::Seeded(recovery_step)] {
+                    let context =
+                        format!("step {step}, cut {i}, recovery step {recovery_step}, {persist:?}");
+                    check(again.power_cut(persist), progress, &context);
+                    ran += 1;
+                }
+            }
+        }
+    }
+    println!("{ran} schedules");
+}

@@ -1,0 +1,268 @@
+//! Nothing is said before it is durable.
+//!
+//! Killing a process proves nothing about fsync, since the page cache survives it. Here the
+//! operating system's file system runs under a recorder: for each acknowledgement, delivery,
+//! conflict and replay, a sync of the right file must have begun after the bytes were written
+//! and have returned without an error.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use eventbraid_engine::vfs::os::OsVfs;
+use eventbraid_engine::vfs::sim::{Call, Operation, RecordingVfs, SimVfs};
+use eventbraid_engine::vfs::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
+use eventbraid_engine::{
+    Effort, Error, Expectation, LogQuery, Options, SnapshotQuery, Store, StreamQuery,
+};
+use parking_lot::{Condvar, Mutex};
+use support::{append, append_expecting, bodies, log, options};
+
+/// Un-synced operations that could take back what was said; a removed manifest of old may
+/// come back and harms nobody.
+fn at_stake(recorder: &RecordingVfs, answer: u64) -> Vec<Operation> {
+    let mut operations = recorder.unsynced_at(answer);
+    operations.retain(|operation| operation.call != Call::Remove);
+    operations
+}
+
+#[test]
+fn every_answer_comes_after_the_sync_of_what_it_speaks_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = RecordingVfs::new(Arc::new(OsVfs::new()));
+    let root = directory.path().join("store");
+    let store = Store::open(Arc::new(recorder.clone()), &root, options()).unwrap();
+    let body = vec![b'x'; 3000];
+    let mut answers = Vec::new();
+    for n in 0..40u32 {
+        let key = format!("key-{n}");
+        append_expecting(&store, &[("a", &body)], &[], Some(&key)).unwrap();
+        answers.push(recorder.answer("committed"));
+        let refused = append_expecting(&store, &[], &[("a", Expectation::NoStream)], None);
+        assert!(matches!(refused, Err(Error::VersionConflict { .. })));
+        answers.push(recorder.answer("conflict"));
+        assert!(
+            append_expecting(&store, &[("a", &body)], &[], Some(&key))
+                .unwrap()
+                .replayed
+        );
+        answers.push(recorder.answer("replay"));
+        assert_eq!(log(&store).len() as u64, u64::from(n) + 1);
+        answers.push(recorder.answer("delivered"));
+    }
+    assert!(store.stats().segments > 2, "the script must roll");
+    for answer in answers {
+        let at_stake = at_stake(&recorder, answer);
+        assert!(
+            at_stake.is_empty(),
+            "answer {answer} before the sync of {at_stake:?}"
+        );
+    }
+}
+
+#[test]
+fn many_threads_hear_of_their_commits_after_the_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = RecordingVfs::new(Arc::new(OsVfs::new()));
+    let root = directory.path().join("store");
+    let store = Store::open(Arc::new(recorder.clone()), &root, Options::default()).unwrap();
+    let done = AtomicBool::new(false);
+    let answers = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = 0;
+            loop {
+                let ending = done.load(Ordering::SeqCst);
+                let page = store
+                    .read_log(&LogQuery {
+                        after: seen,
+                        ..LogQuery::all()
+                    })
+                    .unwrap();
+                let at = recorder.answer("delivered");
+                answers
+                    .lock()
+                    .extend(bodies(&page.events).into_iter().map(|body| (at, body)));
+                seen = page.next;
+                if ending {
+                    return;
+                }
+                store.wait_beyond(seen, Duration::from_millis(10)).unwrap();
+            }
+        });
+        let writers: Vec<_> = (0..6u32)
+            .map(|thread| {
+                let (store, recorder, answers) = (&store, &recorder, &answers);
+                scope.spawn(move || {
+                    for n in 0..25u32 {
+                        let body = format!("<thread {thread} event {n}>");
+                        append(store, &[(&format!("s-{}", n % 3), body.as_bytes())]).unwrap();
+                        answers.lock().push((recorder.answer("committed"), body));
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, Ordering::SeqCst);
+        reader.join().unwrap();
+    });
+    let answers = answers.into_inner();
+    assert_eq!(answers.len(), 300);
+    for (at, body) in answers {
+        assert!(recorder.write_of(body.as_bytes()).is_some());
+        let at_stake = recorder.unsynced_at(at);
+        let early = at_stake.iter().any(|o| {
+            o.bytes
+                .windows(body.len())
+                .any(|window| window == body.as_bytes())
+        });
+        assert!(!early, "{body} was told of before its sync");
+    }
+}
+
+/// Holds back every sync while it is shut.
+#[derive(Clone, Debug)]
+struct Gate {
+    inner: SimVfs,
+    shut: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Gate {
+    fn set(&self, shut: bool) {
+        *self.shut.0.lock() = shut;
+        self.shut.1.notify_all();
+    }
+}
+
+#[derive(Debug)]
+struct GatedFile {
+    inner: Arc<dyn VfsFile>,
+    gate: Gate,
+}
+
+impl Vfs for Gate {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.create_dir(path)
+    }
+    fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
+        self.inner.entry(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.inner.list(path)
+    }
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
+        Ok(Arc::new(GatedFile {
+            inner: self.inner.open(path, mode)?,
+            gate: self.clone(),
+        }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.sync_dir(path)
+    }
+    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
+        self.inner.try_lock_dir(path)
+    }
+    fn now_micros(&self) -> u64 {
+        self.inner.now_micros()
+    }
+    fn random(&self, buf: &mut [u8]) -> io::Result<()> {
+        self.inner.random(buf)
+    }
+}
+
+impl VfsFile for GatedFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.read_at(buf, offset)
+    }
+    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.inner.read_at_nowait(buf, offset)
+    }
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.inner.write_vectored_at(bufs, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        let (shut, changed) = &*self.gate.shut;
+        let mut shut = shut.lock();
+        while *shut {
+            changed.wait(&mut shut);
+        }
+        drop(shut);
+        self.inner.sync_data()
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.inner.sync_all()
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.inner.size()
+    }
+}
+
+#[test]
+fn what_is_written_but_not_durable_is_seen_by_nobody() {
+    let gate = Gate {
+        inner: SimVfs::tracked(1),
+        shut: Arc::default(),
+    };
+    let store = &Store::open(Arc::new(gate.clone()), Path::new("/store"), options()).unwrap();
+    append(store, &[("a", b"durable")]).unwrap();
+    gate.set(true);
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| append(store, &[("a", b"written")]));
+        while store.stats().commits < 2 {
+            std::thread::yield_now();
+        }
+        // Judged against the undurable event, and held back with it.
+        let expected = [("a", Expectation::Exact(1))];
+        let refused = scope.spawn(move || append_expecting(store, &[], &expected, None));
+        std::thread::sleep(Duration::from_millis(50));
+        let answered = writing.is_finished() || refused.is_finished();
+        let query = SnapshotQuery {
+            streams: &[("a", 0)],
+            at: None,
+            effort: Effort::Blocking,
+        };
+        let seen = [
+            store.head(),
+            store.version("a").unwrap(),
+            log(store).len() as u64,
+            store
+                .read_stream(&StreamQuery::all("a"))
+                .unwrap()
+                .events
+                .len() as u64,
+            store.read_streams(&query).unwrap().events.len() as u64,
+            store.wait_beyond(1, Duration::from_millis(20)).unwrap(),
+        ];
+        // Opened before the assertions: a failing one must not leave the threads waiting.
+        gate.set(false);
+        assert_eq!(seen, [1; 6]);
+        assert!(
+            !answered,
+            "an answer came before the state it speaks of was durable"
+        );
+        assert_eq!(writing.join().unwrap().unwrap().first_position, Some(2));
+        let refused = refused.join().unwrap();
+        assert!(
+            matches!(refused, Err(Error::VersionConflict { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(store.version("a").unwrap(), 2);
+    });
+}

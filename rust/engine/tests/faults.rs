@@ -1,0 +1,151 @@
+//! A disk that fails: nothing is acknowledged, nothing is hidden, nobody is left waiting.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
+use eventbraid_engine::{Error, Expectation};
+use support::{append, append_expecting, bodies, log, open};
+
+const SEGMENT: &str = "0000000001.hot";
+
+#[test]
+fn a_failed_sync_poisons_the_store() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    vfs.fail_on(
+        SEGMENT,
+        Fault::once(Call::SyncData, 1, Failure::EIO).losing(),
+    );
+    let unknown = append(&store, &[("a", b"two")]);
+    assert!(
+        matches!(unknown, Err(Error::OutcomeUnknown { .. })),
+        "{unknown:?}"
+    );
+    for _ in 0..2 {
+        // A later sync would succeed without the lost pages; nobody may try.
+        let refused = append(&store, &[("a", b"three")]);
+        assert!(
+            matches!(refused, Err(Error::Poisoned { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(bodies(&log(&store)), ["one"]);
+    assert!(matches!(store.close(), Err(Error::Poisoned { .. })));
+    vfs.heal();
+    let cut = open(vfs.power_cut(Persist::Nothing)).unwrap();
+    assert_eq!(bodies(&log(&cut)), ["one"]);
+}
+
+#[test]
+fn what_a_reopened_store_shows_is_durable_even_after_a_lost_sync() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    vfs.fail_on(
+        SEGMENT,
+        Fault::once(Call::SyncData, 1, Failure::EIO).losing(),
+    );
+    append(&store, &[("a", b"two")]).unwrap_err();
+    drop(store);
+    // The pages are clean and cached; recovery writes what it keeps again before it shows it.
+    let reopened = open(vfs.process_crash());
+    let reopened_log = bodies(&log(reopened.as_ref().unwrap()));
+    let vfs_after = vfs;
+    drop(reopened);
+    let crashed = vfs_after.process_crash();
+    let shown = open(crashed.clone()).unwrap();
+    assert_eq!(bodies(&log(&shown)), reopened_log);
+    let cut = open(crashed.power_cut(Persist::Nothing)).unwrap();
+    assert_eq!(bodies(&log(&cut)), reopened_log);
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    // Part of the frame is written before the disk is full.
+    vfs.fail_on(SEGMENT, Fault::once(Call::Write, 1, Failure::Short));
+    vfs.fail_on(SEGMENT, Fault::once(Call::Write, 2, Failure::ENOSPC));
+    let full = append(&store, &[("a", b"two")]);
+    assert!(matches!(full, Err(Error::StorageFull { .. })), "{full:?}");
+    let everything = vfs.power_cut(Persist::Everything);
+    assert_eq!(bodies(&log(&open(everything).unwrap())), ["one"]);
+    let expected = [("a", Expectation::Exact(1))];
+    append_expecting(&store, &[("a", b"two again")], &expected, None).unwrap();
+    assert_eq!(bodies(&log(&store)), ["one", "two again"]);
+    assert_eq!(store.verify().unwrap().events, 2);
+}
+
+#[test]
+fn a_write_that_can_not_be_undone_poisons() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    vfs.fail_on(SEGMENT, Fault::forever(Call::Write, 1, Failure::EIO));
+    let unknown = append(&store, &[("a", b"one")]);
+    assert!(
+        matches!(unknown, Err(Error::OutcomeUnknown { .. })),
+        "{unknown:?}"
+    );
+    assert!(matches!(
+        append(&store, &[("a", b"two")]),
+        Err(Error::Poisoned { .. })
+    ));
+}
+
+#[test]
+fn interrupts_and_short_writes_are_gone_on_with() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    vfs.fail(Fault::once(Call::Write, 1, Failure::EINTR));
+    vfs.fail(Fault::once(Call::Write, 2, Failure::Short));
+    vfs.fail(Fault::once(Call::Read, 1, Failure::EINTR));
+    append(&store, &[("a", b"one"), ("b", b"two")]).unwrap();
+    assert_eq!(bodies(&log(&store)), ["one", "two"]);
+}
+
+#[test]
+fn every_single_failing_call_gives_a_typed_answer_and_a_store_that_reopens() {
+    let calls = [
+        Call::Create,
+        Call::CreateDir,
+        Call::Entry,
+        Call::List,
+        Call::Open,
+        Call::Read,
+        Call::Remove,
+        Call::Rename,
+        Call::SyncAll,
+        Call::SyncData,
+        Call::SyncDir,
+        Call::Write,
+    ];
+    for call in calls {
+        for nth in 1..40 {
+            let vfs = SimVfs::tracked(nth);
+            vfs.fail(Fault::once(call, nth, Failure::EIO));
+            let mut acknowledged = 0;
+            if let Ok(store) = open(vfs.clone()) {
+                for _ in 0..6 {
+                    if append(&store, &[("a", &[b'x'; 6000])]).is_err() {
+                        break;
+                    }
+                    acknowledged += 1;
+                }
+            }
+            vfs.heal();
+            let cut = open(vfs.power_cut(Persist::Nothing));
+            let kept = log(&cut.unwrap_or_else(|e| panic!("{call:?} {nth}: {e}"))).len();
+            assert!(
+                kept == acknowledged,
+                "{call:?} {nth}: {kept} of {acknowledged}"
+            );
+        }
+    }
+}
