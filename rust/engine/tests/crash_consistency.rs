@@ -10,7 +10,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test fails loudly"
+    clippy::print_stdout,
+    reason = "a test fails loudly, and tells how many schedules it ran"
 )]
 
 mod support;
@@ -171,7 +172,10 @@ fn check(vfs: SimVfs, progress: Progress, context: &str) {
         assert_eq!(event.position(), i as u64 + 1, "{context}");
     }
     for name in ["a-1", "b-1", "c-1", "d-1"] {
-        let versions: Vec<u64> = stream(&store, name).iter().map(|e| e.version()).collect();
+        let versions: Vec<u64> = stream(&store, name)
+            .iter()
+            .map(eventbraid_engine::Recorded::version)
+            .collect();
         assert_eq!(
             versions,
             (1..=store.version(name).unwrap()).collect::<Vec<_>>(),
