@@ -1,0 +1,36 @@
+"""Fixtures and settings that every category of tests shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Tests that start pyright as a process must not make it look for updates.
+os.environ.setdefault("PYRIGHT_PYTHON_IGNORE_WARNINGS", "1")
+
+# On a shared two-core machine a slow example is a busy neighbour, not a bug; the
+# timeout of the test still catches one that hangs. Derandomised, so that a red
+# build is red again on the next run: a longer search is `--hypothesis-profile=search`.
+settings.register_profile("default", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=2_000)
+settings.load_profile("default")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(("trio", {}), id="trio"),
+    ]
+)
+def anyio_backend(request):
+    """Both event loops: a test marked `anyio` runs on each."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the source tree."""
+    return Path(__file__).parent.parent

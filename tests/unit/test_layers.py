@@ -1,0 +1,64 @@
+"""No import points upwards, and the engine stays free of Python.
+
+An upward import is the first thread of a knot: it works today and makes the lower
+part impossible to test, replace or move on its own tomorrow.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+
+BELOW_THE_FACE = ("saga", "command", "event", "domain", "store", "errors")
+
+
+@pytest.fixture(scope="module")
+def imports():
+    return grimp.build_graph("eventbraid", cache_dir=None)
+
+
+def test_imports_point_downwards(repository):
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("layer", BELOW_THE_FACE)
+def test_no_layer_imports_the_public_face(imports, layer):
+    """`import eventbraid` inside the package would reach every layer at once."""
+    top = f"eventbraid.{layer}"
+    modules = {top} | imports.find_descendants(top)
+    users = {
+        module
+        for module in modules
+        if "eventbraid" in imports.find_modules_directly_imported_by(module)
+    }
+    assert users == set()
+
+
+def test_errors_import_nothing(imports):
+    assert imports.find_modules_directly_imported_by("eventbraid.errors") == set()
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="needs cargo")
+def test_the_engine_knows_nothing_of_python(repository):
+    done = subprocess.run(
+        ["cargo", "tree", "--package", "eventbraid-engine", "--prefix", "none"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    crates = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+    assert "eventbraid-engine" in crates
+    assert not {crate for crate in crates if crate.startswith("pyo3")}

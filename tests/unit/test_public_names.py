@@ -1,0 +1,102 @@
+"""The public face: what `eventbraid` exports is what it says, and each name is shown.
+
+A name that leaks is a name that users depend on; a name without an example is one that
+they use wrongly.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import os
+import pkgutil
+import subprocess
+import sys
+import types
+
+import pytest
+
+import eventbraid
+
+DOCUMENTED = sorted(
+    name
+    for name in eventbraid.__all__
+    if inspect.isclass(getattr(eventbraid, name)) or callable(getattr(eventbraid, name))
+)
+
+ABOVE_THE_FACE = ("eventbraid.cli", "eventbraid.examples")
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(eventbraid.__path__, "eventbraid.")
+    if module.name.startswith(ABOVE_THE_FACE)
+)
+
+
+def docstring_of(name: str) -> str:
+    return inspect.getdoc(getattr(eventbraid, name)) or ""
+
+
+def test_all_and_the_exported_names_agree():
+    exported = {
+        name
+        for name, value in vars(eventbraid).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    exported.discard("annotations")
+    assert set(eventbraid.__all__) == exported
+
+
+def test_all_is_free_of_repetition():
+    assert len(eventbraid.__all__) == len(set(eventbraid.__all__))
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_a_public_name_is_documented_with_an_example(name):
+    text = docstring_of(name)
+    assert text.strip(), f"eventbraid.{name} has no docstring"
+    assert ">>> " in text or "```python" in text or "Example" in text, (
+        f"the docstring of eventbraid.{name} shows no example"
+    )
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_examples_of_a_public_name_run(name, tmp_path, monkeypatch):
+    """Its own and its methods', with nothing at hand but `eb`."""
+    monkeypatch.chdir(tmp_path)
+    found = doctest.DocTestFinder().find(
+        getattr(eventbraid, name), name, module=False, globs={"eb": eventbraid}
+    )
+    run_examples(found)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_above_the_face_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    run_examples(doctest.DocTestFinder().find(module, name))
+
+
+def run_examples(found: list[doctest.DocTest]) -> None:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    report: list[str] = []
+    for test in found:
+        doctest.DocTestRunner(optionflags=flags).run(test, out=report.append)
+    assert not report, "".join(report)
+
+
+def test_importing_changes_nothing_in_the_process(tmp_path):
+    """No threads, no signal handlers, no files, no logging set-up."""
+    probe = """
+import logging, os, signal, threading
+handlers = {s: signal.getsignal(s) for s in signal.valid_signals()}
+import eventbraid
+assert threading.active_count() == 1, threading.enumerate()
+assert len(os.listdir("/proc/self/task")) == 1
+assert handlers == {s: signal.getsignal(s) for s in signal.valid_signals()}
+assert not logging.getLogger().handlers
+assert not os.listdir(".")
+"""
+    subprocess.run(
+        [sys.executable, "-c", probe], cwd=tmp_path, check=True, env=os.environ.copy()
+    )
