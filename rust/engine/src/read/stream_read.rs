@@ -5,10 +5,13 @@ use std::sync::Arc;
 use super::chunk::LoadedChunk;
 use super::query::{Effort, Page, Snapshot, SnapshotQuery, StreamQuery};
 use super::recorded::Recorded;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::{Chunk, Index};
 use crate::live::LiveLog;
 use crate::names;
+
+/// Events that an inline snapshot may hold: more would keep an event loop from its work.
+const INLINE: usize = 2_048;
 
 /// Events to fetch: each with the chunk that holds it.
 type Places = Vec<(u64, Chunk)>;
@@ -85,6 +88,9 @@ impl LiveLog {
                 let version = index.version_at(key, position);
                 index.positions(key, after.saturating_add(1), version, &mut positions);
                 versions.push(version);
+            }
+            if query.effort == Effort::Inline && positions.len() > INLINE {
+                return Err(Error::WouldBlock);
             }
             positions.sort_unstable();
             positions.dedup();

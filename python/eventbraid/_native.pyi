@@ -1,0 +1,504 @@
+"""The compiled half of Eventbraid: bytes and numbers only, no policy.
+
+Users meet `NewEvent`, `RecordedEvent`, `Appended`, `StreamsSnapshot` and `uuid7` under
+their public names in `eventbraid`; everything else is used by `eventbraid.store` alone.
+
+A method whose name ends in ``_async`` never waits. It answers at once if it can; else
+it answers a token (an int), and the result, or the exception, arrives under that token
+in `CompletionPort.drain`.
+
+Every method of `Store` raises `StoreClosed` once the store is closed, and in a process
+that was forked from the one that opened it.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import final
+from uuid import UUID
+
+from typing_extensions import Buffer
+
+from eventbraid.errors import StreamCondition
+
+__all__ = [
+    "Appended",
+    "CompletionPort",
+    "LogWaiter",
+    "NewEvent",
+    "Page",
+    "RecordedEvent",
+    "Store",
+    "StreamsSnapshot",
+    "uuid7",
+]
+
+@final
+class NewEvent:
+    """An event to be appended. Immutable.
+
+    Args:
+        stream: The id of the stream that it goes to: 1 to 255 bytes of UTF-8.
+        type: The event type: 1 to 255 bytes of UTF-8.
+        data: The body, at most 8 MiB; copied unless it is `bytes`.
+        metadata: What is to be known about the event besides its body, at most 64 KiB.
+        event_id: The event's id; if not given, one is made when it is appended.
+
+    Raises:
+        TypeError: If an argument is of another type.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.NewEvent("account-alice", "account.opened", b"{}", metadata={"by": "me"})
+        NewEvent('account-alice', 'account.opened', b'{}', metadata={'by': 'me'})
+    """
+
+    def __new__(
+        cls,
+        stream: str,
+        type: str,  # noqa: A002 - the fact's name everywhere
+        data: Buffer,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        event_id: UUID | None = None,
+    ) -> NewEvent: ...
+    @property
+    def stream(self) -> str:
+        """The id of the stream that it goes to."""
+    @property
+    def type(self) -> str:
+        """The event type."""
+    @property
+    def data(self) -> bytes:
+        """The body."""
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What is known about the event besides its body; read only."""
+    @property
+    def event_id(self) -> UUID | None:
+        """The id that was given, if any."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(
+        self,
+    ) -> tuple[tuple[str, str, bytes], dict[str, object]]: ...
+
+@final
+class RecordedEvent:
+    """An event as the log keeps it. Immutable; its fields are made when asked for.
+
+    Stores make these. The constructor is for tests and for code that moves events
+    between processes.
+
+    Args:
+        stream: The id of its stream.
+        version: Its place in its stream, counted from 1.
+        position: Its place in the log, counted from 1.
+        type: The event type.
+        event_id: Its id.
+        recorded_at: When it was appended, with a time zone; kept in whole microseconds.
+        data: The body.
+        metadata: What is known about the event besides its body.
+
+    Raises:
+        InvalidArgument: If a number or the time is out of range.
+        TypeError: If an argument is of another type.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append([("account-alice", "account.opened", b"{}")])
+        ...     [recorded] = store.read_all()
+        >>> recorded.stream, recorded.version, recorded.position
+        ('account-alice', 1, 1)
+    """
+
+    def __new__(
+        cls,
+        *,
+        stream: str,
+        version: int,
+        position: int,
+        type: str,  # noqa: A002 - the fact's name everywhere
+        event_id: UUID,
+        recorded_at: datetime,
+        data: Buffer,
+        metadata: Mapping[str, str] | None = None,
+    ) -> RecordedEvent: ...
+    @property
+    def stream(self) -> str:
+        """The id of its stream."""
+    @property
+    def version(self) -> int:
+        """Its place in its stream, counted from 1."""
+    @property
+    def position(self) -> int:
+        """Its place in the log, counted from 1."""
+    @property
+    def type(self) -> str:
+        """The event type."""
+    @property
+    def event_id(self) -> UUID:
+        """Its id: a UUIDv7 unless the writer gave another."""
+    @property
+    def recorded_at(self) -> datetime:
+        """When it was appended, in UTC."""
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What is known about the event besides its body; read only."""
+    @property
+    def correlation_id(self) -> str | None:
+        """The metadata's ``correlation_id``: the request that it belongs to."""
+    @property
+    def causation_id(self) -> str | None:
+        """The metadata's ``causation_id``: the event or command that caused it."""
+    @property
+    def data(self) -> bytes:
+        """The body."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
+
+@final
+class Appended:
+    """What an append did. Immutable.
+
+    Args:
+        first_position: The position of the first event; `None` if there were no events.
+        last_position: The position of the last event; `None` if there were no events.
+        versions: The new version of each written stream.
+        replayed: Whether the idempotency key was known, so nothing was written now.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     store.append([("a", "opened", b"{}")])
+        Appended(first_position=1, last_position=1, versions={'a': 1}, replayed=False)
+    """
+
+    def __new__(
+        cls,
+        first_position: int | None,
+        last_position: int | None,
+        versions: Mapping[str, int],
+        replayed: bool,
+    ) -> Appended: ...
+    @property
+    def first_position(self) -> int | None:
+        """The position of the first event; `None` if there were no events."""
+    @property
+    def last_position(self) -> int | None:
+        """The position of the last event; `None` if there were no events."""
+    @property
+    def versions(self) -> Mapping[str, int]:
+        """The new version of each written stream; read only."""
+    @property
+    def replayed(self) -> bool:
+        """Whether the idempotency key was known, so that nothing was written now."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(
+        self,
+    ) -> tuple[int | None, int | None, dict[str, int], bool]: ...
+
+@final
+class StreamsSnapshot:
+    """Several streams as of one position.
+
+    Stores make these.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append([("account-alice", "account.opened", b"{}")])
+        ...     snapshot = store.read_streams(["account-alice", "account-bob"])
+        >>> snapshot.position, snapshot.versions, len(snapshot.events)
+        (1, {'account-alice': 1, 'account-bob': 0}, 1)
+    """
+
+    @property
+    def position(self) -> int:
+        """The position that it was read at: the durable head, or the one given."""
+    @property
+    def versions(self) -> dict[str, int]:
+        """Each stream's version as of `position`, in the order asked."""
+    @property
+    def events(self) -> list[RecordedEvent]:
+        """The streams' events up to `position`, in global order."""
+
+@final
+class Page:
+    """One bounded read out of a stream or the log."""
+
+    @property
+    def events(self) -> list[RecordedEvent]:
+        """The events; may be none while `more` is true, if a filter passed none."""
+    @property
+    def next(self) -> int:
+        """Where the next page goes on: a version in a stream, a position in the log."""
+    @property
+    def more(self) -> bool:
+        """Whether there may be more up to `at`."""
+    @property
+    def at(self) -> int:
+        """The position that the read is pinned to."""
+
+@final
+class CompletionPort:
+    """The way back from the engine's threads into one event loop.
+
+    The engine pushes results and makes the descriptor readable; it never runs Python.
+
+    Raises:
+        OSError: If the system has no descriptor left.
+    """
+
+    def __new__(cls) -> CompletionPort: ...
+    def fileno(self) -> int:
+        """Give the descriptor to wait on; readable while there are results."""
+    def drain(self) -> list[tuple[int, object]]:
+        """Take all results that have arrived: (token, result or exception)."""
+
+@final
+class LogWaiter:
+    """Waits for the log to grow; one waiter serves one subscription.
+
+    Args:
+        store: The store to wait on.
+    """
+
+    def __new__(cls, store: Store) -> LogWaiter: ...
+    def wait(self, position: int) -> bool:
+        """Wait until the durable head is beyond a position; any thread may `close`.
+
+        Returns:
+            False if the waiter was closed; true otherwise, also when the store closed.
+
+        Raises:
+            KeyboardInterrupt: As any other exception of a signal handler, at once.
+        """
+    def wait_async(self, port: CompletionPort, position: int) -> int:
+        """Like `wait`; the answer arrives at the port."""
+    def abandon(self, token: int) -> None:
+        """Forget a wait whose task gave up."""
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+    def close(self) -> None:
+        """End every wait, now and later. Never blocks."""
+
+@final
+class Store:
+    """An open event store."""
+
+    @staticmethod
+    def open(
+        location: str | os.PathLike[str] | None,
+        *,
+        create: bool,
+        first_segment: int,
+        max_segment: int,
+        cache: int,
+    ) -> Store:
+        """Open a directory, or a fresh store in memory if the location is `None`.
+
+        Args:
+            location: The path of the directory.
+            create: Whether a new store may be made.
+            first_segment: The size of the first file of the log, in bytes.
+            max_segment: The size up to which files grow, in bytes.
+            cache: How much of the log is kept in memory, in bytes.
+
+        Raises:
+            CorruptStore: If acknowledged data is damaged.
+            IncompatibleFormat: If it was written in a newer format.
+            NotAStore: If there is something else at the path, or nothing and not
+                `create`.
+            StorageFull: If there is no space for a new store.
+            StoreBusy: If another process has it open.
+            StoreUnavailable: If the system refuses.
+        """
+    @staticmethod
+    def open_async(
+        port: CompletionPort,
+        location: str | os.PathLike[str] | None,
+        *,
+        create: bool,
+        first_segment: int,
+        max_segment: int,
+        cache: int,
+    ) -> int:
+        """Like `open`; a `Store` arrives at the port."""
+    def append(
+        self,
+        events: Iterable[NewEvent | tuple[str, str, Buffer]],
+        expect: Mapping[str, int | StreamCondition] | None = None,
+        idempotency_key: str | None = None,
+        content: bytes | None = None,
+    ) -> Appended:
+        """Append events and wait until they are durable.
+
+        Args:
+            events: What to append, in order.
+            expect: What is demanded of which stream.
+            idempotency_key: The request's key: 1 to 255 bytes of UTF-8.
+            content: What the key stands for; the events and expectations if not given.
+
+        Raises:
+            IdempotencyMismatch: If the key stands for something else.
+            InvalidArgument: If a name, a size or a number is out of its limits.
+            KeyboardInterrupt: With `outcome_unknown` set: the commit runs on.
+            OutcomeUnknown: If the disk failed while writing.
+            StorageFull: If there is no space.
+            StorePoisoned: If the disk failed before.
+            TypeError: If something is of the wrong type.
+            VersionConflict: If an expectation failed.
+        """
+    def append_async(
+        self,
+        port: CompletionPort,
+        events: Iterable[NewEvent | tuple[str, str, Buffer]],
+        expect: Mapping[str, int | StreamCondition] | None = None,
+        idempotency_key: str | None = None,
+        content: bytes | None = None,
+    ) -> int:
+        """Like `append`; `Appended` arrives at the port. Bad input raises at once."""
+    def committed(
+        self, idempotency_key: str, content: bytes | None = None
+    ) -> Appended | None:
+        """Look up what was done under an idempotency key.
+
+        Raises:
+            IdempotencyMismatch: If `content` is given and the key stands for another.
+        """
+    def committed_async(
+        self, port: CompletionPort, idempotency_key: str, content: bytes | None = None
+    ) -> Appended | int | None:
+        """Like `committed`; a token only if the answer isn't in memory."""
+    def head(self) -> int:
+        """Give the position of the last durable event; 0 if there is none."""
+    def version(self, stream: str) -> int:
+        """Give the durable version of a stream; 0 if it has no events."""
+    def read_stream(
+        self,
+        stream: str,
+        after: int,
+        before: int | None,
+        limit: int,
+        backward: bool,
+        at: int | None,
+    ) -> Page:
+        """Read one page of a stream.
+
+        Args:
+            stream: The stream's id.
+            after: Only events beyond this version.
+            before: Only events below this version.
+            limit: At most so many events.
+            backward: Whether to read from the newest event down.
+            at: Only events up to this position; the durable head if not given.
+        """
+    def read_stream_async(
+        self,
+        port: CompletionPort,
+        stream: str,
+        after: int,
+        before: int | None,
+        limit: int,
+        backward: bool,
+        at: int | None,
+    ) -> Page | int:
+        """Like `read_stream`; a token only if the page isn't in memory."""
+    def read_log(
+        self,
+        after: int,
+        before: int | None,
+        limit: int,
+        backward: bool,
+        at: int | None,
+        prefix: str | None,
+        category: str | None,
+        types: Sequence[str] | None,
+    ) -> Page:
+        """Read one page of the log.
+
+        Args:
+            after: Only events beyond this position.
+            before: Only events below this position.
+            limit: At most so many events.
+            backward: Whether to read from the newest event down.
+            at: Only events up to this position; the durable head if not given.
+            prefix: Only events of streams whose id begins with this.
+            category: Only events of streams of this category.
+            types: Only events of these types.
+        """
+    def read_log_async(
+        self,
+        port: CompletionPort,
+        after: int,
+        before: int | None,
+        limit: int,
+        backward: bool,
+        at: int | None,
+        prefix: str | None,
+        category: str | None,
+        types: Sequence[str] | None,
+    ) -> Page | int:
+        """Like `read_log`; a token only if the page isn't in memory."""
+    def read_streams(
+        self,
+        streams: Iterable[str],
+        at: int | None,
+        after: Mapping[str, int] | None,
+    ) -> StreamsSnapshot:
+        """Read several streams as of one position.
+
+        Args:
+            streams: Their ids.
+            at: The position; the durable head if not given.
+            after: For some streams, the version up to which events are left out.
+        """
+    def read_streams_async(
+        self,
+        port: CompletionPort,
+        streams: Iterable[str],
+        at: int | None,
+        after: Mapping[str, int] | None,
+    ) -> StreamsSnapshot | int:
+        """Like `read_streams`; a token only if an event isn't in memory."""
+    def streams(self, prefix: str, after: str | None, limit: int) -> list[str]:
+        """List streams in ascending order of their ids' bytes.
+
+        Args:
+            prefix: Only ids that begin with this.
+            after: Only ids beyond this one.
+            limit: At most so many.
+        """
+    def streams_async(
+        self, port: CompletionPort, prefix: str, after: str | None, limit: int
+    ) -> int:
+        """Like `streams`; the list arrives at the port."""
+    def stats(self) -> dict[str, int]:
+        """Give the store's counters by name."""
+    def verify(self) -> dict[str, int]:
+        """Read the whole log again and check it; gives what was counted.
+
+        Raises:
+            CorruptStore: If a byte of it is not what was written.
+        """
+    def verify_async(self, port: CompletionPort) -> int:
+        """Like `verify`; the counts arrive at the port."""
+    def close(self) -> None:
+        """Finish the appends under way and free the directory. May be called again."""
+    def close_async(self, port: CompletionPort) -> int:
+        """Like `close`; `None` arrives at the port."""
+
+def uuid7() -> UUID:
+    """Make a UUIDv7: it sorts by the time at which it was made.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> first, second = eb.uuid7(), eb.uuid7()
+        >>> first.version, first < second
+        (7, True)
+    """

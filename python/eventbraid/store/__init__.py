@@ -1,0 +1,38 @@
+"""The store: append to streams, read them, follow the log; bytes, not types."""
+
+from __future__ import annotations
+
+from eventbraid._native import (
+    Appended,
+    NewEvent,
+    RecordedEvent,
+    StreamsSnapshot,
+    uuid7,
+)
+from eventbraid.store._async import AsyncEventStore
+from eventbraid.store._expectation import ANY, EXISTS, NO_STREAM, Expectation
+from eventbraid.store._open import Opening, open, open_async  # noqa: A004
+from eventbraid.store._report import StoreStats, Verified
+from eventbraid.store._subscription import AsyncSubscription, Subscription
+from eventbraid.store._sync import EventStore
+
+__all__ = [
+    "ANY",
+    "EXISTS",
+    "NO_STREAM",
+    "Appended",
+    "AsyncEventStore",
+    "AsyncSubscription",
+    "EventStore",
+    "Expectation",
+    "NewEvent",
+    "Opening",
+    "RecordedEvent",
+    "StoreStats",
+    "StreamsSnapshot",
+    "Subscription",
+    "Verified",
+    "open",
+    "open_async",
+    "uuid7",
+]

@@ -1,0 +1,389 @@
+"""The store for event loops: the same methods as the other face, awaited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from eventbraid._native import Appended, Page, StreamsSnapshot
+from eventbraid.store._completion import current_port, unwrapped
+from eventbraid.store._paging import NAMES_A_PAGE, LogFilter, Paging
+from eventbraid.store._report import StoreStats, Verified
+from eventbraid.store._subscription import AsyncSubscription
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from typing_extensions import Buffer
+
+    from eventbraid._native import NewEvent, RecordedEvent
+    from eventbraid.store._completion import LoopPort
+    from eventbraid.store._expectation import Expectation
+    from eventbraid.store._handle import Handle
+    from eventbraid.store._sync import EventStore
+
+_INLINE_EVENTS = 256
+
+
+class AsyncEventStore:
+    """An open event store, for asyncio, uvloop and trio.
+
+    Made by `eventbraid.open_async`. It never blocks the event loop and uses no
+    thread for a call. What `EventStore` says of a method holds here too.
+
+    Example:
+        >>> import asyncio
+        >>> import eventbraid as eb
+        >>> async def main() -> None:
+        ...     async with eb.open_async("memory:") as store:
+        ...         await store.append([("account-alice", "account.opened", b"{}")])
+        ...         async for recorded in store.read_stream("account-alice"):
+        ...             print(recorded.type)
+        >>> asyncio.run(main())
+        account.opened
+    """
+
+    __slots__ = ("_handle", "_native")
+
+    def __init__(self, handle: Handle) -> None:
+        """Show an open native store; use `eventbraid.open_async` instead."""
+        self._handle = handle
+        self._native = handle.native
+
+    async def append(
+        self,
+        events: Iterable[NewEvent | tuple[str, str, Buffer]],
+        *,
+        expect: Mapping[str, Expectation] | None = None,
+        idempotency_key: str | None = None,
+        content: bytes | None = None,
+    ) -> Appended:
+        """Append events to any number of streams: all or nothing, and durable.
+
+        If the task is cancelled while it waits, the commit runs on, and the
+        cancellation carries ``outcome_unknown=True``.
+
+        Args:
+            events: As for `EventStore.append`.
+            expect: As for `EventStore.append`.
+            idempotency_key: As for `EventStore.append`.
+            content: As for `EventStore.append`.
+
+        Returns:
+            The positions of the first and the last event, and the new versions.
+
+        Raises:
+            EventbraidError: As `EventStore.append` does.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         done = await store.append([("account-alice", "opened", b"")])
+            ...         print(done.last_position)
+            >>> asyncio.run(main())
+            1
+        """
+        port = current_port()
+        await port.raise_if_cancelled()
+        token = self._native.append_async(
+            port.native, events, expect, idempotency_key, content
+        )
+        return unwrapped(await _outcome(port, token, idempotency_key), Appended)
+
+    async def committed(
+        self, idempotency_key: str, *, content: bytes | None = None
+    ) -> Appended | None:
+        """Look up what was done under an idempotency key.
+
+        Args:
+            idempotency_key: The key.
+            content: What the key should stand for; not checked if not given.
+
+        Returns:
+            The durable result, marked as replayed; `None` if the key is not known.
+
+        Raises:
+            IdempotencyMismatch: If the key stands for other content.
+        """
+        port = current_port()
+        found = self._native.committed_async(port.native, idempotency_key, content)
+        if not isinstance(found, int):
+            return found
+        late = await port.result(found)
+        return None if late is None else unwrapped(late, Appended)
+
+    def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        backward: bool = False,
+    ) -> AsyncIterator[RecordedEvent]:
+        """Read the events of one stream, page by page.
+
+        Args:
+            stream: The stream's id. A stream without events reads as empty.
+            after: Only events beyond this version.
+            before: Only events below this version.
+            limit: At most so many events.
+            backward: Whether to read from the newest event down.
+
+        Returns:
+            The events.
+
+        Raises:
+            InvalidArgument: If the id or a number makes no sense.
+        """
+        paging = Paging(after=after, before=before, limit=limit, backward=backward)
+        return self._stream_events(stream, paging)
+
+    async def read_streams(
+        self,
+        streams: Iterable[str],
+        *,
+        at: int | None = None,
+        after: Mapping[str, int] | None = None,
+    ) -> StreamsSnapshot:
+        """Read several streams as of one position.
+
+        Args:
+            streams: Their ids.
+            at: The position; the durable head if not given, or if it is beyond it.
+            after: For some of the streams, the version up to which events are left out.
+
+        Returns:
+            The position, the streams' versions as of it, and the events in order.
+
+        Raises:
+            InvalidArgument: If an id or a number makes no sense.
+        """
+        port = current_port()
+        found = self._native.read_streams_async(port.native, streams, at, after)
+        if isinstance(found, int):
+            return unwrapped(await port.result(found), StreamsSnapshot)
+        return found
+
+    def read_all(
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        backward: bool = False,
+        prefix: str | None = None,
+        category: str | None = None,
+        types: Iterable[str] | None = None,
+    ) -> AsyncIterator[RecordedEvent]:
+        """Read the log, page by page.
+
+        Args:
+            after: Only events beyond this position.
+            before: Only events below this position.
+            limit: At most so many events that pass the filter.
+            backward: Whether to read from the newest event down.
+            prefix: Only events of streams whose id begins with this, byte for byte.
+            category: Only events of streams of this category.
+            types: Only events of these types.
+
+        Returns:
+            The events.
+
+        Raises:
+            InvalidArgument: If a number makes no sense.
+        """
+        paging = Paging(after=after, before=before, limit=limit, backward=backward)
+        return self._log_events(LogFilter.of(prefix, category, types), paging)
+
+    def subscribe(
+        self,
+        *,
+        after: int = 0,
+        prefix: str | None = None,
+        category: str | None = None,
+        types: Iterable[str] | None = None,
+    ) -> AsyncSubscription:
+        """Follow the log: first what is there, then what comes.
+
+        Args:
+            after: The position to begin behind; `head()` for new events only.
+            prefix: Only events of streams whose id begins with this, byte for byte.
+            category: Only events of streams of this category.
+            types: Only events of these types.
+
+        Returns:
+            An endless async iterator that waits for events; close it to end it.
+
+        Raises:
+            InvalidArgument: If the position makes no sense.
+        """
+        wanted = LogFilter.of(prefix, category, types)
+        return AsyncSubscription(self._handle, after, wanted)
+
+    async def version(self, stream: str) -> int:
+        """Give a stream's version: how many events it has.
+
+        Args:
+            stream: The stream's id.
+
+        Returns:
+            The durable version; 0 if the stream has no events.
+
+        Raises:
+            InvalidStreamId: If no stream could have this id.
+        """
+        return self._native.version(stream)
+
+    async def head(self) -> int:
+        """Give the position of the last durable event.
+
+        Returns:
+            The position; 0 if the log is empty.
+        """
+        return self._native.head()
+
+    async def streams(self, prefix: str | None = None) -> AsyncIterator[str]:
+        """List the streams that have events.
+
+        Args:
+            prefix: Only ids that begin with this, byte for byte.
+
+        Yields:
+            Their ids in ascending order of bytes.
+        """
+        names = await self._names(prefix or "", None)
+        while names:
+            for name in names:
+                yield name
+            names = await self._names(prefix or "", names[-1])
+
+    async def stats(self) -> StoreStats:
+        """Give the store's counters.
+
+        Returns:
+            The counters as of now.
+        """
+        return StoreStats(**self._native.stats())
+
+    async def verify(self) -> Verified:
+        """Read the whole log again and check every byte of it, off the event loop.
+
+        Returns:
+            What was counted.
+
+        Raises:
+            CorruptStore: If a byte of it is not what was written.
+        """
+        port = current_port()
+        result = await port.result(self._native.verify_async(port.native))
+        return Verified(**cast("dict[str, int]", unwrapped(result, dict)))
+
+    async def close(self) -> None:
+        """Finish the appends under way and free the directory. May be called again."""
+        port = current_port()
+        self._handle.open = False
+        token = self._native.close_async(port.native)
+        unwrapped(await port.shielded_result(token), type(None))
+
+    def as_sync(self) -> EventStore:
+        """Give the same open store for use without an event loop.
+
+        Returns:
+            The other face; closing either closes the store.
+        """
+        # The sync face offers `as_async` at class level, so this one looks it up late.
+        from eventbraid.store._sync import EventStore  # noqa: PLC0415
+
+        return EventStore(self._handle)
+
+    async def __aenter__(self) -> Self:
+        """Use it in an ``async with`` block, which closes it."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+    def __repr__(self) -> str:
+        """Name the location."""
+        return self._handle.describe("AsyncEventStore")
+
+    async def _names(self, prefix: str, after: str | None) -> list[str]:
+        port = current_port()
+        token = self._native.streams_async(port.native, prefix, after, NAMES_A_PAGE)
+        return cast("list[str]", unwrapped(await port.result(token), list))
+
+    async def _stream_events(
+        self, stream: str, paging: Paging
+    ) -> AsyncIterator[RecordedEvent]:
+        while not paging.done:
+            port = current_port()
+            page = self._native.read_stream_async(
+                port.native,
+                stream,
+                paging.after,
+                paging.before,
+                paging.limit(_INLINE_EVENTS),
+                paging.backward,
+                paging.at,
+            )
+            page = await _arrived(port, page)
+            paging.advance(page)
+            for recorded in page.events:
+                yield recorded
+
+    async def _log_events(
+        self, wanted: LogFilter, paging: Paging
+    ) -> AsyncIterator[RecordedEvent]:
+        while not paging.done:
+            port = current_port()
+            page = self._native.read_log_async(
+                port.native,
+                paging.after,
+                paging.before,
+                paging.limit(_INLINE_EVENTS),
+                paging.backward,
+                paging.at,
+                wanted.prefix,
+                wanted.category,
+                wanted.types,
+            )
+            page = await _arrived(port, page)
+            paging.advance(page)
+            for recorded in page.events:
+                yield recorded
+
+
+async def _arrived(port: LoopPort, page: Page | int) -> Page:
+    """Answer a page when it is there, after the loop had a turn if there is more."""
+    if isinstance(page, int):
+        return unwrapped(await port.result(page), Page)
+    if page.more:
+        await port.let_others_run()
+    return page
+
+
+async def _outcome(port: LoopPort, token: int, idempotency_key: str | None) -> object:
+    """Wait for an append; whatever ends the wait carries that the commit runs on."""
+    try:
+        return await port.result(token)
+    except BaseException as interruption:
+        remedy = (
+            "look for its events in the log"
+            if idempotency_key is None
+            else f"append again with the key {idempotency_key!r}"
+        )
+        interruption.add_note(
+            f"the append's commit runs on, its outcome is unknown here; {remedy}"
+        )
+        interruption.outcome_unknown = True  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        raise

@@ -1,0 +1,79 @@
+"""From what a caller says to what the native store takes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from eventbraid.errors import InvalidArgument
+
+KIB = 1024
+MIB = 1024 * KIB
+
+MEMORY = "memory:"
+SMALLEST_SEGMENT = 64 * KIB
+LARGEST_SEGMENT = 1024 * MIB
+DEFAULT_SEGMENT_SIZE = 1 * MIB
+DEFAULT_MAX_SEGMENT_SIZE = 128 * MIB
+DEFAULT_CACHE_SIZE = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a store lives."""
+
+    name: str
+    path: str | None
+
+    @classmethod
+    def parse(cls, location: str | os.PathLike[str]) -> Location:
+        """Tell a store in memory from a directory.
+
+        Raises:
+            InvalidArgument: If it names a kind of store that this version doesn't have.
+            TypeError: If it is neither a string nor a path.
+        """
+        path = os.fsdecode(location)
+        if path == MEMORY:
+            return cls(path, None)
+        if not path or "\0" in path:
+            reason = 'give the path of a directory, or "memory:"'
+            raise InvalidArgument("location", path, reason)
+        if "://" in path:
+            reason = 'this version opens directories and "memory:" only'
+            raise InvalidArgument("location", path, reason)
+        return cls(path, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The checked options of an opening."""
+
+    create: bool
+    segment_size: int
+    max_segment_size: int
+    cache_size: int
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no store.
+
+        Raises:
+            InvalidArgument: Naming the option and its limits.
+        """
+        _between("segment_size", self.segment_size, SMALLEST_SEGMENT, LARGEST_SEGMENT)
+        _between(
+            "max_segment_size",
+            self.max_segment_size,
+            self.segment_size,
+            LARGEST_SEGMENT,
+        )
+        _between("cache_size", self.cache_size, 0, 2**63 - 1)
+
+
+def _between(name: str, size: int, least: int, most: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"{name} must be an int, not {type(size).__name__}"
+        raise TypeError(message)
+    if not least <= size <= most:
+        reason = f"it must be {least} to {most} bytes"
+        raise InvalidArgument(name, str(size), reason)

@@ -1,0 +1,165 @@
+"""Opening a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbraid._native import Store
+from eventbraid.store._async import AsyncEventStore
+from eventbraid.store._completion import current_port, unwrapped
+from eventbraid.store._handle import Handle
+from eventbraid.store._location import (
+    DEFAULT_CACHE_SIZE,
+    DEFAULT_MAX_SEGMENT_SIZE,
+    DEFAULT_SEGMENT_SIZE,
+    Location,
+    Options,
+)
+from eventbraid.store._sync import EventStore
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Generator
+    from types import TracebackType
+
+
+def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
+    location: str | os.PathLike[str],
+    *,
+    create: bool = True,
+    segment_size: int = DEFAULT_SEGMENT_SIZE,
+    max_segment_size: int = DEFAULT_MAX_SEGMENT_SIZE,
+    cache_size: int = DEFAULT_CACHE_SIZE,
+) -> EventStore:
+    """Open an event store, for use without an event loop.
+
+    Args:
+        location: The path of a directory, or ``"memory:"`` for a fresh store that is
+            gone when it is closed.
+        create: Whether to make a new store if there is none.
+        segment_size: The size of the first file of the log, in bytes; later ones grow.
+        max_segment_size: The size up to which files grow, in bytes.
+        cache_size: How much of the log is kept in memory for reads, in bytes.
+
+    Returns:
+        The store. Close it, or use it in a ``with`` block.
+
+    Raises:
+        CorruptStore: If acknowledged data is damaged.
+        IncompatibleFormat: If it was written in a newer format.
+        InvalidArgument: If the location or an option makes no sense.
+        NotAStore: If there is something else at the path, or nothing and not `create`.
+        StorageFull: If there is no space for a new store.
+        StoreBusy: If another process has it open.
+        StoreUnavailable: If the system refuses, for want of permission for example.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append([("account-alice", "account.opened", b"{}")])
+        ...     done.last_position
+        1
+    """
+    options = Options(create, segment_size, max_segment_size, cache_size)
+    place = Location.parse(location)
+    native = Store.open(
+        place.path,
+        create=options.create,
+        first_segment=options.segment_size,
+        max_segment=options.max_segment_size,
+        cache=options.cache_size,
+    )
+    return EventStore(Handle(native, place.name))
+
+
+def open_async(
+    location: str | os.PathLike[str],
+    *,
+    create: bool = True,
+    segment_size: int = DEFAULT_SEGMENT_SIZE,
+    max_segment_size: int = DEFAULT_MAX_SEGMENT_SIZE,
+    cache_size: int = DEFAULT_CACHE_SIZE,
+) -> Opening:
+    """Open an event store, for use under asyncio, uvloop or trio.
+
+    Args:
+        location: As for `open`.
+        create: As for `open`.
+        segment_size: As for `open`.
+        max_segment_size: As for `open`.
+        cache_size: As for `open`.
+
+    Returns:
+        An opening: ``async with`` it, or await it and close the store yourself.
+
+    Raises:
+        InvalidArgument: If the location or an option makes no sense. All that `open`
+            raises besides comes when it is awaited.
+
+    Example:
+        >>> import asyncio
+        >>> import eventbraid as eb
+        >>> async def main() -> None:
+        ...     async with eb.open_async("memory:") as store:
+        ...         await store.append([("account-alice", "account.opened", b"{}")])
+        ...         print(await store.version("account-alice"))
+        >>> asyncio.run(main())
+        1
+    """
+    options = Options(create, segment_size, max_segment_size, cache_size)
+    return Opening(Location.parse(location), options)
+
+
+class Opening:
+    """A store that is about to be opened: await it, or use it in ``async with``.
+
+    Example:
+        >>> import asyncio
+        >>> import eventbraid as eb
+        >>> async def main() -> None:
+        ...     store = await eb.open_async("memory:")
+        ...     print(await store.head())
+        ...     await store.close()
+        >>> asyncio.run(main())
+        0
+    """
+
+    __slots__ = ("_options", "_place", "_store")
+
+    def __init__(self, place: Location, options: Options) -> None:
+        """Note what is to be opened; nothing happens yet."""
+        self._place = place
+        self._options = options
+        self._store: AsyncEventStore | None = None
+
+    def __await__(self) -> Generator[object, None, AsyncEventStore]:
+        """Open the store."""
+        return self._open().__await__()
+
+    async def __aenter__(self) -> AsyncEventStore:
+        """Open the store."""
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        if self._store is not None:
+            await self._store.close()
+
+    async def _open(self) -> AsyncEventStore:
+        port = current_port()
+        token = Store.open_async(
+            port.native,
+            self._place.path,
+            create=self._options.create,
+            first_segment=self._options.segment_size,
+            max_segment=self._options.max_segment_size,
+            cache=self._options.cache_size,
+        )
+        native = unwrapped(await port.result(token), Store)
+        return AsyncEventStore(Handle(native, self._place.name))

@@ -1,0 +1,95 @@
+"""Reading in pages, without I/O: what to ask for next, and when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eventbraid.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from eventbraid._native import Page
+
+FIRST_PAGE = 64
+LARGEST_PAGE = 1024
+NAMES_A_PAGE = 10_000
+LARGEST_NUMBER = 2**63 - 1
+
+
+def checked(name: str, number: int) -> int:
+    """Answer a version, position or count, or refuse it by its name.
+
+    Raises:
+        InvalidArgument: If it is negative or too large for a log.
+        TypeError: If it is not a whole number.
+    """
+    if isinstance(number, bool) or not isinstance(number, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"{name} must be an int, not {type(number).__name__}"
+        raise TypeError(message)
+    if not 0 <= number <= LARGEST_NUMBER:
+        raise InvalidArgument(name, str(number), f"it must be 0 to {LARGEST_NUMBER}")
+    return int(number)
+
+
+class Paging:
+    """The state of one read that is fetched page by page.
+
+    The first page pins the read to the durable head; all later ones stay at it, so that
+    the pages are consistent with each other and the read ends.
+    """
+
+    __slots__ = ("_left", "_size", "after", "at", "backward", "before", "done")
+
+    def __init__(
+        self, *, after: int, before: int | None, limit: int | None, backward: bool
+    ) -> None:
+        """Check the arguments of a read and start before its first page."""
+        self.after = checked("after", after)
+        self.before = None if before is None else checked("before", before)
+        self.backward = backward
+        self.at: int | None = None
+        self._left = None if limit is None else checked("limit", limit)
+        self._size = FIRST_PAGE
+        self.done = self._left == 0
+
+    def limit(self, largest: int = LARGEST_PAGE) -> int:
+        """Say how many events the next page should have at most."""
+        size = min(self._size, largest)
+        return size if self._left is None else min(size, self._left)
+
+    def advance(self, page: Page) -> None:
+        """Go on behind a page that was read."""
+        self.at = page.at
+        self._size = min(self._size * 4, LARGEST_PAGE)
+        if self.backward:
+            self.before = page.next
+        else:
+            self.after = page.next
+        if self._left is not None:
+            self._left -= len(page.events)
+        self.done = not page.more or self._left == 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which events of the log are wanted."""
+
+    prefix: str | None
+    category: str | None
+    types: tuple[str, ...] | None
+
+    @classmethod
+    def of(
+        cls, prefix: str | None, category: str | None, types: Iterable[str] | None
+    ) -> LogFilter:
+        """Take over the arguments of a read.
+
+        Raises:
+            InvalidArgument: If the types are one string instead of several.
+        """
+        if isinstance(types, str):
+            reason = "give a list of event types, even for one"
+            raise InvalidArgument("types", types, reason)
+        return cls(prefix, category, None if types is None else tuple(types))

@@ -1,0 +1,262 @@
+"""Following the log: catch up, then wait for more. One cursor does both."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from eventbraid._native import LogWaiter, Page
+from eventbraid.store._completion import current_port, unwrapped
+from eventbraid.store._paging import FIRST_PAGE, LARGEST_PAGE, LogFilter, checked
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from eventbraid._native import RecordedEvent
+    from eventbraid.store._handle import Handle
+
+
+class _Cursor:
+    """A place in the log and what was read beyond it. No I/O."""
+
+    __slots__ = ("_fetched", "_size", "_unread", "after")
+
+    def __init__(self, after: int) -> None:
+        self.after = checked("after", after)
+        self._fetched = self.after
+        self._size = FIRST_PAGE
+        self._unread: deque[RecordedEvent] = deque()
+
+    @property
+    def fetched(self) -> int:
+        return self._fetched
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def take(self) -> RecordedEvent | None:
+        """Step to the next event that is in hand."""
+        if not self._unread:
+            return None
+        recorded = self._unread.popleft()
+        self.after = recorded.position if self._unread else self._fetched
+        return recorded
+
+    def advance(self, page: Page) -> bool:
+        """Go on behind a page; answer whether there is nothing to do but wait."""
+        self._unread.extend(page.events)
+        self._fetched = page.next
+        if not self._unread:
+            self.after = page.next
+        self._size = min(self._size * 4, LARGEST_PAGE) if page.more else FIRST_PAGE
+        return not page.events and not page.more
+
+
+class Subscription:
+    """Every matching event once, in order: first those that are there, then new ones.
+
+    Made by `EventStore.subscribe`. It waits in the thread that iterates over it; any
+    other thread may close it.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append([("account-alice", "account.opened", b"{}")])
+        ...     with store.subscribe(category="account") as subscription:
+        ...         print(next(subscription).type)
+        account.opened
+    """
+
+    __slots__ = ("_cursor", "_filter", "_handle", "_waiter")
+
+    def __init__(self, handle: Handle, after: int, wanted: LogFilter) -> None:
+        """Start at a position; nothing is read yet."""
+        self._handle = handle
+        self._filter = wanted
+        self._cursor = _Cursor(after)
+        self._waiter = LogWaiter(handle.native)
+
+    @property
+    def position(self) -> int:
+        """The position up to which every matching event has been handed out.
+
+        Kept in a safe place, it is the ``after`` of a later subscription. It also moves
+        over events that the filter leaves out.
+        """
+        return self._cursor.after
+
+    @property
+    def closed(self) -> bool:
+        """Whether the subscription was closed."""
+        return self._waiter.closed
+
+    def close(self) -> None:
+        """End the subscription, and a blocked wait at once. Any thread may call it."""
+        self._waiter.close()
+
+    def __iter__(self) -> Self:
+        """Iterate over the events."""
+        return self
+
+    def __next__(self) -> RecordedEvent:
+        """Give the next event; wait for it if need be.
+
+        Raises:
+            StopIteration: If the subscription was closed.
+            StoreClosed: If the store was closed.
+        """
+        while not self._waiter.closed:
+            recorded = self._cursor.take()
+            if recorded is not None:
+                return recorded
+            if self._cursor.advance(self._fetch()) and not self._waiter.wait(
+                self._cursor.fetched
+            ):
+                break
+        raise StopIteration
+
+    def __enter__(self) -> Self:
+        """Use it in a ``with`` block, which closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Say where it is."""
+        state = ", closed" if self.closed else ""
+        return f"<Subscription after {self.position}{state}>"
+
+    def _fetch(self) -> Page:
+        wanted = self._filter
+        return self._handle.native.read_log(
+            after=self._cursor.fetched,
+            before=None,
+            limit=self._cursor.size,
+            backward=False,
+            at=None,
+            prefix=wanted.prefix,
+            category=wanted.category,
+            types=wanted.types,
+        )
+
+
+class AsyncSubscription:
+    """Every matching event once, in order: first those that are there, then new ones.
+
+    Made by `AsyncEventStore.subscribe`. One task iterates over it; any task or thread
+    may close it.
+
+    Example:
+        >>> import asyncio
+        >>> import eventbraid as eb
+        >>> async def main() -> None:
+        ...     async with eb.open_async("memory:") as store:
+        ...         await store.append([("account-alice", "account.opened", b"{}")])
+        ...         async with store.subscribe(category="account") as subscription:
+        ...             async for recorded in subscription:
+        ...                 print(recorded.type)
+        ...                 break
+        >>> asyncio.run(main())
+        account.opened
+    """
+
+    __slots__ = ("_cursor", "_filter", "_handle", "_waiter")
+
+    def __init__(self, handle: Handle, after: int, wanted: LogFilter) -> None:
+        """Start at a position; nothing is read yet."""
+        self._handle = handle
+        self._filter = wanted
+        self._cursor = _Cursor(after)
+        self._waiter = LogWaiter(handle.native)
+
+    @property
+    def position(self) -> int:
+        """The position up to which every matching event has been handed out.
+
+        Kept in a safe place, it is the ``after`` of a later subscription. It also moves
+        over events that the filter leaves out.
+        """
+        return self._cursor.after
+
+    @property
+    def closed(self) -> bool:
+        """Whether the subscription was closed."""
+        return self._waiter.closed
+
+    def close(self) -> None:
+        """End the subscription, and a blocked wait at once. Any task may call it."""
+        self._waiter.close()
+
+    def __aiter__(self) -> Self:
+        """Iterate over the events."""
+        return self
+
+    async def __anext__(self) -> RecordedEvent:
+        """Give the next event; wait for it if need be.
+
+        Raises:
+            StopAsyncIteration: If the subscription was closed.
+            StoreClosed: If the store was closed.
+        """
+        while not self._waiter.closed:
+            recorded = self._cursor.take()
+            if recorded is not None:
+                return recorded
+            if not await self._more():
+                break
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        """Use it in an ``async with`` block, which closes it."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Say where it is."""
+        state = ", closed" if self.closed else ""
+        return f"<AsyncSubscription after {self.position}{state}>"
+
+    async def _more(self) -> bool:
+        """Read a page, and wait if it ends at the head; false if closed meanwhile."""
+        port = current_port()
+        # A busy log must not starve the loop's other tasks.
+        await port.let_others_run()
+        wanted = self._filter
+        page = self._handle.native.read_log_async(
+            port.native,
+            after=self._cursor.fetched,
+            before=None,
+            limit=self._cursor.size,
+            backward=False,
+            at=None,
+            prefix=wanted.prefix,
+            category=wanted.category,
+            types=wanted.types,
+        )
+        if isinstance(page, int):
+            page = unwrapped(await port.result(page), Page)
+        if not self._cursor.advance(page):
+            return True
+        token = self._waiter.wait_async(port.native, self._cursor.fetched)
+        try:
+            return unwrapped(await port.result(token), bool)
+        except BaseException:
+            self._waiter.abandon(token)
+            raise

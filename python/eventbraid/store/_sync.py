@@ -1,0 +1,416 @@
+"""The store without an event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbraid.store._async import AsyncEventStore
+from eventbraid.store._paging import NAMES_A_PAGE, LogFilter, Paging
+from eventbraid.store._report import StoreStats, Verified
+from eventbraid.store._subscription import Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from typing_extensions import Buffer
+
+    from eventbraid._native import Appended, NewEvent, RecordedEvent, StreamsSnapshot
+    from eventbraid.store._expectation import Expectation
+    from eventbraid.store._handle import Handle
+
+
+class EventStore:
+    """An open event store. Made by `eventbraid.open`; any number of threads may use it.
+
+    Every method raises `StoreClosed` once the store is closed.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append(
+        ...         [("account-alice", "account.opened", b"{}")],
+        ...         expect={"account-alice": eb.NO_STREAM},
+        ...     )
+        ...     [recorded] = store.read_stream("account-alice")
+        ...     recorded.position, recorded.version, recorded.type
+        (1, 1, 'account.opened')
+    """
+
+    __slots__ = ("_handle", "_native")
+
+    def __init__(self, handle: Handle) -> None:
+        """Show an open native store; use `eventbraid.open` instead."""
+        self._handle = handle
+        self._native = handle.native
+
+    def append(
+        self,
+        events: Iterable[NewEvent | tuple[str, str, Buffer]],
+        *,
+        expect: Mapping[str, Expectation] | None = None,
+        idempotency_key: str | None = None,
+        content: bytes | None = None,
+    ) -> Appended:
+        """Append events to any number of streams: all or nothing, and durable.
+
+        Args:
+            events: What to append, in order: `NewEvent` objects or
+                ``(stream, type, data)`` tuples.
+            expect: What is demanded of which stream. A stream may be checked without
+                being written; a written stream that isn't named here may have any
+                version.
+            idempotency_key: A name for the request, 1 to 255 bytes of UTF-8. The same
+                key with the same content answers the first result again.
+            content: What the key stands for, if that isn't the events and expectations.
+
+        Returns:
+            The positions of the first and the last event, and the new versions.
+
+        Raises:
+            IdempotencyMismatch: If the key was used for something else.
+            InvalidArgument: If a name, a size or a number is out of its limits, or if
+                there is nothing to do at all.
+            KeyboardInterrupt: With ``outcome_unknown=True``, if Ctrl-C came while the
+                commit was under way: it runs on.
+            OutcomeUnknown: If the disk failed while writing.
+            StorageFull: If there is no space.
+            StorePoisoned: If the disk failed before.
+            VersionConflict: If a stream isn't as expected. It names all that aren't.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     store.append(
+            ...         [eb.NewEvent("account-alice", "account.opened", b"{}")],
+            ...         expect={"account-alice": eb.NO_STREAM},
+            ...         idempotency_key="open-alice",
+            ...     ).versions["account-alice"]
+            1
+        """
+        return self._native.append(events, expect, idempotency_key, content)
+
+    def committed(
+        self, idempotency_key: str, *, content: bytes | None = None
+    ) -> Appended | None:
+        """Look up what was done under an idempotency key.
+
+        Args:
+            idempotency_key: The key.
+            content: What the key should stand for; not checked if not given.
+
+        Returns:
+            The durable result, marked as replayed; `None` if the key is not known.
+
+        Raises:
+            IdempotencyMismatch: If the key stands for other content.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     print(store.committed("open-alice"))
+            None
+        """
+        return self._native.committed(idempotency_key, content)
+
+    def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        backward: bool = False,
+    ) -> Iterator[RecordedEvent]:
+        """Read the events of one stream, page by page.
+
+        The read ends at what was durable when its first page was fetched.
+
+        Args:
+            stream: The stream's id. A stream without events reads as empty.
+            after: Only events beyond this version.
+            before: Only events below this version.
+            limit: At most so many events.
+            backward: Whether to read from the newest event down.
+
+        Returns:
+            The events.
+
+        Raises:
+            InvalidArgument: If the id or a number makes no sense.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     done = store.append([("a", "x", b"1"), ("a", "x", b"2")])
+            ...     [
+            ...         recorded.data
+            ...         for recorded in store.read_stream("a", backward=True)
+            ...     ]
+            [b'2', b'1']
+        """
+        paging = Paging(after=after, before=before, limit=limit, backward=backward)
+        return self._stream_events(stream, paging)
+
+    def read_streams(
+        self,
+        streams: Iterable[str],
+        *,
+        at: int | None = None,
+        after: Mapping[str, int] | None = None,
+    ) -> StreamsSnapshot:
+        """Read several streams as of one position.
+
+        Args:
+            streams: Their ids.
+            at: The position; the durable head if not given, or if it is beyond it.
+            after: For some of the streams, the version up to which events are left out,
+                because the caller has them already.
+
+        Returns:
+            The position, the streams' versions as of it, and the events in order.
+
+        Raises:
+            InvalidArgument: If an id or a number makes no sense.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     done = store.append([("a", "x", b""), ("b", "y", b"")])
+            ...     store.read_streams(["a", "b", "c"]).versions
+            {'a': 1, 'b': 1, 'c': 0}
+        """
+        return self._native.read_streams(streams, at, after)
+
+    def read_all(
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        backward: bool = False,
+        prefix: str | None = None,
+        category: str | None = None,
+        types: Iterable[str] | None = None,
+    ) -> Iterator[RecordedEvent]:
+        """Read the log, page by page.
+
+        The read ends at what was durable when its first page was fetched.
+
+        Args:
+            after: Only events beyond this position.
+            before: Only events below this position.
+            limit: At most so many events that pass the filter.
+            backward: Whether to read from the newest event down.
+            prefix: Only events of streams whose id begins with this, byte for byte.
+            category: Only events of streams of this category.
+            types: Only events of these types.
+
+        Returns:
+            The events.
+
+        Raises:
+            InvalidArgument: If a number makes no sense.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     done = store.append(
+            ...         [("order-1", "x", b""), ("account-1", "y", b"")]
+            ...     )
+            ...     [recorded.stream for recorded in store.read_all(category="order")]
+            ['order-1']
+        """
+        paging = Paging(after=after, before=before, limit=limit, backward=backward)
+        return self._log_events(LogFilter.of(prefix, category, types), paging)
+
+    def subscribe(
+        self,
+        *,
+        after: int = 0,
+        prefix: str | None = None,
+        category: str | None = None,
+        types: Iterable[str] | None = None,
+    ) -> Subscription:
+        """Follow the log: first what is there, then what comes.
+
+        Args:
+            after: The position to begin behind; `head()` for new events only.
+            prefix: Only events of streams whose id begins with this, byte for byte.
+            category: Only events of streams of this category.
+            types: Only events of these types.
+
+        Returns:
+            An endless iterator that waits for events; close it to end it.
+
+        Raises:
+            InvalidArgument: If the position makes no sense.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     done = store.append([("order-1", "x", b"")])
+            ...     with store.subscribe(types=["x"]) as subscription:
+            ...         next(subscription).stream
+            'order-1'
+        """
+        wanted = LogFilter.of(prefix, category, types)
+        return Subscription(self._handle, after, wanted)
+
+    def version(self, stream: str) -> int:
+        """Give a stream's version: how many events it has.
+
+        Args:
+            stream: The stream's id.
+
+        Returns:
+            The durable version; 0 if the stream has no events.
+
+        Raises:
+            InvalidStreamId: If no stream could have this id.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     store.version("account-alice")
+            0
+        """
+        return self._native.version(stream)
+
+    def head(self) -> int:
+        """Give the position of the last durable event.
+
+        Returns:
+            The position; 0 if the log is empty.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     store.head()
+            0
+        """
+        return self._native.head()
+
+    def streams(self, prefix: str | None = None) -> Iterator[str]:
+        """List the streams that have events.
+
+        Args:
+            prefix: Only ids that begin with this, byte for byte.
+
+        Returns:
+            Their ids in ascending order of bytes. Streams that get their first event
+            meanwhile may be among them or not.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     done = store.append([("b", "x", b""), ("a", "x", b"")])
+            ...     list(store.streams())
+            ['a', 'b']
+        """
+        names = self._native.streams(prefix or "", None, NAMES_A_PAGE)
+        while names:
+            yield from names
+            names = self._native.streams(prefix or "", names[-1], NAMES_A_PAGE)
+
+    def stats(self) -> StoreStats:
+        """Give the store's counters.
+
+        Returns:
+            The counters as of now.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     store.stats().events
+            0
+        """
+        return StoreStats(**self._native.stats())
+
+    def verify(self) -> Verified:
+        """Read the whole log again and check every byte of it.
+
+        Returns:
+            What was counted.
+
+        Raises:
+            CorruptStore: If a byte of it is not what was written.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     store.verify().frames
+            0
+        """
+        return Verified(**self._native.verify())
+
+    def close(self) -> None:
+        """Finish the appends under way and free the directory. May be called again.
+
+        Example:
+            >>> import eventbraid as eb
+            >>> store = eb.open("memory:")
+            >>> store.close()
+        """
+        self._handle.close()
+
+    def as_async(self) -> AsyncEventStore:
+        """Give the same open store for use in an event loop.
+
+        Returns:
+            The other face; closing either closes the store.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     asyncio.run(store.as_async().head())
+            0
+        """
+        return AsyncEventStore(self._handle)
+
+    def __enter__(self) -> Self:
+        """Use it in a ``with`` block, which closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name the location."""
+        return self._handle.describe("EventStore")
+
+    def _stream_events(self, stream: str, paging: Paging) -> Iterator[RecordedEvent]:
+        while not paging.done:
+            page = self._native.read_stream(
+                stream,
+                paging.after,
+                paging.before,
+                paging.limit(),
+                paging.backward,
+                paging.at,
+            )
+            paging.advance(page)
+            yield from page.events
+
+    def _log_events(self, wanted: LogFilter, paging: Paging) -> Iterator[RecordedEvent]:
+        while not paging.done:
+            page = self._native.read_log(
+                paging.after,
+                paging.before,
+                paging.limit(),
+                paging.backward,
+                paging.at,
+                wanted.prefix,
+                wanted.category,
+                wanted.types,
+            )
+            paging.advance(page)
+            yield from page.events

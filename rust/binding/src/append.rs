@@ -1,0 +1,248 @@
+//! Appending: from Python's events to the engine's, with nothing copied in between.
+
+use eventbraid_engine::{
+    self as engine, Append, Error, EventInput, Expectation, Prepared, prepare,
+};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyList, PyMapping, PyString, PyTuple};
+
+use crate::appended::Appended;
+use crate::completion::{Completions, Shown};
+use crate::error::{Conditions, append_exception, exception, invalid};
+use crate::interrupt;
+use crate::new_event::NewEvent;
+use crate::text::{bytes, string, utf8, wrong_type};
+use std::sync::Arc;
+
+/// Below this size, encoding takes less time than giving up the GIL and getting it back
+/// from another thread may.
+const WORTH_DETACHING: usize = 64 * 1024;
+
+/// The arguments of one append, as Python gave them.
+pub(crate) struct Arguments<'a, 'py> {
+    pub(crate) events: &'a Bound<'py, PyAny>,
+    pub(crate) expect: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) idempotency_key: Option<&'a Bound<'py, PyString>>,
+    pub(crate) content: Option<&'a [u8]>,
+}
+
+/// Appends and waits until it is durable.
+pub(crate) fn append(
+    py: Python<'_>,
+    store: &engine::Store,
+    arguments: &Arguments<'_, '_>,
+) -> PyResult<Appended> {
+    let (prepared, intent) = arguments.prepared(py, true)?;
+    let ticket = py
+        .detach(|| store.begin(prepared))
+        .map_err(|error| intent.raised(py, error))?;
+    match interrupt::wait(py, |slice| ticket.wait(slice)) {
+        Ok(result) => result
+            .map(Appended::from)
+            .map_err(|error| intent.raised(py, error)),
+        Err(interruption) => Err(intent.marked(py, interruption)),
+    }
+}
+
+/// Appends; the result arrives at the port.
+pub(crate) fn append_async(
+    py: Python<'_>,
+    store: &engine::Store,
+    completions: Arc<Completions>,
+    arguments: &Arguments<'_, '_>,
+) -> PyResult<u64> {
+    let (prepared, intent) = arguments.prepared(py, false)?;
+    let token = completions.token();
+    store.submit(
+        prepared,
+        Box::new(move |result| completions.push(token, shown(result, intent))),
+    );
+    Ok(token)
+}
+
+fn shown(result: Result<engine::Appended, Error>, intent: Intent) -> Shown {
+    Box::new(move |py| match result {
+        Ok(done) => Ok(Bound::new(py, Appended::from(done))?.into_any()),
+        Err(error) => Err(intent.raised(py, error)),
+    })
+}
+
+/// What is told about an append whose outcome is not known.
+struct Intent {
+    key: Option<Box<str>>,
+    event_ids: Vec<[u8; 16]>,
+}
+
+impl Intent {
+    fn raised(&self, py: Python<'_>, error: Error) -> PyErr {
+        append_exception(py, error, self.key.as_deref(), &self.event_ids)
+    }
+
+    /// Says on an interruption that the commit runs on.
+    fn marked(&self, py: Python<'_>, interruption: PyErr) -> PyErr {
+        let remedy = match &self.key {
+            Some(key) => format!("append again with the key {key:?}"),
+            None => "look for its events in the log".to_owned(),
+        };
+        let note = format!("the append's commit runs on, its outcome is unknown here; {remedy}");
+        let marked = interruption.value(py).setattr("outcome_unknown", true);
+        if let Err(error) = marked.and_then(|()| interruption.add_note(py, note)) {
+            error.write_unraisable(py, None);
+        }
+        interruption
+    }
+}
+
+/// One event, held so that its borrowed parts stay where they are.
+struct Held<'py> {
+    stream: Bound<'py, PyString>,
+    event_type: Bound<'py, PyString>,
+    data: Bound<'py, PyBytes>,
+    whole: Option<Bound<'py, NewEvent>>,
+}
+
+impl Arguments<'_, '_> {
+    fn prepared(&self, py: Python<'_>, detach: bool) -> PyResult<(Prepared, Intent)> {
+        let held = hold_all(self.events)?;
+        let inputs = held
+            .iter()
+            .map(Held::borrowed)
+            .collect::<PyResult<Vec<_>>>()?;
+        let expected = self
+            .expect
+            .map(expectations)
+            .transpose()?
+            .unwrap_or_default();
+        let expected = expected
+            .iter()
+            .map(|(stream, expectation)| Ok((utf8("stream", stream)?, *expectation)))
+            .collect::<PyResult<Vec<_>>>()?;
+        let key = self
+            .idempotency_key
+            .map(|key| utf8("idempotency key", key))
+            .transpose()?;
+        let append = Append {
+            events: &inputs,
+            expectations: &expected,
+            idempotency_key: key,
+            content: self.content,
+        };
+        let size: usize = inputs.iter().map(|input| input.data.len()).sum();
+        let prepared = if detach || size >= WORTH_DETACHING {
+            py.detach(|| prepare(&append))
+        } else {
+            prepare(&append)
+        };
+        let prepared = prepared.map_err(|error| exception(py, error))?;
+        let event_ids = prepared.event_ids().collect();
+        Ok((
+            prepared,
+            Intent {
+                key: key.map(Into::into),
+                event_ids,
+            },
+        ))
+    }
+}
+
+fn hold_all<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<Held<'py>>> {
+    if let Ok(list) = events.cast_exact::<PyList>() {
+        return list.iter().map(hold).collect();
+    }
+    if let Ok(tuple) = events.cast_exact::<PyTuple>() {
+        return tuple.iter().map(hold).collect();
+    }
+    if events.is_instance_of::<PyString>() || events.is_instance_of::<PyBytes>() {
+        return Err(wrong_type("events", "an iterable of events", events));
+    }
+    events.try_iter()?.map(|event| hold(event?)).collect()
+}
+
+fn hold(event: Bound<'_, PyAny>) -> PyResult<Held<'_>> {
+    if let Ok(tuple) = event.cast::<PyTuple>() {
+        return hold_tuple(tuple);
+    }
+    let Ok(event) = event.cast_into::<NewEvent>() else {
+        return Err(PyTypeError::new_err(SHAPE));
+    };
+    let (py, new) = (event.py(), event.get());
+    Ok(Held {
+        stream: new.stream(py).clone(),
+        event_type: new.event_type(py).clone(),
+        data: new.data(py).clone(),
+        whole: Some(event),
+    })
+}
+
+const SHAPE: &str = "each event must be a NewEvent or a (stream, type, data) tuple";
+
+fn hold_tuple<'py>(tuple: &Bound<'py, PyTuple>) -> PyResult<Held<'py>> {
+    if tuple.len() != 3 {
+        return Err(PyTypeError::new_err(SHAPE));
+    }
+    Ok(Held {
+        stream: string("stream", &tuple.get_item(0)?)?.clone(),
+        event_type: string("event type", &tuple.get_item(1)?)?.clone(),
+        data: bytes("data", &tuple.get_item(2)?)?,
+        whole: None,
+    })
+}
+
+impl Held<'_> {
+    fn borrowed(&self) -> PyResult<EventInput<'_>> {
+        let whole = self.whole.as_ref().map(Bound::get);
+        Ok(EventInput {
+            stream: utf8("stream", &self.stream)?,
+            event_type: utf8("event type", &self.event_type)?,
+            event_id: whole.and_then(NewEvent::id_bytes),
+            metadata: whole.map_or(b"", NewEvent::encoded_metadata),
+            library_metadata: b"",
+            data: self.data.as_bytes(),
+        })
+    }
+}
+
+type Expected<'py> = Vec<(Bound<'py, PyString>, Expectation)>;
+
+fn expectations<'py>(expect: &Bound<'py, PyAny>) -> PyResult<Expected<'py>> {
+    let held = |(stream, expected): (Bound<'py, PyAny>, Bound<'py, PyAny>)| {
+        Ok((string("stream", &stream)?.clone(), expectation(&expected)?))
+    };
+    if let Ok(dict) = expect.cast_exact::<PyDict>() {
+        return dict.iter().map(held).collect();
+    }
+    let mapping = expect
+        .cast::<PyMapping>()
+        .map_err(|_| wrong_type("expectations", "a mapping of streams", expect))?;
+    mapping
+        .items()?
+        .iter()
+        .map(|item| held(item.extract()?))
+        .collect()
+}
+
+fn expectation(expected: &Bound<'_, PyAny>) -> PyResult<Expectation> {
+    let conditions = Conditions::of(expected.py())?;
+    if expected.is(&conditions.any) {
+        return Ok(Expectation::Any);
+    }
+    if expected.is(&conditions.no_stream) {
+        return Ok(Expectation::NoStream);
+    }
+    if expected.is(&conditions.exists) {
+        return Ok(Expectation::Exists);
+    }
+    if !expected.is_instance_of::<PyInt>() || expected.is_instance_of::<PyBool>() {
+        return Err(wrong_type(
+            "expectation",
+            "an int, ANY, NO_STREAM or EXISTS",
+            expected,
+        ));
+    }
+    let version = expected.extract::<u64>().map_err(|_| {
+        let reason = "a version is 0 or more, and fits 64 bits".to_owned();
+        invalid("expectation", expected.to_string(), reason)
+    })?;
+    Ok(Expectation::Exact(version))
+}

@@ -1,0 +1,93 @@
+//! `CompletionPort`: the way back from the engine's threads into one event loop.
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::completion::signal::Signal;
+
+mod signal;
+
+/// Makes the Python value of a result. Runs when the loop takes it, never on an engine
+/// thread.
+pub(crate) type Shown = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
+
+/// Results on their way to one event loop.
+pub(crate) struct Completions {
+    signal: Signal,
+    tokens: AtomicU64,
+    arrived: Mutex<Vec<(u64, Shown)>>,
+}
+
+impl Completions {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            signal: Signal::new()?,
+            tokens: AtomicU64::new(1),
+            arrived: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// A token that no other call at this port has.
+    pub(crate) fn token(&self) -> u64 {
+        self.tokens.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Hands a result over; wakes the loop only if it isn't awake for another one already.
+    pub(crate) fn push(&self, token: u64, shown: Shown) {
+        let mut arrived = self.arrived.lock();
+        arrived.push((token, shown));
+        if arrived.len() == 1 {
+            self.signal.set();
+        }
+    }
+
+    fn take(&self) -> Vec<(u64, Shown)> {
+        // Cleared first: a result that comes in between sets it again, for nothing, where
+        // the other order would leave it clear with a result waiting.
+        self.signal.clear();
+        std::mem::take(&mut *self.arrived.lock())
+    }
+}
+
+/// The way back from the engine's threads into one event loop.
+///
+/// The engine pushes results and makes the descriptor readable; it never runs Python.
+#[pyclass(frozen, module = "eventbraid._native")]
+pub(crate) struct CompletionPort(Arc<Completions>);
+
+#[pymethods]
+impl CompletionPort {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let completions = Completions::new().map_err(PyOSError::new_err)?;
+        Ok(Self(Arc::new(completions)))
+    }
+
+    /// Give the descriptor to wait on; readable while there are results.
+    fn fileno(&self) -> RawFd {
+        self.0.signal.as_raw_fd()
+    }
+
+    /// Take all results that have arrived: (token, result or exception).
+    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let arrived = self.0.take().into_iter().map(|(token, shown)| {
+            let result =
+                shown(py).unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
+            (token, result)
+        });
+        PyList::new(py, arrived.collect::<Vec<_>>())
+    }
+}
+
+impl CompletionPort {
+    /// The part that the engine's threads hold on to.
+    pub(crate) fn completions(&self) -> Arc<Completions> {
+        Arc::clone(&self.0)
+    }
+}

@@ -1,0 +1,187 @@
+//! The only place where an engine error becomes an exception.
+
+use eventbraid_engine::{ConflictedStream, Error, Expectation};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::uuid::uuid_from_bytes;
+
+/// The exception classes, which live in Python: there they have attributes and types.
+pub(crate) mod exceptions {
+    use pyo3::import_exception;
+
+    import_exception!(eventbraid.errors, CorruptStore);
+    import_exception!(eventbraid.errors, EventDecodeError);
+    import_exception!(eventbraid.errors, EventbraidError);
+    import_exception!(eventbraid.errors, IdempotencyMismatch);
+    import_exception!(eventbraid.errors, IncompatibleFormat);
+    import_exception!(eventbraid.errors, InvalidArgument);
+    import_exception!(eventbraid.errors, InvalidEventType);
+    import_exception!(eventbraid.errors, InvalidStreamId);
+    import_exception!(eventbraid.errors, LimitExceeded);
+    import_exception!(eventbraid.errors, NotAStore);
+    import_exception!(eventbraid.errors, OutcomeUnknown);
+    import_exception!(eventbraid.errors, StorageFull);
+    import_exception!(eventbraid.errors, StoreBusy);
+    import_exception!(eventbraid.errors, StoreClosed);
+    import_exception!(eventbraid.errors, StorePoisoned);
+    import_exception!(eventbraid.errors, StoreUnavailable);
+    import_exception!(eventbraid.errors, VersionConflict);
+}
+use exceptions as raise;
+
+/// Makes the exception for an engine error.
+pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
+    match error {
+        Error::Closed => raise::StoreClosed::new_err(()),
+        Error::CorruptStore {
+            file,
+            offset,
+            reason,
+        } => raise::CorruptStore::new_err((shown(&file), offset, reason)),
+        Error::IdempotencyMismatch { key } => raise::IdempotencyMismatch::new_err((key,)),
+        Error::IncompatibleFormat {
+            path,
+            found,
+            supported,
+        } => raise::IncompatibleFormat::new_err((shown(&path), found, supported)),
+        Error::InvalidArgument {
+            what,
+            value,
+            reason,
+        } => invalid(what, value, reason),
+        Error::Io {
+            path,
+            operation,
+            kind,
+            reason,
+        } => raise::StoreUnavailable::new_err((shown(&path), operation, reason, errno(kind))),
+        Error::LimitExceeded {
+            what,
+            actual,
+            limit,
+        } => raise::LimitExceeded::new_err((what, actual, limit)),
+        Error::NotAStore { path, reason } => raise::NotAStore::new_err((shown(&path), reason)),
+        Error::OutcomeUnknown { reason } => raise::OutcomeUnknown::new_err((reason,)),
+        Error::Poisoned { reason } => raise::StorePoisoned::new_err((reason,)),
+        Error::StorageFull { path, reason } => raise::StorageFull::new_err((shown(&path), reason)),
+        Error::StoreBusy { path, holder } => raise::StoreBusy::new_err((shown(&path), holder)),
+        Error::VersionConflict { failures } => {
+            conflict(py, &failures).unwrap_or_else(|error| error)
+        }
+        other => raise::EventbraidError::new_err((other.to_string(),)),
+    }
+}
+
+/// Makes the exception for an append's error; an unknown outcome says how to find out.
+pub(crate) fn append_exception(
+    py: Python<'_>,
+    error: Error,
+    key: Option<&str>,
+    event_ids: &[[u8; 16]],
+) -> PyErr {
+    match error {
+        Error::OutcomeUnknown { reason } => {
+            outcome_unknown(py, &reason, key, event_ids).unwrap_or_else(|error| error)
+        }
+        other => exception(py, other),
+    }
+}
+
+/// Refuses an argument under the exception that its kind of argument has.
+pub(crate) fn invalid(what: &'static str, value: String, reason: String) -> PyErr {
+    match what {
+        "stream" => raise::InvalidStreamId::new_err((what, value, reason)),
+        "event type" => raise::InvalidEventType::new_err((what, value, reason)),
+        _ => raise::InvalidArgument::new_err((what, value, reason)),
+    }
+}
+
+/// The store was opened by another process, of which this one is a fork.
+pub(crate) fn forked() -> PyErr {
+    raise::StoreClosed::new_err((
+        "the store was opened before this process was forked; open the store again in the child",
+    ))
+}
+
+/// The Python members of `StreamCondition`, compared by identity.
+pub(crate) struct Conditions {
+    pub(crate) any: Py<PyAny>,
+    pub(crate) exists: Py<PyAny>,
+    pub(crate) no_stream: Py<PyAny>,
+}
+
+impl Conditions {
+    /// The members; imported once.
+    pub(crate) fn of(py: Python<'_>) -> PyResult<&Self> {
+        static MEMBERS: PyOnceLock<Conditions> = PyOnceLock::new();
+        MEMBERS.get_or_try_init(py, || {
+            let conditions = py.import("eventbraid.errors")?.getattr("StreamCondition")?;
+            Ok(Self {
+                any: conditions.getattr("ANY")?.unbind(),
+                exists: conditions.getattr("EXISTS")?.unbind(),
+                no_stream: conditions.getattr("NO_STREAM")?.unbind(),
+            })
+        })
+    }
+}
+
+fn conflict(py: Python<'_>, failures: &[ConflictedStream]) -> PyResult<PyErr> {
+    let class = py
+        .import("eventbraid.errors")?
+        .getattr("ConflictedStream")?;
+    let conditions = Conditions::of(py)?;
+    let failures = failures
+        .iter()
+        .map(|failure| {
+            let expected = match failure.expected {
+                Expectation::Any => conditions.any.bind(py).clone(),
+                Expectation::Exact(version) => version.into_pyobject(py)?.into_any(),
+                Expectation::Exists => conditions.exists.bind(py).clone(),
+                Expectation::NoStream => conditions.no_stream.bind(py).clone(),
+            };
+            class.call1((&failure.stream, expected, failure.actual))
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    let failures = PyTuple::new(py, failures)?;
+    Ok(PyErr::from_value(
+        py.get_type::<raise::VersionConflict>().call1((failures,))?,
+    ))
+}
+
+fn outcome_unknown(
+    py: Python<'_>,
+    reason: &str,
+    key: Option<&str>,
+    event_ids: &[[u8; 16]],
+) -> PyResult<PyErr> {
+    let ids = event_ids
+        .iter()
+        .map(|id| uuid_from_bytes(py, *id))
+        .collect::<PyResult<Vec<_>>>()?;
+    let facts = PyDict::new(py);
+    facts.set_item("idempotency_key", key)?;
+    facts.set_item("event_ids", ids)?;
+    let class = py.get_type::<raise::OutcomeUnknown>();
+    Ok(PyErr::from_value(class.call((reason,), Some(&facts))?))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The error number that Python programs look for; the engine keeps only the kind.
+fn errno(kind: ErrorKind) -> Option<i32> {
+    use rustix::io::Errno;
+    let number = match kind {
+        ErrorKind::NotADirectory => Errno::NOTDIR,
+        ErrorKind::NotFound => Errno::NOENT,
+        ErrorKind::PermissionDenied => Errno::ACCESS,
+        ErrorKind::ReadOnlyFilesystem => Errno::ROFS,
+        _ => return None,
+    };
+    Some(number.raw_os_error())
+}

@@ -1,0 +1,52 @@
+//! The extension module `eventbraid._native`: Eventbraid's engine for Python.
+//!
+//! Conversions, the GIL, the way back into event loops, and exceptions; no policy. A
+//! function here converts its arguments, detaches from the interpreter, calls the engine,
+//! and maps the result. What each class means stands in `python/eventbraid/_native.pyi`.
+#![deny(unsafe_code)]
+#![allow(
+    clippy::doc_markdown,
+    clippy::doc_link_with_quotes,
+    reason = "doc comments of classes and functions are Python docstrings, not Markdown"
+)]
+
+mod append;
+mod appended;
+mod completion;
+mod engine;
+mod error;
+mod interrupt;
+mod metadata;
+mod new_event;
+mod page;
+mod read;
+mod reader_pool;
+mod recorded_event;
+mod snapshot;
+mod store;
+mod text;
+mod uuid;
+mod waiter;
+
+/// The compiled half of Eventbraid: bytes and numbers only, no policy.
+#[pyo3::pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use crate::appended::Appended;
+    #[pymodule_export]
+    use crate::completion::CompletionPort;
+    #[pymodule_export]
+    use crate::new_event::NewEvent;
+    #[pymodule_export]
+    use crate::page::Page;
+    #[pymodule_export]
+    use crate::recorded_event::RecordedEvent;
+    #[pymodule_export]
+    use crate::snapshot::StreamsSnapshot;
+    #[pymodule_export]
+    use crate::store::Store;
+    #[pymodule_export]
+    use crate::uuid::uuid7;
+    #[pymodule_export]
+    use crate::waiter::LogWaiter;
+}

@@ -1,0 +1,177 @@
+//! `NewEvent`: an event to be appended.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyMappingProxy, PyString};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::error::exceptions::EventbraidError;
+use crate::metadata;
+use crate::text::{bytes, string, utf8};
+use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
+
+/// An event to be appended. Immutable.
+///
+/// Args:
+///     stream: The id of the stream that it goes to: 1 to 255 bytes of UTF-8.
+///     type: The event type: 1 to 255 bytes of UTF-8.
+///     data: The body, at most 8 MiB; copied unless it is `bytes`.
+///     metadata: What is to be known about the event besides its body, at most 64 KiB.
+///     event_id: The event's id; if not given, one is made when it is appended.
+///
+/// Raises:
+///     TypeError: If an argument is of another type.
+///
+/// Example:
+///     >>> import eventbraid as eb
+///     >>> eb.NewEvent("account-alice", "account.opened", b"{}", metadata={"by": "me"})
+///     NewEvent('account-alice', 'account.opened', b'{}', metadata={'by': 'me'})
+#[pyclass(frozen, module = "eventbraid")]
+pub(crate) struct NewEvent {
+    stream: Py<PyString>,
+    event_type: Py<PyString>,
+    data: Py<PyBytes>,
+    metadata: Box<[u8]>,
+    event_id: Option<[u8; 16]>,
+}
+
+#[pymethods]
+impl NewEvent {
+    #[new]
+    #[pyo3(signature = (stream, r#type, data, *, metadata=None, event_id=None))]
+    fn new(
+        stream: &Bound<'_, PyAny>,
+        r#type: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+        metadata: Option<&Bound<'_, PyAny>>,
+        event_id: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let (stream, event_type) = (string("stream", stream)?, string("event type", r#type)?);
+        utf8("stream", stream)?;
+        utf8("event type", event_type)?;
+        Ok(Self {
+            stream: plain(stream)?,
+            event_type: plain(event_type)?,
+            data: bytes("data", data)?.unbind(),
+            metadata: metadata
+                .map(metadata::encode)
+                .transpose()?
+                .unwrap_or_default(),
+            event_id: event_id.map(bytes_from_uuid).transpose()?,
+        })
+    }
+
+    /// The id of the stream that it goes to.
+    #[getter]
+    pub(crate) fn stream<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        self.stream.bind(py)
+    }
+
+    /// The event type.
+    #[getter]
+    #[pyo3(name = "type")]
+    pub(crate) fn event_type<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        self.event_type.bind(py)
+    }
+
+    /// The body.
+    #[getter]
+    pub(crate) fn data<'py>(&self, py: Python<'py>) -> &Bound<'py, PyBytes> {
+        self.data.bind(py)
+    }
+
+    /// What is known about the event besides its body; read only.
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMappingProxy>> {
+        let metadata = metadata::decode(&self.metadata).map_err(EventbraidError::new_err)?;
+        metadata::view(py, &metadata)
+    }
+
+    /// The id that was given, if any.
+    #[getter]
+    fn event_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.event_id.map(|id| uuid_from_bytes(py, id)).transpose()
+    }
+
+    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let Ok(other) = other.cast::<Self>() else {
+            return Ok(py.NotImplemented());
+        };
+        let same = self.facts(py)? == other.get().facts(py)?;
+        Ok(same.into_pyobject(py)?.to_owned().into_any().unbind())
+    }
+
+    fn __hash__(&self, py: Python<'_>) -> PyResult<u64> {
+        let mut hasher = DefaultHasher::new();
+        self.facts(py)?.hash(&mut hasher);
+        Ok(hasher.finish())
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let (stream, kind) = (self.stream(py).repr()?, self.event_type(py).repr()?);
+        let mut shown = format!("NewEvent({stream}, {kind}, {}", self.data(py).repr()?);
+        if !self.metadata.is_empty() {
+            let metadata = self.metadata(py)?.call_method0("copy")?;
+            shown = format!("{shown}, metadata={}", metadata.repr()?);
+        }
+        if let Some(id) = self.event_id(py)? {
+            shown = format!("{shown}, event_id={}", id.repr()?);
+        }
+        Ok(shown + ")")
+    }
+
+    #[allow(
+        clippy::type_complexity,
+        reason = "the protocol's own shape: (arguments, keywords)"
+    )]
+    fn __getnewargs_ex__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(
+        (
+            &Bound<'py, PyString>,
+            &Bound<'py, PyString>,
+            &Bound<'py, PyBytes>,
+        ),
+        Bound<'py, PyDict>,
+    )> {
+        let keywords = PyDict::new(py);
+        keywords.set_item("metadata", self.metadata(py)?.call_method0("copy")?)?;
+        keywords.set_item("event_id", self.event_id(py)?)?;
+        Ok((
+            (self.stream(py), self.event_type(py), self.data(py)),
+            keywords,
+        ))
+    }
+}
+
+type Facts<'a> = (&'a str, &'a str, &'a [u8], &'a [u8], Option<[u8; 16]>);
+
+impl NewEvent {
+    /// The metadata as the log keeps it.
+    pub(crate) fn encoded_metadata(&self) -> &[u8] {
+        &self.metadata
+    }
+
+    /// The id that was given, if any, as bytes.
+    pub(crate) fn id_bytes(&self) -> Option<[u8; 16]> {
+        self.event_id
+    }
+
+    fn facts<'a>(&'a self, py: Python<'a>) -> PyResult<Facts<'a>> {
+        Ok((
+            self.stream.to_str(py)?,
+            self.event_type.to_str(py)?,
+            self.data.as_bytes(py),
+            &self.metadata,
+            self.event_id,
+        ))
+    }
+}
+
+/// The same text as a `str` of no subclass, so that nobody's `__eq__` or `__hash__` runs.
+fn plain(text: &Bound<'_, PyString>) -> PyResult<Py<PyString>> {
+    if text.is_exact_instance_of::<PyString>() {
+        return Ok(text.clone().unbind());
+    }
+    Ok(PyString::new(text.py(), text.to_str()?).unbind())
+}

@@ -1,0 +1,66 @@
+//! `Page`: one bounded read out of a stream or the log.
+
+use eventbraid_engine as engine;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::recorded_event;
+
+/// One bounded read out of a stream or the log.
+#[pyclass(frozen, module = "eventbraid._native")]
+pub(crate) struct Page {
+    events: Py<PyList>,
+    next: u64,
+    more: bool,
+    at: u64,
+}
+
+#[pymethods]
+impl Page {
+    /// The events; may be none while `more` is true, if a filter passed none.
+    #[getter]
+    fn events<'py>(&self, py: Python<'py>) -> &Bound<'py, PyList> {
+        self.events.bind(py)
+    }
+
+    /// Where the next page goes on: a version in a stream, a position in the log.
+    #[getter]
+    fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether there may be more up to `at`.
+    #[getter]
+    fn more(&self) -> bool {
+        self.more
+    }
+
+    /// The position that the read is pinned to.
+    #[getter]
+    fn at(&self) -> u64 {
+        self.at
+    }
+}
+
+impl Page {
+    /// Shows a page of the engine.
+    pub(crate) fn shown(py: Python<'_>, page: engine::Page) -> PyResult<Bound<'_, PyAny>> {
+        let engine::Page {
+            events,
+            next,
+            more,
+            at,
+        } = page;
+        let events = recorded_event::list(py, events)?.unbind();
+        Ok(Bound::new(
+            py,
+            Self {
+                events,
+                next,
+                more,
+                at,
+            },
+        )?
+        .into_any())
+    }
+}

@@ -1,0 +1,231 @@
+//! Reading: the arguments of a read, owned, so that any thread may run it.
+
+use eventbraid_engine::{
+    self as engine, Effort, Error, Filter, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery,
+};
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use pyo3::types::{PyMapping, PyString};
+use std::sync::Arc;
+
+use crate::appended::Appended;
+use crate::completion::{Completions, Shown};
+use crate::error::exception;
+use crate::page;
+use crate::reader_pool::ReaderPool;
+use crate::snapshot::StreamsSnapshot;
+use crate::text::{string, utf8, wrong_type};
+
+/// How much of the log one page holds at most, unless one event alone is larger.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// The same for a page that an event loop reads itself: about a tenth of a millisecond.
+const INLINE_PAGE_BYTES: usize = 256 * 1024;
+
+/// A read that owns its arguments.
+pub(crate) trait Read: Send + Sync + Sized + 'static {
+    type Found: Send + 'static;
+
+    fn run(&self, store: &engine::Store, effort: Effort) -> Result<Self::Found, Error>;
+
+    fn shown<'py>(&self, py: Python<'py>, found: Self::Found) -> PyResult<Bound<'py, PyAny>>;
+
+    /// Reads with the interpreter detached.
+    fn blocking<'py>(&self, py: Python<'py>, store: &engine::Store) -> PyResult<Bound<'py, PyAny>> {
+        let found = py.detach(|| self.run(store, Effort::Blocking));
+        self.shown(py, found.map_err(|error| exception(py, error))?)
+    }
+
+    /// Reads at once if all is in memory; else on a thread, and answers the token under
+    /// which the result arrives.
+    fn inline<'py>(
+        self,
+        py: Python<'py>,
+        store: &engine::Store,
+        pool: &ReaderPool,
+        completions: Arc<Completions>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self.run(store, Effort::Inline) {
+            Err(Error::WouldBlock) => {
+                let token = completions.token();
+                let store = store.clone();
+                pool.run(move || {
+                    let found = self.run(&store, Effort::Blocking);
+                    completions.push(token, self.arrived(found));
+                })?;
+                Ok(token.into_pyobject(py)?.into_any())
+            }
+            found => self.shown(py, found.map_err(|error| exception(py, error))?),
+        }
+    }
+
+    fn arrived(self, found: Result<Self::Found, Error>) -> Shown {
+        Box::new(move |py| self.shown(py, found.map_err(|error| exception(py, error))?))
+    }
+}
+
+/// One page of a stream.
+pub(crate) struct StreamRead {
+    pub(crate) stream: Box<str>,
+    pub(crate) bounds: Bounds,
+}
+
+/// One page of the log.
+pub(crate) struct LogRead {
+    pub(crate) bounds: Bounds,
+    pub(crate) prefix: Option<String>,
+    pub(crate) category: Option<String>,
+    pub(crate) types: Option<Vec<String>>,
+}
+
+/// Where a page begins and ends.
+pub(crate) struct Bounds {
+    pub(crate) after: u64,
+    pub(crate) before: Option<u64>,
+    pub(crate) limit: usize,
+    pub(crate) backward: bool,
+    pub(crate) at: Option<u64>,
+}
+
+/// What was done under an idempotency key.
+pub(crate) struct CommittedRead {
+    pub(crate) key: Box<str>,
+    pub(crate) content: Option<Box<[u8]>>,
+}
+
+/// Several streams as of one position.
+pub(crate) struct SnapshotRead {
+    streams: Vec<(Box<str>, u64)>,
+    at: Option<u64>,
+}
+
+impl Read for StreamRead {
+    type Found = Page;
+
+    fn run(&self, store: &engine::Store, effort: Effort) -> Result<Page, Error> {
+        let &Bounds {
+            after,
+            before,
+            limit,
+            backward,
+            at,
+        } = &self.bounds;
+        store.read_stream(&StreamQuery {
+            stream: &self.stream,
+            after,
+            before,
+            limit,
+            max_bytes: page_bytes(effort),
+            backward,
+            at,
+            effort,
+        })
+    }
+
+    fn shown<'py>(&self, py: Python<'py>, page: Page) -> PyResult<Bound<'py, PyAny>> {
+        page::Page::shown(py, page)
+    }
+}
+
+impl Read for LogRead {
+    type Found = Page;
+
+    fn run(&self, store: &engine::Store, effort: Effort) -> Result<Page, Error> {
+        let &Bounds {
+            after,
+            before,
+            limit,
+            backward,
+            at,
+        } = &self.bounds;
+        let types: Option<Vec<&str>> = self
+            .types
+            .as_ref()
+            .map(|types| types.iter().map(String::as_str).collect());
+        store.read_log(&LogQuery {
+            after,
+            before,
+            limit,
+            max_bytes: page_bytes(effort),
+            backward,
+            at,
+            filter: Filter {
+                prefix: self.prefix.as_deref(),
+                category: self.category.as_deref(),
+                types: types.as_deref(),
+            },
+            effort,
+        })
+    }
+
+    fn shown<'py>(&self, py: Python<'py>, page: Page) -> PyResult<Bound<'py, PyAny>> {
+        page::Page::shown(py, page)
+    }
+}
+
+impl Read for CommittedRead {
+    type Found = Option<engine::Appended>;
+
+    fn run(&self, store: &engine::Store, effort: Effort) -> Result<Self::Found, Error> {
+        store.committed(&self.key, self.content.as_deref(), effort)
+    }
+
+    fn shown<'py>(&self, py: Python<'py>, found: Self::Found) -> PyResult<Bound<'py, PyAny>> {
+        found.map(Appended::from).into_bound_py_any(py)
+    }
+}
+
+impl Read for SnapshotRead {
+    type Found = Snapshot;
+
+    fn run(&self, store: &engine::Store, effort: Effort) -> Result<Snapshot, Error> {
+        let streams: Vec<_> = self
+            .streams
+            .iter()
+            .map(|(name, after)| (&**name, *after))
+            .collect();
+        store.read_streams(&SnapshotQuery {
+            streams: &streams,
+            at: self.at,
+            effort,
+        })
+    }
+
+    fn shown<'py>(&self, py: Python<'py>, snapshot: Snapshot) -> PyResult<Bound<'py, PyAny>> {
+        StreamsSnapshot::shown(py, &self.streams, snapshot)
+    }
+}
+
+impl SnapshotRead {
+    /// Takes over the arguments of a read of several streams.
+    pub(crate) fn of(
+        streams: &Bound<'_, PyAny>,
+        at: Option<u64>,
+        after: Option<&Bound<'_, PyMapping>>,
+    ) -> PyResult<Self> {
+        if streams.is_instance_of::<PyString>() {
+            return Err(wrong_type("streams", "an iterable of stream ids", streams));
+        }
+        let streams = streams
+            .try_iter()?
+            .map(|stream| {
+                let stream = stream?;
+                let known = match after {
+                    Some(after) if after.contains(&stream)? => {
+                        after.get_item(&stream)?.extract()?
+                    }
+                    _ => 0,
+                };
+                Ok((utf8("stream", string("stream", &stream)?)?.into(), known))
+            })
+            .collect::<PyResult<_>>()?;
+        Ok(Self { streams, at })
+    }
+}
+
+fn page_bytes(effort: Effort) -> usize {
+    match effort {
+        Effort::Inline => INLINE_PAGE_BYTES,
+        Effort::Blocking => PAGE_BYTES,
+    }
+}

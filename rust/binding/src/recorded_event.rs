@@ -1,0 +1,322 @@
+//! `RecordedEvent`: an event as the log keeps it.
+
+use eventbraid_engine::Recorded;
+use pyo3::exceptions::PyOverflowError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    PyBytes, PyDateTime, PyDelta, PyDict, PyList, PyMappingProxy, PyString, PyTzInfo,
+};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::error::exceptions::{EventDecodeError, InvalidArgument};
+use crate::metadata;
+use crate::text::{bytes, string, utf8};
+use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
+
+/// An event as the log keeps it. Immutable; its fields are made when asked for.
+///
+/// Stores make these. The constructor is for tests and for code that moves events
+/// between processes.
+///
+/// Args:
+///     stream: The id of its stream.
+///     version: Its place in its stream, counted from 1.
+///     position: Its place in the log, counted from 1.
+///     type: The event type.
+///     event_id: Its id.
+///     recorded_at: When it was appended, with a time zone; kept in whole microseconds.
+///     data: The body.
+///     metadata: What is known about the event besides its body.
+///
+/// Raises:
+///     InvalidArgument: If a number or the time is out of range.
+///     TypeError: If an argument is of another type.
+///
+/// Example:
+///     >>> import eventbraid as eb
+///     >>> with eb.open("memory:") as store:
+///     ...     done = store.append([("account-alice", "account.opened", b"{}")])
+///     ...     [recorded] = store.read_all()
+///     >>> recorded.stream, recorded.version, recorded.position
+///     ('account-alice', 1, 1)
+#[pyclass(frozen, module = "eventbraid")]
+pub(crate) struct RecordedEvent(Source);
+
+enum Source {
+    /// A view into the log.
+    Log(Recorded),
+    /// Facts that a caller gave.
+    Given(Box<Given>),
+}
+
+#[derive(PartialEq)]
+struct Given {
+    stream: Box<str>,
+    version: u64,
+    position: u64,
+    event_type: Box<str>,
+    event_id: [u8; 16],
+    recorded_at_micros: u64,
+    metadata: Box<[u8]>,
+    data: Box<[u8]>,
+}
+
+#[pymethods]
+impl RecordedEvent {
+    #[new]
+    #[pyo3(signature = (*, stream, version, position, r#type, event_id, recorded_at, data, metadata=None))]
+    #[expect(clippy::too_many_arguments, reason = "an event has so many facts")]
+    fn new(
+        stream: &Bound<'_, PyAny>,
+        version: &Bound<'_, PyAny>,
+        position: &Bound<'_, PyAny>,
+        r#type: &Bound<'_, PyAny>,
+        event_id: &Bound<'_, PyAny>,
+        recorded_at: &Bound<'_, PyDateTime>,
+        data: &Bound<'_, PyAny>,
+        metadata: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        Ok(Self(Source::Given(Box::new(Given {
+            stream: utf8("stream", string("stream", stream)?)?.into(),
+            version: number("version", version)?,
+            position: number("position", position)?,
+            event_type: utf8("event type", string("event type", r#type)?)?.into(),
+            event_id: bytes_from_uuid(event_id)?,
+            recorded_at_micros: micros_since_epoch(recorded_at)?,
+            metadata: metadata
+                .map(metadata::encode)
+                .transpose()?
+                .unwrap_or_default(),
+            data: bytes("data", data)?.as_bytes().into(),
+        }))))
+    }
+
+    /// The id of its stream.
+    #[getter]
+    fn stream<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, self.stream_str())
+    }
+
+    /// Its place in its stream, counted from 1.
+    #[getter]
+    fn version(&self) -> u64 {
+        match &self.0 {
+            Source::Log(recorded) => recorded.version(),
+            Source::Given(given) => given.version,
+        }
+    }
+
+    /// Its place in the log, counted from 1.
+    #[getter]
+    fn position(&self) -> u64 {
+        match &self.0 {
+            Source::Log(recorded) => recorded.position(),
+            Source::Given(given) => given.position,
+        }
+    }
+
+    /// The event type.
+    #[getter]
+    #[pyo3(name = "type")]
+    fn event_type<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, self.type_str())
+    }
+
+    /// Its id: a UUIDv7 unless the writer gave another.
+    #[getter]
+    fn event_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        uuid_from_bytes(py, self.id_bytes())
+    }
+
+    /// When it was appended, in UTC.
+    #[getter]
+    fn recorded_at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let micros = self.recorded_at_micros();
+        let (days, seconds) = (micros / MICROS_A_DAY, micros / 1_000_000 % SECONDS_A_DAY);
+        let part = |number: u64| i32::try_from(number).map_err(PyOverflowError::new_err);
+        let (days, seconds, micros) = (part(days)?, part(seconds)?, part(micros % 1_000_000)?);
+        epoch(py)?.add(PyDelta::new(py, days, seconds, micros, false)?)
+    }
+
+    /// What is known about the event besides its body; read only.
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMappingProxy>> {
+        metadata::view(py, &self.metadata_map()?)
+    }
+
+    /// The metadata's `correlation_id`: the request that it belongs to.
+    #[getter]
+    fn correlation_id(&self) -> PyResult<Option<String>> {
+        Ok(self.metadata_map()?.remove("correlation_id"))
+    }
+
+    /// The metadata's `causation_id`: the event or command that caused it.
+    #[getter]
+    fn causation_id(&self) -> PyResult<Option<String>> {
+        Ok(self.metadata_map()?.remove("causation_id"))
+    }
+
+    /// The body.
+    #[getter]
+    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.data_bytes())
+    }
+
+    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let Ok(other) = other.cast::<Self>() else {
+            return Ok(py.NotImplemented());
+        };
+        let same = self.facts() == other.get().facts();
+        Ok(same.into_pyobject(py)?.to_owned().into_any().unbind())
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.position(), self.id_bytes()).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!(
+            "<RecordedEvent {} at position {}, {} version {}>",
+            self.event_type(py).repr()?,
+            self.position(),
+            self.stream(py).repr()?,
+            self.version(),
+        ))
+    }
+
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((), Bound<'py, PyDict>)> {
+        let keywords = PyDict::new(py);
+        keywords.set_item("stream", self.stream(py))?;
+        keywords.set_item("version", self.version())?;
+        keywords.set_item("position", self.position())?;
+        keywords.set_item("type", self.event_type(py))?;
+        keywords.set_item("event_id", self.event_id(py)?)?;
+        keywords.set_item("recorded_at", self.recorded_at(py)?)?;
+        keywords.set_item("data", self.data(py))?;
+        keywords.set_item("metadata", self.metadata(py)?.call_method0("copy")?)?;
+        Ok(((), keywords))
+    }
+}
+
+type Facts<'a> = (
+    u64,
+    [u8; 16],
+    &'a str,
+    u64,
+    &'a str,
+    u64,
+    &'a [u8],
+    &'a [u8],
+);
+
+impl RecordedEvent {
+    fn facts(&self) -> Facts<'_> {
+        (
+            self.position(),
+            self.id_bytes(),
+            self.stream_str(),
+            self.version(),
+            self.type_str(),
+            self.recorded_at_micros(),
+            self.metadata_bytes(),
+            self.data_bytes(),
+        )
+    }
+
+    fn stream_str(&self) -> &str {
+        match &self.0 {
+            Source::Log(recorded) => recorded.stream(),
+            Source::Given(given) => &given.stream,
+        }
+    }
+
+    fn type_str(&self) -> &str {
+        match &self.0 {
+            Source::Log(recorded) => recorded.event_type(),
+            Source::Given(given) => &given.event_type,
+        }
+    }
+
+    fn id_bytes(&self) -> [u8; 16] {
+        match &self.0 {
+            Source::Log(recorded) => recorded.event_id(),
+            Source::Given(given) => given.event_id,
+        }
+    }
+
+    fn recorded_at_micros(&self) -> u64 {
+        match &self.0 {
+            Source::Log(recorded) => recorded.recorded_at_micros(),
+            Source::Given(given) => given.recorded_at_micros,
+        }
+    }
+
+    fn data_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Source::Log(recorded) => recorded.data(),
+            Source::Given(given) => &given.data,
+        }
+    }
+
+    fn metadata_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Source::Log(recorded) => recorded.metadata(),
+            Source::Given(given) => &given.metadata,
+        }
+    }
+
+    fn metadata_map(&self) -> PyResult<BTreeMap<String, String>> {
+        metadata::decode(self.metadata_bytes()).map_err(|reason| {
+            let (kind, stream) = (self.type_str().to_owned(), self.stream_str().to_owned());
+            EventDecodeError::new_err((kind, stream, self.position(), reason))
+        })
+    }
+}
+
+/// Shows events of the engine as a list.
+pub(crate) fn list(py: Python<'_>, events: Vec<Recorded>) -> PyResult<Bound<'_, PyList>> {
+    PyList::new(
+        py,
+        events
+            .into_iter()
+            .map(|recorded| RecordedEvent(Source::Log(recorded))),
+    )
+}
+
+const SECONDS_A_DAY: u64 = 86_400;
+const MICROS_A_DAY: u64 = SECONDS_A_DAY * 1_000_000;
+
+fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    value.extract::<u64>().map_err(|error| {
+        if error.is_instance_of::<PyOverflowError>(value.py()) {
+            return InvalidArgument::new_err((what, value.to_string(), "it must be 0 or more"));
+        }
+        error
+    })
+}
+
+fn micros_since_epoch(time: &Bound<'_, PyDateTime>) -> PyResult<u64> {
+    let py = time.py();
+    let microsecond = PyDelta::new(py, 0, 0, 1, false)?;
+    let since = time
+        .sub(epoch(py)?)?
+        .call_method1(intern!(py, "__floordiv__"), (microsecond,))?;
+    since.extract::<u64>().map_err(|_| {
+        InvalidArgument::new_err(("recorded_at", time.to_string(), "it must be 1970 or later"))
+    })
+}
+
+fn epoch(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static EPOCH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let epoch = EPOCH.get_or_try_init(py, || {
+        let utc = PyTzInfo::utc(py)?;
+        let epoch = PyDateTime::new(py, 1970, 1, 1, 0, 0, 0, 0, Some(&utc))?;
+        Ok::<_, PyErr>(epoch.into_any().unbind())
+    })?;
+    Ok(epoch.bind(py))
+}

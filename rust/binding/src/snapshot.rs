@@ -1,0 +1,86 @@
+//! `StreamsSnapshot`: several streams as of one position.
+
+use eventbraid_engine as engine;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::recorded_event;
+
+/// Several streams as of one position.
+///
+/// Stores make these.
+///
+/// Example:
+///     >>> import eventbraid as eb
+///     >>> with eb.open("memory:") as store:
+///     ...     done = store.append([("account-alice", "account.opened", b"{}")])
+///     ...     snapshot = store.read_streams(["account-alice", "account-bob"])
+///     >>> snapshot.position, snapshot.versions, len(snapshot.events)
+///     (1, {'account-alice': 1, 'account-bob': 0}, 1)
+#[pyclass(frozen, module = "eventbraid")]
+pub(crate) struct StreamsSnapshot {
+    position: u64,
+    versions: Py<PyDict>,
+    events: Py<PyList>,
+}
+
+#[pymethods]
+impl StreamsSnapshot {
+    /// The position that it was read at: the durable head, or the one given.
+    #[getter]
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Each stream's version as of `position`, in the order asked.
+    #[getter]
+    fn versions<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
+        self.versions.bind(py)
+    }
+
+    /// The streams' events up to `position`, in global order.
+    #[getter]
+    fn events<'py>(&self, py: Python<'py>) -> &Bound<'py, PyList> {
+        self.events.bind(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let (position, versions) = (self.position, self.versions(py).repr()?);
+        let events = self.events(py).len();
+        Ok(format!(
+            "<StreamsSnapshot at {position}: {events} events, versions {versions}>"
+        ))
+    }
+}
+
+impl StreamsSnapshot {
+    /// Shows a snapshot of the engine; the streams as they were asked.
+    pub(crate) fn shown<'py>(
+        py: Python<'py>,
+        streams: &[(Box<str>, u64)],
+        snapshot: engine::Snapshot,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let engine::Snapshot {
+            position,
+            versions: found,
+            events,
+        } = snapshot;
+        let versions = PyDict::new(py);
+        for ((stream, _), version) in streams.iter().zip(found) {
+            versions.set_item(&**stream, version)?;
+        }
+        let (versions, events) = (
+            versions.unbind(),
+            recorded_event::list(py, events)?.unbind(),
+        );
+        Ok(Bound::new(
+            py,
+            Self {
+                position,
+                versions,
+                events,
+            },
+        )?
+        .into_any())
+    }
+}

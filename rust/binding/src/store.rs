@@ -1,0 +1,466 @@
+//! `Store`: an open event store.
+
+use eventbraid_engine::vfs::Vfs;
+use eventbraid_engine::vfs::os::OsVfs;
+use eventbraid_engine::vfs::sim::SimVfs;
+use eventbraid_engine::{self as engine, Error, Options};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyMapping, PyString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::append::{self, Arguments};
+use crate::appended::Appended;
+use crate::completion::CompletionPort;
+use crate::engine::Engine;
+use crate::error::exception;
+use crate::interrupt;
+use crate::read::{Bounds, CommittedRead, LogRead, Read, SnapshotRead, StreamRead};
+use crate::reader_pool::ReaderPool;
+use crate::text::utf8;
+
+/// An open event store.
+#[pyclass(frozen, module = "eventbraid._native")]
+pub(crate) struct Store {
+    engine: Arc<Engine>,
+    readers: ReaderPool,
+}
+
+#[pymethods]
+impl Store {
+    /// Open a directory, or a fresh store in memory if the location is `None`.
+    #[staticmethod]
+    #[pyo3(signature = (location, *, create, first_segment, max_segment, cache))]
+    fn open(
+        py: Python<'_>,
+        location: Option<PathBuf>,
+        create: bool,
+        first_segment: u64,
+        max_segment: u64,
+        cache: u64,
+    ) -> PyResult<Self> {
+        let options = options(create, first_segment, max_segment, cache);
+        let opened = interrupt::run(py, "open", move || open(location.as_deref(), options))?;
+        Ok(Self::new(opened.map_err(|error| exception(py, error))?))
+    }
+
+    /// Like `open`; a `Store` arrives at the port.
+    #[staticmethod]
+    #[pyo3(signature = (port, location, *, create, first_segment, max_segment, cache))]
+    fn open_async(
+        port: &CompletionPort,
+        location: Option<PathBuf>,
+        create: bool,
+        first_segment: u64,
+        max_segment: u64,
+        cache: u64,
+    ) -> PyResult<u64> {
+        let options = options(create, first_segment, max_segment, cache);
+        let completions = port.completions();
+        let token = completions.token();
+        interrupt::spawn("open", move || {
+            let opened = open(location.as_deref(), options).map(Self::new);
+            completions.push(
+                token,
+                Box::new(move |py| {
+                    let store = opened.map_err(|error| exception(py, error))?;
+                    Ok(Bound::new(py, store)?.into_any())
+                }),
+            );
+        })?;
+        Ok(token)
+    }
+
+    /// Append events and wait until they are durable.
+    #[pyo3(signature = (events, expect=None, idempotency_key=None, content=None))]
+    fn append(
+        &self,
+        py: Python<'_>,
+        events: &Bound<'_, PyAny>,
+        expect: Option<&Bound<'_, PyAny>>,
+        idempotency_key: Option<&Bound<'_, PyString>>,
+        content: Option<&[u8]>,
+    ) -> PyResult<Appended> {
+        let arguments = Arguments {
+            events,
+            expect,
+            idempotency_key,
+            content,
+        };
+        append::append(py, self.engine.store()?, &arguments)
+    }
+
+    /// Like `append`; `Appended` arrives at the port. Bad input raises at once.
+    #[pyo3(signature = (port, events, expect=None, idempotency_key=None, content=None))]
+    fn append_async(
+        &self,
+        py: Python<'_>,
+        port: &CompletionPort,
+        events: &Bound<'_, PyAny>,
+        expect: Option<&Bound<'_, PyAny>>,
+        idempotency_key: Option<&Bound<'_, PyString>>,
+        content: Option<&[u8]>,
+    ) -> PyResult<u64> {
+        let arguments = Arguments {
+            events,
+            expect,
+            idempotency_key,
+            content,
+        };
+        append::append_async(py, self.engine.store()?, port.completions(), &arguments)
+    }
+
+    /// Look up what was done under an idempotency key.
+    #[pyo3(signature = (idempotency_key, content=None))]
+    fn committed<'py>(
+        &self,
+        py: Python<'py>,
+        idempotency_key: &Bound<'py, PyString>,
+        content: Option<&[u8]>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        committed_read(idempotency_key, content)?.blocking(py, self.engine.store()?)
+    }
+
+    /// Like `committed`; a token only if the frame isn't in memory.
+    #[pyo3(signature = (port, idempotency_key, content=None))]
+    fn committed_async<'py>(
+        &self,
+        py: Python<'py>,
+        port: &CompletionPort,
+        idempotency_key: &Bound<'py, PyString>,
+        content: Option<&[u8]>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.inline(py, port, committed_read(idempotency_key, content)?)
+    }
+
+    /// Give the position of the last durable event; 0 if there is none.
+    fn head(&self) -> PyResult<u64> {
+        Ok(self.engine.store()?.head())
+    }
+
+    /// Give the durable version of a stream; 0 if it has no events.
+    fn version(&self, py: Python<'_>, stream: &Bound<'_, PyString>) -> PyResult<u64> {
+        let version = self.engine.store()?.version(utf8("stream", stream)?);
+        version.map_err(|error| exception(py, error))
+    }
+
+    /// Read one page of a stream.
+    #[expect(clippy::too_many_arguments, reason = "a read has so many bounds")]
+    fn read_stream<'py>(
+        &self,
+        py: Python<'py>,
+        stream: &Bound<'py, PyString>,
+        after: u64,
+        before: Option<u64>,
+        limit: usize,
+        backward: bool,
+        at: Option<u64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let bounds = Bounds {
+            after,
+            before,
+            limit,
+            backward,
+            at,
+        };
+        let stream = utf8("stream", stream)?.into();
+        StreamRead { stream, bounds }.blocking(py, self.engine.store()?)
+    }
+
+    /// Like `read_stream`; a token only if the page isn't in memory.
+    #[expect(clippy::too_many_arguments, reason = "a read has so many bounds")]
+    fn read_stream_async<'py>(
+        &self,
+        py: Python<'py>,
+        port: &CompletionPort,
+        stream: &Bound<'py, PyString>,
+        after: u64,
+        before: Option<u64>,
+        limit: usize,
+        backward: bool,
+        at: Option<u64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let bounds = Bounds {
+            after,
+            before,
+            limit,
+            backward,
+            at,
+        };
+        let stream = utf8("stream", stream)?.into();
+        self.inline(py, port, StreamRead { stream, bounds })
+    }
+
+    /// Read one page of the log.
+    #[expect(clippy::too_many_arguments, reason = "a read has so many bounds")]
+    fn read_log<'py>(
+        &self,
+        py: Python<'py>,
+        after: u64,
+        before: Option<u64>,
+        limit: usize,
+        backward: bool,
+        at: Option<u64>,
+        prefix: Option<String>,
+        category: Option<String>,
+        types: Option<Vec<String>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let bounds = Bounds {
+            after,
+            before,
+            limit,
+            backward,
+            at,
+        };
+        LogRead {
+            bounds,
+            prefix,
+            category,
+            types,
+        }
+        .blocking(py, self.engine.store()?)
+    }
+
+    /// Like `read_log`; a token only if the page isn't in memory.
+    #[expect(clippy::too_many_arguments, reason = "a read has so many bounds")]
+    fn read_log_async<'py>(
+        &self,
+        py: Python<'py>,
+        port: &CompletionPort,
+        after: u64,
+        before: Option<u64>,
+        limit: usize,
+        backward: bool,
+        at: Option<u64>,
+        prefix: Option<String>,
+        category: Option<String>,
+        types: Option<Vec<String>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let bounds = Bounds {
+            after,
+            before,
+            limit,
+            backward,
+            at,
+        };
+        self.inline(
+            py,
+            port,
+            LogRead {
+                bounds,
+                prefix,
+                category,
+                types,
+            },
+        )
+    }
+
+    /// Read several streams as of one position.
+    fn read_streams<'py>(
+        &self,
+        py: Python<'py>,
+        streams: &Bound<'py, PyAny>,
+        at: Option<u64>,
+        after: Option<&Bound<'py, PyMapping>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        SnapshotRead::of(streams, at, after)?.blocking(py, self.engine.store()?)
+    }
+
+    /// Like `read_streams`; a token only if an event isn't in memory.
+    fn read_streams_async<'py>(
+        &self,
+        py: Python<'py>,
+        port: &CompletionPort,
+        streams: &Bound<'py, PyAny>,
+        at: Option<u64>,
+        after: Option<&Bound<'py, PyMapping>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.inline(py, port, SnapshotRead::of(streams, at, after)?)
+    }
+
+    /// List streams in ascending order of their ids' bytes.
+    fn streams<'py>(
+        &self,
+        py: Python<'py>,
+        prefix: &Bound<'py, PyString>,
+        after: Option<&Bound<'py, PyString>>,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let prefix = utf8("prefix", prefix)?;
+        let after = after.map(|after| utf8("stream", after)).transpose()?;
+        let store = self.engine.store()?;
+        listed(py, py.detach(|| store.streams(prefix, after, limit)))
+    }
+
+    /// Like `streams`; the list arrives at the port.
+    fn streams_async(
+        &self,
+        port: &CompletionPort,
+        prefix: &Bound<'_, PyString>,
+        after: Option<&Bound<'_, PyString>>,
+        limit: usize,
+    ) -> PyResult<u64> {
+        let prefix = utf8("prefix", prefix)?.to_owned();
+        let after = after
+            .map(|after| utf8("stream", after))
+            .transpose()?
+            .map(str::to_owned);
+        let store = self.engine.store()?.clone();
+        let completions = port.completions();
+        let token = completions.token();
+        self.readers.run(move || {
+            let names = store.streams(&prefix, after.as_deref(), limit);
+            completions.push(token, Box::new(move |py| Ok(listed(py, names)?.into_any())));
+        })?;
+        Ok(token)
+    }
+
+    /// Give the store's counters by name.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.engine.store()?.stats();
+        by_name(
+            py,
+            &[
+                ("head", stats.head),
+                ("streams", stats.streams),
+                ("bytes", stats.bytes),
+                ("segments", stats.segments),
+                ("appends", stats.appends),
+                ("commits", stats.commits),
+                ("events", stats.events),
+                ("groups", stats.groups),
+                ("fsyncs", stats.fsyncs),
+                ("conflicts", stats.conflicts),
+                ("replays", stats.replays),
+                ("cache_hits", stats.cache_hits),
+                ("cache_misses", stats.cache_misses),
+            ],
+        )
+    }
+
+    /// Read the whole log again and check it; gives what was counted.
+    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let store = self.engine.store()?.clone();
+        counted(py, interrupt::run(py, "verify", move || store.verify())?)
+    }
+
+    /// Like `verify`; the counts arrive at the port.
+    fn verify_async(&self, port: &CompletionPort) -> PyResult<u64> {
+        let store = self.engine.store()?.clone();
+        let completions = port.completions();
+        let token = completions.token();
+        self.readers.run(move || {
+            let verified = store.verify();
+            completions.push(
+                token,
+                Box::new(move |py| Ok(counted(py, verified)?.into_any())),
+            );
+        })?;
+        Ok(token)
+    }
+
+    /// Finish the appends under way and free the directory. May be called again.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let Ok(store) = self.engine.store() else {
+            return Ok(());
+        };
+        let closed = py.detach(|| store.close());
+        closed.map_err(|error| exception(py, error))
+    }
+
+    /// Like `close`; `None` arrives at the port.
+    fn close_async(&self, port: &CompletionPort) -> PyResult<u64> {
+        let completions = port.completions();
+        let token = completions.token();
+        let engine = Arc::clone(&self.engine);
+        interrupt::spawn("close", move || {
+            let closed = engine.store().map_or(Ok(()), engine::Store::close);
+            drop(engine);
+            completions.push(
+                token,
+                Box::new(move |py| {
+                    closed.map_err(|error| exception(py, error))?;
+                    Ok(py.None().into_bound(py))
+                }),
+            );
+        })?;
+        Ok(token)
+    }
+}
+
+impl Store {
+    fn new(store: engine::Store) -> Self {
+        Self {
+            engine: Arc::new(Engine::new(store)),
+            readers: ReaderPool::new(),
+        }
+    }
+
+    /// The engine behind it.
+    pub(crate) fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine)
+    }
+
+    fn inline<'py>(
+        &self,
+        py: Python<'py>,
+        port: &CompletionPort,
+        read: impl Read,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        read.inline(py, self.engine.store()?, &self.readers, port.completions())
+    }
+}
+
+fn committed_read(key: &Bound<'_, PyString>, content: Option<&[u8]>) -> PyResult<CommittedRead> {
+    let key = utf8("idempotency key", key)?.into();
+    Ok(CommittedRead {
+        key,
+        content: content.map(Into::into),
+    })
+}
+
+fn options(create: bool, first_segment: u64, max_segment: u64, cache: u64) -> Options {
+    let mut options = Options::default();
+    options.create = create;
+    options.first_segment = first_segment;
+    options.max_segment = max_segment;
+    options.cache = cache;
+    options
+}
+
+fn open(location: Option<&Path>, options: Options) -> Result<engine::Store, Error> {
+    let memory = || -> Arc<dyn Vfs> { Arc::new(SimVfs::memory()) };
+    match location {
+        Some(directory) => engine::Store::open(Arc::new(OsVfs::new()), directory, options),
+        None => engine::Store::open(memory(), Path::new("/memory"), options),
+    }
+}
+
+fn listed(py: Python<'_>, names: Result<Vec<Box<str>>, Error>) -> PyResult<Bound<'_, PyList>> {
+    let names = names.map_err(|error| exception(py, error))?;
+    PyList::new(py, names.iter().map(|name| &**name))
+}
+
+fn counted(
+    py: Python<'_>,
+    verified: Result<engine::Verified, Error>,
+) -> PyResult<Bound<'_, PyDict>> {
+    let verified = verified.map_err(|error| exception(py, error))?;
+    by_name(
+        py,
+        &[
+            ("frames", verified.frames),
+            ("events", verified.events),
+            ("streams", verified.streams),
+            ("bytes", verified.bytes),
+        ],
+    )
+}
+
+fn by_name<'py>(py: Python<'py>, counts: &[(&str, u64)]) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, count) in counts {
+        dict.set_item(name, count)?;
+    }
+    Ok(dict)
+}

@@ -1,0 +1,52 @@
+//! Strings from Python, borrowed.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyMemoryView, PyString};
+
+use crate::error::invalid;
+
+/// The text of a Python string, or a refusal that names the argument: lone surrogates
+/// have no UTF-8.
+pub(crate) fn utf8<'a>(what: &'static str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    text.to_str().map_err(|_| {
+        let shown = text.to_string_lossy().chars().take(64).collect();
+        invalid(
+            what,
+            shown,
+            "it holds a lone surrogate, which has no UTF-8".to_owned(),
+        )
+    })
+}
+
+/// The string that an argument must be.
+pub(crate) fn string<'a, 'py>(
+    what: &'static str,
+    value: &'a Bound<'py, PyAny>,
+) -> PyResult<&'a Bound<'py, PyString>> {
+    value
+        .cast::<PyString>()
+        .map_err(|_| wrong_type(what, "a str", value))
+}
+
+/// The bytes that an argument must be; anything bytes-like but `bytes` itself is copied,
+/// because it may change.
+pub(crate) fn bytes<'py>(
+    what: &'static str,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, pyo3::types::PyBytes>> {
+    if let Ok(bytes) = value.cast::<pyo3::types::PyBytes>() {
+        return Ok(bytes.clone());
+    }
+    let view = PyMemoryView::from(value).map_err(|_| wrong_type(what, "bytes", value))?;
+    Ok(view.call_method0("tobytes")?.cast_into()?)
+}
+
+/// An argument is of another type than it must be.
+pub(crate) fn wrong_type(what: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let found = value.get_type();
+    let found = found
+        .name()
+        .map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("the {what} must be {wanted}, not {found}"))
+}

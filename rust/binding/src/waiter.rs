@@ -1,0 +1,204 @@
+//! `LogWaiter`: waits for the log to grow.
+
+use eventbraid_engine::WaitGuard;
+use parking_lot::{Condvar, Mutex};
+use pyo3::prelude::*;
+use std::collections::HashMap;
+use std::mem;
+use std::sync::Arc;
+
+use crate::completion::{CompletionPort, Completions};
+use crate::engine::Engine;
+use crate::interrupt;
+use crate::store::Store;
+
+/// Waits for the log to grow; one waiter serves one subscription.
+///
+/// Args:
+///     store: The store to wait on.
+#[pyclass(frozen, module = "eventbraid._native")]
+pub(crate) struct LogWaiter {
+    engine: Arc<Engine>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    /// How often the engine has woken this waiter: a blocked thread waits for it to change.
+    wakes: u64,
+    /// The event loops that wait, by token.
+    parked: HashMap<u64, Parked>,
+    /// Guards of waits that are over. The engine's thread leaves them here, because
+    /// dropping one calls back into the engine.
+    spent: Vec<WaitGuard>,
+}
+
+struct Parked {
+    completions: Arc<Completions>,
+    guard: Option<WaitGuard>,
+}
+
+#[pymethods]
+impl LogWaiter {
+    #[new]
+    fn new(store: &Store) -> Self {
+        Self {
+            engine: store.engine(),
+            shared: Arc::default(),
+        }
+    }
+
+    /// Wait until the durable head is beyond a position; any thread may `close`.
+    ///
+    /// Returns:
+    ///     False if the waiter was closed; true otherwise, also when the store closed.
+    ///
+    /// Raises:
+    ///     KeyboardInterrupt: As any other exception of a signal handler, at once.
+    fn wait(&self, py: Python<'_>, position: u64) -> PyResult<bool> {
+        let store = self.engine.store()?;
+        let before = self.shared.state.lock().wakes;
+        let shared = Arc::clone(&self.shared);
+        let guard = store.on_beyond(position, Box::new(move || shared.wake()));
+        let open = interrupt::wait(py, |slice| self.shared.changed_since(before, slice));
+        drop(guard);
+        open
+    }
+
+    /// Like `wait`; the answer arrives at the port.
+    fn wait_async(&self, port: &CompletionPort, position: u64) -> PyResult<u64> {
+        let store = self.engine.store()?;
+        let completions = port.completions();
+        let token = completions.token();
+        if !self.shared.park(token, completions) {
+            return Ok(token);
+        }
+        let shared = Arc::clone(&self.shared);
+        let guard = store.on_beyond(position, Box::new(move || shared.unpark(token)));
+        self.shared.keep(token, guard);
+        Ok(token)
+    }
+
+    /// Forget a wait whose task gave up.
+    fn abandon(&self, token: u64) {
+        let parked = self.shared.state.lock().parked.remove(&token);
+        drop(parked);
+    }
+
+    /// Whether `close` was called.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.shared.state.lock().closed
+    }
+
+    /// End every wait, now and later. Never blocks.
+    fn close(&self) {
+        let parked = {
+            let mut state = self.shared.state.lock();
+            state.closed = true;
+            mem::take(&mut state.parked)
+        };
+        self.shared.changed.notify_all();
+        for (token, parked) in parked {
+            answer(&parked.completions, token, false);
+            self.let_go(parked.guard);
+        }
+    }
+}
+
+impl LogWaiter {
+    /// Drops a guard, but in a forked child, where the engine is out of reach.
+    fn let_go<T>(&self, guard: T) {
+        if self.engine.is_ours() {
+            drop(guard);
+        } else {
+            mem::forget(guard);
+        }
+    }
+}
+
+impl Drop for LogWaiter {
+    fn drop(&mut self) {
+        self.close();
+        if !self.engine.is_ours() {
+            return;
+        }
+        let spent = mem::take(&mut self.shared.state.lock().spent);
+        drop(spent);
+    }
+}
+
+impl Shared {
+    /// Called by the engine, for a blocked thread.
+    fn wake(&self) {
+        self.state.lock().wakes += 1;
+        self.changed.notify_all();
+    }
+
+    /// Called by the engine, for an event loop.
+    fn unpark(&self, token: u64) {
+        let mut state = self.state.lock();
+        if let Some(parked) = state.parked.remove(&token) {
+            state.spent.extend(parked.guard);
+            drop(state);
+            answer(&parked.completions, token, true);
+        }
+    }
+
+    /// Waits at most one slice; answers whether the waiter is still open once it knows.
+    fn changed_since(&self, wakes: u64, slice: std::time::Duration) -> Option<bool> {
+        let mut state = self.state.lock();
+        if !state.closed && state.wakes == wakes {
+            self.changed.wait_for(&mut state, slice);
+        }
+        let woken = state.closed || state.wakes != wakes;
+        woken.then_some(!state.closed)
+    }
+
+    /// Notes that an event loop waits; false, and answered, if the waiter is closed.
+    fn park(&self, token: u64, completions: Arc<Completions>) -> bool {
+        let mut state = self.state.lock();
+        let spent = mem::take(&mut state.spent);
+        let open = !state.closed;
+        if open {
+            state.parked.insert(
+                token,
+                Parked {
+                    completions,
+                    guard: None,
+                },
+            );
+            drop(state);
+        } else {
+            drop(state);
+            answer(&completions, token, false);
+        }
+        drop(spent);
+        open
+    }
+
+    /// Keeps a wait's guard until the wait is over, which it may be already.
+    fn keep(&self, token: u64, guard: WaitGuard) {
+        let mut state = self.state.lock();
+        let over = match state.parked.get_mut(&token) {
+            Some(parked) => parked.guard.replace(guard),
+            None => Some(guard),
+        };
+        drop(state);
+        drop(over);
+    }
+}
+
+fn answer(completions: &Completions, token: u64, open: bool) {
+    completions.push(
+        token,
+        Box::new(move |py| Ok(open.into_pyobject(py)?.to_owned().into_any())),
+    );
+}

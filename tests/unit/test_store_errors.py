@@ -1,0 +1,115 @@
+"""Errors carry their facts, say what to do, and cross process boundaries whole.
+
+The hazard: an error that can't be unpickled in the parent process hides the real one.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import inspect
+import pickle
+import uuid
+
+import pytest
+
+import eventbraid as eb
+from eventbraid import errors
+
+CONFLICT = eb.ConflictedStream("account-a", expected=eb.EXISTS, actual=0)
+EXAMPLES = [
+    eb.CommandRejected("insufficient_funds", facts={"available": 3}),
+    eb.CorruptStore("log/1", 4096, "wrong checksum"),
+    eb.DeadlineExceeded("Transfer", 3, eb.VersionConflict([CONFLICT])),
+    eb.DiscoveryLimit("Transfer", "rounds", 16),
+    eb.EventDecodeError("opened", "account-a", 7, "not JSON"),
+    eb.EventbraidError("something"),
+    eb.IdempotencyMismatch("transfer-7"),
+    eb.IncompatibleFormat("shop.braid", 9, 1),
+    eb.InvalidArgument("location", "", "give a path"),
+    eb.InvalidEventType("event type", "", "it is empty"),
+    eb.InvalidStreamId("stream", "", "it is empty"),
+    eb.InvalidValue("Money", "-1", "it must be 0 or more", "give cents"),
+    eb.LimitExceeded("event data", 9, 8),
+    eb.NotAStore("shop.braid", "it is a file"),
+    eb.OutcomeUnknown("the disk failed", idempotency_key="k", event_ids=[uuid.UUID(int=1)]),
+    eb.RetriesExhausted(5, eb.VersionConflict([CONFLICT])),
+    eb.StorageFull("log/2", "no space left on device"),
+    eb.StoreBusy("shop.braid", "process 7"),
+    eb.StoreClosed(),
+    eb.StorePoisoned("input/output error"),
+    eb.StoreUnavailable("shop.braid", "open", "permission denied", errno.EACCES),
+    eb.StreamDeleted("account-a"),
+    eb.UndeclaredStream("account-c", "Transfer", ["account-a"]),
+    eb.UnknownEventType("opened", 2, "account-a", 7),
+    eb.VersionConflict([CONFLICT]),
+]
+
+
+def facts(error):
+    """Compare by type and text where a fact is an error itself."""
+    shown = {
+        name: (type(fact), str(fact)) if isinstance(fact, Exception) else fact
+        for name, fact in vars(error).items()
+    }
+    return type(error), str(error), error.args, shown, getattr(error, "errno", None)
+
+
+def test_every_error_of_the_store_is_among_the_examples():
+    kinds = {
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, eb.EventbraidError)
+    }
+    sagas = getattr(errors, "SagaError", ())
+    assert {kind for kind in kinds if not issubclass(kind, sagas)} == set(map(type, EXAMPLES))
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "carry", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy]
+)
+def test_errors_survive_the_way(error, carry):
+    assert facts(carry(error)) == facts(error)
+
+
+def test_notes_survive_pickling():
+    error = eb.StoreClosed()
+    error.add_note("while reading")
+    assert pickle.loads(pickle.dumps(error)).__notes__ == ["while reading"]
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_errors_show_their_message(error):
+    assert str(error) == error.message != ""
+
+
+def test_errors_are_what_built_in_handlers_look_for():
+    full = next(error for error in EXAMPLES if isinstance(error, eb.StorageFull))
+    assert isinstance(full, OSError)
+    assert full.errno == errno.ENOSPC
+    assert issubclass(eb.StoreUnavailable, OSError)
+    assert issubclass(eb.DeadlineExceeded, TimeoutError)
+    assert issubclass(eb.InvalidArgument, ValueError)
+    assert issubclass(eb.InvalidValue, ValueError)
+
+
+def test_a_conflict_names_each_stream_with_both_versions():
+    conflict = eb.VersionConflict(
+        [CONFLICT, eb.ConflictedStream("account-b", expected=4, actual=5)]
+    )
+    assert "'account-a' (expected EXISTS, is at version 0)" in str(conflict)
+    assert "'account-b' (expected version 4, is at version 5)" in str(conflict)
+
+
+def test_an_unknown_outcome_says_how_to_find_out():
+    assert "'k'" in str(eb.OutcomeUnknown("why", idempotency_key="k"))
+    assert "event ids" in str(eb.OutcomeUnknown("why"))
+
+
+def test_a_rejection_keeps_its_own_facts():
+    given = {"available": 3}
+    rejected = eb.CommandRejected("insufficient_funds", facts=given)
+    given["available"] = 4
+    assert rejected.facts == {"available": 3}
+    assert str(eb.CommandRejected("closed", "The account is closed.")) == "The account is closed."
