@@ -1,0 +1,31 @@
+"""Commands: declare streams, fold them into a state, decide on events, execute."""
+
+from __future__ import annotations
+
+from eventbraid.command._command import Command
+from eventbraid.command._declared import Declared, DeclaredMany, stream, streams
+from eventbraid.command._executed import Executed
+from eventbraid.command._executor import AsyncExecutor, Executor
+from eventbraid.command._metadata import caused_by
+from eventbraid.command._require import require
+from eventbraid.command._retry import RetryPolicy
+from eventbraid.command._stream import Stream
+from eventbraid.command._write import Writable, Writables, Write
+
+__all__ = [
+    "AsyncExecutor",
+    "Command",
+    "Declared",
+    "DeclaredMany",
+    "Executed",
+    "Executor",
+    "RetryPolicy",
+    "Stream",
+    "Writable",
+    "Writables",
+    "Write",
+    "caused_by",
+    "require",
+    "stream",
+    "streams",
+]

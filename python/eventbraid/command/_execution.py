@@ -1,0 +1,224 @@
+"""One call of `execute`: read, fold, decide, append, and try again after conflicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from eventbraid.command._content import content_of
+from eventbraid.command._decision import decided, expectations, holds
+from eventbraid.command._executed import Executed
+from eventbraid.command._queue import Turns
+from eventbraid.command._reading import Reading
+from eventbraid.errors import (
+    DeadlineExceeded,
+    EventbraidError,
+    OutcomeUnknown,
+    RetriesExhausted,
+    StreamCondition,
+    VersionConflict,
+)
+from eventbraid.event._transcribe import decode_event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eventbraid.command._command import Command
+    from eventbraid.command._decision import Decision
+    from eventbraid.command._memory import EventMemory
+    from eventbraid.command._port import Port
+    from eventbraid.command._queue import StreamQueues
+    from eventbraid.command._reading import DiscoveryBounds
+    from eventbraid.command._retry import RetryPolicy
+    from eventbraid.command._write import Write
+    from eventbraid.store import Appended, Expectation
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an execution was asked to do besides the command."""
+
+    idempotency_key: str | None
+    metadata: Mapping[str, str] | None
+    also: tuple[Write, ...]
+    expect: Mapping[str, Expectation] | None
+    deadline: float | None
+    give_up_at: float
+
+
+class Execution(Generic[S]):
+    """The attempts of one command."""
+
+    __slots__ = (
+        "_attempts",
+        "_command",
+        "_contended",
+        "_content",
+        "_doubt",
+        "_last",
+        "_policy",
+        "_port",
+        "_queues",
+        "_reading",
+        "_terms",
+    )
+
+    def __init__(
+        self,
+        command: Command[S, Any],
+        terms: Terms,
+        port: Port,
+        queues: StreamQueues,
+        policy: RetryPolicy,
+        bounds: DiscoveryBounds,
+        memory: EventMemory,
+    ) -> None:
+        """Prepare to execute a command.
+
+        Raises:
+            InvalidArgument: There is a key, but the fields can't be written down.
+        """
+        self._command = command
+        self._terms = terms
+        self._port = port
+        self._queues = queues
+        self._policy = policy
+        self._attempts = 0
+        self._content = None if terms.idempotency_key is None else content_of(command)
+        self._contended: set[str] = set()
+        self._doubt: OutcomeUnknown | None = None
+        self._last: VersionConflict | OutcomeUnknown | None = None
+        self._reading = Reading(command, bounds, memory)
+
+    async def run(self) -> Executed:
+        """Try until it is done, refused, or no longer worth it."""
+        self._refuse_late()
+        while True:
+            try:
+                return await self._attempt_in_turn()
+            except VersionConflict as conflict:
+                self._raise_foreign(conflict)
+                await self._pause_after(conflict)
+            except OutcomeUnknown as unknown:
+                if self._terms.idempotency_key is None:
+                    raise
+                self._doubt = unknown
+                await self._pause_after(unknown)
+            except EventbraidError as error:
+                self._raise_doubt(error)
+                raise
+
+    async def _attempt_in_turn(self) -> Executed:
+        self._contended.update(self._queues.contended(self._reading.kinds))
+        if not self._contended:
+            return await self._attempt()
+        turns = Turns(self._queues)
+        try:
+            await turns.take(self._contended, self._port, self._terms.give_up_at)
+            self._refuse_late()
+            return await self._attempt()
+        finally:
+            turns.give_back()
+
+    async def _attempt(self) -> Executed:
+        self._attempts += 1
+        key, store = self._terms.idempotency_key, self._port.store
+        if key is not None:
+            known = await store.committed(key, content=self._content)
+            if known is not None:
+                return await self._replayed(known)
+        reading = self._reading
+        state = await reading.state(store)
+        decision = decided(
+            self._command,
+            self._command.decide(state),
+            reading.kinds,
+            self._terms.metadata,
+            self._terms.also,
+        )
+        expect = expectations(reading.versions, self._terms.expect)
+        if not decision.encoded and not expect and key is None:
+            return self._checked_nothing()
+        appended = await store.append(
+            decision.encoded,
+            expect=expect,
+            idempotency_key=key,
+            content=self._content,
+        )
+        if appended.replayed:
+            return await self._replayed(appended)
+        return self._done(decision, appended)
+
+    def _checked_nothing(self) -> Executed:
+        return Executed(
+            events=(),
+            versions={},
+            position=self._reading.position,
+            first_position=None,
+            attempts=self._attempts,
+            replayed=False,
+        )
+
+    def _done(self, decision: Decision, appended: Appended) -> Executed:
+        return Executed(
+            events=decision.events,
+            versions=appended.versions,
+            position=appended.last_position or self._reading.position,
+            first_position=appended.first_position,
+            attempts=self._attempts,
+            replayed=False,
+        )
+
+    async def _replayed(self, known: Appended) -> Executed:
+        first, last = known.first_position, known.last_position
+        events: list[object] = []
+        if first is not None and last is not None:
+            recorded = self._port.store.read_all(after=first - 1, before=last + 1)
+            events = [decode_event(one) async for one in recorded]
+        return Executed(
+            events=tuple(events),
+            versions=known.versions,
+            position=last or 0,
+            first_position=first,
+            attempts=self._attempts,
+            replayed=True,
+        )
+
+    def _raise_foreign(self, conflict: VersionConflict) -> None:
+        """A conflict in what the caller added is the caller's to solve."""
+        own = self._reading.versions
+        further = self._terms.expect or {}
+        for failure in conflict.failures:
+            wanted = further.get(failure.stream, StreamCondition.ANY)
+            if failure.stream not in own or not holds(wanted, failure.actual):
+                self._raise_doubt(conflict)
+                raise conflict
+        self._contended.update(failure.stream for failure in conflict.failures)
+
+    async def _pause_after(self, error: VersionConflict | OutcomeUnknown) -> None:
+        pause = self._policy.pause(self._attempts)
+        resumed_at = self._port.now() + pause
+        self._last = error
+        self._refuse_late(resumed_at)
+        too_late = resumed_at >= self._terms.give_up_at
+        if self._attempts >= self._policy.attempts or too_late:
+            self._raise_doubt(error)
+            raise RetriesExhausted(self._attempts, error) from error
+        await self._port.sleep(pause)
+
+    def _refuse_late(self, now: float | None = None) -> None:
+        """No attempt begins after the deadline."""
+        deadline = self._terms.deadline
+        if deadline is None or (now or self._port.now()) < deadline:
+            return
+        name, last = self._command.__shape__.name, self._last
+        late = DeadlineExceeded(name, self._attempts, last)
+        self._raise_doubt(late)
+        raise late from last
+
+    def _raise_doubt(self, error: EventbraidError) -> None:
+        """An earlier attempt may have been committed, so no refusal may be given."""
+        if self._doubt is not None:
+            raise self._doubt from (None if error is self._doubt else error)

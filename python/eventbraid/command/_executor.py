@@ -1,0 +1,275 @@
+"""Executors: the two faces of one execution."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.command._execution import Execution, Terms
+from eventbraid.command._memory import EventMemory
+from eventbraid.command._port import AsyncPort, SyncPort, run_without_loop
+from eventbraid.command._queue import queues_of
+from eventbraid.command._reading import DiscoveryBounds
+from eventbraid.command._retry import RetryPolicy
+from eventbraid.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from eventbraid.command._command import Command
+    from eventbraid.command._executed import Executed
+    from eventbraid.command._port import AsyncStore, Port, SyncStore
+    from eventbraid.command._write import Write
+    from eventbraid.store import Expectation
+
+_DEFAULT_RETRY = RetryPolicy()
+_DEFAULT_BOUNDS = DiscoveryBounds()
+
+
+class Executor:
+    """Executes commands on a store, blocking the calling thread.
+
+    Any number of threads may use one executor, and any number of executors one store.
+
+    Args:
+        store: The store, open.
+        retry: How commands are tried again after conflicts.
+        discovery_rounds: How many rounds of discovery a command may have.
+        discovery_streams: How many streams a command may discover.
+        remembered_events: How many decoded events of long streams are kept in memory
+            (some 500 bytes each), so that they are decoded once.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> @eb.event("doc.counter.raised")
+        ... class Raised: ...
+        >>> class Counter(eb.Stream[Raised], category="counter"): ...
+        >>> class Raise(eb.Command[int, Raised]):
+        ...     counter: eb.Declared[Raised] = eb.stream(Counter)
+        ...
+        ...     def initial(self):
+        ...         return 0
+        ...
+        ...     def apply(self, state, recorded, /):
+        ...         return state + 1
+        ...
+        ...     def decide(self, state, /):
+        ...         eb.require(state < 3, "high_enough")
+        ...         yield self.counter.write(Raised())
+        >>> with eb.open("memory:") as store:
+        ...     executor = eb.Executor(store, retry=eb.RetryPolicy(attempts=5))
+        ...     executor.execute(Raise(counter="counter-1")).versions["counter-1"]
+        1
+    """
+
+    def __init__(
+        self,
+        store: SyncStore,
+        *,
+        retry: RetryPolicy = _DEFAULT_RETRY,
+        discovery_rounds: int = _DEFAULT_BOUNDS.rounds,
+        discovery_streams: int = _DEFAULT_BOUNDS.streams,
+        remembered_events: int = 65_536,
+    ) -> None:
+        """Execute on a store."""
+        self._engine = _Engine(
+            SyncPort(store),
+            store,
+            retry,
+            DiscoveryBounds(discovery_rounds, discovery_streams),
+            EventMemory(remembered_events),
+        )
+
+    def execute(
+        self,
+        command: Command[Any, Any],
+        /,
+        *,
+        idempotency_key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        also: Iterable[Write] = (),
+        expect: Mapping[str, Expectation] | None = None,
+        deadline: timedelta | datetime | None = None,
+    ) -> Executed:
+        """Read a command's streams, let it decide, and append what it decided.
+
+        All streams that it declared or discovered must still be as they were read;
+        if one isn't, everything is done again. With an idempotency key, a command
+        that was done before is not done again: its first result is the answer.
+
+        Args:
+            command: The command.
+            idempotency_key: A name for this request, 1 to 255 bytes of UTF-8. It
+                stands for the command's class and fields.
+            metadata: What is to be known about each of the events; see `caused_by`.
+            also: Further writes, committed together with the command's.
+            expect: Further demands, judged together with the command's. A conflict
+                in these is raised at once.
+            deadline: No attempt begins after it. A `datetime` needs a time zone.
+
+        Returns:
+            The events, their positions, and the new versions.
+
+        Raises:
+            CommandRejected: A business rule said no. It is never tried again.
+            RetriesExhausted: There was a conflict on every attempt.
+            DeadlineExceeded: It wasn't done before its deadline.
+            VersionConflict: A demand of `expect` doesn't hold.
+            IdempotencyMismatch: The key stands for another command.
+            UndeclaredStream: It wrote to a stream that it doesn't know.
+            DiscoveryLimit: It discovers without end.
+            UnknownEventType: A stream holds an event whose class isn't registered.
+            EventDecodeError: A stream holds an event that the command can't apply.
+            InvalidArgument: It decided on something that can't be appended.
+            OutcomeUnknown: The store can't say whether it was done.
+        """
+        execution = self._engine.execution(
+            command, idempotency_key, metadata, also, expect, deadline
+        )
+        return run_without_loop(execution.run())
+
+
+class AsyncExecutor:
+    """Executes commands on a store in an event loop: asyncio, uvloop or trio.
+
+    What `Executor` says holds here too. Any number of tasks may use one executor.
+
+    Args:
+        store: The store, open.
+        retry: How commands are tried again after conflicts.
+        discovery_rounds: How many rounds of discovery a command may have.
+        discovery_streams: How many streams a command may discover.
+        remembered_events: How many decoded events of long streams are kept in memory
+            (some 500 bytes each), so that they are decoded once.
+
+    Example:
+        >>> import asyncio
+        >>> import eventbraid as eb
+        >>> @eb.event("doc.gauge.read")
+        ... class GaugeRead: ...
+        >>> class Gauge(eb.Stream[GaugeRead], category="gauge"): ...
+        >>> class ReadGauge(eb.Command[None, GaugeRead]):
+        ...     gauge: eb.Declared[GaugeRead] = eb.stream(Gauge)
+        ...
+        ...     def initial(self): ...
+        ...     def apply(self, state, recorded, /): ...
+        ...     def decide(self, state, /):
+        ...         yield self.gauge.write(GaugeRead())
+        >>> async def main():
+        ...     async with eb.open_async("memory:") as store:
+        ...         executor = eb.AsyncExecutor(store)
+        ...         done = await executor.execute(ReadGauge(gauge="gauge-1"))
+        ...         print(done.position)
+        >>> asyncio.run(main())
+        1
+    """
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        *,
+        retry: RetryPolicy = _DEFAULT_RETRY,
+        discovery_rounds: int = _DEFAULT_BOUNDS.rounds,
+        discovery_streams: int = _DEFAULT_BOUNDS.streams,
+        remembered_events: int = 65_536,
+    ) -> None:
+        """Execute on a store."""
+        self._engine = _Engine(
+            AsyncPort(store),
+            store,
+            retry,
+            DiscoveryBounds(discovery_rounds, discovery_streams),
+            EventMemory(remembered_events),
+        )
+
+    async def execute(
+        self,
+        command: Command[Any, Any],
+        /,
+        *,
+        idempotency_key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        also: Iterable[Write] = (),
+        expect: Mapping[str, Expectation] | None = None,
+        deadline: timedelta | datetime | None = None,
+    ) -> Executed:
+        """Read a command's streams, let it decide, and append what it decided.
+
+        Args:
+            command: The command.
+            idempotency_key: As for `Executor.execute`.
+            metadata: As for `Executor.execute`.
+            also: As for `Executor.execute`.
+            expect: As for `Executor.execute`.
+            deadline: As for `Executor.execute`.
+
+        Returns:
+            The events, their positions, and the new versions.
+
+        Raises:
+            EventbraidError: As `Executor.execute` does.
+        """
+        execution = self._engine.execution(
+            command, idempotency_key, metadata, also, expect, deadline
+        )
+        return await execution.run()
+
+
+class _Engine:
+    """What both executors are made of."""
+
+    __slots__ = ("_bounds", "_memory", "_port", "_queues", "_retry")
+
+    def __init__(
+        self,
+        port: Port,
+        store: object,
+        retry: RetryPolicy,
+        bounds: DiscoveryBounds,
+        memory: EventMemory,
+    ) -> None:
+        self._port = port
+        self._queues = queues_of(store)
+        self._retry = retry
+        self._bounds = bounds
+        self._memory = memory
+
+    def execution(
+        self,
+        command: Command[Any, Any],
+        idempotency_key: str | None,
+        metadata: Mapping[str, str] | None,
+        also: Iterable[Write],
+        expect: Mapping[str, Expectation] | None,
+        deadline: timedelta | datetime | None,
+    ) -> Execution[Any]:
+        now = self._port.now()
+        give_up_at = now + self._retry.within.total_seconds()
+        ends = None if deadline is None else now + _seconds_until(deadline)
+        terms = Terms(
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+            also=tuple(also),
+            expect=expect,
+            deadline=ends,
+            give_up_at=give_up_at if ends is None else min(give_up_at, ends),
+        )
+        return Execution(
+            command,
+            terms,
+            self._port,
+            self._queues,
+            self._retry,
+            self._bounds,
+            self._memory,
+        )
+
+
+def _seconds_until(deadline: timedelta | datetime) -> float:
+    if isinstance(deadline, datetime):
+        if deadline.tzinfo is None:
+            raise InvalidArgument(
+                "deadline", str(deadline), "it has no time zone; use datetime.now(UTC)"
+            )
+        deadline -= datetime.now(UTC)
+    return deadline.total_seconds()

@@ -1,0 +1,52 @@
+"""Whether a state can be used again after somebody else had it in hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import date, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from types import NoneType
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_ATOMS = (
+    *(NoneType, bool, int, float, complex, str, bytes),
+    *(Decimal, UUID, date, time, timedelta, timezone),
+)
+
+
+def is_immutable(value: object) -> bool:
+    """Tell whether nothing in a value can have been changed.
+
+    Only what is known to be frozen all the way down counts; a frozen dataclass that
+    holds a dict doesn't.
+    """
+    if isinstance(value, _ATOMS):
+        return not getattr(value, "__dict__", None)
+    if isinstance(value, Enum):
+        return True
+    if isinstance(value, tuple | frozenset):
+        members = cast("Iterable[object]", value)
+        return not hasattr(members, "__dict__") and all(map(is_immutable, members))
+    fields = _frozen_fields(type(value))
+    if fields is None:
+        return False
+    # What isn't a field, a cached property for instance, is never trusted.
+    strangers = getattr(value, "__dict__", {}).keys() - fields
+    return not strangers and all(is_immutable(getattr(value, f)) for f in fields)
+
+
+def _frozen_fields(kind: type) -> frozenset[str] | None:
+    """Give the fields of a frozen dataclass or Struct; `None` of anything else."""
+    record: Any = kind
+    if dataclasses.is_dataclass(kind):
+        frozen, names = record.__dataclass_params__.frozen, record.__dataclass_fields__
+    elif hasattr(record, "__struct_config__"):
+        frozen, names = record.__struct_config__.frozen, record.__struct_fields__
+    else:
+        return None
+    return frozenset(names) if frozen else None

@@ -1,0 +1,75 @@
+"""How often and how fast a command is tried again after a conflict."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from eventbraid.errors import InvalidArgument
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy:
+    """How a command whose streams were changed meanwhile is tried again.
+
+    The pause before attempt n + 1 is ``first * factor ** (n - 1)``, at most ``cap``,
+    with jitter. Commands of one process that conflicted on a stream then queue for it.
+
+    Attributes:
+        attempts: How often it is tried in all.
+        first: The first pause.
+        factor: By how much each pause is longer than the one before.
+        cap: The longest pause.
+        jitter: How the pause is spread: ``"full"`` from nothing to all of it,
+            ``"equal"`` from half to all of it, ``"none"`` not at all.
+        within: How long it may take in all; no attempt begins after that.
+
+    Raises:
+        InvalidArgument: A number makes no sense.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.RetryPolicy(attempts=5).attempts
+        5
+    """
+
+    attempts: int = 10
+    first: timedelta = timedelta(milliseconds=1)
+    factor: float = 2.0
+    cap: timedelta = timedelta(milliseconds=250)
+    jitter: Literal["full", "equal", "none"] = "full"
+    within: timedelta = timedelta(seconds=30)
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise _senseless("attempts", self.attempts, "there is at least one")
+        if self.factor < 1:
+            raise _senseless("factor", self.factor, "pauses never get shorter")
+        for name in ("first", "cap", "within"):
+            length: timedelta = getattr(self, name)
+            if length < timedelta(0):
+                raise _senseless(name, length, "a time can't be negative")
+        if self.jitter not in {"full", "equal", "none"}:
+            raise _senseless("jitter", self.jitter, "give full, equal or none")
+
+    def pause(self, attempts: int) -> float:
+        """Give the seconds to wait after so many failed attempts.
+
+        Args:
+            attempts: How many there were, at least one.
+        """
+        cap = self.cap.total_seconds()
+        # The power is bounded, because floats are: 2.0 ** 2000 raises.
+        longest = min(
+            cap, self.first.total_seconds() * self.factor ** min(attempts - 1, 64)
+        )
+        if self.jitter == "none":
+            return longest
+        low = longest / 2 if self.jitter == "equal" else 0.0
+        return random.uniform(low, longest)
+
+
+def _senseless(name: str, value: object, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"RetryPolicy.{name}", str(value), reason)

@@ -1,0 +1,112 @@
+"""What is known of a command's class, found out once when the class is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from eventbraid.command._declared import Declared, DeclaredMany
+from eventbraid.command._typing import (
+    EventKinds,
+    event_kinds,
+    is_covered,
+    type_arguments,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from eventbraid.command._stream import Stream
+
+AnyDeclared: TypeAlias = Declared[Any] | DeclaredMany[Any]
+
+_OWN_METHODS = ("initial", "apply", "decide")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """A command's class.
+
+    Attributes:
+        name: What the command is called in errors.
+        identity: What it is called in the content of an idempotency key.
+        fields: The names of its fields, in order.
+        declared: Its fields that declare streams.
+        events: The classes of events that it applies, if they are known.
+        discovers: Whether it asks for further streams.
+    """
+
+    name: str
+    identity: str
+    fields: tuple[str, ...]
+    declared: tuple[AnyDeclared, ...]
+    events: EventKinds
+    discovers: bool
+
+    @classmethod
+    def of(
+        cls,
+        kind: type,
+        base: type,
+        *,
+        discovers: bool,
+        abstract: bool,
+        name: str | None,
+    ) -> Shape:
+        """Find out the shape of a class that has just become a dataclass.
+
+        Raises:
+            TypeError: A method is missing, or a declared stream isn't covered.
+        """
+        if not abstract:
+            _refuse_missing_methods(kind)
+        fields = tuple(field.name for field in dataclasses.fields(kind))
+        declared = tuple(_descriptors(kind, fields))
+        arguments = type_arguments(kind, base)
+        shape = cls(
+            name=kind.__name__,
+            identity=name or f"{kind.__module__}.{kind.__qualname__}",
+            fields=fields,
+            declared=declared,
+            events=event_kinds(arguments[1]) if arguments else None,
+            discovers=discovers,
+        )
+        for one in declared:
+            shape.refuse_uncovered(one.kind, f"field {one.name}")
+        return shape
+
+    def refuse_uncovered(self, kind: type[Stream[Any]], where: str) -> None:
+        """Refuse a kind of stream whose events the command doesn't apply.
+
+        Raises:
+            TypeError: Names the events that the command's union lacks.
+        """
+        if self.events is None or kind.events is None:
+            return
+        lacking = [one for one in kind.events if not is_covered(one, self.events)]
+        if lacking:
+            names = ", ".join(sorted(one.__name__ for one in lacking))
+            raise TypeError(
+                f"{self.name} reads {kind.__name__} streams ({where}), but its events "
+                f"don't name {names}; add them to the second type argument of Command"
+            )
+
+
+def _refuse_missing_methods(kind: type) -> None:
+    missing = [
+        method
+        for method in _OWN_METHODS
+        if getattr(getattr(kind, method), "__isabstractmethod__", False)
+    ]
+    if missing:
+        raise TypeError(
+            f"{kind.__name__} lacks {', '.join(missing)}(); define it, or say "
+            f"`class {kind.__name__}(..., abstract=True)` and define it in heirs"
+        )
+
+
+def _descriptors(kind: type, fields: Iterable[str]) -> Iterator[AnyDeclared]:
+    for name in fields:
+        member = getattr(kind, name, None)
+        if isinstance(member, Declared | DeclaredMany):
+            yield member

@@ -1,0 +1,124 @@
+"""Writes, and the handles of streams that a command may write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from eventbraid.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+E_contra = TypeVar("E_contra", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One event that is to be appended to one stream.
+
+    In `Command.decide`, make writes by handles (``self.source.write(...)``), which
+    type checkers follow. Make one by hand for `Executor.execute`'s ``also=``.
+
+    Attributes:
+        stream: The stream's id.
+        event: An event of a registered class.
+        metadata: What is to be known about this event besides its body.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> @eb.event("doc.note.taken")
+        ... class NoteTaken:
+        ...     text: str
+        >>> eb.Write("note-1", NoteTaken("milk")).stream
+        'note-1'
+    """
+
+    stream: str
+    event: object
+    metadata: Mapping[str, str] | None = None
+    owner: object = field(default=None, repr=False, compare=False)
+
+
+class Writable(str, Generic[E_contra]):
+    """A stream's id inside the command that declared it, with the right to write.
+
+    It is a `str` in every respect: it compares with ``recorded.stream`` and can be a
+    mapping's key.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> @eb.event("doc.tap.opened")
+        ... class TapOpened: ...
+        >>> class Tap(eb.Stream[TapOpened], category="tap"): ...
+        >>> class OpenTap(eb.Command[None, TapOpened]):
+        ...     tap: eb.Declared[TapOpened] = eb.stream(Tap)
+        ...
+        ...     def initial(self): ...
+        ...     def apply(self, state, recorded, /): ...
+        ...     def decide(self, state, /):
+        ...         yield self.tap.write(TapOpened())
+        >>> OpenTap(tap="tap-1").tap == "tap-1"
+        True
+    """
+
+    __slots__ = ("owner",)
+
+    owner: object
+
+    def __new__(cls, stream_id: str, owner: object, /) -> Self:
+        """Make the handle of a stream for the command that may write it."""
+        handle = super().__new__(cls, stream_id)
+        handle.owner = owner
+        return handle
+
+    def write(
+        self, event: E_contra, /, *, metadata: Mapping[str, str] | None = None
+    ) -> Write:
+        """Make the write of an event to this stream, for `decide` to yield.
+
+        Args:
+            event: An event of the stream's kind.
+            metadata: What is to be known about this event besides its body.
+        """
+        return Write(str.__str__(self), event, metadata, self.owner)
+
+
+class Writables(tuple[Writable[E_contra], ...]):
+    """The handles of a field that declares many streams, in the order given.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> @eb.event("doc.lamp.dimmed")
+        ... class LampDimmed: ...
+        >>> class Lamp(eb.Stream[LampDimmed], category="lamp"): ...
+        >>> class Dim(eb.Command[None, LampDimmed]):
+        ...     lamps: eb.DeclaredMany[LampDimmed] = eb.streams(Lamp)
+        ...
+        ...     def initial(self): ...
+        ...     def apply(self, state, recorded, /): ...
+        ...     def decide(self, state, /):
+        ...         for lamp in self.lamps:
+        ...             yield lamp.write(LampDimmed())
+        >>> Dim(lamps=["lamp-1", "lamp-2"]).lamps.of("lamp-2")
+        'lamp-2'
+    """
+
+    __slots__ = ()
+
+    def of(self, stream_id: str, /) -> Writable[E_contra]:
+        """Give the handle of one of the streams.
+
+        Args:
+            stream_id: The stream's id.
+
+        Raises:
+            InvalidArgument: The stream isn't among them.
+        """
+        for handle in self:
+            if handle == stream_id:
+                return handle
+        raise InvalidArgument(
+            "stream", stream_id, f"it is none of those declared here: {', '.join(self)}"
+        )

@@ -1,0 +1,94 @@
+"""Texts with a meaning and a form."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+from eventbraid.domain._refusal import pydantic_schema, refusal
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from pydantic_core import CoreSchema
+
+
+class Text(str):
+    """A text of one kind, such as a postal code, with a length and a form.
+
+    Derive a class for each kind. It is a `str` in every other respect: it compares
+    and hashes as one, and what is cut out of it is a bare `str`.
+
+    Raises:
+        InvalidValue: The text is too short, too long, or of another form.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> class CountryCode(eb.Text, pattern="[A-Z]{2}"):
+        ...     "ISO 3166-1 alpha-2."
+        >>> CountryCode("DE")
+        CountryCode('DE')
+        >>> CountryCode("Germany")
+        Traceback (most recent call last):
+        ...
+        eventbraid.errors.InvalidValue: 'Germany' is no CountryCode: ...
+    """
+
+    __slots__ = ()
+
+    _shortest: ClassVar[int] = 1
+    _longest: ClassVar[int | None] = None
+    _form: ClassVar[re.Pattern[str] | None] = None
+
+    def __init_subclass__(
+        cls,
+        *,
+        min_length: int | None = None,
+        max_length: int | None = None,
+        pattern: str | None = None,
+    ) -> None:
+        """Set the rules of a new kind.
+
+        Args:
+            min_length: The least number of characters; 1 unless told otherwise.
+            max_length: The greatest number of characters.
+            pattern: A regular expression that the whole text must match.
+        """
+        super().__init_subclass__()
+        if min_length is not None:
+            cls._shortest = min_length
+        if max_length is not None:
+            cls._longest = max_length
+        if pattern is not None:
+            cls._form = re.compile(pattern)
+
+    def __new__(cls, value: str, /) -> Self:
+        """Make a text of this kind, or refuse."""
+        if type(value) is cls:
+            return value
+        broken = cls._broken_rule(value)
+        if broken is not None:
+            raise refusal(cls.__name__, value, broken, "check it beforehand")
+        return super().__new__(cls, value)
+
+    @classmethod
+    def _broken_rule(cls, value: object) -> str | None:
+        if not isinstance(value, str):
+            return "it is no text"
+        if len(value) < cls._shortest:
+            return f"it must have at least {cls._shortest} characters"
+        if cls._longest is not None and len(value) > cls._longest:
+            return f"it must have at most {cls._longest} characters"
+        if cls._form is not None and cls._form.fullmatch(value) is None:
+            return f"it must have the form {cls._form.pattern}"
+        return None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str.__repr__(self)})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: object, /
+    ) -> CoreSchema:
+        """Tell pydantic how to check, read and write a text of this kind."""
+        return pydantic_schema(cls, str)

@@ -1,0 +1,82 @@
+"""Decorators that put a class under a stable event name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, TypeVar, dataclass_transform
+
+from eventbraid.domain._fields import check_when_made
+from eventbraid.event._registry import default_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
+    """Make a frozen dataclass of a plain class, and an event of it.
+
+    Its fields are checked whenever one is made, decoded included: a bare `int` in a
+    field of a derived `Int` is refused, and so is any other value that isn't what
+    the annotation says.
+
+    Args:
+        name: The event type as it stands in the log, for ever: ``"order.submitted"``.
+        version: The version of the class's fields; raise it when they change.
+
+    Raises:
+        InvalidEventType: The name is taken, or unfit.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> class Money(eb.Int, ge=0): ...
+        >>> @eb.event("doc.account.withdrawn")
+        ... class Withdrawn:
+        ...     amount: Money
+        >>> Withdrawn(Money(5))
+        Withdrawn(amount=Money(5))
+        >>> Withdrawn(5)
+        Traceback (most recent call last):
+        ...
+        eventbraid.errors.InvalidValue: 5 is no Withdrawn.amount: ...
+    """
+
+    def define(kind: type[T]) -> type[T]:
+        check_when_made(kind)
+        made = dataclasses.dataclass(frozen=True)(kind)
+        default_registry.add(made, name, version)
+        return made
+
+    return define
+
+
+def register_event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
+    """Make an event of a class and leave the class as it is.
+
+    For msgspec Structs, pydantic models, attrs classes and dataclasses. What their
+    own constructors let pass is checked when an event is stored.
+
+    Args:
+        name: The event type as it stands in the log, for ever: ``"order.submitted"``.
+        version: The version of the class's fields; raise it when they change.
+
+    Raises:
+        InvalidEventType: The name is taken or unfit, or the class is of another kind.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> import msgspec
+        >>> @eb.register_event("doc.parcel.weighed")
+        ... class ParcelWeighed(msgspec.Struct, frozen=True):
+        ...     grams: int
+        >>> eb.encode_event(ParcelWeighed(grams=250))
+        ('doc.parcel.weighed', b'{"grams":250}')
+    """
+
+    def register(kind: type[T]) -> type[T]:
+        default_registry.add(kind, name, version)
+        return kind
+
+    return register

@@ -1,0 +1,124 @@
+"""Which class stands for which event type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eventbraid.errors import InvalidArgument, InvalidEventType
+from eventbraid.event._codec import codec_of
+
+if TYPE_CHECKING:
+    from eventbraid.event._codec import Codec
+
+MOST_BYTES = 255
+_CONTROLS = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """A class under its stable name.
+
+    Attributes:
+        name: The event type, as it stands in the log.
+        version: The version of its schema.
+        kind: The class.
+        codec: From the class to bytes and back.
+    """
+
+    name: str
+    version: int
+    kind: type
+    codec: Codec
+
+
+class EventRegistry:
+    """Event types by their class and by their name and version."""
+
+    def __init__(self) -> None:
+        """Begin with no event types."""
+        self._by_kind: dict[type, EventType] = {}
+        self._by_name: dict[tuple[str, int], EventType] = {}
+
+    def add(self, kind: type, name: str, version: int) -> None:
+        """Register a class under a name and a version.
+
+        Raises:
+            InvalidEventType: The name is unfit or taken, or the class has a name.
+        """
+        _check_name(name, version)
+        self._refuse_second_name(kind, name, version)
+        self._refuse_second_class(kind, name, version)
+        found = EventType(name, version, kind, codec_of(kind))
+        self._by_kind[kind] = found
+        self._by_name[name, version] = found
+
+    def of_class(self, kind: type) -> EventType:
+        """Give the type under which a class is registered.
+
+        Raises:
+            InvalidArgument: The class isn't registered.
+        """
+        found = self._by_kind.get(kind)
+        if found is None:
+            raise InvalidArgument(
+                "event",
+                kind.__qualname__,
+                "its class is not registered; decorate it with "
+                '@event("its.name") or @register_event("its.name")',
+            )
+        return found
+
+    def find(self, name: str, version: int) -> EventType | None:
+        """Give the type with this name and version, if there is one."""
+        return self._by_name.get((name, version))
+
+    def has(self, kind: type) -> bool:
+        """Tell whether the class is registered."""
+        return kind in self._by_kind
+
+    def _refuse_second_name(self, kind: type, name: str, version: int) -> None:
+        known = self._by_kind.get(kind)
+        if known is not None and (known.name, known.version) != (name, version):
+            raise InvalidEventType(
+                "event type",
+                name,
+                f"{kind.__qualname__} is already registered as {known.name!r} "
+                f"version {known.version}; make another class",
+            )
+
+    def _refuse_second_class(self, kind: type, name: str, version: int) -> None:
+        known = self._by_name.get((name, version))
+        if known is None or _is_redefinition(known.kind, kind):
+            return
+        raise InvalidEventType(
+            "event type",
+            name,
+            f"{known.kind.__module__}.{known.kind.__qualname__} is already registered "
+            f"as its version {version}, so {kind.__module__}.{kind.__qualname__} "
+            "can't be; choose another name, or the next version",
+        )
+
+
+def _is_redefinition(known: type, kind: type) -> bool:
+    """Tell whether a module or a notebook's cell was run again."""
+    return known is kind or (
+        (known.__module__, known.__qualname__) == (kind.__module__, kind.__qualname__)
+        and "<locals>" not in kind.__qualname__
+    )
+
+
+def _check_name(name: str, version: int) -> None:
+    if not 1 <= len(name.encode()) <= MOST_BYTES:
+        raise InvalidEventType(
+            "event type", name, f"it must have 1 to {MOST_BYTES} bytes of UTF-8"
+        )
+    if not _CONTROLS.isdisjoint(name):
+        raise InvalidEventType("event type", name, "it holds a control character")
+    if version < 1:
+        raise InvalidEventType(
+            "event type", name, f"its version is {version}; versions count from 1"
+        )
+
+
+default_registry = EventRegistry()

@@ -1,0 +1,154 @@
+"""Events to what a store keeps, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbraid.domain._refusal import shown
+from eventbraid.errors import (
+    EventbraidError,
+    EventDecodeError,
+    InvalidArgument,
+    UnknownEventType,
+)
+from eventbraid.event._recorded import Recorded
+from eventbraid.event._registry import default_registry
+from eventbraid.store import NewEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eventbraid.event._registry import EventType
+    from eventbraid.store import RecordedEvent
+
+SCHEMA_VERSION = "v"
+"""The metadata key of a schema version other than 1."""
+
+
+def event_type(kind: type, /) -> str:
+    """Give the event type under which a class is registered.
+
+    Args:
+        kind: The event's class.
+
+    Raises:
+        InvalidArgument: The class isn't registered.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> @eb.event("doc.lamp.lit")
+        ... class LampLit: ...
+        >>> with eb.open("memory:") as store:
+        ...     list(store.read_all(types=[eb.event_type(LampLit)]))
+        []
+    """
+    return default_registry.of_class(kind).name
+
+
+def encode_event(event: object, /) -> tuple[str, bytes]:
+    """Give an event's type and its JSON.
+
+    A schema version other than 1 is kept in the metadata, not in these.
+
+    Args:
+        event: An instance of a registered class.
+
+    Raises:
+        InvalidArgument: The class isn't registered, or a value can't be stored.
+        InvalidValue: A field isn't what its annotation says.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> @eb.event("doc.bell.rung")
+        ... class BellRung:
+        ...     times: int
+        >>> eb.encode_event(BellRung(3))
+        ('doc.bell.rung', b'{"times":3}')
+    """
+    found = default_registry.of_class(type(event))
+    return found.name, _encoded(found, event)
+
+
+def decode_event(recorded: RecordedEvent, /) -> object:
+    """Make the event of a recorded one.
+
+    Args:
+        recorded: The event as a store gave it.
+
+    Returns:
+        An instance of the class that is registered under its type and version.
+
+    Raises:
+        UnknownEventType: No class is registered for it.
+        EventDecodeError: Its body isn't what the class demands.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> @eb.event("doc.bell.muted")
+        ... class BellMuted:
+        ...     by: str
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append([("bell-1", *eb.encode_event(BellMuted("mia")))])
+        ...     [eb.decode_event(recorded) for recorded in store.read_stream("bell-1")]
+        [BellMuted(by='mia')]
+    """
+    version = _schema_version(recorded)
+    found = default_registry.find(recorded.type, version)
+    if found is None:
+        raise UnknownEventType(
+            recorded.type, version, recorded.stream, recorded.position
+        )
+    try:
+        return found.codec.decode(recorded.data)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise EventDecodeError(
+            recorded.type, recorded.stream, recorded.position, str(error)
+        ) from error
+
+
+def decoded(recorded: RecordedEvent) -> Recorded[object]:
+    """Pair a recorded event with its decoded object."""
+    return Recorded(decode_event(recorded), recorded)
+
+
+def new_event(
+    stream: str, event: object, metadata: Mapping[str, str] | None
+) -> NewEvent:
+    """Make what a store appends of an event.
+
+    Raises:
+        InvalidArgument: The class isn't registered, or a value can't be stored.
+        InvalidValue: A field isn't what its annotation says.
+    """
+    found = default_registry.of_class(type(event))
+    data = _encoded(found, event)
+    if metadata and SCHEMA_VERSION in metadata:
+        raise InvalidArgument(
+            "metadata key", SCHEMA_VERSION, "the event's schema version is kept there"
+        )
+    if found.version != 1:
+        metadata = {**(metadata or {}), SCHEMA_VERSION: str(found.version)}
+    return NewEvent(stream, found.name, data, metadata=metadata)
+
+
+def _encoded(found: EventType, event: object) -> bytes:
+    try:
+        return found.codec.encode(event)
+    except EventbraidError:
+        raise
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise InvalidArgument("event", shown(event), str(error)) from error
+
+
+def _schema_version(recorded: RecordedEvent) -> int:
+    written = recorded.metadata.get(SCHEMA_VERSION)
+    if written is None:
+        return 1
+    if not written.isdecimal():
+        raise EventDecodeError(
+            recorded.type,
+            recorded.stream,
+            recorded.position,
+            f"its schema version is {written!r}, which is no number",
+        )
+    return int(written)

@@ -1,0 +1,190 @@
+"""Commands, events and values as users write them: both checkers must accept this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, assert_type
+
+import attrs
+import msgspec
+import pydantic
+
+import eventbraid as eb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class Money(eb.Int, ge=0):
+    """Cents."""
+
+
+class Quantity(eb.Int, gt=0): ...
+
+
+class AccountId(eb.Id, prefix="account"): ...
+
+
+class Country(eb.Text, pattern="[A-Z]{2}"): ...
+
+
+@eb.value
+class Address:
+    street: str
+    country: Country = Country("DE")
+
+
+@eb.event("typing.account.withdrawn")
+class Withdrawn:
+    amount: Money
+
+
+@eb.event("typing.account.deposited", version=2)
+class Deposited:
+    amount: Money
+    notes: tuple[str, ...] = field(default=())
+
+
+@eb.event("typing.limit.set")
+class LimitSet:
+    amount: Money
+
+
+@eb.register_event("typing.struct")
+class StructEvent(msgspec.Struct, kw_only=True, frozen=True):
+    y: str = ""
+    x: int
+
+
+@eb.register_event("typing.model")
+class ModelEvent(pydantic.BaseModel):
+    y: str = ""
+    x: int
+
+
+@eb.register_event("typing.attrs")
+@attrs.frozen
+class AttrsEvent:
+    x: int
+
+
+made = [StructEvent(x=1), ModelEvent(x=1), AttrsEvent(x=1), Address("Main Street")]
+made += [Deposited(Money(1)), Deposited(Money(1), notes=("x",))]
+
+AccountEvent = Withdrawn | Deposited
+
+
+class Account(eb.Stream[AccountEvent], category="account"): ...
+
+
+class Limit(eb.Stream[LimitSet], category="limit"): ...
+
+
+@dataclass(frozen=True)
+class Balances:
+    of: dict[str, int]
+
+
+class Transfer(eb.Command[Balances, AccountEvent | LimitSet]):
+    source: eb.Declared[AccountEvent] = eb.stream(Account)
+    target: eb.Declared[AccountEvent] = eb.stream(Account)
+    limit: eb.Declared[LimitSet] = eb.stream(Limit)
+    amount: Money
+    note: str = ""
+
+    def initial(self) -> Balances:
+        return Balances({})
+
+    def apply(
+        self, state: Balances, recorded: eb.Recorded[AccountEvent | LimitSet], /
+    ) -> Balances:
+        match recorded.event:
+            case Withdrawn(amount=amount):
+                return Balances({recorded.stream: -int(amount)})
+            case Deposited(amount=amount):
+                return Balances({recorded.stream: int(amount)})
+            case LimitSet():
+                return state
+
+    def decide(self, state: Balances, /) -> Iterator[eb.Write]:
+        left = state.of[self.source]
+        eb.require(left >= int(self.amount), "insufficient_funds", left=left)
+        eb.require(left > 0, "empty", "There is nothing.")
+        yield self.source.write(Withdrawn(amount=self.amount))
+        yield self.target.write(Deposited(amount=self.amount), metadata={"by": "x"})
+        yield self.discovered(Account("account-x")).write(Withdrawn(Money(3)))
+
+
+class OnAccounts(eb.Command[int, AccountEvent], abstract=True):
+    reason: str
+
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, recorded: eb.Recorded[AccountEvent], /) -> int:
+        return state + recorded.version
+
+
+class CloseAll(OnAccounts, name="close-all"):
+    accounts: eb.DeclaredMany[AccountEvent] = eb.streams(Account)
+
+    def discover(self, state: int, /) -> Iterable[eb.Stream[Any]]:
+        return [Account(f"account-{state}")]
+
+    def decide(self, state: int, /) -> list[eb.Write]:
+        return [account.write(Withdrawn(Money(state))) for account in self.accounts]
+
+
+transfer = Transfer(
+    source="account-alice",
+    target=Account("account-bob"),
+    limit=Limit("limit-eu"),
+    amount=Money(100),
+)
+Transfer(
+    source=AccountId("account-alice"),
+    target=transfer.source,
+    limit="limit-eu",
+    amount=Money(1),
+    note="x",
+)
+CloseAll(accounts=["account-a", Account("account-b")], reason="x")
+handle: str = transfer.source
+
+total: Money = Money(5) + Money(7)
+total -= Money(1)
+assert_type(Money(9) // Money(2), Money)
+assert_type(Money(9) % Money(2), Money)
+assert_type(Money(9).times(Quantity(2)), Money)
+assert_type(sum([Money(1), Money(2)], Money(0)), Money)
+assert_type(max(Money(1), Money(2)), Money)
+assert_type(Money(1) < Money(2), bool)
+assert_type(AccountId.new(), AccountId)
+assert_type(AccountId.derived("cdnow", 7), AccountId)
+
+State = TypeVar("State")
+
+
+def run(store: eb.EventStore) -> eb.Executed:
+    executor = eb.Executor(store, retry=eb.RetryPolicy(attempts=5))
+    return executor.execute(
+        transfer,
+        idempotency_key="key",
+        metadata={"correlation_id": "x"},
+        also=[eb.Write("other-1", Withdrawn(Money(1)))],
+        expect={"other-1": eb.NO_STREAM, "other-2": 3},
+        deadline=timedelta(seconds=1),
+    )
+
+
+async def run_async(store: eb.AsyncEventStore) -> eb.Executed:
+    executor = eb.AsyncExecutor(store)
+    for recorded in (await store.read_streams(["account-a"])).events:
+        eb.caused_by(recorded)
+        eb.decode_event(recorded)
+    return await executor.execute(transfer)
+
+
+def generic(command: eb.Command[State, Any]) -> State:
+    return command.initial()

@@ -1,0 +1,89 @@
+"""Wrong uses of commands and values: both checkers must refuse each marked line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import eventbraid as eb
+
+from tests.typing.accepted.commands import (
+    Account,
+    AccountEvent,
+    AccountId,
+    Balances,
+    Deposited,
+    Limit,
+    LimitSet,
+    Money,
+    Quantity,
+    Transfer,
+    Withdrawn,
+    transfer,
+)
+
+
+class Bad(eb.Command[Balances, AccountEvent | LimitSet]):
+    source: eb.Declared[AccountEvent] = eb.stream(Account)
+    limit: eb.Declared[LimitSet] = eb.stream(Limit)
+    wrong: eb.Declared[LimitSet] = eb.stream(Account)  # refused: the kind carries other events
+    wrong_many: eb.DeclaredMany[LimitSet] = eb.streams(Account)  # refused: as above
+    amount: Money
+
+    def initial(self) -> Balances:
+        return Balances({})
+
+    def apply(self, state: Balances, recorded: eb.Recorded[AccountEvent], /) -> Balances:  # refused: misses LimitSet
+        return state
+
+    def decide(self, state: Balances, /) -> Iterator[eb.Write]:
+        yield self.source.write(LimitSet(amount=self.amount))  # refused: foreign event
+        yield self.source.write("no event")  # refused: no event at all
+        yield Account("account-x").write(Withdrawn(self.amount))  # refused: a plain id has no write
+        yield "account-x"  # refused: no write
+        self.source = "account-b"  # refused: frozen
+        self.amount = Money(1)  # refused: frozen
+        yield self.discovered(Account("account-a")).write(LimitSet(self.amount))  # refused: foreign event
+
+
+class BadState(eb.Command[Balances, AccountEvent]):
+    source: eb.Declared[AccountEvent] = eb.stream(Account)
+
+    def initial(self) -> int:  # refused: wrong state
+        return 0
+
+    def apply(self, state: Balances, recorded: eb.Recorded[AccountEvent], /) -> Balances:
+        return state
+
+    def decide(self, state: Balances, /) -> Iterator[eb.Write]:
+        yield from ()
+
+
+class Incomplete(eb.Command[Balances, AccountEvent], abstract=True):
+    source: eb.Declared[AccountEvent] = eb.stream(Account)
+
+    def initial(self) -> Balances:
+        return Balances({})
+
+
+Incomplete(source="account-a")  # refused: apply and decide are missing
+Transfer(source=Limit("limit-1"), target="b", limit="l", amount=Money(1))  # refused: wrong kind
+Transfer(source="a", target="b", limit="l")  # refused: missing field
+Transfer(source=3, target="b", limit="l", amount=Money(1))  # refused: no id
+Transfer(source="a", target="b", limit="l", amount=5)  # refused: an int is no Money
+Transfer("a", "b", "l", Money(1))  # refused: by name only
+Transfer(source="a", target="b", limit="l", amount=Money(1), speed=3)  # refused: no such field
+transfer.amount = Money(3)  # refused: frozen
+Withdrawn(amount=Money(1)).amount = Money(2)  # refused: frozen
+Withdrawn(5)  # refused: an int is no Money
+Deposited()  # refused: missing field
+Money(1) + Quantity(1)  # refused: two kinds
+Money(3) - Quantity(1)  # refused: two kinds
+Money(3) // Quantity(1)  # refused: two kinds
+Money(3) % Quantity(1)  # refused: two kinds
+Money(1) < Quantity(1)  # refused: two kinds
+sum([Money(1), Money(2)], Money(0)) + Quantity(1)  # refused: two kinds
+total: Money = Money(3).times(1.5)  # refused: no whole number
+order: AccountId = "account-a"  # refused: a text is no id
+executor = eb.Executor("shop.braid")  # refused: no store
+eb.RetryPolicy(5)  # refused: by name only
+eb.require("code")  # refused: no code

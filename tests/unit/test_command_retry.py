@@ -1,0 +1,382 @@
+"""Retries: their pauses, the queues of commands that conflicted, and true races."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import anyio
+import anyio.to_thread
+import pytest
+
+import eventbraid as eb
+from eventbraid.command._immutable import is_immutable
+from eventbraid.command._queue import StreamQueues, Turns, queues_of
+from tests.commands import (
+    Account,
+    AccountEvent,
+    Deposit,
+    Deposited,
+    Money,
+    SyncMeddled,
+)
+
+A, B = "account-a", "account-b"
+ONE = Deposit(account=A, amount=Money(1))
+MS = timedelta(milliseconds=1)
+
+
+class Claim(eb.Command[int, AccountEvent]):
+    """Writes one account after a look at all the others."""
+
+    written: eb.Declared[AccountEvent] = eb.stream(Account)
+    checked: eb.DeclaredMany[AccountEvent] = eb.streams(Account)
+
+    def initial(self):
+        return 0
+
+    def apply(self, state, recorded, /):
+        return state + 1
+
+    def decide(self, state, /):
+        eb.require(state == 0, "taken")
+        yield self.written.write(Deposited(Money(1)))
+
+
+# --- pauses --------------------------------------------------------------------------
+
+
+def test_pauses_grow_up_to_a_cap():
+    policy = eb.RetryPolicy(first=10 * MS, factor=3, cap=200 * MS, jitter="none")
+    pauses = [policy.pause(attempts) for attempts in range(1, 6)]
+    assert pauses == pytest.approx([0.01, 0.03, 0.09, 0.2, 0.2])
+    assert policy.pause(10_000) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("jitter", "low"), [("full", 0.0), ("equal", 0.5)])
+def test_jitter_spreads_the_pauses(jitter, low):
+    policy = eb.RetryPolicy(first=timedelta(seconds=1), jitter=jitter, cap=MS * 1000)
+    pauses = [policy.pause(1) for _ in range(1000)]
+    assert low <= min(pauses) < low + 0.1
+    assert 0.9 < max(pauses) <= 1.0
+
+
+@pytest.mark.parametrize(
+    "senseless",
+    [
+        {"attempts": 0},
+        {"factor": 0.5},
+        {"first": -MS},
+        {"cap": -MS},
+        {"within": -MS},
+        {"jitter": "some"},
+    ],
+    ids=str,
+)
+def test_a_senseless_policy_is_refused(senseless):
+    with pytest.raises(
+        eb.InvalidArgument, match=f"RetryPolicy.{next(iter(senseless))}"
+    ):
+        eb.RetryPolicy(**senseless)
+
+
+# --- states that can be used again ---------------------------------------------------
+
+
+@eb.value
+class Frozen:
+    inner: object = None
+
+
+def test_what_cannot_have_changed_is_known():
+    fine = [1, "a", None, 1.5, b"x", Money(3), (1, "a"), frozenset({1}), timedelta(1)]
+    for value in [*fine, Frozen(), Frozen(tuple(fine)), Frozen(Frozen(1))]:
+        assert is_immutable(value), value
+
+
+def test_what_may_have_changed_is_not_trusted():
+    class Sub(tuple):  # noqa: SLOT001 - the dictionary is the point
+        ...
+
+    marked = Frozen()
+    object.__setattr__(marked, "cached", [1])
+    for value in [
+        [],
+        {},
+        set(),
+        ([],),
+        Frozen([]),
+        Frozen(([],)),
+        Sub(),
+        object(),
+        marked,
+    ]:
+        assert not is_immutable(value), value
+
+
+# --- queues --------------------------------------------------------------------------
+
+
+class Noted:
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    async def wait(self, seconds: float) -> bool:
+        return bool(self.woken)
+
+
+def test_a_line_is_first_come_first_served():
+    queues, people = StreamQueues(), [Noted() for _ in range(3)]
+    assert [queues.join(A, one) for one in people] == [True, False, False]
+    assert queues.contended([B, A]) == [A]
+    queues.leave(A, people[0])
+    assert [one.woken for one in people] == [0, 1, 0]
+    queues.leave(A, people[1])
+    queues.leave(A, people[2])
+    assert queues.contended([A]) == []
+
+
+def test_who_leaves_early_wakes_nobody_but_his_turn_is_passed_on():
+    queues, people = StreamQueues(), [Noted() for _ in range(3)]
+    for one in people:
+        queues.join(A, one)
+    queues.leave(A, people[1])
+    assert [one.woken for one in people] == [0, 0, 0]
+    queues.leave(A, people[0])
+    assert [one.woken for one in people] == [0, 0, 1]
+    queues.leave(A, people[0])
+
+
+def test_a_full_line_is_not_joined(monkeypatch):
+    monkeypatch.setattr("eventbraid.command._queue.LONGEST_LINE", 2)
+    queues, people = StreamQueues(), [Noted() for _ in range(3)]
+    assert [queues.join(A, one) for one in people] == [True, False, True]
+    queues.leave(A, people[2])
+    queues.leave(A, people[0])
+    assert people[1].woken == 1
+
+
+@pytest.mark.anyio
+async def test_turns_are_taken_in_the_order_of_names_and_given_back():
+    class World:
+        def waiter(self):
+            return Noted()
+
+        def now(self):
+            return 0.0
+
+    class Watched(StreamQueues):
+        joined: list[str]
+
+        def join(self, stream, waiter):
+            self.joined.append(stream)
+            return super().join(stream, waiter)
+
+    queues = Watched()
+    queues.joined = []
+    turns = Turns(queues)
+    await turns.take({"c", "a", "b"}, World(), 1.0)
+    assert queues.joined == ["a", "b", "c"]
+    turns.give_back()
+    assert queues.contended(["a", "b", "c"]) == []
+
+
+def test_all_executors_of_a_store_share_its_lines():
+    with eb.open("memory:") as store, eb.open("memory:") as other:
+        assert queues_of(store) is queues_of(store)
+        assert queues_of(store) is not queues_of(other)
+
+
+# --- many at once --------------------------------------------------------------------
+
+
+def test_threads_that_race_for_a_stream_all_get_through():
+    with eb.open("memory:") as store, ThreadPoolExecutor(16) as pool:
+        executor = eb.Executor(store)
+        done = list(pool.map(lambda _: executor.execute(ONE), range(200)))
+        assert store.version(A) == 200
+        assert sorted(one.versions[A] for one in done) == list(range(1, 201))
+        assert queues_of(store).contended([A]) == []
+
+
+@pytest.mark.anyio
+async def test_tasks_that_race_for_a_stream_all_get_through():
+    async with eb.open_async("memory:") as store:
+        executor = eb.AsyncExecutor(store)
+        versions: list[int] = []
+
+        async def deposit() -> None:
+            versions.append((await executor.execute(ONE)).versions[A])
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(deposit)
+        assert sorted(versions) == list(range(1, 101))
+        assert queues_of(store).contended([A]) == []
+
+
+@pytest.mark.anyio
+async def test_commands_that_conflicted_wait_for_their_turn():
+    """Without the queue, a slow command would lose to the quick ones again and again."""
+    async with eb.open_async("memory:") as store:
+        slow = SlowAppends(store)
+        executor = eb.AsyncExecutor(slow, retry=eb.RetryPolicy(attempts=4))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(30):
+                tasks.start_soon(executor.execute, ONE)
+        assert await store.version(A) == 30
+        assert slow.conflicts < 60
+
+
+class SlowAppends:
+    """Gives others a chance to come in between read and append."""
+
+    def __init__(self, store: eb.AsyncEventStore) -> None:
+        self._store = store
+        self.conflicts = 0
+        self.committed = store.committed
+        self.read_streams = store.read_streams
+        self.read_all = store.read_all
+
+    async def append(self, events, **options):
+        await anyio.sleep(0.001)
+        try:
+            return await self._store.append(events, **options)
+        except eb.VersionConflict:
+            self.conflicts += 1
+            raise
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_command_leaves_the_line():
+    async with eb.open_async("memory:") as store:
+        lines = queues_of(store)
+        first = Noted()
+        lines.join(A, first)
+        with anyio.move_on_after(0.05) as scope:
+            await eb.AsyncExecutor(store).execute(ONE)
+        assert scope.cancelled_caught
+        lines.leave(A, first)
+        assert lines.contended([A]) == []
+        assert (await eb.AsyncExecutor(store).execute(ONE)).attempts == 1
+
+
+@pytest.mark.anyio
+async def test_a_deadline_ends_the_wait_for_a_turn():
+    async with eb.open_async("memory:") as store:
+        lines, holder = queues_of(store), Noted()
+        lines.join(A, holder)
+        with pytest.raises(eb.DeadlineExceeded):
+            await eb.AsyncExecutor(store).execute(ONE, deadline=20 * MS)
+        assert await store.version(A) == 0
+        lines.leave(A, holder)
+
+
+@pytest.mark.anyio
+async def test_a_turn_can_be_passed_on_from_another_thread():
+    async with eb.open_async("memory:") as store:
+        lines, holder = queues_of(store), Noted()
+        lines.join(A, holder)
+
+        async def release() -> None:
+            await anyio.sleep(0.02)
+            await anyio.to_thread.run_sync(lines.leave, A, holder)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(release)
+            with anyio.fail_after(5):
+                await eb.AsyncExecutor(store).execute(ONE)
+        assert await store.version(A) == 1
+
+
+def test_a_thread_that_waits_is_woken():
+    with eb.open("memory:") as store:
+        lines, holder = queues_of(store), Noted()
+        lines.join(A, holder)
+        timer = threading.Timer(0.02, lines.leave, (A, holder))
+        timer.start()
+        assert eb.Executor(store).execute(ONE).attempts == 1
+        timer.join()
+
+
+def test_several_loops_in_several_threads_share_the_lines():
+    async def deposits(store: eb.AsyncEventStore) -> None:
+        executor = eb.AsyncExecutor(SlowAppends(store))
+        await asyncio.gather(*(executor.execute(ONE) for _ in range(10)))
+
+    async def main() -> None:
+        async with eb.open_async("memory:") as store:
+            await asyncio.gather(
+                *(asyncio.to_thread(asyncio.run, deposits(store)) for _ in range(3))
+            )
+            assert await store.version(A) == 30
+
+    asyncio.run(main())
+
+
+# --- true races: everybody has read before anybody appends ---------------------------
+
+
+class AtTheBarrier(SyncMeddled):
+    """Holds the first append of each thread until all threads have read."""
+
+    def __init__(self, inner: eb.EventStore, threads: int) -> None:
+        super().__init__(inner)
+        self._barrier = threading.Barrier(threads)
+
+    def append(self, events, **options):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self._barrier.wait(10)
+        return self.inner.append(events, **options)
+
+
+def race(store: eb.EventStore, commands: list[eb.Command]) -> list[object]:
+    executor = eb.Executor(
+        AtTheBarrier(store, len(commands)), retry=eb.RetryPolicy(attempts=1)
+    )
+
+    def execute(command: eb.Command) -> object:
+        try:
+            return executor.execute(command)
+        except eb.RetriesExhausted as lost:
+            return lost
+
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(execute, commands))
+
+
+@pytest.mark.parametrize("threads", [2, 8])
+def test_of_those_who_write_one_stream_exactly_one_wins(threads):
+    with eb.open("memory:") as store:
+        for number in range(10):
+            answers = race(store, [ONE] * threads)
+            winners = [one for one in answers if isinstance(one, eb.Executed)]
+            assert len(winners) == 1
+            assert store.version(A) == number + 1
+
+
+@pytest.mark.parametrize("threads", [2, 8])
+def test_of_those_who_write_what_the_others_check_exactly_one_wins(threads):
+    """Write skew: no stream is written twice, and still only one may win."""
+    for _ in range(10):
+        with eb.open("memory:") as store:
+            names = [f"account-{n}" for n in range(threads)]
+            answers = race(store, [Claim(written=n, checked=names) for n in names])
+            winners = [one for one in answers if isinstance(one, eb.Executed)]
+            assert len(winners) == 1
+            assert [store.version(name) for name in winners[0].versions] == [1]
+            assert store.head() == 1
+
+
+def test_races_with_retries_lose_nothing():
+    with eb.open("memory:") as store:
+        executor = eb.Executor(AtTheBarrier(store, 4))
+        with ThreadPoolExecutor(4) as pool:
+            done = list(pool.map(executor.execute, [ONE] * 4))
+        assert sorted(one.versions[A] for one in done) == [1, 2, 3, 4]
