@@ -1,0 +1,83 @@
+"""One attempt of an external call: bounded in time, ending in one of three ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import msgspec
+
+from eventbraid.domain import Int
+from eventbraid.errors import CommandRejected
+from eventbraid.saga._context import Done, Doubt, StepFailure
+from eventbraid.saga._event import NOTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import timedelta
+
+    from eventbraid.saga._retry import Retry
+
+R = TypeVar("R")
+
+_MOST_TEXT = 500
+
+
+async def attempted(
+    call: Callable[[], Awaitable[R]],
+    retry: Retry,
+    timeout: timedelta,
+    *,
+    shield: bool = False,
+) -> Done[R] | StepFailure:
+    """Make a call and say how it ended.
+
+    Args:
+        call: Makes the call.
+        retry: Knows which exceptions prove that nothing happened.
+        timeout: The time that the call may take.
+        shield: Whether a cancellation from outside waits until the call has ended.
+    """
+    with anyio.move_on_after(timeout.total_seconds(), shield=shield):
+        try:
+            return Done(await call())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded
+            return failure_of(error, retry)
+    return StepFailure("timeout", f"no answer within {timeout}", doubt="timeout")
+
+
+def failure_of(error: Exception, retry: Retry) -> StepFailure:
+    """Say what is known after an attempt raised an exception."""
+    doubt = None if retry.proves_failure(error) else _doubt_of(error)
+    return StepFailure(type(error).__name__, _shortened(str(error)), doubt=doubt)
+
+
+def refusal_of(error: Exception) -> StepFailure:
+    """Say what is known after a command wasn't committed: nothing happened."""
+    if isinstance(error, CommandRejected):
+        return StepFailure(error.code, _shortened(error.message), error.facts)
+    return StepFailure(type(error).__name__, _shortened(str(error)))
+
+
+def facts_of(failure: StepFailure) -> msgspec.Raw:
+    """Make JSON of the facts behind a failure; what has none of its own as text."""
+    if not failure.facts:
+        return NOTHING
+    return msgspec.Raw(_facts_encoder.encode(failure.facts))
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Int):
+        return int(value)
+    return str(value)
+
+
+_facts_encoder = msgspec.json.Encoder(enc_hook=_as_json)
+
+
+def _doubt_of(error: Exception) -> Doubt:
+    return "timeout" if isinstance(error, TimeoutError) else "lost"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"

@@ -1,0 +1,464 @@
+"""Starts, drives, resumes and compensates sagas."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import anyio
+
+from eventbraid.command import AsyncExecutor, RetryPolicy
+from eventbraid.errors import (
+    CoordinatorClosed,
+    InvalidArgument,
+    OutcomeUnknown,
+    SagaExists,
+    SagaNotFound,
+    SagaParked,
+    VersionConflict,
+)
+from eventbraid.saga._archive import Archive
+from eventbraid.saga._checkpoint import OpenSagas
+from eventbraid.saga._driver import Driver
+from eventbraid.saga._event import ATTENTION_STREAM, SagaStarted
+from eventbraid.saga._follow import cancelled, retried_by_hand, skipped_by_hand
+from eventbraid.saga._handle import Run, SagaHandle
+from eventbraid.saga._journal import Journal
+from eventbraid.saga._keys import check_saga_id
+from eventbraid.saga._library import Library
+from eventbraid.saga._plan import advance
+from eventbraid.saga._progress import Progress, Status
+from eventbraid.saga._roster import Roster, SagaSummary
+from eventbraid.saga._transition import evolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from anyio.abc import TaskGroup
+
+    from eventbraid.saga._definition import Saga
+    from eventbraid.saga._event import SagaEvent
+    from eventbraid.saga._journal import Observer
+    from eventbraid.store import AsyncEventStore
+
+S = TypeVar("S")
+
+_ENDS_A_CHECKPOINT = 1_000
+_COMMAND_RETRY = RetryPolicy()
+
+
+class SagaCoordinator:
+    """Starts sagas, drives them to their end, and resumes those that a crash left.
+
+    Use it as an async context manager: entering it resumes the unfinished sagas of the
+    store; leaving it lets each saga finish the move that it is making, and leaves the
+    rest to the next coordinator. Nothing is lost either way: a saga's state is its
+    stream. If the block raises or is cancelled, calls under way are cancelled too,
+    except compensations, and resolved by the next coordinator.
+
+    One saga that a bug makes impossible to drive is parked and listed, and the others
+    go on. If the store itself fails, the coordinator stops and raises its error.
+
+    An action may start other sagas, but shouldn't wait for their results: it holds one
+    of the ``concurrency`` places while it does.
+
+    Args:
+        store: The store; it stays open.
+        sagas: The declarations of all sagas that it may start or find unfinished.
+        concurrency: How many sagas may be at work at a time. Those that wait for their
+            next attempt don't count.
+        command_retry: How commands of local steps are tried again after conflicts.
+        ends_a_checkpoint: After how many ended sagas the set of unfinished ones is
+            written down, so that a resume reads only what came after.
+        on_event: Is told each recorded transition, on the event loop, after its
+            commit. It must be quick and must not raise.
+
+    Raises:
+        GraphMismatch: On entering: an unfinished saga was started with other steps
+            under the same version.
+        InvalidArgument: Two sagas have one name and version, or a number is below 1.
+
+    Example:
+        >>> import anyio
+        >>> import eventbraid as eb
+        >>> from datetime import timedelta
+        >>> async def greet(context: eb.StepContext[str]) -> str:
+        ...     return f"hello {context.state}"
+        >>> saga = eb.Saga(
+        ...     "doc-greeting",
+        ...     str,
+        ...     steps=[
+        ...         eb.step(
+        ...             "greet",
+        ...             greet,
+        ...             timeout=timedelta(seconds=1),
+        ...             then=lambda state, result: result,
+        ...         ).without_compensation()
+        ...     ],
+        ... )
+        >>> async def main() -> None:
+        ...     async with eb.open_async("memory:") as store:
+        ...         async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        ...             handle = await coordinator.start(saga, "mia", id="saga-1")
+        ...             print(await handle.result())
+        >>> anyio.run(main)
+        Ended(outcome=<Outcome.COMPLETED: 'completed'>, state='hello mia', failure=None)
+    """
+
+    def __init__(
+        self,
+        store: AsyncEventStore,
+        sagas: Sequence[Saga[Any]],
+        /,
+        *,
+        concurrency: int = 256,
+        command_retry: RetryPolicy = _COMMAND_RETRY,
+        ends_a_checkpoint: int = _ENDS_A_CHECKPOINT,
+        on_event: Observer | None = None,
+    ) -> None:
+        """Prepare to coordinate; nothing happens before it is entered."""
+        _require_one("concurrency", concurrency)
+        _require_one("ends_a_checkpoint", ends_a_checkpoint)
+        self._library = Library(sagas)
+        executor = AsyncExecutor(store, retry=command_retry)
+        self._journal = Journal(store, executor, on_event)
+        self._slots = anyio.Semaphore(concurrency, fast_acquire=True)
+        self._driver = Driver(self._journal, self._slots)
+        self._roster = Roster()
+        self._archive = Archive(self._journal, self._library, self._roster)
+        self._open = OpenSagas(store)
+        self._ends_a_checkpoint = ends_a_checkpoint
+        self._ended = 0
+        self._checkpoint_due = anyio.Event()
+        self._tasks: TaskGroup | None = None
+        self._broken: Exception | None = None
+
+    async def __aenter__(self) -> Self:
+        """Resume the unfinished sagas."""
+        if self._tasks is not None or self._driver.stopping:
+            raise CoordinatorClosed("a coordinator is entered once; make another one")
+        await self._open.load()
+        unfinished = await self._archive.load_all(sorted(self._open.ids))
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._write_checkpoints)
+        for run in unfinished:
+            if run.progress.status is Status.STUCK:
+                self._roster.stuck[run.id] = run
+                run.rest()
+            else:
+                self._launch(run, resumed=True)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Let each saga finish its move, and leave the rest to the next coordinator."""
+        tasks = cast("TaskGroup", self._tasks)
+        self._stop()
+        is_ours: bool | None = None
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            is_ours = await tasks.__aexit__(kind, error, traceback)
+        else:
+            if error is not None:
+                tasks.cancel_scope.cancel()
+            await tasks.__aexit__(None, None, None)
+        self._roster.close()
+        if self._broken is not None:
+            raise self._broken
+        if error is None:
+            await self._open.save()
+        return is_ours
+
+    async def start(self, saga: Saga[S], state: S, /, *, id: str) -> SagaHandle[S]:  # noqa: A002 - the design's name
+        """Start a saga, durably, unless it was started before.
+
+        Waits while ``concurrency`` sagas are at work.
+
+        Args:
+            saga: The declaration; one of those that the coordinator was given.
+            state: The initial state.
+            id: The saga's id, which is its stream: ``"saga-0198..."``. Starting it
+                again with the same state answers the same saga, ended or not.
+
+        Returns:
+            A handle, to wait for the result.
+
+        Raises:
+            SagaExists: The id is taken by a saga with another state, or by something
+                else.
+            InvalidArgument: The id can't be a saga's, or the saga wasn't given.
+            InvalidValue: The state isn't of the declared type.
+            CoordinatorClosed: The coordinator isn't running.
+        """
+        self._require_running()
+        if not self._library.has(saga):
+            raise InvalidArgument(
+                "saga", repr(saga), "it isn't among those given to the coordinator"
+            )
+        _check_id(saga, id)
+        run, events = _first_records(saga, id, state)
+        await self._slots.acquire()
+        run.holds_slot = True
+        try:
+            self._require_running()
+            await self._journal.commit(run, events, state)
+        except VersionConflict:
+            self._slots.release()
+            return await self._existing(saga, id, state)
+        except BaseException as error:
+            self._slots.release()
+            self._adopt_if_begun(id, error)
+            raise
+        self._launch(run, resumed=False)
+        return SagaHandle(run)
+
+    async def get(self, saga: Saga[S], saga_id: str, /) -> SagaHandle[S]:
+        """Give the handle of a saga that was started before.
+
+        Args:
+            saga: Its declaration.
+            saga_id: Its id.
+
+        Returns:
+            A handle. The saga is driven if it is unfinished.
+
+        Raises:
+            SagaNotFound: No saga of this declaration was started under the id.
+            SagaParked: This program can't drive it.
+            CoordinatorClosed: The coordinator isn't running.
+        """
+        self._require_running()
+        run = await self._load(saga_id)
+        if run.saga is not saga:
+            raise SagaNotFound(saga_id)
+        return SagaHandle(run)
+
+    async def list(self) -> Sequence[SagaSummary]:
+        """List the unfinished sagas of this coordinator: at work, stuck or parked."""
+        return self._roster.summaries()
+
+    async def stuck(self) -> Sequence[SagaSummary]:
+        """List the sagas that wait for a person, each with its step and the reason."""
+        return [
+            summary
+            for summary in self._roster.summaries()
+            if summary.status is Status.STUCK and not summary.parked
+        ]
+
+    async def parked(self) -> Sequence[SagaSummary]:
+        """List the sagas that this program can't drive, each with what is missing."""
+        return [summary for summary in self._roster.summaries() if summary.parked]
+
+    async def cancel(self, saga_id: str, /, *, reason: str) -> None:
+        """Undo a saga on request.
+
+        A call that is under way is waited for, and its late answer only tells what is
+        to be undone.
+
+        Args:
+            saga_id: The saga's id.
+            reason: Why, for people; recorded.
+
+        Raises:
+            SagaNotFound: No saga was started under the id.
+            InvalidTransition: It has ended, or has passed its point of no return.
+            SagaParked: This program can't drive it.
+        """
+        self._require_running()
+        run = await self._load(saga_id)
+        mine = Run(run.saga, run.progress, run.state, run.version)
+        while True:
+            events = cancelled(mine.saga, mine.progress, reason)
+            try:
+                await self._journal.commit(mine, events, mine.state)
+            except VersionConflict:
+                await self._journal.reload(mine)
+            else:
+                break
+        run.wake(stale=True)
+
+    async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:
+        """Let a stuck saga try its step, or its compensation, again.
+
+        Args:
+            saga_id: The saga's id.
+            by: Who decided it; recorded.
+            note: Why; recorded.
+
+        Raises:
+            SagaNotFound: No saga was started under the id.
+            InvalidTransition: It isn't stuck.
+        """
+        run = await self._stuck_run(saga_id, by, note)
+        await self._by_hand(run, retried_by_hand(run.progress, by, note))
+
+    async def skip(self, saga_id: str, step: str, /, *, by: str, note: str) -> None:
+        """Take the step at which a saga is stuck as settled, and let it go on.
+
+        Args:
+            saga_id: The saga's id.
+            step: The step; named so that nobody skips another one by mistake.
+            by: Who decided it; recorded.
+            note: Why, and what was done instead; recorded.
+
+        Raises:
+            SagaNotFound: No saga was started under the id.
+            InvalidTransition: It isn't stuck, or is stuck at another step.
+        """
+        run = await self._stuck_run(saga_id, by, note)
+        now = datetime.now(UTC)
+        events = skipped_by_hand(run.saga, run.progress, run.state, step, by, note, now)
+        await self._by_hand(run, events)
+
+    # --- within ----------------------------------------------------------------------
+
+    async def _load(self, saga_id: str) -> Run[Any]:
+        """Find a saga, or read it and drive it if it is unfinished."""
+        run = self._roster.find(saga_id)
+        if run is not None:
+            return run
+        run = await self._archive.load(saga_id)
+        known = self._roster.find(saga_id)
+        if known is not None:
+            return known
+        if run.progress.status.ended:
+            run.rest()
+        elif run.progress.status is Status.STUCK:
+            self._roster.stuck[saga_id] = run
+            run.rest()
+        else:
+            self._launch(run, resumed=True)
+        return run
+
+    async def _existing(self, saga: Saga[S], saga_id: str, state: S) -> SagaHandle[S]:
+        """Answer the saga that holds the id, if it was started with the same state."""
+        try:
+            run = await self._load(saga_id)
+        except SagaNotFound:
+            raise SagaExists(saga_id, "the stream holds something else") from None
+        if run.saga.name != saga.name:
+            raise SagaExists(saga_id, f"it is a saga {run.saga.name!r}")
+        if run.saga.state_codec.decode(run.progress.input) != state:
+            raise SagaExists(saga_id, "it was started with another state")
+        return SagaHandle(cast("Run[S]", run))
+
+    async def _stuck_run(self, saga_id: str, by: str, note: str) -> Run[Any]:
+        self._require_running()
+        if not by or not note:
+            raise InvalidArgument("by and note", f"{by!r}, {note!r}", "say who and why")
+        return await self._load(saga_id)
+
+    async def _by_hand(self, run: Run[Any], events: Sequence[SagaEvent]) -> None:
+        await self._journal.commit(run, events, run.state)
+        if run.id in self._roster.stuck:
+            run.at_rest = anyio.Event()
+            self._launch(run, resumed=False)
+
+    def _adopt_if_begun(self, saga_id: str, error: BaseException) -> None:
+        """Drive a saga whose start was interrupted when its commit had begun."""
+        begun = getattr(error, "outcome_unknown", isinstance(error, OutcomeUnknown))
+        if begun and not self._driver.stopping:
+            cast("TaskGroup", self._tasks).start_soon(self._adopt, saga_id)
+
+    async def _adopt(self, saga_id: str) -> None:
+        try:
+            if await self._journal.exists(saga_id):
+                await self._load(saga_id)
+        except SagaParked:
+            return  # It is listed.
+        except Exception as error:  # noqa: BLE001 - raised when the block is left
+            self._break(error)
+
+    def _launch(self, run: Run[Any], *, resumed: bool) -> None:
+        self._roster.begin(run)
+        cast("TaskGroup", self._tasks).start_soon(self._work, run, resumed)
+
+    async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
+        try:
+            if not run.holds_slot:
+                await self._slots.acquire()
+                run.holds_slot = True
+            await self._driver.drive(run, resumed=resumed)
+            self._note_rest(run)
+        except SagaParked as error:
+            self._roster.park(run.progress, error)
+        except Exception as error:  # noqa: BLE001 - raised when the block is left
+            self._break(error)
+        finally:
+            if run.holds_slot:
+                run.holds_slot = False
+                self._slots.release()
+
+    def _note_rest(self, run: Run[Any]) -> None:
+        """Take a saga that rests from work; one that was only interrupted stays."""
+        status = run.progress.status
+        if status.ended or status is Status.STUCK:
+            self._roster.leave(run)
+        if status.ended:
+            self._ended += 1
+            if self._ended % self._ends_a_checkpoint == 0:
+                self._checkpoint_due.set()
+
+    async def _write_checkpoints(self) -> None:
+        while True:
+            await self._checkpoint_due.wait()
+            if self._driver.stopping:
+                return
+            self._checkpoint_due = anyio.Event()
+            try:
+                await self._open.save()
+            except Exception as error:  # noqa: BLE001 - raised when the block is left
+                self._break(error)
+                return
+
+    def _break(self, error: Exception) -> None:
+        """Stop everything because the store is out of order."""
+        if self._broken is None:
+            self._broken = error
+        self._stop()
+        cast("TaskGroup", self._tasks).cancel_scope.cancel()
+
+    def _stop(self) -> None:
+        self._driver.stopping = True
+        self._checkpoint_due.set()
+        for run in self._roster.at_work.values():
+            run.wake(stale=False)
+
+    def _require_running(self) -> None:
+        if self._tasks is None or self._driver.stopping:
+            raise CoordinatorClosed
+
+
+def _first_records(
+    saga: Saga[S], saga_id: str, state: S
+) -> tuple[Run[S], tuple[SagaEvent, ...]]:
+    now = datetime.now(UTC)
+    deadline = None if saga.deadline is None else now + saga.deadline
+    started = SagaStarted(
+        saga.name,
+        saga.version,
+        saga.graph_hash,
+        saga.graph,
+        saga.state_codec.encode(state),
+        deadline,
+    )
+    nothing = Progress(saga_id)
+    follow = advance(saga, evolve(nothing, started), state, now)
+    return Run(saga, nothing, state, 0), (started, *follow)
+
+
+def _check_id(saga: Saga[Any], saga_id: str) -> None:
+    if saga_id == ATTENTION_STREAM:
+        raise InvalidArgument("saga id", saga_id, "this stream is the library's own")
+    check_saga_id(saga, saga_id)
+
+
+def _require_one(what: str, number: int) -> None:
+    if number < 1:
+        raise InvalidArgument(what, str(number), "it must be at least 1")

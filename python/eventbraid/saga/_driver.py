@@ -1,0 +1,114 @@
+"""Drives one saga: the move that the plan says, again and again, until it rests."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
+from eventbraid.saga._backward import Backward
+from eventbraid.saga._follow import interruption
+from eventbraid.saga._forward import Forward
+from eventbraid.saga._plan import (
+    Call,
+    Commit,
+    Execute,
+    Move,
+    Rest,
+    UndoCall,
+    UndoExecute,
+    Wait,
+    next_move,
+)
+
+if TYPE_CHECKING:
+    from eventbraid.saga._handle import Run
+    from eventbraid.saga._journal import Journal
+
+# How long to wait when a command met too many conflicts, or an outcome is unknown.
+_BREATHER_SECONDS = 0.05
+
+
+class Driver:
+    """Drives sagas, one call of `drive` each, until they rest or it is told to stop."""
+
+    __slots__ = ("_backward", "_draw", "_forward", "_journal", "_slots", "stopping")
+
+    def __init__(self, journal: Journal, slots: anyio.Semaphore) -> None:
+        """Drive by a journal.
+
+        Args:
+            journal: Reads and writes the sagas' streams.
+            slots: Bounds how many sagas are at work; one that sleeps gives its place.
+        """
+        self._journal = journal
+        self._slots = slots
+        self._draw = random.Random().random
+        self._forward = Forward(journal, self._draw)
+        self._backward = Backward(journal, self._draw)
+        self.stopping = False
+
+    async def drive(self, run: Run[Any], *, resumed: bool) -> None:
+        """Make the saga's moves, one after the other.
+
+        Args:
+            run: The saga; it holds a slot.
+            resumed: Whether an attempt that is under way was made by a process that
+                has ended.
+
+        Raises:
+            SagaParked: This program can't fold the saga's results.
+            EventbraidError: The store is out of order.
+        """
+        while not self.stopping:
+            try:
+                if run.stale:
+                    await self._journal.reload(run)
+                if await self._make_next(run, resumed=resumed):
+                    return
+                resumed = False
+            except VersionConflict:
+                # Somebody else wrote to the stream: nothing of ours was recorded.
+                await self._journal.reload(run)
+            except (OutcomeUnknown, RetriesExhausted):
+                await anyio.sleep(_BREATHER_SECONDS * (1 + self._draw()))
+                await self._journal.reload(run)
+
+    async def _make_next(self, run: Run[Any], *, resumed: bool) -> bool:
+        """Make one move, and tell whether the saga rests."""
+        died = interruption(run.progress) if resumed else None
+        if died is not None:
+            await self._forward.resolve(run, died)
+            return False
+        move = next_move(run.saga, run.progress, run.state, datetime.now(UTC))
+        await self._make(run, move)
+        return isinstance(move, Rest)
+
+    async def _make(self, run: Run[Any], move: Move) -> None:
+        match move:
+            case Execute(node, attempt):
+                await self._forward.execute(run, node, attempt)
+            case Call(node, attempt):
+                await self._forward.call(run, node, attempt)
+            case Commit(events):
+                await self._journal.commit(run, events, run.state)
+            case UndoCall(node, attempt):
+                await self._backward.call(run, node, attempt)
+            case UndoExecute(node, attempt):
+                await self._backward.execute(run, node, attempt)
+            case Wait(until):
+                await self._sleep(run, until)
+            case Rest():
+                return
+
+    async def _sleep(self, run: Run[Any], until: datetime) -> None:
+        seconds = (until - datetime.now(UTC)).total_seconds()
+        self._slots.release()
+        run.holds_slot = False
+        with anyio.move_on_after(seconds):
+            await run.nudged.wait()
+        await self._slots.acquire()
+        run.holds_slot = True

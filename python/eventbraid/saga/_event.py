@@ -1,0 +1,261 @@
+"""The recorded events of a saga's own stream: everything that happened to it.
+
+The status, the plan of what comes next and the timeline are folds of these. A record
+that names a step does so by its name.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from eventbraid.event import register_event
+from eventbraid.saga._context import Doubt
+from eventbraid.saga._graph import StepShape
+
+NOTHING = msgspec.Raw(b"null")
+
+UndoReason = Literal["failed", "unknown", "deadline", "cancelled"]
+
+
+@register_event("saga.started")
+class SagaStarted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The saga's declaration and input; always the first event of its stream."""
+
+    saga: str
+    version: int
+    graph_hash: str
+    graph: tuple[StepShape, ...]
+    input: msgspec.Raw
+    deadline: datetime | None = None
+
+
+@register_event("saga.step_started")
+class StepStarted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An attempt of an external step is about to be made."""
+
+    step: str
+    attempt: int = 1
+
+
+@register_event("saga.step_succeeded")
+class StepSucceeded(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step happened.
+
+    Attributes:
+        step: The step's name.
+        attempt: The attempt that did it.
+        result: What it returned, as JSON.
+        asked: Whether the receiver was asked for the outcome.
+    """
+
+    step: str
+    attempt: int = 1
+    result: msgspec.Raw = NOTHING
+    asked: bool = False
+
+
+@register_event("saga.step_failed")
+class StepFailed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An attempt certainly had no effect: the receiver or a business rule said no.
+
+    Attributes:
+        step: The step's name.
+        code: The rejection's code, or the name of the exception's class.
+        message: The text for people.
+        attempt: The attempt that failed.
+        facts: What the rule looked at, as JSON.
+        retry_at: When the next attempt is due; None: there is none.
+    """
+
+    step: str
+    code: str
+    message: str
+    attempt: int = 1
+    facts: msgspec.Raw = NOTHING
+    retry_at: datetime | None = None
+
+
+@register_event("saga.step_unknown")
+class StepUnknown(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An attempt may have had its effect, or may have it yet.
+
+    Attributes:
+        step: The step's name.
+        why: ``"timeout"``, ``"crash"`` or ``"lost"``.
+        code: The name of the exception's class, if there was one.
+        message: The exception's text.
+        attempt: The attempt that ended so.
+        retry_at: When the next attempt is due; None: there is none.
+    """
+
+    step: str
+    why: Doubt
+    code: str = ""
+    message: str = ""
+    attempt: int = 1
+    retry_at: datetime | None = None
+
+
+@register_event("saga.step_skipped")
+class StepSkipped(msgspec.Struct, frozen=True):
+    """The step wasn't needed, for this reason."""
+
+    step: str
+    reason: str
+
+
+@register_event("saga.step_given_up")
+class StepGivenUp(msgspec.Struct, frozen=True):
+    """The step failed for good, another command took its place; the saga goes on."""
+
+    step: str
+
+
+@register_event("saga.step_answered_late")
+class StepAnsweredLate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An answer came when the saga had moved on; it only tells what is to be undone."""
+
+    step: str
+    attempt: int = 1
+    result: msgspec.Raw = NOTHING
+
+
+@register_event("saga.compensation_started")
+class CompensationStarted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The saga is being undone.
+
+    Attributes:
+        reason: Why.
+        plan: The steps to be undone, in this order.
+        step: The step whose end caused it, if one did.
+        detail: The text for people.
+    """
+
+    reason: UndoReason
+    plan: tuple[str, ...]
+    step: str = ""
+    detail: str = ""
+
+
+@register_event("saga.step_compensated")
+class StepCompensated(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step was undone."""
+
+    step: str
+    attempt: int = 1
+
+
+@register_event("saga.compensation_failed")
+class CompensationFailed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An attempt to undo a step failed.
+
+    Attributes:
+        step: The step's name.
+        code: The rejection's code, or the name of the exception's class.
+        message: The text for people.
+        attempt: The attempt that failed.
+        doubt: None if it certainly had no effect; else why that isn't known.
+        retry_at: When the next attempt is due; None: there is none.
+    """
+
+    step: str
+    code: str
+    message: str
+    attempt: int = 1
+    doubt: Doubt | None = None
+    retry_at: datetime | None = None
+
+
+@register_event("saga.stuck")
+class SagaStuck(msgspec.Struct, frozen=True):
+    """The saga can't go on by itself: it waits for a person to retry or skip a step."""
+
+    step: str
+    reason: str
+
+
+@register_event("saga.retried_by_hand")
+class RetriedByHand(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A person let the stuck step be tried again.
+
+    Attributes:
+        step: The step's name.
+        by: Who.
+        note: Why.
+        generation: The generation of its key from now on.
+    """
+
+    step: str
+    by: str
+    note: str
+    generation: int = 1
+
+
+@register_event("saga.skipped_by_hand")
+class SkippedByHand(msgspec.Struct, frozen=True):
+    """A person took the stuck step as settled."""
+
+    step: str
+    by: str
+    note: str
+
+
+@register_event("saga.completed")
+class SagaCompleted(msgspec.Struct, frozen=True):
+    """Every step is settled. The end."""
+
+
+@register_event("saga.compensated")
+class SagaCompensated(msgspec.Struct, frozen=True):
+    """Everything that happened was undone. The end."""
+
+
+@register_event("saga.needs_attention")
+class SagaNeedsAttention(msgspec.Struct, frozen=True):
+    """Told on the stream ``saga-attention`` when a saga is stuck."""
+
+    saga_id: str
+    saga: str
+    step: str
+    reason: str
+
+
+@register_event("saga.checkpoint")
+class SagaCheckpoint(msgspec.Struct, frozen=True):
+    """The sagas that were unfinished as of a position of the log.
+
+    Attributes:
+        position: The position.
+        open: Their ids, sorted.
+    """
+
+    position: int
+    open: tuple[str, ...]
+
+
+SagaEvent: TypeAlias = (
+    SagaStarted
+    | StepStarted
+    | StepSucceeded
+    | StepFailed
+    | StepUnknown
+    | StepSkipped
+    | StepGivenUp
+    | StepAnsweredLate
+    | CompensationStarted
+    | StepCompensated
+    | CompensationFailed
+    | SagaStuck
+    | RetriedByHand
+    | SkippedByHand
+    | SagaCompleted
+    | SagaCompensated
+)
+
+STARTED_TYPE = "saga.started"
+ENDED_TYPES = ("saga.completed", "saga.compensated")
+ATTENTION_STREAM = "saga-attention"
+CHECKPOINT_STREAM = "$saga-checkpoint"

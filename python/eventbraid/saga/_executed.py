@@ -1,0 +1,74 @@
+"""What a local step's command did: now, and when the saga is resumed.
+
+Only what the log knows is told, so that folding it gives the same state both times.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from eventbraid.command import Executed
+from eventbraid.event import decode_event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eventbraid.store import AsyncEventStore, RecordedEvent
+
+_PAGE = 32
+
+
+def own_part(executed: Executed, saga_id: str) -> Executed:
+    """Take the record of the step off what was executed together with it.
+
+    Args:
+        executed: The whole commit; its last event is the record.
+        saga_id: The saga's stream.
+    """
+    events = executed.events[:-1]
+    first = executed.first_position or 1
+    versions = {
+        stream: version
+        for stream, version in executed.versions.items()
+        if stream != saga_id
+    }
+    return _executed(events, versions, first + len(events))
+
+
+async def recall(store: AsyncEventStore, record_position: int, cause: str) -> Executed:
+    """Read back what a local step's command did.
+
+    Its events stand right before the record of the step, and name it as their cause.
+
+    Args:
+        store: The store.
+        record_position: The position of the record of the step.
+        cause: The step's key.
+    """
+    found: list[RecordedEvent] = []
+    whole = True
+    while whole:
+        before = found[-1].position if found else record_position
+        log = store.read_all(before=before, backward=True, limit=_PAGE)
+        page = [recorded async for recorded in log]
+        own = list(takewhile(lambda recorded: recorded.causation_id == cause, page))
+        found += own
+        whole = len(own) == _PAGE
+    found.reverse()
+    events = tuple(decode_event(recorded) for recorded in found)
+    versions = {recorded.stream: recorded.version for recorded in found}
+    return _executed(events, versions, record_position)
+
+
+def _executed(
+    events: tuple[object, ...], versions: Mapping[str, int], record_position: int
+) -> Executed:
+    return Executed(
+        events=events,
+        versions=versions,
+        position=record_position - 1,
+        first_position=record_position - len(events) if events else None,
+        attempts=1,
+        replayed=False,
+    )

@@ -1,0 +1,315 @@
+"""Moves forward: the attempts of steps, and what is recorded of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.errors import VersionConflict
+from eventbraid.saga._attempt import attempted, facts_of, refusal_of
+from eventbraid.saga._context import Done, StepContext, StepFailure
+from eventbraid.saga._event import (
+    SagaEvent,
+    StepAnsweredLate,
+    StepSucceeded,
+    StepUnknown,
+)
+from eventbraid.saga._executed import own_part
+from eventbraid.saga._follow import failed, refused_after_success, succeeded
+from eventbraid.saga._journal import parked
+from eventbraid.saga._keys import forward_key
+from eventbraid.saga._node import Kind, Node
+from eventbraid.saga._plan import advance
+from eventbraid.saga._step import Local, Step, external
+from eventbraid.saga._transition import after
+from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eventbraid.saga._handle import Run
+    from eventbraid.saga._journal import Journal
+    from eventbraid.saga._node import AnyCommand
+
+
+class Forward:
+    """Makes the attempts of steps."""
+
+    __slots__ = ("_draw", "_journal")
+
+    def __init__(self, journal: Journal, draw: Callable[[], float]) -> None:
+        """Record by a journal, with a draw from 0 to 1 for the jitter."""
+        self._journal = journal
+        self._draw = draw
+
+    async def execute(self, run: Run[Any], node: Local[Any], attempt: int) -> None:
+        """Commit a local step's command with the record of it and what follows.
+
+        Raises:
+            VersionConflict: Somebody else wrote to the saga's stream.
+        """
+        key = forward_key(run.progress, node.name)
+        context = _context(run, node, attempt, key)
+        done = StepSucceeded(node.name, attempt)
+        try:
+            command = node.make(context)
+            if node.then is None:
+                events = succeeded(run.saga, run.progress, run.state, done, _now())
+                await self._journal.execute(run, command, events, run.state, cause=key)
+                return
+            # What follows may hang on the state, which isn't known before the commit.
+            commit = await self._journal.execute(
+                run, command, (done,), run.state, cause=key
+            )
+        except NOT_ABOUT_THE_STEP:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is recorded as the step's failure
+            await self._fail(run, node, refusal_of(error))
+            return
+        try:
+            run.state = node.then(run.state, own_part(commit, run.id))
+        except Exception as error:
+            reason = f"`then` of step {node.name!r} raised {error!r}"
+            raise parked(run.progress, f"{reason}; correct the program") from error
+
+    async def call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
+        """Make the attempt of an external step whose start is recorded.
+
+        Raises:
+            VersionConflict: Somebody else wrote to the saga's stream.
+        """
+        context = _call_context(run, node, attempt)
+        outcome = await attempted(
+            lambda: node.action(context), node.retry, node.timeout
+        )
+        await self._settle(run, node, context, outcome)
+
+    async def resolve(self, run: Run[Any], failure: StepFailure) -> None:
+        """Find out about the attempt that was under way when the process died."""
+        node = external(run.saga.steps[run.progress.cursor])
+        context = _call_context(run, node, run.progress.attempt)
+        await self._settle(run, node, context, failure)
+
+    async def _settle(
+        self,
+        run: Run[Any],
+        node: Step[Any, Any],
+        context: StepContext[Any],
+        outcome: Done[Any] | StepFailure,
+    ) -> None:
+        if isinstance(outcome, Done):
+            await self._happened(run, node, context, outcome.result, None)
+            return
+        known = await _asked(node, context) if outcome.doubt is not None else None
+        if known is None:
+            await self._fail(run, node, outcome)
+        else:
+            await self._happened(run, node, context, known.result, outcome)
+
+    async def _happened(
+        self,
+        run: Run[Any],
+        node: Step[Any, Any],
+        context: StepContext[Any],
+        result: object,
+        doubted: StepFailure | None,
+    ) -> None:
+        """Record a success, however often others write to the stream meanwhile."""
+        while True:
+            try:
+                await self._record_success(run, node, context, result, doubted)
+            except VersionConflict:
+                await self._journal.reload(run)
+                if not run.progress.awaits(node.name):
+                    await self._answer_late(run, node, result)
+                    return
+                doubted = None
+            else:
+                return
+
+    async def _record_success(
+        self,
+        run: Run[Any],
+        node: Step[Any, Any],
+        context: StepContext[Any],
+        result: object,
+        doubted: StepFailure | None,
+    ) -> None:
+        try:
+            done = StepSucceeded(
+                node.name,
+                run.progress.attempt,
+                node.result.encode(result),
+                asked=doubted is not None,
+            )
+            state = run.state if node.then is None else node.then(run.state, result)
+            command = None if node.record is None else node.record(context, result)
+        except Exception as error:  # noqa: BLE001 - recorded: the effect stands, its record doesn't
+            await self._fail(run, node, _unrecordable(error))
+            return
+        doubt = _doubt_record(node, run, doubted)
+        base = after(run.progress, doubt)
+        events = (*doubt, *succeeded(run.saga, base, state, done, _now()))
+        if command is None:
+            await self._journal.commit(run, events, state)
+            return
+        try:
+            await self._journal.execute(
+                run, command, events, state, cause=context.idempotency_key
+            )
+        except NOT_ABOUT_THE_STEP:
+            raise
+        except Exception as error:  # noqa: BLE001 - recorded as what undoes the saga
+            await self._refused(run, node, done, doubt, state, refusal_of(error))
+
+    async def _refused(
+        self,
+        run: Run[Any],
+        node: Step[Any, Any],
+        done: StepSucceeded,
+        doubt: tuple[SagaEvent, ...],
+        state: object,
+        failure: StepFailure,
+    ) -> None:
+        """Go on from a step that happened, but whose command was refused."""
+        if node.kind is Kind.COMPENSATABLE and node.otherwise is None:
+            base = after(run.progress, doubt)
+            events = refused_after_success(run.saga, base, done, failure)
+            await self._journal.commit(run, (*doubt, *events), state)
+        else:
+            await self._fail(run, node, _doubted(failure))
+
+    async def _answer_late(
+        self, run: Run[Any], node: Step[Any, Any], result: object
+    ) -> None:
+        """Record an answer that came when the saga had moved on."""
+        while node.name not in run.progress.results:
+            attempt = max(run.progress.attempt, 1)
+            late = StepAnsweredLate(node.name, attempt, node.result.encode(result))
+            try:
+                await self._journal.commit(run, (late,), run.state)
+            except VersionConflict:
+                await self._journal.reload(run)
+
+    async def _fail(self, run: Run[Any], node: Node[Any], failure: StepFailure) -> None:
+        verdict = failed(
+            run.saga,
+            run.progress,
+            failure,
+            _now(),
+            facts=facts_of(failure),
+            chance=self._draw(),
+        )
+        if verdict.replaced is None or node.otherwise is None:
+            await self._journal.commit(run, verdict.events, run.state)
+            return
+        try:
+            await self._replace(run, node, verdict.events, verdict.replaced)
+        except NOT_ABOUT_THE_STEP:
+            raise
+        except Exception as error:  # noqa: BLE001 - recorded with the step's failure
+            await self._fail_for_good(run, failure, refusal_of(error))
+
+    async def _replace(
+        self,
+        run: Run[Any],
+        node: Node[Any],
+        events: tuple[SagaEvent, ...],
+        failure: StepFailure,
+    ) -> None:
+        """Commit the command that takes the place of a step that failed for good."""
+        key = forward_key(run.progress, node.name)
+        context = _context(run, node, max(run.progress.attempt, 1), key)
+        command = _replacement(node, context, failure)
+        given_up = after(run.progress, events)
+        follow = advance(run.saga, given_up, run.state, _now())
+        await self._journal.execute(
+            run, command, (*events, *follow), run.state, cause=f"{key}/otherwise"
+        )
+
+    async def _fail_for_good(
+        self,
+        run: Run[Any],
+        failure: StepFailure,
+        refused: StepFailure,
+    ) -> None:
+        """Go on from a step whose replacement was refused too."""
+        both = f"{failure.message}; and what should take its place: {refused}"
+        failure = StepFailure(failure.code, both, failure.facts, failure.doubt)
+        verdict = failed(
+            run.saga,
+            run.progress,
+            failure,
+            _now(),
+            facts=facts_of(failure),
+            chance=self._draw(),
+            replaceable=False,
+        )
+        await self._journal.commit(run, verdict.events, run.state)
+
+
+async def _asked(node: Step[Any, Any], context: StepContext[Any]) -> Done[Any] | None:
+    """Ask the receiver whether it knows the key; no answer is no knowledge."""
+    ask = node.ask
+    if ask is None:
+        return None
+    answer = await attempted(lambda: ask(context), node.retry, node.timeout)
+    return answer.result if isinstance(answer, Done) else None
+
+
+def _replacement(
+    node: Node[Any], context: StepContext[Any], failure: StepFailure
+) -> AnyCommand:
+    if node.otherwise is None:
+        raise AssertionError(node.name)
+    return node.otherwise(context, failure)
+
+
+def _context(
+    run: Run[Any], node: Node[Any], attempt: int, key: str
+) -> StepContext[Any]:
+    return StepContext(
+        state=run.state,
+        saga_id=run.id,
+        step=node.name,
+        attempt=attempt,
+        idempotency_key=key,
+        forward_key=key,
+        deadline=run.progress.deadline,
+    )
+
+
+def _call_context(
+    run: Run[Any], node: Step[Any, Any], attempt: int
+) -> StepContext[Any]:
+    return _context(run, node, attempt, forward_key(run.progress, node.name))
+
+
+def _doubt_record(
+    node: Step[Any, Any], run: Run[Any], doubted: StepFailure | None
+) -> tuple[SagaEvent, ...]:
+    """Give the record of the doubt that asking the receiver has resolved."""
+    if doubted is None or doubted.doubt is None or not run.progress.in_flight:
+        return ()
+    record = StepUnknown(
+        node.name,
+        doubted.doubt,
+        doubted.code,
+        doubted.message,
+        run.progress.attempt,
+    )
+    return (record,)
+
+
+def _unrecordable(error: Exception) -> StepFailure:
+    message = f"it happened, but its result can't be recorded: {error}"
+    return StepFailure(type(error).__name__, message, doubt="lost")
+
+
+def _doubted(failure: StepFailure) -> StepFailure:
+    message = f"it happened, but its command was refused: {failure.message}"
+    return StepFailure(failure.code, message, failure.facts, doubt="lost")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

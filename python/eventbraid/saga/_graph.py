@@ -1,0 +1,64 @@
+"""What the log keeps of a saga's declaration, and how two declarations differ."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class StepShape(msgspec.Struct, frozen=True, array_like=True):
+    """What the log keeps of a step's declaration: the part that planning rests on.
+
+    Attributes:
+        name: The step's name.
+        kind: The value of its `Kind`.
+        local: Whether it is a command of the same store.
+        undoable: Whether it has a compensation.
+        replaceable: Whether another command takes its place when it fails.
+    """
+
+    name: str
+    kind: str
+    local: bool
+    undoable: bool
+    replaceable: bool
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        words = [self.kind, "local" if self.local else "external"]
+        words += ["undoable"] * self.undoable + ["replaceable"] * self.replaceable
+        return f"{self.name!r} ({', '.join(words)})"
+
+
+Graph = tuple[StepShape, ...]
+
+
+def graph_hash(saga: str, graph: Graph) -> str:
+    """Hash a saga's name and graph to 16 hexadecimal digits."""
+    encoded = msgspec.json.encode((saga, graph))
+    return hashlib.blake2b(encoded, digest_size=8).hexdigest()
+
+
+def graph_difference(
+    recorded: Sequence[StepShape], declared: Sequence[StepShape]
+) -> tuple[str, ...]:
+    """Say in words how two graphs differ, by the names of their steps."""
+    before = {shape.name: shape for shape in recorded}
+    after = {shape.name: shape for shape in declared}
+    kept = [name for name in before if name in after]
+    reordered = kept != [name for name in after if name in before]
+    return (
+        *(f"removed {shape}" for name, shape in before.items() if name not in after),
+        *(f"added {shape}" for name, shape in after.items() if name not in before),
+        *(
+            f"{before[name]} became {after[name]}"
+            for name in kept
+            if before[name] != after[name]
+        ),
+        *([f"the order is now {list(after)}"] if reordered else []),
+    )

@@ -1,0 +1,174 @@
+"""What a caller holds of a saga: its id, its status, its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import anyio
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from eventbraid.errors import SagaError
+    from eventbraid.saga._definition import Saga
+    from eventbraid.saga._progress import Progress, Status
+
+S = TypeVar("S")
+
+
+class Outcome(Enum):
+    """How a saga has come to rest.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.Outcome.COMPENSATED.value
+        'compensated'
+    """
+
+    COMPLETED = "completed"
+    """Every step is settled."""
+
+    COMPENSATED = "compensated"
+    """Everything that happened was undone."""
+
+    STUCK = "stuck"
+    """It waits for a person: `SagaCoordinator.retry` or `SagaCoordinator.skip`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Generic[S]):
+    """How a saga has ended.
+
+    Attributes:
+        outcome: The end.
+        state: The state, folded from the results of its steps.
+        failure: What undid it or left it stuck; None if it is completed.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.Ended(eb.Outcome.COMPLETED, state={"cents": 500}).outcome.value
+        'completed'
+    """
+
+    outcome: Outcome
+    state: S
+    failure: str | None = None
+
+
+class Run(Generic[S]):
+    """One saga as this process knows it; it changes with each commit."""
+
+    __slots__ = (
+        "at_rest",
+        "error",
+        "holds_slot",
+        "id",
+        "nudged",
+        "progress",
+        "saga",
+        "stale",
+        "state",
+        "version",
+    )
+
+    def __init__(
+        self, saga: Saga[S], progress: Progress, state: S, version: int
+    ) -> None:
+        """Take over what is recorded."""
+        self.id = progress.id
+        self.saga = saga
+        self.progress = progress
+        self.state = state
+        self.version = version
+        self.error: SagaError | None = None
+        self.at_rest = anyio.Event()
+        self.nudged = anyio.Event()
+        self.stale = False
+        self.holds_slot = False
+
+    def replace(self, progress: Progress, state: S, version: int) -> None:
+        """Take over what was recorded since."""
+        self.progress = progress
+        self.state = state
+        self.version = version
+
+    def rest(self, error: SagaError | None = None) -> None:
+        """Tell those who wait that the saga goes no further here."""
+        self.error = error
+        self.at_rest.set()
+
+    def wake(self, *, stale: bool) -> None:
+        """End a sleep between two attempts.
+
+        Args:
+            stale: Whether somebody else has written to the saga's stream.
+        """
+        self.stale = self.stale or stale
+        self.nudged.set()
+        self.nudged = anyio.Event()
+
+    def ended(self) -> Ended[S]:
+        """Give the end of a saga that is at rest."""
+        outcome = Outcome(self.progress.status.value)
+        failed = outcome is not Outcome.COMPLETED
+        return Ended(outcome, self.state, self.progress.trouble if failed else None)
+
+
+class SagaHandle(Generic[S]):
+    """A saga that was started; made by `SagaCoordinator.start`.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.SagaHandle.__name__
+        'SagaHandle'
+    """
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run[S]) -> None:
+        """Show a saga; use `SagaCoordinator.start` instead."""
+        self._run = run
+
+    @property
+    def id(self) -> str:
+        """The saga's id, which is its stream."""
+        return self._run.id
+
+    @property
+    def status(self) -> Status:
+        """Where the saga stands, as far as this coordinator knows."""
+        return self._run.progress.status
+
+    @property
+    def state(self) -> S:
+        """The saga's state, folded from the results so far."""
+        return self._run.state
+
+    async def result(self, *, timeout: timedelta | None = None) -> Ended[S]:
+        """Wait until the saga has ended, or is stuck.
+
+        Args:
+            timeout: How long to wait; without end if not given. The saga goes on.
+
+        Returns:
+            How it ended.
+
+        Raises:
+            TimeoutError: The time is over.
+            SagaParked: This program can't drive it.
+            CoordinatorClosed: The coordinator was left before the saga ended.
+        """
+        if timeout is None:
+            await self._run.at_rest.wait()
+        else:
+            with anyio.fail_after(timeout.total_seconds()):
+                await self._run.at_rest.wait()
+        if self._run.error is not None:
+            raise self._run.error
+        return self._run.ended()
+
+    def __repr__(self) -> str:
+        """Name it with its status."""
+        return f"<SagaHandle {self.id!r}, {self.status.value}>"

@@ -1,0 +1,291 @@
+"""The saga's stream: what is written to it and how it is read back.
+
+Each commit demands the exact version that the coordinator knows. So whoever else writes
+to the stream is noticed at once, and nothing is read again between two steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
+
+from eventbraid.command import Write
+from eventbraid.errors import (
+    EventDecodeError,
+    InvalidTransition,
+    SagaNotFound,
+    SagaParked,
+    UnknownEventType,
+    VersionConflict,
+)
+from eventbraid.event import decode_event, encode_event
+from eventbraid.saga._event import (
+    ATTENTION_STREAM,
+    SagaEvent,
+    SagaNeedsAttention,
+    SagaStuck,
+    StepSucceeded,
+)
+from eventbraid.saga._executed import recall
+from eventbraid.saga._handle import Run
+from eventbraid.saga._keys import forward_key
+from eventbraid.saga._progress import Progress, Status
+from eventbraid.saga._step import Local, external
+from eventbraid.saga._transition import after, fold
+from eventbraid.store import EXISTS
+
+if TYPE_CHECKING:
+    from eventbraid.command import AsyncExecutor, Executed
+    from eventbraid.saga._definition import Saga
+    from eventbraid.saga._node import AnyCommand
+    from eventbraid.store import AsyncEventStore, RecordedEvent
+
+S = TypeVar("S")
+
+
+class SagaProgress(msgspec.Struct, frozen=True):
+    """One recorded transition, as ``on_event`` of the coordinator is told.
+
+    Attributes:
+        saga_id: The saga's id.
+        saga: The name of its declaration.
+        what: The type of the record: ``"saga.step_succeeded"``.
+        step: The step that it is about; empty if it is about the saga.
+        status: Where the saga stands after the commit.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.SagaProgress.__struct_fields__
+        ('saga_id', 'saga', 'what', 'step', 'status')
+    """
+
+    saga_id: str
+    saga: str
+    what: str
+    step: str
+    status: Status
+
+
+Observer = Callable[[SagaProgress], None]
+
+
+class Journal:
+    """Writes and reads the streams of sagas."""
+
+    def __init__(
+        self,
+        store: AsyncEventStore,
+        executor: AsyncExecutor,
+        observer: Observer | None = None,
+    ) -> None:
+        """Write to a store, and tell the observer what was written."""
+        self.store = store
+        self._executor = executor
+        self._observer = observer
+
+    async def commit(self, run: Run[S], events: Iterable[SagaEvent], state: S) -> None:
+        """Record transitions, and then take them over into the run.
+
+        Args:
+            run: The saga.
+            events: What is to be recorded.
+            state: The saga's state after them.
+
+        Raises:
+            InvalidTransition: They don't follow from what was recorded.
+            VersionConflict: Somebody else has written to the stream.
+        """
+        events = tuple(events)
+        progress = after(run.progress, events)
+        written = [(run.id, *encode_event(event)) for event in events]
+        written += [
+            (write.stream, *encode_event(write.event))
+            for write in _notices(run, events)
+        ]
+        await self.store.append(written, expect={run.id: run.version})
+        self._take_over(run, progress, state, events)
+
+    async def execute(
+        self,
+        run: Run[S],
+        command: AnyCommand,
+        events: Iterable[SagaEvent],
+        state: S,
+        *,
+        cause: str,
+    ) -> Executed:
+        """Execute a command and record transitions, in one commit.
+
+        Args:
+            run: The saga.
+            command: The command.
+            events: What is to be recorded with its events, behind them.
+            state: The saga's state after them.
+            cause: The key of the step, kept as the events' causation.
+
+        Returns:
+            The whole commit, the records included.
+
+        Raises:
+            CommandRejected: A business rule said no; nothing was recorded.
+            InvalidTransition: The records don't follow from what was recorded.
+            VersionConflict: Somebody else has written to the saga's stream.
+        """
+        events = tuple(events)
+        progress = after(run.progress, events)
+        also = [Write(run.id, event) for event in events]
+        also += _notices(run, events)
+        executed = await self._executor.execute(
+            command,
+            also=also,
+            expect={run.id: run.version},
+            metadata={"correlation_id": run.id, "causation_id": cause},
+        )
+        self._take_over(run, progress, state, events)
+        return executed
+
+    async def reload(self, run: Run[Any]) -> None:
+        """Read the saga's stream again, because somebody else has written to it."""
+        run.stale = False
+        recorded = await self.read(run.id)
+        fresh = await self.restore(run.saga, run.id, recorded)
+        run.replace(fresh.progress, fresh.state, fresh.version)
+
+    async def exists(self, saga_id: str) -> bool:
+        """Tell whether a stream has events, once the appends under way are through."""
+        try:
+            await self.store.append([], expect={saga_id: EXISTS})
+        except VersionConflict:
+            return False
+        return True
+
+    async def read(self, saga_id: str) -> Sequence[RecordedEvent]:
+        """Read a saga's stream.
+
+        Raises:
+            SagaNotFound: The stream has no events, or isn't a saga's.
+        """
+        recorded = [found async for found in self.store.read_stream(saga_id)]
+        if not recorded or recorded[0].type != "saga.started":
+            raise SagaNotFound(saga_id)
+        return recorded
+
+    def progress(self, saga_id: str, recorded: Iterable[RecordedEvent]) -> Progress:
+        """Fold what planning needs; works without the saga's declaration.
+
+        Raises:
+            SagaParked: The stream holds something that isn't a saga's record.
+        """
+        try:
+            events = [cast("SagaEvent", decode_event(found)) for found in recorded]
+            return fold(saga_id, events)
+        except (EventDecodeError, InvalidTransition, UnknownEventType) as error:
+            reason = f"its stream can't be folded ({error})"
+            raise parked(Progress(saga_id), reason) from error
+
+    async def restore(
+        self, saga: Saga[S], saga_id: str, recorded: Sequence[RecordedEvent]
+    ) -> Run[S]:
+        """Fold a saga's stream.
+
+        Raises:
+            SagaParked: This program can't fold it.
+        """
+        history = [cast("SagaEvent", decode_event(found)) for found in recorded]
+        progress = fold(saga_id, history)
+        executed = await self._executed(saga, progress, recorded, history)
+        state = fold_state(saga, progress, history, executed)
+        return Run(saga, progress, state, len(recorded))
+
+    async def _executed(
+        self,
+        saga: Saga[Any],
+        progress: Progress,
+        recorded: Sequence[RecordedEvent],
+        history: Sequence[SagaEvent],
+    ) -> Mapping[str, Executed]:
+        """Read back what local steps executed, where the state is folded from it."""
+        found: dict[str, Executed] = {}
+        for record, event in zip(recorded, history, strict=True):
+            if isinstance(event, StepSucceeded):
+                node = saga.by_name.get(event.step)
+                if isinstance(node, Local) and node.then is not None:
+                    cause = forward_key(progress, event.step)
+                    found[event.step] = await recall(self.store, record.position, cause)
+        return found
+
+    def _take_over(
+        self, run: Run[S], progress: Progress, state: S, events: Sequence[SagaEvent]
+    ) -> None:
+        run.replace(progress, state, run.version + len(events))
+        if self._observer is not None:
+            for event in events:
+                self._observer(_told(progress, event))
+
+
+def fold_state(
+    saga: Saga[S],
+    progress: Progress,
+    history: Iterable[SagaEvent],
+    executed: Mapping[str, Executed],
+) -> S:
+    """Fold the results of a saga's steps into its state.
+
+    Args:
+        saga: Its declaration.
+        progress: The fold of its stream.
+        history: Its events.
+        executed: What its local steps executed, where the state is folded from it.
+
+    Raises:
+        SagaParked: A record can't be decoded, or a ``then`` raised.
+    """
+    step = "the input"
+    try:
+        state = saga.state_codec.decode(progress.input)
+        for event in history:
+            if isinstance(event, StepSucceeded):
+                step = f"step {event.step!r}"
+                state = _folded(saga, state, event, executed)
+    except Exception as error:
+        reason = f"{step} can't be folded ({type(error).__name__}: {error})"
+        raise parked(progress, f"{reason}; correct the program") from error
+    return state
+
+
+def parked(progress: Progress, reason: str) -> SagaParked:
+    """Make the error for a saga that this program can't drive."""
+    return SagaParked(progress.id, progress.saga, progress.version, reason)
+
+
+def _folded(
+    saga: Saga[S], state: S, event: StepSucceeded, executed: Mapping[str, Executed]
+) -> S:
+    node = saga.by_name[event.step]
+    if isinstance(node, Local):
+        return state if node.then is None else node.then(state, executed[event.step])
+    step = external(node)
+    if step.then is None:
+        return state
+    folded: S = step.then(state, step.result.decode(event.result))
+    return folded
+
+
+def _notices(run: Run[Any], events: Iterable[SagaEvent]) -> list[Write]:
+    """Make what is told on the attention stream."""
+    return [
+        Write(
+            ATTENTION_STREAM,
+            SagaNeedsAttention(run.id, run.saga.name, event.step, event.reason),
+        )
+        for event in events
+        if isinstance(event, SagaStuck)
+    ]
+
+
+def _told(progress: Progress, event: SagaEvent) -> SagaProgress:
+    step: str = getattr(event, "step", "")
+    what, _ = encode_event(event)
+    return SagaProgress(progress.id, progress.saga, what, step, progress.status)

@@ -1,0 +1,214 @@
+"""What a saga does next: functions from values to values.
+
+None of them touches a store or a clock: the time comes in as ``now``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from eventbraid.saga._event import (
+    CompensationStarted,
+    SagaCompensated,
+    SagaCompleted,
+    SagaEvent,
+    StepSkipped,
+    StepStarted,
+    UndoReason,
+)
+from eventbraid.saga._node import Kind
+from eventbraid.saga._progress import Progress, Status
+from eventbraid.saga._step import Local, Step, external, is_external
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from eventbraid.saga._definition import Saga
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Record these, then plan again."""
+
+    events: tuple[SagaEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Make the attempt whose start is recorded."""
+
+    step: Step[Any, Any]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Execute the command of a local step together with the record of it."""
+
+    step: Local[Any]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class UndoCall:
+    """Make an attempt to undo an external step."""
+
+    step: Step[Any, Any]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class UndoExecute:
+    """Execute the command that undoes a local step, with the record of it."""
+
+    step: Local[Any]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing before this time."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing more is to be done: the saga has ended or is stuck."""
+
+    status: Status
+
+
+Move: TypeAlias = Commit | Call | Execute | UndoCall | UndoExecute | Wait | Rest
+
+
+def next_move(saga: Saga[S], progress: Progress, state: S, now: datetime) -> Move:
+    """Say what a saga does next.
+
+    Args:
+        saga: Its declaration.
+        progress: The fold of its stream.
+        state: The fold of its results.
+        now: The time.
+    """
+    match progress.status:
+        case Status.RUNNING:
+            return _forward(saga, progress, state, now)
+        case Status.COMPENSATING:
+            return _backward(saga, progress, now)
+        case _:
+            return Rest(progress.status)
+
+
+def advance(
+    saga: Saga[S], progress: Progress, state: S, now: datetime
+) -> tuple[SagaEvent, ...]:
+    """Give the records that can be made before the next command or call.
+
+    Steps that aren't needed are skipped, an external step is started, and behind the
+    last step the saga is completed. A local step has no record before its command.
+
+    Args:
+        saga: The saga's declaration.
+        progress: Its progress, with no attempt made at the step at the cursor.
+        state: The fold of its results.
+        now: The time.
+    """
+    if is_overdue(saga, progress, now):
+        return start_undo(saga, progress, "deadline", detail=DEADLINE_PASSED)
+    events: list[SagaEvent] = []
+    for node in saga.steps[progress.cursor :]:
+        reason = None if node.skip_if is None else node.skip_if(state)
+        if reason is None:
+            if is_external(node):
+                events.append(StepStarted(node.name))
+            return tuple(events)
+        events.append(StepSkipped(node.name, reason))
+    return (*events, SagaCompleted())
+
+
+def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
+    """Tell whether the deadline has passed for a saga that can still be undone."""
+    if progress.deadline is None or now < progress.deadline:
+        return False
+    return not (saga.is_settled_at(progress.cursor) or has_open_pivot(saga, progress))
+
+
+def _forward(saga: Saga[S], progress: Progress, state: S, now: datetime) -> Move:
+    if progress.in_flight:
+        return Call(external(saga.steps[progress.cursor]), progress.attempt)
+    if progress.attempt == 0:
+        records = advance(saga, progress, state, now)
+        if records:
+            return Commit(records)
+    elif is_overdue(saga, progress, now):
+        return Commit(start_undo(saga, progress, "deadline", detail=DEADLINE_PASSED))
+    elif progress.retry_at is not None and now < progress.retry_at:
+        return Wait(_earliest(saga, progress, progress.retry_at))
+    node = saga.steps[progress.cursor]
+    if isinstance(node, Local):
+        return Execute(node, progress.attempt + 1)
+    return Commit((StepStarted(node.name, progress.attempt + 1),))
+
+
+def _backward(saga: Saga[Any], progress: Progress, now: datetime) -> Move:
+    if not progress.plan:
+        return Commit((SagaCompensated(),))
+    if progress.retry_at is not None and now < progress.retry_at:
+        return Wait(progress.retry_at)
+    node = saga.by_name[progress.plan[0]]
+    attempt = progress.undo_attempt + 1
+    if isinstance(node, Local):
+        return UndoExecute(node, attempt)
+    return UndoCall(external(node), attempt)
+
+
+def _earliest(saga: Saga[Any], progress: Progress, at: datetime) -> datetime:
+    """Give the time to wake up: that of the attempt, or of a deadline before it."""
+    if progress.deadline is None or progress.deadline >= at:
+        return at
+    return progress.deadline if is_overdue(saga, progress, at) else at
+
+
+def has_open_pivot(saga: Saga[Any], progress: Progress) -> bool:
+    """Tell whether a pivot may have happened and nothing could undo it."""
+    if not progress.may_have_happened:
+        return False
+    node = saga.steps[progress.cursor]
+    return node.kind is Kind.PIVOT and not node.undoable
+
+
+def start_undo(
+    saga: Saga[Any],
+    progress: Progress,
+    reason: UndoReason,
+    *,
+    step: str = "",
+    detail: str = "",
+) -> tuple[SagaEvent, ...]:
+    plan = undo_plan(saga, progress)
+    record = CompensationStarted(reason, plan, step, detail)
+    return (record, *end_of_undo(plan))
+
+
+def undo_plan(saga: Saga[Any], progress: Progress) -> tuple[str, ...]:
+    """Give the steps to be undone, in their order.
+
+    First the one at the cursor, if it may have happened; then those that did, the last
+    to be done first.
+    """
+    happened = [*progress.done]
+    if progress.may_have_happened and progress.step is not None:
+        happened.append(progress.step)
+    return tuple(name for name in reversed(happened) if saga.by_name[name].undoable)
+
+
+def end_of_undo(plan: Sequence[str]) -> tuple[SagaEvent, ...]:
+    return () if plan else (SagaCompensated(),)
+
+
+DEADLINE_PASSED = "the saga's deadline has passed"

@@ -1,0 +1,118 @@
+"""The progress of a saga: what the fold of its stream gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+
+import msgspec
+
+from eventbraid.saga._context import Doubt
+from eventbraid.saga._event import (
+    NOTHING,
+)
+from eventbraid.saga._graph import Graph
+
+
+class Status(Enum):
+    """Where a saga stands.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.Status.STUCK.ended
+        False
+    """
+
+    NEW = "new"
+    RUNNING = "running"
+    COMPENSATING = "compensating"
+    STUCK = "stuck"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing more will happen."""
+        return self is Status.COMPLETED or self is Status.COMPENSATED
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a saga has come: everything that planning needs.
+
+    Attributes:
+        id: The saga's id.
+        status: Where it stands.
+        saga: The name of its declaration.
+        version: The version of its graph.
+        graph_hash: The hash of its graph.
+        graph: The graph itself.
+        input: The initial state, as JSON.
+        deadline: When it is to be undone if it isn't through.
+        cursor: How many steps are settled; the next one stands there in the graph.
+        attempt: The number of the last attempt at that step; 0: none.
+        in_flight: Whether that attempt was started and has no outcome.
+        doubt: Why it isn't known whether the step at the cursor happened, if so.
+        retry_at: When the next attempt (of the step or its compensation) is due.
+        generations: The generation of a step's key, where it isn't 1.
+        done: The steps that succeeded, in the order in which they did.
+        results: What they returned, as JSON; also results that came late.
+        failure: What failed or undid the saga, for people.
+        stuck_for: Why it is stuck, for people.
+        undoing: Whether it has begun to be undone.
+        plan: The steps that are still to be undone, in this order.
+        undo_attempt: The number of attempts made to undo the first of them.
+        undo_doubt: Whether one of these attempts may have had its effect.
+        undo_generation: The generation of the key of its compensation.
+    """
+
+    id: str
+    status: Status = Status.NEW
+    saga: str = ""
+    version: int = 0
+    graph_hash: str = ""
+    graph: Graph = ()
+    input: msgspec.Raw = NOTHING
+    deadline: datetime | None = None
+    cursor: int = 0
+    attempt: int = 0
+    in_flight: bool = False
+    doubt: Doubt | None = None
+    retry_at: datetime | None = None
+    generations: Mapping[str, int] = {}
+    done: tuple[str, ...] = ()
+    results: Mapping[str, msgspec.Raw] = {}
+    failure: str | None = None
+    stuck_for: str | None = None
+    undoing: bool = False
+    plan: tuple[str, ...] = ()
+    undo_attempt: int = 0
+    undo_doubt: bool = False
+    undo_generation: int = 1
+
+    @property
+    def step(self) -> str | None:
+        """The name of the step at the cursor, or None behind the last one."""
+        return self.graph[self.cursor].name if self.cursor < len(self.graph) else None
+
+    @property
+    def current(self) -> str | None:
+        """The name of the step that is being done or undone."""
+        if self.undoing:
+            return self.plan[0] if self.plan else None
+        return self.step
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Tell whether the step at the cursor may have had an effect."""
+        return self.in_flight or self.doubt is not None
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the saga, for people; None if it is well."""
+        return self.stuck_for or self.failure
+
+    def awaits(self, step: str) -> bool:
+        """Tell whether an answer of this step still moves the saga forward."""
+        running = self.status is Status.RUNNING
+        return running and self.step == step and self.may_have_happened

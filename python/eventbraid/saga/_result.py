@@ -1,0 +1,71 @@
+"""The type of an action's result, read from its annotation when the saga is built."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import cast
+
+from eventbraid.errors import InvalidSaga
+
+
+def result_type(action: Callable[..., object], step: str) -> object:
+    """Give the type that a recorded result of the action is decoded to.
+
+    Args:
+        action: An ``async def``, or a callable annotated to return an awaitable.
+        step: The step's name, for the error.
+
+    Raises:
+        InvalidSaga: The annotation is missing or can't be resolved.
+    """
+    function = _annotated(action)
+    try:
+        returned = _returned(function)
+    except NameError as error:
+        raise InvalidSaga(
+            f"the return annotation of step {step!r} names {error.name!r}, which can't "
+            "be found in its module; define the type at module level, or give "
+            "`result=` to the step",
+            step=step,
+        ) from error
+    if returned is _MISSING:
+        raise InvalidSaga(
+            f"the action of step {step!r} doesn't say what it returns, so a recorded "
+            "result couldn't be read back; annotate its return type, or give `result=` "
+            "to the step",
+            step=step,
+        )
+    return returned if inspect.iscoroutinefunction(function) else _awaited(returned)
+
+
+_MISSING = object()
+
+
+def _returned(function: Callable[..., object]) -> object:
+    """Resolve the return annotation alone: the others may be for checkers only."""
+    written = getattr(function, "__annotations__", {})
+    if "return" not in written:
+        return _MISSING
+    alone = types.SimpleNamespace(__annotations__={"return": written["return"]})
+    names: dict[str, object] = getattr(function, "__globals__", {})
+    return typing.get_type_hints(alone, globalns=names)["return"]
+
+
+def _annotated(action: Callable[..., object]) -> Callable[..., object]:
+    """Find the function that carries the annotations."""
+    while isinstance(action, functools.partial):
+        action = action.func
+    if inspect.isroutine(action):
+        return cast("Callable[..., object]", inspect.unwrap(action))
+    return cast("Callable[..., object]", type(action).__call__)
+
+
+def _awaited(returned: object) -> object:
+    """Take ``R`` out of ``Awaitable[R]`` and ``Coroutine[..., ..., R]``."""
+    if typing.get_origin(returned) in {Awaitable, Coroutine}:
+        return typing.get_args(returned)[-1]
+    return returned

@@ -1,0 +1,128 @@
+"""How often a call is tried again, and after which delays: data, not a decorator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, cast, get_args
+
+from eventbraid.errors import InvalidArgument
+
+Jitter = Literal["full", "equal", "none"]
+
+# The largest growth that a delay is computed with; far beyond it every cap is reached,
+# and a power of it still fits a float.
+_MOST_FACTOR = 100.0
+_MOST_DOUBLINGS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How attempts of one step, or of its compensation, follow each other.
+
+    The delay before attempt n + 1 is ``first * factor ** (n - 1)``, at most ``cap``,
+    and is then spread by the jitter.
+
+    Attributes:
+        attempts: How many attempts there may be in all; None means without end.
+        first: The delay after the first attempt.
+        factor: By how much each further delay grows, 1 to 100.
+        cap: The longest delay.
+        jitter: ``"full"`` draws between 0 and the delay, ``"equal"`` between half of
+            it and all of it, ``"none"`` takes it as it is.
+        never: Exceptions by which the receiver proves that nothing happened. They end
+            the step at once; every other exception leaves its outcome unknown.
+
+    Raises:
+        InvalidArgument: A number out of its range, or a ``never`` that holds something
+            other than exception classes.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> retry = eb.Retry(attempts=3, jitter="none", never=(PermissionError,))
+        >>> [retry.delay(attempt).total_seconds() for attempt in (1, 2, 3)]
+        [0.1, 0.2, 0.4]
+        >>> retry.allows(3)
+        False
+    """
+
+    attempts: int | None = 5
+    first: timedelta = timedelta(milliseconds=100)
+    factor: float = 2.0
+    cap: timedelta = timedelta(seconds=30)
+    jitter: Jitter = "full"
+    never: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what could never work, when it is written and not when it is used."""
+        zero = timedelta()
+        if self.attempts is not None and self.attempts < 1:
+            raise InvalidArgument("retry attempts", str(self.attempts), "at least 1")
+        if self.first < zero:
+            raise InvalidArgument("retry first", str(self.first), "not below 0")
+        if self.cap < self.first:
+            raise InvalidArgument("retry cap", str(self.cap), "not below `first`")
+        if not 1.0 <= self.factor <= _MOST_FACTOR:
+            raise InvalidArgument("retry factor", str(self.factor), "1 to 100")
+        if self.jitter not in get_args(Jitter):
+            raise InvalidArgument(
+                "retry jitter", str(self.jitter), "one of 'full', 'equal', 'none'"
+            )
+        if not all(_is_exception_class(kind) for kind in self.never):
+            raise InvalidArgument(
+                "retry never", str(self.never), "a tuple of exception classes"
+            )
+
+    def allows(self, attempt: int) -> bool:
+        """Tell whether another attempt may follow this one.
+
+        Args:
+            attempt: The number of the attempt that has ended; the first is 1.
+        """
+        return self.attempts is None or attempt < self.attempts
+
+    def delay(self, attempt: int, *, chance: float = 1.0) -> timedelta:
+        """Give the time to wait after an attempt.
+
+        Args:
+            attempt: The number of the attempt that has ended; the first is 1.
+            chance: The draw of the jitter, from 0 to 1.
+        """
+        growth = self.factor ** min(attempt - 1, _MOST_DOUBLINGS)
+        full = min(self.cap.total_seconds(), self.first.total_seconds() * growth)
+        match self.jitter:
+            case "full":
+                return timedelta(seconds=full * chance)
+            case "equal":
+                return timedelta(seconds=full * (1 + chance) / 2)
+            case "none":
+                return timedelta(seconds=full)
+
+    def proves_failure(self, error: BaseException) -> bool:
+        """Tell whether an exception proves that the attempt had no effect.
+
+        A group proves it only if each exception inside of it does.
+
+        Args:
+            error: What the attempt raised.
+        """
+        if isinstance(error, self.never):
+            return True
+        if isinstance(error, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", error)
+            return all(self.proves_failure(inner) for inner in group.exceptions)
+        return False
+
+
+def _is_exception_class(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
+
+
+FOREVER = Retry(attempts=None)
+"""For a step behind the point of no return: it is retried until it succeeds."""
+
+PATIENTLY = Retry(attempts=20)
+"""For a compensation: about eight minutes, then a person is asked."""
+
+BRIEFLY = Retry(attempts=5)
+"""For a local compensation: a rule that says no rarely changes its mind."""

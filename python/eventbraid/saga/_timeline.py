@@ -1,0 +1,224 @@
+"""The story of one saga, told for people from what the log holds of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from eventbraid.errors import SagaNotFound
+from eventbraid.event import decode_event
+from eventbraid.saga._event import (
+    CompensationFailed,
+    CompensationStarted,
+    RetriedByHand,
+    SagaCompensated,
+    SagaCompleted,
+    SagaEvent,
+    SagaStarted,
+    SagaStuck,
+    SkippedByHand,
+    StepAnsweredLate,
+    StepCompensated,
+    StepFailed,
+    StepGivenUp,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    StepUnknown,
+)
+from eventbraid.saga._handle import Outcome
+from eventbraid.saga._progress import Progress, Status
+from eventbraid.saga._transition import evolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from eventbraid.store import EventStore, RecordedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class SagaEntry:
+    """One line of a saga's timeline.
+
+    Attributes:
+        time: When it was recorded, in UTC.
+        what: What happened, in a word or two: ``"started"``, ``"succeeded"``.
+        step: The step that it is about; empty if it is about the saga.
+        attempt: The number of the attempt; 0 if it is about none.
+        detail: The reason, the error or the result, for people; empty if there is none.
+        position: The record's place in the log.
+        type: The record's event type.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.SagaEntry.__name__
+        'SagaEntry'
+    """
+
+    time: datetime
+    what: str
+    step: str
+    attempt: int
+    detail: str
+    position: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class SagaTimeline:
+    """What happened to one saga, in order.
+
+    Attributes:
+        saga_id: The saga's id.
+        saga: The name of its declaration.
+        version: The version of its graph.
+        status: Where it stands.
+        outcome: How it came to rest; None while it is under way.
+        failure: What undid it or left it stuck, or None.
+        steps: The names of its steps, in their order.
+        entries: What happened.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     try:
+        ...         eb.read_timeline(store, "saga-1")
+        ...     except eb.SagaNotFound as error:
+        ...         print(error.saga_id)
+        saga-1
+    """
+
+    saga_id: str
+    saga: str
+    version: int
+    status: Status
+    outcome: Outcome | None
+    failure: str | None
+    steps: tuple[str, ...]
+    entries: tuple[SagaEntry, ...]
+
+
+def read_timeline(store: EventStore, saga_id: str) -> SagaTimeline:
+    """Read what happened to one saga.
+
+    Needs neither the saga's declaration nor a coordinator.
+
+    Args:
+        store: The store.
+        saga_id: The saga's id.
+
+    Raises:
+        SagaNotFound: No saga was started under the id.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     try:
+        ...         timeline = eb.read_timeline(store, "saga-1")
+        ...     except eb.SagaNotFound:
+        ...         print("no such saga")
+        no such saga
+    """
+    entries: list[SagaEntry] = []
+    progress = Progress(saga_id)
+    for recorded, event in _history(store, saga_id):
+        progress = evolve(progress, event)
+        entries.append(_entry(recorded, event))
+    resting = progress.status in {
+        Status.COMPLETED,
+        Status.COMPENSATED,
+        Status.STUCK,
+    }
+    return SagaTimeline(
+        saga_id,
+        progress.saga,
+        progress.version,
+        progress.status,
+        Outcome(progress.status.value) if resting else None,
+        progress.trouble,
+        tuple(shape.name for shape in progress.graph),
+        tuple(entries),
+    )
+
+
+def _history(
+    store: EventStore, saga_id: str
+) -> Iterator[tuple[RecordedEvent, SagaEvent]]:
+    found = False
+    for recorded in store.read_stream(saga_id):
+        if not found and recorded.type != "saga.started":
+            break
+        found = True
+        yield recorded, cast("SagaEvent", decode_event(recorded))
+    if not found:
+        raise SagaNotFound(saga_id)
+
+
+def _entry(recorded: RecordedEvent, event: SagaEvent) -> SagaEntry:
+    what, detail = _told(event)
+    return SagaEntry(
+        recorded.recorded_at,
+        what,
+        getattr(event, "step", ""),
+        getattr(event, "attempt", 0),
+        detail,
+        recorded.position,
+        recorded.type,
+    )
+
+
+def _told(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one line a record
+    match event:
+        case SagaStarted(saga=saga, version=version):
+            return "saga started", f"{saga} version {version}"
+        case StepStarted():
+            return "started", ""
+        case StepSucceeded(asked=asked):
+            answer = _shown(event)
+            return "succeeded", f"{answer} (asked)" if asked else answer
+        case StepFailed(code=code, message=message, retry_at=retry_at):
+            return "failed", _because(code, message, retry_at)
+        case StepUnknown(why=why, code=code, message=message, retry_at=retry_at):
+            return f"unknown ({why})", _because(code, message, retry_at)
+        case StepSkipped(reason=reason):
+            return "skipped", reason
+        case StepGivenUp():
+            return "given up", "another command took its place"
+        case StepAnsweredLate():
+            return "answered late", _shown(event)
+        case CompensationStarted(reason=reason, plan=plan, detail=detail):
+            order = " -> ".join(plan) or "nothing to undo"
+            return f"compensation started ({reason})", f"{detail or order}"
+        case StepCompensated():
+            return "compensated", ""
+        case CompensationFailed(code=code, message=message, retry_at=retry_at):
+            return "compensation failed", _because(code, message, retry_at)
+        case SagaStuck(reason=reason):
+            return "stuck", reason
+        case RetriedByHand(by=by, note=note):
+            return "retried by hand", f"{by}: {note}"
+        case SkippedByHand(by=by, note=note):
+            return "skipped by hand", f"{by}: {note}"
+        case SagaCompleted():
+            return "saga completed", ""
+        case SagaCompensated():
+            return "saga compensated", ""
+
+
+_MOST_SHOWN = 120
+
+
+def _shown(event: StepSucceeded | StepAnsweredLate) -> str:
+    text = bytes(event.result).decode()
+    if text == "null":
+        return ""
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
+
+
+def _because(code: str, message: str, retry_at: datetime | None) -> str:
+    reason = f"{code}: {message}" if code and message else code or message
+    if retry_at is None:
+        return reason
+    due = f"again at {retry_at.time().isoformat('milliseconds')}"
+    return f"{reason}; {due}" if reason else due

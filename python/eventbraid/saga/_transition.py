@@ -1,0 +1,359 @@
+"""The transitions of a saga: which record may follow, and what it changes.
+
+Pure: values in, values out. A record that the status graph doesn't have raises
+`InvalidTransition` here, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NoReturn, TypeVar, cast
+
+from msgspec.structs import replace
+
+from eventbraid.errors import InvalidTransition
+from eventbraid.saga._event import (
+    CompensationFailed,
+    CompensationStarted,
+    RetriedByHand,
+    SagaCompensated,
+    SagaCompleted,
+    SagaEvent,
+    SagaStarted,
+    SagaStuck,
+    SkippedByHand,
+    StepAnsweredLate,
+    StepCompensated,
+    StepFailed,
+    StepGivenUp,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    StepUnknown,
+)
+from eventbraid.saga._progress import Progress, Status
+
+
+def fold(saga_id: str, events: Iterable[SagaEvent]) -> Progress:
+    """Fold the events of a saga's stream.
+
+    Args:
+        saga_id: The saga's id.
+        events: Its events, from the first.
+
+    Raises:
+        InvalidTransition: The events don't follow from each other.
+    """
+    return after(Progress(saga_id), events)
+
+
+def after(progress: Progress, events: Iterable[SagaEvent]) -> Progress:
+    """Give the progress after more events.
+
+    Raises:
+        InvalidTransition: The events don't follow from each other.
+    """
+    for event in events:
+        progress = evolve(progress, event)
+    return progress
+
+
+def evolve(progress: Progress, event: SagaEvent) -> Progress:
+    """Give the progress after one more event.
+
+    Args:
+        progress: The progress before.
+        event: What is to be, or was, recorded.
+
+    Raises:
+        InvalidTransition: The status graph doesn't have this transition.
+    """
+    allowed, follow = _TRANSITIONS[type(event)]
+    if progress.status not in allowed:
+        statuses = " or ".join(sorted(status.value for status in allowed))
+        _refuse(progress, event, f"it must be {statuses} for that")
+    return follow(progress, event)
+
+
+def _started(progress: Progress, event: SagaStarted) -> Progress:
+    return replace(
+        progress,
+        status=Status.RUNNING,
+        saga=event.saga,
+        version=event.version,
+        graph_hash=event.graph_hash,
+        graph=event.graph,
+        input=event.input,
+        deadline=event.deadline,
+    )
+
+
+def _step_started(progress: Progress, event: StepStarted) -> Progress:
+    _require_at_cursor(progress, event, event.step)
+    if progress.in_flight:
+        _refuse(progress, event, f"attempt {progress.attempt} has no outcome yet")
+    _require_attempt(progress, event, event.attempt, progress.attempt + 1)
+    return replace(progress, attempt=event.attempt, in_flight=True, retry_at=None)
+
+
+def _step_succeeded(progress: Progress, event: StepSucceeded) -> Progress:
+    _require_at_cursor(progress, event, event.step)
+    _require_attempt(progress, event, event.attempt, _attempt_under_way(progress))
+    settled = _settle(progress)
+    return replace(
+        settled,
+        done=(*progress.done, event.step),
+        results={**progress.results, event.step: event.result},
+    )
+
+
+def _step_failed(progress: Progress, event: StepFailed) -> Progress:
+    _require_at_cursor(progress, event, event.step)
+    _require_attempt(progress, event, event.attempt, _attempt_under_way(progress))
+    return replace(
+        progress,
+        attempt=event.attempt,
+        in_flight=False,
+        retry_at=event.retry_at,
+        failure=_failure_text(event.step, event.code, event.message),
+    )
+
+
+def _step_unknown(progress: Progress, event: StepUnknown) -> Progress:
+    _require_at_cursor(progress, event, event.step)
+    if not progress.in_flight:
+        _refuse(progress, event, "no attempt is under way")
+    _require_attempt(progress, event, event.attempt, progress.attempt)
+    return replace(
+        progress,
+        in_flight=False,
+        doubt=event.why,
+        retry_at=event.retry_at,
+        failure=_failure_text(event.step, event.code or event.why, event.message),
+    )
+
+
+def _step_skipped(progress: Progress, event: StepSkipped) -> Progress:
+    _require_at_cursor(progress, event, event.step)
+    if progress.attempt:
+        _refuse(progress, event, "the step was attempted")
+    return _settle(progress)
+
+
+def _step_given_up(progress: Progress, event: StepGivenUp) -> Progress:
+    _require_at_cursor(progress, event, event.step)
+    if not progress.attempt or progress.in_flight or progress.retry_at is not None:
+        _refuse(progress, event, "the step hasn't failed for good")
+    if not progress.graph[progress.cursor].replaceable:
+        _refuse(progress, event, "no other command takes the place of the step")
+    return _settle(progress)
+
+
+def _step_answered_late(progress: Progress, event: StepAnsweredLate) -> Progress:
+    if all(shape.name != event.step for shape in progress.graph):
+        _refuse(progress, event, f"it has no step {event.step!r}")
+    if event.step in progress.done:
+        return progress
+    return replace(progress, results={**progress.results, event.step: event.result})
+
+
+def _compensation_started(progress: Progress, event: CompensationStarted) -> Progress:
+    undoable = {shape.name for shape in progress.graph if shape.undoable}
+    happened = {
+        *progress.done,
+        *([progress.step] if progress.may_have_happened else []),
+    }
+    strangers = [step for step in event.plan if step not in undoable & happened]
+    if strangers or len(set(event.plan)) != len(event.plan):
+        _refuse(progress, event, f"its plan {event.plan} holds what can't be undone")
+    if _is_past_return(progress):
+        _refuse(progress, event, "it has passed its point of no return")
+    return replace(
+        progress,
+        status=Status.COMPENSATING,
+        undoing=True,
+        doubt="lost" if progress.in_flight else progress.doubt,
+        in_flight=False,
+        retry_at=None,
+        plan=event.plan,
+        failure=event.detail or progress.failure or event.reason,
+    )
+
+
+def _step_compensated(progress: Progress, event: StepCompensated) -> Progress:
+    _require_first_of_plan(progress, event, event.step)
+    _require_attempt(progress, event, event.attempt, progress.undo_attempt + 1)
+    return _undone(progress)
+
+
+def _compensation_failed(progress: Progress, event: CompensationFailed) -> Progress:
+    _require_first_of_plan(progress, event, event.step)
+    _require_attempt(progress, event, event.attempt, progress.undo_attempt + 1)
+    return replace(
+        progress,
+        undo_attempt=event.attempt,
+        undo_doubt=progress.undo_doubt or event.doubt is not None,
+        retry_at=event.retry_at,
+    )
+
+
+def _stuck(progress: Progress, event: SagaStuck) -> Progress:
+    if event.step != progress.current:
+        _refuse(progress, event, f"the step at hand is {progress.current!r}")
+    if progress.in_flight or progress.retry_at is not None:
+        _refuse(progress, event, "the step hasn't failed for good")
+    return replace(progress, status=Status.STUCK, stuck_for=event.reason)
+
+
+def _retried_by_hand(progress: Progress, event: RetriedByHand) -> Progress:
+    _require_stuck_at(progress, event, event.step)
+    if progress.undoing:
+        return replace(
+            progress,
+            status=Status.COMPENSATING,
+            stuck_for=None,
+            undo_attempt=0,
+            undo_generation=event.generation,
+        )
+    generations = {**progress.generations, event.step: event.generation}
+    return replace(
+        progress,
+        status=Status.RUNNING,
+        stuck_for=None,
+        attempt=0,
+        generations=generations,
+    )
+
+
+def _skipped_by_hand(progress: Progress, event: SkippedByHand) -> Progress:
+    _require_stuck_at(progress, event, event.step)
+    if progress.undoing:
+        return replace(_undone(progress), status=Status.COMPENSATING, stuck_for=None)
+    return replace(_settle(progress), status=Status.RUNNING, stuck_for=None)
+
+
+def _completed(progress: Progress, event: SagaCompleted) -> Progress:
+    if progress.step is not None:
+        _refuse(progress, event, f"step {progress.step!r} isn't settled")
+    return replace(progress, status=Status.COMPLETED)
+
+
+def _compensated(progress: Progress, event: SagaCompensated) -> Progress:
+    if progress.plan:
+        _refuse(progress, event, f"step {progress.plan[0]!r} isn't undone")
+    return replace(progress, status=Status.COMPENSATED)
+
+
+def _settle(progress: Progress) -> Progress:
+    """Move the cursor behind its step."""
+    return replace(
+        progress,
+        cursor=progress.cursor + 1,
+        attempt=0,
+        in_flight=False,
+        doubt=None,
+        retry_at=None,
+        failure=None,
+    )
+
+
+def _undone(progress: Progress) -> Progress:
+    """Take the first step off the plan."""
+    return replace(
+        progress,
+        plan=progress.plan[1:],
+        undo_attempt=0,
+        undo_doubt=False,
+        undo_generation=1,
+        retry_at=None,
+    )
+
+
+def _attempt_under_way(progress: Progress) -> int:
+    """Give the attempt whose outcome may be recorded.
+
+    An external step's was started, or is in doubt and the receiver was asked. A local
+    step's isn't recorded before its outcome.
+    """
+    if progress.graph[progress.cursor].local:
+        return progress.attempt + 1
+    return progress.attempt if progress.may_have_happened else 0
+
+
+def _failure_text(step: str, code: str, message: str) -> str:
+    return f"{step}: {code}: {message}" if message else f"{step}: {code}"
+
+
+def _is_past_return(progress: Progress) -> bool:
+    settled = progress.graph[: progress.cursor]
+    if any(shape.kind != "compensatable" for shape in settled):
+        return True
+    at_hand = progress.graph[progress.cursor : progress.cursor + 1]
+    return any(shape.kind == "retriable" for shape in at_hand)
+
+
+def _require_at_cursor(progress: Progress, event: SagaEvent, step: str) -> None:
+    if step != progress.step:
+        _refuse(progress, event, f"the step at hand is {progress.step!r}, not {step!r}")
+
+
+def _require_first_of_plan(progress: Progress, event: SagaEvent, step: str) -> None:
+    if not progress.plan or step != progress.plan[0]:
+        _refuse(progress, event, f"{step!r} isn't next in its plan {progress.plan}")
+
+
+def _require_stuck_at(progress: Progress, event: SagaEvent, step: str) -> None:
+    if step != progress.current:
+        _refuse(progress, event, f"it is stuck at {progress.current!r}, not {step!r}")
+
+
+def _require_attempt(
+    progress: Progress, event: SagaEvent, attempt: int, expected: int
+) -> None:
+    if attempt != expected or attempt < 1:
+        _refuse(progress, event, f"attempt {attempt} isn't the one under way")
+
+
+def _refuse(progress: Progress, event: SagaEvent, reason: str) -> NoReturn:
+    raise InvalidTransition(
+        progress.id, progress.status.value, type(event).__name__, reason
+    )
+
+
+E = TypeVar("E", bound=SagaEvent)
+_Follow = Callable[[Progress, SagaEvent], Progress]
+_Transition = tuple[frozenset[Status], _Follow]
+
+
+def _transition(
+    follow: Callable[[Progress, E], Progress], *allowed: Status
+) -> _Transition:
+    return frozenset(allowed), cast("_Follow", follow)
+
+
+_STARTED = (
+    Status.RUNNING,
+    Status.COMPENSATING,
+    Status.STUCK,
+    Status.COMPLETED,
+    Status.COMPENSATED,
+)
+
+_TRANSITIONS: dict[type[SagaEvent], _Transition] = {
+    SagaStarted: _transition(_started, Status.NEW),
+    StepStarted: _transition(_step_started, Status.RUNNING),
+    StepSucceeded: _transition(_step_succeeded, Status.RUNNING),
+    StepFailed: _transition(_step_failed, Status.RUNNING),
+    StepUnknown: _transition(_step_unknown, Status.RUNNING),
+    StepSkipped: _transition(_step_skipped, Status.RUNNING),
+    StepGivenUp: _transition(_step_given_up, Status.RUNNING),
+    StepAnsweredLate: _transition(_step_answered_late, *_STARTED),
+    CompensationStarted: _transition(_compensation_started, Status.RUNNING),
+    StepCompensated: _transition(_step_compensated, Status.COMPENSATING),
+    CompensationFailed: _transition(_compensation_failed, Status.COMPENSATING),
+    SagaStuck: _transition(_stuck, Status.RUNNING, Status.COMPENSATING),
+    RetriedByHand: _transition(_retried_by_hand, Status.STUCK),
+    SkippedByHand: _transition(_skipped_by_hand, Status.STUCK),
+    SagaCompleted: _transition(_completed, Status.RUNNING),
+    SagaCompensated: _transition(_compensated, Status.COMPENSATING),
+}

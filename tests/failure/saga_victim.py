@@ -1,0 +1,103 @@
+"""A process that drives sagas and kills itself: the other half of test_saga_kill.py.
+
+Usage: saga_victim.py STORE LEDGER SAGAS MOMENT
+
+It starts (or resumes) so many sagas and waits for all of them. At the MOMENT-th moment,
+counted over recorded transitions and the beginnings and ends of outside calls, it sends
+itself SIGKILL; with 0 it lives. The ledger is the receiver's own file.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+import eventbraid as eb
+from tests.saga_kit import QUICK, SECOND, Declined, Trip, inside, note, trip
+
+
+class Victim:
+    """Counts the moments, and dies at the one that was chosen."""
+
+    def __init__(self, moment: int) -> None:
+        self.left = moment
+
+    def moment(self, *_: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class LedgerReceiver:
+    """Honours keys by a ledger that outlives the process."""
+
+    def __init__(self, path: Path, victim: Victim) -> None:
+        self.path = path
+        self.victim = victim
+        self.known = set(path.read_text().splitlines()) if path.exists() else set()
+
+    async def act(self, what: str, key: str) -> str:
+        self.victim.moment()
+        line = f"{what} {key}"
+        if line not in self.known:
+            with self.path.open("a") as ledger:
+                ledger.write(f"{line}\n")
+            self.known.add(line)
+        self.victim.moment()
+        await anyio.lowlevel.checkpoint()
+        return f"receipt {key}"
+
+
+def outside(receiver: LedgerReceiver, name: str):
+    async def act(context: eb.StepContext[Trip]) -> str:
+        if name == "ship" and context.state.who == "declined":
+            raise Declined
+        return await receiver.act("do", context.idempotency_key)
+
+    async def undo(
+        context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
+    ) -> None:
+        await receiver.act("undo", context.forward_key)
+
+    step = eb.step(
+        name,
+        act,
+        timeout=5 * SECOND,
+        # Every kill may use up an attempt of each call under way.
+        retry=replace(QUICK, attempts=100, never=(Declined,)),
+        record=note(name),
+    )
+    return step.compensated_by(undo, retry=replace(QUICK, attempts=None))
+
+
+async def main(store: str, ledger: str, sagas: int, moment: int) -> None:
+    victim = Victim(moment)
+    receiver = LedgerReceiver(Path(ledger), victim)
+    saga = trip(
+        inside("book"),
+        outside(receiver, "pay"),
+        inside("pack"),
+        outside(receiver, "ship"),
+    )
+    async with (
+        eb.open_async(store) as opened,
+        eb.SagaCoordinator(
+            opened, [saga], on_event=victim.moment, ends_a_checkpoint=3
+        ) as coordinator,
+    ):
+        for n in range(sagas):
+            who = "declined" if n % 2 else "mia"
+            await coordinator.start(saga, Trip(who), id=f"saga-{n}")
+        for n in range(sagas):
+            handle = await coordinator.get(saga, f"saga-{n}")
+            await handle.result()
+
+
+if __name__ == "__main__":
+    _, where, ledger_path, how_many, when = sys.argv
+    anyio.run(main, where, ledger_path, int(how_many), int(when))

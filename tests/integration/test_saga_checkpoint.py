@@ -1,0 +1,156 @@
+"""Unfinished sagas are found exactly, and without reading the whole log.
+
+The hazard is a checkpoint that was taken while commits were in flight: a saga that it
+leaves out is never driven again, one that it holds for ever is driven in vain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import anyio
+import pytest
+from tests.saga_kit import (
+    Crash,
+    MortalStore,
+    Receiver,
+    Trip,
+    inside,
+    outside,
+    trip,
+)
+
+import eventbraid as eb
+from eventbraid.saga._checkpoint import MOST_OPEN, OpenSagas
+
+pytestmark = pytest.mark.anyio
+CHECKPOINTS = "$saga-checkpoint"
+
+
+@pytest.fixture
+async def store():
+    async with eb.open_async("memory:") as opened:
+        yield opened
+
+
+@pytest.fixture
+def saga():
+    receiver = Receiver()
+    return trip(inside("book"), outside(receiver, "pay"))
+
+
+async def truth(store) -> set[str]:
+    """The unfinished sagas, from the whole log."""
+    found = set()
+    async for recorded in store.read_all(
+        types=["saga.started", "saga.completed", "saga.compensated"]
+    ):
+        (found.add if recorded.type == "saga.started" else found.discard)(
+            recorded.stream
+        )
+    return found
+
+
+async def known(store) -> set[str]:
+    opened = OpenSagas(store)
+    await opened.load()
+    return opened.ids
+
+
+async def last_checkpoint(store):
+    [recorded] = [
+        r async for r in store.read_stream(CHECKPOINTS, backward=True, limit=1)
+    ]
+    return eb.decode_event(recorded)
+
+
+async def run(store, saga, ids, **options):
+    async with eb.SagaCoordinator(store, [saga], **options) as coordinator:
+        handles = [await coordinator.start(saga, Trip("mia"), id=id_) for id_ in ids]
+        for handle in handles:
+            await handle.result()
+
+
+async def test_leaving_writes_a_checkpoint(store, saga):
+    await run(store, saga, ["saga-1", "saga-2"])
+    checkpoint = await last_checkpoint(store)
+    assert checkpoint.open == ()
+    assert checkpoint.position == await store.head() - 1
+
+
+async def test_checkpoints_are_written_while_sagas_end(store, saga):
+    await run(store, saga, [f"saga-{n}" for n in range(20)], ends_a_checkpoint=5)
+    # Several ends may share one checkpoint, but not all of them.
+    assert 2 < await store.version(CHECKPOINTS) <= 5
+
+
+async def test_a_resume_reads_only_what_came_after_the_checkpoint(store, saga):
+    await run(store, saga, [f"saga-{n}" for n in range(20)])
+    checkpoint = await last_checkpoint(store)
+
+    class Watching:
+        afters: list[int] = []  # noqa: RUF012 - one test's list
+
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def read_all(self, **options):
+            self.afters.append(options["after"])
+            return store.read_all(**options)
+
+    async with eb.SagaCoordinator(Watching(), [saga]):
+        pass
+    assert min(Watching.afters) == checkpoint.position
+
+
+async def crashed(store, saga, ids, dies_at, *, after):
+    mortal = MortalStore(store, dies_at, after=after)
+    with contextlib.suppress(Crash):
+        await run(mortal, saga, ids, ends_a_checkpoint=1, concurrency=3)
+    return mortal.dead
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_the_set_is_exact_after_a_crash_at_any_append(store, saga, after):
+    """With a checkpoint after each end, so that they overlap commits in flight."""
+    died, n = True, 0
+    while died:
+        n += 1
+        ids = [f"saga-{n}-{i}" for i in range(4)]
+        died = await crashed(store, saga, ids, n, after=after)
+        assert await known(store) == await truth(store)
+    assert n > 10
+    await run(store, saga, [])
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        with anyio.fail_after(10):
+            while await coordinator.list():  # noqa: ASYNC110 - the end of all of them
+                await anyio.sleep(0.001)
+    assert await known(store) == await truth(store) == set()
+
+
+async def test_an_old_checkpoint_of_another_coordinator_does_no_harm(store, saga):
+    """Two coordinators may write theirs in the wrong order."""
+    await run(store, saga, ["saga-1"])
+    early = await last_checkpoint(store)
+    await run(store, saga, ["saga-2"])
+    await store.append([(CHECKPOINTS, *eb.encode_event(early))])
+    assert await known(store) == set()
+
+
+async def test_too_many_open_sagas_are_not_written_down(store, saga, monkeypatch):
+    assert MOST_OPEN * 260 < 8 * 1024 * 1024
+    monkeypatch.setattr("eventbraid.saga._checkpoint.MOST_OPEN", 0)
+    parked = trip(inside("other"), name="parked")
+    with pytest.raises(Crash):
+        await run(MortalStore(store, 2), parked, ["saga-1"])
+    before = await store.version(CHECKPOINTS)
+    await run(store, saga, ["saga-2"])
+    assert await store.version(CHECKPOINTS) == before
+    assert await known(store) == {"saga-1"}
+
+
+async def test_only_a_streams_first_event_starts_a_saga(store, saga):
+    await run(store, saga, ["saga-1"])
+    [first, *_] = [r async for r in store.read_stream("saga-1")]
+    await store.append([("order-1", "x", b""), ("order-1", first.type, first.data)])
+    assert await known(store) == set()

@@ -1,0 +1,565 @@
+"""The coordinator: starting, resuming, cancelling, leaving, and two of them at once.
+
+The hazards: a saga that nobody drives any more, one that two drive to different ends, a
+start that happens twice, an answer that comes too late and moves a saga that is undone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+import pytest
+from tests.saga_kit import (
+    QUICK,
+    SECOND,
+    Crash,
+    MortalStore,
+    Receiver,
+    Trip,
+    inside,
+    notes,
+    outside,
+    recorded,
+    records,
+    trip,
+)
+
+import eventbraid as eb
+
+pytestmark = pytest.mark.anyio
+SLOW = eb.Retry(attempts=None, first=60 * SECOND, cap=60 * SECOND, jitter="none")
+
+
+@pytest.fixture
+async def store():
+    async with eb.open_async("memory:") as opened:
+        yield opened
+
+
+@pytest.fixture
+def receiver():
+    return Receiver()
+
+
+def journey(receiver, **options):
+    return trip(
+        inside("book"), outside(receiver, "pay"), outside(receiver, "ship"), **options
+    )
+
+
+class Gate:
+    """An action that waits until it is let through."""
+
+    def __init__(self, receiver):
+        self.receiver = receiver
+        self.entered = anyio.Event()
+        self.opened = anyio.Event()
+
+    def step(self, name="gate", **options):
+        async def wait(context: eb.StepContext[Trip]) -> str:
+            self.entered.set()
+            await self.opened.wait()
+            return await self.receiver.do(name, context.idempotency_key)
+
+        async def undo(
+            context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
+        ) -> None:
+            self.receiver.log.append(type(did).__name__)
+            await self.receiver.undo(name, context.forward_key, context.idempotency_key)
+
+        options.setdefault("retry", QUICK)
+        step = eb.step(name, wait, timeout=10 * SECOND, **options)
+        return step.compensated_by(undo, retry=QUICK)
+
+
+# --- starting -------------------------------------------------------------------------
+
+
+async def test_starting_twice_starts_once(store, receiver):
+    saga = journey(receiver)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        first = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        second = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        assert first.id == second.id == "saga-1"
+        assert await first.result() == await second.result()
+        third = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        assert (await third.result()).outcome is eb.Outcome.COMPLETED
+        assert third.status is eb.Status.COMPLETED
+    assert receiver.log == ["pay", "ship"]
+
+
+async def test_an_id_that_is_taken_is_refused(store, receiver):
+    saga, other = journey(receiver), journey(receiver, name="other")
+    await store.append([("saga-9", "something.else", b"{}")])
+    async with eb.SagaCoordinator(store, [saga, other]) as coordinator:
+        await coordinator.start(saga, Trip("mia"), id="saga-1")
+        with pytest.raises(eb.SagaExists, match="another state"):
+            await coordinator.start(saga, Trip("ben"), id="saga-1")
+        with pytest.raises(eb.SagaExists, match="a saga 'trip'"):
+            await coordinator.start(other, Trip("mia"), id="saga-1")
+        with pytest.raises(eb.SagaExists, match="something else"):
+            await coordinator.start(saga, Trip("mia"), id="saga-9")
+
+
+@pytest.mark.parametrize("saga_id", ["", "$x", "saga-attention", "a\nb", "x" * 250])
+async def test_an_unfit_id_is_refused(store, receiver, saga_id):
+    saga = journey(receiver)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        with pytest.raises(eb.InvalidArgument, match="saga id"):
+            await coordinator.start(saga, Trip("mia"), id=saga_id)
+
+
+async def test_a_wrong_state_or_an_unknown_saga_is_refused(store, receiver):
+    saga = journey(receiver)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        with pytest.raises(eb.InvalidValue, match="the state of saga 'trip'"):
+            await coordinator.start(saga, {"who": "mia"}, id="saga-1")
+        with pytest.raises(eb.InvalidArgument, match="among those given"):
+            await coordinator.start(journey(receiver), Trip("mia"), id="saga-1")
+        with pytest.raises(eb.SagaNotFound):
+            await coordinator.get(saga, "saga-1")
+    assert await store.version("saga-1") == 0
+
+
+async def test_numbers_that_make_no_sense_are_refused(store, receiver):
+    with pytest.raises(eb.InvalidArgument, match="concurrency"):
+        eb.SagaCoordinator(store, [], concurrency=0)
+    with pytest.raises(eb.InvalidArgument, match="given twice"):
+        eb.SagaCoordinator(store, [journey(receiver), journey(receiver)])
+
+
+async def test_a_coordinator_that_is_not_running_says_so(store, receiver):
+    saga = journey(receiver)
+    coordinator = eb.SagaCoordinator(store, [saga])
+    with pytest.raises(eb.CoordinatorClosed, match="async with"):
+        await coordinator.start(saga, Trip("mia"), id="saga-1")
+    async with coordinator:
+        pass
+    with pytest.raises(eb.CoordinatorClosed):
+        await coordinator.start(saga, Trip("mia"), id="saga-1")
+    with pytest.raises(eb.CoordinatorClosed, match="entered once"):
+        await coordinator.__aenter__()
+
+
+class Forgetful(MortalStore):
+    """Commits its first append, or not, and can't say so."""
+
+    def __init__(self, store, *, commits):
+        super().__init__(store)
+        self.commits = commits
+
+    async def append(self, events, **options):
+        if self.appends == 0 and not self.commits:
+            self.appends += 1
+            raise eb.OutcomeUnknown("no answer")
+        done = await super().append(events, **options)
+        if self.appends == 1:
+            raise eb.OutcomeUnknown("no answer")
+        return done
+
+
+@pytest.mark.parametrize("commits", [False, True])
+async def test_a_start_whose_outcome_is_unknown_is_driven_if_it_happened(
+    store, receiver, commits
+):
+    saga = journey(receiver)
+    forgetful = Forgetful(store, commits=commits)
+    async with eb.SagaCoordinator(forgetful, [saga]) as coordinator:
+        with pytest.raises(eb.OutcomeUnknown):
+            await coordinator.start(saga, Trip("mia"), id="saga-1")
+        if commits:
+            await recorded(store, "saga-1", "completed")
+    assert (await store.version("saga-1") > 0) is commits
+
+
+async def test_concurrency_bounds_the_sagas_at_work(store):
+    at_work = most = 0
+
+    async def count(context: eb.StepContext[Trip]) -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        await anyio.sleep(0.002)
+        at_work -= 1
+
+    saga = trip(eb.step("count", count, timeout=SECOND).without_compensation())
+    async with eb.SagaCoordinator(store, [saga], concurrency=3) as coordinator:
+        handles = [
+            await coordinator.start(saga, Trip("mia"), id=f"saga-{n}")
+            for n in range(20)
+        ]
+        for handle in handles:
+            await handle.result()
+    assert most == 3
+
+
+async def test_a_saga_that_waits_for_its_next_attempt_holds_no_place(store, receiver):
+    receiver.plan["wait"] = ["drop"]
+    waiting = trip(outside(receiver, "wait", retry=SLOW), name="waiting")
+    saga = journey(receiver)
+    async with eb.SagaCoordinator(store, [saga, waiting], concurrency=1) as coordinator:
+        for n in range(3):
+            await coordinator.start(waiting, Trip("mia"), id=f"saga-w{n}")
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        with anyio.fail_after(5):
+            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        listed = await coordinator.list()
+        assert {summary.id for summary in listed} == {f"saga-w{n}" for n in range(3)}
+        assert {summary.step for summary in listed} == {"wait"}
+
+
+async def test_waiting_for_a_result_may_be_bounded(store, receiver):
+    gate = Gate(receiver)
+    saga = trip(gate.step())
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        with pytest.raises(TimeoutError):
+            await handle.result(timeout=timedelta(milliseconds=20))
+        gate.opened.set()
+        assert (await handle.result(timeout=5 * SECOND)).outcome is eb.Outcome.COMPLETED
+
+
+async def test_progress_is_told_as_it_is_recorded(store, receiver):
+    told: list[eb.SagaProgress] = []
+    saga = journey(receiver)
+    async with eb.SagaCoordinator(store, [saga], on_event=told.append) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        await handle.result()
+    assert [progress.what.removeprefix("saga.") for progress in told] == (
+        await records(store, "saga-1")
+    )
+    assert told[-1].status is eb.Status.COMPLETED
+    assert told[1] == eb.SagaProgress(
+        "saga-1", "trip", "saga.step_succeeded", "book", eb.Status.RUNNING
+    )
+
+
+# --- cancelling and late answers ------------------------------------------------------
+
+
+async def test_a_late_answer_never_advances_a_saga_that_is_undone(store, receiver):
+    gate = Gate(receiver)
+    saga = trip(inside("book"), gate.step(), outside(receiver, "ship"))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        await gate.entered.wait()
+        await coordinator.cancel("saga-1", reason="changed her mind")
+        gate.opened.set()
+        end = await handle.result()
+    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.failure == "cancelled: changed her mind"
+    # The answer told the compensation what it had to undo.
+    assert receiver.log == ["gate", "Done", "undo gate"]
+    told = await records(store, "saga-1")
+    assert told.index("step_answered_late") > told.index("compensation_started")
+    assert told.count("step_succeeded") == 1
+    assert await notes(store, "saga-1") == ["book", "undo book"]
+
+
+async def test_a_cancelled_saga_whose_call_fails_is_undone_as_unknown(store, receiver):
+    gate = Gate(receiver)
+    receiver.plan["gate"] = ["lose"]
+    saga = trip(gate.step())
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        await gate.entered.wait()
+        await coordinator.cancel("saga-1", reason="no")
+        gate.opened.set()
+        assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+    assert receiver.log == ["gate", "Unknown", "undo gate"]
+
+
+async def test_cancelling_wakes_a_saga_that_waits(store, receiver):
+    receiver.plan["pay"] = ["drop"]
+    saga = trip(inside("book"), outside(receiver, "pay", retry=SLOW))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        await recorded(store, "saga-1", "step_unknown")
+        await coordinator.cancel("saga-1", reason="no")
+        with anyio.fail_after(5):
+            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+    assert receiver.voided == {"saga-1/pay/1"}
+
+
+async def test_what_is_past_its_point_of_no_return_is_not_cancelled(store, receiver):
+    gate = Gate(receiver)
+    last = eb.step(
+        "last", gate.step().action, timeout=5 * SECOND, kind=eb.Kind.RETRIABLE
+    )
+    saga = trip(outside(receiver, "pay", kind=eb.Kind.PIVOT), last)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        await gate.entered.wait()
+        with pytest.raises(eb.InvalidTransition, match="point of no return"):
+            await coordinator.cancel("saga-1", reason="too late")
+        gate.opened.set()
+        await handle.result()
+        with pytest.raises(eb.InvalidTransition, match="must be running"):
+            await coordinator.cancel("saga-1", reason="much too late")
+
+
+# --- leaving --------------------------------------------------------------------------
+
+
+async def test_leaving_waits_for_the_call_under_way_and_records_it(store, receiver):
+    gate = Gate(receiver)
+    saga = trip(gate.step(), outside(receiver, "ship"))
+    async with anyio.create_task_group() as tasks:
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await gate.entered.wait()
+            tasks.start_soon(_open_later, gate)
+        with pytest.raises(eb.CoordinatorClosed):
+            await handle.result()
+    assert receiver.log == ["gate"]
+    assert (await records(store, "saga-1"))[-2:] == ["step_succeeded", "step_started"]
+
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.get(saga, "saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+    assert receiver.log == ["gate", "ship"]
+
+
+async def _open_later(gate):
+    await anyio.sleep(0.02)
+    gate.opened.set()
+
+
+async def test_leaving_does_not_wait_for_the_next_attempt(store, receiver):
+    receiver.plan["pay"] = ["drop", "ok"]
+    saga = trip(outside(receiver, "pay", retry=replace(SLOW, first=0.05 * SECOND)))
+    with anyio.fail_after(5):
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await recorded(store, "saga-1", "step_unknown")
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            handle = await coordinator.get(saga, "saga-1")
+            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+
+
+async def test_an_error_in_the_block_comes_out_as_it_is(store, receiver):
+    gate = Gate(receiver)
+    saga = trip(gate.step())
+    with pytest.raises(ZeroDivisionError):
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await gate.entered.wait()
+            1 / 0  # noqa: B018 - the error is the point
+    gate.opened.set()
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.get(saga, "saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+    assert receiver.calls["saga-1/gate/1"] == 1
+
+
+async def test_a_cancelled_block_leaves_its_sagas_to_the_next_coordinator(
+    store, receiver
+):
+    gate = Gate(receiver)
+    saga = trip(inside("book"), gate.step())
+    with anyio.move_on_after(0.05) as scope:
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await handle.result()
+    assert scope.cancelled_caught
+    assert (await records(store, "saga-1"))[-1] == "step_started"
+    gate.opened.set()
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.get(saga, "saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+
+
+async def test_a_compensation_is_shielded_from_cancellation(store, receiver):
+    entered, finished = anyio.Event(), []
+
+    async def act(context: eb.StepContext[Trip]) -> None:
+        pass
+
+    async def undo(
+        context: eb.StepContext[Trip], did: eb.Done[None] | eb.Unknown
+    ) -> None:
+        entered.set()
+        await anyio.sleep(0.05)
+        finished.append(did)
+
+    saga = trip(
+        eb.step("act", act, timeout=SECOND).compensated_by(undo),
+        inside("no", unless="no"),
+    )
+    with anyio.CancelScope() as scope:
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await entered.wait()
+            scope.cancel()
+            await anyio.sleep(1)
+    assert finished == [eb.Done(None)]
+    assert (await records(store, "saga-1"))[-1] == "compensated"
+
+
+async def test_a_store_that_fails_stops_the_coordinator_with_its_error(store, receiver):
+    mortal = MortalStore(store, 3)
+    saga = journey(receiver)
+    with pytest.raises(Crash):
+        async with eb.SagaCoordinator(mortal, [saga]) as coordinator:
+            handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await handle.result()
+
+
+# --- resuming -------------------------------------------------------------------------
+
+
+async def test_an_attempt_that_was_under_way_is_tried_again_with_its_key(
+    store, receiver
+):
+    saga = trip(outside(receiver, "pay"))
+    # The process dies when it wants to record the answer.
+    with pytest.raises(Crash):
+        async with eb.SagaCoordinator(MortalStore(store, 2), [saga]) as coordinator:
+            handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await handle.result()
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.get(saga, "saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+    assert receiver.calls == {"saga-1/pay/1": 2}
+    [unknown] = [
+        eb.decode_event(r) async for r in store.read_all(types=["saga.step_unknown"])
+    ]
+    assert unknown.why == "crash"
+
+
+async def test_an_attempt_that_was_under_way_is_asked_about_first(store, receiver):
+    async def ask(context: eb.StepContext[Trip]) -> eb.Done[str] | None:
+        known = receiver.knows(context.idempotency_key)
+        return None if known is None else eb.Done(known)
+
+    saga = trip(outside(receiver, "pay", ask=ask))
+    with pytest.raises(Crash):
+        async with eb.SagaCoordinator(MortalStore(store, 2), [saga]) as coordinator:
+            handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await handle.result()
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.get(saga, "saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+    assert receiver.calls == {"saga-1/pay/1": 1}
+
+
+async def leave_unfinished(store, saga, saga_id="saga-1"):
+    """Start a saga and die before its first step is recorded."""
+    with pytest.raises(Crash):
+        async with eb.SagaCoordinator(
+            MortalStore(store, 2), [saga], concurrency=1
+        ) as coordinator:
+            handle = await coordinator.start(saga, Trip("mia"), id=saga_id)
+            await handle.result()
+
+
+async def test_a_saga_of_an_unknown_version_is_parked_and_listed(store, receiver):
+    saga = journey(receiver, version=2)
+    await leave_unfinished(store, saga)
+    older = journey(receiver, version=1)
+    async with eb.SagaCoordinator(store, [older]) as coordinator:
+        [parked] = await coordinator.parked()
+        assert (parked.id, parked.version) == ("saga-1", 2)
+        assert parked.failure.startswith("needs_code")
+        with pytest.raises(eb.SagaParked, match="needs_code"):
+            await coordinator.get(older, "saga-1")
+    async with eb.SagaCoordinator(store, [older, saga]) as coordinator:
+        handle = await coordinator.get(saga, "saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+
+
+async def test_the_same_version_with_other_steps_is_refused(store, receiver):
+    await leave_unfinished(store, journey(receiver))
+    other = trip(
+        inside("book"),
+        outside(receiver, "pay", kind=eb.Kind.PIVOT),
+        inside("wrap", kind=eb.Kind.RETRIABLE),
+    )
+    with pytest.raises(eb.GraphMismatch) as caught:
+        async with eb.SagaCoordinator(store, [other]):
+            pass
+    assert caught.value.saga_ids == ("saga-1",)
+    assert caught.value.difference == (
+        "removed 'ship' (compensatable, external, undoable)",
+        "added 'wrap' (retriable, local)",
+        "'pay' (compensatable, external, undoable) became 'pay' (pivot, external)",
+    )
+
+
+async def test_a_finished_saga_with_other_steps_is_no_mismatch(store, receiver):
+    saga = journey(receiver)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        await handle.result()
+    async with eb.SagaCoordinator(store, [trip(inside("other"))]) as coordinator:
+        assert await coordinator.list() == []
+
+
+async def test_a_saga_that_a_bug_makes_impossible_is_parked_and_others_go_on(
+    store, receiver
+):
+    def broken(state, executed):
+        if state.who == "mia":
+            raise ZeroDivisionError("oops")
+        return state
+
+    saga = trip(inside("book", then=broken), outside(receiver, "pay"))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        mia = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        ben = await coordinator.start(saga, Trip("ben"), id="saga-2")
+        with pytest.raises(eb.SagaParked, match="ZeroDivisionError"):
+            await mia.result()
+        assert (await ben.result()).outcome is eb.Outcome.COMPLETED
+        assert [summary.id for summary in await coordinator.parked()] == ["saga-1"]
+
+    mended = trip(inside("book", then=lambda state, _: state), outside(receiver, "pay"))
+    async with eb.SagaCoordinator(store, [mended]) as coordinator:
+        mia = await coordinator.get(mended, "saga-1")
+        assert (await mia.result()).outcome is eb.Outcome.COMPLETED
+
+
+async def test_a_stream_with_a_foreign_record_is_parked(store, receiver):
+    saga = journey(receiver)
+    await leave_unfinished(store, saga)
+    await store.append([("saga-1", "not.of-a-saga", b"{}")])
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        [parked] = await coordinator.parked()
+        assert "not.of-a-saga" in parked.failure
+
+
+# --- two coordinators -----------------------------------------------------------------
+
+
+async def test_two_coordinators_bring_a_saga_to_one_end(store, receiver):
+    """Each notices the other's records, and no effect happens twice."""
+    saga = journey(receiver)
+    async with (
+        eb.SagaCoordinator(store, [saga]) as one,
+        eb.SagaCoordinator(store, [saga]) as two,
+    ):
+        for n in range(10):
+            first = await one.start(saga, Trip("mia"), id=f"saga-{n}")
+            second = await two.start(saga, Trip("mia"), id=f"saga-{n}")
+            assert await first.result() == await second.result()
+    assert len(receiver.effects) == 20
+    for n in range(10):
+        assert await notes(store, f"saga-{n}") == ["book", "pay", "ship"]
+
+
+async def test_a_conflict_on_the_stream_makes_the_saga_plan_anew(store, receiver):
+    gate = Gate(receiver)
+    saga = trip(gate.step(), outside(receiver, "ship"))
+    async with (
+        eb.SagaCoordinator(store, [saga]) as one,
+        eb.SagaCoordinator(store, [saga]) as two,
+    ):
+        handle = await one.start(saga, Trip("mia"), id="saga-1")
+        await gate.entered.wait()
+        await two.cancel("saga-1", reason="by the other one")
+        gate.opened.set()
+        end = await handle.result()
+    assert end.outcome is eb.Outcome.COMPENSATED
+    assert receiver.standing() == []
+    assert "ship" not in receiver.log

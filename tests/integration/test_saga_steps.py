@@ -1,0 +1,486 @@
+"""Sagas over a real store: what is recorded, what is called, and what stands at the end.
+
+The hazards: an effect without its record or the other way round, a second effect of one
+step, a failure that leaves something standing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+import pytest
+from tests.saga_kit import (
+    QUICK,
+    SECOND,
+    Declined,
+    MortalStore,
+    Receiver,
+    Trip,
+    inside,
+    note,
+    notes,
+    outside,
+    records,
+    trip,
+)
+
+import eventbraid as eb
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store():
+    async with eb.open_async("memory:") as opened:
+        yield opened
+
+
+@pytest.fixture
+def receiver():
+    return Receiver()
+
+
+async def ended(store, saga, *, state=None, **options):
+    async with eb.SagaCoordinator(store, [saga], **options) as coordinator:
+        handle = await coordinator.start(saga, state or Trip("mia"), id="saga-1")
+        with anyio.fail_after(20):
+            return await handle.result()
+
+
+def journey(receiver, **last):
+    return trip(
+        inside("book"),
+        outside(receiver, "pay"),
+        outside(receiver, "ship", **last),
+    )
+
+
+# --- forward --------------------------------------------------------------------------
+
+
+async def test_a_saga_runs_to_its_end(store, receiver):
+    end = await ended(store, journey(receiver))
+    assert end.outcome is eb.Outcome.COMPLETED
+    assert end.failure is None
+    assert end.state.receipts == ("receipt saga-1/pay/1", "receipt saga-1/ship/1")
+    assert receiver.log == ["pay", "ship"]
+    assert await notes(store, "saga-1") == ["book", "pay", "ship"]
+
+
+async def test_each_step_is_one_commit(store, receiver):
+    counted = MortalStore(store)
+    await ended(counted, journey(receiver))
+    # The start, three steps, and the checkpoint of the end.
+    assert counted.appends == 1 + 3 + 1
+    assert await records(store, "saga-1") == [
+        "started",
+        "step_succeeded",
+        "step_started",
+        "step_succeeded",
+        "step_started",
+        "step_succeeded",
+        "completed",
+    ]
+
+
+async def test_a_step_and_what_it_means_are_adjacent_in_the_log(store, receiver):
+    await ended(store, journey(receiver))
+    streams = [r.stream async for r in store.read_all(before=9)]
+    ledger, saga = "ledger-saga-1", "saga-1"
+    assert streams == [saga, ledger, saga, saga, ledger, saga, saga, ledger]
+
+
+async def test_commands_carry_the_saga_as_correlation_and_the_key_as_cause(
+    store, receiver
+):
+    await ended(store, journey(receiver))
+    told = [
+        (r.correlation_id, r.causation_id)
+        async for r in store.read_stream("ledger-saga-1")
+    ]
+    assert told == [
+        ("saga-1", "saga-1/book/1"),
+        ("saga-1", "saga-1/pay/1"),
+        ("saga-1", "saga-1/ship/1"),
+    ]
+
+
+async def test_the_start_is_recorded_before_the_call(store):
+    seen = []
+
+    async def look(context: eb.StepContext[Trip]) -> None:
+        seen.extend(await records(store, context.saga_id))
+
+    saga = trip(eb.step("look", look, timeout=SECOND).without_compensation())
+    await ended(store, saga)
+    assert seen == ["started", "step_started"]
+
+
+async def test_a_step_that_is_not_needed_is_skipped(store, receiver):
+    saga = trip(
+        inside("book"),
+        outside(receiver, "pay", skip_if=lambda state: "it is free"),
+        outside(receiver, "ship"),
+    )
+    assert (await ended(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert receiver.log == ["ship"]
+    timeline = eb.read_timeline(store.as_sync(), "saga-1")
+    [skipped] = [entry for entry in timeline.entries if entry.what == "skipped"]
+    assert (skipped.step, skipped.detail) == ("pay", "it is free")
+
+
+async def test_a_local_step_may_fold_what_it_executed(store, receiver):
+    saga = trip(
+        inside(
+            "book",
+            then=lambda state, executed: replace(
+                state, who=f"{executed.events[0].what}@{executed.position}"
+            ),
+        ),
+        outside(receiver, "pay", skip_if=lambda state: None),
+    )
+    end = await ended(store, saga)
+    assert end.state.who == "book@2"
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        again = await coordinator.get(saga, "saga-1")
+        assert (await again.result()).state == end.state
+
+
+async def test_names_may_hold_any_text(store, receiver):
+    saga = trip(outside(receiver, "größte Übung / 2"))
+    await ended(store, saga)
+    [key] = receiver.effects
+    assert key == "saga-1/gr%C3%B6%C3%9Fte%20%C3%9Cbung%20/%202/1"
+    assert key.isascii()
+
+
+# --- failures -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fails", "noted"),
+    [
+        ("pay", ["book", "undo book"]),
+        ("ship", ["book", "pay", "undo book"]),
+    ],
+)
+async def test_a_decline_undoes_what_was_done(store, receiver, fails, noted):
+    receiver.plan[fails] = ["decline"]
+    end = await ended(store, journey(receiver))
+    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.failure == f"{fails}: Declined: {fails} declined"
+    assert receiver.standing() == []
+    assert await notes(store, "saga-1") == noted
+
+
+async def test_a_rejected_command_is_the_failure_of_its_step(store, receiver):
+    saga = trip(outside(receiver, "pay"), inside("book", unless="sold_out"))
+    end = await ended(store, saga)
+    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.failure == "book: sold_out: sold_out (seen=1)"
+    [failed] = [
+        eb.decode_event(r) async for r in store.read_all(types=["saga.step_failed"])
+    ]
+    assert (failed.code, bytes(failed.facts)) == ("sold_out", b'{"seen":1}')
+    assert receiver.log == ["pay", "undo pay"]
+
+
+async def test_a_bug_in_a_command_is_the_failure_of_its_step(store, receiver):
+    def broken(context):
+        raise ZeroDivisionError("oops")
+
+    saga = trip(
+        outside(receiver, "pay"), eb.local("book", broken).without_compensation()
+    )
+    end = await ended(store, saga)
+    assert end.failure == "book: ZeroDivisionError: oops"
+    assert receiver.standing() == []
+
+
+async def test_a_failed_step_is_not_undone_and_others_are_in_reverse(store, receiver):
+    receiver.plan["c"] = ["decline"]
+    saga = trip(*(outside(receiver, name) for name in "abc"))
+    await ended(store, saga)
+    assert receiver.log == ["a", "b", "undo b", "undo a"]
+
+
+async def test_the_compensation_knows_why(store, receiver):
+    receiver.plan["ship"] = ["decline"]
+    reasons = []
+
+    def cancel(context):
+        reasons.append(context.failure)
+        return note("cancelled")(context)
+
+    saga = trip(
+        eb.local("book", note("book")).compensated_by(cancel),
+        outside(receiver, "ship"),
+    )
+    await ended(store, saga)
+    assert reasons == ["ship: Declined: ship declined"]
+
+
+async def test_a_compensation_may_record_what_it_did(store, receiver):
+    receiver.plan["ship"] = ["decline"]
+
+    def refunded(context, receipt):
+        return note(f"refunded {receipt}")(context)
+
+    saga = trip(
+        outside(receiver, "pay", undo_record=refunded), outside(receiver, "ship")
+    )
+    await ended(store, saga)
+    assert await notes(store, "saga-1") == ["pay", "refunded receipt saga-1/pay/1/undo"]
+
+
+async def test_a_step_whose_command_is_refused_is_undone_with_its_result(
+    store, receiver
+):
+    saga = trip(outside(receiver, "pay", record=note("pay", unless="closed")))
+    end = await ended(store, saga)
+    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.failure.startswith("pay: closed")
+    assert receiver.log == ["pay", "undo pay"]
+    assert end.state.receipts == ("receipt saga-1/pay/1",)
+
+
+# --- unknown outcomes -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", ["lose", "drop", "hang", "stall"])
+async def test_an_unknown_outcome_is_tried_again_with_the_same_key(
+    store, receiver, trouble
+):
+    receiver.plan["pay"] = [trouble, "ok"]
+    end = await ended(store, journey(receiver))
+    assert end.outcome is eb.Outcome.COMPLETED
+    assert receiver.calls["saga-1/pay/1"] == 2
+    assert receiver.standing() == ["pay", "ship"]
+    [unknown] = [
+        eb.decode_event(r) async for r in store.read_all(types=["saga.step_unknown"])
+    ]
+    assert unknown.why == ("lost" if trouble in {"lose", "drop"} else "timeout")
+    assert unknown.retry_at is not None
+
+
+@pytest.mark.parametrize("trouble", ["lose", "drop", "hang", "stall"])
+async def test_an_outcome_that_stays_unknown_is_undone_by_its_key(
+    store, receiver, trouble
+):
+    receiver.plan["ship"] = [trouble]
+    end = await ended(store, journey(receiver))
+    assert end.outcome is eb.Outcome.COMPENSATED
+    assert receiver.calls["saga-1/ship/1"] == QUICK.attempts
+    assert receiver.voided == {"saga-1/ship/1", "saga-1/pay/1"}
+    assert receiver.standing() == []
+
+
+@pytest.mark.parametrize("trouble", ["lose", "hang"])
+async def test_the_receiver_is_asked_before_it_is_called_again(
+    store, receiver, trouble
+):
+    receiver.plan["pay"] = [trouble]
+
+    async def ask(context: eb.StepContext[Trip]) -> eb.Done[str] | None:
+        known = receiver.knows(context.idempotency_key)
+        return None if known is None else eb.Done(known)
+
+    saga = trip(outside(receiver, "pay", ask=ask))
+    end = await ended(store, saga)
+    assert end.outcome is eb.Outcome.COMPLETED
+    assert receiver.calls["saga-1/pay/1"] == 1
+    assert (await records(store, "saga-1"))[-3:] == [
+        "step_unknown",
+        "step_succeeded",
+        "completed",
+    ]
+
+
+async def test_a_receiver_that_cannot_be_asked_is_called_again(store, receiver):
+    receiver.plan["pay"] = ["lose", "ok"]
+
+    async def ask(context: eb.StepContext[Trip]) -> eb.Done[str] | None:
+        raise ConnectionError
+
+    end = await ended(store, trip(outside(receiver, "pay", ask=ask)))
+    assert end.outcome is eb.Outcome.COMPLETED
+    assert receiver.calls["saga-1/pay/1"] == 2
+
+
+async def test_a_result_of_another_type_is_undone_as_unknown(store, receiver):
+    async def lie(context: eb.StepContext[Trip]) -> str:
+        receiver.take_effect("pay", context.idempotency_key)
+        return 3
+
+    async def undo(
+        context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
+    ) -> None:
+        assert did == eb.Unknown("lost")
+        await receiver.undo("pay", context.forward_key, context.idempotency_key)
+
+    step = eb.step("pay", lie, timeout=SECOND, retry=QUICK).compensated_by(undo)
+    end = await ended(store, trip(step))
+    assert end.outcome is eb.Outcome.COMPENSATED
+    assert "can't be recorded" in end.failure
+    assert receiver.standing() == []
+
+
+# --- behind the point of no return ----------------------------------------------------
+
+
+async def test_a_retriable_step_is_tried_until_it_succeeds(store, receiver):
+    receiver.plan["tell"] = ["drop"] * 20 + ["ok"]
+    saga = trip(
+        outside(receiver, "pay", kind=eb.Kind.PIVOT),
+        outside(
+            receiver,
+            "tell",
+            kind=eb.Kind.RETRIABLE,
+            retry=replace(QUICK, attempts=None),
+        ),
+    )
+    assert (await ended(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert receiver.calls["saga-1/tell/1"] == 21
+
+
+async def test_a_step_that_failed_for_good_is_replaced(store, receiver):
+    receiver.plan["tell"] = ["decline"]
+    failures = []
+
+    def later(context, failure):
+        failures.append(str(failure))
+        return note("tell later")(context)
+
+    saga = trip(
+        outside(receiver, "pay"),
+        outside(receiver, "tell", otherwise=later, undoable=False),
+        inside("close"),
+    )
+    assert (await ended(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert failures == ["Declined: tell declined"]
+    assert await notes(store, "saga-1") == ["pay", "tell later", "close"]
+    assert "step_given_up" in await records(store, "saga-1")
+
+
+async def test_a_replacement_that_is_refused_too_undoes_the_saga(store, receiver):
+    receiver.plan["tell"] = ["decline"]
+    saga = trip(
+        outside(receiver, "pay"),
+        outside(receiver, "tell", otherwise=note("later", unless="no"), undoable=False),
+        inside("close"),
+    )
+    end = await ended(store, saga)
+    assert end.outcome is eb.Outcome.COMPENSATED
+    assert "what should take its place: no" in end.failure
+
+
+async def test_a_replaced_step_is_not_undone(store, receiver):
+    receiver.plan["tell"] = ["decline"]
+    saga = trip(
+        outside(receiver, "tell", otherwise=note("later"), undoable=False),
+        inside("close", unless="no"),
+    )
+    assert (await ended(store, saga)).outcome is eb.Outcome.COMPENSATED
+    assert receiver.log == []
+
+
+# --- deadlines ------------------------------------------------------------------------
+
+
+async def test_a_saga_that_is_too_late_is_undone(store, receiver):
+    receiver.plan["ship"] = ["drop"]
+    patient = eb.Retry(attempts=None, first=10 * SECOND, cap=10 * SECOND, jitter="none")
+    saga = trip(
+        outside(receiver, "pay"),
+        outside(receiver, "ship", retry=patient),
+        deadline=timedelta(milliseconds=80),
+    )
+    end = await ended(store, saga)
+    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.failure == "the saga's deadline has passed"
+    assert receiver.voided == {"saga-1/ship/1", "saga-1/pay/1"}
+
+
+# --- stuck ----------------------------------------------------------------------------
+
+
+async def test_a_compensation_that_fails_for_good_waits_for_a_person(store, receiver):
+    receiver.plan |= {"ship": ["decline"], "undo pay": ["decline", "ok"]}
+    saga = journey(receiver)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        end = await handle.result()
+        assert end.outcome is eb.Outcome.STUCK
+        assert end.failure == "can't be undone: pay: Declined: pay declined"
+        [listed] = await coordinator.stuck()
+        assert (listed.id, listed.step) == ("saga-1", "pay")
+        [told] = [eb.decode_event(r) async for r in store.read_stream("saga-attention")]
+        assert (told.saga_id, told.step) == ("saga-1", "pay")
+        assert told.reason == listed.failure == end.failure
+
+        await coordinator.retry("saga-1", by="mia", note="the bank is back")
+        end = await handle.result()
+        assert end.outcome is eb.Outcome.COMPENSATED
+        assert await coordinator.stuck() == []
+    assert receiver.standing() == []
+    timeline = eb.read_timeline(store.as_sync(), "saga-1")
+    [by_hand] = [entry for entry in timeline.entries if entry.what == "retried by hand"]
+    assert (by_hand.step, by_hand.detail) == ("pay", "mia: the bank is back")
+
+
+async def test_a_stuck_step_may_be_skipped(store, receiver):
+    saga = trip(inside("book", undo_unless="never"), inside("pay", unless="no"))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.STUCK
+        with pytest.raises(eb.InvalidTransition, match="stuck at 'book'"):
+            await coordinator.skip("saga-1", "pay", by="mia", note="?")
+        with pytest.raises(eb.InvalidArgument, match="who and why"):
+            await coordinator.skip("saga-1", "book", by="", note="?")
+        await coordinator.skip("saga-1", "book", by="mia", note="cancelled by phone")
+        assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+    assert "skipped_by_hand" in await records(store, "saga-1")
+
+
+async def test_a_stuck_saga_is_still_listed_after_a_restart(store, receiver):
+    receiver.plan["tell"] = ["decline", "ok"]
+    saga = trip(
+        outside(receiver, "pay", kind=eb.Kind.PIVOT),
+        outside(receiver, "tell", kind=eb.Kind.RETRIABLE, undoable=False),
+    )
+    assert (await ended(store, saga)).outcome is eb.Outcome.STUCK
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        [listed] = await coordinator.stuck()
+        assert listed.step == "tell"
+        await coordinator.retry("saga-1", by="mia", note="again")
+        handle = await coordinator.get(saga, "saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+    assert receiver.effects == {"saga-1/pay/1": "pay", "saga-1/tell/2": "tell"}
+
+
+async def test_only_a_stuck_saga_is_retried_by_hand(store, receiver):
+    saga = journey(receiver)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        await handle.result()
+        with pytest.raises(eb.InvalidTransition, match="must be stuck"):
+            await coordinator.retry("saga-1", by="mia", note="again")
+        with pytest.raises(eb.SagaNotFound, match="saga-2"):
+            await coordinator.retry("saga-2", by="mia", note="again")
+
+
+async def test_compensations_are_retried(store, receiver):
+    receiver.plan |= {"ship": ["decline"], "undo pay": ["drop", "hang", "ok"]}
+    end = await ended(store, journey(receiver))
+    assert end.outcome is eb.Outcome.COMPENSATED
+    assert receiver.calls["saga-1/pay/1/undo"] == 3
+    assert receiver.standing() == []
+
+
+async def test_exceptions_of_never_are_not_retried(store, receiver):
+    receiver.plan["pay"] = ["decline"]
+    saga = trip(outside(receiver, "pay", retry=eb.Retry(attempts=9, never=(Declined,))))
+    await ended(store, saga)
+    assert receiver.calls["saga-1/pay/1"] == 1

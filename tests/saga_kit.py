@@ -1,0 +1,251 @@
+"""A small world for tests of sagas: a ledger of commands and an outside receiver.
+
+The receiver honours idempotency keys and keeps what took effect. The store around a
+store dies at a chosen append, before or after it, as a process would.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import anyio
+
+import eventbraid as eb
+
+SECOND = timedelta(seconds=1)
+SOON = timedelta(milliseconds=1)
+QUICK = eb.Retry(attempts=3, first=SOON, cap=SOON)
+
+
+@eb.event("saga-kit.noted")
+class Noted:
+    """A step's mark in the saga's ledger stream."""
+
+    what: str
+
+
+class Ledger(eb.Stream[Noted], category="ledger"):
+    """What a saga's commands did."""
+
+
+class Note(eb.Command[list[str], Noted]):
+    """Writes a mark, unless a rule says no."""
+
+    ledger: eb.Declared[Noted] = eb.stream(Ledger)
+    what: str
+    unless: str = ""
+
+    def initial(self):
+        return []
+
+    def apply(self, state, recorded, /):
+        return [*state, recorded.event.what]
+
+    def decide(self, state, /):
+        eb.require(not self.unless, self.unless or "-", seen=len(state))
+        yield self.ledger.write(Noted(self.what))
+
+
+def ledger_of(saga_id: str) -> str:
+    return f"ledger-{saga_id}"
+
+
+def note(what: str, *, unless: str = ""):
+    """Make commands for `local`, `record=` and the rest."""
+
+    def make(context, *_):
+        return Note(ledger=ledger_of(context.saga_id), what=what, unless=unless)
+
+    return make
+
+
+class Declined(Exception):
+    """The receiver said no: nothing happened."""
+
+
+@dataclass
+class Receiver:
+    """Somebody outside, who honours keys and says what he did.
+
+    Attributes:
+        effects: What took effect, by its key.
+        voided: Keys whose effect is undone, or will be if it comes yet.
+        undone: Keys of compensations that took effect.
+        calls: How often each key was called.
+        plan: For a step, what happens on its calls, one after the other, the last one
+            for good: "ok", "decline", "lose" (an effect, no answer), "drop" (no effect,
+            no answer), "hang" (an effect, then a timeout), "stall" (a timeout).
+    """
+
+    plan: dict[str, list[str]] = field(default_factory=dict)
+    effects: dict[str, str] = field(default_factory=dict)
+    voided: set[str] = field(default_factory=set)
+    undone: set[str] = field(default_factory=set)
+    calls: Counter[str] = field(default_factory=Counter)
+    log: list[str] = field(default_factory=list)
+
+    async def do(self, step: str, key: str) -> str:
+        self.calls[key] += 1
+        await anyio.lowlevel.checkpoint()
+        behaviour = self._behaviour(step)
+        if behaviour in {"ok", "lose", "hang"}:
+            self.take_effect(step, key)
+        return await self._answer(step, key, behaviour)
+
+    async def undo(self, step: str, forward_key: str, key: str) -> str:
+        self.calls[key] += 1
+        await anyio.lowlevel.checkpoint()
+        behaviour = self._behaviour(f"undo {step}")
+        if behaviour in {"ok", "lose", "hang"}:
+            if key not in self.undone:
+                self.log.append(f"undo {step}")
+            self.undone.add(key)
+            self.voided.add(forward_key)
+        return await self._answer(step, key, behaviour)
+
+    def knows(self, key: str) -> str | None:
+        return f"receipt {key}" if key in self.effects else None
+
+    def take_effect(self, step: str, key: str) -> None:
+        if key not in self.effects:
+            self.log.append(step)
+        self.effects[key] = step
+
+    def standing(self) -> list[str]:
+        """The steps whose effect stands."""
+        return sorted(
+            step for key, step in self.effects.items() if key not in self.voided
+        )
+
+    def _behaviour(self, step: str) -> str:
+        planned = self.plan.get(step)
+        if not planned:
+            return "ok"
+        return planned.pop(0) if len(planned) > 1 else planned[0]
+
+    async def _answer(self, step: str, key: str, behaviour: str) -> str:
+        match behaviour:
+            case "ok":
+                return f"receipt {key}"
+            case "decline":
+                raise Declined(f"{step} declined")
+            case "lose" | "drop":
+                raise ConnectionError(f"{step} lost")
+            case "hang" | "stall":
+                await anyio.sleep_forever()
+        raise AssertionError(behaviour)
+
+
+@dataclass(frozen=True)
+class Trip:
+    """The state of the test sagas."""
+
+    who: str
+    receipts: tuple[str, ...] = ()
+
+
+def outside(receiver: Receiver, name: str, **options):
+    """An external step at the receiver, with a compensation unless told otherwise."""
+    undo_retry = options.pop("undo_retry", replace(QUICK, never=(Declined,)))
+    undo_record = options.pop("undo_record", None)
+    undoable = options.pop("undoable", options.get("kind") in {None, "undo"})
+    options.setdefault("timeout", 0.05 * SECOND)
+    options.setdefault("retry", replace(QUICK, never=(Declined,)))
+    options.setdefault("record", note(name))
+    options.setdefault(
+        "then", lambda trip, receipt: replace(trip, receipts=(*trip.receipts, receipt))
+    )
+
+    async def act(context: eb.StepContext[Trip]) -> str:
+        return await receiver.do(name, context.idempotency_key)
+
+    async def undo(
+        context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
+    ) -> str:
+        if isinstance(did, eb.Done):
+            assert did.result == f"receipt {context.forward_key}"
+        return await receiver.undo(name, context.forward_key, context.idempotency_key)
+
+    step = eb.step(name, act, **options)
+    if not undoable:
+        return step
+    return step.compensated_by(
+        undo, retry=undo_retry, timeout=0.05 * SECOND, record=undo_record
+    )
+
+
+def inside(name: str, *, unless: str = "", **options):
+    """A local step that notes its name, with a compensation that notes the undoing."""
+    undo_unless = options.pop("undo_unless", "")
+    undoable = options.get("kind") is not eb.Kind.RETRIABLE
+    step = eb.local(name, note(name, unless=unless), **options)
+    if not undoable:
+        return step
+    return step.compensated_by(
+        note(f"undo {name}", unless=undo_unless), retry=eb.Retry(attempts=1)
+    )
+
+
+def trip(*steps, name: str = "trip", **options) -> eb.Saga[Trip]:
+    return eb.Saga(name, Trip, steps=list(steps), **options)
+
+
+async def notes(store: eb.AsyncEventStore, saga_id: str) -> list[str]:
+    """What the saga's commands noted, in order."""
+    return [
+        eb.decode_event(recorded).what
+        async for recorded in store.read_stream(ledger_of(saga_id))
+    ]
+
+
+async def records(store: eb.AsyncEventStore, saga_id: str) -> list[str]:
+    """The types of the saga's records, without their common prefix."""
+    return [
+        recorded.type.removeprefix("saga.")
+        async for recorded in store.read_stream(saga_id)
+    ]
+
+
+async def recorded(store: eb.AsyncEventStore, saga_id: str, what: str) -> None:
+    """Wait until something is recorded of a saga."""
+    async with store.subscribe(prefix=saga_id, types=[f"saga.{what}"]) as news:
+        await anext(news)
+
+
+class Crash(eb.StoreClosed):
+    """The process has died, as far as the store can tell."""
+
+
+class MortalStore:
+    """A store whose process dies at its n-th append.
+
+    Args:
+        store: The store, which lives on.
+        dies_at: The number of the append; None: it lives.
+        after: Whether that append is still committed.
+    """
+
+    def __init__(
+        self, store: eb.AsyncEventStore, dies_at: int | None = None, *, after: bool = False
+    ) -> None:
+        self._store = store
+        self._dies_at = dies_at
+        self._after = after
+        self.appends = 0
+        self.dead = False
+
+    async def append(self, events, **options):
+        if self.dead:
+            raise Crash
+        self.appends += 1
+        if self.appends != self._dies_at:
+            return await self._store.append(events, **options)
+        if self._after:
+            await self._store.append(events, **options)
+        self.dead = True
+        raise Crash
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)

@@ -1,0 +1,306 @@
+"""A saga that can't work is refused when it is built, with the way to mend it.
+
+The hazard is an error that shows months later, on the first failure in production: a
+compensation that was forgotten, a result that can't be read back, a step that fails
+behind the point of no return.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable  # noqa: TC003 - read at run time
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pydantic
+import pytest
+
+import eventbraid as eb
+
+SECOND = timedelta(seconds=1)
+
+
+class Cents(eb.Int, ge=0):
+    pass
+
+
+@dataclass(frozen=True)
+class Receipt:
+    cents: Cents
+    lines: tuple[str, ...] = ()
+
+
+class Model(pydantic.BaseModel):
+    x: int
+
+
+class Opaque:
+    pass
+
+
+async def call(context: eb.StepContext[int]) -> str:
+    return "x"
+
+
+async def undo(context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown) -> None:
+    pass
+
+
+def step(name="a", **options):
+    return eb.step(name, call, timeout=SECOND, **options)
+
+
+def undoable(name="a", **options):
+    return step(name, **options).compensated_by(undo)
+
+
+def refused(*steps, **options) -> eb.InvalidSaga:
+    with pytest.raises(eb.InvalidSaga) as caught:
+        eb.Saga("s", int, steps=list(steps), **options)
+    return caught.value
+
+
+def test_a_saga_needs_a_step():
+    assert "at least one" in str(refused())
+
+
+def test_step_names_are_unique():
+    error = refused(undoable("a"), undoable("b"), undoable("a"))
+    assert error.step == "a"
+    assert "each its own" in str(error)
+
+
+def test_a_forgotten_compensation_is_refused():
+    error = refused(step("pay"))
+    assert error.step == "pay"
+    assert ".compensated_by(...)" in str(error)
+    assert ".without_compensation()" in str(error)
+
+
+def test_nothing_to_undo_can_be_said():
+    eb.Saga("s", int, steps=[step().without_compensation()])
+    eb.Saga("s", int, steps=[eb.local("l", lambda c: None).without_compensation()])
+
+
+def test_a_replaceable_step_needs_no_compensation():
+    eb.Saga("s", int, steps=[step(otherwise=lambda c, failure: None)])
+
+
+def test_what_follows_the_pivot_is_only_retried():
+    pivot = step("pivot", kind=eb.Kind.PIVOT)
+    error = refused(undoable("a"), pivot, undoable("b"))
+    assert error.step == "b"
+    assert "'pivot'" in str(error)
+    assert "Kind.RETRIABLE" in str(error)
+
+
+def test_there_is_one_pivot():
+    pivots = [step(name, kind=eb.Kind.PIVOT) for name in "ab"]
+    assert refused(*pivots).step == "b"
+
+
+def test_nothing_that_fails_follows_a_retriable_step():
+    error = refused(step("a", kind=eb.Kind.RETRIABLE), undoable("b"))
+    assert error.step == "b"
+
+
+def test_a_step_that_fails_harmlessly_may_stand_behind_the_pivot():
+    harmless = step("tell", otherwise=lambda c, failure: None)
+    pivot = step("pivot", kind=eb.Kind.PIVOT)
+    last = step("last", kind=eb.Kind.RETRIABLE)
+    eb.Saga("s", int, steps=[undoable(), pivot, harmless, last])
+
+
+def test_a_retriable_step_has_no_compensation():
+    with pytest.raises(eb.InvalidSaga, match="never undone"):
+        step(kind=eb.Kind.RETRIABLE).compensated_by(undo)
+    local = eb.local("l", lambda c: None, kind=eb.Kind.RETRIABLE)
+    with pytest.raises(eb.InvalidSaga, match="never undone"):
+        local.compensated_by(lambda c: None)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 81, "a\nb", "é" * 41])
+def test_step_names_are_bounded(name):
+    with pytest.raises(eb.InvalidSaga, match="80 bytes"):
+        step(name)
+
+
+def test_timeouts_are_positive():
+    with pytest.raises(eb.InvalidSaga, match="above 0"):
+        eb.step("a", call, timeout=timedelta())
+    with pytest.raises(eb.InvalidSaga, match="above 0"):
+        step().compensated_by(undo, timeout=timedelta(seconds=-1))
+
+
+def test_deadlines_and_versions_make_sense():
+    assert "deadline" in str(refused(undoable(), deadline=timedelta()))
+    assert "version" in str(refused(undoable(), version=0))
+    with pytest.raises(eb.InvalidSaga, match="name"):
+        eb.Saga("", int, steps=[undoable()])
+
+
+def test_what_is_no_step_is_refused():
+    assert "step() or local()" in str(refused(call))
+
+
+# --- results --------------------------------------------------------------------------
+
+
+class Caller:
+    async def __call__(self, context: eb.StepContext[int]) -> Receipt:
+        raise NotImplementedError
+
+    async def method(self, context: eb.StepContext[int]) -> Cents:
+        raise NotImplementedError
+
+
+async def keyed(key: str, context: eb.StepContext[int]) -> list[int]:
+    raise NotImplementedError
+
+
+def plain(context: eb.StepContext[int]) -> Awaitable[str]:
+    raise NotImplementedError
+
+
+async def mute(context: eb.StepContext[int]):
+    pass
+
+
+async def opaque(context: eb.StepContext[int]) -> tuple[Opaque, ...]:
+    raise NotImplementedError
+
+
+async def model(context: eb.StepContext[int]) -> Model:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("action", "result"),
+    [
+        (call, "x"),
+        (Caller(), Receipt(Cents(3), ("a",))),
+        (Caller().method, Cents(7)),
+        (functools.partial(keyed, "k"), [1, 2]),
+        (plain, "y"),
+        (model, Model(x=3)),
+    ],
+)
+def test_results_are_read_back_as_the_action_says(action, result):
+    codec = eb.step("a", action, timeout=SECOND).result
+    again = codec.decode(codec.encode(result))
+    assert again == result
+    assert type(again) is type(result)
+
+
+def test_a_result_whose_type_is_unknown_is_refused():
+    with pytest.raises(eb.InvalidSaga, match="annotate its return type"):
+        eb.step("a", mute, timeout=SECOND)
+    with pytest.raises(eb.InvalidSaga, match="annotate its return type"):
+        eb.step("a", lambda context: call(context) or None, timeout=SECOND)
+
+
+def test_a_result_type_may_be_given():
+    given = eb.step("a", lambda c: call(c) or None, timeout=SECOND, result=str)
+    assert given.result.annotation is str
+
+
+def test_a_result_that_could_not_be_read_back_is_refused():
+    with pytest.raises(eb.InvalidSaga, match="Opaque") as caught:
+        eb.step("a", opaque, timeout=SECOND)
+    assert caught.value.step == "a"
+
+
+def test_an_annotation_that_means_nothing_at_run_time_is_refused():
+    class Here:
+        pass
+
+    async def local_type(context: eb.StepContext[int]) -> Here:
+        raise NotImplementedError
+
+    with pytest.raises(eb.InvalidSaga, match="module level"):
+        eb.step("a", local_type, timeout=SECOND)
+
+
+def test_a_state_that_could_not_be_read_back_is_refused():
+    with pytest.raises(eb.InvalidSaga, match="the state of saga 's'"):
+        eb.Saga("s", Opaque, steps=[undoable()])
+
+
+def test_a_value_of_another_type_is_not_recorded():
+    codec = eb.step("a", call, timeout=SECOND).result
+    with pytest.raises(eb.InvalidValue, match="the result of step 'a'"):
+        codec.encode(3)
+
+
+# --- the graph ------------------------------------------------------------------------
+
+
+def test_the_hash_names_the_graph():
+    def hashed(*steps, **options):
+        return eb.Saga("s", int, steps=list(steps), **options).graph_hash
+
+    base = hashed(undoable("a"), undoable("b"))
+    assert base == hashed(undoable("a"), undoable("b"), version=2)
+    assert base != hashed(undoable("b"), undoable("a"))
+    assert base != hashed(undoable("a"), undoable("c"))
+    assert base != hashed(undoable("a"), step("b").without_compensation())
+    assert base != hashed(undoable("a"), step("b", kind=eb.Kind.PIVOT))
+
+
+def test_the_hash_is_the_same_in_every_process():
+    saga = eb.Saga("s", int, steps=[undoable("a")])
+    assert saga.graph_hash == "a7e66ee35c0f3840"
+
+
+def test_steps_are_values():
+    bare = step()
+    assert bare.compensated_by(undo) is not bare
+    assert not bare.undoable
+    with pytest.raises(AttributeError):
+        bare.name = "b"
+
+
+# --- retries --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"attempts": 0},
+        {"first": timedelta(seconds=-1)},
+        {"first": SECOND, "cap": timedelta(milliseconds=1)},
+        {"factor": 0.5},
+        {"factor": 101},
+        {"jitter": "some"},
+        {"never": (1,)},
+    ],
+)
+def test_a_senseless_retry_is_refused(wrong):
+    with pytest.raises(eb.InvalidArgument, match="retry"):
+        eb.Retry(**wrong)
+
+
+def test_delays_grow_to_the_cap():
+    retry = eb.Retry(first=SECOND, factor=3, cap=10 * SECOND, jitter="none")
+    delays = [retry.delay(n).total_seconds() for n in (1, 2, 3, 4, 10_000)]
+    assert delays == [1, 3, 9, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("jitter", "chance", "seconds"),
+    [("full", 0.0, 0.0), ("full", 0.5, 0.5), ("equal", 0.0, 0.5), ("equal", 1.0, 1.0)],
+)
+def test_jitter_spreads_the_delay(jitter, chance, seconds):
+    retry = eb.Retry(first=SECOND, jitter=jitter)
+    assert retry.delay(1, chance=chance).total_seconds() == seconds
+
+
+def test_attempts_are_bounded_or_not():
+    assert [eb.Retry(attempts=2).allows(n) for n in (1, 2)] == [True, False]
+    assert eb.Retry(attempts=None).allows(10**9)
+
+
+def test_a_group_proves_failure_if_all_of_it_does():
+    retry = eb.Retry(never=(KeyError,))
+    assert retry.proves_failure(ExceptionGroup("g", [KeyError(1), KeyError(2)]))
+    assert not retry.proves_failure(ExceptionGroup("g", [KeyError(1), OSError()]))

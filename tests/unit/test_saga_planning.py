@@ -1,0 +1,460 @@
+"""What a saga does next is a function from values to values: no store, no clock.
+
+The hazards: an attempt that may have happened and isn't undone; an undo in the wrong
+order; a step behind the point of no return that undoes the saga.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+import eventbraid as eb
+from eventbraid.saga import _event as e
+from eventbraid.saga._follow import (
+    cancelled,
+    failed,
+    interruption,
+    refused_after_success,
+    retried_by_hand,
+    skipped_by_hand,
+    succeeded,
+    undo_failed,
+    undone,
+)
+from eventbraid.saga._plan import (
+    Call,
+    Commit,
+    Execute,
+    Rest,
+    UndoCall,
+    UndoExecute,
+    Wait,
+    next_move,
+)
+from eventbraid.saga._transition import after, fold
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+STEADY = eb.Retry(attempts=2, first=SECOND, jitter="none")
+LOST = eb.StepFailure("OSError", "gone", doubt="lost")
+NO = eb.StepFailure("Declined", "no")
+
+
+async def call(context: eb.StepContext[int]) -> str:
+    raise NotImplementedError
+
+
+async def undo(context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown) -> None:
+    raise NotImplementedError
+
+
+def outside(name, **options):
+    options.setdefault("retry", STEADY)
+    step = eb.step(name, call, timeout=SECOND, **options)
+    if options.get("kind") is not None or "otherwise" in options:
+        return step
+    return step.compensated_by(undo, retry=STEADY)
+
+
+def inside(name, **options):
+    step = eb.local(name, lambda c: None, **options)
+    if options.get("kind") is not None:
+        return step
+    return step.compensated_by(
+        lambda c: None, retry=eb.Retry(attempts=2, jitter="none")
+    )
+
+
+PIVOT = {"kind": eb.Kind.PIVOT}
+RETRIABLE = {"kind": eb.Kind.RETRIABLE}
+JOURNEY = eb.Saga("journey", int, steps=[outside("a"), inside("b"), outside("c")])
+POINTED = eb.Saga(
+    "pointed",
+    int,
+    steps=[outside("a"), outside("p", **PIVOT), outside("r", **RETRIABLE)],
+)
+
+
+def started(saga, *events, deadline=None):
+    begin = e.SagaStarted(
+        saga.name,
+        saga.version,
+        saga.graph_hash,
+        saga.graph,
+        saga.state_codec.encode(0),
+        deadline,
+    )
+    return fold("saga-1", [begin, *events])
+
+
+def did(step, attempt=1):
+    return e.StepSucceeded(step, attempt, msgspec.Raw(b'"r"'))
+
+
+def tried(step, attempt=1):
+    return e.StepStarted(step, attempt)
+
+
+def moved(saga, progress, now=NOW):
+    return next_move(saga, progress, 0, now)
+
+
+# --- forward --------------------------------------------------------------------------
+
+
+def test_an_external_step_is_started_before_it_is_called():
+    progress = started(JOURNEY)
+    assert moved(JOURNEY, progress) == Commit((tried("a"),))
+    progress = after(progress, [tried("a")])
+    assert moved(JOURNEY, progress) == Call(JOURNEY.steps[0], 1)
+
+
+def test_a_local_step_has_no_record_before_its_command():
+    progress = started(JOURNEY, tried("a"), did("a"))
+    assert moved(JOURNEY, progress) == Execute(JOURNEY.steps[1], 1)
+
+
+def test_a_success_starts_the_next_external_step_in_the_same_commit():
+    progress = started(JOURNEY, tried("a"), did("a"))
+    assert succeeded(JOURNEY, progress, 0, did("b"), NOW) == (did("b"), tried("c"))
+
+
+def test_the_last_success_completes_the_saga_in_the_same_commit():
+    progress = started(JOURNEY, tried("a"), did("a"), did("b"), tried("c"))
+    events = succeeded(JOURNEY, progress, 0, did("c"), NOW)
+    assert events == (did("c"), e.SagaCompleted())
+    assert moved(JOURNEY, after(progress, events)) == Rest(eb.Status.COMPLETED)
+
+
+def test_steps_that_are_not_needed_are_skipped_with_their_reason():
+    free = {"skip_if": lambda cents: "nothing to pay" if cents == 0 else None}
+    saga = eb.Saga("s", int, steps=[inside("a"), outside("b", **free), outside("c")])
+    progress = started(saga)
+    assert succeeded(saga, progress, 0, did("a"), NOW) == (
+        did("a"),
+        e.StepSkipped("b", "nothing to pay"),
+        tried("c"),
+    )
+    assert succeeded(saga, progress, 5, did("a"), NOW) == (did("a"), tried("b"))
+
+
+def test_a_saga_whose_steps_are_all_skipped_completes():
+    saga = eb.Saga("s", int, steps=[outside("a", skip_if=lambda state: "no")])
+    assert moved(saga, started(saga)) == Commit(
+        (e.StepSkipped("a", "no"), e.SagaCompleted())
+    )
+
+
+# --- failures -------------------------------------------------------------------------
+
+
+def test_a_proven_failure_is_not_retried_and_not_undone():
+    progress = started(JOURNEY, tried("a"), did("a"), did("b"), tried("c"))
+    verdict = failed(JOURNEY, progress, NO, NOW)
+    assert verdict.events == (
+        e.StepFailed("c", "Declined", "no"),
+        e.CompensationStarted("failed", ("b", "a"), "c"),
+    )
+
+
+def test_a_failure_with_nothing_to_undo_ends_the_saga_at_once():
+    verdict = failed(JOURNEY, started(JOURNEY, tried("a")), NO, NOW)
+    assert verdict.events == (
+        e.StepFailed("a", "Declined", "no"),
+        e.CompensationStarted("failed", (), "a"),
+        e.SagaCompensated(),
+    )
+
+
+def test_an_unknown_outcome_is_retried_after_a_delay():
+    progress = started(JOURNEY, tried("a"))
+    verdict = failed(JOURNEY, progress, LOST, NOW)
+    due = NOW + SECOND
+    assert verdict.events == (e.StepUnknown("a", "lost", "OSError", "gone", 1, due),)
+    progress = after(progress, verdict.events)
+    assert moved(JOURNEY, progress) == Wait(due)
+    assert moved(JOURNEY, progress, due) == Commit((tried("a", 2),))
+
+
+def test_an_unknown_outcome_is_undone_when_attempts_end():
+    progress = started(JOURNEY, tried("a"), e.StepUnknown("a", "lost"), tried("a", 2))
+    verdict = failed(JOURNEY, progress, LOST, NOW)
+    assert verdict.events[1] == e.CompensationStarted("unknown", ("a",), "a")
+
+
+def test_a_late_no_does_not_prove_that_an_earlier_attempt_failed():
+    progress = started(JOURNEY, tried("a"), e.StepUnknown("a", "lost"), tried("a", 2))
+    verdict = failed(JOURNEY, progress, NO, NOW)
+    assert verdict.events[1] == e.CompensationStarted("unknown", ("a",), "a")
+
+
+def test_a_rejected_command_is_not_retried():
+    progress = started(JOURNEY, tried("a"), did("a"))
+    verdict = failed(JOURNEY, progress, NO, NOW)
+    assert verdict.events == (
+        e.StepFailed("b", "Declined", "no"),
+        e.CompensationStarted("failed", ("a",), "b"),
+    )
+
+
+def test_a_retriable_local_step_is_retried_when_rejected():
+    saga = eb.Saga(
+        "s", int, steps=[inside("r", retry=eb.Retry(jitter="none"), **RETRIABLE)]
+    )
+    verdict = failed(saga, started(saga), NO, NOW)
+    [record] = verdict.events
+    assert record.retry_at == NOW + timedelta(milliseconds=100)
+    progress = after(started(saga), verdict.events)
+    assert moved(saga, progress, record.retry_at) == Execute(saga.steps[0], 2)
+
+
+def test_a_replaceable_step_is_given_up_and_the_saga_goes_on():
+    saga = eb.Saga("s", int, steps=[outside("tell", otherwise=lambda c, f: None)])
+    progress = started(saga, tried("tell"))
+    verdict = failed(saga, progress, NO, NOW)
+    assert verdict.replaced == NO
+    assert verdict.events == (
+        e.StepFailed("tell", "Declined", "no"),
+        e.StepGivenUp("tell"),
+    )
+    assert moved(saga, after(progress, verdict.events)) == Commit((e.SagaCompleted(),))
+
+
+def test_a_crash_during_a_call_leaves_its_outcome_unknown():
+    progress = started(JOURNEY, tried("a"))
+    assert interruption(progress).doubt == "crash"
+    assert interruption(started(JOURNEY)) is None
+    assert interruption(after(progress, [e.StepUnknown("a", "lost")])) is None
+
+
+def test_a_step_that_happened_but_whose_command_was_refused_is_undone_too():
+    progress = started(JOURNEY, tried("a"))
+    events = refused_after_success(JOURNEY, progress, did("a"), NO)
+    assert events == (
+        did("a"),
+        e.CompensationStarted("failed", ("a",), "a", "a: Declined: no"),
+    )
+
+
+# --- the point of no return -----------------------------------------------------------
+
+
+def test_a_proven_failure_of_the_pivot_undoes_the_saga():
+    progress = started(POINTED, tried("a"), did("a"), tried("p"))
+    verdict = failed(POINTED, progress, NO, NOW)
+    assert verdict.events[1] == e.CompensationStarted("failed", ("a",), "p")
+
+
+def test_a_pivot_whose_outcome_stays_unknown_waits_for_a_person():
+    progress = started(
+        POINTED,
+        tried("a"),
+        did("a"),
+        tried("p"),
+        e.StepUnknown("p", "lost"),
+        tried("p", 2),
+    )
+    verdict = failed(POINTED, progress, LOST, NOW)
+    assert verdict.events[1] == e.SagaStuck("p", "p: OSError: gone")
+
+
+def test_a_pivot_with_a_compensation_is_undone_when_unknown():
+    pivot = outside("p", **PIVOT).compensated_by(undo)
+    saga = eb.Saga("s", int, steps=[outside("a"), pivot])
+    history = [
+        tried("a"),
+        did("a"),
+        tried("p"),
+        e.StepUnknown("p", "lost"),
+        tried("p", 2),
+    ]
+    verdict = failed(saga, started(saga, *history), LOST, NOW)
+    assert verdict.events[1] == e.CompensationStarted("unknown", ("p", "a"), "p")
+
+
+def test_a_retriable_step_that_gives_up_waits_for_a_person():
+    progress = started(POINTED, tried("a"), did("a"), tried("p"), did("p"), tried("r"))
+    assert failed(POINTED, progress, NO, NOW).events == (
+        e.StepFailed("r", "Declined", "no"),
+        e.SagaStuck("r", "r: Declined: no"),
+    )
+
+
+# --- deadlines ------------------------------------------------------------------------
+
+
+def test_a_passed_deadline_undoes_the_saga_before_the_next_step():
+    progress = started(JOURNEY, tried("a"), did("a"), deadline=NOW)
+    move = moved(JOURNEY, progress)
+    assert move.events[0].reason == "deadline"
+    assert move.events[0].plan == ("a",)
+
+
+def test_a_wait_ends_at_the_deadline():
+    due = NOW + 2 * SECOND
+    progress = started(
+        JOURNEY,
+        tried("a"),
+        e.StepUnknown("a", "lost", retry_at=due),
+        deadline=NOW + SECOND,
+    )
+    assert moved(JOURNEY, progress) == Wait(NOW + SECOND)
+    move = moved(JOURNEY, progress, NOW + SECOND)
+    assert move.events[0].plan == ("a",)
+
+
+def test_the_deadline_does_not_count_behind_the_point_of_no_return():
+    history = [tried("a"), did("a"), tried("p"), did("p"), tried("r")]
+    progress = started(POINTED, *history, deadline=NOW)
+    verdict = failed(POINTED, progress, LOST, NOW)
+    [record] = verdict.events
+    assert record.retry_at == NOW + SECOND
+
+
+def test_the_deadline_does_not_undo_a_pivot_that_may_have_happened():
+    due = NOW + SECOND
+    progress = started(
+        POINTED,
+        tried("a"),
+        did("a"),
+        tried("p"),
+        e.StepUnknown("p", "lost", retry_at=due),
+        deadline=NOW,
+    )
+    assert moved(POINTED, progress) == Wait(due)
+
+
+def test_the_deadline_does_not_undo_a_saga_that_only_has_harmless_steps_left():
+    saga = eb.Saga(
+        "s", int, steps=[outside("a"), outside("tell", otherwise=lambda c, f: None)]
+    )
+    progress = started(saga, tried("a"), did("a"), deadline=NOW)
+    assert moved(saga, progress) == Commit((tried("tell"),))
+
+
+# --- backward -------------------------------------------------------------------------
+
+
+def undoing(*events):
+    return started(
+        JOURNEY,
+        *(tried("a"), did("a"), did("b"), tried("c")),
+        *failed(
+            JOURNEY,
+            started(JOURNEY, tried("a"), did("a"), did("b"), tried("c")),
+            NO,
+            NOW,
+        ).events,
+        *events,
+    )
+
+
+def test_steps_are_undone_in_the_reverse_of_their_completion():
+    progress = undoing()
+    assert moved(JOURNEY, progress) == UndoExecute(JOURNEY.steps[1], 1)
+    assert undone(progress) == (e.StepCompensated("b"),)
+    progress = after(progress, undone(progress))
+    assert moved(JOURNEY, progress) == UndoCall(JOURNEY.steps[0], 1)
+    assert undone(progress) == (e.StepCompensated("a"), e.SagaCompensated())
+
+
+def test_a_failed_compensation_is_retried_and_then_waits_for_a_person():
+    progress = undoing(e.StepCompensated("b"))
+    [record] = undo_failed(JOURNEY, progress, LOST, NOW)
+    assert record.retry_at == NOW + SECOND
+    progress = after(progress, [record])
+    assert moved(JOURNEY, progress) == Wait(NOW + SECOND)
+    assert moved(JOURNEY, progress, NOW + SECOND) == UndoCall(JOURNEY.steps[0], 2)
+    record, stuck = undo_failed(JOURNEY, progress, LOST, NOW)
+    assert record.attempt == 2
+    assert stuck == e.SagaStuck("a", "can't be undone: a: OSError: gone")
+
+
+def test_a_receiver_that_refuses_to_undo_is_not_asked_again():
+    progress = undoing(e.StepCompensated("b"))
+    record, stuck = undo_failed(JOURNEY, progress, NO, NOW)
+    assert record.retry_at is None
+    assert stuck.step == "a"
+
+
+def test_a_rejected_local_compensation_is_retried():
+    [record] = undo_failed(JOURNEY, undoing(), NO, NOW)
+    assert record.retry_at is not None
+
+
+def test_cancelling_undoes_what_may_have_happened():
+    progress = started(JOURNEY, tried("a"))
+    assert cancelled(JOURNEY, progress, "changed my mind") == (
+        e.CompensationStarted("cancelled", ("a",), "", "cancelled: changed my mind"),
+    )
+
+
+# --- by hand --------------------------------------------------------------------------
+
+
+def stuck(failure):
+    progress = undoing(e.StepCompensated("b"))
+    return after(progress, undo_failed(JOURNEY, progress, failure, NOW))
+
+
+def test_a_retry_after_a_proven_failure_gets_a_new_key():
+    assert retried_by_hand(stuck(NO), "mia", "bank is back") == (
+        e.RetriedByHand("a", "mia", "bank is back", 2),
+    )
+
+
+def test_a_retry_after_a_doubt_keeps_the_key():
+    progress = undoing(
+        e.StepCompensated("b"), e.CompensationFailed("a", "x", "", 1, "lost")
+    )
+    progress = after(progress, undo_failed(JOURNEY, progress, LOST, NOW))
+    assert retried_by_hand(progress, "mia", "again")[0].generation == 1
+
+
+def test_a_retried_step_begins_its_attempts_anew():
+    progress = after(stuck(NO), retried_by_hand(stuck(NO), "mia", "again"))
+    assert moved(JOURNEY, progress) == UndoCall(JOURNEY.steps[0], 1)
+    assert progress.undo_generation == 2
+
+
+def test_a_skipped_compensation_counts_as_done():
+    progress = stuck(NO)
+    events = skipped_by_hand(JOURNEY, progress, 0, "a", "mia", "paid in cash", NOW)
+    assert events == (
+        e.SkippedByHand("a", "mia", "paid in cash"),
+        e.SagaCompensated(),
+    )
+    assert after(progress, events).status is eb.Status.COMPENSATED
+
+
+def test_a_skipped_step_lets_the_saga_go_on():
+    history = [tried("a"), did("a"), tried("p"), did("p"), tried("r")]
+    progress = started(POINTED, *history)
+    progress = after(progress, failed(POINTED, progress, NO, NOW).events)
+    assert moved(POINTED, progress) == Rest(eb.Status.STUCK)
+    events = skipped_by_hand(POINTED, progress, 0, "r", "mia", "by phone", NOW)
+    assert after(progress, events).status is eb.Status.COMPLETED
+
+
+def test_a_retried_forward_step_keeps_its_doubt():
+    history = [
+        *(tried("a"), did("a"), tried("p"), e.StepUnknown("p", "lost"), tried("p", 2)),
+        *(e.StepUnknown("p", "lost", attempt=2), e.SagaStuck("p", "?")),
+    ]
+    progress = started(POINTED, *history)
+    [record] = retried_by_hand(progress, "mia", "again")
+    assert record.generation == 1
+    progress = after(progress, [record])
+    assert progress.may_have_happened
+    assert moved(POINTED, progress) == Commit((tried("p"),))
+
+
+@pytest.mark.parametrize("status", [eb.Status.COMPLETED, eb.Status.COMPENSATED])
+def test_an_ended_saga_rests(status):
+    progress = msgspec.structs.replace(started(JOURNEY), status=status)
+    assert moved(JOURNEY, progress) == Rest(status)
+    assert replace(Rest(status)).status.ended

@@ -1,0 +1,160 @@
+"""A transition that the status graph doesn't have can't be recorded.
+
+The hazard is a saga whose stream tells a story that can't have happened, and a resume
+that then does the wrong thing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+
+import pytest
+
+import eventbraid as eb
+from eventbraid.saga import _event as e
+from eventbraid.saga._transition import evolve, fold
+
+SECOND = timedelta(seconds=1)
+
+
+async def call(context: eb.StepContext[int]) -> str:
+    raise NotImplementedError
+
+
+async def undo(context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown) -> None:
+    raise NotImplementedError
+
+
+def outside(name, **options):
+    return eb.step(name, call, timeout=SECOND, **options)
+
+
+SAGA = eb.Saga(
+    "s",
+    int,
+    steps=[
+        outside("a").compensated_by(undo),
+        eb.local("b", lambda c: None).compensated_by(lambda c: None),
+        outside("p", kind=eb.Kind.PIVOT),
+        outside("r", kind=eb.Kind.RETRIABLE),
+    ],
+)
+BEGIN = e.SagaStarted(
+    SAGA.name, 1, SAGA.graph_hash, SAGA.graph, SAGA.state_codec.encode(0)
+)
+A_DONE = [e.StepStarted("a"), e.StepSucceeded("a")]
+UNDOING = [*A_DONE, e.CompensationStarted("cancelled", ("a",))]
+P_DONE = [*A_DONE, e.StepSucceeded("b"), e.StepStarted("p"), e.StepSucceeded("p")]
+STUCK = [*UNDOING, e.CompensationFailed("a", "x", ""), e.SagaStuck("a", "x")]
+ENDED = [*UNDOING, e.StepCompensated("a"), e.SagaCompensated()]
+LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
+
+
+@pytest.mark.parametrize(
+    ("history", "event", "reason"),
+    [
+        ([], BEGIN, "must be new"),
+        ([], e.StepSucceeded("a"), "attempt 1 isn't"),
+        ([], e.StepStarted("p"), "step at hand is 'a'"),
+        ([], e.StepStarted("a", 2), "attempt 2 isn't"),
+        ([], e.StepUnknown("a", "lost"), "no attempt is under way"),
+        ([], e.SagaCompleted(), "'a' isn't settled"),
+        ([], e.SagaCompensated(), "must be compensating"),
+        ([], e.StepCompensated("a"), "must be compensating"),
+        ([], e.RetriedByHand("a", "m", "n"), "must be stuck"),
+        ([], e.StepAnsweredLate("zz"), "no step 'zz'"),
+        ([e.StepStarted("a")], e.StepStarted("a", 2), "has no outcome yet"),
+        ([e.StepStarted("a")], e.StepSucceeded("a", 2), "attempt 2 isn't"),
+        ([e.StepStarted("a")], e.StepSkipped("a", "x"), "was attempted"),
+        ([e.StepStarted("a")], e.SagaStuck("a", "x"), "hasn't failed for good"),
+        ([e.StepStarted("a")], e.StepGivenUp("a"), "hasn't failed for good"),
+        (LOCAL_FAILED, e.StepGivenUp("b"), "no other command"),
+        (A_DONE, e.StepSucceeded("a"), "step at hand is 'b'"),
+        (A_DONE, e.CompensationStarted("failed", ("b",)), "can't be undone"),
+        (A_DONE, e.CompensationStarted("failed", ("a", "a")), "can't be undone"),
+        (A_DONE, e.SagaStuck("a", "x"), "step at hand is 'b'"),
+        (P_DONE, e.CompensationStarted("cancelled", ("a",)), "point of no return"),
+        (UNDOING, e.StepSucceeded("b"), "must be running"),
+        (UNDOING, e.CompensationStarted("failed", ("a",)), "must be running"),
+        (UNDOING, e.StepCompensated("b"), "isn't next"),
+        (UNDOING, e.StepCompensated("a", 2), "attempt 2 isn't"),
+        (UNDOING, e.SagaCompensated(), "'a' isn't undone"),
+        (UNDOING, e.SagaCompleted(), "must be running"),
+        (STUCK, e.StepCompensated("a", 2), "must be compensating"),
+        (STUCK, e.RetriedByHand("b", "m", "n"), "stuck at 'a', not 'b'"),
+        (STUCK, e.SkippedByHand("b", "m", "n"), "stuck at 'a', not 'b'"),
+        (STUCK, e.SagaCompensated(), "must be compensating"),
+        (ENDED, e.StepStarted("b"), "must be running"),
+        (ENDED, e.SagaStuck("a", "x"), "must be compensating or running"),
+    ],
+)
+def test_what_does_not_follow_is_refused(history, event, reason):
+    progress = fold("saga-1", [BEGIN, *history])
+    with pytest.raises(eb.InvalidTransition, match=reason) as caught:
+        evolve(progress, event)
+    assert caught.value.saga_id == "saga-1"
+    assert caught.value.status == progress.status.value
+
+
+def test_every_status_refuses_what_it_does_not_have():
+    """Exhaustive: only the transitions of this table change the status."""
+    status = eb.Status
+    reachable = {
+        status.NEW: fold("saga-1", []),
+        status.RUNNING: fold("saga-1", [BEGIN]),
+        status.COMPENSATING: fold("saga-1", [BEGIN, *UNDOING]),
+        status.STUCK: fold("saga-1", [BEGIN, *STUCK]),
+        status.COMPENSATED: fold("saga-1", [BEGIN, *ENDED]),
+    }
+    events = [
+        BEGIN,
+        e.StepStarted("a"),
+        e.StepSkipped("a", "x"),
+        e.CompensationStarted("cancelled", ()),
+        e.StepCompensated("a"),
+        e.RetriedByHand("a", "m", "n"),
+        e.SkippedByHand("a", "m", "n"),
+        e.SagaCompleted(),
+        e.SagaCompensated(),
+    ]
+    changes = set()
+    for (before, progress), event in itertools.product(reachable.items(), events):
+        try:
+            reached = evolve(progress, event).status
+        except eb.InvalidTransition:
+            continue
+        changes.add((before, type(event).__name__, reached))
+    assert changes == {
+        (status.NEW, "SagaStarted", status.RUNNING),
+        (status.RUNNING, "StepStarted", status.RUNNING),
+        (status.RUNNING, "StepSkipped", status.RUNNING),
+        (status.RUNNING, "CompensationStarted", status.COMPENSATING),
+        (status.COMPENSATING, "StepCompensated", status.COMPENSATING),
+        (status.STUCK, "RetriedByHand", status.COMPENSATING),
+        (status.STUCK, "SkippedByHand", status.COMPENSATING),
+    }
+
+
+@pytest.mark.parametrize(
+    "history", [[], A_DONE, UNDOING, STUCK, ENDED, P_DONE], ids=range(6)
+)
+def test_a_late_answer_changes_no_status(history):
+    before = fold("saga-1", [BEGIN, *history])
+    late = evolve(before, e.StepAnsweredLate("r"))
+    assert late.status is before.status
+    assert late.cursor == before.cursor
+    assert late.plan == before.plan
+    assert "r" in late.results
+
+
+def test_a_late_answer_does_not_replace_the_first_one():
+    before = fold("saga-1", [BEGIN, *A_DONE])
+    assert evolve(before, e.StepAnsweredLate("a")) == before
+
+
+def test_folding_changes_nothing_that_was_folded_before():
+    before = fold("saga-1", [BEGIN])
+    fold("saga-1", [BEGIN, *A_DONE])
+    evolve(before, A_DONE[0])
+    assert (before.attempt, before.done, dict(before.results)) == (0, (), {})
