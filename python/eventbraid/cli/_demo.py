@@ -1,0 +1,154 @@
+"""`eventbraid demo`: real orders on a durable log."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from eventbraid.cli._exit import Exit
+
+if TYPE_CHECKING:
+    from eventbraid.examples.order_fulfilment.demo import DemoOptions
+
+_ORDERS = 69_659
+_MOST_IN_FLIGHT = 4_096
+_DOUBLE_CHARGED = 0.1
+_SHARE = click.FloatRange(0, 1)
+
+_EPILOG = """\
+Exit codes: 0 log and ledgers agree; 1 they do not, or a saga is stuck; 2 misuse;
+3 the store, a ledger or the system refused; 130 Ctrl-C.
+
+Killed or interrupted, it goes on where it was: give the same DIRECTORY again.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument(
+    "directory",
+    required=False,
+    type=click.Path(file_okay=False, path_type=Path),
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, _ORDERS),
+    help="How many orders, the earliest first.  [default: all 69,659]",
+)
+@click.option(
+    "--seed", type=int, help="Which course of events.  [default: 1, or as begun]"
+)
+@click.option(
+    "--stock",
+    type=click.IntRange(min=1),
+    help="Pieces of each product to begin with.  [default: enough for most]",
+)
+@click.option(
+    "--in-flight",
+    type=click.IntRange(1, _MOST_IN_FLIGHT),
+    default=256,
+    show_default=True,
+    help="How many orders are under way at once.",
+)
+@click.option(
+    "--declined",
+    type=_SHARE,
+    default=0.03,
+    show_default=True,
+    help="Share of payments that the bank declines.",
+)
+@click.option(
+    "--unserved",
+    type=_SHARE,
+    default=0.02,
+    show_default=True,
+    help="Share of shipments that the carrier refuses.",
+)
+@click.option(
+    "--failing",
+    type=_SHARE,
+    default=0.02,
+    show_default=True,
+    help="Share of calls that fail, half of them after their effect.",
+)
+@click.option(
+    "--late",
+    type=_SHARE,
+    default=0.0005,
+    show_default=True,
+    help="Share of calls that are answered when nobody waits any more.",
+)
+@click.option(
+    "--unreachable",
+    type=_SHARE,
+    default=0.01,
+    show_default=True,
+    help="Share of customers who cannot be told at once.",
+)
+@click.option(
+    "--self-test-double-charge",
+    is_flag=True,
+    help="Let the gateway charge twice now and then: must end with exit code 1.",
+)
+def demo(
+    *,
+    directory: Path | None,
+    limit: int | None,
+    seed: int | None,
+    stock: int | None,
+    in_flight: int,
+    self_test_double_charge: bool,
+    **rates: float,
+) -> Exit:
+    """Fulfil real orders on a durable log, then reconcile it with the ledgers.
+
+    Each of the 69,659 purchases that an online music shop's customers made in 1997 and
+    1998 becomes an order: paid, reserved, shipped and completed, or undone. Gateway,
+    carrier and notifier are simulated and fail by rate; what they did stands in ledgers
+    of their own.
+
+    DIRECTORY holds the log and the ledgers. Without it, a new one is made.
+    """
+    from eventbraid.examples.order_fulfilment.demo import DemoOptions
+    from eventbraid.examples.order_fulfilment.services.rates import Rates
+
+    where = directory or Path(tempfile.mkdtemp(prefix="eventbraid-demo-"))
+    options = DemoOptions(
+        directory=where,
+        limit=limit,
+        seed=seed,
+        stock=stock,
+        rates=Rates(**{field.name: rates[field.name] for field in fields(Rates)}),
+        in_flight=in_flight,
+        double_charged=_DOUBLE_CHARGED if self_test_double_charge else 0.0,
+    )
+    return _run(options)
+
+
+def _run(options: DemoOptions) -> Exit:
+    import anyio
+
+    from eventbraid.cli._demo_report import report
+    from eventbraid.cli._demo_watch import watching
+    from eventbraid.examples.order_fulfilment.demo import run_demo
+
+    try:
+        with watching(options) as watcher:
+            result = anyio.run(run_demo, options, watcher)
+    except KeyboardInterrupt:
+        click.echo(
+            "\ninterrupted; nothing is lost. To go on where it was:\n"
+            f"  {_command(options)}",
+            err=True,
+        )
+        return Exit.INTERRUPTED
+    report(result, options)
+    return Exit.FINE if result.reconciliation.is_clean else Exit.OFF
+
+
+def _command(options: DemoOptions) -> str:
+    limit = "" if options.limit is None else f" --limit {options.limit}"
+    return f"eventbraid demo {options.directory}{limit}"

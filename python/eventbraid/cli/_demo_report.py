@@ -1,0 +1,101 @@
+"""What is printed when a demo is over: sums, and whether log and ledgers agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from eventbraid.cli._console import console
+from eventbraid.examples.order_fulfilment.values import Money
+
+if TYPE_CHECKING:
+    from eventbraid.examples.order_fulfilment.demo import DemoOptions, DemoResult
+    from eventbraid.examples.order_fulfilment.reconciliation.verdict import (
+        Reconciliation,
+        Sums,
+    )
+
+_MOST_FINDINGS = 5
+
+
+def report(result: DemoResult, options: DemoOptions) -> None:
+    """Print what came of a demo."""
+    out = console()
+    out.print()
+    out.print(_orders(result.reconciliation.sums))
+    out.print(_verdict(result.reconciliation))
+    for line in _findings(result.reconciliation):
+        out.print(line, markup=False)
+    tally = result.tally
+    if tally.ended:
+        out.print(
+            f"{tally.ended:,} orders in {tally.seconds:,.1f} s: "
+            f"{tally.rate:,.0f} orders/s; {tally.told_late:,} customers told late"
+        )
+    else:
+        out.print("every order had come to its end before; nothing was done twice")
+    out.print(
+        f"look at one: eventbraid saga show 1 --store {options.directory}",
+        markup=False,
+    )
+
+
+def _orders(sums: Sums) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_row("orders", f"{sums.orders:,}", f"worth ${_dollars(sums.value)}")
+    table.add_row(
+        "completed",
+        f"{sums.completed:,}",
+        f"worth ${_dollars(sums.completed_value)}; {sums.free_of_charge} for free",
+    )
+    table.add_row("cancelled", f"{sums.cancelled:,}", "and all that was done undone")
+    for reason, times in _grouped(sums).most_common():
+        table.add_row(f"  {reason}", f"{times:,}", "")
+    table.add_row("captured", f"${_dollars(sums.captured)}", "by the gateway's ledger")
+    table.add_row("refunded", f"${_dollars(sums.refunded)}", "by the gateway's ledger")
+    table.add_row("reserved", f"{sums.reserved:,}", "pieces, less those released")
+    table.add_row("shipped", f"{sums.shipped:,}", "pieces, by the carrier's ledger")
+    table.add_row("to be told later", f"{sums.deferred:,}", "customers")
+    return table
+
+
+def _verdict(reconciliation: Reconciliation) -> Table:
+    title = "agree" if reconciliation.is_clean else "DO NOT AGREE"
+    table = Table(
+        title=f"log and ledgers {title} ({reconciliation.seconds:.1f} s)",
+        title_justify="left",
+        box=None,
+        show_header=False,
+        pad_edge=False,
+    )
+    for rule, findings in reconciliation.findings.items():
+        mark = f"[red]{len(findings):,} x[/]" if findings else "[green]ok[/]"
+        table.add_row(mark, rule)
+    return table
+
+
+def _findings(reconciliation: Reconciliation) -> list[str]:
+    lines: list[str] = []
+    for rule, findings in reconciliation.findings.items():
+        if findings:
+            lines += ["", f"{rule}:", *(f"  {f}" for f in findings[:_MOST_FINDINGS])]
+            more = len(findings) - _MOST_FINDINGS
+            lines += [f"  and {more:,} more"] if more > 0 else []
+    return [*lines, ""] if lines else lines
+
+
+def _grouped(sums: Sums) -> Counter[str]:
+    """Count the reasons by step and kind; the rest of the text differs by order."""
+    groups: Counter[str] = Counter()
+    for reason, times in sums.reasons.items():
+        groups[": ".join(reason.split(": ")[:2])] += times
+    return groups
+
+
+def _dollars(cents: int) -> str:
+    return Money(cents).dollars

@@ -1,0 +1,91 @@
+"""How a command ends: exit codes, and errors told to people instead of traces."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import traceback
+from enum import IntEnum
+from typing import cast
+
+import click
+
+import eventbraid as eb
+
+
+class Exit(IntEnum):
+    """The exit codes; part of the command line's interface."""
+
+    FINE = 0
+    OFF = 1
+    """The work was done, and something about it is off: see what was printed."""
+    USAGE = 2
+    """The command was given something that it cannot use."""
+    STORE = 3
+    """The store, a ledger or the system refused."""
+    BUG = 4
+    """An error that nobody expected."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+    PIPE = 141
+    """Whoever read the output has left."""
+
+
+DEBUG = "EVENTBRAID_DEBUG"
+"""The environment variable that adds a trace to an error."""
+
+
+def explain(error: BaseException) -> Exit:
+    """Tell people what went wrong and what to do, and answer the exit code."""
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    cause = _first_cause(error)
+    if isinstance(cause, KeyboardInterrupt | click.Abort):
+        _say("interrupted")
+        return Exit.INTERRUPTED
+    if isinstance(cause, BrokenPipeError):
+        # Python would complain once more when it flushes what nobody reads.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.PIPE
+    if isinstance(cause, click.ClickException):
+        cause.show()
+        return Exit.USAGE
+    if isinstance(cause, eb.EventbraidError):
+        _say(f"{type(cause).__name__}: {cause}")
+        return Exit.USAGE if isinstance(cause, _MISUSE) else Exit.STORE
+    if isinstance(cause, OSError | sqlite3.Error):
+        _say(f"{type(cause).__name__}: {cause}")
+        return Exit.STORE
+    _say(
+        f"unexpected {type(cause).__name__}: {cause}\n"
+        f"This is a bug in Eventbraid. Set {DEBUG}=1 to see where it comes from."
+    )
+    return Exit.BUG
+
+
+_MISUSE = (
+    eb.CommandRejected,
+    eb.InvalidArgument,
+    eb.InvalidValue,
+    eb.NotAStore,
+    eb.SagaNotFound,
+)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Of errors that came together the one to tell: an interruption, or the first."""
+    leaves = list(_leaves(error))
+    interruptions = [leaf for leaf in leaves if isinstance(leaf, KeyboardInterrupt)]
+    return (interruptions or leaves)[0]
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return [leaf for inner in group.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+def _say(text: str) -> None:
+    click.echo(f"eventbraid: {text}", err=True)

@@ -1,0 +1,73 @@
+"""The command `eventbraid` and its subcommands."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from eventbraid.cli._bench import bench
+from eventbraid.cli._demo import demo
+from eventbraid.cli._exit import Exit, explain
+from eventbraid.cli._saga import saga
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EPILOG = """\
+Exit codes: 0 all is well; 1 done, but something is off (reconciliation failed, a saga
+is stuck); 2 misuse; 3 the store, a ledger or the system refused; 4 a bug; 130 Ctrl-C.
+"""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and answer its exit code.
+
+    Args:
+        arguments: What stands behind the command's name.
+    """
+    try:
+        code = eventbraid.main(
+            list(arguments), prog_name="eventbraid", standalone_mode=False
+        )
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - all are told
+        return explain(error)
+    return code if isinstance(code, int) else Exit.FINE
+
+
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click calls it so
+    if wanted:
+        click.echo(f"eventbraid {_version()}")
+        context.exit()
+
+
+def _version() -> str:
+    try:
+        return version("eventbraid")
+    except PackageNotFoundError:
+        return "(not installed: run from its source tree)"
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+def eventbraid() -> None:
+    """The embedded event store whose commands span many streams."""
+
+
+eventbraid.add_command(bench)
+eventbraid.add_command(demo)
+eventbraid.add_command(saga)

@@ -1,0 +1,216 @@
+"""Measurements of sagas: how many a second, and how soon a failed one is undone.
+
+The work is that of `eventbraid.examples.order_fulfilment`, on its real orders.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+import eventbraid as eb
+from eventbraid.cli._figures import Contender, Latency, Rate, alternate, repeated
+from eventbraid.cli._yardstick import RawDisk, workplace
+from eventbraid.examples.order_fulfilment.catalogue import (
+    PRODUCTS,
+    placed_order,
+    product_id,
+)
+from eventbraid.examples.order_fulfilment.purchases import purchases
+from eventbraid.examples.order_fulfilment.services.rates import NO_TROUBLE, Rates
+from eventbraid.examples.order_fulfilment.services.simulation import Simulation
+from eventbraid.examples.order_fulfilment.shop import open_shop
+from eventbraid.examples.order_fulfilment.values import Quantity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+    from pathlib import Path
+
+    from eventbraid.examples.order_fulfilment.orders import PlacedOrder
+    from eventbraid.examples.order_fulfilment.services.suite import Services
+    from eventbraid.examples.order_fulfilment.shop import Shop
+
+IN_FLIGHT = 256
+
+_SEED = 1
+_PLENTY = Quantity(1_000_000)
+# The carrier refuses some orders when they are paid and reserved, the bank others at
+# the first step: compensations of every length.
+_FAILING = Rates(declined=0.1, unserved=0.2, failing=0, late=0, unreachable=0)
+_FAILED = ("saga.step_failed", "saga.step_unknown")
+_UNDOING = "saga.compensation_started"
+_UNDONE = "saga.compensated"
+_ROUNDS = 3
+_FEWEST = 100
+# About what one recorded transition of an order's saga takes in the log.
+_TRANSITION_BYTES = 700
+
+
+def measure_sagas(directory: Path, *, seconds: float = 10.0) -> Rate:
+    """Whole order fulfilments, 256 in flight, the services' ledgers in memory.
+
+    Args:
+        directory: An existing directory on the disk to be measured.
+        seconds: How long the whole measurement may take, yardstick included.
+
+    Returns:
+        Sagas a second from start to end, beside raw `pwrite` + `fdatasync` of the bytes
+        of one transition.
+    """
+    orders = _orders()
+    with ExitStack() as stack:
+        place = stack.enter_context(workplace(directory))
+        raw = stack.enter_context(RawDisk(place, [bytes(_TRANSITION_BYTES)]))
+
+        def fulfil(wanted: float) -> float:
+            return anyio.run(_fulfil_many, place / "sagas.braid", orders, wanted)
+
+        return alternate(
+            f"order sagas, {IN_FLIGHT} in flight",
+            "sagas",
+            fulfil,
+            [Contender("raw write + fdatasync", repeated(raw.commit))],
+            seconds=seconds,
+            rounds=_ROUNDS,
+        )
+
+
+def measure_compensation(
+    directory: Path, *, rate: float | None = None, seconds: float = 10.0
+) -> Latency:
+    """From a step's recorded failure to the saga's recorded end, all undone.
+
+    Sagas arrive at random moments, as a Poisson process; about a quarter of them fail.
+    The services' ledgers are on the same disk, durable.
+
+    Args:
+        directory: An existing directory on the disk to be measured.
+        rate: How many sagas arrive a second; None: half of what `measure_sagas` gives
+            here and now.
+        seconds: For how long sagas arrive.
+
+    Returns:
+        The times between the two records, as the log has them, beside those of a raw
+        `pwrite` + `fdatasync`.
+    """
+    if rate is None:
+        rate = measure_sagas(directory, seconds=seconds).rate / 2
+    with workplace(directory) as place:
+        anyio.run(_fulfil_as_they_arrive, place, rate, seconds)
+        with eb.open(place / "shop.braid") as store:
+            times = sorted(_compensation_times(store))
+        syncs = _sync_times(place, seconds / 10)
+    return Latency(
+        name="failure recorded to compensated",
+        count=len(times),
+        p50=_percentile(times, 50),
+        p99=_percentile(times, 99),
+        rate=rate,
+        sync_p50=_percentile(syncs, 50),
+        sync_p99=_percentile(syncs, 99),
+    )
+
+
+# --- orders
+
+
+def _orders() -> Iterator[PlacedOrder]:
+    """The real orders, one after the other."""
+    return (placed_order(purchase, _SEED) for purchase in purchases())
+
+
+@asynccontextmanager
+async def _stocked_shop(path: Path, services: Services) -> AsyncGenerator[Shop]:
+    """A shop on disk that has enough of everything."""
+    async with (
+        eb.open_async(path) as store,
+        open_shop(store, services, concurrency=IN_FLIGHT) as shop,
+    ):
+        products = map(product_id, range(PRODUCTS))
+        await shop.receive(products, _PLENTY, delivery="opening")
+        yield shop
+
+
+# --- at full speed
+
+
+async def _fulfil_many(
+    path: Path, orders: Iterator[PlacedOrder], wanted: float
+) -> float:
+    """Keep 256 sagas in flight for a time, end them all; answer sagas a second."""
+    done = 0
+    services = Simulation(rates=NO_TROUBLE, seed=_SEED).services_in_memory()
+    async with _stocked_shop(path, services) as shop:
+        start = time.perf_counter()
+        end = start + wanted
+
+        async def work() -> None:
+            nonlocal done
+            for order in orders:
+                await shop.fulfil(order)
+                done += 1
+                if time.perf_counter() >= end:
+                    return
+
+        async with anyio.create_task_group() as workers:
+            for _ in range(IN_FLIGHT):
+                workers.start_soon(work)
+        return done / (time.perf_counter() - start)
+
+
+# --- as they arrive
+
+
+async def _fulfil_as_they_arrive(place: Path, rate: float, seconds: float) -> None:
+    """Start sagas at random moments, whether or not earlier ones have ended."""
+    chance = random.Random(_SEED)
+    simulation = Simulation(rates=_FAILING, seed=_SEED)
+    async with (
+        simulation.services_on_disk(place) as services,
+        _stocked_shop(place / "shop.braid", services) as shop,
+        anyio.create_task_group() as customers,
+    ):
+        due = time.perf_counter()
+        end = due + seconds
+        for order in _orders():
+            due += chance.expovariate(rate)
+            if due >= end:
+                return
+            await anyio.sleep(max(0.0, due - time.perf_counter()))
+            customers.start_soon(shop.fulfil, order)
+
+
+def _compensation_times(store: eb.EventStore) -> Iterator[float]:
+    """Seconds from the failure that undid a saga to its end, saga by saga."""
+    failed: dict[str, float] = {}
+    for recorded in store.read_all(types=[*_FAILED, _UNDOING, _UNDONE]):
+        at = recorded.recorded_at.timestamp()
+        match recorded.type:
+            case "saga.compensated":
+                yield at - failed.pop(recorded.stream)
+            case "saga.compensation_started":
+                # Also where no step failed, as when a deadline passes.
+                failed.setdefault(recorded.stream, at)
+            case _:
+                failed[recorded.stream] = at
+
+
+def _sync_times(directory: Path, seconds: float) -> list[float]:
+    """How long single raw writes with `fdatasync` take."""
+    times: list[float] = []
+    with RawDisk(directory, [bytes(_TRANSITION_BYTES)]) as raw:
+        end = time.perf_counter() + seconds
+        while (start := time.perf_counter()) < end or len(times) < _FEWEST:
+            raw.commit()
+            times.append(time.perf_counter() - start)
+    return sorted(times)
+
+
+def _percentile(times: list[float], percent: int) -> float:
+    """The nearest-rank percentile of sorted times; of none, not a number."""
+    return times[len(times) * percent // 100] if times else math.nan

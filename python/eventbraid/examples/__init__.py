@@ -1,0 +1,1 @@
+"""Applications that show how Eventbraid is used; they come with the package."""

@@ -1,0 +1,155 @@
+"""How a purchase of the data set becomes an order: of which products, at which price.
+
+The data set says how many CDs were bought and what they cost together. Which of the
+shop's products they were is drawn here, always in the same way for one seed, and such
+that some products are asked for more than others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+from math import ceil
+
+from .orders import PlacedOrder
+from .purchases import Purchase
+from .services.chance import share
+from .values import (
+    CardToken,
+    Country,
+    CustomerId,
+    LastFour,
+    Line,
+    Money,
+    OrderId,
+    OrderItem,
+    PaymentMethod,
+    ProductId,
+    Quantity,
+    ShippingAddress,
+)
+
+PRODUCTS = 500
+MOST_LINES = 5
+
+# The most popular product is asked for about four times as often as the average one.
+_SKEW = 1.3
+
+_TOWNS = (
+    ("Boston", "02108"),
+    ("Chicago", "60601"),
+    ("Denver", "80202"),
+    ("Philadelphia", "19103"),
+    ("Portland", "97201"),
+)
+
+
+def order_id(number: int) -> OrderId:
+    """The id of the order that the n-th purchase becomes.
+
+    Examples:
+        >>> order_id(7)
+        OrderId('order-cdnow-00007')
+    """
+    return OrderId(f"order-cdnow-{number:05d}")
+
+
+@cache
+def product_id(number: int) -> ProductId:
+    """The id of one of the shop's products, numbered from 0, most popular first."""
+    return ProductId(f"product-{number:03d}")
+
+
+def placed_order(purchase: Purchase, seed: int) -> PlacedOrder:
+    """The order that a purchase becomes.
+
+    Args:
+        purchase: Number, customer, CDs and value.
+        seed: Which of the possible choices of products this is.
+    """
+    return PlacedOrder(
+        order=order_id(purchase.number),
+        customer=CustomerId(f"customer-{purchase.customer:05d}"),
+        items=tuple(_items(purchase, seed)),
+        address=_address(purchase.customer),
+        method=_method(purchase.customer),
+    )
+
+
+def opening_stock(purchases: Sequence[Purchase]) -> Quantity:
+    """How many pieces of each product to begin with, so that some of them run out.
+
+    A quarter more than the average product is asked for: too little for the most
+    popular ones, too much for the least.
+    """
+    demand = sum(purchase.cds for purchase in purchases) / PRODUCTS
+    return Quantity(ceil(1.25 * demand) + 2)
+
+
+def demand(purchases: Iterable[Purchase], seed: int) -> Counter[ProductId]:
+    """How many pieces of each product are asked for."""
+    pieces: Counter[ProductId] = Counter()
+    for purchase in purchases:
+        for item in _items(purchase, seed):
+            pieces[item.product] += int(item.quantity)
+    return pieces
+
+
+def _items(purchase: Purchase, seed: int) -> list[OrderItem]:
+    """Lines whose totals sum to the purchase's value, each of another product.
+
+    Each piece costs the value divided by their number, rounded down. What remains is
+    added to the price of the last line, which then has one piece only.
+    """
+    price, remainder = divmod(purchase.cents, purchase.cds)
+    products = _products(purchase, seed, fewest=2 if remainder else 1)
+    quantities = _spread(purchase.cds, len(products), last_is_single=remainder > 0)
+    prices = [price] * len(products)
+    prices[-1] += remainder
+    return [
+        OrderItem(product, Quantity(quantity), Money(unit_price))
+        for product, quantity, unit_price in zip(
+            products, quantities, prices, strict=True
+        )
+    ]
+
+
+def _products(purchase: Purchase, seed: int, *, fewest: int) -> list[ProductId]:
+    most = min(MOST_LINES, purchase.cds)
+    wanted = max(fewest, 1 + int(share(seed, "lines", purchase.number) * most))
+    chosen: dict[ProductId, None] = {}
+    draw = 0
+    while len(chosen) < wanted:
+        place = share(seed, "product", purchase.number, draw) ** _SKEW
+        chosen[product_id(int(place * PRODUCTS))] = None
+        draw += 1
+    return list(chosen)
+
+
+def _spread(pieces: int, lines: int, *, last_is_single: bool) -> list[int]:
+    growing = lines - 1 if last_is_single else lines
+    each, more = divmod(pieces - (lines - growing), growing)
+    sizes = [each + (line < more) for line in range(growing)]
+    return [*sizes, 1] if last_is_single else sizes
+
+
+@cache
+def _address(customer: int) -> ShippingAddress:
+    town, postal_code = _TOWNS[customer % len(_TOWNS)]
+    return ShippingAddress(
+        name=Line(f"Customer {customer}"),
+        street=Line(f"{customer % 900 + 1} Market Street"),
+        city=Line(town),
+        postal_code=Line(postal_code),
+        country=Country("US"),
+    )
+
+
+@cache
+def _method(customer: int) -> PaymentMethod:
+    return PaymentMethod(
+        token=CardToken(f"tok_{customer:05d}"),
+        brand=Line("Visa" if customer % 2 else "Mastercard"),
+        last_four=LastFour(f"{customer * 7919 % 10_000:04d}"),
+    )

@@ -1,0 +1,1 @@
+"""The CDNOW purchases, packed; see `PROVENANCE.md`."""

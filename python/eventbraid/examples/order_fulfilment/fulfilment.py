@@ -1,0 +1,391 @@
+"""The saga that fulfils an order, with what undoes each step.
+
+| what goes wrong | what follows |
+|---|---|
+| the payment is declined | the order is cancelled; there is nothing else to undo |
+| an item is short | nothing is reserved; payment refunded, order cancelled |
+| the carrier does not take it | stock released, payment refunded, order cancelled |
+| a crash | the saga goes on where it was, with the same keys |
+| the customer cannot be told | the order stays completed; a later message |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import eventbraid as eb
+
+from .inventory import ReleaseInventory, ReserveInventory, products_of
+from .orders import (
+    CancelOrder,
+    CompleteOrder,
+    DeferNotification,
+    PlacedOrder,
+    RecordNotification,
+    SubmitOrder,
+)
+from .payments import AuthorizePayment, CapturePayment, ReversePayment
+from .services.carrier import (
+    Carrier,
+    Dispatch,
+    Label,
+    Pickup,
+    ShippingRefused,
+    ShippingUnavailable,
+)
+from .services.notifier import CustomerUnreachable, Notifier
+from .services.payment_gateway import (
+    Authorization,
+    PaymentDeclined,
+    PaymentGateway,
+    PaymentRefused,
+    Receipt,
+    Reversal,
+)
+from .services.suite import Services
+from .shipments import CancelShipment, CreateShipment, DispatchShipment, SchedulePickup
+from .values import PaymentId, ShipmentId
+
+FREE_OF_CHARGE = "free of charge: the order's value is 0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long and how often the shop tries.
+
+    Attributes:
+        timeout: How long one call may take.
+        pause: How long to wait after the first failure; then twice that, and so on.
+        attempts: How often a call is tried before the order is given up.
+    """
+
+    timeout: timedelta = timedelta(seconds=5)
+    pause: timedelta = timedelta(milliseconds=50)
+    attempts: int = 5
+
+
+USUAL_PATIENCE = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class Fulfilment:
+    """The saga's state: what was placed, and what is known so far.
+
+    Attributes:
+        placed: What the customer wants.
+        tracking_number: Where the shipment can be followed, once it is on its way.
+    """
+
+    placed: PlacedOrder
+    tracking_number: str | None = None
+
+    @property
+    def payment(self) -> PaymentId:
+        """The id of the order's payment."""
+        return PaymentId.of(self.placed.order)
+
+    @property
+    def shipment(self) -> ShipmentId:
+        """The id of the order's shipment."""
+        return ShipmentId.of(self.placed.order)
+
+
+Context = eb.StepContext[Fulfilment]
+
+
+def order_fulfilment(
+    services: Services, patience: Patience = USUAL_PATIENCE
+) -> eb.Saga[Fulfilment]:
+    """The saga of an order: paid, reserved, shipped, completed, and the customer told.
+
+    Args:
+        services: Whom to call.
+        patience: How long and how often to try.
+    """
+    return eb.Saga(
+        "order-fulfilment",
+        Fulfilment,
+        version=1,
+        deadline=timedelta(days=3),
+        steps=[
+            _submit(),
+            _authorize(services.gateway, patience),
+            _capture(services.gateway, patience),
+            _reserve(),
+            _create_shipment(services.carrier, patience),
+            _schedule_pickup(services.carrier, patience),
+            _dispatch(services.carrier, patience),
+            _complete(),
+            _notify(services.notifier, patience),
+        ],
+    )
+
+
+def _submit() -> eb.Local[Fulfilment]:
+    return eb.local("submit order", _submit_order).compensated_by(_cancel_order)
+
+
+def _submit_order(c: Context) -> SubmitOrder:
+    placed = c.state.placed
+    return SubmitOrder(
+        order=placed.order,
+        customer=placed.customer,
+        items=placed.items,
+        address=placed.address,
+        method=placed.method,
+    )
+
+
+def _cancel_order(c: Context) -> CancelOrder:
+    return CancelOrder(order=c.state.placed.order, reason=c.failure or "given up")
+
+
+def _authorize(
+    gateway: PaymentGateway, patience: Patience
+) -> eb.Step[Fulfilment, Authorization]:
+    async def authorize(c: Context) -> Authorization:
+        placed = c.state.placed
+        return await gateway.authorize(
+            c.state.payment, placed.method, placed.total, key=c.idempotency_key
+        )
+
+    def record(c: Context, authorization: Authorization) -> AuthorizePayment:
+        return AuthorizePayment(
+            payment=c.state.payment,
+            key=c.idempotency_key,
+            amount=authorization.amount,
+            code=authorization.code,
+        )
+
+    async def void(c: Context, did: eb.Done[Authorization] | eb.Unknown) -> Reversal:
+        del did  # Whether it happened or not: the key must not count any more.
+        return await gateway.void(c.state.payment, c.forward_key, key=c.idempotency_key)
+
+    return eb.step(
+        "authorize payment",
+        authorize,
+        timeout=patience.timeout,
+        retry=_retry(patience, PaymentDeclined, PaymentRefused),
+        record=record,
+        skip_if=_free_of_charge,
+    ).compensated_by(
+        void, retry=_until_done(patience), timeout=patience.timeout, record=_reversed
+    )
+
+
+def _capture(
+    gateway: PaymentGateway, patience: Patience
+) -> eb.Step[Fulfilment, Receipt]:
+    async def capture(c: Context) -> Receipt:
+        return await gateway.capture(
+            c.state.payment, c.state.placed.total, key=c.idempotency_key
+        )
+
+    def record(c: Context, receipt: Receipt) -> CapturePayment:
+        return CapturePayment(
+            payment=c.state.payment,
+            key=c.idempotency_key,
+            amount=receipt.amount,
+            reference=receipt.reference,
+        )
+
+    async def refund(c: Context, did: eb.Done[Receipt] | eb.Unknown) -> Reversal:
+        match did:
+            case eb.Done(receipt):
+                return await gateway.refund(
+                    c.state.payment, receipt.amount, key=c.idempotency_key
+                )
+            case eb.Unknown():
+                return await gateway.void(
+                    c.state.payment, c.forward_key, key=c.idempotency_key
+                )
+
+    return eb.step(
+        "capture payment",
+        capture,
+        timeout=patience.timeout,
+        retry=_retry(patience, PaymentRefused),
+        record=record,
+        skip_if=_free_of_charge,
+    ).compensated_by(
+        refund, retry=_until_done(patience), timeout=patience.timeout, record=_reversed
+    )
+
+
+def _reversed(c: Context, reversal: Reversal) -> ReversePayment:
+    return ReversePayment(
+        payment=c.state.payment,
+        key=c.idempotency_key,
+        forward_key=c.forward_key,
+        amount=reversal.amount,
+        reference=reversal.reference,
+    )
+
+
+def _reserve() -> eb.Local[Fulfilment]:
+    return eb.local("reserve inventory", _reserve_inventory).compensated_by(
+        _release_inventory
+    )
+
+
+def _reserve_inventory(c: Context) -> ReserveInventory:
+    placed = c.state.placed
+    return ReserveInventory(
+        order=placed.order, products=products_of(placed.items), items=placed.items
+    )
+
+
+def _release_inventory(c: Context) -> ReleaseInventory:
+    placed = c.state.placed
+    return ReleaseInventory(order=placed.order, products=products_of(placed.items))
+
+
+def _create_shipment(
+    carrier: Carrier, patience: Patience
+) -> eb.Step[Fulfilment, Label]:
+    async def create(c: Context) -> Label:
+        placed = c.state.placed
+        return await carrier.create_shipment(
+            c.state.shipment, placed.address, placed.pieces, key=c.idempotency_key
+        )
+
+    def record(c: Context, label: Label) -> CreateShipment:
+        return CreateShipment(
+            shipment=c.state.shipment,
+            key=c.idempotency_key,
+            pieces=label.pieces,
+            label=label.number,
+        )
+
+    async def cancel(c: Context, did: eb.Done[Label] | eb.Unknown) -> None:
+        del did  # Whether it happened or not: the shipment must not leave any more.
+        await carrier.cancel(c.state.shipment, c.forward_key, key=c.idempotency_key)
+
+    def record_cancel(c: Context, _: None) -> CancelShipment:
+        return CancelShipment(shipment=c.state.shipment, key=c.idempotency_key)
+
+    return eb.step(
+        "create shipment",
+        create,
+        timeout=patience.timeout,
+        retry=_retry(patience, ShippingUnavailable, ShippingRefused),
+        record=record,
+    ).compensated_by(
+        cancel,
+        retry=_until_done(patience),
+        timeout=patience.timeout,
+        record=record_cancel,
+    )
+
+
+def _schedule_pickup(
+    carrier: Carrier, patience: Patience
+) -> eb.Step[Fulfilment, Pickup]:
+    async def schedule(c: Context) -> Pickup:
+        return await carrier.schedule_pickup(c.state.shipment, key=c.idempotency_key)
+
+    def record(c: Context, pickup: Pickup) -> SchedulePickup:
+        return SchedulePickup(
+            shipment=c.state.shipment,
+            key=c.idempotency_key,
+            confirmation=pickup.confirmation,
+        )
+
+    # Nothing of its own to undo: who cancels the shipment cancels its pickup, also one
+    # that is yet to arrive at the carrier.
+    return eb.step(
+        "schedule pickup",
+        schedule,
+        timeout=patience.timeout,
+        retry=_retry(patience, ShippingUnavailable, ShippingRefused),
+        record=record,
+    ).without_compensation()
+
+
+def _dispatch(carrier: Carrier, patience: Patience) -> eb.Step[Fulfilment, Dispatch]:
+    async def dispatch(c: Context) -> Dispatch:
+        return await carrier.dispatch(c.state.shipment, key=c.idempotency_key)
+
+    def record(c: Context, dispatch: Dispatch) -> DispatchShipment:
+        return DispatchShipment(
+            shipment=c.state.shipment,
+            key=c.idempotency_key,
+            tracking_number=dispatch.tracking_number,
+        )
+
+    def then(state: Fulfilment, dispatch: Dispatch) -> Fulfilment:
+        return replace(state, tracking_number=dispatch.tracking_number)
+
+    # The point of no return: a shipment on its way cannot be called back. So as long
+    # as it is not known whether it left, the carrier is asked again.
+    return eb.step(
+        "dispatch shipment",
+        dispatch,
+        kind=eb.Kind.PIVOT,
+        timeout=patience.timeout,
+        retry=_until_done(patience, ShippingRefused),
+        record=record,
+        then=then,
+    )
+
+
+def _complete() -> eb.Local[Fulfilment]:
+    return eb.local("complete order", _complete_order, kind=eb.Kind.RETRIABLE)
+
+
+def _complete_order(c: Context) -> CompleteOrder:
+    return CompleteOrder(
+        order=c.state.placed.order,
+        payment=c.state.payment,
+        shipment=c.state.shipment,
+    )
+
+
+def _notify(notifier: Notifier, patience: Patience) -> eb.Step[Fulfilment, None]:
+    async def notify(c: Context) -> None:
+        placed = c.state.placed
+        await notifier.notify(
+            placed.customer,
+            placed.order,
+            dispatched_text(c.state.tracking_number),
+            key=c.idempotency_key,
+        )
+
+    def record(c: Context, _: None) -> RecordNotification:
+        return RecordNotification(order=c.state.placed.order, key=c.idempotency_key)
+
+    def defer(c: Context, failure: eb.StepFailure) -> DeferNotification:
+        return DeferNotification(
+            order=c.state.placed.order,
+            key=c.idempotency_key,
+            reason=failure.message,
+        )
+
+    return eb.step(
+        "notify customer",
+        notify,
+        timeout=patience.timeout,
+        retry=replace(_retry(patience, CustomerUnreachable), attempts=2),
+        record=record,
+        otherwise=defer,
+    )
+
+
+def dispatched_text(tracking_number: str | None) -> str:
+    """What a customer is told when the order is on its way."""
+    return f"your order is on its way: {tracking_number}"
+
+
+def _free_of_charge(state: Fulfilment) -> str | None:
+    return None if state.placed.total else FREE_OF_CHARGE
+
+
+def _retry(patience: Patience, *never: type[BaseException]) -> eb.Retry:
+    return eb.Retry(attempts=patience.attempts, first=patience.pause, never=never)
+
+
+def _until_done(patience: Patience, *never: type[BaseException]) -> eb.Retry:
+    return eb.Retry(
+        attempts=None, first=patience.pause, cap=timedelta(seconds=5), never=never
+    )

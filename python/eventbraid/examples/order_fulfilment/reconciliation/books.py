@@ -1,0 +1,165 @@
+"""What the shop believes: its log, folded in one pass over all orders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import eventbraid as eb
+
+from ..inventory import StockReceived, StockReleased, StockReserved
+from ..orders import (
+    CustomerNotified,
+    NotificationDeferred,
+    OrderCancelled,
+    OrderCompleted,
+    OrderSubmitted,
+)
+from ..payments import PaymentCaptured, PaymentRefunded
+from ..shipments import ShipmentCreated, ShipmentDispatched
+
+TYPES = (
+    "inventory.received",
+    "inventory.released",
+    "inventory.reserved",
+    "order.cancelled",
+    "order.completed",
+    "order.customer_notified",
+    "order.notification_deferred",
+    "order.submitted",
+    "payment.captured",
+    "payment.refunded",
+    "shipment.created",
+    "shipment.dispatched",
+)
+
+
+@dataclass(slots=True)
+class OrderBook:
+    """What the log says of one order; amounts in cents, quantities in pieces.
+
+    Attributes:
+        submitted: How often it was submitted.
+        completed: How often it was completed.
+        cancelled: How often it was cancelled.
+        total: What it costs.
+        ordered: How many pieces it is of.
+        kept: What was captured and not refunded.
+        reserved: How many pieces are reserved and not released.
+        announced: How many pieces the carrier was told of.
+        shipped: How many pieces are on their way.
+        notified: Whether the customer knows.
+        deferred: Whether the customer was to be told later.
+    """
+
+    submitted: int = 0
+    completed: int = 0
+    cancelled: int = 0
+    total: int = 0
+    ordered: int = 0
+    kept: int = 0
+    reserved: int = 0
+    announced: int = 0
+    shipped: int = 0
+    notified: bool = False
+    deferred: bool = False
+
+
+@dataclass(slots=True)
+class Books:
+    """What the log says of all orders.
+
+    Attributes:
+        orders: By the part of their id that payment and shipment share.
+        captured: Cents by the key of the call.
+        refunded: Cents by the key of the call.
+        dispatched: Shipments by the key of the call.
+        stock: Pieces free, by product.
+        lowest: The least number of pieces ever free, by product.
+        reasons: How many orders were cancelled for which reason.
+    """
+
+    orders: dict[str, OrderBook] = field(default_factory=dict[str, OrderBook])
+    captured: Counter[str] = field(default_factory=Counter[str])
+    refunded: Counter[str] = field(default_factory=Counter[str])
+    dispatched: dict[str, str] = field(default_factory=dict[str, str])
+    stock: Counter[str] = field(default_factory=Counter[str])
+    lowest: Counter[str] = field(default_factory=Counter[str])
+    reasons: Counter[str] = field(default_factory=Counter[str])
+
+    def of(self, identifier: str) -> OrderBook:
+        """The book of the order that an order, payment or shipment id belongs to."""
+        name = name_of(identifier)
+        book = self.orders.get(name)
+        if book is None:
+            book = self.orders[name] = OrderBook()
+        return book
+
+
+def name_of(identifier: str) -> str:
+    """What the ids of an order, its payment, shipment and saga have in common."""
+    return identifier.partition("-")[2]
+
+
+def read_books(store: eb.EventStore) -> Books:
+    """Fold the log into books, in one pass."""
+    books = Books()
+    for recorded in store.read_all(types=TYPES):
+        _enter(books, recorded.stream, eb.decode_event(recorded))
+    return books
+
+
+def _enter(books: Books, stream: str, event: object) -> None:
+    match event:
+        case StockReceived() | StockReserved() | StockReleased():
+            _enter_stock(books, stream, event)
+        case PaymentCaptured():
+            books.of(stream).kept += int(event.amount)
+            books.captured[event.key] += int(event.amount)
+        case PaymentRefunded():
+            books.of(stream).kept -= int(event.amount)
+            books.refunded[event.key] += int(event.amount)
+        case ShipmentCreated():
+            books.of(stream).announced += int(event.pieces)
+        case ShipmentDispatched():
+            book = books.of(stream)
+            book.shipped += book.announced
+            books.dispatched[event.key] = stream
+        case _:
+            _enter_order(books, stream, event)
+
+
+def _enter_order(books: Books, stream: str, event: object) -> None:
+    book = books.of(stream)
+    match event:
+        case OrderSubmitted():
+            book.submitted += 1
+            book.total = int(event.total)
+            book.ordered = sum(int(item.quantity) for item in event.items)
+        case OrderCompleted():
+            book.completed += 1
+        case OrderCancelled():
+            book.cancelled += 1
+            books.reasons[event.reason] += 1
+        case CustomerNotified():
+            book.notified = True
+        case NotificationDeferred():
+            book.deferred = True
+        case _:
+            raise LookupError(f"no book for {event!r} in {stream!r}")
+
+
+def _enter_stock(
+    books: Books, stream: str, event: StockReceived | StockReserved | StockReleased
+) -> None:
+    quantity = int(event.quantity)
+    match event:
+        case StockReceived():
+            books.stock[stream] += quantity
+        case StockReserved():
+            books.of(event.order).reserved += quantity
+            books.stock[stream] -= quantity
+            books.lowest[stream] = min(books.lowest[stream], books.stock[stream])
+        case StockReleased():
+            books.of(event.order).reserved -= quantity
+            books.stock[stream] += quantity

@@ -1,0 +1,162 @@
+"""What must hold when nothing is under way any more; each rule finds what breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .books import Books, name_of
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Collection, Mapping
+
+    from .statements import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that reconciliation looks at.
+
+    Attributes:
+        expected: What each order that was placed costs, in cents, by the common part
+            of its ids.
+        books: What the shop's log says.
+        payments: What the gateway's ledger says.
+        shipping: What the carrier's ledger says.
+        stuck: Sagas that wait for a person.
+    """
+
+    expected: Mapping[str, int]
+    books: Books
+    payments: Statement
+    shipping: Statement
+    stuck: Collection[str] = ()
+
+
+Rule = Callable[[Evidence], Iterator[str]]
+
+
+def one_final_state(evidence: Evidence) -> Iterator[str]:
+    """Every order that was placed is submitted once, and completed or cancelled."""
+    for name in evidence.expected:
+        if name not in evidence.books.orders:
+            yield f"order-{name} was placed but never submitted"
+    for name, book in evidence.books.orders.items():
+        if book.submitted != 1:
+            yield f"order-{name} was submitted {book.submitted} times"
+        if book.completed + book.cancelled != 1:
+            yield (
+                f"order-{name} was completed {book.completed} times "
+                f"and cancelled {book.cancelled} times"
+            )
+
+
+def worth_what_was_placed(evidence: Evidence) -> Iterator[str]:
+    """Each order costs what its purchase did."""
+    for name, cents in evidence.expected.items():
+        book = evidence.books.orders.get(name)
+        if book is not None and book.total != cents:
+            yield f"order-{name} costs {book.total} cents, {cents} were placed"
+
+
+def paid_in_full_or_not_at_all(evidence: Evidence) -> Iterator[str]:
+    """Captured less refunded is the value of a completed order, and 0 of any other."""
+    captured = evidence.payments.moved_for("captured")
+    refunded = evidence.payments.moved_for("refunded")
+    for name, book in evidence.books.orders.items():
+        due = book.total if book.completed else 0
+        taken = captured[name] - refunded[name]
+        if book.kept != due:
+            yield f"order-{name}: {due} cents are due, the log says {book.kept}"
+        if taken != due:
+            yield f"order-{name}: {due} cents are due, the gateway took {taken}"
+
+
+def same_money(evidence: Evidence) -> Iterator[str]:
+    """Each capture and refund in the log is in the gateway's ledger, and vice versa."""
+    books, payments = evidence.books, evidence.payments
+    yield from _differences("captured", books.captured, payments.moved("captured"))
+    yield from _differences("refunded", books.refunded, payments.moved("refunded"))
+
+
+def shipped_what_was_reserved(evidence: Evidence) -> Iterator[str]:
+    """Reserved less released is what is on its way: all of the order or nothing."""
+    dispatched = evidence.shipping.moved_for("dispatched")
+    for name, book in evidence.books.orders.items():
+        due = book.ordered if book.completed else 0
+        if not book.reserved == book.shipped == dispatched[name] == due:
+            yield (
+                f"order-{name}: {due} pieces are due, {book.reserved} are reserved, "
+                f"{book.shipped} are shipped, the carrier took {dispatched[name]}"
+            )
+
+
+def same_shipments(evidence: Evidence) -> Iterator[str]:
+    """Each dispatch in the log is in the carrier's ledger, and vice versa."""
+    log = set(evidence.books.dispatched)
+    ledger = set(evidence.shipping.moved("dispatched"))
+    yield from (f"{key}: dispatched in the log only" for key in log - ledger)
+    yield from (f"{key}: dispatched by the carrier only" for key in ledger - log)
+
+
+def at_most_once(evidence: Evidence) -> Iterator[str]:
+    """No key took effect more than once."""
+    for statement in (evidence.payments, evidence.shipping):
+        for (effect, key), times in statement.times.items():
+            if times > 1:
+                yield f"{key}: {effect} {times} times"
+
+
+def nobody_elses(evidence: Evidence) -> Iterator[str]:
+    """No charge and no shipment without an order."""
+    for statement in (evidence.payments, evidence.shipping):
+        for subject in statement.subjects:
+            book = evidence.books.orders.get(name_of(subject))
+            if book is None or not book.submitted:
+                yield f"{subject} belongs to no order"
+
+
+def stock_never_negative(evidence: Evidence) -> Iterator[str]:
+    """No more pieces of a product were reserved than there were."""
+    for product, lowest in evidence.books.lowest.items():
+        if lowest < 0:
+            yield f"{product}: {-lowest} pieces more were reserved than there were"
+
+
+def every_customer_told(evidence: Evidence) -> Iterator[str]:
+    """Who gets something was told, or is on the list to be told later."""
+    for name, book in evidence.books.orders.items():
+        if book.completed and not (book.notified or book.deferred):
+            yield f"order-{name}: the customer was not told, and will not be"
+
+
+def nothing_stuck(evidence: Evidence) -> Iterator[str]:
+    """No saga waits for a person."""
+    for saga in evidence.stuck:
+        yield f"{saga} is stuck: see `eventbraid saga show {saga}`"
+
+
+RULES: dict[str, Rule] = {
+    "every order has exactly one final state": one_final_state,
+    "every order is worth what was placed": worth_what_was_placed,
+    "captured - refunded = value of completed orders": paid_in_full_or_not_at_all,
+    "log and payment ledger agree, key by key": same_money,
+    "reserved - released = shipped quantities": shipped_what_was_reserved,
+    "log and shipping ledger agree, key by key": same_shipments,
+    "each key took effect at most once": at_most_once,
+    "no charge and no shipment without an order": nobody_elses,
+    "stock was never negative": stock_never_negative,
+    "every customer was told or will be": every_customer_told,
+    "no saga is stuck": nothing_stuck,
+}
+
+
+def _differences(what: str, log: Counter[str], ledger: Counter[str]) -> Iterator[str]:
+    for key in log.keys() | ledger.keys():
+        if log[key] != ledger[key]:
+            yield (
+                f"{key}: {what} {log[key]} cents in the log, "
+                f"{ledger[key]} in the gateway's ledger"
+            )

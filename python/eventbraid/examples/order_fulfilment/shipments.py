@@ -1,0 +1,171 @@
+"""Shipments: announced, fetched, on their way; or cancelled before that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import eventbraid as eb
+
+from .values import Quantity
+
+
+@eb.event("shipment.created")
+class ShipmentCreated:
+    """The carrier knows of the shipment.
+
+    Attributes:
+        pieces: How many pieces are in it.
+        label: The number on its label.
+        key: The idempotency key of the call.
+    """
+
+    pieces: Quantity
+    label: str
+    key: str
+
+
+@eb.event("shipment.pickup_scheduled")
+class PickupScheduled:
+    """The carrier will fetch it.
+
+    Attributes:
+        confirmation: The carrier's number for the pickup.
+        key: The idempotency key of the call.
+    """
+
+    confirmation: str
+    key: str
+
+
+@eb.event("shipment.dispatched")
+class ShipmentDispatched:
+    """It is on its way.
+
+    Attributes:
+        tracking_number: Where its way can be followed.
+        key: The idempotency key of the call.
+    """
+
+    tracking_number: str
+    key: str
+
+
+@eb.event("shipment.cancelled")
+class ShipmentCancelled:
+    """The carrier will not fetch it.
+
+    Attributes:
+        key: The idempotency key of the call.
+    """
+
+    key: str
+
+
+ShipmentEvent = (
+    ShipmentCreated | PickupScheduled | ShipmentDispatched | ShipmentCancelled
+)
+
+
+class Shipment(eb.Stream[ShipmentEvent], category="shipment"):
+    """The shipment of one order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShipmentState:
+    """What a shipment's commands need to know of it.
+
+    Attributes:
+        pieces: How many pieces are in it; 0 if it is not known of.
+        scheduled: Whether it will be fetched.
+        tracking_number: Where its way can be followed, once it is on it.
+        cancelled: Whether it was cancelled.
+    """
+
+    pieces: int = 0
+    scheduled: bool = False
+    tracking_number: str | None = None
+    cancelled: bool = False
+
+
+def shipment_after(state: ShipmentState, event: ShipmentEvent) -> ShipmentState:
+    """Fold one event into what is known of a shipment."""
+    match event:
+        case ShipmentCreated():
+            return replace(state, pieces=int(event.pieces))
+        case PickupScheduled():
+            return replace(state, scheduled=True)
+        case ShipmentDispatched():
+            return replace(state, tracking_number=event.tracking_number)
+        case ShipmentCancelled():
+            return replace(state, cancelled=True)
+
+
+class _ShipmentCommand(eb.Command[ShipmentState, ShipmentEvent], abstract=True):
+    """Records what the carrier answered; nothing to do if that is recorded."""
+
+    key: str
+
+    def initial(self) -> ShipmentState:
+        return ShipmentState()
+
+    def apply(
+        self, state: ShipmentState, recorded: eb.Recorded[ShipmentEvent], /
+    ) -> ShipmentState:
+        return shipment_after(state, recorded.event)
+
+
+class CreateShipment(_ShipmentCommand):
+    """The carrier knows of it. Rejected as `shipment_cancelled`."""
+
+    shipment: eb.Declared[ShipmentEvent] = eb.stream(Shipment)
+    pieces: Quantity
+    label: str
+
+    def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
+        eb.require(not state.cancelled, "shipment_cancelled")
+        if not state.pieces:
+            yield self.shipment.write(
+                ShipmentCreated(self.pieces, self.label, self.key)
+            )
+
+
+class SchedulePickup(_ShipmentCommand):
+    """The carrier will fetch it. Rejected as `shipment_not_open`."""
+
+    shipment: eb.Declared[ShipmentEvent] = eb.stream(Shipment)
+    confirmation: str
+
+    def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
+        eb.require(bool(state.pieces) and not state.cancelled, "shipment_not_open")
+        if not state.scheduled:
+            yield self.shipment.write(PickupScheduled(self.confirmation, self.key))
+
+
+class DispatchShipment(_ShipmentCommand):
+    """It is on its way. Rejected as `shipment_not_scheduled`."""
+
+    shipment: eb.Declared[ShipmentEvent] = eb.stream(Shipment)
+    tracking_number: str
+
+    def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
+        eb.require(state.scheduled and not state.cancelled, "shipment_not_scheduled")
+        if state.tracking_number is None:
+            yield self.shipment.write(
+                ShipmentDispatched(self.tracking_number, self.key)
+            )
+
+
+class CancelShipment(_ShipmentCommand):
+    """The carrier will not fetch it. Rejected as `shipment_dispatched`.
+
+    A shipment that was never announced can be cancelled: the announcement may be under
+    way, and must find the cancellation when it arrives.
+    """
+
+    shipment: eb.Declared[ShipmentEvent] = eb.stream(Shipment)
+
+    def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
+        eb.require(state.tracking_number is None, "shipment_dispatched")
+        if not state.cancelled:
+            yield self.shipment.write(ShipmentCancelled(self.key))

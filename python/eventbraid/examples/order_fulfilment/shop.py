@@ -1,0 +1,82 @@
+"""The shop: a log, the services it calls, and a saga for each order."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import eventbraid as eb
+
+from .fulfilment import USUAL_PATIENCE, Fulfilment, Patience, order_fulfilment
+from .inventory import ReceiveStock
+from .values import ProductId, Quantity, SagaId
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable
+
+    from .orders import PlacedOrder
+    from .services.suite import Services
+
+OPENING = "opening"
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """Takes stock and orders; made by `open_shop`.
+
+    Attributes:
+        store: The shop's log.
+        services: Whom it calls.
+        saga: How it fulfils an order.
+        coordinator: Drives the sagas, also those that an earlier run left.
+    """
+
+    store: eb.AsyncEventStore
+    services: Services
+    saga: eb.Saga[Fulfilment]
+    coordinator: eb.SagaCoordinator
+
+    async def receive(
+        self, products: Iterable[ProductId], quantity: Quantity, *, delivery: str
+    ) -> None:
+        """Take in as many pieces of each product; a delivery counts once."""
+        executor = eb.AsyncExecutor(self.store)
+        for product in products:
+            await executor.execute(
+                ReceiveStock(product=product, quantity=quantity, delivery=delivery),
+                idempotency_key=f"{delivery}/{product}",
+            )
+
+    async def fulfil(self, placed: PlacedOrder) -> eb.Ended[Fulfilment]:
+        """Fulfil an order to its end: completed, compensated, or stuck.
+
+        An order that is known is not started again: its end is waited for.
+        """
+        handle = await self.coordinator.start(
+            self.saga, Fulfilment(placed), id=SagaId.of(placed.order)
+        )
+        return await handle.result()
+
+
+@asynccontextmanager
+async def open_shop(
+    store: eb.AsyncEventStore,
+    services: Services,
+    *,
+    patience: Patience = USUAL_PATIENCE,
+    concurrency: int = 256,
+) -> AsyncGenerator[Shop]:
+    """Open the shop, and go on with all that an earlier run left undone.
+
+    Args:
+        store: The shop's log.
+        services: Whom it calls.
+        patience: How long and how often it tries.
+        concurrency: How many orders are under way at once.
+    """
+    saga = order_fulfilment(services, patience)
+    async with eb.SagaCoordinator(
+        store, [saga], concurrency=concurrency
+    ) as coordinator:
+        yield Shop(store, services, saga, coordinator)

@@ -1,0 +1,179 @@
+"""The words of the domain: values that cannot be made, decoded or stored wrongly.
+
+One order has one payment and one shipment, and one saga that fulfils it. Their ids are
+the order's with another prefix, so that each is found from any other without a look-up.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+import eventbraid as eb
+
+_CARD_NUMBER = re.compile(r"[0-9]{12,19}")
+
+
+class OrderId(eb.Id, prefix="order"):
+    """Names an order, and its stream."""
+
+
+class CustomerId(eb.Id, prefix="customer"):
+    """Names a customer."""
+
+
+class ProductId(eb.Id, prefix="product"):
+    """Names a product, and the stream of its stock."""
+
+
+class _OfOrder(eb.Id):
+    @classmethod
+    def of(cls, order: OrderId) -> Self:
+        """The id of this kind that belongs to an order.
+
+        Examples:
+            >>> PaymentId.of(OrderId("order-7"))
+            PaymentId('payment-7')
+        """
+        return cls(f"{cls.prefix}-{order.removeprefix('order-')}")
+
+    @property
+    def order(self) -> OrderId:
+        """The order that the id belongs to."""
+        return OrderId(f"order-{self.removeprefix(f'{self.prefix}-')}")
+
+
+class PaymentId(_OfOrder, prefix="payment"):
+    """Names the payment of an order, and its stream."""
+
+
+class ShipmentId(_OfOrder, prefix="shipment"):
+    """Names the shipment of an order, and its stream."""
+
+
+class SagaId(_OfOrder, prefix="saga"):
+    """Names the saga that fulfils an order, and its stream."""
+
+
+class Money(eb.Int, ge=0):
+    """An amount in cents of US dollars; never negative.
+
+    Examples:
+        >>> Money(1177) + Money(23)
+        Money(1200)
+        >>> Money(117700).dollars
+        '1,177.00'
+    """
+
+    @property
+    def dollars(self) -> str:
+        """The amount as people write it."""
+        dollars, cents = divmod(int(self), 100)
+        return f"{dollars:,}.{cents:02d}"
+
+
+class Quantity(eb.Int, gt=0):
+    """A number of pieces; at least one."""
+
+
+class Line(eb.Text, max_length=200, pattern=r"[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*"):
+    """One line of text as people write it; not blank."""
+
+
+class Country(eb.Text, pattern="[A-Z]{2}"):
+    """A country: two capital letters (ISO 3166-1)."""
+
+
+class LastFour(eb.Text, pattern="[0-9]{4}"):
+    """The last four digits of a card."""
+
+
+class CardToken(eb.Text, max_length=200, pattern=r"\S+"):
+    """What the gateway knows a card by; never the card's number.
+
+    An event log keeps what it is given for good, so a card number must not get into it.
+
+    Examples:
+        >>> CardToken("tok_31337")
+        CardToken('tok_31337')
+    """
+
+    def __new__(cls, value: str, /) -> Self:
+        """Make a token, or refuse what looks like a card number."""
+        token = super().__new__(cls, value)
+        if _CARD_NUMBER.search(token.replace("-", "")):
+            raise eb.InvalidValue(
+                "CardToken",
+                "a text with a card number in it",
+                "a token must not tell the card's number",
+                "exchange the number for a token at the gateway first",
+            )
+        return token
+
+
+@eb.value
+class OrderItem:
+    """One line of an order.
+
+    Attributes:
+        product: What is bought.
+        quantity: How many pieces.
+        unit_price: The price of one piece, in cents.
+    """
+
+    product: ProductId
+    quantity: Quantity
+    unit_price: Money
+
+    @property
+    def total(self) -> Money:
+        """The price of all pieces of the line, in cents."""
+        return self.unit_price.times(self.quantity)
+
+
+@eb.value
+class ShippingAddress:
+    """Where an order goes.
+
+    Attributes:
+        name: Who receives it.
+        street: Street and house number.
+        city: Town or city.
+        postal_code: The code, as the country writes it.
+        country: Which country.
+    """
+
+    name: Line
+    street: Line
+    city: Line
+    postal_code: Line
+    country: Country
+
+
+@eb.value
+class PaymentMethod:
+    """How an order is paid.
+
+    Attributes:
+        token: What the gateway knows the card by.
+        brand: The brand of the card, for people.
+        last_four: The last four digits of the card, for people.
+    """
+
+    token: CardToken
+    brand: Line
+    last_four: LastFour
+
+
+def total_of(items: tuple[OrderItem, ...]) -> Money:
+    """The price of all lines together, in cents."""
+    return sum((item.total for item in items), Money(0))
+
+
+def pieces_in(items: tuple[OrderItem, ...]) -> Quantity:
+    """How many pieces all lines have together.
+
+    Raises:
+        InvalidValue: There are no lines.
+    """
+    return Quantity(sum(int(item.quantity) for item in items))

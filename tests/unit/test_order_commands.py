@@ -1,0 +1,474 @@
+"""Each command of the order example: given events, when a command, then events.
+
+What sagas need of them is here too: a command that comes twice, or undoes what never
+was, succeeds and writes nothing.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import eventbraid as eb
+from eventbraid.examples.order_fulfilment.inventory import (
+    ReceiveStock,
+    ReleaseInventory,
+    ReserveInventory,
+    StockReceived,
+    StockReleased,
+    StockReserved,
+)
+from eventbraid.examples.order_fulfilment.orders import (
+    CancelOrder,
+    CompleteOrder,
+    CustomerNotified,
+    DeferNotification,
+    NotificationDeferred,
+    OrderCancelled,
+    OrderCompleted,
+    OrderSubmitted,
+    RecordNotification,
+    SubmitOrder,
+)
+from eventbraid.examples.order_fulfilment.payments import (
+    AuthorizePayment,
+    CapturePayment,
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentRefunded,
+    PaymentVoided,
+    ReversePayment,
+)
+from eventbraid.examples.order_fulfilment.plan import DemoPlanned, PlanDemo
+from eventbraid.examples.order_fulfilment.shipments import (
+    CancelShipment,
+    CreateShipment,
+    DispatchShipment,
+    PickupScheduled,
+    SchedulePickup,
+    ShipmentCancelled,
+    ShipmentCreated,
+    ShipmentDispatched,
+)
+from eventbraid.examples.order_fulfilment.values import (
+    CardToken,
+    Country,
+    CustomerId,
+    LastFour,
+    Line,
+    Money,
+    OrderId,
+    OrderItem,
+    PaymentMethod,
+    ProductId,
+    Quantity,
+    ShippingAddress,
+)
+
+ORDER, PAYMENT, SHIPMENT = OrderId("order-1"), "payment-1", "shipment-1"
+A, B = ProductId("product-a"), ProductId("product-b")
+ITEMS = (
+    OrderItem(A, Quantity(2), Money(500)),
+    OrderItem(B, Quantity(1), Money(501)),
+)
+ADDRESS = ShippingAddress(
+    Line("Mia"), Line("1 Market Street"), Line("Boston"), Line("02108"), Country("US")
+)
+METHOD = PaymentMethod(CardToken("tok_1"), Line("Visa"), LastFour("4242"))
+SUBMITTED = OrderSubmitted(
+    CustomerId("customer-1"), ITEMS, Money(1501), ADDRESS, METHOD
+)
+PAID = PaymentCaptured(Money(1501), "CAPT", "capture")
+AUTHORIZED = PaymentAuthorized(Money(1501), "AUTH", "authorize")
+CREATED = ShipmentCreated(Quantity(3), "LABEL", "create")
+SCHEDULED = PickupScheduled("PICKUP", "schedule")
+DISPATCHED = ShipmentDispatched("TRACK", "dispatch")
+
+
+def submit(items=ITEMS):
+    return SubmitOrder(
+        order=ORDER,
+        customer=CustomerId("customer-1"),
+        items=items,
+        address=ADDRESS,
+        method=METHOD,
+    )
+
+
+def complete():
+    return CompleteOrder(order=ORDER, payment=PAYMENT, shipment=SHIPMENT)
+
+
+def reserve(order=ORDER):
+    return ReserveInventory(order=order, products=(A, B), items=ITEMS)
+
+
+def release(order=ORDER):
+    return ReleaseInventory(order=order, products=(A, B))
+
+
+def authorize(key="authorize"):
+    return AuthorizePayment(payment=PAYMENT, key=key, amount=Money(1501), code="AUTH")
+
+
+def capture(amount=1501, key="capture"):
+    return CapturePayment(
+        payment=PAYMENT, key=key, amount=Money(amount), reference="CAPT"
+    )
+
+
+def reverse(amount, forward_key="capture", key="undo"):
+    return ReversePayment(
+        payment=PAYMENT,
+        key=key,
+        forward_key=forward_key,
+        amount=Money(amount),
+        reference="BACK",
+    )
+
+
+def create():
+    return CreateShipment(
+        shipment=SHIPMENT, key="create", pieces=Quantity(3), label="LABEL"
+    )
+
+
+def schedule():
+    return SchedulePickup(shipment=SHIPMENT, key="schedule", confirmation="PICKUP")
+
+
+def dispatch():
+    return DispatchShipment(shipment=SHIPMENT, key="dispatch", tracking_number="TRACK")
+
+
+def cancel_shipment():
+    return CancelShipment(shipment=SHIPMENT, key="cancel")
+
+
+def receive(quantity=5, delivery="opening"):
+    return ReceiveStock(product=A, quantity=Quantity(quantity), delivery=delivery)
+
+
+def stock(product, pieces):
+    return (product, StockReceived(Quantity(pieces), "opening"))
+
+
+def kept(product, pieces, order=ORDER):
+    return (product, StockReserved(order, Quantity(pieces)))
+
+
+OTHER = OrderId("order-2")
+
+CASES = {
+    "an order is taken": ([], submit(), [(ORDER, SUBMITTED)]),
+    "an order comes twice": ([(ORDER, SUBMITTED)], submit(), []),
+    "an order is given up": (
+        [(ORDER, SUBMITTED)],
+        CancelOrder(order=ORDER, reason="declined"),
+        [(ORDER, OrderCancelled("declined"))],
+    ),
+    "an order is given up twice": (
+        [(ORDER, SUBMITTED), (ORDER, OrderCancelled("declined"))],
+        CancelOrder(order=ORDER, reason="again"),
+        [],
+    ),
+    "an order that never was is given up": (
+        [],
+        CancelOrder(order=ORDER, reason="declined"),
+        [],
+    ),
+    "an order is completed": (
+        [
+            (ORDER, SUBMITTED),
+            (PAYMENT, AUTHORIZED),
+            (PAYMENT, PAID),
+            (SHIPMENT, CREATED),
+            (SHIPMENT, SCHEDULED),
+            (SHIPMENT, DISPATCHED),
+        ],
+        complete(),
+        [(ORDER, OrderCompleted("TRACK"))],
+    ),
+    "an order is completed twice": (
+        [(ORDER, SUBMITTED), (ORDER, OrderCompleted("TRACK"))],
+        complete(),
+        [],
+    ),
+    "a customer is told": (
+        [(ORDER, SUBMITTED)],
+        RecordNotification(order=ORDER, key="k"),
+        [(ORDER, CustomerNotified("k"))],
+    ),
+    "a customer is told twice": (
+        [(ORDER, CustomerNotified("k"))],
+        RecordNotification(order=ORDER, key="k"),
+        [],
+    ),
+    "a customer cannot be told": (
+        [(ORDER, SUBMITTED)],
+        DeferNotification(order=ORDER, key="k", reason="full"),
+        [(ORDER, NotificationDeferred("k", "full"))],
+    ),
+    "a customer who was told need not be told later": (
+        [(ORDER, CustomerNotified("k"))],
+        DeferNotification(order=ORDER, key="k", reason="full"),
+        [],
+    ),
+    "a payment is authorized": ([], authorize(), [(PAYMENT, AUTHORIZED)]),
+    "an authorization is recorded twice": ([(PAYMENT, AUTHORIZED)], authorize(), []),
+    "a payment is captured": ([(PAYMENT, AUTHORIZED)], capture(), [(PAYMENT, PAID)]),
+    "a capture is recorded twice": (
+        [(PAYMENT, AUTHORIZED), (PAYMENT, PAID)],
+        capture(),
+        [],
+    ),
+    "a capture is refunded": (
+        [(PAYMENT, AUTHORIZED), (PAYMENT, PAID)],
+        reverse(1501),
+        [(PAYMENT, PaymentRefunded(Money(1501), "BACK", "undo"))],
+    ),
+    "a capture whose answer was lost is refunded": (
+        [(PAYMENT, AUTHORIZED)],
+        reverse(1501),
+        [
+            (PAYMENT, PaymentCaptured(Money(1501), "BACK", "capture")),
+            (PAYMENT, PaymentRefunded(Money(1501), "BACK", "undo")),
+        ],
+    ),
+    "a capture that never was is voided": (
+        [(PAYMENT, AUTHORIZED)],
+        reverse(0),
+        [(PAYMENT, PaymentVoided("BACK", "undo"))],
+    ),
+    "a payment that never was is voided": (
+        [],
+        reverse(0, forward_key="authorize"),
+        [(PAYMENT, PaymentVoided("BACK", "undo"))],
+    ),
+    "a refund is recorded twice": (
+        [
+            (PAYMENT, AUTHORIZED),
+            (PAYMENT, PAID),
+            (PAYMENT, PaymentRefunded(Money(1501), "BACK", "undo")),
+        ],
+        reverse(1501),
+        [],
+    ),
+    "stock arrives": (
+        [],
+        receive(),
+        [(A, StockReceived(Quantity(5), "opening"))],
+    ),
+    "a delivery counts once": ([stock(A, 5)], receive(), []),
+    "another delivery counts": (
+        [stock(A, 5)],
+        receive(3, "second"),
+        [(A, StockReceived(Quantity(3), "second"))],
+    ),
+    "all items are reserved": (
+        [stock(A, 2), stock(B, 1)],
+        reserve(),
+        [kept(A, 2), kept(B, 1)],
+    ),
+    "a reservation comes twice": (
+        [stock(A, 2), stock(B, 1), kept(A, 2), kept(B, 1)],
+        reserve(),
+        [],
+    ),
+    "what others released can be reserved": (
+        [
+            stock(A, 2),
+            stock(B, 1),
+            kept(A, 2, OTHER),
+            (A, StockReleased(OTHER, Quantity(2))),
+        ],
+        reserve(),
+        [kept(A, 2), kept(B, 1)],
+    ),
+    "a reservation is released": (
+        [stock(A, 2), stock(B, 1), kept(A, 2), kept(B, 1)],
+        release(),
+        [
+            (A, StockReleased(ORDER, Quantity(2))),
+            (B, StockReleased(ORDER, Quantity(1))),
+        ],
+    ),
+    "what was never reserved is released": ([stock(A, 2)], release(), []),
+    "another order's reservation is left alone": (
+        [stock(A, 2), kept(A, 2, OTHER)],
+        release(),
+        [],
+    ),
+    "a shipment is announced": ([], create(), [(SHIPMENT, CREATED)]),
+    "a shipment is announced twice": ([(SHIPMENT, CREATED)], create(), []),
+    "a pickup is scheduled": (
+        [(SHIPMENT, CREATED)],
+        schedule(),
+        [(SHIPMENT, SCHEDULED)],
+    ),
+    "a pickup is scheduled twice": (
+        [(SHIPMENT, CREATED), (SHIPMENT, SCHEDULED)],
+        schedule(),
+        [],
+    ),
+    "a shipment leaves": (
+        [(SHIPMENT, CREATED), (SHIPMENT, SCHEDULED)],
+        dispatch(),
+        [(SHIPMENT, DISPATCHED)],
+    ),
+    "a shipment leaves once": (
+        [(SHIPMENT, CREATED), (SHIPMENT, SCHEDULED), (SHIPMENT, DISPATCHED)],
+        dispatch(),
+        [],
+    ),
+    "a shipment is cancelled": (
+        [(SHIPMENT, CREATED)],
+        cancel_shipment(),
+        [(SHIPMENT, ShipmentCancelled("cancel"))],
+    ),
+    "a shipment that is still to be announced is cancelled": (
+        [],
+        cancel_shipment(),
+        [(SHIPMENT, ShipmentCancelled("cancel"))],
+    ),
+    "a shipment is cancelled twice": (
+        [(SHIPMENT, ShipmentCancelled("cancel"))],
+        cancel_shipment(),
+        [],
+    ),
+    "a demo is begun": (
+        [],
+        PlanDemo(plan="demo-plan", seed=1, stock=Quantity(5)),
+        [("demo-plan", DemoPlanned(1, Quantity(5)))],
+    ),
+    "a demo goes on": (
+        [("demo-plan", DemoPlanned(1, Quantity(5)))],
+        PlanDemo(plan="demo-plan", seed=1, stock=Quantity(5)),
+        [],
+    ),
+}
+
+REJECTIONS = {
+    "an order without items": ([], submit(()), "malformed_order"),
+    "a product on two lines": ([], submit((ITEMS[0], ITEMS[0])), "malformed_order"),
+    "another order under the same id": (
+        [(ORDER, SUBMITTED)],
+        submit(ITEMS[:1]),
+        "already_submitted",
+    ),
+    "an order that left is not cancelled": (
+        [(ORDER, SUBMITTED), (ORDER, OrderCompleted("TRACK"))],
+        CancelOrder(order=ORDER, reason="late"),
+        "order_completed",
+    ),
+    "an unknown order is not completed": ([], complete(), "order_not_open"),
+    "a cancelled order is not completed": (
+        [(ORDER, SUBMITTED), (ORDER, OrderCancelled("declined"))],
+        complete(),
+        "order_not_open",
+    ),
+    "an unpaid order is not completed": (
+        [(ORDER, SUBMITTED), (SHIPMENT, CREATED), (SHIPMENT, DISPATCHED)],
+        complete(),
+        "order_not_paid",
+    ),
+    "a refunded order is not completed": (
+        [
+            (ORDER, SUBMITTED),
+            (PAYMENT, PAID),
+            (PAYMENT, PaymentRefunded(Money(1501), "BACK", "undo")),
+            (SHIPMENT, DISPATCHED),
+        ],
+        complete(),
+        "order_not_paid",
+    ),
+    "an order that has not left is not completed": (
+        [(ORDER, SUBMITTED), (PAYMENT, PAID), (SHIPMENT, CREATED)],
+        complete(),
+        "order_not_dispatched",
+    ),
+    "more is captured than authorized": (
+        [(PAYMENT, AUTHORIZED)],
+        capture(1502),
+        "not_authorized",
+    ),
+    "a voided authorization is captured": (
+        [(PAYMENT, AUTHORIZED), (PAYMENT, PaymentVoided("BACK", "undo"))],
+        capture(),
+        "not_authorized",
+    ),
+    "a cancelled shipment is announced": (
+        [(SHIPMENT, ShipmentCancelled("cancel"))],
+        create(),
+        "shipment_cancelled",
+    ),
+    "an unannounced shipment is fetched": ([], schedule(), "shipment_not_open"),
+    "a shipment leaves without pickup": (
+        [(SHIPMENT, CREATED)],
+        dispatch(),
+        "shipment_not_scheduled",
+    ),
+    "a shipment on its way is cancelled": (
+        [(SHIPMENT, CREATED), (SHIPMENT, SCHEDULED), (SHIPMENT, DISPATCHED)],
+        cancel_shipment(),
+        "shipment_dispatched",
+    ),
+    "a demo goes on with another seed": (
+        [("demo-plan", DemoPlanned(1, Quantity(5)))],
+        PlanDemo(plan="demo-plan", seed=2, stock=Quantity(5)),
+        "another_plan",
+    ),
+}
+
+
+@pytest.fixture
+def store():
+    with eb.open("memory:") as opened:
+        yield opened
+
+
+def given(store, events):
+    if events:
+        store.append([(stream, *eb.encode_event(event)) for stream, event in events])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_decides(store, case):
+    before, command, expected = CASES[case]
+    given(store, before)
+    executed = eb.Executor(store).execute(command)
+    written = list(store.read_all(after=len(before)))
+    assert [(r.stream, eb.decode_event(r)) for r in written] == expected
+    assert executed.events == tuple(event for _, event in expected)
+
+
+@pytest.mark.parametrize("case", REJECTIONS)
+def test_rejects(store, case):
+    before, command, code = REJECTIONS[case]
+    given(store, before)
+    with pytest.raises(eb.CommandRejected) as rejected:
+        eb.Executor(store).execute(command)
+    assert rejected.value.code == code
+    assert store.head() == len(before)
+
+
+def test_if_any_item_is_short_none_is_reserved_and_the_facts_say_which(store):
+    given(store, [stock(A, 2), kept(A, 1, OTHER), stock(B, 1)])
+    with pytest.raises(eb.CommandRejected) as rejected:
+        eb.Executor(store).execute(reserve())
+    assert rejected.value.code == "insufficient_inventory"
+    assert rejected.value.facts == {"free": {A: 1}}
+    assert store.head() == 3
+
+
+def test_completing_checks_that_the_payment_stayed_as_it_was(store):
+    before, command, _ = CASES["an order is completed"]
+    given(store, before)
+    state = command.initial()
+    assert {"order-1", "payment-1", "shipment-1"} == {
+        command.order,
+        command.payment,
+        command.shipment,
+    }
+    done = eb.Executor(store).execute(command)
+    assert set(done.versions) == {ORDER}
+    assert state == command.initial()
