@@ -81,6 +81,7 @@ impl LiveLog {
     pub(crate) fn poison(&self, reason: String) {
         self.poison.lock().get_or_insert(reason);
         self.poisoned.store(true, Ordering::Release);
+        self.watch.end();
     }
 
     /// The error of a poisoned store, if it is one.

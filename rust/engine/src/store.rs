@@ -1,6 +1,7 @@
 //! The face of the engine: open, append, read, subscribe, verify, close.
 
 use std::fmt;
+use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::commit::{Appended, Committer, Done, Prepared, Request, Tail, Ticket};
+use crate::commit::{Appended, Committer, Done, Opening, Prepared, Request, Tail, Ticket};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
@@ -16,7 +17,7 @@ use crate::log::{Layout, Segments, read_file};
 use crate::names;
 use crate::read::{Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
 use crate::recovery::{self, Recovered, Scan};
-use crate::vfs::{Vfs, VfsLock};
+use crate::vfs::{OpenMode, Vfs, VfsLock, write_all_at};
 use crate::watch::WaitGuard;
 
 /// How a store is opened.
@@ -127,10 +128,7 @@ impl Store {
     /// [`Error::StoreBusy`], [`Error::NotAStore`], [`Error::IncompatibleFormat`],
     /// [`Error::CorruptStore`], or [`Error::Io`] with the path.
     pub fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Result<Self> {
-        let layout = Layout {
-            vfs,
-            root: directory.to_path_buf(),
-        };
+        let layout = Layout::new(vfs, directory.to_path_buf());
         if !recovery::directory(&layout)? {
             if !options.create {
                 let reason = "there is no such directory".to_owned();
@@ -143,24 +141,30 @@ impl Store {
         }
         let lock = lock(&layout)?;
         let identity = recovery::identify(&layout, options.create)?;
+        let recovered = recovery::recover(&layout, &identity)?;
         let Recovered {
             segments,
             manifest,
             listed,
             index,
             tail,
+            ..
+        } = recovered;
+        let Recovered {
             next_position,
             chain,
-        } = recovery::recover(&layout, &identity)?;
-        let holder = holder_text();
-        layout.place_bytes(&layout.holder(), holder.as_bytes())?;
+            last_commit_time,
+            ..
+        } = recovered;
+        tell_holder(&layout);
         let vfs = Arc::clone(&layout.vfs);
         let segments = Segments::new(layout, identity, options, segments, manifest);
-        segments.settle(listed)?;
         if segments.all().is_empty() {
             segments.create_first()?;
+        } else {
+            segments.settle(listed)?;
         }
-        let segment = segments.of_address(tail).ok_or(Error::Closed)?;
+        let segment = segments.of_tail(tail).ok_or(Error::Closed)?;
         let cache = Cache::of_bytes(options.cache);
         let log = LiveLog::new(segments, index, cache, identity.seed(), identity.hasher());
         let tail = Tail {
@@ -169,7 +173,13 @@ impl Store {
             next_position,
             chain,
         };
-        let committer = Committer::new(Arc::new(log), tail, epoch(&*vfs)?, options.background);
+        let epoch = epoch(&*vfs)?;
+        let opening = Opening {
+            epoch,
+            background: options.background,
+            last_commit_time,
+        };
+        let committer = Committer::new(Arc::new(log), tail, opening);
         let (closed, lock) = (AtomicBool::new(false), Mutex::new(Some(lock)));
         Ok(Self {
             open: Arc::new(Open {
@@ -215,7 +225,8 @@ impl Store {
     }
 
     /// As [`Store::append`]; `done` is called exactly once with the outcome, on a thread of
-    /// the engine or of another caller, and must not block.
+    /// the engine or of another caller. It may call back into the store, and must not block:
+    /// others wait for the same thread. A panic in it is caught.
     pub fn submit(&self, mut prepared: Prepared, done: Box<dyn FnOnce(Result<Appended>) + Send>) {
         let done: Done = done;
         match self.log() {
@@ -307,7 +318,8 @@ impl Store {
         Ok(head)
     }
 
-    /// Calls `wake` once, when the head is beyond `position`, or the store ends.
+    /// Calls `wake` once, when the head is beyond `position`, or the store ends. What holds
+    /// for the callback of [`Store::submit`] holds for it.
     pub fn on_beyond(&self, position: u64, wake: Box<dyn FnOnce() + Send>) -> WaitGuard {
         self.open.committer.log.watch.on_beyond(position, wake)
     }
@@ -348,9 +360,10 @@ impl Store {
         let log = self.log()?;
         let durable = self.open.committer.durable_end();
         let mut scan = Scan::new(log.seed, log.hasher);
-        for segment in log.segments.all() {
-            let end = scan.segment(&segment, segment.first_frame())?;
-            let next = log.segments.after(&segment);
+        let segments = log.segments.all();
+        for (i, segment) in segments.iter().enumerate() {
+            let end = scan.segment(segment, segment.first_frame())?;
+            let next = segments.get(i + 1);
             // A later segment with frames proves that this one was durable to its end; the
             // scan of that one then fails to continue the chain.
             let is_last = durable <= next.map_or(u64::MAX, |next| next.first_frame());
@@ -427,9 +440,27 @@ fn holder(layout: &Layout) -> String {
     }
 }
 
-fn holder_text() -> String {
-    let program = std::env::args().next().unwrap_or_default();
-    format!("process {} running {program}\n", std::process::id())
+/// Tells others who holds the store: a help for people, never trusted and never synced. A
+/// disk that is full keeps nobody from opening a store to read it.
+fn tell_holder(layout: &Layout) {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let text = format!(
+        "process {} running {}",
+        std::process::id(),
+        program.to_string_lossy()
+    );
+    let padded: Vec<u8> = text
+        .into_bytes()
+        .into_iter()
+        .chain([b' '; 256])
+        .take(256)
+        .collect();
+    let path = layout.holder();
+    let file = match layout.vfs.open(&path, OpenMode::ReadWrite) {
+        Err(e) if e.kind() == ErrorKind::NotFound => layout.vfs.open(&path, OpenMode::CreateNew),
+        opened => opened,
+    };
+    let _told = file.and_then(|file| write_all_at(&*file, &[IoSlice::new(&padded)], 0));
 }
 
 fn epoch(vfs: &dyn Vfs) -> Result<u64> {

@@ -1,6 +1,7 @@
 //! Who waits for the head to move: blocked threads and registered wake-ups.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ type Wake = Box<dyn FnOnce() + Send>;
 pub(crate) struct Watch {
     head: AtomicU64,
     ended: AtomicBool,
+    /// Somebody is to be woken.
+    due: AtomicBool,
     /// Spares the committer the lock while nobody waits.
     waiting: AtomicUsize,
     waiters: Mutex<Waiters>,
@@ -46,23 +49,29 @@ impl Watch {
         self.head.load(Ordering::Acquire)
     }
 
-    /// Announces a new head. Every event up to it is durable and in the index.
-    pub(crate) fn advance(&self, head: u64) {
+    /// Announces a new head, whose events are all durable and in the index. Whoever waits
+    /// is woken by the next [`Watch::deliver`].
+    pub(crate) fn publish(&self, head: u64) {
         // Sequentially consistent, against a waiter that counts itself and then looks at the
         // head: one of the two sees the other.
         if self.head.swap(head, Ordering::SeqCst) != head && self.waiting.load(Ordering::SeqCst) > 0
         {
-            self.wake();
+            self.due.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Ends all waits for good.
+    /// Ends all waits for good, by the next [`Watch::deliver`].
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
-        self.wake();
+        self.due.store(true, Ordering::SeqCst);
     }
 
-    fn wake(&self) {
+    /// Wakes those whose time has come. A wake-up may call back into the store, so whoever
+    /// delivers holds no lock of it.
+    pub(crate) fn deliver(&self) {
+        if !self.due.swap(false, Ordering::SeqCst) {
+            return;
+        }
         let due = {
             let mut waiters = self.waiters.lock();
             let (head, ended) = (self.head(), self.ended.load(Ordering::SeqCst));
@@ -76,7 +85,7 @@ impl Watch {
         };
         self.waiting.fetch_sub(due.len(), Ordering::SeqCst);
         for (_, _, wake) in due {
-            wake();
+            call(wake);
         }
     }
 
@@ -109,7 +118,7 @@ impl Watch {
         if self.head.load(Ordering::SeqCst) > position || self.ended.load(Ordering::SeqCst) {
             drop(waiters);
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            wake();
+            call(wake);
         } else {
             waiters.wakes.push((id, position, wake));
         }
@@ -120,12 +129,22 @@ impl Watch {
     }
 
     fn cancel(&self, id: u64) {
-        let mut waiters = self.waiters.lock();
-        if let Some(i) = waiters.wakes.iter().position(|(known, _, _)| *known == id) {
-            drop(waiters.wakes.swap_remove(i));
+        let cancelled = {
+            let mut waiters = self.waiters.lock();
+            let i = waiters.wakes.iter().position(|(known, _, _)| *known == id);
+            i.map(|i| waiters.wakes.swap_remove(i))
+        };
+        // Dropped outside the lock: what it owns may be another guard.
+        if cancelled.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
     }
+}
+
+/// Calls a wake-up; a panic in it is its owner's, whose hook has told of it, and must not
+/// end the thread that commits for everybody.
+fn call(wake: Wake) {
+    let _told_by_the_panic_hook = catch_unwind(AssertUnwindSafe(wake));
 }
 
 /// A registered wake-up; dropping it cancels.

@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::Tail;
 use super::committer::Committer;
-use super::prepare::Prepared;
+use super::prepare::{Appended, Prepared};
 use super::request::Request;
+use crate::error::Result;
 use crate::log::fill_step;
 
 /// The last frame's durable hint is brought up to date when the log has rested this long.
@@ -21,26 +23,40 @@ const REST: Duration = Duration::from_millis(50);
 /// What the background threads are asked to do.
 #[derive(Debug)]
 pub(super) struct Chores {
-    pub(super) background: bool,
+    /// Cleared when a thread can't be started: all is then done in the callers' threads.
+    background: AtomicBool,
     started: AtomicBool,
     drive: Bell,
     maintain: Bell,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Chores {
     pub(super) fn new(background: bool) -> Self {
-        let (drive, maintain) = (Bell::default(), Bell::default());
         Self {
-            background,
+            background: AtomicBool::new(background),
             started: AtomicBool::new(false),
-            drive,
-            maintain,
+            drive: Bell::default(),
+            maintain: Bell::default(),
+            threads: Mutex::default(),
         }
     }
 
+    pub(super) fn has_threads(&self) -> bool {
+        self.background.load(Ordering::SeqCst)
+    }
+
+    /// Ends the threads. After it none of them touches a file; a thread that closes the
+    /// store itself, from a callback, is the only one that still runs.
     pub(super) fn stop(&self) {
         self.drive.stop();
         self.maintain.stop();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let others = |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
+        for thread in threads.into_iter().filter(others) {
+            // A thread that panicked has ended as well.
+            let _ended = thread.join();
+        }
     }
 }
 
@@ -95,40 +111,36 @@ impl Bell {
 impl Committer {
     /// Has the background thread commit what is queued.
     pub(super) fn drive_soon(self: &Arc<Self>) {
-        if !self.chores.background {
-            return self.drive();
-        }
         self.start_threads();
-        self.chores.drive.ring();
+        if self.chores.has_threads() {
+            self.chores.drive.ring();
+        } else {
+            self.drive();
+        }
     }
 
     /// Has the background thread look after the files.
     pub(super) fn maintain_soon(self: &Arc<Self>) {
-        if self.chores.background {
-            self.start_threads();
-            self.chores.maintain.ring();
-        }
+        self.start_threads();
+        self.chores.maintain.ring();
     }
 
     fn start_threads(self: &Arc<Self>) {
-        if self.chores.started.load(Ordering::Relaxed)
-            || self.chores.started.swap(true, Ordering::SeqCst)
-        {
+        if !self.chores.has_threads() || self.chores.started.swap(true, Ordering::SeqCst) {
             return;
         }
-        let own = Arc::clone(self);
-        self.spawn("braid-commit", move || own.commit_in_background());
-        let own = Arc::clone(self);
-        self.spawn("braid-maintain", move || own.maintain_in_background());
+        let (commit, maintain) = (Arc::clone(self), Arc::clone(self));
+        self.spawn("braid-commit", move || commit.commit_in_background());
+        self.spawn("braid-maintain", move || maintain.maintain_in_background());
     }
 
     fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) {
-        if let Err(e) = std::thread::Builder::new()
+        match std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(body)
         {
-            self.log
-                .poison(format!("could not start the thread {name}: {e}"));
+            Ok(thread) => self.chores.threads.lock().push(thread),
+            Err(_) => self.chores.background.store(false, Ordering::SeqCst),
         }
     }
 
@@ -148,34 +160,36 @@ impl Committer {
     }
 
     /// Keeps zeros ahead of the tail, and the next segment ready before this one is full.
-    fn prepare_room(&self) -> crate::error::Result<()> {
+    fn prepare_room(&self) -> Result<()> {
         let segments = &self.log.segments;
         let Tail {
             segment, address, ..
         } = self.published();
         let used = segment.offset(address);
         let step = fill_step(segment.entry.capacity);
-        while segments.zero_fill() && segment.filled() < used + 2 * step {
-            let filled = segment.fill_ahead(step);
-            if !filled.map_err(|e| segment.error("zero-fill", &e))? {
+        while segments.zero_fill() && segment.filled() < used + 4 * step {
+            let filled = segment
+                .fill_ahead(step)
+                .map_err(|e| segment.error("zero-fill", &e))?;
+            if !filled {
                 break;
             }
+            self.sync_ahead(&segment)?;
         }
         if used > segment.entry.capacity / 2 {
-            segments.prepare_after(&segment, 0)?;
+            self.prepare_after(&segment, 0)?;
         }
         Ok(())
     }
 
     /// A resting log ends in a mark whose durable hint covers every commit before it.
     fn mark_when_resting(self: &Arc<Self>) {
-        let mut before = self.resting();
-        while before.1 && self.chores.maintain.rest() {
-            let now = self.resting();
-            if now == before {
-                let answered = Box::new(|_: crate::error::Result<_>| ());
+        let mut before = None;
+        while !self.is_marked() && self.log.health().is_ok() && self.chores.maintain.rest() {
+            let now = self.unmarked_end();
+            if now.is_some() && now == before {
+                let answered = Box::new(|_: Result<Appended>| ());
                 self.append(Request::new(Prepared::mark(), answered));
-                return;
             }
             if self.prepare_room().is_err() {
                 return;

@@ -23,6 +23,7 @@ use super::sync::Syncer;
 use super::{Answer, Tail};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
+use crate::log::Segment;
 use crate::read::Effort;
 
 /// Takes appends, and answers them.
@@ -37,6 +38,17 @@ pub(crate) struct Committer {
     writer: Mutex<Writer>,
     syncer: Syncer,
     pub(super) chores: Chores,
+}
+
+/// What a committer is told of the store's opening.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    /// Drawn anew at each opening.
+    pub(crate) epoch: u64,
+    /// Whether there may be threads.
+    pub(crate) background: bool,
+    /// Of the log's last frame.
+    pub(crate) last_commit_time: u64,
 }
 
 /// What the write lock guards.
@@ -70,11 +82,16 @@ struct Group {
 }
 
 impl Committer {
-    pub(crate) fn new(log: Arc<LiveLog>, tail: Tail, epoch: u64, background: bool) -> Arc<Self> {
+    pub(crate) fn new(log: Arc<LiveLog>, tail: Tail, opening: Opening) -> Arc<Self> {
+        let Opening {
+            epoch,
+            background,
+            last_commit_time,
+        } = opening;
         let writer = Writer {
             tail: tail.clone(),
             overlay: Overlay::default(),
-            last_commit_time: 0,
+            last_commit_time,
             ends_in_mark: true,
         };
         Arc::new(Self {
@@ -130,17 +147,18 @@ impl Committer {
             self.writing.store(false, Ordering::SeqCst);
             let Ok(group) = written else {
                 self.log.poison("the committing thread panicked".to_owned());
-                self.log.watch.end();
                 self.refuse_queued();
+                self.log.watch.deliver();
                 return;
             };
             // Who came during the write phase found this thread writing and went to wait.
             let left = !self.queue.lock().requests.is_empty();
-            if left && self.chores.background {
+            let handed_on = left && self.chores.has_threads();
+            if handed_on {
                 self.drive_soon();
             }
             self.finish(group);
-            if !left || self.chores.background {
+            if !left || handed_on {
                 return;
             }
         }
@@ -205,36 +223,40 @@ impl Committer {
     ) -> Result<Option<Answer>> {
         self.log.health()?;
         let length = prepared.frame.len() as u64;
-        if prepared.is_recorded() && plan.tail.address + length > plan.tail.segment.end() {
-            if !plan.entries.is_empty() {
-                return Ok(None);
-            }
-            self.roll(writer, length)?;
-            plan.restart(&writer.tail);
-        }
-        let index = self.log.index.read();
-        let state = State {
-            index: &*index,
-            written: &writer.overlay,
-            group: &plan.overlay,
-        };
-        let verdict = state.judge(prepared);
+        let (verdict, base_versions) = self.judge(writer, plan, prepared);
         Ok(Some(match verdict {
             Verdict::Write => {
-                let base_versions = state.base_versions(prepared);
+                if plan.tail.address + length > plan.tail.segment.end() {
+                    if !plan.entries.is_empty() {
+                        return Ok(None);
+                    }
+                    self.roll(writer, length)?;
+                    plan.restart(&writer.tail);
+                }
                 Answer::Written(plan.seal(prepared, &base_versions))
             }
             Verdict::Checked(appended) => Answer::Unwritten(Ok(appended)),
             Verdict::Known(address) => Answer::Known(address),
             Verdict::Replay(appended) => {
                 self.log.counters.replays.add(1);
-                Answer::Unwritten(Ok(appended))
+                Answer::Replayed(appended)
             }
             Verdict::Refuse(error) => {
                 self.log.counters.conflicts.add(1);
                 Answer::Unwritten(Err(error))
             }
         }))
+    }
+
+    /// The verdict, and the versions that it was reached at.
+    fn judge(&self, writer: &Writer, plan: &Plan, prepared: &Prepared) -> (Verdict, Vec<u64>) {
+        let index = self.log.index.read();
+        let state = State {
+            index: &*index,
+            written: &writer.overlay,
+            group: &plan.overlay,
+        };
+        (state.judge(prepared), state.base_versions(prepared))
     }
 
     /// Goes on in the next segment. The old one is synced first, so that the first frame of
@@ -249,6 +271,16 @@ impl Committer {
         writer.tail.segment = next;
         self.syncer.publish(&writer.tail, None);
         Ok(())
+    }
+
+    /// The segment after this one. A directory that could not be synced poisons: what it
+    /// names may be gone after a loss of power.
+    pub(super) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
+        let next = self.log.segments.prepare_after(segment, length);
+        if let (Err(e), true) = (&next, self.log.segments.layout.is_unsure()) {
+            self.log.poison(e.to_string());
+        }
+        next
     }
 
     fn write(self: &Arc<Self>, writer: &mut Writer, mut plan: Plan) -> Group {
@@ -273,39 +305,42 @@ impl Committer {
         }
     }
 
+    /// Some bytes of a write that failed may be on disk, whole frames among them. They are
+    /// zeroed, durably, before anyone is told that nothing was written.
     fn not_written(&self, writer: &Writer, plan: Plan, error: &std::io::Error) -> Group {
         let segment = &writer.tail.segment;
-        let answer = match plan.unwrite() {
+        let undone = plan.unwrite().map_err(|e| segment.error("zero", &e));
+        let answer = match undone.and_then(|()| self.syncer.alone(segment)) {
             Ok(()) => segment.error("write", error),
             Err(e) => {
                 let path = segment.path.display();
                 let reason = format!("writing {path} failed ({error}), undoing it too ({e})");
                 self.log.poison(reason.clone());
-                self.log.watch.end();
                 Error::OutcomeUnknown { reason }
             }
         };
         Group {
-            judged_against: self.syncer.durable(),
+            judged_against: 0,
             answers: plan.refused(&answer),
         }
     }
 
-    /// Waits for durability, then answers.
+    /// Waits for durability, then answers. No lock is held: a callback may call back.
     fn finish(&self, group: Group) {
         if group.answers.is_empty() {
-            return;
+            return self.log.watch.deliver();
         }
         let durable = self.syncer.until(group.judged_against);
+        self.log.watch.deliver();
         for (request, answer) in group.answers {
             let result = match (&durable, answer) {
-                (Ok(()), Answer::Written(appended)) => Ok(appended),
-                (Ok(()), Answer::Unwritten(result)) => result,
-                (Ok(()), Answer::Known(address)) => self.replay(&request.prepared, address),
-                (Err(e), Answer::Written(_)) => Err(Error::OutcomeUnknown {
+                (Ok(()), Answer::Written(appended) | Answer::Replayed(appended)) => Ok(appended),
+                (Err(e), Answer::Written(_) | Answer::Replayed(_)) => Err(Error::OutcomeUnknown {
                     reason: e.to_string(),
                 }),
-                (Err(e), _) => Err(e.clone()),
+                (_, Answer::Known(address)) => self.replay(&request.prepared, address),
+                (Ok(()), Answer::Unwritten(result)) => result,
+                (Err(e), Answer::Unwritten(_)) => Err(e.clone()),
             };
             request.answer(result);
         }
@@ -318,10 +353,25 @@ impl Committer {
             .committed_at(address, &key.text, Some(key.digest), Effort::Blocking)
     }
 
-    /// The end of the log, and whether it needs a mark to carry its durable hint.
-    pub(super) fn resting(&self) -> (u64, bool) {
+    /// The end of the log when it is durable to there and needs a mark to say so.
+    pub(super) fn unmarked_end(&self) -> Option<u64> {
         let writer = self.writer.lock();
-        (writer.tail.address, !writer.ends_in_mark)
+        let end = self.syncer.durable_end();
+        (!writer.ends_in_mark && end == writer.tail.address).then_some(end)
+    }
+
+    /// Whether the log ends in a mark that covers all before it.
+    pub(super) fn is_marked(&self) -> bool {
+        self.writer.lock().ends_in_mark
+    }
+
+    /// Makes zeros that were written ahead durable.
+    pub(super) fn sync_ahead(&self, segment: &Segment) -> Result<()> {
+        segment.sync_ahead().map_err(|e| {
+            let error = segment.error("sync", &e);
+            self.log.poison(error.to_string());
+            error
+        })
     }
 
     pub(super) fn published(&self) -> Tail {
@@ -337,15 +387,22 @@ impl Committer {
     /// end of the last frame and its chain, unless the store is poisoned.
     pub(crate) fn close(self: &Arc<Self>) -> Result<(u64, u64)> {
         self.queue.lock().closed = true;
-        while !self.queue.lock().requests.is_empty() {
-            self.drive();
-            std::thread::yield_now();
-        }
+        let (end, chain) = loop {
+            while !self.queue.lock().requests.is_empty() {
+                self.drive();
+                std::thread::yield_now();
+            }
+            // Held so that nobody is in a write phase, who might put requests back.
+            let writer = self.writer.lock();
+            if self.queue.lock().requests.is_empty() {
+                break (writer.tail.address, writer.tail.chain);
+            }
+        };
         self.chores.stop();
-        // Taken to wait for a write phase that is still under way.
-        let tail = self.writer.lock().tail.clone();
         self.log.watch.end();
-        self.syncer.until(tail.address)?;
-        Ok((self.syncer.durable_end(), tail.chain))
+        let durable = self.syncer.until(end);
+        self.log.watch.deliver();
+        durable.and_then(|()| self.log.health())?;
+        Ok((self.syncer.durable_end(), chain))
     }
 }

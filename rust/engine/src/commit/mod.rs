@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::log::Segment;
 
-pub(crate) use committer::Committer;
+pub(crate) use committer::{Committer, Opening};
 pub(crate) use prepare::content_digest;
 pub use prepare::{Append, Appended, EventInput, Expectation, Prepared, prepare};
 pub use request::Ticket;
@@ -39,6 +39,8 @@ pub(crate) struct Tail {
 enum Answer {
     /// Written at the tail.
     Written(Appended),
+    /// Written earlier, under the same key, and perhaps not durable yet.
+    Replayed(Appended),
     /// Nothing written.
     Unwritten(Result<Appended>),
     /// The key belongs to the durable frame at this address.

@@ -81,7 +81,8 @@ impl Plan {
         self.tail.address += prepared.frame.len() as u64;
         self.tail.next_position += prepared.events;
         self.events += prepared.events;
-        self.ends_in_mark = prepared.frame.is_mark();
+        // A mark whose hint does not reach it leaves something to be marked.
+        self.ends_in_mark = prepared.frame.is_mark() && self.stamp.durable_hint == address;
         let appended = appended(prepared, base_versions, first_position);
         self.overlay.note(prepared, &appended, self.tail.address);
         self.entries
@@ -100,14 +101,12 @@ impl Plan {
         self.begin.segment.write(&frames, self.begin.address)
     }
 
-    /// Undoes a write that failed: some of its bytes may be on disk, whole frames among
-    /// them, and are zeroed durably before anyone is told that nothing was written.
+    /// Zeroes what a failed write may have left, whole frames among it.
     pub(super) fn unwrite(&self) -> io::Result<()> {
         let segment = &self.begin.segment;
         let from = segment.offset(self.begin.address);
         let to = segment.offset(self.tail.address).min(segment.file.size()?);
-        fill_zeros(&*segment.file, from, to)?;
-        segment.file.sync_data()
+        fill_zeros(&*segment.file, from, to)
     }
 
     /// Every request of the group, to be refused.

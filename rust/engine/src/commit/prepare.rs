@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
 use crate::event_id::EventIds;
-use crate::frame::{self, Encoder, EncoderEvent, FRAME_LIMIT, FrameBytes};
+use crate::frame::{self, EVENT, Encoder, EncoderEvent, FRAME_LIMIT, FrameBytes};
 use crate::names::{self, Hasher128Keyed};
 
 /// What an append demands of a stream's version.
@@ -228,6 +228,12 @@ fn check_limits(append: &Append<'_>) -> Result<usize> {
         bodies += event.event_type.len() + metadata + event.data.len();
     }
     limit("the bytes of a commit", bodies, COMMIT_LIMIT)?;
+    let entries = append.events.len().saturating_mul(EVENT);
+    limit(
+        "the bytes of a commit with its directories",
+        bodies + entries,
+        FRAME_LIMIT,
+    )?;
     Ok(bodies)
 }
 
@@ -279,6 +285,7 @@ fn digest(append: &Append<'_>) -> u128 {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
+    part(&(append.events.len() as u64).to_le_bytes());
     for event in append.events {
         part(event.stream.as_bytes());
         part(event.event_type.as_bytes());

@@ -1,5 +1,6 @@
 //! What a caller waits on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,18 +28,22 @@ impl Request {
     }
 
     pub(crate) fn answer(mut self, result: Result<Appended>) {
+        self.call(result);
+    }
+
+    /// A panic in the callback is its owner's, whose hook has told of it, and must not end
+    /// the thread that commits for everybody.
+    fn call(&mut self, result: Result<Appended>) {
         if let Some(done) = self.done.take() {
-            done(result);
+            let _told_by_the_panic_hook = catch_unwind(AssertUnwindSafe(|| done(result)));
         }
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        if let Some(done) = self.done.take() {
-            let reason = "the committing thread ended before it answered".to_owned();
-            done(Err(Error::OutcomeUnknown { reason }));
-        }
+        let reason = "the committing thread ended before it answered".to_owned();
+        self.call(Err(Error::OutcomeUnknown { reason }));
     }
 }
 

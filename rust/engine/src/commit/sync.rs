@@ -11,6 +11,7 @@ use super::Tail;
 use crate::error::Result;
 use crate::index::{FrameEntry, Index};
 use crate::live::LiveLog;
+use crate::log::Segment;
 
 /// Between written and durable.
 #[derive(Debug)]
@@ -63,48 +64,70 @@ impl Syncer {
         *self.published.lock() = tail.clone();
     }
 
-    /// Returns once everything below `target` is durable.
+    /// Returns once everything below `target` is durable. The caller may hold the write
+    /// lock; those who wait for the head are woken by whoever delivers next.
     pub(super) fn until(&self, target: u64) -> Result<()> {
         while self.durable() < target {
-            self.log.health()?;
-            let mut syncing = self.syncing.lock();
-            if *syncing {
-                self.synced.wait(&mut syncing);
-                continue;
-            }
-            *syncing = true;
-            drop(syncing);
-            let synced = catch_unwind(AssertUnwindSafe(|| self.sync()));
-            if synced.is_err() {
-                self.log.poison("the syncing thread panicked".to_owned());
-            }
-            *self.syncing.lock() = false;
-            self.synced.notify_all();
+            self.lead_unless(|| self.durable() >= target, || self.sync())?;
         }
         Ok(())
     }
 
+    /// Syncs a segment, alone: the kernel tells of a failed write once, and whoever hears of
+    /// it must be the one who stops everybody.
+    pub(super) fn alone(&self, segment: &Segment) -> Result<()> {
+        self.lead_unless(
+            || false,
+            || {
+                self.sync_segment(segment);
+            },
+        )
+    }
+
+    /// Leads, unless `settled` by the time that the lead is free, or waits for who leads.
+    fn lead_unless(&self, settled: impl Fn() -> bool, lead: impl FnOnce()) -> Result<()> {
+        let mut syncing = self.syncing.lock();
+        while *syncing {
+            self.synced.wait(&mut syncing);
+        }
+        if settled() {
+            return Ok(());
+        }
+        // Looked at under the lock: whoever led before and failed has poisoned by now.
+        self.log.health()?;
+        *syncing = true;
+        drop(syncing);
+        if catch_unwind(AssertUnwindSafe(lead)).is_err() {
+            self.log.poison("the syncing thread panicked".to_owned());
+        }
+        *self.syncing.lock() = false;
+        self.synced.notify_all();
+        self.log.health()
+    }
+
     fn sync(&self) {
         let tail = self.published();
-        if tail.address <= self.durable() {
-            return;
-        }
-        if let Err(e) = tail.segment.file.sync_data() {
-            // The kernel has told of the loss once and won't again: a second sync could
-            // succeed without the data.
-            self.log.poison(format!(
-                "could not sync {}: {e}",
-                tail.segment.path.display()
-            ));
-            self.log.watch.end();
+        if tail.address <= self.durable() || !self.sync_segment(&tail.segment) {
             return;
         }
         self.log.counters.syncs.add(1);
         self.log.segments.layout.vfs.at("durable");
         let head = self.index_up_to(tail.address);
-        // The index knows the commits before anyone hears of them.
+        // The index knows the commits, and the head shows them, before anyone is answered.
+        self.log.watch.publish(head);
         self.durable.store(tail.address, Ordering::Release);
-        self.log.watch.advance(head);
+    }
+
+    /// Whether the segment is durable; poisons if not.
+    fn sync_segment(&self, segment: &Segment) -> bool {
+        if let Err(e) = segment.file.sync_data() {
+            // A second sync could succeed without the data.
+            self.log
+                .poison(format!("could not sync {}: {e}", segment.path.display()));
+        }
+        // Another sync of the file may have failed meanwhile, and have heard of what this
+        // one was for.
+        self.log.health().is_ok()
     }
 
     fn index_up_to(&self, address: u64) -> u64 {

@@ -11,7 +11,7 @@ use crate::bytes::{array, u16_at, u32_at, u64_at, u128_at};
 /// Bytes of one entry of the streams directory.
 pub(super) const STREAM: usize = 32;
 /// Bytes of one entry of the events directory.
-pub(super) const EVENT: usize = 40;
+pub(crate) const EVENT: usize = 40;
 /// Bytes after the bodies: chain, length, magic.
 pub(super) const TRAILER: usize = 16;
 pub(super) const TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"EBT1");

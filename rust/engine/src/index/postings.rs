@@ -35,7 +35,7 @@ impl Postings {
             self.first = position;
         } else {
             let rest = self.rest.get_or_insert_default();
-            write_varint(&mut rest.deltas, position - self.last);
+            write_varint(&mut rest.deltas, position.saturating_sub(self.last));
             if self.count.is_multiple_of(STRIDE) {
                 let end = u32::try_from(rest.deltas.len()).unwrap_or(u32::MAX);
                 rest.skips.push((position, end));

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::vfs::{Entry, OpenMode, Vfs, read_full, write_all_at};
@@ -12,9 +13,25 @@ use crate::vfs::{Entry, OpenMode, Vfs, read_full, write_all_at};
 pub(crate) struct Layout {
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) root: PathBuf,
+    /// A rename or the sync of a directory failed: what the disk names is not known.
+    unsure: Arc<AtomicBool>,
 }
 
 impl Layout {
+    pub(crate) fn new(vfs: Arc<dyn Vfs>, root: PathBuf) -> Self {
+        Self {
+            vfs,
+            root,
+            unsure: Arc::default(),
+        }
+    }
+
+    /// Whether a rename or the sync of a directory has failed. Trying again might succeed
+    /// without the names that were lost, so nobody does until the store is opened anew.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.unsure.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.root.join("log")
     }
@@ -60,22 +77,37 @@ impl Layout {
                 reason: format!("{} is not a directory", path.display()),
             }),
             None => {
-                self.vfs
-                    .create_dir(path)
-                    .map_err(|e| Error::io(path, "create", &e))?;
-                self.sync_parent(path)
+                match self.vfs.create_dir(path) {
+                    // Somebody else makes the same store; the lock decides between us.
+                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(Error::io(path, "create", &e));
+                    }
+                    _ => self.sync_parent(path),
+                }
             }
         }
     }
 
     pub(crate) fn sync_parent(&self, path: &Path) -> Result<()> {
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        self.vfs
-            .sync_dir(parent)
-            .map_err(|e| Error::io(parent, "sync", &e))
+        self.sync_dir(parent_of(path))
+    }
+
+    /// As [`Layout::sync_parent`], where one may: a directory that another user owns need not
+    /// be readable.
+    pub(crate) fn sync_parent_if_allowed(&self, path: &Path) -> Result<()> {
+        match self.vfs.sync_dir(parent_of(path)) {
+            Err(e) if e.kind() != io::ErrorKind::PermissionDenied => {
+                Err(Error::io(path, "sync the directory of", &e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.vfs.sync_dir(path).map_err(|e| {
+            self.unsure.store(true, Ordering::SeqCst);
+            Error::io(path, "sync", &e)
+        })
     }
 
     /// Puts a file in place whole and durable: written beside, synced, renamed, the
@@ -99,7 +131,10 @@ impl Layout {
             .map_err(io("create"))?;
         write(&*file).map_err(io("write"))?;
         file.sync_all().map_err(io("sync"))?;
-        self.vfs.rename(&beside, path).map_err(io("rename"))?;
+        if let Err(e) = self.vfs.rename(&beside, path) {
+            self.unsure.store(true, Ordering::SeqCst);
+            return Err(Error::io(path, "rename", &e));
+        }
         self.sync_parent(path)
     }
 
@@ -112,6 +147,13 @@ impl Layout {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path, "remove", &e)),
             _ => Ok(()),
         }
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

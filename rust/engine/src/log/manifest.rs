@@ -20,6 +20,13 @@ pub(crate) struct SegmentEntry {
     pub(crate) capacity: u64,
 }
 
+impl SegmentEntry {
+    /// The address after its last byte, if there is such an address.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.base.checked_add(self.capacity)
+    }
+}
+
 /// A full snapshot of what is not in the log itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Manifest {
@@ -32,15 +39,16 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Writes the manifest, makes CURRENT name it, and removes the one before.
+    /// Writes the manifest and makes CURRENT name it.
     pub(crate) fn publish(&self, layout: &Layout) -> Result<()> {
         layout.place_bytes(&layout.manifest(self.generation), &self.encode())?;
         let name = format!("MANIFEST-{}\n", self.generation);
         layout.place_bytes(&layout.current(), name.as_bytes())?;
-        match self.generation.checked_sub(1) {
-            Some(before) => layout.remove_if_there(&layout.manifest(before)),
-            None => Ok(()),
+        if let Some(before) = self.generation.checked_sub(1) {
+            // One that stays costs some bytes and is never read again.
+            let _removed = layout.remove_if_there(&layout.manifest(before));
         }
+        Ok(())
     }
 
     /// The live manifest. `None` when there is none or it is damaged: the caller then lists

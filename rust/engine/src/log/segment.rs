@@ -11,7 +11,7 @@ use super::FORMAT;
 use super::manifest::SegmentEntry;
 use crate::bytes::{array, put, u32_at, u64_at};
 use crate::error::{Error, Result};
-use crate::vfs::{VfsFile, write_all_at};
+use crate::vfs::{OpenMode, Vfs, VfsFile, write_all_at};
 
 /// Bytes before the first frame.
 pub(crate) const SEGMENT_HEADER: u64 = 4096;
@@ -52,7 +52,8 @@ impl SegmentHeader {
             base: u64_at(bytes, 40)?,
             capacity: u64_at(bytes, 48)?,
         };
-        (u32_at(bytes, 8)? <= FORMAT).then_some(Self {
+        let is_sound = entry.capacity > SEGMENT_HEADER && entry.end().is_some();
+        (is_sound && u32_at(bytes, 8)? <= FORMAT).then_some(Self {
             store: array(bytes, 16)?,
             entry,
         })
@@ -64,6 +65,8 @@ impl SegmentHeader {
 pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn VfsFile>,
+    /// The same file, opened a second time, to fill it ahead of the tail.
+    ahead: Arc<dyn VfsFile>,
     pub(crate) entry: SegmentEntry,
     /// Offset up to which the file was filled with zeros (or frames) ahead of the tail.
     filled: AtomicU64,
@@ -73,14 +76,22 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(path: PathBuf, file: Arc<dyn VfsFile>, entry: SegmentEntry) -> Result<Self> {
+    /// Opens the segment file at `path`, whose header says `entry`.
+    pub(crate) fn open(vfs: &dyn Vfs, path: PathBuf, entry: SegmentEntry) -> Result<Self> {
+        let open = || {
+            vfs.open(&path, OpenMode::ReadWrite)
+                .map_err(|e| Error::io(&path, "open", &e))
+        };
+        let (file, ahead) = (open()?, open()?);
         let size = file.size().map_err(|e| Error::io(&path, "measure", &e))?;
+        let (filled, filling) = (AtomicU64::new(size), Mutex::new(()));
         Ok(Self {
             path,
             file,
+            ahead,
             entry,
-            filled: AtomicU64::new(size),
-            filling: Mutex::new(()),
+            filled,
+            filling,
         })
     }
 
@@ -123,9 +134,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Fills the next `step` bytes with zeros and makes them durable, so that later syncs
-    /// need not change the file's size or map new blocks. Answers whether anything was left
-    /// to fill.
+    /// Fills the next `step` bytes with zeros, so that later syncs need not change the
+    /// file's size or map new blocks. Answers whether anything was left to fill.
     pub(crate) fn fill_ahead(&self, step: u64) -> io::Result<bool> {
         let filling = self.filling.lock();
         let from = self.filled();
@@ -133,11 +143,19 @@ impl Segment {
         if from >= to {
             return Ok(false);
         }
-        fill_zeros(&*self.file, from, to)?;
-        self.file.sync_data()?;
+        fill_zeros(&*self.ahead, from, to)?;
         self.filled.fetch_max(to, Ordering::AcqRel);
         drop(filling);
         Ok(true)
+    }
+
+    /// Makes the zeros durable.
+    ///
+    /// Done through a description of the file of its own: the kernel tells each description
+    /// once that a write failed, and a failure that concerns frames must reach the one that
+    /// syncs them too.
+    pub(crate) fn sync_ahead(&self) -> io::Result<()> {
+        self.ahead.sync_data()
     }
 }
 

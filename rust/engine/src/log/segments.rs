@@ -11,7 +11,7 @@ use super::manifest::{Manifest, SegmentEntry};
 use super::segment::{SEGMENT_HEADER, Segment, SegmentHeader, fill_zeros};
 use crate::error::{Error, Result};
 use crate::store::Options;
-use crate::vfs::{OpenMode, write_all_at};
+use crate::vfs::write_all_at;
 
 /// The log's files.
 #[derive(Debug)]
@@ -45,6 +45,16 @@ impl Segments {
         self.open.read().clone()
     }
 
+    /// The segment in which the log goes on at `tail`: of two that meet there, the one whose
+    /// end it is.
+    pub(crate) fn of_tail(&self, tail: u64) -> Option<Arc<Segment>> {
+        self.open
+            .read()
+            .iter()
+            .rfind(|segment| segment.first_frame() <= tail)
+            .cloned()
+    }
+
     /// The segment that holds an address.
     pub(crate) fn of_address(&self, address: u64) -> Option<Arc<Segment>> {
         let open = self.open.read();
@@ -54,29 +64,39 @@ impl Segments {
         open.get(i).cloned()
     }
 
-    /// The segment after this one, if it was made.
-    pub(crate) fn after(&self, segment: &Segment) -> Option<Arc<Segment>> {
-        let open = self.open.read();
-        open.iter()
-            .find(|next| next.entry.ordinal == segment.entry.ordinal + 1)
+    fn of_ordinal(&self, ordinal: u64) -> Option<Arc<Segment>> {
+        self.open
+            .read()
+            .iter()
+            .find(|segment| segment.entry.ordinal == ordinal)
             .cloned()
     }
 
-    /// The segment after this one, with room for a frame of `length` bytes: the one prepared,
-    /// or a new one, durably listed before its first frame is written.
+    /// A later segment with room for a frame of `length` bytes: the one prepared, or a new
+    /// one, durably listed before its first frame is written. A prepared one that is too
+    /// small stays empty; a segment file is never replaced.
     pub(crate) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
         let mut manifest = self.manifest.lock();
+        self.refuse_if_unsure()?;
         let needed = (SEGMENT_HEADER + length).next_multiple_of(SEGMENT_HEADER);
-        if let Some(next) = self.after(segment) {
+        let mut last = segment.entry;
+        while let Some(next) = self.of_ordinal(last.ordinal + 1) {
             if next.entry.capacity >= needed {
                 return Ok(next);
             }
-            return self.enlarge(&mut manifest, &next, needed);
+            last = next.entry;
         }
-        let entry = self.entry_after(Some(segment.entry), needed);
-        let next = Arc::new(self.create(entry)?);
+        let next = Arc::new(self.create(self.entry_after(Some(last), needed))?);
         self.list(&mut manifest, Arc::clone(&next))?;
         Ok(next)
+    }
+
+    fn refuse_if_unsure(&self) -> Result<()> {
+        if !self.layout.is_unsure() {
+            return Ok(());
+        }
+        let reason = "a rename or the sync of a directory failed".to_owned();
+        Err(Error::Poisoned { reason })
     }
 
     /// Makes the first segment of a new log.
@@ -125,9 +145,7 @@ impl Segments {
             write_all_at(file, &[IoSlice::new(&header)], 0)?;
             fill_zeros(file, SEGMENT_HEADER, filled)
         })?;
-        let open = self.layout.vfs.open(&path, OpenMode::ReadWrite);
-        let file = open.map_err(|e| Error::io(&path, "open", &e))?;
-        Segment::new(path, file, entry)
+        Segment::open(&*self.layout.vfs, path, entry)
     }
 
     pub(crate) fn zero_fill(&self) -> bool {
@@ -144,39 +162,13 @@ impl Segments {
         Ok(())
     }
 
-    /// A prepared segment that holds no frame yet is made anew, larger.
-    fn enlarge(
-        &self,
-        manifest: &mut Manifest,
-        small: &Arc<Segment>,
-        needed: u64,
-    ) -> Result<Arc<Segment>> {
-        let entry = SegmentEntry {
-            capacity: needed,
-            ..small.entry
-        };
-        let large = Arc::new(self.create(entry)?);
-        let replace = |entries: &mut Vec<SegmentEntry>| {
-            entries.retain(|known| known.ordinal != entry.ordinal);
-            entries.push(entry);
-        };
-        let mut next = manifest.clone();
-        next.generation += 1;
-        replace(&mut next.segments);
-        next.publish(&self.layout)?;
-        *manifest = next;
-        let mut open = self.open.write();
-        open.retain(|known| known.entry.ordinal != entry.ordinal);
-        open.push(Arc::clone(&large));
-        Ok(large)
-    }
-
     /// Records in a new manifest that everything below `durable` is durable.
     pub(crate) fn record_durable(&self, durable: u64, chain: u64) -> Result<()> {
         let mut manifest = self.manifest.lock();
         if manifest.durable == durable {
             return Ok(());
         }
+        self.refuse_if_unsure()?;
         let mut next = manifest.clone();
         next.generation += 1;
         (next.durable, next.chain) = (durable, chain);

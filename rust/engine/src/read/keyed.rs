@@ -82,8 +82,11 @@ impl LiveLog {
             let chunks = index.chunks();
             chunks.of_position(position).and_then(|i| chunks.get(i))
         };
-        let loaded = self.load(chunk.ok_or(Error::Closed)?, Effort::Blocking)?;
-        let (frame, event) = loaded.locate(position).ok_or(Error::Closed)?;
+        let chunk = chunk.ok_or(Error::Closed)?;
+        let loaded = self.load(chunk, Effort::Blocking)?;
+        let (frame, event) = loaded
+            .locate(position)
+            .ok_or_else(|| self.lost(position, chunk))?;
         Ok(Recorded::new(loaded, frame, event))
     }
 }

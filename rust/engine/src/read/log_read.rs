@@ -147,7 +147,7 @@ impl LiveLog {
         } else {
             page.seen >= highest
         };
-        let more = lowest <= highest && !end && (bounded || page.is_full()) && query.limit > 0;
+        let more = lowest <= highest && !end && (bounded || page.is_full());
         let next = match (more, query.backward) {
             (true, _) => page.seen,
             (false, false) => highest.max(query.after),

@@ -82,7 +82,7 @@ pub struct LogQuery<'a> {
 }
 
 impl LogQuery<'_> {
-    /// All of the log, in one page.
+    /// All of the log, in pages as large as one read allows: go on while `more`.
     pub fn all() -> Self {
         Self {
             after: 0,

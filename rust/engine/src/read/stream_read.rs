@@ -54,7 +54,10 @@ impl LiveLog {
         let events = self.fetch(&places, query.max_bytes, query.effort)?;
         let count = events.len() as u64;
         let (next, bounded) = if query.backward {
-            ((last + 1).saturating_sub(count), first > query.after + 1)
+            (
+                (last + 1).saturating_sub(count),
+                first > query.after.saturating_add(1),
+            )
         } else {
             (query.after.saturating_add(count), {
                 let version = self.index.read().version_at(key, at);
@@ -118,18 +121,30 @@ impl LiveLog {
                     loaded
                 }
             };
-            if let Some((frame, event)) = loaded.locate(*position) {
-                let recorded = Recorded::new(loaded, frame, event);
-                if max_bytes < usize::MAX {
-                    bytes += recorded.data().len();
-                }
-                if bytes > max_bytes && !events.is_empty() {
-                    break;
-                }
-                events.push(recorded);
+            let Some((frame, event)) = loaded.locate(*position) else {
+                return Err(self.lost(*position, *chunk));
+            };
+            let recorded = Recorded::new(loaded, frame, event);
+            if max_bytes < usize::MAX {
+                bytes += recorded.data().len();
             }
+            if bytes > max_bytes && !events.is_empty() {
+                break;
+            }
+            events.push(recorded);
         }
         Ok(events)
+    }
+}
+
+impl LiveLog {
+    /// The index names an event that its chunk does not hold.
+    pub(super) fn lost(&self, position: u64, chunk: Chunk) -> Error {
+        let Some(segment) = self.segments.of_address(chunk.address) else {
+            return Error::Closed;
+        };
+        let reason = format!("the event at position {position} is not where it was");
+        Error::corrupt(&segment.path, segment.offset(chunk.address), reason)
     }
 }
 

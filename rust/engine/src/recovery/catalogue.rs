@@ -4,7 +4,7 @@
 //! list was being made when the process died: it is adopted when it continues the log, else
 //! set aside. Without a valid manifest the directory itself is the list, and must be whole.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -47,6 +47,10 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity) -> Result<Catalogu
             .ok_or_else(|| Error::corrupt(&path, 0, "its header is not the one it was given"))?;
         segments.push(Arc::new(segment));
     }
+    if live.is_none() && found.is_empty() && manifest.generation > 0 {
+        let reason = "there are manifests but no segment; the log itself is gone";
+        return Err(Error::corrupt(&layout.log(), 0, reason));
+    }
     let adopted = adopt(layout, identity, &mut segments, &found, live.is_some())?;
     manifest.segments = segments.iter().map(|segment| segment.entry).collect();
     Ok(Catalogue {
@@ -72,7 +76,7 @@ fn adopt(
                 segments.push(Arc::new(segment));
                 adopted = true;
             }
-            _ if has_manifest => quarantine(layout, *ordinal)?,
+            _ if has_manifest => quarantine(layout, &layout.segment(*ordinal))?,
             _ => {
                 let reason = "there is no valid manifest, and this segment does not continue \
                               the one before it";
@@ -101,14 +105,27 @@ fn files(layout: &Layout) -> Result<Vec<u64>> {
         .map_err(|e| Error::io(&log, "list", &e))?;
     let mut ordinals = Vec::new();
     for name in names {
-        if let Some(ordinal) = name.strip_suffix(".hot").and_then(|stem| stem.parse().ok()) {
+        if let Some(ordinal) = ordinal_of(&name) {
             ordinals.push(ordinal);
         } else if name.strip_suffix(".tmp").is_some() {
             layout.remove_if_there(&log.join(name))?;
+        } else {
+            quarantine(layout, &log.join(name))?;
         }
     }
     ordinals.sort_unstable();
     Ok(ordinals)
+}
+
+/// The ordinal in the name of a segment: ten digits, no other spelling.
+fn ordinal_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".hot")?;
+    let is_canonical = digits.len() == 10 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if is_canonical {
+        digits.parse().ok()
+    } else {
+        None
+    }
 }
 
 fn newest_generation(layout: &Layout) -> Result<u64> {
@@ -119,40 +136,39 @@ fn newest_generation(layout: &Layout) -> Result<u64> {
         .map_err(|e| Error::io(root, "list", &e))?;
     let generations = names
         .iter()
-        .filter_map(|name| name.strip_prefix("MANIFEST-")?.parse().ok());
-    Ok(generations.max().unwrap_or(0))
+        .filter_map(|name| name.strip_prefix("MANIFEST-")?.parse::<u32>().ok());
+    Ok(generations.max().map_or(0, u64::from))
 }
 
 /// Opens a segment; `None` when its header is no segment's of this store.
 fn open(layout: &Layout, identity: &Identity, ordinal: u64) -> Result<Option<Segment>> {
     let path = layout.segment(ordinal);
-    let opened = layout.vfs.open(&path, OpenMode::ReadWrite);
+    let opened = layout.vfs.open(&path, OpenMode::Read);
     let file = opened.map_err(|e| Error::io(&path, "open", &e))?;
     let mut header = vec![0; usize::try_from(SEGMENT_HEADER).unwrap_or_default()];
     read_full(&*file, &mut header, 0).map_err(|e| Error::io(&path, "read", &e))?;
     match SegmentHeader::decode(&header) {
         Some(header) if header.store == identity.uuid && header.entry.ordinal == ordinal => {
-            Segment::new(path, file, header.entry).map(Some)
+            Segment::open(&*layout.vfs, path, header.entry).map(Some)
         }
         _ => Ok(None),
     }
 }
 
 /// Moves a segment aside; it is kept, and `verify` tells of it.
-fn quarantine(layout: &Layout, ordinal: u64) -> Result<()> {
-    let from = layout.segment(ordinal);
+fn quarantine(layout: &Layout, from: &Path) -> Result<()> {
     let aside = layout.quarantine();
     layout.ensure_dir(&aside)?;
     let to = free_name(layout, &aside.join(from.file_name().unwrap_or_default()))?;
     layout
         .vfs
         .rename(&from, &to)
-        .map_err(|e| Error::io(&from, "move aside", &e))?;
+        .map_err(|e| Error::io(from, "move aside", &e))?;
     layout.sync_parent(&to)?;
-    layout.sync_parent(&from)
+    layout.sync_parent(from)
 }
 
-fn free_name(layout: &Layout, wanted: &std::path::Path) -> Result<PathBuf> {
+fn free_name(layout: &Layout, wanted: &Path) -> Result<PathBuf> {
     let mut candidate = wanted.to_path_buf();
     for n in 1u32.. {
         let taken = layout

@@ -34,6 +34,7 @@ pub(crate) struct Recovered {
     pub(crate) tail: u64,
     pub(crate) next_position: u64,
     pub(crate) chain: u64,
+    pub(crate) last_commit_time: u64,
 }
 
 /// Finds the store's identity, or makes a new store where nothing is.
@@ -75,6 +76,11 @@ fn foreign(layout: &Layout) -> Result<Option<String>> {
 pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered> {
     layout.ensure_dir(&layout.log())?;
     layout.ensure_dir(&layout.locks())?;
+    // Names that are there may be cached only, made by a process that died before it synced
+    // them. Nothing is built on a name that a loss of power could take back.
+    layout.sync_parent_if_allowed(&layout.root)?;
+    layout.sync_dir(&layout.log())?;
+    layout.sync_dir(&layout.root)?;
     let Catalogue {
         segments,
         manifest,
@@ -86,15 +92,15 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     cut(&segments, tail)?;
     let proven = manifest.durable.max(scan.hint);
     rewrite(&segments, proven, tail)?;
-    let (index, next_position, chain) = (scan.index, scan.next_position, scan.chain);
     Ok(Recovered {
         segments,
         manifest,
         listed,
-        index,
+        index: scan.index,
         tail,
-        next_position,
-        chain,
+        next_position: scan.next_position,
+        chain: scan.chain,
+        last_commit_time: scan.last_commit_time,
     })
 }
 

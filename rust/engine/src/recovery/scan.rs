@@ -100,6 +100,7 @@ pub(crate) struct Scan {
     /// What was wrong at the tail.
     pub(crate) stopped: &'static str,
     pub(crate) frames: u64,
+    pub(crate) last_commit_time: u64,
 }
 
 impl Scan {
@@ -114,6 +115,7 @@ impl Scan {
             hint: 0,
             stopped: "",
             frames: 0,
+            last_commit_time: 0,
         }
     }
 
@@ -163,6 +165,7 @@ impl Scan {
             self.next_position = header.next_position();
             self.hint = self.hint.max(header.durable_hint);
             self.frames += 1;
+            self.last_commit_time = header.commit_time;
             address = entry.end();
         }
     }
