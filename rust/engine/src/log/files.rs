@@ -80,7 +80,7 @@ impl Layout {
                 match self.vfs.create_dir(path) {
                     // Somebody else makes the same store; the lock decides between us.
                     Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                        return Err(Error::io(path, "create", &e));
+                        Err(Error::io(path, "create", &e))
                     }
                     _ => self.sync_parent(path),
                 }

@@ -162,7 +162,7 @@ fn quarantine(layout: &Layout, from: &Path) -> Result<()> {
     let to = free_name(layout, &aside.join(from.file_name().unwrap_or_default()))?;
     layout
         .vfs
-        .rename(&from, &to)
+        .rename(from, &to)
         .map_err(|e| Error::io(from, "move aside", &e))?;
     layout.sync_parent(&to)?;
     layout.sync_parent(from)
