@@ -103,10 +103,11 @@ class EventbraidError(Exception):
 
     Example:
         >>> import eventbraid as eb
-        >>> try:
-        ...     eb.open("memory:").append([])
-        ... except eb.EventbraidError as error:
-        ...     print(type(error).__name__)
+        >>> with eb.open("memory:") as store:
+        ...     try:
+        ...         store.append([])
+        ...     except eb.EventbraidError as error:
+        ...         print(type(error).__name__)
         InvalidArgument
     """
 
@@ -934,7 +935,9 @@ class SagaParked(SagaError):
 
     Example:
         >>> import eventbraid as eb
-        >>> print(eb.SagaParked("saga-1", "ship", 2, "needs_code: give its declaration"))
+        >>> print(
+        ...     eb.SagaParked("saga-1", "ship", 2, "needs_code: give its declaration")
+        ... )
         saga 'saga-1' ('ship' version 2) is parked: needs_code: give its declaration
     """
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+import eventbraid as eb
 from tests.contract.asking import filled, is_untouched, listed, refusal
 from tests.contract.backends import NAMES, backends
-
-import eventbraid as eb
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("backend", NAMES)]
 
@@ -77,7 +76,11 @@ async def test_rule_7_a_stream_may_be_checked_without_being_written(store):
 
 async def test_rule_7_a_check_without_events_is_judged(store):
     done = await store.append([], expect={"a": eb.NO_STREAM})
-    assert (done.first_position, done.last_position, dict(done.versions)) == (None, None, {})
+    assert (done.first_position, done.last_position, dict(done.versions)) == (
+        None,
+        None,
+        {},
+    )
     await refusal(store.append([], expect={"a": eb.EXISTS}), eb.VersionConflict)
 
 
@@ -89,7 +92,9 @@ async def test_rule_7_a_written_stream_without_an_expectation_means_any(store):
 async def test_rule_8_a_conflict_lists_every_failing_stream(store):
     await filled(store, "a", "b", "b")
     expect = {"a": 1, "b": 1, "c": eb.EXISTS, "d": eb.NO_STREAM}
-    conflict = await refusal(store.append([("d", "x", b"")], expect=expect), eb.VersionConflict)
+    conflict = await refusal(
+        store.append([("d", "x", b"")], expect=expect), eb.VersionConflict
+    )
     assert set(conflict.failures) == {
         eb.ConflictedStream("b", expected=1, actual=2),
         eb.ConflictedStream("c", expected=eb.EXISTS, actual=0),
@@ -145,7 +150,9 @@ async def test_rule_10_a_key_survives_a_restart(kind):
         ),
     ],
 )
-async def test_rule_10_the_same_key_with_other_content_is_a_mismatch(store, events, expect):
+async def test_rule_10_the_same_key_with_other_content_is_a_mismatch(
+    store, events, expect
+):
     await store.append([("a", "x", b"1")], expect={"a": 0}, idempotency_key="k")
     late = store.append(events, expect=expect, idempotency_key="k")
     assert (await refusal(late, eb.IdempotencyMismatch)).key == "k"
@@ -162,7 +169,9 @@ async def test_rule_10_event_ids_are_not_part_of_the_content(store):
 
 async def test_rule_10_content_may_be_what_the_caller_says(store):
     await store.append([("a", "x", b"1")], idempotency_key="k", content=b"transfer")
-    again = await store.append([("b", "y", b"")], idempotency_key="k", content=b"transfer")
+    again = await store.append(
+        [("b", "y", b"")], idempotency_key="k", content=b"transfer"
+    )
     assert (again.replayed, dict(again.versions)) == (True, {"a": 1})
     assert (await store.committed("k", content=b"transfer")).replayed
     await refusal(store.committed("k", content=b"other"), eb.IdempotencyMismatch)
@@ -197,7 +206,9 @@ async def test_rule_11_a_refused_append_writes_nothing_now_or_later(kind):
         pytest.skip("a store in memory ends with its closing")
     async with kind.open() as store:
         await filled(store, "a")
-        await refusal(store.append([("a", "x", b"")], expect={"a": 0}), eb.VersionConflict)
+        await refusal(
+            store.append([("a", "x", b"")], expect={"a": 0}), eb.VersionConflict
+        )
         await refusal(store.append([("a", "x", bytes(9 << 20))]), eb.LimitExceeded)
     async with kind.open() as store:
         assert [recorded.data for recorded in await listed(store.read_all())] == [b"1"]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+import eventbraid as eb
 from tests.contract.asking import is_untouched, listed, refusal
 from tests.contract.backends import NAMES, backends
-
-import eventbraid as eb
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("backend", NAMES)]
 
@@ -43,7 +42,9 @@ def with_metadata(size):
         pytest.param(of_size(8 * MIB), id="data of 8 MiB"),
         pytest.param(with_metadata(64 * KIB), id="metadata of 64 KiB"),
         pytest.param([("a", "x", bytes(7 * MIB))] * 2, id="commit of 14 MiB"),
-        pytest.param([(f"s-{n}", "x", b"") for n in range(10_000)], id="10,000 streams"),
+        pytest.param(
+            [(f"s-{n}", "x", b"") for n in range(10_000)], id="10,000 streams"
+        ),
         pytest.param([("a", "x", b"")] * 20_000, id="20,000 events"),
     ],
 )
@@ -53,7 +54,11 @@ async def test_rule_12_what_is_within_the_limits_is_taken(store, events):
     [first] = await listed(store.read_all(limit=1))
     given = events[0]
     wanted = eb.NewEvent(*given) if isinstance(given, tuple) else given
-    assert (first.stream, first.type, first.data) == (wanted.stream, wanted.type, wanted.data)
+    assert (first.stream, first.type, first.data) == (
+        wanted.stream,
+        wanted.type,
+        wanted.data,
+    )
     assert first.metadata == wanted.metadata
 
 
@@ -61,18 +66,32 @@ async def test_rule_12_what_is_within_the_limits_is_taken(store, events):
     ("events", "kind", "named"),
     [
         pytest.param([("", "x", b"")], eb.InvalidStreamId, "stream", id="no stream"),
-        pytest.param([("s" * 256, "x", b"")], eb.InvalidStreamId, "255", id="long stream"),
-        pytest.param([("é" * 128, "x", b"")], eb.InvalidStreamId, "255", id="256 bytes"),
+        pytest.param(
+            [("s" * 256, "x", b"")], eb.InvalidStreamId, "255", id="long stream"
+        ),
+        pytest.param(
+            [("é" * 128, "x", b"")], eb.InvalidStreamId, "255", id="256 bytes"
+        ),
         pytest.param([("a\nb", "x", b"")], eb.InvalidStreamId, "control", id="newline"),
         pytest.param([("a\0", "x", b"")], eb.InvalidStreamId, "control", id="zero"),
         pytest.param([("a\x85", "x", b"")], eb.InvalidStreamId, "control", id="C1"),
-        pytest.param([("a\ud800", "x", b"")], eb.InvalidStreamId, "surrogate", id="surrogate"),
+        pytest.param(
+            [("a\ud800", "x", b"")], eb.InvalidStreamId, "surrogate", id="surrogate"
+        ),
         pytest.param([("a", "", b"")], eb.InvalidEventType, "event type", id="no type"),
-        pytest.param([("a", "t" * 256, b"")], eb.InvalidEventType, "255", id="long type"),
-        pytest.param([("a", "\udfff", b"")], eb.InvalidEventType, "surrogate", id="type"),
+        pytest.param(
+            [("a", "t" * 256, b"")], eb.InvalidEventType, "255", id="long type"
+        ),
+        pytest.param(
+            [("a", "\udfff", b"")], eb.InvalidEventType, "surrogate", id="type"
+        ),
         pytest.param(of_size(8 * MIB + 1), eb.LimitExceeded, "8388608", id="data"),
-        pytest.param(with_metadata(64 * KIB + 1), eb.LimitExceeded, "65536", id="metadata"),
-        pytest.param([("a", "x", bytes(6 * MIB))] * 3, eb.LimitExceeded, "16777216", id="commit"),
+        pytest.param(
+            with_metadata(64 * KIB + 1), eb.LimitExceeded, "65536", id="metadata"
+        ),
+        pytest.param(
+            [("a", "x", bytes(6 * MIB))] * 3, eb.LimitExceeded, "16777216", id="commit"
+        ),
         pytest.param(
             [(f"s-{n}", "x", b"") for n in range(10_001)],
             eb.LimitExceeded,
@@ -114,7 +133,9 @@ async def test_rule_12_expectations_that_make_no_sense_are_refused(store, expect
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "é" * 128, "k\ud800"])
 async def test_rule_12_keys_that_make_no_sense_are_refused(store, key):
-    error = await refusal(store.append([("a", "x", b"")], idempotency_key=key), eb.InvalidArgument)
+    error = await refusal(
+        store.append([("a", "x", b"")], idempotency_key=key), eb.InvalidArgument
+    )
     assert "idempotency key" in str(error)
     await refusal(store.committed(key), eb.InvalidArgument)
     assert await is_untouched(store)

@@ -49,7 +49,9 @@ def test_exactly_one_of_many_writers_wins_each_version(store):
 
         assert race([attempt] * THREADS).count(True) == 1
         assert store.version("account") == round_ + 1
-    assert [r.version for r in store.read_stream("account")] == list(range(1, ROUNDS + 1))
+    assert [r.version for r in store.read_stream("account")] == list(
+        range(1, ROUNDS + 1)
+    )
 
 
 def test_exactly_one_creates_a_stream(store):
@@ -85,7 +87,9 @@ def test_overlapping_commits_are_never_torn(store):
             while True:
                 expect = {source: store.version(source), target: store.version(target)}
                 try:
-                    store.append([(source, "out", body), (target, "in", body)], expect=expect)
+                    store.append(
+                        [(source, "out", body), (target, "in", body)], expect=expect
+                    )
                 except eb.VersionConflict:
                     continue
                 break

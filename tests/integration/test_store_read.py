@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+import eventbraid as eb
 from tests.contract.asking import filled, listed
 from tests.contract.backends import NAMES, backends
-
-import eventbraid as eb
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("backend", NAMES)]
 
@@ -34,7 +33,11 @@ async def test_rule_13_a_stream_without_events_reads_as_empty(store):
     assert await store.version("nothing") == 0
     assert await listed(store.read_all()) == []
     snapshot = await store.read_streams(["nothing"])
-    assert (snapshot.position, snapshot.versions, snapshot.events) == (0, {"nothing": 0}, [])
+    assert (snapshot.position, snapshot.versions, snapshot.events) == (
+        0,
+        {"nothing": 0},
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,9 @@ async def test_rule_13_a_stream_without_events_reads_as_empty(store):
         ({"backward": True, "limit": 3}, [5, 4, 3]),
     ],
 )
-async def test_rule_14_streams_and_log_are_read_by_exclusive_cursors(store, bounds, expected):
+async def test_rule_14_streams_and_log_are_read_by_exclusive_cursors(
+    store, bounds, expected
+):
     await filled(store, "a", "a", "a", "a", "a")
     assert await versions(store.read_stream("a", **bounds)) == expected
     assert await positions(store.read_all(**bounds)) == expected
@@ -85,7 +90,9 @@ async def test_rule_14_streams_and_log_are_read_by_exclusive_cursors(store, boun
         ({"prefix": "orders", "category": "order"}, []),
     ],
 )
-async def test_rule_14_the_log_is_filtered_by_prefix_category_and_type(store, wanted, expected):
+async def test_rule_14_the_log_is_filtered_by_prefix_category_and_type(
+    store, wanted, expected
+):
     await store.append(
         [
             ("order-1", "opened", b""),
@@ -105,7 +112,9 @@ async def test_rule_14_a_filter_applies_before_the_limit(store):
     await filled(store, *["noise"] * 300, "order-1", *["noise"] * 300, "order-2")
     found = await positions(store.read_all(category="order", limit=2))
     assert found == [301, 602]
-    assert await positions(store.read_all(category="order", limit=1, backward=True)) == [602]
+    assert await positions(
+        store.read_all(category="order", limit=1, backward=True)
+    ) == [602]
 
 
 async def test_rule_14_a_read_ends_at_the_head_of_its_first_page(store):

@@ -32,7 +32,9 @@ EXAMPLES = [
     eb.InvalidValue("Money", "-1", "it must be 0 or more", "give cents"),
     eb.LimitExceeded("event data", 9, 8),
     eb.NotAStore("shop.braid", "it is a file"),
-    eb.OutcomeUnknown("the disk failed", idempotency_key="k", event_ids=[uuid.UUID(int=1)]),
+    eb.OutcomeUnknown(
+        "the disk failed", idempotency_key="k", event_ids=[uuid.UUID(int=1)]
+    ),
     eb.RetriesExhausted(5, eb.VersionConflict([CONFLICT])),
     eb.StorageFull("log/2", "no space left on device"),
     eb.StoreBusy("shop.braid", "process 7"),
@@ -62,7 +64,9 @@ def test_every_error_of_the_store_is_among_the_examples():
         if issubclass(kind, eb.EventbraidError)
     }
     sagas = getattr(errors, "SagaError", ())
-    assert {kind for kind in kinds if not issubclass(kind, sagas)} == set(map(type, EXAMPLES))
+    assert {kind for kind in kinds if not issubclass(kind, sagas)} == set(
+        map(type, EXAMPLES)
+    )
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
@@ -112,4 +116,7 @@ def test_a_rejection_keeps_its_own_facts():
     rejected = eb.CommandRejected("insufficient_funds", facts=given)
     given["available"] = 4
     assert rejected.facts == {"available": 3}
-    assert str(eb.CommandRejected("closed", "The account is closed.")) == "The account is closed."
+    assert (
+        str(eb.CommandRejected("closed", "The account is closed."))
+        == "The account is closed."
+    )

@@ -16,7 +16,9 @@ def test_a_location_is_memory_or_a_directory():
     assert Location.parse(b"shop.braid").path == "shop.braid"
 
 
-@pytest.mark.parametrize("location", ["", "a\0b", "postgresql://host/shop", "sqlite://x"])
+@pytest.mark.parametrize(
+    "location", ["", "a\0b", "postgresql://host/shop", "sqlite://x"]
+)
 def test_other_locations_are_refused(location):
     with pytest.raises(eb.InvalidArgument, match="memory:"):
         eb.open(location)
@@ -52,5 +54,5 @@ def test_sizes_are_whole_numbers(size):
 
 def test_options_have_names_only():
     with pytest.raises(TypeError):
-        eb.open("memory:", True)  # noqa: FBT003
-    assert Options(True, MIB, MIB, 0).max_segment_size == MIB  # noqa: FBT003
+        eb.open("memory:", True)
+    assert Options(True, MIB, MIB, 0).max_segment_size == MIB

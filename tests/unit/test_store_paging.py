@@ -17,7 +17,9 @@ def page(count, following, *, more, at=100):
 
 
 def paging(**changes):
-    return Paging(**{"after": 0, "before": None, "limit": None, "backward": False, **changes})
+    return Paging(
+        **{"after": 0, "before": None, "limit": None, "backward": False, **changes}
+    )
 
 
 def test_the_first_page_pins_the_read():

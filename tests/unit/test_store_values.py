@@ -27,7 +27,9 @@ def new_event(**changes):
         "event_id": EVENT_ID,
         **changes,
     }
-    return eb.NewEvent(facts.pop("stream"), facts.pop("type"), facts.pop("data"), **facts)
+    return eb.NewEvent(
+        facts.pop("stream"), facts.pop("type"), facts.pop("data"), **facts
+    )
 
 
 def recorded_event(**changes):
@@ -39,7 +41,11 @@ def recorded_event(**changes):
         "event_id": EVENT_ID,
         "recorded_at": NOON,
         "data": b"{}",
-        "metadata": {"correlation_id": "request-1", "causation_id": "event-1", "by": "me"},
+        "metadata": {
+            "correlation_id": "request-1",
+            "causation_id": "event-1",
+            "by": "me",
+        },
         **changes,
     }
     return eb.RecordedEvent(**facts)
@@ -205,7 +211,11 @@ def test_text_without_utf8_is_refused_by_name():
 def test_a_recorded_event_shows_its_facts():
     event = recorded_event()
     assert (event.stream, event.version, event.position) == ("account-alice", 3, 7)
-    assert (event.type, event.event_id, event.data) == ("account.opened", EVENT_ID, b"{}")
+    assert (event.type, event.event_id, event.data) == (
+        "account.opened",
+        EVENT_ID,
+        b"{}",
+    )
     assert event.recorded_at == NOON
     assert event.recorded_at.tzinfo is UTC
     assert (event.correlation_id, event.causation_id) == ("request-1", "event-1")
@@ -213,7 +223,11 @@ def test_a_recorded_event_shows_its_facts():
     assert "account.opened" in repr(event)
     assert "7" in repr(event)
     bare = recorded_event(metadata=None)
-    assert (bare.correlation_id, bare.causation_id, dict(bare.metadata)) == (None, None, {})
+    assert (bare.correlation_id, bare.causation_id, dict(bare.metadata)) == (
+        None,
+        None,
+        {},
+    )
 
 
 def test_a_recorded_event_keeps_the_moment_whatever_the_time_zone():
@@ -255,7 +269,11 @@ def test_an_appended_shows_its_facts():
 
 
 def test_conditions_have_the_names_under_which_they_are_exported():
-    assert [repr(member) for member in eb.StreamCondition] == ["ANY", "NO_STREAM", "EXISTS"]
+    assert [repr(member) for member in eb.StreamCondition] == [
+        "ANY",
+        "NO_STREAM",
+        "EXISTS",
+    ]
     assert pickle.loads(pickle.dumps(eb.ANY)) is copy.copy(eb.ANY) is eb.ANY
 
 

@@ -8,12 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyList, PyMapping, PyString, PyTuple};
 
 use crate::appended::Appended;
-use crate::completion::{Completions, Shown};
+use crate::completion::Promise;
 use crate::error::{Conditions, append_exception, exception, invalid};
 use crate::interrupt;
 use crate::new_event::NewEvent;
 use crate::text::{bytes, string, utf8, wrong_type};
-use std::sync::Arc;
 
 /// Below this size, encoding takes less time than giving up the GIL and getting it back
 /// from another thread may.
@@ -49,23 +48,19 @@ pub(crate) fn append(
 pub(crate) fn append_async(
     py: Python<'_>,
     store: &engine::Store,
-    completions: Arc<Completions>,
+    promise: Promise,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<u64> {
     let (prepared, intent) = arguments.prepared(py, false)?;
-    let token = completions.token();
-    store.submit(
-        prepared,
-        Box::new(move |result| completions.push(token, shown(result, intent))),
-    );
+    let token = promise.token();
+    let answer = move |result: Result<engine::Appended, Error>| {
+        promise.keep(move |py| match result {
+            Ok(done) => Ok(Bound::new(py, Appended::from(done))?.into_any()),
+            Err(error) => Err(intent.raised(py, error)),
+        });
+    };
+    store.submit(prepared, Box::new(answer));
     Ok(token)
-}
-
-fn shown(result: Result<engine::Appended, Error>, intent: Intent) -> Shown {
-    Box::new(move |py| match result {
-        Ok(done) => Ok(Bound::new(py, Appended::from(done))?.into_any()),
-        Err(error) => Err(intent.raised(py, error)),
-    })
 }
 
 /// What is told about an append whose outcome is not known.

@@ -15,10 +15,10 @@ mod signal;
 
 /// Makes the Python value of a result. Runs when the loop takes it, never on an engine
 /// thread.
-pub(crate) type Shown = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
+type Shown = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
 
 /// Results on their way to one event loop.
-pub(crate) struct Completions {
+struct Completions {
     signal: Signal,
     tokens: AtomicU64,
     arrived: Mutex<Vec<(u64, Shown)>>,
@@ -33,13 +33,8 @@ impl Completions {
         })
     }
 
-    /// A token that no other call at this port has.
-    pub(crate) fn token(&self) -> u64 {
-        self.tokens.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// Hands a result over; wakes the loop only if it isn't awake for another one already.
-    pub(crate) fn push(&self, token: u64, shown: Shown) {
+    fn push(&self, token: u64, shown: Shown) {
         let mut arrived = self.arrived.lock();
         arrived.push((token, shown));
         if arrived.len() == 1 {
@@ -86,8 +81,31 @@ impl CompletionPort {
 }
 
 impl CompletionPort {
-    /// The part that the engine's threads hold on to.
-    pub(crate) fn completions(&self) -> Arc<Completions> {
-        Arc::clone(&self.0)
+    /// Promises a result, under a token that no other promise of this port has.
+    pub(crate) fn promise(&self) -> Promise {
+        let token = self.0.tokens.fetch_add(1, Ordering::Relaxed);
+        let completions = Arc::clone(&self.0);
+        Promise { completions, token }
+    }
+}
+
+/// A result that is to come, on whatever thread. The port's part stays alive until then.
+pub(crate) struct Promise {
+    completions: Arc<Completions>,
+    token: u64,
+}
+
+impl Promise {
+    /// What the event loop knows it by.
+    pub(crate) fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// Hands over what makes the result's Python value, once the loop takes it.
+    pub(crate) fn keep(
+        self,
+        shown: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
+    ) {
+        self.completions.push(self.token, Box::new(shown));
     }
 }

@@ -36,7 +36,7 @@ use exceptions as raise;
 /// Makes the exception for an engine error.
 pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
     match error {
-        Error::Closed => raise::StoreClosed::new_err(()),
+        Error::Closed => closed(),
         Error::CorruptStore {
             file,
             offset,
@@ -98,6 +98,11 @@ pub(crate) fn invalid(what: &'static str, value: String, reason: String) -> PyEr
         "event type" => raise::InvalidEventType::new_err((what, value, reason)),
         _ => raise::InvalidArgument::new_err((what, value, reason)),
     }
+}
+
+/// The store was closed.
+pub(crate) fn closed() -> PyErr {
+    raise::StoreClosed::new_err(())
 }
 
 /// The store was opened by another process, of which this one is a fork.

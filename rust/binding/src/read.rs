@@ -6,10 +6,9 @@ use eventbraid_engine::{
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyMapping, PyString};
-use std::sync::Arc;
 
 use crate::appended::Appended;
-use crate::completion::{Completions, Shown};
+use crate::completion::Promise;
 use crate::error::exception;
 use crate::page;
 use crate::reader_pool::ReaderPool;
@@ -43,24 +42,22 @@ pub(crate) trait Read: Send + Sync + Sized + 'static {
         py: Python<'py>,
         store: &engine::Store,
         pool: &ReaderPool,
-        completions: Arc<Completions>,
+        promise: Promise,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self.run(store, Effort::Inline) {
             Err(Error::WouldBlock) => {
-                let token = completions.token();
+                let token = promise.token();
                 let store = store.clone();
                 pool.run(move || {
                     let found = self.run(&store, Effort::Blocking);
-                    completions.push(token, self.arrived(found));
+                    promise.keep(move |py| {
+                        self.shown(py, found.map_err(|error| exception(py, error))?)
+                    });
                 })?;
                 Ok(token.into_pyobject(py)?.into_any())
             }
             found => self.shown(py, found.map_err(|error| exception(py, error))?),
         }
-    }
-
-    fn arrived(self, found: Result<Self::Found, Error>) -> Shown {
-        Box::new(move |py| self.shown(py, found.map_err(|error| exception(py, error))?))
     }
 }
 

@@ -1,12 +1,9 @@
 //! `Store`: an open event store.
 
-use eventbraid_engine::vfs::Vfs;
-use eventbraid_engine::vfs::os::OsVfs;
-use eventbraid_engine::vfs::sim::SimVfs;
-use eventbraid_engine::{self as engine, Error, Options};
+use eventbraid_engine as engine;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::append::{self, Arguments};
@@ -15,15 +12,15 @@ use crate::completion::CompletionPort;
 use crate::engine::Engine;
 use crate::error::exception;
 use crate::interrupt;
+use crate::opening::Opening;
 use crate::read::{Bounds, CommittedRead, LogRead, Read, SnapshotRead, StreamRead};
-use crate::reader_pool::ReaderPool;
+use crate::report;
 use crate::text::utf8;
 
 /// An open event store.
 #[pyclass(frozen, module = "eventbraid._native")]
 pub(crate) struct Store {
     engine: Arc<Engine>,
-    readers: ReaderPool,
 }
 
 #[pymethods]
@@ -39,8 +36,8 @@ impl Store {
         max_segment: u64,
         cache: u64,
     ) -> PyResult<Self> {
-        let options = options(create, first_segment, max_segment, cache);
-        let opened = interrupt::run(py, "open", move || open(location.as_deref(), options))?;
+        let opening = Opening::new(location, create, first_segment, max_segment, cache);
+        let opened = interrupt::run(py, "open", move || opening.run())?;
         Ok(Self::new(opened.map_err(|error| exception(py, error))?))
     }
 
@@ -55,18 +52,15 @@ impl Store {
         max_segment: u64,
         cache: u64,
     ) -> PyResult<u64> {
-        let options = options(create, first_segment, max_segment, cache);
-        let completions = port.completions();
-        let token = completions.token();
+        let opening = Opening::new(location, create, first_segment, max_segment, cache);
+        let promise = port.promise();
+        let token = promise.token();
         interrupt::spawn("open", move || {
-            let opened = open(location.as_deref(), options).map(Self::new);
-            completions.push(
-                token,
-                Box::new(move |py| {
-                    let store = opened.map_err(|error| exception(py, error))?;
-                    Ok(Bound::new(py, store)?.into_any())
-                }),
-            );
+            let opened = opening.run().map(Self::new);
+            promise.keep(move |py| {
+                let store = opened.map_err(|error| exception(py, error))?;
+                Ok(Bound::new(py, store)?.into_any())
+            });
         })?;
         Ok(token)
     }
@@ -107,7 +101,7 @@ impl Store {
             idempotency_key,
             content,
         };
-        append::append_async(py, self.engine.store()?, port.completions(), &arguments)
+        append::append_async(py, self.engine.store()?, port.promise(), &arguments)
     }
 
     /// Look up what was done under an idempotency key.
@@ -289,7 +283,7 @@ impl Store {
         let prefix = utf8("prefix", prefix)?;
         let after = after.map(|after| utf8("stream", after)).transpose()?;
         let store = self.engine.store()?;
-        listed(py, py.detach(|| store.streams(prefix, after, limit)))
+        report::streams(py, py.detach(|| store.streams(prefix, after, limit)))
     }
 
     /// Like `streams`; the list arrives at the port.
@@ -306,83 +300,61 @@ impl Store {
             .transpose()?
             .map(str::to_owned);
         let store = self.engine.store()?.clone();
-        let completions = port.completions();
-        let token = completions.token();
-        self.readers.run(move || {
-            let names = store.streams(&prefix, after.as_deref(), limit);
-            completions.push(token, Box::new(move |py| Ok(listed(py, names)?.into_any())));
+        let promise = port.promise();
+        let token = promise.token();
+        self.engine.readers()?.run(move || {
+            let streams = store.streams(&prefix, after.as_deref(), limit);
+            promise.keep(move |py| Ok(report::streams(py, streams)?.into_any()));
         })?;
         Ok(token)
     }
 
     /// Give the store's counters by name.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.engine.store()?.stats();
-        by_name(
-            py,
-            &[
-                ("head", stats.head),
-                ("streams", stats.streams),
-                ("bytes", stats.bytes),
-                ("segments", stats.segments),
-                ("appends", stats.appends),
-                ("commits", stats.commits),
-                ("events", stats.events),
-                ("groups", stats.groups),
-                ("fsyncs", stats.fsyncs),
-                ("conflicts", stats.conflicts),
-                ("replays", stats.replays),
-                ("cache_hits", stats.cache_hits),
-                ("cache_misses", stats.cache_misses),
-            ],
-        )
+        report::stats(py, &self.engine.store()?.stats())
     }
 
     /// Read the whole log again and check it; gives what was counted.
     fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let store = self.engine.store()?.clone();
-        counted(py, interrupt::run(py, "verify", move || store.verify())?)
+        report::verified(py, interrupt::run(py, "verify", move || store.verify())?)
     }
 
     /// Like `verify`; the counts arrive at the port.
     fn verify_async(&self, port: &CompletionPort) -> PyResult<u64> {
         let store = self.engine.store()?.clone();
-        let completions = port.completions();
-        let token = completions.token();
-        self.readers.run(move || {
+        let promise = port.promise();
+        let token = promise.token();
+        self.engine.readers()?.run(move || {
             let verified = store.verify();
-            completions.push(
-                token,
-                Box::new(move |py| Ok(counted(py, verified)?.into_any())),
-            );
+            promise.keep(move |py| Ok(report::verified(py, verified)?.into_any()));
         })?;
         Ok(token)
     }
 
     /// Finish the appends under way and free the directory. May be called again.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let Ok(store) = self.engine.store() else {
-            return Ok(());
+        let engine = Arc::clone(&self.engine);
+        let closed = if engine.is_ours() {
+            interrupt::run(py, "close", move || engine.close())?
+        } else {
+            engine.close()
         };
-        let closed = py.detach(|| store.close());
         closed.map_err(|error| exception(py, error))
     }
 
     /// Like `close`; `None` arrives at the port.
     fn close_async(&self, port: &CompletionPort) -> PyResult<u64> {
-        let completions = port.completions();
-        let token = completions.token();
+        let promise = port.promise();
+        let token = promise.token();
         let engine = Arc::clone(&self.engine);
         interrupt::spawn("close", move || {
-            let closed = engine.store().map_or(Ok(()), engine::Store::close);
+            let closed = engine.close();
             drop(engine);
-            completions.push(
-                token,
-                Box::new(move |py| {
-                    closed.map_err(|error| exception(py, error))?;
-                    Ok(py.None().into_bound(py))
-                }),
-            );
+            promise.keep(move |py| {
+                closed.map_err(|error| exception(py, error))?;
+                Ok(py.None().into_bound(py))
+            });
         })?;
         Ok(token)
     }
@@ -392,7 +364,6 @@ impl Store {
     fn new(store: engine::Store) -> Self {
         Self {
             engine: Arc::new(Engine::new(store)),
-            readers: ReaderPool::new(),
         }
     }
 
@@ -407,7 +378,12 @@ impl Store {
         port: &CompletionPort,
         read: impl Read,
     ) -> PyResult<Bound<'py, PyAny>> {
-        read.inline(py, self.engine.store()?, &self.readers, port.completions())
+        read.inline(
+            py,
+            self.engine.store()?,
+            self.engine.readers()?,
+            port.promise(),
+        )
     }
 }
 
@@ -417,50 +393,4 @@ fn committed_read(key: &Bound<'_, PyString>, content: Option<&[u8]>) -> PyResult
         key,
         content: content.map(Into::into),
     })
-}
-
-fn options(create: bool, first_segment: u64, max_segment: u64, cache: u64) -> Options {
-    let mut options = Options::default();
-    options.create = create;
-    options.first_segment = first_segment;
-    options.max_segment = max_segment;
-    options.cache = cache;
-    options
-}
-
-fn open(location: Option<&Path>, options: Options) -> Result<engine::Store, Error> {
-    let memory = || -> Arc<dyn Vfs> { Arc::new(SimVfs::memory()) };
-    match location {
-        Some(directory) => engine::Store::open(Arc::new(OsVfs::new()), directory, options),
-        None => engine::Store::open(memory(), Path::new("/memory"), options),
-    }
-}
-
-fn listed(py: Python<'_>, names: Result<Vec<Box<str>>, Error>) -> PyResult<Bound<'_, PyList>> {
-    let names = names.map_err(|error| exception(py, error))?;
-    PyList::new(py, names.iter().map(|name| &**name))
-}
-
-fn counted(
-    py: Python<'_>,
-    verified: Result<engine::Verified, Error>,
-) -> PyResult<Bound<'_, PyDict>> {
-    let verified = verified.map_err(|error| exception(py, error))?;
-    by_name(
-        py,
-        &[
-            ("frames", verified.frames),
-            ("events", verified.events),
-            ("streams", verified.streams),
-            ("bytes", verified.bytes),
-        ],
-    )
-}
-
-fn by_name<'py>(py: Python<'py>, counts: &[(&str, u64)]) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    for (name, count) in counts {
-        dict.set_item(name, count)?;
-    }
-    Ok(dict)
 }

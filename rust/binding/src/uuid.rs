@@ -6,7 +6,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
-use rustix::rand::{GetRandomFlags, getrandom};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Make a UUIDv7: it sorts by the time at which it was made.
@@ -60,7 +59,7 @@ fn next_number() -> Result<u128, String> {
     static LAST: Mutex<u64> = Mutex::new(0);
     let mut random = [0; 8];
     // The kernel's generator survives a fork, which one in this process would not.
-    getrandom(&mut random, GetRandomFlags::empty()).map_err(|error| error.to_string())?;
+    getrandom::fill(&mut random).map_err(|error| error.to_string())?;
     let millis = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));

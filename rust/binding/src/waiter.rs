@@ -6,8 +6,9 @@ use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::completion::{CompletionPort, Completions};
+use crate::completion::{CompletionPort, Promise};
 use crate::engine::Engine;
 use crate::interrupt;
 use crate::store::Store;
@@ -24,13 +25,14 @@ pub(crate) struct LogWaiter {
 
 #[derive(Default)]
 struct Shared {
+    /// Set under the lock of `state`, so that nobody begins to wait in between.
+    closed: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    closed: bool,
     /// How often the engine has woken this waiter: a blocked thread waits for it to change.
     wakes: u64,
     /// The event loops that wait, by token.
@@ -41,7 +43,7 @@ struct State {
 }
 
 struct Parked {
-    completions: Arc<Completions>,
+    promise: Promise,
     guard: Option<WaitGuard>,
 }
 
@@ -75,9 +77,9 @@ impl LogWaiter {
     /// Like `wait`; the answer arrives at the port.
     fn wait_async(&self, port: &CompletionPort, position: u64) -> PyResult<u64> {
         let store = self.engine.store()?;
-        let completions = port.completions();
-        let token = completions.token();
-        if !self.shared.park(token, completions) {
+        let promise = port.promise();
+        let token = promise.token();
+        if !self.shared.park(promise) {
             return Ok(token);
         }
         let shared = Arc::clone(&self.shared);
@@ -88,38 +90,27 @@ impl LogWaiter {
 
     /// Forget a wait whose task gave up.
     fn abandon(&self, token: u64) {
-        let parked = self.shared.state.lock().parked.remove(&token);
-        drop(parked);
+        if self.engine.is_ours() {
+            let parked = self.shared.state.lock().parked.remove(&token);
+            drop(parked);
+        }
     }
 
     /// Whether `close` was called.
     #[getter]
     fn closed(&self) -> bool {
-        self.shared.state.lock().closed
+        self.shared.is_closed()
     }
 
     /// End every wait, now and later. Never blocks.
     fn close(&self) {
-        let parked = {
-            let mut state = self.shared.state.lock();
-            state.closed = true;
-            mem::take(&mut state.parked)
-        };
-        self.shared.changed.notify_all();
-        for (token, parked) in parked {
-            answer(&parked.completions, token, false);
-            self.let_go(parked.guard);
+        if !self.engine.is_ours() {
+            // A forked child has nobody to wake, and the lock may be held for ever.
+            self.shared.closed.store(true, Ordering::Release);
+            return;
         }
-    }
-}
-
-impl LogWaiter {
-    /// Drops a guard, but in a forked child, where the engine is out of reach.
-    fn let_go<T>(&self, guard: T) {
-        if self.engine.is_ours() {
-            drop(guard);
-        } else {
-            mem::forget(guard);
+        for parked in self.shared.close().into_values() {
+            answer(parked.promise, false);
         }
     }
 }
@@ -127,15 +118,29 @@ impl LogWaiter {
 impl Drop for LogWaiter {
     fn drop(&mut self) {
         self.close();
-        if !self.engine.is_ours() {
-            return;
+        if self.engine.is_ours() {
+            let spent = mem::take(&mut self.shared.state.lock().spent);
+            drop(spent);
+        } else {
+            // The guards call back into the engine, which is out of reach.
+            mem::forget(Arc::clone(&self.shared));
         }
-        let spent = mem::take(&mut self.shared.state.lock().spent);
-        drop(spent);
     }
 }
 
 impl Shared {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Lets nobody wait any more; answers those who did.
+    fn close(&self) -> HashMap<u64, Parked> {
+        let mut state = self.state.lock();
+        self.closed.store(true, Ordering::Release);
+        self.changed.notify_all();
+        mem::take(&mut state.parked)
+    }
+
     /// Called by the engine, for a blocked thread.
     fn wake(&self) {
         self.state.lock().wakes += 1;
@@ -148,37 +153,32 @@ impl Shared {
         if let Some(parked) = state.parked.remove(&token) {
             state.spent.extend(parked.guard);
             drop(state);
-            answer(&parked.completions, token, true);
+            answer(parked.promise, true);
         }
     }
 
     /// Waits at most one slice; answers whether the waiter is still open once it knows.
     fn changed_since(&self, wakes: u64, slice: std::time::Duration) -> Option<bool> {
         let mut state = self.state.lock();
-        if !state.closed && state.wakes == wakes {
+        if !self.is_closed() && state.wakes == wakes {
             self.changed.wait_for(&mut state, slice);
         }
-        let woken = state.closed || state.wakes != wakes;
-        woken.then_some(!state.closed)
+        let woken = self.is_closed() || state.wakes != wakes;
+        woken.then_some(!self.is_closed())
     }
 
     /// Notes that an event loop waits; false, and answered, if the waiter is closed.
-    fn park(&self, token: u64, completions: Arc<Completions>) -> bool {
+    fn park(&self, promise: Promise) -> bool {
         let mut state = self.state.lock();
         let spent = mem::take(&mut state.spent);
-        let open = !state.closed;
+        let open = !self.is_closed();
         if open {
-            state.parked.insert(
-                token,
-                Parked {
-                    completions,
-                    guard: None,
-                },
-            );
+            let (token, guard) = (promise.token(), None);
+            state.parked.insert(token, Parked { promise, guard });
             drop(state);
         } else {
             drop(state);
-            answer(&completions, token, false);
+            answer(promise, false);
         }
         drop(spent);
         open
@@ -196,9 +196,6 @@ impl Shared {
     }
 }
 
-fn answer(completions: &Completions, token: u64, open: bool) {
-    completions.push(
-        token,
-        Box::new(move |py| Ok(open.into_pyobject(py)?.to_owned().into_any())),
-    );
+fn answer(promise: Promise, open: bool) {
+    promise.keep(move |py| Ok(open.into_pyobject(py)?.to_owned().into_any()));
 }

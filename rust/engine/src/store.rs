@@ -67,7 +67,7 @@ pub struct Stats {
     pub segments: u64,
     /// Appends asked for since open.
     pub appends: u64,
-    /// Frames written since open.
+    /// Commits written since open.
     pub commits: u64,
     /// Events written since open.
     pub events: u64,

@@ -121,7 +121,9 @@ impl Committer {
 
     /// Whether the request was queued; if not, it has been answered.
     fn enqueue(&self, request: Request) -> bool {
-        self.log.counters.appends.add(1);
+        if !request.prepared.is_mark() {
+            self.log.counters.appends.add(1);
+        }
         let mut queue = self.queue.lock();
         let refused = if queue.closed {
             Err(Error::Closed)
@@ -288,14 +290,14 @@ impl Committer {
             if let Err(e) = plan.write() {
                 return self.not_written(writer, plan, &e);
             }
-            let frames = plan.entries.len() as u64;
+            let commits = plan.commits;
             self.syncer.publish(&plan.tail, plan.entries.drain(..));
             writer.overlay.absorb(&mut plan.overlay);
             writer.last_commit_time = plan.commit_time();
             writer.ends_in_mark = plan.ends_in_mark;
             writer.tail = plan.tail;
             self.log.counters.groups.add(1);
-            self.log.counters.commits.add(frames);
+            self.log.counters.commits.add(commits);
             self.log.counters.events.add(plan.events);
             self.maintain_soon();
         }

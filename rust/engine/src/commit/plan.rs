@@ -31,6 +31,8 @@ pub(super) struct Plan {
     pub(super) entries: Vec<FrameEntry>,
     pub(super) answers: Vec<(Request, Answer)>,
     pub(super) events: u64,
+    /// Frames that are not the engine's own.
+    pub(super) commits: u64,
     pub(super) ends_in_mark: bool,
 }
 
@@ -44,6 +46,7 @@ impl Plan {
             entries: Vec::new(),
             answers: Vec::new(),
             events: 0,
+            commits: 0,
             ends_in_mark: false,
         }
     }
@@ -81,8 +84,9 @@ impl Plan {
         self.tail.address += prepared.frame.len() as u64;
         self.tail.next_position += prepared.events;
         self.events += prepared.events;
+        self.commits += u64::from(!prepared.is_mark());
         // A mark whose hint does not reach it leaves something to be marked.
-        self.ends_in_mark = prepared.frame.is_mark() && self.stamp.durable_hint == address;
+        self.ends_in_mark = prepared.is_mark() && self.stamp.durable_hint == address;
         let appended = appended(prepared, base_versions, first_position);
         self.overlay.note(prepared, &appended, self.tail.address);
         self.entries

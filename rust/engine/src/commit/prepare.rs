@@ -200,9 +200,14 @@ impl Prepared {
         }
     }
 
+    /// Whether it is the engine's own.
+    pub(crate) fn is_mark(&self) -> bool {
+        self.frame.is_mark()
+    }
+
     /// Whether it leaves a frame in the log.
     pub(crate) fn is_recorded(&self) -> bool {
-        self.events > 0 || self.key.is_some() || self.frame.is_mark()
+        self.events > 0 || self.key.is_some() || self.is_mark()
     }
 }
 

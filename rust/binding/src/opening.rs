@@ -1,0 +1,41 @@
+//! Opening a store: where, and how.
+
+use eventbraid_engine::vfs::Vfs;
+use eventbraid_engine::vfs::os::OsVfs;
+use eventbraid_engine::vfs::sim::SimVfs;
+use eventbraid_engine::{Error, Options, Store};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What is to be opened; owned, so that any thread may do it.
+pub(crate) struct Opening {
+    location: Option<PathBuf>,
+    options: Options,
+}
+
+impl Opening {
+    /// Notes the arguments; no location means a fresh store in memory.
+    pub(crate) fn new(
+        location: Option<PathBuf>,
+        create: bool,
+        first_segment: u64,
+        max_segment: u64,
+        cache: u64,
+    ) -> Self {
+        let mut options = Options::default();
+        options.create = create;
+        options.first_segment = first_segment;
+        options.max_segment = max_segment;
+        options.cache = cache;
+        Self { location, options }
+    }
+
+    /// Opens it; takes as long as recovery takes.
+    pub(crate) fn run(self) -> Result<Store, Error> {
+        let (vfs, directory): (Arc<dyn Vfs>, _) = match &self.location {
+            Some(directory) => (Arc::new(OsVfs::new()), directory.as_path()),
+            None => (Arc::new(SimVfs::memory()), Path::new("/memory")),
+        };
+        Store::open(vfs, directory, self.options)
+    }
+}

@@ -1,0 +1,63 @@
+//! What the engine says about a store, as Python collections.
+
+use eventbraid_engine::{Error, Stats, Verified};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::error::exception;
+
+/// Shows the engine's counters by name.
+pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    by_name(
+        py,
+        &[
+            ("head", stats.head),
+            ("streams", stats.streams),
+            ("bytes", stats.bytes),
+            ("segments", stats.segments),
+            ("appends", stats.appends),
+            ("commits", stats.commits),
+            ("events", stats.events),
+            ("groups", stats.groups),
+            ("fsyncs", stats.fsyncs),
+            ("conflicts", stats.conflicts),
+            ("replays", stats.replays),
+            ("cache_hits", stats.cache_hits),
+            ("cache_misses", stats.cache_misses),
+        ],
+    )
+}
+
+/// Shows by name what a check of the log has counted.
+pub(crate) fn verified(
+    py: Python<'_>,
+    verified: Result<Verified, Error>,
+) -> PyResult<Bound<'_, PyDict>> {
+    let verified = verified.map_err(|error| exception(py, error))?;
+    by_name(
+        py,
+        &[
+            ("frames", verified.frames),
+            ("events", verified.events),
+            ("streams", verified.streams),
+            ("bytes", verified.bytes),
+        ],
+    )
+}
+
+/// Shows stream ids as a list.
+pub(crate) fn streams(
+    py: Python<'_>,
+    streams: Result<Vec<Box<str>>, Error>,
+) -> PyResult<Bound<'_, PyList>> {
+    let streams = streams.map_err(|error| exception(py, error))?;
+    PyList::new(py, streams.iter().map(|stream| &**stream))
+}
+
+fn by_name<'py>(py: Python<'py>, counts: &[(&str, u64)]) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, count) in counts {
+        dict.set_item(name, count)?;
+    }
+    Ok(dict)
+}
