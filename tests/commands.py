@@ -136,6 +136,7 @@ class Meddled:
 
     Attributes:
         before: What others append before each of the next appends.
+        rival: What somebody else does once, just before the next append.
         losing: How many of the next appends are done, but their answer is lost.
         failing: How many of the next appends fail with an unknown outcome, undone.
         asked: Names of the methods that were called.
@@ -145,6 +146,7 @@ class Meddled:
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.before: deque[list[eb.NewEvent]] = deque()
+        self.rival: Callable[[], Any] | None = None
         self.losing = 0
         self.failing = 0
         self.asked: list[str] = []
@@ -159,6 +161,8 @@ class SyncMeddled(Meddled):
         self.asked.append("append")
         if self.before:
             self.inner.append(self.before.popleft())
+        if self.rival is not None:
+            self.rival()
         if self.failing:
             self.failing -= 1
             raise self._lost()
@@ -187,6 +191,8 @@ class AsyncMeddled(Meddled):
         self.asked.append("append")
         if self.before:
             await self.inner.append(self.before.popleft())
+        if self.rival is not None:
+            await self.rival()
         if self.failing:
             self.failing -= 1
             raise self._lost()
@@ -246,6 +252,10 @@ class Bank:
             discovery_streams=streams,
         )
         return await self._settle(executor.execute(command, **options))
+
+    def rival(self, command: eb.Command[Any, Any], **options: Any) -> Any:
+        """Somebody else, with an executor of his own, executes the command too."""
+        return self._make(self.store.inner).execute(command, **options)
 
     async def events(self, stream: str) -> list[object]:
         """What the stream holds now."""

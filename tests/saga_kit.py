@@ -228,7 +228,11 @@ class MortalStore:
     """
 
     def __init__(
-        self, store: eb.AsyncEventStore, dies_at: int | None = None, *, after: bool = False
+        self,
+        store: eb.AsyncEventStore,
+        dies_at: int | None = None,
+        *,
+        after: bool = False,
     ) -> None:
         self._store = store
         self._dies_at = dies_at

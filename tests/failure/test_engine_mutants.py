@@ -94,7 +94,7 @@ def run(engine: Path, mutant: Mutant) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "CARGO_TARGET_DIR": str(engine / "target")}
     # Warnings, such as of what the fault leaves unused, are none of this test's business.
     environment["RUSTFLAGS"] = "--cap-lints warn"
-    return subprocess.run(  # noqa: S603 - cargo, on our own source
+    return subprocess.run(
         [*command, mutant.test, "--", "--exact"],
         cwd=engine,
         env=environment,
@@ -109,7 +109,9 @@ def run(engine: Path, mutant: Mutant) -> subprocess.CompletedProcess[str]:
 def test_the_fault_turns_its_test_red(engine: Path, mutant: Mutant) -> None:
     source = engine / "rust" / "engine" / mutant.file
     good = source.read_text()
-    assert good.count(mutant.good) == 1, "the source has changed: bring the mutant along"
+    assert good.count(mutant.good) == 1, (
+        "the source has changed: bring the mutant along"
+    )
     source.write_text(good.replace(mutant.good, mutant.bad))
     try:
         result = run(engine, mutant)

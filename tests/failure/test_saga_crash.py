@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import anyio
 import pytest
+
+import eventbraid as eb
 from tests.saga_kit import (
     QUICK,
     Crash,
@@ -26,8 +28,6 @@ from tests.saga_kit import (
     outside,
     trip,
 )
-
-import eventbraid as eb
 
 pytestmark = pytest.mark.anyio
 

@@ -15,9 +15,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.saga_kit import ledger_of
 
 import eventbraid as eb
+from tests.saga_kit import ledger_of
 
 SAGAS = 8
 KILLS = 24

@@ -247,9 +247,7 @@ async def test_one_course_of_events_for_one_seed(tmp_path):
     rates = Rates(declined=0.2, unserved=0.2, failing=0.1, late=0, unreachable=0.1)
     sums = []
     for name, in_flight in (("a", 1), ("b", 64)):
-        result = await run(
-            tmp_path / name, rates=rates, in_flight=in_flight, limit=30
-        )
+        result = await run(tmp_path / name, rates=rates, in_flight=in_flight, limit=30)
         sums.append(result.reconciliation.sums)
     assert sums[0] == sums[1]
 
@@ -319,6 +317,7 @@ async def test_a_compensation_that_fails_for_good_leaves_the_saga_stuck_and_told
         for placed in orders:
             outcomes[(await shop.fulfil(placed)).outcome] += 1
         stuck = await shop.coordinator.stuck()
+        assert await shop.finish() == [summary.id for summary in stuck]
     assert outcomes[eb.Outcome.STUCK] == len(stuck) > 0
     assert all("no refunds" in (summary.failure or "") for summary in stuck)
 

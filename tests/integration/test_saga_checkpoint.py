@@ -10,6 +10,9 @@ import contextlib
 
 import anyio
 import pytest
+
+import eventbraid as eb
+from eventbraid.saga._checkpoint import MOST_OPEN, OpenSagas
 from tests.saga_kit import (
     Crash,
     MortalStore,
@@ -19,9 +22,6 @@ from tests.saga_kit import (
     outside,
     trip,
 )
-
-import eventbraid as eb
-from eventbraid.saga._checkpoint import MOST_OPEN, OpenSagas
 
 pytestmark = pytest.mark.anyio
 CHECKPOINTS = "$saga-checkpoint"

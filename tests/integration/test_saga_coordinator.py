@@ -11,6 +11,8 @@ from datetime import timedelta
 
 import anyio
 import pytest
+
+import eventbraid as eb
 from tests.saga_kit import (
     QUICK,
     SECOND,
@@ -25,8 +27,6 @@ from tests.saga_kit import (
     records,
     trip,
 )
-
-import eventbraid as eb
 
 pytestmark = pytest.mark.anyio
 SLOW = eb.Retry(attempts=None, first=60 * SECOND, cap=60 * SECOND, jitter="none")
@@ -120,6 +120,12 @@ async def test_a_wrong_state_or_an_unknown_saga_is_refused(store, receiver):
             await coordinator.start(journey(receiver), Trip("mia"), id="saga-1")
         with pytest.raises(eb.SagaNotFound):
             await coordinator.get(saga, "saga-1")
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-2")
+        with pytest.raises(eb.SagaNotFound):
+            await coordinator.get(journey(receiver, name="other"), "saga-2")
+        await handle.result()
+        assert repr(handle) == "<SagaHandle 'saga-2', completed>"
+        assert handle.state == (await handle.result()).state
     assert await store.version("saga-1") == 0
 
 
@@ -141,6 +147,8 @@ async def test_a_coordinator_that_is_not_running_says_so(store, receiver):
         await coordinator.start(saga, Trip("mia"), id="saga-1")
     with pytest.raises(eb.CoordinatorClosed, match="entered once"):
         await coordinator.__aenter__()
+    with pytest.raises(eb.CoordinatorClosed):
+        await eb.SagaCoordinator(store, [saga]).__aexit__(None, None, None)
 
 
 class Forgetful(MortalStore):
@@ -520,6 +528,38 @@ async def test_a_saga_that_a_bug_makes_impossible_is_parked_and_others_go_on(
         assert (await mia.result()).outcome is eb.Outcome.COMPLETED
 
 
+async def test_a_result_that_can_no_longer_be_read_parks_the_saga(store, receiver):
+    receiver.plan |= {"ship": ["decline"], "undo pay": ["decline"]}
+    plain = {"then": None}
+    saga = trip(outside(receiver, "pay", **plain), outside(receiver, "ship"))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.STUCK
+    other = trip(
+        outside(receiver, "pay", result=int, **plain), outside(receiver, "ship")
+    )
+    async with eb.SagaCoordinator(store, [other]) as coordinator:
+        await coordinator.retry("saga-1", by="mia", note="again")
+        handle = await coordinator.get(other, "saga-1")
+        with pytest.raises(eb.SagaParked):
+            await handle.result()
+        [summary] = await coordinator.parked()
+        assert "the result of step 'pay' can't be read back" in summary.failure
+
+
+async def test_a_result_that_can_no_longer_be_folded_parks_the_saga(store, receiver):
+    saga = trip(outside(receiver, "pay"), inside("book"))
+    with pytest.raises(Crash):
+        async with eb.SagaCoordinator(MortalStore(store, 3), [saga]) as coordinator:
+            handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await handle.result()
+    other = trip(outside(receiver, "pay", then=lambda state, _: 1 / 0), inside("book"))
+    async with eb.SagaCoordinator(store, [other]) as coordinator:
+        [summary] = await coordinator.parked()
+        assert "step 'pay' can't be folded (ZeroDivisionError" in summary.failure
+    assert (await records(store, "saga-1"))[-1] == "step_succeeded"
+
+
 async def test_a_stream_with_a_foreign_record_is_parked(store, receiver):
     saga = journey(receiver)
     await leave_unfinished(store, saga)
@@ -563,3 +603,57 @@ async def test_a_conflict_on_the_stream_makes_the_saga_plan_anew(store, receiver
     assert end.outcome is eb.Outcome.COMPENSATED
     assert receiver.standing() == []
     assert "ship" not in receiver.log
+
+
+# --- at once --------------------------------------------------------------------------
+
+
+async def test_starting_at_the_same_time_starts_once(store, receiver):
+    saga = journey(receiver)
+    handles = []
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+
+        async def start():
+            handles.append(await coordinator.start(saga, Trip("mia"), id="saga-1"))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(start)
+        ends = {(await handle.result()).outcome for handle in handles}
+        assert await coordinator.list() == []
+    assert ends == {eb.Outcome.COMPLETED}
+    assert receiver.calls == {"saga-1/pay/1": 1, "saga-1/ship/1": 1}
+    assert "step_unknown" not in await records(store, "saga-1")
+
+
+async def test_a_bug_in_what_is_skipped_parks_the_saga(store, receiver):
+    def broken(state):
+        if state.who == "mia":
+            raise ZeroDivisionError("oops")
+
+    saga = trip(inside("book"), outside(receiver, "pay", skip_if=broken))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        mia = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        ben = await coordinator.start(saga, Trip("ben"), id="saga-2")
+        with pytest.raises(eb.SagaParked, match="ZeroDivisionError: oops"):
+            await mia.result()
+        assert (await ben.result()).outcome is eb.Outcome.COMPLETED
+    assert await records(store, "saga-1") == ["started"]
+    assert await notes(store, "saga-1") == []
+
+
+async def test_two_people_may_decide_at_the_same_time(store, receiver):
+    receiver.plan |= {"ship": ["decline"], "undo pay": ["decline", "ok"]}
+    saga = journey(receiver)
+    async with (
+        eb.SagaCoordinator(store, [saga]) as one,
+        eb.SagaCoordinator(store, [saga]) as two,
+    ):
+        handle = await one.start(saga, Trip("mia"), id="saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.STUCK
+        await two.get(saga, "saga-1")
+        await one.retry("saga-1", by="mia", note="first")
+        await handle.result()
+        with pytest.raises(eb.InvalidTransition, match="must be stuck"):
+            await two.retry("saga-1", by="ben", note="second")
+    assert (await records(store, "saga-1")).count("retried_by_hand") == 1

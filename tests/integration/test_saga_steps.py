@@ -11,6 +11,8 @@ from datetime import timedelta
 
 import anyio
 import pytest
+
+import eventbraid as eb
 from tests.saga_kit import (
     QUICK,
     SECOND,
@@ -25,8 +27,6 @@ from tests.saga_kit import (
     records,
     trip,
 )
-
-import eventbraid as eb
 
 pytestmark = pytest.mark.anyio
 
@@ -132,17 +132,17 @@ async def test_a_step_that_is_not_needed_is_skipped(store, receiver):
 
 
 async def test_a_local_step_may_fold_what_it_executed(store, receiver):
+    def shown(state, executed):
+        places = f"{executed.first_position}-{executed.position}"
+        return replace(state, who=f"{executed.events} {places} {executed.versions}")
+
     saga = trip(
-        inside(
-            "book",
-            then=lambda state, executed: replace(
-                state, who=f"{executed.events[0].what}@{executed.position}"
-            ),
-        ),
-        outside(receiver, "pay", skip_if=lambda state: None),
+        outside(receiver, "pay"),
+        inside("book", then=shown),
+        outside(receiver, "ship", skip_if=lambda state: None),
     )
     end = await ended(store, saga)
-    assert end.state.who == "book@2"
+    assert end.state.who == "(Noted(what='book'),) 5-5 {'ledger-saga-1': 2}"
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         again = await coordinator.get(saga, "saga-1")
         assert (await again.result()).state == end.state
@@ -484,3 +484,85 @@ async def test_exceptions_of_never_are_not_retried(store, receiver):
     saga = trip(outside(receiver, "pay", retry=eb.Retry(attempts=9, never=(Declined,))))
     await ended(store, saga)
     assert receiver.calls["saga-1/pay/1"] == 1
+
+
+async def test_an_undoing_whose_command_is_refused_waits_for_a_person(store, receiver):
+    receiver.plan["ship"] = ["decline"]
+    saga = trip(
+        outside(receiver, "pay", undo_record=note("refunded", unless="closed")),
+        outside(receiver, "ship"),
+    )
+    end = await ended(store, saga)
+    assert end.outcome is eb.Outcome.STUCK
+    assert "it is undone, but its command was refused: closed" in end.failure
+    # It was tried again with the same key, so the receiver did it once.
+    assert receiver.calls["saga-1/pay/1/undo"] == QUICK.attempts
+    assert receiver.log == ["pay", "undo pay"]
+
+
+class Pieces(eb.Int, ge=0):
+    """How many."""
+
+
+class Never:
+    def __repr__(self):
+        return "<never>"
+
+    __str__ = __repr__
+
+
+async def test_the_facts_of_a_rejection_are_kept_as_json(store):
+    def refuse(context):
+        raise eb.CommandRejected("no", None, {"left": Pieces(3), "what": Never()})
+
+    await ended(store, trip(eb.local("book", refuse).without_compensation()))
+    [failed] = [
+        eb.decode_event(r) async for r in store.read_all(types=["saga.step_failed"])
+    ]
+    assert bytes(failed.facts) == b'{"left":3,"what":"<never>"}'
+
+
+class Contended(MortalStore):
+    """Somebody else writes to the ledger just before the first appends of a command."""
+
+    left = 3
+
+    async def append(self, events, **options):
+        if self.left and any(event.stream == LEDGER for event in map(as_event, events)):
+            self.left -= 1
+            conflict = eb.ConflictedStream(LEDGER, expected=0, actual=1)
+            raise eb.VersionConflict([conflict])
+        return await super().append(events, **options)
+
+
+LEDGER = "ledger-saga-1"
+
+
+def as_event(event):
+    return eb.NewEvent(*event) if isinstance(event, tuple) else event
+
+
+async def test_commands_that_meet_too_many_conflicts_are_tried_until_they_are_done(
+    store,
+):
+    """Contention is nobody's failure: no saga is undone for it."""
+    saga = trip(inside("book"), inside("pack"))
+    impatient = eb.RetryPolicy(attempts=1)
+    end = await ended(Contended(store), saga, command_retry=impatient)
+    assert end.outcome is eb.Outcome.COMPLETED
+    assert await notes(store, "saga-1") == ["book", "pack"]
+
+
+async def test_a_pivot_whose_command_is_refused_waits_for_a_person(store, receiver):
+    """It happened, so it can't be undone, and what it means can't be recorded."""
+    saga = trip(
+        inside("book"),
+        outside(
+            receiver, "pay", kind=eb.Kind.PIVOT, record=note("pay", unless="closed")
+        ),
+    )
+    end = await ended(store, saga)
+    assert end.outcome is eb.Outcome.STUCK
+    assert "it happened, but its command was refused: closed" in end.failure
+    assert receiver.calls["saga-1/pay/1"] == QUICK.attempts
+    assert receiver.standing() == ["pay"]

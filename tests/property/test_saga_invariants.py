@@ -15,9 +15,9 @@ import anyio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from tests.saga_kit import QUICK, SECOND, Crash, Declined, MortalStore, Receiver
 
 import eventbraid as eb
+from tests.saga_kit import QUICK, SECOND, Crash, Declined, MortalStore, Receiver
 
 STOCK = 6
 BEHAVIOURS = ["ok", "ok", "ok", "decline", "lose", "drop", "hang", "stall"]

@@ -341,8 +341,18 @@ async def test_23_a_discovered_stream_must_hold_what_the_command_applies(bank):
         def discover(self, state, /):
             return [Limit(LIMIT)]
 
-    with pytest.raises(TypeError, match=r"Uncovered reads Limit.*LimitSet"):
+    with pytest.raises(eb.InvalidArgument, match=r"discovery of Uncovered.*LimitSet"):
         await bank.execute(Uncovered(group=GROUP, amount=Money(1)))
+
+
+@pytest.mark.parametrize("wrong", [None, [A], [None], "account-a"], ids=repr)
+async def test_23_what_is_no_stream_cannot_be_discovered(bank, wrong):
+    class Lost(PayAll):
+        def discover(self, state, /):
+            return wrong
+
+    with pytest.raises(eb.InvalidArgument, match="discovery of Lost"):
+        await bank.execute(Lost(group=GROUP, amount=Money(1)))
 
 
 async def test_23_a_declared_stream_may_be_asked_for_again(bank):
@@ -473,6 +483,21 @@ async def test_24_streams_that_are_no_longer_asked_for_are_no_longer_checked(ban
     assert done.attempts == 2
 
 
+async def test_24_streams_that_are_no_longer_asked_for_are_no_longer_written(bank):
+    class Stubborn(PayAll):
+        def discover(self, state, /):
+            return [Account(account) for account in state[-1:]]
+
+        def decide(self, state, /):
+            yield self.discovered(Account(A)).write(Deposited(self.amount))
+
+    await bank.given((GROUP, Joined(A)))
+    bank.store.before.append([raw(GROUP, Joined(B))])
+    with pytest.raises(eb.UndeclaredStream) as refused:
+        await bank.execute(Stubborn(group=GROUP, amount=Money(7)))
+    assert (refused.value.stream, refused.value.declared) == (A, (GROUP, B))
+
+
 async def test_24_attempts_are_limited(bank):
     for n in range(5):
         bank.store.before.append([raw(A, Deposited(Money(n)))])
@@ -580,21 +605,34 @@ async def test_25_an_equal_command_has_equal_content(bank):
     assert (await bank.execute(equal, idempotency_key="key")).replayed
 
 
-async def test_25_the_key_is_looked_up_on_every_attempt(bank):
-    """Another process has done the same request between our read and our append."""
-    await bank.given((A, Deposited(Money(500))))
-    other = Bank(bank.store, bank._make, bank._settle)
+async def test_25_whoever_comes_first_under_a_key_both_get_the_one_result(bank):
+    """Another process does the same request between our look-up and our append."""
+    deposit = Deposit(account=A, amount=Money(3))
+    bank.store.rival = lambda: bank.rival(deposit, idempotency_key="key")
+    done = await bank.execute(deposit, idempotency_key="key")
+    assert (done.replayed, done.events) == (True, (Deposited(Money(3)),))
+    assert dict(done.versions) == {A: 1}
+    assert await bank.events(A) == [Deposited(Money(3))]
 
-    class Twice(Transfer, name="transfer"):
-        def decide(self, state, /):
-            return super().decide(state)
 
-    command = Twice(source=A, target=B, limit=LIMIT, amount=Money(100))
-    bank.store.before.append([raw(A, Deposited(Money(1)))])
-    first = await other.execute(command, idempotency_key="key")
-    bank.store.asked.clear()
-    again = await bank.execute(command, idempotency_key="key")
-    assert (again.replayed, again.events) == (True, first.events)
+async def test_25_the_order_of_a_mapping_is_no_content(bank):
+    class Tagged(Deposit):
+        tags: dict[str, int]
+
+    for tags in ({"x": 1, "y": 2}, {"y": 2, "x": 1}):
+        command = Tagged(account=A, amount=Money(1), tags=tags)
+        done = await bank.execute(command, idempotency_key="key")
+    assert done.replayed
+
+
+async def test_25_a_command_may_have_a_name_that_outlives_its_class(bank):
+    class First(Deposit, name="deposit"): ...
+
+    class Moved(Deposit, name="deposit"): ...
+
+    fields = {"account": A, "amount": Money(3)}
+    await bank.execute(First(**fields), idempotency_key="key")
+    assert (await bank.execute(Moved(**fields), idempotency_key="key")).replayed
 
 
 async def test_25_after_a_conflict_the_key_comes_before_the_read(bank):
@@ -610,8 +648,37 @@ async def test_25_an_answer_that_was_lost_is_found_by_the_key(bank):
     )
     assert done.replayed
     assert done.events == (Deposited(Money(3)),)
-    assert done.attempts == 2
+    assert done.attempts == 1
     assert len(await bank.events(A)) == 1
+
+
+async def test_25_a_lost_answer_is_found_even_when_no_attempt_is_left(bank):
+    bank.store.losing = 1
+    deposit = Deposit(account=A, amount=Money(3))
+    done = await bank.execute(deposit, idempotency_key="key", retry=ONCE)
+    assert (done.replayed, done.attempts) == (True, 1)
+
+
+async def test_25_a_store_that_cannot_be_asked_leaves_the_doubt(bank):
+    bank.store.rival = bank.store.inner.close
+    bank.store.failing = 1
+    with pytest.raises(eb.OutcomeUnknown) as unknown:
+        await bank.execute(Deposit(account=A, amount=Money(3)), idempotency_key="key")
+    assert isinstance(unknown.value.__cause__, eb.StoreClosed)
+
+
+async def test_25_an_interruption_after_a_doubt_says_so(bank):
+    class Interrupted(Deposit):
+        def decide(self, state, /):
+            if bank.store.failing == 0:
+                raise KeyboardInterrupt
+            return super().decide(state)
+
+    bank.store.failing = 1
+    command = Interrupted(account=A, amount=Money(3))
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        await bank.execute(command, idempotency_key="key")
+    assert interrupted.value.outcome_unknown
 
 
 async def test_25_what_was_not_done_after_all_is_done(bank):
@@ -794,6 +861,12 @@ async def test_27_a_further_write_of_an_unregistered_event_writes_nothing(bank):
             Deposit(account=A, amount=Money(1)), also=[eb.Write(GROUP, object())]
         )
     assert await bank.head() == 0
+
+
+async def test_27_what_is_no_write_is_refused_before_anything_is_read(bank):
+    with pytest.raises(eb.InvalidArgument, match="further write"):
+        await bank.execute(Deposit(account=A, amount=Money(1)), also=[Joined(A)])
+    assert bank.store.asked == []
 
 
 async def test_27_a_replay_answers_the_further_events_too(bank):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -131,9 +130,18 @@ class Noted:
         return bool(self.woken)
 
 
+def stood_in_line(*writes: bool) -> tuple[StreamQueues, list[Noted], list[bool]]:
+    queues, people = StreamQueues(), [Noted() for _ in writes]
+    turns = [
+        queues.join(A, one, writes=wants)
+        for one, wants in zip(people, writes, strict=True)
+    ]
+    return queues, people, turns
+
+
 def test_a_line_is_first_come_first_served():
-    queues, people = StreamQueues(), [Noted() for _ in range(3)]
-    assert [queues.join(A, one) for one in people] == [True, False, False]
+    queues, people, turns = stood_in_line(True, True, True)
+    assert turns == [True, False, False]
     assert queues.contended([B, A]) == [A]
     queues.leave(A, people[0])
     assert [one.woken for one in people] == [0, 1, 0]
@@ -143,9 +151,7 @@ def test_a_line_is_first_come_first_served():
 
 
 def test_who_leaves_early_wakes_nobody_but_his_turn_is_passed_on():
-    queues, people = StreamQueues(), [Noted() for _ in range(3)]
-    for one in people:
-        queues.join(A, one)
+    queues, people, _ = stood_in_line(True, True, True)
     queues.leave(A, people[1])
     assert [one.woken for one in people] == [0, 0, 0]
     queues.leave(A, people[0])
@@ -153,10 +159,37 @@ def test_who_leaves_early_wakes_nobody_but_his_turn_is_passed_on():
     queues.leave(A, people[0])
 
 
+def test_those_who_only_read_share_their_turn():
+    queues, people, turns = stood_in_line(False, False, True, False, False)
+    assert turns == [True, True, False, False, False]
+    queues.leave(A, people[0])
+    assert [one.woken for one in people] == [0, 0, 0, 0, 0]
+    queues.leave(A, people[1])
+    assert [one.woken for one in people] == [0, 0, 1, 0, 0]
+    queues.leave(A, people[2])
+    assert [one.woken for one in people] == [0, 0, 1, 1, 1]
+
+
+def test_readers_behind_a_writer_who_gave_up_need_not_wait():
+    queues, people, turns = stood_in_line(False, True, False)
+    assert turns == [True, False, False]
+    queues.leave(A, people[1])
+    assert [one.woken for one in people] == [0, 0, 1]
+
+
+def test_newcomers_do_not_queue_for_a_stream_that_others_only_read():
+    """Or one change of a stream that all commands read would make all of them queue."""
+    queues, people, _ = stood_in_line(False, False)
+    assert queues.contended([A]) == []
+    queues.join(A, Noted(), writes=True)
+    assert queues.contended([A]) == [A]
+    queues.leave(A, people[0])
+
+
 def test_a_full_line_is_not_joined(monkeypatch):
     monkeypatch.setattr("eventbraid.command._queue.LONGEST_LINE", 2)
-    queues, people = StreamQueues(), [Noted() for _ in range(3)]
-    assert [queues.join(A, one) for one in people] == [True, False, True]
+    queues, people, turns = stood_in_line(True, True, True)
+    assert turns == [True, False, True]
     queues.leave(A, people[2])
     queues.leave(A, people[0])
     assert people[1].woken == 1
@@ -172,17 +205,17 @@ async def test_turns_are_taken_in_the_order_of_names_and_given_back():
             return 0.0
 
     class Watched(StreamQueues):
-        joined: list[str]
+        joined: list[tuple[str, bool]]
 
-        def join(self, stream, waiter):
-            self.joined.append(stream)
-            return super().join(stream, waiter)
+        def join(self, stream, waiter, *, writes):
+            self.joined.append((stream, writes))
+            return super().join(stream, waiter, writes=writes)
 
     queues = Watched()
     queues.joined = []
     turns = Turns(queues)
-    await turns.take({"c", "a", "b"}, World(), 1.0)
-    assert queues.joined == ["a", "b", "c"]
+    await turns.take({"c": True, "a": True, "b": False}, World(), 1.0)
+    assert queues.joined == [("a", True), ("b", False), ("c", True)]
     turns.give_back()
     assert queues.contended(["a", "b", "c"]) == []
 
@@ -258,7 +291,7 @@ async def test_a_cancelled_command_leaves_the_line():
     async with eb.open_async("memory:") as store:
         lines = queues_of(store)
         first = Noted()
-        lines.join(A, first)
+        lines.join(A, first, writes=True)
         with anyio.move_on_after(0.05) as scope:
             await eb.AsyncExecutor(store).execute(ONE)
         assert scope.cancelled_caught
@@ -271,7 +304,7 @@ async def test_a_cancelled_command_leaves_the_line():
 async def test_a_deadline_ends_the_wait_for_a_turn():
     async with eb.open_async("memory:") as store:
         lines, holder = queues_of(store), Noted()
-        lines.join(A, holder)
+        lines.join(A, holder, writes=True)
         with pytest.raises(eb.DeadlineExceeded):
             await eb.AsyncExecutor(store).execute(ONE, deadline=20 * MS)
         assert await store.version(A) == 0
@@ -282,7 +315,7 @@ async def test_a_deadline_ends_the_wait_for_a_turn():
 async def test_a_turn_can_be_passed_on_from_another_thread():
     async with eb.open_async("memory:") as store:
         lines, holder = queues_of(store), Noted()
-        lines.join(A, holder)
+        lines.join(A, holder, writes=True)
 
         async def release() -> None:
             await anyio.sleep(0.02)
@@ -298,7 +331,7 @@ async def test_a_turn_can_be_passed_on_from_another_thread():
 def test_a_thread_that_waits_is_woken():
     with eb.open("memory:") as store:
         lines, holder = queues_of(store), Noted()
-        lines.join(A, holder)
+        lines.join(A, holder, writes=True)
         timer = threading.Timer(0.02, lines.leave, (A, holder))
         timer.start()
         assert eb.Executor(store).execute(ONE).attempts == 1
@@ -329,9 +362,11 @@ class AtTheBarrier(SyncMeddled):
     def __init__(self, inner: eb.EventStore, threads: int) -> None:
         super().__init__(inner)
         self._barrier = threading.Barrier(threads)
+        self._arrived: set[int] = set()
 
     def append(self, events, **options):
-        with contextlib.suppress(threading.BrokenBarrierError):
+        if threading.get_ident() not in self._arrived:
+            self._arrived.add(threading.get_ident())
             self._barrier.wait(10)
         return self.inner.append(events, **options)
 

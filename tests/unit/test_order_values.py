@@ -101,6 +101,7 @@ def test_totals_are_the_sums_of_the_lines(lines):
     assert int(total_of(lines)) == sum(
         int(line.quantity) * int(line.unit_price) for line in lines
     )
+    assert total_of(lines) == sum((line.total for line in lines), Money(0))
     assert int(pieces_in(lines)) == sum(int(line.quantity) for line in lines)
 
 

@@ -8,7 +8,7 @@ behind the point of no return.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable  # noqa: TC003 - read at run time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -146,6 +146,16 @@ def test_what_is_no_step_is_refused():
 # --- results --------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Parcel:
+    name: str
+    inside: tuple[Parcel, ...] = ()
+
+
+async def nested(context: eb.StepContext[int]) -> Parcel | None:
+    raise NotImplementedError
+
+
 class Caller:
     async def __call__(self, context: eb.StepContext[int]) -> Receipt:
         raise NotImplementedError
@@ -183,6 +193,7 @@ async def model(context: eb.StepContext[int]) -> Model:
         (functools.partial(keyed, "k"), [1, 2]),
         (plain, "y"),
         (model, Model(x=3)),
+        (nested, Parcel("a", (Parcel("b"),))),
     ],
 )
 def test_results_are_read_back_as_the_action_says(action, result):

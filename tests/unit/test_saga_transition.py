@@ -148,6 +148,12 @@ def test_a_late_answer_changes_no_status(history):
     assert "r" in late.results
 
 
+def test_an_attempt_under_way_is_in_doubt_when_the_saga_is_undone():
+    plan = e.CompensationStarted("cancelled", ("a",))
+    progress = fold("saga-1", [BEGIN, e.StepStarted("a"), plan])
+    assert (progress.in_flight, progress.doubt) == (False, "lost")
+
+
 def test_a_late_answer_does_not_replace_the_first_one():
     before = fold("saga-1", [BEGIN, *A_DONE])
     assert evolve(before, e.StepAnsweredLate("a")) == before

@@ -55,7 +55,10 @@ def explain(error: BaseException) -> Exit:
         _say(f"{type(cause).__name__}: {cause}")
         return Exit.USAGE if isinstance(cause, _MISUSE) else Exit.STORE
     if isinstance(cause, OSError | sqlite3.Error):
-        _say(f"{type(cause).__name__}: {cause}")
+        _say(
+            f"{type(cause).__name__}: {cause}; check that the files are there and "
+            "whole, and that this user may read and write them"
+        )
         return Exit.STORE
     _say(
         f"unexpected {type(cause).__name__}: {cause}\n"

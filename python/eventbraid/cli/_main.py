@@ -42,7 +42,11 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else Exit.FINE
 
 
-def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click calls it so
+def _print_version(
+    context: click.Context,
+    _: click.Parameter,
+    wanted: bool,  # noqa: FBT001 - click calls it so
+) -> None:
     if wanted:
         click.echo(f"eventbraid {_version()}")
         context.exit()
@@ -55,7 +59,21 @@ def _version() -> str:
         return "(not installed: run from its source tree)"
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Tells apart by exit code what click makes one: a reader who has left."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            return explain(error)
+
+
+@click.group(
+    cls=_Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--version",
     is_flag=True,

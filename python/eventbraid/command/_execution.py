@@ -21,7 +21,7 @@ from eventbraid.errors import (
 from eventbraid.event._transcribe import decode_event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from eventbraid.command._command import Command
     from eventbraid.command._decision import Decision
@@ -56,6 +56,7 @@ class Execution(Generic[S]):
         "_command",
         "_contended",
         "_content",
+        "_decision",
         "_doubt",
         "_last",
         "_policy",
@@ -87,7 +88,8 @@ class Execution(Generic[S]):
         self._policy = policy
         self._attempts = 0
         self._content = None if terms.idempotency_key is None else content_of(command)
-        self._contended: set[str] = set()
+        self._contended: dict[str, bool] = {}
+        self._decision: Decision | None = None
         self._doubt: OutcomeUnknown | None = None
         self._last: VersionConflict | OutcomeUnknown | None = None
         self._reading = Reading(command, bounds, memory)
@@ -105,13 +107,20 @@ class Execution(Generic[S]):
                 if self._terms.idempotency_key is None:
                     raise
                 self._doubt = unknown
+                known = await self._known_after(unknown)
+                if known is not None:
+                    return known
                 await self._pause_after(unknown)
-            except EventbraidError as error:
+            except Exception as error:
                 self._raise_doubt(error)
+                raise
+            except BaseException as error:
+                self._mark_doubt(error)
                 raise
 
     async def _attempt_in_turn(self) -> Executed:
-        self._contended.update(self._queues.contended(self._reading.kinds))
+        for stream in self._queues.contended(self._reading.kinds):
+            self._contended.setdefault(stream, True)
         if not self._contended:
             return await self._attempt()
         turns = Turns(self._queues)
@@ -124,12 +133,15 @@ class Execution(Generic[S]):
 
     async def _attempt(self) -> Executed:
         self._attempts += 1
-        key, store = self._terms.idempotency_key, self._port.store
+        key, store, reading = (
+            self._terms.idempotency_key,
+            self._port.store,
+            self._reading,
+        )
         if key is not None:
-            known = await store.committed(key, content=self._content)
+            known = await self._known(key)
             if known is not None:
-                return await self._replayed(known)
-        reading = self._reading
+                return known
         state = await reading.state(store)
         decision = decided(
             self._command,
@@ -138,6 +150,7 @@ class Execution(Generic[S]):
             self._terms.metadata,
             self._terms.also,
         )
+        self._decision = decision
         expect = expectations(reading.versions, self._terms.expect)
         if not decision.encoded and not expect and key is None:
             return self._checked_nothing()
@@ -150,6 +163,18 @@ class Execution(Generic[S]):
         if appended.replayed:
             return await self._replayed(appended)
         return self._done(decision, appended)
+
+    async def _known(self, key: str) -> Executed | None:
+        known = await self._port.store.committed(key, content=self._content)
+        return None if known is None else await self._replayed(known)
+
+    async def _known_after(self, unknown: OutcomeUnknown) -> Executed | None:
+        if self._terms.idempotency_key is None:
+            return None
+        try:
+            return await self._known(self._terms.idempotency_key)
+        except EventbraidError as error:
+            raise unknown from error
 
     def _checked_nothing(self) -> Executed:
         return Executed(
@@ -195,7 +220,14 @@ class Execution(Generic[S]):
             if failure.stream not in own or not holds(wanted, failure.actual):
                 self._raise_doubt(conflict)
                 raise conflict
-        self._contended.update(failure.stream for failure in conflict.failures)
+        self._queue_for(failure.stream for failure in conflict.failures)
+
+    def _queue_for(self, streams: Iterable[str]) -> None:
+        decision = self._decision
+        written = (
+            {event.stream for event in decision.encoded} if decision else set[str]()
+        )
+        self._contended.update({stream: stream in written for stream in streams})
 
     async def _pause_after(self, error: VersionConflict | OutcomeUnknown) -> None:
         pause = self._policy.pause(self._attempts)
@@ -218,7 +250,12 @@ class Execution(Generic[S]):
         self._raise_doubt(late)
         raise late from last
 
-    def _raise_doubt(self, error: EventbraidError) -> None:
+    def _mark_doubt(self, interruption: BaseException) -> None:
+        """A cancellation or Ctrl-C says so if an attempt may have been committed."""
+        if self._doubt is not None:
+            interruption.__dict__["outcome_unknown"] = True
+
+    def _raise_doubt(self, error: Exception) -> None:
         """An earlier attempt may have been committed, so no refusal may be given."""
         if self._doubt is not None:
             raise self._doubt from (None if error is self._doubt else error)

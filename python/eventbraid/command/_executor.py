@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.command._execution import Execution, Terms
 from eventbraid.command._memory import EventMemory
@@ -11,6 +11,8 @@ from eventbraid.command._port import AsyncPort, SyncPort, run_without_loop
 from eventbraid.command._queue import queues_of
 from eventbraid.command._reading import DiscoveryBounds
 from eventbraid.command._retry import RetryPolicy
+from eventbraid.command._write import Write
+from eventbraid.domain._refusal import shown
 from eventbraid.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from eventbraid.command._command import Command
     from eventbraid.command._executed import Executed
     from eventbraid.command._port import AsyncStore, Port, SyncStore
-    from eventbraid.command._write import Write
     from eventbraid.store import Expectation
 
 _DEFAULT_RETRY = RetryPolicy()
@@ -218,7 +219,7 @@ class AsyncExecutor:
 class _Engine:
     """What both executors are made of."""
 
-    __slots__ = ("_bounds", "_memory", "_port", "_queues", "_retry")
+    __slots__ = ("_bounds", "_memory", "_port", "_queues", "_retry", "_within")
 
     def __init__(
         self,
@@ -231,6 +232,7 @@ class _Engine:
         self._port = port
         self._queues = queues_of(store)
         self._retry = retry
+        self._within = retry.within.total_seconds()
         self._bounds = bounds
         self._memory = memory
 
@@ -244,12 +246,12 @@ class _Engine:
         deadline: timedelta | datetime | None,
     ) -> Execution[Any]:
         now = self._port.now()
-        give_up_at = now + self._retry.within.total_seconds()
+        give_up_at = now + self._within
         ends = None if deadline is None else now + _seconds_until(deadline)
         terms = Terms(
             idempotency_key=idempotency_key,
             metadata=metadata,
-            also=tuple(also),
+            also=_checked_writes(also) if also else (),
             expect=expect,
             deadline=ends,
             give_up_at=give_up_at if ends is None else min(give_up_at, ends),
@@ -263,6 +265,16 @@ class _Engine:
             self._bounds,
             self._memory,
         )
+
+
+def _checked_writes(also: Iterable[object]) -> tuple[Write, ...]:
+    writes = tuple(also)
+    for write in writes:
+        if not isinstance(write, Write):
+            raise InvalidArgument(
+                "further write", shown(write), "give a Write(stream, event)"
+            )
+    return cast("tuple[Write, ...]", writes)
 
 
 def _seconds_until(deadline: timedelta | datetime) -> float:

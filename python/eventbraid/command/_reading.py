@@ -13,23 +13,25 @@ To copy states beforehand would charge every command for the conflicts of a few.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from eventbraid.command._immutable import is_immutable
+from eventbraid.command._stream import Stream
 from eventbraid.command._typing import is_covered
-from eventbraid.errors import DiscoveryLimit, EventDecodeError
+from eventbraid.domain._refusal import shown
+from eventbraid.errors import DiscoveryLimit, EventDecodeError, InvalidArgument
 from eventbraid.event._recorded import POSITION, kinds_of
 from eventbraid.event._transcribe import decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from eventbraid.command._command import Command
     from eventbraid.command._memory import EventMemory
     from eventbraid.command._port import AsyncStore
-    from eventbraid.command._stream import Stream
     from eventbraid.command._typing import EventKinds
     from eventbraid.event import Recorded
     from eventbraid.store import RecordedEvent, StreamsSnapshot
@@ -148,16 +150,32 @@ class Reading(Generic[S]):
         if not self._command.__shape__.discovers:
             return ()
         asked: dict[str, None] = {}
-        for found in self._command.discover(one.state):
+        for found in self._discovered(one.state):
             self._learn_kind(found)
             if found.id not in one.streams:
                 asked[found.id] = None
         return tuple(sorted(asked))
 
+    def _discovered(self, state: S) -> Iterable[Stream[Any]]:
+        asked = cast("object", self._command.discover(state))
+        if not isinstance(asked, Iterable):
+            raise self._misdiscovered(asked, "return or yield streams from discover()")
+        for found in cast("Iterable[object]", asked):
+            if not isinstance(found, Stream):
+                raise self._misdiscovered(found, "give a stream by its kind: Kind(id)")
+            yield found
+
+    def _misdiscovered(self, thing: object, remedy: str) -> InvalidArgument:
+        name = self._command.__shape__.name
+        return InvalidArgument(f"discovery of {name}", shown(thing), remedy)
+
     def _learn_kind(self, found: Stream[Any]) -> None:
         kind = type(found)
-        if found.id not in self.kinds:
-            self._command.__shape__.refuse_uncovered(kind, "found by discover()")
+        lacking = self._command.__shape__.lacking(kind)
+        if lacking:
+            raise self._misdiscovered(
+                found, f"add {lacking} to the second type argument of Command"
+            )
         self.kinds[found.id] = joined(
             self.kinds.get(found.id, frozenset()), kind.events
         )
@@ -172,6 +190,7 @@ class Reading(Generic[S]):
     def _forget_after(self, number: int) -> None:
         del self._rounds[number + 1 :]
         known = self._rounds[number].streams
+        self.kinds = {s: k for s, k in self.kinds.items() if s in known}
         self._recorded = [one for one in self._recorded if one.stream in known]
         self.versions = {s: v for s, v in self.versions.items() if s in known}
 

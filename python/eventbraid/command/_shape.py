@@ -72,24 +72,21 @@ class Shape:
             discovers=discovers,
         )
         for one in declared:
-            shape.refuse_uncovered(one.kind, f"field {one.name}")
+            lacking = shape.lacking(one.kind)
+            if lacking:
+                raise TypeError(
+                    f"{shape.name} reads {one.kind.__name__} streams ({one.name}), but "
+                    f"doesn't name their events {lacking}; add them to the second type "
+                    "argument of Command"
+                )
         return shape
 
-    def refuse_uncovered(self, kind: type[Stream[Any]], where: str) -> None:
-        """Refuse a kind of stream whose events the command doesn't apply.
-
-        Raises:
-            TypeError: Names the events that the command's union lacks.
-        """
+    def lacking(self, kind: type[Stream[Any]]) -> str:
+        """Name the events of a kind of stream that the command doesn't apply."""
         if self.events is None or kind.events is None:
-            return
+            return ""
         lacking = [one for one in kind.events if not is_covered(one, self.events)]
-        if lacking:
-            names = ", ".join(sorted(one.__name__ for one in lacking))
-            raise TypeError(
-                f"{self.name} reads {kind.__name__} streams ({where}), but its events "
-                f"don't name {names}; add them to the second type argument of Command"
-            )
+        return ", ".join(sorted(one.__name__ for one in lacking))
 
 
 def _refuse_missing_methods(kind: type) -> None:

@@ -42,11 +42,11 @@ def field_types(cls: type) -> dict[str, object]:
 
 def _resolved(base: type, names: Iterable[str]) -> dict[str, object]:
     """Resolve the annotations that one class of the hierarchy has for these fields."""
-    written: dict[str, object] = inspect.get_annotations(base)
-    wanted = {name: written[name] for name in names if name in written}
     module = sys.modules.get(base.__module__)
-    # The module's names go before the class's: a field's default may hide its type.
     try:
+        written: dict[str, object] = inspect.get_annotations(base)
+        wanted = {name: written[name] for name in names if name in written}
+        # The module's names go before the class's: a default may hide its own type.
         return typing.get_type_hints(
             types.SimpleNamespace(__annotations__=wanted),
             globalns=dict(vars(base)),

@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, TypeVar, dataclass_transform
 
 from eventbraid.domain._fields import check_when_made
-from eventbraid.event._registry import default_registry
+from eventbraid.errors import InvalidEventType
+from eventbraid.event._registry import check_name, default_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ def event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
         version: The version of the class's fields; raise it when they change.
 
     Raises:
-        InvalidEventType: The name is taken, or unfit.
+        InvalidEventType: The name is taken or unfit, or the class is no plain one.
 
     Example:
         >>> import eventbraid as eb
@@ -42,8 +43,10 @@ def event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
         ...
         eventbraid.errors.InvalidValue: 5 is no Withdrawn.amount: ...
     """
+    check_name(name, version)
 
     def define(kind: type[T]) -> type[T]:
+        _refuse_made_already(kind, name)
         check_when_made(kind)
         made = dataclasses.dataclass(frozen=True)(kind)
         default_registry.add(made, name, version)
@@ -74,9 +77,23 @@ def register_event(name: str, /, *, version: int = 1) -> Callable[[type[T]], typ
         >>> eb.encode_event(ParcelWeighed(grams=250))
         ('doc.parcel.weighed', b'{"grams":250}')
     """
+    check_name(name, version)
 
     def register(kind: type[T]) -> type[T]:
         default_registry.add(kind, name, version)
         return kind
 
     return register
+
+
+_MADE_ELSEWHERE = ("__struct_fields__", "__attrs_attrs__", "__pydantic_validator__")
+
+
+def _refuse_made_already(kind: type, name: str) -> None:
+    """To make a dataclass of a Struct or a model would break it in odd ways."""
+    if any(hasattr(kind, mark) for mark in _MADE_ELSEWHERE):
+        raise InvalidEventType(
+            "event class",
+            kind.__qualname__,
+            f'it is no plain class; use @register_event("{name}")',
+        )

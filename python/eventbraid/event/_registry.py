@@ -44,9 +44,8 @@ class EventRegistry:
         """Register a class under a name and a version.
 
         Raises:
-            InvalidEventType: The name is unfit or taken, or the class has a name.
+            InvalidEventType: The name is taken, or the class has one.
         """
-        _check_name(name, version)
         self._refuse_second_name(kind, name, version)
         self._refuse_second_class(kind, name, version)
         found = EventType(name, version, kind, codec_of(kind))
@@ -108,7 +107,16 @@ def _is_redefinition(known: type, kind: type) -> bool:
     )
 
 
-def _check_name(name: str, version: int) -> None:
+def check_name(name: object, version: int) -> None:
+    """Refuse what can't be an event type or its version.
+
+    Raises:
+        InvalidEventType: Says why.
+    """
+    if not isinstance(name, str):
+        raise InvalidEventType(
+            "event type", repr(name), 'give it as text: @event("order.submitted")'
+        )
     if not 1 <= len(name.encode()) <= MOST_BYTES:
         raise InvalidEventType(
             "event type", name, f"it must have 1 to {MOST_BYTES} bytes of UTF-8"

@@ -47,11 +47,11 @@ class OpenSagas:
 
     async def catch_up(self) -> None:
         """Fold what was recorded since the last time."""
+        # The head is asked first: the read may go beyond it, and folding an event twice
+        # changes nothing, but a position beyond what was folded would lose sagas.
         head = await self._store.head()
-        # The end of the read is pinned here and not by the read, because the position
-        # that a checkpoint may name is the one up to which everything was folded.
         news = self._store.read_all(
-            after=self.position, before=head + 1, types=(STARTED_TYPE, *ENDED_TYPES)
+            after=self.position, types=(STARTED_TYPE, *ENDED_TYPES)
         )
         async for recorded in news:
             if recorded.type == STARTED_TYPE and recorded.version == 1:

@@ -19,7 +19,7 @@ from eventbraid.errors import (
 )
 from eventbraid.saga._archive import Archive
 from eventbraid.saga._checkpoint import OpenSagas
-from eventbraid.saga._driver import Driver
+from eventbraid.saga._crew import Crew
 from eventbraid.saga._event import ATTENTION_STREAM, SagaStarted
 from eventbraid.saga._follow import cancelled, retried_by_hand, skipped_by_hand
 from eventbraid.saga._handle import Run, SagaHandle
@@ -32,11 +32,9 @@ from eventbraid.saga._roster import Roster, SagaSummary
 from eventbraid.saga._transition import evolve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
-
-    from anyio.abc import TaskGroup
 
     from eventbraid.saga._definition import Saga
     from eventbraid.saga._event import SagaEvent
@@ -121,35 +119,30 @@ class SagaCoordinator:
         """Prepare to coordinate; nothing happens before it is entered."""
         _require_one("concurrency", concurrency)
         _require_one("ends_a_checkpoint", ends_a_checkpoint)
-        self._library = Library(sagas)
         executor = AsyncExecutor(store, retry=command_retry)
         self._journal = Journal(store, executor, on_event)
-        self._slots = anyio.Semaphore(concurrency, fast_acquire=True)
-        self._driver = Driver(self._journal, self._slots)
+        self._library = Library(sagas)
         self._roster = Roster()
         self._archive = Archive(self._journal, self._library, self._roster)
         self._open = OpenSagas(store)
-        self._ends_a_checkpoint = ends_a_checkpoint
-        self._ended = 0
-        self._checkpoint_due = anyio.Event()
-        self._tasks: TaskGroup | None = None
-        self._broken: Exception | None = None
+        self._starting: dict[str, anyio.Event] = {}
+        self._crew = Crew(
+            self._journal,
+            self._roster,
+            self._open,
+            concurrency=concurrency,
+            ends_a_checkpoint=ends_a_checkpoint,
+        )
 
     async def __aenter__(self) -> Self:
         """Resume the unfinished sagas."""
-        if self._tasks is not None or self._driver.stopping:
+        if self._crew.begun:
             raise CoordinatorClosed("a coordinator is entered once; make another one")
         await self._open.load()
         unfinished = await self._archive.load_all(sorted(self._open.ids))
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._write_checkpoints)
+        await self._crew.begin()
         for run in unfinished:
-            if run.progress.status is Status.STUCK:
-                self._roster.stuck[run.id] = run
-                run.rest()
-            else:
-                self._launch(run, resumed=True)
+            self._take_in(run)
         return self
 
     async def __aexit__(
@@ -159,18 +152,7 @@ class SagaCoordinator:
         traceback: TracebackType | None,
     ) -> bool | None:
         """Let each saga finish its move, and leave the rest to the next coordinator."""
-        tasks = cast("TaskGroup", self._tasks)
-        self._stop()
-        is_ours: bool | None = None
-        if isinstance(error, anyio.get_cancelled_exc_class()):
-            is_ours = await tasks.__aexit__(kind, error, traceback)
-        else:
-            if error is not None:
-                tasks.cancel_scope.cancel()
-            await tasks.__aexit__(None, None, None)
-        self._roster.close()
-        if self._broken is not None:
-            raise self._broken
+        is_ours = await self._crew.end(kind, error, traceback)
         if error is None:
             await self._open.save()
         return is_ours
@@ -196,26 +178,16 @@ class SagaCoordinator:
             InvalidValue: The state isn't of the declared type.
             CoordinatorClosed: The coordinator isn't running.
         """
-        self._require_running()
+        self._crew.require_running()
         if not self._library.has(saga):
             raise InvalidArgument(
                 "saga", repr(saga), "it isn't among those given to the coordinator"
             )
         _check_id(saga, id)
         run, events = _first_records(saga, id, state)
-        await self._slots.acquire()
-        run.holds_slot = True
-        try:
-            self._require_running()
-            await self._journal.commit(run, events, state)
-        except VersionConflict:
-            self._slots.release()
+        known = id in self._starting or self._roster.find(id) is not None
+        if known or not await self._start(run, events):
             return await self._existing(saga, id, state)
-        except BaseException as error:
-            self._slots.release()
-            self._adopt_if_begun(id, error)
-            raise
-        self._launch(run, resumed=False)
         return SagaHandle(run)
 
     async def get(self, saga: Saga[S], saga_id: str, /) -> SagaHandle[S]:
@@ -233,7 +205,7 @@ class SagaCoordinator:
             SagaParked: This program can't drive it.
             CoordinatorClosed: The coordinator isn't running.
         """
-        self._require_running()
+        self._crew.require_running()
         run = await self._load(saga_id)
         if run.saga is not saga:
             raise SagaNotFound(saga_id)
@@ -270,17 +242,13 @@ class SagaCoordinator:
             InvalidTransition: It has ended, or has passed its point of no return.
             SagaParked: This program can't drive it.
         """
-        self._require_running()
+        self._crew.require_running()
         run = await self._load(saga_id)
-        mine = Run(run.saga, run.progress, run.state, run.version)
-        while True:
-            events = cancelled(mine.saga, mine.progress, reason)
-            try:
-                await self._journal.commit(mine, events, mine.state)
-            except VersionConflict:
-                await self._journal.reload(mine)
-            else:
-                break
+        # A copy, because the saga's own task may be in the middle of a move.
+        copy = Run(run.saga, run.progress, run.state, run.version)
+        await self._commit_anew(
+            copy, lambda run: cancelled(run.saga, run.progress, reason)
+        )
         run.wake(stale=True)
 
     async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:
@@ -295,8 +263,10 @@ class SagaCoordinator:
             SagaNotFound: No saga was started under the id.
             InvalidTransition: It isn't stuck.
         """
-        run = await self._stuck_run(saga_id, by, note)
-        await self._by_hand(run, retried_by_hand(run.progress, by, note))
+        _require_who_and_why(by, note)
+        await self._by_hand(
+            saga_id, lambda run: retried_by_hand(run.progress, by, note)
+        )
 
     async def skip(self, saga_id: str, step: str, /, *, by: str, note: str) -> None:
         """Take the step at which a saga is stuck as settled, and let it go on.
@@ -311,29 +281,57 @@ class SagaCoordinator:
             SagaNotFound: No saga was started under the id.
             InvalidTransition: It isn't stuck, or is stuck at another step.
         """
-        run = await self._stuck_run(saga_id, by, note)
-        now = datetime.now(UTC)
-        events = skipped_by_hand(run.saga, run.progress, run.state, step, by, note, now)
-        await self._by_hand(run, events)
+        _require_who_and_why(by, note)
+        await self._by_hand(
+            saga_id,
+            lambda run: skipped_by_hand(
+                run.saga, run.progress, run.state, step, by, note, datetime.now(UTC)
+            ),
+        )
 
     # --- within ----------------------------------------------------------------------
 
+    async def _start(self, run: Run[S], events: Sequence[SagaEvent]) -> bool:
+        """Record a start and drive the saga, or tell that the id is taken."""
+        done = self._starting[run.id] = anyio.Event()
+        try:
+            await self._crew.take_place(run)
+            self._crew.require_running()
+            await self._journal.commit(run, events, run.state)
+            self._crew.work_on(run, resumed=False)
+        except VersionConflict:
+            self._crew.give_place(run)
+            return False
+        except BaseException as error:
+            self._crew.give_place(run)
+            self._adopt_if_begun(run.id, error)
+            raise
+        finally:
+            del self._starting[run.id]
+            done.set()
+        return True
+
     async def _load(self, saga_id: str) -> Run[Any]:
         """Find a saga, or read it and drive it if it is unfinished."""
+        while saga_id in self._starting:
+            # Its start is being recorded here, by whom it will be driven.
+            await self._starting[saga_id].wait()
         run = self._roster.find(saga_id)
         if run is not None:
             return run
         run = await self._archive.load(saga_id)
         known = self._roster.find(saga_id)
-        if known is not None:
-            return known
-        if run.progress.status.ended:
-            run.rest()
-        elif run.progress.status is Status.STUCK:
-            self._roster.stuck[saga_id] = run
+        return self._take_in(run) if known is None else known
+
+    def _take_in(self, run: Run[Any]) -> Run[Any]:
+        """Drive a saga that was read back, unless it rests."""
+        status = run.progress.status
+        if status is Status.STUCK:
+            self._roster.stuck[run.id] = run
+        if status.ended or status is Status.STUCK:
             run.rest()
         else:
-            self._launch(run, resumed=True)
+            self._crew.work_on(run, resumed=True)
         return run
 
     async def _existing(self, saga: Saga[S], saga_id: str, state: S) -> SagaHandle[S]:
@@ -348,23 +346,34 @@ class SagaCoordinator:
             raise SagaExists(saga_id, "it was started with another state")
         return SagaHandle(cast("Run[S]", run))
 
-    async def _stuck_run(self, saga_id: str, by: str, note: str) -> Run[Any]:
-        self._require_running()
-        if not by or not note:
-            raise InvalidArgument("by and note", f"{by!r}, {note!r}", "say who and why")
-        return await self._load(saga_id)
-
-    async def _by_hand(self, run: Run[Any], events: Sequence[SagaEvent]) -> None:
-        await self._journal.commit(run, events, run.state)
+    async def _by_hand(
+        self, saga_id: str, plan: Callable[[Run[Any]], Sequence[SagaEvent]]
+    ) -> None:
+        """Record what a person decided, and drive the saga on."""
+        self._crew.require_running()
+        run = await self._load(saga_id)
+        await self._commit_anew(run, plan)
         if run.id in self._roster.stuck:
             run.at_rest = anyio.Event()
-            self._launch(run, resumed=False)
+            self._crew.work_on(run, resumed=False)
+
+    async def _commit_anew(
+        self, run: Run[Any], plan: Callable[[Run[Any]], Sequence[SagaEvent]]
+    ) -> None:
+        """Record what a plan says, planned again if others wrote to the stream."""
+        while True:
+            try:
+                await self._journal.commit(run, plan(run), run.state)
+            except VersionConflict:
+                await self._journal.reload(run)
+            else:
+                return
 
     def _adopt_if_begun(self, saga_id: str, error: BaseException) -> None:
         """Drive a saga whose start was interrupted when its commit had begun."""
         begun = getattr(error, "outcome_unknown", isinstance(error, OutcomeUnknown))
-        if begun and not self._driver.stopping:
-            cast("TaskGroup", self._tasks).start_soon(self._adopt, saga_id)
+        if begun and self._crew.running:
+            self._crew.do(self._adopt, saga_id)
 
     async def _adopt(self, saga_id: str) -> None:
         try:
@@ -372,67 +381,6 @@ class SagaCoordinator:
                 await self._load(saga_id)
         except SagaParked:
             return  # It is listed.
-        except Exception as error:  # noqa: BLE001 - raised when the block is left
-            self._break(error)
-
-    def _launch(self, run: Run[Any], *, resumed: bool) -> None:
-        self._roster.begin(run)
-        cast("TaskGroup", self._tasks).start_soon(self._work, run, resumed)
-
-    async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
-        try:
-            if not run.holds_slot:
-                await self._slots.acquire()
-                run.holds_slot = True
-            await self._driver.drive(run, resumed=resumed)
-            self._note_rest(run)
-        except SagaParked as error:
-            self._roster.park(run.progress, error)
-        except Exception as error:  # noqa: BLE001 - raised when the block is left
-            self._break(error)
-        finally:
-            if run.holds_slot:
-                run.holds_slot = False
-                self._slots.release()
-
-    def _note_rest(self, run: Run[Any]) -> None:
-        """Take a saga that rests from work; one that was only interrupted stays."""
-        status = run.progress.status
-        if status.ended or status is Status.STUCK:
-            self._roster.leave(run)
-        if status.ended:
-            self._ended += 1
-            if self._ended % self._ends_a_checkpoint == 0:
-                self._checkpoint_due.set()
-
-    async def _write_checkpoints(self) -> None:
-        while True:
-            await self._checkpoint_due.wait()
-            if self._driver.stopping:
-                return
-            self._checkpoint_due = anyio.Event()
-            try:
-                await self._open.save()
-            except Exception as error:  # noqa: BLE001 - raised when the block is left
-                self._break(error)
-                return
-
-    def _break(self, error: Exception) -> None:
-        """Stop everything because the store is out of order."""
-        if self._broken is None:
-            self._broken = error
-        self._stop()
-        cast("TaskGroup", self._tasks).cancel_scope.cancel()
-
-    def _stop(self) -> None:
-        self._driver.stopping = True
-        self._checkpoint_due.set()
-        for run in self._roster.at_work.values():
-            run.wake(stale=False)
-
-    def _require_running(self) -> None:
-        if self._tasks is None or self._driver.stopping:
-            raise CoordinatorClosed
 
 
 def _first_records(
@@ -457,6 +405,11 @@ def _check_id(saga: Saga[Any], saga_id: str) -> None:
     if saga_id == ATTENTION_STREAM:
         raise InvalidArgument("saga id", saga_id, "this stream is the library's own")
     check_saga_id(saga, saga_id)
+
+
+def _require_who_and_why(by: str, note: str) -> None:
+    if not by or not note:
+        raise InvalidArgument("by and note", f"{by!r}, {note!r}", "say who and why")
 
 
 def _require_one(what: str, number: int) -> None:

@@ -27,6 +27,7 @@ from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from eventbraid.command import Executed
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._node import AnyCommand
@@ -51,26 +52,23 @@ class Forward:
         key = forward_key(run.progress, node.name)
         context = _context(run, node, attempt, key)
         done = StepSucceeded(node.name, attempt)
+        # What follows may hang on the state, which `then` gives after the commit only.
+        events = (
+            succeeded(run.saga, run.progress, run.state, done, _now())
+            if node.then is None
+            else (done,)
+        )
         try:
-            command = node.make(context)
-            if node.then is None:
-                events = succeeded(run.saga, run.progress, run.state, done, _now())
-                await self._journal.execute(run, command, events, run.state, cause=key)
-                return
-            # What follows may hang on the state, which isn't known before the commit.
             commit = await self._journal.execute(
-                run, command, (done,), run.state, cause=key
+                run, node.make(context), events, run.state, cause=key
             )
         except NOT_ABOUT_THE_STEP:
             raise
         except Exception as error:  # noqa: BLE001 - it is recorded as the step's failure
             await self._fail(run, node, refusal_of(error))
             return
-        try:
-            run.state = node.then(run.state, own_part(commit, run.id))
-        except Exception as error:
-            reason = f"`then` of step {node.name!r} raised {error!r}"
-            raise parked(run.progress, f"{reason}; correct the program") from error
+        if node.then is not None:
+            run.state = _folded(run, node, node.then, own_part(commit, run.id))
 
     async def call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
         """Make the attempt of an external step whose start is recorded.
@@ -255,6 +253,19 @@ async def _asked(node: Step[Any, Any], context: StepContext[Any]) -> Done[Any] |
         return None
     answer = await attempted(lambda: ask(context), node.retry, node.timeout)
     return answer.result if isinstance(answer, Done) else None
+
+
+def _folded(
+    run: Run[Any],
+    node: Local[Any],
+    then: Callable[[Any, Executed], Any],
+    executed: Executed,
+) -> object:
+    try:
+        return then(run.state, executed)
+    except Exception as error:
+        reason = f"`then` of step {node.name!r} raised {error!r}"
+        raise parked(run.progress, f"{reason}; correct the program") from error
 
 
 def _replacement(

@@ -65,7 +65,8 @@ class Roster:
 
     def leave(self, run: Run[Any]) -> None:
         """Take a saga that has come to rest from work, and tell those who wait."""
-        del self.at_work[run.id]
+        if self.at_work.get(run.id) is run:
+            del self.at_work[run.id]
         if run.progress.status is Status.STUCK:
             self.stuck[run.id] = run
         run.rest()

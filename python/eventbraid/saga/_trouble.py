@@ -30,3 +30,12 @@ NOT_ABOUT_THE_STEP = (
     VersionConflict,
 )
 """Passed on by a step: recording them as its failure would undo a healthy saga."""
+
+STORE_IS_OUT_OF_ORDER = (
+    CorruptStore,
+    StorageFull,
+    StoreClosed,
+    StorePoisoned,
+    StoreUnavailable,
+)
+"""Ends the coordinator: no saga can go on."""

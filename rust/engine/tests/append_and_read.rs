@@ -10,7 +10,8 @@ mod support;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::{
-    ConflictedStream, Effort, Error, Expectation, Filter, LogQuery, SnapshotQuery, StreamQuery,
+    Append, ConflictedStream, Effort, Error, EventInput, Expectation, Filter, LogQuery,
+    SnapshotQuery, StreamQuery, prepare,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -256,4 +257,209 @@ fn a_large_frame_gets_a_segment_of_its_own_size() {
     let store = open(vfs).unwrap();
     let sizes: Vec<_> = stream(&store, "a").iter().map(|e| e.data().len()).collect();
     assert_eq!(sizes, [5, 1 << 20, 5]);
+}
+
+/// Everything that can be asked of a log of three events, at and beyond the ends of numbers.
+fn every_page(mut ask: impl FnMut(u64, Option<u64>, Option<u64>, usize, bool)) {
+    for after in [0, 1, 2, 3, u64::MAX - 1, u64::MAX] {
+        for before in [None, Some(0), Some(1), Some(3), Some(u64::MAX)] {
+            for at in [None, Some(0), Some(2), Some(u64::MAX)] {
+                for limit in [0, 1, 2, usize::MAX] {
+                    ask(after, before, at, limit, false);
+                    ask(after, before, at, limit, true);
+                }
+            }
+        }
+    }
+}
+
+/// The numbers of the events that a page must hold.
+fn page_of_three(
+    after: u64,
+    before: Option<u64>,
+    at: Option<u64>,
+    limit: usize,
+    backward: bool,
+) -> Vec<u64> {
+    let mut wanted: Vec<u64> = (1..=3)
+        .filter(|n| *n > after && before.is_none_or(|b| *n < b) && at.is_none_or(|a| *n <= a))
+        .collect();
+    if backward {
+        wanted.reverse();
+    }
+    wanted.truncate(limit);
+    wanted
+}
+
+#[test]
+fn any_cursor_and_limit_is_answered_with_the_events_it_names() {
+    let store = open(SimVfs::memory()).unwrap();
+    for body in [b"1", b"2", b"3"] {
+        append(&store, &[("a", body)]).unwrap();
+    }
+    let positions = |events: &[eventbraid_engine::Recorded]| -> Vec<u64> {
+        events
+            .iter()
+            .map(eventbraid_engine::Recorded::position)
+            .collect()
+    };
+    every_page(|after, before, at, limit, backward| {
+        let expected = page_of_three(after, before, at, limit, backward);
+        let query = StreamQuery {
+            after,
+            before,
+            at,
+            limit,
+            backward,
+            ..StreamQuery::all("a")
+        };
+        let page = store.read_stream(&query).unwrap();
+        assert_eq!(positions(&page.events), expected, "{query:?}");
+        let query = LogQuery {
+            after,
+            before,
+            at,
+            limit,
+            backward,
+            ..LogQuery::all()
+        };
+        let page = store.read_log(&query).unwrap();
+        assert_eq!(positions(&page.events), expected, "{query:?}");
+        let query = SnapshotQuery {
+            streams: &[("a", after)],
+            at,
+            effort: Effort::Blocking,
+        };
+        let snapshot = store.read_streams(&query).unwrap();
+        let expected = page_of_three(after, None, at, usize::MAX, false);
+        assert_eq!(positions(&snapshot.events), expected, "{query:?}");
+        assert_eq!(snapshot.versions, [at.unwrap_or(3).min(3)], "{query:?}");
+    });
+    assert_eq!(store.wait_beyond(2, std::time::Duration::MAX).unwrap(), 3);
+}
+
+#[test]
+fn a_page_of_nothing_leaves_the_cursor_where_it_is() {
+    let store = open(SimVfs::memory()).unwrap();
+    append(&store, &[("a", b"1"), ("a", b"2")]).unwrap();
+    let query = LogQuery {
+        limit: 0,
+        after: 1,
+        ..LogQuery::all()
+    };
+    let page = store.read_log(&query).unwrap();
+    assert_eq!((page.events.len(), page.next), (0, 1));
+    let query = LogQuery {
+        limit: 0,
+        before: Some(2),
+        backward: true,
+        ..LogQuery::all()
+    };
+    let page = store.read_log(&query).unwrap();
+    assert_eq!((page.events.len(), page.next), (0, 2));
+    let query = StreamQuery {
+        limit: 0,
+        after: 1,
+        ..StreamQuery::all("a")
+    };
+    let page = store.read_stream(&query).unwrap();
+    assert_eq!((page.events.len(), page.next), (0, 1));
+}
+
+#[test]
+fn a_page_that_is_cut_short_says_that_there_is_more() {
+    let mut options = support::options();
+    options.max_segment = 32 << 20;
+    let store = support::open_with(SimVfs::memory(), options).unwrap();
+    let body = vec![0; 1 << 20];
+    for _ in 0..20 {
+        append(&store, &[("a", &body)]).unwrap();
+    }
+    for backward in [false, true] {
+        let mut query = LogQuery {
+            backward,
+            ..LogQuery::all()
+        };
+        let (mut positions, mut pages) = (Vec::new(), 0);
+        loop {
+            let page = store.read_log(&query).unwrap();
+            positions.extend(
+                page.events
+                    .iter()
+                    .map(eventbraid_engine::Recorded::position),
+            );
+            pages += 1;
+            if !page.more {
+                break;
+            }
+            if backward {
+                query.before = Some(page.next);
+            } else {
+                query.after = page.next;
+            }
+        }
+        if backward {
+            positions.reverse();
+        }
+        assert_eq!(positions, (1..=20).collect::<Vec<_>>());
+        assert!(pages > 1, "twenty megabytes in one page");
+    }
+}
+
+#[test]
+fn a_clock_set_back_makes_no_later_event_look_earlier() {
+    let vfs = SimVfs::tracked(1);
+    vfs.set_clock(1_000_000);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"1")]).unwrap();
+    vfs.set_clock(2000);
+    append(&store, &[("a", b"2")]).unwrap();
+    store.close().unwrap();
+    vfs.set_clock(1000);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"3")]).unwrap();
+    let times: Vec<_> = log(&store)
+        .iter()
+        .map(eventbraid_engine::Recorded::recorded_at_micros)
+        .collect();
+    assert!(times.is_sorted(), "{times:?}");
+    assert!(times[0] >= 1_000_000);
+}
+
+#[test]
+fn no_events_are_taken_for_the_expectations_that_they_spell() {
+    let store = open(SimVfs::memory()).unwrap();
+    let input = |stream, event_type, metadata, data| EventInput {
+        stream,
+        event_type,
+        event_id: None,
+        metadata,
+        library_metadata: b"",
+        data,
+    };
+    // Three events of four parts, and four expectations of three, with the same parts.
+    let expectations = ["s1", "s2", "s3", "s4"].map(|name| (name, Expectation::NoStream));
+    let events = [
+        input("expects", "s1", b"not to exist", b"expects"),
+        input("s2", "not to exist", b"expects", b"s3"),
+        input("not to exist", "expects", b"s4", b"not to exist"),
+    ];
+    let expecting = Append {
+        expectations: &expectations,
+        idempotency_key: Some("k"),
+        ..Append::default()
+    };
+    let spelling = Append {
+        events: &events,
+        idempotency_key: Some("k"),
+        ..Append::default()
+    };
+    store.append(prepare(&expecting).unwrap()).unwrap();
+    let refused = store.append(prepare(&spelling).unwrap());
+    assert!(
+        matches!(refused, Err(Error::IdempotencyMismatch { .. })),
+        "{refused:?}"
+    );
+    let again = store.append(prepare(&expecting).unwrap()).unwrap();
+    assert!(again.replayed);
 }

@@ -10,7 +10,9 @@ mod support;
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
 use eventbraid_engine::{Error, Store};
-use support::{append, append_expecting, bodies, log, open};
+use std::time::Duration;
+use support::hook::{HookedVfs, Op, until};
+use support::{append, append_expecting, bodies, log, open, open_with, threaded};
 
 const SEGMENT: &str = "/store/log/0000000001.hot";
 
@@ -165,6 +167,44 @@ fn a_lost_directory_entry_of_a_segment_is_named() {
         panic!("opened with a hole")
     };
     assert_eq!(file.to_str(), Some(gone));
+}
+
+#[test]
+fn a_log_whose_segments_are_all_gone_is_not_a_new_one() {
+    let vfs = SimVfs::tracked(1);
+    appended(&vfs, &["one"]).close().unwrap();
+    vfs.remove(SEGMENT.as_ref()).unwrap();
+    vfs.remove("/store/CURRENT".as_ref()).unwrap();
+    let opened = open(vfs);
+    let Err(Error::CorruptStore { file, .. }) = opened else {
+        panic!("{opened:?}")
+    };
+    assert_eq!(file.to_str(), Some("/store/log"));
+}
+
+#[test]
+fn a_log_that_rests_proves_its_last_event_even_on_a_slow_disk() {
+    let sim = SimVfs::tracked(1);
+    let vfs = HookedVfs::new(sim.clone(), |asked| {
+        if asked.is(Op::SyncData, ".hot") {
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        Ok(())
+    });
+    let mut options = threaded();
+    options.zero_fill = false;
+    let store = open_with(vfs, options).unwrap();
+    append(&store, &[("a", b"rotten")]).unwrap();
+    let is_proven = || {
+        let damaged = sim.power_cut(Persist::Nothing);
+        damaged
+            .corrupt(SEGMENT, find(&damaged, "rotten"), 1)
+            .unwrap();
+        matches!(open(damaged), Err(Error::CorruptStore { .. }))
+    };
+    assert!(!is_proven(), "proven before it rests");
+    until("a mark that proves the event", is_proven);
+    assert_eq!(store.stats().events, 1);
 }
 
 #[test]

@@ -6,6 +6,10 @@
 //! are many. Whatever happened, the store must open, hold every acknowledged commit, and no
 //! part of any other but, whole, the one that was under way.
 //!
+//! A process that dies leaves what it wrote in the caches. The store is opened from there,
+//! with the engine's own threads before the crash and without, goes on, and only then loses
+//! power: nothing that was shown or acknowledged since may be gone.
+//!
 //! `EVENTBRAID_CRASH_SCHEDULES=1000000` runs that many schedules instead of the default.
 #![allow(
     clippy::unwrap_used,
@@ -17,8 +21,10 @@
 mod support;
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
-use eventbraid_engine::{Effort, Error, Expectation, Store};
-use support::{append_expecting, log, open, stream};
+use eventbraid_engine::{Effort, Error, Expectation, Options, Store};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use support::{append, append_expecting, log, open, open_with, options, stream, threaded};
 
 /// One append of the script: streams with body sizes, and whether it carries a key.
 struct Scripted {
@@ -72,6 +78,9 @@ const SCRIPT: &[Scripted] = &[
 /// The store is closed and opened again before the append of this number.
 const REOPEN_BEFORE: usize = 5;
 
+/// A log at rest has its mark by then.
+const UNTIL_MARKED: Duration = Duration::from_millis(130);
+
 /// How far the script got before the crash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
@@ -114,6 +123,10 @@ fn run_scripted(store: &Store, number: usize) -> Result<(), Error> {
 }
 
 fn run(vfs: &SimVfs) -> Progress {
+    run_with(vfs, options())
+}
+
+fn run_with(vfs: &SimVfs, options: Options) -> Progress {
     let mut progress = Progress::default();
     let mut store = None;
     for number in 0..SCRIPT.len() {
@@ -121,7 +134,7 @@ fn run(vfs: &SimVfs) -> Progress {
             drop(store.take());
         }
         if store.is_none() {
-            match open(vfs.clone()) {
+            match open_with(vfs.clone(), options) {
                 Ok(opened) => store = Some(opened),
                 Err(_) => return progress,
             }
@@ -133,6 +146,9 @@ fn run(vfs: &SimVfs) -> Progress {
         }
     }
     if let Some(store) = store {
+        if options.background {
+            std::thread::sleep(UNTIL_MARKED);
+        }
         let _crashed_while_closing = store.close();
     }
     progress
@@ -147,13 +163,22 @@ fn history(appends: usize) -> Vec<(&'static str, Vec<u8>)> {
     (0..appends).flat_map(of).collect()
 }
 
-fn check(vfs: SimVfs, progress: Progress, context: &str) {
-    let store = open(vfs).unwrap_or_else(|e| panic!("{context}: {e}"));
-    let events = log(&store);
-    let found: Vec<_> = events
+/// The (stream, body) of every event in the log.
+fn shown(store: &Store) -> Vec<(String, Vec<u8>)> {
+    log(store)
         .iter()
         .map(|e| (e.stream().to_owned(), e.data().to_vec()))
-        .collect();
+        .collect()
+}
+
+fn check(vfs: SimVfs, progress: Progress, context: &str) {
+    let store = open(vfs).unwrap_or_else(|e| panic!("{context}: {e}"));
+    check_open(&store, progress, context);
+}
+
+fn check_open(store: &Store, progress: Progress, context: &str) {
+    let events = log(store);
+    let found = shown(store);
     let is = |appends: usize| {
         let expected = history(appends);
         expected.len() == found.len()
@@ -172,7 +197,7 @@ fn check(vfs: SimVfs, progress: Progress, context: &str) {
         assert_eq!(event.position(), i as u64 + 1, "{context}");
     }
     for name in ["a-1", "b-1", "c-1", "d-1"] {
-        let versions: Vec<u64> = stream(&store, name)
+        let versions: Vec<u64> = stream(store, name)
             .iter()
             .map(eventbraid_engine::Recorded::version)
             .collect();
@@ -196,7 +221,7 @@ fn check(vfs: SimVfs, progress: Progress, context: &str) {
     assert_eq!(verified.events, found.len() as u64, "{context}");
     // The log goes on from where it ends.
     let next = store.head() + 1;
-    let appended = append_expecting(&store, &[("z", b"after")], &[], None)
+    let appended = append_expecting(store, &[("z", b"after")], &[], None)
         .unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(appended.first_position, Some(next), "{context}");
 }
@@ -280,4 +305,61 @@ fn a_crash_at_every_step_of_recovery_loses_and_tears_nothing() {
         }
     }
     println!("{ran} schedules");
+}
+
+/// Crashes the process at a step, restarts, appends, and only then cuts the power. Answers
+/// how many schedules that were.
+fn restart_after(step: u64, options: Options) -> u64 {
+    let vfs = SimVfs::tracked(step);
+    vfs.crash_at(step);
+    let progress = run_with(&vfs, options);
+    let restarted = vfs.process_crash();
+    let context = format!("restart after step {step}, threads {}", options.background);
+    let store = open(restarted.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
+    check_open(&store, progress, &context);
+    append(&store, &[("z", &[b'z'; 3000])]).unwrap_or_else(|e| panic!("{context}: {e}"));
+    let promised = shown(&store);
+    let choices = persistences(&restarted, 4, step);
+    for persist in &choices {
+        let context = format!("{context}, {persist:?}");
+        let cut = open(restarted.power_cut(*persist)).unwrap_or_else(|e| panic!("{context}: {e}"));
+        assert!(
+            shown(&cut) == promised,
+            "{context}: {} of {} events",
+            log(&cut).len(),
+            promised.len()
+        );
+        cut.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+    }
+    choices.len() as u64
+}
+
+#[test]
+fn a_restart_after_a_crash_builds_on_nothing_that_power_could_take_back() {
+    let steps = script_steps();
+    let ran: u64 = (1..=steps).map(|step| restart_after(step, options())).sum();
+    println!("{ran} schedules over {steps} steps");
+}
+
+#[test]
+fn a_restart_after_a_crash_amid_the_threads_builds_on_nothing_that_power_could_take_back() {
+    let vfs = SimVfs::tracked(0);
+    assert_eq!(run_with(&vfs, threaded()).acknowledged, SCRIPT.len());
+    let steps = vfs.steps();
+    let (next, ran) = (AtomicU64::new(1), AtomicU64::new(0));
+    // Most of the time the log rests, so that its mark is among the steps.
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                loop {
+                    let step = next.fetch_add(1, Ordering::SeqCst);
+                    if step > steps {
+                        return;
+                    }
+                    ran.fetch_add(restart_after(step, threaded()), Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    println!("{} schedules over {steps} steps", ran.into_inner());
 }

@@ -12,20 +12,18 @@
 
 mod support;
 
-use std::io::{self, IoSlice};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Operation, RecordingVfs, SimVfs};
-use eventbraid_engine::vfs::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
 use eventbraid_engine::{
     Effort, Error, Expectation, LogQuery, Options, SnapshotQuery, Store, StreamQuery,
 };
-use parking_lot::{Condvar, Mutex};
-use support::{append, append_expecting, bodies, log, options};
+use parking_lot::Mutex;
+use support::hook::{Flag, HookedVfs, Op};
+use support::{append, append_expecting, bodies, log, open, options};
 
 /// Un-synced operations that could take back what was said. A removed manifest may come
 /// back and harms nobody, and who holds the store is a help for people, not a promise.
@@ -131,98 +129,23 @@ fn many_threads_hear_of_their_commits_after_the_sync() {
     }
 }
 
-/// Holds back every sync while it is shut.
-#[derive(Clone, Debug)]
-struct Gate {
-    inner: SimVfs,
-    shut: Arc<(Mutex<bool>, Condvar)>,
-}
-
-impl Gate {
-    fn set(&self, shut: bool) {
-        *self.shut.0.lock() = shut;
-        self.shut.1.notify_all();
-    }
-}
-
-#[derive(Debug)]
-struct GatedFile {
-    inner: Arc<dyn VfsFile>,
-    gate: Gate,
-}
-
-impl Vfs for Gate {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-    fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
-        self.inner.entry(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.inner.list(path)
-    }
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
-        Ok(Arc::new(GatedFile {
-            inner: self.inner.open(path, mode)?,
-            gate: self.clone(),
-        }))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.sync_dir(path)
-    }
-    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
-        self.inner.try_lock_dir(path)
-    }
-    fn now_micros(&self) -> u64 {
-        self.inner.now_micros()
-    }
-    fn random(&self, buf: &mut [u8]) -> io::Result<()> {
-        self.inner.random(buf)
-    }
-}
-
-impl VfsFile for GatedFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buf, offset)
-    }
-    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.inner.read_at_nowait(buf, offset)
-    }
-    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        self.inner.write_vectored_at(bufs, offset)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        let (shut, changed) = &*self.gate.shut;
-        let mut shut = shut.lock();
-        while *shut {
-            changed.wait(&mut shut);
-        }
-        drop(shut);
-        self.inner.sync_data()
-    }
-    fn sync_all(&self) -> io::Result<()> {
-        self.inner.sync_all()
-    }
-    fn size(&self) -> io::Result<u64> {
-        self.inner.size()
-    }
-}
-
 #[test]
 fn what_is_written_but_not_durable_is_seen_by_nobody() {
-    let gate = Gate {
-        inner: SimVfs::tracked(1),
-        shut: Arc::default(),
+    // Holds back every sync while it is down.
+    let gate = Flag::default();
+    gate.raise();
+    let vfs = {
+        let gate = gate.clone();
+        HookedVfs::new(SimVfs::tracked(1), move |asked| {
+            if asked.op == Op::SyncData {
+                gate.wait("leave to sync");
+            }
+            Ok(())
+        })
     };
-    let store = &Store::open(Arc::new(gate.clone()), Path::new("/store"), options()).unwrap();
+    let store = &open(vfs).unwrap();
     append(store, &[("a", b"durable")]).unwrap();
-    gate.set(true);
+    gate.lower();
     std::thread::scope(|scope| {
         let writing = scope.spawn(|| append(store, &[("a", b"written")]));
         while store.stats().commits < 2 {
@@ -251,7 +174,7 @@ fn what_is_written_but_not_durable_is_seen_by_nobody() {
             store.wait_beyond(1, Duration::from_millis(20)).unwrap(),
         ];
         // Opened before the assertions: a failing one must not leave the threads waiting.
-        gate.set(false);
+        gate.raise();
         assert_eq!(seen, [1; 6]);
         assert!(
             !answered,

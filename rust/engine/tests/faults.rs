@@ -7,8 +7,10 @@
 
 mod support;
 
+use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{Error, Expectation};
+use support::hook::{Flag, HookedVfs, Op, eio, temptation, until};
 use support::{append, append_expecting, bodies, log, open};
 
 const SEGMENT: &str = "0000000001.hot";
@@ -81,6 +83,77 @@ fn a_full_disk_refuses_and_recovers() {
     append_expecting(&store, &[("a", b"two again")], &expected, None).unwrap();
     assert_eq!(bodies(&log(&store)), ["one", "two again"]);
     assert_eq!(store.verify().unwrap().events, 2);
+}
+
+#[test]
+fn a_full_disk_keeps_nobody_from_reading() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    store.close().unwrap();
+    for holder in [true, false] {
+        if !holder {
+            vfs.remove("/store/locks/live.holder".as_ref()).unwrap();
+        }
+        for call in [Call::Write, Call::Create] {
+            vfs.fail(Fault::forever(call, 1, Failure::ENOSPC));
+        }
+        let store = open(vfs.clone()).unwrap();
+        assert_eq!(bodies(&log(&store)), ["one"]);
+        let full = append(&store, &[("a", &vec![b'x'; 20_000])]);
+        assert!(matches!(full, Err(Error::StorageFull { .. })), "{full:?}");
+        store.close().unwrap();
+        vfs.heal();
+    }
+}
+
+#[test]
+fn nobody_is_answered_from_a_commit_whose_sync_fails() {
+    let sim = SimVfs::tracked(1);
+    let (armed, go) = (Flag::default(), Flag::default());
+    let vfs = {
+        let (armed, go) = (armed.clone(), go.clone());
+        HookedVfs::new(sim.clone(), move |asked| {
+            if armed.is_up() && asked.is(Op::SyncData, SEGMENT) {
+                go.wait("the second append");
+                return Err(eio());
+            }
+            Ok(())
+        })
+    };
+    let store = open(vfs).unwrap();
+    armed.raise();
+    let keyed = |body: &'static [u8]| {
+        let store = store.clone();
+        std::thread::spawn(move || append_expecting(&store, &[("a", body)], &[], Some("k")))
+    };
+    let first = keyed(b"x");
+    until("the first to be written", || store.stats().commits == 1);
+    let others = [keyed(b"x"), keyed(b"something else")];
+    until("all to be judged", || {
+        let stats = store.stats();
+        (stats.replays, stats.conflicts) == (1, 1)
+    });
+    temptation();
+    go.raise();
+    let first = first.join().unwrap();
+    let [retried, mismatched] = others.map(|other| other.join().unwrap());
+    for answer in [first, retried] {
+        assert!(
+            matches!(answer, Err(Error::OutcomeUnknown { .. })),
+            "{answer:?}"
+        );
+    }
+    assert!(
+        matches!(mismatched, Err(Error::Poisoned { .. })),
+        "{mismatched:?}"
+    );
+    drop(store);
+    // The key tells after the next opening.
+    let store = open(sim.process_crash()).unwrap();
+    let again = append_expecting(&store, &[("a", b"x")], &[], Some("k")).unwrap();
+    assert!(again.replayed);
+    assert_eq!(bodies(&log(&store)), ["x"]);
 }
 
 #[test]

@@ -7,8 +7,7 @@ that some products are asked for more than others.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from math import ceil
 
@@ -48,7 +47,7 @@ _TOWNS = (
 def order_id(number: int) -> OrderId:
     """The id of the order that the n-th purchase becomes.
 
-    Examples:
+    Example:
         >>> order_id(7)
         OrderId('order-cdnow-00007')
     """
@@ -83,17 +82,8 @@ def opening_stock(purchases: Sequence[Purchase]) -> Quantity:
     A quarter more than the average product is asked for: too little for the most
     popular ones, too much for the least.
     """
-    demand = sum(purchase.cds for purchase in purchases) / PRODUCTS
-    return Quantity(ceil(1.25 * demand) + 2)
-
-
-def demand(purchases: Iterable[Purchase], seed: int) -> Counter[ProductId]:
-    """How many pieces of each product are asked for."""
-    pieces: Counter[ProductId] = Counter()
-    for purchase in purchases:
-        for item in _items(purchase, seed):
-            pieces[item.product] += int(item.quantity)
-    return pieces
+    average = sum(purchase.cds for purchase in purchases) / PRODUCTS
+    return Quantity(ceil(1.25 * average) + 2)
 
 
 def _items(purchase: Purchase, seed: int) -> list[OrderItem]:

@@ -223,11 +223,12 @@ async def _trade(
         todo = [p for p in wanted if SagaId.of(order_id(p.number)) not in ended]
         tally.begin(total=len(wanted), ended_before=len(wanted) - len(todo))
         await _fulfil_all(shop, todo, plan.seed, options.in_flight, tally, watcher)
+        stuck = await shop.finish()
         tally.seconds = time.monotonic() - tally.began
         tally.phase = "telling customers who could not be told at once"
         watcher.show(tally)
         await _tell(shop, tally)
-        return [summary.id for summary in await shop.coordinator.stuck()]
+        return stuck
 
 
 async def _tell(shop: Shop, tally: Tally) -> None:

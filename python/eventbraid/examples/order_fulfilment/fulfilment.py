@@ -170,7 +170,10 @@ def _authorize(
         record=record,
         skip_if=_free_of_charge,
     ).compensated_by(
-        void, retry=_until_done(patience), timeout=patience.timeout, record=_reversed
+        void,
+        retry=_until_done(patience, PaymentRefused),
+        timeout=patience.timeout,
+        record=_reversed,
     )
 
 
@@ -209,7 +212,10 @@ def _capture(
         record=record,
         skip_if=_free_of_charge,
     ).compensated_by(
-        refund, retry=_until_done(patience), timeout=patience.timeout, record=_reversed
+        refund,
+        retry=_until_done(patience, PaymentRefused),
+        timeout=patience.timeout,
+        record=_reversed,
     )
 
 
@@ -273,7 +279,7 @@ def _create_shipment(
         record=record,
     ).compensated_by(
         cancel,
-        retry=_until_done(patience),
+        retry=_until_done(patience, ShippingRefused),
         timeout=patience.timeout,
         record=record_cancel,
     )

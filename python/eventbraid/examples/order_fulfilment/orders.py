@@ -293,11 +293,14 @@ class CompleteOrder(eb.Command[Fulfilled, OrderEvent | PaymentEvent | ShipmentEv
         /,
     ) -> Fulfilled:
         event = recorded.event
+        order, payment, shipment = state.order, state.payment, state.shipment
         if isinstance(event, OrderEvent):
-            return replace(state, order=order_after(state.order, event))
-        if isinstance(event, PaymentEvent):
-            return replace(state, payment=payment_after(state.payment, event))
-        return replace(state, shipment=shipment_after(state.shipment, event))
+            order = order_after(order, event)
+        elif isinstance(event, PaymentEvent):
+            payment = payment_after(payment, event)
+        else:
+            shipment = shipment_after(shipment, event)
+        return Fulfilled(order, payment, shipment)
 
     def decide(self, state: Fulfilled, /) -> Iterator[eb.Write]:
         order, tracking_number = state.order, state.shipment.tracking_number

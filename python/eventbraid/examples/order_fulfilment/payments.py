@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import eventbraid as eb
 
@@ -101,16 +101,17 @@ class PaymentState:
 
 def payment_after(state: PaymentState, event: PaymentEvent) -> PaymentState:
     """Fold one event into what is known of a payment."""
-    state = replace(state, keys=state.keys | {event.key})
+    authorized, captured, refunded = state.authorized, state.captured, state.refunded
     match event:
         case PaymentAuthorized():
-            return replace(state, authorized=event.amount)
+            authorized = event.amount
         case PaymentCaptured():
-            return replace(state, captured=state.captured + event.amount)
+            captured += event.amount
         case PaymentRefunded():
-            return replace(state, refunded=state.refunded + event.amount)
+            refunded += event.amount
         case PaymentVoided():
-            return replace(state, authorized=NOTHING)
+            authorized = NOTHING
+    return PaymentState(authorized, captured, refunded, state.keys | {event.key})
 
 
 class _PaymentCommand(eb.Command[PaymentState, PaymentEvent], abstract=True):

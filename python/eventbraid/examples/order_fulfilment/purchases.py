@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
 from itertools import accumulate
+from operator import itemgetter
 from typing import NamedTuple
 
 from eventbraid.examples.order_fulfilment import data
@@ -50,14 +51,15 @@ class Purchase(NamedTuple):
 def purchases() -> tuple[Purchase, ...]:
     """All purchases by date; purchases of one day in the order of the file.
 
-    Examples:
+    Example:
         >>> first = purchases()[0]
         >>> first.number, first.day.isoformat(), first.cents
         (1, '1997-01-01', 1177)
     """
     rows = sorted(_rows(), key=_by_day)
+    days = [FIRST_DAY + timedelta(days=day) for day in range(rows[-1][1] + 1)]
     return tuple(
-        Purchase(number, customer, FIRST_DAY + timedelta(days=day), cds, cents)
+        Purchase(number, customer, days[day], cds, cents)
         for number, (customer, day, cds, cents) in enumerate(rows, start=1)
     )
 
@@ -112,8 +114,7 @@ def _column(code: str, unpacked: memoryview) -> tuple[array[int], memoryview]:
     return column, unpacked[size:]
 
 
-def _by_day(row: tuple[int, int, int, int]) -> int:
-    return row[1]
+_by_day = itemgetter(1)
 
 
 if __name__ == "__main__":

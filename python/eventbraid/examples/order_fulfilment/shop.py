@@ -58,6 +58,23 @@ class Shop:
         )
         return await handle.result()
 
+    async def finish(self) -> list[str]:
+        """Wait for all orders under way, also those that an earlier run left.
+
+        Returns:
+            The sagas that wait for a person, or for a program that knows them.
+        """
+        waiting: list[str] = []
+        for summary in await self.coordinator.list():
+            if summary.parked:
+                waiting.append(summary.id)
+                continue
+            handle = await self.coordinator.get(self.saga, summary.id)
+            ended = await handle.result()
+            if ended.outcome is eb.Outcome.STUCK:
+                waiting.append(summary.id)
+        return waiting
+
 
 @asynccontextmanager
 async def open_shop(

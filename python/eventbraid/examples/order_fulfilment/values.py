@@ -31,7 +31,7 @@ class _OfOrder(eb.Id):
     def of(cls, order: OrderId) -> Self:
         """The id of this kind that belongs to an order.
 
-        Examples:
+        Example:
             >>> PaymentId.of(OrderId("order-7"))
             PaymentId('payment-7')
         """
@@ -58,7 +58,7 @@ class SagaId(_OfOrder, prefix="saga"):
 class Money(eb.Int, ge=0):
     """An amount in cents of US dollars; never negative.
 
-    Examples:
+    Example:
         >>> Money(1177) + Money(23)
         Money(1200)
         >>> Money(117700).dollars
@@ -93,7 +93,7 @@ class CardToken(eb.Text, max_length=200, pattern=r"\S+"):
 
     An event log keeps what it is given for good, so a card number must not get into it.
 
-    Examples:
+    Example:
         >>> CardToken("tok_31337")
         CardToken('tok_31337')
     """
@@ -167,7 +167,7 @@ class PaymentMethod:
 
 def total_of(items: tuple[OrderItem, ...]) -> Money:
     """The price of all lines together, in cents."""
-    return sum((item.total for item in items), Money(0))
+    return Money(sum(int(item.unit_price) * int(item.quantity) for item in items))
 
 
 def pieces_in(items: tuple[OrderItem, ...]) -> Quantity:

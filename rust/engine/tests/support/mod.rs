@@ -5,12 +5,14 @@
     reason = "every test file uses some of them"
 )]
 
+pub(crate) mod hook;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::{
-    Append, Appended, Error, EventInput, Expectation, LogQuery, Options, Recorded, Store,
+    Append, Appended, Error, EventInput, Expectation, LogQuery, Options, Prepared, Recorded, Store,
     StreamQuery, prepare,
 };
 
@@ -25,8 +27,19 @@ pub(crate) fn options() -> Options {
     options
 }
 
+/// As [`options`], with the engine's own threads.
+pub(crate) fn threaded() -> Options {
+    let mut options = options();
+    options.background = true;
+    options
+}
+
 pub(crate) fn open(vfs: impl Vfs) -> Result<Store, Error> {
-    Store::open(Arc::new(vfs), Path::new(ROOT), options())
+    open_with(vfs, options())
+}
+
+pub(crate) fn open_with(vfs: impl Vfs, options: Options) -> Result<Store, Error> {
+    Store::open(Arc::new(vfs), Path::new(ROOT), options)
 }
 
 pub(crate) fn event<'a>(stream: &'a str, data: &'a [u8]) -> EventInput<'a> {
@@ -38,6 +51,16 @@ pub(crate) fn event<'a>(stream: &'a str, data: &'a [u8]) -> EventInput<'a> {
         library_metadata: b"",
         data,
     }
+}
+
+/// One event, ready to be appended.
+pub(crate) fn prepared(stream: &str, data: &[u8]) -> Prepared {
+    let events = [event(stream, data)];
+    let append = Append {
+        events: &events,
+        ..Append::default()
+    };
+    prepare(&append).unwrap()
 }
 
 pub(crate) fn append(store: &Store, events: &[(&str, &[u8])]) -> Result<Appended, Error> {

@@ -14,7 +14,7 @@ _RANGE = 1 << 64
 def share(seed: int, *what: object) -> float:
     """A number in [0, 1) that depends on nothing but the seed and the names given.
 
-    Examples:
+    Example:
         >>> share(7, "capture-1", 1) == share(7, "capture-1", 1)
         True
         >>> share(7, "capture-1", 1) == share(7, "capture-1", 2)

@@ -19,7 +19,7 @@ class Rates:
             at once and answer late, half take effect only when the caller has left.
         unreachable: Customers who cannot be told until the fourth attempt.
 
-    Examples:
+    Example:
         >>> Rates(declined=0.5).declined
         0.5
     """

@@ -36,7 +36,7 @@ class Simulation:
         late_by: How many seconds a late call takes: more than callers wait.
         double_charged: The share of captures that a faulty gateway makes twice.
 
-    Examples:
+    Example:
         >>> Simulation(seed=7).double_charged
         0.0
     """

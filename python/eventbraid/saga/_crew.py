@@ -1,0 +1,211 @@
+"""The tasks of a coordinator: one a saga at work, and one that writes checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from eventbraid.errors import CoordinatorClosed, SagaParked
+from eventbraid.saga._driver import Driver
+from eventbraid.saga._journal import parked
+from eventbraid.saga._progress import Status
+from eventbraid.saga._trouble import STORE_IS_OUT_OF_ORDER
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
+
+    from eventbraid.saga._checkpoint import OpenSagas
+    from eventbraid.saga._handle import Run
+    from eventbraid.saga._journal import Journal
+    from eventbraid.saga._roster import Roster
+
+
+class Crew:
+    """Works on sagas until it is told to stop, or the store is out of order.
+
+    Args:
+        journal: Reads and writes the sagas' streams.
+        roster: Lists what is worked on.
+        open_sagas: Knows which sagas are unfinished.
+        concurrency: How many sagas may be at work at a time.
+        ends_a_checkpoint: After how many ended sagas a checkpoint is written.
+    """
+
+    __slots__ = (
+        "_broken",
+        "_checkpoint_due",
+        "_driver",
+        "_ended",
+        "_ends_a_checkpoint",
+        "_open_sagas",
+        "_roster",
+        "_slots",
+        "_tasks",
+    )
+
+    def __init__(
+        self,
+        journal: Journal,
+        roster: Roster,
+        open_sagas: OpenSagas,
+        *,
+        concurrency: int,
+        ends_a_checkpoint: int,
+    ) -> None:
+        """Prepare; no task runs before `begin`."""
+        self._slots = anyio.Semaphore(concurrency, fast_acquire=True)
+        self._driver = Driver(journal, self._slots)
+        self._roster = roster
+        self._open_sagas = open_sagas
+        self._ends_a_checkpoint = ends_a_checkpoint
+        self._ended = 0
+        self._checkpoint_due = anyio.Event()
+        self._tasks: TaskGroup | None = None
+        self._broken: Exception | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether it was ever told to begin."""
+        return self._tasks is not None
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it was told to begin, and not to stop."""
+        return self._tasks is not None and not self._driver.stopping
+
+    def require_running(self) -> None:
+        """Refuse to do what nobody would carry on.
+
+        Raises:
+            CoordinatorClosed: It wasn't told to begin, or was told to stop.
+        """
+        if not self.running:
+            raise CoordinatorClosed
+
+    async def begin(self) -> None:
+        """Open the task group."""
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._write_checkpoints)
+
+    async def end(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Wait until each saga has finished its move, or was cancelled by an error.
+
+        Returns:
+            Whether the error was a cancellation that the crew itself had begun.
+
+        Raises:
+            EventbraidError: The store was out of order.
+        """
+        tasks = self._open_tasks()
+        self._stop()
+        is_ours: bool | None = None
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            is_ours = await tasks.__aexit__(kind, error, traceback)
+        else:
+            if error is not None:
+                tasks.cancel_scope.cancel()
+            # Without the error, which would come out wrapped in a group.
+            await tasks.__aexit__(None, None, None)
+        self._roster.close()
+        if self._broken is not None:
+            raise self._broken
+        return is_ours
+
+    async def take_place(self, run: Run[Any]) -> None:
+        """Wait for one of the places of sagas at work."""
+        await self._slots.acquire()
+        run.holds_slot = True
+
+    def give_place(self, run: Run[Any]) -> None:
+        """Give the place of a saga to another one."""
+        if run.holds_slot:
+            run.holds_slot = False
+            self._slots.release()
+
+    def work_on(self, run: Run[Any], *, resumed: bool) -> None:
+        """Drive a saga until it rests.
+
+        Args:
+            run: The saga.
+            resumed: Whether an attempt that is under way was made by a process that
+                has ended.
+        """
+        tasks = self._open_tasks()
+        self._roster.begin(run)
+        tasks.start_soon(self._work, run, resumed)
+
+    def do(self, task: Callable[[str], Awaitable[None]], saga_id: str) -> None:
+        """Do something for a saga, besides driving it."""
+        self._open_tasks().start_soon(self._do, task, saga_id)
+
+    async def _do(self, task: Callable[[str], Awaitable[None]], saga_id: str) -> None:
+        try:
+            await task(saga_id)
+        except Exception as error:  # noqa: BLE001 - raised when the block is left
+            self._break(error)
+
+    async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
+        try:
+            if not run.holds_slot:
+                await self.take_place(run)
+            await self._driver.drive(run, resumed=resumed)
+            self._note_rest(run)
+        except STORE_IS_OUT_OF_ORDER as error:
+            self._break(error)
+        except SagaParked as error:
+            self._roster.park(run.progress, error)
+        except Exception as error:  # noqa: BLE001 - one saga's bug must not stop the others
+            reason = f"{type(error).__name__}: {error}; correct the program"
+            self._roster.park(run.progress, parked(run.progress, reason))
+        finally:
+            self.give_place(run)
+
+    def _note_rest(self, run: Run[Any]) -> None:
+        """Take a saga that rests from work; one that was only interrupted stays."""
+        status = run.progress.status
+        if status.ended or status is Status.STUCK:
+            self._roster.leave(run)
+        if status.ended:
+            self._ended += 1
+            if self._ended % self._ends_a_checkpoint == 0:
+                self._checkpoint_due.set()
+
+    async def _write_checkpoints(self) -> None:
+        while True:
+            await self._checkpoint_due.wait()
+            if self._driver.stopping:
+                return
+            self._checkpoint_due = anyio.Event()
+            try:
+                await self._open_sagas.save()
+            except Exception as error:  # noqa: BLE001 - raised when the block is left
+                self._break(error)
+                return
+
+    def _break(self, error: Exception) -> None:
+        """Stop everything because the store is out of order."""
+        if self._broken is None:
+            self._broken = error
+        self._stop()
+        self._open_tasks().cancel_scope.cancel()
+
+    def _stop(self) -> None:
+        self._driver.stopping = True
+        self._checkpoint_due.set()
+        for run in self._roster.at_work.values():
+            run.wake(stale=False)
+
+    def _open_tasks(self) -> TaskGroup:
+        if self._tasks is None:
+            raise CoordinatorClosed
+        return self._tasks

@@ -1,0 +1,252 @@
+//! A file system that asks the test before each call, which may note it, hold it back or
+//! fail it; and what tests need to bring threads into a chosen order.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
+use eventbraid_engine::vfs::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
+use parking_lot::{Condvar, Mutex};
+
+/// What may take this long hangs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// The thread that looks after the files.
+pub(crate) const MAINTAINER: &str = "braid-maintain";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Create,
+    Rename,
+    Remove,
+    SyncDir,
+    Write,
+    SyncData,
+    SyncAll,
+}
+
+/// A call that is about to be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) op: Op,
+    pub(crate) path: &'a Path,
+    /// Through which opening of the file, counted from 1; 0 when it is no file's.
+    pub(crate) opening: u64,
+}
+
+impl Asked<'_> {
+    /// Whether it is this call, on a path that holds this text.
+    pub(crate) fn is(&self, op: Op, path: &str) -> bool {
+        self.op == op && self.path.to_string_lossy().contains(path)
+    }
+
+    /// Whether the thread of this name makes it.
+    pub(crate) fn by(thread: &str) -> bool {
+        std::thread::current().name() == Some(thread)
+    }
+}
+
+type Hook = Arc<dyn Fn(Asked<'_>) -> io::Result<()> + Send + Sync>;
+
+/// The file system. An error of the hook is the call's.
+#[derive(Clone)]
+pub(crate) struct HookedVfs {
+    inner: Arc<dyn Vfs>,
+    hook: Hook,
+    opened: Arc<AtomicU64>,
+}
+
+impl HookedVfs {
+    pub(crate) fn new(
+        inner: impl Vfs,
+        hook: impl Fn(Asked<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            hook: Arc::new(hook),
+            opened: Arc::default(),
+        }
+    }
+
+    fn ask(&self, op: Op, path: &Path) -> io::Result<()> {
+        (self.hook)(Asked {
+            op,
+            path,
+            opening: 0,
+        })
+    }
+}
+
+impl fmt::Debug for HookedVfs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookedVfs").finish_non_exhaustive()
+    }
+}
+
+impl Vfs for HookedVfs {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.create_dir(path)
+    }
+    fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
+        self.inner.entry(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.inner.list(path)
+    }
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
+        if mode == OpenMode::CreateNew {
+            self.ask(Op::Create, path)?;
+        }
+        Ok(Arc::new(HookedFile {
+            inner: self.inner.open(path, mode)?,
+            path: path.to_path_buf(),
+            opening: self.opened.fetch_add(1, Ordering::SeqCst) + 1,
+            hook: Arc::clone(&self.hook),
+        }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.ask(Op::Rename, to)?;
+        self.inner.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.ask(Op::Remove, path)?;
+        self.inner.remove(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.ask(Op::SyncDir, path)?;
+        self.inner.sync_dir(path)
+    }
+    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
+        self.inner.try_lock_dir(path)
+    }
+    fn now_micros(&self) -> u64 {
+        self.inner.now_micros()
+    }
+    fn random(&self, buf: &mut [u8]) -> io::Result<()> {
+        self.inner.random(buf)
+    }
+    fn at(&self, moment: &'static str) {
+        self.inner.at(moment);
+    }
+}
+
+struct HookedFile {
+    inner: Arc<dyn VfsFile>,
+    path: PathBuf,
+    opening: u64,
+    hook: Hook,
+}
+
+impl HookedFile {
+    fn ask(&self, op: Op) -> io::Result<()> {
+        (self.hook)(Asked {
+            op,
+            path: &self.path,
+            opening: self.opening,
+        })
+    }
+}
+
+impl fmt::Debug for HookedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookedFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl VfsFile for HookedFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.read_at(buf, offset)
+    }
+    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.inner.read_at_nowait(buf, offset)
+    }
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.ask(Op::Write)?;
+        self.inner.write_vectored_at(bufs, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.ask(Op::SyncData)?;
+        self.inner.sync_data()
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.ask(Op::SyncAll)?;
+        self.inner.sync_all()
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.inner.size()
+    }
+}
+
+/// The disk failed.
+pub(crate) fn eio() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
+
+/// The kernel fails to write what is not synced of a file, and drops it. Nobody has been told.
+pub(crate) fn lose_unsynced(sim: &SimVfs, path: &Path) {
+    let name = path.file_name().unwrap().to_string_lossy();
+    let failure = Fault::once(Call::SyncData, 1, Failure::EIO).losing();
+    sim.fail_on(&name, failure);
+    sim.open(path, OpenMode::ReadWrite)
+        .unwrap()
+        .sync_data()
+        .unwrap_err();
+}
+
+/// Something that has happened, or may from now on. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flag {
+    state: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Flag {
+    pub(crate) fn raise(&self) {
+        *self.state.0.lock() = true;
+        self.state.1.notify_all();
+    }
+
+    pub(crate) fn lower(&self) {
+        *self.state.0.lock() = false;
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        *self.state.0.lock()
+    }
+
+    /// Waits for it, but not for ever.
+    pub(crate) fn wait(&self, what: &str) {
+        let deadline = Instant::now() + LIMIT;
+        let mut up = self.state.0.lock();
+        while !*up {
+            let over = self.state.1.wait_until(&mut up, deadline).timed_out();
+            assert!(!over || *up, "waited in vain for {what}");
+        }
+    }
+}
+
+/// Looks again and again until it is so, but not for ever.
+pub(crate) fn until(what: &str, so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !so() {
+        assert!(begin.elapsed() < LIMIT, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Runs it in a thread of its own, which must not hang. A panic in it is the caller's.
+pub(crate) fn must_end<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(what);
+    until("a thread that should have ended", || thread.is_finished());
+    thread.join().unwrap()
+}
+
+/// Time for another thread to do what it must not do.
+pub(crate) fn temptation() {
+    std::thread::sleep(Duration::from_millis(50));
+}

@@ -1,0 +1,319 @@
+"""The command line: what it prints, how it ends, and that it never shows a traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import eventbraid as eb
+from eventbraid.cli import run
+from eventbraid.cli._exit import Exit, explain
+
+
+@pytest.fixture(scope="module")
+def demo_directory(tmp_path_factory):
+    """A small demo that has run; order 1 is completed, some others are undone."""
+    directory = tmp_path_factory.mktemp("cli") / "demo"
+    code = run(["demo", str(directory), "--limit", "60", "--late", "0"])
+    assert code == Exit.FINE
+    return directory
+
+
+def test_a_demo_reports_and_reconciles(tmp_path, capfd):
+    code = run(["demo", str(tmp_path / "d"), "--limit", "30", "--late", "0"])
+    out, err = capfd.readouterr()
+    assert code == Exit.FINE, err
+    assert "log and ledgers agree" in out
+    assert "30 orders in" in out
+    assert "saga show 1" in out
+    assert re.search(r"captured\s+\$", out)
+
+
+def test_a_second_run_says_that_nothing_was_done_twice(demo_directory, capfd):
+    assert run(["demo", str(demo_directory), "--limit", "60"]) == Exit.FINE
+    assert "nothing was done twice" in capfd.readouterr().out
+
+
+def test_the_self_test_is_found_out_with_exit_code_1(tmp_path, capfd):
+    code = run(["demo", str(tmp_path), "--limit", "60", "--self-test-double-charge"])
+    out = capfd.readouterr().out
+    assert code == Exit.OFF
+    assert "DO NOT AGREE" in out
+    assert "captured 2 times" in out
+
+
+def test_without_a_directory_a_new_one_is_made_and_named(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert run(["demo", "--limit", "3", "--late", "0"]) == Exit.FINE
+    (made,) = tmp_path.iterdir()
+    assert str(made) in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("identifier", ["1", "order-cdnow-00001", "saga-cdnow-00001"])
+def test_an_order_is_shown_by_number_and_by_either_id(
+    demo_directory, identifier, capfd
+):
+    assert run(["saga", "show", identifier, "--store", str(demo_directory)]) == 0
+    out = capfd.readouterr().out
+    assert "saga-cdnow-00001" in out
+    assert "dispatch shipment" in out
+    assert "saga completed" in out
+
+
+def test_the_store_may_be_named_itself_or_by_the_environment(
+    demo_directory, monkeypatch, capfd
+):
+    monkeypatch.setenv("EVENTBRAID_STORE", str(demo_directory / "shop.braid"))
+    assert run(["saga", "show", "1"]) == Exit.FINE
+    assert "saga completed" in capfd.readouterr().out
+
+
+def test_an_undone_order_says_why_and_what_was_undone(demo_directory, capfd):
+    store = str(demo_directory)
+    run(["saga", "list", "--store", store, "--status", "compensated"])
+    undone = re.search(r"(saga-\S+)  compensated", capfd.readouterr().out)
+    assert undone
+    assert run(["saga", "show", undone[1], "--store", store]) == Exit.FINE
+    out = capfd.readouterr().out
+    assert "because of" in out
+    assert "compensation started" in out
+
+
+def test_sagas_are_counted_and_some_named(demo_directory, capfd):
+    assert run(["saga", "list", "--store", str(demo_directory), "--limit", "2"]) == 0
+    out = capfd.readouterr().out
+    assert "completed" in out
+    assert "and 58 more" in out
+
+
+def test_without_stuck_sagas_stuck_is_fine(demo_directory, capfd):
+    assert run(["saga", "stuck", "--store", str(demo_directory)]) == Exit.FINE
+    assert "no saga is stuck" in capfd.readouterr().out
+
+
+def test_a_stuck_saga_is_named_with_exit_code_1(tmp_path, capfd):
+    with eb.open(tmp_path / "s") as store:
+        store.append(_stuck_saga("saga-1"))
+    assert run(["saga", "stuck", "--store", str(tmp_path / "s")]) == Exit.OFF
+    assert "saga-1  refunds: no refunds" in capfd.readouterr().out
+    assert run(["saga", "show", "saga-1", "--store", str(tmp_path / "s")]) == Exit.OFF
+
+
+def _stuck_saga(saga_id):
+    """The records of a saga whose compensation failed for good, written by hand."""
+    from eventbraid.saga._event import (
+        CompensationFailed,
+        CompensationStarted,
+        SagaStarted,
+        SagaStuck,
+        StepFailed,
+        StepStarted,
+        StepSucceeded,
+    )
+    from eventbraid.saga._graph import StepShape
+
+    graph = (
+        StepShape("pay", "compensatable", False, True, False),
+        StepShape("ship", "compensatable", False, True, False),
+    )
+    records = [
+        SagaStarted("refunds", 1, "0" * 16, graph, eb_raw(b"{}")),
+        StepStarted("pay"),
+        StepSucceeded("pay"),
+        StepStarted("ship"),
+        StepFailed("ship", "Unavailable", "no carrier"),
+        CompensationStarted("failed", ("pay",), "ship", "no carrier"),
+        CompensationFailed("pay", "Refused", "no refunds"),
+        SagaStuck("pay", "no refunds"),
+    ]
+    return [(saga_id, *eb.encode_event(record)) for record in records]
+
+
+def eb_raw(data):
+    import msgspec
+
+    return msgspec.Raw(data)
+
+
+MISUSE = {
+    "no command": ([], "Usage"),
+    "an unknown command": (["fulfil"], "No such command"),
+    "no orders": (["demo", "--limit", "0"], "range"),
+    "more orders than there are": (["demo", "--limit", "69660"], "range"),
+    "a limit that is no number": (["demo", "--limit", "many"], "many"),
+    "a rate above one": (["demo", "--declined", "3"], "range"),
+    "a rate that is no number": (["demo", "--late", "often"], "often"),
+    "nothing in flight": (["demo", "--in-flight", "0"], "range"),
+    "no stock": (["demo", "--stock", "0"], "range"),
+    "a file for a directory": (["demo", __file__], "is a file"),
+    "no store": (["saga", "show", "1"], "--store"),
+    "a store that is not there": (
+        ["saga", "show", "1", "--store", "/nowhere/at/all"],
+        "does not exist",
+    ),
+    "too short a bench": (["bench", "--seconds", "1"], "range"),
+}
+
+
+@pytest.mark.parametrize("case", MISUSE)
+def test_misuse_is_explained(case, capfd):
+    arguments, said = MISUSE[case]
+    assert run(arguments) == Exit.USAGE
+    out, err = capfd.readouterr()
+    assert said in out + err
+    assert "Traceback" not in out + err
+
+
+def test_an_unknown_order_is_explained(demo_directory, capfd):
+    code = run(["saga", "show", "order-9", "--store", str(demo_directory)])
+    assert code == Exit.USAGE
+    assert "saga-9" in capfd.readouterr().err
+
+
+def test_a_directory_that_is_no_store_is_explained(tmp_path, capfd):
+    (tmp_path / "letter.txt").write_text("dear shop")
+    assert run(["saga", "list", "--store", str(tmp_path)]) == Exit.USAGE
+    assert "NotAStore" in capfd.readouterr().err
+
+
+def test_a_demo_with_another_seed_is_explained(demo_directory, capfd):
+    code = run(["demo", str(demo_directory), "--limit", "60", "--seed", "9"])
+    assert code == Exit.USAGE
+    assert "--seed 1" in capfd.readouterr().err
+
+
+def test_a_store_in_use_is_explained(demo_directory, capfd):
+    with eb.open(demo_directory / "shop.braid"):
+        code = run(["demo", str(demo_directory), "--limit", "60"])
+    assert code == Exit.STORE
+    assert "in use" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_without_permission_is_explained(tmp_path, capfd):
+    tmp_path.chmod(0o500)
+    assert run(["demo", str(tmp_path / "d"), "--limit", "1"]) == Exit.STORE
+    assert "Permission" in capfd.readouterr().err
+
+
+def test_a_damaged_ledger_is_explained(demo_directory, tmp_path, capfd):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(demo_directory, copy)
+    for ledger in (copy / "ledgers").glob("payments.sqlite*"):
+        ledger.unlink()
+    (copy / "ledgers" / "payments.sqlite").write_bytes(b"no database " * 1000)
+    assert run(["demo", str(copy), "--limit", "60"]) == Exit.STORE
+    assert "not a database" in capfd.readouterr().err
+
+
+def test_what_nobody_expected_is_told_as_a_bug(capfd, monkeypatch):
+    monkeypatch.delenv("EVENTBRAID_DEBUG", raising=False)
+    group = ExceptionGroup("several", [ValueError("odd"), TypeError("odder")])
+    assert explain(group) == Exit.BUG
+    err = capfd.readouterr().err
+    assert "ValueError: odd" in err
+    assert "EVENTBRAID_DEBUG" in err
+    assert "Traceback" not in err
+
+
+def test_an_interruption_among_other_errors_is_an_interruption(capfd):
+    group = BaseExceptionGroup("several", [ValueError("odd"), KeyboardInterrupt()])
+    assert explain(group) == Exit.INTERRUPTED
+
+
+def test_version(capfd):
+    assert run(["--version"]) == Exit.FINE
+    assert capfd.readouterr().out.startswith("eventbraid ")
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["demo", "-h"], ["saga", "show", "-h"], ["bench", "-h"]]
+)
+def test_help_names_the_exit_codes_or_options(command, capfd):
+    assert run(command) == Exit.FINE
+    assert "Options" in capfd.readouterr().out
+
+
+# --- as a process
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "eventbraid", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path):
+    directory = tmp_path / "demo"
+    with start("demo", str(directory), "--limit", "3000") as demo:
+        for line in demo.stdout:
+            if line.startswith("fulfilling orders"):
+                break
+        time.sleep(0.5)
+        demo.send_signal(signal.SIGINT)
+        _, err = demo.communicate(timeout=60)
+    assert demo.returncode == Exit.INTERRUPTED, err
+    assert f"eventbraid demo {directory} --limit 3000" in err
+    assert "Traceback" not in err
+    with start("demo", str(directory), "--limit", "200") as again:
+        out, err = again.communicate(timeout=120)
+    assert again.returncode == Exit.FINE, out + err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_on_a_terminal_a_bar_grows(tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = ["demo", str(tmp_path / "demo"), "--limit", "40", "--late", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "eventbraid", *command],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    ) as demo:
+        os.close(theirs)
+        shown = b""
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            try:
+                while part := terminal.read(4096):
+                    shown += part
+            except OSError:
+                # How Linux says that the other side of a terminal is closed.
+                assert shown
+        err = demo.stderr.read()
+    assert demo.returncode == Exit.FINE, err
+    assert b"40/40" in shown
+    assert b"log and ledgers agree" in shown
+
+
+def test_a_bench_shows_the_stated_figures_beside_ours(tmp_path):
+    with start("bench", str(tmp_path), "--seconds", "2") as bench:
+        out, err = bench.communicate(timeout=200)
+    assert bench.returncode == Exit.FINE, err
+    for figure in ("86/s", "25-50/s", "9,000+/s", "< 100 ms", "fdatasync"):
+        assert figure in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_who_leaves_is_no_error(demo_directory):
+    with start(
+        "saga", "list", "--store", str(demo_directory), "--limit", "60"
+    ) as listing:
+        listing.stdout.close()
+        listing.stdout = None
+        _, err = listing.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert listing.returncode in {Exit.FINE, Exit.PIPE}
