@@ -13,6 +13,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import anyio
+
 from eventbraid._native import CompletionPort
 
 if TYPE_CHECKING:
@@ -96,8 +98,20 @@ class _AsyncioPort:
             raise
 
     async def shielded_result(self, token: int) -> object:
-        # asyncio delivers a cancellation once, so the one under way doesn't come again.
-        return await self.result(token)
+        # A cancelled scope of anyio delivers its cancellation again and again on asyncio;
+        # a plain task may be cancelled once more. Both wait, and are passed on after.
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = future
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not future.done():
+                try:
+                    await asyncio.shield(future)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        return future.result()
 
     async def raise_if_cancelled(self) -> None:
         # asyncio delivers a cancellation when the task next runs, which is before this.

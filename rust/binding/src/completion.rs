@@ -1,6 +1,6 @@
 //! `CompletionPort`: the way back from the engine's threads into one event loop.
 
-use parking_lot::Mutex;
+use eventbraid_engine::lock::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;

@@ -1,6 +1,6 @@
 //! Waiting with the interpreter detached, in slices, so that Ctrl-C is answered at once.
 
-use parking_lot::{Condvar, Mutex};
+use eventbraid_engine::lock::{Condvar, Mutex};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! A few threads for the reads of event loops that have to wait for the disk.
 
-use parking_lot::{Condvar, Mutex};
+use eventbraid_engine::lock::{Condvar, Mutex};
 use pyo3::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! UUIDs: made in Rust, shown as Python's `uuid.UUID`.
 
-use parking_lot::Mutex;
+use eventbraid_engine::lock::Mutex;
 use pyo3::exceptions::{PyOSError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -1,7 +1,7 @@
 //! `LogWaiter`: waits for the log to grow.
 
 use eventbraid_engine::WaitGuard;
-use parking_lot::{Condvar, Mutex};
+use eventbraid_engine::lock::{Condvar, Mutex};
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::mem;

@@ -38,6 +38,7 @@ mod event_id;
 mod frame;
 mod index;
 mod live;
+pub mod lock;
 mod log;
 mod names;
 mod read;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 
 use crate::commit::{Appended, Committer, Done, Opening, Prepared, Request, Tail, Ticket};
 use crate::error::{Error, Result};

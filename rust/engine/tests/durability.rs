@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Operation, RecordingVfs, SimVfs};
 use eventbraid_engine::{
     Effort, Error, Expectation, LogQuery, Options, SnapshotQuery, Store, StreamQuery,
 };
-use parking_lot::Mutex;
 use support::hook::{Flag, HookedVfs, Op};
 use support::{append, append_expecting, bodies, log, open, options};
 

@@ -23,12 +23,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{
     Append, Effort, Error, Expectation, LogQuery, Options, Recorded, Store, StreamQuery, prepare,
 };
-use parking_lot::Mutex;
 use support::hook::until;
 use support::{append, event, log, open, open_with, options, prepared};
 

@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{Appended, Error, Expectation, Options, Store};
-use parking_lot::Mutex;
 use support::hook::{
     Asked, Flag, HookedVfs, MAINTAINER, Op, eio, lose_unsynced, must_end, temptation, until,
 };

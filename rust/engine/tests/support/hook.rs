@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use eventbraid_engine::lock::{Condvar, Mutex};
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::vfs::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
-use parking_lot::{Condvar, Mutex};
 
 /// What may take this long hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 
-use parking_lot::{Mutex, RwLock};
+use crate::lock::{Mutex, RwLock};
 
 use super::content::{Content, SECTOR, Sector};
 use super::power::Fates;

@@ -28,7 +28,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
+use crate::lock::MutexGuard;
 use rustix::io::Errno;
 
 mod content;

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 
 use super::Call;
 use crate::vfs::{Entry, OpenMode, Vfs, VfsFile, VfsLock};

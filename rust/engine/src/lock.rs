@@ -1,0 +1,181 @@
+//! Locks over `std::sync` that don't know poisoning and that survive `fork()`.
+//!
+//! `parking_lot` keeps all waiting threads of a process in one table. A child that was
+//! forked while another thread held a bucket of it waits for that bucket for ever, even in
+//! locks that it made itself. The locks of the standard library have no common state.
+//!
+//! A panic while a lock is held doesn't poison it: what must stop after a panic is stopped
+//! by name, where the panic is caught.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{self, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+/// Mutual exclusion.
+#[derive(Debug, Default)]
+pub struct Mutex<T>(sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    /// A free lock around a value.
+    pub const fn new(value: T) -> Self {
+        Self(sync::Mutex::new(value))
+    }
+
+    /// Waits for the lock.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// The value, of a lock that one owns alone.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The value, of a lock that nobody shares any more.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A held [`Mutex`].
+#[derive(Debug)]
+pub struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(guard) => guard,
+            None => unreachable!("only a waiting condition variable takes the guard"),
+        }
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        match &mut self.0 {
+            Some(guard) => guard,
+            None => unreachable!("only a waiting condition variable takes the guard"),
+        }
+    }
+}
+
+/// Many readers or one writer.
+#[derive(Debug, Default)]
+pub struct RwLock<T>(sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    /// A free lock around a value.
+    pub const fn new(value: T) -> Self {
+        Self(sync::RwLock::new(value))
+    }
+
+    /// Waits until nobody writes.
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody reads or writes.
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets threads wait for a change of what a [`Mutex`] guards.
+#[derive(Debug, Default)]
+pub struct Condvar(sync::Condvar);
+
+impl Condvar {
+    /// One that nobody waits for.
+    pub const fn new() -> Self {
+        Self(sync::Condvar::new())
+    }
+
+    /// Wakes one of those who wait.
+    pub fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    /// Wakes all who wait.
+    pub fn notify_all(&self) {
+        self.0.notify_all();
+    }
+
+    /// Frees the lock, waits to be woken, and takes it again.
+    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        guard.0 = guard
+            .0
+            .take()
+            .map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// As [`Condvar::wait`], at most until `deadline`.
+    pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitResult {
+        self.wait_for(guard, deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// As [`Condvar::wait`], at most this long.
+    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitResult {
+        let mut timed_out = false;
+        guard.0 = guard.0.take().map(|held| {
+            let waited = self.0.wait_timeout(held, timeout);
+            let (held, result) = waited.unwrap_or_else(PoisonError::into_inner);
+            timed_out = result.timed_out();
+            held
+        });
+        WaitResult { timed_out }
+    }
+}
+
+/// How a wait with a bound ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitResult {
+    timed_out: bool,
+}
+
+impl WaitResult {
+    /// Whether nobody woke the thread in time.
+    pub fn timed_out(self) -> bool {
+        self.timed_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_panic_frees_the_lock() {
+        let lock = Mutex::new(1);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _held = lock.lock();
+            panic!("while holding it");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(*lock.lock(), 1);
+    }
+
+    #[test]
+    fn a_waiter_is_woken_or_times_out() {
+        let pair = Arc::new((Mutex::new(false), Condvar::new()));
+        let own = Arc::clone(&pair);
+        let thread = std::thread::spawn(move || {
+            *own.0.lock() = true;
+            own.1.notify_all();
+        });
+        let mut done = pair.0.lock();
+        while !*done {
+            pair.1.wait(&mut done);
+        }
+        assert!(
+            pair.1
+                .wait_for(&mut done, Duration::from_millis(5))
+                .timed_out()
+        );
+        drop(done);
+        thread.join().unwrap();
+    }
+}
