@@ -292,7 +292,7 @@ fn simulated_lives(seed: u64, with_faults: bool) -> usize {
 
 #[test]
 fn no_life_loses_what_an_earlier_one_acknowledged() {
-    let (stores, from) = (lives(80).div_ceil(5), first_seed());
+    let (stores, from) = (lives(60).div_ceil(5), first_seed());
     let count: usize = (from..from + stores)
         .map(|seed| simulated_lives(seed, false))
         .sum();
@@ -302,7 +302,7 @@ fn no_life_loses_what_an_earlier_one_acknowledged() {
 
 #[test]
 fn no_life_on_a_failing_disk_loses_what_an_earlier_one_acknowledged() {
-    let (stores, from) = (lives(80).div_ceil(5), first_seed());
+    let (stores, from) = (lives(60).div_ceil(5), first_seed());
     let count: usize = (from..from + stores)
         .map(|seed| simulated_lives(seed, true))
         .sum();
@@ -450,7 +450,7 @@ fn real_life(
 fn a_store_that_is_closed_amid_its_work_is_whole_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("store");
-    let (lives, seed) = (lives(60), first_seed());
+    let (lives, seed) = (lives(35), first_seed());
     let mut random = Random::new(seed);
     let mut known = BTreeMap::new();
     for life in 0..lives {
@@ -545,7 +545,7 @@ fn whatever_is_damaged_is_told_or_harmless() {
     drop(store);
     let (mut refused, mut harmless) = (0, 0);
     let from = first_seed();
-    for seed in from..from + lives(1500) {
+    for seed in from..from + lives(1000) {
         let vfs = whole.process_crash();
         let context = format!("seed {seed}: {}", damage(&vfs, &mut Random::new(seed)));
         let opened = catch_unwind(AssertUnwindSafe(|| open(vfs)));

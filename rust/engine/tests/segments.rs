@@ -140,6 +140,9 @@ fn a_crash_while_a_large_segment_is_made_loses_nothing() {
 #[test]
 fn any_sizes_of_segments_and_cache_hold_a_log() {
     for (first, max, cache) in [
+        (0, 0, 0),
+        (1, 1, 1),
+        (4096, 4096, 0),
         (4097, 0, 0),
         (4100, 4100, 1),
         (5001, 7777, 1 << 20),

@@ -78,7 +78,7 @@ impl Segments {
     pub(crate) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
         let mut manifest = self.manifest.lock();
         self.refuse_if_unsure()?;
-        let needed = (SEGMENT_HEADER + length).next_multiple_of(SEGMENT_HEADER);
+        let needed = (SEGMENT_HEADER + length.max(1)).next_multiple_of(SEGMENT_HEADER);
         let mut last = segment.entry;
         while let Some(next) = self.of_ordinal(last.ordinal + 1) {
             if next.entry.capacity >= needed {
@@ -102,7 +102,7 @@ impl Segments {
     /// Makes the first segment of a new log.
     pub(crate) fn create_first(&self) -> Result<Arc<Segment>> {
         let mut manifest = self.manifest.lock();
-        let first = Arc::new(self.create(self.entry_after(None, SEGMENT_HEADER))?);
+        let first = Arc::new(self.create(self.entry_after(None, 2 * SEGMENT_HEADER))?);
         self.list(&mut manifest, Arc::clone(&first))?;
         Ok(first)
     }
