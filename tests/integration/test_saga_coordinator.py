@@ -244,6 +244,25 @@ async def test_progress_is_told_as_it_is_recorded(store, receiver):
     )
 
 
+async def test_an_observer_that_raises_stops_the_coordinator_and_fails_no_step(
+    store, receiver
+):
+    def broken(told):
+        if told.step == "pay" and told.what == "saga.step_succeeded":
+            raise ZeroDivisionError("oops")
+
+    saga = journey(receiver)
+    with pytest.raises(eb.CoordinatorClosed, match="on_event raised"):
+        async with eb.SagaCoordinator(store, [saga], on_event=broken) as coordinator:
+            handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await handle.result()
+    assert "step_failed" not in await records(store, "saga-1")
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.get(saga, "saga-1")
+        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+    assert receiver.log == ["pay", "ship"]
+
+
 # --- cancelling and late answers ------------------------------------------------------
 
 
@@ -306,6 +325,19 @@ async def test_what_is_past_its_point_of_no_return_is_not_cancelled(store, recei
         await handle.result()
         with pytest.raises(eb.InvalidTransition, match="must be running"):
             await coordinator.cancel("saga-1", reason="much too late")
+
+
+async def test_a_pivot_that_may_have_happened_is_not_cancelled(store, receiver):
+    gate = Gate(receiver)
+    pivot = eb.step("go", gate.step().action, timeout=5 * SECOND, kind=eb.Kind.PIVOT)
+    saga = trip(inside("book"), pivot)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        await gate.entered.wait()
+        with pytest.raises(eb.InvalidTransition, match="point of no return"):
+            await coordinator.cancel("saga-1", reason="too late")
+        gate.opened.set()
+        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
 
 
 # --- leaving --------------------------------------------------------------------------

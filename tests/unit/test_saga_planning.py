@@ -216,7 +216,7 @@ def test_a_replaceable_step_is_given_up_and_the_saga_goes_on():
     saga = eb.Saga("s", int, steps=[outside("tell", otherwise=lambda c, f: None)])
     progress = started(saga, tried("tell"))
     verdict = failed(saga, progress, NO, NOW)
-    assert verdict.replaced == NO
+    assert verdict.is_replaced
     assert verdict.events == (
         e.StepFailed("tell", "Declined", "no"),
         e.StepGivenUp("tell"),
@@ -233,7 +233,7 @@ def test_a_crash_during_a_call_leaves_its_outcome_unknown():
 
 def test_a_step_that_happened_but_whose_command_was_refused_is_undone_too():
     progress = started(JOURNEY, tried("a"))
-    events = refused_after_success(JOURNEY, progress, did("a"), NO)
+    events = refused_after_success(progress, did("a"), NO)
     assert events == (
         did("a"),
         e.CompensationStarted("failed", ("a",), "a", "a: Declined: no"),
@@ -388,7 +388,7 @@ def test_a_rejected_local_compensation_is_retried():
 
 def test_cancelling_undoes_what_may_have_happened():
     progress = started(JOURNEY, tried("a"))
-    assert cancelled(JOURNEY, progress, "changed my mind") == (
+    assert cancelled(progress, "changed my mind") == (
         e.CompensationStarted("cancelled", ("a",), "", "cancelled: changed my mind"),
     )
 

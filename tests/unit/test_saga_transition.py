@@ -45,7 +45,8 @@ BEGIN = e.SagaStarted(
 )
 A_DONE = [e.StepStarted("a"), e.StepSucceeded("a")]
 UNDOING = [*A_DONE, e.CompensationStarted("cancelled", ("a",))]
-P_DONE = [*A_DONE, e.StepSucceeded("b"), e.StepStarted("p"), e.StepSucceeded("p")]
+P_OPEN = [*A_DONE, e.StepSucceeded("b"), e.StepStarted("p")]
+P_DONE = [*P_OPEN, e.StepSucceeded("p")]
 STUCK = [*UNDOING, e.CompensationFailed("a", "x", ""), e.SagaStuck("a", "x")]
 ENDED = [*UNDOING, e.StepCompensated("a"), e.SagaCompensated()]
 LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
@@ -71,10 +72,11 @@ LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
         ([e.StepStarted("a")], e.StepGivenUp("a"), "hasn't failed for good"),
         (LOCAL_FAILED, e.StepGivenUp("b"), "no other command"),
         (A_DONE, e.StepSucceeded("a"), "step at hand is 'b'"),
-        (A_DONE, e.CompensationStarted("failed", ("b",)), "can't be undone"),
-        (A_DONE, e.CompensationStarted("failed", ("a", "a")), "can't be undone"),
+        (A_DONE, e.CompensationStarted("failed", ("b",)), "to be undone is .'a',."),
+        (A_DONE, e.CompensationStarted("failed", ()), "to be undone is .'a',."),
+        (P_OPEN, e.CompensationStarted("failed", ("b", "a")), "no return"),
         (A_DONE, e.SagaStuck("a", "x"), "step at hand is 'b'"),
-        (P_DONE, e.CompensationStarted("cancelled", ("a",)), "point of no return"),
+        (P_DONE, e.CompensationStarted("cancelled", ("b", "a")), "point of no return"),
         (UNDOING, e.StepSucceeded("b"), "must be running"),
         (UNDOING, e.CompensationStarted("failed", ("a",)), "must be running"),
         (UNDOING, e.StepCompensated("b"), "isn't next"),

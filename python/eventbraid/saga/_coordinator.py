@@ -71,7 +71,7 @@ class SagaCoordinator:
         ends_a_checkpoint: After how many ended sagas the set of unfinished ones is
             written down, so that a resume reads only what came after.
         on_event: Is told each recorded transition, on the event loop, after its
-            commit. It must be quick and must not raise.
+            commit. It must be quick; if it raises, the coordinator stops.
 
     Raises:
         GraphMismatch: On entering: an unfinished saga was started with other steps
@@ -246,9 +246,7 @@ class SagaCoordinator:
         run = await self._load(saga_id)
         # A copy, because the saga's own task may be in the middle of a move.
         copy = Run(run.saga, run.progress, run.state, run.version)
-        await self._commit_anew(
-            copy, lambda run: cancelled(run.saga, run.progress, reason)
-        )
+        await self._commit_anew(copy, lambda run: cancelled(run.progress, reason))
         run.wake(stale=True)
 
     async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:

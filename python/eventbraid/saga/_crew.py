@@ -10,7 +10,7 @@ from eventbraid.errors import CoordinatorClosed, SagaParked
 from eventbraid.saga._driver import Driver
 from eventbraid.saga._journal import parked
 from eventbraid.saga._progress import Status
-from eventbraid.saga._trouble import STORE_IS_OUT_OF_ORDER
+from eventbraid.saga._trouble import ENDS_THE_COORDINATOR
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -160,7 +160,7 @@ class Crew:
                 await self.take_place(run)
             await self._driver.drive(run, resumed=resumed)
             self._note_rest(run)
-        except STORE_IS_OUT_OF_ORDER as error:
+        except ENDS_THE_COORDINATOR as error:
             self._break(error)
         except SagaParked as error:
             self._roster.park(run.progress, error)

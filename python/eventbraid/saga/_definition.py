@@ -26,8 +26,8 @@ class Saga(Generic[S]):
     Attributes:
         name: The saga's name: stable, because the log knows it.
         version: The version of its graph, from 1.
-        deadline: How long a saga may take before it is undone, or None. Behind the
-            point of no return it doesn't count.
+        deadline: How long a saga may take before it is undone, or None. A call that is
+            under way is waited for. Behind the point of no return it doesn't count.
         steps: The steps in their order.
         graph: What the log keeps of them.
         graph_hash: A hash of the graph, 16 hexadecimal digits.

@@ -23,13 +23,11 @@ from eventbraid.saga._plan import (
     Wait,
     next_move,
 )
+from eventbraid.saga._trouble import breather
 
 if TYPE_CHECKING:
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
-
-# How long to wait when a command met too many conflicts, or an outcome is unknown.
-_BREATHER_SECONDS = 0.05
 
 
 class Driver:
@@ -74,7 +72,7 @@ class Driver:
                 # Somebody else wrote to the stream: nothing of ours was recorded.
                 await self._journal.reload(run)
             except (OutcomeUnknown, RetriesExhausted):
-                await anyio.sleep(_BREATHER_SECONDS * (1 + self._draw()))
+                await anyio.sleep(breather(self._draw()))
                 await self._journal.reload(run)
 
     async def _make_next(self, run: Run[Any], *, resumed: bool) -> bool:

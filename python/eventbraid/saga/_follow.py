@@ -25,6 +25,7 @@ from eventbraid.saga._event import (
     UndoReason,
 )
 from eventbraid.saga._node import Kind, Node
+from eventbraid.saga._plan import advance, end_of_undo, is_overdue, start_undo
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._step import is_external
 from eventbraid.saga._transition import evolve
@@ -37,14 +38,6 @@ if TYPE_CHECKING:
     from eventbraid.saga._definition import Saga
 
 
-from eventbraid.saga._plan import (
-    advance,
-    end_of_undo,
-    has_open_pivot,
-    is_overdue,
-    start_undo,
-)
-
 S = TypeVar("S")
 
 
@@ -54,12 +47,12 @@ class Verdict:
 
     Attributes:
         events: What is to be recorded.
-        replaced: The failure that another command answers to, committed with these
-            events; None: there is no such command.
+        is_replaced: Whether another command takes the step's place, committed together
+            with these.
     """
 
     events: tuple[SagaEvent, ...]
-    replaced: StepFailure | None = None
+    is_replaced: bool = False
 
 
 def succeeded(
@@ -107,11 +100,11 @@ def failed(
         return Verdict((record,))
     after = evolve(progress, record)
     if replaceable and node.otherwise is not None:
-        return Verdict((record, StepGivenUp(node.name)), failure)
+        return Verdict((record, StepGivenUp(node.name)), is_replaced=True)
     if _leaves_stuck(saga, after, node):
         return Verdict((record, SagaStuck(node.name, after.failure or str(failure))))
     reason: UndoReason = "unknown" if after.may_have_happened else "failed"
-    return Verdict((record, *start_undo(saga, after, reason, step=node.name)))
+    return Verdict((record, *start_undo(after, reason, step=node.name)))
 
 
 def interruption(progress: Progress) -> StepFailure | None:
@@ -129,33 +122,29 @@ def interruption(progress: Progress) -> StepFailure | None:
 
 
 def refused_after_success(
-    saga: Saga[Any], progress: Progress, event: StepSucceeded, failure: StepFailure
+    progress: Progress, event: StepSucceeded, failure: StepFailure
 ) -> tuple[SagaEvent, ...]:
     """Give the records for a step that happened, but whose command was rejected.
 
     Args:
-        saga: The saga's declaration.
         progress: Its progress before; the step is compensatable.
         event: The record of the success.
         failure: The rejection.
     """
     after = evolve(progress, event)
     detail = f"{event.step}: {failure}"
-    undo = start_undo(saga, after, "failed", step=event.step, detail=detail)
+    undo = start_undo(after, "failed", step=event.step, detail=detail)
     return (event, *undo)
 
 
-def cancelled(
-    saga: Saga[Any], progress: Progress, reason: str
-) -> tuple[SagaEvent, ...]:
+def cancelled(progress: Progress, reason: str) -> tuple[SagaEvent, ...]:
     """Give the records that begin to undo a saga on somebody's request.
 
     Args:
-        saga: The saga's declaration.
         progress: Its progress.
         reason: The text for people.
     """
-    return start_undo(saga, progress, "cancelled", detail=f"cancelled: {reason}")
+    return start_undo(progress, "cancelled", detail=f"cancelled: {reason}")
 
 
 def undone(progress: Progress) -> tuple[SagaEvent, ...]:
@@ -284,4 +273,4 @@ def _leaves_stuck(saga: Saga[Any], after: Progress, node: Node[Any]) -> bool:
     """Tell whether a step that failed for good can't undo the saga."""
     if node.kind is Kind.RETRIABLE or saga.is_settled_at(after.cursor):
         return True
-    return has_open_pivot(saga, after)
+    return after.has_open_pivot

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.errors import VersionConflict
+import anyio
+
+from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
 from eventbraid.saga._attempt import attempted, facts_of, refusal_of
 from eventbraid.saga._context import Done, StepContext, StepFailure
 from eventbraid.saga._event import (
@@ -15,14 +17,19 @@ from eventbraid.saga._event import (
     StepUnknown,
 )
 from eventbraid.saga._executed import own_part
-from eventbraid.saga._follow import failed, refused_after_success, succeeded
+from eventbraid.saga._follow import (
+    Verdict,
+    failed,
+    refused_after_success,
+    succeeded,
+)
 from eventbraid.saga._journal import parked
 from eventbraid.saga._keys import forward_key
 from eventbraid.saga._node import Kind, Node
 from eventbraid.saga._plan import advance
 from eventbraid.saga._step import Local, Step, external
 from eventbraid.saga._transition import after
-from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP
+from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP, breather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,17 +119,22 @@ class Forward:
         result: object,
         doubted: StepFailure | None,
     ) -> None:
-        """Record a success, however often others write to the stream meanwhile."""
+        """Record a success, however often others write to the stream meanwhile.
+
+        The receiver has answered, so it isn't called again for contention in the store.
+        """
         while True:
             try:
                 await self._record_success(run, node, context, result, doubted)
             except VersionConflict:
                 await self._journal.reload(run)
-                if not run.progress.awaits(node.name):
-                    await self._answer_late(run, node, result)
-                    return
-                doubted = None
+            except (OutcomeUnknown, RetriesExhausted):
+                await anyio.sleep(breather(self._draw()))
+                await self._journal.reload(run)
             else:
+                return
+            if not run.progress.awaits(node.name):
+                await self._answer_late(run, node, result)
                 return
 
     async def _record_success(
@@ -172,7 +184,7 @@ class Forward:
         """Go on from a step that happened, but whose command was refused."""
         if node.kind is Kind.COMPENSATABLE and node.otherwise is None:
             base = after(run.progress, doubt)
-            events = refused_after_success(run.saga, base, done, failure)
+            events = refused_after_success(base, done, failure)
             await self._journal.commit(run, (*doubt, *events), state)
         else:
             await self._fail(run, node, _doubted(failure))
@@ -190,60 +202,48 @@ class Forward:
                 await self._journal.reload(run)
 
     async def _fail(self, run: Run[Any], node: Node[Any], failure: StepFailure) -> None:
-        verdict = failed(
-            run.saga,
-            run.progress,
-            failure,
-            _now(),
-            facts=facts_of(failure),
-            chance=self._draw(),
-        )
-        if verdict.replaced is None or node.otherwise is None:
+        verdict = self._verdict(run, failure)
+        if node.otherwise is None or not verdict.is_replaced:
             await self._journal.commit(run, verdict.events, run.state)
             return
         try:
-            await self._replace(run, node, verdict.events, verdict.replaced)
+            await self._replace(run, node, node.otherwise, failure, verdict.events)
         except NOT_ABOUT_THE_STEP:
             raise
         except Exception as error:  # noqa: BLE001 - recorded with the step's failure
-            await self._fail_for_good(run, failure, refusal_of(error))
+            both = _with_refusal(failure, refusal_of(error))
+            verdict = self._verdict(run, both, replaceable=False)
+            await self._journal.commit(run, verdict.events, run.state)
 
     async def _replace(
         self,
         run: Run[Any],
         node: Node[Any],
-        events: tuple[SagaEvent, ...],
+        otherwise: Callable[[StepContext[Any], StepFailure], AnyCommand],
         failure: StepFailure,
+        events: tuple[SagaEvent, ...],
     ) -> None:
         """Commit the command that takes the place of a step that failed for good."""
         key = forward_key(run.progress, node.name)
         context = _context(run, node, max(run.progress.attempt, 1), key)
-        command = _replacement(node, context, failure)
+        command = otherwise(context, failure)
         given_up = after(run.progress, events)
-        follow = advance(run.saga, given_up, run.state, _now())
-        await self._journal.execute(
-            run, command, (*events, *follow), run.state, cause=f"{key}/otherwise"
-        )
+        events += advance(run.saga, given_up, run.state, _now())
+        cause = f"{key}/otherwise"
+        await self._journal.execute(run, command, events, run.state, cause=cause)
 
-    async def _fail_for_good(
-        self,
-        run: Run[Any],
-        failure: StepFailure,
-        refused: StepFailure,
-    ) -> None:
-        """Go on from a step whose replacement was refused too."""
-        both = f"{failure.message}; and what should take its place: {refused}"
-        failure = StepFailure(failure.code, both, failure.facts, failure.doubt)
-        verdict = failed(
+    def _verdict(
+        self, run: Run[Any], failure: StepFailure, *, replaceable: bool = True
+    ) -> Verdict:
+        return failed(
             run.saga,
             run.progress,
             failure,
             _now(),
             facts=facts_of(failure),
             chance=self._draw(),
-            replaceable=False,
+            replaceable=replaceable,
         )
-        await self._journal.commit(run, verdict.events, run.state)
 
 
 async def _asked(node: Step[Any, Any], context: StepContext[Any]) -> Done[Any] | None:
@@ -266,14 +266,6 @@ def _folded(
     except Exception as error:
         reason = f"`then` of step {node.name!r} raised {error!r}"
         raise parked(run.progress, f"{reason}; correct the program") from error
-
-
-def _replacement(
-    node: Node[Any], context: StepContext[Any], failure: StepFailure
-) -> AnyCommand:
-    if node.otherwise is None:
-        raise AssertionError(node.name)
-    return node.otherwise(context, failure)
 
 
 def _context(
@@ -310,6 +302,12 @@ def _doubt_record(
         run.progress.attempt,
     )
     return (record,)
+
+
+def _with_refusal(failure: StepFailure, refused: StepFailure) -> StepFailure:
+    """Tell both: why a step failed, and why nothing could take its place."""
+    both = f"{failure.message}; and what should take its place: {refused}"
+    return StepFailure(failure.code, both, failure.facts, failure.doubt)
 
 
 def _unrecordable(error: Exception) -> StepFailure:

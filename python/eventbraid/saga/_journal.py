@@ -13,6 +13,7 @@ import msgspec
 
 from eventbraid.command import Write
 from eventbraid.errors import (
+    CoordinatorClosed,
     EventDecodeError,
     InvalidTransition,
     SagaNotFound,
@@ -221,8 +222,7 @@ class Journal:
     ) -> None:
         run.replace(progress, state, run.version + len(events))
         if self._observer is not None:
-            for event in events:
-                self._observer(_told(progress, event))
+            _tell(self._observer, progress, events)
 
 
 def fold_state(
@@ -283,6 +283,18 @@ def _notices(run: Run[Any], events: Iterable[SagaEvent]) -> list[Write]:
         for event in events
         if isinstance(event, SagaStuck)
     ]
+
+
+def _tell(observer: Observer, progress: Progress, events: Iterable[SagaEvent]) -> None:
+    try:
+        for event in events:
+            observer(_told(progress, event))
+    except Exception as error:
+        # The commit stands, so this must not pass for the failure of the step.
+        raise CoordinatorClosed(
+            f"the coordinator stops, because its on_event raised {error!r}; nothing is "
+            "lost, correct it and start again"
+        ) from error
 
 
 def _told(progress: Progress, event: SagaEvent) -> SagaProgress:

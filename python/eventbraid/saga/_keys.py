@@ -39,7 +39,7 @@ def check_saga_id(saga: Saga[object], saga_id: str) -> None:
         raise InvalidArgument("saga id", saga_id, "it must be printable text")
     if saga_id.startswith("$"):
         raise InvalidArgument("saga id", saga_id, "names with $ are the library's own")
-    longest = max(len(quote(node.name)) for node in saga.steps) + _MOST_SUFFIX + 1
+    longest = max(len(_quoted(node.name)) for node in saga.steps) + _MOST_SUFFIX + 1
     if len(saga_id.encode()) + longest > MOST_KEY_BYTES:
         raise InvalidArgument(
             "saga id", saga_id[:80], f"its keys would exceed {MOST_KEY_BYTES} bytes"

@@ -17,7 +17,6 @@ from eventbraid.saga._event import (
     StepStarted,
     UndoReason,
 )
-from eventbraid.saga._node import Kind
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._step import Local, Step, external, is_external
 
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from eventbraid.saga._definition import Saga
 
 S = TypeVar("S")
+
+_DEADLINE_PASSED = "the saga's deadline has passed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def advance(
         now: The time.
     """
     if is_overdue(saga, progress, now):
-        return start_undo(saga, progress, "deadline", detail=DEADLINE_PASSED)
+        return start_undo(progress, "deadline", detail=_DEADLINE_PASSED)
     events: list[SagaEvent] = []
     for node in saga.steps[progress.cursor :]:
         reason = None if node.skip_if is None else node.skip_if(state)
@@ -135,7 +136,7 @@ def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
     """Tell whether the deadline has passed for a saga that can still be undone."""
     if progress.deadline is None or now < progress.deadline:
         return False
-    return not (saga.is_settled_at(progress.cursor) or has_open_pivot(saga, progress))
+    return not (saga.is_settled_at(progress.cursor) or progress.has_open_pivot)
 
 
 def _forward(saga: Saga[S], progress: Progress, state: S, now: datetime) -> Move:
@@ -146,7 +147,7 @@ def _forward(saga: Saga[S], progress: Progress, state: S, now: datetime) -> Move
         if records:
             return Commit(records)
     elif is_overdue(saga, progress, now):
-        return Commit(start_undo(saga, progress, "deadline", detail=DEADLINE_PASSED))
+        return Commit(start_undo(progress, "deadline", detail=_DEADLINE_PASSED))
     elif progress.retry_at is not None and now < progress.retry_at:
         return Wait(_earliest(saga, progress, progress.retry_at))
     node = saga.steps[progress.cursor]
@@ -174,41 +175,22 @@ def _earliest(saga: Saga[Any], progress: Progress, at: datetime) -> datetime:
     return progress.deadline if is_overdue(saga, progress, at) else at
 
 
-def has_open_pivot(saga: Saga[Any], progress: Progress) -> bool:
-    """Tell whether a pivot may have happened and nothing could undo it."""
-    if not progress.may_have_happened:
-        return False
-    node = saga.steps[progress.cursor]
-    return node.kind is Kind.PIVOT and not node.undoable
-
-
 def start_undo(
-    saga: Saga[Any],
-    progress: Progress,
-    reason: UndoReason,
-    *,
-    step: str = "",
-    detail: str = "",
+    progress: Progress, reason: UndoReason, *, step: str = "", detail: str = ""
 ) -> tuple[SagaEvent, ...]:
-    plan = undo_plan(saga, progress)
+    """Give the records that begin to undo a saga.
+
+    Args:
+        progress: The saga's progress.
+        reason: Why.
+        step: The step whose end caused it, if one did.
+        detail: The text for people.
+    """
+    plan = progress.undo_plan
     record = CompensationStarted(reason, plan, step, detail)
     return (record, *end_of_undo(plan))
 
 
-def undo_plan(saga: Saga[Any], progress: Progress) -> tuple[str, ...]:
-    """Give the steps to be undone, in their order.
-
-    First the one at the cursor, if it may have happened; then those that did, the last
-    to be done first.
-    """
-    happened = [*progress.done]
-    if progress.may_have_happened and progress.step is not None:
-        happened.append(progress.step)
-    return tuple(name for name in reversed(happened) if saga.by_name[name].undoable)
-
-
 def end_of_undo(plan: Sequence[str]) -> tuple[SagaEvent, ...]:
+    """Give the record of the end, if nothing is left of a plan."""
     return () if plan else (SagaCompensated(),)
-
-
-DEADLINE_PASSED = "the saga's deadline has passed"

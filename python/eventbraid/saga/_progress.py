@@ -108,6 +108,37 @@ class Progress(msgspec.Struct, frozen=True):
         return self.in_flight or self.doubt is not None
 
     @property
+    def undo_plan(self) -> tuple[str, ...]:
+        """The steps that would have to be undone now, in this order.
+
+        First the one at the cursor, if it may have happened; then those that did, the
+        last to be done first.
+        """
+        undoable = {shape.name for shape in self.graph if shape.undoable}
+        happened = [*self.done]
+        if self.may_have_happened and self.step is not None:
+            happened.append(self.step)
+        return tuple(step for step in reversed(happened) if step in undoable)
+
+    @property
+    def has_open_pivot(self) -> bool:
+        """Tell whether a pivot may have happened and nothing could undo it."""
+        if not self.may_have_happened:
+            return False
+        shape = self.graph[self.cursor]
+        return shape.kind == "pivot" and not shape.undoable
+
+    @property
+    def is_past_return(self) -> bool:
+        """Tell whether the saga can't be undone any more."""
+        settled, at_hand = self.graph[: self.cursor], self.graph[self.cursor :][:1]
+        return (
+            any(shape.kind != "compensatable" for shape in settled)
+            or any(shape.kind == "retriable" for shape in at_hand)
+            or self.has_open_pivot
+        )
+
+    @property
     def trouble(self) -> str | None:
         """What is wrong with the saga, for people; None if it is well."""
         return self.stuck_for or self.failure

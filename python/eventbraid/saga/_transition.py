@@ -158,15 +158,9 @@ def _step_answered_late(progress: Progress, event: StepAnsweredLate) -> Progress
 
 
 def _compensation_started(progress: Progress, event: CompensationStarted) -> Progress:
-    undoable = {shape.name for shape in progress.graph if shape.undoable}
-    happened = {
-        *progress.done,
-        *([progress.step] if progress.may_have_happened else []),
-    }
-    strangers = [step for step in event.plan if step not in undoable & happened]
-    if strangers or len(set(event.plan)) != len(event.plan):
-        _refuse(progress, event, f"its plan {event.plan} holds what can't be undone")
-    if _is_past_return(progress):
+    if event.plan != progress.undo_plan:
+        _refuse(progress, event, f"what is to be undone is {progress.undo_plan}")
+    if progress.is_past_return:
         _refuse(progress, event, "it has passed its point of no return")
     return replace(
         progress,
@@ -282,14 +276,6 @@ def _attempt_under_way(progress: Progress) -> int:
 
 def _failure_text(step: str, code: str, message: str) -> str:
     return f"{step}: {code}: {message}" if message else f"{step}: {code}"
-
-
-def _is_past_return(progress: Progress) -> bool:
-    settled = progress.graph[: progress.cursor]
-    if any(shape.kind != "compensatable" for shape in settled):
-        return True
-    at_hand = progress.graph[progress.cursor : progress.cursor + 1]
-    return any(shape.kind == "retriable" for shape in at_hand)
 
 
 def _require_at_cursor(progress: Progress, event: SagaEvent, step: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eventbraid.errors import (
+    CoordinatorClosed,
     CorruptStore,
     DeadlineExceeded,
     InvalidTransition,
@@ -17,6 +18,7 @@ from eventbraid.errors import (
 )
 
 NOT_ABOUT_THE_STEP = (
+    CoordinatorClosed,
     CorruptStore,
     DeadlineExceeded,
     InvalidTransition,
@@ -31,11 +33,23 @@ NOT_ABOUT_THE_STEP = (
 )
 """Passed on by a step: recording them as its failure would undo a healthy saga."""
 
-STORE_IS_OUT_OF_ORDER = (
+ENDS_THE_COORDINATOR = (
+    CoordinatorClosed,
     CorruptStore,
     StorageFull,
     StoreClosed,
     StorePoisoned,
     StoreUnavailable,
 )
-"""Ends the coordinator: no saga can go on."""
+"""No saga can go on: the store is out of order, or who watches is."""
+
+_BREATHER_SECONDS = 0.05
+
+
+def breather(chance: float) -> float:
+    """Give the seconds to wait when a command met too many conflicts.
+
+    Args:
+        chance: A draw from 0 to 1, so that those who met don't meet again.
+    """
+    return _BREATHER_SECONDS * (1 + chance)
