@@ -152,6 +152,15 @@ class RecordedEvent:
     @property
     def causation_id(self) -> str | None:
         """The metadata's ``causation_id``: the event or command that caused it."""
+    def metadata_value(self, key: str, /) -> str | None:
+        """One value of the metadata, without a mapping of all of it.
+
+        Args:
+            key: The key.
+
+        Returns:
+            Its value; None if there is none.
+        """
     @property
     def data(self) -> bytes:
         """The body."""

@@ -34,7 +34,7 @@ MUTANTS = [
     Mutant(
         name="no fdatasync",
         file="src/commit/sync.rs",
-        good="tail.segment.file.sync_data()",
+        good="segment.file.sync_data()",
         bad="Ok::<(), std::io::Error>(())",
         suite="durability",
         test="every_answer_comes_after_the_sync_of_what_it_speaks_of",
@@ -42,8 +42,8 @@ MUTANTS = [
     Mutant(
         name="no directory fsync",
         file="src/log/files.rs",
-        good=".sync_dir(parent)",
-        bad=".entry(parent).map(|_| ())",
+        good="self.vfs.sync_dir(path).map_err(",
+        bad="self.vfs.entry(path).map(|_| ()).map_err(",
         suite="durability",
         test="every_answer_comes_after_the_sync_of_what_it_speaks_of",
     ),
@@ -60,7 +60,7 @@ MUTANTS = [
         file="src/commit/sync.rs",
         good="self.unsynced.lock().extend(entries);",
         bad="""entries.into_iter().for_each(|entry| self.log.index.write().apply(&entry));
-        self.log.watch.advance(self.log.index.read().head());""",
+        self.log.watch.publish(self.log.index.read().head());""",
         suite="durability",
         test="what_is_written_but_not_durable_is_seen_by_nobody",
     ),

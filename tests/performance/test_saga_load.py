@@ -44,7 +44,7 @@ async def test_many_sagas_end_each_in_one_way(tmp_path):
             with anyio.fail_after(120):
                 for handle in handles:
                     outcomes[(await handle.result()).outcome] += 1
-            assert threading.active_count() == before
+            assert threading.active_count() <= before
             assert await coordinator.list() == []
         ends = Counter()
         async for recorded in store.read_all(

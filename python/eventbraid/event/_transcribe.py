@@ -141,7 +141,7 @@ def _encoded(found: EventType, event: object) -> bytes:
 
 
 def _schema_version(recorded: RecordedEvent) -> int:
-    written = recorded.metadata.get(SCHEMA_VERSION)
+    written = recorded.metadata_value(SCHEMA_VERSION)
     if written is None:
         return 1
     if not written.isdecimal():

@@ -45,3 +45,10 @@ pub(crate) fn view<'py>(
     }
     Ok(PyMappingProxy::new(py, dict.as_mapping()))
 }
+
+/// Whether encoded metadata may hold a key, one that JSON writes as it is.
+pub(crate) fn may_hold(encoded: &[u8], key: &str) -> bool {
+    encoded
+        .windows(key.len())
+        .any(|window| window == key.as_bytes())
+}

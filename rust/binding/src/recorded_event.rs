@@ -150,13 +150,24 @@ impl RecordedEvent {
     /// The metadata's `correlation_id`: the request that it belongs to.
     #[getter]
     fn correlation_id(&self) -> PyResult<Option<String>> {
-        Ok(self.metadata_map()?.remove("correlation_id"))
+        self.metadata_value("correlation_id")
     }
 
     /// The metadata's `causation_id`: the event or command that caused it.
     #[getter]
     fn causation_id(&self) -> PyResult<Option<String>> {
-        Ok(self.metadata_map()?.remove("causation_id"))
+        self.metadata_value("causation_id")
+    }
+
+    /// One value of the metadata, without a mapping of all of it; None if there is none.
+    #[pyo3(signature = (key, /))]
+    fn metadata_value(&self, key: &str) -> PyResult<Option<String>> {
+        // Every decoded event is asked for its schema version, which few have.
+        let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if plain && !metadata::may_hold(self.metadata_bytes(), key) {
+            return Ok(None);
+        }
+        Ok(self.metadata_map()?.remove(key))
     }
 
     /// The body.
