@@ -1,6 +1,9 @@
 """Kills a real `eventbraid demo` at random moments, then lets it reconcile.
 
-    python tests/failure/kill_demo.py --kills 20 --limit 2000 [--seed 7] [--directory DIR]
+    python tests/failure/kill_demo.py --kills 20 --limit 2000 [--seed 7]
+        [--longest 4] [--directory DIR]
+
+`--limit 69659 --longest 16` is every order, and room to start on a long log.
 
 Each round starts the demo on the same directory and sends SIGKILL at a moment drawn
 from the seed: while the store is opened, while orders are under way, while customers
@@ -25,7 +28,13 @@ READY_SECONDS = 0.2
 
 
 def kill_and_reconcile(
-    directory: Path, *, kills: int, limit: int, seed: int, options: tuple[str, ...] = ()
+    directory: Path,
+    *,
+    kills: int,
+    limit: int,
+    seed: int,
+    longest: float = 4.0,
+    options: tuple[str, ...] = (),
 ) -> tuple[int, str]:
     """Kill the demo so many times, then let it end.
 
@@ -37,7 +46,7 @@ def kill_and_reconcile(
         *(sys.executable, "-m", "eventbraid", "demo", str(directory)),
         *("--limit", str(limit), *options),
     ]
-    slowest = 4.0
+    slowest = longest
     for kill in range(1, kills + 1):
         began = time.monotonic()
         code = _run_and_kill(command, chance.uniform(READY_SECONDS, slowest))
@@ -77,6 +86,9 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=random.SystemRandom().getrandbits(32)
     )
+    parser.add_argument(
+        "--longest", type=float, default=4.0, help="seconds before a kill, at most"
+    )
     parser.add_argument("--directory", type=Path)
     arguments = parser.parse_args()
     directory = arguments.directory or Path(tempfile.mkdtemp(prefix="kill-demo-"))
@@ -86,6 +98,7 @@ def main() -> int:
         kills=arguments.kills,
         limit=arguments.limit,
         seed=arguments.seed,
+        longest=arguments.longest,
     )
     say(output)
     say(f"exit code {code}")

@@ -98,8 +98,8 @@ class _AsyncioPort:
             raise
 
     async def shielded_result(self, token: int) -> object:
-        # A cancelled scope of anyio delivers its cancellation again and again on asyncio;
-        # a plain task may be cancelled once more. Both wait, and are passed on after.
+        # A cancelled scope of anyio delivers its cancellation again and again on
+        # asyncio, and a plain task may be cancelled once more: both wait.
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._waiting[token] = future
         cancelled: asyncio.CancelledError | None = None
