@@ -152,7 +152,7 @@ async def test_names_may_hold_any_text(store, receiver):
     saga = trip(outside(receiver, "größte Übung / 2"))
     await ended(store, saga)
     [key] = receiver.effects
-    assert key == "saga-1/gr%C3%B6%C3%9Fte%20%C3%9Cbung%20/%202/1"
+    assert key == "saga-1/gr%C3%B6%C3%9Fte%20%C3%9Cbung%20%2F%202/1"
     assert key.isascii()
 
 

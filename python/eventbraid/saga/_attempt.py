@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _MOST_TEXT = 500
+_INNER = "something that the call waited for was cancelled"
 
 
 async def attempted(
@@ -38,12 +41,32 @@ async def attempted(
         timeout: The time that the call may take.
         shield: Whether a cancellation from outside waits until the call has ended.
     """
-    with anyio.move_on_after(timeout.total_seconds(), shield=shield):
-        try:
-            return Done(await call())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded
-            return failure_of(error, retry)
+    try:
+        with anyio.move_on_after(timeout.total_seconds(), shield=shield):
+            try:
+                return Done(await call())
+            except anyio.get_cancelled_exc_class():
+                if _is_cancelled():
+                    raise
+                return StepFailure("CancelledError", _INNER, doubt="lost")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded
+        return failure_of(error, retry)
     return StepFailure("timeout", f"no answer within {timeout}", doubt="timeout")
+
+
+def _is_cancelled() -> bool:
+    """Whether the task itself is being cancelled.
+
+    On asyncio a call that waits for a task which somebody cancelled raises the same
+    exception, and a task group would take it for its own cancellation.
+    """
+    if anyio.current_effective_deadline() == -math.inf:
+        return True
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return True  # On trio it is always the task itself.
+    return task is not None and task.cancelling() > 0
 
 
 def failure_of(error: Exception, retry: Retry) -> StepFailure:

@@ -11,6 +11,7 @@ from eventbraid.command import AsyncExecutor, RetryPolicy
 from eventbraid.errors import (
     CoordinatorClosed,
     InvalidArgument,
+    InvalidTransition,
     OutcomeUnknown,
     SagaExists,
     SagaNotFound,
@@ -184,11 +185,18 @@ class SagaCoordinator:
                 "saga", repr(saga), "it isn't among those given to the coordinator"
             )
         _check_id(saga, id)
-        run, events = _first_records(saga, id, state)
-        known = id in self._starting or self._roster.find(id) is not None
-        if known or not await self._start(run, events):
-            return await self._existing(saga, id, state)
-        return SagaHandle(run)
+        while True:
+            self._crew.require_running()
+            run, events = _first_records(saga, id, state)
+            known = id in self._starting or self._roster.find(id) is not None
+            if not known and await self._start(run, events):
+                return SagaHandle(run)
+            try:
+                return await self._existing(saga, id, state)
+            except SagaExists:
+                # Who was starting it may have been cancelled before its commit.
+                if await self._journal.exists(id):
+                    raise
 
     async def get(self, saga: Saga[S], saga_id: str, /) -> SagaHandle[S]:
         """Give the handle of a saga that was started before.
@@ -350,10 +358,35 @@ class SagaCoordinator:
         """Record what a person decided, and drive the saga on."""
         self._crew.require_running()
         run = await self._load(saga_id)
-        await self._commit_anew(run, plan)
-        if run.id in self._roster.stuck:
+        # A copy: somebody else's decision may have put the saga to work meanwhile.
+        mine = Run(run.saga, run.progress, run.state, run.version)
+        try:
+            await self._commit_anew(mine, plan)
+        except BaseException as error:
+            is_raced = isinstance(error, InvalidTransition)
+            if (is_raced or _has_begun(error)) and self._crew.running:
+                self._crew.do(self._take_up, saga_id)
+            raise
+        self._drive_again(run)
+
+    def _drive_again(self, run: Run[Any]) -> None:
+        """Put a saga that was stuck back to work, from what its stream says."""
+        if self._roster.stuck.get(run.id) is run:
             run.at_rest = anyio.Event()
+            run.stale = True
             self._crew.work_on(run, resumed=False)
+
+    async def _take_up(self, saga_id: str) -> None:
+        """Drive a stuck saga after all, if the decision got into its stream."""
+        run = self._roster.stuck.get(saga_id)
+        if run is None:
+            return
+        # Waits for the append that is under way.
+        await self._journal.exists(saga_id)
+        fresh = Run(run.saga, run.progress, run.state, run.version)
+        await self._journal.reload(fresh)
+        if fresh.progress.status is not Status.STUCK:
+            self._drive_again(run)
 
     async def _commit_anew(
         self, run: Run[Any], plan: Callable[[Run[Any]], Sequence[SagaEvent]]
@@ -369,16 +402,22 @@ class SagaCoordinator:
 
     def _adopt_if_begun(self, saga_id: str, error: BaseException) -> None:
         """Drive a saga whose start was interrupted when its commit had begun."""
-        begun = getattr(error, "outcome_unknown", isinstance(error, OutcomeUnknown))
-        if begun and self._crew.running:
+        if _has_begun(error) and self._crew.running:
             self._crew.do(self._adopt, saga_id)
 
     async def _adopt(self, saga_id: str) -> None:
         try:
             if await self._journal.exists(saga_id):
                 await self._load(saga_id)
+        except (SagaNotFound, SagaExists):
+            return  # The stream is somebody else's.
         except SagaParked:
             return  # It is listed.
+
+
+def _has_begun(error: BaseException) -> bool:
+    """Whether the commit that an error cut off may be in the log."""
+    return bool(getattr(error, "outcome_unknown", isinstance(error, OutcomeUnknown)))
 
 
 def _first_records(

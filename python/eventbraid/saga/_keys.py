@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 MOST_KEY_BYTES = 255
 _UNDO = "/undo"
-_quoted = functools.cache(quote)
+
+
+@functools.cache
+def _quoted(step: str) -> str:
+    # Slashes too: the parts of a key must not run into each other.
+    return quote(step, safe="")
+
+
 # Room for generations: each is made by a person.
 _MOST_SUFFIX = len("/1000/undo")
 

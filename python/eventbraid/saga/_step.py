@@ -229,7 +229,8 @@ def step(
         record: Makes the command that the result means; it is committed together with
             the record of the success and the start of the next step.
         otherwise: Makes the command that takes the place of the step when it failed
-            for good. The saga then goes on, and the step isn't compensated.
+            for good. The saga then goes on. The step is compensated only if it may have
+            happened.
         skip_if: Gives the reason why the step isn't needed, or None. Pure.
 
     Returns:

@@ -146,13 +146,17 @@ def _step_given_up(progress: Progress, event: StepGivenUp) -> Progress:
         _refuse(progress, event, "the step hasn't failed for good")
     if not progress.graph[progress.cursor].replaceable:
         _refuse(progress, event, "no other command takes the place of the step")
-    return _settle(progress)
+    settled = _settle(progress)
+    if progress.doubt is None:
+        return settled
+    # It may have happened: whatever undoes the saga undoes it too.
+    return replace(settled, done=(*progress.done, event.step))
 
 
 def _step_answered_late(progress: Progress, event: StepAnsweredLate) -> Progress:
     if all(shape.name != event.step for shape in progress.graph):
         _refuse(progress, event, f"it has no step {event.step!r}")
-    if event.step in progress.done:
+    if event.step in progress.results:
         return progress
     return replace(progress, results={**progress.results, event.step: event.result})
 

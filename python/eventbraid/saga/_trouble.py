@@ -6,6 +6,8 @@ from eventbraid.errors import (
     CoordinatorClosed,
     CorruptStore,
     DeadlineExceeded,
+    DiscoveryLimit,
+    EventDecodeError,
     InvalidTransition,
     OutcomeUnknown,
     RetriesExhausted,
@@ -14,6 +16,8 @@ from eventbraid.errors import (
     StoreClosed,
     StorePoisoned,
     StoreUnavailable,
+    UndeclaredStream,
+    UnknownEventType,
     VersionConflict,
 )
 
@@ -21,6 +25,8 @@ NOT_ABOUT_THE_STEP = (
     CoordinatorClosed,
     CorruptStore,
     DeadlineExceeded,
+    DiscoveryLimit,
+    EventDecodeError,
     InvalidTransition,
     OutcomeUnknown,
     RetriesExhausted,
@@ -29,6 +35,8 @@ NOT_ABOUT_THE_STEP = (
     StoreClosed,
     StorePoisoned,
     StoreUnavailable,
+    UndeclaredStream,
+    UnknownEventType,
     VersionConflict,
 )
 """Passed on by a step: recording them as its failure would undo a healthy saga."""
