@@ -20,6 +20,7 @@ from eventbraid.errors import (
 )
 from eventbraid.saga._archive import Archive
 from eventbraid.saga._checkpoint import OpenSagas
+from eventbraid.saga._claim import claim, release
 from eventbraid.saga._crew import Crew
 from eventbraid.saga._event import ATTENTION_STREAM, SagaStarted
 from eventbraid.saga._follow import cancelled, retried_by_hand, skipped_by_hand
@@ -75,6 +76,8 @@ class SagaCoordinator:
             commit. It must be quick; if it raises, the coordinator stops.
 
     Raises:
+        CoordinatorClosed: On entering: another coordinator runs on the store, or this
+            one was entered before.
         GraphMismatch: On entering: an unfinished saga was started with other steps
             under the same version.
         InvalidArgument: Two sagas have one name and version, or a number is below 1.
@@ -120,6 +123,7 @@ class SagaCoordinator:
         """Prepare to coordinate; nothing happens before it is entered."""
         _require_one("concurrency", concurrency)
         _require_one("ends_a_checkpoint", ends_a_checkpoint)
+        self._store = store
         executor = AsyncExecutor(store, retry=command_retry)
         self._journal = Journal(store, executor, on_event)
         self._library = Library(sagas)
@@ -139,9 +143,14 @@ class SagaCoordinator:
         """Resume the unfinished sagas."""
         if self._crew.begun:
             raise CoordinatorClosed("a coordinator is entered once; make another one")
-        await self._open.load()
-        unfinished = await self._archive.load_all(sorted(self._open.ids))
-        await self._crew.begin()
+        claim(self._store, self)
+        try:
+            await self._open.load()
+            unfinished = await self._archive.load_all(sorted(self._open.ids))
+            await self._crew.begin()
+        except BaseException:
+            release(self._store, self)
+            raise
         for run in unfinished:
             self._take_in(run)
         return self
@@ -153,9 +162,12 @@ class SagaCoordinator:
         traceback: TracebackType | None,
     ) -> bool | None:
         """Let each saga finish its move, and leave the rest to the next coordinator."""
-        is_ours = await self._crew.end(kind, error, traceback)
-        if error is None:
-            await self._open.save()
+        try:
+            is_ours = await self._crew.end(kind, error, traceback)
+            if error is None:
+                await self._open.save()
+        finally:
+            release(self._store, self)
         return is_ours
 
     async def start(self, saga: Saga[S], state: S, /, *, id: str) -> SagaHandle[S]:  # noqa: A002 - the design's name
