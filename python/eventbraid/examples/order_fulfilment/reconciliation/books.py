@@ -15,8 +15,20 @@ from ..orders import (
     OrderCompleted,
     OrderSubmitted,
 )
-from ..payments import PaymentCaptured, PaymentRefunded
-from ..shipments import ShipmentCreated, ShipmentDispatched
+from ..payments import (
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentEvent,
+    PaymentRefunded,
+    PaymentVoided,
+)
+from ..shipments import (
+    PickupScheduled,
+    ShipmentCancelled,
+    ShipmentCreated,
+    ShipmentDispatched,
+    ShipmentEvent,
+)
 
 TYPES = (
     "inventory.received",
@@ -27,10 +39,14 @@ TYPES = (
     "order.customer_notified",
     "order.notification_deferred",
     "order.submitted",
+    "payment.authorized",
     "payment.captured",
     "payment.refunded",
+    "payment.voided",
+    "shipment.cancelled",
     "shipment.created",
     "shipment.dispatched",
+    "shipment.pickup_scheduled",
 )
 
 
@@ -43,9 +59,9 @@ class OrderBook:
         completed: How often it was completed.
         cancelled: How often it was cancelled.
         total: What it costs.
-        ordered: How many pieces it is of.
+        items: How many pieces it is of, by product.
         kept: What was captured and not refunded.
-        reserved: How many pieces are reserved and not released.
+        held: How many pieces are reserved and not released, by product.
         announced: How many pieces the carrier was told of.
         shipped: How many pieces are on their way.
         notified: Whether the customer knows.
@@ -56,13 +72,23 @@ class OrderBook:
     completed: int = 0
     cancelled: int = 0
     total: int = 0
-    ordered: int = 0
+    items: Counter[str] = field(default_factory=Counter[str])
     kept: int = 0
-    reserved: int = 0
+    held: Counter[str] = field(default_factory=Counter[str])
     announced: int = 0
     shipped: int = 0
     notified: bool = False
     deferred: bool = False
+
+    @property
+    def ordered(self) -> int:
+        """How many pieces it is of."""
+        return self.items.total()
+
+    @property
+    def reserved(self) -> int:
+        """How many pieces are reserved and not released."""
+        return self.held.total()
 
 
 @dataclass(slots=True)
@@ -71,18 +97,28 @@ class Books:
 
     Attributes:
         orders: By the part of their id that payment and shipment share.
+        authorized: Cents by the key of the call.
         captured: Cents by the key of the call.
         refunded: Cents by the key of the call.
-        dispatched: Shipments by the key of the call.
+        voided: Keys of the calls that voided a payment.
+        created: Pieces by the key of the call.
+        scheduled: Keys of the calls that scheduled a pickup.
+        dispatched: Keys of the calls that dispatched a shipment.
+        cancelled: Keys of the calls that cancelled a shipment.
         stock: Pieces free, by product.
         lowest: The least number of pieces ever free, by product.
         reasons: How many orders were cancelled for which reason.
     """
 
     orders: dict[str, OrderBook] = field(default_factory=dict[str, OrderBook])
+    authorized: Counter[str] = field(default_factory=Counter[str])
     captured: Counter[str] = field(default_factory=Counter[str])
     refunded: Counter[str] = field(default_factory=Counter[str])
-    dispatched: dict[str, str] = field(default_factory=dict[str, str])
+    voided: set[str] = field(default_factory=set[str])
+    created: Counter[str] = field(default_factory=Counter[str])
+    scheduled: set[str] = field(default_factory=set[str])
+    dispatched: set[str] = field(default_factory=set[str])
+    cancelled: set[str] = field(default_factory=set[str])
     stock: Counter[str] = field(default_factory=Counter[str])
     lowest: Counter[str] = field(default_factory=Counter[str])
     reasons: Counter[str] = field(default_factory=Counter[str])
@@ -113,20 +149,51 @@ def _enter(books: Books, stream: str, event: object) -> None:
     match event:
         case StockReceived() | StockReserved() | StockReleased():
             _enter_stock(books, stream, event)
+        case (
+            PaymentAuthorized()
+            | PaymentCaptured()
+            | PaymentRefunded()
+            | PaymentVoided()
+        ):
+            _enter_payment(books, stream, event)
+        case (
+            ShipmentCreated()
+            | PickupScheduled()
+            | ShipmentDispatched()
+            | ShipmentCancelled()
+        ):
+            _enter_shipment(books, stream, event)
+        case _:
+            _enter_order(books, stream, event)
+
+
+def _enter_payment(books: Books, stream: str, event: PaymentEvent) -> None:
+    match event:
+        case PaymentAuthorized():
+            books.authorized[event.key] += int(event.amount)
         case PaymentCaptured():
             books.of(stream).kept += int(event.amount)
             books.captured[event.key] += int(event.amount)
         case PaymentRefunded():
             books.of(stream).kept -= int(event.amount)
             books.refunded[event.key] += int(event.amount)
+        case PaymentVoided():
+            books.voided.add(event.key)
+
+
+def _enter_shipment(books: Books, stream: str, event: ShipmentEvent) -> None:
+    match event:
         case ShipmentCreated():
             books.of(stream).announced += int(event.pieces)
+            books.created[event.key] += int(event.pieces)
+        case PickupScheduled():
+            books.scheduled.add(event.key)
         case ShipmentDispatched():
             book = books.of(stream)
             book.shipped += book.announced
-            books.dispatched[event.key] = stream
-        case _:
-            _enter_order(books, stream, event)
+            books.dispatched.add(event.key)
+        case ShipmentCancelled():
+            books.cancelled.add(event.key)
 
 
 def _enter_order(books: Books, stream: str, event: object) -> None:
@@ -135,7 +202,8 @@ def _enter_order(books: Books, stream: str, event: object) -> None:
         case OrderSubmitted():
             book.submitted += 1
             book.total = int(event.total)
-            book.ordered = sum(int(item.quantity) for item in event.items)
+            for item in event.items:
+                book.items[item.product] = int(item.quantity)
         case OrderCompleted():
             book.completed += 1
         case OrderCancelled():
@@ -157,9 +225,9 @@ def _enter_stock(
         case StockReceived():
             books.stock[stream] += quantity
         case StockReserved():
-            books.of(event.order).reserved += quantity
+            books.of(event.order).held[stream] += quantity
             books.stock[stream] -= quantity
             books.lowest[stream] = min(books.lowest[stream], books.stock[stream])
         case StockReleased():
-            books.of(event.order).reserved -= quantity
+            books.of(event.order).held[stream] -= quantity
             books.stock[stream] += quantity

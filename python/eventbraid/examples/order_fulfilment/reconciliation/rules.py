@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 from .books import Books, name_of
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Collection, Mapping
+    from collections.abc import Set as AbstractSet
 
     from .statements import Statement
 
@@ -75,14 +76,26 @@ def paid_in_full_or_not_at_all(evidence: Evidence) -> Iterator[str]:
 
 
 def same_money(evidence: Evidence) -> Iterator[str]:
-    """Each capture and refund in the log is in the gateway's ledger, and vice versa."""
+    """What the log says of payments is in the gateway's ledger, and vice versa.
+
+    Only authorizations are compared one way: one whose answer was lost is not in the
+    log. But none may be left open, other than that of a completed order.
+    """
     books, payments = evidence.books, evidence.payments
     yield from _differences("captured", books.captured, payments.moved("captured"))
     yield from _differences("refunded", books.refunded, payments.moved("refunded"))
+    yield from _one_sided("voided", books.voided, payments.moved("voided").keys())
+    authorized = payments.moved("authorized")
+    yield from _unfounded("authorized", books.authorized, authorized)
+    due = {name for name, book in books.orders.items() if book.completed and book.total}
+    yield from _left_open("authorizations", books, due, payments.open_for("authorized"))
 
 
 def shipped_what_was_reserved(evidence: Evidence) -> Iterator[str]:
-    """Reserved less released is what is on its way: all of the order or nothing."""
+    """Reserved less released is what is on its way: all of the order or nothing.
+
+    What is reserved is compared with the order product by product.
+    """
     dispatched = evidence.shipping.moved_for("dispatched")
     for name, book in evidence.books.orders.items():
         due = book.ordered if book.completed else 0
@@ -91,14 +104,25 @@ def shipped_what_was_reserved(evidence: Evidence) -> Iterator[str]:
                 f"order-{name}: {due} pieces are due, {book.reserved} are reserved, "
                 f"{book.shipped} are shipped, the carrier took {dispatched[name]}"
             )
+        elif book.held != (book.items if book.completed else Counter()):
+            yield f"order-{name}: what is reserved is not what was ordered"
 
 
 def same_shipments(evidence: Evidence) -> Iterator[str]:
-    """Each dispatch in the log is in the carrier's ledger, and vice versa."""
-    log = set(evidence.books.dispatched)
-    ledger = set(evidence.shipping.moved("dispatched"))
-    yield from (f"{key}: dispatched in the log only" for key in log - ledger)
-    yield from (f"{key}: dispatched by the carrier only" for key in ledger - log)
+    """What the log says of shipments is in the carrier's ledger, and vice versa.
+
+    Announcements and pickups are compared one way: those whose answer was lost are not
+    in the log. But no shipment may be left open, other than that of a completed order.
+    """
+    books, shipping = evidence.books, evidence.shipping
+    dispatched, cancelled = shipping.moved("dispatched"), shipping.moved("cancelled")
+    yield from _one_sided("dispatched", books.dispatched, dispatched.keys())
+    yield from _one_sided("cancelled", books.cancelled, cancelled.keys())
+    yield from _unfounded("created", books.created, shipping.moved("created"))
+    for key in books.scheduled - shipping.moved("scheduled").keys():
+        yield f"{key}: scheduled in the log only"
+    due = {name for name, book in books.orders.items() if book.completed}
+    yield from _left_open("shipments", books, due, shipping.open_for("created"))
 
 
 def at_most_once(evidence: Evidence) -> Iterator[str]:
@@ -126,10 +150,13 @@ def stock_never_negative(evidence: Evidence) -> Iterator[str]:
 
 
 def every_customer_told(evidence: Evidence) -> Iterator[str]:
-    """Who gets something was told, or is on the list to be told later."""
+    """Who gets something, and no one else, was told or is to be told later."""
     for name, book in evidence.books.orders.items():
-        if book.completed and not (book.notified or book.deferred):
+        told = book.notified or book.deferred
+        if book.completed and not told:
             yield f"order-{name}: the customer was not told, and will not be"
+        if told and not book.completed:
+            yield f"order-{name}: the customer was told of what is not on its way"
 
 
 def nothing_stuck(evidence: Evidence) -> Iterator[str]:
@@ -159,4 +186,30 @@ def _differences(what: str, log: Counter[str], ledger: Counter[str]) -> Iterator
             yield (
                 f"{key}: {what} {log[key]} cents in the log, "
                 f"{ledger[key]} in the gateway's ledger"
+            )
+
+
+def _one_sided(
+    what: str, log: AbstractSet[str], ledger: AbstractSet[str]
+) -> Iterator[str]:
+    yield from (f"{key}: {what} in the log only" for key in log - ledger)
+    yield from (f"{key}: {what} in the ledger only" for key in ledger - log)
+
+
+def _unfounded(what: str, log: Counter[str], ledger: Counter[str]) -> Iterator[str]:
+    for key, amount in log.items():
+        if key not in ledger:
+            yield f"{key}: {what} in the log only"
+        elif ledger[key] != amount:
+            yield f"{key}: {what} {amount} in the log, {ledger[key]} in the ledger"
+
+
+def _left_open(
+    what: str, books: Books, due: AbstractSet[str], still_open: Counter[str]
+) -> Iterator[str]:
+    for name in books.orders:
+        if still_open[name] != (name in due):
+            yield (
+                f"order-{name}: {still_open[name]} {what} are open in the ledger, "
+                f"{int(name in due)} should be"
             )
