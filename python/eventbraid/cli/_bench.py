@@ -71,7 +71,7 @@ def _measured(directory: Path, seconds: float) -> list[_Row]:
     click.echo("measuring batched appends ...", err=True)
     batches = measure_batches(directory, seconds=seconds)
     click.echo("measuring compensation ...", err=True)
-    compensation = measure_compensation(directory, seconds=seconds, rate=sagas.rate / 2)
+    compensation = measure_compensation(directory, seconds=seconds)
     return [
         _rate("single-stream commands", _STATED_COMMANDS, commands),
         _rate("multi-stream sagas", _STATED_SAGAS, sagas),

@@ -47,6 +47,7 @@ _FAILED = ("saga.step_failed", "saga.step_unknown")
 _UNDOING = "saga.compensation_started"
 _UNDONE = "saga.compensated"
 _ROUNDS = 3
+_FINDING_OUT = 0.3
 _FEWEST = 100
 # About what one recorded transition of an order's saga takes in the log.
 _TRANSITION_BYTES = 700
@@ -81,30 +82,27 @@ def measure_sagas(directory: Path, *, seconds: float = 10.0) -> Rate:
         )
 
 
-def measure_compensation(
-    directory: Path, *, rate: float | None = None, seconds: float = 10.0
-) -> Latency:
+def measure_compensation(directory: Path, *, seconds: float = 10.0) -> Latency:
     """From a step's recorded failure to the saga's recorded end, all undone.
 
-    Sagas arrive at random moments, as a Poisson process; about a quarter of them fail.
-    The services' ledgers are on the same disk, durable.
+    The services' ledgers are on the same disk, durable, and about a quarter of the
+    sagas fail. First the shop shows what it can do, with 256 sagas in flight; then
+    sagas arrive at half that rate, at random moments, as a Poisson process. Only these
+    are counted.
 
     Args:
         directory: An existing directory on the disk to be measured.
-        rate: How many sagas arrive a second; None: half of what `measure_sagas` gives
-            here and now.
-        seconds: For how long sagas arrive.
+        seconds: How long the whole measurement may take, the first part included.
 
     Returns:
         The times between the two records, as the log has them, beside those of a raw
         `pwrite` + `fdatasync`.
     """
-    if rate is None:
-        rate = measure_sagas(directory, seconds=seconds).rate / 2
     with workplace(directory) as place:
-        anyio.run(_fulfil_as_they_arrive, place, rate, seconds)
-        with eb.open(place / "shop.braid") as store:
-            times = sorted(_compensation_times(store))
+        path = place / "shop.braid"
+        rate, head = anyio.run(_fulfil_as_they_arrive, path, seconds)
+        with eb.open(path) as store:
+            times = sorted(_compensation_times(store, after=head))
         syncs = _sync_times(place, seconds / 10)
     return Latency(
         name="failure recorded to compensated",
@@ -159,42 +157,62 @@ def _settled_heap() -> Generator[None]:
 async def _fulfil_many(
     path: Path, orders: Iterator[PlacedOrder], wanted: float
 ) -> float:
-    """Keep 256 sagas in flight for a time, end them all; answer sagas a second."""
-    done = 0
+    """Open a shop whose services have nothing to write to a disk, and keep it busy."""
     services = Simulation(rates=NO_TROUBLE, seed=_SEED).services_in_memory()
     async with _stocked_shop(path, services) as shop:
-        start = time.perf_counter()
-        end = start + wanted
+        return await _keep_busy(shop, orders, wanted)
 
-        async def work() -> None:
-            nonlocal done
-            for order in orders:
-                await shop.fulfil(order)
-                done += 1
-                if time.perf_counter() >= end:
-                    return
 
-        async with anyio.create_task_group() as workers:
-            for _ in range(IN_FLIGHT):
-                workers.start_soon(work)
-        return done / (time.perf_counter() - start)
+async def _keep_busy(shop: Shop, orders: Iterator[PlacedOrder], wanted: float) -> float:
+    """Keep 256 sagas in flight for a time, end them all; answer sagas a second."""
+    done = 0
+    start = time.perf_counter()
+    end = start + wanted
+
+    async def work() -> None:
+        nonlocal done
+        for order in orders:
+            await shop.fulfil(order)
+            done += 1
+            if time.perf_counter() >= end:
+                return
+
+    async with anyio.create_task_group() as workers:
+        for _ in range(IN_FLIGHT):
+            workers.start_soon(work)
+    return done / (time.perf_counter() - start)
 
 
 # --- as they arrive
 
 
-async def _fulfil_as_they_arrive(place: Path, rate: float, seconds: float) -> None:
-    """Start sagas at random moments, whether or not earlier ones have ended."""
-    chance = random.Random(_SEED)
+async def _fulfil_as_they_arrive(path: Path, seconds: float) -> tuple[float, int]:
+    """Find out how fast the shop can be, then let sagas arrive at half that rate.
+
+    Returns:
+        The rate at which they arrived, and the position behind which they began.
+    """
+    orders = _orders()
     simulation = Simulation(rates=_FAILING, seed=_SEED)
     async with (
-        simulation.services_on_disk(place) as services,
-        _stocked_shop(place / "shop.braid", services) as shop,
-        anyio.create_task_group() as customers,
+        simulation.services_on_disk(path.parent) as services,
+        _stocked_shop(path, services) as shop,
     ):
-        due = time.perf_counter()
-        end = due + seconds
-        for order in _orders():
+        rate = await _keep_busy(shop, orders, seconds * _FINDING_OUT) / 2
+        head = await shop.store.head()
+        await _let_arrive(shop, orders, rate, seconds * (1 - _FINDING_OUT))
+        return rate, head
+
+
+async def _let_arrive(
+    shop: Shop, orders: Iterator[PlacedOrder], rate: float, seconds: float
+) -> None:
+    """Start sagas at random moments, whether or not earlier ones have ended."""
+    chance = random.Random(_SEED)
+    due = time.perf_counter()
+    end = due + seconds
+    async with anyio.create_task_group() as customers:
+        for order in orders:
             due += chance.expovariate(rate)
             if due >= end:
                 return
@@ -202,10 +220,10 @@ async def _fulfil_as_they_arrive(place: Path, rate: float, seconds: float) -> No
             customers.start_soon(shop.fulfil, order)
 
 
-def _compensation_times(store: eb.EventStore) -> Iterator[float]:
+def _compensation_times(store: eb.EventStore, *, after: int) -> Iterator[float]:
     """Seconds from the failure that undid a saga to its end, saga by saga."""
     failed: dict[str, float] = {}
-    for recorded in store.read_all(types=[*_FAILED, _UNDOING, _UNDONE]):
+    for recorded in store.read_all(after=after, types=[*_FAILED, _UNDOING, _UNDONE]):
         at = recorded.recorded_at.timestamp()
         match recorded.type:
             case "saga.compensated":
