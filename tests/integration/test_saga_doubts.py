@@ -168,3 +168,23 @@ async def test_keys_of_two_sagas_never_meet(store):
             handle = await coordinator.start(each, "x", id=saga_id)
             await handle.result(timeout=5 * SECOND)
     assert len(set(keys)) == 2
+
+
+async def test_a_failure_that_is_no_text_is_recorded_all_the_same(store):
+    async def act(context: eb.StepContext[str]) -> str:
+        raise ConnectionError("b\udcffill")
+
+    saga = eb.Saga(
+        "odd-text",
+        str,
+        steps=[
+            eb.step(
+                "act", act, timeout=SECOND, retry=eb.Retry(attempts=1)
+            ).without_compensation()
+        ],
+    )
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, "x", id="saga-odd")
+        ended = await handle.result(timeout=5 * SECOND)
+    assert ended.outcome is eb.Outcome.COMPENSATED
+    assert r"b\udcffill" in str(ended.failure)

@@ -103,4 +103,6 @@ def _doubt_of(error: Exception) -> Doubt:
 
 
 def _shortened(text: str) -> str:
+    # Half a character, as names of files may hold, is no text that can be recorded.
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"
