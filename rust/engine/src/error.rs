@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Expectation;
+use crate::log::FORMAT;
 
 /// A stream whose version was not what an append demanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub enum Error {
     },
     /// The store was written by a version of the format that this build does not know.
     IncompatibleFormat {
-        /// The store's directory.
+        /// The file that says so.
         path: PathBuf,
         /// The format it has.
         found: u32,
@@ -145,6 +146,15 @@ impl Error {
         }
     }
 
+    /// A file of a format that this build is too old for.
+    pub(crate) fn newer(path: &Path, found: u32) -> Self {
+        Self::IncompatibleFormat {
+            path: path.to_path_buf(),
+            found,
+            supported: FORMAT,
+        }
+    }
+
     /// An argument that no store would take; the value is shortened for the message.
     pub(crate) fn argument(what: &'static str, value: &str, reason: impl Into<String>) -> Self {
         let mut shortened: String = value.chars().take(64).collect();
@@ -222,7 +232,8 @@ impl fmt::Display for Error {
             Self::Poisoned { reason } => write!(
                 f,
                 "the store stopped writing because a sync failed: {reason}; \
-                 close it and open it again, recovery keeps what is durable"
+                 check the disk, close the store and open it again: it then goes on in a new \
+                 file, after the last commit that is known to be durable"
             ),
             Self::StorageFull { path, reason } => write!(
                 f,

@@ -77,11 +77,22 @@ impl LiveLog {
         }
     }
 
-    /// Stops all writing for good; the first reason stays.
-    pub(crate) fn poison(&self, reason: String) {
-        self.poison.lock().get_or_insert(reason);
+    /// Stops all writing for good; the first reason stays. Answers whether this is the first.
+    pub(crate) fn poison(&self, reason: String) -> bool {
+        let is_first = {
+            let mut poison = self.poison.lock();
+            let is_first = poison.is_none();
+            poison.get_or_insert(reason);
+            is_first
+        };
         self.poisoned.store(true, Ordering::Release);
         self.watch.end();
+        is_first
+    }
+
+    /// Whether all writing has been stopped.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
     }
 
     /// The error of a poisoned store, if it is one.

@@ -13,7 +13,7 @@ use crate::commit::{Appended, Committer, Done, Opening, Prepared, Request, Tail,
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
-use crate::log::{Layout, Segments, read_file};
+use crate::log::{Layout, Marker, Segments, bytes_below, read_file};
 use crate::names;
 use crate::read::{Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
 use crate::recovery::{self, Recovered, Scan};
@@ -83,6 +83,9 @@ pub struct Stats {
     pub cache_hits: u64,
     /// Chunk loads that read the file since open.
     pub cache_misses: u64,
+    /// Whether a sync has failed, so that nothing more is written until the store is closed
+    /// and opened again.
+    pub poisoned: bool,
 }
 
 /// What a verification has read.
@@ -146,11 +149,13 @@ impl Store {
             segments,
             manifest,
             listed,
+            poisoned,
+            seal,
             index,
-            tail,
             ..
         } = recovered;
         let Recovered {
+            mut tail,
             next_position,
             chain,
             last_commit_time,
@@ -159,10 +164,15 @@ impl Store {
         tell_holder(&layout);
         let vfs = Arc::clone(&layout.vfs);
         let segments = Segments::new(layout, identity, options, segments, manifest);
-        if segments.all().is_empty() {
+        if let Some(seal) = seal {
+            tail = segments.create_sealing(seal)?.first_frame();
+        } else if segments.all().is_empty() {
             segments.create_first()?;
         } else {
             segments.settle(listed)?;
+        }
+        if poisoned {
+            Marker::lift(&segments.layout)?;
         }
         let segment = segments.of_tail(tail).ok_or(Error::Closed)?;
         let cache = Cache::of_bytes(options.cache);
@@ -338,7 +348,7 @@ impl Store {
                 .len()
                 .checked_sub(1)
                 .and_then(|i| chunks.get(i))
-                .map_or(0, |c| c.end()),
+                .map_or(0, |last| bytes_below(&segments, last.end())),
             segments: segments.len() as u64,
             appends: counters.appends.value(),
             commits: counters.commits.value(),
@@ -349,6 +359,7 @@ impl Store {
             replays: counters.replays.value(),
             cache_hits: counters.cache_hits.value(),
             cache_misses: counters.cache_misses.value(),
+            poisoned: log.is_poisoned(),
         }
     }
 
@@ -359,31 +370,18 @@ impl Store {
     pub fn verify(&self) -> Result<Verified> {
         let log = self.log()?;
         let durable = self.open.committer.durable_end();
-        let mut scan = Scan::new(log.seed, log.hasher);
         let segments = log.segments.all();
-        for (i, segment) in segments.iter().enumerate() {
-            let end = scan.segment(segment, segment.first_frame())?;
-            let next = segments.get(i + 1);
-            // A later segment with frames proves that this one was durable to its end; the
-            // scan of that one then fails to continue the chain.
-            let is_last = durable <= next.map_or(u64::MAX, |next| next.first_frame());
-            if is_last {
-                if end < durable {
-                    return Err(Error::corrupt(
-                        &segment.path,
-                        segment.offset(end),
-                        scan.stopped,
-                    ));
-                }
-                return Ok(Verified {
-                    frames: scan.frames,
-                    events: scan.next_position - 1,
-                    streams: scan.index.streams(),
-                    bytes: end,
-                });
-            }
+        let mut scan = Scan::new(log.seed, log.hasher);
+        scan.run(&segments, durable)?;
+        if scan.tail < durable {
+            return Err(scan.damage(&segments, durable));
         }
-        Ok(Verified::default())
+        Ok(Verified {
+            frames: scan.frames,
+            events: scan.next_position - 1,
+            streams: scan.index.streams(),
+            bytes: bytes_below(&segments, durable),
+        })
     }
 
     /// Finishes queued appends, records the durable end of the log, and lets go of the
@@ -405,7 +403,8 @@ impl Open {
         let closed = self
             .committer
             .close()
-            .and_then(|(end, chain)| self.committer.log.segments.record_durable(end, chain));
+            .and_then(|durable| self.committer.record_durable(durable));
+        self.committer.end();
         drop(self.lock.lock().take());
         closed
     }

@@ -148,7 +148,8 @@ impl Committer {
             let written = catch_unwind(AssertUnwindSafe(|| self.write_group()));
             self.writing.store(false, Ordering::SeqCst);
             let Ok(group) = written else {
-                self.log.poison("the committing thread panicked".to_owned());
+                self.syncer
+                    .poison("the committing thread panicked".to_owned());
                 self.refuse_queued();
                 self.log.watch.deliver();
                 return;
@@ -265,24 +266,17 @@ impl Committer {
     /// a segment proves that everything before it was durable.
     fn roll(&self, writer: &mut Writer, length: u64) -> Result<()> {
         self.syncer.until(writer.tail.address)?;
-        let next = self
-            .log
-            .segments
-            .prepare_after(&writer.tail.segment, length)?;
+        let next = self.prepare_after(&writer.tail.segment, length)?;
         writer.tail.address = next.first_frame();
         writer.tail.segment = next;
         self.syncer.publish(&writer.tail, None);
         Ok(())
     }
 
-    /// The segment after this one. A directory that could not be synced poisons: what it
-    /// names may be gone after a loss of power.
+    /// The segment after this one.
     pub(super) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
         let next = self.log.segments.prepare_after(segment, length);
-        if let (Err(e), true) = (&next, self.log.segments.layout.is_unsure()) {
-            self.log.poison(e.to_string());
-        }
-        next
+        next.inspect_err(|e| self.poison_if_unsure(e))
     }
 
     fn write(self: &Arc<Self>, writer: &mut Writer, mut plan: Plan) -> Group {
@@ -317,7 +311,7 @@ impl Committer {
             Err(e) => {
                 let path = segment.path.display();
                 let reason = format!("writing {path} failed ({error}), undoing it too ({e})");
-                self.log.poison(reason.clone());
+                self.syncer.poison(reason.clone());
                 Error::OutcomeUnknown { reason }
             }
         };
@@ -371,7 +365,7 @@ impl Committer {
     pub(super) fn sync_ahead(&self, segment: &Segment) -> Result<()> {
         segment.sync_ahead().map_err(|e| {
             let error = segment.error("sync", &e);
-            self.log.poison(error.to_string());
+            self.syncer.poison(error.to_string());
             error
         })
     }
@@ -383,6 +377,25 @@ impl Committer {
     /// The end of the last durable frame.
     pub(crate) fn durable_end(&self) -> u64 {
         self.syncer.durable_end()
+    }
+
+    /// Records in the manifest how far the log is durable.
+    pub(crate) fn record_durable(&self, (end, chain): (u64, u64)) -> Result<()> {
+        let recorded = self.log.segments.record_durable(end, chain);
+        recorded.inspect_err(|e| self.poison_if_unsure(e))
+    }
+
+    /// A directory that could not be synced poisons: what it names may be gone after a loss
+    /// of power.
+    fn poison_if_unsure(&self, error: &Error) {
+        if self.log.segments.layout.is_unsure() {
+            self.syncer.poison(error.to_string());
+        }
+    }
+
+    /// Has this handle write nothing more to the directory, whatever its threads still do.
+    pub(crate) fn end(&self) {
+        self.syncer.end();
     }
 
     /// Refuses further appends, finishes those queued, and makes all durable. Answers the

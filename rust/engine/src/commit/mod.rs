@@ -17,6 +17,7 @@ mod sync;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::index::FrameEntry;
 use crate::log::Segment;
 
 pub(crate) use committer::{Committer, Opening};
@@ -32,6 +33,14 @@ pub(crate) struct Tail {
     pub(crate) address: u64,
     pub(crate) next_position: u64,
     pub(crate) chain: u64,
+}
+
+/// A frame that is written, and what its durability is to be told with.
+#[derive(Debug)]
+struct Written {
+    entry: FrameEntry,
+    /// The chain at its end.
+    chain: u64,
 }
 
 /// What a group says of one of its requests, once durable.

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use super::judge::Overlay;
 use super::prepare::{Appended, Prepared};
 use super::request::Request;
-use super::{Answer, Tail};
+use super::{Answer, Tail, Written};
 use crate::error::Error;
 use crate::frame::{Sealed, Seed, StreamHead};
 use crate::index::{FrameEntry, StreamEntry};
@@ -28,7 +28,7 @@ pub(super) struct Plan {
     /// Where the next group's first frame will go.
     pub(super) tail: Tail,
     pub(super) overlay: Overlay,
-    pub(super) entries: Vec<FrameEntry>,
+    pub(super) entries: Vec<Written>,
     pub(super) answers: Vec<(Request, Answer)>,
     pub(super) events: u64,
     /// Frames that are not the engine's own.
@@ -89,8 +89,10 @@ impl Plan {
         self.ends_in_mark = prepared.is_mark() && self.stamp.durable_hint == address;
         let appended = appended(prepared, base_versions, first_position);
         self.overlay.note(prepared, &appended, self.tail.address);
-        self.entries
-            .push(entry(prepared, base_versions, address, first_position));
+        self.entries.push(Written {
+            entry: entry(prepared, base_versions, address, first_position),
+            chain: self.tail.chain,
+        });
         appended
     }
 

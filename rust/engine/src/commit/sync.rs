@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lock::{Condvar, Mutex};
 
-use super::Tail;
+use super::{Tail, Written};
 use crate::error::Result;
-use crate::index::{FrameEntry, Index};
+use crate::index::Index;
 use crate::live::LiveLog;
-use crate::log::Segment;
+use crate::log::{Marker, Seal, Segment};
 
 /// Between written and durable.
 #[derive(Debug)]
@@ -20,13 +20,17 @@ pub(super) struct Syncer {
     /// The tail as of the last completed write.
     published: Mutex<Tail>,
     /// Written frames that the index does not have yet, in the order of the log.
-    unsynced: Mutex<VecDeque<FrameEntry>>,
+    unsynced: Mutex<VecDeque<Written>>,
     durable: AtomicU64,
     /// End of the last durable frame. After a roll `durable` may be ahead of it, at a place
     /// where no frame stands yet.
     durable_end: AtomicU64,
+    /// The chain there. The two are of one frame for whoever holds `unsynced`.
+    durable_chain: AtomicU64,
     syncing: Mutex<bool>,
     synced: Condvar,
+    /// Held while the marker of a poisoned store is written; true once none may be.
+    marking: Mutex<bool>,
 }
 
 impl Syncer {
@@ -35,10 +39,12 @@ impl Syncer {
             log,
             durable: AtomicU64::new(tail.address),
             durable_end: AtomicU64::new(tail.address),
+            durable_chain: AtomicU64::new(tail.chain),
             published: Mutex::new(tail),
             unsynced: Mutex::default(),
             syncing: Mutex::new(false),
             synced: Condvar::new(),
+            marking: Mutex::new(false),
         }
     }
 
@@ -58,7 +64,7 @@ impl Syncer {
     }
 
     /// Announces written frames to whoever syncs next. The caller holds the write lock.
-    pub(super) fn publish(&self, tail: &Tail, entries: impl IntoIterator<Item = FrameEntry>) {
+    pub(super) fn publish(&self, tail: &Tail, entries: impl IntoIterator<Item = Written>) {
         self.log.segments.layout.vfs.at("publish");
         self.unsynced.lock().extend(entries);
         *self.published.lock() = tail.clone();
@@ -98,7 +104,7 @@ impl Syncer {
         *syncing = true;
         drop(syncing);
         if catch_unwind(AssertUnwindSafe(lead)).is_err() {
-            self.log.poison("the syncing thread panicked".to_owned());
+            self.poison("the syncing thread panicked".to_owned());
         }
         *self.syncing.lock() = false;
         self.synced.notify_all();
@@ -112,7 +118,9 @@ impl Syncer {
         }
         self.log.counters.syncs.add(1);
         self.log.segments.layout.vfs.at("durable");
-        let head = self.index_up_to(tail.address);
+        let Some(head) = self.index_up_to(tail.address) else {
+            return;
+        };
         // The index knows the commits, and the head shows them, before anyone is answered.
         self.log.watch.publish(head);
         self.durable.store(tail.address, Ordering::Release);
@@ -122,21 +130,62 @@ impl Syncer {
     fn sync_segment(&self, segment: &Segment) -> bool {
         if let Err(e) = segment.file.sync_data() {
             // A second sync could succeed without the data.
-            self.log
-                .poison(format!("could not sync {}: {e}", segment.path.display()));
+            self.poison(format!("could not sync {}: {e}", segment.path.display()));
         }
         // Another sync of the file may have failed meanwhile, and have heard of what this
         // one was for.
         self.log.health().is_ok()
     }
 
-    fn index_up_to(&self, address: u64) -> u64 {
+    /// Makes what is durable visible, unless the store is poisoned by now.
+    fn index_up_to(&self, address: u64) -> Option<u64> {
         let mut unsynced = self.unsynced.lock();
+        // The marker of a poisoned store has told how far the log is durable: what became so
+        // later will be cut off, and nobody may be told of it.
+        self.log.health().ok()?;
         let mut index = self.log.index.write();
-        while let Some(entry) = unsynced.pop_front_if(|entry| entry.end() <= address) {
-            index.apply(&entry);
-            self.durable_end.store(entry.end(), Ordering::Release);
+        while let Some(written) = unsynced.pop_front_if(|w| w.entry.end() <= address) {
+            index.apply(&written.entry);
+            self.durable_chain.store(written.chain, Ordering::Release);
+            self.durable_end
+                .store(written.entry.end(), Ordering::Release);
         }
-        index.head()
+        Some(index.head())
+    }
+
+    /// Stops all writing for good, and leaves word of it for the next opening.
+    pub(super) fn poison(&self, reason: String) {
+        let marking = self.marking.lock();
+        let durable = {
+            let _nothing_becomes_durable = self.unsynced.lock();
+            if !self.log.poison(reason.clone()) {
+                return;
+            }
+            Seal {
+                address: self.durable_end(),
+                chain: self.durable_chain.load(Ordering::Acquire),
+            }
+        };
+        if !*marking {
+            self.leave_marker(durable, reason);
+        }
+    }
+
+    fn leave_marker(&self, durable: Seal, reason: String) {
+        let segments = &self.log.segments;
+        let marker = Marker {
+            store: segments.identity.uuid,
+            durable,
+            reason,
+        };
+        // The disk that failed may well refuse this too. Without the marker recovery does as
+        // after a crash: it keeps what it reads and writes the same bytes again.
+        let _best_effort = marker.place(&segments.layout);
+    }
+
+    /// Returns once no marker is being written, and none will be: the directory is about to
+    /// be somebody else's, whose commits a late marker would cut off.
+    pub(super) fn end(&self) {
+        *self.marking.lock() = true;
     }
 }

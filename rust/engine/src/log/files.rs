@@ -56,6 +56,10 @@ impl Layout {
         self.root.join(format!("MANIFEST-{generation}"))
     }
 
+    pub(crate) fn poisoned(&self) -> PathBuf {
+        self.root.join("POISONED")
+    }
+
     pub(crate) fn holder(&self) -> PathBuf {
         self.locks().join("live.holder")
     }
@@ -129,8 +133,15 @@ impl Layout {
             .vfs
             .open(&beside, OpenMode::CreateNew)
             .map_err(io("create"))?;
-        write(&*file).map_err(io("write"))?;
-        file.sync_all().map_err(io("sync"))?;
+        let written = write(&*file)
+            .map_err(io("write"))
+            .and_then(|()| file.sync_all().map_err(io("sync")));
+        if let Err(e) = written {
+            // On a full disk it would keep room from others. What can't be removed is by the
+            // next attempt.
+            let _removed = self.vfs.remove(&beside);
+            return Err(e);
+        }
         if let Err(e) = self.vfs.rename(&beside, path) {
             self.unsure.store(true, Ordering::SeqCst);
             return Err(Error::io(path, "rename", &e));

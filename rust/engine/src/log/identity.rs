@@ -53,12 +53,7 @@ impl Identity {
         }
         let found = u32_at(&bytes, 8).unwrap_or_default();
         if found > FORMAT {
-            let path = layout.root.clone();
-            return Err(Error::IncompatibleFormat {
-                path,
-                found,
-                supported: FORMAT,
-            });
+            return Err(Error::newer(&path, found));
         }
         let identity = Self::decode(&bytes);
         let damaged = || Error::corrupt(&path, 0, "the store's identity fails its checksum");

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::FORMAT;
 use super::files::{Layout, read_file};
 use crate::bytes::{u32_at, u64_at};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"EBMANIF\n";
 const FIXED: usize = 48;
@@ -63,10 +63,14 @@ impl Manifest {
         let Some(generation) = generation else {
             return Ok(None);
         };
-        let bytes = read_file(&*layout.vfs, &layout.manifest(generation))?;
-        Ok(bytes
-            .and_then(|bytes| Self::decode(&bytes))
-            .filter(|m| m.generation == generation))
+        let path = layout.manifest(generation);
+        let Some(bytes) = read_file(&*layout.vfs, &path)? else {
+            return Ok(None);
+        };
+        if let Some(found) = newer_format(&bytes) {
+            return Err(Error::newer(&path, found));
+        }
+        Ok(Self::decode(&bytes).filter(|m| m.generation == generation))
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -115,6 +119,15 @@ impl Manifest {
             segments: (0..count).map(segment).collect::<Option<_>>()?,
         })
     }
+}
+
+/// The format of a whole manifest that this build is too old for. Such a one is no damage,
+/// and what it says of the log can't be found out without it.
+fn newer_format(bytes: &[u8]) -> Option<u32> {
+    let (body, hash) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
+    let is_whole = bytes.get(..8)? == MAGIC && u64_at(hash, 0)? == xxh3_64(body);
+    let format = u32_at(bytes, 8)?;
+    (is_whole && format > FORMAT).then_some(format)
 }
 
 #[cfg(test)]

@@ -3,14 +3,16 @@
 mod files;
 mod identity;
 mod manifest;
+mod poisoned;
 mod segment;
 mod segments;
 
 pub(crate) use files::{Layout, read_file};
 pub(crate) use identity::Identity;
 pub(crate) use manifest::{Manifest, SegmentEntry};
-pub(crate) use segment::{SEGMENT_HEADER, Segment, SegmentHeader, fill_zeros};
-pub(crate) use segments::{Segments, fill_step};
+pub(crate) use poisoned::{Found, Marker};
+pub(crate) use segment::{SEGMENT_HEADER, Seal, Segment, SegmentHeader, fill_zeros};
+pub(crate) use segments::{Segments, bytes_below, fill_step, limits};
 
 /// The newest format of store that this build writes and reads.
 pub(crate) const FORMAT: u32 = 1;

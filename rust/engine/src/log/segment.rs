@@ -11,20 +11,34 @@ use super::FORMAT;
 use super::manifest::SegmentEntry;
 use crate::bytes::{array, put, u32_at, u64_at};
 use crate::error::{Error, Result};
-use crate::vfs::{OpenMode, Vfs, VfsFile, write_all_at};
+use crate::vfs::{OpenMode, Vfs, VfsFile, read_full, write_all_at};
 
 /// Bytes before the first frame.
 pub(crate) const SEGMENT_HEADER: u64 = 4096;
 
 const MAGIC: &[u8; 8] = b"EBSEGMT\n";
 const CHECKED: usize = 56;
+/// The flag of a header with a second part, which says what the segment goes on from.
+const SEALING: u32 = 1;
+const SEALED: usize = 80;
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
+/// Where the log was cut off after a failed sync, to go on in a segment of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seal {
+    /// The end of the last durable frame: what any earlier segment holds from there on is void.
+    pub(crate) address: u64,
+    /// The chain there.
+    pub(crate) chain: u64,
+}
 
 /// The header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) store: [u8; 16],
     pub(crate) entry: SegmentEntry,
+    /// `None` for a segment that goes on where the one before is full.
+    pub(crate) continues_from: Option<Seal>,
 }
 
 impl SegmentHeader {
@@ -32,19 +46,40 @@ impl SegmentHeader {
         let mut bytes = vec![0; SEGMENT_HEADER.try_into().unwrap_or(4096)];
         put(&mut bytes, 0, MAGIC);
         put(&mut bytes, 8, &FORMAT.to_le_bytes());
+        let flags = self.continues_from.map_or(0, |_| SEALING);
+        put(&mut bytes, 12, &flags.to_le_bytes());
         put(&mut bytes, 16, &self.store);
         put(&mut bytes, 32, &self.entry.ordinal.to_le_bytes());
         put(&mut bytes, 40, &self.entry.base.to_le_bytes());
         put(&mut bytes, 48, &self.entry.capacity.to_le_bytes());
         let crc = crc32c::crc32c(bytes.get(..CHECKED).unwrap_or_default());
         put(&mut bytes, CHECKED, &crc.to_le_bytes());
+        if let Some(seal) = &self.continues_from {
+            put(&mut bytes, 64, &seal.address.to_le_bytes());
+            put(&mut bytes, 72, &seal.chain.to_le_bytes());
+            let crc = crc32c::crc32c(bytes.get(..SEALED).unwrap_or_default());
+            put(&mut bytes, SEALED, &crc.to_le_bytes());
+        }
         bytes
     }
 
+    /// The bytes where a file's header stands.
+    pub(crate) fn read(file: &dyn VfsFile) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(SEGMENT_HEADER).unwrap_or_default()];
+        let read = read_full(file, &mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// The format of a whole header that this build is too old for.
+    pub(crate) fn newer_format(bytes: &[u8]) -> Option<u32> {
+        let format = u32_at(bytes, 8)?;
+        let is_whole = bytes.get(..8)? == MAGIC && is_checked(bytes, CHECKED)?;
+        (is_whole && format > FORMAT).then_some(format)
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.get(..8)? != MAGIC
-            || u32_at(bytes, CHECKED)? != crc32c::crc32c(bytes.get(..CHECKED)?)
-        {
+        if bytes.get(..8)? != MAGIC || !is_checked(bytes, CHECKED)? {
             return None;
         }
         let entry = SegmentEntry {
@@ -53,11 +88,31 @@ impl SegmentHeader {
             capacity: u64_at(bytes, 48)?,
         };
         let is_sound = entry.capacity > SEGMENT_HEADER && entry.end().is_some();
-        (is_sound && u32_at(bytes, 8)? <= FORMAT).then_some(Self {
+        if !is_sound || u32_at(bytes, 8)? > FORMAT {
+            return None;
+        }
+        Some(Self {
             store: array(bytes, 16)?,
             entry,
+            continues_from: Self::decode_seal(bytes)?,
         })
     }
+
+    fn decode_seal(bytes: &[u8]) -> Option<Option<Seal>> {
+        match u32_at(bytes, 12)? {
+            0 => Some(None),
+            SEALING if is_checked(bytes, SEALED)? => Some(Some(Seal {
+                address: u64_at(bytes, 64)?,
+                chain: u64_at(bytes, 72)?,
+            })),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the CRC of the first `length` bytes stands after them.
+fn is_checked(bytes: &[u8], length: usize) -> Option<bool> {
+    Some(u32_at(bytes, length)? == crc32c::crc32c(bytes.get(..length)?))
 }
 
 /// An open segment.
@@ -68,6 +123,8 @@ pub(crate) struct Segment {
     /// The same file, opened a second time, to fill it ahead of the tail.
     ahead: Arc<dyn VfsFile>,
     pub(crate) entry: SegmentEntry,
+    /// What it goes on from, if not from the end of the segment before.
+    pub(crate) continues_from: Option<Seal>,
     /// Offset up to which the file was filled with zeros (or frames) ahead of the tail.
     filled: AtomicU64,
     /// Held by whoever fills. Nobody writes at or beyond `filled` without it, so zeros can
@@ -76,10 +133,15 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Opens the segment file at `path`, whose header says `entry`.
-    pub(crate) fn open(vfs: &dyn Vfs, path: PathBuf, entry: SegmentEntry) -> Result<Self> {
+    /// Opens the segment file at `path`, which has this header.
+    pub(crate) fn open(
+        vfs: &dyn Vfs,
+        path: PathBuf,
+        header: &SegmentHeader,
+        mode: OpenMode,
+    ) -> Result<Self> {
         let open = || {
-            vfs.open(&path, OpenMode::ReadWrite)
+            vfs.open(&path, mode)
                 .map_err(|e| Error::io(&path, "open", &e))
         };
         let (file, ahead) = (open()?, open()?);
@@ -89,10 +151,25 @@ impl Segment {
             path,
             file,
             ahead,
-            entry,
+            entry: header.entry,
+            continues_from: header.continues_from,
             filled,
             filling,
         })
+    }
+
+    /// The header as the disk has it now; `None` when it is no whole one.
+    pub(crate) fn header(&self) -> Result<Option<SegmentHeader>> {
+        let read = SegmentHeader::read(&*self.file);
+        Ok(SegmentHeader::decode(
+            &read.map_err(|e| self.error("read", &e))?,
+        ))
+    }
+
+    /// Has what is cached of the file read from the disk again.
+    pub(crate) fn drop_cache(&self) {
+        // An advice: the file is read either way, and nothing above a durable end is believed.
+        let _advised = self.file.drop_cache(0, self.filled());
     }
 
     /// The address of the first frame.

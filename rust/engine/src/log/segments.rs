@@ -8,10 +8,10 @@ use crate::lock::{Mutex, RwLock};
 use super::files::Layout;
 use super::identity::Identity;
 use super::manifest::{Manifest, SegmentEntry};
-use super::segment::{SEGMENT_HEADER, Segment, SegmentHeader, fill_zeros};
+use super::segment::{SEGMENT_HEADER, Seal, Segment, SegmentHeader, fill_zeros};
 use crate::error::{Error, Result};
 use crate::store::Options;
-use crate::vfs::write_all_at;
+use crate::vfs::{OpenMode, write_all_at};
 
 /// The log's files.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Segments {
             }
             last = next.entry;
         }
-        let next = Arc::new(self.create(self.entry_after(Some(last), needed))?);
+        let next = Arc::new(self.create(self.entry_after(Some(last), needed), None)?);
         self.list(&mut manifest, Arc::clone(&next))?;
         Ok(next)
     }
@@ -102,9 +102,21 @@ impl Segments {
     /// Makes the first segment of a new log.
     pub(crate) fn create_first(&self) -> Result<Arc<Segment>> {
         let mut manifest = self.manifest.lock();
-        let first = Arc::new(self.create(self.entry_after(None, 2 * SEGMENT_HEADER))?);
+        let first = Arc::new(self.create(self.entry_after(None, 2 * SEGMENT_HEADER), None)?);
         self.list(&mut manifest, Arc::clone(&first))?;
         Ok(first)
+    }
+
+    /// Makes the segment in which the log goes on after a failed sync, and lists it. All
+    /// before it is as durable as the seal says, and no earlier file is written again.
+    pub(crate) fn create_sealing(&self, seal: Seal) -> Result<Arc<Segment>> {
+        let mut manifest = self.manifest.lock();
+        let last = manifest.segments.last().copied();
+        let entry = self.entry_after(last, 2 * SEGMENT_HEADER);
+        let sealing = Arc::new(self.create(entry, Some(seal))?);
+        (manifest.durable, manifest.chain) = (sealing.first_frame(), seal.chain);
+        self.list(&mut manifest, Arc::clone(&sealing))?;
+        Ok(sealing)
     }
 
     /// Each segment is twice as large as the one before, up to the configured size.
@@ -129,23 +141,24 @@ impl Segments {
         }
     }
 
-    fn create(&self, entry: SegmentEntry) -> Result<Segment> {
+    fn create(&self, entry: SegmentEntry, continues_from: Option<Seal>) -> Result<Segment> {
         let path = self.layout.segment(entry.ordinal);
         let header = SegmentHeader {
             store: self.identity.uuid,
             entry,
-        }
-        .encode();
+            continues_from,
+        };
+        let bytes = header.encode();
         let filled = if self.options.zero_fill {
             fill_step(entry.capacity).max(SEGMENT_HEADER)
         } else {
             SEGMENT_HEADER
         };
         self.layout.place(&path, |file| {
-            write_all_at(file, &[IoSlice::new(&header)], 0)?;
+            write_all_at(file, &[IoSlice::new(&bytes)], 0)?;
             fill_zeros(file, SEGMENT_HEADER, filled)
         })?;
-        Segment::open(&*self.layout.vfs, path, entry)
+        Segment::open(&*self.layout.vfs, path, &header, OpenMode::ReadWrite)
     }
 
     pub(crate) fn zero_fill(&self) -> bool {
@@ -189,6 +202,34 @@ impl Segments {
         *manifest = next;
         Ok(())
     }
+}
+
+/// For each segment the address up to which it holds the log: its end, or where a later
+/// segment goes on from, which may lie before its first frame.
+pub(crate) fn limits(segments: &[Arc<Segment>]) -> Vec<u64> {
+    let mut limit = u64::MAX;
+    let mut limits: Vec<u64> = segments
+        .iter()
+        .rev()
+        .map(|segment| {
+            let own = segment.end().min(limit);
+            limit = segment
+                .continues_from
+                .map_or(limit, |seal| limit.min(seal.address));
+            own
+        })
+        .collect();
+    limits.reverse();
+    limits
+}
+
+/// Bytes of log below an address: what was cut off before a sealing segment isn't counted.
+pub(crate) fn bytes_below(segments: &[Arc<Segment>], address: u64) -> u64 {
+    let void = |segment: &Arc<Segment>| {
+        let seal = segment.continues_from?;
+        (segment.entry.base < address).then(|| segment.entry.base - seal.address)
+    };
+    address.saturating_sub(segments.iter().filter_map(void).sum())
 }
 
 /// By how much zeros are written ahead of the tail at a time; less in small segments.

@@ -2,16 +2,14 @@
 //!
 //! The live manifest lists every segment that ever took a frame. A segment that it doesn't
 //! list was being made when the process died: it is adopted when it continues the log, else
-//! set aside. Without a valid manifest the directory itself is the list, and must be whole.
+//! set aside, as it always is after a failed sync. Without a valid manifest the directory itself is the list, and must be whole.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::log::{
-    Identity, Layout, Manifest, SEGMENT_HEADER, Segment, SegmentEntry, SegmentHeader,
-};
-use crate::vfs::{OpenMode, read_full};
+use crate::log::{Identity, Layout, Manifest, Segment, SegmentEntry, SegmentHeader};
+use crate::vfs::OpenMode;
 
 /// The segments in order, and the manifest that describes them.
 #[derive(Debug)]
@@ -21,7 +19,8 @@ pub(super) struct Catalogue {
     pub(super) listed: bool,
 }
 
-pub(super) fn catalogue(layout: &Layout, identity: &Identity) -> Result<Catalogue> {
+/// `poisoned`: a name may be known to programs and not to the disk, after a failed sync.
+pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) -> Result<Catalogue> {
     let live = Manifest::live(layout)?;
     let mut found = files(layout)?;
     let mut manifest = match &live {
@@ -51,7 +50,14 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity) -> Result<Catalogu
         let reason = "there are manifests but no segment; the log itself is gone";
         return Err(Error::corrupt(&layout.log(), 0, reason));
     }
-    let adopted = adopt(layout, identity, &mut segments, &found, live.is_some())?;
+    let adopted = if live.is_some() && poisoned {
+        found
+            .iter()
+            .try_for_each(|ordinal| quarantine(layout, &layout.segment(*ordinal)))?;
+        false
+    } else {
+        adopt(layout, identity, &mut segments, &found, live.is_some())?
+    };
     manifest.segments = segments.iter().map(|segment| segment.entry).collect();
     Ok(Catalogue {
         segments,
@@ -145,11 +151,13 @@ fn open(layout: &Layout, identity: &Identity, ordinal: u64) -> Result<Option<Seg
     let path = layout.segment(ordinal);
     let opened = layout.vfs.open(&path, OpenMode::Read);
     let file = opened.map_err(|e| Error::io(&path, "open", &e))?;
-    let mut header = vec![0; usize::try_from(SEGMENT_HEADER).unwrap_or_default()];
-    read_full(&*file, &mut header, 0).map_err(|e| Error::io(&path, "read", &e))?;
-    match SegmentHeader::decode(&header) {
+    let bytes = SegmentHeader::read(&*file).map_err(|e| Error::io(&path, "read", &e))?;
+    if let Some(found) = SegmentHeader::newer_format(&bytes) {
+        return Err(Error::newer(&path, found));
+    }
+    match SegmentHeader::decode(&bytes) {
         Some(header) if header.store == identity.uuid && header.entry.ordinal == ordinal => {
-            Segment::open(&*layout.vfs, path, header.entry).map(Some)
+            Segment::open(&*layout.vfs, path, &header, OpenMode::ReadWrite).map(Some)
         }
         _ => Ok(None),
     }

@@ -5,6 +5,10 @@
 //! 3. `verdict`: at the first bad frame, is it a torn tail or damaged history?
 //! 4. cut the torn tail, write the kept but not provably durable end again, sync.
 //!
+//! After a failed sync (POISONED says so) what is cached proves nothing, and what a second
+//! sync says neither. The log is then cut at the end that was durable before, its files are
+//! left as they are, and it goes on in a new segment.
+//!
 //! No step deletes a log file, and every step can be cut off by a crash and run again.
 
 mod catalogue;
@@ -16,7 +20,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::index::MemoryIndex;
-use crate::log::{FORMAT, Identity, Layout, Manifest, SEGMENT_HEADER, Segment, fill_zeros};
+use crate::log::{
+    FORMAT, Found, Identity, Layout, Manifest, Marker, SEGMENT_HEADER, Seal, Segment, fill_zeros,
+};
 use crate::vfs::{Entry, read_full, write_all_at};
 
 use catalogue::Catalogue;
@@ -29,6 +35,10 @@ pub(crate) struct Recovered {
     pub(crate) manifest: Manifest,
     /// Whether the manifest on disk says so already.
     pub(crate) listed: bool,
+    /// There is a POISONED file, to be removed once the log can go on.
+    pub(crate) poisoned: bool,
+    /// Where the log was cut, to go on in a new segment.
+    pub(crate) seal: Option<Seal>,
     pub(crate) index: MemoryIndex,
     /// Address after the last frame.
     pub(crate) tail: u64,
@@ -81,27 +91,67 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     layout.sync_parent_if_allowed(&layout.root)?;
     layout.sync_dir(&layout.log())?;
     layout.sync_dir(&layout.root)?;
+    let found = Marker::find(layout, identity.uuid)?;
     let Catalogue {
         segments,
         manifest,
         listed,
-    } = catalogue::catalogue(layout, identity)?;
+    } = catalogue::catalogue(layout, identity, found != Found::Absent)?;
+    let marked = match &found {
+        Found::Whole(marker) => Some(marker.durable),
+        Found::Absent | Found::Unreadable => None,
+    };
+    let known = manifest.durable.max(marked.map_or(0, |seal| seal.address));
+    if segments.is_empty() && known > 0 {
+        let reason = "the log was durable once, and no segment of it is left";
+        return Err(Error::corrupt(&layout.log(), 0, reason));
+    }
+    if marked.is_some() {
+        segments.iter().for_each(|segment| segment.drop_cache());
+    }
     let mut scan = Scan::new(identity.seed(), identity.hasher());
-    let tail = scan.run(&segments)?;
-    verdict::judge_tail(&segments, &scan, &manifest, identity.seed(), tail)?;
-    cut(&segments, tail)?;
-    let proven = manifest.durable.max(scan.hint);
-    rewrite(&segments, proven, tail)?;
+    scan.run(&segments, u64::MAX)?;
+    verdict::judge_tail(&segments, &scan, known, identity.seed())?;
+    let proven = manifest.durable.max(scan.hint).max(scan.sealed);
+    // A log that is known to have gone on after the marker was written has left it behind.
+    let seal = marked.filter(|seal| seal.address >= proven);
+    match seal {
+        Some(seal) => scan = cut_at(seal, &segments, scan, identity)?,
+        None => settle_tail(&segments, proven, scan.tail)?,
+    }
     Ok(Recovered {
         segments,
         manifest,
-        listed,
+        listed: listed && found == Found::Absent,
+        poisoned: found != Found::Absent,
+        seal,
         index: scan.index,
-        tail,
+        tail: scan.tail,
         next_position: scan.next_position,
         chain: scan.chain,
         last_commit_time: scan.last_commit_time,
     })
+}
+
+/// The log as it was when it was last known to be durable, before a sync failed. Nothing of
+/// its files is changed.
+fn cut_at(seal: Seal, segments: &[Arc<Segment>], scan: Scan, identity: &Identity) -> Result<Scan> {
+    let mut kept = scan;
+    if kept.tail > seal.address {
+        kept = Scan::new(identity.seed(), identity.hasher());
+        kept.run(segments, seal.address)?;
+    }
+    if kept.tail == seal.address && kept.chain == seal.chain {
+        return Ok(kept);
+    }
+    kept.stopped = "the log does not end there as it did when a sync failed";
+    Err(kept.damage(segments, seal.address))
+}
+
+/// Cuts off a torn tail, and makes sure of what is kept.
+fn settle_tail(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
+    cut(segments, tail)?;
+    rewrite(segments, proven, tail)
 }
 
 /// Zeroes what stands after the tail, in the segment that holds it and in later ones.

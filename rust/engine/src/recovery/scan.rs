@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::frame::{FRAME_LIMIT, FrameView, HEADER, Header, Seed, Truth};
 use crate::index::{FrameEntry, Index, MemoryIndex, StreamEntry};
-use crate::log::{SEGMENT_HEADER, Segment};
+use crate::log::{SEGMENT_HEADER, Segment, limits};
 use crate::names::Hasher128Keyed;
 use crate::vfs::read_full;
 
@@ -97,6 +97,10 @@ pub(crate) struct Scan {
     pub(crate) next_position: u64,
     /// The highest address that a valid frame says was durable.
     pub(crate) hint: u64,
+    /// The address after the last good frame; in a sealing segment even before its first.
+    pub(crate) tail: u64,
+    /// Everything below is durable because a sealing segment was made.
+    pub(crate) sealed: u64,
     /// What was wrong at the tail.
     pub(crate) stopped: &'static str,
     pub(crate) frames: u64,
@@ -113,33 +117,67 @@ impl Scan {
             chain: 0,
             next_position: 1,
             hint: 0,
+            tail: SEGMENT_HEADER,
+            sealed: 0,
             stopped: "",
             frames: 0,
             last_commit_time: 0,
         }
     }
 
-    /// Scans all segments; answers the address after the last good frame.
-    pub(crate) fn run(&mut self, segments: &[Arc<Segment>]) -> Result<u64> {
-        let mut tail = segments
-            .first()
-            .map_or(SEGMENT_HEADER, |first| first.first_frame());
-        for (i, segment) in segments.iter().enumerate() {
-            let from = segment.first_frame();
-            let end = self.segment(segment, from)?;
+    /// Scans all segments, but nothing from `until` on.
+    pub(crate) fn run(&mut self, segments: &[Arc<Segment>], until: u64) -> Result<()> {
+        for (segment, limit) in segments.iter().zip(limits(segments)) {
+            self.enter(segments, segment)?;
+            let end = self.segment(segment, segment.first_frame(), limit.min(until))?;
             // An empty segment that was prepared ahead leaves the tail in the one before.
-            if i == 0 || end > from {
-                tail = end;
+            if end > segment.first_frame() {
+                self.tail = end;
             }
         }
-        Ok(tail)
+        Ok(())
     }
 
-    /// Scans one segment from an address to its first bad frame, which it answers.
-    pub(crate) fn segment(&mut self, segment: &Segment, from: u64) -> Result<u64> {
+    /// A sealing segment goes on from where the log before it was durable, and from nowhere
+    /// else.
+    fn enter(&mut self, segments: &[Arc<Segment>], segment: &Segment) -> Result<()> {
+        let Some(seal) = segment.continues_from else {
+            return Ok(());
+        };
+        if self.tail < seal.address {
+            return Err(self.damage(segments, seal.address));
+        }
+        if self.tail > seal.address || self.chain != seal.chain {
+            let reason = "it does not go on from the log before it";
+            return Err(Error::corrupt(&segment.path, 0, reason));
+        }
+        self.tail = segment.first_frame();
+        self.sealed = self.tail;
+        Ok(())
+    }
+
+    /// The tail stands below an address that is proven durable.
+    pub(crate) fn damage(&self, segments: &[Arc<Segment>], proven: u64) -> Error {
+        let tail = self.tail;
+        let reason = format!(
+            "{}, though the log was durable up to address {proven} (this is {tail})",
+            self.stopped
+        );
+        let holder = segments.iter().rfind(|segment| segment.entry.base <= tail);
+        match holder {
+            Some(segment) => Error::corrupt(&segment.path, segment.offset(tail), reason),
+            None => Error::corrupt(std::path::Path::new("log"), 0, reason),
+        }
+    }
+
+    /// Scans one segment from an address to its first bad frame or to `limit`; answers where.
+    pub(crate) fn segment(&mut self, segment: &Segment, from: u64, limit: u64) -> Result<u64> {
         let mut scanner = FrameScanner::new(segment);
         let mut address = from;
         loop {
+            if address >= limit {
+                return Ok(address);
+            }
             if address + HEADER as u64 > segment.end() {
                 self.stopped = "the segment is full";
                 return Ok(address);
@@ -155,6 +193,10 @@ impl Scan {
             let header = *frame.header();
             if header.previous_chain != self.chain || header.first_position != self.next_position {
                 self.stopped = "the frame does not continue the log before it";
+                return Ok(address);
+            }
+            if address + u64::from(header.length) > limit {
+                self.stopped = "a frame stands across the end";
                 return Ok(address);
             }
             let entry = frame_entry(&frame, address, &self.hasher);

@@ -3,24 +3,28 @@
 //! Evidence that an address had been durable: the manifest of a clean close; the durable hint
 //! of any later valid frame; the first frame of a later segment, which is written only after
 //! everything before it was synced. A bad frame below the highest evidence is damage.
+//!
+//! Where the log was cut off after a failed sync, the scan ends or goes on in the sealing
+//! segment; what the earlier files hold beyond is neither history nor evidence.
 
 use std::io;
 use std::sync::Arc;
 
 use super::scan::{FrameScanner, Scan};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::frame::Seed;
-use crate::log::{Manifest, Segment};
+use crate::log::Segment;
 
-/// Refuses when the log is proven to have reached beyond the tail that the scan found.
+/// Refuses when the log is proven to have reached beyond the tail that the scan found;
+/// `known` is an address that it is known to have reached.
 pub(super) fn judge_tail(
     segments: &[Arc<Segment>],
     scan: &Scan,
-    manifest: &Manifest,
+    known: u64,
     seed: Seed,
-    tail: u64,
 ) -> Result<()> {
-    let mut proven = manifest.durable;
+    let tail = scan.tail;
+    let mut proven = known;
     for segment in segments.iter().filter(|segment| segment.end() > tail) {
         let found = evidence(segment, tail, scan, seed);
         proven = proven.max(found.map_err(|e| segment.error("read", &e))?);
@@ -28,14 +32,7 @@ pub(super) fn judge_tail(
     if proven <= tail {
         return Ok(());
     }
-    let Some(segment) = segments.iter().rfind(|segment| segment.entry.base <= tail) else {
-        return Ok(());
-    };
-    let reason = format!(
-        "{}, though the log was durable up to address {proven} (this is {tail})",
-        scan.stopped
-    );
-    Err(Error::corrupt(&segment.path, segment.offset(tail), reason))
+    Err(scan.damage(segments, proven))
 }
 
 /// The highest address that a frame beyond the tail proves durable.

@@ -83,6 +83,13 @@ pub trait VfsFile: Debug + Send + Sync + 'static {
     fn sync_all(&self) -> io::Result<()>;
     /// The size in bytes.
     fn size(&self) -> io::Result<u64>;
+    /// Has what is cached of `len` bytes from `offset`, as far as it is clean, read from the
+    /// disk again: after a failed sync the two may differ. An advice, which a file system
+    /// without a cache has followed already.
+    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _all_that_is_read_is_on_the_disk = (offset, len);
+        Ok(())
+    }
 }
 
 /// A held lock; dropping it frees it.

@@ -193,6 +193,13 @@ impl VfsFile for OsFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
+
+    #[cfg(not(target_vendor = "apple"))]
+    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
+        use rustix::fs::{Advice, fadvise};
+        let len = std::num::NonZeroU64::new(len);
+        Ok(fadvise(&self.file, offset, len, Advice::DontNeed)?)
+    }
 }
 
 /// Reads served from the page cache or not at all.

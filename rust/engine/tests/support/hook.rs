@@ -20,6 +20,8 @@ pub(crate) const MAINTAINER: &str = "braid-maintain";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
+    /// No call but a moment, whose name stands for the path.
+    At,
     Create,
     Rename,
     Remove,
@@ -130,6 +132,7 @@ impl Vfs for HookedVfs {
         self.inner.random(buf)
     }
     fn at(&self, moment: &'static str) {
+        self.ask(Op::At, Path::new(moment)).unwrap();
         self.inner.at(moment);
     }
 }
@@ -180,6 +183,9 @@ impl VfsFile for HookedFile {
     }
     fn size(&self) -> io::Result<u64> {
         self.inner.size()
+    }
+    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.inner.drop_cache(offset, len)
     }
 }
 

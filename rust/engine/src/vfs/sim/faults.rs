@@ -15,6 +15,8 @@ pub enum Call {
     Create,
     /// `create_dir`.
     CreateDir,
+    /// `drop_cache`.
+    DropCache,
     /// `entry`.
     Entry,
     /// `list`.
@@ -45,7 +47,13 @@ impl Call {
     /// Whether the call changes anything, in memory or on the disk, and so counts as a step.
     fn is_step(self) -> bool {
         match self {
-            Self::Entry | Self::List | Self::Lock | Self::Open | Self::Read | Self::Size => false,
+            Self::DropCache
+            | Self::Entry
+            | Self::List
+            | Self::Lock
+            | Self::Open
+            | Self::Read
+            | Self::Size => false,
             Self::Create
             | Self::CreateDir
             | Self::Remove
@@ -106,8 +114,9 @@ pub struct Fault {
     pub error: Failure,
     /// Whether it goes on failing.
     pub then: Then,
-    /// For the syncs: the un-synced data is marked clean and dropped. Programs still see it,
-    /// later syncs succeed, the disk never gets it: what Linux does after a failed `fsync`.
+    /// For the syncs: the un-synced data is marked clean and dropped. Programs still see it
+    /// until the cache is dropped, later syncs succeed, the disk never gets it: what Linux
+    /// does after a failed `fsync`.
     pub lose: bool,
 }
 

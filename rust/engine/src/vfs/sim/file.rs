@@ -1,6 +1,6 @@
 //! One file: what programs see of it, and what the disk holds of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 
 use crate::lock::{Mutex, RwLock};
@@ -25,7 +25,7 @@ impl Inode {
     pub(super) fn durable(id: u64, content: Content) -> Self {
         let platter = Platter {
             content: content.clone(),
-            unsynced: BTreeMap::new(),
+            ..Platter::default()
         };
         Self::of(id, content, platter)
     }
@@ -75,7 +75,25 @@ impl Inode {
 
     /// Forgets that anything was un-synced: the disk never gets it, and nobody is told.
     pub(super) fn lose_unsynced(&self) {
-        self.platter.lock().unsynced.clear();
+        let mut platter = self.platter.lock();
+        let lost = std::mem::take(&mut platter.unsynced);
+        platter.lost.extend(lost.into_keys());
+    }
+
+    /// Shows what the disk has where writes were lost.
+    pub(super) fn drop_cache(&self, offset: u64, len: u64) {
+        let mut live = self.live.write();
+        let mut platter = self.platter.lock();
+        let sector = SECTOR as u64;
+        let dropped = offset / sector..offset.saturating_add(len).div_ceil(sector);
+        let lost: Vec<u64> = platter.lost.range(dropped).copied().collect();
+        for number in lost {
+            platter.lost.remove(&number);
+            let left = live.len().saturating_sub(number * sector);
+            let image = platter.content.sector(number);
+            let shown = image.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            live.write(image.split_at(shown).0, number * sector);
+        }
     }
 
     pub(super) fn unsynced_units(&self) -> usize {
@@ -112,6 +130,8 @@ struct Platter {
     content: Content,
     /// By sector number: each state that the sector went through since it was last synced.
     unsynced: BTreeMap<u64, Vec<Sector>>,
+    /// Sectors that a failed sync left clean: what programs see of them isn't on the disk.
+    lost: BTreeSet<u64>,
 }
 
 impl Platter {
@@ -120,6 +140,7 @@ impl Platter {
         let end = (offset + written as u64).div_ceil(sector);
         for number in offset / sector..end {
             let image = live.sector(number);
+            self.lost.remove(&number);
             // A write that changes nothing on the disk can't go wrong there.
             if self.unsynced.contains_key(&number) || image != self.content.sector(number) {
                 self.unsynced.entry(number).or_default().push(image);
@@ -230,6 +251,29 @@ mod tests {
         inode.sync();
         assert_eq!(inode.content().to_bytes(), [2; 600]);
         assert_eq!(cut(&inode, Persist::Everything), [1; 600]);
+    }
+
+    #[test]
+    fn lost_pages_are_seen_until_the_cache_is_dropped() {
+        let inode = inode(&[1; 600], &[2; 900], 0);
+        inode.lose_unsynced();
+        inode.drop_cache(512, 1);
+        let half = [[2; 512].as_slice(), &[1; 88], &[0; 300]].concat();
+        assert_eq!(inode.content().to_bytes(), half);
+        inode.drop_cache(0, u64::MAX);
+        let disk = [[1; 600].as_slice(), &[0; 300]].concat();
+        assert_eq!(inode.content().to_bytes(), disk);
+    }
+
+    #[test]
+    fn a_dropped_cache_keeps_what_is_not_synced() {
+        let inode = inode(&[1; 600], &[2; 600], 0);
+        inode.drop_cache(0, 600);
+        assert_eq!(inode.content().to_bytes(), [2; 600]);
+        inode.lose_unsynced();
+        inode.write_unsynced(&[IoSlice::new(&[3; 600])], 0, usize::MAX);
+        inode.drop_cache(0, 600);
+        assert_eq!(inode.content().to_bytes(), [3; 600]);
     }
 
     #[test]

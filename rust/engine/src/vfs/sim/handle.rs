@@ -88,6 +88,17 @@ impl VfsFile for SimFile {
             .judge(Call::Size, &self.path, format_args!(""), 0);
         verdict.error.map_or_else(|| Ok(self.inode.size()), Err)
     }
+
+    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
+        if !self.world.tracked {
+            return Ok(());
+        }
+        let detail = format_args!("");
+        let (_state, verdict) = self.world.judge(Call::DropCache, &self.path, detail, 0);
+        verdict.error.map_or(Ok(()), Err)?;
+        self.inode.drop_cache(offset, len);
+        Ok(())
+    }
 }
 
 #[derive(Debug)]

@@ -115,6 +115,10 @@ impl VfsFile for LyingFile {
     fn size(&self) -> io::Result<u64> {
         self.inner.size()
     }
+
+    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.inner.drop_cache(offset, len)
+    }
 }
 
 #[cfg(test)]

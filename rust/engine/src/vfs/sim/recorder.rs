@@ -299,6 +299,10 @@ impl VfsFile for RecordingFile {
     fn size(&self) -> io::Result<u64> {
         self.inner.size()
     }
+
+    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.inner.drop_cache(offset, len)
+    }
 }
 
 /// What happened; the place in it is the sequence number.

@@ -1,0 +1,540 @@
+//! After a failed sync: the log is cut at what was durable before it, and goes on in a new
+//! file. What the failure concerned never comes back, whatever the disk kept of it.
+//!
+//! A sync that failed leaves pages that programs see and the disk doesn't have, and a later
+//! sync of the same file succeeds without them. So the old file is neither written nor synced
+//! again. The way to the new one is cut off at each of its steps, and each of its calls fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails loudly, and tells how many schedules it ran"
+)]
+
+mod support;
+
+use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
+use eventbraid_engine::vfs::{OpenMode, Vfs};
+use eventbraid_engine::{Error, Store};
+use support::hook::{Asked, Flag, HookedVfs, MAINTAINER, Op, eio, must_end, until};
+use support::{append, append_expecting, bodies, log, open, open_with, threaded};
+
+const OLD: &str = "/store/log/0000000001.hot";
+const NEW: &str = "/store/log/0000000002.hot";
+const MARKER: &str = "/store/POISONED";
+
+fn lost_sync() -> Fault {
+    Fault::once(Call::SyncData, 1, Failure::EIO).losing()
+}
+
+/// Fails the sync of the next append in the segment of this name.
+fn poison(vfs: &SimVfs, store: &Store, segment: &str, fault: Fault) {
+    vfs.fail_on(segment.trim_start_matches('/'), fault);
+    let unknown = append(store, &[("a", b"unknown"), ("b", &[b'u'; 3000])]);
+    assert!(
+        matches!(unknown, Err(Error::OutcomeUnknown { .. })),
+        "{unknown:?}"
+    );
+    vfs.heal();
+}
+
+/// Two events that are acknowledged, one append that is not known; the process is gone.
+fn poisoned(fault: Fault) -> SimVfs {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    for body in [b"one", b"two"] {
+        append(&store, &[("a", body)]).unwrap();
+    }
+    poison(&vfs, &store, OLD, fault);
+    assert!(store.stats().poisoned);
+    drop(store);
+    vfs.process_crash()
+}
+
+fn has(vfs: &SimVfs, path: &str) -> bool {
+    vfs.read_file(path).is_ok()
+}
+
+fn persistences(seed: u64) -> Vec<Persist> {
+    let mut all = vec![Persist::Nothing, Persist::Everything];
+    all.extend((0..6).map(|i| Persist::Seeded(seed * 6 + i)));
+    all
+}
+
+/// The log is this, in every way that it can be looked at, and goes on.
+fn check(vfs: &SimVfs, expected: &[&str], context: &str) {
+    let store = open(vfs.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
+    assert_eq!(bodies(&log(&store)), expected, "{context}");
+    assert!(!has(vfs, MARKER), "{context}: the marker stays");
+    let verified = store.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+    assert_eq!(verified.events, expected.len() as u64, "{context}");
+    let next = append(&store, &[("a", b"next")]).unwrap_or_else(|e| panic!("{context}: {e}"));
+    assert_eq!(
+        next.first_position,
+        Some(expected.len() as u64 + 1),
+        "{context}"
+    );
+    drop(store);
+    let with_next = [expected, &["next"]].concat();
+    for persist in [Persist::Nothing, Persist::Everything] {
+        let cut = open(vfs.power_cut(persist)).unwrap_or_else(|e| panic!("{context}: {e}"));
+        assert_eq!(bodies(&log(&cut)), with_next, "{context}, then {persist:?}");
+    }
+}
+
+#[test]
+fn the_log_goes_on_in_a_new_file_and_the_old_one_is_left_alone() {
+    let vfs = poisoned(lost_sync());
+    assert!(has(&vfs, MARKER));
+    let store = open(vfs.clone()).unwrap();
+    assert_eq!(bodies(&log(&store)), ["one", "two"]);
+    assert!(!store.stats().poisoned && !has(&vfs, MARKER));
+    append(&store, &[("a", b"three")]).unwrap();
+    store.close().unwrap();
+    let touched = |line: &&String| line.contains("log/0000000001.hot");
+    let trace = vfs.trace();
+    assert_eq!(trace.iter().find(touched), None);
+    let in_new = vfs.read_file(NEW).unwrap();
+    assert!(in_new.windows(5).any(|bytes| bytes == b"three"));
+    check(&vfs, &["one", "two", "three"], "after a close");
+}
+
+#[test]
+fn what_was_cut_off_never_comes_back() {
+    // With and without the pages: the disk may have kept all of it.
+    for fault in [
+        lost_sync(),
+        Fault {
+            lose: false,
+            ..lost_sync()
+        },
+    ] {
+        let vfs = poisoned(fault);
+        for persist in persistences(7) {
+            let cut = vfs.power_cut(persist);
+            check(&cut, &["one", "two"], &format!("{persist:?}"));
+            let again = cut.power_cut(Persist::Nothing);
+            // Not even if the directory alone tells what the log is.
+            again.corrupt("/store/CURRENT", 3, 0xff).unwrap();
+            check(
+                &again,
+                &["one", "two", "next"],
+                &format!("{persist:?}, no manifest"),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_cut_off_key_is_unknown_and_can_be_used() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    let keyed = |store: &Store| append_expecting(store, &[("a", b"paid")], &[], Some("k"));
+    vfs.fail_on(
+        "0000000001.hot",
+        Fault {
+            lose: false,
+            ..lost_sync()
+        },
+    );
+    assert!(matches!(keyed(&store), Err(Error::OutcomeUnknown { .. })));
+    drop(store);
+    let store = open(vfs.power_cut(Persist::Everything)).unwrap();
+    assert!(bodies(&log(&store)).is_empty());
+    assert!(!keyed(&store).unwrap().replayed);
+    assert!(keyed(&store).unwrap().replayed);
+    assert_eq!(bodies(&log(&store)), ["paid"]);
+}
+
+#[test]
+fn a_crash_at_every_step_of_going_on_loses_and_revives_nothing() {
+    let mut ran = 0;
+    for fault in [
+        lost_sync(),
+        Fault {
+            lose: false,
+            ..lost_sync()
+        },
+    ] {
+        let before = poisoned(fault);
+        let probe = before.process_crash();
+        drop(open(probe.clone()).unwrap());
+        assert!(probe.steps() > 15, "{} steps", probe.steps());
+        for step in 1..=probe.steps() {
+            let vfs = before.process_crash();
+            vfs.crash_at(step);
+            drop(open(vfs.clone()));
+            let context = format!("crash at step {step}");
+            check(&vfs.process_crash(), &["one", "two"], &context);
+            for persist in persistences(step) {
+                let context = format!("{context}, {persist:?}");
+                check(&vfs.power_cut(persist), &["one", "two"], &context);
+                ran += 1;
+            }
+        }
+    }
+    println!("{ran} schedules");
+}
+
+#[test]
+fn a_crash_while_the_next_opening_is_cut_off_as_well_loses_and_revives_nothing() {
+    let before = poisoned(lost_sync());
+    let probe = before.process_crash();
+    drop(open(probe.clone()).unwrap());
+    for step in 1..=probe.steps() {
+        let first = before.process_crash();
+        first.crash_at(step);
+        drop(open(first.clone()));
+        let first = first.power_cut(Persist::Seeded(step));
+        for second in (1 + step % 4..=probe.steps()).step_by(4) {
+            let vfs = first.process_crash();
+            vfs.crash_at(second);
+            drop(open(vfs.clone()));
+            for persist in [
+                Persist::Nothing,
+                Persist::Everything,
+                Persist::Seeded(second),
+            ] {
+                let context = format!("steps {step} and {second}, {persist:?}");
+                check(&vfs.power_cut(persist), &["one", "two"], &context);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_call_that_fails_on_the_way_leaves_a_store_that_opens_again() {
+    let calls = [
+        Call::Create,
+        Call::CreateDir,
+        Call::DropCache,
+        Call::Entry,
+        Call::List,
+        Call::Open,
+        Call::Read,
+        Call::Remove,
+        Call::Rename,
+        Call::Size,
+        Call::SyncAll,
+        Call::SyncData,
+        Call::SyncDir,
+        Call::Write,
+    ];
+    let before = poisoned(lost_sync());
+    let mut refused = 0;
+    for call in calls {
+        for nth in 1..25 {
+            for lose in [false, true] {
+                let vfs = before.process_crash();
+                let fault = Fault {
+                    lose,
+                    ..Fault::once(call, nth, Failure::EIO)
+                };
+                vfs.fail(fault);
+                refused += u64::from(open(vfs.clone()).is_err());
+                vfs.heal();
+                let context = format!("{call:?} {nth}, losing: {lose}");
+                check(&vfs.process_crash(), &["one", "two"], &context);
+                check(&vfs.power_cut(Persist::Nothing), &["one", "two"], &context);
+            }
+        }
+    }
+    assert!(refused > 50, "only {refused} calls failed");
+}
+
+#[test]
+fn a_store_can_be_poisoned_again_and_again() {
+    let vfs = poisoned(lost_sync());
+    let mut expected = vec!["one", "two"];
+    for (ordinal, more) in [(2, false), (3, true), (4, true), (5, false)] {
+        let store = open(vfs.clone()).unwrap();
+        if more {
+            append(&store, &[("a", b"more")]).unwrap();
+            expected.push("more");
+        }
+        let segment = format!("{ordinal:010}.hot");
+        poison(
+            &vfs,
+            &store,
+            &segment,
+            Fault {
+                lose: ordinal % 2 == 0,
+                ..lost_sync()
+            },
+        );
+        drop(store);
+        for persist in persistences(ordinal) {
+            let context = format!("poisoned in {segment}, {persist:?}");
+            check(&vfs.power_cut(persist), &expected, &context);
+        }
+    }
+    check(&vfs.process_crash(), &expected, "at last");
+    let store = open(vfs).unwrap();
+    let live = store.stats().bytes;
+    let whole = store.stats().segments * (16 << 10);
+    assert!(live < whole, "{live} of {whole} bytes are log");
+}
+
+#[test]
+fn a_segment_that_was_prepared_is_left_behind_empty() {
+    let vfs = SimVfs::tracked(1);
+    let store = open_with(vfs.clone(), threaded()).unwrap();
+    append(&store, &[("a", &[b'x'; 9000])]).unwrap();
+    until("the next segment", || store.stats().segments == 2);
+    vfs.fail_on(
+        "0000000001.hot",
+        Fault::forever(Call::SyncData, 1, Failure::EIO).losing(),
+    );
+    append(&store, &[("a", b"unknown")]).unwrap_err();
+    drop(store);
+    let vfs = vfs.process_crash();
+    let store = open(vfs.clone()).unwrap();
+    assert_eq!(store.stats().segments, 3);
+    append(&store, &[("a", b"after")]).unwrap();
+    assert_eq!(log(&store).len(), 2);
+    let prepared = vfs.read_file(NEW).unwrap();
+    assert!(prepared[4096..].iter().all(|byte| *byte == 0));
+    assert_eq!(store.verify().unwrap().events, 2);
+    store.close().unwrap();
+    assert_eq!(
+        log(&open(vfs.power_cut(Persist::Nothing)).unwrap()).len(),
+        2
+    );
+}
+
+#[test]
+fn a_directory_that_can_not_be_synced_poisons_with_a_marker() {
+    for (n, directory) in ["store/log", "store"].into_iter().enumerate() {
+        let vfs = SimVfs::tracked(1);
+        let store = open(vfs.clone()).unwrap();
+        append(&store, &[("a", b"one")]).unwrap();
+        // The first sync of the log's directory, or the first of the root: a roll makes both.
+        let fault = Fault::once(Call::SyncDir, 1 + n as u64, Failure::EIO).losing();
+        vfs.fail_on(directory, fault);
+        let refused = append(&store, &[("a", &[b'x'; 20_000])]);
+        assert!(
+            matches!(refused, Err(Error::Io { .. } | Error::Poisoned { .. })),
+            "{refused:?}"
+        );
+        assert!(store.stats().poisoned, "{directory}");
+        drop(store);
+        vfs.heal();
+        assert!(has(&vfs, MARKER), "{directory}");
+        for persist in persistences(n as u64) {
+            check(
+                &vfs.power_cut(persist),
+                &["one"],
+                &format!("{directory}, {persist:?}"),
+            );
+        }
+        check(&vfs.process_crash(), &["one"], directory);
+    }
+}
+
+#[test]
+fn zeros_that_can_not_be_synced_poison_with_a_marker() {
+    let sim = SimVfs::tracked(1);
+    let armed = Flag::default();
+    let vfs = {
+        let armed = armed.clone();
+        HookedVfs::new(sim.clone(), move |asked| {
+            let fails = armed.is_up() && asked.is(Op::SyncData, ".hot");
+            if fails && Asked::by(MAINTAINER) {
+                Err(eio())
+            } else {
+                Ok(())
+            }
+        })
+    };
+    let mut options = threaded();
+    options.first_segment = 4 << 20;
+    options.max_segment = 4 << 20;
+    let store = open_with(vfs, options).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    armed.raise();
+    let mut acknowledged = vec!["one"];
+    let big = "x".repeat(200_000);
+    while !store.stats().poisoned {
+        if append(&store, &[("a", big.as_bytes())]).is_ok() {
+            acknowledged.push(&big);
+        }
+    }
+    drop(store);
+    assert!(has(&sim, MARKER));
+    for persist in persistences(3) {
+        check(
+            &sim.power_cut(persist),
+            &acknowledged,
+            &format!("{persist:?}"),
+        );
+    }
+}
+
+#[test]
+fn what_becomes_durable_after_the_marker_is_acknowledged_to_nobody() {
+    let sim = SimVfs::tracked(1);
+    let (armed, marked) = (Flag::default(), Flag::default());
+    let vfs = {
+        let (armed, marked) = (armed.clone(), marked.clone());
+        HookedVfs::new(sim.clone(), move |asked| {
+            if !armed.is_up() {
+                return Ok(());
+            }
+            if asked.is(Op::SyncDir, "/store/log") && Asked::by(MAINTAINER) {
+                return Err(eio());
+            }
+            // The frames are synced, and not announced yet, when the directory's sync fails.
+            if asked.is(Op::At, "durable") {
+                marked.wait("the marker");
+            }
+            if asked.is(Op::SyncDir, "/store") && has_marker(&asked) {
+                marked.raise();
+            }
+            Ok(())
+        })
+    };
+    let store = open_with(vfs, threaded()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    armed.raise();
+    let answer = {
+        let store = store.clone();
+        must_end(move || append(&store, &[("a", &[b'x'; 9000])]))
+    };
+    assert!(
+        matches!(answer, Err(Error::OutcomeUnknown { .. })),
+        "{answer:?}"
+    );
+    drop(store);
+    check(
+        &sim.power_cut(Persist::Everything),
+        &["one"],
+        "after the race",
+    );
+}
+
+/// The root is synced by the maintainer for the sake of the marker, and of nothing else here.
+fn has_marker(asked: &Asked<'_>) -> bool {
+    asked.path.ends_with("store") && Asked::by(MAINTAINER)
+}
+
+#[test]
+fn a_marker_that_was_left_behind_changes_nothing() {
+    let vfs = poisoned(lost_sync());
+    let marker = vfs.read_file(MARKER).unwrap();
+    let put_back = |vfs: &SimVfs| {
+        vfs.open(MARKER.as_ref(), OpenMode::CreateNew).unwrap();
+        vfs.write_outside(MARKER, &marker).unwrap();
+    };
+    let store = open(vfs.clone()).unwrap();
+    drop(store);
+    put_back(&vfs);
+    // The sealing segment is empty, and proof enough.
+    let store = open(vfs.clone()).unwrap();
+    assert_eq!(store.stats().segments, 2);
+    append(&store, &[("a", b"three")]).unwrap();
+    drop(store);
+    put_back(&vfs);
+    check(
+        &vfs.power_cut(Persist::Everything),
+        &["one", "two", "three"],
+        "crashed",
+    );
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"four")]).unwrap();
+    store.close().unwrap();
+    put_back(&vfs);
+    check(&vfs, &["one", "two", "three", "four"], "closed");
+}
+
+#[test]
+fn a_marker_is_void_once_a_hint_is_beyond_it() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    let early = vfs.process_crash();
+    let doomed = open(early.clone()).unwrap();
+    poison(&early, &doomed, OLD, lost_sync());
+    let marker = early.read_file(MARKER).unwrap();
+    for body in [b"two", b"3rd", b"4th"] {
+        append(&store, &[("a", body)]).unwrap();
+    }
+    drop(store);
+    // A marker of this very store, but of another past.
+    let vfs = vfs.power_cut(Persist::Everything);
+    vfs.open(MARKER.as_ref(), OpenMode::CreateNew).unwrap();
+    vfs.write_outside(MARKER, &marker).unwrap();
+    check(&vfs, &["one", "two", "3rd", "4th"], "hints");
+}
+
+#[test]
+fn a_damaged_marker_costs_no_acknowledged_commit() {
+    let whole = poisoned(lost_sync());
+    for offset in 0..whole.read_file(MARKER).unwrap().len() as u64 {
+        let vfs = whole.power_cut(Persist::Nothing);
+        vfs.corrupt(MARKER, offset, 0x10).unwrap();
+        check(&vfs, &["one", "two"], &format!("byte {offset}"));
+    }
+    let vfs = whole.power_cut(Persist::Nothing);
+    vfs.write_outside(MARKER, b"").unwrap();
+    check(&vfs, &["one", "two"], "empty");
+}
+
+#[test]
+fn damage_below_the_marker_is_told() {
+    let vfs = poisoned(lost_sync());
+    let bytes = vfs.read_file(OLD).unwrap();
+    let at = bytes.windows(3).position(|text| text == b"two").unwrap();
+    vfs.corrupt(OLD, at as u64, 1).unwrap();
+    for _ in 0..2 {
+        let opened = open(vfs.clone());
+        let Err(Error::CorruptStore { file, .. }) = opened else {
+            panic!("{opened:?}")
+        };
+        assert_eq!(file.to_str(), Some(OLD));
+        assert!(has(&vfs, MARKER));
+    }
+}
+
+#[test]
+fn damage_below_a_sealing_segment_is_told() {
+    let vfs = poisoned(lost_sync());
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"three")]).unwrap();
+    store.close().unwrap();
+    let bytes = vfs.read_file(OLD).unwrap();
+    let at = bytes.windows(3).position(|text| text == b"two").unwrap();
+    for (path, offset) in [(OLD, at as u64), (NEW, 12), (NEW, 66), (NEW, 74), (NEW, 82)] {
+        for manifest in [true, false] {
+            let damaged = vfs.process_crash();
+            damaged.corrupt(path, offset, 1).unwrap();
+            if !manifest {
+                damaged.corrupt("/store/CURRENT", 3, 0xff).unwrap();
+            }
+            let opened = open(damaged);
+            let Err(Error::CorruptStore { file, .. }) = opened else {
+                panic!("{path} at {offset}: {opened:?}")
+            };
+            assert_eq!(file.to_str(), Some(path), "{offset}");
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_no_manifest_lists_is_set_aside_after_a_failed_sync() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    // The segment is made, its name perhaps on no disk.
+    vfs.fail_on(
+        "store/log",
+        Fault::once(Call::SyncDir, 1, Failure::EIO).losing(),
+    );
+    append(&store, &[("a", &[b'x'; 20_000])]).unwrap_err();
+    drop(store);
+    vfs.heal();
+    assert!(has(&vfs, NEW));
+    let vfs = vfs.process_crash();
+    check(&vfs, &["one"], "set aside");
+    assert!(has(&vfs, "/store/quarantine/0000000002.hot"));
+    assert!(has(&vfs, NEW), "the log goes on under the same number");
+}
