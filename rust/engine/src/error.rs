@@ -180,8 +180,10 @@ impl fmt::Display for Error {
             } => write!(
                 f,
                 "acknowledged data is damaged in {} at byte {offset}: {reason}; \
-                 restore the file from a backup, nothing was changed",
-                file.display()
+                 nothing was changed; run `eventbraid verify {}` to see how much is sound, \
+                 and restore the file from a backup",
+                file.display(),
+                store_of(file).display()
             ),
             Self::IdempotencyMismatch { key } => write!(
                 f,
@@ -250,6 +252,16 @@ impl fmt::Display for Error {
             Self::VersionConflict { failures } => conflict(f, failures),
             Self::WouldBlock => f.write_str("the read would have to wait for the disk"),
         }
+    }
+}
+
+/// The store that a file belongs to.
+fn store_of(file: &Path) -> &Path {
+    let folder = file.parent().unwrap_or(file);
+    if folder.ends_with("log") {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
     }
 }
 

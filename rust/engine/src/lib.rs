@@ -44,11 +44,13 @@ mod names;
 mod read;
 mod recovery;
 mod store;
+mod verify;
 pub mod vfs;
 mod watch;
 
 pub use commit::{Append, Appended, EventInput, Expectation, Prepared, Ticket, prepare};
 pub use error::{ConflictedStream, Error, Result};
 pub use read::{Effort, Filter, LogQuery, Page, Recorded, Snapshot, SnapshotQuery, StreamQuery};
-pub use store::{Options, Stats, Store, Verified};
+pub use store::{Options, Stats, Store};
+pub use verify::{Depth, Verified};
 pub use watch::WaitGuard;

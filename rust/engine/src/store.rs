@@ -16,7 +16,8 @@ use crate::live::LiveLog;
 use crate::log::{Layout, Marker, Segments, bytes_below, read_file};
 use crate::names;
 use crate::read::{Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
-use crate::recovery::{self, Recovered, Scan};
+use crate::recovery::{self, Recovered};
+use crate::verify::{Depth, Verified, verify};
 use crate::vfs::{OpenMode, Vfs, VfsLock, write_all_at};
 use crate::watch::WaitGuard;
 
@@ -86,20 +87,6 @@ pub struct Stats {
     /// Whether a sync has failed, so that nothing more is written until the store is closed
     /// and opened again.
     pub poisoned: bool,
-}
-
-/// What a verification has read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Verified {
-    /// Frames, those of the engine itself included.
-    pub frames: u64,
-    /// Events.
-    pub events: u64,
-    /// Streams.
-    pub streams: u64,
-    /// Bytes of log.
-    pub bytes: u64,
 }
 
 /// An open store; clones share it. It closes with the last of them, or by [`Store::close`].
@@ -363,25 +350,12 @@ impl Store {
         }
     }
 
-    /// Reads the whole durable log again and holds every frame against all it promises.
+    /// Reads the store's files again and holds them against all that they promise.
     ///
     /// # Errors
     /// [`Error::CorruptStore`] with the file and the offset of the first damage.
-    pub fn verify(&self) -> Result<Verified> {
-        let log = self.log()?;
-        let durable = self.open.committer.durable_end();
-        let segments = log.segments.all();
-        let mut scan = Scan::new(log.seed, log.hasher);
-        scan.run(&segments, durable)?;
-        if scan.tail < durable {
-            return Err(scan.damage(&segments, durable));
-        }
-        Ok(Verified {
-            frames: scan.frames,
-            events: scan.next_position - 1,
-            streams: scan.index.streams(),
-            bytes: bytes_below(&segments, durable),
-        })
+    pub fn verify(&self, depth: Depth) -> Result<Verified> {
+        verify(self.log()?, &self.open.committer, depth)
     }
 
     /// Finishes queued appends, records the durable end of the log, and lets go of the

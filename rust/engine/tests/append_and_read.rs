@@ -10,7 +10,7 @@ mod support;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::{
-    Append, ConflictedStream, Effort, Error, EventInput, Expectation, Filter, LogQuery,
+    Append, ConflictedStream, Depth, Effort, Error, EventInput, Expectation, Filter, LogQuery,
     SnapshotQuery, StreamQuery, prepare,
 };
 use std::path::Path;
@@ -217,7 +217,7 @@ fn the_log_goes_on_over_many_segments_and_restarts() {
             let stream = format!("s-{}", n % 7);
             append(&store, &[(&stream, &body)]).unwrap();
         }
-        assert_eq!(store.verify().unwrap().events, (round + 1) * 40);
+        assert_eq!(store.verify(Depth::Full).unwrap().events, (round + 1) * 40);
         store.close().unwrap();
     }
     let store = eventbraid_engine::Store::open(

@@ -9,7 +9,7 @@ mod support;
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
-use eventbraid_engine::{Error, Store};
+use eventbraid_engine::{Depth, Error, Store};
 use std::time::Duration;
 use support::hook::{HookedVfs, Op, until};
 use support::{append, append_expecting, bodies, log, open, open_with, threaded};
@@ -124,7 +124,7 @@ fn a_frame_that_follows_another_history_is_not_resurrected() {
     crashed.write_outside(SEGMENT, &bytes).unwrap();
     let store = open(crashed).unwrap();
     assert_eq!(bodies_of(&store), ["one", "BBB"]);
-    let kept = store.verify().unwrap();
+    let kept = store.verify(Depth::Full).unwrap();
     assert_eq!(kept.events, 2);
 }
 

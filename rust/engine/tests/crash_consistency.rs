@@ -21,7 +21,7 @@
 mod support;
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
-use eventbraid_engine::{Effort, Error, Expectation, Options, Store};
+use eventbraid_engine::{Depth, Effort, Error, Expectation, Options, Store};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::{append, append_expecting, log, open, open_with, options, stream, threaded};
@@ -217,7 +217,9 @@ fn check_open(store: &Store, progress: Progress, context: &str) {
             "{context}: {key}"
         );
     }
-    let verified = store.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+    let verified = store
+        .verify(Depth::Full)
+        .unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(verified.events, found.len() as u64, "{context}");
     // The log goes on from where it ends.
     let next = store.head() + 1;
@@ -329,7 +331,8 @@ fn restart_after(step: u64, options: Options) -> u64 {
             log(&cut).len(),
             promised.len()
         );
-        cut.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+        cut.verify(Depth::Full)
+            .unwrap_or_else(|e| panic!("{context}: {e}"));
     }
     choices.len() as u64
 }

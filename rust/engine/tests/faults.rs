@@ -9,7 +9,7 @@ mod support;
 
 use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
-use eventbraid_engine::{Error, Expectation};
+use eventbraid_engine::{Depth, Error, Expectation};
 use support::hook::{Flag, HookedVfs, Op, eio, temptation, until};
 use support::{append, append_expecting, bodies, log, open};
 
@@ -84,7 +84,7 @@ fn a_full_disk_refuses_and_recovers() {
     let expected = [("a", Expectation::Exact(1))];
     append_expecting(&store, &[("a", b"two again")], &expected, None).unwrap();
     assert_eq!(bodies(&log(&store)), ["one", "two again"]);
-    assert_eq!(store.verify().unwrap().events, 2);
+    assert_eq!(store.verify(Depth::Full).unwrap().events, 2);
 }
 
 #[test]

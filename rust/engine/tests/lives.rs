@@ -27,7 +27,8 @@ use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{
-    Append, Effort, Error, Expectation, LogQuery, Options, Recorded, Store, StreamQuery, prepare,
+    Append, Depth, Effort, Error, Expectation, LogQuery, Options, Recorded, Store, StreamQuery,
+    prepare,
 };
 use support::hook::until;
 use support::{append, event, log, open, open_with, options, prepared};
@@ -172,7 +173,9 @@ fn names_of_whole_appends(store: &Store, context: &str) -> BTreeSet<String> {
         let page = store.read_stream(&StreamQuery::all(stream)).unwrap();
         assert_eq!(page.events.len() as u64, version, "{context}");
     }
-    let verified = store.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+    let verified = store
+        .verify(Depth::Full)
+        .unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(verified.events, events.len() as u64, "{context}");
     names.into_keys().collect()
 }
@@ -420,7 +423,9 @@ fn real_life(
     (options.max_segment, options.cache) = (256 << 10, 256 << 10);
     let store = Store::open(Arc::new(OsVfs::new()), root, options)
         .unwrap_or_else(|e| panic!("{context}: {e}"));
-    store.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+    store
+        .verify(Depth::Full)
+        .unwrap_or_else(|e| panic!("{context}: {e}"));
     let found = positions(&store);
     for (name, position) in &*known {
         assert_eq!(found.get(name), Some(position), "{context}: {name}");
@@ -554,7 +559,9 @@ fn whatever_is_damaged_is_told_or_harmless() {
                 let found = names_of_whole_appends(&store, &context);
                 assert_eq!(found, truth, "{context}");
                 append(&store, &[("z", b"z|0|1|")]).unwrap();
-                store.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+                store
+                    .verify(Depth::Full)
+                    .unwrap_or_else(|e| panic!("{context}: {e}"));
                 harmless += 1;
             }
             Err(

@@ -15,7 +15,7 @@ mod support;
 
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
-use eventbraid_engine::{Error, Store};
+use eventbraid_engine::{Depth, Error, Store};
 use support::hook::{Asked, Flag, HookedVfs, MAINTAINER, Op, eio, must_end, until};
 use support::{append, append_expecting, bodies, log, open, open_with, threaded};
 
@@ -66,8 +66,13 @@ fn check(vfs: &SimVfs, expected: &[&str], context: &str) {
     let store = open(vfs.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(bodies(&log(&store)), expected, "{context}");
     assert!(!has(vfs, MARKER), "{context}: the marker stays");
-    let verified = store.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+    let verified = store
+        .verify(Depth::Full)
+        .unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(verified.events, expected.len() as u64, "{context}");
+    store
+        .verify(Depth::Quick)
+        .unwrap_or_else(|e| panic!("{context}: {e}"));
     let next = append(&store, &[("a", b"next")]).unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(
         next.first_position,
@@ -294,7 +299,7 @@ fn a_segment_that_was_prepared_is_left_behind_empty() {
     assert_eq!(log(&store).len(), 2);
     let prepared = vfs.read_file(NEW).unwrap();
     assert!(prepared[4096..].iter().all(|byte| *byte == 0));
-    assert_eq!(store.verify().unwrap().events, 2);
+    assert_eq!(store.verify(Depth::Full).unwrap().events, 2);
     store.close().unwrap();
     assert_eq!(
         log(&open(vfs.power_cut(Persist::Nothing)).unwrap()).len(),
@@ -311,7 +316,7 @@ fn a_directory_that_can_not_be_synced_poisons_with_a_marker() {
         // The first sync of the log's directory, or the first of the root: a roll makes both.
         let fault = Fault::once(Call::SyncDir, 1 + n as u64, Failure::EIO).losing();
         vfs.fail_on(directory, fault);
-        let refused = append(&store, &[("a", &[b'x'; 20_000])]);
+        let refused = append(&store, &[("a", &vec![b'x'; 20_000])]);
         assert!(
             matches!(refused, Err(Error::Io { .. } | Error::Poisoned { .. })),
             "{refused:?}"
@@ -529,7 +534,7 @@ fn a_segment_that_no_manifest_lists_is_set_aside_after_a_failed_sync() {
         "store/log",
         Fault::once(Call::SyncDir, 1, Failure::EIO).losing(),
     );
-    append(&store, &[("a", &[b'x'; 20_000])]).unwrap_err();
+    append(&store, &[("a", &vec![b'x'; 20_000])]).unwrap_err();
     drop(store);
     vfs.heal();
     assert!(has(&vfs, NEW));

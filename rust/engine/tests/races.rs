@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
-use eventbraid_engine::{Appended, Error, Expectation, Options, Store};
+use eventbraid_engine::{Appended, Depth, Error, Expectation, Options, Store};
 use support::hook::{
     Asked, Flag, HookedVfs, MAINTAINER, Op, eio, lose_unsynced, must_end, temptation, until,
 };
@@ -291,7 +291,7 @@ fn no_thread_touches_a_file_after_close() {
     temptation();
     assert!(waited, "closed while zeros were being written");
     assert!(!late.is_up(), "a file was touched after the close");
-    assert_eq!(next.verify().unwrap().events, 41);
+    assert_eq!(next.verify(Depth::Full).unwrap().events, 41);
 }
 
 /// Closes the store while a group rolls to the next segment and puts back what that has no

@@ -14,7 +14,7 @@ mod support;
 use eventbraid_engine::vfs::OpenMode;
 use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
-use eventbraid_engine::{Error, Store};
+use eventbraid_engine::{Depth, Error, Store};
 use support::hook::until;
 use support::{append, bodies, log, open, open_with, options, threaded};
 
@@ -64,7 +64,7 @@ fn a_log_that_ends_exactly_with_its_segment_goes_on() {
             store.close().unwrap();
             let cut = open(vfs.power_cut(Persist::Nothing)).unwrap();
             assert_eq!(log(&cut).len(), 3 + round);
-            assert_eq!(cut.verify().unwrap().events, 3 + round as u64);
+            assert_eq!(cut.verify(Depth::Full).unwrap().events, 3 + round as u64);
         }
     }
 }
@@ -99,7 +99,7 @@ fn a_disk_too_full_for_a_large_segment_costs_no_later_commit() {
         let again =
             open(vfs.power_cut(Persist::Nothing)).unwrap_or_else(|e| panic!("{context}: {e}"));
         assert_eq!(lengths(&again), expected, "{context}");
-        assert_eq!(again.verify().unwrap().events, 6, "{context}");
+        assert_eq!(again.verify(Depth::Full).unwrap().events, 6, "{context}");
     }
 }
 
@@ -157,7 +157,7 @@ fn any_sizes_of_segments_and_cache_hold_a_log() {
                 append(&store, &[("a", &vec![b'x'; (n * 137) % 3000])]).unwrap();
             }
             assert_eq!(log(&store).len(), round * 20, "{first} {max} {cache}");
-            store.verify().unwrap();
+            store.verify(Depth::Full).unwrap();
             store.close().unwrap();
         }
     }

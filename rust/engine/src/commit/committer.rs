@@ -370,6 +370,31 @@ impl Committer {
         })
     }
 
+    /// The first byte beyond the log, and beyond what is being written to it, that isn't
+    /// zero. Of a poisoned store nothing is said: a failed write may not have been undone.
+    pub(crate) fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>> {
+        if self.log.is_poisoned() || self.stray_beyond(&self.published())?.is_none() {
+            return Ok(None);
+        }
+        // Written meanwhile, most likely. Nobody writes while this lock is held.
+        let writer = self.writer.lock();
+        let stray = self.stray_beyond(&writer.tail)?;
+        Ok(stray.filter(|_| !self.log.is_poisoned()))
+    }
+
+    fn stray_beyond(&self, tail: &Tail) -> Result<Option<(Arc<Segment>, u64)>> {
+        for segment in self.log.segments.all() {
+            if segment.entry.base < tail.segment.entry.base {
+                continue;
+            }
+            let from = segment.offset(tail.address.max(segment.first_frame()));
+            if let Some(offset) = segment.first_non_zero(from)? {
+                return Ok(Some((segment, offset)));
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) fn published(&self) -> Tail {
         self.syncer.published()
     }

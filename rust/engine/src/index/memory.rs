@@ -67,6 +67,10 @@ impl Index for MemoryIndex {
         self.streams.len() as u64
     }
 
+    fn keys(&self) -> u64 {
+        self.keys.len() as u64
+    }
+
     fn version(&self, stream: u128) -> u64 {
         self.streams.get(&stream).map_or(0, Postings::count)
     }

@@ -50,6 +50,8 @@ pub(crate) trait Index: Debug + Send + Sync {
     fn head(&self) -> u64;
     /// How many streams have events.
     fn streams(&self) -> u64;
+    /// How many idempotency keys are known.
+    fn keys(&self) -> u64;
     /// The stream's version.
     fn version(&self, stream: u128) -> u64;
     /// The stream's version as of a position.

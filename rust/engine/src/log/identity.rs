@@ -11,7 +11,7 @@ const MAGIC: &[u8; 8] = b"EBSTORE\n";
 const LENGTH: usize = 64;
 
 /// The store's name and secret.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) uuid: [u8; 16],
     /// Seeds frame checks and name hashes, so that no payload can imitate a frame and no

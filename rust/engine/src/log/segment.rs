@@ -91,22 +91,19 @@ impl SegmentHeader {
         if !is_sound || u32_at(bytes, 8)? > FORMAT {
             return None;
         }
+        let continues_from = match u32_at(bytes, 12)? {
+            0 => None,
+            SEALING if is_checked(bytes, SEALED)? => Some(Seal {
+                address: u64_at(bytes, 64)?,
+                chain: u64_at(bytes, 72)?,
+            }),
+            _ => return None,
+        };
         Some(Self {
             store: array(bytes, 16)?,
             entry,
-            continues_from: Self::decode_seal(bytes)?,
+            continues_from,
         })
-    }
-
-    fn decode_seal(bytes: &[u8]) -> Option<Option<Seal>> {
-        match u32_at(bytes, 12)? {
-            0 => Some(None),
-            SEALING if is_checked(bytes, SEALED)? => Some(Some(Seal {
-                address: u64_at(bytes, 64)?,
-                chain: u64_at(bytes, 72)?,
-            })),
-            _ => None,
-        }
     }
 }
 
@@ -158,12 +155,32 @@ impl Segment {
         })
     }
 
-    /// The header as the disk has it now; `None` when it is no whole one.
-    pub(crate) fn header(&self) -> Result<Option<SegmentHeader>> {
-        let read = SegmentHeader::read(&*self.file);
-        Ok(SegmentHeader::decode(
-            &read.map_err(|e| self.error("read", &e))?,
-        ))
+    /// Whether the file still begins with the header that it was opened with.
+    pub(crate) fn has_its_header(&self, store: [u8; 16]) -> Result<bool> {
+        let bytes = SegmentHeader::read(&*self.file).map_err(|e| self.error("read", &e))?;
+        let own = SegmentHeader {
+            store,
+            entry: self.entry,
+            continues_from: self.continues_from,
+        };
+        Ok(SegmentHeader::decode(&bytes) == Some(own))
+    }
+
+    /// The offset of the first byte from `from` on that is not zero.
+    pub(crate) fn first_non_zero(&self, from: u64) -> Result<Option<u64>> {
+        let mut buffer = vec![0; 1 << 20];
+        let mut at = from;
+        loop {
+            let n = read_full(&*self.file, &mut buffer, at).map_err(|e| self.error("read", &e))?;
+            let read = buffer.get(..n).unwrap_or_default();
+            if let Some(i) = read.iter().position(|byte| *byte != 0) {
+                return Ok(Some(at + i as u64));
+            }
+            if n < buffer.len() {
+                return Ok(None);
+            }
+            at += n as u64;
+        }
     }
 
     /// Has what is cached of the file read from the disk again.

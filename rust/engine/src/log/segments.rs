@@ -190,6 +190,45 @@ impl Segments {
         Ok(())
     }
 
+    /// Holds IDENTITY, CURRENT, the manifest and the headers on the disk against what the
+    /// store was opened with and has made since.
+    pub(crate) fn verify_files(&self) -> Result<()> {
+        let layout = &self.layout;
+        if Identity::read(layout)? != Some(self.identity) {
+            let reason = "it is not the identity that the store was opened with";
+            return Err(Error::corrupt(&layout.identity(), 0, reason));
+        }
+        self.verify_manifest()?;
+        for segment in self.all() {
+            if !segment.has_its_header(self.identity.uuid)? {
+                let reason = "its header is not the one it was given";
+                return Err(Error::corrupt(&segment.path, 0, reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_manifest(&self) -> Result<()> {
+        let manifest = self.manifest.lock();
+        // Of a rename that failed it isn't known which manifest is the live one.
+        if self.layout.is_unsure() || Manifest::live(&self.layout)?.as_ref() == Some(&*manifest) {
+            return Ok(());
+        }
+        let reason = "it does not name the manifest that the log has; \
+                      close the store and open it again to have one made";
+        Err(Error::corrupt(&self.layout.current(), 0, reason))
+    }
+
+    /// How many files were set aside.
+    pub(crate) fn quarantined(&self) -> Result<u64> {
+        let aside = self.layout.quarantine();
+        match self.layout.vfs.list(&aside) {
+            Ok(names) => Ok(names.len() as u64),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(e) => Err(Error::io(&aside, "list", &e)),
+        }
+    }
+
     /// Publishes the manifest as recovery found the log, if that differs.
     pub(crate) fn settle(&self, listed: bool) -> Result<()> {
         if listed {

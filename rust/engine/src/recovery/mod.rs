@@ -26,7 +26,7 @@ use crate::log::{
 use crate::vfs::{Entry, read_full, write_all_at};
 
 use catalogue::Catalogue;
-pub(crate) use scan::Scan;
+pub(crate) use scan::{FrameScanner, Scan};
 
 /// A recovered log.
 #[derive(Debug)]
@@ -107,7 +107,9 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
         return Err(Error::corrupt(&layout.log(), 0, reason));
     }
     if marked.is_some() {
-        segments.iter().for_each(|segment| segment.drop_cache());
+        for segment in &segments {
+            segment.drop_cache();
+        }
     }
     let mut scan = Scan::new(identity.seed(), identity.hasher());
     scan.run(&segments, u64::MAX)?;

@@ -87,6 +87,9 @@ impl<'a> FrameScanner<'a> {
     }
 }
 
+/// Shown each good frame of a scan.
+pub(crate) type EachFrame<'a> = dyn FnMut(&Segment, &FrameEntry) -> Result<()> + 'a;
+
 /// A scan of the whole log, and the index that it builds.
 #[derive(Debug)]
 pub(crate) struct Scan {
@@ -127,9 +130,19 @@ impl Scan {
 
     /// Scans all segments, but nothing from `until` on.
     pub(crate) fn run(&mut self, segments: &[Arc<Segment>], until: u64) -> Result<()> {
+        self.run_with(segments, until, &mut |_, _| Ok(()))
+    }
+
+    /// As [`Scan::run`]; `each` is shown every good frame, and may end the scan.
+    pub(crate) fn run_with(
+        &mut self,
+        segments: &[Arc<Segment>],
+        until: u64,
+        each: &mut EachFrame<'_>,
+    ) -> Result<()> {
         for (segment, limit) in segments.iter().zip(limits(segments)) {
             self.enter(segments, segment)?;
-            let end = self.segment(segment, segment.first_frame(), limit.min(until))?;
+            let end = self.segment(segment, limit.min(until), each)?;
             // An empty segment that was prepared ahead leaves the tail in the one before.
             if end > segment.first_frame() {
                 self.tail = end;
@@ -170,10 +183,10 @@ impl Scan {
         }
     }
 
-    /// Scans one segment from an address to its first bad frame or to `limit`; answers where.
-    pub(crate) fn segment(&mut self, segment: &Segment, from: u64, limit: u64) -> Result<u64> {
+    /// Scans one segment to its first bad frame or to `limit`; answers where.
+    fn segment(&mut self, segment: &Segment, limit: u64, each: &mut EachFrame<'_>) -> Result<u64> {
         let mut scanner = FrameScanner::new(segment);
-        let mut address = from;
+        let mut address = segment.first_frame();
         loop {
             if address >= limit {
                 return Ok(address);
@@ -202,6 +215,7 @@ impl Scan {
             let entry = frame_entry(&frame, address, &self.hasher);
             let chain = frame.chain();
             self.check_versions(segment, &entry)?;
+            each(segment, &entry)?;
             self.index.apply(&entry);
             self.chain = chain;
             self.next_position = header.next_position();

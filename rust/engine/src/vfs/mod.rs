@@ -87,7 +87,7 @@ pub trait VfsFile: Debug + Send + Sync + 'static {
     /// disk again: after a failed sync the two may differ. An advice, which a file system
     /// without a cache has followed already.
     fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
-        let _all_that_is_read_is_on_the_disk = (offset, len);
+        let _ = (offset, len);
         Ok(())
     }
 }
