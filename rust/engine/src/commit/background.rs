@@ -14,7 +14,7 @@ use super::Tail;
 use super::committer::Committer;
 use super::prepare::{Appended, Prepared};
 use super::request::Request;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::fill_step;
 
 /// The last frame's durable hint is brought up to date when the log has rested this long.
@@ -170,8 +170,9 @@ impl Committer {
         while segments.zero_fill() && segment.filled() < used + 4 * step {
             let filled = segment
                 .fill_ahead(step)
-                .map_err(|e| segment.error("zero-fill", &e))?;
-            if !filled {
+                .map_err(|e| segment.error("zero-fill", &e));
+            self.note_full(matches!(filled, Err(Error::StorageFull { .. })));
+            if !filled? {
                 break;
             }
             self.sync_ahead(&segment)?;
@@ -179,6 +180,7 @@ impl Committer {
         if used > segment.entry.capacity / 2 {
             self.prepare_after(&segment, 0)?;
         }
+        segments.keep_ballast();
         Ok(())
     }
 

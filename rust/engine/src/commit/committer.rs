@@ -8,6 +8,7 @@
 //! No answer leaves before the state that it speaks of is durable: that of a commit, and
 //! just as much that of a conflict, a replay or a bare check.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +24,7 @@ use super::sync::Syncer;
 use super::{Answer, Tail};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
-use crate::log::Segment;
+use crate::log::{Segment, fill_step};
 use crate::read::Effort;
 
 /// Takes appends, and answers them.
@@ -37,6 +38,8 @@ pub(crate) struct Committer {
     writing: AtomicBool,
     writer: Mutex<Writer>,
     syncer: Syncer,
+    /// The disk was full when it was last asked for room.
+    full: AtomicBool,
     pub(super) chores: Chores,
 }
 
@@ -101,6 +104,7 @@ impl Committer {
             writer: Mutex::new(writer),
             syncer: Syncer::new(Arc::clone(&log), tail),
             log,
+            full: AtomicBool::new(false),
             chores: Chores::new(background),
         })
     }
@@ -281,8 +285,12 @@ impl Committer {
 
     fn write(self: &Arc<Self>, writer: &mut Writer, mut plan: Plan) -> Group {
         if !plan.entries.is_empty() {
-            if let Err(e) = plan.write() {
-                return self.not_written(writer, plan, &e);
+            if let Err(e) = self.make_room(&plan) {
+                let error = plan.begin.segment.error("make room in", &e);
+                return self.refuse(plan, &error);
+            }
+            if let Err((e, written)) = plan.write() {
+                return self.not_written(writer, plan, &e, written);
             }
             let commits = plan.commits;
             self.syncer.publish(&plan.tail, plan.entries.drain(..));
@@ -301,13 +309,48 @@ impl Committer {
         }
     }
 
+    /// Once the disk was full, no byte of a frame is written where there might be no room.
+    fn make_room(&self, plan: &Plan) -> io::Result<()> {
+        if !self.full.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let segment = &plan.begin.segment;
+        segment.fill_room(segment.offset(plan.tail.address))?;
+        if segment
+            .fill_ahead(fill_step(segment.entry.capacity))
+            .is_ok()
+        {
+            self.note_full(false);
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Nothing of the group is in the file, nor will be after any crash.
+    fn refuse(&self, plan: Plan, error: &Error) -> Group {
+        let (answers, others) = plan.refused(error);
+        self.put_back(others);
+        Group {
+            judged_against: 0,
+            answers,
+        }
+    }
+
     /// Some bytes of a write that failed may be on disk, whole frames among them. They are
     /// zeroed, durably, before anyone is told that nothing was written.
-    fn not_written(&self, writer: &Writer, plan: Plan, error: &std::io::Error) -> Group {
+    fn not_written(&self, writer: &Writer, plan: Plan, error: &io::Error, written: usize) -> Group {
         let segment = &writer.tail.segment;
+        let refusal = segment.error("write", error);
+        self.note_full(matches!(refusal, Error::StorageFull { .. }));
+        if written == 0 && error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            return self.refuse(plan, &refusal);
+        }
         let undone = plan.unwrite().map_err(|e| segment.error("zero", &e));
         let answer = match undone.and_then(|()| self.syncer.alone(segment)) {
-            Ok(()) => segment.error("write", error),
+            Ok(()) => refusal,
             Err(e) => {
                 let path = segment.path.display();
                 let reason = format!("writing {path} failed ({error}), undoing it too ({e})");
@@ -315,10 +358,7 @@ impl Committer {
                 Error::OutcomeUnknown { reason }
             }
         };
-        Group {
-            judged_against: 0,
-            answers: plan.refused(&answer),
-        }
+        self.refuse(plan, &answer)
     }
 
     /// Waits for durability, then answers. No lock is held: a callback may call back.

@@ -97,7 +97,7 @@ impl Plan {
     }
 
     /// Writes all frames of the group with one call.
-    pub(super) fn write(&self) -> io::Result<()> {
+    pub(super) fn write(&self) -> Result<(), (io::Error, usize)> {
         let frames: Vec<_> = self
             .answers
             .iter()
@@ -115,10 +115,18 @@ impl Plan {
         fill_zeros(&*segment.file, from, to)
     }
 
-    /// Every request of the group, to be refused.
-    pub(super) fn refused(self, error: &Error) -> Vec<(Request, Answer)> {
+    /// The appends that were to be written, refused; and the others of the group, which have
+    /// to be judged again without them.
+    pub(super) fn refused(self, error: &Error) -> (Vec<(Request, Answer)>, Vec<Request>) {
+        let (written, others): (Vec<_>, Vec<_>) = self
+            .answers
+            .into_iter()
+            .partition(|(_, answer)| matches!(answer, Answer::Written(_)));
         let refuse = |(request, _)| (request, Answer::Unwritten(Err(error.clone())));
-        self.answers.into_iter().map(refuse).collect()
+        (
+            written.into_iter().map(refuse).collect(),
+            others.into_iter().map(|(request, _)| request).collect(),
+        )
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     /// A rename or the sync of a directory failed: what the disk names is not known.
     unsure: Arc<AtomicBool>,
+    /// The reserve for a full disk is there.
+    pub(crate) ballasted: Arc<AtomicBool>,
 }
 
 impl Layout {
@@ -23,6 +25,7 @@ impl Layout {
             vfs,
             root,
             unsure: Arc::default(),
+            ballasted: Arc::default(),
         }
     }
 
@@ -58,6 +61,10 @@ impl Layout {
 
     pub(crate) fn poisoned(&self) -> PathBuf {
         self.root.join("POISONED")
+    }
+
+    pub(crate) fn ballast(&self) -> PathBuf {
+        self.root.join("ballast")
     }
 
     pub(crate) fn holder(&self) -> PathBuf {
@@ -149,8 +156,19 @@ impl Layout {
         self.sync_parent(path)
     }
 
+    /// Puts a small file in place, if need be in the room of the ballast: what it says must
+    /// be said on a full disk too.
     pub(crate) fn place_bytes(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.place(path, |file| write_all_at(file, &[IoSlice::new(bytes)], 0))
+        let place = || self.place(path, |file| write_all_at(file, &[IoSlice::new(bytes)], 0));
+        match place() {
+            Err(Error::StorageFull { .. }) if self.release_ballast() => place(),
+            placed => placed,
+        }
+    }
+
+    fn release_ballast(&self) -> bool {
+        self.ballasted.store(false, Ordering::SeqCst);
+        self.vfs.remove(&self.ballast()).is_ok()
     }
 
     pub(crate) fn remove_if_there(&self, path: &Path) -> Result<()> {

@@ -11,7 +11,7 @@ use super::FORMAT;
 use super::manifest::SegmentEntry;
 use crate::bytes::{array, put, u32_at, u64_at};
 use crate::error::{Error, Result};
-use crate::vfs::{OpenMode, Vfs, VfsFile, read_full, write_all_at};
+use crate::vfs::{OpenMode, Vfs, VfsFile, read_full, write_all_at, write_counting};
 
 /// Bytes before the first frame.
 pub(crate) const SEGMENT_HEADER: u64 = 4096;
@@ -213,16 +213,21 @@ impl Segment {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Writes frames that follow each other, beginning at `address`.
-    pub(crate) fn write(&self, frames: &[IoSlice<'_>], address: u64) -> io::Result<()> {
+    /// Writes frames that follow each other, beginning at `address`. An error comes with the
+    /// number of bytes that were written before it.
+    pub(crate) fn write(
+        &self,
+        frames: &[IoSlice<'_>],
+        address: u64,
+    ) -> std::result::Result<(), (io::Error, usize)> {
         let bytes: usize = frames.iter().map(|frame| frame.len()).sum();
         let offset = self.offset(address);
         let end = offset + bytes as u64;
         if end <= self.filled() {
-            return write_all_at(&*self.file, frames, offset);
+            return write_counting(&*self.file, frames, offset);
         }
         let filling = self.filling.lock();
-        write_all_at(&*self.file, frames, offset)?;
+        write_counting(&*self.file, frames, offset)?;
         self.filled.fetch_max(end, Ordering::AcqRel);
         drop(filling);
         Ok(())
@@ -231,9 +236,18 @@ impl Segment {
     /// Fills the next `step` bytes with zeros, so that later syncs need not change the
     /// file's size or map new blocks. Answers whether anything was left to fill.
     pub(crate) fn fill_ahead(&self, step: u64) -> io::Result<bool> {
+        self.fill_to(|filled| (filled + step).min(self.entry.capacity))
+    }
+
+    /// Makes sure that there is room on the disk up to this offset.
+    pub(crate) fn fill_room(&self, to: u64) -> io::Result<()> {
+        self.fill_to(|_| to).map(|_| ())
+    }
+
+    fn fill_to(&self, to: impl Fn(u64) -> u64) -> io::Result<bool> {
         let filling = self.filling.lock();
         let from = self.filled();
-        let to = (from + step).min(self.entry.capacity);
+        let to = to(from);
         if from >= to {
             return Ok(false);
         }

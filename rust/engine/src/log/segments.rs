@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::lock::{Mutex, RwLock};
 
@@ -11,7 +12,12 @@ use super::manifest::{Manifest, SegmentEntry};
 use super::segment::{SEGMENT_HEADER, Seal, Segment, SegmentHeader, fill_zeros};
 use crate::error::{Error, Result};
 use crate::store::Options;
-use crate::vfs::{OpenMode, write_all_at};
+use crate::vfs::{Entry, OpenMode, write_all_at};
+
+/// Bytes of the reserve: one step of filling ahead.
+const BALLAST: u64 = 4 << 20;
+/// Smaller segments are those of tests and of small stores.
+const LEAST_WITH_BALLAST: u64 = 16 << 20;
 
 /// The log's files.
 #[derive(Debug)]
@@ -175,6 +181,27 @@ impl Segments {
         Ok(())
     }
 
+    /// Keeps a reserve for the small files that must be written even when the disk is full, in
+    /// stores that have come to full-size segments.
+    pub(crate) fn keep_ballast(&self) {
+        let full_size = self.options.max_segment.max(LEAST_WITH_BALLAST);
+        let is_grown = |last: &Arc<Segment>| last.entry.capacity >= full_size;
+        let layout = &self.layout;
+        if layout.ballasted.load(Ordering::SeqCst) || !self.open.read().last().is_some_and(is_grown)
+        {
+            return;
+        }
+        let path = layout.ballast();
+        if !matches!(layout.vfs.entry(&path), Ok(Some(Entry::File(BALLAST))))
+            && make_ballast(layout).is_err()
+        {
+            // No store needs it before the disk is full. Half of it helps nobody.
+            let _removed = layout.remove_if_there(&path);
+            return;
+        }
+        layout.ballasted.store(true, Ordering::SeqCst);
+    }
+
     /// Records in a new manifest that everything below `durable` is durable.
     pub(crate) fn record_durable(&self, durable: u64, chain: u64) -> Result<()> {
         let mut manifest = self.manifest.lock();
@@ -241,6 +268,14 @@ impl Segments {
         *manifest = next;
         Ok(())
     }
+}
+
+fn make_ballast(layout: &Layout) -> Result<()> {
+    let path = layout.ballast();
+    layout.remove_if_there(&path)?;
+    let file = layout.vfs.open(&path, OpenMode::CreateNew);
+    file.and_then(|file| fill_zeros(&*file, 0, BALLAST))
+        .map_err(|e| Error::io(&path, "zero-fill", &e))
 }
 
 /// For each segment the address up to which it holds the log: its end, or where a later

@@ -114,13 +114,22 @@ pub fn read_full(file: &dyn VfsFile, buf: &mut [u8], offset: u64) -> io::Result<
 /// # Errors
 /// The first error of the file, or `WriteZero`. Some bytes may have been written by then.
 pub fn write_all_at(file: &dyn VfsFile, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+    write_counting(file, bufs, offset).map_err(|(error, _)| error)
+}
+
+/// As [`write_all_at`]; an error comes with the number of bytes that were written before it.
+pub(crate) fn write_counting(
+    file: &dyn VfsFile,
+    bufs: &[IoSlice<'_>],
+    offset: u64,
+) -> Result<(), (io::Error, usize)> {
     let total: usize = bufs.iter().map(|b| b.len()).sum();
     let mut done = 0;
     let mut skipped: Vec<IoSlice<'_>>;
     let mut rest = bufs;
     while done < total {
         match file.write_vectored_at(rest, offset + done as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(0) => return Err((io::ErrorKind::WriteZero.into(), done)),
             Ok(n) => {
                 done += n;
                 if done < total {
@@ -129,7 +138,7 @@ pub fn write_all_at(file: &dyn VfsFile, bufs: &[IoSlice<'_>], offset: u64) -> io
                 }
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+            Err(e) => return Err((e, done)),
         }
     }
     Ok(())

@@ -8,12 +8,17 @@ use crate::lock::{Mutex, RwLock};
 use super::content::{Content, SECTOR, Sector};
 use super::power::Fates;
 
+/// What a disk allocates at once.
+pub(super) const BLOCK: u64 = 4096;
+
 /// A file's content, whatever its name is.
 #[derive(Debug)]
 pub(super) struct Inode {
     pub(super) id: u64,
     live: RwLock<Content>,
     platter: Mutex<Platter>,
+    /// The numbers of its blocks that were ever written, zeros or not.
+    allocated: Mutex<BTreeSet<u64>>,
 }
 
 impl Inode {
@@ -35,7 +40,36 @@ impl Inode {
             id,
             live: RwLock::new(live),
             platter: Mutex::new(platter),
+            allocated: Mutex::default(),
         }
+    }
+
+    pub(super) fn blocks(&self) -> u64 {
+        self.allocated.lock().len() as u64
+    }
+
+    /// Allocates what a write of `len` bytes needs, as far as there are free blocks; answers
+    /// how many of the bytes there is room for.
+    pub(super) fn allocate(&self, offset: u64, len: usize, mut free: u64) -> usize {
+        let mut allocated = self.allocated.lock();
+        let end = offset + len as u64;
+        for block in offset / BLOCK..end.div_ceil(BLOCK) {
+            if allocated.contains(&block) {
+                continue;
+            }
+            if free == 0 {
+                let room = (block * BLOCK).saturating_sub(offset);
+                return usize::try_from(room).unwrap_or(len).min(len);
+            }
+            free -= 1;
+            allocated.insert(block);
+        }
+        len
+    }
+
+    fn with_blocks_of(self, other: &Self) -> Self {
+        self.allocated.lock().clone_from(&other.allocated.lock());
+        self
     }
 
     pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
@@ -105,11 +139,12 @@ impl Inode {
     pub(super) fn after_power_cut(&self, fates: &mut Fates) -> Self {
         let size = self.size();
         Self::durable(self.id, self.platter.lock().after_power_cut(size, fates))
+            .with_blocks_of(self)
     }
 
     pub(super) fn copy(&self) -> Self {
         let live = self.live.read();
-        Self::of(self.id, live.clone(), self.platter.lock().clone())
+        Self::of(self.id, live.clone(), self.platter.lock().clone()).with_blocks_of(self)
     }
 
     /// Changes the file behind everybody's back, in memory and on the disk alike.

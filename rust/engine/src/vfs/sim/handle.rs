@@ -66,9 +66,15 @@ impl VfsFile for SimFile {
             return Ok(self.inode.write(bufs, offset));
         }
         let detail = format_args!(" @{offset} +{len}");
-        let (_state, verdict) = self.world.judge(Call::Write, &self.path, detail, len);
-        let written = self.inode.write_unsynced(bufs, offset, verdict.allowed);
-        verdict.error.map_or(Ok(written), Err)
+        let (state, verdict) = self.world.judge(Call::Write, &self.path, detail, len);
+        let free = state.free_blocks();
+        let room = self.inode.allocate(offset, verdict.allowed, free);
+        let written = self.inode.write_unsynced(bufs, offset, room);
+        match verdict.error {
+            Some(error) => Err(error),
+            None if written == 0 && len > 0 => Err(Errno::NOSPC.into()),
+            None => Ok(written),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

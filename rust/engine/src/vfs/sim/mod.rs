@@ -142,6 +142,19 @@ impl SimVfs {
         self.world.state.lock().clock = micros;
     }
 
+    /// Gives the disk room for so many bytes; `None` for as many as are asked for. A write
+    /// into new blocks is short or fails where there is no room; one into blocks that were
+    /// written before, be it with zeros, needs none. A file that has lost its name takes none.
+    /// Only in a tracked one.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.world.state.lock().capacity = bytes;
+    }
+
+    /// Bytes of all blocks that files have.
+    pub fn allocated(&self) -> u64 {
+        self.world.state.lock().tree.blocks() * file::BLOCK
+    }
+
     /// Whether reads that may not wait find nothing, as if no page were cached. Only in a
     /// tracked one.
     pub fn set_cold(&self, cold: bool) {

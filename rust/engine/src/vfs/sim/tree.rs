@@ -235,6 +235,15 @@ impl Tree {
         files.map(|(path, _)| path.clone()).collect()
     }
 
+    /// Blocks allocated by the files that have a name.
+    pub(super) fn blocks(&self) -> u64 {
+        let blocks = self.live.values().map(|node| match node {
+            Node::Directory => 0,
+            Node::File(inode) => inode.blocks(),
+        });
+        blocks.sum()
+    }
+
     pub(super) fn unsynced_units(&self) -> usize {
         let files = self.reachable();
         files

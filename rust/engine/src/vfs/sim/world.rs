@@ -6,6 +6,7 @@ use std::fmt;
 use crate::lock::{Mutex, MutexGuard};
 
 use super::faults::{Call, Script, Verdict};
+use super::file::BLOCK;
 use super::random::Random;
 use super::tree::Tree;
 
@@ -30,6 +31,7 @@ impl World {
             clock: FIRST_INSTANT,
             files_made: 0,
             cold: false,
+            capacity: None,
         };
         Self {
             tracked,
@@ -44,6 +46,7 @@ impl World {
         next.tree = tree;
         next.clock = state.clock;
         next.files_made = state.files_made;
+        next.capacity = state.capacity;
         successor
     }
 
@@ -73,4 +76,15 @@ pub(super) struct State {
     pub(super) clock: u64,
     pub(super) files_made: u64,
     pub(super) cold: bool,
+    /// Bytes that the disk has room for; `None` for as many as are asked for.
+    pub(super) capacity: Option<u64>,
+}
+
+impl State {
+    /// Blocks that can still be allocated.
+    pub(super) fn free_blocks(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |capacity| {
+            (capacity / BLOCK).saturating_sub(self.tree.blocks())
+        })
+    }
 }
