@@ -127,7 +127,10 @@ impl State<'_> {
             return Verdict::Refuse(Error::VersionConflict { failures });
         }
         if prepared.is_recorded() {
-            return Verdict::Write;
+            return match self.index.nearly_full() {
+                Some(full) if !prepared.is_mark() => Verdict::Refuse(full.error()),
+                _ => Verdict::Write,
+            };
         }
         Verdict::Checked(Appended {
             first_position: None,

@@ -137,7 +137,9 @@ impl Syncer {
         self.log.health().is_ok()
     }
 
-    /// Makes what is durable visible, unless the store is poisoned by now.
+    /// Makes what is durable visible and answers the head, unless the store is poisoned by
+    /// now. A frame that the index can't take is durable all the same, but nobody may build
+    /// on it.
     fn index_up_to(&self, address: u64) -> Option<u64> {
         let mut unsynced = self.unsynced.lock();
         // The marker of a poisoned store has told how far the log is durable: what became so
@@ -145,10 +147,17 @@ impl Syncer {
         self.log.health().ok()?;
         let mut index = self.log.index.write();
         while let Some(written) = unsynced.pop_front_if(|w| w.entry.end() <= address) {
-            index.apply(&written.entry);
+            let entry = &written.entry;
+            if let Err(unfit) = index.apply(entry) {
+                let place = entry.address;
+                drop((index, unsynced));
+                self.poison(format!(
+                    "could not index the frame at address {place}: {unfit}"
+                ));
+                return None;
+            }
             self.durable_chain.store(written.chain, Ordering::Release);
-            self.durable_end
-                .store(written.entry.end(), Ordering::Release);
+            self.durable_end.store(entry.end(), Ordering::Release);
         }
         Some(index.head())
     }

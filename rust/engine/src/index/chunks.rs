@@ -3,6 +3,8 @@
 //! A chunk is a run of whole frames, at least [`CHUNK`] bytes long but for the newest one and
 //! the last of a segment. It is what readers load, verify and cache as one.
 
+use super::paged::Paged;
+
 /// A new chunk begins at the first frame that starts this many bytes after its chunk.
 const CHUNK: u64 = 16 << 10;
 
@@ -23,7 +25,7 @@ impl Chunk {
 /// All chunks, ascending: 24 bytes for every 16 KiB of log.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkTable {
-    chunks: Vec<Chunk>,
+    chunks: Paged<Chunk>,
 }
 
 impl ChunkTable {

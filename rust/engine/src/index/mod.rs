@@ -5,11 +5,16 @@
 //! [`memory::MemoryIndex`] is rebuilt by scanning at open, immutable runs on disk come to
 //! stand behind it.
 
+mod arena;
 mod chunks;
 mod memory;
+mod paged;
 mod postings;
+mod table;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+
+use crate::error::Error;
 
 pub(crate) use chunks::{Chunk, ChunkTable};
 pub(crate) use memory::MemoryIndex;
@@ -42,10 +47,68 @@ impl FrameEntry {
     }
 }
 
+/// What an index has no more room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    Events,
+    Keys,
+    Streams,
+}
+
+impl Full {
+    /// The error for whoever wants to add more.
+    pub(crate) fn error(self) -> Error {
+        let (what, limit) = match self {
+            Self::Events => ("the bytes of postings in the index of a store", 16 << 30),
+            Self::Keys => ("the idempotency keys of a store", u64::from(u32::MAX)),
+            Self::Streams => ("the streams of a store", u64::from(u32::MAX)),
+        };
+        Error::LimitExceeded {
+            what,
+            actual: limit + 1,
+            limit,
+        }
+    }
+}
+
+/// Why a frame can't be taken up. Part of it may have been: the index is of no more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// There is no room.
+    Full(Full),
+    /// It continues a stream at a version that the stream is not at.
+    Version {
+        /// The version it continues at.
+        base: u64,
+        /// The version that the stream is at.
+        actual: u64,
+    },
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(full) => write!(f, "{}", full.error()),
+            Self::Version { base, actual } => write!(
+                f,
+                "the frame continues a stream at version {base}, which is at {actual}"
+            ),
+        }
+    }
+}
+
+impl From<Full> for Unfit {
+    fn from(full: Full) -> Self {
+        Self::Full(full)
+    }
+}
+
 /// The durable state, by stream and by key.
 pub(crate) trait Index: Debug + Send + Sync {
     /// Adds a frame; frames come in the order of the log.
-    fn apply(&mut self, frame: &FrameEntry);
+    fn apply(&mut self, frame: &FrameEntry) -> Result<(), Unfit>;
+    /// What is nearly used up, so that nothing should be written that would need it.
+    fn nearly_full(&self) -> Option<Full>;
     /// The last durable position.
     fn head(&self) -> u64;
     /// How many streams have events.

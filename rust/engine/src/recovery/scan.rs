@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::frame::{FRAME_LIMIT, FrameView, HEADER, Header, Seed, Truth};
-use crate::index::{FrameEntry, Index, MemoryIndex, StreamEntry};
+use crate::index::{FrameEntry, Index, MemoryIndex, StreamEntry, Unfit};
 use crate::log::{SEGMENT_HEADER, Segment, limits};
 use crate::names::Hasher128Keyed;
 use crate::vfs::read_full;
@@ -186,6 +186,7 @@ impl Scan {
     /// Scans one segment to its first bad frame or to `limit`; answers where.
     fn segment(&mut self, segment: &Segment, limit: u64, each: &mut EachFrame<'_>) -> Result<u64> {
         let mut scanner = FrameScanner::new(segment);
+        let mut entry = FrameEntry::default();
         let mut address = segment.first_frame();
         loop {
             if address >= limit {
@@ -212,11 +213,12 @@ impl Scan {
                 self.stopped = "a frame stands across the end";
                 return Ok(address);
             }
-            let entry = frame_entry(&frame, address, &self.hasher);
+            describe(&frame, address, &self.hasher, &mut entry);
             let chain = frame.chain();
-            self.check_versions(segment, &entry)?;
+            self.index
+                .apply(&entry)
+                .map_err(|unfit| refusal(unfit, segment, address))?;
             each(segment, &entry)?;
-            self.index.apply(&entry);
             self.chain = chain;
             self.next_position = header.next_position();
             self.hint = self.hint.max(header.durable_hint);
@@ -225,66 +227,58 @@ impl Scan {
             address = entry.end();
         }
     }
+}
 
-    /// The chain proves that the frame is the log's next; a wrong version in it can't be torn.
-    fn check_versions(&self, segment: &Segment, entry: &FrameEntry) -> Result<()> {
-        for stream in &entry.streams {
-            let actual = self.index.version(stream.key);
-            if stream.base_version != actual {
-                let offset = segment.offset(entry.address);
-                let reason = format!(
-                    "the frame continues a stream at version {}, which is at {actual}",
-                    stream.base_version
-                );
-                return Err(Error::corrupt(&segment.path, offset, reason));
-            }
+/// The chain proves that the frame is the log's next; a wrong version in it can't be torn.
+fn refusal(unfit: Unfit, segment: &Segment, address: u64) -> Error {
+    match unfit {
+        Unfit::Full(full) => full.error(),
+        Unfit::Version { .. } => {
+            Error::corrupt(&segment.path, segment.offset(address), unfit.to_string())
         }
-        Ok(())
     }
 }
 
-/// What a frame adds to the index.
-fn frame_entry(frame: &FrameView<'_>, address: u64, hasher: &Hasher128Keyed) -> FrameEntry {
+/// Writes down what a frame adds to the index, over what was written down of the last one.
+fn describe(frame: &FrameView<'_>, address: u64, hasher: &Hasher128Keyed, entry: &mut FrameEntry) {
     let header = frame.header();
-    let streams: Vec<StreamEntry> = frame
-        .streams()
-        .map(|s| StreamEntry {
-            key: s.key,
-            base_version: s.base_version,
-            count: s.count,
-        })
-        .collect();
-    FrameEntry {
-        address,
-        length: u64::from(header.length),
-        first_position: header.first_position,
-        events: u64::from(header.events),
-        ordinals: ordinals(frame, &streams),
-        streams,
-        key: frame.key().map(|(text, _)| hasher.idempotency_key(text)),
-    }
+    entry.address = address;
+    entry.length = u64::from(header.length);
+    entry.first_position = header.first_position;
+    entry.events = u64::from(header.events);
+    entry.key = frame.key().map(|(text, _)| hasher.idempotency_key(text));
+    entry.streams.clear();
+    entry.streams.extend(frame.streams().map(|s| StreamEntry {
+        key: s.key,
+        base_version: s.base_version,
+        count: s.count,
+    }));
+    order(frame, entry);
 }
 
-fn ordinals(frame: &FrameView<'_>, streams: &[StreamEntry]) -> Vec<u32> {
+/// For each stream in turn, the ordinals of its events.
+fn order(frame: &FrameView<'_>, entry: &mut FrameEntry) {
     let events = frame.header().events;
-    if streams.len() <= 1 {
-        return (0..events).collect();
+    entry.ordinals.clear();
+    if entry.streams.len() <= 1 {
+        entry.ordinals.extend(0..events);
+        return;
     }
-    let mut next = Vec::with_capacity(streams.len());
     let mut begin = 0usize;
-    for stream in streams {
-        next.push(begin);
+    let begins = entry.streams.iter().map(|stream| {
+        let own = begin;
         begin += stream.count as usize;
-    }
-    let mut ordinals = vec![0; events as usize];
+        own
+    });
+    let mut next: Vec<usize> = begins.collect();
+    entry.ordinals.resize(events as usize, 0);
     for ordinal in 0..events {
         let stream = frame.event_stream(ordinal).unwrap_or_default() as usize;
         if let Some(place) = next.get_mut(stream) {
-            if let Some(slot) = ordinals.get_mut(*place) {
+            if let Some(slot) = entry.ordinals.get_mut(*place) {
                 *slot = ordinal;
             }
             *place += 1;
         }
     }
-    ordinals
 }

@@ -1,0 +1,193 @@
+//! The index against a plain model.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Everything as lists.
+#[derive(Debug, Default)]
+struct Model {
+    streams: BTreeMap<u128, Vec<u64>>,
+    keys: BTreeMap<u128, u64>,
+    head: u64,
+    end: u64,
+}
+
+impl Model {
+    /// A frame whose events go to these streams in this order.
+    fn frame(&mut self, events: &[u128], key: Option<u128>) -> FrameEntry {
+        let first_position = self.head + 1;
+        let mut by_stream: BTreeMap<u128, Vec<u32>> = BTreeMap::new();
+        for (ordinal, stream) in (0u32..).zip(events) {
+            by_stream.entry(*stream).or_default().push(ordinal);
+        }
+        let entry = |(key, own): (&u128, &Vec<u32>)| StreamEntry {
+            key: *key,
+            base_version: self.streams.get(key).map_or(0, Vec::len) as u64,
+            count: u32::try_from(own.len()).unwrap(),
+        };
+        let frame = FrameEntry {
+            address: self.end,
+            length: 96 + 64 * events.len() as u64,
+            first_position,
+            events: events.len() as u64,
+            streams: by_stream.iter().map(entry).collect(),
+            ordinals: by_stream.values().flatten().copied().collect(),
+            key,
+        };
+        for (stream, own) in by_stream {
+            let positions = own.iter().map(|o| first_position + u64::from(*o));
+            self.streams.entry(stream).or_default().extend(positions);
+        }
+        if let Some(key) = key {
+            self.keys.insert(key, frame.address);
+        }
+        self.head += frame.events;
+        self.end = frame.end();
+        frame
+    }
+}
+
+/// Spreads small numbers as hashes are spread; some share a table, some a bucket's tag.
+fn hashed(n: u8) -> u128 {
+    let spread = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    if n.is_multiple_of(3) {
+        spread & !0x7f
+    } else {
+        spread
+    }
+}
+
+fn frames() -> impl Strategy<Value = Vec<(Vec<u8>, Option<u8>)>> {
+    let events = proptest::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..40);
+    proptest::collection::vec((events, proptest::option::of(0u8..32)), 1..60)
+}
+
+proptest! {
+    #[test]
+    fn the_index_answers_as_a_model_does(
+        frames in frames(),
+        probes in proptest::collection::vec((any::<u8>(), any::<u16>(), 0u64..60, 0u64..60), 40),
+    ) {
+        let (mut model, mut index) = (Model::default(), MemoryIndex::default());
+        for (events, key) in &frames {
+            let events: Vec<u128> = events.iter().map(|n| hashed(*n)).collect();
+            let frame = model.frame(&events, key.map(hashed));
+            index.apply(&frame).unwrap();
+        }
+        prop_assert_eq!(index.head(), model.head);
+        prop_assert_eq!(index.streams(), model.streams.len() as u64);
+        let mut firsts = index.first_positions();
+        firsts.sort_unstable();
+        let mut expected: Vec<u64> = model.streams.values().map(|list| list[0]).collect();
+        expected.sort_unstable();
+        prop_assert_eq!(firsts, expected);
+        for n in 0..=u8::MAX {
+            let list = model.streams.get(&hashed(n)).map_or(0, Vec::len) as u64;
+            prop_assert_eq!(index.version(hashed(n)), list);
+            prop_assert_eq!(index.keyed_frame(hashed(n)), model.keys.get(&hashed(n)).copied());
+        }
+        for (n, position, first, last) in probes {
+            let stream = hashed(n % 8);
+            let position = u64::from(position) % (model.head + 3);
+            let list = model.streams.get(&stream).cloned().unwrap_or_default();
+            let below = list.iter().filter(|p| **p <= position).count() as u64;
+            prop_assert_eq!(index.version_at(stream, position), below);
+            let mut found = Vec::new();
+            index.positions(stream, first, last, &mut found);
+            let expected = (1u64..).zip(&list)
+                .filter(|(v, _)| (first..=last).contains(v)).map(|(_, p)| *p);
+            prop_assert!(found.into_iter().eq(expected));
+        }
+    }
+
+    #[test]
+    fn chunks_hold_every_frame_once(lengths in proptest::collection::vec(1u64..3000, 1..3000)) {
+        let mut chunks = ChunkTable::default();
+        let (mut position, mut address) = (1, 4096);
+        let mut frames = Vec::new();
+        for length in lengths {
+            // A gap, as between two segments, begins a chunk.
+            address += if length % 97 == 0 { 4096 } else { 0 };
+            chunks.push(position, address, length * 8);
+            frames.push((position, address, length * 8));
+            address += length * 8;
+            position += 1;
+        }
+        for (position, address, length) in frames {
+            let chunk = chunks.get(chunks.of_position(position).unwrap()).unwrap();
+            prop_assert_eq!(Some(chunk), chunks.of_address(address));
+            prop_assert!(chunk.address <= address && address + length <= chunk.end());
+        }
+    }
+}
+
+fn frame_of(stream: u128, base_version: u64, first_position: u64, key: Option<u128>) -> FrameEntry {
+    FrameEntry {
+        first_position,
+        events: 1,
+        streams: vec![StreamEntry {
+            key: stream,
+            base_version,
+            count: 1,
+        }],
+        ordinals: vec![0],
+        key,
+        ..FrameEntry::default()
+    }
+}
+
+#[test]
+fn a_frame_that_continues_another_version_is_refused() {
+    let mut index = MemoryIndex::default();
+    index.apply(&frame_of(1, 0, 1, None)).unwrap();
+    let version = |base, actual| Err(Unfit::Version { base, actual });
+    assert_eq!(index.apply(&frame_of(1, 0, 2, None)), version(0, 1));
+    assert_eq!(index.apply(&frame_of(1, 2, 2, None)), version(2, 1));
+    assert_eq!(index.apply(&frame_of(2, 1, 2, None)), version(1, 0));
+}
+
+#[test]
+fn what_is_full_says_so_and_warns_before() {
+    let mut index = MemoryIndex {
+        streams: SlotTable::limited(128),
+        keys: SlotTable::limited(64),
+        ..MemoryIndex::default()
+    };
+    for n in 0..126 {
+        assert_eq!(index.nearly_full(), None);
+        index
+            .apply(&frame_of(hashed(n) + 1, 0, u64::from(n) + 1, None))
+            .unwrap();
+    }
+    assert_eq!(index.nearly_full(), Some(Full::Streams));
+    for n in 126..128 {
+        index
+            .apply(&frame_of(hashed(n) + 1, 0, u64::from(n) + 1, None))
+            .unwrap();
+    }
+    let one_more = frame_of(hashed(128) + 1, 0, 129, None);
+    assert_eq!(index.apply(&one_more), Err(Unfit::Full(Full::Streams)));
+
+    let mut index = MemoryIndex {
+        keys: SlotTable::limited(64),
+        ..MemoryIndex::default()
+    };
+    for n in 0..64 {
+        let keyed = frame_of(1, u64::from(n), u64::from(n) + 1, Some(hashed(n)));
+        index.apply(&keyed).unwrap();
+    }
+    assert_eq!(index.nearly_full(), Some(Full::Keys));
+    let one_more = frame_of(1, 64, 65, Some(hashed(64)));
+    assert_eq!(index.apply(&one_more), Err(Unfit::Full(Full::Keys)));
+
+    let mut index = MemoryIndex {
+        arena: Arena::limited(1),
+        ..MemoryIndex::default()
+    };
+    let refused = (0..1_000_000).find_map(|n| index.apply(&frame_of(1, n, n + 1, None)).err());
+    assert_eq!(refused, Some(Unfit::Full(Full::Events)));
+    assert_eq!(index.nearly_full(), Some(Full::Events));
+}
