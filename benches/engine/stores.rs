@@ -1,0 +1,135 @@
+//! A store of many events: opened clean, opened after a kill, read, and listed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Outcome;
+use crate::child::{self, Answer};
+use crate::commits::open;
+use crate::disk;
+use crate::row::{Row, Target};
+use crate::shop::{EVENTS_A_COMMIT, Shop};
+
+/// Openings of each kind; the one in the middle counts.
+const OPENINGS: usize = 3;
+/// Single commits on their way at a time, while a store is made.
+const IN_FLIGHT: u64 = 2_000;
+
+/// How the events were committed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    Batches,
+    Singles,
+}
+
+impl Shape {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Batches => "batches",
+            Self::Singles => "singles",
+        }
+    }
+
+    pub(crate) fn of_name(name: &str) -> Outcome<Self> {
+        match name {
+            "batches" => Ok(Self::Batches),
+            "singles" => Ok(Self::Singles),
+            _ => Err(format!("there is no shape {name:?}").into()),
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Batches => "1,000 a commit",
+            Self::Singles => "one a commit",
+        }
+    }
+}
+
+/// Makes a store in a child, and measures it in others.
+pub(crate) fn rows(shape: Shape, store: &Path, events: u64) -> Outcome<Vec<Row>> {
+    child::killed_while_writing(shape, store, events)?;
+    let killed = middle(store, "open-killed")?;
+    let clean = middle(store, "open")?;
+    let replay = middle(store, "replay")?;
+    let list = middle(store, "list")?;
+    let (bytes, time) = disk::read_all(&store.join("log"))?;
+    let name = |what: &str| format!("{what}, {}", shape.words());
+    let plain = time.as_secs_f64();
+    let seconds = Target::AtMost(0.5);
+    let mut reading = Row::new(name("replay"), replay.rate(), "events/s");
+    if matches!(shape, Shape::Batches) {
+        reading = reading.to_reach(Target::AtLeast(4e6));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    let per_event = replay.events as f64 / plain;
+    Ok(vec![
+        Row::new(name("open after a kill"), killed.seconds, "s")
+            .beside("plain read", plain)
+            .to_reach(seconds),
+        Row::new(name("open after a clean close"), clean.seconds, "s")
+            .beside("plain read", plain)
+            .to_reach(seconds),
+        reading.beside("plain read", per_event),
+        Row::new(
+            name("peak memory of open + replay"),
+            replay.mebibytes,
+            "MiB",
+        )
+        .to_reach(Target::AtMost(250.0)),
+        Row::new(name("list the streams"), list.seconds, "s"),
+        Row::new(name("bytes an event"), ratio(bytes, replay.events), "bytes"),
+    ])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+fn ratio(a: u64, b: u64) -> f64 {
+    a as f64 / b.max(1) as f64
+}
+
+fn middle(store: &Path, what: &str) -> Outcome<Answer> {
+    let mut answers = Vec::new();
+    for _ in 0..OPENINGS {
+        answers.push(child::measured(what, store)?);
+    }
+    answers.sort_unstable_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    answers
+        .into_iter()
+        .nth(OPENINGS / 2)
+        .ok_or_else(|| "nothing was measured".into())
+}
+
+/// Appends until there are `events`, says so, and goes on until it is killed.
+pub(crate) fn write_for_ever(shape: Shape, store: &Path, events: u64) -> Outcome<()> {
+    let store = open(store)?;
+    let mut shop = Shop::new();
+    let on_the_way = Arc::new(AtomicU64::new(0));
+    let mut appended = 0;
+    let mut told = false;
+    loop {
+        match shape {
+            Shape::Batches => {
+                let streams = shop.draw_batch();
+                store.append(shop.batch(&streams)?)?;
+                appended += EVENTS_A_COMMIT as u64;
+            }
+            Shape::Singles => {
+                while on_the_way.load(Ordering::Acquire) >= IN_FLIGHT {
+                    std::thread::yield_now();
+                }
+                on_the_way.fetch_add(1, Ordering::AcqRel);
+                let arrived = Arc::clone(&on_the_way);
+                let done = move |_| {
+                    arrived.fetch_sub(1, Ordering::AcqRel);
+                };
+                store.submit(shop.single()?, Box::new(done));
+                appended += 1;
+            }
+        }
+        if appended >= events && !told {
+            told = true;
+            println!("{appended}");
+        }
+    }
+}
