@@ -107,8 +107,8 @@ fn measure(scale: &Scale, directory: &Path) -> Outcome<Vec<Row>> {
     if scale.wants("batch") {
         rows.extend(commits::batch(&directory.join("batch"), scale.time)?);
     }
-    for shape in [stores::Shape::Batches, stores::Shape::Singles] {
-        if scale.wants("open") || scale.wants("replay") || scale.wants("list") {
+    for shape in stores::Shape::ALL {
+        if scale.wants(shape.name()) {
             let store = directory.join(shape.name());
             rows.extend(stores::rows(shape, &store, scale.events)?);
             std::fs::remove_dir_all(&store)?;

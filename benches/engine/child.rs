@@ -105,8 +105,8 @@ fn measure(directory: &Path, what: &str) -> Outcome<()> {
             (begun.elapsed(), events)
         }
         "list" => {
-            let names = store.streams("", None, usize::MAX)?;
-            (begun.elapsed(), names.len() as u64)
+            let events = list(&store)?;
+            (begun.elapsed(), events)
         }
         _ => (opened, store.head()),
     };
@@ -121,6 +121,20 @@ fn measure(directory: &Path, what: &str) -> Outcome<()> {
         std::process::exit(0);
     }
     Ok(store.close()?)
+}
+
+/// Lists every stream; answers how many.
+fn list(store: &Store) -> Outcome<u64> {
+    let mut names = store.streams("")?;
+    while !store.gather(&mut names)? {}
+    let mut listed = 0;
+    loop {
+        let page = names.page(PAGE).len();
+        if page == 0 {
+            return Ok(listed);
+        }
+        listed += page as u64;
+    }
 }
 
 /// Reads every event; answers how many.

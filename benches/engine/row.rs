@@ -48,7 +48,7 @@ impl Row {
         self
     }
 
-    pub(crate) fn to_reach(mut self, target: Target) -> Self {
+    pub(crate) fn aiming(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
     }

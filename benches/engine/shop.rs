@@ -83,6 +83,26 @@ impl Shop {
         Ok(prepared)
     }
 
+    /// A thousand events, each the first of a stream of its own.
+    pub(crate) fn openings(&mut self, first: u64) -> Outcome<Prepared> {
+        let streams: Vec<String> = (first..first + EVENTS_A_COMMIT as u64)
+            .map(|n| format!("order-{:08}", n.wrapping_mul(0x9e37_79b1) % 100_000_000))
+            .collect();
+        let events: Vec<_> = streams
+            .iter()
+            .enumerate()
+            .map(|(n, stream)| EventInput {
+                stream,
+                ..self.event(n, n)
+            })
+            .collect();
+        let events = Append {
+            events: &events,
+            ..Append::default()
+        };
+        Ok(prepare(&events)?)
+    }
+
     /// What the next [`Shop::batch`] is made of: ten streams, and the events in turn.
     pub(crate) fn draw_batch(&mut self) -> Vec<usize> {
         let mut streams = Vec::with_capacity(STREAMS_A_COMMIT);

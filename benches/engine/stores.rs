@@ -21,13 +21,17 @@ const IN_FLIGHT: u64 = 2_000;
 pub(crate) enum Shape {
     Batches,
     Singles,
+    Streams,
 }
 
 impl Shape {
+    pub(crate) const ALL: [Self; 3] = [Self::Batches, Self::Singles, Self::Streams];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Batches => "batches",
             Self::Singles => "singles",
+            Self::Streams => "streams",
         }
     }
 
@@ -35,6 +39,7 @@ impl Shape {
         match name {
             "batches" => Ok(Self::Batches),
             "singles" => Ok(Self::Singles),
+            "streams" => Ok(Self::Streams),
             _ => Err(format!("there is no shape {name:?}").into()),
         }
     }
@@ -43,6 +48,7 @@ impl Shape {
         match self {
             Self::Batches => "1,000 a commit",
             Self::Singles => "one a commit",
+            Self::Streams => "one a stream",
         }
     }
 }
@@ -60,25 +66,25 @@ pub(crate) fn rows(shape: Shape, store: &Path, events: u64) -> Outcome<Vec<Row>>
     let seconds = Target::AtMost(0.5);
     let mut reading = Row::new(name("replay"), replay.rate(), "events/s");
     if matches!(shape, Shape::Batches) {
-        reading = reading.to_reach(Target::AtLeast(4e6));
+        reading = reading.aiming(Target::AtLeast(4e6));
     }
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let per_event = replay.events as f64 / plain;
     Ok(vec![
         Row::new(name("open after a kill"), killed.seconds, "s")
             .beside("plain read", plain)
-            .to_reach(seconds),
+            .aiming(seconds),
         Row::new(name("open after a clean close"), clean.seconds, "s")
             .beside("plain read", plain)
-            .to_reach(seconds),
+            .aiming(seconds),
         reading.beside("plain read", per_event),
         Row::new(
             name("peak memory of open + replay"),
             replay.mebibytes,
             "MiB",
         )
-        .to_reach(Target::AtMost(250.0)),
-        Row::new(name("list the streams"), list.seconds, "s"),
+        .aiming(Target::AtMost(250.0)),
+        Row::new(name("list the streams"), list.seconds, "s").aiming(Target::AtMost(2.0)),
         Row::new(name("bytes an event"), ratio(bytes, replay.events), "bytes"),
     ])
 }
@@ -112,6 +118,10 @@ pub(crate) fn write_for_ever(shape: Shape, store: &Path, events: u64) -> Outcome
             Shape::Batches => {
                 let streams = shop.draw_batch();
                 store.append(shop.batch(&streams)?)?;
+                appended += EVENTS_A_COMMIT as u64;
+            }
+            Shape::Streams => {
+                store.append(shop.openings(appended)?)?;
                 appended += EVENTS_A_COMMIT as u64;
             }
             Shape::Singles => {

@@ -297,6 +297,22 @@ class LogWaiter:
         """End every wait, now and later. Never blocks."""
 
 @final
+class StreamNames:
+    """A listing of the streams that had events when it began."""
+
+    def page(self, limit: int) -> list[str]:
+        """Give the next ids, in ascending order of their bytes; none at the end.
+
+        Args:
+            limit: At most so many.
+
+        Raises:
+            KeyboardInterrupt: As any other exception of a signal handler, soon.
+        """
+    def page_async(self, port: CompletionPort, limit: int) -> int:
+        """Like `page`; what arrives is `None` while there is more to gather."""
+
+@final
 class Store:
     """An open event store."""
 
@@ -475,18 +491,12 @@ class Store:
         after: Mapping[str, int] | None,
     ) -> StreamsSnapshot | int:
         """Like `read_streams`; a token only if an event isn't in memory."""
-    def streams(self, prefix: str, after: str | None, limit: int) -> list[str]:
-        """List streams in ascending order of their ids' bytes.
+    def streams(self, prefix: str) -> StreamNames:
+        """Begin a listing of the streams that have events now.
 
         Args:
             prefix: Only ids that begin with this.
-            after: Only ids beyond this one.
-            limit: At most so many.
         """
-    def streams_async(
-        self, port: CompletionPort, prefix: str, after: str | None, limit: int
-    ) -> int:
-        """Like `streams`; the list arrives at the port."""
     def stats(self) -> dict[str, int]:
         """Give the store's counters by name."""
     def verify(self) -> dict[str, int]:

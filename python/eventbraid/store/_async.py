@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from eventbraid._native import NewEvent, RecordedEvent
+    from eventbraid._native import NewEvent, RecordedEvent, StreamNames
     from eventbraid.store._completion import LoopPort
     from eventbraid.store._expectation import Expectation
     from eventbraid.store._handle import Handle
@@ -253,13 +253,12 @@ class AsyncEventStore:
             prefix: Only ids that begin with this, byte for byte.
 
         Yields:
-            Their ids in ascending order of bytes.
+            Their ids in ascending order of bytes, as of when the first one is asked for.
         """
-        names = await self._names(prefix or "", None)
-        while names:
+        listing = self._native.streams(prefix or "")
+        while names := await _next_names(listing):
             for name in names:
                 yield name
-            names = await self._names(prefix or "", names[-1])
 
     async def stats(self) -> StoreStats:
         """Give the store's counters.
@@ -316,11 +315,6 @@ class AsyncEventStore:
     def __repr__(self) -> str:
         """Name the location."""
         return self._handle.describe("AsyncEventStore")
-
-    async def _names(self, prefix: str, after: str | None) -> list[str]:
-        port = current_port()
-        token = self._native.streams_async(port.native, prefix, after, NAMES_A_PAGE)
-        return cast("list[str]", unwrapped(await port.result(token), list))
 
     async def _stream_events(
         self, stream: str, paging: Paging
@@ -387,3 +381,12 @@ async def _outcome(port: LoopPort, token: int, idempotency_key: str | None) -> o
         )
         interruption.outcome_unknown = True  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         raise
+
+
+async def _next_names(listing: StreamNames) -> list[str]:
+    port = current_port()
+    while True:
+        result = await port.result(listing.page_async(port.native, NAMES_A_PAGE))
+        # Nothing arrives after each slice that leaves more to gather.
+        if result is not None:
+            return cast("list[str]", unwrapped(result, list))

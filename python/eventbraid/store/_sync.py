@@ -299,8 +299,7 @@ class EventStore:
             prefix: Only ids that begin with this, byte for byte.
 
         Returns:
-            Their ids in ascending order of bytes. Streams that get their first event
-            meanwhile may be among them or not.
+            Their ids in ascending order of bytes, as of when the first one is asked for.
 
         Example:
             >>> import eventbraid as eb
@@ -309,10 +308,9 @@ class EventStore:
             ...     list(store.streams())
             ['a', 'b']
         """
-        names = self._native.streams(prefix or "", None, NAMES_A_PAGE)
-        while names:
+        listing = self._native.streams(prefix or "")
+        while names := listing.page(NAMES_A_PAGE):
             yield from names
-            names = self._native.streams(prefix or "", names[-1], NAMES_A_PAGE)
 
     def stats(self) -> StoreStats:
         """Give the store's counters.

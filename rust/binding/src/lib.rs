@@ -26,6 +26,7 @@ mod recorded_event;
 mod report;
 mod snapshot;
 mod store;
+mod stream_names;
 mod text;
 mod uuid;
 mod waiter;
@@ -47,6 +48,8 @@ mod _native {
     use crate::snapshot::StreamsSnapshot;
     #[pymodule_export]
     use crate::store::Store;
+    #[pymodule_export]
+    use crate::stream_names::StreamNames;
     #[pymodule_export]
     use crate::uuid::uuid7;
     #[pymodule_export]

@@ -2,7 +2,7 @@
 
 use eventbraid_engine::{Error, Stats, Verified};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyDict;
 
 use crate::error::exception;
 
@@ -43,15 +43,6 @@ pub(crate) fn verified(
             ("bytes", verified.bytes),
         ],
     )
-}
-
-/// Shows stream ids as a list.
-pub(crate) fn streams(
-    py: Python<'_>,
-    streams: Result<Vec<Box<str>>, Error>,
-) -> PyResult<Bound<'_, PyList>> {
-    let streams = streams.map_err(|error| exception(py, error))?;
-    PyList::new(py, streams.iter().map(|stream| &**stream))
 }
 
 fn by_name<'py>(py: Python<'py>, counts: &[(&str, u64)]) -> PyResult<Bound<'py, PyDict>> {

@@ -2,7 +2,7 @@
 
 use eventbraid_engine as engine;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyMapping, PyString};
+use pyo3::types::{PyDict, PyMapping, PyString};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::interrupt;
 use crate::opening::Opening;
 use crate::read::{Bounds, CommittedRead, LogRead, Read, SnapshotRead, StreamRead};
 use crate::report;
+use crate::stream_names::StreamNames;
 use crate::text::utf8;
 
 /// An open event store.
@@ -272,41 +273,11 @@ impl Store {
         self.inline(py, port, SnapshotRead::of(streams, at, after)?)
     }
 
-    /// List streams in ascending order of their ids' bytes.
-    fn streams<'py>(
-        &self,
-        py: Python<'py>,
-        prefix: &Bound<'py, PyString>,
-        after: Option<&Bound<'py, PyString>>,
-        limit: usize,
-    ) -> PyResult<Bound<'py, PyList>> {
-        let prefix = utf8("prefix", prefix)?;
-        let after = after.map(|after| utf8("stream", after)).transpose()?;
-        let store = self.engine.store()?;
-        report::streams(py, py.detach(|| store.streams(prefix, after, limit)))
-    }
-
-    /// Like `streams`; the list arrives at the port.
-    fn streams_async(
-        &self,
-        port: &CompletionPort,
-        prefix: &Bound<'_, PyString>,
-        after: Option<&Bound<'_, PyString>>,
-        limit: usize,
-    ) -> PyResult<u64> {
-        let prefix = utf8("prefix", prefix)?.to_owned();
-        let after = after
-            .map(|after| utf8("stream", after))
-            .transpose()?
-            .map(str::to_owned);
-        let store = self.engine.store()?.clone();
-        let promise = port.promise();
-        let token = promise.token();
-        self.engine.readers()?.run(move || {
-            let streams = store.streams(&prefix, after.as_deref(), limit);
-            promise.keep(move |py| Ok(report::streams(py, streams)?.into_any()));
-        })?;
-        Ok(token)
+    /// Begin a listing of the streams that have events now.
+    fn streams(&self, prefix: &Bound<'_, PyString>) -> PyResult<StreamNames> {
+        let names = self.engine.store()?.streams(utf8("prefix", prefix)?);
+        let names = names.map_err(|error| exception(prefix.py(), error))?;
+        Ok(StreamNames::new(self.engine(), names))
     }
 
     /// Give the store's counters by name.

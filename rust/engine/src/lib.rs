@@ -50,7 +50,9 @@ mod watch;
 
 pub use commit::{Append, Appended, EventInput, Expectation, Prepared, Ticket, prepare};
 pub use error::{ConflictedStream, Error, Result};
-pub use read::{Effort, Filter, LogQuery, Page, Recorded, Snapshot, SnapshotQuery, StreamQuery};
+pub use read::{
+    Effort, Filter, LogQuery, Page, Recorded, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
+};
 pub use store::{Options, Stats, Store};
 pub use verify::{Depth, Verified};
 pub use watch::WaitGuard;

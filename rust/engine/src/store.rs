@@ -15,7 +15,9 @@ use crate::index::Index;
 use crate::live::LiveLog;
 use crate::log::{Layout, Marker, Segments, bytes_below, read_file};
 use crate::names;
-use crate::read::{Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
+use crate::read::{
+    Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
+};
 use crate::recovery::{self, Recovered};
 use crate::verify::{Depth, Verified, verify};
 use crate::vfs::{OpenMode, Vfs, VfsLock, write_all_at};
@@ -289,17 +291,21 @@ impl Store {
         self.log()?.read_log(query)
     }
 
-    /// Stream names with a prefix and after a name, in ascending order of their bytes.
+    /// Begins a listing of the streams whose names begin with `prefix`: those that have events
+    /// now.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn streams(&self, prefix: &str) -> Result<StreamNames> {
+        Ok(self.log()?.stream_names(prefix))
+    }
+
+    /// Reads some of what a listing still needs; answers whether it is complete.
     ///
     /// # Errors
     /// As [`Store::read_stream`].
-    pub fn streams(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Box<str>>> {
-        self.log()?.stream_names(prefix, after, limit)
+    pub fn gather(&self, names: &mut StreamNames) -> Result<bool> {
+        self.log()?.gather(names)
     }
 
     /// Waits until the head is beyond `position` or the time is over; answers the head.

@@ -140,8 +140,10 @@ impl Index for MemoryIndex {
         self.keys.get(Key::new(key)).map(|slot| slot.frame)
     }
 
-    fn first_positions(&self) -> Vec<u64> {
-        self.streams.slots().map(Postings::first).collect()
+    fn first_positions(&self, from: u64, limit: usize, into: &mut Vec<u64>) {
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let slots = (from..self.streams.len()).filter_map(|i| self.streams.slot(i));
+        into.extend(slots.take(limit).map(Postings::first));
     }
 
     fn chunks(&self) -> &ChunkTable {

@@ -123,8 +123,9 @@ pub(crate) trait Index: Debug + Send + Sync {
     fn positions(&self, stream: u128, first: u64, last: u64, into: &mut Vec<u64>);
     /// The address of the frame that was appended under this key.
     fn keyed_frame(&self, key: u128) -> Option<u64>;
-    /// The position of the first event of each stream.
-    fn first_positions(&self) -> Vec<u64>;
+    /// Appends to `into` where streams begin: `limit` of them, from the `from`th on, in the
+    /// order in which they began.
+    fn first_positions(&self, from: u64, limit: usize, into: &mut Vec<u64>);
     /// The verified stretches of the log.
     fn chunks(&self) -> &ChunkTable;
 }

@@ -49,10 +49,6 @@ impl<T> Paged<T> {
         self.pages.last_mut()?.last_mut()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.pages.iter().flatten()
-    }
-
     /// The number of the first item for which `before` is false; those for which it is true
     /// stand before all others.
     pub(super) fn partition_point(&self, before: impl Fn(&T) -> bool) -> usize {
@@ -80,7 +76,6 @@ mod tests {
             prop_assert_eq!(paged.len(), len);
             prop_assert_eq!(paged.get(probe).copied(), (probe < len).then_some(probe));
             prop_assert_eq!(paged.partition_point(|i| *i < probe), probe.min(len));
-            prop_assert!(paged.iter().copied().eq(0..len));
         }
     }
 }

@@ -73,8 +73,9 @@ impl<S: Slot> SlotTable<S> {
         self.slots.len()
     }
 
-    pub(super) fn slots(&self) -> impl Iterator<Item = &S> {
-        self.slots.iter()
+    /// The `i`th slot that was added.
+    pub(super) fn slot(&self, i: usize) -> Option<&S> {
+        self.slots.get(i)
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&S> {

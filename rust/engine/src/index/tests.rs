@@ -79,7 +79,9 @@ proptest! {
         }
         prop_assert_eq!(index.head(), model.head);
         prop_assert_eq!(index.streams(), model.streams.len() as u64);
-        let mut firsts = index.first_positions();
+        let mut firsts = Vec::new();
+        index.first_positions(0, 1, &mut firsts);
+        index.first_positions(1, usize::MAX, &mut firsts);
         firsts.sort_unstable();
         let mut expected: Vec<u64> = model.streams.values().map(|list| list[0]).collect();
         expected.sort_unstable();

@@ -121,6 +121,23 @@ impl LiveLog {
     /// The frames of a chunk; the newest chunk may hold more of them than when it was asked
     /// for.
     pub(super) fn load(&self, chunk: Chunk, effort: Effort) -> Result<Arc<LoadedChunk>> {
+        self.known_or_read(chunk, effort, |loaded| {
+            self.cache.0.insert(chunk.address, Arc::clone(loaded));
+        })
+    }
+
+    /// As [`LiveLog::load`], for a reader that comes by once: what it reads drives nothing out
+    /// of the cache.
+    pub(super) fn load_aside(&self, chunk: Chunk, effort: Effort) -> Result<Arc<LoadedChunk>> {
+        self.known_or_read(chunk, effort, |_| ())
+    }
+
+    fn known_or_read(
+        &self,
+        chunk: Chunk,
+        effort: Effort,
+        keep: impl FnOnce(&Arc<LoadedChunk>),
+    ) -> Result<Arc<LoadedChunk>> {
         let known = self.cache.0.get(&chunk.address);
         if let Some(loaded) = &known
             && loaded.bytes.len() as u64 >= chunk.length
@@ -130,7 +147,7 @@ impl LiveLog {
         }
         self.counters.cache_misses.add(1);
         let loaded = Arc::new(self.read_chunk(chunk, known.as_deref(), effort)?);
-        self.cache.0.insert(chunk.address, Arc::clone(&loaded));
+        keep(&loaded);
         Ok(loaded)
     }
 

@@ -1,7 +1,6 @@
-//! The result that an idempotency key stands for; stream names.
+//! The result that an idempotency key stands for.
 
 use super::query::Effort;
-use super::recorded::Recorded;
 use crate::commit::{Appended, content_digest};
 use crate::error::{Error, Result};
 use crate::frame::FrameView;
@@ -52,42 +51,6 @@ impl LiveLog {
                 key: key.to_owned(),
             }),
         }
-    }
-
-    /// Stream names with a prefix, in ascending order of their bytes.
-    pub(crate) fn stream_names(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Box<str>>> {
-        let mut first_positions = self.index.read().first_positions();
-        first_positions.sort_unstable();
-        let mut names = Vec::new();
-        for position in first_positions {
-            let recorded = self.event_at(position)?;
-            let name = recorded.stream();
-            if name.starts_with(prefix) && after.is_none_or(|after| name > after) {
-                names.push(name.into());
-            }
-        }
-        names.sort_unstable();
-        names.truncate(limit);
-        Ok(names)
-    }
-
-    fn event_at(&self, position: u64) -> Result<Recorded> {
-        let chunk = {
-            let index = self.index.read();
-            let chunks = index.chunks();
-            chunks.of_position(position).and_then(|i| chunks.get(i))
-        };
-        let chunk = chunk.ok_or(Error::Closed)?;
-        let loaded = self.load(chunk, Effort::Blocking)?;
-        let (frame, event) = loaded
-            .locate(position)
-            .ok_or_else(|| self.lost(position, chunk))?;
-        Ok(Recorded::new(loaded, frame, event))
     }
 }
 

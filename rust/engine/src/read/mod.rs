@@ -6,10 +6,12 @@
 mod chunk;
 mod keyed;
 mod log_read;
+mod names;
 mod query;
 mod recorded;
 mod stream_read;
 
 pub(crate) use chunk::Cache;
+pub use names::StreamNames;
 pub use query::{Effort, Filter, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
 pub use recorded::Recorded;

@@ -100,3 +100,17 @@ pub(crate) fn bodies(events: &[Recorded]) -> Vec<String> {
         .map(|e| String::from_utf8_lossy(e.data()).into_owned())
         .collect()
 }
+
+/// The names of all streams with a prefix.
+pub(crate) fn streams(store: &Store, prefix: &str) -> Result<Vec<String>, Error> {
+    let mut names = store.streams(prefix)?;
+    while !store.gather(&mut names)? {}
+    let mut all = Vec::new();
+    loop {
+        let page = names.page(3);
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page.into_iter().map(str::to_owned));
+    }
+}

@@ -1,0 +1,73 @@
+//! `StreamNames`: a listing of streams, gathered in slices and handed out in pages.
+
+use eventbraid_engine as engine;
+use eventbraid_engine::lock::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use std::sync::Arc;
+
+use crate::completion::CompletionPort;
+use crate::engine::Engine;
+use crate::error::exception;
+
+/// A listing of the streams that had events when it began.
+#[pyclass(frozen, module = "eventbraid._native")]
+pub(crate) struct StreamNames {
+    engine: Arc<Engine>,
+    names: Arc<Mutex<engine::StreamNames>>,
+}
+
+#[pymethods]
+impl StreamNames {
+    /// Give the next ids, in ascending order of their bytes; none at the end.
+    fn page<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+        let store = self.engine.store()?;
+        loop {
+            let complete = py.detach(|| store.gather(&mut self.names.lock()));
+            if complete.map_err(|error| exception(py, error))? {
+                return shown(py, &self.names, limit);
+            }
+            py.check_signals()?;
+        }
+    }
+
+    /// Like `page`; what arrives at the port is `None` while there is more to gather.
+    fn page_async(&self, port: &CompletionPort, limit: usize) -> PyResult<u64> {
+        let store = self.engine.store()?.clone();
+        let names = Arc::clone(&self.names);
+        let promise = port.promise();
+        let token = promise.token();
+        self.engine.readers()?.run(move || {
+            let complete = store.gather(&mut names.lock());
+            promise.keep(move |py| {
+                if complete.map_err(|error| exception(py, error))? {
+                    return Ok(shown(py, &names, limit)?.into_any());
+                }
+                Ok(py.None().into_bound(py))
+            });
+        })?;
+        Ok(token)
+    }
+}
+
+impl StreamNames {
+    /// A listing that the engine began.
+    pub(crate) fn new(engine: Arc<Engine>, names: engine::StreamNames) -> Self {
+        let names = Arc::new(Mutex::new(names));
+        Self { engine, names }
+    }
+}
+
+/// Shows the next ids as a list. The lock is taken with the interpreter detached: who holds
+/// it reads the disk.
+fn shown<'py>(
+    py: Python<'py>,
+    names: &Mutex<engine::StreamNames>,
+    limit: usize,
+) -> PyResult<Bound<'py, PyList>> {
+    let page: Vec<Box<str>> = py.detach(|| {
+        let mut names = names.lock();
+        names.page(limit).into_iter().map(Into::into).collect()
+    });
+    PyList::new(py, page.iter().map(|name| &**name))
+}
