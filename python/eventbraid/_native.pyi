@@ -29,6 +29,7 @@ __all__ = [
     "Page",
     "RecordedEvent",
     "Store",
+    "StreamNames",
     "StreamsSnapshot",
     "uuid7",
 ]

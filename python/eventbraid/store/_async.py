@@ -253,7 +253,7 @@ class AsyncEventStore:
             prefix: Only ids that begin with this, byte for byte.
 
         Yields:
-            Their ids in ascending order of bytes, as of when the first one is asked for.
+            Their ids in ascending order of bytes, as of the first one asked for.
         """
         listing = self._native.streams(prefix or "")
         while names := await _next_names(listing):

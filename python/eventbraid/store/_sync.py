@@ -299,7 +299,7 @@ class EventStore:
             prefix: Only ids that begin with this, byte for byte.
 
         Returns:
-            Their ids in ascending order of bytes, as of when the first one is asked for.
+            Their ids in ascending order of bytes, as of the first one asked for.
 
         Example:
             >>> import eventbraid as eb
