@@ -33,7 +33,6 @@ pub(crate) struct FrameView<'a> {
 /// One entry of the streams directory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamView<'a> {
-    pub(crate) key: u128,
     pub(crate) base_version: u64,
     pub(crate) count: u32,
     pub(crate) name: &'a str,
@@ -56,6 +55,11 @@ impl<'a> FrameView<'a> {
     /// entry; the error says what is wrong.
     pub(crate) fn check(bytes: &'a [u8], truth: Truth) -> Result<Self, &'static str> {
         let header = Header::read(bytes, truth.seed, truth.address).ok_or("no frame header")?;
+        Self::check_after(header, bytes)
+    }
+
+    /// As [`FrameView::check`], for a header that was read, and so checked, already.
+    pub(crate) fn check_after(header: Header, bytes: &'a [u8]) -> Result<Self, &'static str> {
         let bytes = bytes
             .get(..header.length as usize)
             .ok_or("the frame is cut short")?;
@@ -133,7 +137,6 @@ impl<'a> FrameView<'a> {
         let to = u32_at(self.bytes, at + 28)? as usize;
         let name = self.bytes.get(names_at + from..names_at + to)?;
         Some(StreamView {
-            key: u128_at(self.bytes, at)?,
             base_version: u64_at(self.bytes, at + 16)?,
             count: u32_at(self.bytes, at + 24)?,
             name: str::from_utf8(name).ok()?,
@@ -143,6 +146,16 @@ impl<'a> FrameView<'a> {
     pub(crate) fn streams(&self) -> impl Iterator<Item = StreamView<'a>> {
         let frame = *self;
         (0..self.header.streams).filter_map(move |i| frame.stream(i))
+    }
+
+    /// As [`FrameView::streams`] without the names: key, version before, and number of events.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (u128, u64, u32)> {
+        let bytes = self.bytes;
+        (0..self.header.streams as usize).filter_map(move |i| {
+            let at = HEADER + i * STREAM;
+            let key = u128_at(bytes, at)?;
+            Some((key, u64_at(bytes, at + 16)?, u32_at(bytes, at + 24)?))
+        })
     }
 
     fn key_at(&self) -> usize {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::frame::{FRAME_LIMIT, FrameView, HEADER, Header, Seed, Truth};
+use crate::frame::{FRAME_LIMIT, FrameView, HEADER, Header, Seed};
 use crate::index::{FrameEntry, Index, MemoryIndex, StreamEntry, Unfit};
 use crate::log::{SEGMENT_HEADER, Segment, limits};
 use crate::names::Hasher128Keyed;
@@ -59,10 +59,7 @@ impl<'a> FrameScanner<'a> {
             return Ok(Err("no frame header"));
         };
         let length = (header.length as usize).min(FRAME_LIMIT);
-        Ok(FrameView::check(
-            self.bytes(address, length)?,
-            Truth { seed, address },
-        ))
+        Ok(FrameView::check_after(header, self.bytes(address, length)?))
     }
 
     /// The lowest address in `from..to` with a frame header whose position is not below
@@ -248,11 +245,13 @@ fn describe(frame: &FrameView<'_>, address: u64, hasher: &Hasher128Keyed, entry:
     entry.events = u64::from(header.events);
     entry.key = frame.key().map(|(text, _)| hasher.idempotency_key(text));
     entry.streams.clear();
-    entry.streams.extend(frame.streams().map(|s| StreamEntry {
-        key: s.key,
-        base_version: s.base_version,
-        count: s.count,
-    }));
+    let heads = frame.heads();
+    let heads = heads.map(|(key, base_version, count)| StreamEntry {
+        key,
+        base_version,
+        count,
+    });
+    entry.streams.extend(heads);
     order(frame, entry);
 }
 
