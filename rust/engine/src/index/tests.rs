@@ -50,11 +50,16 @@ impl Model {
     }
 }
 
-/// Spreads small numbers as hashes are spread; some share a table, some a bucket's tag.
+/// Spreads small numbers as hashes are spread; some share a table, some half of their bits.
 fn hashed(n: u8) -> u128 {
     let spread = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-    if n.is_multiple_of(3) {
+    let spread = if n.is_multiple_of(3) {
         spread & !0x7f
+    } else {
+        spread
+    };
+    if n.is_multiple_of(5) {
+        spread & u128::from(u64::MAX)
     } else {
         spread
     }
