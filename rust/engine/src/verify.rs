@@ -285,7 +285,7 @@ impl Walk {
                 return Ok(());
             }
             self.follows = Some((frame.chain(), header.next_position()));
-            streams.extend(frame.streams().map(|stream| stream.key));
+            streams.extend(frame.heads().map(|(key, ..)| key));
             self.read.frames += 1;
             self.read.events += u64::from(header.events);
             self.read.bytes += u64::from(header.length);
