@@ -36,6 +36,8 @@ mod commit;
 mod error;
 mod event_id;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod index;
 mod live;
 pub mod lock;

@@ -73,7 +73,7 @@ impl Manifest {
         Ok(Self::decode(&bytes).filter(|m| m.generation == generation))
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FIXED + self.segments.len() * ENTRY + 8);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&FORMAT.to_le_bytes());

@@ -1,0 +1,21 @@
+//! The frame parser, on bytes as they come and on bytes whose checksums were made to fit.
+#![no_main]
+
+use eventbraid_engine::fuzzing::{self, Place};
+use eventbraid_engine_fuzz::{allocator::Limited, forge, take};
+use libfuzzer_sys::fuzz_target;
+
+#[global_allocator]
+static ALLOCATOR: Limited = Limited;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut bytes = bytes;
+    let [forged] = take(&mut bytes);
+    let address = u64::from_le_bytes(take(&mut bytes));
+    let secret = [7; 16];
+    let mut frame = bytes.to_vec();
+    if forged != 0 {
+        forge::frame(&mut frame, secret, address);
+    }
+    fuzzing::frame(&frame, Place { secret, address });
+});

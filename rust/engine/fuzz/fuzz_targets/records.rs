@@ -1,0 +1,45 @@
+//! The parsers of the small records: a segment's header, a manifest, IDENTITY, CURRENT.
+#![no_main]
+
+use eventbraid_engine::fuzzing;
+use eventbraid_engine_fuzz::{allocator::Limited, forge, take};
+use libfuzzer_sys::fuzz_target;
+
+#[global_allocator]
+static ALLOCATOR: Limited = Limited;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut bytes = bytes;
+    let [parser, forged] = take(&mut bytes);
+    let (mut record, forged) = (bytes.to_vec(), forged != 0);
+    match parser % 4 {
+        0 => {
+            if forged {
+                forge::segment_header(&mut record);
+            }
+            fuzzing::segment_header(&record);
+        }
+        1 => {
+            if forged {
+                forge::manifest(&mut record);
+            }
+            fuzzing::manifest(&record);
+        }
+        2 => {
+            if forged {
+                forge::identity(&mut record);
+            }
+            fuzzing::identity(&record);
+        }
+        // A marker of poison takes its place here once the format has one.
+        _ => {
+            let (current, mut manifest) = bytes.split_at(bytes.len().min(24));
+            let generation = u64::from_le_bytes(take(&mut manifest));
+            let mut manifest = manifest.to_vec();
+            if forged {
+                forge::manifest(&mut manifest);
+            }
+            fuzzing::current(current, generation, &manifest);
+        }
+    }
+});

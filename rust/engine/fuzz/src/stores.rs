@@ -1,0 +1,165 @@
+//! A small store, and all the ways to read one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use eventbraid_engine::vfs::sim::SimVfs;
+use eventbraid_engine::{
+    Append, Effort, Error, EventInput, Expectation, Filter, LogQuery, Options, Recorded,
+    SnapshotQuery, Store, StreamQuery, prepare,
+};
+
+use crate::forge::{self, HEADER, Tie};
+
+pub const ROOT: &str = "/store";
+/// Bytes of a segment's header.
+pub const FIRST_FRAME: usize = 4096;
+const STREAMS: [&str; 3] = ["a-1", "a-2", "b"];
+
+/// Small segments and no threads: an input does the same each time.
+pub fn options() -> Options {
+    let mut options = Options::default();
+    options.first_segment = 8 << 10;
+    options.max_segment = 8 << 10;
+    options.background = false;
+    options.zero_fill = false;
+    options
+}
+
+pub fn open(vfs: &SimVfs) -> Result<Store, Error> {
+    Store::open(Arc::new(vfs.clone()), Path::new(ROOT), options())
+}
+
+fn event<'a>(stream: &'a str, data: &'a [u8]) -> EventInput<'a> {
+    EventInput {
+        stream,
+        event_type: "happened",
+        event_id: Some([7; 16]),
+        metadata: b"{}",
+        library_metadata: b"",
+        data,
+    }
+}
+
+pub fn append(
+    store: &Store,
+    events: &[(&str, &[u8])],
+    key: Option<&str>,
+) -> Result<eventbraid_engine::Appended, Error> {
+    let events: Vec<_> = events
+        .iter()
+        .map(|(stream, data)| event(stream, data))
+        .collect();
+    store.append(prepare(&Append {
+        events: &events,
+        expectations: &[("nobody", Expectation::NoStream)],
+        idempotency_key: key,
+        content: None,
+    })?)
+}
+
+/// A store of a few commits in two segments; closed, or cut off by the death of its process.
+pub fn small(closed: bool) -> SimVfs {
+    let vfs = SimVfs::tracked(1);
+    let store = open(&vfs).unwrap();
+    append(&store, &[("a-1", b"one")], None).unwrap();
+    append(&store, &[("a-2", &[b'x'; 3500])], None).unwrap();
+    append(
+        &store,
+        &[("a-1", b"two"), ("b", b"three"), ("a-1", b"four")],
+        Some("key"),
+    )
+    .unwrap();
+    append(&store, &[], Some("empty")).unwrap();
+    append(&store, &[("a-2", b"five")], None).unwrap();
+    assert_eq!(store.stats().segments, 2, "two segments");
+    if closed {
+        store.close().unwrap();
+    }
+    vfs.process_crash()
+}
+
+/// The files of a store that recovery reads: not who holds it, nor anything set aside.
+pub fn files(vfs: &SimVfs) -> Vec<PathBuf> {
+    let mut files = vfs.files();
+    files.retain(|file| !file.ends_with("live.holder"));
+    files
+}
+
+/// The store's secret.
+pub fn secret(vfs: &SimVfs) -> [u8; 16] {
+    vfs.read_file("/store/IDENTITY").unwrap()[32..48]
+        .try_into()
+        .unwrap()
+}
+
+/// The tie of the frame after the last one of a segment, and its offset.
+pub fn end_of_log(vfs: &SimVfs, segment: &Path) -> (Tie, usize) {
+    let bytes = vfs.read_file(segment).unwrap();
+    let mut tie = Tie {
+        secret: secret(vfs),
+        address: forge::u64_at(&bytes, 40) + FIRST_FRAME as u64,
+        position: 1,
+        previous_chain: 0,
+    };
+    let mut at = FIRST_FRAME;
+    while at + HEADER <= bytes.len() && bytes[at..at + 4] == *b"EBF1" {
+        tie = forge::after(&bytes[at..], tie);
+        at += forge::u32_at(&bytes[at..], 8) as usize;
+    }
+    (tie, at)
+}
+
+/// An event's stream, version and body.
+pub type Shown = (String, u64, Vec<u8>);
+
+fn shown(events: &[Recorded]) -> Vec<Shown> {
+    let of = |e: &Recorded| (e.stream().to_owned(), e.version(), e.data().to_vec());
+    events.iter().map(of).collect()
+}
+
+/// Reads a store in every way there is; answers its log, or the error that a read gave.
+pub fn read(store: &Store) -> Result<Vec<Shown>, Error> {
+    let all = store.read_log(&LogQuery::all())?;
+    let backward = store.read_log(&LogQuery {
+        backward: true,
+        ..LogQuery::all()
+    })?;
+    let mut turned = shown(&backward.events);
+    turned.reverse();
+    assert_eq!(turned, shown(&all.events), "the log read backward");
+    let filter = Filter {
+        prefix: Some("a"),
+        category: Some("a"),
+        types: Some(&["happened"]),
+    };
+    store.read_log(&LogQuery {
+        filter,
+        limit: 2,
+        ..LogQuery::all()
+    })?;
+    for stream in store.streams("", None, usize::MAX)? {
+        let own = store.read_stream(&StreamQuery::all(&stream))?;
+        let versions: Vec<u64> = own.events.iter().map(Recorded::version).collect();
+        let count = store.version(&stream).unwrap_or(versions.len() as u64);
+        assert_eq!(
+            versions,
+            (1..=count).collect::<Vec<_>>(),
+            "versions of {stream}"
+        );
+    }
+    let streams = STREAMS.map(|stream| (stream, 0));
+    let query = SnapshotQuery {
+        streams: &streams,
+        at: Some(2),
+        effort: Effort::Blocking,
+    };
+    store.read_streams(&query)?;
+    for key in ["key", "empty", "unknown"] {
+        store.committed(key, None, Effort::Inline)?;
+    }
+    let _stats = store.stats();
+    let verified = store.verify()?;
+    assert_eq!(verified.events, all.events.len() as u64, "verified events");
+    Ok(shown(&all.events))
+}

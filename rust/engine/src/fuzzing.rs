@@ -1,0 +1,211 @@
+//! The parsers of bytes from disk, for the fuzz targets in `rust/engine/fuzz` alone: this
+//! module exists only under `--cfg fuzzing`.
+//!
+//! Each answers whether it took the bytes. None may panic, hang or allocate more than the
+//! bytes justify, whatever the bytes are.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a panic is what a fuzzer looks for"
+)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::frame::{Encoder, EncoderEvent, FrameView, Header, Sealed, Seed, StreamHead, Truth};
+use crate::log::{Identity, Layout, Manifest, SegmentHeader};
+use crate::vfs::sim::SimVfs;
+use crate::vfs::{OpenMode, Vfs};
+
+/// Where a frame is said to stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The secret of the store.
+    pub secret: [u8; 16],
+    /// The address of the frame's first byte.
+    pub address: u64,
+}
+
+/// Checks a frame, then takes out all that it holds; answers how many events.
+pub fn frame(bytes: &[u8], place: Place) -> Option<u32> {
+    let truth = Truth {
+        seed: Seed::new(&place.secret),
+        address: place.address,
+    };
+    let header = Header::read(bytes, truth.seed, truth.address);
+    let frame = FrameView::check(bytes, truth).ok()?;
+    assert_eq!(
+        header.as_ref(),
+        Some(frame.header()),
+        "one header, read twice"
+    );
+    assert!(
+        frame.header().length as usize <= bytes.len(),
+        "beyond its bytes"
+    );
+    read_all(&frame);
+    let trusted = FrameView::trusted(bytes).map(|trusted| trusted.chain());
+    assert_eq!(
+        trusted,
+        Some(frame.chain()),
+        "checked, and yet not to be trusted"
+    );
+    Some(frame.header().events)
+}
+
+/// What was checked is there: no part of a checked frame is left out in silence.
+fn read_all(frame: &FrameView<'_>) {
+    let header = frame.header();
+    let counted: u64 = frame.streams().map(|stream| u64::from(stream.count)).sum();
+    assert_eq!(frame.streams().count(), header.streams as usize, "streams");
+    assert_eq!(counted, u64::from(header.events), "events of all streams");
+    assert_eq!(frame.key().is_some(), header.key_length > 0, "key");
+    for i in 0..header.events {
+        let event = frame.event(i).map(|event| event.stream);
+        assert_eq!(event, frame.event_stream(i), "event {i}");
+        assert!(
+            event.is_some_and(|stream| stream < header.streams),
+            "event {i}"
+        );
+    }
+    assert!(frame.event(header.events).is_none(), "one event too many");
+}
+
+/// One event of a frame to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Index of its stream.
+    pub stream: u32,
+    /// Its type.
+    pub event_type: String,
+    /// Its metadata.
+    pub metadata: Vec<u8>,
+    /// Its data.
+    pub data: Vec<u8>,
+}
+
+/// A frame to be made.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    /// Names of the streams.
+    pub streams: Vec<String>,
+    /// Its events.
+    pub events: Vec<Event>,
+    /// The idempotency key, empty for none.
+    pub key: String,
+}
+
+/// The bytes of a frame with this content.
+pub fn encode(content: &Content, place: Place) -> Vec<u8> {
+    let count = |stream: usize| {
+        let own = |event: &&Event| event.stream as usize == stream;
+        u32::try_from(content.events.iter().filter(own).count()).unwrap_or(u32::MAX)
+    };
+    let names = content.streams.iter().enumerate();
+    let streams: Vec<_> = names.map(|(i, name)| (name.as_str(), count(i))).collect();
+    let key = (!content.key.is_empty()).then_some((content.key.as_str(), 7));
+    let bodies = |event: &Event| event.event_type.len() + event.metadata.len() + event.data.len();
+    let bodies = content.events.iter().map(bodies).sum();
+    let mut encoder = Encoder::new(&streams, key, content.events.len(), bodies);
+    for event in &content.events {
+        encoder.push(&EncoderEvent {
+            stream: event.stream,
+            offset: 0,
+            event_type: &event.event_type,
+            event_id: [7; 16],
+            metadata: &event.metadata,
+            data: &event.data,
+        });
+    }
+    let mut frame = encoder.finish();
+    let sealed = Sealed {
+        address: place.address,
+        first_position: 1,
+        previous_chain: 0,
+        durable_hint: 0,
+        commit_time: 0,
+        writer_epoch: 0,
+    };
+    let heads = streams.iter().map(|_| StreamHead {
+        key: 7,
+        base_version: 0,
+    });
+    frame.seal(heads, &sealed, Seed::new(&place.secret));
+    frame.bytes().to_vec()
+}
+
+/// What a frame's bytes hold, if they are a frame's.
+pub fn decode(bytes: &[u8], place: Place) -> Option<Content> {
+    frame(bytes, place)?;
+    let frame = FrameView::trusted(bytes)?;
+    let event = |i| {
+        let event = frame.event(i)?;
+        Some(Event {
+            stream: event.stream,
+            event_type: event.event_type.to_owned(),
+            metadata: event.metadata.to_owned(),
+            data: event.data.to_owned(),
+        })
+    };
+    Some(Content {
+        streams: frame
+            .streams()
+            .map(|stream| stream.name.to_owned())
+            .collect(),
+        events: (0..frame.header().events)
+            .map(event)
+            .collect::<Option<_>>()?,
+        key: frame
+            .key()
+            .map_or_else(String::new, |(text, _)| text.to_owned()),
+    })
+}
+
+/// A segment's header.
+pub fn segment_header(bytes: &[u8]) -> bool {
+    let header = SegmentHeader::decode(bytes);
+    if let Some(header) = &header {
+        let again = SegmentHeader::decode(&header.encode());
+        assert_eq!(again.as_ref(), Some(header), "encoded and decoded");
+    }
+    header.is_some()
+}
+
+/// A manifest.
+pub fn manifest(bytes: &[u8]) -> bool {
+    let manifest = Manifest::decode(bytes);
+    if let Some(manifest) = &manifest {
+        let again = Manifest::decode(&manifest.encode());
+        assert_eq!(again.as_ref(), Some(manifest), "encoded and decoded");
+    }
+    manifest.is_some()
+}
+
+/// CURRENT, beside the manifest that it may name.
+pub fn current(bytes: &[u8], generation: u64, manifest: &[u8]) -> bool {
+    let layout = layout(&[
+        ("CURRENT", bytes),
+        (&format!("MANIFEST-{generation}"), manifest),
+    ]);
+    let live = Manifest::live(&layout).unwrap_or_default();
+    live.is_some_and(|live| live.generation == generation)
+}
+
+/// IDENTITY.
+pub fn identity(bytes: &[u8]) -> bool {
+    let layout = layout(&[("IDENTITY", bytes)]);
+    matches!(Identity::read(&layout), Ok(Some(_)))
+}
+
+/// A directory with these files.
+fn layout(files: &[(&str, &[u8])]) -> Layout {
+    let vfs = SimVfs::tracked(1);
+    for (name, bytes) in files {
+        let path = PathBuf::from("/").join(name);
+        let made = vfs.open(&path, OpenMode::CreateNew).map(|_| ());
+        assert!(
+            made.is_ok() && vfs.write_outside(&path, bytes).is_ok(),
+            "a file"
+        );
+    }
+    Layout::new(Arc::new(vfs), PathBuf::from("/"))
+}
