@@ -11,8 +11,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::scan::{FrameScanner, Scan};
-use crate::error::Result;
-use crate::frame::Seed;
+use crate::error::{Error, Result};
+use crate::frame::{Header, Seed};
 use crate::log::Segment;
 
 /// Refuses when the log is proven to have reached beyond the tail that the scan found;
@@ -32,7 +32,47 @@ pub(super) fn judge_tail(
     if proven <= tail {
         return Ok(());
     }
-    Err(scan.damage(segments, proven))
+    match later_break(segments, scan, seed)? {
+        Some(segment) => {
+            let first = segment.first_frame();
+            let reason = format!(
+                "{}, though the log was durable up to address {proven} (this is {first})",
+                scan.stopped
+            );
+            let offset = segment.offset(first);
+            Err(Error::corrupt(&segment.path, offset, reason))
+        }
+        None => Err(scan.damage(segments, proven)),
+    }
+}
+
+/// The later segment in which the log is seen to go on, so that only that segment's first
+/// frame is bad; `None` where the log breaks off at its tail.
+fn later_break<'a>(
+    segments: &'a [Arc<Segment>],
+    scan: &Scan,
+    seed: Seed,
+) -> Result<Option<&'a Segment>> {
+    for segment in segments.iter().filter(|s| s.first_frame() > scan.tail) {
+        let first = segment.first_frame();
+        let mut scanner = FrameScanner::new(segment);
+        let found = scanner.next_header(first, written_end(segment), scan.next_position, seed);
+        match found.map_err(|e| segment.error("read", &e))? {
+            Some((at, header)) if at == first && !continues(&header, scan) => return Ok(None),
+            Some(_) => return Ok(Some(segment)),
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
+fn continues(header: &Header, scan: &Scan) -> bool {
+    header.previous_chain == scan.chain && header.first_position == scan.next_position
+}
+
+/// The address after the last byte of the segment's file.
+fn written_end(segment: &Segment) -> u64 {
+    segment.entry.base + segment.filled().min(segment.entry.capacity)
 }
 
 /// The highest address that a frame beyond the tail proves durable.
@@ -44,12 +84,12 @@ fn evidence(segment: &Segment, tail: u64, scan: &Scan, seed: Seed) -> io::Result
     if first > tail
         && let Some(header) = scanner.header(first, seed)?
         // One that continues the log as scanned lost nothing before it, only its own body.
-        && (header.previous_chain != scan.chain || header.first_position != position)
+        && !continues(&header, scan)
         && header.first_position >= position
     {
         proven = first;
     }
-    let end = segment.entry.base + segment.filled().min(segment.entry.capacity);
+    let end = written_end(segment);
     let mut from = tail.max(first);
     while let Some((address, header)) = scanner.next_header(from, end, position, seed)? {
         proven = proven.max(header.durable_hint);
