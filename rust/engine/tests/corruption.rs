@@ -11,7 +11,8 @@ use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
 use eventbraid_engine::{Depth, Error, Store};
 use std::time::Duration;
-use support::hook::{HookedVfs, Op, until};
+use support::frames::frames;
+use support::hook::{Flag, HookedVfs, Op, temptation, until};
 use support::{append, append_expecting, bodies, log, open, open_with, threaded};
 
 const SEGMENT: &str = "/store/log/0000000001.hot";
@@ -205,6 +206,64 @@ fn a_log_that_rests_proves_its_last_event_even_on_a_slow_disk() {
     assert!(!is_proven(), "proven before it rests");
     until("a mark that proves the event", is_proven);
     assert_eq!(store.stats().events, 1);
+}
+
+/// The first frame of a second segment, written while the hint was stale: nothing but its
+/// being there proves the end of the first segment. `None` if the hint was up to date.
+fn rolled_with_a_stale_hint() -> Option<SimVfs> {
+    let sim = SimVfs::tracked(1);
+    let [armed, begun, go] = [(); 3].map(|()| Flag::default());
+    let vfs = {
+        let (armed, begun, go) = (armed.clone(), begun.clone(), go.clone());
+        HookedVfs::new(sim.clone(), move |asked| {
+            if armed.is_up() && asked.is(Op::SyncData, "0000000001.hot") {
+                begun.raise();
+                go.wait("the roll");
+            }
+            Ok(())
+        })
+    };
+    let store = open(vfs).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    armed.raise();
+    std::thread::scope(|scope| {
+        let rotten = scope.spawn(|| append(&store, &[("a", b"rotten")]));
+        begun.wait("the sync of the first segment");
+        let rolling = scope.spawn(|| append(&store, &[("a", &[b'x'; 14_000])]));
+        // Time for its group to begin, which then waits for that sync.
+        temptation();
+        go.raise();
+        rotten.join().unwrap().unwrap();
+        rolling.join().unwrap().unwrap();
+    });
+    let cut = sim.power_cut(Persist::Everything);
+    let second = cut.read_file("/store/log/0000000002.hot").unwrap();
+    let first_end = frames(&cut.read_file(SEGMENT).unwrap()).last()?.end() as u64;
+    (frames(&second).first()?.durable_hint < first_end).then_some(cut)
+}
+
+#[test]
+fn the_first_frame_of_a_next_segment_proves_the_one_before() {
+    let cut = (0..50).find_map(|_| rolled_with_a_stale_hint()).unwrap();
+    cut.corrupt(SEGMENT, find(&cut, "rotten"), 1).unwrap();
+    let Err(Error::CorruptStore { file, offset, .. }) = open(cut.clone()) else {
+        panic!("opened a damaged store")
+    };
+    let damaged = *frames(&cut.read_file(SEGMENT).unwrap()).last().unwrap();
+    assert_eq!(
+        (file.to_str(), offset),
+        (Some(SEGMENT), damaged.offset as u64)
+    );
+}
+
+#[test]
+fn a_first_frame_that_lost_only_its_own_body_proves_nothing() {
+    let cut = (0..50).find_map(|_| rolled_with_a_stale_hint()).unwrap();
+    let second = "/store/log/0000000002.hot";
+    let bytes = cut.read_file(second).unwrap();
+    let torn = frames(&bytes)[0].end() as u64 - 100;
+    cut.corrupt(second, torn, 1).unwrap();
+    assert_eq!(bodies_of(&open(cut).unwrap()), ["one", "rotten"]);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "every test file uses some of them"
 )]
 
+pub(crate) mod frames;
 pub(crate) mod hook;
 
 use std::path::Path;
