@@ -389,7 +389,7 @@ fn what_becomes_durable_after_the_marker_is_acknowledged_to_nobody() {
                 return Err(eio());
             }
             // The frames are synced, and not announced yet, when the directory's sync fails.
-            if asked.is(Op::At, "durable") {
+            if asked.is(Op::Moment, "durable") {
                 marked.wait("the marker");
             }
             if asked.is(Op::SyncDir, "/store") && has_marker(&asked) {

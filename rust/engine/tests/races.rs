@@ -15,7 +15,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{Appended, Depth, Error, Expectation, Options, Store};
 use support::hook::{
-    Asked, Flag, HookedVfs, MAINTAINER, Op, eio, lose_unsynced, must_end, temptation, until,
+    Asked, Flag, HookedVfs, LIMIT, MAINTAINER, Op, eio, lose_unsynced, must_end, temptation, until,
 };
 use support::{
     append, append_expecting, bodies, log, open, open_with, options, prepared, threaded,
@@ -460,47 +460,59 @@ fn nobody_opens_a_store_that_is_still_closing() {
     assert_eq!(bodies(&log(&open(sim).unwrap())), ["one"]);
 }
 
+/// Holds whoever syncs at a moment of it, and asks meanwhile for an answer that stands on the
+/// same sync. Answers whether there was one, and whether the head was behind it.
+fn answered_while_held_at(moment: &'static str) -> (bool, bool) {
+    let [armed, held, go] = [(); 3].map(|()| Flag::default());
+    let vfs = {
+        let [armed, held, go] = [&armed, &held, &go].map(Flag::clone);
+        HookedVfs::new(SimVfs::tracked(1), move |asked| {
+            if armed.is_up() && !held.is_up() && asked.is(Op::Moment, moment) {
+                held.raise();
+                go.wait("leave to go on");
+            }
+            Ok(())
+        })
+    };
+    let store = open(vfs).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    armed.raise();
+    let appending = appending(&store, "appending", b"two");
+    held.wait(moment);
+    let asking = {
+        let store = store.clone();
+        std::thread::spawn(move || {
+            let expected = [("a", Expectation::NoStream)];
+            let refused = append_expecting(&store, &[], &expected, None);
+            let Err(Error::VersionConflict { failures }) = refused else {
+                panic!("{refused:?}")
+            };
+            store.head() < failures[0].actual
+        })
+    };
+    temptation();
+    let early = asking.is_finished();
+    let behind_early = early.then(|| asking.join().unwrap());
+    go.raise();
+    assert_eq!(appending.join().unwrap().unwrap().last_position, Some(2));
+    assert_eq!(store.head(), 2);
+    (early, behind_early.unwrap_or_default())
+}
+
 #[test]
 fn the_head_is_not_behind_an_answer() {
-    // Conflicts wait for the same syncs as commits, and come faster than these.
-    let mut options = options();
-    options.max_segment = 16 << 20;
-    let store = open_with(SimVfs::memory(), options).unwrap();
-    append(&store, &[("a", b"x")]).unwrap();
-    let (behind, over) = (AtomicUsize::new(0), Flag::default());
-    std::thread::scope(|scope| {
-        let appending: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    for _ in 0..15_000 {
-                        let appended = append(&store, &[("a", b"x")]).unwrap();
-                        if store.head() < appended.last_position.unwrap() {
-                            behind.fetch_add(1, Ordering::SeqCst);
-                        }
-                    }
-                })
-            })
-            .collect();
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !over.is_up() {
-                    let expected = [("a", Expectation::NoStream)];
-                    let refused = append_expecting(&store, &[], &expected, None);
-                    let Err(Error::VersionConflict { failures }) = refused else {
-                        panic!("{refused:?}")
-                    };
-                    if store.head() < failures[0].actual {
-                        behind.fetch_add(1, Ordering::SeqCst);
-                    }
-                }
-            });
-        }
-        for thread in appending {
-            thread.join().unwrap();
-        }
-        over.raise();
-    });
-    assert_eq!(behind.into_inner(), 0);
+    for moment in ["durable", "indexed", "shown"] {
+        let (_, behind) = answered_while_held_at(moment);
+        assert!(!behind, "an answer at the moment {moment}");
+    }
+}
+
+#[test]
+fn no_answer_overtakes_the_sync_that_it_stands_on() {
+    for moment in ["durable", "indexed", "shown"] {
+        let (early, _) = answered_while_held_at(moment);
+        assert!(!early, "an answer at the moment {moment}");
+    }
 }
 
 #[test]
@@ -650,4 +662,167 @@ fn a_panic_in_a_wake_up_costs_nobody_an_answer() {
         drop((first, second));
         store.close().unwrap();
     });
+}
+
+/// A store whose file system panics at a call, once it is armed.
+fn panicking_at(
+    options: Options,
+    at: impl Fn(Asked<'_>) -> bool + Send + Sync + 'static,
+) -> (SimVfs, Store, Flag, Flag) {
+    let sim = SimVfs::tracked(1);
+    let [armed, panicked] = [(); 2].map(|()| Flag::default());
+    let vfs = {
+        let (armed, panicked) = (armed.clone(), panicked.clone());
+        HookedVfs::new(sim.clone(), move |asked| {
+            if armed.is_up() && !panicked.is_up() && at(asked) {
+                panicked.raise();
+                panic!("on purpose, in a call of the file system");
+            }
+            Ok(())
+        })
+    };
+    let store = open_with(vfs, options).unwrap();
+    (sim, store, armed, panicked)
+}
+
+/// Whoever asks is told that the store is poisoned, and what is left is a whole log.
+fn is_poisoned_and_whole(sim: &SimVfs, store: &Store, context: &str) {
+    let refused = append(store, &[("a", b"late")]);
+    assert!(
+        matches!(refused, Err(Error::Poisoned { .. })),
+        "{context}: {refused:?}"
+    );
+    let waited = store.wait_beyond(99, LIMIT);
+    assert!(
+        matches!(waited, Err(Error::Poisoned { .. })),
+        "{context}: {waited:?}"
+    );
+    let closed = store.close();
+    assert!(
+        matches!(closed, Err(Error::Poisoned { .. })),
+        "{context}: {closed:?}"
+    );
+    for left in [sim.process_crash(), sim.power_cut(Persist::Nothing)] {
+        let again = open(left).unwrap_or_else(|e| panic!("{context}: {e}"));
+        let found = bodies(&log(&again));
+        let whole = ["one", "two", "three"];
+        assert!(
+            !found.is_empty()
+                && whole.starts_with(&found.iter().map(String::as_str).collect::<Vec<_>>()),
+            "{context}: {found:?}"
+        );
+        append(&again, &[("a", b"goes on")]).unwrap_or_else(|e| panic!("{context}: {e}"));
+        again.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+    }
+}
+
+/// A panic while an append is under way, by its own thread or by the engine's: that append
+/// and one that waits beside it are answered, and nothing is written after it.
+fn panic_in_the_commit(op: Op, path: &'static str) {
+    for options in [options(), threaded()] {
+        let context = format!("{op:?} {path}, threads {}", options.background);
+        let by_anyone_else = move |asked: Asked<'_>| asked.is(op, path) && !Asked::by(MAINTAINER);
+        let (sim, store, armed, panicked) = panicking_at(options, by_anyone_else);
+        append(&store, &[("a", b"one")]).unwrap();
+        armed.raise();
+        let answers = Answers::default();
+        answers.submit(&store, 2, "a", b"two");
+        let beside = {
+            let store = store.clone();
+            must_end(move || append(&store, &[("a", b"three")]))
+        };
+        until("the submitted append's answer", || answers.count() == 1);
+        assert!(panicked.is_up(), "{context}");
+        let answer = answers.taken().remove(&2).unwrap().remove(0);
+        for answer in [answer, beside] {
+            let is_honest = matches!(
+                answer,
+                Err(Error::OutcomeUnknown { .. } | Error::Poisoned { .. })
+            );
+            assert!(is_honest, "{context}: {answer:?}");
+        }
+        is_poisoned_and_whole(&sim, &store, &context);
+    }
+}
+
+#[test]
+fn a_panic_in_the_write_phase_poisons_and_leaves_nobody_waiting() {
+    panic_in_the_commit(Op::Write, FIRST);
+    panic_in_the_commit(Op::Moment, "publish");
+}
+
+#[test]
+fn a_panic_in_the_sync_phase_poisons_and_leaves_nobody_waiting() {
+    panic_in_the_commit(Op::SyncData, FIRST);
+    for moment in ["durable", "indexed", "shown"] {
+        panic_in_the_commit(Op::Moment, moment);
+    }
+}
+
+#[test]
+fn a_panic_in_a_roll_poisons_and_leaves_nobody_waiting() {
+    for (op, path) in [
+        (Op::Create, SECOND),
+        (Op::Rename, SECOND),
+        (Op::Rename, "CURRENT"),
+    ] {
+        let context = format!("{op:?} {path}");
+        let (sim, store, armed, panicked) =
+            panicking_at(options(), move |asked| asked.is(op, path));
+        append(&store, &[("a", b"one")]).unwrap();
+        armed.raise();
+        let answer = {
+            let store = store.clone();
+            must_end(move || append(&store, &[("a", &[b'x'; 14_000])]))
+        };
+        assert!(
+            panicked.is_up() && is_unknown(&answer),
+            "{context}: {answer:?}"
+        );
+        is_poisoned_and_whole(&sim, &store, &context);
+    }
+}
+
+#[test]
+fn a_panic_of_who_looks_after_the_files_costs_nobody_an_answer() {
+    let calls = [
+        (Op::Write, FIRST),
+        (Op::SyncData, FIRST),
+        (Op::Create, SECOND),
+    ];
+    for (op, path) in calls {
+        let ahead = move |asked: Asked<'_>| asked.is(op, path) && Asked::by(MAINTAINER);
+        let mut options = Options::default();
+        (options.first_segment, options.max_segment) = (2 << 20, 2 << 20);
+        let (sim, store, armed, panicked) = panicking_at(options, ahead);
+        armed.raise();
+        must_end(move || {
+            let fill = || append(&store, &[("a", &vec![b'x'; 700 << 10])]).unwrap();
+            for _ in 0..2 {
+                fill();
+            }
+            until("the panic", || panicked.is_up());
+            for _ in 0..4 {
+                fill();
+            }
+            assert_eq!(store.stats().segments, 3, "{op:?} {path}");
+            store.close().unwrap();
+        });
+        assert_eq!(log(&open(sim).unwrap()).len(), 6, "{op:?} {path}");
+    }
+}
+
+#[test]
+fn a_panic_while_a_mark_is_written_poisons_and_leaves_nobody_waiting() {
+    let mark = |asked: Asked<'_>| asked.is(Op::Write, FIRST) && Asked::by(MAINTAINER);
+    let mut options = threaded();
+    options.zero_fill = false;
+    let (sim, store, armed, panicked) = panicking_at(options, mark);
+    append(&store, &[("a", b"one")]).unwrap();
+    armed.raise();
+    until("the mark", || panicked.is_up());
+    until("the poison", || {
+        store.wait_beyond(1, Duration::ZERO).is_err()
+    });
+    is_poisoned_and_whole(&sim, &store, "a mark");
 }

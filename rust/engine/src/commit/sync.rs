@@ -117,12 +117,15 @@ impl Syncer {
             return;
         }
         self.log.counters.syncs.add(1);
-        self.log.segments.layout.vfs.at("durable");
+        let vfs = &self.log.segments.layout.vfs;
+        vfs.at("durable");
         let Some(head) = self.index_up_to(tail.address) else {
             return;
         };
+        vfs.at("indexed");
         // The index knows the commits, and the head shows them, before anyone is answered.
         self.log.watch.publish(head);
+        vfs.at("shown");
         self.durable.store(tail.address, Ordering::Release);
     }
 

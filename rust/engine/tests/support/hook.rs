@@ -20,8 +20,6 @@ pub(crate) const MAINTAINER: &str = "braid-maintain";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
-    /// No call but a moment, whose name stands for the path.
-    At,
     Create,
     Rename,
     Remove,
@@ -29,6 +27,8 @@ pub(crate) enum Op {
     Write,
     SyncData,
     SyncAll,
+    /// A moment that is no I/O; its name stands for the path.
+    Moment,
 }
 
 /// A call that is about to be made.
@@ -132,7 +132,7 @@ impl Vfs for HookedVfs {
         self.inner.random(buf)
     }
     fn at(&self, moment: &'static str) {
-        self.ask(Op::At, Path::new(moment)).unwrap();
+        let _nothing_to_fail = self.ask(Op::Moment, Path::new(moment));
         self.inner.at(moment);
     }
 }
