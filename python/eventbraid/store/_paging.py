@@ -87,9 +87,26 @@ class LogFilter:
         """Take over the arguments of a read.
 
         Raises:
-            InvalidArgument: If the types are one string instead of several.
+            InvalidArgument: If the types are one string instead of several, or if a
+                text has no UTF-8.
         """
         if isinstance(types, str):
             reason = "give a list of event types, even for one"
             raise InvalidArgument("types", types, reason)
-        return cls(prefix, category, None if types is None else tuple(types))
+        wanted = cls(prefix, category, None if types is None else tuple(types))
+        for name, text in (("prefix", prefix), ("category", category)):
+            _refuse_surrogates(name, text)
+        for text in wanted.types or ():
+            _refuse_surrogates("event type", text)
+        return wanted
+
+
+def _refuse_surrogates(name: str, text: str | None) -> None:
+    # What is no text at all is refused, by its type, where the filter is used.
+    if not isinstance(text, str) or text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        reason = "it holds a lone surrogate, which has no UTF-8"
+        raise InvalidArgument(name, ascii(text), reason) from None

@@ -5,11 +5,11 @@ use eventbraid_engine::{
 };
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyMapping, PyString};
+use pyo3::types::{PyBool, PyInt, PyMapping, PyString};
 
 use crate::appended::Appended;
 use crate::completion::Promise;
-use crate::error::exception;
+use crate::error::{exception, invalid};
 use crate::page;
 use crate::reader_pool::ReaderPool;
 use crate::snapshot::StreamsSnapshot;
@@ -197,9 +197,10 @@ impl SnapshotRead {
     /// Takes over the arguments of a read of several streams.
     pub(crate) fn of(
         streams: &Bound<'_, PyAny>,
-        at: Option<u64>,
+        at: Option<&Bound<'_, PyAny>>,
         after: Option<&Bound<'_, PyMapping>>,
     ) -> PyResult<Self> {
+        let at = at.map(|at| number("at", at)).transpose()?;
         if streams.is_instance_of::<PyString>() {
             return Err(wrong_type("streams", "an iterable of stream ids", streams));
         }
@@ -209,7 +210,7 @@ impl SnapshotRead {
                 let stream = stream?;
                 let known = match after {
                     Some(after) if after.contains(&stream)? => {
-                        after.get_item(&stream)?.extract()?
+                        number("after", &after.get_item(&stream)?)?
                     }
                     _ => 0,
                 };
@@ -218,6 +219,17 @@ impl SnapshotRead {
             .collect::<PyResult<_>>()?;
         Ok(Self { streams, at })
     }
+}
+
+/// A version or a position, or a refusal that names the argument.
+fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
+        return Err(wrong_type(what, "an int", value));
+    }
+    value.extract::<u64>().map_err(|_| {
+        let reason = "it must be 0 or more, and fit 64 bits".to_owned();
+        invalid(what, value.to_string(), reason)
+    })
 }
 
 fn page_bytes(effort: Effort) -> usize {

@@ -255,7 +255,7 @@ impl Store {
         &self,
         py: Python<'py>,
         streams: &Bound<'py, PyAny>,
-        at: Option<u64>,
+        at: Option<&Bound<'py, PyAny>>,
         after: Option<&Bound<'py, PyMapping>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         SnapshotRead::of(streams, at, after)?.blocking(py, self.engine.store()?)
@@ -267,7 +267,7 @@ impl Store {
         py: Python<'py>,
         port: &CompletionPort,
         streams: &Bound<'py, PyAny>,
-        at: Option<u64>,
+        at: Option<&Bound<'py, PyAny>>,
         after: Option<&Bound<'py, PyMapping>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.inline(py, port, SnapshotRead::of(streams, at, after)?)
