@@ -9,7 +9,11 @@ import subprocess
 import sys
 import textwrap
 
+# A test run that was started in a shell's background hands its children a SIGINT that
+# is ignored; Python then makes no KeyboardInterrupt of it.
 PREAMBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import eventbraid as eb
 """
 
