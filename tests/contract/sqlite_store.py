@@ -1,0 +1,354 @@
+"""An event store on SQLite: the contract, written a second time and in another way.
+
+It is the oracle of the model tests and the second backend of the contract suite. All of
+its answers are SQL over two tables, and it shares no code with the engine; where the two
+differ, one of them is wrong. It is meant to be obviously right, not fast.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import eventbraid as eb
+from tests.contract import sqlite_limits as limits
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS event (
+    position    INTEGER PRIMARY KEY,
+    stream      TEXT NOT NULL,
+    version     INTEGER NOT NULL,
+    type        TEXT NOT NULL,
+    event_id    BLOB NOT NULL,
+    recorded_at TEXT NOT NULL,
+    metadata    TEXT NOT NULL,
+    data        BLOB NOT NULL,
+    category    TEXT AS (substr(stream, 1, instr(stream || '-', '-') - 1)),
+    UNIQUE (stream, version)
+);
+CREATE TABLE IF NOT EXISTS request (
+    key     TEXT PRIMARY KEY,
+    content BLOB NOT NULL,
+    first   INTEGER,
+    last    INTEGER
+);
+"""
+
+COLUMNS = "stream, version, position, type, event_id, recorded_at, data, metadata"
+VERSION = "SELECT coalesce(max(version), 0) FROM event WHERE stream = ?"
+HEAD = "SELECT coalesce(max(position), 0) FROM event"
+PREFIX = "substr(CAST(stream AS BLOB), 1, length(:prefix)) = :prefix"
+FILTER = f"""
+    (:prefix IS NULL OR {PREFIX})
+    AND (:category IS NULL OR category = :category)
+    AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
+"""
+POLL = 0.02
+
+
+@dataclass(frozen=True)
+class SqliteSnapshot:
+    """Several streams as of one position."""
+
+    position: int
+    versions: dict[str, int]
+    events: list[eb.RecordedEvent]
+
+
+class SqliteStore:
+    """The methods of `EventStore`, over one file (or ``":memory:"``)."""
+
+    def __init__(self, path, *, synchronous="FULL"):
+        # One connection serves all threads, one at a time.
+        self._changed = threading.Condition(threading.RLock())
+        self._closed = False
+        self._db = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=30
+        )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute(f"PRAGMA synchronous = {synchronous}")
+        self._db.executescript(SCHEMA)
+
+    # --- writing ----------------------------------------------------------------------
+
+    def append(self, events, *, expect=None, idempotency_key=None, content=None):
+        events, expect = limits.checked(events, expect, idempotency_key)
+        content = _content(events, expect, content)
+        with self._transaction("IMMEDIATE"):
+            known = self._request(idempotency_key, content)
+            if known is not None:
+                return known
+            self._judge(expect)
+            places = [self._insert(event) for event in events]
+            first, last = (places[0], places[-1]) if places else (None, None)
+            if idempotency_key is not None:
+                row = (idempotency_key, content, first, last)
+                self._db.execute("INSERT INTO request VALUES (?, ?, ?, ?)", row)
+            self._changed.notify_all()
+            return self._appended(first, last, replayed=False)
+
+    def committed(self, idempotency_key, *, content=None):
+        limits.check_key(idempotency_key)
+        content = None if content is None else _content([], {}, content)
+        with self._transaction():
+            return self._request(idempotency_key, content)
+
+    def _request(self, key, content):
+        found = "SELECT content, first, last FROM request WHERE key = ?"
+        for stands_for, first, last in self._db.execute(found, (key,)):
+            if content not in {None, stands_for}:
+                raise eb.IdempotencyMismatch(key)
+            return self._appended(first, last, replayed=True)
+        return None
+
+    def _judge(self, expect):
+        failures = [
+            eb.ConflictedStream(stream, expected, actual)
+            for stream, expected in expect.items()
+            if not _holds(expected, actual := self._one(VERSION, (stream,)))
+        ]
+        if failures:
+            raise eb.VersionConflict(failures)
+
+    def _insert(self, event):
+        row = {
+            "stream": event.stream,
+            "type": event.type,
+            "event_id": (event.event_id or eb.uuid7()).bytes,
+            "now": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "metadata": json.dumps(dict(event.metadata)),
+            "data": event.data,
+        }
+        # No event is recorded earlier than the one before it, whatever the clock does.
+        return self._db.execute(
+            f"""INSERT INTO event
+                (stream, version, type, event_id, recorded_at, metadata, data)
+            VALUES (:stream, 1 + ({VERSION.replace("?", ":stream")}), :type, :event_id,
+                max(:now, coalesce((SELECT recorded_at FROM event
+                                    WHERE position = ({HEAD})), '')),
+                :metadata, :data)""",
+            row,
+        ).lastrowid
+
+    def _appended(self, first, last, *, replayed):
+        versions = self._db.execute(
+            "SELECT stream, max(version) FROM event WHERE position BETWEEN ? AND ?"
+            " GROUP BY stream",
+            (first, last),
+        )
+        return eb.Appended(first, last, dict(versions), replayed=replayed)
+
+    # --- reading ----------------------------------------------------------------------
+
+    def read_stream(self, stream, *, after=0, before=None, limit=None, backward=False):
+        limits.check_stream(stream)
+        limits.check_bounds(after=after, before=before, limit=limit)
+        return self._events(
+            f"""stream = :stream AND version > :after
+                AND (:before IS NULL OR version < :before)
+                ORDER BY version {"DESC" if backward else "ASC"} LIMIT :limit""",
+            {"stream": stream, "after": after, "before": before, "limit": limit},
+        )
+
+    def read_all(
+        self,
+        *,
+        after=0,
+        before=None,
+        limit=None,
+        backward=False,
+        prefix=None,
+        category=None,
+        types=None,
+    ):
+        limits.check_bounds(after=after, before=before, limit=limit)
+        return self._events(
+            f"""position > :after AND (:before IS NULL OR position < :before)
+                AND {FILTER}
+                ORDER BY position {"DESC" if backward else "ASC"} LIMIT :limit""",
+            {"after": after, "before": before, "limit": limit}
+            | _filter(prefix, category, types),
+        )
+
+    def read_streams(self, streams, *, at=None, after=None):
+        names = limits.names(streams)
+        limits.check_bounds(at=at)
+        wanted = [[name, (after or {}).get(name, 0)] for name in dict.fromkeys(names)]
+        with self._transaction():
+            head = self._one(HEAD)
+            at = head if at is None else min(at, head)
+            versions = {
+                name: self._one(VERSION + " AND position <= ?", (name, at))
+                for name in names
+            }
+            events = self._events(
+                """position <= :at AND EXISTS (
+                    SELECT 1 FROM json_each(:wanted)
+                    WHERE json_extract(value, '$[0]') = stream
+                    AND version > json_extract(value, '$[1]')
+                ) ORDER BY position""",
+                {"at": at, "wanted": json.dumps(wanted), "limit": None},
+            )
+            return SqliteSnapshot(at, versions, list(events))
+
+    def subscribe(self, *, after=0, prefix=None, category=None, types=None):
+        limits.check_bounds(after=after)
+        return SqliteSubscription(self, after, _filter(prefix, category, types))
+
+    def version(self, stream):
+        limits.check_stream(stream)
+        with self._transaction():
+            return self._one(VERSION, (stream,))
+
+    def head(self):
+        with self._transaction():
+            return self._one(HEAD)
+
+    def streams(self, prefix=None) -> Iterator[str]:
+        with self._transaction():
+            names = self._db.execute(
+                f"SELECT DISTINCT stream FROM event WHERE {PREFIX} ORDER BY stream",
+                {"prefix": (prefix or "").encode()},
+            ).fetchall()
+        yield from itertools.chain.from_iterable(names)
+
+    def _events(self, condition, values) -> Iterator[eb.RecordedEvent]:
+        # The first step takes all rows at once: a read is of one state.
+        if values.get("limit") is None:
+            values["limit"] = -1
+        with self._transaction():
+            rows = self._db.execute(
+                f"SELECT {COLUMNS} FROM event WHERE {condition}", values
+            ).fetchall()
+        yield from map(_recorded, rows)
+
+    # --- the store itself -------------------------------------------------------------
+
+    def close(self):
+        with self._changed:
+            if not self._closed:
+                self._closed = True
+                self._db.close()
+            self._changed.notify_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _one(self, query, values=()):
+        return self._db.execute(query, values).fetchone()[0]
+
+    @contextmanager
+    def _transaction(self, kind="DEFERRED"):
+        with self._changed:
+            if self._closed:
+                raise eb.StoreClosed
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute(f"BEGIN {kind}")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+
+class SqliteSubscription:
+    """Every matching event once, in order; asks again and again."""
+
+    def __init__(self, store, after, wanted):
+        self._store = store
+        self._wanted = wanted
+        self.position = after
+        self.closed = False
+
+    def close(self):
+        with self._store._changed:
+            self.closed = True
+            self._store._changed.notify_all()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        with self._store._changed:
+            while not self.closed:
+                recorded = self._next()
+                if recorded is not None:
+                    return recorded
+                # Another opening of the file wakes nobody here: hence the timeout.
+                self._store._changed.wait(POLL)
+        raise StopIteration
+
+    def _next(self):
+        head = self._store.head()
+        found = self._store._events(
+            f"position > :after AND {FILTER} ORDER BY position LIMIT 1",
+            {"after": self.position, **self._wanted},
+        )
+        recorded = next(found, None)
+        reached = head if recorded is None else recorded.position
+        self.position = max(self.position, reached)
+        return recorded
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _holds(expected, actual):
+    match expected:
+        case eb.ANY:
+            return True
+        case eb.NO_STREAM:
+            return actual == 0
+        case eb.EXISTS:
+            return actual > 0
+        case version:
+            return actual == version
+
+
+def _content(events, expect, given):
+    """What a key stands for, spelled out in full."""
+    if given is not None:
+        return b"given:" + bytes(given)
+    parts = [
+        [[e.stream, e.type, e.data.hex(), dict(e.metadata)] for e in events],
+        {s: repr(e) for s, e in expect.items() if e is not eb.ANY},
+    ]
+    return json.dumps(parts, sort_keys=True).encode()
+
+
+def _filter(prefix, category, types):
+    return {
+        "prefix": None if prefix is None else prefix.encode(),
+        "category": category,
+        "types": None if types is None else json.dumps(list(types)),
+    }
+
+
+def _recorded(row):
+    stream, version, position, kind, event_id, recorded_at, data, metadata = row
+    return eb.RecordedEvent(
+        stream=stream,
+        version=version,
+        position=position,
+        type=kind,
+        event_id=UUID(bytes=event_id),
+        recorded_at=datetime.fromisoformat(recorded_at),
+        data=data,
+        metadata=json.loads(metadata),
+    )
