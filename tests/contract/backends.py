@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 import eventbraid as eb
+from tests.contract.sqlite_store import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from eventbraid.testing import StoreBackend, StoreUnderTest
+
 _NO_MORE = object()
 
 
 class SyncFace:
-    """The sync store, as if it were the async one: its waits run in a thread."""
+    """A sync store, as if it were an async one: its waits run in a thread."""
 
-    def __init__(self, store: eb.EventStore) -> None:
+    def __init__(self, store) -> None:
         self.store = store
 
     def __getattr__(self, name):
@@ -52,7 +55,7 @@ async def _iterated(items):
 class SyncSubscription:
     """A sync subscription whose waits run in a thread."""
 
-    def __init__(self, subscription: eb.Subscription) -> None:
+    def __init__(self, subscription) -> None:
         self.subscription = subscription
         self.close = subscription.close
 
@@ -64,7 +67,14 @@ class SyncSubscription:
         return self
 
     async def __anext__(self):
-        step = await anyio.to_thread.run_sync(next, self.subscription, _NO_MORE)
+        try:
+            step = await anyio.to_thread.run_sync(
+                next, self.subscription, _NO_MORE, abandon_on_cancel=True
+            )
+        except anyio.get_cancelled_exc_class():
+            # The thread waits on; a sync subscription is ended by closing it.
+            self.close()
+            raise
         if step is _NO_MORE:
             raise StopAsyncIteration
         return step
@@ -77,32 +87,52 @@ class SyncSubscription:
 
 
 @dataclass(frozen=True)
-class Backend:
-    """One kind of store, reached through one face."""
+class Embedded:
+    """The engine, on disk or in memory, reached through one of its faces."""
 
     location: str
     face: str
+    shared: bool = False
+
+    @property
+    def durable(self) -> bool:
+        return self.location != "memory:"
 
     @asynccontextmanager
-    async def open(self, **options) -> AsyncIterator[eb.AsyncEventStore]:
-        """Open it, closed at the end of the block."""
+    async def open(self) -> AsyncIterator[StoreUnderTest]:
         if self.face == "async":
-            async with eb.open_async(self.location, **options) as store:
+            async with eb.open_async(self.location) as store:
                 yield store
         else:
-            with eb.open(self.location, **options) as store:
+            with eb.open(self.location) as store:
                 yield SyncFace(store)
 
 
-def backends(folder: Path) -> dict[str, Backend]:
+@dataclass(frozen=True)
+class Sqlite:
+    """The oracle."""
+
+    path: str
+    durable: bool = True
+    shared: bool = True
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[StoreUnderTest]:
+        with SqliteStore(self.path) as store:
+            yield SyncFace(store)
+
+
+def backends(folder: Path) -> dict[str, StoreBackend]:
     """Give every backend by its name; those on disk live in a folder."""
     disk = str(folder / "store.braid")
     return {
-        "disk-sync": Backend(disk, "sync"),
-        "disk-async": Backend(disk, "async"),
-        "memory-sync": Backend("memory:", "sync"),
-        "memory-async": Backend("memory:", "async"),
+        "disk-sync": Embedded(disk, "sync"),
+        "disk-async": Embedded(disk, "async"),
+        "memory-sync": Embedded("memory:", "sync"),
+        "memory-async": Embedded("memory:", "async"),
+        "sqlite": Sqlite(str(folder / "store.sqlite")),
     }
 
 
-NAMES = ("disk-sync", "disk-async", "memory-sync", "memory-async")
+ENGINES = ("disk-sync", "disk-async", "memory-sync", "memory-async")
+NAMES = (*ENGINES, "sqlite")

@@ -25,7 +25,7 @@ DOCUMENTED = sorted(
     if inspect.isclass(getattr(eventbraid, name)) or callable(getattr(eventbraid, name))
 )
 
-ABOVE_THE_FACE = ("eventbraid.cli", "eventbraid.examples")
+ABOVE_THE_FACE = ("eventbraid.cli", "eventbraid.examples", "eventbraid.testing")
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(eventbraid.__path__, "eventbraid.")
@@ -100,3 +100,34 @@ assert not os.listdir(".")
     subprocess.run(
         [sys.executable, "-c", probe], cwd=tmp_path, check=True, env=os.environ.copy()
     )
+
+
+def test_the_names_for_testing_are_what_they_say():
+    import eventbraid.testing
+
+    exported = {
+        name
+        for name, value in vars(eventbraid.testing).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert set(eventbraid.testing.__all__) == exported - {"annotations"}
+    for name in eventbraid.testing.__all__:
+        assert ">>> " in (inspect.getdoc(getattr(eventbraid.testing, name)) or "")
+
+
+def test_without_pytest_the_package_works_and_its_suites_say_what_to_install():
+    probe = """
+import sys
+sys.modules["pytest"] = None
+import eventbraid
+with eventbraid.open("memory:") as store:
+    assert store.head() == 0
+try:
+    import eventbraid.testing
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+    )
+    assert "pip install 'eventbraid[testing]'" in done.stdout

@@ -1,0 +1,18 @@
+"""The public contract suite over every backend that exists.
+
+The hazard: a promise that one backend keeps and another does not, found by whoever
+moves from one to the other.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from eventbraid.testing import StoreContract
+from tests.contract.backends import NAMES, backends
+
+
+class TestStoreContract(StoreContract):
+    @pytest.fixture(params=NAMES)
+    def backend(self, request, tmp_path):
+        return backends(tmp_path)[request.param]
