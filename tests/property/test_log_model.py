@@ -1,233 +1,376 @@
-"""The log against a model of lists and dictionaries, with reopening.
+"""Four stores under one grammar of commands: a model, SQLite, the engine on disk and in
+memory. Every answer of each is compared with the model's, errors by type and facts.
 
-The hazard: a sequence of appends, conflicts, replays and restarts that nobody thought
-of, after which the log says something else than what was acknowledged.
+The hazard: a sequence of appends, conflicts, replays, reads and restarts that nobody
+thought of, after which a log says something else than what was acknowledged.
+
+A longer search: pytest tests/property/test_log_model.py --hypothesis-profile=search
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from uuid import UUID
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import eventbraid as eb
+from tests.contract.model_store import ModelStore
+from tests.contract.sqlite_store import SqliteStore
 
-STREAMS = ["a", "a-1", "a-2", "b-1", "order-é", "c"]
+STREAMS = ["a", "a-1", "a-2", "b-1", "order-é", "A-1", "a%"]
 TYPES = ["opened", "paid", "x"]
+KEYS = ["k-1", "k-2", "k-é"]
+SMALLEST_SEGMENT = 64 * 1024
+
 streams = st.sampled_from(STREAMS)
-events = st.lists(
-    st.tuples(
-        streams,
-        st.sampled_from(TYPES),
-        st.binary(max_size=40),
-        st.dictionaries(st.sampled_from(["k", "correlation_id"]), st.text(max_size=5)),
-    ),
-    max_size=6,
+metadata = st.dictionaries(
+    st.sampled_from(["k", "correlation_id", "é\n"]), st.text(max_size=5), max_size=2
 )
-conditions = st.one_of(st.sampled_from(list(eb.StreamCondition)), st.integers(0, 12))
+event = st.tuples(streams, st.sampled_from(TYPES), st.binary(max_size=40), metadata)
+batches = st.lists(event, max_size=5)
+# An exact version is drawn as its distance from the one that is: most should hold.
+demands = st.one_of(
+    st.sampled_from(list(eb.StreamCondition)), st.sampled_from([0, 0, 0, 0, -1, 1, 7])
+)
+checks = st.dictionaries(streams, demands, max_size=3)
+filters = st.fixed_dictionaries(
+    {},
+    optional={
+        "prefix": st.sampled_from(["", "a", "a-", "A", "a%", "order-é", "é"]),
+        "category": st.sampled_from(["a", "A", "b", "order", "a%", ""]),
+        "types": st.lists(st.sampled_from([*TYPES, "X"]), max_size=2),
+    },
+)
+places = st.integers(0, 60)
+bounds = st.fixed_dictionaries(
+    {"backward": st.booleans()},
+    optional={"after": places, "before": places, "limit": st.integers(0, 70)},
+)
+
+# A defect in an otherwise good append, and the error that it must meet.
+DEFECTS = {
+    "stream": (eb.InvalidStreamId, [("", "x", b""), ("a\n", "x", b"")]),
+    "long stream": (eb.InvalidStreamId, [("é" * 128, "x", b"")]),
+    "event type": (eb.InvalidEventType, [("a", "", b""), ("a", "t" * 256, b"")]),
+    "data": (eb.LimitExceeded, [("a", "x", bytes(8 * 2**20 + 1))]),
+    "no event": (TypeError, [("a", "x"), ("a", "x", None), None]),
+}
 
 
-class Model:
-    """What the log should say."""
+@dataclass
+class Follower:
+    """One subscription on each store, and how far the model says that it is."""
 
-    def __init__(self):
-        self.log: list[tuple[str, int, str, bytes, dict[str, str]]] = []
-        self.keys: dict[str, tuple[object, eb.Appended]] = {}
-
-    def version(self, stream):
-        return sum(name == stream for name, *_ in self.log)
-
-    def fails(self, stream, expected):
-        version = self.version(stream)
-        return not {
-            eb.ANY: True,
-            eb.EXISTS: version > 0,
-            eb.NO_STREAM: version == 0,
-        }.get(expected, version == expected)
-
-    def conflicts(self, expect):
-        return {
-            eb.ConflictedStream(stream, expected, self.version(stream))
-            for stream, expected in expect.items()
-            if self.fails(stream, expected)
-        }
-
-    def append(self, batch):
-        first = len(self.log) + 1
-        for stream, kind, data, metadata in batch:
-            self.log.append((stream, self.version(stream) + 1, kind, data, metadata))
-        versions = {stream: self.version(stream) for stream, *_ in batch}
-        if not batch:
-            return eb.Appended(None, None, {}, replayed=False)
-        return eb.Appended(first, len(self.log), versions, replayed=False)
+    wanted: dict[str, object]
+    place: int
+    subscriptions: list[object] = field(default_factory=list)
 
 
-def shown(recorded):
-    return (
-        recorded.stream,
-        recorded.version,
-        recorded.type,
-        recorded.data,
-        dict(recorded.metadata),
-    )
-
-
-class LogAgainstModel(RuleBasedStateMachine):
-    used_keys = Bundle("used keys")
-
-    @initialize(size=st.sampled_from([64 * 1024, 1024 * 1024]))
-    def start(self, size):
+class StoresAgainstModel(RuleBasedStateMachine):
+    @initialize(small=st.booleans())
+    def start(self, small):
         self.folder = Path(tempfile.mkdtemp())
-        self.size = size
-        self.model = Model()
-        self.ids = set()
+        self.options = {"segment_size": SMALLEST_SEGMENT} if small else {}
+        self.lives = 0
+        self.events = 0
+        self.model = ModelStore()
+        self.followers = []
+        self.memory = eb.open("memory:", **self.options)
         self.open()
 
     def open(self):
-        self.store = eb.open(self.folder / "store.braid", segment_size=self.size)
+        self.disk = eb.open(self.home / "disk", **self.options)
+        self.sqlite = SqliteStore(self.home / "sqlite", synchronous="OFF")
+
+    @property
+    def home(self):
+        home = self.folder / f"life-{self.lives}"
+        home.mkdir(exist_ok=True)
+        return home
+
+    @property
+    def stores(self):
+        return {"disk": self.disk, "memory": self.memory, "sqlite": self.sqlite}
 
     def teardown(self):
+        if hasattr(self, "sqlite"):
+            self.everything()
+            for store in self.stores.values():
+                store.close()
         if hasattr(self, "folder"):
-            self.store.close()
             shutil.rmtree(self.folder)
 
-    def attempt(self, batch, expect, key=None):
-        new = [eb.NewEvent(s, t, d, metadata=m) for s, t, d, m in batch]
-        return self.store.append(new, expect=expect, idempotency_key=key)
+    # --- one question to all ----------------------------------------------------------
 
-    @rule(batch=events, expect=st.dictionaries(streams, conditions, max_size=3))
-    def append(self, batch, expect):
-        if not batch and not expect:
-            return
-        self.judged(batch, expect)
+    def agreed(self, question):
+        """Ask every store; each must answer what the model answers."""
+        wanted = outcome(question, self.model)
+        for name, store in self.stores.items():
+            found = outcome(question, store)
+            assert found == wanted, f"{name} answers {found}, the model {wanted}"
+        return wanted
 
-    @rule(stream=streams, size=st.integers(1, 30_000))
-    def append_much(self, stream, size):
-        self.judged([(stream, "x", bytes(size), {})], {})
-
-    @rule(
-        target=used_keys,
-        number=st.integers(0, 5),
-        batch=events,
-        expect=st.dictionaries(streams, conditions, max_size=2),
-    )
-    def append_with_key(self, number, batch, expect):
-        key = f"key-{number}"
-        # ANY demands nothing, so it is no part of what a key stands for.
-        content = (batch, {s: e for s, e in expect.items() if e is not eb.ANY})
-        if key not in self.model.keys:
-            done = self.judged(batch, expect, key)
-            if done is not None:
-                self.model.keys[key] = (content, done)
-        elif self.model.keys[key][0] != content:
-            with pytest.raises(eb.IdempotencyMismatch):
-                self.attempt(batch, expect, key)
-        return key
-
-    @rule(key=used_keys)
-    def ask_again(self, key):
-        known = self.model.keys.get(key)
-        found = self.store.committed(key)
-        if known is None:
-            assert found is None
-            return
-        (batch, expect), done = known
-        replay = eb.Appended(
-            done.first_position, done.last_position, done.versions, replayed=True
-        )
-        assert found == replay == self.attempt(batch, expect, key)
-
-    @rule(key=consumes(used_keys))
-    def forget(self, key):
-        """Shrink the bundle."""
-
-    def judged(self, batch, expect, key=None):
-        conflicts = self.model.conflicts(expect)
-        if conflicts:
-            with pytest.raises(eb.VersionConflict) as refused:
-                self.attempt(batch, expect, key)
-            assert set(refused.value.failures) == conflicts
-            return None
-        done = self.attempt(batch, expect, key)
-        assert done == self.model.append(batch)
-        return done
-
-    @rule()
-    def reopen(self):
-        self.store.close()
-        self.open()
-
-    @rule(after=st.integers(0, 40), limit=st.integers(0, 20), backward=st.booleans())
-    def read_part(self, after, limit, backward):
-        log = [(position, *facts) for position, facts in enumerate(self.model.log, 1)]
-        wanted = [
-            row for row in log if (row[0] < after if backward else row[0] > after)
-        ]
-        bounds = {"before": after} if backward else {"after": after}
-        wanted = wanted[::-1] if backward else wanted
-        found = self.store.read_all(limit=limit, backward=backward, **bounds)
-        assert [(r.position, *shown(r)) for r in found] == wanted[:limit]
-
-    @rule(
-        prefix=st.sampled_from([None, "", "a", "a-", "order-"]),
-        category=st.sampled_from([None, "a", "b", "order"]),
-        types=st.none() | st.lists(st.sampled_from(TYPES), max_size=2),
-    )
-    def read_filtered(self, prefix, category, types):
-        def passes(stream, _version, kind, *_):
-            return (
-                stream.startswith(prefix or "")
-                and category in {None, stream.split("-")[0]}
-                and (types is None or kind in types)
+    def made(self, batch):
+        made = []
+        for stream, kind, data, facts in batch:
+            self.events += 1
+            event_id = UUID(int=self.events)
+            made.append(
+                eb.NewEvent(stream, kind, data, metadata=facts, event_id=event_id)
             )
+        return made
 
-        found = self.store.read_all(prefix=prefix, category=category, types=types)
-        assert list(map(shown, found)) == [
-            row for row in self.model.log if passes(*row)
-        ]
+    def demanded(self, checks):
+        return {
+            stream: max(0, self.model.version(stream) + demand)
+            if isinstance(demand, int)
+            else demand
+            for stream, demand in checks.items()
+        }
 
-    @rule(names=st.lists(streams, unique=True, max_size=4), back=st.integers(0, 5))
-    def read_snapshot(self, names, back):
-        at = max(0, len(self.model.log) - back)
-        past = self.model.log[:at]
-        snapshot = self.store.read_streams(names, at=at)
-        assert snapshot.position == at
-        assert list(map(shown, snapshot.events)) == [r for r in past if r[0] in names]
-        assert snapshot.versions == {n: sum(r[0] == n for r in past) for n in names}
+    # --- appending --------------------------------------------------------------------
+
+    @rule(batch=batches, checks=checks)
+    def append(self, batch, checks):
+        if not batch and not checks:
+            return
+        events, expect = self.made(batch), self.demanded(checks)
+        self.agreed(lambda store: store.append(events, expect=expect))
+
+    @rule(stream=streams, count=st.integers(1, 300), size=st.integers(0, 1000))
+    def append_much(self, stream, count, size):
+        if self.model.head() > 1_000:
+            return
+        events = self.made([(stream, "x", bytes(size), {})] * count)
+        self.agreed(lambda store: store.append(events))
+
+    @rule(key=st.sampled_from(KEYS), batch=batches, checks=checks)
+    def append_with_key(self, key, batch, checks):
+        """If the key is taken, this is most likely a mismatch."""
+        events, expect = self.made(batch), self.demanded(checks)
+        self.agreed(
+            lambda store: store.append(events, expect=expect, idempotency_key=key)
+        )
+        self.latest = (key, batch, events, expect)
+
+    @rule(fresh_ids=st.booleans(), turned=st.booleans())
+    def append_again(self, fresh_ids, turned):
+        if not hasattr(self, "latest"):
+            return
+        key, batch, events, expect = self.latest
+        events = self.made(batch) if fresh_ids else events
+        expect = dict(reversed(expect.items())) if turned else expect
+        self.agreed(
+            lambda store: store.append(events, expect=expect, idempotency_key=key)
+        )
+
+    @rule(batch=batches, content=st.sampled_from([b"", b"one", b"two"]))
+    def append_with_content(self, batch, content):
+        events = self.made(batch)
+        self.agreed(
+            lambda store: store.append(
+                events, idempotency_key="with content", content=content
+            )
+        )
+        self.agreed(lambda store: store.committed("with content", content=b"one"))
+
+    @rule(key=st.sampled_from([*KEYS, "with content", "unheard of"]))
+    def ask_for_a_key(self, key):
+        self.agreed(lambda store: store.committed(key))
+
+    @rule(
+        batch=batches,
+        defect=st.sampled_from(sorted(DEFECTS)),
+        which=st.integers(0, 2),
+        where=st.integers(0, 5),
+        key=st.none() | st.just("refused"),
+    )
+    def append_what_is_refused(self, batch, defect, which, where, key):
+        kind, bad = DEFECTS[defect]
+        events = [*self.made(batch)]
+        events.insert(where, bad[which % len(bad)])
+        for name, store in self.stores.items():
+            found = outcome(
+                lambda store: store.append(events, idempotency_key=key), store
+            )
+            assert found[:2] == ("raised", kind), (name, found)
+        self.agreed(lambda store: store.committed("refused"))
+
+    # --- reading ----------------------------------------------------------------------
+
+    @rule(stream=streams, bounds=bounds)
+    def read_stream(self, stream, bounds):
+        self.agreed(lambda store: list(store.read_stream(stream, **bounds)))
+
+    @rule(wanted=filters, bounds=bounds)
+    def read_log(self, wanted, bounds):
+        self.agreed(lambda store: list(store.read_all(**wanted, **bounds)))
+
+    @rule(
+        names=st.lists(streams, max_size=4),
+        back=st.none() | st.integers(-2, 10),
+        after=st.dictionaries(streams, st.integers(0, 5), max_size=2),
+    )
+    def read_snapshot(self, names, back, after):
+        at = None if back is None else max(0, self.model.head() - back)
+        self.agreed(lambda store: store.read_streams(names, at=at, after=after))
+
+    @rule(prefix=st.sampled_from([None, "", "a", "a-", "A", "a%", "z"]))
+    def list_streams(self, prefix):
+        self.agreed(lambda store: list(store.streams(prefix)))
+
+    # --- following --------------------------------------------------------------------
+
+    @rule(back=st.integers(-3, 30), wanted=filters)
+    def follow(self, back, wanted):
+        if len(self.followers) == 3:
+            self.leave(self.followers.pop(0))
+        place = max(0, self.model.head() - back)
+        self.followers.append(self.followed(Follower(wanted, place)))
+
+    @rule(most=st.integers(1, 400))
+    def catch_up(self, most):
+        for follower in self.followers:
+            pending = self.model.read_all(after=follower.place, **follower.wanted)
+            pending = pending[:most]
+            for name, subscription in follower.subscriptions.items():
+                seen = list(islice(subscription, len(pending)))
+                assert shown(seen) == shown(pending), name
+                if pending:
+                    place = pending[-1].position
+                    assert place <= subscription.position <= self.model.head()
+            if pending:
+                follower.place = pending[-1].position
+
+    def followed(self, follower):
+        follower.subscriptions = {
+            name: store.subscribe(after=follower.place, **follower.wanted)
+            for name, store in self.stores.items()
+        }
+        return follower
+
+    def leave(self, follower):
+        for subscription in follower.subscriptions.values():
+            subscription.close()
+            assert list(islice(subscription, 1)) == []
+
+    # --- the store itself -------------------------------------------------------------
 
     @rule()
     def verify(self):
-        assert self.store.verify().events == len(self.model.log)
+        for store in (self.disk, self.memory):
+            found = store.verify()
+            assert found.events == self.model.head()
+            assert found.streams == len(self.model.streams())
+
+    @rule()
+    def reopen(self):
+        self.disk.close()
+        self.sqlite.close()
+        self.open()
+        self.resume()
+
+    @rule()
+    def lose_the_process(self):
+        """Go on with what is in the files now, as after a SIGKILL: nothing is closed."""
+        before, self.lives = self.home, self.lives + 1
+        copied(before / "disk", self.home / "disk")
+        for source in before.glob("sqlite*"):
+            shutil.copy(source, self.home)
+        self.disk.close()
+        self.sqlite.close()
+        self.open()
+        self.resume()
+
+    def resume(self):
+        """Subscriptions go on where those before them had been."""
+        for follower in self.followers:
+            for subscription in follower.subscriptions.values():
+                subscription.close()
+            self.followed(follower)
 
     @invariant()
-    def the_log_is_the_model(self):
-        if not hasattr(self, "store"):
-            return
-        assert self.store.head() == len(self.model.log)
-        found = list(self.store.read_all())
-        assert list(map(shown, found)) == self.model.log
-        assert [r.position for r in found] == list(range(1, len(found) + 1))
-        assert len({r.event_id for r in found}) == len(found)
+    def ends_where_the_model_ends(self):
+        if hasattr(self, "sqlite"):
+            self.agreed(lambda store: store.head())
+            self.agreed(lambda store: [store.version(stream) for stream in STREAMS])
+
+    @rule()
+    def everything(self):
+        self.agreed(lambda store: list(store.read_all()))
+        for store in self.stores.values():
+            times = [recorded.recorded_at for recorded in store.read_all()]
+            assert times == sorted(times)
         for stream in STREAMS:
-            mine = [row for row in self.model.log if row[0] == stream]
-            assert self.store.version(stream) == len(mine)
-            assert list(map(shown, self.store.read_stream(stream))) == mine
-        written = sorted({row[0] for row in self.model.log}, key=str.encode)
-        assert list(self.store.streams()) == written
+            self.agreed(lambda store, stream=stream: list(store.read_stream(stream)))
+        self.catch_up(10_000)
 
 
-TestLogAgainstModel = LogAgainstModel.TestCase
-# Each step is a real commit and a reading of the whole log.
-TestLogAgainstModel.settings = settings(stateful_step_count=30)
+def copied(source, target):
+    """Copy the files of an open store as of one moment.
+
+    In the background it may be getting its next file ready: then the copy mixes two
+    states that were never there together, and is made again.
+    """
+    while True:
+        names = sorted(source.rglob("*"))
+        try:
+            shutil.copytree(source, target)
+        except shutil.Error:
+            shutil.rmtree(target)
+            continue
+        if sorted(source.rglob("*")) == names:
+            return
+        shutil.rmtree(target)
+
+
+def outcome(question, store):
+    """What a store answers, in a form that can be compared: values, or an error's facts."""
+    try:
+        return ("answered", shown(question(store)))
+    except (eb.EventbraidError, TypeError) as error:
+        return ("raised", type(error), facts(error))
+
+
+def facts(error):
+    match error:
+        case eb.VersionConflict():
+            return (len(error.failures), frozenset(error.failures))
+        case eb.IdempotencyMismatch():
+            return error.key
+        case eb.LimitExceeded():
+            return (error.what, error.actual, error.limit)
+        case eb.InvalidArgument():
+            return error.what
+    return None
+
+
+def shown(answer):
+    if isinstance(answer, list):
+        return [shown(item) for item in answer]
+    if hasattr(answer, "events"):
+        versions = list(dict(answer.versions).items())
+        return (answer.position, versions, shown(answer.events))
+    if hasattr(answer, "event_id"):
+        return (
+            *(answer.stream, answer.version, answer.position, answer.type),
+            *(answer.data, dict(answer.metadata), answer.event_id),
+        )
+    if isinstance(answer, eb.Appended):
+        versions = dict(answer.versions)
+        return (
+            *(answer.first_position, answer.last_position),
+            *(versions, answer.replayed),
+        )
+    return answer
+
+
+TestStoresAgainstModel = StoresAgainstModel.TestCase
+TestStoresAgainstModel.settings = settings(stateful_step_count=40)
