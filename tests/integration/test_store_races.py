@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 import eventbraid as eb
+from tests.contract.sqlite_store import SqliteStore
 
 THREADS = 8
 ROUNDS = 25
 
 
-@pytest.fixture(params=["disk", "memory"])
+@pytest.fixture(params=["disk", "memory", "sqlite"])
 def store(request, tmp_path):
-    location = tmp_path / "store.braid" if request.param == "disk" else "memory:"
-    with eb.open(location) as opened:
+    openings = {
+        "disk": lambda: eb.open(tmp_path / "store.braid"),
+        "memory": lambda: eb.open("memory:"),
+        "sqlite": lambda: SqliteStore(tmp_path / "store.sqlite"),
+    }
+    with openings[request.param]() as opened:
         yield opened
 
 
@@ -42,9 +48,11 @@ def race(attempts):
 
 def test_exactly_one_of_many_writers_wins_each_version(store):
     for round_ in range(ROUNDS):
-        version = store.version("account")
+        read = threading.Barrier(THREADS)
 
-        def attempt(version=version):
+        def attempt(read=read):
+            version = store.version("account")
+            read.wait()
             store.append([("account", "x", b"")], expect={"account": version})
 
         assert race([attempt] * THREADS).count(True) == 1
@@ -75,6 +83,58 @@ def test_a_stream_that_is_only_checked_decides_too(store):
             store.append([(yours, "x", b"")], expect={mine: 0, yours: 0})
 
         assert race([first, second]).count(True) == 1
+
+
+def test_two_writers_never_both_rest_on_each_others_stream(store):
+    for round_ in range(ROUNDS):
+        one, two = f"a-{round_}", f"b-{round_}"
+        read = threading.Barrier(2)
+
+        def attempt(mine, checked, read=read):
+            seen = store.version(checked)
+            read.wait()
+            store.append([(mine, "x", b"")], expect={checked: seen})
+
+        won = race([partial(attempt, one, two), partial(attempt, two, one)])
+        assert won.count(True) == 1
+
+
+def test_a_ring_of_writers_is_never_closed(store):
+    """Each checks the next and writes itself: a serial order has a first and a last."""
+    size = 5
+    for round_ in range(ROUNDS):
+        ring = [f"ring{round_}-{number}" for number in range(size)]
+        pairs = list(zip(ring, ring[1:] + ring[:1], strict=True))
+        read = threading.Barrier(size)
+
+        def attempt(mine, checked, read=read):
+            seen = store.read_streams([checked]).versions[checked]
+            read.wait()
+            store.append([(mine, "x", b"")], expect={checked: seen})
+
+        won = race([partial(attempt, *pair) for pair in pairs])
+        assert 1 <= won.count(True) < size
+        order = [r.stream for r in store.read_all(prefix=f"ring{round_}-")]
+        assert len(order) == won.count(True)
+        for mine, checked in pairs:
+            if mine in order and checked in order:
+                assert order.index(mine) < order.index(checked)
+
+
+def test_a_boundary_of_several_streams_has_one_winner(store):
+    for round_ in range(ROUNDS):
+        names = [f"{letter}-{round_}" for letter in "abc"]
+        read = threading.Barrier(THREADS)
+
+        def attempt(number, names=names, read=read):
+            seen = dict(store.read_streams(names).versions)
+            read.wait()
+            # Each writes another part of what all of them have read.
+            store.append([(names[number % 3], "x", b"")], expect=seen)
+
+        won = race([partial(attempt, number) for number in range(THREADS)])
+        assert won.count(True) == 1
+        assert sum(store.read_streams(names).versions.values()) == 1
 
 
 def test_overlapping_commits_are_never_torn(store):
