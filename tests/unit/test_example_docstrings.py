@@ -1,4 +1,4 @@
-"""The examples in the order application's docstrings are true."""
+"""The examples in the example applications' docstrings are true."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import pkgutil
 
 import pytest
 
-from eventbraid.examples import order_fulfilment
+from eventbraid import examples
 
 MODULES = [
     found.name
-    for found in pkgutil.walk_packages(
-        order_fulfilment.__path__, f"{order_fulfilment.__name__}."
-    )
+    for found in pkgutil.walk_packages(examples.__path__, f"{examples.__name__}.")
 ]
 
 

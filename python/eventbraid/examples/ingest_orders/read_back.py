@@ -1,0 +1,96 @@
+"""Read every customer's stream again and compare it with what was to be stored."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import eventbraid as eb
+
+from ..order_fulfilment.purchases import Purchase
+from .history import Purchased, stream_of
+
+_MOST_FINDINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What stands in the streams.
+
+    Attributes:
+        streams: How many streams were read.
+        events: How many purchases they hold.
+        cents: What these cost together.
+        findings: What is not as it should be, a few of each kind; none if all is well.
+        seconds: How long reading took.
+    """
+
+    streams: int
+    events: int
+    cents: int
+    findings: list[str]
+    seconds: float
+
+
+def read_back(
+    store: eb.EventStore,
+    purchases: Sequence[Purchase],
+    *,
+    advance: Callable[[], None],
+) -> ReadBack:
+    """Read the streams of all customers and check counts and sum.
+
+    Args:
+        store: Where from.
+        purchases: What should be there.
+        advance: Called after each stream.
+
+    Raises:
+        EventDecodeError: If an event is not what its class demands.
+    """
+    expected = Counter(stream_of(purchase.customer) for purchase in purchases)
+    found: Counter[str] = Counter()
+    cents = 0
+    began = time.perf_counter()
+    for stream in expected:
+        paid = _paid(store, stream)
+        found[stream] = len(paid)
+        cents += sum(paid)
+        advance()
+    seconds = time.perf_counter() - began
+    findings = [
+        *_missing_or_doubled(expected, found),
+        *_strangers(store, expected),
+        *_wrong_sum(sum(purchase.cents for purchase in purchases), cents),
+    ]
+    return ReadBack(len(expected), found.total(), cents, findings, seconds)
+
+
+def _paid(store: eb.EventStore, stream: str) -> list[int]:
+    events = [eb.decode_event(recorded) for recorded in store.read_stream(stream)]
+    return [int(event.paid) for event in events if isinstance(event, Purchased)]
+
+
+def _missing_or_doubled(expected: Counter[str], found: Counter[str]) -> list[str]:
+    wrong = [stream for stream in expected if expected[stream] != found[stream]]
+    told = [
+        f"{stream} has {found[stream]} purchases, expected {expected[stream]}"
+        for stream in wrong[:_MOST_FINDINGS]
+    ]
+    more = len(wrong) - len(told)
+    return [*told, f"and {more:,} more streams"] if more else told
+
+
+def _strangers(store: eb.EventStore, expected: Counter[str]) -> list[str]:
+    customers = sum(1 for _ in store.streams("customer-"))
+    if customers == len(expected):
+        return []
+    return [f"{customers:,} customers have a stream, expected {len(expected):,}"]
+
+
+def _wrong_sum(expected: int, found: int) -> list[str]:
+    if expected == found:
+        return []
+    return [f"the purchases cost {found} cents together, expected {expected}"]
