@@ -1,7 +1,7 @@
 //! Appending: from Python's events to the engine's, with nothing copied in between.
 
 use eventbraid_engine::{
-    self as engine, Append, Error, EventInput, Expectation, Prepared, prepare,
+    self as engine, Append, Error, EventInput, Expectation, Prepared, Ticket, prepare,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -32,11 +32,21 @@ pub(crate) fn append(
     store: &engine::Store,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<Appended> {
-    let (prepared, intent) = arguments.prepared(py, true)?;
-    let ticket = py
-        .detach(|| store.begin(prepared))
-        .map_err(|error| intent.raised(py, error))?;
-    match interrupt::wait(py, |slice| ticket.wait(slice)) {
+    // Detached once, from the first byte encoded to the answer: among many threads, each
+    // return to Python is a wait for the GIL of its own.
+    let begun = arguments.lent(|append| Ok(py.detach(|| Begun::of(store, append))))?;
+    let Begun {
+        ticket,
+        intent,
+        answer,
+    } = begun.map_err(|error| exception(py, error))?;
+    let answered = match answer {
+        Some(answer) => Ok(answer),
+        None => py
+            .check_signals()
+            .and_then(|()| interrupt::wait(py, |slice| ticket.wait(slice))),
+    };
+    match answered {
         Ok(result) => result
             .map(Appended::from)
             .map_err(|error| intent.raised(py, error)),
@@ -51,7 +61,18 @@ pub(crate) fn append_async(
     promise: Promise,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<u64> {
-    let (prepared, intent) = arguments.prepared(py, false)?;
+    let prepared = arguments.lent(|append| {
+        let size: usize = append.events.iter().map(|event| event.data.len()).sum();
+        let prepared = if size >= WORTH_DETACHING {
+            py.detach(|| prepare(append))
+        } else {
+            prepare(append)
+        };
+        let prepared = prepared.map_err(|error| exception(py, error))?;
+        let intent = Intent::of(append, &prepared);
+        Ok((prepared, intent))
+    });
+    let (prepared, intent) = prepared?;
     let token = promise.token();
     let answer = move |result: Result<engine::Appended, Error>| {
         promise.keep(move |py| match result {
@@ -63,6 +84,29 @@ pub(crate) fn append_async(
     Ok(token)
 }
 
+/// An append under way.
+struct Begun {
+    ticket: Ticket,
+    intent: Intent,
+    /// The answer, if it came within a slice.
+    answer: Option<Result<engine::Appended, Error>>,
+}
+
+impl Begun {
+    /// Encodes and queues an append, and waits for its answer for one slice.
+    fn of(store: &engine::Store, append: &Append<'_>) -> Result<Self, Error> {
+        let prepared = prepare(append)?;
+        let intent = Intent::of(append, &prepared);
+        let ticket = store.begin(prepared)?;
+        let answer = ticket.wait(interrupt::SLICE);
+        Ok(Self {
+            ticket,
+            intent,
+            answer,
+        })
+    }
+}
+
 /// What is told about an append whose outcome is not known.
 struct Intent {
     key: Option<Box<str>>,
@@ -70,6 +114,13 @@ struct Intent {
 }
 
 impl Intent {
+    fn of(append: &Append<'_>, prepared: &Prepared) -> Self {
+        Self {
+            key: append.idempotency_key.map(Into::into),
+            event_ids: prepared.event_ids().collect(),
+        }
+    }
+
     fn raised(&self, py: Python<'_>, error: Error) -> PyErr {
         append_exception(py, error, self.key.as_deref(), &self.event_ids)
     }
@@ -98,7 +149,8 @@ struct Held<'py> {
 }
 
 impl Arguments<'_, '_> {
-    fn prepared(&self, py: Python<'_>, detach: bool) -> PyResult<(Prepared, Intent)> {
+    /// Lends the append in the engine's terms, all of it borrowed from Python's objects.
+    fn lent<T>(&self, act: impl FnOnce(&Append<'_>) -> PyResult<T>) -> PyResult<T> {
         let held = hold_all(self.events)?;
         let inputs = held
             .iter()
@@ -117,27 +169,12 @@ impl Arguments<'_, '_> {
             .idempotency_key
             .map(|key| utf8("idempotency key", key))
             .transpose()?;
-        let append = Append {
+        act(&Append {
             events: &inputs,
             expectations: &expected,
             idempotency_key: key,
             content: self.content,
-        };
-        let size: usize = inputs.iter().map(|input| input.data.len()).sum();
-        let prepared = if detach || size >= WORTH_DETACHING {
-            py.detach(|| prepare(&append))
-        } else {
-            prepare(&append)
-        };
-        let prepared = prepared.map_err(|error| exception(py, error))?;
-        let event_ids = prepared.event_ids().collect();
-        Ok((
-            prepared,
-            Intent {
-                key: key.map(Into::into),
-                event_ids,
-            },
-        ))
+        })
     }
 }
 
