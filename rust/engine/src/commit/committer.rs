@@ -2,8 +2,9 @@
 //!
 //! Whoever finds nobody writing takes everything that is queued and writes it as one group,
 //! then lets go of the write lock before the sync, so that the next group is written while
-//! the disk still flushes this one. Appends that arrive during a write phase are taken by
-//! the background thread. Groups form by themselves: the slower the disk, the larger.
+//! the disk still flushes this one. Appends that arrive during a write phase, or when a few
+//! threads wait for the disk already, are taken by the background thread. Groups form by
+//! themselves: the slower the disk, the larger.
 //!
 //! No answer leaves before the state that it speaks of is durable: that of a commit, and
 //! just as much that of a conflict, a replay or a bare check.
@@ -11,7 +12,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::lock::Mutex;
 
@@ -27,6 +28,13 @@ use crate::live::LiveLog;
 use crate::log::{Segment, fill_step};
 use crate::read::Effort;
 
+/// So many threads may write or sync at the same time. One more would be woken by each sync,
+/// its own or not, only to wait for the next: what it brings goes with what others bring.
+const CROWD: usize = 4;
+
+/// How many queued bytes are worth a write of their own even so, while the disk flushes.
+const WORTH_OVERLAPPING: usize = 64 * 1024;
+
 /// Takes appends, and answers them.
 #[derive(Debug)]
 pub(crate) struct Committer {
@@ -34,8 +42,10 @@ pub(crate) struct Committer {
     /// Identifies this opening of the store in the frames it writes.
     epoch: u64,
     queue: Mutex<Queue>,
-    /// Somebody is in the write phase and will look at the queue again after it.
+    /// Somebody is in the write phase.
     writing: AtomicBool,
+    /// How many threads write or sync a group, and will look at the queue again after it.
+    committing: AtomicUsize,
     writer: Mutex<Writer>,
     syncer: Syncer,
     /// The disk was full when it was last asked for room.
@@ -66,7 +76,33 @@ struct Writer {
 #[derive(Default)]
 struct Queue {
     requests: Vec<Request>,
+    /// The size of their frames.
+    bytes: usize,
     closed: bool,
+}
+
+impl Queue {
+    fn push(&mut self, request: Request) {
+        self.bytes += request.prepared.frame.len();
+        self.requests.push(request);
+    }
+
+    fn take(&mut self) -> Vec<Request> {
+        self.bytes = 0;
+        std::mem::take(&mut self.requests)
+    }
+
+    fn put_back(&mut self, requests: Vec<Request>) {
+        let later = self.take();
+        requests
+            .into_iter()
+            .chain(later)
+            .for_each(|request| self.push(request));
+    }
+
+    fn holds(&self, bytes: usize) -> bool {
+        !self.requests.is_empty() && self.bytes >= bytes
+    }
 }
 
 impl std::fmt::Debug for Queue {
@@ -101,6 +137,7 @@ impl Committer {
             epoch,
             queue: Mutex::default(),
             writing: AtomicBool::new(false),
+            committing: AtomicUsize::new(0),
             writer: Mutex::new(writer),
             syncer: Syncer::new(Arc::clone(&log), tail),
             log,
@@ -139,40 +176,69 @@ impl Committer {
             request.answer(Err(e));
             return false;
         }
-        queue.requests.push(request);
+        queue.push(request);
         true
     }
 
     /// Commits what is queued, unless somebody else is about to.
     pub(super) fn drive(self: &Arc<Self>) {
-        loop {
-            if self.writing.swap(true, Ordering::SeqCst) {
-                return;
-            }
+        while self.begins_group() {
             let written = catch_unwind(AssertUnwindSafe(|| self.write_group()));
             self.writing.store(false, Ordering::SeqCst);
             let Ok(group) = written else {
-                self.syncer
-                    .poison("the committing thread panicked".to_owned());
-                self.refuse_queued();
-                self.log.watch.deliver();
-                return;
+                self.committing.fetch_sub(1, Ordering::SeqCst);
+                return self.give_up();
             };
-            // Who came during the write phase found this thread writing and went to wait.
-            let left = !self.queue.lock().requests.is_empty();
-            let handed_on = left && self.chores.has_threads();
-            if handed_on {
-                self.drive_soon();
-            }
-            self.finish(group);
-            if !left || handed_on {
+            self.hand_on(self.worth_writing());
+            let durable = self.syncer.until(group.judged_against);
+            self.committing.fetch_sub(1, Ordering::SeqCst);
+            // Who came meanwhile found this thread committing and went to wait.
+            let is_left_over = self.hand_on(0);
+            self.answer(group, &durable);
+            if !is_left_over {
                 return;
             }
         }
     }
 
+    /// Whether this thread is to write a group. If not, whoever commits now will look at the
+    /// queue again.
+    fn begins_group(&self) -> bool {
+        let worth = self.worth_writing();
+        if !self.queue.lock().holds(worth) || self.writing.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        self.committing.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+
+    /// How many bytes a queue must hold to be written now, and not after a sync.
+    fn worth_writing(&self) -> usize {
+        let is_crowded = self.committing.load(Ordering::SeqCst) >= CROWD;
+        if is_crowded { WORTH_OVERLAPPING } else { 0 }
+    }
+
+    /// Has the background thread commit a queue of so many bytes; `true` if there is such a
+    /// queue, and no thread but this one.
+    fn hand_on(self: &Arc<Self>, bytes: usize) -> bool {
+        let is_left = self.queue.lock().holds(bytes);
+        if is_left && self.chores.has_threads() {
+            self.drive_soon();
+            return false;
+        }
+        is_left
+    }
+
+    /// After a panic in the write phase.
+    fn give_up(&self) {
+        self.syncer
+            .poison("the committing thread panicked".to_owned());
+        self.refuse_queued();
+        self.log.watch.deliver();
+    }
+
     fn refuse_queued(&self) {
-        let requests = std::mem::take(&mut self.queue.lock().requests);
+        let requests = self.queue.lock().take();
         if let Err(poisoned) = self.log.health() {
             for request in requests {
                 request.answer(Err(poisoned.clone()));
@@ -201,23 +267,18 @@ impl Committer {
             epoch: self.epoch,
         };
         let mut plan = Plan::new(&writer.tail, stamp);
-        let mut requests = std::mem::take(&mut self.queue.lock().requests).into_iter();
+        let mut requests = self.queue.lock().take().into_iter();
         while let Some(mut request) = requests.next() {
             match self.place(&mut writer, &mut plan, &mut request.prepared) {
                 Ok(Some(answer)) => plan.answers.push((request, answer)),
                 Ok(None) => {
-                    self.put_back(std::iter::once(request).chain(requests.by_ref()).collect());
+                    let unplaced = std::iter::once(request).chain(requests.by_ref()).collect();
+                    self.queue.lock().put_back(unplaced);
                 }
                 Err(e) => plan.answers.push((request, Answer::Unwritten(Err(e)))),
             }
         }
         self.write(&mut writer, plan)
-    }
-
-    fn put_back(&self, mut requests: Vec<Request>) {
-        let mut queue = self.queue.lock();
-        requests.append(&mut queue.requests);
-        queue.requests = requests;
     }
 
     /// Decides on one append; `None` when the group has frames already and the segment no
@@ -303,8 +364,9 @@ impl Committer {
             self.log.counters.events.add(plan.events);
             self.maintain_soon();
         }
+        let is_awaited = !plan.answers.is_empty();
         Group {
-            judged_against: writer.tail.address,
+            judged_against: if is_awaited { writer.tail.address } else { 0 },
             answers: plan.answers,
         }
     }
@@ -332,7 +394,7 @@ impl Committer {
     /// Nothing of the group is in the file, nor will be after any crash.
     fn refuse(&self, plan: Plan, error: &Error) -> Group {
         let (answers, others) = plan.refused(error);
-        self.put_back(others);
+        self.queue.lock().put_back(others);
         Group {
             judged_against: 0,
             answers,
@@ -361,15 +423,11 @@ impl Committer {
         self.refuse(plan, &answer)
     }
 
-    /// Waits for durability, then answers. No lock is held: a callback may call back.
-    fn finish(&self, group: Group) {
-        if group.answers.is_empty() {
-            return self.log.watch.deliver();
-        }
-        let durable = self.syncer.until(group.judged_against);
+    /// Answers a group. No lock is held: a callback may call back.
+    fn answer(&self, group: Group, durable: &Result<()>) {
         self.log.watch.deliver();
         for (request, answer) in group.answers {
-            let result = match (&durable, answer) {
+            let result = match (durable, answer) {
                 (Ok(()), Answer::Written(appended) | Answer::Replayed(appended)) => Ok(appended),
                 (Err(e), Answer::Written(_) | Answer::Replayed(_)) => Err(Error::OutcomeUnknown {
                     reason: e.to_string(),

@@ -1,0 +1,49 @@
+//! Many threads commit in few groups: what waits for the disk together is written together.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use eventbraid_engine::vfs::sim::SimVfs;
+use support::hook::{Flag, HookedVfs, Op, until};
+use support::{append, bodies, log, open};
+
+const SEGMENT: &str = "0000000001.hot";
+const THREADS: u64 = 40;
+
+/// Well above what it takes, for threads that come late, and well below one group a thread.
+const FEW: u64 = 20;
+
+#[test]
+fn many_threads_that_wait_for_the_disk_are_few_groups() {
+    let (armed, go) = (Flag::default(), Flag::default());
+    let vfs = {
+        let (armed, go) = (armed.clone(), go.clone());
+        HookedVfs::new(SimVfs::tracked(1), move |asked| {
+            if armed.is_up() && asked.is(Op::SyncData, SEGMENT) {
+                go.wait("all appends to be asked for");
+            }
+            Ok(())
+        })
+    };
+    let store = open(vfs).unwrap();
+    armed.raise();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let store = store.clone();
+            std::thread::spawn(move || append(&store, &[("a", b"x")]).map(drop))
+        })
+        .collect();
+    until("all to be asked for", || store.stats().appends == THREADS);
+    go.raise();
+    for thread in threads {
+        thread.join().unwrap().unwrap();
+    }
+    let stats = store.stats();
+    assert_eq!(bodies(&log(&store)).len() as u64, THREADS);
+    assert_eq!(stats.commits, THREADS);
+    assert!(stats.groups <= FEW, "{} groups", stats.groups);
+}
