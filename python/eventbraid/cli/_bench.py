@@ -1,7 +1,8 @@
-"""`eventbraid bench`: EventCore's stated figures, and ours on this machine."""
+"""`eventbraid bench`: what this machine does, beside yardsticks and targets."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +13,31 @@ import click
 from eventbraid.cli._exit import Exit
 
 if TYPE_CHECKING:
-    from eventbraid.cli._figures import Latency, Rate
+    from collections.abc import Iterator, Sequence
 
-_STATED_COMMANDS = "86/s"
-_STATED_SAGAS = "25-50/s (estimate)"
-_STATED_EVENTS = "9,000+/s"
-_STATED_COMPENSATION = "< 100 ms"
-_PARTS = 4
+    from rich.table import Table
+
+    from eventbraid.cli._rows import Measured, Row
+
+# Named here as well, so that `--help` imports nothing that measures.
+_KEYS = (
+    "commands",
+    "sagas",
+    "batches",
+    "compensation",
+    "append",
+    "objects",
+    "threads",
+    "tasks",
+    "replay",
+    "open",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    what: str
-    stated: str
-    ours: str
-    lines: list[str]
+class _Done:
+    row: Row
+    measured: Measured
 
 
 @click.command()
@@ -38,71 +49,98 @@ class _Row:
 @click.option(
     "--seconds",
     type=click.FloatRange(min=2),
-    default=40.0,
+    default=90.0,
     show_default=True,
     help="How long all measurements together may take.",
 )
-def bench(*, directory: Path | None, seconds: float) -> Exit:
-    """Measure durable work on this machine, beside the figures EventCore states.
+@click.option(
+    "--only",
+    "keys",
+    type=click.Choice(_KEYS),
+    multiple=True,
+    help="Measure this row; may be given again for another.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
+def bench(
+    *, directory: Path | None, seconds: float, keys: tuple[str, ...], as_json: bool
+) -> Exit:
+    """Measure durable work on this machine, beside yardsticks of the same run.
 
-    EventCore is the Rust library whose model Eventbraid follows; its figures are those
-    of its own documents. Ours are measured here and now, each in turn with a raw write
-    and fdatasync of the same bytes, on the disk that holds DIRECTORY (by default the
-    current one). What is measured is made in a new directory there and removed.
+    Each row is measured in turn with a raw write and fdatasync of the same bytes, or
+    with sqlite3, on the disk that holds DIRECTORY (by default the current one), and
+    held against its target. Four rows stand beside the figures that EventCore, the
+    Rust library whose model Eventbraid follows, states in its documents. What is
+    measured is made in a new directory there and removed.
     """
     from eventbraid.cli._machine import describe_machine
 
     where = directory or Path.cwd()
-    click.echo(describe_machine(where))
+    machine = describe_machine(where)
+    if not as_json:
+        click.echo(machine)
     with tempfile.TemporaryDirectory(prefix="eventbraid-bench-", dir=where) as made:
-        rows = _measured(Path(made), seconds / _PARTS)
-    _print(rows)
+        done = _each(Path(made), seconds, keys)
+        if as_json:
+            for one in done:
+                click.echo(json.dumps(_facts(one, machine)))
+        else:
+            _print(list(done))
     return Exit.FINE
 
 
-def _measured(directory: Path, seconds: float) -> list[_Row]:
-    from eventbraid.cli._measure import measure_batches, measure_commands
-    from eventbraid.cli._measure_sagas import measure_compensation, measure_sagas
+def _each(directory: Path, seconds: float, keys: tuple[str, ...]) -> Iterator[_Done]:
+    """Measure row by row, saying so on the way."""
+    from eventbraid.cli._rows import chosen, seconds_each
 
-    click.echo("measuring single-stream commands ...", err=True)
-    commands = measure_commands(directory, seconds=seconds)
-    click.echo("measuring sagas ...", err=True)
-    sagas = measure_sagas(directory, seconds=seconds)
-    click.echo("measuring batched appends ...", err=True)
-    batches = measure_batches(directory, seconds=seconds)
-    click.echo("measuring compensation ...", err=True)
-    compensation = measure_compensation(directory, seconds=seconds)
-    return [
-        _rate("single-stream commands", _STATED_COMMANDS, commands),
-        _rate("multi-stream sagas", _STATED_SAGAS, sagas),
-        _rate("batched events", _STATED_EVENTS, batches),
-        _latency("compensation", _STATED_COMPENSATION, compensation),
-    ]
+    for row, share in seconds_each(chosen(keys), seconds):
+        click.echo(f"measuring {row.what} ...", err=True)
+        yield _Done(row, row.measure(directory, seconds=share))
 
 
-def _rate(what: str, stated: str, rate: Rate) -> _Row:
-    return _Row(what, stated, f"{rate.rate:,.0f}/s", rate.lines())
+def _facts(done: _Done, machine: str) -> dict[str, object]:
+    return {
+        "row": done.row.key,
+        "name": done.measured.name,
+        "machine": machine,
+        "figures": done.measured.figures(),
+        "targets": [target.facts() for target in done.measured.targets],
+        "eventcore_states": done.row.stated,
+    }
 
 
-def _latency(what: str, stated: str, latency: Latency) -> _Row:
-    ours = f"p50 {latency.p50 * 1e3:.1f} ms, p99 {latency.p99 * 1e3:.1f} ms"
-    return _Row(what, stated, ours, latency.lines())
-
-
-def _print(rows: list[_Row]) -> None:
-    from rich.table import Table
-
+def _print(done: list[_Done]) -> None:
     from eventbraid.cli._console import console
 
     out = console()
+    stated = [
+        (one.row.what, one.row.stated, one.measured.summary())
+        for one in done
+        if one.row.stated is not None
+    ]
+    held = [
+        (f"{one.row.what}, {t.what}", t.shown(), t.wanted(), t.verdict())
+        for one in done
+        for t in one.measured.targets
+    ]
+    for headings, rows in (
+        (("", "EventCore states", "Eventbraid, here"), stated),
+        (("", "here", "target", ""), held),
+    ):
+        if rows:
+            out.print()
+            out.print(_table(headings, rows))
+    out.print()
+    for one in done:
+        for line in one.measured.lines():
+            out.print(line, markup=False)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("", "EventCore states", "Eventbraid, here"):
+    for heading in headings:
         table.add_column(heading, no_wrap=True)
     for row in rows:
-        table.add_row(row.what, row.stated, row.ours)
-    out.print()
-    out.print(table)
-    out.print()
-    for row in rows:
-        for line in row.lines:
-            out.print(line, markup=False)
+        table.add_row(*row)
+    return table

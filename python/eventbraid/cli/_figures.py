@@ -6,8 +6,9 @@ neighbour who slows the disk slows all of them, and answers medians.
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ROUNDS = 5
+
+RAW = "raw write + fdatasync"
+SQLITE = "sqlite3, WAL, FULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,60 @@ class Yardstick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A figure, and what it is to be.
+
+    Attributes:
+        what: What the figure says, such as ``"event-loop lag, p99"``.
+        value: The figure.
+        unit: Of the figure and of its bound.
+        bound: The least that it may be; with `at_most`, the most.
+        at_most: Whether the bound is an upper one.
+        digits: How many decimal places are shown.
+    """
+
+    what: str
+    value: float
+    unit: str
+    bound: float
+    at_most: bool = False
+    digits: int = 2
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is what it is to be."""
+        return self.value <= self.bound if self.at_most else self.value >= self.bound
+
+    def shown(self) -> str:
+        """Say the figure with its unit."""
+        return f"{self.value:,.{self.digits}f} {self.unit}"
+
+    def wanted(self) -> str:
+        """Say the bound, with as much of the unit as it needs beside the figure."""
+        side = "at most" if self.at_most else "at least"
+        unit = self.unit.split()[0]
+        return f"{side} {self.bound:,.10g} {unit}"
+
+    def verdict(self) -> str:
+        """Say in a word whether it is met."""
+        return "met" if self.met else "MISSED"
+
+    def facts(self) -> dict[str, object]:
+        """Name every fact, for a machine to read."""
+        return {
+            "what": self.what,
+            "value": self.value,
+            "unit": self.unit,
+            "at_most" if self.at_most else "at_least": self.bound,
+            "met": self.met,
+        }
+
+    def line(self) -> str:
+        """Say it to people."""
+        return f"    {self.what}: {self.shown()} ({self.wanted()}: {self.verdict()})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
     """How much was done a second.
 
@@ -41,12 +99,28 @@ class Rate:
         unit: What is counted, in the plural.
         rate: The median rate per second.
         yardsticks: What it is held against.
+        targets: What the figures are to be.
     """
 
     name: str
     unit: str
     rate: float
     yardsticks: tuple[Yardstick, ...]
+    targets: tuple[Target, ...] = ()
+
+    def against(self, name: str) -> Yardstick:
+        """Find a yardstick by its name."""
+        return next(
+            yardstick for yardstick in self.yardsticks if yardstick.name == name
+        )
+
+    def held_to(self, *targets: Target) -> Rate:
+        """Add targets."""
+        return replace(self, targets=(*self.targets, *targets))
+
+    def summary(self) -> str:
+        """Say the one figure that matters most."""
+        return f"{self.rate:,.0f}/s"
 
     def figures(self) -> dict[str, float]:
         """Name every figure, for a machine to read."""
@@ -54,6 +128,9 @@ class Rate:
             f"{self.unit}/s": self.rate,
             **{f"{y.name}, {self.unit}/s": y.rate for y in self.yardsticks},
             **{f"ratio to {y.name}": y.ratio for y in self.yardsticks},
+            **{
+                f"{target.what}, {target.unit}": target.value for target in self.targets
+            },
         }
 
     def lines(self) -> list[str]:
@@ -64,6 +141,43 @@ class Rate:
                 f"    {y.ratio:.2f} x {y.name} ({y.rate:,.0f} {self.unit}/s)"
                 for y in self.yardsticks
             ),
+            *(target.line() for target in self.targets),
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What was found out where no single rate says it.
+
+    Attributes:
+        name: What was measured.
+        numbers: The figures by name, beside those of the targets.
+        notes: What people should know besides.
+        targets: What the figures are to be; the first one is the row's summary.
+    """
+
+    name: str
+    numbers: dict[str, float]
+    notes: tuple[str, ...]
+    targets: tuple[Target, ...]
+
+    def summary(self) -> str:
+        """Say the one figure that matters most."""
+        return self.targets[0].shown()
+
+    def figures(self) -> dict[str, float]:
+        """Name every figure, for a machine to read."""
+        found = {
+            f"{target.what}, {target.unit}": target.value for target in self.targets
+        }
+        return {**found, **self.numbers}
+
+    def lines(self) -> list[str]:
+        """Say it to people."""
+        return [
+            f"{self.name}: {self.summary()}",
+            *(f"    {note}" for note in self.notes),
+            *(target.line() for target in self.targets),
         ]
 
 
@@ -79,6 +193,7 @@ class Latency:
         rate: At which rate the work arrived, a second.
         sync_p50: The median of a raw write and `fdatasync` in the same run, in seconds.
         sync_p99: Its 99th percentile, in seconds.
+        targets: What the figures are to be; none so far.
     """
 
     name: str
@@ -88,6 +203,11 @@ class Latency:
     rate: float
     sync_p50: float
     sync_p99: float
+    targets: tuple[Target, ...] = ()
+
+    def summary(self) -> str:
+        """Say the figures that matter most."""
+        return f"p50 {self.p50 * 1e3:.1f} ms, p99 {self.p99 * 1e3:.1f} ms"
 
     def figures(self) -> dict[str, float]:
         """Name every figure, for a machine to read."""
@@ -180,6 +300,11 @@ def repeated(work: Callable[[], None], *, each: int = 1) -> Callable[[float], fl
         return done / (now - start)
 
     return for_seconds
+
+
+def percentile(times: Sequence[float], percent: int) -> float:
+    """The nearest-rank percentile of sorted times; of none, not a number."""
+    return times[len(times) * percent // 100] if times else math.nan
 
 
 def _milliseconds(p50: float, p99: float) -> str:

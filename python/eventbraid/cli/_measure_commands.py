@@ -1,11 +1,7 @@
-"""Measurements of the store and of commands: appends in batches, commands in turn.
-
-`eventbraid bench` and the benchmark suite call the same functions.
-"""
+"""Measurements of commands: one after the other, and many at a time."""
 
 from __future__ import annotations
 
-import random
 import time
 from contextlib import ExitStack
 from itertools import cycle
@@ -14,58 +10,16 @@ from typing import TYPE_CHECKING
 import anyio
 
 import eventbraid as eb
-from eventbraid.cli._figures import Contender, Rate, alternate, repeated
-from eventbraid.cli._yardstick import RawDisk, SqliteTable, workplace
+from eventbraid.cli._figures import RAW, Contender, Rate, alternate, repeated
+from eventbraid.cli._yardstick import RawDisk, workplace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-BATCH = 1_000
-BATCH_STREAMS = 10
-STREAMS = 10_000
 CONCURRENCY = 128
 
-_EVENT_TYPE = "account.deposited"
-_EVENT_BYTES = 200
-_DISTINCT_BATCHES = 32
 _ACCOUNTS = 1_000
-
-
-def measure_batches(directory: Path, *, seconds: float = 10.0) -> Rate:
-    """Commits of 1,000 events of 200 bytes over 10 of 10,000 streams at random.
-
-    The events are (stream, type, bytes) tuples; each commit expects the exact version
-    of every stream it writes.
-
-    Args:
-        directory: An existing directory on the disk to be measured.
-        seconds: How long the whole measurement may take, yardsticks included.
-
-    Returns:
-        Events a second, beside raw `pwrite` + `fdatasync` of the same bytes and a bare
-        SQLite table.
-    """
-    batches = _batches(random.Random(7))
-    blocks = [
-        b"".join(s.encode() + t.encode() + data for s, t, data in batch)
-        for batch in batches
-    ]
-    with ExitStack() as stack:
-        place = stack.enter_context(workplace(directory))
-        store = stack.enter_context(eb.open(place / "batches.braid"))
-        raw = stack.enter_context(RawDisk(place, blocks))
-        sqlite = stack.enter_context(SqliteTable(place, batches))
-        return alternate(
-            "batched appends",
-            "events",
-            repeated(_appending(store, batches), each=BATCH),
-            [
-                Contender("raw write + fdatasync", repeated(raw.commit, each=BATCH)),
-                Contender("sqlite3, WAL, FULL", repeated(sqlite.commit, each=BATCH)),
-            ],
-            seconds=seconds,
-        )
 
 
 def measure_commands(directory: Path, *, seconds: float = 10.0) -> Rate:
@@ -92,7 +46,7 @@ def measure_commands(directory: Path, *, seconds: float = 10.0) -> Rate:
             "sequential commands",
             "commands",
             repeated(execute),
-            [Contender("raw write + fdatasync", repeated(raw.commit))],
+            [Contender(RAW, repeated(raw.commit))],
             seconds=seconds,
         )
 
@@ -123,47 +77,9 @@ def measure_concurrent_commands(directory: Path, *, seconds: float = 10.0) -> Ra
             f"{CONCURRENCY} concurrent commands",
             "commands",
             execute,
-            [Contender("raw write + fdatasync", repeated(raw.commit))],
+            [Contender(RAW, repeated(raw.commit))],
             seconds=seconds,
         )
-
-
-# --- batches
-
-
-def _batches(chance: random.Random) -> list[list[tuple[str, str, bytes]]]:
-    return [_batch(chance) for _ in range(_DISTINCT_BATCHES)]
-
-
-def _batch(chance: random.Random) -> list[tuple[str, str, bytes]]:
-    streams = [f"account-{n:05}" for n in chance.sample(range(STREAMS), BATCH_STREAMS)]
-    return [(chance.choice(streams), _EVENT_TYPE, _data(chance)) for _ in range(BATCH)]
-
-
-def _data(chance: random.Random) -> bytes:
-    amount = chance.randrange(1_000_000)
-    note = chance.randbytes(_EVENT_BYTES).hex()
-    body = f'{{"amount":{amount},"currency":"USD","note":"{note}'
-    return (body[: _EVENT_BYTES - 2] + '"}').encode()
-
-
-def _appending(
-    store: eb.EventStore, batches: Sequence[Sequence[tuple[str, str, bytes]]]
-) -> Callable[[], None]:
-    """Append the batches in turn, expecting the versions that came of the last time."""
-    versions = {stream: 0 for batch in batches for stream, _, _ in batch}
-    written = [sorted({stream for stream, _, _ in batch}) for batch in batches]
-    turn = cycle(zip(batches, written, strict=True))
-
-    def append() -> None:
-        batch, streams = next(turn)
-        done = store.append(batch, expect={s: versions[s] for s in streams})
-        versions.update(done.versions)
-
-    return append
-
-
-# --- commands
 
 
 class Amount(eb.Int, gt=0):

@@ -6,7 +6,6 @@ The work is that of `eventbraid.examples.order_fulfilment`, on its real orders.
 from __future__ import annotations
 
 import gc
-import math
 import random
 import time
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -15,7 +14,15 @@ from typing import TYPE_CHECKING
 import anyio
 
 import eventbraid as eb
-from eventbraid.cli._figures import Contender, Latency, Rate, alternate, repeated
+from eventbraid.cli._figures import (
+    RAW,
+    Contender,
+    Latency,
+    Rate,
+    alternate,
+    percentile,
+    repeated,
+)
 from eventbraid.cli._yardstick import RawDisk, workplace
 from eventbraid.examples.order_fulfilment.catalogue import (
     PRODUCTS,
@@ -76,7 +83,7 @@ def measure_sagas(directory: Path, *, seconds: float = 10.0) -> Rate:
             f"order sagas, {IN_FLIGHT} in flight",
             "sagas",
             fulfil,
-            [Contender("raw write + fdatasync", repeated(raw.commit))],
+            [Contender(RAW, repeated(raw.commit))],
             seconds=seconds,
             rounds=_ROUNDS,
         )
@@ -107,11 +114,11 @@ def measure_compensation(directory: Path, *, seconds: float = 10.0) -> Latency:
     return Latency(
         name="failure recorded to compensated",
         count=len(times),
-        p50=_percentile(times, 50),
-        p99=_percentile(times, 99),
+        p50=percentile(times, 50),
+        p99=percentile(times, 99),
         rate=rate,
-        sync_p50=_percentile(syncs, 50),
-        sync_p99=_percentile(syncs, 99),
+        sync_p50=percentile(syncs, 50),
+        sync_p99=percentile(syncs, 99),
     )
 
 
@@ -244,8 +251,3 @@ def _sync_times(directory: Path, seconds: float) -> list[float]:
             raw.commit()
             times.append(time.perf_counter() - start)
     return sorted(times)
-
-
-def _percentile(times: list[float], percent: int) -> float:
-    """The nearest-rank percentile of sorted times; of none, not a number."""
-    return times[len(times) * percent // 100] if times else math.nan

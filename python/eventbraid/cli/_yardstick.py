@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+from collections import defaultdict
 from contextlib import closing, contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -17,7 +19,12 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from eventbraid.cli._workload import Event
+
 _MIB = 1 << 20
+_FETCHED = 1_000
+_INSERT = "INSERT INTO events (stream, version, type, data) VALUES (?, ?, ?, ?)"
+_SELECT = "SELECT position, stream, version, type, data FROM events ORDER BY position"
 
 
 @contextmanager
@@ -74,22 +81,23 @@ class RawDisk:
 
 
 class SqliteTable:
-    """Inserts the same events into a bare SQLite table, one transaction a batch.
+    """A bare SQLite table of events, in WAL mode with `synchronous=FULL`.
 
-    WAL and `synchronous=FULL`, so each commit is durable. The table has no index on
-    (stream, version) and nothing is checked: the least that SQLite could be asked for.
+    Each commit is durable, and no stream has a version twice. All threads share one
+    connection behind a lock, each commit of one event is one statement, and rows are
+    fetched 1,000 at a time: measured, that is as fast as any other arrangement.
 
     Args:
         directory: Where the database is made; it is removed on exit.
-        batches: Lists of (stream, type, data), inserted over and over.
     """
 
-    def __init__(
-        self, directory: Path, batches: Sequence[Sequence[tuple[str, str, bytes]]]
-    ) -> None:
+    def __init__(self, directory: Path) -> None:
         self._path = directory / "yardstick.sqlite"
-        self._batches = cycle(batches)
-        self._database = sqlite3.connect(self._path, isolation_level=None)
+        self._database = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False
+        )
+        self._versions: defaultdict[str, int] = defaultdict(int)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         for statement in (
@@ -99,8 +107,10 @@ class SqliteTable:
             CREATE TABLE events (
                 position INTEGER PRIMARY KEY,
                 stream TEXT NOT NULL,
+                version INTEGER NOT NULL,
                 type TEXT NOT NULL,
-                data BLOB NOT NULL
+                data BLOB NOT NULL,
+                UNIQUE (stream, version)
             )
             """,
         ):
@@ -113,11 +123,28 @@ class SqliteTable:
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
-    def commit(self) -> None:
-        """Insert the next batch in one durable transaction."""
+    def commit(self, batch: Sequence[Event]) -> None:
+        """Insert a batch in one durable transaction."""
+        rows = [self._row(event) for event in batch]
         self._database.execute("BEGIN")
-        self._database.executemany(
-            "INSERT INTO events (stream, type, data) VALUES (?, ?, ?)",
-            next(self._batches),
-        )
+        self._database.executemany(_INSERT, rows)
         self._database.execute("COMMIT")
+
+    def commit_one(self, event: Event) -> None:
+        """Insert one event, durably, from any thread."""
+        with self._lock:
+            self._database.execute(_INSERT, self._row(event))
+
+    def replay(self) -> int:
+        """Fetch every row in order; answer how many there are."""
+        found = 0
+        with closing(self._database.execute(_SELECT)) as cursor:
+            while rows := cursor.fetchmany(_FETCHED):
+                for _ in rows:
+                    found += 1
+        return found
+
+    def _row(self, event: Event) -> tuple[str, int, str, bytes]:
+        stream, kind, data = event
+        self._versions[stream] += 1
+        return stream, self._versions[stream], kind, data
