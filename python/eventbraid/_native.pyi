@@ -266,8 +266,12 @@ class CompletionPort:
     def __new__(cls) -> CompletionPort: ...
     def fileno(self) -> int:
         """Give the descriptor to wait on; readable while there are results."""
-    def drain(self) -> list[tuple[int, object]]:
-        """Take all results that have arrived: (token, result or exception)."""
+    def drain(self, most: int) -> list[tuple[int, object]]:
+        """Take results that have arrived: (token, result or exception).
+
+        Args:
+            most: How many at most. If there are more, the descriptor stays readable.
+        """
 
 @final
 class LogWaiter:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import select
 import threading
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -20,6 +22,7 @@ import pytest
 import trio
 
 import eventbraid as eb
+from eventbraid._native import CompletionPort
 from tests.contract import programs
 from tests.contract.asking import first, listed
 
@@ -74,6 +77,21 @@ async def test_appends_in_flight_share_syncs(store):
     after = await store.stats()
     assert after.events - before.events == IN_FLIGHT
     assert after.fsyncs - before.fsyncs < IN_FLIGHT / 2
+
+
+def test_results_that_arrive_together_are_taken_in_turns():
+    port = CompletionPort()
+    readable = partial(select.select, [port.fileno()], [], [])
+    with eb.open("memory:") as opened:
+        native = opened._handle.native
+        for number in range(10):
+            native.append_async(port, [(f"s-{number}", "x", b"")])
+    # The store is closed: all have been answered.
+    turns = []
+    while readable(0)[0]:
+        turns.append(len(port.drain(4)))
+    assert turns == [4, 4, 2]
+    assert port.drain(4) == []
 
 
 @pytest.mark.anyio

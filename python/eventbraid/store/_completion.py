@@ -1,7 +1,7 @@
 """How results come back from the engine's threads into an event loop.
 
 Each event loop has one port. The engine's threads put results into it and make its
-descriptor readable; the loop then takes all of them in one go and wakes whoever waits.
+descriptor readable; the loop then takes many of them in one go and wakes whoever waits.
 No thread is parked for a call, and the engine never runs Python.
 """
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 _T = TypeVar("_T")
+
+# Each result lets a task go on. So many at a time are well below a millisecond of work,
+# after which timers and sockets get their turn.
+RESULTS_A_TURN = 64
 
 
 class LoopPort(Protocol):
@@ -121,7 +125,7 @@ class _AsyncioPort:
         await asyncio.sleep(0)
 
     def _drain(self) -> None:
-        for token, result in self.native.drain():
+        for token, result in self.native.drain(RESULTS_A_TURN):
             future = self._waiting.pop(token, None)
             if future is not None and not future.done():
                 future.set_result(result)

@@ -8,6 +8,7 @@ import outcome
 import trio
 
 from eventbraid._native import CompletionPort
+from eventbraid.store._completion import RESULTS_A_TURN
 
 
 def is_running() -> bool:
@@ -65,7 +66,7 @@ class TrioPort:
     async def _serve(self) -> NoReturn:
         while True:
             await trio.lowlevel.wait_readable(self.native.fileno())
-            for token, result in self.native.drain():
+            for token, result in self.native.drain(RESULTS_A_TURN):
                 task = self._waiting.pop(token, None)
                 if task is not None:
                     trio.lowlevel.reschedule(task, outcome.Value(result))

@@ -4,6 +4,7 @@ use eventbraid_engine::lock::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ type Shown = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>
 struct Completions {
     signal: Signal,
     tokens: AtomicU64,
-    arrived: Mutex<Vec<(u64, Shown)>>,
+    arrived: Mutex<VecDeque<(u64, Shown)>>,
 }
 
 impl Completions {
@@ -29,24 +30,31 @@ impl Completions {
         Ok(Self {
             signal: Signal::new()?,
             tokens: AtomicU64::new(1),
-            arrived: Mutex::new(Vec::new()),
+            arrived: Mutex::new(VecDeque::new()),
         })
     }
 
     /// Hands a result over; wakes the loop only if it isn't awake for another one already.
     fn push(&self, token: u64, shown: Shown) {
         let mut arrived = self.arrived.lock();
-        arrived.push((token, shown));
+        arrived.push_back((token, shown));
         if arrived.len() == 1 {
             self.signal.set();
         }
     }
 
-    fn take(&self) -> Vec<(u64, Shown)> {
+    /// Takes so many results at most; more of them wake the loop again.
+    fn take(&self, most: usize) -> Vec<(u64, Shown)> {
         // Cleared first: a result that comes in between sets it again, for nothing, where
         // the other order would leave it clear with a result waiting.
         self.signal.clear();
-        std::mem::take(&mut *self.arrived.lock())
+        let mut arrived = self.arrived.lock();
+        let now = most.min(arrived.len());
+        let taken = arrived.drain(..now).collect();
+        if !arrived.is_empty() {
+            self.signal.set();
+        }
+        taken
     }
 }
 
@@ -69,9 +77,9 @@ impl CompletionPort {
         self.0.signal.as_raw_fd()
     }
 
-    /// Take all results that have arrived: (token, result or exception).
-    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let arrived = self.0.take().into_iter().map(|(token, shown)| {
+    /// Take results that have arrived, so many at most: (token, result or exception).
+    fn drain<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Bound<'py, PyList>> {
+        let arrived = self.0.take(most).into_iter().map(|(token, shown)| {
             let result =
                 shown(py).unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
             (token, result)
