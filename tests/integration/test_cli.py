@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -159,6 +160,7 @@ MISUSE = {
         "does not exist",
     ),
     "too short a bench": (["bench", "--seconds", "1"], "range"),
+    "a bench of no row": (["bench", "--only", "nothing"], "nothing"),
 }
 
 
@@ -299,13 +301,35 @@ def test_on_a_terminal_a_bar_grows(tmp_path):
     assert b"log and ledgers agree" in shown
 
 
-def test_a_bench_shows_the_stated_figures_beside_ours(tmp_path):
+def test_a_bench_shows_the_stated_figures_and_the_targets_beside_ours(tmp_path):
     with start("bench", str(tmp_path), "--seconds", "2") as bench:
         out, err = bench.communicate(timeout=200)
     assert bench.returncode == Exit.FINE, err
     for figure in ("86/s", "25-50/s", "9,000+/s", "< 100 ms", "fdatasync"):
         assert figure in out
+    for target in ("at most 1.6 x", "at least 4 x", "at most 5 ms", "at most 250 MiB"):
+        assert target in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bench_of_some_rows_in_json(tmp_path, capfd):
+    chosen = ["--only", "append", "--only", "open"]
+    assert run(["bench", str(tmp_path), "--seconds", "2", "--json", *chosen]) == 0
+    out, err = capfd.readouterr()
+    append, opening = map(json.loads, out.splitlines())
+    assert append["row"] == "append"
+    [held] = append["targets"]
+    assert held["met"] == (held["value"] <= held["at_most"])
+    assert opening["row"] == "open"
+    assert [target["unit"] for target in opening["targets"]] == ["s", "s", "MiB"]
+    assert all(target["value"] > 0 for target in opening["targets"])
+    assert err.splitlines() == ["measuring one writer ...", "measuring open ..."]
+
+
+def test_the_rows_of_a_bench_are_those_that_its_options_name():
+    from eventbraid.cli import _bench, _rows
+
+    assert tuple(row.key for row in _rows.ROWS) == _bench._KEYS
 
 
 def test_a_reader_who_leaves_is_no_error(demo_directory):
