@@ -100,6 +100,7 @@ class Rate:
         rate: The median rate per second.
         yardsticks: What it is held against.
         targets: What the figures are to be.
+        notes: What people should know besides.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Rate:
     rate: float
     yardsticks: tuple[Yardstick, ...]
     targets: tuple[Target, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def against(self, name: str) -> Yardstick:
         """Find a yardstick by its name."""
@@ -142,6 +144,7 @@ class Rate:
                 for y in self.yardsticks
             ),
             *(target.line() for target in self.targets),
+            *(f"    {note}" for note in self.notes),
         ]
 
 
