@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
-use eventbraid_engine::{Error, Store};
+use eventbraid_engine::{Depth, Error, Store};
 use support::frames::{FRAME_HEADER, SEGMENT_HEADER, frames};
 use support::hook::until;
 use support::{append, append_expecting, log, open, open_with, options, threaded};
@@ -134,7 +134,7 @@ fn judge(whole: &Whole, vfs: SimVfs, damaged: &[&Path], context: &str) -> bool {
                 "{context}: {} events",
                 log(&store).len()
             );
-            let verified = store.verify().unwrap_or_else(|e| panic!("{context}: {e}"));
+            let verified = store.verify(Depth::Full).unwrap_or_else(|e| panic!("{context}: {e}"));
             assert_eq!(verified.events, whole.truth.len() as u64, "{context}");
             append(&store, &[("z", b"goes on")]).unwrap_or_else(|e| panic!("{context}: {e}"));
             store.close().unwrap_or_else(|e| panic!("{context}: {e}"));
