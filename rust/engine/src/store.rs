@@ -13,7 +13,7 @@ use crate::commit::{Appended, Committer, Done, Opening, Prepared, Request, Tail,
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
-use crate::log::{Layout, Marker, Segments, bytes_below, read_file};
+use crate::log::{Identity, Layout, Marker, Segments, bytes_below, read_file};
 use crate::names;
 use crate::read::{
     Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
@@ -26,6 +26,10 @@ use crate::watch::WaitGuard;
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each switches something of its own"
+)]
 pub struct Options {
     /// Bytes of the first segment file of a new store; each next one is twice as large.
     pub first_segment: u64,
@@ -41,6 +45,9 @@ pub struct Options {
     pub zero_fill: bool,
     /// Whether a store is made where nothing is.
     pub create: bool,
+    /// Whether the store is only looked at: nothing is created, written, moved or synced, and
+    /// the log is shown as far as it is proven durable.
+    pub read_only: bool,
 }
 
 impl Default for Options {
@@ -52,6 +59,7 @@ impl Default for Options {
             background: true,
             zero_fill: true,
             create: true,
+            read_only: false,
         }
     }
 }
@@ -89,6 +97,9 @@ pub struct Stats {
     /// Whether a sync has failed, so that nothing more is written until the store is closed
     /// and opened again.
     pub poisoned: bool,
+    /// Bytes of log after what a store shows that was opened to be read only. They may be
+    /// commits, acknowledged ones among them; an opening to write finds out.
+    pub unproven: u64,
 }
 
 /// An open store; clones share it. It closes with the last of them, or by [`Store::close`].
@@ -101,6 +112,15 @@ struct Open {
     committer: Arc<Committer>,
     closed: AtomicBool,
     lock: Mutex<Option<Box<dyn VfsLock>>>,
+    /// Of a store that is only looked at.
+    view: Option<View>,
+}
+
+/// What there is to know of a store that is only looked at.
+#[derive(Debug)]
+struct View {
+    unproven: u64,
+    damage: Option<Error>,
 }
 
 impl fmt::Debug for Open {
@@ -122,7 +142,7 @@ impl Store {
     pub fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Result<Self> {
         let layout = Layout::new(vfs, directory.to_path_buf());
         if !recovery::directory(&layout)? {
-            if !options.create {
+            if !options.create || options.read_only {
                 let reason = "there is no such directory".to_owned();
                 return Err(Error::NotAStore {
                     path: layout.root,
@@ -132,7 +152,11 @@ impl Store {
             layout.ensure_dir(directory)?;
         }
         let lock = lock(&layout)?;
-        let identity = recovery::identify(&layout, options.create)?;
+        let create = options.create && !options.read_only;
+        let identity = recovery::identify(&layout, create)?;
+        if options.read_only {
+            return Self::look(layout, identity, options, lock);
+        }
         let recovered = recovery::recover(&layout, &identity)?;
         let Recovered {
             segments,
@@ -164,28 +188,80 @@ impl Store {
             Marker::lift(&segments.layout)?;
         }
         let segment = segments.of_tail(tail).ok_or(Error::Closed)?;
-        let cache = Cache::of_bytes(options.cache);
-        let log = LiveLog::new(segments, index, cache, identity.seed(), identity.hasher());
         let tail = Tail {
             segment,
             address: tail,
             next_position,
             chain,
         };
-        let epoch = epoch(&*vfs)?;
         let opening = Opening {
-            epoch,
+            epoch: epoch(&*vfs)?,
             background: options.background,
             last_commit_time,
         };
-        let committer = Committer::new(Arc::new(log), tail, opening);
-        let (closed, lock) = (AtomicBool::new(false), Mutex::new(Some(lock)));
-        Ok(Self {
+        let cache = Cache::of_bytes(options.cache);
+        let log = LiveLog::new(segments, index, cache, identity.seed(), identity.hasher());
+        Ok(Self::new(log, tail, opening, lock, None))
+    }
+
+    /// Opens a store without a change to anything.
+    fn look(
+        layout: Layout,
+        identity: Identity,
+        options: Options,
+        lock: Box<dyn VfsLock>,
+    ) -> Result<Self> {
+        let shown = recovery::look(&layout, &identity)?;
+        let segments = Segments::new(layout, identity, options, shown.segments, shown.manifest);
+        let tail = Tail {
+            segment: segments.of_tail(shown.tail).ok_or(Error::Closed)?,
+            address: shown.tail,
+            next_position: shown.next_position,
+            chain: shown.chain,
+        };
+        let opening = Opening {
+            epoch: 0,
+            background: false,
+            last_commit_time: 0,
+        };
+        let view = View {
+            unproven: shown.unproven,
+            damage: shown.damage,
+        };
+        let cache = Cache::of_bytes(options.cache);
+        let (seed, hasher) = (identity.seed(), identity.hasher());
+        let log = LiveLog::new(segments, shown.index, cache, seed, hasher);
+        Ok(Self::new(log, tail, opening, lock, Some(view)))
+    }
+
+    fn new(
+        log: LiveLog,
+        tail: Tail,
+        opening: Opening,
+        lock: Box<dyn VfsLock>,
+        view: Option<View>,
+    ) -> Self {
+        Self {
             open: Arc::new(Open {
-                committer,
-                closed,
-                lock,
+                committer: Committer::new(Arc::new(log), tail, opening),
+                closed: AtomicBool::new(false),
+                lock: Mutex::new(Some(lock)),
+                view,
             }),
+        }
+    }
+
+    /// The log, if appends may be made to it.
+    fn writable(&self) -> Result<&LiveLog> {
+        let log = self.log()?;
+        if self.open.view.is_none() {
+            return Ok(log);
+        }
+        Err(Error::Io {
+            path: log.segments.layout.root.clone(),
+            operation: "append to",
+            kind: ErrorKind::ReadOnlyFilesystem,
+            reason: "the store was opened with read_only; open it without to append".to_owned(),
         })
     }
 
@@ -217,7 +293,7 @@ impl Store {
     /// # Errors
     /// [`Error::Closed`]; every other outcome is the ticket's.
     pub fn begin(&self, mut prepared: Prepared) -> Result<Ticket> {
-        prepared.bind(&self.log()?.hasher);
+        prepared.bind(&self.writable()?.hasher);
         let (ticket, done) = Ticket::new();
         self.open.committer.append(Request::new(prepared, done));
         Ok(ticket)
@@ -228,7 +304,7 @@ impl Store {
     /// others wait for the same thread. A panic in it is caught.
     pub fn submit(&self, mut prepared: Prepared, done: Box<dyn FnOnce(Result<Appended>) + Send>) {
         let done: Done = done;
-        match self.log() {
+        match self.writable() {
             Ok(log) => {
                 prepared.bind(&log.hasher);
                 self.open.committer.submit(Request::new(prepared, done));
@@ -353,6 +429,7 @@ impl Store {
             cache_hits: counters.cache_hits.value(),
             cache_misses: counters.cache_misses.value(),
             poisoned: log.is_poisoned(),
+            unproven: self.open.view.as_ref().map_or(0, |view| view.unproven),
         }
     }
 
@@ -361,7 +438,12 @@ impl Store {
     /// # Errors
     /// [`Error::CorruptStore`] with the file and the offset of the first damage.
     pub fn verify(&self, depth: Depth) -> Result<Verified> {
-        verify(self.log()?, &self.open.committer, depth)
+        let log = self.log()?;
+        let view = self.open.view.as_ref();
+        if let Some(damage) = view.and_then(|view| view.damage.as_ref()) {
+            return Err(damage.clone());
+        }
+        verify(log, &self.open.committer, depth)
     }
 
     /// Finishes queued appends, records the durable end of the log, and lets go of the
@@ -380,10 +462,11 @@ impl Open {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let closed = self
-            .committer
-            .close()
-            .and_then(|durable| self.committer.record_durable(durable));
+        let finished = self.committer.close();
+        let closed = finished.and_then(|durable| match self.view {
+            Some(_) => Ok(()),
+            None => self.committer.record_durable(durable),
+        });
         self.committer.end();
         drop(self.lock.lock().take());
         closed

@@ -401,10 +401,19 @@ fn a_real_small_file_system_fills_up_and_has_room_again() {
     std::fs::remove_file(&filler).unwrap();
     append(&store, &[("a", &[b'b'; 9000])]).unwrap();
     acknowledged += 1;
-    store.close().unwrap();
+    close(&store);
     let store = open().unwrap();
     assert_eq!(log(&store).len(), acknowledged);
     store.verify(Depth::Full).unwrap();
-    store.close().unwrap();
+    close(&store);
     drop(store);
+}
+
+/// A small store has no ballast: zeros ahead may have taken the room of its manifest.
+fn close(store: &Store) {
+    let closed = store.close();
+    assert!(
+        matches!(closed, Ok(()) | Err(Error::StorageFull { .. })),
+        "{closed:?}"
+    );
 }

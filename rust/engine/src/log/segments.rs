@@ -167,6 +167,10 @@ impl Segments {
         Segment::open(&*self.layout.vfs, path, &header, OpenMode::ReadWrite)
     }
 
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.options.read_only
+    }
+
     pub(crate) fn zero_fill(&self) -> bool {
         self.options.zero_fill
     }
@@ -242,7 +246,7 @@ impl Segments {
             return Ok(());
         }
         let reason = "it does not name the manifest that the log has; \
-                      close the store and open it again to have one made";
+                      the next opening to write makes a new one";
         Err(Error::corrupt(&self.layout.current(), 0, reason))
     }
 

@@ -41,7 +41,7 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) ->
             ));
         }
         found.retain(|ordinal| ordinal != &entry.ordinal);
-        let segment = open(layout, identity, entry.ordinal)?
+        let segment = open(layout, identity, entry.ordinal, OpenMode::ReadWrite)?
             .filter(|segment| segment.entry == *entry)
             .ok_or_else(|| Error::corrupt(&path, 0, "its header is not the one it was given"))?;
         segments.push(Arc::new(segment));
@@ -66,6 +66,49 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) ->
     })
 }
 
+/// As far as the segments are there and sound, to be read only; and what is wrong with the
+/// next one. What no manifest lists has no frames, and is left alone.
+pub(super) fn view(
+    layout: &Layout,
+    identity: &Identity,
+) -> Result<(Vec<Arc<Segment>>, Manifest, Option<Error>)> {
+    let live = Manifest::live(layout)?;
+    let found = ordinals(layout)?;
+    let listed: Vec<u64> = match &live {
+        Some(manifest) => manifest
+            .segments
+            .iter()
+            .map(|entry| entry.ordinal)
+            .collect(),
+        None => found.clone(),
+    };
+    if live.is_none() && found.is_empty() && newest_generation(layout)? > 0 {
+        let reason = "there are manifests but no segment; the log itself is gone";
+        return Err(Error::corrupt(&layout.log(), 0, reason));
+    }
+    let manifest = live.clone().unwrap_or_default();
+    let mut segments: Vec<Arc<Segment>> = Vec::new();
+    for (i, ordinal) in listed.into_iter().enumerate() {
+        let segment = if found.contains(&ordinal) {
+            open(layout, identity, ordinal, OpenMode::Read)?
+        } else {
+            None
+        };
+        let before = segments.last().map(|last| last.entry);
+        let is_next = |entry| match &live {
+            Some(manifest) => manifest.segments.get(i) == Some(&entry),
+            None => follows(before, entry),
+        };
+        let Some(segment) = segment.filter(|segment| is_next(segment.entry)) else {
+            let reason = "it is missing, or not the segment that the log goes on in";
+            let damage = Error::corrupt(&layout.segment(ordinal), 0, reason);
+            return Ok((segments, manifest, Some(damage)));
+        };
+        segments.push(Arc::new(segment));
+    }
+    Ok((segments, manifest, None))
+}
+
 /// Takes in the segments that no manifest lists, as far as they continue the log.
 fn adopt(
     layout: &Layout,
@@ -77,7 +120,7 @@ fn adopt(
     let mut adopted = false;
     for ordinal in found {
         let next = segments.last().map(|last| last.entry);
-        match open(layout, identity, *ordinal)? {
+        match open(layout, identity, *ordinal, OpenMode::ReadWrite)? {
             Some(segment) if follows(next, segment.entry) => {
                 segments.push(Arc::new(segment));
                 adopted = true;
@@ -123,6 +166,18 @@ fn files(layout: &Layout) -> Result<Vec<u64>> {
     Ok(ordinals)
 }
 
+/// The ordinals of what is named as a segment, ascending.
+fn ordinals(layout: &Layout) -> Result<Vec<u64>> {
+    let log = layout.log();
+    let mut ordinals: Vec<u64> = match layout.vfs.list(&log) {
+        Ok(names) => names.iter().filter_map(|name| ordinal_of(name)).collect(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(Error::io(&log, "list", &e)),
+    };
+    ordinals.sort_unstable();
+    Ok(ordinals)
+}
+
 /// The ordinal in the name of a segment: ten digits, no other spelling.
 fn ordinal_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".hot")?;
@@ -147,7 +202,12 @@ fn newest_generation(layout: &Layout) -> Result<u64> {
 }
 
 /// Opens a segment; `None` when its header is no segment's of this store.
-fn open(layout: &Layout, identity: &Identity, ordinal: u64) -> Result<Option<Segment>> {
+fn open(
+    layout: &Layout,
+    identity: &Identity,
+    ordinal: u64,
+    mode: OpenMode,
+) -> Result<Option<Segment>> {
     let path = layout.segment(ordinal);
     let opened = layout.vfs.open(&path, OpenMode::Read);
     let file = opened.map_err(|e| Error::io(&path, "open", &e))?;
@@ -157,7 +217,7 @@ fn open(layout: &Layout, identity: &Identity, ordinal: u64) -> Result<Option<Seg
     }
     match SegmentHeader::decode(&bytes) {
         Some(header) if header.store == identity.uuid && header.entry.ordinal == ordinal => {
-            Segment::open(&*layout.vfs, path, &header, OpenMode::ReadWrite).map(Some)
+            Segment::open(&*layout.vfs, path, &header, mode).map(Some)
         }
         _ => Ok(None),
     }

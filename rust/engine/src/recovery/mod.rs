@@ -12,6 +12,7 @@
 //! No step deletes a log file, and every step can be cut off by a crash and run again.
 
 mod catalogue;
+mod look;
 mod scan;
 mod verdict;
 
@@ -26,6 +27,7 @@ use crate::log::{
 use crate::vfs::{Entry, read_full, write_all_at};
 
 use catalogue::Catalogue;
+pub(crate) use look::look;
 pub(crate) use scan::{FrameScanner, Scan};
 
 /// A recovered log.

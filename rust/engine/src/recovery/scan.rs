@@ -139,11 +139,7 @@ impl Scan {
     ) -> Result<()> {
         for (segment, limit) in segments.iter().zip(limits(segments)) {
             self.enter(segments, segment)?;
-            let end = self.segment(segment, limit.min(until), each)?;
-            // An empty segment that was prepared ahead leaves the tail in the one before.
-            if end > segment.first_frame() {
-                self.tail = end;
-            }
+            self.segment(segment, limit.min(until), each)?;
         }
         Ok(())
     }
@@ -180,35 +176,36 @@ impl Scan {
         }
     }
 
-    /// Scans one segment to its first bad frame or to `limit`; answers where.
-    fn segment(&mut self, segment: &Segment, limit: u64, each: &mut EachFrame<'_>) -> Result<u64> {
+    /// Scans one segment to its first bad frame or to `limit`. An empty one, prepared ahead,
+    /// leaves the tail in the one before.
+    fn segment(&mut self, segment: &Segment, limit: u64, each: &mut EachFrame<'_>) -> Result<()> {
         let mut scanner = FrameScanner::new(segment);
         let mut entry = FrameEntry::default();
         let mut address = segment.first_frame();
         loop {
             if address >= limit {
-                return Ok(address);
+                return Ok(());
             }
             if address + HEADER as u64 > segment.end() {
                 self.stopped = "the segment is full";
-                return Ok(address);
+                return Ok(());
             }
             let read = scanner.frame(address, self.seed);
             let frame = match read.map_err(|e| segment.error("read", &e))? {
                 Ok(frame) => frame,
                 Err(reason) => {
                     self.stopped = reason;
-                    return Ok(address);
+                    return Ok(());
                 }
             };
             let header = *frame.header();
             if header.previous_chain != self.chain || header.first_position != self.next_position {
                 self.stopped = "the frame does not continue the log before it";
-                return Ok(address);
+                return Ok(());
             }
             if address + u64::from(header.length) > limit {
                 self.stopped = "a frame stands across the end";
-                return Ok(address);
+                return Ok(());
             }
             describe(&frame, address, &self.hasher, &mut entry);
             let chain = frame.chain();
@@ -222,6 +219,7 @@ impl Scan {
             self.frames += 1;
             self.last_commit_time = header.commit_time;
             address = entry.end();
+            self.tail = address;
         }
     }
 }
