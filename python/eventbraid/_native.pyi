@@ -329,6 +329,7 @@ class Store:
         first_segment: int,
         max_segment: int,
         cache: int,
+        read_only: bool,
     ) -> Store:
         """Open a directory, or a fresh store in memory if the location is `None`.
 
@@ -338,6 +339,7 @@ class Store:
             first_segment: The size of the first file of the log, in bytes.
             max_segment: The size up to which files grow, in bytes.
             cache: How much of the log is kept in memory, in bytes.
+            read_only: Whether nothing may be created, written, moved or synced.
 
         Raises:
             CorruptStore: If acknowledged data is damaged.
@@ -357,6 +359,7 @@ class Store:
         first_segment: int,
         max_segment: int,
         cache: int,
+        read_only: bool,
     ) -> int:
         """Like `open`; a `Store` arrives at the port."""
     def append(
@@ -504,13 +507,16 @@ class Store:
         """
     def stats(self) -> dict[str, int]:
         """Give the store's counters by name."""
-    def verify(self) -> dict[str, int]:
-        """Read the whole log again and check it; gives what was counted.
+    def verify(self, quick: bool) -> dict[str, int]:
+        """Read the store's files again and check them; gives what was counted.
+
+        Args:
+            quick: Read the small files, the headers and the newest frames alone.
 
         Raises:
             CorruptStore: If a byte of it is not what was written.
         """
-    def verify_async(self, port: CompletionPort) -> int:
+    def verify_async(self, port: CompletionPort, quick: bool) -> int:
         """Like `verify`; the counts arrive at the port."""
     def close(self) -> None:
         """Finish the appends under way and free the directory. May be called again."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import enum
 import errno
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -692,7 +693,9 @@ class StoreBusy(EventbraidError):
 class StorePoisoned(EventbraidError):
     """The disk refused to keep what was written, so the store takes nothing more.
 
-    Reads of what is durable go on. Open the store again to find out what was kept.
+    Reads of what is durable go on. Close the store and open it again: it then goes on
+    in a new file, after the last commit that is known to be durable. An append that
+    raised `OutcomeUnknown` is not in it; retry it with the same idempotency key.
 
     Attributes:
         reason: What the disk said.
@@ -708,8 +711,15 @@ class StorePoisoned(EventbraidError):
         self.reason = reason
         super().__init__(
             f"the store takes no more appends, because the disk failed: {reason}; "
-            "check the disk, then close the store and open it again"
+            "check the disk, then close the store and open it again; it goes on after "
+            "the last commit that is known to be durable"
         )
+
+
+def _store_of(file: str) -> str:
+    """Give the store's directory: a file stands in it, or in its folder ``log``."""
+    folder = PurePath(file).parent
+    return str(folder.parent if folder.name == "log" else folder)
 
 
 class CorruptStore(EventbraidError):
@@ -735,7 +745,8 @@ class CorruptStore(EventbraidError):
         self.offset = offset
         self.reason = reason
         self.remedy = remedy or (
-            "keep a copy of the directory as it is, then restore it from a backup"
+            f"run `eventbraid verify {_store_of(file)}` to see how much is sound; keep "
+            "a copy of the directory as it is, then restore it from a backup"
         )
         super().__init__(
             f"{file!r} is damaged at byte {offset}: {reason}; {self.remedy}"
@@ -802,9 +813,15 @@ class StoreUnavailable(EventbraidError, OSError):
         self.path = path
         self.operation = operation
         self.reason = reason
+        view = (
+            "; to read a store that may not be written, open it with read_only=True"
+            if code in {errno.EACCES, errno.EPERM, errno.EROFS}
+            and operation != "append to"
+            else ""
+        )
         super().__init__(
             f"could not {operation} {path!r}: {reason}; check that the path exists "
-            "and that this user may read and write it"
+            f"and that this user may read and write it{view}"
         )
         self.errno = code
 

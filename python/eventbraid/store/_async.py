@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from eventbraid._native import Appended, Page, StreamsSnapshot
 from eventbraid.store._completion import current_port, unwrapped
 from eventbraid.store._paging import NAMES_A_PAGE, LogFilter, Paging
-from eventbraid.store._report import StoreStats, Verified
+from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
 from eventbraid.store._subscription import AsyncSubscription
 
 if TYPE_CHECKING:
@@ -266,10 +266,14 @@ class AsyncEventStore:
         Returns:
             The counters as of now.
         """
-        return StoreStats(**self._native.stats())
+        return stats_of(self._native.stats())
 
-    async def verify(self) -> Verified:
-        """Read the whole log again and check every byte of it, off the event loop.
+    async def verify(self, *, quick: bool = False) -> Verified:
+        """Read the whole log again and check it, off the event loop.
+
+        Args:
+            quick: Read the small files, the headers and about the newest MiB alone:
+                enough to see that the disk keeps what it is given.
 
         Returns:
             What was counted.
@@ -278,8 +282,9 @@ class AsyncEventStore:
             CorruptStore: If a byte of it is not what was written.
         """
         port = current_port()
-        result = await port.result(self._native.verify_async(port.native))
-        return Verified(**cast("dict[str, int]", unwrapped(result, dict)))
+        token = self._native.verify_async(port.native, quick)
+        counts = cast("dict[str, int]", unwrapped(await port.result(token), dict))
+        return verified_of(counts, quick=quick)
 
     async def close(self) -> None:
         """Finish the appends under way and free the directory. May be called again."""

@@ -53,6 +53,7 @@ class Options:
     segment_size: int
     max_segment_size: int
     cache_size: int
+    read_only: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sizes that make no store.

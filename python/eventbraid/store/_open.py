@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eventbraid._native import Store
+from eventbraid.errors import InvalidArgument
 from eventbraid.store._async import AsyncEventStore
 from eventbraid.store._completion import current_port, unwrapped
 from eventbraid.store._handle import Handle
@@ -30,6 +31,7 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
     segment_size: int = DEFAULT_SEGMENT_SIZE,
     max_segment_size: int = DEFAULT_MAX_SEGMENT_SIZE,
     cache_size: int = DEFAULT_CACHE_SIZE,
+    read_only: bool = False,
 ) -> EventStore:
     """Open an event store, for use without an event loop.
 
@@ -40,6 +42,10 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
         segment_size: The size of the first file of the log, in bytes; later ones grow.
         max_segment_size: The size up to which files grow, in bytes.
         cache_size: How much of the log is kept in memory for reads, in bytes.
+        read_only: Whether the store is only looked at: nothing is created, written or
+            synced, so a read-only file system will do. The log is shown as far as it
+            is proven to be on the disk (`StoreStats.unproven` counts what follows), of
+            a damaged store as far as the damage. Appends raise `StoreUnavailable`.
 
     Returns:
         The store. Close it, or use it in a ``with`` block.
@@ -60,14 +66,16 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
         ...     done.last_position
         1
     """
-    options = Options(create, segment_size, max_segment_size, cache_size)
+    options = Options(create, segment_size, max_segment_size, cache_size, read_only)
     place = Location.parse(location)
+    _refuse_fresh_view(place, options)
     native = Store.open(
         place.path,
         create=options.create,
         first_segment=options.segment_size,
         max_segment=options.max_segment_size,
         cache=options.cache_size,
+        read_only=options.read_only,
     )
     return EventStore(Handle(native, place.name))
 
@@ -79,6 +87,7 @@ def open_async(
     segment_size: int = DEFAULT_SEGMENT_SIZE,
     max_segment_size: int = DEFAULT_MAX_SEGMENT_SIZE,
     cache_size: int = DEFAULT_CACHE_SIZE,
+    read_only: bool = False,
 ) -> Opening:
     """Open an event store, for use under asyncio, uvloop or trio.
 
@@ -88,6 +97,7 @@ def open_async(
         segment_size: As for `open`.
         max_segment_size: As for `open`.
         cache_size: As for `open`.
+        read_only: As for `open`.
 
     Returns:
         An opening: ``async with`` it, or await it and close the store yourself.
@@ -106,8 +116,16 @@ def open_async(
         >>> asyncio.run(main())
         1
     """
-    options = Options(create, segment_size, max_segment_size, cache_size)
-    return Opening(Location.parse(location), options)
+    options = Options(create, segment_size, max_segment_size, cache_size, read_only)
+    place = Location.parse(location)
+    _refuse_fresh_view(place, options)
+    return Opening(place, options)
+
+
+def _refuse_fresh_view(place: Location, options: Options) -> None:
+    if options.read_only and place.path is None:
+        reason = "a store in memory is a fresh one, with nothing to read; give a path"
+        raise InvalidArgument("read_only", "True", reason)
 
 
 class Opening:
@@ -160,6 +178,7 @@ class Opening:
             first_segment=self._options.segment_size,
             max_segment=self._options.max_segment_size,
             cache=self._options.cache_size,
+            read_only=self._options.read_only,
         )
         native = unwrapped(await port.result(token), Store)
         return AsyncEventStore(Handle(native, self._place.name))

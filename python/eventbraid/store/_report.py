@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,10 @@ class StoreStats:
         replays: Appends answered by their idempotency key.
         cache_hits: Reads of log blocks answered from memory.
         cache_misses: Reads of log blocks that went to the disk.
+        poisoned: Whether the disk failed to keep what was written, so that nothing more
+            is written until the store is closed and opened again.
+        unproven: Bytes of log that follow what a store shows that was opened with
+            ``read_only=True``; they may be commits. 0 otherwise.
 
     Example:
         >>> import eventbraid as eb
@@ -45,6 +53,8 @@ class StoreStats:
     replays: int
     cache_hits: int
     cache_misses: int
+    poisoned: bool = False
+    unproven: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +62,13 @@ class Verified:
     """What was read and found whole by a check of the log.
 
     Attributes:
-        frames: Commits.
-        events: Events.
-        streams: Streams that have events.
+        frames: Commits that were read.
+        events: Events in them.
+        streams: Streams that these events belong to.
         bytes: The size of what was checked, in bytes.
+        quarantined: Files that recovery could not place in the log, and kept in the
+            store's folder ``quarantine``.
+        depth: ``"full"``, or ``"quick"`` if only the newest commits were read.
 
     Example:
         >>> import eventbraid as eb
@@ -69,3 +82,16 @@ class Verified:
     events: int
     streams: int
     bytes: int
+    quarantined: int = 0
+    depth: Literal["full", "quick"] = "full"
+
+
+def stats_of(counters: Mapping[str, int]) -> StoreStats:
+    """Give the native store's counters their types."""
+    numbers = {name: n for name, n in counters.items() if name != "poisoned"}
+    return StoreStats(**numbers, poisoned=bool(counters["poisoned"]))
+
+
+def verified_of(counts: Mapping[str, int], *, quick: bool) -> Verified:
+    """Say how deep the native store's check was."""
+    return Verified(**counts, depth="quick" if quick else "full")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from eventbraid.store._async import AsyncEventStore
 from eventbraid.store._paging import NAMES_A_PAGE, LogFilter, Paging
-from eventbraid.store._report import StoreStats, Verified
+from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
 from eventbraid.store._subscription import Subscription
 
 if TYPE_CHECKING:
@@ -324,10 +324,14 @@ class EventStore:
             ...     store.stats().events
             0
         """
-        return StoreStats(**self._native.stats())
+        return stats_of(self._native.stats())
 
-    def verify(self) -> Verified:
-        """Read the whole log again and check every byte of it.
+    def verify(self, *, quick: bool = False) -> Verified:
+        """Read the whole log again, check every byte, and compare it with the index.
+
+        Args:
+            quick: Read the small files, the headers and about the newest MiB alone:
+                enough to see that the disk keeps what it is given.
 
         Returns:
             What was counted.
@@ -341,7 +345,7 @@ class EventStore:
             ...     store.verify().frames
             0
         """
-        return Verified(**self._native.verify())
+        return verified_of(self._native.verify(quick), quick=quick)
 
     def close(self) -> None:
         """Finish the appends under way and free the directory. May be called again.

@@ -21,12 +21,14 @@ impl Opening {
         first_segment: u64,
         max_segment: u64,
         cache: u64,
+        read_only: bool,
     ) -> Self {
         let mut options = Options::default();
         options.create = create;
         options.first_segment = first_segment;
         options.max_segment = max_segment;
         options.cache = cache;
+        options.read_only = read_only;
         Self { location, options }
     }
 

@@ -24,6 +24,8 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, 
             ("replays", stats.replays),
             ("cache_hits", stats.cache_hits),
             ("cache_misses", stats.cache_misses),
+            ("poisoned", u64::from(stats.poisoned)),
+            ("unproven", stats.unproven),
         ],
     )
 }
@@ -41,6 +43,7 @@ pub(crate) fn verified(
             ("events", verified.events),
             ("streams", verified.streams),
             ("bytes", verified.bytes),
+            ("quarantined", verified.quarantined),
         ],
     )
 }

@@ -28,7 +28,7 @@ pub(crate) struct Store {
 impl Store {
     /// Open a directory, or a fresh store in memory if the location is `None`.
     #[staticmethod]
-    #[pyo3(signature = (location, *, create, first_segment, max_segment, cache))]
+    #[pyo3(signature = (location, *, create, first_segment, max_segment, cache, read_only))]
     fn open(
         py: Python<'_>,
         location: Option<PathBuf>,
@@ -36,15 +36,23 @@ impl Store {
         first_segment: u64,
         max_segment: u64,
         cache: u64,
+        read_only: bool,
     ) -> PyResult<Self> {
-        let opening = Opening::new(location, create, first_segment, max_segment, cache);
+        let opening = Opening::new(
+            location,
+            create,
+            first_segment,
+            max_segment,
+            cache,
+            read_only,
+        );
         let opened = interrupt::run(py, "open", move || opening.run())?;
         Ok(Self::new(opened.map_err(|error| exception(py, error))?))
     }
 
     /// Like `open`; a `Store` arrives at the port.
     #[staticmethod]
-    #[pyo3(signature = (port, location, *, create, first_segment, max_segment, cache))]
+    #[pyo3(signature = (port, location, *, create, first_segment, max_segment, cache, read_only))]
     fn open_async(
         port: &CompletionPort,
         location: Option<PathBuf>,
@@ -52,8 +60,16 @@ impl Store {
         first_segment: u64,
         max_segment: u64,
         cache: u64,
+        read_only: bool,
     ) -> PyResult<u64> {
-        let opening = Opening::new(location, create, first_segment, max_segment, cache);
+        let opening = Opening::new(
+            location,
+            create,
+            first_segment,
+            max_segment,
+            cache,
+            read_only,
+        );
         let promise = port.promise();
         let token = promise.token();
         interrupt::spawn("open", move || {
@@ -285,19 +301,20 @@ impl Store {
         report::stats(py, &self.engine.store()?.stats())
     }
 
-    /// Read the whole log again and check it; gives what was counted.
-    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    /// Read the store's files again and check them; gives what was counted.
+    fn verify<'py>(&self, py: Python<'py>, quick: bool) -> PyResult<Bound<'py, PyDict>> {
         let store = self.engine.store()?.clone();
-        report::verified(py, interrupt::run(py, "verify", move || store.verify())?)
+        let verify = move || store.verify(depth(quick));
+        report::verified(py, interrupt::run(py, "verify", verify)?)
     }
 
     /// Like `verify`; the counts arrive at the port.
-    fn verify_async(&self, port: &CompletionPort) -> PyResult<u64> {
+    fn verify_async(&self, port: &CompletionPort, quick: bool) -> PyResult<u64> {
         let store = self.engine.store()?.clone();
         let promise = port.promise();
         let token = promise.token();
         self.engine.readers()?.run(move || {
-            let verified = store.verify();
+            let verified = store.verify(depth(quick));
             promise.keep(move |py| Ok(report::verified(py, verified)?.into_any()));
         })?;
         Ok(token)
@@ -355,6 +372,14 @@ impl Store {
             self.engine.readers()?,
             port.promise(),
         )
+    }
+}
+
+fn depth(quick: bool) -> engine::Depth {
+    if quick {
+        engine::Depth::Quick
+    } else {
+        engine::Depth::Full
     }
 }
 
