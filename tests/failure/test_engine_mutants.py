@@ -59,8 +59,8 @@ MUTANTS = [
         name="no durable filter on reads",
         file="src/commit/sync.rs",
         good="self.unsynced.lock().extend(entries);",
-        bad="""for entry in entries {
-            self.log.index.write().apply(&entry).ok();
+        bad="""for written in entries {
+            self.log.index.write().apply(&written.entry).ok();
         }
         self.log.watch.publish(self.log.index.read().head());""",
         suite="durability",

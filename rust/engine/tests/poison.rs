@@ -376,7 +376,7 @@ fn zeros_that_can_not_be_synced_poison_with_a_marker() {
 }
 
 #[test]
-fn what_becomes_durable_after_the_marker_is_acknowledged_to_nobody() {
+fn what_becomes_durable_after_the_marker_is_acknowledged_and_shown_to_nobody() {
     let sim = SimVfs::tracked(1);
     let (armed, marked) = (Flag::default(), Flag::default());
     let vfs = {
@@ -409,6 +409,9 @@ fn what_becomes_durable_after_the_marker_is_acknowledged_to_nobody() {
         matches!(answer, Err(Error::OutcomeUnknown { .. })),
         "{answer:?}"
     );
+    // Nor shown, to whom it might be as good as an answer.
+    assert_eq!(bodies(&log(&store)), ["one"]);
+    assert_eq!(store.head(), 1);
     drop(store);
     check(
         &sim.power_cut(Persist::Everything),
