@@ -5,7 +5,7 @@ use crate::bytes::{put, u16_at, u32_at, u64_at};
 /// Bytes of a frame's header.
 pub(crate) const HEADER: usize = 80;
 /// Frames begin at multiples of this.
-pub(super) const ALIGN: usize = 8;
+pub(crate) const ALIGN: usize = 8;
 /// Bytes of a whole frame, at most.
 pub(crate) const FRAME_LIMIT: usize = 32 << 20;
 
@@ -67,6 +67,11 @@ impl Header {
         put(frame, 72, &self.writer_epoch.to_le_bytes());
         let crc = seed.crc(address, frame);
         put(frame, 4, &crc.to_le_bytes());
+    }
+
+    /// Whether the bytes begin as a header does. Much else may, too.
+    pub(crate) fn begins(bytes: &[u8]) -> bool {
+        u32_at(bytes, 0) == Some(MAGIC)
     }
 
     /// Reads a header that stands at `address`; `None` unless its CRC says that it was

@@ -13,5 +13,5 @@ mod header;
 mod view;
 
 pub(crate) use encode::{Encoder, EncoderEvent, FrameBytes, Sealed, StreamHead, mark};
-pub(crate) use header::{FRAME_LIMIT, HEADER, Header, Seed};
+pub(crate) use header::{ALIGN, FRAME_LIMIT, HEADER, Header, Seed};
 pub(crate) use view::{EVENT, EventView, FrameView, StreamView, Truth};

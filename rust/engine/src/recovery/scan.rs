@@ -4,13 +4,15 @@ use std::io;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::frame::{FRAME_LIMIT, FrameView, HEADER, Header, Seed};
+use crate::frame::{ALIGN, FRAME_LIMIT, FrameView, HEADER, Header, Seed};
 use crate::index::{FrameEntry, Index, MemoryIndex, StreamEntry, Unfit};
 use crate::log::{SEGMENT_HEADER, Segment, limits};
 use crate::names::Hasher128Keyed;
 use crate::vfs::read_full;
 
 const WINDOW: usize = 4 << 20;
+/// Frames begin at multiples of this.
+const STEP: u64 = ALIGN as u64;
 
 /// Reads a segment's frames through a window.
 #[derive(Debug)]
@@ -73,14 +75,32 @@ impl<'a> FrameScanner<'a> {
     ) -> io::Result<Option<(u64, Header)>> {
         let mut address = from;
         while address < to {
+            let skipped = self.blank(address)?;
+            address += skipped;
+            if skipped > 0 {
+                continue;
+            }
             if let Some(header) = self.header(address, seed)?
                 && header.first_position >= position
             {
                 return Ok(Some((address, header)));
             }
-            address += 8;
+            address += STEP;
         }
         Ok(None)
+    }
+
+    /// How many bytes of the window, from an address on, can't begin a frame; at the end of
+    /// the file, one step.
+    fn blank(&mut self, address: u64) -> io::Result<u64> {
+        if self.bytes(address, HEADER)?.len() < HEADER {
+            return Ok(STEP);
+        }
+        let at = usize::try_from(self.segment.offset(address) - self.window_at);
+        let rest = at.ok().and_then(|at| self.window.get(at..));
+        let steps = rest.unwrap_or_default().chunks_exact(ALIGN);
+        let blank = steps.take_while(|step| !Header::begins(step));
+        Ok(blank.count() as u64 * STEP)
     }
 }
 
