@@ -167,3 +167,49 @@ impl State<'_> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::{Append, EventInput, Expectation, prepare};
+    use crate::index::MemoryIndex;
+
+    fn verdict(index: &MemoryIndex, append: &Append<'_>) -> Verdict {
+        let nothing = Overlay::default();
+        let state = State {
+            index,
+            written: &nothing,
+            group: &nothing,
+        };
+        state.judge(&prepare(append).unwrap())
+    }
+
+    #[test]
+    fn an_index_that_is_nearly_full_takes_no_more_but_is_still_checked() {
+        let event = EventInput {
+            stream: "a",
+            event_type: "happened",
+            event_id: None,
+            metadata: b"",
+            library_metadata: b"",
+            data: b"",
+        };
+        let written = Append {
+            events: &[event],
+            ..Append::default()
+        };
+        let checked = Append {
+            expectations: &[("a", Expectation::NoStream)],
+            ..Append::default()
+        };
+        let roomy = MemoryIndex::limited(64, 64);
+        assert!(matches!(verdict(&roomy, &written), Verdict::Write));
+        for full in [MemoryIndex::limited(0, 64), MemoryIndex::limited(64, 0)] {
+            let refused = verdict(&full, &written);
+            let Verdict::Refuse(Error::LimitExceeded { .. }) = refused else {
+                panic!("{refused:?}");
+            };
+            assert!(matches!(verdict(&full, &checked), Verdict::Checked(_)));
+        }
+    }
+}

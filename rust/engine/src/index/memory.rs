@@ -32,6 +32,16 @@ impl Slot for KeySlot {
 }
 
 impl MemoryIndex {
+    /// An index of this many streams and keys, at most.
+    #[cfg(test)]
+    pub(crate) fn limited(streams: u32, keys: u32) -> Self {
+        Self {
+            streams: SlotTable::limited(streams),
+            keys: SlotTable::limited(keys),
+            ..Self::default()
+        }
+    }
+
     /// Takes up one stream's part of a frame.
     fn apply_stream(
         &mut self,

@@ -158,11 +158,7 @@ fn a_frame_that_continues_another_version_is_refused() {
 
 #[test]
 fn what_is_full_says_so_and_warns_before() {
-    let mut index = MemoryIndex {
-        streams: SlotTable::limited(128),
-        keys: SlotTable::limited(64),
-        ..MemoryIndex::default()
-    };
+    let mut index = MemoryIndex::limited(128, 64);
     for n in 0..126 {
         assert_eq!(index.nearly_full(), None);
         index
@@ -178,10 +174,7 @@ fn what_is_full_says_so_and_warns_before() {
     let one_more = frame_of(hashed(128) + 1, 0, 129, None);
     assert_eq!(index.apply(&one_more), Err(Unfit::Full(Full::Streams)));
 
-    let mut index = MemoryIndex {
-        keys: SlotTable::limited(64),
-        ..MemoryIndex::default()
-    };
+    let mut index = MemoryIndex::limited(128, 64);
     for n in 0..64 {
         let keyed = frame_of(1, u64::from(n), u64::from(n) + 1, Some(hashed(n)));
         index.apply(&keyed).unwrap();
