@@ -23,6 +23,8 @@ const MORE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) seconds: f64,
+    /// Of these, on a processor: what a busy machine does not change.
+    pub(crate) busy: f64,
     pub(crate) events: u64,
     /// The most memory that the process ever had.
     pub(crate) mebibytes: f64,
@@ -32,6 +34,12 @@ impl Answer {
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     pub(crate) fn rate(&self) -> f64 {
         self.events as f64 / self.seconds
+    }
+
+    /// The rate by the time on a processor.
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    pub(crate) fn rate_if_idle(&self) -> f64 {
+        self.events as f64 / self.busy
     }
 }
 
@@ -71,6 +79,7 @@ pub(crate) fn measured(what: &str, store: &Path) -> Outcome<Answer> {
     let events = answer.get("events").and_then(Value::as_u64);
     Ok(Answer {
         seconds: number("seconds")?,
+        busy: number("busy")?,
         events: events.ok_or("the child did not tell its events")?,
         mebibytes: number("mebibytes")?,
     })
@@ -95,23 +104,25 @@ pub(crate) fn run(arguments: &[String]) -> Outcome<()> {
 }
 
 fn measure(directory: &Path, what: &str) -> Outcome<()> {
-    let begun = Instant::now();
+    let mut begun = (Instant::now(), busy()?);
     let store = open(directory)?;
-    let opened = begun.elapsed();
-    let begun = Instant::now();
-    let (time, events) = match what {
-        "replay" => {
-            let events = replay(&store)?;
-            (begun.elapsed(), events)
+    let mut ended = (Instant::now(), busy()?);
+    let events = match what {
+        "replay" | "list" => {
+            begun = ended;
+            let events = if what == "list" {
+                list(&store)?
+            } else {
+                replay(&store)?
+            };
+            ended = (Instant::now(), busy()?);
+            events
         }
-        "list" => {
-            let events = list(&store)?;
-            (begun.elapsed(), events)
-        }
-        _ => (opened, store.head()),
+        _ => store.head(),
     };
     let answer = json!({
-        "seconds": time.as_secs_f64(),
+        "seconds": (ended.0 - begun.0).as_secs_f64(),
+        "busy": ended.1 - begun.1,
         "events": events,
         "mebibytes": peak_mebibytes()?,
     });
@@ -155,6 +166,14 @@ fn replay(store: &Store) -> Outcome<u64> {
     }
     std::hint::black_box(bytes);
     Ok(events)
+}
+
+/// Seconds that this thread was on a processor; all that is measured runs in it.
+fn busy() -> Outcome<f64> {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds = told.split_whitespace().next();
+    let nanoseconds: f64 = nanoseconds.ok_or("the kernel tells no times")?.parse()?;
+    Ok(nanoseconds / 1e9)
 }
 
 /// `VmHWM` of this process.

@@ -95,7 +95,7 @@ impl Row {
         };
         let Self { name, unit, .. } = self;
         let figure = thousands(self.figure);
-        format!("{name:<36} {figure:>12} {unit:<10} {ratio:>7}  {yardstick:<38} {target:<14} {met}")
+        format!("{name:<42} {figure:>12} {unit:<10} {ratio:>7}  {yardstick:<38} {target:<14} {met}")
             .trim_end()
             .to_owned()
     }

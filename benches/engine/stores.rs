@@ -77,7 +77,13 @@ pub(crate) fn rows(shape: Shape, store: &Path, events: u64) -> Outcome<Vec<Row>>
         Row::new(name("open after a clean close"), clean.seconds, "s")
             .beside("plain read", plain)
             .aiming(seconds),
+        Row::new(name("of it on a processor"), clean.busy, "s"),
         reading.beside("plain read", per_event),
+        Row::new(
+            name("by time on a processor"),
+            replay.rate_if_idle(),
+            "events/s",
+        ),
         Row::new(
             name("peak memory of open + replay"),
             replay.mebibytes,
