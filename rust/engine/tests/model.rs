@@ -1,0 +1,621 @@
+//! The engine against a model that is plain lists and maps, under one grammar of commands.
+//!
+//! Appends over many streams with every kind of expectation and with keys, reads of every
+//! form, reopening, deaths of the process and losses of power, at rest and in the middle of
+//! an append. An append that was cut off may have happened or not: the model keeps both
+//! outcomes, and the first look at the store decides between them.
+//!
+//! A failing case is shrunk, printed with its seed, and kept in `model.regressions`, which is
+//! run first ever after. `PROPTEST_CASES=10000` tries that many instead of 256.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use eventbraid_engine::vfs::sim::{Persist, SimVfs};
+use eventbraid_engine::{
+    Append, Appended, ConflictedStream, Effort, Error, EventInput, Expectation, Filter, LogQuery,
+    Recorded, SnapshotQuery, Store, StreamQuery, prepare,
+};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use support::open;
+
+const STREAMS: [&str; 5] = ["a-1", "a-2", "ab-1", "b", "b-1-x"];
+const TYPES: [&str; 2] = ["made", "moved"];
+const KEYS: [&str; 3] = ["key-1", "key-2", "key-3"];
+
+/// What is demanded of a stream, from what it has.
+#[derive(Clone, Copy, Debug)]
+enum Demand {
+    Any,
+    Exists,
+    NoStream,
+    /// The version that it has, and so much more.
+    Exact(u64),
+}
+
+#[derive(Clone, Debug)]
+struct Appending {
+    /// Stream, type, bytes.
+    events: Vec<(usize, usize, usize)>,
+    demands: BTreeMap<usize, Demand>,
+    key: Option<usize>,
+}
+
+/// The bounds of a read, as parts of what there is.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    after: u64,
+    before: Option<u64>,
+    at: Option<u64>,
+    limit: usize,
+    backward: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    ProcessCrash,
+    PowerCut(u64),
+}
+
+#[derive(Clone, Debug)]
+enum Command {
+    Append(Appending),
+    /// An earlier append again, with the same key and content.
+    Retry(usize),
+    ReadStream(usize, Bounds),
+    ReadLog(
+        Bounds,
+        Option<&'static str>,
+        Option<&'static str>,
+        Option<usize>,
+    ),
+    Snapshot(BTreeMap<usize, u64>, Option<u64>),
+    Reopen,
+    End(End),
+    /// The life ends at this step of an append, or right after it.
+    EndDuring(Appending, u64, End),
+    Verify,
+}
+
+fn appending() -> impl Strategy<Value = Appending> {
+    let size = prop_oneof![8 => 0usize..200, 2 => 200usize..4000, 1 => 4000usize..20_000];
+    let event = (0..STREAMS.len(), 0..TYPES.len(), size);
+    let demand = prop_oneof![
+        2 => Just(Demand::Any),
+        2 => Just(Demand::Exists),
+        1 => Just(Demand::NoStream),
+        4 => Just(Demand::Exact(0)),
+        1 => Just(Demand::Exact(1)),
+    ];
+    (
+        vec(event, 0..4),
+        btree_map(0..STREAMS.len(), demand, 0..3),
+        option::weighted(0.4, 0..KEYS.len()),
+    )
+        .prop_map(|(events, demands, key)| Appending {
+            events,
+            demands,
+            key,
+        })
+}
+
+fn bounds() -> impl Strategy<Value = Bounds> {
+    let far = 0u64..30;
+    (
+        prop_oneof![Just(0), far.clone()],
+        option::of(far.clone()),
+        option::of(far),
+        1usize..6,
+        any::<bool>(),
+    )
+        .prop_map(|(after, before, at, limit, backward)| Bounds {
+            after,
+            before,
+            at,
+            limit,
+            backward,
+        })
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        Just(End::ProcessCrash),
+        any::<u64>().prop_map(End::PowerCut)
+    ]
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let prefix = option::of(prop_oneof![Just("a"), Just("a-"), Just("b-1"), Just("%")]);
+    let category = option::of(prop_oneof![Just("a"), Just("ab"), Just("b")]);
+    let streams = btree_map(0..STREAMS.len(), 0u64..5, 0..4);
+    prop_oneof![
+        10 => appending().prop_map(Command::Append),
+        2 => (0usize..20).prop_map(Command::Retry),
+        3 => (0..STREAMS.len(), bounds()).prop_map(|(s, b)| Command::ReadStream(s, b)),
+        3 => (bounds(), prefix, category, option::of(0..TYPES.len()))
+            .prop_map(|(b, p, c, t)| Command::ReadLog(b, p, c, t)),
+        2 => (streams, option::of(0u64..30)).prop_map(|(s, at)| Command::Snapshot(s, at)),
+        1 => Just(Command::Reopen),
+        1 => end().prop_map(Command::End),
+        2 => (appending(), 1u64..16, end()).prop_map(|(a, n, e)| Command::EndDuring(a, n, e)),
+        1 => Just(Command::Verify),
+    ]
+}
+
+/// An append with all its bytes and numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Request {
+    events: Vec<Event>,
+    expectations: Vec<(&'static str, Expectation)>,
+    key: Option<&'static str>,
+}
+
+impl Request {
+    /// What a key stands for: demanding nothing of a stream is no demand.
+    fn content(&self) -> (&[Event], Vec<(&'static str, Expectation)>) {
+        let mut demands = self.expectations.clone();
+        demands.retain(|(_, expectation)| *expectation != Expectation::Any);
+        (&self.events, demands)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Event {
+    stream: &'static str,
+    kind: &'static str,
+    body: Vec<u8>,
+}
+
+/// What an append should be answered.
+#[derive(Clone, Debug, PartialEq)]
+enum Outcome {
+    Done(Appended),
+    Conflict(Vec<ConflictedStream>),
+    Mismatch,
+    Nothing,
+}
+
+/// All that a store should hold.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    log: Vec<Event>,
+    keys: BTreeMap<&'static str, (Request, Appended)>,
+}
+
+/// An event with its numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Numbered {
+    position: u64,
+    version: u64,
+    event: Event,
+}
+
+impl Model {
+    fn version(&self, stream: &str) -> u64 {
+        self.log.iter().filter(|e| e.stream == stream).count() as u64
+    }
+
+    fn head(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    fn numbered(&self) -> Vec<Numbered> {
+        let mut versions: BTreeMap<&str, u64> = BTreeMap::new();
+        let number = |(event, position): (&Event, u64)| {
+            let version = versions.entry(event.stream).or_default();
+            *version += 1;
+            Numbered {
+                position,
+                version: *version,
+                event: event.clone(),
+            }
+        };
+        self.log.iter().zip(1..).map(number).collect()
+    }
+
+    /// Carries out an append, and answers it.
+    fn append(&mut self, request: &Request) -> Outcome {
+        if let Some((known, appended)) = request.key.and_then(|key| self.keys.get(key)) {
+            return if known.content() == request.content() {
+                let replayed = true;
+                Outcome::Done(Appended {
+                    replayed,
+                    ..appended.clone()
+                })
+            } else {
+                Outcome::Mismatch
+            };
+        }
+        let nothing = request.events.is_empty() && request.expectations.is_empty();
+        if nothing && request.key.is_none() {
+            return Outcome::Nothing;
+        }
+        let failures = self.failures(request);
+        if !failures.is_empty() {
+            return Outcome::Conflict(failures);
+        }
+        Outcome::Done(self.commit(request))
+    }
+
+    fn failures(&self, request: &Request) -> Vec<ConflictedStream> {
+        let failure = |(stream, expected): &(&'static str, Expectation)| {
+            let actual = self.version(stream);
+            let holds = match expected {
+                Expectation::Any => true,
+                Expectation::Exists => actual > 0,
+                Expectation::NoStream => actual == 0,
+                Expectation::Exact(version) => actual == *version,
+            };
+            (!holds).then(|| ConflictedStream {
+                stream: (*stream).to_owned(),
+                expected: *expected,
+                actual,
+            })
+        };
+        request.expectations.iter().filter_map(failure).collect()
+    }
+
+    fn commit(&mut self, request: &Request) -> Appended {
+        let first = self.head() + 1;
+        self.log.extend(request.events.iter().cloned());
+        let has_events = !request.events.is_empty();
+        let written: BTreeMap<&str, u64> = request
+            .events
+            .iter()
+            .map(|e| (e.stream, self.version(e.stream)))
+            .collect();
+        let appended = Appended {
+            first_position: has_events.then_some(first),
+            last_position: has_events.then_some(self.head()),
+            versions: written.into_iter().map(|(s, v)| (s.into(), v)).collect(),
+            replayed: false,
+        };
+        if let Some(key) = request.key {
+            self.keys.insert(key, (request.clone(), appended.clone()));
+        }
+        appended
+    }
+}
+
+/// A store, and the states that it may be in: more than one only between a crash in the
+/// middle of an append and the next opening.
+struct Machine {
+    vfs: SimVfs,
+    store: Store,
+    model: Model,
+    requests: Vec<Request>,
+    bodies: usize,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let vfs = SimVfs::tracked(7);
+        Self {
+            store: open(vfs.clone()).unwrap(),
+            vfs,
+            model: Model::default(),
+            requests: Vec::new(),
+            bodies: 0,
+        }
+    }
+
+    fn run(&mut self, command: &Command) {
+        match command {
+            Command::Append(appending) => {
+                let request = self.request(appending);
+                self.append(&request);
+            }
+            Command::Retry(back) => {
+                if let Some(request) = self.requests.iter().rev().nth(*back).cloned() {
+                    self.append(&request);
+                }
+            }
+            Command::ReadStream(stream, bounds) => self.read_stream(STREAMS[*stream], *bounds),
+            Command::ReadLog(bounds, prefix, category, kind) => {
+                let types = kind.map(|kind| [TYPES[kind]]);
+                let filter = Filter {
+                    prefix: *prefix,
+                    category: *category,
+                    types: types.as_ref().map(<[_; 1]>::as_slice),
+                };
+                self.read_log(*bounds, filter);
+            }
+            Command::Snapshot(streams, at) => self.snapshot(streams, *at),
+            Command::Reopen => {
+                self.store.close().unwrap();
+                self.go_on(self.vfs.clone(), vec![self.model.clone()]);
+            }
+            Command::End(end) => self.end(*end, vec![self.model.clone()]),
+            Command::EndDuring(appending, step, end) => self.end_during(appending, *step, *end),
+            Command::Verify => self.verify(),
+        }
+        assert_eq!(self.store.head(), self.model.head());
+    }
+
+    fn request(&mut self, appending: &Appending) -> Request {
+        let mut event = |(stream, kind, size): &(usize, usize, usize)| {
+            self.bodies += 1;
+            let mut body = format!("{}|", self.bodies).into_bytes();
+            body.resize(body.len() + size, b'x');
+            Event {
+                stream: STREAMS[*stream],
+                kind: TYPES[*kind],
+                body,
+            }
+        };
+        let events = appending.events.iter().map(&mut event).collect();
+        let expectation = |(stream, demand): (&usize, &Demand)| {
+            let stream = STREAMS[*stream];
+            let expectation = match demand {
+                Demand::Any => Expectation::Any,
+                Demand::Exists => Expectation::Exists,
+                Demand::NoStream => Expectation::NoStream,
+                Demand::Exact(more) => Expectation::Exact(self.model.version(stream) + more),
+            };
+            (stream, expectation)
+        };
+        let request = Request {
+            events,
+            expectations: appending.demands.iter().map(expectation).collect(),
+            key: appending.key.map(|key| KEYS[key]),
+        };
+        self.requests.push(request.clone());
+        request
+    }
+
+    fn ask(&self, request: &Request) -> Result<Appended, Error> {
+        let input = |e: &'_ Event| -> (&'static str, &'static str) { (e.stream, e.kind) };
+        let events: Vec<_> = request
+            .events
+            .iter()
+            .map(|e| EventInput {
+                stream: input(e).0,
+                event_type: input(e).1,
+                event_id: None,
+                metadata: b"",
+                library_metadata: b"",
+                data: &e.body,
+            })
+            .collect();
+        let mut appended = self.store.append(prepare(&Append {
+            events: &events,
+            expectations: &request.expectations,
+            idempotency_key: request.key,
+            content: None,
+        })?)?;
+        appended.versions.sort();
+        Ok(appended)
+    }
+
+    fn append(&mut self, request: &Request) {
+        let found = outcome(self.ask(request));
+        assert_eq!(found, self.model.append(request), "{request:?}");
+    }
+
+    /// An append in whose middle the file system stops.
+    fn end_during(&mut self, appending: &Appending, step: u64, end: End) {
+        let request = self.request(appending);
+        self.vfs.crash_at(self.vfs.steps() + step);
+        let answer = self.ask(&request);
+        let mut after = self.model.clone();
+        let expected = after.append(&request);
+        let allowed = match answer {
+            Err(Error::OutcomeUnknown { .. } | Error::Io { .. } | Error::Poisoned { .. })
+                if self.vfs.crashed() =>
+            {
+                vec![self.model.clone(), after]
+            }
+            answer => {
+                assert_eq!(outcome(answer), expected, "{request:?}");
+                vec![after]
+            }
+        };
+        self.end(end, allowed);
+    }
+
+    fn end(&mut self, end: End, allowed: Vec<Model>) {
+        let left = match end {
+            End::ProcessCrash => self.vfs.process_crash(),
+            End::PowerCut(seed) => self.vfs.power_cut(Persist::Seeded(seed)),
+        };
+        self.go_on(left, allowed);
+    }
+
+    /// Opens what is left: it is one of the states that are allowed.
+    fn go_on(&mut self, left: SimVfs, allowed: Vec<Model>) {
+        self.store = open(left.clone()).unwrap();
+        self.vfs = left;
+        let log = events(&self.store.read_log(&LogQuery::all()).unwrap().events);
+        let mut it = allowed.into_iter().filter(|model| {
+            let keys = KEYS.map(|key| model.keys.contains_key(key));
+            model.numbered() == log && keys == KEYS.map(|key| self.knows(key))
+        });
+        let found = it.next();
+        drop(it);
+        self.model = found.unwrap_or_else(|| panic!("no state that is allowed: {log:?}"));
+        self.verify();
+    }
+
+    fn knows(&self, key: &str) -> bool {
+        let known = self.store.committed(key, None, Effort::Blocking).unwrap();
+        known.is_some()
+    }
+
+    fn verify(&self) {
+        assert_eq!(self.store.verify().unwrap().events, self.model.head());
+        for stream in STREAMS {
+            let version = self.store.version(stream).unwrap();
+            assert_eq!(version, self.model.version(stream), "{stream}");
+        }
+    }
+
+    /// Page by page, all that the bounds let through.
+    fn read_stream(&self, stream: &str, bounds: Bounds) {
+        let at = bounds.at.unwrap_or(u64::MAX);
+        let mut expected: Vec<_> = self.model.numbered();
+        expected.retain(|e| {
+            let is_between =
+                e.version > bounds.after && bounds.before.is_none_or(|before| e.version < before);
+            e.event.stream == stream && e.position <= at && is_between
+        });
+        let found = self.pages(bounds, |bounds| {
+            self.store.read_stream(&StreamQuery {
+                after: bounds.after,
+                before: bounds.before,
+                limit: bounds.limit,
+                backward: bounds.backward,
+                at: bounds.at,
+                ..StreamQuery::all(stream)
+            })
+        });
+        assert_eq!(found, turned(expected, bounds), "{stream} {bounds:?}");
+    }
+
+    fn read_log(&self, bounds: Bounds, filter: Filter<'_>) {
+        let at = bounds.at.unwrap_or(u64::MAX);
+        let mut expected = self.model.numbered();
+        expected.retain(|e| {
+            let Event { stream, kind, .. } = e.event;
+            let category = stream.split('-').next();
+            let is_between =
+                e.position > bounds.after && bounds.before.is_none_or(|before| e.position < before);
+            is_between
+                && e.position <= at
+                && filter
+                    .prefix
+                    .is_none_or(|prefix| stream.starts_with(prefix))
+                && (filter.category.is_none() || filter.category == category)
+                && filter.types.is_none_or(|types| types.contains(&kind))
+        });
+        let found = self.pages(bounds, |bounds| {
+            self.store.read_log(&LogQuery {
+                after: bounds.after,
+                before: bounds.before,
+                limit: bounds.limit,
+                backward: bounds.backward,
+                at: bounds.at,
+                filter,
+                ..LogQuery::all()
+            })
+        });
+        assert_eq!(found, turned(expected, bounds), "{filter:?} {bounds:?}");
+    }
+
+    fn pages(
+        &self,
+        mut bounds: Bounds,
+        read: impl Fn(Bounds) -> Result<eventbraid_engine::Page, Error>,
+    ) -> Vec<Numbered> {
+        let mut found = Vec::new();
+        // One more page than events can fill: a cursor that stands still is found out.
+        for _ in 0..=self.model.log.len() + 1 {
+            let page = read(bounds).unwrap();
+            assert!(page.events.len() <= bounds.limit);
+            assert_eq!(
+                page.at,
+                bounds.at.unwrap_or(u64::MAX).min(self.model.head())
+            );
+            found.extend(events(&page.events));
+            if !page.more {
+                return found;
+            }
+            bounds.at = Some(page.at);
+            if bounds.backward {
+                bounds.before = Some(page.next);
+            } else {
+                bounds.after = page.next;
+            }
+        }
+        panic!("pages without end: {bounds:?}");
+    }
+
+    fn snapshot(&self, streams: &BTreeMap<usize, u64>, at: Option<u64>) {
+        let wanted: Vec<_> = streams
+            .iter()
+            .map(|(s, after)| (STREAMS[*s], *after))
+            .collect();
+        let query = SnapshotQuery {
+            streams: &wanted,
+            at,
+            effort: Effort::Blocking,
+        };
+        let found = self.store.read_streams(&query).unwrap();
+        let position = at.unwrap_or(u64::MAX).min(self.model.head());
+        assert_eq!(found.position, position);
+        let mut expected = self.model.numbered();
+        expected.retain(|e| e.position <= position);
+        let version = |(stream, _): &(&str, u64)| {
+            expected
+                .iter()
+                .filter(|e| e.event.stream == *stream)
+                .count() as u64
+        };
+        assert_eq!(
+            found.versions,
+            wanted.iter().map(version).collect::<Vec<_>>()
+        );
+        expected.retain(|e| {
+            let after = wanted.iter().find(|(stream, _)| *stream == e.event.stream);
+            after.is_some_and(|(_, after)| e.version > *after)
+        });
+        assert_eq!(events(&found.events), expected);
+    }
+}
+
+fn outcome(answer: Result<Appended, Error>) -> Outcome {
+    match answer {
+        Ok(appended) => Outcome::Done(appended),
+        Err(Error::VersionConflict { mut failures }) => {
+            failures.sort_by(|a, b| a.stream.cmp(&b.stream));
+            Outcome::Conflict(failures)
+        }
+        Err(Error::IdempotencyMismatch { .. }) => Outcome::Mismatch,
+        Err(Error::InvalidArgument { .. }) => Outcome::Nothing,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+fn events(found: &[Recorded]) -> Vec<Numbered> {
+    let name = |names: &[&'static str], name: &str| *names.iter().find(|n| **n == name).unwrap();
+    let of = |e: &Recorded| Numbered {
+        position: e.position(),
+        version: e.version(),
+        event: Event {
+            stream: name(&STREAMS, e.stream()),
+            kind: name(&TYPES, e.event_type()),
+            body: e.data().to_vec(),
+        },
+    };
+    found.iter().map(of).collect()
+}
+
+fn turned(mut events: Vec<Numbered>, bounds: Bounds) -> Vec<Numbered> {
+    if bounds.backward {
+        events.reverse();
+    }
+    events
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/model.regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn the_engine_does_what_the_model_does(commands in vec(command(), 1..60)) {
+        let mut machine = Machine::new();
+        for command in &commands {
+            machine.run(command);
+        }
+    }
+}
