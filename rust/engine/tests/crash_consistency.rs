@@ -21,7 +21,10 @@
 mod support;
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
+use eventbraid_engine::vfs::{OpenMode, Vfs, write_all_at};
 use eventbraid_engine::{Depth, Effort, Error, Expectation, Options, Store};
+use std::io::IoSlice;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::{append, append_expecting, log, open, open_with, options, stream, threaded};
@@ -65,6 +68,16 @@ const SCRIPT: &[Scripted] = &[
         events: &[("a-1", 20_000)],
         keyed: false,
     },
+    // Too large for any usual segment.
+    Scripted {
+        events: &[("c-1", 66_000)],
+        keyed: false,
+    },
+    // A check alone.
+    Scripted {
+        events: &[],
+        keyed: false,
+    },
     Scripted {
         events: &[("d-1", 1)],
         keyed: true,
@@ -75,8 +88,15 @@ const SCRIPT: &[Scripted] = &[
     },
 ];
 
-/// The store is closed and opened again before the append of this number.
-const REOPEN_BEFORE: usize = 5;
+/// The store is closed before the append of this number, a file that is none of its own is
+/// put among its segments, and it is opened again, which sets the file aside.
+const STRAY_BEFORE: usize = 5;
+const STRAY: &str = "0000000009.hot";
+const STRANGE: &[u8] = b"not a segment of this store";
+
+/// The store is closed before the append of this number and loses the name of its manifest,
+/// so that it is opened again from the list of its segments.
+const UNLISTED_BEFORE: usize = 8;
 
 /// A log at rest has its mark by then.
 const UNTIL_MARKED: Duration = Duration::from_millis(130);
@@ -86,6 +106,8 @@ const UNTIL_MARKED: Duration = Duration::from_millis(130);
 struct Progress {
     acknowledged: usize,
     begun: usize,
+    /// The strange file was durable.
+    strayed: bool,
 }
 
 fn body(append: usize, event: usize, size: usize) -> Vec<u8> {
@@ -130,8 +152,18 @@ fn run_with(vfs: &SimVfs, options: Options) -> Progress {
     let mut progress = Progress::default();
     let mut store = None;
     for number in 0..SCRIPT.len() {
-        if number == REOPEN_BEFORE {
+        if number == STRAY_BEFORE {
             drop(store.take());
+            if put_stray(vfs).is_err() {
+                return progress;
+            }
+            progress.strayed = true;
+        }
+        if number == UNLISTED_BEFORE {
+            drop(store.take());
+            if vfs.remove("/store/CURRENT".as_ref()).is_err() {
+                return progress;
+            }
         }
         if store.is_none() {
             match open_with(vfs.clone(), options) {
@@ -154,6 +186,25 @@ fn run_with(vfs: &SimVfs, options: Options) -> Progress {
     progress
 }
 
+fn put_stray(vfs: &SimVfs) -> std::io::Result<()> {
+    let log = Path::new("/store/log");
+    let file = vfs.open(&log.join(STRAY), OpenMode::CreateNew)?;
+    write_all_at(&*file, &[IoSlice::new(STRANGE)], 0)?;
+    file.sync_all()?;
+    vfs.sync_dir(log)
+}
+
+/// A file that is none of the store's is set aside, whole, and never lost on the way.
+fn check_stray(vfs: &SimVfs, progress: Progress, context: &str) {
+    if progress.strayed {
+        let aside = vfs.read_file(format!("/store/quarantine/{STRAY}"));
+        assert!(
+            aside.is_ok_and(|bytes| bytes == STRANGE),
+            "{context}: {STRAY}"
+        );
+    }
+}
+
 /// The (stream, body) of every event of the first `appends` appends.
 fn history(appends: usize) -> Vec<(&'static str, Vec<u8>)> {
     let of = |number: usize| {
@@ -172,7 +223,8 @@ fn shown(store: &Store) -> Vec<(String, Vec<u8>)> {
 }
 
 fn check(vfs: SimVfs, progress: Progress, context: &str) {
-    let store = open(vfs).unwrap_or_else(|e| panic!("{context}: {e}"));
+    let store = open(vfs.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
+    check_stray(&vfs, progress, context);
     check_open(&store, progress, context);
 }
 
