@@ -36,7 +36,10 @@ impl<'a> FrameScanner<'a> {
         let offset = self.segment.offset(address);
         let end = self.window_at + self.window.len() as u64;
         if offset < self.window_at || offset + length as u64 > end {
-            self.window.resize(length.max(WINDOW), 0);
+            // Clearing a window that is larger than the file takes longer than reading it.
+            let left = self.segment.filled().saturating_sub(offset);
+            let window = WINDOW.min(usize::try_from(left).unwrap_or(WINDOW));
+            self.window.resize(length.max(window), 0);
             let n = read_full(&*self.segment.file, &mut self.window, offset)?;
             self.window.truncate(n);
             self.window_at = offset;
