@@ -222,9 +222,9 @@ fn shown(store: &Store) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn check(vfs: SimVfs, progress: Progress, context: &str) {
+fn check(vfs: &SimVfs, progress: Progress, context: &str) {
     let store = open(vfs.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
-    check_stray(&vfs, progress, context);
+    check_stray(vfs, progress, context);
     check_open(&store, progress, context);
 }
 
@@ -317,13 +317,13 @@ fn a_crash_at_every_step_loses_and_tears_nothing() {
     for step in 1..=steps {
         let (vfs, progress) = crashed_at(step, step);
         check(
-            vfs.process_crash(),
+            &vfs.process_crash(),
             progress,
             &format!("process crash at step {step}"),
         );
         for persist in persistences(&vfs, random, step) {
             let context = format!("power cut at step {step} of seed {step}, {persist:?}");
-            check(vfs.power_cut(persist), progress, &context);
+            check(&vfs.power_cut(persist), progress, &context);
             ran += 1;
         }
     }
@@ -352,7 +352,7 @@ fn a_crash_at_every_step_of_recovery_loses_and_tears_nothing() {
                 for persist in [Persist::Nothing, Persist::Seeded(recovery_step)] {
                     let context =
                         format!("step {step}, cut {i}, recovery step {recovery_step}, {persist:?}");
-                    check(again.power_cut(persist), progress, &context);
+                    check(&again.power_cut(persist), progress, &context);
                     ran += 1;
                 }
             }

@@ -145,7 +145,8 @@ fn judge(whole: &Whole, vfs: SimVfs, damaged: &[&Path], context: &str) -> bool {
         Err(Error::CorruptStore { file, offset, .. }) => {
             assert!(
                 damaged.contains(&file.as_path()),
-                "{context}: named {file:?} at {offset}"
+                "{context}: named {} at {offset}",
+                file.display()
             );
             let is_manifests = damaged.iter().all(|file| is_manifest(file));
             assert!(!is_manifests, "{context}: no manifest costs a segment");
