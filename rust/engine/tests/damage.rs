@@ -134,7 +134,9 @@ fn judge(whole: &Whole, vfs: SimVfs, damaged: &[&Path], context: &str) -> bool {
                 "{context}: {} events",
                 log(&store).len()
             );
-            let verified = store.verify(Depth::Full).unwrap_or_else(|e| panic!("{context}: {e}"));
+            let verified = store
+                .verify(Depth::Full)
+                .unwrap_or_else(|e| panic!("{context}: {e}"));
             assert_eq!(verified.events, whole.truth.len() as u64, "{context}");
             append(&store, &[("z", b"goes on")]).unwrap_or_else(|e| panic!("{context}: {e}"));
             store.close().unwrap_or_else(|e| panic!("{context}: {e}"));

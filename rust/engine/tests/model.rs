@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::{
-    Append, Appended, ConflictedStream, Effort, Error, EventInput, Expectation, Filter, LogQuery,
-    Recorded, SnapshotQuery, Store, StreamQuery, prepare,
+    Append, Appended, ConflictedStream, Depth, Effort, Error, EventInput, Expectation, Filter,
+    LogQuery, Recorded, SnapshotQuery, Store, StreamQuery, prepare,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -451,7 +451,10 @@ impl Machine {
     }
 
     fn verify(&self) {
-        assert_eq!(self.store.verify().unwrap().events, self.model.head());
+        assert_eq!(
+            self.store.verify(Depth::Full).unwrap().events,
+            self.model.head()
+        );
         for stream in STREAMS {
             let version = self.store.version(stream).unwrap();
             assert_eq!(version, self.model.version(stream), "{stream}");

@@ -712,7 +712,9 @@ fn is_poisoned_and_whole(sim: &SimVfs, store: &Store, context: &str) {
             "{context}: {found:?}"
         );
         append(&again, &[("a", b"goes on")]).unwrap_or_else(|e| panic!("{context}: {e}"));
-        again.verify(Depth::Full).unwrap_or_else(|e| panic!("{context}: {e}"));
+        again
+            .verify(Depth::Full)
+            .unwrap_or_else(|e| panic!("{context}: {e}"));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::{
-    Append, Effort, Error, EventInput, Expectation, Filter, LogQuery, Options, Recorded,
+    Append, Depth, Effort, Error, EventInput, Expectation, Filter, LogQuery, Options, Recorded,
     SnapshotQuery, Store, StreamQuery, prepare,
 };
 
@@ -159,7 +159,8 @@ pub fn read(store: &Store) -> Result<Vec<Shown>, Error> {
         store.committed(key, None, Effort::Inline)?;
     }
     let _stats = store.stats();
-    let verified = store.verify()?;
+    store.verify(Depth::Quick)?;
+    let verified = store.verify(Depth::Full)?;
     assert_eq!(verified.events, all.events.len() as u64, "verified events");
     Ok(shown(&all.events))
 }
