@@ -51,7 +51,7 @@ class _Done:
     type=click.FloatRange(min=2),
     default=90.0,
     show_default=True,
-    help="How long all measurements together may take.",
+    help="About how long all measurements together take.",
 )
 @click.option(
     "--only",

@@ -90,7 +90,7 @@ ROWS = (
 )
 
 # What rows take beyond their shares: what is replayed and opened is written first.
-_FILLING = {"replay": 8.0, "open": 6.0}
+_FILLING = {"replay": 9.0, "open": 8.0}
 
 
 def chosen(keys: Collection[str]) -> list[Row]:
