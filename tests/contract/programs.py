@@ -9,6 +9,8 @@ import subprocess
 import sys
 import textwrap
 
+PIPE = subprocess.PIPE
+
 # A test run that was started in a shell's background hands its children a SIGINT that
 # is ignored; Python then makes no KeyboardInterrupt of it.
 PREAMBLE = """

@@ -1,0 +1,219 @@
+"""Opening what is no store, not yet one, not this version's, or somebody else's.
+
+The hazard: a letter that is overwritten because it lay where a store should be; a store
+that an older program takes for its own; a crash amid the making of a store, after which
+the place can be used for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+import eventbraid as eb
+from tests.contract import programs
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture
+def location(tmp_path):
+    return tmp_path / "store.braid"
+
+
+@pytest.fixture
+def made(location):
+    """A closed store of one event."""
+    with eb.open(location) as store:
+        store.append([("a", "x", b"1")])
+    return location
+
+
+def content(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "locks" not in path.parts
+    }
+
+
+def refused(location, kind):
+    """The error of an opening that must change nothing."""
+    before = content(location)
+    with pytest.raises(kind) as error:
+        eb.open(location)
+    assert content(location) == before
+    return error.value
+
+
+def patched(file, offset, replacement):
+    data = bytearray(file.read_bytes())
+    data[offset : offset + len(replacement)] = replacement
+    file.write_bytes(data)
+
+
+def test_a_store_of_a_newer_format_is_refused_and_left_alone(made):
+    patched(made / "IDENTITY", 8, (2).to_bytes(4, "little"))
+    error = refused(made, eb.IncompatibleFormat)
+    assert (error.path, error.found, error.supported) == (str(made), 2, 1)
+    assert "format 2" in str(error)
+
+
+@pytest.mark.parametrize("name", ["README", ".hidden", "IDENTITY.bak", "log"])
+def test_a_folder_with_anything_else_in_it_is_no_place_for_a_store(location, name):
+    location.mkdir()
+    (location / name).write_text("mine")
+    error = refused(location, eb.NotAStore)
+    assert error.path == str(location)
+    assert name in error.reason
+
+
+def test_a_folder_whose_identity_is_another_programs_is_no_store(location):
+    location.mkdir()
+    (location / "IDENTITY").write_text("I am somebody else, and this is my file.\n" * 9)
+    assert "IDENTITY" in refused(location, eb.NotAStore).reason
+
+
+@pytest.mark.parametrize("length", [0, 7])
+def test_a_cut_off_identity_is_never_taken_for_a_new_store(made, length):
+    identity = made / "IDENTITY"
+    identity.write_bytes(identity.read_bytes()[:length])
+    refused(made, eb.NotAStore)
+
+
+@pytest.mark.parametrize("length", [8, 12, 40, 63])
+def test_a_shortened_identity_is_damage(made, length):
+    identity = made / "IDENTITY"
+    identity.write_bytes(identity.read_bytes()[:length])
+    error = refused(made, eb.CorruptStore)
+    assert error.file == str(identity)
+
+
+def test_a_flipped_identity_is_damage(made):
+    patched(made / "IDENTITY", 20, b"\xff\xff")
+    assert refused(made, eb.CorruptStore).remedy
+
+
+def test_a_store_whose_log_is_gone_is_no_new_one(made):
+    shutil.rmtree(made / "log")
+    refused(made, eb.CorruptStore)
+
+
+def half_made(location, stage):
+    """What a crash amid the making of a store leaves, after so many of its steps."""
+    with eb.open(location):
+        pass
+    whole = location.with_name("whole")
+    location.rename(whole)
+    location.mkdir()
+    steps = [
+        lambda: (location / "IDENTITY.tmp").write_bytes(b"EBSTORE\n half"),
+        lambda: shutil.copy(whole / "IDENTITY", location / "IDENTITY.tmp"),
+        lambda: (location / "IDENTITY.tmp").rename(location / "IDENTITY"),
+        (location / "log").mkdir,
+        (location / "locks").mkdir,
+        lambda: (location / "log" / "0000000001.hot.tmp").write_bytes(b"half"),
+    ]
+    for step in steps[:stage]:
+        step()
+
+
+@pytest.mark.parametrize("stage", range(7))
+def test_a_half_made_store_is_made_whole_by_the_next_opening(location, stage):
+    half_made(location, stage)
+    with eb.open(location) as store:
+        assert store.append([("a", "x", b"1")]).last_position == 1
+    with eb.open(location, create=False) as store:
+        assert [recorded.data for recorded in store.read_all()] == [b"1"]
+    assert not list(location.glob("*.tmp"))
+
+
+def test_a_process_killed_while_it_makes_a_store_leaves_a_place_for_one(location):
+    for moment in (0.0, 0.002, 0.005, 0.01, 0.02):
+        program = """
+            import os, signal, sys, threading
+            moment = float(sys.argv[2])
+            killer = threading.Timer(moment, os.kill, (os.getpid(), signal.SIGKILL))
+            killer.start()
+            store = eb.open(sys.argv[1])
+            killer.join()
+        """
+        place = location.with_name(f"store-{moment}.braid")
+        assert programs.run(program, place, moment).returncode == -9
+        with eb.open(place) as store:
+            assert store.head() == 0
+            store.append([("a", "x", b"")])
+
+
+def test_a_second_process_is_told_who_holds_the_store(location):
+    program = """
+        import os, sys
+        with eb.open(sys.argv[1]) as store:
+            print(os.getpid(), flush=True)
+            sys.stdin.read()
+    """
+    with programs.started(program, location, stdin=programs.PIPE) as process:
+        holder = programs.line(process)
+        with pytest.raises(eb.StoreBusy) as busy:
+            eb.open(location)
+        assert holder in busy.value.holder
+        assert holder in str(busy.value)
+        assert str(location) in str(busy.value)
+        process.kill()
+        process.wait(10)
+        # The lock dies with its process; the words about it may stay.
+        with eb.open(location) as store:
+            assert store.append([("a", "x", b"")]).last_position == 1
+
+
+def test_every_path_to_a_store_leads_to_the_same_lock(made, tmp_path, monkeypatch):
+    link = tmp_path / "link"
+    link.symlink_to(made)
+    monkeypatch.chdir(tmp_path)
+    for other in (link, made.name, tmp_path / "." / made.name, os.fsencode(made)):
+        with eb.open(made), pytest.raises(eb.StoreBusy):
+            eb.open(other)
+        with eb.open(other) as store:
+            assert store.head() == 1
+
+
+@pytest.mark.parametrize(
+    ("location", "kind"),
+    [
+        ("", eb.InvalidArgument),
+        ("a\0b", eb.InvalidArgument),
+        ("postgresql://host/name", eb.InvalidArgument),
+        (5, TypeError),
+        (None, TypeError),
+        (["store"], TypeError),
+    ],
+    ids=ascii,
+)
+def test_what_names_no_place_is_refused(location, kind):
+    with pytest.raises(kind):
+        eb.open(location)
+    with pytest.raises(kind):
+        eb.open_async(location)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"segment_size": 64 * 1024 - 1}, eb.InvalidArgument),
+        ({"segment_size": 2**30 + 1}, eb.InvalidArgument),
+        ({"segment_size": 2**20, "max_segment_size": 2**19}, eb.InvalidArgument),
+        ({"max_segment_size": 2**30 + 1}, eb.InvalidArgument),
+        ({"cache_size": -1}, eb.InvalidArgument),
+        ({"cache_size": "64 MiB"}, TypeError),
+        ({"segment_size": True}, TypeError),
+        ({"segment_size": 1e6}, TypeError),
+        ({"colour": "red"}, TypeError),
+    ],
+    ids=ascii,
+)
+def test_options_that_make_no_sense_make_nothing(location, options, kind):
+    with pytest.raises(kind):
+        eb.open(location, **options)
+    assert not location.exists()
