@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -241,7 +243,8 @@ class StoresAgainstModel(RuleBasedStateMachine):
             pending = self.model.read_all(after=follower.place, **follower.wanted)
             pending = pending[:most]
             for name, subscription in follower.subscriptions.items():
-                seen = list(islice(subscription, len(pending)))
+                with closed_if_stuck(subscription):
+                    seen = list(islice(subscription, len(pending)))
                 assert shown(seen) == shown(pending), name
                 if pending:
                     place = pending[-1].position
@@ -311,6 +314,17 @@ class StoresAgainstModel(RuleBasedStateMachine):
         for stream in STREAMS:
             self.agreed(lambda store, stream=stream: list(store.read_stream(stream)))
         self.catch_up(10_000)
+
+
+@contextmanager
+def closed_if_stuck(subscription):
+    """An event that is lost never comes: the wait for it must not be endless."""
+    timer = threading.Timer(30, subscription.close)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def copied(source, target):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
         SubscriptionUnderTest,
     )
 
+# Seconds that a wait for events may take on the slowest of machines.
+PATIENCE = 30.0
+
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Exception)
 
@@ -38,13 +41,15 @@ async def versions(events: AsyncIterable[eb.RecordedEvent]) -> list[int]:
 async def first(
     count: int, subscription: SubscriptionUnderTest
 ) -> list[eb.RecordedEvent]:
-    """Take so many events from a subscription."""
+    """Take so many events from a subscription; fail if they do not come."""
     taken: list[eb.RecordedEvent] = []
-    async for recorded in subscription:
-        taken.append(recorded)
-        if len(taken) == count:
-            break
-    return taken
+    with anyio.move_on_after(PATIENCE):
+        async for recorded in subscription:
+            taken.append(recorded)
+            if len(taken) == count:
+                return taken
+    message = f"{count} events should have come, but only {len(taken)} did"
+    raise AssertionError(message)
 
 
 async def filled(store: StoreUnderTest, *streams: str) -> None:

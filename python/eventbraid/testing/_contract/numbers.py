@@ -47,6 +47,7 @@ class NumbersContract(ContractCase):
             store.append([("a", "x", b"")] * 3, expect={"a": 9}), eb.VersionConflict
         )
         await filled(store, "a")
+        assert await store.version("a") == 2
         assert await versions(store.read_stream("a")) == [1, 2]
 
     async def test_rule_02_positions_ascend_in_commit_order(
