@@ -12,6 +12,7 @@ import threading
 import warnings
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import eventbraid as eb
@@ -94,6 +95,23 @@ async def test_closing_ends_the_async_face_too(location, anyio_backend):
         store.verify(),
     ):
         await refusal(call, eb.StoreClosed)
+
+
+@pytest.mark.anyio
+async def test_a_close_that_is_cancelled_closes_all_the_same(location, anyio_backend):
+    for number in range(5):
+        store = await eb.open_async(location)
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(store.append, [("a", "x", bytes(10_000))])
+                await anyio.lowlevel.checkpoint()
+                scope.cancel()
+                await store.close()
+        assert repr(store).endswith("closed>")
+        # Whoever opens it next finds nobody in it, and nothing torn.
+        with eb.open(location) as again:
+            assert again.verify().events == again.head() >= number
 
 
 def test_both_faces_are_one_store(location):
