@@ -134,5 +134,4 @@ def backends(folder: Path) -> dict[str, StoreBackend]:
     }
 
 
-ENGINES = ("disk-sync", "disk-async", "memory-sync", "memory-async")
-NAMES = (*ENGINES, "sqlite")
+NAMES = ("disk-sync", "disk-async", "memory-sync", "memory-async", "sqlite")

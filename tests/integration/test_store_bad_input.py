@@ -16,7 +16,10 @@ import pytest
 
 import eventbraid as eb
 from tests.contract.asking import is_untouched, listed, refusal
-from tests.contract.backends import ENGINES, backends
+from tests.contract.backends import backends
+
+# Each face once, each kind of place once: what is refused has reached neither.
+ENGINES = ("disk-sync", "memory-async")
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("backend", ENGINES)]
 
