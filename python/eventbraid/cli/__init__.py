@@ -1,4 +1,4 @@
-"""The command line: `eventbraid demo`, `eventbraid saga`, `eventbraid bench`."""
+"""The command line: look into a store, append to it, check it; demo and bench."""
 
 from __future__ import annotations
 

@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from eventbraid.cli._append import append
 from eventbraid.cli._bench import bench
 from eventbraid.cli._demo import demo
 from eventbraid.cli._exit import Exit, explain
+from eventbraid.cli._read import read
 from eventbraid.cli._saga import saga
+from eventbraid.cli._stats import stats
+from eventbraid.cli._streams import streams
+from eventbraid.cli._tail import tail
+from eventbraid.cli._verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EPILOG = """\
 Exit codes: 0 all is well; 1 done, but something is off (reconciliation failed, a saga
-is stuck); 2 misuse; 3 the store, a ledger or the system refused; 4 a bug; 130 Ctrl-C.
+is stuck, a store is damaged); 2 misuse; 3 the store, a ledger or the system refused;
+4 a bug; 130 Ctrl-C; 141 whoever read the output has left.
 """
 
 
@@ -86,6 +93,5 @@ def eventbraid() -> None:
     """The embedded event store whose commands span many streams."""
 
 
-eventbraid.add_command(bench)
-eventbraid.add_command(demo)
-eventbraid.add_command(saga)
+for command in (append, bench, demo, read, saga, stats, streams, tail, verify):
+    eventbraid.add_command(command)

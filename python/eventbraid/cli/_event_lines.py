@@ -1,0 +1,201 @@
+"""Events as they come in on standard input: one JSON object a line."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
+from uuid import UUID
+
+import click
+import msgspec
+import orjson
+
+import eventbraid as eb
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+LONGEST_LINE = 64 * 2**20
+LARGEST_COMMIT = 16 * 2**20
+_MOST_TOLD = 20
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A line's fields; the last three are what `read --json` prints besides."""
+
+    stream: str
+    type: str
+    data: msgspec.Raw = msgspec.Raw()
+    data_base64: bytes | None = None
+    metadata: dict[str, str] | None = None
+    event_id: UUID | None = None
+    position: int | None = None
+    version: int | None = None
+    recorded_at: str | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """The events of one commit.
+
+    Attributes:
+        number: Its place among the commits, from 1.
+        events: What it holds.
+        lines: The number of the line that each event stood on.
+    """
+
+    number: int
+    events: list[eb.NewEvent] = field(default_factory=list[eb.NewEvent])
+    lines: list[int] = field(default_factory=list[int])
+
+
+class BadLines(click.ClickException):
+    """Some lines are no events, so their commit was not written."""
+
+    def __init__(self, faults: list[str], count: int, batch: Batch) -> None:
+        """Name the lines, and what was written before them."""
+        told = "\n".join(f"  {fault}" for fault in faults)
+        if count > len(faults):
+            told += f"\n  and {count - len(faults):,} more"
+        before = (
+            "nothing was written"
+            if batch.number == 1
+            else f"commit {batch.number} and what follows it were not written; "
+            f"the {batch.number - 1:,} before it were"
+        )
+        super().__init__(f"{before}, because of these lines:\n{told}")
+
+
+def batches(lines: BinaryIO, size: int | None) -> Iterator[Batch]:
+    """Cut standard input into commits; at least one, though it may be empty.
+
+    Args:
+        lines: Where from.
+        size: How many events make a commit; all of them if None.
+
+    Raises:
+        BadLines: If a line of the next commit is no event.
+    """
+    batch, faults = Batch(1), _Faults()
+    room = LARGEST_COMMIT
+    for number, line in _numbered(lines):
+        try:
+            event = _event(line)
+        except _NoEvent as fault:
+            faults.add(number, str(fault))
+            continue
+        if not faults:
+            batch.events.append(event)
+            batch.lines.append(number)
+            room -= len(event.data)
+        if room < 0:
+            raise BadLines([_too_much(number, size)], 1, batch)
+        if size is not None and len(batch.events) == size:
+            yield batch
+            batch, room = Batch(batch.number + 1), LARGEST_COMMIT
+    if faults:
+        raise BadLines(faults.told, faults.count, batch)
+    if batch.events or batch.number == 1:
+        yield batch
+
+
+def refuse_what_none_accepts(batch: Batch) -> None:
+    """Find out which line no store could accept, or that all of them are too much.
+
+    Raises:
+        BadLines: If there is anything; it names the line, or all.
+    """
+    with eb.open("memory:") as scratch:
+        for number, event in zip(batch.lines, batch.events, strict=True):
+            with _blaming(f"line {number}", batch):
+                scratch.append([event])
+        if batch.events:
+            with _blaming("all of them (use a smaller --commit-size)", batch):
+                scratch.append(batch.events)
+
+
+@contextmanager
+def _blaming(what: str, batch: Batch) -> Generator[None]:
+    try:
+        yield
+    except eb.InvalidArgument as fault:
+        raise BadLines([f"{what}: {fault}"], 1, batch) from None
+
+
+class _NoEvent(ValueError):
+    """What a line has that an event has not, or the other way round."""
+
+
+@dataclass(slots=True)
+class _Faults:
+    """What is wrong with which lines; the first few are told."""
+
+    told: list[str] = field(default_factory=list[str])
+    count: int = 0
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def add(self, line: int, fault: str) -> None:
+        self.count += 1
+        if len(self.told) < _MOST_TOLD:
+            self.told.append(f"line {line}: {fault}")
+
+
+def _numbered(lines: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Give each line that is not blank; one that never ends is cut and refused."""
+    number = 0
+    while line := lines.readline(LONGEST_LINE):
+        number += 1
+        if line.strip():
+            yield number, line
+        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            return
+
+
+def _event(line: bytes) -> eb.NewEvent:
+    if len(line) == LONGEST_LINE:
+        raise _NoEvent(f"it is longer than {LONGEST_LINE:,} bytes")
+    # msgspec tells what is wrong with the fields, orjson what is wrong with the JSON:
+    # it is the stricter one, and it judges the data when it is read again.
+    with suppress(UnicodeDecodeError):
+        line.decode()
+        fields = _decoded(line)
+        return eb.NewEvent(
+            fields.stream,
+            fields.type,
+            _data(fields),
+            metadata=fields.metadata,
+            event_id=fields.event_id,
+        )
+    raise _NoEvent("it is not UTF-8")
+
+
+def _decoded(line: bytes) -> _Line:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise _NoEvent(f"it is not JSON: {error}") from None
+    try:
+        return _decoder.decode(line)
+    except msgspec.ValidationError as error:
+        raise _NoEvent(str(error)) from None
+    except RecursionError:
+        raise _NoEvent("its data is nested too deeply") from None
+
+
+def _data(fields: _Line) -> bytes:
+    data = bytes(fields.data)
+    if (fields.data_base64 is None) == (not data):
+        raise _NoEvent("give either `data` or `data_base64`")
+    return data if fields.data_base64 is None else fields.data_base64
+
+
+def _too_much(line: int, size: int | None) -> str:
+    smaller = "--commit-size" if size is None else "a smaller --commit-size"
+    limit = f"{LARGEST_COMMIT // 2**20} MiB"
+    return f"line {line}: a commit holds at most {limit}; use {smaller}"
+
+
+_decoder = msgspec.json.Decoder(_Line)

@@ -1,0 +1,204 @@
+"""Events on standard output: aligned for people, or a JSON object a line."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import orjson
+
+from eventbraid.cli._output import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import eventbraid as eb
+    from eventbraid.cli._output import Output
+
+_FILE_WIDTH = 120
+_WIDEST_STREAM = 48
+_INDENT = "    "
+_AT_ONCE = 64
+_SHOWN_BYTES = 32
+
+
+class EventPrinter(Protocol):
+    """Prints events."""
+
+    def show(self, events: Iterable[eb.RecordedEvent]) -> int:
+        """Print some events, one after the other, and answer how many there were."""
+        ...
+
+
+def event_printer(out: Output, *, as_json: bool) -> EventPrinter:
+    """Choose how events are printed."""
+    return _JsonLines(out) if as_json else _Columns(out)
+
+
+# --- for programs
+
+
+class _JsonLines:
+    def __init__(self, out: Output) -> None:
+        self._out = out
+
+    def show(self, events: Iterable[eb.RecordedEvent]) -> int:
+        count = 0
+        for count, recorded in enumerate(events, start=1):  # noqa: B007
+            self._out.json(json_fields(recorded))
+        return count
+
+
+def json_fields(recorded: eb.RecordedEvent) -> dict[str, object]:
+    """Give an event's fields; the data as it is if that is JSON, else in base64."""
+    fields: dict[str, object] = {
+        "position": recorded.position,
+        "stream": recorded.stream,
+        "version": recorded.version,
+        "type": recorded.type,
+        "event_id": recorded.event_id,
+        "recorded_at": recorded.recorded_at,
+        "metadata": dict(recorded.metadata),
+    }
+    data = recorded.data
+    if _is_json(data):
+        # Not decoded and encoded again: numbers keep every digit. Line breaks stand
+        # between tokens only, where a space means the same.
+        one_line = data.replace(b"\n", b" ").replace(b"\r", b" ")
+        fields["data"] = orjson.Fragment(one_line)
+    else:
+        fields["data_base64"] = base64.b64encode(data).decode()
+    return fields
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+# --- for people
+
+
+class _Columns:
+    """A line an event, its data below; columns widen when they have to."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._width = _FILE_WIDTH
+        if out.is_terminal:
+            self._width = shutil.get_terminal_size().columns
+        self._position = len("position")
+        self._stream = len("stream")
+        self._version = len("version")
+        self._headed = False
+
+    def show(self, events: Iterable[eb.RecordedEvent]) -> int:
+        remaining = iter(events)
+        count = 0
+        while some := list(islice(remaining, _AT_ONCE)):
+            self._widen(some)
+            for recorded in some:
+                self._show(recorded)
+            count += len(some)
+        return count
+
+    def _widen(self, events: list[eb.RecordedEvent]) -> None:
+        for recorded in events:
+            stream = min(_cells(printable(recorded.stream)), _WIDEST_STREAM)
+            self._stream = max(self._stream, stream)
+            self._position = max(self._position, len(str(recorded.position)))
+            self._version = max(self._version, len(str(recorded.version)))
+
+    def _show(self, recorded: eb.RecordedEvent) -> None:
+        if not self._headed:
+            self._headed = True
+            self._head()
+        out = self._out
+        time = f"{recorded.recorded_at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        place = f"{recorded.position:>{self._position}}  {time}"
+        stream = _padded(printable(recorded.stream), self._stream)
+        version = f"{recorded.version:>{self._version}}"
+        kind = printable(recorded.type)
+        out.line(
+            f"{out.styled(place, colour='bright_black')}  {stream}  {version}  "
+            f"{out.styled(kind, bold=True)}"
+        )
+        if recorded.metadata:
+            text = orjson.dumps(dict(recorded.metadata)).decode()
+            out.line(
+                out.styled(
+                    f"{_INDENT}metadata {printable(text)}", colour="bright_black"
+                )
+            )
+        for line in body_lines(recorded.data, self._width - len(_INDENT)):
+            out.line(f"{_INDENT}{line}")
+
+    def _head(self) -> None:
+        time = "time (UTC)".ljust(len("2026-01-31 12:00:00.000"))
+        stream = "stream".ljust(self._stream)
+        heading = (
+            f"{'position':>{self._position}}  {time}  {stream}  "
+            f"{'version':>{self._version}}  type"
+        )
+        self._out.line(self._out.styled(heading, bold=True))
+
+
+def body_lines(data: bytes, width: int) -> list[str]:
+    """Give an event's data for people: JSON, text, or what the bytes are.
+
+    Example:
+        >>> body_lines(b'{"paid":[1.10,2]}', 80)
+        ['{"paid": [1.10, 2]}']
+        >>> body_lines(b'{"paid":[1.10,2]}', 8)[:2]
+        ['{', '  "paid": [']
+        >>> body_lines(b"hello", 80), body_lines(bytes([0, 255]), 80)
+        (['5 bytes of text: hello'], ['2 bytes: 00 ff'])
+    """
+    if not data:
+        return ["no data"]
+    if _is_json(data):
+        return _json_lines(data, width)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return [_hexadecimal(data)]
+    if "\0" in text:
+        return [_hexadecimal(data)]
+    return [f"{len(data):,} bytes of text: {printable(text)}"]
+
+
+def _json_lines(data: bytes, width: int) -> list[str]:
+    """On one line if that fits, else indented; digits stay as they were written."""
+    try:
+        one_line = printable(msgspec.json.format(data, indent=0).decode())
+        if _cells(one_line) <= width:
+            return [one_line]
+        lines = msgspec.json.format(data, indent=2).decode().split("\n")
+    except RecursionError:
+        lines = data.decode().split("\n")
+    return [printable(line) for line in lines]
+
+
+def _hexadecimal(data: bytes) -> str:
+    shown = data[:_SHOWN_BYTES].hex(" ")
+    more = " ... (all of it with --json)" if len(data) > _SHOWN_BYTES else ""
+    return f"{len(data):,} bytes: {shown}{more}"
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _cells(text))
+
+
+def _cells(text: str) -> int:
+    """How wide a text is on a terminal, where some characters take two columns."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)

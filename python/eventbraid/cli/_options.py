@@ -1,0 +1,102 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.decorators import FC
+
+T = TypeVar("T")
+
+LARGEST_NUMBER = 2**63 - 1
+NUMBER = click.IntRange(min=0)
+
+
+def utf8_only(_: click.Context, parameter: click.Parameter, value: T) -> T:
+    """Refuse bytes that are no text: a shell passes on whatever it is given."""
+    texts = cast("tuple[object, ...]", value) if _is_several(value) else (value,)
+    for text in texts:
+        try:
+            str(text).encode()
+        except UnicodeEncodeError:
+            message = f"{text!a} is not UTF-8"
+            raise click.BadParameter(message, param=parameter) from None
+    return value
+
+
+def _is_several(value: object) -> bool:
+    return isinstance(value, tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events of the log a command shows.
+
+    Attributes:
+        prefix: Only events of streams whose id begins with this.
+        category: Only events of streams of this category.
+        types: Only events of these types; all if None.
+    """
+
+    prefix: str | None
+    category: str | None
+    types: tuple[str, ...] | None
+
+    @classmethod
+    def of(
+        cls, prefix: str | None, category: str | None, types: tuple[str, ...]
+    ) -> Wanted:
+        """Take over what the options say."""
+        return cls(prefix, category, types or None)
+
+
+def prefix_option() -> Callable[[FC], FC]:
+    """Add `--prefix`."""
+    return click.option(
+        "--prefix", callback=utf8_only, help="Only streams whose id begins with this."
+    )
+
+
+def filter_options(command: FC) -> FC:
+    """Add `--prefix`, `--category` and `--type`."""
+    options = (
+        prefix_option(),
+        click.option(
+            "--category",
+            callback=utf8_only,
+            help="Only streams of this category: what stands before the first -.",
+        ),
+        click.option(
+            "--type",
+            "types",
+            callback=utf8_only,
+            multiple=True,
+            help="Only events of this type; may be given several times.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def json_option(told: str) -> Callable[[FC], FC]:
+    """Add `--json`, which a command gets as `as_json`.
+
+    Args:
+        told: The help text: what is printed, with its fields.
+    """
+    return click.option("--json", "as_json", is_flag=True, help=told)
+
+
+EVENT_FIELDS = """\b
+Fields of an event with --json, one object a line:
+  position, stream, version, type, event_id, recorded_at (UTC), metadata
+  data         the event's data, if that is JSON
+  data_base64  the event's data otherwise
+"""

@@ -1,0 +1,102 @@
+"""`eventbraid stats`: how much a store holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from eventbraid.cli._exit import Exit
+from eventbraid.cli._opening import open_store, store_argument
+from eventbraid.cli._options import json_option
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import eventbraid as eb
+
+_KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What a store holds; the fields are those of `--json`."""
+
+    head: int
+    streams: int
+    bytes: int
+    segments: int
+    first_recorded_at: datetime | None
+    last_recorded_at: datetime | None
+
+
+@click.command()
+@store_argument()
+@json_option(
+    "Print one JSON object: head, streams, bytes, segments, first_recorded_at, "
+    "last_recorded_at."
+)
+def stats(*, location: str, as_json: bool) -> Exit:
+    """Print how many events and streams a store holds, and how large its log is."""
+    from eventbraid.cli._output import output
+
+    with open_store(location) as store:
+        size = _measured(store)
+    with output() as out:
+        if as_json:
+            out.json(asdict(size))
+        else:
+            for name, value in _rows(size):
+                out.line(f"{name:<14}{value}")
+    return Exit.FINE
+
+
+def _measured(store: eb.EventStore) -> _Size:
+    counted = store.stats()
+    return _Size(
+        head=counted.head,
+        streams=counted.streams,
+        bytes=counted.bytes,
+        segments=counted.segments,
+        first_recorded_at=_time(store, backward=False),
+        last_recorded_at=_time(store, backward=True),
+    )
+
+
+def _time(store: eb.EventStore, *, backward: bool) -> datetime | None:
+    for recorded in store.read_all(limit=1, backward=backward):
+        return recorded.recorded_at
+    return None
+
+
+def _rows(size: _Size) -> list[tuple[str, str]]:
+    from eventbraid.cli._output import counted
+
+    files = counted(size.segments, "file")
+    return [
+        ("last position", f"{size.head:>12,}"),
+        ("streams", f"{size.streams:>12,}"),
+        ("log", f"{size.bytes:>12,} bytes ({in_units(size.bytes)}) in {files}"),
+        ("first event", _told(size.first_recorded_at)),
+        ("last event", _told(size.last_recorded_at)),
+    ]
+
+
+def in_units(size: int) -> str:
+    """Give a number of bytes as people say it.
+
+    Example:
+        >>> in_units(11_100_000)
+        '10.6 MiB'
+    """
+    amount = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < _KIB:
+            return f"{amount:.1f} {unit}" if unit != "bytes" else f"{size} bytes"
+        amount /= _KIB
+    return f"{amount:.1f} TiB"
+
+
+def _told(time: datetime | None) -> str:
+    return "none" if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"

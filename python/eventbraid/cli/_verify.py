@@ -1,0 +1,125 @@
+"""`eventbraid verify`: is every byte of a store as it was written?"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+import eventbraid as eb
+from eventbraid.cli._exit import Exit
+from eventbraid.cli._opening import open_store, store_argument
+from eventbraid.cli._options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_EPILOG = """\
+Exit codes: 0 all is whole; 1 something is damaged; 2 misuse, there is no store; 3 it
+could not be checked: in use, not readable, of a newer format.
+
+\b
+Fields with --json:
+  whole     true or false
+  commits, events, streams, bytes, seconds     if whole; no commits with --quick
+  file, offset, reason, remedy                 if damaged
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What was read and found whole."""
+
+    commits: int | None
+    events: int
+    streams: int
+    bytes: int
+
+
+@click.command(epilog=_EPILOG)
+@store_argument()
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Only what is checked whenever a store is opened.",
+)
+@json_option("Print one JSON object.")
+def verify(*, location: str, quick: bool, as_json: bool) -> Exit:
+    """Read a whole store and check every byte of it; nothing is changed.
+
+    If it is damaged, the file, the place in it and what to do are printed.
+    """
+    began = time.monotonic()
+    try:
+        with _busy_sign(location), open_store(location) as store:
+            whole = _check(store, quick=quick)
+    except eb.CorruptStore as damage:
+        _tell_damage(damage, as_json=as_json)
+        return Exit.OFF
+    _tell_whole(whole, time.monotonic() - began, as_json=as_json)
+    return Exit.FINE
+
+
+def _check(store: eb.EventStore, *, quick: bool) -> _Whole:
+    if quick:
+        # Opening has read each frame and checked it.
+        counted = store.stats()
+        return _Whole(None, counted.head, counted.streams, counted.bytes)
+    checked = store.verify()
+    return _Whole(checked.frames, checked.events, checked.streams, checked.bytes)
+
+
+@contextmanager
+def _busy_sign(location: str) -> Generator[None]:
+    """Show that something is going on, if somebody is looking."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(f"checking {escape(location)}"):
+        yield
+
+
+def _tell_whole(whole: _Whole, seconds: float, *, as_json: bool) -> None:
+    from eventbraid.cli._output import counted, output
+
+    with output() as out:
+        if as_json:
+            out.json({"whole": True, **_fields(whole), "seconds": round(seconds, 3)})
+            return
+        parts = [
+            counted(whole.events, "event"),
+            counted(whole.streams, "stream"),
+            counted(whole.bytes, "byte"),
+        ]
+        if whole.commits is not None:
+            parts.insert(0, counted(whole.commits, "commit"))
+        told = ", ".join(parts)
+        out.line(f"{out.styled('whole', colour='green')}: {told}, in {seconds:.2f} s")
+
+
+def _fields(whole: _Whole) -> dict[str, int]:
+    counted = {"events": whole.events, "streams": whole.streams, "bytes": whole.bytes}
+    return counted if whole.commits is None else {"commits": whole.commits, **counted}
+
+
+def _tell_damage(damage: eb.CorruptStore, *, as_json: bool) -> None:
+    from eventbraid.cli._output import output, printable
+
+    file = damage.file.encode(errors="backslashreplace").decode()
+    with output() as out:
+        if as_json:
+            told = {"file": file, "offset": damage.offset}
+            why = {"reason": damage.reason, "remedy": damage.remedy}
+            out.json({"whole": False, **told, **why})
+            return
+        out.line(f"{out.styled('DAMAGED', colour='red')}: {printable(damage.reason)}")
+        out.line(f"  file    {printable(file)}")
+        out.line(f"  byte    {damage.offset:,}")
+        out.line(f"  to do   {printable(damage.remedy)}")
