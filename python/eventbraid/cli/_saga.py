@@ -10,6 +10,7 @@ import click
 
 import eventbraid as eb
 from eventbraid.cli._exit import Exit
+from eventbraid.cli._opening import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -104,7 +105,7 @@ def stuck(directory: Path) -> Exit:
 
 def _open(directory: Path) -> eb.EventStore:
     nested = directory / _DEMO_STORE
-    return eb.open(nested if nested.is_dir() else directory, create=False)
+    return open_store(str(nested if nested.is_dir() else directory))
 
 
 def _saga_id(identifier: str) -> str:
