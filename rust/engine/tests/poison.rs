@@ -13,8 +13,10 @@
 
 mod support;
 
+use std::io::IoSlice;
+
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
-use eventbraid_engine::vfs::{OpenMode, Vfs};
+use eventbraid_engine::vfs::{OpenMode, Vfs, write_all_at};
 use eventbraid_engine::{Depth, Error, Store};
 use support::hook::{Asked, Flag, HookedVfs, MAINTAINER, Op, eio, must_end, until};
 use support::{append, append_expecting, bodies, log, open, open_with, threaded};
@@ -501,6 +503,27 @@ fn damage_below_the_marker_is_told() {
         assert_eq!(file.to_str(), Some(OLD));
         assert!(has(&vfs, MARKER));
     }
+}
+
+#[test]
+fn what_is_cached_is_not_believed_after_a_failed_sync() {
+    let vfs = poisoned(lost_sync());
+    let good = vfs.read_file(OLD).unwrap();
+    let file = vfs.open(OLD.as_ref(), OpenMode::ReadWrite).unwrap();
+    let write = |bytes: &[u8]| write_all_at(&*file, &[IoSlice::new(bytes)], 4096).unwrap();
+    // Programs see the acknowledged frames, the disk has lost them.
+    write(&[0; 512]);
+    file.sync_data().unwrap();
+    write(&good[4096..4608]);
+    vfs.fail(lost_sync());
+    file.sync_data().unwrap_err();
+    vfs.heal();
+    assert!(vfs.read_file(OLD).unwrap() == good);
+    let opened = open(vfs.clone());
+    let Err(Error::CorruptStore { file, offset, .. }) = opened else {
+        panic!("{opened:?}")
+    };
+    assert_eq!((file.to_str(), offset), (Some(OLD), 4096));
 }
 
 #[test]
