@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
-use eventbraid_engine::{Depth, Error, Store};
+use eventbraid_engine::{Depth, Effort, Error, LogQuery, SnapshotQuery, Store, StreamQuery};
 use support::frames::{FRAME_HEADER, SEGMENT_HEADER, frames};
 use support::hook::until;
 use support::{append, append_expecting, log, open, open_with, options, threaded};
@@ -468,4 +468,79 @@ fn the_store_under_test_has_marks_and_segments() {
     }
     assert!(marks >= 2, "{marks} marks");
     assert!(whole.vfs.read_file(LAST).is_ok());
+}
+
+/// The file and the offset that an answer names as damaged.
+fn named<T: std::fmt::Debug>(answer: Result<T, Error>, context: &str) -> (PathBuf, u64) {
+    match answer {
+        Err(Error::CorruptStore { file, offset, .. }) => (file, offset),
+        other => panic!("{context}: {other:?}"),
+    }
+}
+
+/// A store that is open, keeps nothing in memory, and has its files in reach.
+fn open_uncached(whole: &Whole) -> (SimVfs, Store) {
+    let vfs = whole.vfs.process_crash();
+    let mut options = options();
+    options.cache = 0;
+    let store = open_with(vfs.clone(), options).unwrap();
+    (vfs, store)
+}
+
+#[test]
+fn damage_under_an_open_store_is_told_by_every_read_and_by_verify() {
+    let whole = whole();
+    let (vfs, store) = open_uncached(&whole);
+    let damaged = Path::new(LAST);
+    let bytes = vfs.read_file(damaged).unwrap();
+    let frame = frames(&bytes).into_iter().rfind(|frame| frame.events > 0);
+    let frame = frame.unwrap();
+    let at = (frame.offset + frame.length / 2) as u64;
+    vfs.corrupt(damaged, at, 1).unwrap();
+    let (last, ..) = whole.truth.last().unwrap();
+    let streams = [(last.as_str(), 0)];
+    let snapshot = SnapshotQuery {
+        streams: &streams,
+        at: None,
+        effort: Effort::Blocking,
+    };
+    let here = (damaged.to_path_buf(), frame.offset as u64);
+    assert_eq!(named(store.verify(), "verify"), here);
+    assert_eq!(named(store.read_log(&LogQuery::all()), "log"), here);
+    let stream = store.read_stream(&StreamQuery::all(last));
+    assert_eq!(named(stream, "stream"), here);
+    assert_eq!(named(store.read_streams(&snapshot), "snapshot"), here);
+    let page = LogQuery {
+        limit: 1,
+        ..LogQuery::all()
+    };
+    let first = store.read_log(&page).unwrap();
+    assert!(
+        first.events[0].data() == whole.truth[0].2,
+        "the rest is read"
+    );
+}
+
+#[test]
+fn a_file_cut_under_an_open_store_is_told_by_reads_and_by_verify() {
+    let whole = whole();
+    let (vfs, store) = open_uncached(&whole);
+    let damaged = Path::new(LAST);
+    let frame = frames(&vfs.read_file(damaged).unwrap())[0];
+    let end = (frame.end() - 8) as u64;
+    vfs.truncate_outside(damaged, end).unwrap();
+    let (file, offset) = named(store.read_log(&LogQuery::all()), "log");
+    assert_eq!((file.as_path(), offset), (damaged, end));
+    let (file, offset) = named(store.verify(), "verify");
+    assert_eq!((file.as_path(), offset), (damaged, frame.offset as u64));
+}
+
+#[test]
+fn without_a_manifest_the_segments_must_form_one_row() {
+    let whole = whole();
+    let vfs = whole.vfs.process_crash();
+    vfs.remove(CURRENT.as_ref()).unwrap();
+    vfs.remove("/store/log/0000000002.hot".as_ref()).unwrap();
+    let (file, _) = named(open(vfs), "a hole");
+    assert_eq!(file, Path::new(LAST));
 }

@@ -1,0 +1,75 @@
+"""A table of covered lines by file, from what `cov show` prints.
+
+A line of source is printed as `NUMBER|COUNT|TEXT`, without a count where there is no
+code; the path of its file stands above. With the environment variable MISSED, the
+numbers of the lines that were never reached follow below the table.
+"""
+
+# ruff: noqa: INP001 - a script beside its caller, no package
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_LINE = re.compile(r" *(\d+)\| *([0-9.]+[kMGTP]?)\|(.*)")
+_FILE = re.compile(r".*/rust/engine/src/(.*\.rs)$")
+_TESTS = re.compile(r" *\d+\| *[^|]*\|#\[cfg\(test\)\]")
+
+
+def counts(lines: Iterable[str]) -> dict[str, dict[int, bool]]:
+    """For each file of the engine, whether each line of code was reached."""
+    found: defaultdict[str, dict[int, bool]] = defaultdict(dict)
+    file: str | None = None
+    for line in lines:
+        if path := _FILE.match(line.rstrip()):
+            file = None if path[1].endswith("tests.rs") else path[1]
+        elif not re.match(r" *\d+\|", line):
+            file = None if line.strip() else file
+        elif _TESTS.match(line):
+            file = None  # The tests of a file stand at its end, and reach themselves.
+        elif file and (code := _LINE.match(line)):
+            number, count = int(code[1]), code[2] != "0"
+            found[file][number] = found[file].get(number, False) or count
+    return dict(found)
+
+
+def table(found: dict[str, dict[int, bool]]) -> Iterable[str]:
+    """The lines of the table."""
+    yield "| file | lines | reached | |"
+    yield "|---|---|---|---|"
+    for file, lines in sorted(found.items()):
+        yield row(f"`{file}`", lines.values())
+    yield row("**all**", [hit for lines in found.values() for hit in lines.values()])
+
+
+def row(name: str, hits: Iterable[bool]) -> str:
+    """One line of the table."""
+    reached = list(hits)
+    share = 100 * sum(reached) / max(len(reached), 1)
+    return f"| {name} | {len(reached)} | {sum(reached)} | {share:.1f} % |"
+
+
+def missed(found: dict[str, dict[int, bool]]) -> Iterable[str]:
+    """For each file the lines that were not reached."""
+    for file, lines in sorted(found.items()):
+        numbers = [str(number) for number, hit in sorted(lines.items()) if not hit]
+        if numbers:
+            yield f"{file}: {', '.join(numbers)}"
+
+
+def main() -> None:
+    """Reads and prints."""
+    found = counts(sys.stdin)
+    lines = [*table(found), *(missed(found) if os.environ.get("MISSED") else ())]
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
