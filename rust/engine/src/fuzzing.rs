@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::frame::{Encoder, EncoderEvent, FrameView, Header, Sealed, Seed, StreamHead, Truth};
-use crate::log::{Identity, Layout, Manifest, SegmentHeader};
+use crate::log::{Found, Identity, Layout, Manifest, Marker, SegmentHeader};
 use crate::vfs::sim::SimVfs;
 use crate::vfs::{OpenMode, Vfs};
 
@@ -194,6 +194,20 @@ pub fn current(bytes: &[u8], generation: u64, manifest: &[u8]) -> bool {
 pub fn identity(bytes: &[u8]) -> bool {
     let layout = layout(&[("IDENTITY", bytes)]);
     matches!(Identity::read(&layout), Ok(Some(_)))
+}
+
+/// POISONED. The text is for people, so that of a damaged one may be another.
+pub fn poisoned(bytes: &[u8]) -> bool {
+    let store = bytes.get(16..32).and_then(|store| store.try_into().ok());
+    let layout = layout(&[("POISONED", bytes)]);
+    match Marker::find(&layout, store.unwrap_or_default()) {
+        Ok(Found::Whole(marker)) => {
+            assert!(marker.reason.len() <= 3 * bytes.len(), "of these bytes");
+            true
+        }
+        Ok(Found::Absent) => unreachable!("it was just written"),
+        Ok(Found::Unreadable) | Err(_) => false,
+    }
 }
 
 /// A directory with these files.

@@ -505,7 +505,7 @@ fn damage_under_an_open_store_is_told_by_every_read_and_by_verify() {
         effort: Effort::Blocking,
     };
     let here = (damaged.to_path_buf(), frame.offset as u64);
-    assert_eq!(named(store.verify(), "verify"), here);
+    assert_eq!(named(store.verify(Depth::Full), "verify"), here);
     assert_eq!(named(store.read_log(&LogQuery::all()), "log"), here);
     let stream = store.read_stream(&StreamQuery::all(last));
     assert_eq!(named(stream, "stream"), here);
@@ -531,7 +531,7 @@ fn a_file_cut_under_an_open_store_is_told_by_reads_and_by_verify() {
     vfs.truncate_outside(damaged, end).unwrap();
     let (file, offset) = named(store.read_log(&LogQuery::all()), "log");
     assert_eq!((file.as_path(), offset), (damaged, end));
-    let (file, offset) = named(store.verify(), "verify");
+    let (file, offset) = named(store.verify(Depth::Full), "verify");
     assert_eq!((file.as_path(), offset), (damaged, frame.offset as u64));
 }
 

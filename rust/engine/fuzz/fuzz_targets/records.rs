@@ -1,4 +1,5 @@
-//! The parsers of the small records: a segment's header, a manifest, IDENTITY, CURRENT.
+//! The parsers of the small records: a segment's header, a manifest, IDENTITY, CURRENT,
+//! POISONED.
 #![no_main]
 
 use eventbraid_engine::fuzzing;
@@ -12,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut bytes = bytes;
     let [parser, forged] = take(&mut bytes);
     let (mut record, forged) = (bytes.to_vec(), forged != 0);
-    match parser % 4 {
+    match parser % 5 {
         0 => {
             if forged {
                 forge::segment_header(&mut record);
@@ -31,7 +32,12 @@ fuzz_target!(|bytes: &[u8]| {
             }
             fuzzing::identity(&record);
         }
-        // A marker of poison takes its place here once the format has one.
+        3 => {
+            if forged {
+                forge::poisoned(&mut record);
+            }
+            fuzzing::poisoned(&record);
+        }
         _ => {
             let (current, mut manifest) = bytes.split_at(bytes.len().min(24));
             let generation = u64::from_le_bytes(take(&mut manifest));

@@ -68,12 +68,27 @@ pub fn after(frame: &[u8], tie: Tie) -> Tie {
     }
 }
 
-/// A segment's header with its magic and CRC, if there are enough bytes for one.
+/// A segment's header with its magic and CRCs, if there are enough bytes for one.
 pub fn segment_header(bytes: &mut [u8]) {
     if bytes.len() >= 60 {
         put(bytes, 0, b"EBSEGMT\n");
         let crc = crc32c::crc32c(&bytes[..56]);
         put(bytes, 56, &crc.to_le_bytes());
+    }
+    if bytes.len() >= 84 {
+        let crc = crc32c::crc32c(&bytes[..80]);
+        put(bytes, 80, &crc.to_le_bytes());
+    }
+}
+
+/// A POISONED with its magic, length and hash, if there are enough bytes for one.
+pub fn poisoned(bytes: &mut [u8]) {
+    if bytes.len() >= 56 {
+        let end = bytes.len() - 8;
+        put(bytes, 0, b"EBPOISN\n");
+        put(bytes, 12, &((end - 48) as u32).to_le_bytes());
+        let hash = xxh3_64(&bytes[..end]);
+        put(bytes, end, &hash.to_le_bytes());
     }
 }
 
