@@ -138,10 +138,12 @@ pub fn read(store: &Store) -> Result<Vec<Shown>, Error> {
         limit: 2,
         ..LogQuery::all()
     })?;
-    for stream in store.streams("", None, usize::MAX)? {
-        let own = store.read_stream(&StreamQuery::all(&stream))?;
+    let mut names = store.streams("")?;
+    while !store.gather(&mut names)? {}
+    for stream in names.page(usize::MAX) {
+        let own = store.read_stream(&StreamQuery::all(stream))?;
         let versions: Vec<u64> = own.events.iter().map(Recorded::version).collect();
-        let count = store.version(&stream).unwrap_or(versions.len() as u64);
+        let count = store.version(stream).unwrap_or(versions.len() as u64);
         assert_eq!(
             versions,
             (1..=count).collect::<Vec<_>>(),
