@@ -23,7 +23,7 @@ from eventbraid.cli import run
 from eventbraid.cli._events import body_lines, event_printer
 from eventbraid.cli._exit import Exit
 from eventbraid.cli._options import Wanted
-from eventbraid.cli._output import output
+from eventbraid.cli._output import Output
 from eventbraid.cli._tail import follow_log, show_last
 from tests.command_line import json_lines, on_a_terminal, ran, start, usual_environment
 
@@ -222,8 +222,14 @@ def test_the_newest_events_come_last(shop, arguments, expected, capfd):
     assert positions(capfd) == expected
 
 
-def test_following_prints_each_event_as_soon_as_it_is_there(tmp_path, capfd):
-    with eb.open(tmp_path / "s") as store, output() as out:
+def test_following_prints_each_event_as_soon_as_it_is_there(tmp_path, monkeypatch):
+    printed = tmp_path / "printed"
+    with (
+        printed.open("w", encoding="utf-8") as stdout,
+        eb.open(tmp_path / "s") as store,
+    ):
+        monkeypatch.setattr(sys, "stdout", stdout)
+        out = Output()
         store.append([("a-1", "t", b"1"), ("b-1", "t", b"2"), ("a-2", "t", b"3")])
         printer = event_printer(out, as_json=True)
         wanted = Wanted.of(None, "a", ())
@@ -235,17 +241,20 @@ def test_following_prints_each_event_as_soon_as_it_is_there(tmp_path, capfd):
 
         follower = threading.Thread(target=follow)
         follower.start()
-        shown = ""
         for number in range(4, 8):
             store.append([("b-1", "t", b"0"), ("a-1", "t", b"%d" % number)])
             deadline = time.monotonic() + 30
-            while f'"data":{number}' not in shown and time.monotonic() < deadline:
-                shown += capfd.readouterr().out
-            assert f'"data":{number}' in shown
+            wanted_text = f'"data":{number}'
+            while (
+                wanted_text not in printed.read_text() and time.monotonic() < deadline
+            ):
+                time.sleep(0.001)
+            assert wanted_text in printed.read_text()
         store.close()
         follower.join(30)
         assert not follower.is_alive()
-    assert [e["stream"] for e in json_lines(shown)] == ["a-2", *["a-1"] * 4]
+    shown = json_lines(printed.read_text())
+    assert [e["stream"] for e in shown] == ["a-2", *["a-1"] * 4]
 
 
 FOLLOWER = """
@@ -253,7 +262,7 @@ import sys, threading
 import eventbraid as eb
 from eventbraid.cli import _tail
 
-def open_store(location):
+def look_at_store(location, *, read_only):
     store = eb.open(location)
     def write():
         for line in sys.stdin:
@@ -261,7 +270,7 @@ def open_store(location):
     threading.Thread(target=write, daemon=True).start()
     return store
 
-_tail.open_store = open_store
+_tail.look_at_store = look_at_store
 _tail.tail([sys.argv[1], "--follow"])
 """
 

@@ -47,16 +47,44 @@ def test_a_whole_store_is_counted(whole, capfd):
     assert err == ""
     assert run(["verify", str(whole), "--json"]) == Exit.FINE
     (told,) = json_lines(capfd.readouterr().out)
-    assert list(told) == ["whole", "commits", "events", "streams", "bytes", "seconds"]
+    assert list(told) == [
+        "whole", "commits", "events", "streams", "bytes",
+        "unproven", "quarantined", "seconds",
+    ]  # fmt: skip
     assert (told["whole"], told["events"], told["streams"]) == (True, 100, 2)
 
 
-def test_a_quick_check_says_so_by_what_it_counts(whole, capfd):
-    assert run(["verify", str(whole), "--quick", "--json"]) == Exit.FINE
+def test_a_quick_check_reads_the_newest_commits(tmp_path, capfd):
+    directory = tmp_path / "s"
+    with eb.open(directory) as store:
+        for _ in range(12):
+            store.append([("a", "t", b"x" * 300_000)])
+    assert run(["verify", str(directory), "--quick", "--json"]) == Exit.FINE
     (told,) = json_lines(capfd.readouterr().out)
-    assert (told["whole"], told["events"]) == (True, 100)
-    assert run(["verify", str(whole), "--quick"]) == Exit.FINE
-    assert "whole: 100 events" in capfd.readouterr().out
+    assert told["whole"]
+    assert 0 < told["events"] < 12
+    assert run(["verify", str(directory), "--quick"]) == Exit.FINE
+    assert capfd.readouterr().out.startswith("whole: ")
+
+
+def test_what_a_crash_left_undone_is_told_and_left_as_it_is(whole, tmp_path, capfd):
+    crashed = tmp_path / "crashed"
+    with eb.open(tmp_path / "s") as store:
+        store.append([("a", "t", b"1")])
+        shutil.copytree(tmp_path / "s", crashed)
+    before = _contents(crashed)
+    assert run(["verify", str(crashed), "--json"]) == Exit.FINE
+    (told,) = json_lines(capfd.readouterr().out)
+    assert told["unproven"] > 0
+    assert run(["verify", str(crashed)]) == Exit.FINE
+    assert "not proven to be on the disk" in capfd.readouterr().out
+    assert run(["read", str(crashed), "--read-only"]) == Exit.FINE
+    assert "not proven to be on the disk" in capfd.readouterr().err
+    assert _contents(crashed) == before
+    assert run(["read", str(crashed), "--json"]) == Exit.FINE
+    out, err = capfd.readouterr()
+    assert [told["position"] for told in json_lines(out)] == [1]
+    assert err == ""
 
 
 @pytest.mark.parametrize("how", [[], ["--quick"]])
@@ -82,7 +110,8 @@ def test_damage_is_told_to_programs(damaged):
 
 
 def test_damage_found_while_a_store_is_open_is_told_alike(whole, monkeypatch, capfd):
-    def damaged(_):
+    def damaged(_, *, quick):
+        assert not quick
         raise eb.CorruptStore("log/1", 4096, "wrong checksum")
 
     monkeypatch.setattr(eb.EventStore, "verify", damaged)
@@ -95,14 +124,21 @@ def test_other_commands_refuse_a_damaged_store(damaged, capfd):
     assert "CorruptStore" in capfd.readouterr().err
 
 
+def test_a_damaged_store_is_shown_up_to_the_damage_on_demand(damaged, capfd):
+    assert run(["read", str(damaged), "--read-only", "--json"]) == Exit.FINE
+    out, err = capfd.readouterr()
+    assert [told["position"] for told in json_lines(out)] == list(range(1, 41))
+    assert "damaged" in err
+
+
 def test_verify_changes_nothing_in_a_damaged_store(damaged):
-    before = {path: path.read_bytes() for path in damaged.rglob("*") if path.is_file()}
+    before = _contents(damaged)
     ran("verify", damaged)
-    after = {path: path.read_bytes() for path in damaged.rglob("*") if path.is_file()}
-    # Whoever opens a store leaves a note in its lock file.
-    changed = {path.name for path in before if before[path] != after.get(path)}
-    assert changed <= {"lock", "LOCK"}
-    assert {path.name for path in after.keys() - before.keys()} <= {"lock", "LOCK"}
+    assert _contents(damaged) == before
+
+
+def _contents(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 def test_on_a_terminal_something_is_seen_to_go_on(whole):

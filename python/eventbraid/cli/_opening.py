@@ -27,6 +27,47 @@ def open_store(
     return eb.open(location, create=writing and create)
 
 
+def look_at_store(location: str, *, read_only: bool) -> eb.EventStore:
+    """Open a store that a command only reads.
+
+    An opening makes sure of what a crash has left; where it may not, the store is shown
+    as far as it is proven to be on the disk, and what that leaves out is told.
+
+    Args:
+        location: The store's directory.
+        read_only: Whether nothing may be changed, though it could be.
+    """
+    if not read_only:
+        try:
+            return open_store(location)
+        except eb.StoreUnavailable:
+            # Nothing can be written, or nothing read: this tells.
+            return look_at_store(location, read_only=True)
+    store = eb.open(location, create=False, read_only=True)
+    unproven = store.stats().unproven
+    if unproven:
+        click.echo(f"eventbraid: {left_out(unproven)}", err=True)
+    return store
+
+
+def left_out(unproven: int) -> str:
+    """Say what a store that is only looked at does not show."""
+    return (
+        f"the last {unproven:,} bytes of the log are not shown: they are damaged, or "
+        "not proven to be on the disk; opening the store to write tells or mends"
+    )
+
+
+def read_only_option() -> Callable[[FC], FC]:
+    """Add `--read-only`."""
+    return click.option(
+        "--read-only",
+        is_flag=True,
+        help="Change nothing, not even what a crash left undone; a damaged store is "
+        "shown up to the damage.",
+    )
+
+
 def store_argument() -> Callable[[FC], FC]:
     """Add the argument STORE, which a command gets as `location`."""
     return click.argument("location", metavar="STORE", type=StoreDirectory())

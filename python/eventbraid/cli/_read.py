@@ -12,7 +12,11 @@ import click
 
 import eventbraid as eb
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import open_store, store_argument
+from eventbraid.cli._opening import (
+    look_at_store,
+    read_only_option,
+    store_argument,
+)
 from eventbraid.cli._options import (
     EVENT_FIELDS,
     LARGEST_NUMBER,
@@ -65,6 +69,7 @@ class Range:
 @click.option("-n", "--limit", type=NUMBER, help="At most so many events.")
 @click.option("--backward", is_flag=True, help="The newest event first.")
 @filter_options
+@read_only_option()
 @json_option("Print JSON, one event a line.")
 def read(
     *,
@@ -77,6 +82,7 @@ def read(
     prefix: str | None,
     category: str | None,
     types: tuple[str, ...],
+    read_only: bool,
     as_json: bool,
 ) -> Exit:
     """Print events.
@@ -94,7 +100,7 @@ def read(
             "--prefix and --category choose among all streams: leave out STREAM or them"
         )
     part = Range(after, before, limit, backward)
-    with open_store(location) as store, output() as out:
+    with look_at_store(location, read_only=read_only) as store, output() as out:
         events = _events(store, tuple(dict.fromkeys(streams)), part, wanted)
         count = event_printer(out, as_json=as_json).show(events)
     if not count and not as_json:

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import open_store, store_argument
+from eventbraid.cli._opening import (
+    look_at_store,
+    read_only_option,
+    store_argument,
+)
 from eventbraid.cli._options import json_option
 
 if TYPE_CHECKING:
@@ -33,15 +37,16 @@ class _Size:
 
 @click.command()
 @store_argument()
+@read_only_option()
 @json_option(
     "Print one JSON object: head, streams, bytes, segments, first_recorded_at, "
     "last_recorded_at."
 )
-def stats(*, location: str, as_json: bool) -> Exit:
+def stats(*, location: str, read_only: bool, as_json: bool) -> Exit:
     """Print how many events and streams a store holds, and how large its log is."""
     from eventbraid.cli._output import output
 
-    with open_store(location) as store:
+    with look_at_store(location, read_only=read_only) as store:
         size = _measured(store)
     with output() as out:
         if as_json:

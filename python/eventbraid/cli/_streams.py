@@ -5,7 +5,11 @@ from __future__ import annotations
 import click
 
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import open_store, store_argument
+from eventbraid.cli._opening import (
+    look_at_store,
+    read_only_option,
+    store_argument,
+)
 from eventbraid.cli._options import json_option, prefix_option
 
 _EPILOG = """\b
@@ -19,8 +23,11 @@ _VERSION_WIDTH = 9
 @click.command(epilog=_EPILOG)
 @store_argument()
 @prefix_option()
+@read_only_option()
 @json_option("Print JSON, one stream a line: stream, version.")
-def streams(*, location: str, prefix: str | None, as_json: bool) -> Exit:
+def streams(
+    *, location: str, prefix: str | None, read_only: bool, as_json: bool
+) -> Exit:
     """Print the version and the name of each stream, by name.
 
     A stream's version is the number of its events.
@@ -28,7 +35,7 @@ def streams(*, location: str, prefix: str | None, as_json: bool) -> Exit:
     from eventbraid.cli._output import output, printable
 
     count = 0
-    with open_store(location) as store, output() as out:
+    with look_at_store(location, read_only=read_only) as store, output() as out:
         for stream in store.streams(prefix):
             count += 1
             version = store.version(stream)

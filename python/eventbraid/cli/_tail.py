@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import open_store, store_argument
+from eventbraid.cli._opening import (
+    look_at_store,
+    read_only_option,
+    store_argument,
+)
 from eventbraid.cli._options import (
     EVENT_FIELDS,
     NUMBER,
@@ -44,6 +48,7 @@ Examples:
     "-f", "--follow", is_flag=True, help="Go on with new events, until Ctrl-C."
 )
 @filter_options
+@read_only_option()
 @json_option("Print JSON, one event a line.")
 def tail(
     *,
@@ -53,6 +58,7 @@ def tail(
     prefix: str | None,
     category: str | None,
     types: tuple[str, ...],
+    read_only: bool,
     as_json: bool,
 ) -> Exit:
     """Print the newest events of the log, the newest last."""
@@ -60,7 +66,7 @@ def tail(
     from eventbraid.cli._output import output
 
     wanted = Wanted.of(prefix, category, types)
-    with open_store(location) as store, output() as out:
+    with look_at_store(location, read_only=read_only) as store, output() as out:
         printer = event_printer(out, as_json=as_json)
         head = store.head()
         count = show_last(store, printer, limit, wanted, head)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 import eventbraid as eb
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import open_store, store_argument
+from eventbraid.cli._opening import left_out, store_argument
 from eventbraid.cli._options import json_option
 
 if TYPE_CHECKING:
@@ -25,19 +25,23 @@ could not be checked: in use, not readable, of a newer format.
 \b
 Fields with --json:
   whole     true or false
-  commits, events, streams, bytes, seconds     if whole; no commits with --quick
+  commits, events, streams, bytes, seconds     if whole: what was read
+  unproven     if whole: bytes that a crash left at the end, not read
+  quarantined  if whole: files that recovery has set aside in the folder quarantine
   file, offset, reason, remedy                 if damaged
 """
 
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """What was read and found whole."""
+    """What was read and found whole; the fields are those of `--json`."""
 
-    commits: int | None
+    commits: int
     events: int
     streams: int
     bytes: int
+    unproven: int
+    quarantined: int
 
 
 @click.command(epilog=_EPILOG)
@@ -45,7 +49,7 @@ class _Whole:
 @click.option(
     "--quick",
     is_flag=True,
-    help="Only what is checked whenever a store is opened.",
+    help="Only the newest commits, the manifest and the headers of all files.",
 )
 @json_option("Print one JSON object.")
 def verify(*, location: str, quick: bool, as_json: bool) -> Exit:
@@ -55,7 +59,7 @@ def verify(*, location: str, quick: bool, as_json: bool) -> Exit:
     """
     began = time.monotonic()
     try:
-        with _busy_sign(location), open_store(location) as store:
+        with _busy_sign(location), _opened(location) as store:
             whole = _check(store, quick=quick)
     except eb.CorruptStore as damage:
         _tell_damage(damage, as_json=as_json)
@@ -64,13 +68,20 @@ def verify(*, location: str, quick: bool, as_json: bool) -> Exit:
     return Exit.FINE
 
 
+def _opened(location: str) -> eb.EventStore:
+    return eb.open(location, create=False, read_only=True)
+
+
 def _check(store: eb.EventStore, *, quick: bool) -> _Whole:
-    if quick:
-        # Opening has read each frame and checked it.
-        counted = store.stats()
-        return _Whole(None, counted.head, counted.streams, counted.bytes)
-    checked = store.verify()
-    return _Whole(checked.frames, checked.events, checked.streams, checked.bytes)
+    checked = store.verify(quick=quick)
+    return _Whole(
+        checked.frames,
+        checked.events,
+        checked.streams,
+        checked.bytes,
+        store.stats().unproven,
+        checked.quarantined,
+    )
 
 
 @contextmanager
@@ -91,22 +102,22 @@ def _tell_whole(whole: _Whole, seconds: float, *, as_json: bool) -> None:
 
     with output() as out:
         if as_json:
-            out.json({"whole": True, **_fields(whole), "seconds": round(seconds, 3)})
+            out.json({"whole": True, **asdict(whole), "seconds": round(seconds, 3)})
             return
-        parts = [
-            counted(whole.events, "event"),
-            counted(whole.streams, "stream"),
-            counted(whole.bytes, "byte"),
-        ]
-        if whole.commits is not None:
-            parts.insert(0, counted(whole.commits, "commit"))
-        told = ", ".join(parts)
+        told = ", ".join(
+            (
+                counted(whole.commits, "commit"),
+                counted(whole.events, "event"),
+                counted(whole.streams, "stream"),
+                counted(whole.bytes, "byte"),
+            )
+        )
         out.line(f"{out.styled('whole', colour='green')}: {told}, in {seconds:.2f} s")
-
-
-def _fields(whole: _Whole) -> dict[str, int]:
-    counted = {"events": whole.events, "streams": whole.streams, "bytes": whole.bytes}
-    return counted if whole.commits is None else {"commits": whole.commits, **counted}
+        if whole.unproven:
+            out.line(left_out(whole.unproven))
+        if whole.quarantined:
+            aside = counted(whole.quarantined, "file")
+            out.line(f"set aside in quarantine: {aside}; keep or remove them")
 
 
 def _tell_damage(damage: eb.CorruptStore, *, as_json: bool) -> None:
