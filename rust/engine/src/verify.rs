@@ -111,6 +111,7 @@ fn every_frame(log: &LiveLog, pin: &Pin) -> Result<Verified> {
             .map_err(|reason| Error::corrupt(&segment.path, segment.offset(entry.address), reason))
     })?;
     if scan.tail < pin.end {
+        scan.tail = first_missing(log, &segments, scan.tail);
         return Err(scan.damage(&segments, pin.end));
     }
     nothing_else_is_indexed(log, pin, &scan, &streams)
@@ -122,6 +123,20 @@ fn every_frame(log: &LiveLog, pin: &Pin) -> Result<Verified> {
         bytes: bytes_below(&segments, pin.end),
         ..Verified::default()
     })
+}
+
+/// Where the frame stands that should come after `tail`: there, or first in a later segment.
+fn first_missing(log: &LiveLog, segments: &[Arc<Segment>], tail: u64) -> u64 {
+    let index = log.index.read();
+    let holds = |address| {
+        let chunk = index.chunks().of_address(address);
+        chunk.is_some_and(|chunk| chunk.end() > address)
+    };
+    let later = segments.iter().map(|segment| segment.first_frame());
+    std::iter::once(tail)
+        .chain(later.filter(|first| *first > tail))
+        .find(|address| holds(*address))
+        .unwrap_or(tail)
 }
 
 /// From the log to the index: a frame's events, key and place.
