@@ -172,7 +172,7 @@ def test_several_streams_are_read_as_of_one_position(tmp_path, capfd, monkeypatc
     directory = str(tmp_path / "s")
     with eb.open(directory) as store:
         store.append([("a", "t", b"1"), ("b", "t", b"1")])
-    opened = _read.open_store
+    opened = _read.look_at_store
 
     class Busy:
         """A store that others append to as soon as the snapshot is taken."""
@@ -195,7 +195,11 @@ def test_several_streams_are_read_as_of_one_position(tmp_path, capfd, monkeypatc
             self.store.append([("a", "t", b"2"), ("b", "t", b"2")])
             return snapshot
 
-    monkeypatch.setattr(_read, "open_store", lambda location: Busy(opened(location)))
+    monkeypatch.setattr(
+        _read,
+        "look_at_store",
+        lambda location, *, read_only: Busy(opened(location, read_only=read_only)),
+    )
     for direction in ([], ["--backward"]):
         run(["read", directory, "a", "b", "--json", *direction])
         told = json_lines(capfd.readouterr().out)

@@ -57,7 +57,8 @@ def patched(file, offset, replacement):
 def test_a_store_of_a_newer_format_is_refused_and_left_alone(made):
     patched(made / "IDENTITY", 8, (2).to_bytes(4, "little"))
     error = refused(made, eb.IncompatibleFormat)
-    assert (error.path, error.found, error.supported) == (str(made), 2, 1)
+    assert error.path == str(made / "IDENTITY")
+    assert (error.found, error.supported) == (2, 1)
     assert "format 2" in str(error)
 
 
