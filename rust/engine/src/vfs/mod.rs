@@ -56,9 +56,6 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Tries to take an exclusive lock on a directory without waiting: `None` when somebody
-    /// else holds it. The lock is freed when the value is dropped or its process dies.
-    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>>;
     /// Opens a file or a directory in order to lock it. With `create` a file that is missing is
     /// made, empty and its owner's alone.
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
@@ -67,7 +64,7 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     }
     /// Opens a file as memory that is shared with all others who open it. With
     /// [`OpenMode::CreateNew`] it is made, all its blocks allocated, all words 0; an existing
-    /// one must have the size of a page.
+    /// one must have the size of a page, and is written too, whatever the mode says.
     fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
         let _ = (path, mode);
         Err(io::ErrorKind::Unsupported.into())
@@ -111,9 +108,6 @@ pub trait VfsFile: Debug + Send + Sync + 'static {
         Ok(())
     }
 }
-
-/// A held lock; dropping it frees it.
-pub trait VfsLock: Debug + Send + Sync + 'static {}
 
 /// How a [`LockFile`] is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::vfs::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
+use crate::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
 /// What a [`LyingVfs`] claims to do and doesn't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +69,16 @@ impl Vfs for LyingVfs {
         }
     }
 
-    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
-        self.inner.try_lock_dir(path)
+    fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
+        self.inner.open_lock(path, create)
+    }
+
+    fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
+        self.inner.open_page(path, mode)
+    }
+
+    fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
+        self.inner.unshareable(directory)
     }
 
     fn now_micros(&self) -> u64 {
