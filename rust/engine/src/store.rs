@@ -720,7 +720,7 @@ impl Opened {
                 let unlisted = Error::corrupt(&self.layout.current(), 0, reason);
                 return Err(missing.unwrap_or(unlisted));
             }
-            std::thread::sleep(Duration::from_millis(1));
+            self.layout.vfs.pause(Duration::from_millis(1));
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::log::{Identity, Layout, read_file};
 use crate::recovery;
 use crate::store::{Mode, Options};
-use crate::vfs::{Entry, Hold, OpenMode};
+use crate::vfs::{Entry, Hold, OpenMode, Vfs};
 
 /// How long who holds the store without a page to knock at is waited for: it may be making one.
 const GRACE: Duration = Duration::from_millis(250);
@@ -63,7 +63,7 @@ impl Door<'_> {
     }
 
     fn live(&self) -> Result<Lock> {
-        Lock::open(&*self.layout.vfs, self.layout.root.clone(), false)
+        Lock::open(&self.layout.vfs, self.layout.root.clone(), false)
     }
 
     fn enter_alone(&self) -> Result<Entered> {
@@ -107,7 +107,7 @@ impl Door<'_> {
             if Instant::now() >= deadline {
                 return Err(self.busy());
             }
-            pause.rest();
+            pause.rest(&*self.layout.vfs);
         }
     }
 
@@ -142,14 +142,14 @@ impl Door<'_> {
         }
         self.identify()?;
         self.layout.ensure_dir(&self.layout.locks())?;
-        Lock::open(&*self.layout.vfs, self.layout.boot(), true)?;
+        Lock::open(&self.layout.vfs, self.layout.boot(), true)?;
         live.free();
         Ok(None)
     }
 
     /// The lock of those who come and go; `None` while somebody else has it.
     fn boot(&self) -> Result<Option<(Lock, HeldLock)>> {
-        let boot = match Lock::open(&*self.layout.vfs, self.layout.boot(), false) {
+        let boot = match Lock::open(&self.layout.vfs, self.layout.boot(), false) {
             Err(Error::Io {
                 kind: ErrorKind::NotFound,
                 ..
@@ -201,7 +201,7 @@ impl Door<'_> {
             if Instant::now() >= deadline {
                 return Err(self.busy());
             }
-            pause.rest();
+            pause.rest(&*self.layout.vfs);
         }
     }
 
@@ -235,7 +235,7 @@ impl Door<'_> {
     fn locks(&self, boot: Lock, live: Lock, create: bool) -> Result<Locks> {
         let open = |name: &str| {
             let path = self.layout.locks().join(name);
-            match Lock::open(&*self.layout.vfs, path.clone(), create) {
+            match Lock::open(&self.layout.vfs, path.clone(), create) {
                 Err(Error::Io {
                     kind: ErrorKind::NotFound,
                     ..
@@ -300,8 +300,8 @@ impl Default for Pause {
 }
 
 impl Pause {
-    fn rest(&mut self) {
-        std::thread::sleep(self.0);
+    fn rest(&mut self, vfs: &dyn Vfs) {
+        vfs.pause(self.0);
         self.0 = (self.0 * 2).min(Duration::from_millis(20));
     }
 }

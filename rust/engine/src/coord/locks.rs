@@ -23,6 +23,7 @@ pub(crate) struct Lock(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    vfs: Arc<dyn Vfs>,
     file: Arc<dyn LockFile>,
     path: PathBuf,
     /// A thread of this process holds it alone: the kernel's lock belongs to the opening, and
@@ -31,11 +32,12 @@ struct Inner {
 }
 
 impl Lock {
-    pub(crate) fn open(vfs: &dyn Vfs, path: PathBuf, create: bool) -> Result<Self> {
+    pub(crate) fn open(vfs: &Arc<dyn Vfs>, path: PathBuf, create: bool) -> Result<Self> {
         let file = vfs.open_lock(&path, create);
         let file = file.map_err(|e| Error::io(&path, "lock", &e))?;
         let is_held = AtomicBool::new(false);
         Ok(Self(Arc::new(Inner {
+            vfs: Arc::clone(vfs),
             file,
             path,
             is_held,
@@ -87,7 +89,7 @@ impl Lock {
             if Instant::now() >= deadline {
                 return Ok(None);
             }
-            std::thread::sleep(pause);
+            self.0.vfs.pause(pause);
             pause = (pause * 2).min(RECHECK);
         }
     }

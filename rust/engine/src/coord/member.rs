@@ -65,7 +65,7 @@ impl Entry {
     pub(crate) fn take(layout: &Layout, page: &Page, read_only: bool) -> Result<Self> {
         for number in 0..MEMBERS {
             let path = layout.member(number);
-            if let Some(held) = Lock::open(&*layout.vfs, path, true)?.try_hold()? {
+            if let Some(held) = Lock::open(&layout.vfs, path, true)?.try_hold()? {
                 let entry = Self {
                     page: page.clone(),
                     number,
@@ -163,7 +163,7 @@ pub(crate) fn members(layout: &Layout, page: &Page, own: u64) -> Result<Vec<Memb
 }
 
 fn is_alive(layout: &Layout, number: usize) -> Result<bool> {
-    let lock = match Lock::open(&*layout.vfs, layout.member(number), false) {
+    let lock = match Lock::open(&layout.vfs, layout.member(number), false) {
         Err(Error::Io {
             kind: std::io::ErrorKind::NotFound,
             ..

@@ -94,7 +94,7 @@ impl Segments {
                     *manifest = live;
                     return Ok(());
                 }
-                _ => std::thread::sleep(Duration::from_millis(1)),
+                _ => self.layout.vfs.pause(Duration::from_millis(1)),
             }
         }
         let reason = "it names no manifest that lists the segments of the log";
