@@ -79,6 +79,13 @@ fn live(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Journal>) 
                 cut_power(machine, &journal.lock(), draw.next());
             }
         }
+        if draw.below(3) == 0 {
+            let verified = store.verify(Depth::Full);
+            assert!(
+                verified.is_ok() || machine.is_dead(number),
+                "process {number} finds damage: {verified:?}"
+            );
+        }
         if draw.below(4) > 0 {
             let closed = store.close();
             assert!(

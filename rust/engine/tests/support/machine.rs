@@ -56,6 +56,7 @@ struct State {
     draw: Draw,
     current: usize,
     processes: Vec<Process>,
+    clock: u64,
     trace: Option<Vec<String>>,
 }
 
@@ -76,6 +77,7 @@ impl Machine {
             draw,
             current: 0,
             processes: (0..processes).map(|_| Process::default()).collect(),
+            clock: 1,
             trace: std::env::var_os("EVENTBRAID_TRACE").map(|_| Vec::new()),
         };
         Self {
@@ -208,6 +210,8 @@ impl Me {
             return Ok(());
         }
         me.steps += 1;
+        state.clock += if rests { 500 } else { 1 };
+        let me = &mut state.processes[self.number];
         let dies = me.dies_at == Some(me.steps);
         let line = (self.number, me.steps);
         if let Some(trace) = &mut state.trace {
@@ -326,6 +330,18 @@ impl Vfs for ProcessVfs {
 
     fn now_micros(&self) -> u64 {
         self.disk.now_micros()
+    }
+
+    /// The machine's clock goes on by a microsecond a step, and by more where one waits. The
+    /// dead, who wait for nothing, see it race.
+    fn uptime_micros(&self) -> u64 {
+        let mut state = self.me.turns.state.lock();
+        let me = &mut state.processes[self.me.number];
+        if me.is_dead {
+            me.steps += 1_000_000;
+            return me.steps;
+        }
+        state.clock
     }
 
     fn pause(&self, _time: Duration) {
