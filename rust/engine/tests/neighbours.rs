@@ -389,3 +389,24 @@ fn who_only_looks_verifies_a_log_that_a_dead_process_left_bytes_in() {
     append(&store, &[("s", b"second")]).unwrap();
     assert_eq!(store.verify(Depth::Full).unwrap().events, 2);
 }
+
+#[test]
+fn who_waits_for_nobody_gets_what_nobody_has() {
+    let disk = SimVfs::memory();
+    let mut impatient = shared(options());
+    impatient.lock_timeout = Duration::ZERO;
+    let a = open_with(disk.clone(), impatient).unwrap();
+    let b = open_with(disk.clone(), impatient).unwrap();
+    append(&a, &[("s", b"first")]).unwrap();
+    let stopped = stopped_holder(&disk, "write.lock");
+    for store in [&a, &b] {
+        let refused = append(store, &[("s", b"second")]);
+        assert!(
+            matches!(refused, Err(Error::StoreBusy { .. })),
+            "{refused:?}"
+        );
+    }
+    drop(stopped);
+    append(&b, &[("s", b"second")]).unwrap();
+    append(&a, &[("s", b"third")]).unwrap();
+}
