@@ -13,7 +13,7 @@ use crate::commit::{Appended, Committer, Done, Opening, Prepared, Request, Tail,
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
-use crate::log::{Identity, Layout, Marker, Segments, bytes_below, read_file};
+use crate::log::{Identity, Layout, Marker, Segments, bytes_below, read_file, shown_holder};
 use crate::names;
 use crate::read::{
     Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
@@ -497,7 +497,7 @@ fn lock(layout: &Layout) -> Result<Box<dyn VfsLock>> {
 
 fn holder(layout: &Layout) -> String {
     match read_file(&*layout.vfs, &layout.holder()) {
-        Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).trim().to_owned(),
+        Ok(Some(bytes)) => shown_holder(&bytes),
         _ => "unknown".to_owned(),
     }
 }
