@@ -10,7 +10,7 @@ use crate::append::{self, Arguments};
 use crate::appended::Appended;
 use crate::completion::CompletionPort;
 use crate::engine::Engine;
-use crate::error::exception;
+use crate::error::{close_exception, exception, open_exception};
 use crate::interrupt;
 use crate::opening::Opening;
 use crate::read::{Bounds, CommittedRead, LogRead, Read, SnapshotRead, StreamRead};
@@ -47,7 +47,9 @@ impl Store {
             read_only,
         );
         let opened = interrupt::run(py, "open", move || opening.run())?;
-        Ok(Self::new(opened.map_err(|error| exception(py, error))?))
+        Ok(Self::new(
+            opened.map_err(|error| open_exception(py, error))?,
+        ))
     }
 
     /// Like `open`; a `Store` arrives at the port.
@@ -75,7 +77,7 @@ impl Store {
         interrupt::spawn("open", move || {
             let opened = opening.run().map(Self::new);
             promise.keep(move |py| {
-                let store = opened.map_err(|error| exception(py, error))?;
+                let store = opened.map_err(|error| open_exception(py, error))?;
                 Ok(Bound::new(py, store)?.into_any())
             });
         })?;
@@ -328,7 +330,7 @@ impl Store {
         } else {
             engine.close()
         };
-        closed.map_err(|error| exception(py, error))
+        closed.map_err(|error| close_exception(py, error))
     }
 
     /// Like `close`; `None` arrives at the port.
@@ -340,7 +342,7 @@ impl Store {
             let closed = engine.close();
             drop(engine);
             promise.keep(move |py| {
-                closed.map_err(|error| exception(py, error))?;
+                closed.map_err(|error| close_exception(py, error))?;
                 Ok(py.None().into_bound(py))
             });
         })?;
