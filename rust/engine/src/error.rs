@@ -33,6 +33,13 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
+    /// What the processes of a store coordinate themselves by is not what it was.
+    Detached {
+        /// The file.
+        path: PathBuf,
+        /// What became of it.
+        reason: String,
+    },
     /// The idempotency key was used before, for something else.
     IdempotencyMismatch {
         /// The key.
@@ -107,6 +114,13 @@ pub enum Error {
         /// Who holds it, as far as known.
         holder: String,
     },
+    /// Several processes can't share a store where this one is.
+    Unshareable {
+        /// The store's directory.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// At least one stream is not at the version that the append demanded.
     VersionConflict {
         /// Every failing stream.
@@ -143,6 +157,14 @@ impl Error {
             file: file.to_path_buf(),
             offset,
             reason: reason.into(),
+        }
+    }
+
+    /// The means of coordination are not what they were.
+    pub(crate) fn detached(path: &Path, reason: &str) -> Self {
+        Self::Detached {
+            path: path.to_path_buf(),
+            reason: reason.to_owned(),
         }
     }
 
@@ -245,8 +267,19 @@ impl fmt::Display for Error {
             ),
             Self::StoreBusy { path, holder } => write!(
                 f,
-                "{} is already open in another process or handle ({holder}); \
-                 close it there first",
+                "{} is in use by {holder}; close it there first",
+                path.display()
+            ),
+            Self::Detached { path, reason } => write!(
+                f,
+                "{}: {reason}; nothing was written, and this opening writes nothing more: \
+                 close the store in every process and open it again",
+                path.display()
+            ),
+            Self::Unshareable { path, reason } => write!(
+                f,
+                "several processes can't share {}: {reason}; open it with mode=\"exclusive\" in \
+                 one process, or put it on a local disk",
                 path.display()
             ),
             Self::VersionConflict { failures } => conflict(f, failures),

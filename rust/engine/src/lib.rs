@@ -29,10 +29,11 @@
 //! assert_eq!(done.first_position, Some(1));
 //! # Ok::<(), eventbraid_engine::Error>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bytes;
 mod commit;
+mod coord;
 mod error;
 mod event_id;
 mod frame;
@@ -51,10 +52,11 @@ pub mod vfs;
 mod watch;
 
 pub use commit::{Append, Appended, EventInput, Expectation, Prepared, Ticket, prepare};
+pub use coord::Member;
 pub use error::{ConflictedStream, Error, Result};
 pub use read::{
     Effort, Filter, LogQuery, Page, Recorded, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
 };
-pub use store::{Options, Stats, Store};
+pub use store::{Mode, Options, Stats, Store};
 pub use verify::{Depth, Verified};
 pub use watch::WaitGuard;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::lock::{Mutex, RwLock};
 
+use crate::coord::Coord;
 use crate::error::{Error, Result};
 use crate::frame::Seed;
 use crate::index::{Index, MemoryIndex};
@@ -17,6 +18,7 @@ use crate::watch::Watch;
 #[derive(Debug)]
 pub(crate) struct LiveLog {
     pub(crate) segments: Segments,
+    pub(crate) coord: Arc<Coord>,
     pub(crate) seed: Seed,
     pub(crate) hasher: Hasher128Keyed,
     /// Durable commits only: nothing else is visible to anyone but the commit's checks.
@@ -24,8 +26,9 @@ pub(crate) struct LiveLog {
     pub(crate) cache: Cache,
     pub(crate) watch: Arc<Watch>,
     pub(crate) counters: Counters,
-    poison: Mutex<Option<String>>,
-    poisoned: AtomicBool,
+    /// Why nothing more is written.
+    stop: Mutex<Option<Error>>,
+    stopped: AtomicBool,
 }
 
 /// What has happened since the store was opened.
@@ -38,6 +41,8 @@ pub(crate) struct Counters {
     pub(crate) syncs: Counter,
     pub(crate) conflicts: Counter,
     pub(crate) replays: Counter,
+    /// Times that another process was waited for.
+    pub(crate) waits: Counter,
     pub(crate) cache_hits: Counter,
     pub(crate) cache_misses: Counter,
 }
@@ -59,6 +64,7 @@ impl Counter {
 impl LiveLog {
     pub(crate) fn new(
         segments: Segments,
+        coord: Arc<Coord>,
         index: MemoryIndex,
         cache: Cache,
         seed: Seed,
@@ -66,42 +72,46 @@ impl LiveLog {
     ) -> Self {
         Self {
             segments,
+            coord,
             seed,
             hasher,
             watch: Watch::starting_at(index.head()),
             index: RwLock::new(index),
             cache,
             counters: Counters::default(),
-            poison: Mutex::new(None),
-            poisoned: AtomicBool::new(false),
+            stop: Mutex::new(None),
+            stopped: AtomicBool::new(false),
         }
     }
 
     /// Stops all writing for good; the first reason stays. Answers whether this is the first.
-    pub(crate) fn poison(&self, reason: String) -> bool {
+    pub(crate) fn stop(&self, reason: Error) -> bool {
         let is_first = {
-            let mut poison = self.poison.lock();
-            let is_first = poison.is_none();
-            poison.get_or_insert(reason);
+            let mut stop = self.stop.lock();
+            let is_first = stop.is_none();
+            stop.get_or_insert(reason);
             is_first
         };
-        self.poisoned.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::Release);
         self.watch.end();
         is_first
     }
 
     /// Whether all writing has been stopped.
-    pub(crate) fn is_poisoned(&self) -> bool {
-        self.poisoned.load(Ordering::Acquire)
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
-    /// The error of a poisoned store, if it is one.
+    /// Whether all writing has been stopped by a failed sync.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.is_stopped() && matches!(*self.stop.lock(), Some(Error::Poisoned { .. }))
+    }
+
+    /// The error of a store that has stopped writing, if it has.
     pub(crate) fn health(&self) -> Result<()> {
-        if !self.poisoned.load(Ordering::Acquire) {
+        if !self.is_stopped() {
             return Ok(());
         }
-        Err(Error::Poisoned {
-            reason: self.poison.lock().clone().unwrap_or_default(),
-        })
+        Err(self.stop.lock().clone().unwrap_or(Error::Closed))
     }
 }

@@ -5,22 +5,24 @@ use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use crate::lock::Mutex;
+use std::time::{Duration, Instant};
 
 use crate::commit::{Appended, Committer, Done, Opening, Prepared, Request, Tail, Ticket};
+use crate::coord::{
+    Booting, Coord, Door, Entered, Entry as Entrant, Held, Joint, Lock, Locks, Mark, Member,
+    Page as SharedPage, Phase, enter, members,
+};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
-use crate::log::{Identity, Layout, Marker, Segments, bytes_below, read_file, shown_holder};
+use crate::log::{Identity, Layout, Manifest, Marker, Segment, Segments, bytes_below};
 use crate::names;
 use crate::read::{
     Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
 };
-use crate::recovery::{self, Recovered};
+use crate::recovery::{self, Recovered, Scan};
 use crate::verify::{Depth, Verified, verify};
-use crate::vfs::{OpenMode, Vfs, VfsLock, write_all_at};
+use crate::vfs::{Hold, OpenMode, Vfs, write_all_at};
 use crate::watch::WaitGuard;
 
 /// How a store is opened.
@@ -48,6 +50,21 @@ pub struct Options {
     /// Whether the store is only looked at: nothing is created, written, moved or synced, and
     /// the log is shown as far as it is proven durable.
     pub read_only: bool,
+    /// Who else may open the store meanwhile.
+    pub mode: Mode,
+    /// How long another process is waited for that has the store or one of its locks.
+    pub lock_timeout: Duration,
+}
+
+/// Who else may open a store while it is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Nobody.
+    #[default]
+    Exclusive,
+    /// Any number of processes of this machine, and openings of this process.
+    Shared,
 }
 
 impl Default for Options {
@@ -60,6 +77,8 @@ impl Default for Options {
             zero_fill: true,
             create: true,
             read_only: false,
+            mode: Mode::Exclusive,
+            lock_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -90,6 +109,8 @@ pub struct Stats {
     pub conflicts: u64,
     /// Appends answered from an earlier one with the same key since open.
     pub replays: u64,
+    /// Times that another process was waited for since open.
+    pub waits: u64,
     /// Chunk loads answered from memory since open.
     pub cache_hits: u64,
     /// Chunk loads that read the file since open.
@@ -111,13 +132,13 @@ pub struct Store {
 struct Open {
     committer: Arc<Committer>,
     closed: AtomicBool,
-    lock: Mutex<Option<Box<dyn VfsLock>>>,
+    live: Lock,
     /// Of a store that is only looked at.
     view: Option<View>,
 }
 
 /// What there is to know of a store that is only looked at.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct View {
     unproven: u64,
     damage: Option<Error>,
@@ -151,104 +172,41 @@ impl Store {
             }
             layout.ensure_dir(directory)?;
         }
-        let lock = lock(&layout)?;
-        let create = options.create && !options.read_only;
-        let identity = recovery::identify(&layout, create)?;
-        if options.read_only {
-            return Self::look(layout, identity, options, lock);
-        }
-        let recovered = recovery::recover(&layout, &identity)?;
-        let Recovered {
-            segments,
-            manifest,
-            listed,
-            poisoned,
-            seal,
-            index,
-            ..
-        } = recovered;
-        let Recovered {
-            mut tail,
-            next_position,
-            chain,
-            last_commit_time,
-            ..
-        } = recovered;
-        tell_holder(&layout);
-        let vfs = Arc::clone(&layout.vfs);
-        let segments = Segments::new(layout, identity, options, segments, manifest);
-        if let Some(seal) = seal {
-            tail = segments.create_sealing(seal)?.first_frame();
-        } else if segments.all().is_empty() {
-            segments.create_first()?;
-        } else {
-            segments.settle(listed)?;
-        }
-        if poisoned {
-            Marker::lift(&segments.layout)?;
-        }
-        let segment = segments.of_tail(tail).ok_or(Error::Closed)?;
-        let tail = Tail {
-            segment,
-            address: tail,
-            next_position,
-            chain,
+        let door = Door {
+            layout: &layout,
+            options: &options,
         };
-        let opening = Opening {
-            epoch: epoch(&*vfs)?,
-            background: options.background,
-            last_commit_time,
+        let Entered { identity, held } = enter(&door)?;
+        let opening = Opened {
+            layout,
+            identity,
+            options,
         };
-        let cache = Cache::of_bytes(options.cache);
-        let log = LiveLog::new(segments, index, cache, identity.seed(), identity.hasher());
-        Ok(Self::new(log, tail, opening, lock, None))
+        match held {
+            Held::Alone(live) if options.read_only => opening.look(live),
+            Held::Alone(live) => opening.recover(live, None),
+            Held::First(locks, boot) => opening.recover_first(locks, boot),
+            Held::Among(locks, page) => opening.join(locks, page),
+        }
     }
 
-    /// Opens a store without a change to anything.
-    fn look(
-        layout: Layout,
-        identity: Identity,
-        options: Options,
-        lock: Box<dyn VfsLock>,
-    ) -> Result<Self> {
-        let shown = recovery::look(&layout, &identity)?;
-        let segments = Segments::new(layout, identity, options, shown.segments, shown.manifest);
-        let tail = Tail {
-            segment: segments.of_tail(shown.tail).ok_or(Error::Closed)?,
-            address: shown.tail,
-            next_position: shown.next_position,
-            chain: shown.chain,
-        };
-        let opening = Opening {
-            epoch: 0,
-            background: false,
-            last_commit_time: 0,
-        };
-        let view = View {
-            unproven: shown.unproven,
-            damage: shown.damage,
-        };
-        let cache = Cache::of_bytes(options.cache);
-        let (seed, hasher) = (identity.seed(), identity.hasher());
-        let log = LiveLog::new(segments, shown.index, cache, seed, hasher);
-        Ok(Self::new(log, tail, opening, lock, Some(view)))
-    }
-
-    fn new(
-        log: LiveLog,
-        tail: Tail,
-        opening: Opening,
-        lock: Box<dyn VfsLock>,
-        view: Option<View>,
-    ) -> Self {
+    fn new(log: LiveLog, tail: Tail, opening: Opening, live: Lock, view: Option<View>) -> Self {
         Self {
             open: Arc::new(Open {
                 committer: Committer::new(Arc::new(log), tail, opening),
                 closed: AtomicBool::new(false),
-                lock: Mutex::new(Some(lock)),
+                live,
                 view,
             }),
         }
+    }
+
+    /// Begins to listen for other processes, if there can be any.
+    fn attended(self, options: &Options) -> Self {
+        if options.background && self.open.committer.log.coord.joint().is_some() {
+            self.open.committer.watch_others();
+        }
+        self
     }
 
     /// The log, if appends may be made to it.
@@ -263,6 +221,13 @@ impl Store {
             kind: ErrorKind::ReadOnlyFilesystem,
             reason: "the store was opened with read_only; open it without to append".to_owned(),
         })
+    }
+
+    /// The log, with all that is durable by now, whoever wrote it.
+    fn current(&self, effort: Effort) -> Result<&LiveLog> {
+        let log = self.log()?;
+        self.open.committer.catch_up(effort)?;
+        Ok(log)
     }
 
     fn log(&self) -> Result<&LiveLog> {
@@ -325,11 +290,13 @@ impl Store {
         content: Option<&[u8]>,
         effort: Effort,
     ) -> Result<Option<Appended>> {
-        self.log()?.committed(key, content, effort)
+        self.current(effort)?.committed(key, content, effort)
     }
 
     /// Position of the last durable event, 0 when there is none.
     pub fn head(&self) -> u64 {
+        // What keeps it from catching up is told by the read or the append that meets it.
+        let _caught_up = self.open.committer.catch_up(Effort::Blocking);
         self.open.committer.log.watch.head()
     }
 
@@ -338,7 +305,7 @@ impl Store {
     /// # Errors
     /// [`Error::InvalidArgument`] for what is no stream name.
     pub fn version(&self, stream: &str) -> Result<u64> {
-        let log = self.log()?;
+        let log = self.current(Effort::Blocking)?;
         names::check_stream(stream)?;
         Ok(log.index.read().version(log.hasher.stream(stream)))
     }
@@ -348,7 +315,7 @@ impl Store {
     /// # Errors
     /// [`Error::CorruptStore`], [`Error::Io`], [`Error::WouldBlock`] for an inline read.
     pub fn read_stream(&self, query: &StreamQuery<'_>) -> Result<Page> {
-        self.log()?.read_stream(query)
+        self.current(query.effort)?.read_stream(query)
     }
 
     /// Several streams as of one position.
@@ -356,7 +323,7 @@ impl Store {
     /// # Errors
     /// As [`Store::read_stream`].
     pub fn read_streams(&self, query: &SnapshotQuery<'_>) -> Result<Snapshot> {
-        self.log()?.read_streams(query)
+        self.current(query.effort)?.read_streams(query)
     }
 
     /// A page of the log in global order.
@@ -364,7 +331,7 @@ impl Store {
     /// # Errors
     /// As [`Store::read_stream`].
     pub fn read_log(&self, query: &LogQuery<'_>) -> Result<Page> {
-        self.log()?.read_log(query)
+        self.current(query.effort)?.read_log(query)
     }
 
     /// Begins a listing of the streams whose names begin with `prefix`: those that have events
@@ -373,7 +340,7 @@ impl Store {
     /// # Errors
     /// [`Error::Closed`].
     pub fn streams(&self, prefix: &str) -> Result<StreamNames> {
-        Ok(self.log()?.stream_names(prefix))
+        Ok(self.current(Effort::Blocking)?.stream_names(prefix))
     }
 
     /// Reads some of what a listing still needs; answers whether it is complete.
@@ -389,7 +356,9 @@ impl Store {
     /// # Errors
     /// [`Error::Closed`], and [`Error::Poisoned`] where nothing more can come.
     pub fn wait_beyond(&self, position: u64, timeout: Duration) -> Result<u64> {
-        let head = self.log()?.watch.wait_beyond(position, timeout);
+        self.open.committer.attend();
+        let head = self.current(Effort::Blocking)?;
+        let head = head.watch.wait_beyond(position, timeout);
         let log = self.log()?;
         if head <= position {
             log.health()?;
@@ -400,11 +369,18 @@ impl Store {
     /// Calls `wake` once, when the head is beyond `position`, or the store ends. What holds
     /// for the callback of [`Store::submit`] holds for it.
     pub fn on_beyond(&self, position: u64, wake: Box<dyn FnOnce() + Send>) -> WaitGuard {
-        self.open.committer.log.watch.on_beyond(position, wake)
+        self.open.committer.attend();
+        let registered = self.open.committer.log.watch.on_beyond(position, wake);
+        // What became durable before the watcher listened; the rest it hears.
+        let _caught_up = self.open.committer.catch_up(Effort::Blocking);
+        self.open.committer.log.watch.deliver();
+        registered
     }
 
     /// What the store holds and has done.
     pub fn stats(&self) -> Stats {
+        // Of a store that can't catch up, the numbers are those of what it shows.
+        let _caught_up = self.open.committer.catch_up(Effort::Blocking);
         let log = &self.open.committer.log;
         let segments = log.segments.all();
         let counters = &log.counters;
@@ -426,6 +402,7 @@ impl Store {
             fsyncs: counters.syncs.value(),
             conflicts: counters.conflicts.value(),
             replays: counters.replays.value(),
+            waits: counters.waits.value(),
             cache_hits: counters.cache_hits.value(),
             cache_misses: counters.cache_misses.value(),
             poisoned: log.is_poisoned(),
@@ -433,12 +410,25 @@ impl Store {
         }
     }
 
+    /// Who has the store open, this opening included; nobody but it where no other may.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], and [`Error::Io`] for a lock file that can't be looked at.
+    pub fn members(&self) -> Result<Vec<Member>> {
+        let log = self.log()?;
+        let Some(joint) = log.coord.joint() else {
+            return Ok(Vec::new());
+        };
+        joint.entry.tell(&log.counters);
+        members(&log.segments.layout, &joint.page, joint.entry.number())
+    }
+
     /// Reads the store's files again and holds them against all that they promise.
     ///
     /// # Errors
     /// [`Error::CorruptStore`] with the file and the offset of the first damage.
     pub fn verify(&self, depth: Depth) -> Result<Verified> {
-        let log = self.log()?;
+        let log = self.current(Effort::Blocking)?;
         let view = self.open.view.as_ref();
         if let Some(damage) = view.and_then(|view| view.damage.as_ref()) {
             return Err(damage.clone());
@@ -463,15 +453,45 @@ impl Open {
             return Ok(());
         }
         let finished = self.committer.close();
-        let closed = finished.and_then(|durable| match self.view {
-            Some(_) => Ok(()),
-            None => self.committer.record_durable(durable),
-        });
+        let closed = finished.and_then(|durable| self.record_end(durable));
         self.committer.end();
-        drop(self.lock.lock().take());
+        if let Some(joint) = self.committer.log.coord.joint() {
+            joint.entry.leave();
+        }
+        self.live.free();
         closed
     }
+
+    /// Records where the log ends, if nobody else can write to it.
+    fn record_end(&self, durable: (u64, u64)) -> Result<()> {
+        if self.view.is_some() || self.committer.log.segments.is_read_only() {
+            return Ok(());
+        }
+        let coord = &self.committer.log.coord;
+        let Some(joint) = coord.joint() else {
+            return self.committer.record_durable(durable);
+        };
+        let Some(among) = coord.shared() else {
+            joint.page.set_phase(Phase::Idle);
+            return self.committer.record_durable(durable);
+        };
+        // Others come in only through `boot`, and they are still here if `live` is not free.
+        let Some(_boot) = among.locks.boot.hold_by(Instant::now() + LEAVE)? else {
+            return Ok(());
+        };
+        if !among.locks.live.try_take(Hold::Exclusive)? {
+            return Ok(());
+        }
+        joint.page.set_phase(Phase::Idle);
+        match self.committer.end_of_all(among) {
+            Some(end) => self.committer.record_durable(end),
+            None => Ok(()),
+        }
+    }
 }
+
+/// How long who leaves waits for those who come.
+const LEAVE: Duration = Duration::from_secs(1);
 
 impl Drop for Open {
     fn drop(&mut self) {
@@ -480,25 +500,242 @@ impl Drop for Open {
     }
 }
 
-fn lock(layout: &Layout) -> Result<Box<dyn VfsLock>> {
-    let root = &layout.root;
-    let taken = layout
-        .vfs
-        .try_lock_dir(root)
-        .map_err(|e| Error::io(root, "lock", &e))?;
-    match taken {
-        Some(lock) => Ok(lock),
-        None => Err(Error::StoreBusy {
-            path: root.clone(),
-            holder: holder(layout),
-        }),
+/// A store that was entered, and is about to be opened.
+struct Opened {
+    layout: Layout,
+    identity: Identity,
+    options: Options,
+}
+
+impl Opened {
+    fn cache(&self) -> Cache {
+        Cache::of_bytes(self.options.cache)
+    }
+
+    /// Opens a store without a change to anything. What is shown of it changes no more, so
+    /// that where others may come in they need not wait for the end of the look.
+    fn look(self, live: Lock) -> Result<Store> {
+        let shown = recovery::look(&self.layout, &self.identity)?;
+        if self.options.mode == Mode::Shared {
+            live.free();
+        }
+        let cache = self.cache();
+        let (seed, hasher) = (self.identity.seed(), self.identity.hasher());
+        let coord = Arc::new(Coord::alone(&self.layout));
+        let segments = Segments::new(
+            self.layout,
+            self.identity,
+            self.options,
+            Arc::clone(&coord),
+            shown.segments,
+            shown.manifest,
+        );
+        let tail = Tail {
+            segment: segments.of_tail(shown.tail).ok_or(Error::Closed)?,
+            address: shown.tail,
+            next_position: shown.next_position,
+            chain: shown.chain,
+        };
+        let opening = Opening {
+            epoch: 0,
+            background: false,
+            durable: mark(&tail, tail.address, 0),
+        };
+        let view = View {
+            unproven: shown.unproven,
+            damage: shown.damage,
+        };
+        let log = LiveLog::new(segments, coord, shown.index, cache, seed, hasher);
+        Ok(Store::new(log, tail, opening, live, Some(view)))
+    }
+
+    /// Opens a store that nobody else has, so that others may come in later.
+    fn recover_first(self, locks: Locks, boot: Booting) -> Result<Store> {
+        let live = locks.live.clone();
+        let joint = match self.make_page() {
+            Ok(page) => {
+                let entry = Entrant::take(&self.layout, &page, false)?;
+                Some(Joint { page, locks, entry })
+            }
+            // On a full disk the store can still be read, by one process.
+            Err(Error::StorageFull { .. }) => None,
+            Err(e) => return Err(e),
+        };
+        let opened = self.recover(live, joint)?;
+        drop(boot);
+        Ok(opened)
+    }
+
+    fn make_page(&self) -> Result<SharedPage> {
+        let path = self.layout.page();
+        self.layout.remove_if_there(&path)?;
+        let words = self.layout.vfs.open_page(&path, OpenMode::CreateNew);
+        let words = words.map_err(|e| Error::io(&path, "create", &e))?;
+        let session = random_word(&*self.layout.vfs)?;
+        Ok(SharedPage::make(words, session, self.identity.uuid))
+    }
+
+    /// Opens the store after making sure of its log, with `live` held alone.
+    fn recover(self, live: Lock, joint: Option<Joint>) -> Result<Store> {
+        let recovered = recovery::recover(&self.layout, &self.identity)?;
+        tell_holder(&self.layout);
+        // Without a thread that hears a knock, the store is open to others from the first.
+        let is_shared = joint.is_some() && !self.options.background;
+        let coord = Arc::new(Coord::new(
+            &self.layout,
+            joint,
+            is_shared,
+            self.options.lock_timeout,
+        ));
+        let Recovered {
+            segments,
+            manifest,
+            listed,
+            poisoned,
+            seal,
+            index,
+            ..
+        } = recovered;
+        let Recovered {
+            tail: end,
+            next_position,
+            chain,
+            last_commit_time,
+            ..
+        } = recovered;
+        let cache = self.cache();
+        let epoch = random_word(&*self.layout.vfs)?;
+        let segments = Segments::new(
+            self.layout,
+            self.identity,
+            self.options,
+            Arc::clone(&coord),
+            segments,
+            manifest,
+        );
+        let mut address = end;
+        if let Some(seal) = seal {
+            address = segments.create_sealing(seal)?.first_frame();
+        } else if segments.all().is_empty() {
+            segments.create_first()?;
+        } else {
+            segments.settle(listed)?;
+        }
+        if poisoned {
+            Marker::lift(&segments.layout)?;
+        }
+        let tail = Tail {
+            segment: segments.of_tail(address).ok_or(Error::Closed)?,
+            address,
+            next_position,
+            chain,
+        };
+        let durable = mark(&tail, address, last_commit_time);
+        if let Some(joint) = coord.joint() {
+            joint.page.publish_tail(&durable);
+            joint.page.publish_durable(&durable);
+            joint.page.set_generation(segments.generation());
+            joint.page.set_phase(if is_shared {
+                Phase::Shared
+            } else {
+                Phase::Sole
+            });
+            if is_shared {
+                joint.locks.live.try_take(Hold::Shared)?;
+            }
+        }
+        let opening = Opening {
+            epoch,
+            background: self.options.background,
+            durable,
+        };
+        let (seed, hasher) = (self.identity.seed(), self.identity.hasher());
+        let log = LiveLog::new(segments, coord, index, cache, seed, hasher);
+        Ok(Store::new(log, tail, opening, live, None).attended(&self.options))
+    }
+
+    /// Joins the processes that have the store. What they have written is theirs to make sure
+    /// of; it is read as far as they say it is durable.
+    fn join(self, locks: Locks, page: SharedPage) -> Result<Store> {
+        let live = locks.live.clone();
+        let entry = Entrant::take(&self.layout, &page, self.options.read_only)?;
+        let lost = || Error::detached(&self.layout.page(), "its records are damaged");
+        let durable = page.durable().ok_or_else(lost)?;
+        let (segments, manifest) = self.listed(durable.ordinal)?;
+        let mut scan = Scan::new(self.identity.seed(), self.identity.hasher());
+        scan.run(&segments, durable.end)?;
+        if scan.tail != durable.end && durable.next_position > 1 {
+            return Err(scan.damage(&segments, durable.end));
+        }
+        if scan.chain != durable.chain || scan.next_position != durable.next_position {
+            let reason = "its record of what is durable is not that of the log";
+            return Err(Error::detached(&self.layout.page(), reason));
+        }
+        let cache = self.cache();
+        let epoch = random_word(&*self.layout.vfs)?;
+        let joint = Joint { page, locks, entry };
+        let coord = Coord::new(&self.layout, Some(joint), true, self.options.lock_timeout);
+        let coord = Arc::new(coord);
+        let segments = Segments::new(
+            self.layout,
+            self.identity,
+            self.options,
+            Arc::clone(&coord),
+            segments,
+            manifest,
+        );
+        let tail = Tail {
+            segment: segments.of_ordinal(durable.ordinal).ok_or(Error::Closed)?,
+            address: durable.address,
+            next_position: durable.next_position,
+            chain: durable.chain,
+        };
+        let opening = Opening {
+            epoch,
+            background: self.options.background,
+            durable,
+        };
+        let (seed, hasher) = (self.identity.seed(), self.identity.hasher());
+        let log = LiveLog::new(segments, coord, scan.index, cache, seed, hasher);
+        let view = self.options.read_only.then(View::default);
+        Ok(Store::new(log, tail, opening, live, view).attended(&self.options))
+    }
+
+    /// The segments up to one that is known to be there. CURRENT may name a manifest that is
+    /// being replaced in this moment.
+    fn listed(&self, ordinal: u64) -> Result<(Vec<Arc<Segment>>, Manifest)> {
+        let mode = if self.options.read_only {
+            OpenMode::Read
+        } else {
+            OpenMode::ReadWrite
+        };
+        let deadline = Instant::now() + LEAVE;
+        loop {
+            let (segments, manifest, missing) = recovery::view(&self.layout, &self.identity, mode)?;
+            if manifest.generation > 0 && segments.iter().any(|s| s.entry.ordinal == ordinal) {
+                return Ok((segments, manifest));
+            }
+            if Instant::now() >= deadline {
+                let reason = "it does not list the segments of the log";
+                let unlisted = Error::corrupt(&self.layout.current(), 0, reason);
+                return Err(missing.unwrap_or(unlisted));
+            }
+            self.layout.vfs.pause(Duration::from_millis(1));
+        }
     }
 }
 
-fn holder(layout: &Layout) -> String {
-    match read_file(&*layout.vfs, &layout.holder()) {
-        Ok(Some(bytes)) => shown_holder(&bytes),
-        _ => "unknown".to_owned(),
+/// A place in the log all below which is durable and known.
+fn mark(tail: &Tail, end: u64, commit_time: u64) -> Mark {
+    Mark {
+        address: tail.address,
+        end,
+        next_position: tail.next_position,
+        chain: tail.chain,
+        ordinal: tail.segment.entry.ordinal,
+        commit_time,
+        // A log that was only opened needs no mark of its end.
+        is_marked: true,
     }
 }
 
@@ -525,7 +762,7 @@ fn tell_holder(layout: &Layout) {
     let _told = file.and_then(|file| write_all_at(&*file, &[IoSlice::new(&padded)], 0));
 }
 
-fn epoch(vfs: &dyn Vfs) -> Result<u64> {
+fn random_word(vfs: &dyn Vfs) -> Result<u64> {
     let mut bytes = [0; 8];
     vfs.random(&mut bytes)
         .map_err(|e| Error::io(Path::new(""), "draw randomness for", &e))?;

@@ -54,10 +54,17 @@ impl Watch {
     pub(crate) fn publish(&self, head: u64) {
         // Sequentially consistent, against a waiter that counts itself and then looks at the
         // head: one of the two sees the other.
-        if self.head.swap(head, Ordering::SeqCst) != head && self.waiting.load(Ordering::SeqCst) > 0
+        // It may have been found by one thread and be announced after another's later one.
+        if self.head.fetch_max(head, Ordering::SeqCst) < head
+            && self.waiting.load(Ordering::SeqCst) > 0
         {
             self.due.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// Whether anybody waits.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 
     /// Ends all waits for good, by the next [`Watch::deliver`].

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use crate::lock::{Condvar, Mutex};
 
 use super::Tail;
-use super::committer::Committer;
+use super::committer::{Committer, Patience};
 use super::prepare::{Appended, Prepared};
 use super::request::Request;
 use crate::error::{Error, Result};
-use crate::log::fill_step;
+use crate::log::{Segment, fill_step};
 
 /// The last frame's durable hint is brought up to date when the log has rested this long.
 const REST: Duration = Duration::from_millis(50);
@@ -29,6 +29,7 @@ pub(super) struct Chores {
     drive: Bell,
     maintain: Bell,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    stopping: AtomicBool,
 }
 
 impl Chores {
@@ -39,7 +40,17 @@ impl Chores {
             drive: Bell::default(),
             maintain: Bell::default(),
             threads: Mutex::default(),
+            stopping: AtomicBool::new(false),
         }
+    }
+
+    /// Tells the threads that wait outside of here, too, once they wake.
+    pub(super) fn begin_stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 
     pub(super) fn has_threads(&self) -> bool {
@@ -115,7 +126,7 @@ impl Committer {
         if self.chores.has_threads() {
             self.chores.drive.ring();
         } else {
-            self.drive();
+            self.drive(Patience::Full);
         }
     }
 
@@ -134,7 +145,7 @@ impl Committer {
         self.spawn("braid-maintain", move || maintain.maintain_in_background());
     }
 
-    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) {
+    pub(super) fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) {
         match std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(body)
@@ -146,7 +157,7 @@ impl Committer {
 
     fn commit_in_background(self: Arc<Self>) {
         while self.chores.drive.wait() {
-            self.drive();
+            self.drive(Patience::Full);
         }
     }
 
@@ -168,9 +179,7 @@ impl Committer {
         let used = segment.offset(address);
         let step = fill_step(segment.entry.capacity);
         while segments.zero_fill() && segment.filled() < used + 4 * step {
-            let filled = segment
-                .fill_ahead(step)
-                .map_err(|e| segment.error("zero-fill", &e));
+            let filled = self.fill_ahead(&segment, step);
             self.note_full(matches!(filled, Err(Error::StorageFull { .. })));
             if !filled? {
                 break;
@@ -182,6 +191,16 @@ impl Committer {
         }
         segments.keep_ballast();
         Ok(())
+    }
+
+    fn fill_ahead(&self, segment: &Segment, step: u64) -> Result<bool> {
+        let _alone = self.log.coord.maintain()?;
+        if self.log.coord.shared().is_some() {
+            segment.measure()?;
+        }
+        segment
+            .fill_ahead(step)
+            .map_err(|e| segment.error("zero-fill", &e))
     }
 
     /// A resting log ends in a mark whose durable hint covers every commit before it.

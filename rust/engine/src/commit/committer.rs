@@ -13,8 +13,9 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::lock::Mutex;
+use crate::lock::{Mutex, MutexGuard};
 
 use super::background::Chores;
 use super::judge::{Overlay, State, Verdict};
@@ -22,10 +23,12 @@ use super::plan::{Plan, Stamp};
 use super::prepare::{Appended, Prepared};
 use super::request::Request;
 use super::sync::Syncer;
+use super::watcher::Watcher;
 use super::{Answer, Tail};
+use crate::coord::{Joint, Mark, Page, Turn};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
-use crate::log::{Segment, fill_step};
+use crate::log::{Segment, fill_step, fill_zeros};
 use crate::read::Effort;
 
 /// So many threads may write or sync at the same time. One more would be woken by each sync,
@@ -34,6 +37,18 @@ const CROWD: usize = 4;
 
 /// How many queued bytes are worth a write of their own even so, while the disk flushes.
 const WORTH_OVERLAPPING: usize = 64 * 1024;
+
+/// How long a caller's thread waits for another process, at most.
+const BRIEF: Duration = Duration::from_millis(20);
+
+/// How long another process is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// As long as a thread may that cannot be interrupted.
+    Brief,
+    /// As long as the store was opened with.
+    Full,
+}
 
 /// Takes appends, and answers them.
 #[derive(Debug)]
@@ -47,10 +62,11 @@ pub(crate) struct Committer {
     /// How many threads write or sync a group, and will look at the queue again after it.
     committing: AtomicUsize,
     writer: Mutex<Writer>,
-    syncer: Syncer,
+    pub(super) syncer: Syncer,
     /// The disk was full when it was last asked for room.
     full: AtomicBool,
     pub(super) chores: Chores,
+    pub(super) watcher: Watcher,
 }
 
 /// What a committer is told of the store's opening.
@@ -60,8 +76,8 @@ pub(crate) struct Opening {
     pub(crate) epoch: u64,
     /// Whether there may be threads.
     pub(crate) background: bool,
-    /// Of the log's last frame.
-    pub(crate) last_commit_time: u64,
+    /// The end of what is durable, which is where this process begins.
+    pub(crate) durable: Mark,
 }
 
 /// What the write lock guards.
@@ -113,6 +129,16 @@ impl std::fmt::Debug for Queue {
     }
 }
 
+/// The answer to what is done already.
+fn nothing() -> Appended {
+    Appended {
+        first_position: None,
+        last_position: None,
+        versions: Vec::new(),
+        replayed: false,
+    }
+}
+
 /// A group after its write phase.
 struct Group {
     /// Every answer waits until this address is durable.
@@ -125,13 +151,13 @@ impl Committer {
         let Opening {
             epoch,
             background,
-            last_commit_time,
+            durable,
         } = opening;
         let writer = Writer {
             tail: tail.clone(),
             overlay: Overlay::default(),
-            last_commit_time,
-            ends_in_mark: true,
+            last_commit_time: durable.commit_time,
+            ends_in_mark: durable.is_marked,
         };
         Arc::new(Self {
             epoch,
@@ -139,17 +165,18 @@ impl Committer {
             writing: AtomicBool::new(false),
             committing: AtomicUsize::new(0),
             writer: Mutex::new(writer),
-            syncer: Syncer::new(Arc::clone(&log), tail),
+            syncer: Syncer::new(Arc::clone(&log), tail, durable),
             log,
             full: AtomicBool::new(false),
             chores: Chores::new(background),
+            watcher: Watcher::default(),
         })
     }
 
     /// Queues an append and, when nobody else is writing, commits the queue in this thread.
     pub(crate) fn append(self: &Arc<Self>, request: Request) {
         if self.enqueue(request) {
-            self.drive();
+            self.drive(self.patience());
         }
     }
 
@@ -181,13 +208,20 @@ impl Committer {
     }
 
     /// Commits what is queued, unless somebody else is about to.
-    pub(super) fn drive(self: &Arc<Self>) {
+    ///
+    /// The caller's own thread waits but briefly for another process, and leaves the rest to
+    /// the background thread: who called can be interrupted meanwhile.
+    pub(super) fn drive(self: &Arc<Self>, patience: Patience) {
         while self.begins_group() {
-            let written = catch_unwind(AssertUnwindSafe(|| self.write_group()));
+            let written = catch_unwind(AssertUnwindSafe(|| self.write_group(patience)));
             self.writing.store(false, Ordering::SeqCst);
-            let Ok(group) = written else {
+            let Ok(written) = written else {
                 self.committing.fetch_sub(1, Ordering::SeqCst);
                 return self.give_up();
+            };
+            let Some(group) = written else {
+                self.committing.fetch_sub(1, Ordering::SeqCst);
+                return self.drive_soon();
             };
             self.hand_on(self.worth_writing());
             let durable = self.syncer.until(group.judged_against);
@@ -246,9 +280,119 @@ impl Committer {
         }
     }
 
-    /// Judges and writes what is queued, as far as the segment has room.
-    fn write_group(self: &Arc<Self>) -> Group {
-        let mut writer = self.writer.lock();
+    fn patience(&self) -> Patience {
+        if self.chores.has_threads() {
+            Patience::Brief
+        } else {
+            Patience::Full
+        }
+    }
+
+    /// Judges and writes what is queued, as far as the segment has room; `None` when another
+    /// process has not let this one write yet.
+    fn write_group(self: &Arc<Self>, patience: Patience) -> Option<Group> {
+        match self.enter(patience) {
+            Ok(Some((_turn, mut writer))) => Some(self.write_queued(&mut writer)),
+            Ok(None) => None,
+            Err(e) => Some(self.refuse_all(&e)),
+        }
+    }
+
+    /// Nothing of the queue is written.
+    fn refuse_all(&self, error: &Error) -> Group {
+        let requests = self.queue.lock().take();
+        let refuse = |request| (request, Answer::Unwritten(Err(error.clone())));
+        Group {
+            judged_against: 0,
+            answers: requests.into_iter().map(refuse).collect(),
+        }
+    }
+
+    /// Comes to where nobody else writes, knowing all that was written; `None` when that takes
+    /// longer than a caller's thread should wait.
+    fn enter(&self, patience: Patience) -> Result<Option<(Option<Turn>, MutexGuard<'_, Writer>)>> {
+        loop {
+            let turn = match self.log.coord.shared() {
+                None => None,
+                Some(joint) => match self.turn(joint, patience)? {
+                    Some(turn) => Some(turn),
+                    None => return Ok(None),
+                },
+            };
+            let mut writer = self.writer.lock();
+            match (self.log.coord.shared(), &turn) {
+                (None, None) => {}
+                (Some(joint), Some(_)) => self.take_over(joint, &mut writer)?,
+                // Another process was let in just now.
+                _ => continue,
+            }
+            return Ok(Some((turn, writer)));
+        }
+    }
+
+    fn turn(&self, joint: &Joint, patience: Patience) -> Result<Option<Turn>> {
+        let deadline = match patience {
+            Patience::Brief => self.log.coord.deadline().min(Instant::now() + BRIEF),
+            Patience::Full => self.log.coord.deadline(),
+        };
+        let taken = Turn::by(&joint.locks.write, &joint.page, deadline);
+        match self.syncer.stopping(taken)? {
+            Some(turn) => {
+                joint.page.set_writer(joint.entry.number());
+                self.log.counters.waits.add(u64::from(turn.waited));
+                Ok(Some(turn))
+            }
+            None if patience == Patience::Brief => Ok(None),
+            None => Err(self.log.coord.stalled("its log", joint.page.writer())),
+        }
+    }
+
+    /// Takes over from whichever process wrote last.
+    fn take_over(&self, joint: &Joint, writer: &mut Writer) -> Result<()> {
+        self.syncer.stopping(self.log.coord.check_page(joint))?;
+        if joint.page.is_poisoned() {
+            self.syncer.stop(Error::Poisoned {
+                reason: "another process of the store could not sync what it had written"
+                    .to_owned(),
+            });
+        }
+        self.log.health()?;
+        let Writer { tail, overlay, .. } = writer;
+        let learnt = self
+            .syncer
+            .learn(joint, &mut |frame, entry| overlay.note_frame(frame, entry));
+        *tail = self.syncer.stopping(learnt)?;
+        let mark = self.syncer.mark();
+        writer.last_commit_time = mark.commit_time;
+        writer.ends_in_mark = mark.is_marked;
+        self.clean_up(joint, &writer.tail)?;
+        let caught_up = self.syncer.catch_up(joint, Effort::Blocking);
+        self.syncer.stopping(caught_up)
+    }
+
+    /// Zeroes what a process has left that died while it wrote, durably: what is written
+    /// instead may go into the next segment, and this would come back after a loss of power.
+    fn clean_up(&self, joint: &Joint, tail: &Tail) -> Result<()> {
+        let dirty = joint.page.dirty();
+        if dirty == 0 {
+            return Ok(());
+        }
+        let segment = &tail.segment;
+        if dirty > tail.address {
+            if dirty > segment.end() {
+                let reason = "it names a write beyond the end of a segment";
+                return self.syncer.stopping(Err(self.log.coord.detached(reason)));
+            }
+            let to = segment.offset(dirty).min(segment.measure()?);
+            fill_zeros(&*segment.file, segment.offset(tail.address), to)
+                .map_err(|e| segment.error("zero", &e))?;
+            self.syncer.alone(segment)?;
+        }
+        joint.page.set_dirty(0);
+        Ok(())
+    }
+
+    fn write_queued(self: &Arc<Self>, writer: &mut MutexGuard<'_, Writer>) -> Group {
         let durable_hint = self.syncer.durable_end();
         writer.overlay.forget_durable(durable_hint);
         // A clock that is set back must not make later commits look earlier.
@@ -269,7 +413,7 @@ impl Committer {
         let mut plan = Plan::new(&writer.tail, stamp);
         let mut requests = self.queue.lock().take().into_iter();
         while let Some(mut request) = requests.next() {
-            match self.place(&mut writer, &mut plan, &mut request.prepared) {
+            match self.place(writer, &mut plan, &mut request.prepared) {
                 Ok(Some(answer)) => plan.answers.push((request, answer)),
                 Ok(None) => {
                     let unplaced = std::iter::once(request).chain(requests.by_ref()).collect();
@@ -278,7 +422,7 @@ impl Committer {
                 Err(e) => plan.answers.push((request, Answer::Unwritten(Err(e)))),
             }
         }
-        self.write(&mut writer, plan)
+        self.write(writer, plan)
     }
 
     /// Decides on one append; `None` when the group has frames already and the segment no
@@ -290,6 +434,10 @@ impl Committer {
         prepared: &mut Prepared,
     ) -> Result<Option<Answer>> {
         self.log.health()?;
+        if prepared.is_mark() && writer.ends_in_mark && plan.entries.is_empty() {
+            // Another process was faster.
+            return Ok(Some(Answer::Unwritten(Ok(nothing()))));
+        }
         let length = prepared.frame.len() as u64;
         let (verdict, base_versions) = self.judge(writer, plan, prepared);
         Ok(Some(match verdict {
@@ -334,7 +482,9 @@ impl Committer {
         let next = self.prepare_after(&writer.tail.segment, length)?;
         writer.tail.address = next.first_frame();
         writer.tail.segment = next;
-        self.syncer.publish(&writer.tail, None);
+        let before = self.syncer.mark();
+        let last = (before.end, before.commit_time, before.is_marked);
+        self.syncer.publish(&writer.tail, last, None);
         Ok(())
     }
 
@@ -346,15 +496,18 @@ impl Committer {
 
     fn write(self: &Arc<Self>, writer: &mut Writer, mut plan: Plan) -> Group {
         if !plan.entries.is_empty() {
-            if let Err(e) = self.make_room(&plan) {
-                let error = plan.begin.segment.error("make room in", &e);
+            if let Err(error) = self.make_room(&plan) {
                 return self.refuse(plan, &error);
             }
+            self.begin_write(&plan);
             if let Err((e, written)) = plan.write() {
                 return self.not_written(writer, plan, &e, written);
             }
             let commits = plan.commits;
-            self.syncer.publish(&plan.tail, plan.entries.drain(..));
+            let last = (plan.tail.address, plan.commit_time(), plan.ends_in_mark);
+            self.syncer
+                .publish(&plan.tail, last, plan.entries.drain(..));
+            self.end_write();
             writer.overlay.absorb(&mut plan.overlay);
             writer.last_commit_time = plan.commit_time();
             writer.ends_in_mark = plan.ends_in_mark;
@@ -362,6 +515,9 @@ impl Committer {
             self.log.counters.groups.add(1);
             self.log.counters.commits.add(commits);
             self.log.counters.events.add(plan.events);
+            if let Some(joint) = self.log.coord.shared() {
+                joint.entry.tell(&self.log.counters);
+            }
             self.maintain_soon();
         }
         let is_awaited = !plan.answers.is_empty();
@@ -371,13 +527,38 @@ impl Committer {
         }
     }
 
+    /// Says where a write will end, to whoever finds it unfinished.
+    fn begin_write(&self, plan: &Plan) {
+        if let Some(joint) = self.log.coord.shared() {
+            joint.page.set_dirty(plan.tail.address);
+            self.log.segments.layout.vfs.at("dirty");
+        }
+    }
+
+    fn end_write(&self) {
+        if let Some(joint) = self.log.coord.shared() {
+            joint.page.set_dirty(0);
+        }
+    }
+
     /// Once the disk was full, no byte of a frame is written where there might be no room.
-    fn make_room(&self, plan: &Plan) -> io::Result<()> {
+    fn make_room(&self, plan: &Plan) -> Result<()> {
+        let segment = &plan.begin.segment;
+        let error = |e: io::Error| segment.error("make room in", &e);
+        let end = segment.offset(plan.tail.address);
+        if self.log.coord.shared().is_some() && end > segment.filled() && end > segment.measure()? {
+            // Another process may be filling the file ahead, over what would be written here.
+            let _alone = self.log.coord.maintain()?;
+            if end > segment.measure()? {
+                segment.fill_room(end).map_err(error)?;
+            }
+        }
         if !self.full.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let segment = &plan.begin.segment;
-        segment.fill_room(segment.offset(plan.tail.address))?;
+        let _alone = self.log.coord.maintain()?;
+        segment.measure()?;
+        segment.fill_room(end).map_err(error)?;
         if segment
             .fill_ahead(fill_step(segment.entry.capacity))
             .is_ok()
@@ -408,11 +589,15 @@ impl Committer {
         let refusal = segment.error("write", error);
         self.note_full(matches!(refusal, Error::StorageFull { .. }));
         if written == 0 && error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            self.end_write();
             return self.refuse(plan, &refusal);
         }
         let undone = plan.unwrite().map_err(|e| segment.error("zero", &e));
         let answer = match undone.and_then(|()| self.syncer.alone(segment)) {
-            Ok(()) => refusal,
+            Ok(()) => {
+                self.end_write();
+                refusal
+            }
             Err(e) => {
                 let path = segment.path.display();
                 let reason = format!("writing {path} failed ({error}), undoing it too ({e})");
@@ -471,13 +656,15 @@ impl Committer {
     /// The first byte beyond the log, and beyond what is being written to it, that isn't
     /// zero. Of a poisoned store nothing is said: a failed write may not have been undone.
     pub(crate) fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>> {
-        if self.log.is_poisoned() || self.stray_beyond(&self.published())?.is_none() {
+        if self.log.is_stopped() || self.stray_beyond(&self.published())?.is_none() {
             return Ok(None);
         }
-        // Written meanwhile, most likely. Nobody writes while this lock is held.
-        let writer = self.writer.lock();
+        // Written meanwhile, most likely. Nobody writes while these locks are held.
+        let Some((_turn, writer)) = self.enter(Patience::Full)? else {
+            return Ok(None);
+        };
         let stray = self.stray_beyond(&writer.tail)?;
-        Ok(stray.filter(|_| !self.log.is_poisoned()))
+        Ok(stray.filter(|_| !self.log.is_stopped()))
     }
 
     fn stray_beyond(&self, tail: &Tail) -> Result<Option<(Arc<Segment>, u64)>> {
@@ -521,13 +708,58 @@ impl Committer {
         self.syncer.end();
     }
 
+    /// Shows what other processes have made durable.
+    pub(crate) fn catch_up(&self, effort: Effort) -> Result<()> {
+        match self.log.coord.shared() {
+            Some(joint) if !self.log.is_stopped() => {
+                let caught_up = self.syncer.catch_up(joint, effort);
+                self.syncer.stopping(caught_up)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets other processes in, which have knocked.
+    pub(crate) fn share(&self) -> Result<()> {
+        let coord = &self.log.coord;
+        let _writer = self.writer.lock();
+        let _alone = coord.maintain()?;
+        let generation = self.log.segments.generation();
+        let publish = |page: &Page| {
+            // What was written is made durable first, so that one place in the log says both.
+            self.syncer.sync_for_threads();
+            let mark = self.syncer.mark();
+            page.publish_tail(&mark);
+            page.publish_durable(&mark);
+            page.set_generation(generation);
+            if self.log.is_stopped() {
+                page.poison();
+            }
+        };
+        let led = self
+            .syncer
+            .lead_unless(|| coord.shared().is_some(), || coord.share(publish));
+        // A store that has stopped writing lets them in as far as to be told.
+        led.or_else(|_| {
+            coord.share(Page::poison);
+            Ok(())
+        })
+    }
+
+    /// The end of the log that all processes have made durable, for the last who leaves.
+    pub(crate) fn end_of_all(&self, joint: &Joint) -> Option<(u64, u64)> {
+        let (tail, durable) = (joint.page.tail()?, joint.page.durable()?);
+        (tail == durable && !joint.page.is_poisoned() && !self.log.is_stopped())
+            .then_some((durable.end, durable.chain))
+    }
+
     /// Refuses further appends, finishes those queued, and makes all durable. Answers the
     /// end of the last frame and its chain, unless the store is poisoned.
     pub(crate) fn close(self: &Arc<Self>) -> Result<(u64, u64)> {
         self.queue.lock().closed = true;
         let (end, chain) = loop {
             while !self.queue.lock().requests.is_empty() {
-                self.drive();
+                self.drive(Patience::Full);
                 std::thread::yield_now();
             }
             // Held so that nobody is in a write phase, who might put requests back.
@@ -536,6 +768,8 @@ impl Committer {
                 break (writer.tail.address, writer.tail.chain);
             }
         };
+        self.chores.begin_stop();
+        self.dismiss_watcher();
         self.chores.stop();
         self.log.watch.end();
         let durable = self.syncer.until(end);

@@ -4,7 +4,9 @@ use hashbrown::HashMap;
 
 use super::prepare::{Appended, Prepared};
 use crate::error::{ConflictedStream, Error};
-use crate::index::Index;
+use crate::frame::FrameView;
+use crate::index::{FrameEntry, Index};
+use crate::read::replayed;
 
 /// What is written but perhaps not yet durable: seen by the commit's checks only.
 #[derive(Debug, Default)]
@@ -70,6 +72,26 @@ impl Overlay {
                 key.hash,
                 KeyedResult {
                     digest: key.digest,
+                    appended,
+                    end,
+                },
+            );
+        }
+    }
+
+    /// Notes a frame that another process has written.
+    pub(crate) fn note_frame(&mut self, frame: &FrameView<'_>, entry: &FrameEntry) {
+        let end = entry.end();
+        for stream in &entry.streams {
+            let version = stream.base_version + u64::from(stream.count);
+            self.heads.insert(stream.key, Versioned { version, end });
+        }
+        if let (Some(hash), Some((_, digest))) = (entry.key, frame.key()) {
+            let appended = replayed(frame);
+            self.keys.insert(
+                hash,
+                KeyedResult {
+                    digest,
                     appended,
                     end,
                 },

@@ -4,18 +4,23 @@
 //! * `judge`: expectations and keys against one state; no I/O.
 //! * `plan`: the group's frames, sealed one after the other.
 //! * `committer`: the write phase. `sync`: the sync phase. `background`: the threads.
+//! * `catch_up`: what other processes have written. `watcher`: the thread that hears of it.
 //! * `request`: what a caller waits on.
 
 mod background;
+mod catch_up;
 mod committer;
 mod judge;
 mod plan;
 mod prepare;
 mod request;
 mod sync;
+mod watcher;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::coord::Mark;
 use crate::error::Result;
 use crate::index::FrameEntry;
 use crate::log::Segment;
@@ -33,6 +38,40 @@ pub(crate) struct Tail {
     pub(crate) address: u64,
     pub(crate) next_position: u64,
     pub(crate) chain: u64,
+}
+
+/// What this process knows of the log.
+#[derive(Debug)]
+struct Known {
+    /// The end of what is written.
+    tail: Tail,
+    /// The end of the last frame: the tail, but for a segment that has none yet.
+    end: u64,
+    commit_time: u64,
+    /// Whether the last frame is the engine's own and covers all before it.
+    is_marked: bool,
+    /// Written frames that the index does not have yet, in the order of the log.
+    unsynced: VecDeque<Written>,
+}
+
+impl Known {
+    fn mark(&self) -> Mark {
+        let Tail {
+            segment,
+            address,
+            next_position,
+            chain,
+        } = &self.tail;
+        Mark {
+            address: *address,
+            end: self.end,
+            next_position: *next_position,
+            chain: *chain,
+            ordinal: segment.entry.ordinal,
+            commit_time: self.commit_time,
+            is_marked: self.is_marked,
+        }
+    }
 }
 
 /// A frame that is written, and what its durability is to be told with.

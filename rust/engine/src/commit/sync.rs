@@ -1,32 +1,43 @@
 //! The sync phase: one caller syncs for all, then the commits become visible.
+//!
+//! Between processes the same: who gets the sync lock syncs for all of them, and the others
+//! wait for the bell.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use crate::lock::{Condvar, Mutex};
+use crate::lock::{Condvar, Mutex, MutexGuard};
 
-use super::{Tail, Written};
-use crate::error::Result;
+use super::catch_up::EachFrame;
+use super::{Known, Tail, Written};
+use crate::coord::{Coord, Joint, Mark, RECHECK};
+use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
 use crate::log::{Marker, Seal, Segment};
+use crate::read::Effort;
+use crate::vfs::{read_full, write_all_at};
+
+/// How many bytes of log a read on an event loop may catch up on.
+const INLINE: u64 = 256 << 10;
 
 /// Between written and durable.
 #[derive(Debug)]
 pub(super) struct Syncer {
-    log: Arc<LiveLog>,
-    /// The tail as of the last completed write.
-    published: Mutex<Tail>,
-    /// Written frames that the index does not have yet, in the order of the log.
-    unsynced: Mutex<VecDeque<Written>>,
+    pub(super) log: Arc<LiveLog>,
+    known: Mutex<Known>,
     durable: AtomicU64,
     /// End of the last durable frame. After a roll `durable` may be ahead of it, at a place
     /// where no frame stands yet.
     durable_end: AtomicU64,
-    /// The chain there. The two are of one frame for whoever holds `unsynced`.
+    /// The chain there. The two are of one frame for whoever holds `known`.
     durable_chain: AtomicU64,
+    /// The turn of the page's record that this process has caught up with.
+    seen_turn: AtomicU64,
     syncing: Mutex<bool>,
     synced: Condvar,
     /// Held while the marker of a poisoned store is written; true once none may be.
@@ -34,21 +45,33 @@ pub(super) struct Syncer {
 }
 
 impl Syncer {
-    pub(super) fn new(log: Arc<LiveLog>, tail: Tail) -> Self {
+    /// Begins at a tail all below which is durable and in the index.
+    pub(super) fn new(log: Arc<LiveLog>, tail: Tail, durable: Mark) -> Self {
+        let known = Known {
+            tail,
+            end: durable.end,
+            commit_time: durable.commit_time,
+            is_marked: durable.is_marked,
+            unsynced: VecDeque::new(),
+        };
         Self {
             log,
-            durable: AtomicU64::new(tail.address),
-            durable_end: AtomicU64::new(tail.address),
-            durable_chain: AtomicU64::new(tail.chain),
-            published: Mutex::new(tail),
-            unsynced: Mutex::default(),
+            durable: AtomicU64::new(durable.address),
+            durable_end: AtomicU64::new(durable.end),
+            durable_chain: AtomicU64::new(durable.chain),
+            known: Mutex::new(known),
+            seen_turn: AtomicU64::new(u64::MAX),
             syncing: Mutex::new(false),
             synced: Condvar::new(),
             marking: Mutex::new(false),
         }
     }
 
-    /// Everything below is durable.
+    fn coord(&self) -> &Coord {
+        &self.log.coord
+    }
+
+    /// Everything below is durable, and visible in this process.
     pub(super) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
@@ -58,23 +81,93 @@ impl Syncer {
         self.durable_end.load(Ordering::Acquire)
     }
 
-    /// The tail as of the last completed write.
+    /// The tail as of the last completed write that this process knows of.
     pub(super) fn published(&self) -> Tail {
-        self.published.lock().clone()
+        self.known.lock().tail.clone()
+    }
+
+    /// Where the log ends, as far as this process knows.
+    pub(super) fn mark(&self) -> Mark {
+        self.known.lock().mark()
     }
 
     /// Announces written frames to whoever syncs next. The caller holds the write lock.
-    pub(super) fn publish(&self, tail: &Tail, entries: impl IntoIterator<Item = Written>) {
+    pub(super) fn publish(
+        &self,
+        tail: &Tail,
+        (end, commit_time, is_marked): (u64, u64, bool),
+        entries: impl IntoIterator<Item = Written>,
+    ) {
         self.log.segments.layout.vfs.at("publish");
-        self.unsynced.lock().extend(entries);
-        *self.published.lock() = tail.clone();
+        let mut known = self.known.lock();
+        known.unsynced.extend(entries);
+        known.tail = tail.clone();
+        (known.end, known.commit_time, known.is_marked) = (end, commit_time, is_marked);
+        if let Some(joint) = self.coord().shared() {
+            joint.page.publish_tail(&known.mark());
+        }
+    }
+
+    /// Learns of all that other processes have written. The caller holds the write lock, so
+    /// nobody writes more.
+    pub(super) fn learn(&self, joint: &Joint, each: &mut EachFrame<'_>) -> Result<Tail> {
+        let Some(tail) = joint.page.tail() else {
+            return Err(self
+                .coord()
+                .detached("its record of the log's end is damaged"));
+        };
+        let mut known = self.known.lock();
+        self.follow(&mut known, &tail, each)?;
+        Ok(known.tail.clone())
+    }
+
+    /// Shows in this process what others have made durable.
+    pub(super) fn catch_up(&self, joint: &Joint, effort: Effort) -> Result<()> {
+        let turn = joint.page.durable_turn();
+        if turn == self.seen_turn.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let Some(durable) = joint.page.durable() else {
+            return Err(self
+                .coord()
+                .detached("its record of what is durable is damaged"));
+        };
+        if durable.address <= self.durable() {
+            return Ok(());
+        }
+        let mut known = self.known_for(effort)?;
+        if known.tail.address < durable.address {
+            if effort == Effort::Inline && durable.address - known.tail.address > INLINE {
+                return Err(Error::WouldBlock);
+            }
+            self.follow(&mut known, &durable, &mut |_, _| ())?;
+        }
+        let Some(head) = self.index_known(known, durable.address) else {
+            return self.log.health();
+        };
+        self.show(head, durable.address);
+        self.seen_turn.store(turn, Ordering::Release);
+        Ok(())
+    }
+
+    fn known_for(&self, effort: Effort) -> Result<MutexGuard<'_, Known>> {
+        match effort {
+            Effort::Blocking => Ok(self.known.lock()),
+            Effort::Inline => self.known.try_lock().ok_or(Error::WouldBlock),
+        }
     }
 
     /// Returns once everything below `target` is durable. The caller may hold the write
     /// lock; those who wait for the head are woken by whoever delivers next.
     pub(super) fn until(&self, target: u64) -> Result<()> {
+        let mut deadline = None;
         while self.durable() < target {
-            self.lead_unless(|| self.durable() >= target, || self.sync())?;
+            let mut outcome = Ok(());
+            self.lead_unless(
+                || self.durable() >= target,
+                || outcome = self.sync(&mut deadline),
+            )?;
+            outcome?;
         }
         Ok(())
     }
@@ -82,16 +175,59 @@ impl Syncer {
     /// Syncs a segment, alone: the kernel tells of a failed write once, and whoever hears of
     /// it must be the one who stops everybody.
     pub(super) fn alone(&self, segment: &Segment) -> Result<()> {
-        self.lead_unless(
-            || false,
-            || {
-                self.sync_segment(segment);
-            },
-        )
+        let mut outcome = Ok(());
+        self.lead_unless(|| false, || outcome = self.sync_alone(segment))?;
+        outcome
+    }
+
+    fn sync_alone(&self, segment: &Segment) -> Result<()> {
+        let Some(joint) = self.coord().shared() else {
+            self.sync_segment(segment);
+            return Ok(());
+        };
+        let Some(_held) = joint.locks.sync.hold_by(self.coord().deadline())? else {
+            return Err(self
+                .coord()
+                .stalled("the sync of the log", joint.page.syncer()));
+        };
+        joint.page.set_syncer(joint.entry.number());
+        if self.finish_sync(joint)? {
+            self.sync_busily(joint, segment);
+        }
+        Ok(())
+    }
+
+    /// Makes up for a process that died in a sync; `false` if the store is poisoned by that.
+    /// The caller holds the sync lock.
+    fn finish_sync(&self, joint: &Joint) -> Result<bool> {
+        if !joint.page.is_sync_busy() {
+            return Ok(true);
+        }
+        let (tail, durable) = self.marks(joint)?;
+        let segment = self.segment_of(&tail)?;
+        Ok(durable.address >= tail.address || self.write_again(&segment, &durable, &tail))
+    }
+
+    /// Where the log ends, and how far it is durable. The caller holds the sync lock.
+    fn marks(&self, joint: &Joint) -> Result<(Mark, Mark)> {
+        let marks = joint.page.tail().zip(joint.page.durable());
+        let lost = || self.coord().detached("a record in it is damaged");
+        self.stopping(marks.ok_or_else(lost))
+    }
+
+    fn segment_of(&self, mark: &Mark) -> Result<Arc<Segment>> {
+        match self.log.segments.of_ordinal(mark.ordinal) {
+            Some(segment) => Ok(segment),
+            None => self.log.segments.refresh(mark.ordinal),
+        }
     }
 
     /// Leads, unless `settled` by the time that the lead is free, or waits for who leads.
-    fn lead_unless(&self, settled: impl Fn() -> bool, lead: impl FnOnce()) -> Result<()> {
+    pub(super) fn lead_unless(
+        &self,
+        settled: impl Fn() -> bool,
+        lead: impl FnOnce(),
+    ) -> Result<()> {
         let mut syncing = self.syncing.lock();
         while *syncing {
             self.synced.wait(&mut syncing);
@@ -111,29 +247,185 @@ impl Syncer {
         self.log.health()
     }
 
-    fn sync(&self) {
+    /// One attempt to make more durable. `deadline` is by when another process must have done
+    /// what it holds the sync lock for; it begins with the first wait.
+    fn sync(&self, deadline: &mut Option<Instant>) -> Result<()> {
+        match self.coord().shared() {
+            None => self.sync_for_threads(),
+            Some(joint) => return self.sync_for_processes(joint, deadline),
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync_for_threads(&self) {
         let tail = self.published();
         if tail.address <= self.durable() || !self.sync_segment(&tail.segment) {
             return;
         }
         self.log.counters.syncs.add(1);
+        self.log.segments.layout.vfs.at("durable");
+        self.index_and_show(tail.address);
+    }
+
+    fn index_and_show(&self, address: u64) {
+        if let Some(head) = self.index_known(self.known.lock(), address) {
+            self.show(head, address);
+        }
+    }
+
+    /// The index knows the commits, and the head shows them, before anyone is answered.
+    fn show(&self, head: u64, address: u64) {
         let vfs = &self.log.segments.layout.vfs;
-        vfs.at("durable");
-        let Some(head) = self.index_up_to(tail.address) else {
-            return;
-        };
         vfs.at("indexed");
-        // The index knows the commits, and the head shows them, before anyone is answered.
         self.log.watch.publish(head);
         vfs.at("shown");
-        self.durable.store(tail.address, Ordering::Release);
+        self.durable.fetch_max(address, Ordering::AcqRel);
+    }
+
+    fn sync_for_processes(&self, joint: &Joint, deadline: &mut Option<Instant>) -> Result<()> {
+        let rings = joint.page.rings();
+        let before = self.durable();
+        self.catch_up_or_stop(joint)?;
+        if self.durable() > before {
+            return Ok(());
+        }
+        if let Some(_held) = self.stopping(joint.locks.sync.try_hold())? {
+            joint.page.set_syncer(joint.entry.number());
+            self.lead_processes(joint)?;
+        } else {
+            let by = *deadline.get_or_insert_with(|| self.coord().deadline());
+            if Instant::now() >= by {
+                let syncer = joint.page.syncer();
+                return Err(self.coord().stalled("the sync of the log", syncer));
+            }
+            self.log.counters.waits.add(1);
+            // Who has the lock may die with it, and ring no bell.
+            joint.page.wait_for_ring(rings, RECHECK);
+        }
+        self.catch_up_or_stop(joint)
+    }
+
+    /// Syncs what all processes have written. The caller holds the sync lock.
+    fn lead_processes(&self, joint: &Joint) -> Result<()> {
+        let page = &joint.page;
+        self.stopping(self.coord().check_page(joint))?;
+        if page.is_poisoned() {
+            self.stop(Error::Poisoned {
+                reason: "another process of the store failed to sync".to_owned(),
+            });
+            return Ok(());
+        }
+        let (tail, durable) = self.marks(joint)?;
+        if durable.address >= tail.address {
+            return Ok(());
+        }
+        let segment = self.segment_of(&tail)?;
+        if !self.finish_sync(joint)? || !self.sync_busily(joint, &segment) {
+            return Ok(());
+        }
+        self.log.counters.syncs.add(1);
+        self.log.segments.layout.vfs.at("durable");
+        page.publish_durable(&tail);
+        self.log.segments.layout.vfs.at("told");
+        page.ring();
+        joint.entry.tell(&self.log.counters);
+        Ok(())
+    }
+
+    /// Syncs under the sync lock; whoever finds the lock free and the sync unfinished knows
+    /// that its report may be lost.
+    fn sync_busily(&self, joint: &Joint, segment: &Segment) -> bool {
+        joint.page.set_sync_busy(true);
+        let is_durable = self.sync_segment(segment);
+        if is_durable {
+            joint.page.set_sync_busy(false);
+        }
+        is_durable
+    }
+
+    /// Writes what is not known to be durable once more, with the same bytes: the process that
+    /// died in a sync may have taken the one report of a failed write with it, and a clean
+    /// page is not written by the next sync.
+    fn write_again(&self, segment: &Segment, durable: &Mark, tail: &Mark) -> bool {
+        let from = segment.offset(durable.address.max(segment.first_frame()));
+        let to = segment.offset(tail.address);
+        let again = || {
+            let mut at = from;
+            let mut buffer = vec![0; 1 << 20];
+            while at < to {
+                let wanted = usize::try_from(to - at)
+                    .unwrap_or(usize::MAX)
+                    .min(buffer.len());
+                let piece = buffer.get_mut(..wanted).unwrap_or_default();
+                let n = read_full(&*segment.file, piece, at)?;
+                if n < wanted {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                write_all_at(&*segment.file, &[IoSlice::new(piece)], at)?;
+                at += n as u64;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        // What is written again is what the chain says: a page that lost its bytes is found.
+        let outcome = if self.is_whole(durable, tail) {
+            again().map_err(|e| e.to_string())
+        } else {
+            Err("its frames do not follow each other".to_owned())
+        };
+        if let Err(reason) = &outcome {
+            let path = segment.path.display();
+            self.poison_leading(format!(
+                "a process died in a sync of {path}, and what had been written can't be written \
+                 again: {reason}"
+            ));
+        }
+        outcome.is_ok()
+    }
+
+    /// Whether the log from one mark to the other is what its frames say.
+    fn is_whole(&self, durable: &Mark, tail: &Mark) -> bool {
+        let Some(segment) = self.log.segments.of_ordinal(durable.ordinal) else {
+            return false;
+        };
+        let mut known = Known {
+            tail: Tail {
+                segment,
+                address: durable.address,
+                next_position: durable.next_position,
+                chain: durable.chain,
+            },
+            end: durable.end,
+            commit_time: durable.commit_time,
+            is_marked: durable.is_marked,
+            unsynced: VecDeque::new(),
+        };
+        self.follow(&mut known, tail, &mut |_, _| ()).is_ok()
+    }
+
+    /// As [`Syncer::catch_up`]; a page that contradicts the log stops this opening.
+    fn catch_up_or_stop(&self, joint: &Joint) -> Result<()> {
+        self.stopping(self.catch_up(joint, Effort::Blocking))
+    }
+
+    /// Stops all writing where an outcome says that the means of coordination are lost.
+    pub(super) fn stopping<T>(&self, outcome: Result<T>) -> Result<T> {
+        if let Err(lost @ Error::Detached { .. }) = &outcome {
+            self.stop(lost.clone());
+        }
+        outcome
+    }
+
+    /// Stops all writing of this opening.
+    pub(super) fn stop(&self, reason: Error) {
+        let _nothing_becomes_durable = self.known.lock();
+        self.log.stop(reason);
     }
 
     /// Whether the segment is durable; poisons if not.
     fn sync_segment(&self, segment: &Segment) -> bool {
         if let Err(e) = segment.file.sync_data() {
             // A second sync could succeed without the data.
-            self.poison(format!("could not sync {}: {e}", segment.path.display()));
+            self.poison_leading(format!("could not sync {}: {e}", segment.path.display()));
         }
         // Another sync of the file may have failed meanwhile, and have heard of what this
         // one was for.
@@ -143,17 +435,16 @@ impl Syncer {
     /// Makes what is durable visible and answers the head, unless the store is poisoned by
     /// now. A frame that the index can't take is durable all the same, but nobody may build
     /// on it.
-    fn index_up_to(&self, address: u64) -> Option<u64> {
-        let mut unsynced = self.unsynced.lock();
+    fn index_known(&self, mut known: MutexGuard<'_, Known>, address: u64) -> Option<u64> {
         // The marker of a poisoned store has told how far the log is durable: what became so
         // later will be cut off, and nobody may be told of it.
         self.log.health().ok()?;
         let mut index = self.log.index.write();
-        while let Some(written) = unsynced.pop_front_if(|w| w.entry.end() <= address) {
+        while let Some(written) = known.unsynced.pop_front_if(|w| w.entry.end() <= address) {
             let entry = &written.entry;
             if let Err(unfit) = index.apply(entry) {
                 let place = entry.address;
-                drop((index, unsynced));
+                drop((index, known));
                 self.poison(format!(
                     "could not index the frame at address {place}: {unfit}"
                 ));
@@ -165,12 +456,26 @@ impl Syncer {
         Some(index.head())
     }
 
-    /// Stops all writing for good, and leaves word of it for the next opening.
+    /// Stops all writing for good, in every process, and leaves word of it for the next
+    /// opening.
     pub(super) fn poison(&self, reason: String) {
+        self.poison_with(reason, false);
+    }
+
+    /// As [`Syncer::poison`], for who leads the syncs, and so has the sync lock if there are
+    /// others.
+    fn poison_leading(&self, reason: String) {
+        self.poison_with(reason, true);
+    }
+
+    fn poison_with(&self, reason: String, leads: bool) {
         let marking = self.marking.lock();
         let durable = {
-            let _nothing_becomes_durable = self.unsynced.lock();
-            if !self.log.poison(reason.clone()) {
+            let _nothing_becomes_durable = self.known.lock();
+            let poisoned = Error::Poisoned {
+                reason: reason.clone(),
+            };
+            if !self.log.stop(poisoned) {
                 return;
             }
             Seal {
@@ -178,9 +483,33 @@ impl Syncer {
                 chain: self.durable_chain.load(Ordering::Acquire),
             }
         };
-        if !*marking {
+        let durable = match self.coord().shared() {
+            None => Some(durable),
+            Some(joint) => self.poison_all(joint, leads),
+        };
+        if !*marking && let Some(durable) = durable {
             self.leave_marker(durable, reason);
         }
+    }
+
+    /// Stops all writing in every process, and answers how far the log is durable.
+    fn poison_all(&self, joint: &Joint, leads: bool) -> Option<Seal> {
+        joint.page.poison();
+        joint.page.ring();
+        // Who holds the sync lock may be about to say that more is durable.
+        let held = if leads {
+            None
+        } else {
+            joint.locks.sync.hold_by(self.coord().deadline()).ok()?
+        };
+        if !leads && held.is_none() {
+            return None;
+        }
+        let durable = joint.page.durable()?;
+        Some(Seal {
+            address: durable.end,
+            chain: durable.chain,
+        })
     }
 
     fn leave_marker(&self, durable: Seal, reason: String) {

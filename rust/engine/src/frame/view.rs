@@ -122,6 +122,11 @@ impl<'a> FrameView<'a> {
         &self.header
     }
 
+    /// Whether it is the engine's own, and only carries a durable hint.
+    pub(crate) fn is_mark(&self) -> bool {
+        self.header.flags & Header::MARK != 0
+    }
+
     pub(crate) fn chain(&self) -> u64 {
         u64_at(self.bytes, self.bytes.len().saturating_sub(TRAILER)).unwrap_or_default()
     }

@@ -67,6 +67,20 @@ impl Layout {
         self.root.join("ballast")
     }
 
+    /// The lock of those who come and go.
+    pub(crate) fn boot(&self) -> PathBuf {
+        self.locks().join("boot.lock")
+    }
+
+    pub(crate) fn member(&self, number: usize) -> PathBuf {
+        self.locks().join(format!("member-{number}.lock"))
+    }
+
+    /// What the processes of the store share in memory.
+    pub(crate) fn page(&self) -> PathBuf {
+        self.root.join("coord.shm")
+    }
+
     pub(crate) fn holder(&self) -> PathBuf {
         self.locks().join("live.holder")
     }

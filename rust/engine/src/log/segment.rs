@@ -213,6 +213,12 @@ impl Segment {
         self.filled.load(Ordering::Acquire)
     }
 
+    /// Takes note of what other processes have filled. The file only grows.
+    pub(crate) fn measure(&self) -> Result<u64> {
+        let size = self.file.size().map_err(|e| self.error("measure", &e))?;
+        Ok(self.filled.fetch_max(size, Ordering::AcqRel).max(size))
+    }
+
     /// Writes frames that follow each other, beginning at `address`. An error comes with the
     /// number of bytes that were written before it.
     pub(crate) fn write(

@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::lock::{Mutex, RwLock};
 
@@ -10,10 +11,14 @@ use super::files::Layout;
 use super::identity::Identity;
 use super::manifest::{Manifest, SegmentEntry};
 use super::segment::{SEGMENT_HEADER, Seal, Segment, SegmentHeader, fill_zeros};
+use crate::coord::Coord;
 use crate::error::{Error, Result};
+use crate::recovery::open_listed;
 use crate::store::Options;
 use crate::vfs::{Entry, OpenMode, write_all_at};
 
+/// How often a manifest is read again that is being replaced.
+const RELOADS: u32 = 200;
 /// Bytes of the reserve: one step of filling ahead.
 const BALLAST: u64 = 4 << 20;
 /// Smaller segments are those of tests and of small stores.
@@ -25,6 +30,7 @@ pub(crate) struct Segments {
     pub(crate) layout: Layout,
     pub(crate) identity: Identity,
     options: Options,
+    coord: Arc<Coord>,
     open: RwLock<Vec<Arc<Segment>>>,
     manifest: Mutex<Manifest>,
 }
@@ -34,6 +40,7 @@ impl Segments {
         layout: Layout,
         identity: Identity,
         options: Options,
+        coord: Arc<Coord>,
         open: Vec<Arc<Segment>>,
         manifest: Manifest,
     ) -> Self {
@@ -42,8 +49,84 @@ impl Segments {
             layout,
             identity,
             options,
+            coord,
             open,
             manifest,
+        }
+    }
+
+    /// The generation of the manifest that this process knows.
+    pub(crate) fn generation(&self) -> u64 {
+        self.manifest.lock().generation
+    }
+
+    /// Opens the segments that other processes have made, up to one that they have told of.
+    pub(crate) fn refresh(&self, ordinal: u64) -> Result<Arc<Segment>> {
+        self.reload(&mut self.manifest.lock(), Some(ordinal))?;
+        self.of_ordinal(ordinal).ok_or_else(|| {
+            self.coord
+                .detached("it names a segment that the manifest does not list")
+        })
+    }
+
+    /// Reads the manifest again if another process has made a newer one. The caller holds the
+    /// passage of [`Coord::maintain`].
+    fn reload_if_newer(&self, manifest: &mut Manifest) -> Result<()> {
+        match self.coord.shared() {
+            Some(joint) if joint.page.generation() != manifest.generation => {
+                self.reload(manifest, None)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the manifest again, until it lists a segment: CURRENT may name one that is being
+    /// replaced in this moment.
+    fn reload(&self, manifest: &mut Manifest, wanted: Option<u64>) -> Result<()> {
+        let lists = |manifest: &Manifest, ordinal| {
+            let mut listed = manifest.segments.iter();
+            listed.any(|entry| entry.ordinal == ordinal)
+        };
+        for _ in 0..RELOADS {
+            match Manifest::live(&self.layout)? {
+                Some(live) if wanted.is_none_or(|ordinal| lists(&live, ordinal)) => {
+                    self.open_new(&live)?;
+                    *manifest = live;
+                    return Ok(());
+                }
+                _ => self.layout.vfs.pause(Duration::from_millis(1)),
+            }
+        }
+        let reason = "it names no manifest that lists the segments of the log";
+        Err(Error::corrupt(&self.layout.current(), 0, reason))
+    }
+
+    fn open_new(&self, live: &Manifest) -> Result<()> {
+        for entry in &live.segments {
+            if self.of_ordinal(entry.ordinal).is_none() {
+                let mode = if self.is_read_only() {
+                    OpenMode::Read
+                } else {
+                    OpenMode::ReadWrite
+                };
+                let segment = open_listed(&self.layout, &self.identity, *entry, mode)?;
+                let mut open = self.open.write();
+                // Another thread may have been faster.
+                if open
+                    .iter()
+                    .all(|known| known.entry.ordinal != entry.ordinal)
+                {
+                    open.push(Arc::new(segment));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the other processes of a new manifest.
+    fn tell(&self, manifest: &Manifest) {
+        if let Some(joint) = self.coord.shared() {
+            joint.page.set_generation(manifest.generation);
         }
     }
 
@@ -70,7 +153,7 @@ impl Segments {
         open.get(i).cloned()
     }
 
-    fn of_ordinal(&self, ordinal: u64) -> Option<Arc<Segment>> {
+    pub(crate) fn of_ordinal(&self, ordinal: u64) -> Option<Arc<Segment>> {
         self.open
             .read()
             .iter()
@@ -82,8 +165,10 @@ impl Segments {
     /// one, durably listed before its first frame is written. A prepared one that is too
     /// small stays empty; a segment file is never replaced.
     pub(crate) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
+        let _alone = self.coord.maintain()?;
         let mut manifest = self.manifest.lock();
         self.refuse_if_unsure()?;
+        self.reload_if_newer(&mut manifest)?;
         let needed = (SEGMENT_HEADER + length.max(1)).next_multiple_of(SEGMENT_HEADER);
         let mut last = segment.entry;
         while let Some(next) = self.of_ordinal(last.ordinal + 1) {
@@ -180,6 +265,7 @@ impl Segments {
         next.generation += 1;
         next.segments.push(segment.entry);
         next.publish(&self.layout)?;
+        self.tell(&next);
         *manifest = next;
         self.open.write().push(segment);
         Ok(())
@@ -188,6 +274,9 @@ impl Segments {
     /// Keeps a reserve for the small files that must be written even when the disk is full, in
     /// stores that have come to full-size segments.
     pub(crate) fn keep_ballast(&self) {
+        let Ok(_alone) = self.coord.maintain() else {
+            return;
+        };
         let full_size = self.options.max_segment.max(LEAST_WITH_BALLAST);
         let is_grown = |last: &Arc<Segment>| last.entry.capacity >= full_size;
         let layout = &self.layout;
@@ -208,7 +297,9 @@ impl Segments {
 
     /// Records in a new manifest that everything below `durable` is durable.
     pub(crate) fn record_durable(&self, durable: u64, chain: u64) -> Result<()> {
+        let _alone = self.coord.maintain()?;
         let mut manifest = self.manifest.lock();
+        self.reload_if_newer(&mut manifest)?;
         if manifest.durable == durable {
             return Ok(());
         }
@@ -217,6 +308,7 @@ impl Segments {
         next.generation += 1;
         (next.durable, next.chain) = (durable, chain);
         next.publish(&self.layout)?;
+        self.tell(&next);
         *manifest = next;
         Ok(())
     }
@@ -240,7 +332,9 @@ impl Segments {
     }
 
     fn verify_manifest(&self) -> Result<()> {
-        let manifest = self.manifest.lock();
+        let _alone = self.coord.maintain()?;
+        let mut manifest = self.manifest.lock();
+        self.reload_if_newer(&mut manifest)?;
         // Of a rename that failed it isn't known which manifest is the live one.
         if self.layout.is_unsure() || Manifest::live(&self.layout)?.as_ref() == Some(&*manifest) {
             return Ok(());

@@ -54,7 +54,7 @@ impl LiveLog {
     }
 }
 
-fn replayed(frame: &FrameView<'_>) -> Appended {
+pub(crate) fn replayed(frame: &FrameView<'_>) -> Appended {
     let header = frame.header();
     let has_events = header.events > 0;
     let version = |stream: crate::frame::StreamView<'_>| {

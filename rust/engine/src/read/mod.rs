@@ -12,6 +12,7 @@ mod recorded;
 mod stream_read;
 
 pub(crate) use chunk::Cache;
+pub(crate) use keyed::replayed;
 pub use names::StreamNames;
 pub use query::{Effort, Filter, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
 pub use recorded::Recorded;

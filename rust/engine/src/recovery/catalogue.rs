@@ -41,9 +41,7 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) ->
             ));
         }
         found.retain(|ordinal| ordinal != &entry.ordinal);
-        let segment = open(layout, identity, entry.ordinal, OpenMode::ReadWrite)?
-            .filter(|segment| segment.entry == *entry)
-            .ok_or_else(|| Error::corrupt(&path, 0, "its header is not the one it was given"))?;
+        let segment = open_listed(layout, identity, *entry, OpenMode::ReadWrite)?;
         segments.push(Arc::new(segment));
     }
     if live.is_none() && found.is_empty() && manifest.generation > 0 {
@@ -66,11 +64,12 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) ->
     })
 }
 
-/// As far as the segments are there and sound, to be read only; and what is wrong with the
-/// next one. What no manifest lists has no frames, and is left alone.
-pub(super) fn view(
+/// As far as the segments are there and sound; and what is wrong with the next one. What no
+/// manifest lists has no frames, and is left alone.
+pub(crate) fn view(
     layout: &Layout,
     identity: &Identity,
+    mode: OpenMode,
 ) -> Result<(Vec<Arc<Segment>>, Manifest, Option<Error>)> {
     let live = Manifest::live(layout)?;
     let found = ordinals(layout)?;
@@ -90,7 +89,7 @@ pub(super) fn view(
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     for (i, ordinal) in listed.into_iter().enumerate() {
         let segment = if found.contains(&ordinal) {
-            open(layout, identity, ordinal, OpenMode::Read)?
+            open(layout, identity, ordinal, mode)?
         } else {
             None
         };
@@ -107,6 +106,21 @@ pub(super) fn view(
         segments.push(Arc::new(segment));
     }
     Ok((segments, manifest, None))
+}
+
+/// Opens a segment that a manifest lists.
+pub(crate) fn open_listed(
+    layout: &Layout,
+    identity: &Identity,
+    entry: SegmentEntry,
+    mode: OpenMode,
+) -> Result<Segment> {
+    open(layout, identity, entry.ordinal, mode)?
+        .filter(|segment| segment.entry == entry)
+        .ok_or_else(|| {
+            let path = layout.segment(entry.ordinal);
+            Error::corrupt(&path, 0, "its header is not the one it was given")
+        })
 }
 
 /// Takes in the segments that no manifest lists, as far as they continue the log.

@@ -10,6 +10,7 @@ use super::{catalogue, last_non_zero, verdict};
 use crate::error::{Error, Result};
 use crate::index::MemoryIndex;
 use crate::log::{Found, Identity, Layout, Manifest, Marker, Segment, limits};
+use crate::vfs::OpenMode;
 
 /// What can be shown of a log.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(crate) struct Shown {
 
 /// Looks at the log of a store whose identity is known. The caller holds the store's lock.
 pub(crate) fn look(layout: &Layout, identity: &Identity) -> Result<Shown> {
-    let (segments, manifest, missing) = catalogue::view(layout, identity)?;
+    let (segments, manifest, missing) = catalogue::view(layout, identity, OpenMode::Read)?;
     if segments.is_empty() {
         return Err(missing.unwrap_or_else(|| half_made(layout)));
     }

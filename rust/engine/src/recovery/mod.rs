@@ -27,8 +27,9 @@ use crate::log::{
 use crate::vfs::{Entry, read_full, write_all_at};
 
 use catalogue::Catalogue;
+pub(crate) use catalogue::{open_listed, view};
 pub(crate) use look::look;
-pub(crate) use scan::{FrameScanner, Scan};
+pub(crate) use scan::{FrameScanner, Scan, describe};
 
 /// A recovered log.
 #[derive(Debug)]

@@ -20,6 +20,8 @@ pub(crate) struct FrameScanner<'a> {
     segment: &'a Segment,
     window: Vec<u8>,
     window_at: u64,
+    /// The offset up to which there is something to read.
+    end: Option<u64>,
 }
 
 impl<'a> FrameScanner<'a> {
@@ -28,6 +30,15 @@ impl<'a> FrameScanner<'a> {
             segment,
             window: Vec::new(),
             window_at: 0,
+            end: None,
+        }
+    }
+
+    /// Of a segment's frames below an address, to which the file may have grown meanwhile.
+    pub(crate) fn up_to(segment: &'a Segment, end: u64) -> Self {
+        Self {
+            end: Some(segment.offset(end)),
+            ..Self::new(segment)
         }
     }
 
@@ -37,7 +48,8 @@ impl<'a> FrameScanner<'a> {
         let end = self.window_at + self.window.len() as u64;
         if offset < self.window_at || offset + length as u64 > end {
             // Clearing a window that is larger than the file takes longer than reading it.
-            let left = self.segment.filled().saturating_sub(offset);
+            let end = self.end.unwrap_or_else(|| self.segment.filled());
+            let left = end.saturating_sub(offset);
             let window = WINDOW.min(usize::try_from(left).unwrap_or(WINDOW));
             self.window.resize(length.max(window), 0);
             let n = read_full(&*self.segment.file, &mut self.window, offset)?;
@@ -258,7 +270,12 @@ fn refusal(unfit: Unfit, segment: &Segment, address: u64) -> Error {
 }
 
 /// Writes down what a frame adds to the index, over what was written down of the last one.
-fn describe(frame: &FrameView<'_>, address: u64, hasher: &Hasher128Keyed, entry: &mut FrameEntry) {
+pub(crate) fn describe(
+    frame: &FrameView<'_>,
+    address: u64,
+    hasher: &Hasher128Keyed,
+    entry: &mut FrameEntry,
+) {
     let header = frame.header();
     entry.address = address;
     entry.length = u64::from(header.length);

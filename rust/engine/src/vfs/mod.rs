@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub mod os;
 pub mod sim;
@@ -55,11 +56,37 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Tries to take an exclusive lock on a directory without waiting: `None` when somebody
-    /// else holds it. The lock is freed when the value is dropped or its process dies.
-    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>>;
+    /// Opens a file or a directory in order to lock it. With `create` a file that is missing is
+    /// made, empty and its owner's alone.
+    fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
+        let _ = (path, create);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Opens a file as memory that is shared with all others who open it. With
+    /// [`OpenMode::CreateNew`] it is made, all its blocks allocated, all words 0; an existing
+    /// one must have the size of a page, and is written too, whatever the mode says.
+    fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
+        let _ = (path, mode);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Why several processes can't share files in a directory, for people: it is on a network,
+    /// or a program answers for it. `None` where they can.
+    fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
+        let _ = directory;
+        Ok(Some("this file system has no shared memory".to_owned()))
+    }
     /// Microseconds since the Unix epoch, UTC.
     fn now_micros(&self) -> u64;
+    /// Microseconds by a clock that all processes of the machine share, that nobody can set,
+    /// and that stands still while the machine sleeps.
+    fn uptime_micros(&self) -> u64 {
+        self.now_micros()
+    }
+    /// Sleeps, to look then whether another process has gone on. The simulation has the other
+    /// process go on instead.
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
     /// Fills `buf` from a source fit for secrets.
     fn random(&self, buf: &mut [u8]) -> io::Result<()>;
     /// Names a moment that is no I/O but at which a crash must be harmless, such as the
@@ -92,8 +119,57 @@ pub trait VfsFile: Debug + Send + Sync + 'static {
     }
 }
 
-/// A held lock; dropping it frees it.
-pub trait VfsLock: Debug + Send + Sync + 'static {}
+/// How a [`LockFile`] is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// By one opening alone.
+    Exclusive,
+    /// Beside other openings that hold it shared.
+    Shared,
+}
+
+/// A file or a directory that was opened in order to lock it.
+///
+/// The lock belongs to this opening: any other opening of the same path competes with it, in
+/// this process as in others. It is freed by [`LockFile::unlock`], by dropping the value, and
+/// when the process dies, whatever kills it. A forked child holds none of its parent's.
+pub trait LockFile: Debug + Send + Sync + 'static {
+    /// Takes the lock if that needs no wait, and answers whether it did. A lock that is held
+    /// already is held as asked for from then on; that change is not atomic, others may come
+    /// between, and where it fails nothing is held.
+    fn try_lock(&self, hold: Hold) -> io::Result<bool>;
+    /// Frees the lock, if it is held.
+    fn unlock(&self) -> io::Result<()>;
+    /// Whether the path still names what was opened.
+    fn is_in_place(&self) -> io::Result<bool>;
+}
+
+/// Words in a [`SharedPage`].
+pub const PAGE_WORDS: usize = 8 * 1024;
+
+/// A file of [`PAGE_WORDS`] words that several processes have in memory at once.
+///
+/// Nothing of it is ever durable. All operations are sequentially consistent, across
+/// processes too. A word that is out of range reads as 0 and is not written.
+pub trait SharedPage: Debug + Send + Sync + 'static {
+    /// A word.
+    fn load(&self, word: usize) -> u64;
+    /// Sets a word.
+    fn store(&self, word: usize, value: u64);
+    /// Adds to a word, wrapping around; answers what it was.
+    fn add(&self, word: usize, n: u64) -> u64;
+    /// Raises a word to `value` unless it is higher; answers what it was.
+    fn raise(&self, word: usize, value: u64) -> u64;
+    /// Sets a word if it is `current`; answers whether it was.
+    fn exchange(&self, word: usize, current: u64, value: u64) -> bool;
+    /// Sleeps until somebody calls [`SharedPage::wake`] for the word, the lower half of the
+    /// word is not that of `seen`, the time is over, or for no reason.
+    fn wait(&self, word: usize, seen: u64, timeout: Duration);
+    /// Wakes all, of every process, that sleep at the word.
+    fn wake(&self, word: usize);
+    /// Whether the path still names the file.
+    fn is_in_place(&self) -> io::Result<bool>;
+}
 
 /// Reads until `buf` is full or the file ends; returns how many bytes.
 pub fn read_full(file: &dyn VfsFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -7,9 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
-use super::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
+use super::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
+
+mod fork;
+mod lock;
+mod page;
+mod place;
 
 /// The file system of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,17 +75,31 @@ impl Vfs for OsVfs {
         sync_all(&open_dir(path)?)
     }
 
-    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
-        let dir = open_dir(path)?;
-        match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Box::new(OsLock { _dir: dir }))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
+    fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
+        Ok(Arc::new(lock::OsLockFile::open(path, create)?))
+    }
+
+    fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
+        Ok(Arc::new(page::OsPage::open(path, mode)?))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
+        let found = rustix::fs::statfs(directory)?.f_type;
+        Ok(place::why_not(lower_half(found.to_le_bytes())))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn unshareable(&self, _directory: &Path) -> io::Result<Option<String>> {
+        Ok(None)
     }
 
     fn now_micros(&self) -> u64 {
         now_micros()
+    }
+
+    fn uptime_micros(&self) -> u64 {
+        uptime_micros()
     }
 
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {
@@ -94,6 +113,15 @@ pub(super) fn now_micros() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds by the system's monotonic clock.
+fn uptime_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(nanos / 1_000)
 }
 
 /// Fills `buf` from the kernel's generator.
@@ -232,14 +260,12 @@ impl Nowait {
     }
 }
 
-/// Freed by closing alone, never by an explicit unlock: `flock` belongs to the open file
-/// description, so an unlock in a forked child would take the lock from its parent.
-#[derive(Debug)]
-struct OsLock {
-    _dir: File,
+/// A number of 32 bits that some machines have in a wider type, some in a signed one.
+#[cfg(target_os = "linux")]
+fn lower_half<const BYTES: usize>(little_endian: [u8; BYTES]) -> u32 {
+    let half = little_endian.first_chunk::<4>().copied();
+    half.map_or(0, u32::from_le_bytes)
 }
-
-impl VfsLock for OsLock {}
 
 #[cfg(test)]
 mod tests {
@@ -248,6 +274,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::vfs::Hold;
     use crate::vfs::{read_full, write_all_at};
 
     fn dir() -> TempDir {
@@ -346,11 +373,20 @@ mod tests {
     fn a_directory_is_locked_by_one_at_a_time() {
         let dir = dir();
         let vfs = OsVfs::new();
-        let held = vfs.try_lock_dir(dir.path()).unwrap();
-        assert!(held.is_some());
-        assert!(vfs.try_lock_dir(dir.path()).unwrap().is_none());
-        drop(held);
-        assert!(vfs.try_lock_dir(dir.path()).unwrap().is_some());
+        let open = || vfs.open_lock(dir.path(), false).unwrap();
+        let (one, other) = (open(), open());
+        assert!(one.try_lock(Hold::Exclusive).unwrap());
+        assert!(!other.try_lock(Hold::Exclusive).unwrap());
+        assert!(!other.try_lock(Hold::Shared).unwrap());
+        drop(one);
+        assert!(other.try_lock(Hold::Exclusive).unwrap());
+    }
+
+    #[test]
+    fn the_clock_that_nobody_sets_only_goes_on() {
+        let vfs = OsVfs::new();
+        let before = vfs.uptime_micros();
+        assert!(before > 0 && vfs.uptime_micros() >= before);
     }
 
     #[test]

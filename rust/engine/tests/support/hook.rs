@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use eventbraid_engine::lock::{Condvar, Mutex};
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
-use eventbraid_engine::vfs::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
+use eventbraid_engine::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
 /// What may take this long hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -122,11 +122,26 @@ impl Vfs for HookedVfs {
         self.ask(Op::SyncDir, path)?;
         self.inner.sync_dir(path)
     }
-    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
-        self.inner.try_lock_dir(path)
+    fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
+        self.inner.open_lock(path, create)
     }
+
+    fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
+        self.inner.open_page(path, mode)
+    }
+
+    fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
+        self.inner.unshareable(directory)
+    }
+
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
+    }
+    fn uptime_micros(&self) -> u64 {
+        self.inner.uptime_micros()
+    }
+    fn pause(&self, time: Duration) {
+        self.inner.pause(time);
     }
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {
         self.inner.random(buf)

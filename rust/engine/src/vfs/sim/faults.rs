@@ -21,7 +21,7 @@ pub enum Call {
     Entry,
     /// `list`.
     List,
-    /// `try_lock_dir`.
+    /// `LockFile::try_lock`.
     Lock,
     /// `open` of a file that must exist.
     Open,

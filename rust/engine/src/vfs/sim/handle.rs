@@ -9,7 +9,7 @@ use super::content::LARGEST_FILE;
 use super::faults::Call;
 use super::file::Inode;
 use super::world::World;
-use crate::vfs::{VfsFile, VfsLock};
+use crate::vfs::VfsFile;
 
 #[derive(Debug)]
 pub(super) struct SimFile {
@@ -104,19 +104,5 @@ impl VfsFile for SimFile {
         verdict.error.map_or(Ok(()), Err)?;
         self.inode.drop_cache(offset, len);
         Ok(())
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct SimLock {
-    pub(super) world: Arc<World>,
-    pub(super) path: String,
-}
-
-impl VfsLock for SimLock {}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        self.world.state.lock().locks.remove(&self.path);
     }
 }

@@ -3,8 +3,9 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::vfs::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
+use crate::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
 /// What a [`LyingVfs`] claims to do and doesn't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +70,28 @@ impl Vfs for LyingVfs {
         }
     }
 
-    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
-        self.inner.try_lock_dir(path)
+    fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
+        self.inner.open_lock(path, create)
+    }
+
+    fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
+        self.inner.open_page(path, mode)
+    }
+
+    fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
+        self.inner.unshareable(directory)
     }
 
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
+    }
+
+    fn uptime_micros(&self) -> u64 {
+        self.inner.uptime_micros()
+    }
+
+    fn pause(&self, time: Duration) {
+        self.inner.pause(time);
     }
 
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {

@@ -39,6 +39,7 @@ mod lying;
 mod power;
 mod random;
 mod recorder;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -51,11 +52,12 @@ pub use recorder::{Operation, Phase, Record, RecordingVfs};
 
 use self::content::Content;
 use self::file::Inode;
-use self::handle::{SimFile, SimLock};
+use self::handle::SimFile;
 use self::power::Fates;
+use self::shared::{Lockable, SimLockFile, SimPage};
 use self::tree::Node;
 use self::world::{State, World};
-use super::{Entry, OpenMode, Vfs, VfsFile, VfsLock, os};
+use super::{Entry, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile, os};
 
 /// A file system in memory. Clones are handles of the same one.
 #[derive(Clone)]
@@ -298,16 +300,50 @@ impl Vfs for SimVfs {
         Ok(())
     }
 
-    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
-        let (mut state, path) = self.enter(Call::Lock, path)?;
-        state.tree.require_dir(&path)?;
-        if !state.locks.insert(path.clone()) {
-            return Ok(None);
+    fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
+        let (state, key) = self.enter(Call::Entry, path)?;
+        let found = state.tree.entry(&key);
+        drop(state);
+        let lockable = match found {
+            Some(Entry::Directory) => Lockable::Directory(key.clone()),
+            None if create => Lockable::File(self.create(path)?.0.id),
+            _ => Lockable::File(self.existing(path)?.0.id),
+        };
+        let mut state = self.world.state.lock();
+        state.openings += 1;
+        Ok(Arc::new(SimLockFile {
+            world: Arc::clone(&self.world),
+            path: key,
+            lockable,
+            opening: state.openings,
+        }))
+    }
+
+    fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
+        let (inode, path) = match mode {
+            OpenMode::CreateNew => {
+                let (inode, path) = self.create(path)?;
+                let bytes = vec![0; PAGE_WORDS * 8];
+                inode.write(&[io::IoSlice::new(&bytes)], 0);
+                (inode, path)
+            }
+            OpenMode::Read | OpenMode::ReadWrite => self.existing(path)?,
+        };
+        if inode.size() != PAGE_WORDS as u64 * 8 {
+            return Err(io::ErrorKind::InvalidData.into());
         }
-        Ok(Some(Box::new(SimLock {
+        let mut state = self.world.state.lock();
+        let words = Arc::clone(state.pages.entry(inode.id).or_default());
+        Ok(Arc::new(SimPage {
             world: Arc::clone(&self.world),
             path,
-        })))
+            inode: inode.id,
+            words,
+        }))
+    }
+
+    fn unshareable(&self, _directory: &Path) -> io::Result<Option<String>> {
+        Ok(None)
     }
 
     fn now_micros(&self) -> u64 {

@@ -3,11 +3,12 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::lock::Mutex;
 
 use super::Call;
-use crate::vfs::{Entry, OpenMode, Vfs, VfsFile, VfsLock};
+use crate::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
 /// A changing call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,12 +239,28 @@ impl Vfs for RecordingVfs {
         })
     }
 
-    fn try_lock_dir(&self, path: &Path) -> io::Result<Option<Box<dyn VfsLock>>> {
-        self.inner.try_lock_dir(path)
+    fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
+        self.inner.open_lock(path, create)
+    }
+
+    fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
+        self.inner.open_page(path, mode)
+    }
+
+    fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
+        self.inner.unshareable(directory)
     }
 
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
+    }
+
+    fn uptime_micros(&self) -> u64 {
+        self.inner.uptime_micros()
+    }
+
+    fn pause(&self, time: Duration) {
+        self.inner.pause(time);
     }
 
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::*;
-use crate::vfs::{read_full, write_all_at};
+use crate::vfs::{Hold, read_full, write_all_at};
 
 fn path(name: &str) -> &Path {
     Path::new(name)
@@ -65,17 +65,19 @@ fn files_behave_as_the_operating_systems_do() {
 #[test]
 fn a_directory_is_locked_by_one_at_a_time() {
     let vfs = SimVfs::tracked(1);
-    let held = vfs.try_lock_dir(path("/")).unwrap();
-    assert!(held.is_some());
-    assert!(vfs.clone().try_lock_dir(path("/")).unwrap().is_none());
+    let open = |vfs: &SimVfs| vfs.open_lock(path("/"), false).unwrap();
+    let (one, other) = (open(&vfs), open(&vfs.clone()));
+    assert!(one.try_lock(Hold::Exclusive).unwrap());
+    assert!(!other.try_lock(Hold::Exclusive).unwrap());
     assert!(
-        vfs.process_crash()
-            .try_lock_dir(path("/"))
+        open(&vfs.process_crash())
+            .try_lock(Hold::Exclusive)
             .unwrap()
-            .is_some()
     );
-    drop(held);
-    assert!(vfs.try_lock_dir(path("/")).unwrap().is_some());
+    drop(one);
+    assert!(other.try_lock(Hold::Shared).unwrap());
+    assert!(open(&vfs).try_lock(Hold::Shared).unwrap());
+    assert!(!open(&vfs).try_lock(Hold::Exclusive).unwrap());
 }
 
 #[test]
@@ -127,7 +129,7 @@ fn the_crash_comes_at_its_step_and_stays() {
     );
     assert!(vfs.crashed());
     assert!(file.read_at(&mut [0], 0).is_err() && file.sync_data().is_err());
-    assert!(vfs.entry(path("/f")).is_err() && vfs.try_lock_dir(path("/")).is_err());
+    assert!(vfs.entry(path("/f")).is_err() && vfs.open_lock(path("/"), false).is_err());
     assert_eq!(
         vfs.trace(),
         ["1 Create f", "2 at publish", "3 Write f @0 +100 crashes"]

@@ -1,13 +1,15 @@
 //! The state behind all handles of one simulated file system.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::lock::{Mutex, MutexGuard};
 
 use super::faults::{Call, Script, Verdict};
 use super::file::BLOCK;
 use super::random::Random;
+use super::shared::{Holders, Lockable, Words};
 use super::tree::Tree;
 
 /// Some day in 2023, in microseconds.
@@ -26,7 +28,9 @@ impl World {
         let state = State {
             tree: Tree::new(tracked),
             script: Script::new(Random::new(random.next())),
-            locks: BTreeSet::new(),
+            holders: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            openings: 0,
             random,
             clock: FIRST_INSTANT,
             files_made: 0,
@@ -71,7 +75,12 @@ impl World {
 pub(super) struct State {
     pub(super) tree: Tree,
     pub(super) script: Script,
-    pub(super) locks: BTreeSet<String>,
+    /// Who holds which lock.
+    pub(super) holders: BTreeMap<Lockable, Holders>,
+    /// The words of files that are shared memory.
+    pub(super) pages: BTreeMap<u64, Arc<Words>>,
+    /// How many files were opened to be locked.
+    pub(super) openings: u64,
     pub(super) random: Random,
     pub(super) clock: u64,
     pub(super) files_made: u64,

@@ -1,0 +1,102 @@
+//! The thread that hears of other processes: one a process, whatever it waits for.
+//!
+//! While the store is this process's alone, it sleeps until somebody knocks. While it is
+//! shared and someone here waits for events, it sleeps until more is durable; while nobody
+//! waits, the other processes' commits don't wake it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::committer::Committer;
+use crate::coord::Joint;
+use crate::error::Error;
+use crate::read::Effort;
+
+/// How long it sleeps at most, should a wake-up be lost with whoever died before it.
+const NAP: Duration = Duration::from_millis(500);
+
+/// How long it goes on listening after the last one who waited.
+const ATTENTION: Duration = Duration::from_secs(1);
+
+/// Whether the watcher listens to other processes' commits.
+#[derive(Debug, Default)]
+pub(super) struct Watcher {
+    listens: AtomicBool,
+}
+
+impl Committer {
+    /// Starts to listen for other processes.
+    pub(crate) fn watch_others(self: &Arc<Self>) {
+        let watching = Arc::clone(self);
+        self.spawn("braid-watch", move || watching.watch());
+    }
+
+    /// Sees to it that whoever is going to wait hears of other processes' commits.
+    pub(crate) fn attend(&self) {
+        if let Some(joint) = self.log.coord.shared()
+            && !self.watcher.listens.swap(true, Ordering::SeqCst)
+        {
+            joint.page.knock();
+        }
+    }
+
+    /// Wakes the watcher, which then finds that the store closes.
+    pub(super) fn dismiss_watcher(&self) {
+        if let Some(joint) = self.log.coord.joint() {
+            joint.page.knock();
+            joint.page.ring();
+        }
+    }
+
+    fn watch(&self) {
+        let Some(joint) = self.log.coord.joint() else {
+            return;
+        };
+        let mut attentive_since = Instant::now();
+        while !self.chores.is_stopping() {
+            let (knocks, rings) = (joint.page.knocks(), joint.page.rings());
+            if self.log.coord.shared().is_none() {
+                if knocks > 0 && self.share().is_ok() {
+                    continue;
+                }
+                joint.page.wait_for_knock(knocks, NAP);
+                continue;
+            }
+            self.notice(joint);
+            if self.log.watch.is_awaited() {
+                attentive_since = Instant::now();
+            }
+            if self.watcher.listens.load(Ordering::SeqCst) && attentive_since.elapsed() < ATTENTION
+            {
+                joint.page.wait_for_ring(rings, NAP);
+            } else {
+                self.watcher.listens.store(false, Ordering::SeqCst);
+                // Whoever came to wait before that was stored has counted itself by now, or
+                // will knock.
+                if self.log.watch.is_awaited() {
+                    self.watcher.listens.store(true, Ordering::SeqCst);
+                    attentive_since = Instant::now();
+                    continue;
+                }
+                joint.page.wait_for_knock(knocks, NAP);
+                attentive_since = Instant::now();
+            }
+        }
+    }
+
+    /// Shows what has become durable, and that the store has stopped.
+    fn notice(&self, joint: &Joint) {
+        if joint.page.is_poisoned() && !self.log.is_stopped() {
+            self.syncer.stop(Error::Poisoned {
+                reason: "another process of the store could not sync what it had written"
+                    .to_owned(),
+            });
+        }
+        if self.watcher.listens.load(Ordering::SeqCst) {
+            // What keeps it from catching up is told to the read or the append that meets it.
+            let _caught_up = self.catch_up(Effort::Blocking);
+        }
+        self.log.watch.deliver();
+    }
+}

@@ -1,0 +1,307 @@
+//! How a process comes into a store.
+//!
+//! The first one finds `live` free: it takes it alone, recovers the log and makes the page.
+//! One that finds it taken knocks, and is let in: `live` is then held shared by both. Where
+//! the holder doesn't answer, because it wants the store to itself or was stopped, the store
+//! is busy.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use super::Locks;
+use super::locks::{Held as HeldLock, Lock};
+use super::page::{PROTOCOL, Page, Phase, Stranger};
+use crate::error::{Error, Result};
+use crate::log::{Identity, Layout, read_file, shown_holder};
+use crate::recovery;
+use crate::store::{Mode, Options};
+use crate::vfs::{Entry, Hold, OpenMode, Vfs};
+
+/// How long who holds the store without a page to knock at is waited for: it may be making one.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// How the store is held.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// Alone, until it is closed.
+    Alone(Lock),
+    /// Alone, with what it takes to let others in. Nobody comes in while `boot` is held.
+    First(Locks, HeldLock),
+    /// With others, who may be gone by now.
+    Among(Locks, Page),
+}
+
+/// A store that is held, and who it is.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    pub(crate) identity: Identity,
+    pub(crate) held: Held,
+}
+
+/// A store that is to be entered.
+#[derive(Debug)]
+pub(crate) struct Door<'a> {
+    pub(crate) layout: &'a Layout,
+    pub(crate) options: &'a Options,
+}
+
+/// Comes into the store, or says who is in the way.
+pub(crate) fn enter(door: &Door<'_>) -> Result<Entered> {
+    match door.options.mode {
+        Mode::Exclusive => door.enter_alone(),
+        Mode::Shared => door.enter_shared(),
+    }
+}
+
+impl Door<'_> {
+    fn creates(&self) -> bool {
+        self.options.create && !self.options.read_only
+    }
+
+    fn identify(&self) -> Result<Identity> {
+        recovery::identify(self.layout, self.creates())
+    }
+
+    fn live(&self) -> Result<Lock> {
+        Lock::open(&self.layout.vfs, self.layout.root.clone(), false)
+    }
+
+    fn enter_alone(&self) -> Result<Entered> {
+        let live = self.live()?;
+        if !live.try_take(Hold::Exclusive)? {
+            return Err(self.busy());
+        }
+        self.enter_with(live)
+    }
+
+    fn enter_with(&self, live: Lock) -> Result<Entered> {
+        let identity = self.identify()?;
+        // Nobody is to knock at the page of a session that is over.
+        if !self.options.read_only {
+            self.layout.remove_if_there(&self.layout.page())?;
+        }
+        Ok(Entered {
+            identity,
+            held: Held::Alone(live),
+        })
+    }
+
+    fn enter_shared(&self) -> Result<Entered> {
+        self.refuse_where_unsafe()?;
+        let deadline = Instant::now() + self.options.lock_timeout;
+        let grace = Instant::now() + GRACE.min(self.options.lock_timeout);
+        let mut pause = Pause::default();
+        loop {
+            if !self.has_locks()? {
+                if let Some(entered) = self.make_locks()? {
+                    return Ok(entered);
+                }
+                if Instant::now() >= grace {
+                    return Err(self.busy());
+                }
+            } else if let Some(boot) = self.boot()?
+                && let Some(entered) = self.through(boot, deadline, grace)?
+            {
+                return Ok(entered);
+            }
+            if Instant::now() >= deadline {
+                return Err(self.busy());
+            }
+            pause.rest(&*self.layout.vfs);
+        }
+    }
+
+    fn refuse_where_unsafe(&self) -> Result<()> {
+        let root = &self.layout.root;
+        let reason = self.layout.vfs.unshareable(root);
+        match reason.map_err(|e| Error::io(root, "look up", &e))? {
+            None => Ok(()),
+            Some(reason) => Err(Error::Unshareable {
+                path: root.clone(),
+                reason,
+            }),
+        }
+    }
+
+    fn has_locks(&self) -> Result<bool> {
+        let path = self.layout.boot();
+        let entry = self.layout.vfs.entry(&path);
+        let entry = entry.map_err(|e| Error::io(&path, "look up", &e))?;
+        Ok(matches!(entry, Some(Entry::File(_))))
+    }
+
+    /// Makes the lock files of a store that has none yet, under its `live` lock, which is
+    /// there before any file is. A look makes no file, and has the store to itself.
+    fn make_locks(&self) -> Result<Option<Entered>> {
+        let live = self.live()?;
+        if !live.try_take(Hold::Exclusive)? {
+            return Ok(None);
+        }
+        if self.options.read_only {
+            return self.enter_with(live).map(Some);
+        }
+        self.identify()?;
+        self.layout.ensure_dir(&self.layout.locks())?;
+        Lock::open(&self.layout.vfs, self.layout.boot(), true)?;
+        live.free();
+        Ok(None)
+    }
+
+    /// The lock of those who come and go; `None` while somebody else has it.
+    fn boot(&self) -> Result<Option<(Lock, HeldLock)>> {
+        let boot = match Lock::open(&self.layout.vfs, self.layout.boot(), false) {
+            Err(Error::Io {
+                kind: ErrorKind::NotFound,
+                ..
+            }) => return Ok(None),
+            opened => opened?,
+        };
+        match boot.try_hold() {
+            Ok(held) => Ok(held.map(|held| (boot, held))),
+            // Deleted between the opening and the lock.
+            Err(Error::Detached { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// In front of `live`, with nobody else beside.
+    fn through(
+        &self,
+        (boot, held): (Lock, HeldLock),
+        deadline: Instant,
+        grace: Instant,
+    ) -> Result<Option<Entered>> {
+        let live = self.live()?;
+        let mut pause = Pause::default();
+        let mut has_knocked = false;
+        loop {
+            if live.try_take(Hold::Exclusive)? {
+                return self.first(boot, held, live).map(Some);
+            }
+            if live.try_take(Hold::Shared)? {
+                match self.page()? {
+                    Some(page) if page.phase() == Phase::Shared => {
+                        return self.among(boot, live, page).map(Some);
+                    }
+                    // Who held the store alone died just now.
+                    _ => live.free(),
+                }
+            } else {
+                match self.page()? {
+                    Some(page)
+                        if page.phase() == Phase::Sole
+                            && !std::mem::replace(&mut has_knocked, true) =>
+                    {
+                        page.knock();
+                    }
+                    None if Instant::now() >= grace => return Err(self.busy()),
+                    Some(_) | None => {}
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(self.busy());
+            }
+            pause.rest(&*self.layout.vfs);
+        }
+    }
+
+    fn first(&self, boot: Lock, held: HeldLock, live: Lock) -> Result<Entered> {
+        if self.options.read_only {
+            return self.enter_with(live);
+        }
+        let identity = self.identify()?;
+        let locks = self.locks(boot, live, true)?;
+        Ok(Entered {
+            identity,
+            held: Held::First(locks, held),
+        })
+    }
+
+    fn among(&self, boot: Lock, live: Lock, page: Page) -> Result<Entered> {
+        if page.is_poisoned() {
+            return Err(Error::Poisoned {
+                reason: "the processes that have the store open have stopped writing".to_owned(),
+            });
+        }
+        let identity = self.identify()?;
+        let locks = self.locks(boot, live, false)?;
+        Ok(Entered {
+            identity,
+            held: Held::Among(locks, page),
+        })
+    }
+
+    /// Only who is alone makes a lock file: the others would go on with the one that is gone.
+    fn locks(&self, boot: Lock, live: Lock, create: bool) -> Result<Locks> {
+        let open = |name: &str| {
+            let path = self.layout.locks().join(name);
+            match Lock::open(&self.layout.vfs, path.clone(), create) {
+                Err(Error::Io {
+                    kind: ErrorKind::NotFound,
+                    ..
+                }) => Err(Error::detached(&path, "it is missing")),
+                opened => opened,
+            }
+        };
+        Ok(Locks {
+            boot,
+            live,
+            write: open("write.lock")?,
+            sync: open("sync.lock")?,
+            maint: open("maint.lock")?,
+        })
+    }
+
+    /// The page of those who have the store, if there is one that we can talk through.
+    fn page(&self) -> Result<Option<Page>> {
+        let path = self.layout.page();
+        let words = match self.layout.vfs.open_page(&path, OpenMode::ReadWrite) {
+            Ok(words) => words,
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(Error::io(&path, "open", &e)),
+        };
+        let Some(identity) = Identity::read(self.layout)? else {
+            return Ok(None);
+        };
+        match Page::of(words, identity.uuid) {
+            Ok(page) => Ok(Some(page)),
+            Err(Stranger::Foreign) => Ok(None),
+            Err(Stranger::Protocol(found)) => Err(Error::StoreBusy {
+                path: self.layout.root.clone(),
+                holder: format!(
+                    "another version of eventbraid (it shares stores by protocol {found}, this \
+                     one by {PROTOCOL})"
+                ),
+            }),
+        }
+    }
+
+    fn busy(&self) -> Error {
+        let holder = match read_file(&*self.layout.vfs, &self.layout.holder()) {
+            Ok(Some(bytes)) => shown_holder(&bytes),
+            _ => "an unknown process".to_owned(),
+        };
+        Error::StoreBusy {
+            path: self.layout.root.clone(),
+            holder,
+        }
+    }
+}
+
+/// Waits that grow.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_micros(200))
+    }
+}
+
+impl Pause {
+    fn rest(&mut self, vfs: &dyn Vfs) {
+        vfs.pause(self.0);
+        self.0 = (self.0 * 2).min(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,214 @@
+//! Who has the store open, and what each has done: for people, never trusted.
+//!
+//! A member is an entry in the page and a lock file of its own, which it holds as long as it
+//! lives: process ids say nothing across containers.
+
+use super::locks::{Held, Lock};
+use super::page::{MEMBER_WORDS, MEMBERS, Page};
+use crate::error::{Error, Result};
+use crate::live::Counters;
+use crate::lock::Mutex;
+use crate::log::Layout;
+use crate::vfs::Hold;
+
+const PID: usize = 0;
+const SINCE: usize = 1;
+const FLAGS: usize = 2;
+const PROGRAM: usize = 3;
+const PROGRAM_WORDS: usize = 8;
+const COUNTERS: usize = PROGRAM + PROGRAM_WORDS;
+const READ_ONLY: u64 = 1;
+
+/// One opening of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// The process, as it is numbered where it runs.
+    pub pid: u64,
+    /// When it opened the store, in microseconds since the Unix epoch.
+    pub since_micros: u64,
+    /// The program, shortened to 64 bytes.
+    pub program: String,
+    /// Whether it only looks.
+    pub read_only: bool,
+    /// Whether it is the opening that asks.
+    pub is_self: bool,
+    /// Appends asked for.
+    pub appends: u64,
+    /// Commits written.
+    pub commits: u64,
+    /// Events written.
+    pub events: u64,
+    /// Groups of commits written with one call.
+    pub groups: u64,
+    /// Syncs of the log.
+    pub fsyncs: u64,
+    /// Appends refused by an expectation or a key.
+    pub conflicts: u64,
+    /// Appends answered from an earlier one with the same key.
+    pub replays: u64,
+    /// Times that it waited for another member to write or to sync.
+    pub waits: u64,
+}
+
+/// This process's entry.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    page: Page,
+    number: usize,
+    /// Held as long as the entry is this process's.
+    held: Mutex<Option<Held>>,
+}
+
+impl Entry {
+    /// Takes the first entry that nobody alive has.
+    pub(crate) fn take(layout: &Layout, page: &Page, read_only: bool) -> Result<Self> {
+        for number in 0..MEMBERS {
+            let path = layout.member(number);
+            if let Some(held) = Lock::open(&layout.vfs, path, true)?.try_hold()? {
+                let entry = Self {
+                    page: page.clone(),
+                    number,
+                    held: Mutex::new(Some(held)),
+                };
+                entry.introduce(layout.vfs.now_micros(), read_only);
+                return Ok(entry);
+            }
+        }
+        let limit = MEMBERS as u64;
+        Err(Error::LimitExceeded {
+            what: "the processes that have a store open",
+            actual: limit + 1,
+            limit,
+        })
+    }
+
+    fn introduce(&self, now: u64, read_only: bool) {
+        for word in 0..MEMBER_WORDS {
+            self.set(word, 0);
+        }
+        let program = std::env::args_os().next().unwrap_or_default();
+        let program = program.to_string_lossy();
+        for (i, eight) in program.as_bytes().chunks(8).take(PROGRAM_WORDS).enumerate() {
+            let mut bytes = [0; 8];
+            for (to, from) in bytes.iter_mut().zip(eight) {
+                *to = *from;
+            }
+            self.set(PROGRAM + i, u64::from_le_bytes(bytes));
+        }
+        self.set(FLAGS, if read_only { READ_ONLY } else { 0 });
+        self.set(SINCE, now);
+        self.set(PID, u64::from(std::process::id()));
+    }
+
+    fn set(&self, word: usize, value: u64) {
+        self.page.set_member(self.number, word, value);
+    }
+
+    /// As it is written in the page where a member is named, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number as u64 + 1
+    }
+
+    /// Tells the others what this opening has done.
+    pub(crate) fn tell(&self, counters: &Counters) {
+        for (i, value) in told(counters).into_iter().enumerate() {
+            self.set(COUNTERS + i, value);
+        }
+    }
+}
+
+impl Entry {
+    /// Gives the entry back.
+    pub(crate) fn leave(&self) {
+        if let Some(held) = self.held.lock().take() {
+            self.set(PID, 0);
+            drop(held);
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn told(counters: &Counters) -> [u64; 8] {
+    [
+        counters.appends.value(),
+        counters.commits.value(),
+        counters.events.value(),
+        counters.groups.value(),
+        counters.syncs.value(),
+        counters.conflicts.value(),
+        counters.replays.value(),
+        counters.waits.value(),
+    ]
+}
+
+/// The members that are alive; `own` is the number of this process's entry.
+pub(crate) fn members(layout: &Layout, page: &Page, own: u64) -> Result<Vec<Member>> {
+    let mut members = Vec::new();
+    for number in 0..MEMBERS {
+        if page.member(number, PID) == 0 {
+            continue;
+        }
+        let is_self = number as u64 + 1 == own;
+        if is_self || is_alive(layout, number)? {
+            members.push(read(page, number, is_self));
+        }
+    }
+    Ok(members)
+}
+
+fn is_alive(layout: &Layout, number: usize) -> Result<bool> {
+    let lock = match Lock::open(&layout.vfs, layout.member(number), false) {
+        Err(Error::Io {
+            kind: std::io::ErrorKind::NotFound,
+            ..
+        }) => return Ok(false),
+        opened => opened?,
+    };
+    let is_free = lock.try_take(Hold::Shared)?;
+    lock.free();
+    Ok(!is_free)
+}
+
+fn read(page: &Page, number: usize, is_self: bool) -> Member {
+    let word = |i| page.member(number, i);
+    let count = |i| word(COUNTERS + i);
+    Member {
+        pid: word(PID),
+        since_micros: word(SINCE),
+        program: program(page, number),
+        read_only: word(FLAGS) & READ_ONLY != 0,
+        is_self,
+        appends: count(0),
+        commits: count(1),
+        events: count(2),
+        groups: count(3),
+        fsyncs: count(4),
+        conflicts: count(5),
+        replays: count(6),
+        waits: count(7),
+    }
+}
+
+fn program(page: &Page, number: usize) -> String {
+    let words = (0..PROGRAM_WORDS).map(|i| page.member(number, PROGRAM + i).to_le_bytes());
+    let bytes: Vec<u8> = words.flatten().take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A member as it is named in an error, by the number that the page has for it.
+pub(crate) fn name(page: &Page, number: u64) -> String {
+    let number = usize::try_from(number.wrapping_sub(1)).unwrap_or(MEMBERS);
+    let pid = page.member(number, PID);
+    if number >= MEMBERS || pid == 0 {
+        return "a process that is gone".to_owned();
+    }
+    format!("process {pid} running {}", program(page, number))
+}
+
+const _: () = assert!(COUNTERS + 8 <= MEMBER_WORDS);

@@ -1,0 +1,165 @@
+//! Several processes on one store.
+//!
+//! * `page`: what they share in memory. `locks`: what keeps them apart. `member`: who is here.
+//! * `enter`: how a process comes in, alone or to others.
+//!
+//! | lock | held | order |
+//! |---|---|---|
+//! | `boot` | while a store is opened, or left by the last | 1 |
+//! | `live`, the directory itself | alone by the only process; shared by several | 2 |
+//! | `write` | while a group is judged and written | 3 |
+//! | `maint` | while files are made, filled ahead or listed | 4 |
+//! | `sync` | while the log is synced | 5 |
+//!
+//! A process that has the store to itself holds `live` alone and takes no lock besides; it
+//! pays nothing for what others might want. Another one knocks, and from then on both take
+//! the locks. A lock is taken only by who holds none of a higher number.
+
+mod enter;
+mod locks;
+mod member;
+mod page;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+pub(crate) use enter::{Door, Entered, Held, enter};
+pub(crate) use locks::Held as Booting;
+pub(crate) use locks::{Lock, RECHECK, Turn};
+pub use member::Member;
+pub(crate) use member::{Entry, members};
+pub(crate) use page::{Mark, Page, Phase};
+
+use crate::error::{Error, Result};
+use crate::log::Layout;
+use crate::vfs::Hold;
+use locks::{Gate, Passage};
+use member::name;
+
+/// How this process has the store, together with others or not.
+#[derive(Debug)]
+pub(crate) struct Coord {
+    root: PathBuf,
+    /// `None` where nobody else can come in for as long as the store is open.
+    joint: Option<Joint>,
+    shared: AtomicBool,
+    maint: Gate,
+    /// How long another process is waited for.
+    patience: Duration,
+}
+
+/// What is needed to share a store.
+#[derive(Debug)]
+pub(crate) struct Joint {
+    pub(crate) page: Page,
+    pub(crate) locks: Locks,
+    pub(crate) entry: Entry,
+}
+
+/// The locks beside `live`.
+#[derive(Debug)]
+pub(crate) struct Locks {
+    pub(crate) boot: Lock,
+    pub(crate) live: Lock,
+    pub(crate) write: Lock,
+    pub(crate) sync: Lock,
+    pub(crate) maint: Lock,
+}
+
+impl Coord {
+    /// Of a store that is this opening's alone until it is closed.
+    pub(crate) fn alone(layout: &Layout) -> Self {
+        Self::new(layout, None, false, Duration::ZERO)
+    }
+
+    pub(crate) fn new(
+        layout: &Layout,
+        joint: Option<Joint>,
+        shared: bool,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            root: layout.root.clone(),
+            joint,
+            shared: AtomicBool::new(shared),
+            maint: Gate::new(),
+            patience,
+        }
+    }
+
+    /// The means to share the store, whether others are in it or not.
+    pub(crate) fn joint(&self) -> Option<&Joint> {
+        self.joint.as_ref()
+    }
+
+    /// The means to share the store, if it is shared: every lock has to be taken then.
+    ///
+    /// A store becomes shared only under the locks that keep this process's own threads
+    /// apart (see [`Coord::share`]), and is then until it is closed.
+    pub(crate) fn shared(&self) -> Option<&Joint> {
+        self.joint
+            .as_ref()
+            .filter(|_| self.shared.load(Ordering::SeqCst))
+    }
+
+    /// Lets others in, if one has knocked: `publish` writes down where the log is. The caller
+    /// holds the writer, the passage of [`Coord::maintain`], and the lead of the syncs.
+    pub(crate) fn share(&self, publish: impl FnOnce(&Page)) {
+        let Some(joint) = self.joint.as_ref() else {
+            return;
+        };
+        publish(&joint.page);
+        joint.page.set_phase(Phase::Shared);
+        self.shared.store(true, Ordering::SeqCst);
+        // Who knocks holds `boot`, so nobody comes in between the two states of this lock.
+        // Should it fail, this process has no lock on the store but does have the others'
+        // page, and is found out by it before it writes.
+        let _shared = joint.locks.live.try_take(Hold::Shared);
+    }
+
+    /// By when another process is to be done.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.patience
+    }
+
+    /// Alone among the threads of this process, and among processes if the store is shared,
+    /// with the files that stand beside the log.
+    pub(crate) fn maintain(&self) -> Result<Passage<'_>> {
+        self.maint.enter(|| match self.shared() {
+            None => Ok(None),
+            Some(joint) => match joint.locks.maint.hold_by(self.deadline())? {
+                Some(held) => Ok(Some(held)),
+                None => Err(self.stalled("the files of its log", 0)),
+            },
+        })
+    }
+
+    /// The error of a lock that was not to be had: somebody stopped while holding it.
+    pub(crate) fn stalled(&self, what: &str, member: u64) -> Error {
+        let who = match (self.joint(), member) {
+            (Some(joint), 1..) => name(&joint.page, member),
+            _ => "another process".to_owned(),
+        };
+        Error::StoreBusy {
+            path: self.root.clone(),
+            holder: format!(
+                "{who}, which has kept {what} to itself for {:.1} s; it may have been stopped",
+                self.patience.as_secs_f64()
+            ),
+        }
+    }
+
+    /// Refuses if the page is not what it was when the store was opened.
+    pub(crate) fn check_page(&self, joint: &Joint) -> Result<()> {
+        if joint.page.is_ours() {
+            return Ok(());
+        }
+        Err(self.detached("it was deleted, replaced or overwritten while the store was open"))
+    }
+
+    /// The page says what cannot be.
+    pub(crate) fn detached(&self, reason: &str) -> Error {
+        Error::detached(&self.root.join("coord.shm"), reason)
+    }
+}

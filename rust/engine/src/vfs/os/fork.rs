@@ -1,0 +1,129 @@
+//! Locks don't outlive their process in its forked children.
+//!
+//! A child shares the open files of its parent, and `flock` belongs to the open file: an idle
+//! child would keep each lock of a dead parent held. So every file that is opened to be locked
+//! is written down, and in a child the C library closes them all before `fork` returns.
+//! Opening, closing and forking exclude each other, so that no file is missed.
+
+#![allow(unsafe_code, reason = "pthread_atfork and close take no safe types")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd as _, IntoRawFd as _, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+
+/// Files that may be open to be locked in a process: six a store.
+const SLOTS: usize = 16 * 1024;
+/// What a slot holds that is nobody's.
+const FREE: i32 = -1;
+/// What a slot holds in a child, of which the parent's file was closed.
+const CLOSED: i32 = -2;
+
+static FILES: [AtomicI32; SLOTS] = [const { AtomicI32::new(FREE) }; SLOTS];
+/// No slot from here on was ever used.
+static USED: AtomicUsize = AtomicUsize::new(0);
+static CHANGING: AtomicBool = AtomicBool::new(false);
+/// What registering the handlers came to.
+static REGISTERED: OnceLock<i32> = OnceLock::new();
+
+/// A file that is open in this process alone.
+#[derive(Debug)]
+pub(super) struct OwnFile {
+    slot: usize,
+    fd: RawFd,
+}
+
+impl OwnFile {
+    /// Opens a file and writes it down.
+    pub(super) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<Self> {
+        // SAFETY: the three handlers are `extern "C"`, never unwind, and use only atomics,
+        // `sched_yield` and `close`, all of which may be called in a forked child.
+        let registered = REGISTERED.get_or_init(|| unsafe {
+            libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child))
+        });
+        if *registered != 0 {
+            return Err(io::Error::from_raw_os_error(*registered));
+        }
+        let _changing = Changing::begin();
+        let is_free = |slot: &AtomicI32| slot.load(Ordering::SeqCst) == FREE;
+        let slot = FILES.iter().position(is_free);
+        let slot = slot.ok_or_else(|| io::Error::other("too many lock files are open"))?;
+        let fd = open()?.into_raw_fd();
+        USED.fetch_max(slot + 1, Ordering::SeqCst);
+        if let Some(place) = FILES.get(slot) {
+            place.store(fd, Ordering::SeqCst);
+        }
+        Ok(Self { slot, fd })
+    }
+
+    /// The file, unless this is a child of the process that opened it.
+    pub(super) fn get(&self) -> io::Result<BorrowedFd<'_>> {
+        let is_open = FILES
+            .get(self.slot)
+            .is_some_and(|slot| slot.load(Ordering::SeqCst) == self.fd);
+        if !is_open {
+            return Err(rustix::io::Errno::BADF.into());
+        }
+        // SAFETY: the slot says that the descriptor is open, only `drop` closes it, and the
+        // borrow keeps this value from being dropped. A fork while it is used closes it in the
+        // child, where nothing but the forking thread goes on.
+        Ok(unsafe { BorrowedFd::borrow_raw(self.fd) })
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        let _changing = Changing::begin();
+        let Some(slot) = FILES.get(self.slot) else {
+            return;
+        };
+        if slot.swap(FREE, Ordering::SeqCst) == self.fd {
+            // SAFETY: the descriptor is this value's own, and is closed once: the slot said so.
+            drop(unsafe { File::from_raw_fd(self.fd) });
+        }
+    }
+}
+
+/// Nobody forks, opens or closes meanwhile.
+struct Changing;
+
+impl Changing {
+    fn begin() -> Self {
+        take();
+        Self
+    }
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        CHANGING.store(false, Ordering::SeqCst);
+    }
+}
+
+fn take() {
+    while CHANGING.swap(true, Ordering::SeqCst) {
+        rustix::thread::sched_yield();
+    }
+}
+
+extern "C" fn before_fork() {
+    take();
+}
+
+extern "C" fn in_parent() {
+    CHANGING.store(false, Ordering::SeqCst);
+}
+
+extern "C" fn in_child() {
+    for slot in FILES.iter().take(USED.load(Ordering::SeqCst)) {
+        let fd = slot.load(Ordering::SeqCst);
+        if fd >= 0 {
+            slot.store(CLOSED, Ordering::SeqCst);
+            // SAFETY: the child's copy of a descriptor that its parent had open; whoever holds
+            // on to it finds the slot changed. An error has nobody to go to.
+            unsafe { libc::close(fd) };
+        }
+    }
+    CHANGING.store(false, Ordering::SeqCst);
+}

@@ -1,0 +1,190 @@
+//! Words in a file that several processes have mapped, and the kernel's wait for a word.
+//!
+//! The file is never cut short by us, and all its blocks are allocated before it is mapped, so
+//! that no access fails for want of room. Should somebody else cut it, who touches it dies.
+
+#![allow(
+    unsafe_code,
+    clippy::cast_ptr_alignment,
+    reason = "words of mapped memory, which begins at a page, are made from a pointer"
+)]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::vfs::{OpenMode, PAGE_WORDS, SharedPage};
+
+const BYTES: usize = PAGE_WORDS * size_of::<u64>();
+
+#[derive(Debug)]
+pub(super) struct OsPage {
+    map: MmapRaw,
+    file: File,
+    path: PathBuf,
+}
+
+impl OsPage {
+    pub(super) fn open(path: &Path, mode: OpenMode) -> io::Result<Self> {
+        let mut options = OpenOptions::new(); // std sets O_CLOEXEC
+        options.read(true).write(true);
+        if mode == OpenMode::CreateNew {
+            options.create_new(true).mode(0o600);
+        }
+        let mut file = options.open(path)?;
+        if mode == OpenMode::CreateNew {
+            let zeroed = file.write_all(&vec![0; BYTES]);
+            let allocated = zeroed.and_then(|()| allocate(&file));
+            // Nobody is to find a page that is not whole.
+            allocated.inspect_err(|_| drop(fs::remove_file(path)))?;
+        }
+        if file.metadata()?.len() != BYTES as u64 {
+            let reason = "it has not the size of a page";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        let map = MmapOptions::new().len(BYTES).map_raw(&file)?;
+        Ok(Self {
+            map,
+            file,
+            path: path.to_path_buf(),
+        })
+    }
+
+    fn word(&self, word: usize) -> Option<&AtomicU64> {
+        if word >= PAGE_WORDS {
+            return None;
+        }
+        let first = self.map.as_mut_ptr().cast::<u64>();
+        // SAFETY: the map has `PAGE_WORDS` words, begins at a page of memory and so aligned,
+        // and lives as long as `self`. Every process accesses them as atomics only.
+        Some(unsafe { AtomicU64::from_ptr(first.add(word)) })
+    }
+}
+
+/// Asks the file system to have a place for every byte; what was written has one on most.
+#[cfg(target_os = "linux")]
+fn allocate(file: &File) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    loop {
+        match fallocate(file, FallocateFlags::empty(), 0, BYTES as u64) {
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
+impl SharedPage for OsPage {
+    fn load(&self, word: usize) -> u64 {
+        self.word(word)
+            .map_or(0, |word| word.load(Ordering::SeqCst))
+    }
+
+    fn store(&self, word: usize, value: u64) {
+        if let Some(word) = self.word(word) {
+            word.store(value, Ordering::SeqCst);
+        }
+    }
+
+    fn add(&self, word: usize, n: u64) -> u64 {
+        self.word(word)
+            .map_or(0, |word| word.fetch_add(n, Ordering::SeqCst))
+    }
+
+    fn raise(&self, word: usize, value: u64) -> u64 {
+        self.word(word)
+            .map_or(0, |word| word.fetch_max(value, Ordering::SeqCst))
+    }
+
+    fn exchange(&self, word: usize, current: u64, value: u64) -> bool {
+        self.word(word).is_some_and(|word| {
+            word.compare_exchange(current, value, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+        })
+    }
+
+    fn wait(&self, word: usize, seen: u64, timeout: Duration) {
+        if let Some(word) = self.word(word) {
+            waiting::wait(word, seen, timeout);
+        }
+    }
+
+    fn wake(&self, word: usize) {
+        if let Some(word) = self.word(word) {
+            waiting::wake(word);
+        }
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        super::lock::names(&self.path, &self.file)
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod waiting {
+    use std::sync::atomic::{AtomicU32, AtomicU64};
+    use std::time::Duration;
+
+    use rustix::thread::futex;
+    use rustix::time::Timespec;
+
+    /// The half that the kernel looks at.
+    fn half(word: &AtomicU64) -> &AtomicU32 {
+        let at = usize::from(cfg!(target_endian = "big"));
+        // SAFETY: both halves of an aligned u64 are aligned u32s that live as long as it. The
+        // half is only looked at by the kernel.
+        unsafe { AtomicU32::from_ptr(word.as_ptr().cast::<u32>().add(at)) }
+    }
+
+    pub(super) fn wait(word: &AtomicU64, seen: u64, timeout: Duration) {
+        let seen = u32::try_from(seen & u64::from(u32::MAX)).unwrap_or_default();
+        let timeout = Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // Woken, changed, over, interrupted: the caller looks again, whatever it was. Not
+        // private: the others are other processes.
+        let _looks_again = futex::wait(half(word), futex::Flags::empty(), seen, Some(&timeout));
+    }
+
+    pub(super) fn wake(word: &AtomicU64) {
+        // The one error that there is, a bad address, can't be.
+        let _woken = futex::wake(half(word), futex::Flags::empty(), i32::MAX.unsigned_abs());
+    }
+}
+
+/// Where the kernel has no wait that crosses processes, the word is looked at ever more seldom.
+#[cfg(not(target_os = "linux"))]
+mod waiting {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    const BUSY: Duration = Duration::from_millis(1);
+    const IDLE: Duration = Duration::from_millis(20);
+
+    pub(super) fn wait(word: &AtomicU64, seen: u64, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        let mut pause = BUSY;
+        while word.load(Ordering::SeqCst) == seen {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(IDLE);
+        }
+    }
+
+    pub(super) fn wake(_word: &AtomicU64) {}
+}
