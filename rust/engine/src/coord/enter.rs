@@ -12,7 +12,7 @@ use super::Locks;
 use super::locks::{Held as HeldLock, Lock};
 use super::page::{PROTOCOL, Page, Phase, Stranger};
 use crate::error::{Error, Result};
-use crate::log::{Identity, Layout, read_file};
+use crate::log::{Identity, Layout, read_file, shown_holder};
 use crate::recovery;
 use crate::store::{Mode, Options};
 use crate::vfs::{Entry, Hold, OpenMode, Vfs};
@@ -280,7 +280,7 @@ impl Door<'_> {
 
     fn busy(&self) -> Error {
         let holder = match read_file(&*self.layout.vfs, &self.layout.holder()) {
-            Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).trim().to_owned(),
+            Ok(Some(bytes)) => shown_holder(&bytes),
             _ => "an unknown process".to_owned(),
         };
         Error::StoreBusy {
