@@ -40,6 +40,7 @@ expectations! {
     a_lock_file_keeps_what_is_in_it
     a_lock_follows_the_file_and_not_its_name
     a_lock_file_is_in_place_until_it_is_deleted_or_replaced
+    many_threads_make_one_lock_file
     a_page_is_made_once_and_of_zeros
     a_page_has_the_size_of_a_page
     words_are_changed_as_they_are_named
@@ -236,6 +237,26 @@ fn a_lock_file_is_in_place_until_it_is_deleted_or_replaced(vfs: &Arc<dyn Vfs>, d
     assert!(!third.is_in_place().unwrap());
     vfs.rename(&dir.join("away"), &path).unwrap();
     assert!(third.is_in_place().unwrap());
+}
+
+fn many_threads_make_one_lock_file(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    const THREADS: usize = 4;
+    for round in 0..200 {
+        let path = dir.join(round.to_string());
+        let start = std::sync::Barrier::new(THREADS);
+        let taken = std::thread::scope(|scope| {
+            let openers = [(); THREADS].map(|()| {
+                scope.spawn(|| {
+                    start.wait();
+                    let lock = vfs.open_lock(&path, true).unwrap();
+                    (lock.try_lock(Hold::Exclusive).unwrap(), lock)
+                })
+            });
+            let openings = openers.map(|opener| opener.join().unwrap());
+            openings.iter().filter(|(is_taken, _)| *is_taken).count()
+        });
+        assert_eq!(taken, 1);
+    }
 }
 
 fn a_page_is_made_once_and_of_zeros(vfs: &Arc<dyn Vfs>, dir: &Path) {
