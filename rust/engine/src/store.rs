@@ -643,14 +643,18 @@ impl Opened {
             joint.page.publish_tail(&durable);
             joint.page.publish_durable(&durable);
             joint.page.set_generation(segments.generation());
+            // Who wants the store alone may come between the two states of the lock.
+            if is_shared && !joint.locks.live.try_take(Hold::Shared)? {
+                return Err(Error::StoreBusy {
+                    path: segments.layout.root.clone(),
+                    holder: "another process, which took it for itself alone".to_owned(),
+                });
+            }
             joint.page.set_phase(if is_shared {
                 Phase::Shared
             } else {
                 Phase::Sole
             });
-            if is_shared {
-                joint.locks.live.try_take(Hold::Shared)?;
-            }
         }
         let opening = Opening {
             epoch,

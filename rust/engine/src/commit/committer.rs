@@ -740,14 +740,17 @@ impl Committer {
                 page.poison();
             }
         };
-        let led = self
-            .syncer
-            .lead_unless(|| coord.shared().is_some(), || coord.share(publish));
+        let share = || {
+            if let Err(lost) = coord.share(publish) {
+                self.syncer.stop(lost);
+            }
+        };
+        let led = self.syncer.lead_unless(|| coord.shared().is_some(), share);
         // A store that has stopped writing lets them in as far as to be told.
-        led.or_else(|_| {
-            coord.share(Page::poison);
-            Ok(())
-        })
+        if led.is_err() && coord.shared().is_none() {
+            return coord.share(Page::poison);
+        }
+        Ok(())
     }
 
     /// The end of the log that all processes have made durable, for the last who leaves.

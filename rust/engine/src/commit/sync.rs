@@ -3,6 +3,7 @@
 //! Between processes the same: who gets the sync lock syncs for all of them, and the others
 //! wait for the bell.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,6 +120,16 @@ impl Syncer {
                 .coord()
                 .detached("its record of the log's end is damaged"));
         };
+        // The end never comes before what is durable: what stands between would be written over.
+        if joint
+            .page
+            .durable()
+            .is_none_or(|durable| durable.address > tail.address)
+        {
+            return Err(self
+                .coord()
+                .detached("it says that more is durable than was written"));
+        }
         let mut known = self.known.lock();
         self.follow(&mut known, &tail, each)?;
         Ok(known.tail.clone())
@@ -146,11 +157,30 @@ impl Syncer {
             }
             self.follow(&mut known, &durable, &mut |_, _| ())?;
         }
+        if !self.agrees(&known, &durable) {
+            return Err(self
+                .coord()
+                .detached("it says that another frame is durable than was written there"));
+        }
         if let Some(head) = self.index(known, durable.address) {
             self.show(head, durable.address);
         }
         self.seen_turn.store(turn, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether a durable end is that of a frame which this process knows, or one before what
+    /// another thread has found to be durable meanwhile.
+    fn agrees(&self, known: &Known, durable: &Mark) -> bool {
+        match durable.end.cmp(&self.durable_end()) {
+            Less => return true,
+            Equal => return durable.chain == self.durable_chain.load(Ordering::Acquire),
+            Greater => {}
+        }
+        let written = &known.unsynced;
+        let found = written.binary_search_by_key(&durable.end, |w| w.entry.end());
+        let found = found.ok().and_then(|i| written.get(i));
+        found.is_some_and(|written| written.chain == durable.chain)
     }
 
     fn known_for(&self, effort: Effort) -> Result<MutexGuard<'_, Known>> {
@@ -213,9 +243,12 @@ impl Syncer {
 
     /// Where the log ends, and how far it is durable. The caller holds the sync lock.
     fn marks(&self, joint: &Joint) -> Result<(Mark, Mark)> {
+        // Read before the page is: its record of the end goes on with what is known here.
+        let written = self.published().address;
         let marks = joint.page.tail().zip(joint.page.durable());
+        let whole = marks.filter(|(tail, _)| tail.address >= written);
         let lost = || self.coord().detached("a record in it is damaged");
-        self.stopping(marks.ok_or_else(lost))
+        self.stopping(whole.ok_or_else(lost))
     }
 
     fn segment_of(&self, mark: &Mark) -> Result<Arc<Segment>> {
