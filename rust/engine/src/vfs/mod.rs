@@ -12,6 +12,8 @@ use std::time::Duration;
 
 pub mod os;
 pub mod sim;
+#[cfg(test)]
+mod tests;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -224,10 +224,7 @@ impl SimVfs {
 
     fn create(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
         let (mut state, key) = self.enter(Call::Create, path)?;
-        state.files_made += 1;
-        let inode = Arc::new(Inode::new(state.files_made));
-        state.tree.create(&key, Node::File(Arc::clone(&inode)))?;
-        Ok((inode, key))
+        Ok((state.create(&key)?, key))
     }
 
     fn existing(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
@@ -301,15 +298,18 @@ impl Vfs for SimVfs {
     }
 
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
-        let (state, key) = self.enter(Call::Entry, path)?;
-        let found = state.tree.entry(&key);
-        drop(state);
-        let lockable = match found {
+        let (mut state, key) = self.enter(Call::Entry, path)?;
+        let lockable = match state.tree.entry(&key) {
             Some(Entry::Directory) => Lockable::Directory(key.clone()),
-            None if create => Lockable::File(self.create(path)?.0.id),
-            _ => Lockable::File(self.existing(path)?.0.id),
+            None if create => {
+                self.world.go_on(&mut state, Call::Create, &key)?;
+                Lockable::File(state.create(&key)?.id)
+            }
+            _ => {
+                self.world.go_on(&mut state, Call::Open, &key)?;
+                Lockable::File(state.tree.file(&key)?.id)
+            }
         };
-        let mut state = self.world.state.lock();
         state.openings += 1;
         Ok(Arc::new(SimLockFile {
             world: Arc::clone(&self.world),
