@@ -161,7 +161,7 @@ impl Syncer {
             }
             self.follow(&mut known, &durable, &mut |_, _| ())?;
         }
-        if !self.agrees(&known, &durable) {
+        if self.follows.load(Ordering::SeqCst) && !self.agrees(&known, &durable) {
             return Err(self
                 .coord()
                 .detached("it says that another frame is durable than was written there"));
