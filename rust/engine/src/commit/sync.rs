@@ -152,7 +152,11 @@ impl Syncer {
         }
         let mut known = self.known_for(effort)?;
         if known.tail.address < durable.address {
-            if effort == Effort::Inline && durable.address - known.tail.address > INLINE {
+            // Of a segment that isn't open here the files have to be read, and perhaps one that
+            // makes files waited for.
+            let is_long = durable.address - known.tail.address > INLINE
+                || self.log.segments.of_ordinal(durable.ordinal).is_none();
+            if effort == Effort::Inline && is_long {
                 return Err(Error::WouldBlock);
             }
             self.follow(&mut known, &durable, &mut |_, _| ())?;
@@ -535,7 +539,14 @@ impl Syncer {
         };
         let durable = match self.coord().shared() {
             None => Some(durable),
-            Some(joint) => self.poison_all(joint, leads),
+            // The page has an earlier end where the store was shared in this moment.
+            Some(joint) => self.poison_all(joint, leads).map(|seal| {
+                if seal.address < durable.address {
+                    durable
+                } else {
+                    seal
+                }
+            }),
         };
         if !*marking && let Some(durable) = durable {
             self.leave_marker(durable, reason);
