@@ -80,6 +80,45 @@ fn a_directory_is_locked_by_one_at_a_time() {
     assert!(!open(&vfs).try_lock(Hold::Exclusive).unwrap());
 }
 
+fn create_page(vfs: &SimVfs, name: &str) -> io::Result<Arc<dyn SharedPage>> {
+    vfs.open_page(path(name), OpenMode::CreateNew)
+}
+
+#[test]
+fn a_page_takes_room_or_is_not_made() {
+    let vfs = SimVfs::tracked(1);
+    create_page(&vfs, "/one").unwrap();
+    assert_eq!(vfs.allocated(), PAGE_WORDS as u64 * 8);
+    vfs.set_capacity(Some(2 * vfs.allocated() - file::BLOCK));
+    let full = create_page(&vfs, "/two").unwrap_err();
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(vfs.files(), [path("/one")]);
+    vfs.set_capacity(None);
+    create_page(&vfs, "/two").unwrap();
+}
+
+#[test]
+fn a_page_whose_zeros_cant_be_written_is_not_made() {
+    let vfs = SimVfs::tracked(1);
+    vfs.fail(Fault::once(Call::Write, 1, Failure::EIO));
+    let failed = create_page(&vfs, "/page").unwrap_err();
+    assert_eq!(errno(&failed), Some(Errno::IO.raw_os_error()));
+    assert!(vfs.files().is_empty());
+    vfs.fail(Fault::once(Call::Write, 1, Failure::Short));
+    create_page(&vfs, "/page").unwrap();
+}
+
+#[test]
+fn a_process_that_dies_while_it_makes_a_page_leaves_a_file_that_is_none() {
+    let vfs = SimVfs::tracked(1);
+    vfs.crash_at(2);
+    assert!(create_page(&vfs, "/page").is_err() && vfs.crashed());
+    let after = vfs.process_crash();
+    assert_eq!(after.files(), [path("/page")]);
+    let refused = after.open_page(path("/page"), OpenMode::ReadWrite);
+    assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
 #[test]
 fn a_process_crash_keeps_what_is_written_and_syncs_nothing() {
     let vfs = SimVfs::tracked(1);
