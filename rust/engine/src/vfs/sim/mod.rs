@@ -88,7 +88,8 @@ impl SimVfs {
     }
 
     /// What a process finds that starts after this one was killed: everything written, synced
-    /// or not, and no locks. Leaves this file system as it is; the two share nothing.
+    /// or not, to files as to the words of shared pages, and no locks. Leaves this file system
+    /// as it is; the two share nothing.
     #[must_use]
     pub fn process_crash(&self) -> Self {
         let state = self.world.state.lock();
@@ -343,13 +344,11 @@ impl Vfs for SimVfs {
         if inode.size() != PAGE_WORDS as u64 * 8 {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let mut state = self.world.state.lock();
-        let words = Arc::clone(state.pages.entry(inode.id).or_default());
+        inode.map();
         Ok(Arc::new(SimPage {
             world: Arc::clone(&self.world),
             path,
-            inode: inode.id,
-            words,
+            inode,
         }))
     }
 
