@@ -54,9 +54,11 @@ __all__ = [
     "SagaExists",
     "SagaNotFound",
     "SagaParked",
+    "SharingUnsupported",
     "StorageFull",
     "StoreBusy",
     "StoreClosed",
+    "StoreDetached",
     "StorePoisoned",
     "StoreUnavailable",
     "StreamCondition",
@@ -664,7 +666,14 @@ class IncompatibleFormat(EventbraidError):
 
 
 class StoreBusy(EventbraidError):
-    """Another process has the store open.
+    """Another process has the store, or a lock of it, to itself. Nothing was written.
+
+    Opening raises it if one of the two wants the store exclusively, if the one process
+    that has the store doesn't answer within ``lock_timeout``, because it was stopped in
+    a debugger for example, or if that process runs a version of Eventbraid that shares
+    stores by another protocol. An append raises it if another process has kept the log
+    to itself for longer than ``lock_timeout``. Close the store there, or open it in
+    both with ``mode="shared"``; resume or end what was stopped; then try again.
 
     Attributes:
         path: The path of the store.
@@ -672,7 +681,7 @@ class StoreBusy(EventbraidError):
 
     Example:
         >>> import eventbraid as eb
-        >>> with eb.open("busy.braid") as store:
+        >>> with eb.open("busy.braid", mode="exclusive") as store:
         ...     try:
         ...         eb.open("busy.braid")
         ...     except eb.StoreBusy as error:
@@ -685,8 +694,63 @@ class StoreBusy(EventbraidError):
         self.path = path
         self.holder = holder
         super().__init__(
-            f"{path!r} is in use by {holder}; close it there first, "
-            "or open another directory"
+            f"{path!r} is in use by {holder}; nothing was written; close it there, or "
+            'open it in both with mode="shared", and try again'
+        )
+
+
+class StoreDetached(EventbraidError):
+    """What the processes of a store come together by was deleted or changed.
+
+    Nothing was written, and nothing more is written through this opening; what was
+    acknowledged before is safe. Close the store in every process and open it again. A
+    program that removes or restores files of a store, such as a backup or a clean-up of
+    temporary folders, must not run while the store is open.
+
+    Attributes:
+        path: The path of the file.
+        reason: What became of it.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.StoreDetached("shop.braid/coord.shm", "it was deleted").reason
+        'it was deleted'
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        """Name the file and what became of it."""
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"{path!r}: {reason}; nothing was written, and this opening writes nothing "
+            "more; close the store in every process and open it again"
+        )
+
+
+class SharingUnsupported(EventbraidError):
+    """Several processes can't safely share a store at this place. Nothing was changed.
+
+    A network file system, or a folder that a virtual machine shares with its host,
+    shows files to machines that don't see each other's locks. Open the store with
+    ``mode="exclusive"``, in one process at a time, or put it on a local disk.
+
+    Attributes:
+        path: The path of the store.
+        reason: Why not, such as the kind of file system.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> print(eb.SharingUnsupported("shop.braid", "it is on NFS"))
+        several processes can't share 'shop.braid': it is on NFS; ...
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        """Name the store and why it can't be shared."""
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"several processes can't share {path!r}: {reason}; open it with "
+            'mode="exclusive" in one process at a time, or put it on a local disk'
         )
 
 
@@ -754,11 +818,15 @@ class CorruptStore(EventbraidError):
 
 
 class StorageFull(EventbraidError, OSError):
-    """There is no space left for the append. Nothing was written; reads go on.
+    """There is no space left. Nothing was written; reads go on.
+
+    An append may be tried again, and so may an opening. A store that says so when it is
+    closed is closed: everything acknowledged is durable, and the next opening finds it.
 
     Attributes:
         path: The path of the file that could not grow.
         reason: What the system said.
+        remedy: What to do.
 
     Example:
         >>> import errno
@@ -767,13 +835,12 @@ class StorageFull(EventbraidError, OSError):
         True
     """
 
-    def __init__(self, path: str, reason: str) -> None:
-        """Name the file and what the system said."""
+    def __init__(self, path: str, reason: str, remedy: str | None = None) -> None:
+        """Name the file, what the system said and what to do."""
         self.path = path
         self.reason = reason
-        super().__init__(
-            f"no space left for {path!r} ({reason}); free some space and append again"
-        )
+        self.remedy = remedy or "free some space and append again"
+        super().__init__(f"no space left for {path!r} ({reason}); {self.remedy}")
         self.errno = errno.ENOSPC
 
     def __reduce__(self) -> tuple[Callable[..., object], _State]:

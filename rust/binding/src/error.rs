@@ -24,9 +24,11 @@ pub(crate) mod exceptions {
     import_exception!(eventbraid.errors, LimitExceeded);
     import_exception!(eventbraid.errors, NotAStore);
     import_exception!(eventbraid.errors, OutcomeUnknown);
+    import_exception!(eventbraid.errors, SharingUnsupported);
     import_exception!(eventbraid.errors, StorageFull);
     import_exception!(eventbraid.errors, StoreBusy);
     import_exception!(eventbraid.errors, StoreClosed);
+    import_exception!(eventbraid.errors, StoreDetached);
     import_exception!(eventbraid.errors, StorePoisoned);
     import_exception!(eventbraid.errors, StoreUnavailable);
     import_exception!(eventbraid.errors, VersionConflict);
@@ -42,6 +44,7 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
             offset,
             reason,
         } => raise::CorruptStore::new_err((shown(&file), offset, reason)),
+        Error::Detached { path, reason } => raise::StoreDetached::new_err((shown(&path), reason)),
         Error::IdempotencyMismatch { key } => raise::IdempotencyMismatch::new_err((key,)),
         Error::IncompatibleFormat {
             path,
@@ -69,6 +72,9 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
         Error::Poisoned { reason } => raise::StorePoisoned::new_err((reason,)),
         Error::StorageFull { path, reason } => raise::StorageFull::new_err((shown(&path), reason)),
         Error::StoreBusy { path, holder } => raise::StoreBusy::new_err((shown(&path), holder)),
+        Error::Unshareable { path, reason } => {
+            raise::SharingUnsupported::new_err((shown(&path), reason))
+        }
         Error::VersionConflict { failures } => {
             conflict(py, &failures).unwrap_or_else(|error| error)
         }
@@ -91,6 +97,28 @@ pub(crate) fn append_exception(
     }
 }
 
+/// Makes the exception for an opening's error; that of a full disk says what then to do.
+pub(crate) fn open_exception(py: Python<'_>, error: Error) -> PyErr {
+    let remedy = "nothing that was acknowledged is lost; free some space and open the store again";
+    or_full(py, error, remedy)
+}
+
+/// Makes the exception for a closing's error; that of a full disk says what then to do.
+pub(crate) fn close_exception(py: Python<'_>, error: Error) -> PyErr {
+    let remedy = "the store is closed all the same and nothing that was acknowledged is lost; \
+                  free some space before it is opened again";
+    or_full(py, error, remedy)
+}
+
+fn or_full(py: Python<'_>, error: Error, remedy: &'static str) -> PyErr {
+    match error {
+        Error::StorageFull { path, reason } => {
+            raise::StorageFull::new_err((shown(&path), reason, remedy))
+        }
+        other => exception(py, other),
+    }
+}
+
 /// Refuses an argument under the exception that its kind of argument has.
 pub(crate) fn invalid(what: &'static str, value: String, reason: String) -> PyErr {
     match what {
@@ -105,10 +133,11 @@ pub(crate) fn closed() -> PyErr {
     raise::StoreClosed::new_err(())
 }
 
-/// The store was opened by another process, of which this one is a fork.
+/// What is used was made in another process, of which this one is a fork.
 pub(crate) fn forked() -> PyErr {
     raise::StoreClosed::new_err((
-        "the store was opened before this process was forked; open the store again in the child",
+        "this was begun before the process was forked, with the parent's store; begin it again \
+         in the child",
     ))
 }
 

@@ -1,8 +1,8 @@
 //! `Store`: an open event store.
 
-use eventbraid_engine as engine;
+use eventbraid_engine::{self as engine, Effort, Error};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString};
+use pyo3::types::{PyDict, PyList, PyMapping, PyString};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::append::{self, Arguments};
 use crate::appended::Appended;
 use crate::completion::CompletionPort;
 use crate::engine::Engine;
-use crate::error::exception;
+use crate::error::{close_exception, exception, open_exception};
 use crate::interrupt;
 use crate::opening::Opening;
 use crate::read::{Bounds, CommittedRead, LogRead, Read, SnapshotRead, StreamRead};
 use crate::report;
 use crate::stream_names::StreamNames;
-use crate::text::utf8;
+use crate::text::{seconds, utf8};
 
 /// An open event store.
 #[pyclass(frozen, module = "eventbraid._native")]
@@ -28,7 +28,8 @@ pub(crate) struct Store {
 impl Store {
     /// Open a directory, or a fresh store in memory if the location is `None`.
     #[staticmethod]
-    #[pyo3(signature = (location, *, create, first_segment, max_segment, cache, read_only))]
+    #[pyo3(signature = (location, *, create, first_segment, max_segment, cache, read_only, shared, lock_timeout))]
+    #[expect(clippy::too_many_arguments, reason = "an opening has so many options")]
     fn open(
         py: Python<'_>,
         location: Option<PathBuf>,
@@ -37,6 +38,8 @@ impl Store {
         max_segment: u64,
         cache: u64,
         read_only: bool,
+        shared: bool,
+        lock_timeout: f64,
     ) -> PyResult<Self> {
         let opening = Opening::new(
             location,
@@ -45,14 +48,19 @@ impl Store {
             max_segment,
             cache,
             read_only,
+            shared,
+            seconds("lock_timeout", lock_timeout)?,
         );
         let opened = interrupt::run(py, "open", move || opening.run())?;
-        Ok(Self::new(opened.map_err(|error| exception(py, error))?))
+        Ok(Self::new(
+            opened.map_err(|error| open_exception(py, error))?,
+        ))
     }
 
     /// Like `open`; a `Store` arrives at the port.
     #[staticmethod]
-    #[pyo3(signature = (port, location, *, create, first_segment, max_segment, cache, read_only))]
+    #[pyo3(signature = (port, location, *, create, first_segment, max_segment, cache, read_only, shared, lock_timeout))]
+    #[expect(clippy::too_many_arguments, reason = "an opening has so many options")]
     fn open_async(
         port: &CompletionPort,
         location: Option<PathBuf>,
@@ -61,6 +69,8 @@ impl Store {
         max_segment: u64,
         cache: u64,
         read_only: bool,
+        shared: bool,
+        lock_timeout: f64,
     ) -> PyResult<u64> {
         let opening = Opening::new(
             location,
@@ -69,13 +79,15 @@ impl Store {
             max_segment,
             cache,
             read_only,
+            shared,
+            seconds("lock_timeout", lock_timeout)?,
         );
         let promise = port.promise();
         let token = promise.token();
         interrupt::spawn("open", move || {
             let opened = opening.run().map(Self::new);
             promise.keep(move |py| {
-                let store = opened.map_err(|error| exception(py, error))?;
+                let store = opened.map_err(|error| open_exception(py, error))?;
                 Ok(Bound::new(py, store)?.into_any())
             });
         })?;
@@ -144,14 +156,34 @@ impl Store {
         self.inline(py, port, committed_read(idempotency_key, content)?)
     }
 
+    /// Learn of what other processes have written; a token only if that has to wait.
+    fn catch_up_async(&self, port: &CompletionPort) -> PyResult<Option<u64>> {
+        let store = self.engine.store()?;
+        // Any other error is for the call to tell of that follows.
+        if !matches!(store.catch_up(Effort::Inline), Err(Error::WouldBlock)) {
+            return Ok(None);
+        }
+        let store = store.clone();
+        let promise = port.promise();
+        let token = promise.token();
+        self.engine.readers()?.run(move || {
+            let _told_later = store.catch_up(Effort::Blocking);
+            promise.keep(|py| Ok(py.None().into_bound(py)));
+        })?;
+        Ok(Some(token))
+    }
+
     /// Give the position of the last durable event; 0 if there is none.
-    fn head(&self) -> PyResult<u64> {
-        Ok(self.engine.store()?.head())
+    fn head(&self, py: Python<'_>) -> PyResult<u64> {
+        let store = self.engine.store()?;
+        Ok(py.detach(|| store.head()))
     }
 
     /// Give the durable version of a stream; 0 if it has no events.
     fn version(&self, py: Python<'_>, stream: &Bound<'_, PyString>) -> PyResult<u64> {
-        let version = self.engine.store()?.version(utf8("stream", stream)?);
+        let store = self.engine.store()?;
+        let stream = utf8("stream", stream)?;
+        let version = py.detach(|| store.version(stream));
         version.map_err(|error| exception(py, error))
     }
 
@@ -290,15 +322,24 @@ impl Store {
     }
 
     /// Begin a listing of the streams that have events now.
-    fn streams(&self, prefix: &Bound<'_, PyString>) -> PyResult<StreamNames> {
-        let names = self.engine.store()?.streams(utf8("prefix", prefix)?);
-        let names = names.map_err(|error| exception(prefix.py(), error))?;
+    fn streams(&self, py: Python<'_>, prefix: &Bound<'_, PyString>) -> PyResult<StreamNames> {
+        let store = self.engine.store()?;
+        let prefix = utf8("prefix", prefix)?;
+        let names = py.detach(|| store.streams(prefix));
+        let names = names.map_err(|error| exception(py, error))?;
         Ok(StreamNames::new(self.engine(), names))
     }
 
     /// Give the store's counters by name.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        report::stats(py, &self.engine.store()?.stats())
+        let store = self.engine.store()?;
+        report::stats(py, &py.detach(|| store.stats()))
+    }
+
+    /// Give who has the store open: each one's program and numbers by name.
+    fn members<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let store = self.engine.store()?;
+        report::members(py, py.detach(|| store.members()))
     }
 
     /// Read the store's files again and check them; gives what was counted.
@@ -328,7 +369,7 @@ impl Store {
         } else {
             engine.close()
         };
-        closed.map_err(|error| exception(py, error))
+        closed.map_err(|error| close_exception(py, error))
     }
 
     /// Like `close`; `None` arrives at the port.
@@ -340,7 +381,7 @@ impl Store {
             let closed = engine.close();
             drop(engine);
             promise.keep(move |py| {
-                closed.map_err(|error| exception(py, error))?;
+                closed.map_err(|error| close_exception(py, error))?;
                 Ok(py.None().into_bound(py))
             });
         })?;

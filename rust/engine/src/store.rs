@@ -293,6 +293,14 @@ impl Store {
         self.current(effort)?.committed(key, content, effort)
     }
 
+    /// Learns of what other processes have made durable, as every read does by itself.
+    ///
+    /// # Errors
+    /// As [`Store::read_stream`]; [`Error::WouldBlock`] where an inline read would answer that.
+    pub fn catch_up(&self, effort: Effort) -> Result<()> {
+        self.current(effort).map(drop)
+    }
+
     /// Position of the last durable event, 0 when there is none.
     pub fn head(&self) -> u64 {
         // What keeps it from catching up is told by the read or the append that meets it.
@@ -635,14 +643,18 @@ impl Opened {
             joint.page.publish_tail(&durable);
             joint.page.publish_durable(&durable);
             joint.page.set_generation(segments.generation());
+            // Who wants the store alone may come between the two states of the lock.
+            if is_shared && !joint.locks.live.try_take(Hold::Shared)? {
+                return Err(Error::StoreBusy {
+                    path: segments.layout.root.clone(),
+                    holder: "another process, which took it for itself alone".to_owned(),
+                });
+            }
             joint.page.set_phase(if is_shared {
                 Phase::Shared
             } else {
                 Phase::Sole
             });
-            if is_shared {
-                joint.locks.live.try_take(Hold::Shared)?;
-            }
         }
         let opening = Opening {
             epoch,
@@ -720,7 +732,7 @@ impl Opened {
                 let unlisted = Error::corrupt(&self.layout.current(), 0, reason);
                 return Err(missing.unwrap_or(unlisted));
             }
-            std::thread::sleep(Duration::from_millis(1));
+            self.layout.vfs.pause(Duration::from_millis(1));
         }
     }
 }

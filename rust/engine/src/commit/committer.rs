@@ -265,6 +265,7 @@ impl Committer {
 
     /// After a panic in the write phase.
     fn give_up(&self) {
+        self.syncer.follow_no_more();
         self.syncer
             .poison("the committing thread panicked".to_owned());
         self.refuse_queued();
@@ -370,8 +371,8 @@ impl Committer {
         self.syncer.stopping(caught_up)
     }
 
-    /// Zeroes what a process has left that died while it wrote. Nobody was told of it, and the
-    /// chain of what is written instead keeps it from coming back.
+    /// Zeroes what a process has left that died while it wrote, durably: what is written
+    /// instead may go into the next segment, and this would come back after a loss of power.
     fn clean_up(&self, joint: &Joint, tail: &Tail) -> Result<()> {
         let dirty = joint.page.dirty();
         if dirty == 0 {
@@ -386,6 +387,7 @@ impl Committer {
             let to = segment.offset(dirty).min(segment.measure()?);
             fill_zeros(&*segment.file, segment.offset(tail.address), to)
                 .map_err(|e| segment.error("zero", &e))?;
+            self.syncer.alone(segment)?;
         }
         joint.page.set_dirty(0);
         Ok(())
@@ -710,7 +712,7 @@ impl Committer {
     /// Shows what other processes have made durable.
     pub(crate) fn catch_up(&self, effort: Effort) -> Result<()> {
         match self.log.coord.shared() {
-            Some(joint) if !self.log.is_stopped() => {
+            Some(joint) if !self.log.is_stopped() || self.log.is_poisoned() => {
                 let caught_up = self.syncer.catch_up(joint, effort);
                 self.syncer.stopping(caught_up)
             }
@@ -731,18 +733,24 @@ impl Committer {
             page.publish_tail(&mark);
             page.publish_durable(&mark);
             page.set_generation(generation);
+            if let Some(joint) = coord.joint() {
+                joint.entry.tell(&self.log.counters);
+            }
             if self.log.is_stopped() {
                 page.poison();
             }
         };
-        let led = self
-            .syncer
-            .lead_unless(|| coord.shared().is_some(), || coord.share(publish));
+        let share = || {
+            if let Err(lost) = coord.share(publish) {
+                self.syncer.stop(lost);
+            }
+        };
+        let led = self.syncer.lead_unless(|| coord.shared().is_some(), share);
         // A store that has stopped writing lets them in as far as to be told.
-        led.or_else(|_| {
-            coord.share(Page::poison);
-            Ok(())
-        })
+        if led.is_err() && coord.shared().is_none() {
+            return coord.share(Page::poison);
+        }
+        Ok(())
     }
 
     /// The end of the log that all processes have made durable, for the last who leaves.

@@ -3,11 +3,12 @@
 //! Between processes the same: who gets the sync lock syncs for all of them, and the others
 //! wait for the bell.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::lock::{Condvar, Mutex, MutexGuard};
@@ -40,6 +41,8 @@ pub(super) struct Syncer {
     seen_turn: AtomicU64,
     syncing: Mutex<bool>,
     synced: Condvar,
+    /// Whether the index has all frames up to where it ends, so that more can follow.
+    follows: AtomicBool,
     /// Held while the marker of a poisoned store is written; true once none may be.
     marking: Mutex<bool>,
 }
@@ -61,6 +64,7 @@ impl Syncer {
             durable_chain: AtomicU64::new(durable.chain),
             known: Mutex::new(known),
             seen_turn: AtomicU64::new(u64::MAX),
+            follows: AtomicBool::new(true),
             syncing: Mutex::new(false),
             synced: Condvar::new(),
             marking: Mutex::new(false),
@@ -116,12 +120,23 @@ impl Syncer {
                 .coord()
                 .detached("its record of the log's end is damaged"));
         };
+        // The end never comes before what is durable: what stands between would be written over.
+        if joint
+            .page
+            .durable()
+            .is_none_or(|durable| durable.address > tail.address)
+        {
+            return Err(self
+                .coord()
+                .detached("it says that more is durable than was written"));
+        }
         let mut known = self.known.lock();
         self.follow(&mut known, &tail, each)?;
         Ok(known.tail.clone())
     }
 
-    /// Shows in this process what others have made durable.
+    /// Shows in this process what others have made durable, also after a failed sync: what
+    /// the page says by then was durable before, and may have been acknowledged.
     pub(super) fn catch_up(&self, joint: &Joint, effort: Effort) -> Result<()> {
         let turn = joint.page.durable_turn();
         if turn == self.seen_turn.load(Ordering::Acquire) {
@@ -142,12 +157,30 @@ impl Syncer {
             }
             self.follow(&mut known, &durable, &mut |_, _| ())?;
         }
-        let Some(head) = self.index_known(known, durable.address) else {
-            return self.log.health();
-        };
-        self.show(head, durable.address);
+        if !self.agrees(&known, &durable) {
+            return Err(self
+                .coord()
+                .detached("it says that another frame is durable than was written there"));
+        }
+        if let Some(head) = self.index(known, durable.address) {
+            self.show(head, durable.address);
+        }
         self.seen_turn.store(turn, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether a durable end is that of a frame which this process knows, or one before what
+    /// another thread has found to be durable meanwhile.
+    fn agrees(&self, known: &Known, durable: &Mark) -> bool {
+        match durable.end.cmp(&self.durable_end()) {
+            Less => return true,
+            Equal => return durable.chain == self.durable_chain.load(Ordering::Acquire),
+            Greater => {}
+        }
+        let written = &known.unsynced;
+        let found = written.binary_search_by_key(&durable.end, |w| w.entry.end());
+        let found = found.ok().and_then(|i| written.get(i));
+        found.is_some_and(|written| written.chain == durable.chain)
     }
 
     fn known_for(&self, effort: Effort) -> Result<MutexGuard<'_, Known>> {
@@ -190,8 +223,39 @@ impl Syncer {
                 .coord()
                 .stalled("the sync of the log", joint.page.syncer()));
         };
-        self.sync_busily(joint, segment);
+        joint.page.set_syncer(joint.entry.number());
+        if self.finish_sync(joint)? {
+            self.sync_busily(joint, segment);
+        }
         Ok(())
+    }
+
+    /// Makes up for a process that died in a sync; `false` if the store is poisoned by that.
+    /// The caller holds the sync lock.
+    fn finish_sync(&self, joint: &Joint) -> Result<bool> {
+        if !joint.page.is_sync_busy() {
+            return Ok(true);
+        }
+        let (tail, durable) = self.marks(joint)?;
+        let segment = self.segment_of(&tail)?;
+        Ok(durable.address >= tail.address || self.write_again(&segment, &durable, &tail))
+    }
+
+    /// Where the log ends, and how far it is durable. The caller holds the sync lock.
+    fn marks(&self, joint: &Joint) -> Result<(Mark, Mark)> {
+        // Read before the page is: its record of the end goes on with what is known here.
+        let written = self.published().address;
+        let marks = joint.page.tail().zip(joint.page.durable());
+        let whole = marks.filter(|(tail, _)| tail.address >= written);
+        let lost = || self.coord().detached("a record in it is damaged");
+        self.stopping(whole.ok_or_else(lost))
+    }
+
+    fn segment_of(&self, mark: &Mark) -> Result<Arc<Segment>> {
+        match self.log.segments.of_ordinal(mark.ordinal) {
+            Some(segment) => Ok(segment),
+            None => self.log.segments.refresh(mark.ordinal),
+        }
     }
 
     /// Leads, unless `settled` by the time that the lead is free, or waits for who leads.
@@ -212,6 +276,7 @@ impl Syncer {
         *syncing = true;
         drop(syncing);
         if catch_unwind(AssertUnwindSafe(lead)).is_err() {
+            self.follow_no_more();
             self.poison("the syncing thread panicked".to_owned());
         }
         *self.syncing.lock() = false;
@@ -287,21 +352,12 @@ impl Syncer {
             });
             return Ok(());
         }
-        let (Some(tail), Some(durable)) = (page.tail(), page.durable()) else {
-            let lost = self.coord().detached("a record in it is damaged");
-            return self.stopping(Err(lost));
-        };
+        let (tail, durable) = self.marks(joint)?;
         if durable.address >= tail.address {
             return Ok(());
         }
-        let segment = match self.log.segments.of_ordinal(tail.ordinal) {
-            Some(segment) => segment,
-            None => self.log.segments.refresh(tail.ordinal)?,
-        };
-        if page.is_sync_busy() && !self.write_again(&segment, &durable, &tail) {
-            return Ok(());
-        }
-        if !self.sync_busily(joint, &segment) {
+        let segment = self.segment_of(&tail)?;
+        if !self.finish_sync(joint)? || !self.sync_busily(joint, &segment) {
             return Ok(());
         }
         self.log.counters.syncs.add(1);
@@ -416,15 +472,23 @@ impl Syncer {
     /// Makes what is durable visible and answers the head, unless the store is poisoned by
     /// now. A frame that the index can't take is durable all the same, but nobody may build
     /// on it.
-    fn index_known(&self, mut known: MutexGuard<'_, Known>, address: u64) -> Option<u64> {
+    fn index_known(&self, known: MutexGuard<'_, Known>, address: u64) -> Option<u64> {
         // The marker of a poisoned store has told how far the log is durable: what became so
         // later will be cut off, and nobody may be told of it.
         self.log.health().ok()?;
+        self.index(known, address)
+    }
+
+    fn index(&self, mut known: MutexGuard<'_, Known>, address: u64) -> Option<u64> {
+        if !self.follows.load(Ordering::SeqCst) {
+            return None;
+        }
         let mut index = self.log.index.write();
         while let Some(written) = known.unsynced.pop_front_if(|w| w.entry.end() <= address) {
             let entry = &written.entry;
             if let Err(unfit) = index.apply(entry) {
                 let place = entry.address;
+                self.follow_no_more();
                 drop((index, known));
                 self.poison(format!(
                     "could not index the frame at address {place}: {unfit}"
@@ -435,6 +499,11 @@ impl Syncer {
             self.durable_end.store(entry.end(), Ordering::Release);
         }
         Some(index.head())
+    }
+
+    /// What this process knows may have a gap: nothing more is added to it.
+    pub(super) fn follow_no_more(&self) {
+        self.follows.store(false, Ordering::SeqCst);
     }
 
     /// Stops all writing for good, in every process, and leaves word of it for the next

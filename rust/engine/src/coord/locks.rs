@@ -23,6 +23,7 @@ pub(crate) struct Lock(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    vfs: Arc<dyn Vfs>,
     file: Arc<dyn LockFile>,
     path: PathBuf,
     /// A thread of this process holds it alone: the kernel's lock belongs to the opening, and
@@ -31,11 +32,12 @@ struct Inner {
 }
 
 impl Lock {
-    pub(crate) fn open(vfs: &dyn Vfs, path: PathBuf, create: bool) -> Result<Self> {
+    pub(crate) fn open(vfs: &Arc<dyn Vfs>, path: PathBuf, create: bool) -> Result<Self> {
         let file = vfs.open_lock(&path, create);
         let file = file.map_err(|e| Error::io(&path, "lock", &e))?;
         let is_held = AtomicBool::new(false);
         Ok(Self(Arc::new(Inner {
+            vfs: Arc::clone(vfs),
             file,
             path,
             is_held,
@@ -87,7 +89,7 @@ impl Lock {
             if Instant::now() >= deadline {
                 return Ok(None);
             }
-            std::thread::sleep(pause);
+            self.0.vfs.pause(pause);
             pause = (pause * 2).min(RECHECK);
         }
     }
@@ -125,15 +127,17 @@ impl Turn {
     pub(crate) fn by(lock: &Lock, page: &Page, deadline: Instant) -> Result<Option<Self>> {
         let ticket = page.draw_ticket();
         let mut waited = false;
-        let (mut last, mut since) = (page.serving(), Instant::now());
+        let now = || lock.0.vfs.uptime_micros();
+        let (mut last, mut since) = (page.serving(), now());
         loop {
             let seen = page.calls(ticket);
             let serving = page.serving();
             if serving != last {
-                (last, since) = (serving, Instant::now());
+                (last, since) = (serving, now());
             }
             // Whoever was called and doesn't come may be dead.
-            if (serving >= ticket || since.elapsed() >= RECHECK)
+            let is_overdue = || u128::from(now() - since) >= RECHECK.as_micros();
+            if (serving >= ticket || is_overdue())
                 && let Some(held) = lock.try_hold()?
             {
                 page.serve(ticket);
@@ -145,15 +149,15 @@ impl Turn {
                 }));
             }
             waited = true;
-            let now = Instant::now();
-            if now >= deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 // Nobody is to wait for this ticket.
                 if page.serving() == ticket {
                     page.serve(ticket.wrapping_add(1));
                 }
                 return Ok(None);
             }
-            page.wait_for_turn(ticket, seen, RECHECK.min(deadline - now));
+            page.wait_for_turn(ticket, seen, RECHECK.min(left));
         }
     }
 }

@@ -65,7 +65,7 @@ impl Entry {
     pub(crate) fn take(layout: &Layout, page: &Page, read_only: bool) -> Result<Self> {
         for number in 0..MEMBERS {
             let path = layout.member(number);
-            if let Some(held) = Lock::open(&*layout.vfs, path, true)?.try_hold()? {
+            if let Some(held) = Lock::open(&layout.vfs, path, true)?.try_hold()? {
                 let entry = Self {
                     page: page.clone(),
                     number,
@@ -162,8 +162,19 @@ pub(crate) fn members(layout: &Layout, page: &Page, own: u64) -> Result<Vec<Memb
     Ok(members)
 }
 
+/// Whether any member is alive. Without one the page is that of a session which is over,
+/// whatever it says: its file may even be from before a loss of power.
+pub(crate) fn is_anyone_alive(layout: &Layout, page: &Page) -> Result<bool> {
+    for number in 0..MEMBERS {
+        if page.member(number, PID) != 0 && is_alive(layout, number)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn is_alive(layout: &Layout, number: usize) -> Result<bool> {
-    let lock = match Lock::open(&*layout.vfs, layout.member(number), false) {
+    let lock = match Lock::open(&layout.vfs, layout.member(number), false) {
         Err(Error::Io {
             kind: std::io::ErrorKind::NotFound,
             ..
@@ -203,12 +214,14 @@ fn program(page: &Page, number: usize) -> String {
 
 /// A member as it is named in an error, by the number that the page has for it.
 pub(crate) fn name(page: &Page, number: u64) -> String {
-    let number = usize::try_from(number.wrapping_sub(1)).unwrap_or(MEMBERS);
-    let pid = page.member(number, PID);
-    if number >= MEMBERS || pid == 0 {
-        return "a process that is gone".to_owned();
+    let number = usize::try_from(number.wrapping_sub(1)).ok();
+    // The page may have any number.
+    let number = number.filter(|number| *number < MEMBERS);
+    let member = number.map(|number| (number, page.member(number, PID)));
+    match member {
+        None | Some((_, 0)) => "a process that is gone".to_owned(),
+        Some((number, pid)) => format!("process {pid} running {}", program(page, number)),
     }
-    format!("process {pid} running {}", program(page, number))
 }
 
 const _: () = assert!(COUNTERS + 8 <= MEMBER_WORDS);

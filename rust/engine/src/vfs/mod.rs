@@ -79,6 +79,16 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     }
     /// Microseconds since the Unix epoch, UTC.
     fn now_micros(&self) -> u64;
+    /// Microseconds by a clock that all processes of the machine share, that nobody can set,
+    /// and that stands still while the machine sleeps.
+    fn uptime_micros(&self) -> u64 {
+        self.now_micros()
+    }
+    /// Sleeps, to look then whether another process has gone on. The simulation has the other
+    /// process go on instead.
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
     /// Fills `buf` from a source fit for secrets.
     fn random(&self, buf: &mut [u8]) -> io::Result<()>;
     /// Names a moment that is no I/O but at which a crash must be harmless, such as the

@@ -16,6 +16,8 @@ mod lock;
 mod page;
 mod place;
 
+pub use fork::forks;
+
 /// The file system of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -98,6 +100,10 @@ impl Vfs for OsVfs {
         now_micros()
     }
 
+    fn uptime_micros(&self) -> u64 {
+        uptime_micros()
+    }
+
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {
         random(buf)
     }
@@ -109,6 +115,15 @@ pub(super) fn now_micros() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds by the system's monotonic clock.
+fn uptime_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(nanos / 1_000)
 }
 
 /// Fills `buf` from the kernel's generator.
@@ -367,6 +382,13 @@ mod tests {
         assert!(!other.try_lock(Hold::Shared).unwrap());
         drop(one);
         assert!(other.try_lock(Hold::Exclusive).unwrap());
+    }
+
+    #[test]
+    fn the_clock_that_nobody_sets_only_goes_on() {
+        let vfs = OsVfs::new();
+        let before = vfs.uptime_micros();
+        assert!(before > 0 && vfs.uptime_micros() >= before);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 pub(crate) mod frames;
 pub(crate) mod hook;
+pub(crate) mod machine;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
@@ -83,6 +84,14 @@ impl Vfs for LyingVfs {
 
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
+    }
+
+    fn uptime_micros(&self) -> u64 {
+        self.inner.uptime_micros()
+    }
+
+    fn pause(&self, time: Duration) {
+        self.inner.pause(time);
     }
 
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::lock::Mutex;
 
@@ -252,6 +253,14 @@ impl Vfs for RecordingVfs {
 
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
+    }
+
+    fn uptime_micros(&self) -> u64 {
+        self.inner.uptime_micros()
+    }
+
+    fn pause(&self, time: Duration) {
+        self.inner.pause(time);
     }
 
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {
