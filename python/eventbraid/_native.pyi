@@ -352,8 +352,10 @@ class Store:
             IncompatibleFormat: If it was written in a newer format.
             NotAStore: If there is something else at the path, or nothing and not
                 `create`.
+            SharingUnsupported: If the file system is no safe place to share a store.
             StorageFull: If there is no space for a new store.
-            StoreBusy: If another process has it open.
+            StoreBusy: If another process has it to itself, or doesn't answer.
+            StoreDetached: If what its processes come together by was changed.
             StoreUnavailable: If the system refuses.
         """
     @staticmethod
@@ -391,6 +393,8 @@ class Store:
             KeyboardInterrupt: With `outcome_unknown` set: the commit runs on.
             OutcomeUnknown: If the disk failed while writing.
             StorageFull: If there is no space.
+            StoreBusy: If another process keeps the log to itself.
+            StoreDetached: If what the store's processes come together by was changed.
             StorePoisoned: If the disk failed before.
             TypeError: If something is of the wrong type.
             VersionConflict: If an expectation failed.

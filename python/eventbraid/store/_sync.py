@@ -76,6 +76,9 @@ class EventStore:
                 commit was under way: it runs on.
             OutcomeUnknown: If the disk failed while writing.
             StorageFull: If there is no space.
+            StoreBusy: If another process keeps the log to itself, for longer than the
+                store's ``lock_timeout``.
+            StoreDetached: If what the store's processes come together by was deleted.
             StorePoisoned: If the disk failed before.
             VersionConflict: If a stream isn't as expected. It names all that aren't.
 
