@@ -45,7 +45,7 @@ async def show_order(request: Request[Serving]) -> Response:
     async for recorded in request.state["store"].read_stream(order):
         state = order_after(state, cast("OrderEvent", eb.decode_event(recorded)))
     if state.status is OrderStatus.UNKNOWN:
-        raise no_such_order(order)
+        raise no_such_order(str(order))
     shown = {
         "order": str(order),
         "status": state.status.value,
