@@ -13,7 +13,10 @@
 | `doorbell.py` | wakes those who follow an order: one subscription a worker |
 | `ending.py` | ends the live streams when the server is asked to end |
 | `coordinator.py` | fulfils what was ordered, in a process of its own |
+| `fulfilling.py` | a saga for each order that was taken |
+| `bookmark.py` | up to where the orders have their sagas |
 
 What an order is, and the saga that fulfils it, is that of
-`eventbraid.examples.order_fulfilment` as it stands. Needs ``pip install 'eventbraid[web]'``.
+`eventbraid.examples.order_fulfilment` as it stands. Needs the extra `web`:
+``pip install 'eventbraid[web]'``.
 """

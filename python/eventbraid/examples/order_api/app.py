@@ -32,12 +32,18 @@ if TYPE_CHECKING:
 
 STORE_VARIABLE = "ORDER_API_STORE"
 
+# Proxies cut connections on which nothing comes, and a client that is gone without a
+# word is noticed only when something is sent to it.
+_HEARTBEAT = 15.0
 
-def order_api(location: str | Path) -> Starlette:
+
+def order_api(location: str | Path, *, heartbeat: float = _HEARTBEAT) -> Starlette:
     """Make the application.
 
     Args:
         location: The store, which is opened when the application starts.
+        heartbeat: After how many seconds without news a live stream shows that it is
+            still there.
 
     Example:
         >>> [route.path for route in order_api("memory:").routes]
@@ -53,7 +59,10 @@ def order_api(location: str | Path) -> Starlette:
             doorbell = Doorbell(store, TYPES, tasks)
             with told_of_the_end(doorbell.close):
                 yield Serving(
-                    store=store, executor=eb.AsyncExecutor(store), doorbell=doorbell
+                    store=store,
+                    executor=eb.AsyncExecutor(store),
+                    doorbell=doorbell,
+                    heartbeat=heartbeat,
                 )
             doorbell.close()
 

@@ -19,7 +19,7 @@ import eventbraid as eb
 from .problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -96,7 +96,7 @@ class Doorbell:
             )
 
     @contextmanager
-    def listening(self, *streams: str) -> Iterator[Ring]:
+    def listening(self, *streams: str) -> Generator[Ring]:
         """Listen for what is recorded in these streams from now on.
 
         Raises:

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from types import FrameType
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def told_of_the_end(tell: Callable[[], None]) -> Iterator[None]:
+def told_of_the_end(tell: Callable[[], None]) -> Generator[None]:
     """Call a function when a signal asks this process to end, before the server acts.
 
     Args:

@@ -27,13 +27,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Send
 
-    from .doorbell import Doorbell
     from .serving import Serving
     from .story import Change
 
-# Proxies cut connections on which nothing comes, and a client that is gone without a
-# word is noticed only when something is sent to it.
-_SECONDS_OF_SILENCE = 15
 _STILL_HERE = b": still here\n\n"
 _COME_AGAIN = b"retry: 1000\n\n"
 
@@ -65,10 +61,9 @@ async def follow_order(request: Request[Serving]) -> Response:
     changes = await story.begin()
     if story.ended and not changes:
         return Response(status_code=204)
-    doorbell = request.state["doorbell"]
-    doorbell.require_open()
+    request.state["doorbell"].require_open()
     return EventStream(
-        _told(story, changes, doorbell), headers={"Cache-Control": "no-store"}
+        _told(story, changes, request.state), headers={"Cache-Control": "no-store"}
     )
 
 
@@ -85,9 +80,9 @@ class EventStream(StreamingResponse):
 
 
 async def _told(
-    story: Story, changes: list[Change], doorbell: Doorbell
+    story: Story, changes: list[Change], serving: Serving
 ) -> AsyncGenerator[bytes]:
-    with doorbell.listening(*story.streams) as ring:
+    with serving["doorbell"].listening(*story.streams) as ring:
         yield _COME_AGAIN
         while True:
             for change in changes:
@@ -98,7 +93,7 @@ async def _told(
             changes = await story.read_on()
             if changes:
                 continue
-            with anyio.move_on_after(_SECONDS_OF_SILENCE) as silence:
+            with anyio.move_on_after(serving["heartbeat"]) as silence:
                 await ring.wait()
             if silence.cancelled_caught:
                 yield _STILL_HERE

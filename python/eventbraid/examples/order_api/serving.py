@@ -16,8 +16,11 @@ class Serving(TypedDict):
         store: The open store, shared with the other processes.
         executor: Executes commands on it.
         doorbell: Wakes those who follow an order.
+        heartbeat: After how many seconds without news a live stream shows that it is
+            still there.
     """
 
     store: eb.AsyncEventStore
     executor: eb.AsyncExecutor
     doorbell: Doorbell
+    heartbeat: float
