@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
@@ -151,14 +152,15 @@ def _unquoted(text: str) -> str | None:
 
 async def _body(request: Request[Any]) -> bytes:
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            raise Problem(
-                413,
-                "body-too-large",
-                f"the body has more than {LARGEST_BODY} bytes; split the order",
-            )
+    async with aclosing(request.stream()) as parts:
+        async for part in parts:
+            body += part
+            if len(body) > LARGEST_BODY:
+                raise Problem(
+                    413,
+                    "body-too-large",
+                    f"the body has more than {LARGEST_BODY} bytes; split the order",
+                )
     return bytes(body)
 
 

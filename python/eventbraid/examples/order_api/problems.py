@@ -100,7 +100,12 @@ def problem_of(error: eb.EventbraidError) -> Problem:
             )
         case eb.StoreBusy() | eb.RetriesExhausted() | eb.DeadlineExceeded():
             return Problem(503, "busy", f"nothing was ordered; {_AGAIN}", retry_after=1)
-        case eb.StorePoisoned() | eb.StoreUnavailable() | eb.StoreClosed():
+        case (
+            eb.StorePoisoned()
+            | eb.StoreUnavailable()
+            | eb.StoreClosed()
+            | eb.StoreDetached()
+        ):
             return Problem(
                 503,
                 "store-out-of-service",
