@@ -420,6 +420,11 @@ class Store:
         self, port: CompletionPort, idempotency_key: str, content: bytes | None = None
     ) -> Appended | int | None:
         """Like `committed`; a token only if the answer isn't in memory."""
+    def catch_up_async(self, port: CompletionPort) -> int | None:
+        """Learn of what other processes have written; a token only if that has to wait.
+
+        `None` arrives. What keeps it from catching up is raised by the next read.
+        """
     def head(self) -> int:
         """Give the position of the last durable event; 0 if there is none."""
     def version(self, stream: str) -> int:
@@ -519,6 +524,8 @@ class Store:
         """
     def stats(self) -> dict[str, int]:
         """Give the store's counters by name."""
+    def members(self) -> list[tuple[str, dict[str, int]]]:
+        """Give who has the store open: each one's program and numbers by name."""
     def verify(self, quick: bool) -> dict[str, int]:
         """Read the store's files again and check them; gives what was counted.
 

@@ -316,7 +316,7 @@ class EventStore:
             yield from names
 
     def stats(self) -> StoreStats:
-        """Give the store's counters.
+        """Give the store's counters, and who has it open.
 
         Returns:
             The counters as of now.
@@ -327,7 +327,7 @@ class EventStore:
             ...     store.stats().events
             0
         """
-        return stats_of(self._native.stats())
+        return stats_of(self._native.stats(), self._native.members())
 
     def verify(self, *, quick: bool = False) -> Verified:
         """Read the whole log again, check every byte, and compare it with the index.
