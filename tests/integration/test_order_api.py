@@ -18,6 +18,7 @@ import eventbraid as eb
 from eventbraid.examples.order_api.app import order_api
 from eventbraid.examples.order_api.intake import LARGEST_BODY, MOST_ITEMS, MOST_KEY
 from eventbraid.examples.order_api.problems import problem_of
+from eventbraid.examples.order_api.story import Story
 from eventbraid.examples.order_fulfilment.orders import CancelOrder
 from eventbraid.examples.order_fulfilment.services.rates import NO_TROUBLE
 from eventbraid.examples.order_fulfilment.services.simulation import Simulation
@@ -318,25 +319,57 @@ async def test_all_who_listen_share_one_subscription_and_leave_none(api, store):
     assert not doorbell.following
 
 
-async def test_nothing_is_missed_however_the_stream_begins(api, store):
-    """An order changes while clients begin to listen, at each moment of their begin."""
-    executor = eb.AsyncExecutor(store)
-    for delay in range(12):
-        events = (await place(api, key=f"k-{delay}")).json["events"]
-        order = OrderId(events.split("/")[2])
+async def test_what_is_recorded_while_a_reader_reads_is_not_missed(
+    api, store, monkeypatch
+):
+    """The reader's snapshot is taken, then the order changes, then the reader waits."""
+    doorbell = api.state["doorbell"]
+    events = (await place(api)).json["events"]
+    cancel = CancelOrder(order=OrderId(events.split("/")[2]), reason="sold out")
+    read_on = Story.read_on
 
-        async def cancel(order=order, delay=delay):
-            for _ in range(delay):
+    async def read_on_slowly(story):
+        changes = await read_on(story)
+        if doorbell.following and not changes:
+            await eb.AsyncExecutor(store).execute(cancel)
+            # The bell has rung before the reader knows that there was nothing.
+            while doorbell._subscription.position < await store.head():
                 await anyio.lowlevel.checkpoint()
-            await executor.execute(CancelOrder(order=order, reason="sold out"))
+        return changes
 
-        with anyio.fail_after(30):
-            async with (
-                anyio.create_task_group() as tasks,
-                api.listen("GET", events) as live,
-            ):
-                tasks.start_soon(cancel)
-                await live.named("submitted", "cancelled")
+    monkeypatch.setattr(Story, "read_on", read_on_slowly)
+    with anyio.fail_after(30):
+        async with api.listen("GET", events) as live:
+            await live.named("submitted", "cancelled")
+
+
+async def test_a_silent_stream_reads_only_when_something_was_recorded(
+    anyio_backend, monkeypatch
+):
+    reads = 0
+    read_on = Story.read_on
+
+    async def counted(story):
+        nonlocal reads
+        reads += 1
+        return await read_on(story)
+
+    monkeypatch.setattr(Story, "read_on", counted)
+    async with served(order_api("memory:", heartbeat=0.05)) as api:
+        events = (await place(api)).json["events"]
+        await place(api, key="k-2")
+        async with api.listen("GET", events) as live:
+            await live.named("submitted")
+            before = reads
+            heartbeats = 0
+            async for event in live:
+                heartbeats += event.comment == "still here"
+                # Another order is nothing to this stream.
+                await place(api, key=f"other-{heartbeats}")
+                if heartbeats == 4:
+                    break
+    # The one that found nothing more to tell.
+    assert reads - before <= 1
 
 
 async def test_a_signal_ends_the_streams_and_is_handed_on(anyio_backend):

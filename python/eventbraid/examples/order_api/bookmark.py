@@ -57,9 +57,10 @@ class Bookmark:
     @classmethod
     async def find(cls, store: eb.AsyncEventStore) -> Self:
         """The bookmark that an earlier run left, or one before the first order."""
+        position = 0
         async for recorded in store.read_stream(STREAM, backward=True, limit=1):
-            return cls(store, cast("OrdersRead", eb.decode_event(recorded)).position)
-        return cls(store, 0)
+            position = cast("OrdersRead", eb.decode_event(recorded)).position
+        return cls(store, position)
 
     @property
     def position(self) -> int:

@@ -50,9 +50,11 @@ class Ring:
         self.ended = True
         self._rung.set()
 
-    async def wait(self) -> None:
-        """Wait until it has rung since it was armed."""
-        await self._rung.wait()
+    async def rung_within(self, seconds: float) -> bool:
+        """Wait until it has rung since it was armed, or for so long."""
+        with anyio.move_on_after(seconds):
+            await self._rung.wait()
+        return self._rung.is_set()
 
 
 class Doorbell:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
-import anyio
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
@@ -91,12 +90,9 @@ async def _told(
                 return
             ring.arm()
             changes = await story.read_on()
-            if changes:
-                continue
-            with anyio.move_on_after(serving["heartbeat"]) as silence:
-                await ring.wait()
-            if silence.cancelled_caught:
-                yield _STILL_HERE
+            if not changes:
+                while not await ring.rung_within(serving["heartbeat"]):
+                    yield _STILL_HERE
 
 
 def _order(request: Request[Serving]) -> OrderId:
