@@ -360,6 +360,11 @@ async def test_a_silent_stream_reads_only_when_something_was_recorded(
         await place(api, key="k-2")
         async with api.listen("GET", events) as live:
             await live.named("submitted")
+            order = OrderId(events.split("/")[2])
+            await eb.AsyncExecutor(api.state["store"]).execute(
+                CancelOrder(order=order, reason="sold out")
+            )
+            await live.named("cancelled")
             before = reads
             heartbeats = 0
             async for event in live:
