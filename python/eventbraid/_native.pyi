@@ -551,3 +551,9 @@ def uuid7() -> UUID:
         >>> first.version, first < second
         (7, True)
     """
+
+def forks() -> int:
+    """Count the forks between this process and the first of its line that asked.
+
+    In a forked child it is another number than it was in its parent.
+    """

@@ -96,6 +96,9 @@ impl Door<'_> {
                 if let Some(entered) = self.make_locks()? {
                     return Ok(entered);
                 }
+                if self.has_locks()? {
+                    continue;
+                }
                 if Instant::now() >= grace {
                     return Err(self.busy());
                 }
