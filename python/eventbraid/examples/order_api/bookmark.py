@@ -10,7 +10,7 @@ from typing import Self, cast
 
 import eventbraid as eb
 
-STREAM = "order-api-bookmark"
+STREAM = "bookmark-order-api"
 _ORDERS_A_NOTE = 1_000
 
 
