@@ -57,7 +57,7 @@ use self::power::Fates;
 use self::shared::{Lockable, SimLockFile, SimPage};
 use self::tree::Node;
 use self::world::{State, World};
-use super::{Entry, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile, os};
+use super::{Entry, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile, os, write_all_at};
 
 /// A file system in memory. Clones are handles of the same one.
 #[derive(Clone)]
@@ -88,7 +88,8 @@ impl SimVfs {
     }
 
     /// What a process finds that starts after this one was killed: everything written, synced
-    /// or not, and no locks. Leaves this file system as it is; the two share nothing.
+    /// or not, to files as to the words of shared pages, and no locks. Leaves this file system
+    /// as it is; the two share nothing.
     #[must_use]
     pub fn process_crash(&self) -> Self {
         let state = self.world.state.lock();
@@ -227,6 +228,22 @@ impl SimVfs {
         Ok((state.create(&key)?, key))
     }
 
+    /// Makes a file of zeros in two steps, as the operating system does: of a process that is
+    /// killed between them a file is left that is no page, of a failure none.
+    fn create_page(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
+        let (inode, key) = self.create(path)?;
+        let file = SimFile {
+            inode: Arc::clone(&inode),
+            world: Arc::clone(&self.world),
+            path: key.clone(),
+            writable: true,
+        };
+        let zeros = vec![0; PAGE_WORDS * 8];
+        write_all_at(&file, &[io::IoSlice::new(&zeros)], 0)
+            .inspect_err(|_| drop(self.remove(path)))?;
+        Ok((inode, key))
+    }
+
     fn existing(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
         let (state, key) = self.enter(Call::Open, path)?;
         Ok((state.tree.file(&key)?, key))
@@ -321,24 +338,17 @@ impl Vfs for SimVfs {
 
     fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
         let (inode, path) = match mode {
-            OpenMode::CreateNew => {
-                let (inode, path) = self.create(path)?;
-                let bytes = vec![0; PAGE_WORDS * 8];
-                inode.write(&[io::IoSlice::new(&bytes)], 0);
-                (inode, path)
-            }
+            OpenMode::CreateNew => self.create_page(path)?,
             OpenMode::Read | OpenMode::ReadWrite => self.existing(path)?,
         };
         if inode.size() != PAGE_WORDS as u64 * 8 {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let mut state = self.world.state.lock();
-        let words = Arc::clone(state.pages.entry(inode.id).or_default());
+        inode.map();
         Ok(Arc::new(SimPage {
             world: Arc::clone(&self.world),
             path,
-            inode: inode.id,
-            words,
+            inode,
         }))
     }
 

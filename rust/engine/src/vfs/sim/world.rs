@@ -10,7 +10,7 @@ use crate::lock::{Mutex, MutexGuard};
 use super::faults::{Call, Script, Verdict};
 use super::file::{BLOCK, Inode};
 use super::random::Random;
-use super::shared::{Holders, Lockable, Words};
+use super::shared::{Holders, Lockable};
 use super::tree::{Node, Tree};
 
 /// Some day in 2023, in microseconds.
@@ -30,7 +30,6 @@ impl World {
             tree: Tree::new(tracked),
             script: Script::new(Random::new(random.next())),
             holders: BTreeMap::new(),
-            pages: BTreeMap::new(),
             openings: 0,
             random,
             clock: FIRST_INSTANT,
@@ -87,8 +86,6 @@ pub(super) struct State {
     pub(super) script: Script,
     /// Who holds which lock.
     pub(super) holders: BTreeMap<Lockable, Holders>,
-    /// The words of files that are shared memory.
-    pub(super) pages: BTreeMap<u64, Arc<Words>>,
     /// How many files were opened to be locked.
     pub(super) openings: u64,
     pub(super) random: Random,
