@@ -234,7 +234,9 @@ fn what_killed_processes_were_told_is_there() {
             .into_iter()
             .map(|mut one| (one.process.try_wait().unwrap().is_some(), one))
             .partition::<Vec<_>, _>(|(is_over, _)| *is_over);
-        over.into_iter().for_each(|(_, one)| end(one, &mut told));
+        for (_, one) in over {
+            end(one, &mut told);
+        }
         running = on.into_iter().map(|(_, one)| one).collect();
     }
     for mut one in running {
