@@ -363,6 +363,16 @@ def test_a_hole_a_repetition_and_another_order_are_wrong():
     assert delivered(2, after=0) != []
 
 
+def test_a_subscription_may_begin_in_an_earlier_part_of_the_log():
+    whole = log_of(A1, B1, ("p.3", "a"))
+    late = Log(whole.entries[1:], 1)
+    followed = Followed("r", Following(1, 0))
+    followed.delivered.extend(Delivered(1, 99, entry) for entry in whole.entries)
+    assert check_delivery(History(followed=[followed]), late) == []
+    del followed.delivered[1]
+    assert check_delivery(History(followed=[followed]), late) != []
+
+
 # --- lines
 
 
