@@ -18,7 +18,7 @@ from tests.histories.broken_stores import FAULTS
 from tests.histories.checks import check
 from tests.histories.crew import Crew, read_log
 from tests.histories.program import Orders
-from tests.histories.shared import ENGINE, needs_sharing
+from tests.histories.shared import ENGINE
 
 PROCESSES = 3
 OPERATIONS = 150
@@ -52,7 +52,7 @@ def told(path, store, seed, *, kills=0, operations=OPERATIONS):
 
 SOUND = [
     pytest.param("tests.histories.broken_stores:Sound", id="sqlite"),
-    pytest.param(ENGINE, marks=needs_sharing, id="engine"),
+    pytest.param(ENGINE, id="engine"),
 ]
 
 

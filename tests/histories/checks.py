@@ -8,6 +8,7 @@ from tests.histories.check_keys import check_keys
 from tests.histories.check_log import check_log
 from tests.histories.check_order import check_order
 from tests.histories.check_streams import check_streams
+from tests.histories.check_waits import check_waits
 from tests.histories.log import Log
 from tests.histories.recorded import Finding, History
 
@@ -21,4 +22,5 @@ def check(history: History, log: Log) -> list[Finding]:
         *check_cycles(history, log),
         *check_delivery(history, log),
         *check_keys(history, log),
+        *check_waits(history, log),
     ]

@@ -18,7 +18,7 @@ import msgspec
 
 from tests.histories.log import Log, entries_of
 from tests.histories.program import Orders, opened
-from tests.histories.recorded import Closed, History, Line, decoded
+from tests.histories.recorded import Closed, History, Line, decoded, encode
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
@@ -79,8 +79,15 @@ class Member:
         self.process.stdin.close()
 
     def wait(self) -> int:
-        """Wait for its end, and for all that it told."""
-        code = self.process.wait(PATIENCE)
+        """Wait for its end, and for all that it told.
+
+        One that does not end is made to say where it is, and counts as failed.
+        """
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            code = self.process.wait(PATIENCE)
         for reader in self._readers:
             reader.join(PATIENCE)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -114,6 +121,7 @@ class Crew:
         orders: What each process does, but for its name and seed.
         history: What those told that have ended.
         failed: What went wrong with processes themselves.
+        told: What each of those that have ended told, as it told it.
     """
 
     orders: Orders
@@ -121,9 +129,10 @@ class Crew:
     failed: list[str] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     started: int = 0
+    told: dict[str, list[Line]] = field(default_factory=dict)
 
     def start(self, program: Path | None = None, **changes: object) -> Member:
-        """Start one more process."""
+        """Start one more process, with other orders where `changes` has them."""
         self.started += 1
         changes = {
             "name": f"{self.orders.name}{self.started}",
@@ -140,6 +149,7 @@ class Crew:
         self.members.remove(member)
         lines = member.told()
         self.history.add(member.orders.name, lines)
+        self.told[member.orders.name] = lines
         if not member.is_fine(lines):
             what = f"{member.orders.name} ended with {code}: {member.errors()[-2000:]}"
             self.failed.append(what)
@@ -147,6 +157,13 @@ class Crew:
     def gather_all(self) -> None:
         for member in list(self.members):
             self.gather(member)
+
+    def keep(self, directory: Path) -> None:
+        """Write down what each told, a file each, for somebody to look at."""
+        directory.mkdir(parents=True)
+        for name, lines in self.told.items():
+            text = b"".join(encode(line) + b"\n" for line in lines)
+            (directory / f"{name}.jsonl").write_bytes(text)
 
     def dismiss(self) -> None:
         """End all that is left, however it is."""

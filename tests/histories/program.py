@@ -12,6 +12,7 @@ Every two seconds all processes turn to new streams, so that none grows long.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import random
@@ -42,6 +43,7 @@ from tests.histories.recorded import (
     StreamRead,
     Trouble,
     Unclear,
+    Unfollowed,
     VersionRead,
     encode,
     value_of,
@@ -81,7 +83,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     operations: int | None = None
     pause: float = 0.0
     forks: bool = False
-    options: dict[str, float | str] = {}
+    options: dict[str, int | float | str] = {}
 
 
 class Teller:
@@ -112,7 +114,8 @@ class Program:
         self._subscriptions: set = set()
 
     def run(self) -> None:
-        self.store()
+        while not self._is_open():
+            pass
         threads = [
             threading.Thread(target=self._guarded, args=(work, number))
             for work, count in (
@@ -132,8 +135,20 @@ class Program:
             thread.join()
         if self.failures:
             raise self.failures[0]
-        self.store().close()
+        store = self.store()
+        try:
+            store.close()
+        except eb.StoreBusy as error:
+            self.leave(store, error)
         self.tell(Closed(time.monotonic_ns()))
+
+    def _is_open(self) -> bool:
+        try:
+            self.store()
+        except eb.StoreBusy as error:
+            self.leave(None, error)
+            return False
+        return True
 
     def number(self) -> int:
         with self._guard:
@@ -148,9 +163,14 @@ class Program:
             return self._store
 
     def leave(self, store, error: eb.EventbraidError) -> None:
-        """Close a store that has raised what is no answer, and tell of it."""
+        """Close a store that has raised what is no answer, and tell of it.
+
+        One that others only kept from writing for a while stays open.
+        """
         now = time.monotonic_ns()
         self.tell(Trouble(now, type(error).__name__, str(error)))
+        if is_busy(error):
+            return
         with self._guard:
             if self._store is not store:
                 return
@@ -191,9 +211,10 @@ class Program:
 
     def _follow(self, number: int) -> None:
         chance = random.Random(f"{self.orders.seed}/follower/{number}")
+        store = None
         while not self.stopping.is_set():
-            store = self.store()
             try:
+                store = self.store()
                 self._follow_one(store, chance)
             except eb.EventbraidError as error:
                 self.leave(store, error)
@@ -207,10 +228,13 @@ class Program:
             if self.stopping.is_set():
                 return
             self._subscriptions.add(subscription)
-        self.tell(Following(subscriber, after, prefix))
-        for event in subscription:
-            [entry] = entries_of([event])
-            self.tell(Delivered(subscriber, time.monotonic_ns(), entry))
+        self.tell(Following(subscriber, after, prefix, time.monotonic_ns()))
+        try:
+            for event in subscription:
+                [entry] = entries_of([event])
+                self.tell(Delivered(subscriber, time.monotonic_ns(), entry))
+        finally:
+            self.tell(Unfollowed(subscriber, time.monotonic_ns()))
 
 
 class Asker:
@@ -433,6 +457,12 @@ def opened(orders: Orders):
     return opening(orders.path, **orders.options)
 
 
+def is_busy(error: eb.EventbraidError) -> bool:
+    """Whether all that is wrong is that another process keeps a lock, as it was stopped."""
+    busy = isinstance(error, eb.OutcomeUnknown) and "is in use by" in error.reason
+    return busy or isinstance(error, eb.StoreBusy)
+
+
 def fork_an_idle_child() -> None:
     """Fork a child that does nothing and outlives, it may be, its parent by a while."""
     if os.fork():
@@ -449,6 +479,7 @@ def fork_an_idle_child() -> None:
 
 
 def main(given: str) -> None:
+    faulthandler.enable()
     orders = msgspec.json.decode(given, type=Orders)
     Program(orders, Teller(1)).run()
 

@@ -124,6 +124,7 @@ class Following(_Line, tag="following"):
     subscriber: int
     after: int
     prefix: str | None = None
+    since: int = 0
 
 
 class Delivered(_Line, tag="delivered"):
@@ -132,6 +133,13 @@ class Delivered(_Line, tag="delivered"):
     subscriber: int
     at: int
     entry: Entry
+
+
+class Unfollowed(_Line, tag="unfollowed"):
+    """A subscription has ended."""
+
+    subscriber: int
+    at: int
 
 
 class Trouble(_Line, tag="trouble"):
@@ -156,7 +164,8 @@ class Closed(_Line, tag="closed"):
 
 Read = StreamRead | SnapshotRead | LogRead | HeadRead | VersionRead
 Answer = Done | Refused | Unclear
-Line = Begun | Answer | Read | Following | Delivered | Trouble | Opened | Closed
+Subscribed = Following | Delivered | Unfollowed
+Line = Begun | Answer | Read | Subscribed | Trouble | Opened | Closed
 
 _LINES = msgspec.json.Decoder(Line)
 encode = msgspec.json.Encoder().encode
@@ -198,27 +207,46 @@ class Append:
 
 @dataclass(slots=True)
 class Followed:
-    """A subscription, and what it brought, in order."""
+    """A subscription, and what it brought, in order.
+
+    Attributes:
+        process: Whose it was.
+        begun: What was asked for.
+        delivered: What it brought.
+        until: When it ended, or when its process was last heard of.
+    """
 
     process: str
     begun: Following
     delivered: list[Delivered] = field(default_factory=list)
+    until: int = 0
 
 
 @dataclass(slots=True)
 class History:
-    """What all processes told, put together."""
+    """What all processes told, put together.
+
+    Attributes:
+        appends: What was asked to be appended.
+        reads: Who read what.
+        followed: The subscriptions.
+        troubles: Who met with an error that is no answer.
+        heard: When each process was last heard of.
+    """
 
     appends: list[Append] = field(default_factory=list)
     reads: list[tuple[str, Read]] = field(default_factory=list)
     followed: list[Followed] = field(default_factory=list)
     troubles: list[tuple[str, Trouble]] = field(default_factory=list)
+    heard: dict[str, int] = field(default_factory=dict)
 
     def add(self, process: str, lines: Iterable[Line]) -> None:
         """Take what one process told, in its order."""
         appends: dict[int, Append] = {}
         following: dict[int, Followed] = {}
+        heard = 0
         for line in lines:
+            heard = max(heard, _time_of(line))
             match line:
                 case Begun():
                     appends[line.number] = Append(process, line)
@@ -229,12 +257,17 @@ class History:
                     following[line.subscriber] = Followed(process, line)
                 case Delivered():
                     following[line.subscriber].delivered.append(line)
+                case Unfollowed():
+                    following[line.subscriber].until = line.at
                 case Trouble():
                     self.troubles.append((process, line))
                 case Opened() | Closed():
                     pass
                 case _:
                     self.reads.append((process, line))
+        for followed in following.values():
+            followed.until = followed.until or heard
+        self.heard[process] = heard
         self.appends.extend(appends.values())
         self.followed.extend(following.values())
 
@@ -255,6 +288,16 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.kind} ({self.by}): {self.text}"
+
+
+def _time_of(line: Line) -> int:
+    match line:
+        case _Read():
+            return line.returned
+        case Following():
+            return line.since
+        case _:
+            return line.at
 
 
 def value_of(commit: str, index: int, count: int) -> str:

@@ -1,17 +1,6 @@
-"""Whether the engine that is installed lets processes share a store."""
+"""How the engine is named as a store that processes share."""
 
 from __future__ import annotations
 
-import inspect
-
-import pytest
-
-import eventbraid as eb
-
 ENGINE = "eventbraid:open"
-
-IS_SHARED = "mode" in inspect.signature(eb.open).parameters
-
-needs_sharing = pytest.mark.skipif(
-    not IS_SHARED, reason="this build of the engine is for one process at a time"
-)
+ON_LOOP = "tests.histories.on_loop:StoreOnLoop"

@@ -12,6 +12,7 @@ from tests.histories.check_keys import check_keys
 from tests.histories.check_log import check_log
 from tests.histories.check_order import check_order
 from tests.histories.check_streams import check_streams
+from tests.histories.check_waits import check_waits
 from tests.histories.checks import check
 from tests.histories.log import Log
 from tests.histories.recorded import (
@@ -29,6 +30,7 @@ from tests.histories.recorded import (
     SnapshotRead,
     StreamRead,
     Unclear,
+    Unfollowed,
     VersionRead,
     decoded,
     encode,
@@ -373,6 +375,47 @@ def test_a_subscription_may_begin_in_an_earlier_part_of_the_log():
     assert check_delivery(History(followed=[followed]), late) != []
 
 
+# --- waits
+
+
+def followed_until(until, *positions, after=0, since=0):
+    """A subscription that brought events `a 1`, `b 1` and `a 2` as far as they are named."""
+    log = log_of(A1, B1, ("p.3", "a"))
+    one = Followed("r", Following(1, after, None, since), until=until)
+    brought = (log.entries[position - 1] for position in positions)
+    one.delivered.extend(Delivered(1, until, entry) for entry in brought)
+    acknowledged = done("p.3", ["a"], (20, 21), 3, {"a": 2})
+    return check_waits(History([acknowledged], followed=[one]), log, bound=10)
+
+
+def test_a_subscription_may_be_behind_for_no_longer_than_the_bound():
+    assert followed_until(30, 1, 2) == []
+    assert followed_until(31, 1, 2) != []
+    assert followed_until(31, 1, 2, 3) == []
+    assert followed_until(31) != []
+
+
+def test_a_subscription_owes_nothing_of_what_it_began_after_or_just_after_it_began():
+    assert followed_until(31, after=3) == []
+    assert followed_until(31, 1, since=25) == []
+
+
+def test_an_append_may_wait_for_no_longer_than_the_bound():
+    log = log_of(A1)
+    late = done("p.1", ["a"], (5, 15), 1, {"a": 1})
+    assert check_waits(history(late), log, bound=10) == []
+    assert check_waits(history(late), log, bound=9) != []
+
+
+def test_an_append_without_an_answer_waits_until_its_process_was_last_heard_of():
+    log = log_of(A1)
+    told = history(lost("p.9", ["a"], at=5))
+    assert check_waits(told, log, bound=9) == []
+    told.heard["p"] = 15
+    assert check_waits(told, log, bound=10) == []
+    assert check_waits(told, log, bound=9) != []
+
+
 # --- lines
 
 
@@ -381,3 +424,13 @@ def test_a_line_that_was_cut_off_is_none():
     raw = b"".join(encode(line) + b"\n" for line in lines)
     assert list(decoded(raw)) == lines
     assert list(decoded(raw[:-3])) == lines[:1]
+
+
+def test_a_process_is_heard_of_until_its_last_line():
+    told = History()
+    lines = [Following(1, 0, None, 5), begun("p.1", ["a"], 7), HeadRead(0, 8, 9, 0)]
+    told.add("p", lines)
+    assert told.heard == {"p": 9}
+    assert told.followed[0].until == 9
+    told.add("q", [Following(1, 0, None, 5), Unfollowed(1, 6), HeadRead(0, 8, 9, 0)])
+    assert told.followed[1].until == 6

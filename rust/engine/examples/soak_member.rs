@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::{
-    Append, Appended, Error, EventInput, Expectation, LogQuery, Options, Recorded, SnapshotQuery,
-    Store, StreamQuery, prepare,
+    Append, Appended, Error, EventInput, Expectation, LogQuery, Mode, Options, Recorded,
+    SnapshotQuery, Store, StreamQuery, prepare,
 };
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
@@ -43,6 +43,7 @@ struct Orders {
     threads: u64,
     streams: u64,
     pause: Duration,
+    options: Options,
 }
 
 impl Orders {
@@ -57,6 +58,7 @@ impl Orders {
             threads: number("threads")?,
             streams: number("streams")?,
             pause: Duration::from_secs_f64(pause),
+            options: options(given.get("options").unwrap_or(&Value::Null)),
         })
     }
 }
@@ -77,7 +79,7 @@ fn work() -> Outcome<bool> {
     let given = std::env::args().nth(1).ok_or("no orders")?;
     let orders = Arc::new(Orders::of(&serde_json::from_str(&given)?)?);
     let shared = Arc::new(Shared {
-        store: Store::open(Arc::new(OsVfs::new()), &orders.path, Options::default())?,
+        store: opened(&orders)?,
         stopping: AtomicBool::new(false),
         troubled: AtomicBool::new(false),
         numbers: AtomicU64::new(0),
@@ -102,10 +104,39 @@ fn work() -> Outcome<bool> {
     }
     let troubled = shared.troubled.load(Ordering::Relaxed);
     match shared.store.close() {
+        Err(error @ Error::StoreBusy { .. }) => tell(&trouble_line(&error))?,
         Err(error) if !troubled => return Err(error.into()),
-        _ => tell(&json!({"line": "closed", "at": now()}))?,
+        _ => {}
     }
+    tell(&json!({"line": "closed", "at": now()}))?;
     Ok(troubled)
+}
+
+/// Opens the store, however long others keep it.
+fn opened(orders: &Orders) -> Outcome<Store> {
+    loop {
+        match Store::open(Arc::new(OsVfs::new()), &orders.path, orders.options) {
+            Err(error @ Error::StoreBusy { .. }) => tell(&trouble_line(&error))?,
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// What the store is opened with: for each number that is given, as Python names it.
+fn options(given: &Value) -> Options {
+    let mut options = Options::default();
+    options.mode = Mode::Shared;
+    for (name, size) in [
+        ("segment_size", &mut options.first_segment),
+        ("max_segment_size", &mut options.max_segment),
+        ("cache_size", &mut options.cache),
+    ] {
+        *size = given.get(name).and_then(Value::as_u64).unwrap_or(*size);
+    }
+    if let Some(seconds) = given.get("lock_timeout").and_then(Value::as_f64) {
+        options.lock_timeout = Duration::from_secs_f64(seconds);
+    }
+    options
 }
 
 /// What its threads have in common.
@@ -134,13 +165,14 @@ impl Shared {
         self.trouble(&*error.downcast::<Error>()?)
     }
 
-    /// Tells of an error that is no answer, and lets the process end.
+    /// Tells of an error that is no answer, and lets the process end, unless others only kept
+    /// it from writing for a while.
     fn trouble(&self, error: &Error) -> Outcome<()> {
-        self.troubled.store(true, Ordering::Relaxed);
-        self.stopping.store(true, Ordering::Relaxed);
-        tell(&json!({
-            "line": "trouble", "at": now(), "kind": kind_of(error), "text": error.to_string(),
-        }))
+        if !matches!(error, Error::StoreBusy { .. }) {
+            self.troubled.store(true, Ordering::Relaxed);
+            self.stopping.store(true, Ordering::Relaxed);
+        }
+        tell(&trouble_line(error))
     }
 }
 
@@ -292,7 +324,7 @@ impl Asker {
             Err(error) => {
                 let kind = kind_of(&error);
                 tell(&json!({"line": "refused", "number": number, "at": now(), "kind": kind}))?;
-                self.shared.trouble(&error)
+                Err(error.into())
             }
         }
     }
@@ -393,8 +425,14 @@ impl Asker {
 
 /// Follows the log, and tells of each event.
 fn follow(shared: &Shared) -> Outcome<()> {
-    let mut after = shared.store.head();
-    tell(&json!({"line": "following", "subscriber": 1, "after": after}))?;
+    let after = shared.store.head();
+    tell(&json!({"line": "following", "subscriber": 1, "after": after, "since": now()}))?;
+    let followed = follow_after(shared, after);
+    tell(&json!({"line": "unfollowed", "subscriber": 1, "at": now()}))?;
+    followed
+}
+
+fn follow_after(shared: &Shared, mut after: u64) -> Outcome<()> {
     while !shared.is_stopping() {
         shared.store.wait_beyond(after, Duration::from_millis(50))?;
         loop {
@@ -473,6 +511,10 @@ fn entries(events: &[Recorded]) -> Vec<Value> {
 fn entry(event: &Recorded) -> Value {
     let value = String::from_utf8_lossy(event.data());
     json!([event.position(), event.stream(), event.version(), value])
+}
+
+fn trouble_line(error: &Error) -> Value {
+    json!({"line": "trouble", "at": now(), "kind": kind_of(error), "text": error.to_string()})
 }
 
 /// The name of an error's kind, as far as it matters to the checks.
