@@ -5,11 +5,14 @@ snapshot of two states, a subscription with a hole, none of which a single proce
 And a check that would not see it either: so each fault is planted in a store, and the
 checks that must see it are named with it (`tests/histories/broken_stores.py`).
 
-The sound store is the oracle on SQLite, and the engine itself.
+The sound store is the oracle on SQLite, and the engine itself: of the engine, some processes
+ask through threads and some through an event loop. `EVENTBRAID_HISTORIES=200` draws so many
+histories of the engine.
 """
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -18,11 +21,12 @@ from tests.histories.broken_stores import FAULTS
 from tests.histories.checks import check
 from tests.histories.crew import Crew, read_log
 from tests.histories.program import Orders
-from tests.histories.shared import ENGINE
+from tests.histories.shared import ENGINE, ON_LOOP
 
 PROCESSES = 3
 OPERATIONS = 150
 TRIES = 4
+SEEDS = int(os.environ.get("EVENTBRAID_HISTORIES", "3"))
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -35,12 +39,12 @@ def told(path, store, seed, *, kills=0, operations=OPERATIONS):
     crew = Crew(orders)
     try:
         for _ in range(PROCESSES):
-            crew.start()
+            start(crew)
         for _ in range(kills):
             time.sleep(0.3)
             crew.members[0].kill()
             crew.gather(crew.members[0])
-            crew.start()
+            start(crew)
         crew.gather_all()
     finally:
         crew.dismiss()
@@ -50,15 +54,22 @@ def told(path, store, seed, *, kills=0, operations=OPERATIONS):
     return crew.history, check(crew.history, log)
 
 
+def start(crew):
+    if crew.orders.store == ENGINE and crew.started % 2:
+        crew.start(store=ON_LOOP, threads=4)
+    else:
+        crew.start()
+
+
 SOUND = [
-    pytest.param("tests.histories.broken_stores:Sound", id="sqlite"),
-    pytest.param(ENGINE, id="engine"),
+    pytest.param("tests.histories.broken_stores:Sound", 7, id="sqlite"),
+    *(pytest.param(ENGINE, seed, id=f"engine-{seed}") for seed in range(7, 7 + SEEDS)),
 ]
 
 
-@pytest.mark.parametrize("store", SOUND)
-def test_what_processes_are_told_is_one_history(tmp_path, store):
-    history, findings = told(tmp_path / "store", store, seed=7)
+@pytest.mark.parametrize(("store", "seed"), SOUND)
+def test_what_processes_are_told_is_one_history(tmp_path, store, seed):
+    history, findings = told(tmp_path / "store", store, seed)
     assert findings == []
     assert history.troubles == []
     answers = {type(append.answer).__name__ for append in history.appends}
@@ -67,12 +78,12 @@ def test_what_processes_are_told_is_one_history(tmp_path, store):
     assert all(followed.delivered for followed in history.followed)
 
 
-@pytest.mark.parametrize("store", SOUND)
+@pytest.mark.parametrize(("store", "seed"), SOUND)
 def test_what_processes_are_told_of_which_some_are_killed_is_one_history(
-    tmp_path, store
+    tmp_path, store, seed
 ):
     history, findings = told(
-        tmp_path / "store", store, seed=8, kills=4, operations=3 * OPERATIONS
+        tmp_path / "store", store, seed, kills=4, operations=3 * OPERATIONS
     )
     assert findings == []
     assert history.troubles == []
