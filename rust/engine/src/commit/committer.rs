@@ -265,6 +265,7 @@ impl Committer {
 
     /// After a panic in the write phase.
     fn give_up(&self) {
+        self.syncer.follow_no_more();
         self.syncer
             .poison("the committing thread panicked".to_owned());
         self.refuse_queued();
@@ -711,7 +712,7 @@ impl Committer {
     /// Shows what other processes have made durable.
     pub(crate) fn catch_up(&self, effort: Effort) -> Result<()> {
         match self.log.coord.shared() {
-            Some(joint) if !self.log.is_stopped() => {
+            Some(joint) if !self.log.is_stopped() || self.log.is_poisoned() => {
                 let caught_up = self.syncer.catch_up(joint, effort);
                 self.syncer.stopping(caught_up)
             }

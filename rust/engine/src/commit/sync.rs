@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::lock::{Condvar, Mutex, MutexGuard};
@@ -40,6 +40,8 @@ pub(super) struct Syncer {
     seen_turn: AtomicU64,
     syncing: Mutex<bool>,
     synced: Condvar,
+    /// Whether the index has all frames up to where it ends, so that more can follow.
+    follows: AtomicBool,
     /// Held while the marker of a poisoned store is written; true once none may be.
     marking: Mutex<bool>,
 }
@@ -61,6 +63,7 @@ impl Syncer {
             durable_chain: AtomicU64::new(durable.chain),
             known: Mutex::new(known),
             seen_turn: AtomicU64::new(u64::MAX),
+            follows: AtomicBool::new(true),
             syncing: Mutex::new(false),
             synced: Condvar::new(),
             marking: Mutex::new(false),
@@ -121,7 +124,8 @@ impl Syncer {
         Ok(known.tail.clone())
     }
 
-    /// Shows in this process what others have made durable.
+    /// Shows in this process what others have made durable, also after a failed sync: what
+    /// the page says by then was durable before, and may have been acknowledged.
     pub(super) fn catch_up(&self, joint: &Joint, effort: Effort) -> Result<()> {
         let turn = joint.page.durable_turn();
         if turn == self.seen_turn.load(Ordering::Acquire) {
@@ -142,10 +146,9 @@ impl Syncer {
             }
             self.follow(&mut known, &durable, &mut |_, _| ())?;
         }
-        let Some(head) = self.index_known(known, durable.address) else {
-            return self.log.health();
-        };
-        self.show(head, durable.address);
+        if let Some(head) = self.index(known, durable.address) {
+            self.show(head, durable.address);
+        }
         self.seen_turn.store(turn, Ordering::Release);
         Ok(())
     }
@@ -240,6 +243,7 @@ impl Syncer {
         *syncing = true;
         drop(syncing);
         if catch_unwind(AssertUnwindSafe(lead)).is_err() {
+            self.follow_no_more();
             self.poison("the syncing thread panicked".to_owned());
         }
         *self.syncing.lock() = false;
@@ -435,15 +439,23 @@ impl Syncer {
     /// Makes what is durable visible and answers the head, unless the store is poisoned by
     /// now. A frame that the index can't take is durable all the same, but nobody may build
     /// on it.
-    fn index_known(&self, mut known: MutexGuard<'_, Known>, address: u64) -> Option<u64> {
+    fn index_known(&self, known: MutexGuard<'_, Known>, address: u64) -> Option<u64> {
         // The marker of a poisoned store has told how far the log is durable: what became so
         // later will be cut off, and nobody may be told of it.
         self.log.health().ok()?;
+        self.index(known, address)
+    }
+
+    fn index(&self, mut known: MutexGuard<'_, Known>, address: u64) -> Option<u64> {
+        if !self.follows.load(Ordering::SeqCst) {
+            return None;
+        }
         let mut index = self.log.index.write();
         while let Some(written) = known.unsynced.pop_front_if(|w| w.entry.end() <= address) {
             let entry = &written.entry;
             if let Err(unfit) = index.apply(entry) {
                 let place = entry.address;
+                self.follow_no_more();
                 drop((index, known));
                 self.poison(format!(
                     "could not index the frame at address {place}: {unfit}"
@@ -454,6 +466,11 @@ impl Syncer {
             self.durable_end.store(entry.end(), Ordering::Release);
         }
         Some(index.head())
+    }
+
+    /// What this process knows may have a gap: nothing more is added to it.
+    pub(super) fn follow_no_more(&self) {
+        self.follows.store(false, Ordering::SeqCst);
     }
 
     /// Stops all writing for good, in every process, and leaves word of it for the next

@@ -12,7 +12,7 @@ use super::Locks;
 use super::locks::{Held as HeldLock, Lock};
 use super::page::{PROTOCOL, Page, Phase, Stranger};
 use crate::error::{Error, Result};
-use crate::log::{Identity, Layout, read_file};
+use crate::log::{Identity, Layout, read_file, shown_holder};
 use crate::recovery;
 use crate::store::{Mode, Options};
 use crate::vfs::{Entry, Hold, OpenMode, Vfs};
@@ -66,12 +66,30 @@ impl Door<'_> {
         Lock::open(&self.layout.vfs, self.layout.root.clone(), false)
     }
 
+    /// Comes in through `boot` like everybody else, if there are locks: a process that lets
+    /// another one in has no hold on `live` for a moment, and `boot` is held meanwhile.
     fn enter_alone(&self) -> Result<Entered> {
-        let live = self.live()?;
-        if !live.try_take(Hold::Exclusive)? {
-            return Err(self.busy());
+        let grace = Instant::now() + GRACE.min(self.options.lock_timeout);
+        let mut pause = Pause::default();
+        loop {
+            let has_locks = self.has_locks()?;
+            let boot = if has_locks { self.boot()? } else { None };
+            if boot.is_some() || !has_locks {
+                let live = self.live()?;
+                if !live.try_take(Hold::Exclusive)? {
+                    return Err(self.busy());
+                }
+                // Made by now, others may have come in through them before.
+                if boot.is_some() || !self.has_locks()? {
+                    return self.enter_with(live);
+                }
+                live.free();
+            }
+            if Instant::now() >= grace {
+                return Err(self.busy());
+            }
+            pause.rest(&*self.layout.vfs);
         }
-        self.enter_with(live)
     }
 
     fn enter_with(&self, live: Lock) -> Result<Entered> {
@@ -280,7 +298,7 @@ impl Door<'_> {
 
     fn busy(&self) -> Error {
         let holder = match read_file(&*self.layout.vfs, &self.layout.holder()) {
-            Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).trim().to_owned(),
+            Ok(Some(bytes)) => shown_holder(&bytes),
             _ => "an unknown process".to_owned(),
         };
         Error::StoreBusy {
