@@ -119,6 +119,14 @@ impl Syncer {
                 .coord()
                 .detached("its record of the log's end is damaged"));
         };
+        if joint
+            .page
+            .durable()
+            .is_some_and(|durable| durable.address > tail.address)
+        {
+            let reason = "it says that more is durable than was written";
+            return Err(self.coord().detached(reason));
+        }
         let mut known = self.known.lock();
         self.follow(&mut known, &tail, each)?;
         Ok(known.tail.clone())
@@ -146,11 +154,24 @@ impl Syncer {
             }
             self.follow(&mut known, &durable, &mut |_, _| ())?;
         }
+        if !self.is_in_the_log(&known, &durable) {
+            let reason = "it says that another frame is durable than the one in its place";
+            return Err(self.coord().detached(reason));
+        }
         if let Some(head) = self.index(known, durable.address) {
             self.show(head, durable.address);
         }
         self.seen_turn.store(turn, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether a mark is the end of a frame that this process knows. Somebody who was misled
+    /// may have written over a frame that waits to become durable, and it must not pass for
+    /// that because of its place.
+    fn is_in_the_log(&self, known: &Known, mark: &Mark) -> bool {
+        let is_last = mark.end == self.durable_end()
+            && mark.chain == self.durable_chain.load(Ordering::Acquire);
+        is_last || known.has(mark.end, mark.chain)
     }
 
     fn known_for(&self, effort: Effort) -> Result<MutexGuard<'_, Known>> {

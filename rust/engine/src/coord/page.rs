@@ -5,7 +5,8 @@
 //! durable. Each of these two records has two slots: the spare one is filled, then published
 //! by one store of a sequence number, so that a process which dies between two stores leaves
 //! the record as it was. A record carries a checksum, because any program may write to the
-//! file; a page that contradicts itself or the log is left at once.
+//! file, and it covers the sequence number: with another number the older record would pass
+//! for the newer one. A page that contradicts itself or the log is left at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +79,8 @@ pub(crate) struct Mark {
 const RECORD: usize = 8;
 
 impl Mark {
-    fn words(&self, session: u64) -> [u64; RECORD] {
+    /// As it stands in the page, published by such a number in such a session.
+    fn words(&self, session: u64, turn: u64) -> [u64; RECORD] {
         let mut words = [
             self.address,
             self.end,
@@ -89,11 +91,11 @@ impl Mark {
             u64::from(self.is_marked),
             0,
         ];
-        words[RECORD - 1] = checksum(&words, session);
+        words[RECORD - 1] = checksum(&words, session, turn);
         words
     }
 
-    fn of_words(words: &[u64; RECORD], session: u64) -> Option<Self> {
+    fn of_words(words: &[u64; RECORD], session: u64, turn: u64) -> Option<Self> {
         let [
             address,
             end,
@@ -104,7 +106,7 @@ impl Mark {
             marked,
             check,
         ] = *words;
-        if check != checksum(words, session) {
+        if check != checksum(words, session, turn) {
             return None;
         }
         Some(Self {
@@ -119,12 +121,12 @@ impl Mark {
     }
 }
 
-fn checksum(words: &[u64; RECORD], session: u64) -> u64 {
+fn checksum(words: &[u64; RECORD], session: u64, turn: u64) -> u64 {
     let mut bytes = [0; (RECORD - 1) * 8];
     for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
         to.copy_from_slice(&word.to_le_bytes());
     }
-    xxh3_64_with_seed(&bytes, session)
+    xxh3_64_with_seed(&bytes, session.wrapping_add(turn))
 }
 
 /// The shared page, by name.
@@ -237,7 +239,7 @@ impl Page {
     fn publish(&self, at: usize, mark: &Mark) {
         let next = self.words.load(at).wrapping_add(1);
         let slot = slot(at, next);
-        for (i, word) in mark.words(self.session).into_iter().enumerate() {
+        for (i, word) in mark.words(self.session, next).into_iter().enumerate() {
             self.words.store(slot + i, word);
         }
         self.words.store(at, next);
@@ -249,7 +251,7 @@ impl Page {
             let slot = slot(at, turn);
             let words = std::array::from_fn(|i| self.words.load(slot + i));
             if self.words.load(at) == turn {
-                return Mark::of_words(&words, self.session);
+                return Mark::of_words(&words, self.session, turn);
             }
         }
     }
