@@ -133,10 +133,11 @@ pub(crate) fn closed() -> PyErr {
     raise::StoreClosed::new_err(())
 }
 
-/// The store was opened by another process, of which this one is a fork.
+/// What is used was made in another process, of which this one is a fork.
 pub(crate) fn forked() -> PyErr {
     raise::StoreClosed::new_err((
-        "the store was opened before this process was forked; open the store again in the child",
+        "this was begun before the process was forked, with the parent's store; begin it again \
+         in the child",
     ))
 }
 

@@ -72,15 +72,6 @@ impl Known {
             is_marked: self.is_marked,
         }
     }
-
-    /// Whether the frame that ends at a place is the one with such a chain, as far as the
-    /// index does not have it yet.
-    fn has(&self, end: u64, chain: u64) -> bool {
-        let at = self.unsynced.partition_point(|w| w.entry.end() < end);
-        self.unsynced
-            .get(at)
-            .is_some_and(|w| w.entry.end() == end && w.chain == chain)
-    }
 }
 
 /// A frame that is written, and what its durability is to be told with.

@@ -3,6 +3,7 @@
 //! Between processes the same: who gets the sync lock syncs for all of them, and the others
 //! wait for the bell.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,13 +120,15 @@ impl Syncer {
                 .coord()
                 .detached("its record of the log's end is damaged"));
         };
+        // The end never comes before what is durable: what stands between would be written over.
         if joint
             .page
             .durable()
-            .is_some_and(|durable| durable.address > tail.address)
+            .is_none_or(|durable| durable.address > tail.address)
         {
-            let reason = "it says that more is durable than was written";
-            return Err(self.coord().detached(reason));
+            return Err(self
+                .coord()
+                .detached("it says that more is durable than was written"));
         }
         let mut known = self.known.lock();
         self.follow(&mut known, &tail, each)?;
@@ -149,14 +152,19 @@ impl Syncer {
         }
         let mut known = self.known_for(effort)?;
         if known.tail.address < durable.address {
-            if effort == Effort::Inline && durable.address - known.tail.address > INLINE {
+            // Of a segment that isn't open here the files have to be read, and perhaps one that
+            // makes files waited for.
+            let is_long = durable.address - known.tail.address > INLINE
+                || self.log.segments.of_ordinal(durable.ordinal).is_none();
+            if effort == Effort::Inline && is_long {
                 return Err(Error::WouldBlock);
             }
             self.follow(&mut known, &durable, &mut |_, _| ())?;
         }
-        if !self.is_in_the_log(&known, &durable) {
-            let reason = "it says that another frame is durable than the one in its place";
-            return Err(self.coord().detached(reason));
+        if !self.agrees(&known, &durable) {
+            return Err(self
+                .coord()
+                .detached("it says that another frame is durable than was written there"));
         }
         if let Some(head) = self.index(known, durable.address) {
             self.show(head, durable.address);
@@ -165,13 +173,18 @@ impl Syncer {
         Ok(())
     }
 
-    /// Whether a mark is the end of a frame that this process knows. Somebody who was misled
-    /// may have written over a frame that waits to become durable, and it must not pass for
-    /// that because of its place.
-    fn is_in_the_log(&self, known: &Known, mark: &Mark) -> bool {
-        let is_last = mark.end == self.durable_end()
-            && mark.chain == self.durable_chain.load(Ordering::Acquire);
-        is_last || known.has(mark.end, mark.chain)
+    /// Whether a durable end is that of a frame which this process knows, or one before what
+    /// another thread has found to be durable meanwhile.
+    fn agrees(&self, known: &Known, durable: &Mark) -> bool {
+        match durable.end.cmp(&self.durable_end()) {
+            Less => return true,
+            Equal => return durable.chain == self.durable_chain.load(Ordering::Acquire),
+            Greater => {}
+        }
+        let written = &known.unsynced;
+        let found = written.binary_search_by_key(&durable.end, |w| w.entry.end());
+        let found = found.ok().and_then(|i| written.get(i));
+        found.is_some_and(|written| written.chain == durable.chain)
     }
 
     fn known_for(&self, effort: Effort) -> Result<MutexGuard<'_, Known>> {
@@ -234,9 +247,12 @@ impl Syncer {
 
     /// Where the log ends, and how far it is durable. The caller holds the sync lock.
     fn marks(&self, joint: &Joint) -> Result<(Mark, Mark)> {
+        // Read before the page is: its record of the end goes on with what is known here.
+        let written = self.published().address;
         let marks = joint.page.tail().zip(joint.page.durable());
+        let whole = marks.filter(|(tail, _)| tail.address >= written);
         let lost = || self.coord().detached("a record in it is damaged");
-        self.stopping(marks.ok_or_else(lost))
+        self.stopping(whole.ok_or_else(lost))
     }
 
     fn segment_of(&self, mark: &Mark) -> Result<Arc<Segment>> {
@@ -523,7 +539,14 @@ impl Syncer {
         };
         let durable = match self.coord().shared() {
             None => Some(durable),
-            Some(joint) => self.poison_all(joint, leads),
+            // The page has an earlier end where the store was shared in this moment.
+            Some(joint) => self.poison_all(joint, leads).map(|seal| {
+                if seal.address < durable.address {
+                    durable
+                } else {
+                    seal
+                }
+            }),
         };
         if !*marking && let Some(durable) = durable {
             self.leave_marker(durable, reason);

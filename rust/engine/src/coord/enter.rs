@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Locks;
 use super::locks::{Held as HeldLock, Lock};
+use super::member::is_anyone_alive;
 use super::page::{PROTOCOL, Page, Phase, Stranger};
 use crate::error::{Error, Result};
 use crate::log::{Identity, Layout, read_file, shown_holder};
@@ -114,6 +115,9 @@ impl Door<'_> {
                 if let Some(entered) = self.make_locks()? {
                     return Ok(entered);
                 }
+                if self.has_locks()? {
+                    continue;
+                }
                 if Instant::now() >= grace {
                     return Err(self.busy());
                 }
@@ -198,10 +202,13 @@ impl Door<'_> {
             }
             if live.try_take(Hold::Shared)? {
                 match self.page()? {
-                    Some(page) if page.phase() == Phase::Shared => {
+                    Some(page)
+                        if page.phase() == Phase::Shared
+                            && is_anyone_alive(self.layout, &page)? =>
+                    {
                         return self.among(boot, live, page).map(Some);
                     }
-                    // Who held the store alone died just now.
+                    // Who held the store, alone or the last of several, is gone by now.
                     _ => live.free(),
                 }
             } else {
