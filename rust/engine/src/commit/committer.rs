@@ -27,9 +27,11 @@ use super::watcher::Watcher;
 use super::{Answer, Tail};
 use crate::coord::{Joint, Mark, Page, Turn};
 use crate::error::{Error, Result};
+use crate::frame::{HEADER, Header};
 use crate::live::LiveLog;
 use crate::log::{Segment, fill_step, fill_zeros};
 use crate::read::Effort;
+use crate::vfs::read_full;
 
 /// So many threads may write or sync at the same time. One more would be woken by each sync,
 /// its own or not, only to wait for the next: what it brings goes with what others bring.
@@ -370,6 +372,8 @@ impl Committer {
         writer.last_commit_time = mark.commit_time;
         writer.ends_in_mark = mark.is_marked;
         self.clean_up(joint, &writer.tail)?;
+        let ends = self.check_end(&writer.tail);
+        self.syncer.stopping(ends)?;
         let caught_up = self.syncer.catch_up(joint, Effort::Blocking);
         self.syncer.stopping(caught_up)
     }
@@ -394,6 +398,24 @@ impl Committer {
         }
         joint.page.set_dirty(0);
         Ok(())
+    }
+
+    /// Refuses to write over a frame: whatever the page says, the log goes on there.
+    fn check_end(&self, tail: &Tail) -> Result<()> {
+        let Tail {
+            segment, address, ..
+        } = tail;
+        let mut bytes = [0; HEADER];
+        let n = read_full(&*segment.file, &mut bytes, segment.offset(*address))
+            .map_err(|e| segment.error("read", &e))?;
+        let bytes = bytes.get(..n).unwrap_or_default();
+        match Header::read(bytes, self.log.seed, *address) {
+            Some(header) if header.previous_chain == tail.chain => {
+                let reason = "its record of the log's end is an older one";
+                Err(self.log.coord.detached(reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write_queued(self: &Arc<Self>, writer: &mut MutexGuard<'_, Writer>) -> Group {
@@ -728,13 +750,11 @@ impl Committer {
 
     /// Shows what other processes have made durable.
     pub(crate) fn catch_up(&self, effort: Effort) -> Result<()> {
-        match self.log.coord.shared() {
-            Some(joint) if !self.log.is_stopped() || self.log.is_poisoned() => {
-                let caught_up = self.syncer.catch_up(joint, effort);
-                self.syncer.stopping(caught_up)
-            }
-            _ => Ok(()),
-        }
+        let Some(joint) = self.log.coord.shared() else {
+            return Ok(());
+        };
+        let caught_up = self.syncer.catch_up(joint, effort);
+        self.syncer.stopping(caught_up)
     }
 
     /// Lets other processes in, which have knocked.

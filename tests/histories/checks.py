@@ -1,0 +1,26 @@
+"""All checks of a history against the log that it led to."""
+
+from __future__ import annotations
+
+from tests.histories.check_cycles import check_cycles
+from tests.histories.check_delivery import check_delivery
+from tests.histories.check_keys import check_keys
+from tests.histories.check_log import check_log
+from tests.histories.check_order import check_order
+from tests.histories.check_streams import check_streams
+from tests.histories.check_waits import check_waits
+from tests.histories.log import Log
+from tests.histories.recorded import Finding, History
+
+
+def check(history: History, log: Log) -> list[Finding]:
+    """Find everything that no store may do."""
+    return [
+        *check_log(history, log),
+        *check_order(history, log),
+        *check_streams(history, log.contents),
+        *check_cycles(history, log),
+        *check_delivery(history, log),
+        *check_keys(history, log),
+        *check_waits(history, log),
+    ]

@@ -1,0 +1,6 @@
+"""How the engine is named as a store that processes share."""
+
+from __future__ import annotations
+
+ENGINE = "eventbraid:open"
+ON_LOOP = "tests.histories.on_loop:StoreOnLoop"
