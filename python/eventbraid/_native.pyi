@@ -330,6 +330,8 @@ class Store:
         max_segment: int,
         cache: int,
         read_only: bool,
+        shared: bool,
+        lock_timeout: float,
     ) -> Store:
         """Open a directory, or a fresh store in memory if the location is `None`.
 
@@ -340,6 +342,10 @@ class Store:
             max_segment: The size up to which files grow, in bytes.
             cache: How much of the log is kept in memory, in bytes.
             read_only: Whether nothing may be created, written, moved or synced.
+            shared: Whether others may open it meanwhile. A store in memory has nobody
+                else.
+            lock_timeout: How long another process is waited for that has the store or
+                one of its locks, in seconds.
 
         Raises:
             CorruptStore: If acknowledged data is damaged.
@@ -360,6 +366,8 @@ class Store:
         max_segment: int,
         cache: int,
         read_only: bool,
+        shared: bool,
+        lock_timeout: float,
     ) -> int:
         """Like `open`; a `Store` arrives at the port."""
     def append(

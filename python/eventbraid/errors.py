@@ -672,7 +672,7 @@ class StoreBusy(EventbraidError):
 
     Example:
         >>> import eventbraid as eb
-        >>> with eb.open("busy.braid") as store:
+        >>> with eb.open("busy.braid", mode="exclusive") as store:
         ...     try:
         ...         eb.open("busy.braid")
         ...     except eb.StoreBusy as error:

@@ -55,4 +55,27 @@ def test_sizes_are_whole_numbers(size):
 def test_options_have_names_only():
     with pytest.raises(TypeError):
         eb.open("memory:", True)
-    assert Options(True, MIB, MIB, 0).max_segment_size == MIB
+    with pytest.raises(TypeError):
+        Options(True, MIB, MIB, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "joint"},
+        {"lock_timeout": -1},
+        {"lock_timeout": float("nan")},
+        {"lock_timeout": float("inf")},
+    ],
+)
+def test_who_may_share_and_how_long_to_wait_are_checked_by_name(options):
+    with pytest.raises(eb.InvalidArgument, match=next(iter(options))):
+        eb.open("memory:", **options)
+    with pytest.raises(eb.InvalidArgument, match=next(iter(options))):
+        eb.open_async("memory:", **options)
+
+
+@pytest.mark.parametrize("timeout", [True, "10", None])
+def test_a_time_to_wait_is_a_number(timeout):
+    with pytest.raises(TypeError, match="lock_timeout"):
+        eb.open("memory:", lock_timeout=timeout)

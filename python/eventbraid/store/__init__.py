@@ -11,6 +11,7 @@ from eventbraid._native import (
 )
 from eventbraid.store._async import AsyncEventStore
 from eventbraid.store._expectation import ANY, EXISTS, NO_STREAM, Expectation
+from eventbraid.store._location import StoreMode
 from eventbraid.store._open import Opening, open, open_async  # noqa: A004
 from eventbraid.store._report import StoreStats, Verified
 from eventbraid.store._subscription import AsyncSubscription, Subscription
@@ -28,6 +29,7 @@ __all__ = [
     "NewEvent",
     "Opening",
     "RecordedEvent",
+    "StoreMode",
     "StoreStats",
     "StreamsSnapshot",
     "Subscription",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from eventbraid.errors import InvalidArgument
 
@@ -16,6 +17,11 @@ LARGEST_SEGMENT = 1024 * MIB
 DEFAULT_SEGMENT_SIZE = 1 * MIB
 DEFAULT_MAX_SEGMENT_SIZE = 128 * MIB
 DEFAULT_CACHE_SIZE = 64 * MIB
+DEFAULT_LOCK_TIMEOUT = 10.0
+LONGEST_LOCK_TIMEOUT = 86_400.0
+
+StoreMode = Literal["shared", "exclusive"]
+"""Who else may have a store open: any process of this machine, or nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class Location:
         return cls(path, path)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The checked options of an opening."""
 
@@ -53,10 +59,12 @@ class Options:
     segment_size: int
     max_segment_size: int
     cache_size: int
-    read_only: bool = False
+    read_only: bool
+    mode: StoreMode
+    lock_timeout: float
 
     def __post_init__(self) -> None:
-        """Refuse sizes that make no store.
+        """Refuse what makes no store.
 
         Raises:
             InvalidArgument: Naming the option and its limits.
@@ -69,6 +77,8 @@ class Options:
             LARGEST_SEGMENT,
         )
         _between("cache_size", self.cache_size, 0, 2**63 - 1)
+        _refuse_unknown_mode(self.mode)
+        _refuse_endless_wait(self.lock_timeout)
 
 
 def _between(name: str, size: int, least: int, most: int) -> None:
@@ -78,3 +88,18 @@ def _between(name: str, size: int, least: int, most: int) -> None:
     if not least <= size <= most:
         reason = f"it must be {least} to {most} bytes"
         raise InvalidArgument(name, str(size), reason)
+
+
+def _refuse_unknown_mode(mode: str) -> None:
+    if mode not in get_args(StoreMode):
+        reason = 'it must be "shared" or "exclusive"'
+        raise InvalidArgument("mode", str(mode), reason)
+
+
+def _refuse_endless_wait(timeout: float) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"lock_timeout must be a float, not {type(timeout).__name__}"
+        raise TypeError(message)
+    if not 0 <= timeout <= LONGEST_LOCK_TIMEOUT:
+        reason = f"it must be 0 to {LONGEST_LOCK_TIMEOUT:.0f} seconds"
+        raise InvalidArgument("lock_timeout", str(timeout), reason)

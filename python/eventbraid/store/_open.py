@@ -11,10 +11,12 @@ from eventbraid.store._completion import current_port, unwrapped
 from eventbraid.store._handle import Handle
 from eventbraid.store._location import (
     DEFAULT_CACHE_SIZE,
+    DEFAULT_LOCK_TIMEOUT,
     DEFAULT_MAX_SEGMENT_SIZE,
     DEFAULT_SEGMENT_SIZE,
     Location,
     Options,
+    StoreMode,
 )
 from eventbraid.store._sync import EventStore
 
@@ -32,6 +34,8 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
     max_segment_size: int = DEFAULT_MAX_SEGMENT_SIZE,
     cache_size: int = DEFAULT_CACHE_SIZE,
     read_only: bool = False,
+    mode: StoreMode = "shared",
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
 ) -> EventStore:
     """Open an event store, for use without an event loop.
 
@@ -46,6 +50,15 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
             synced, so a read-only file system will do. The log is shown as far as it
             is proven to be on the disk (`StoreStats.unproven` counts what follows), of
             a damaged store as far as the damage. Appends raise `StoreUnavailable`.
+            If others have the store open to write, their commits show as they come; if
+            nobody has, what is shown stays as it is, whoever opens the store later.
+        mode: Who else may open the store meanwhile: with ``"shared"`` any process of
+            this machine that opens it so too, with ``"exclusive"`` nobody. While nobody
+            else has a shared store open, sharing it costs nothing. A store in memory
+            has nobody else.
+        lock_timeout: How long to wait, in seconds (0 to 86400), for another process
+            that has the store or one of its locks and does not answer, because it was
+            stopped for example: in opening, and in each append.
 
     Returns:
         The store. Close it, or use it in a ``with`` block.
@@ -56,7 +69,7 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
         InvalidArgument: If the location or an option makes no sense.
         NotAStore: If there is something else at the path, or nothing and not `create`.
         StorageFull: If there is no space for a new store.
-        StoreBusy: If another process has it open.
+        StoreBusy: If another process has it open and does not share it.
         StoreUnavailable: If the system refuses, for want of permission for example.
 
     Example:
@@ -66,7 +79,15 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
         ...     done.last_position
         1
     """
-    options = Options(create, segment_size, max_segment_size, cache_size, read_only)
+    options = Options(
+        create=create,
+        segment_size=segment_size,
+        max_segment_size=max_segment_size,
+        cache_size=cache_size,
+        read_only=read_only,
+        mode=mode,
+        lock_timeout=lock_timeout,
+    )
     place = Location.parse(location)
     _refuse_fresh_view(place, options)
     native = Store.open(
@@ -76,6 +97,8 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
         max_segment=options.max_segment_size,
         cache=options.cache_size,
         read_only=options.read_only,
+        shared=options.mode == "shared",
+        lock_timeout=options.lock_timeout,
     )
     return EventStore(Handle(native, place.name))
 
@@ -88,6 +111,8 @@ def open_async(
     max_segment_size: int = DEFAULT_MAX_SEGMENT_SIZE,
     cache_size: int = DEFAULT_CACHE_SIZE,
     read_only: bool = False,
+    mode: StoreMode = "shared",
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
 ) -> Opening:
     """Open an event store, for use under asyncio, uvloop or trio.
 
@@ -98,6 +123,8 @@ def open_async(
         max_segment_size: As for `open`.
         cache_size: As for `open`.
         read_only: As for `open`.
+        mode: As for `open`.
+        lock_timeout: As for `open`.
 
     Returns:
         An opening: ``async with`` it, or await it and close the store yourself.
@@ -116,7 +143,15 @@ def open_async(
         >>> asyncio.run(main())
         1
     """
-    options = Options(create, segment_size, max_segment_size, cache_size, read_only)
+    options = Options(
+        create=create,
+        segment_size=segment_size,
+        max_segment_size=max_segment_size,
+        cache_size=cache_size,
+        read_only=read_only,
+        mode=mode,
+        lock_timeout=lock_timeout,
+    )
     place = Location.parse(location)
     _refuse_fresh_view(place, options)
     return Opening(place, options)
@@ -179,6 +214,8 @@ class Opening:
             max_segment=self._options.max_segment_size,
             cache=self._options.cache_size,
             read_only=self._options.read_only,
+            shared=self._options.mode == "shared",
+            lock_timeout=self._options.lock_timeout,
         )
         native = unwrapped(await port.result(token), Store)
         return AsyncEventStore(Handle(native, self._place.name))

@@ -3,9 +3,10 @@
 use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::SimVfs;
-use eventbraid_engine::{Error, Options, Store};
+use eventbraid_engine::{Error, Mode, Options, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is to be opened; owned, so that any thread may do it.
 pub(crate) struct Opening {
@@ -14,7 +15,9 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Notes the arguments; no location means a fresh store in memory.
+    /// Notes the arguments; no location means a fresh store in memory, which nobody else can
+    /// open.
+    #[expect(clippy::too_many_arguments, reason = "an opening has so many options")]
     pub(crate) fn new(
         location: Option<PathBuf>,
         create: bool,
@@ -22,6 +25,8 @@ impl Opening {
         max_segment: u64,
         cache: u64,
         read_only: bool,
+        shared: bool,
+        lock_timeout: Duration,
     ) -> Self {
         let mut options = Options::default();
         options.create = create;
@@ -29,6 +34,10 @@ impl Opening {
         options.max_segment = max_segment;
         options.cache = cache;
         options.read_only = read_only;
+        options.lock_timeout = lock_timeout;
+        if shared && location.is_some() {
+            options.mode = Mode::Shared;
+        }
         Self { location, options }
     }
 

@@ -16,7 +16,7 @@ use crate::opening::Opening;
 use crate::read::{Bounds, CommittedRead, LogRead, Read, SnapshotRead, StreamRead};
 use crate::report;
 use crate::stream_names::StreamNames;
-use crate::text::utf8;
+use crate::text::{seconds, utf8};
 
 /// An open event store.
 #[pyclass(frozen, module = "eventbraid._native")]
@@ -28,7 +28,8 @@ pub(crate) struct Store {
 impl Store {
     /// Open a directory, or a fresh store in memory if the location is `None`.
     #[staticmethod]
-    #[pyo3(signature = (location, *, create, first_segment, max_segment, cache, read_only))]
+    #[pyo3(signature = (location, *, create, first_segment, max_segment, cache, read_only, shared, lock_timeout))]
+    #[expect(clippy::too_many_arguments, reason = "an opening has so many options")]
     fn open(
         py: Python<'_>,
         location: Option<PathBuf>,
@@ -37,6 +38,8 @@ impl Store {
         max_segment: u64,
         cache: u64,
         read_only: bool,
+        shared: bool,
+        lock_timeout: f64,
     ) -> PyResult<Self> {
         let opening = Opening::new(
             location,
@@ -45,6 +48,8 @@ impl Store {
             max_segment,
             cache,
             read_only,
+            shared,
+            seconds("lock_timeout", lock_timeout)?,
         );
         let opened = interrupt::run(py, "open", move || opening.run())?;
         Ok(Self::new(opened.map_err(|error| exception(py, error))?))
@@ -52,7 +57,8 @@ impl Store {
 
     /// Like `open`; a `Store` arrives at the port.
     #[staticmethod]
-    #[pyo3(signature = (port, location, *, create, first_segment, max_segment, cache, read_only))]
+    #[pyo3(signature = (port, location, *, create, first_segment, max_segment, cache, read_only, shared, lock_timeout))]
+    #[expect(clippy::too_many_arguments, reason = "an opening has so many options")]
     fn open_async(
         port: &CompletionPort,
         location: Option<PathBuf>,
@@ -61,6 +67,8 @@ impl Store {
         max_segment: u64,
         cache: u64,
         read_only: bool,
+        shared: bool,
+        lock_timeout: f64,
     ) -> PyResult<u64> {
         let opening = Opening::new(
             location,
@@ -69,6 +77,8 @@ impl Store {
             max_segment,
             cache,
             read_only,
+            shared,
+            seconds("lock_timeout", lock_timeout)?,
         );
         let promise = port.promise();
         let token = promise.token();

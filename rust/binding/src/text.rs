@@ -1,8 +1,10 @@
-//! Strings from Python, borrowed.
+//! Strings and numbers from Python.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyString};
+
+use std::time::Duration;
 
 use crate::error::invalid;
 
@@ -40,6 +42,14 @@ pub(crate) fn bytes<'py>(
     }
     let view = PyMemoryView::from(value).map_err(|_| wrong_type(what, "bytes", value))?;
     Ok(view.call_method0("tobytes")?.cast_into()?)
+}
+
+/// The time that an argument says in seconds.
+pub(crate) fn seconds(what: &'static str, value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value).map_err(|error| {
+        let reason = format!("it must be a time in seconds: {error}");
+        invalid(what, value.to_string(), reason)
+    })
 }
 
 /// An argument is of another type than it must be.
