@@ -47,6 +47,8 @@ from eventbraid.errors import (
     NotAStore,
     OutcomeUnknown,
     RetriesExhausted,
+    RoleBusy,
+    RoleLost,
     SagaError,
     SagaExists,
     SagaNotFound,
@@ -70,6 +72,7 @@ from eventbraid.event import (
     event_type,
     register_event,
 )
+from eventbraid.role import AsyncRole, Role
 from eventbraid.saga import (
     Done,
     Ended,
@@ -123,6 +126,7 @@ __all__ = [
     "Appended",
     "AsyncEventStore",
     "AsyncExecutor",
+    "AsyncRole",
     "AsyncSubscription",
     "Command",
     "CommandRejected",
@@ -166,6 +170,9 @@ __all__ = [
     "RetriesExhausted",
     "Retry",
     "RetryPolicy",
+    "Role",
+    "RoleBusy",
+    "RoleLost",
     "Saga",
     "SagaCoordinator",
     "SagaEntry",

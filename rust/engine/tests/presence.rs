@@ -52,7 +52,7 @@ fn an_opening_is_seen_by_all_from_its_first_sign_of_life_to_its_end() {
         assert_eq!(seen, all);
     }
     a.close().unwrap();
-    assert_eq!(ids(&b), [other.clone()]);
+    assert_eq!(ids(&b), std::slice::from_ref(&other));
     assert!(matches!(a.appear(), Err(Error::Closed)));
     let c = open(&vfs, shared(true));
     assert_ne!(c.appear().unwrap(), id);
