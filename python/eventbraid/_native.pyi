@@ -352,8 +352,10 @@ class Store:
             IncompatibleFormat: If it was written in a newer format.
             NotAStore: If there is something else at the path, or nothing and not
                 `create`.
+            SharingUnsupported: If the file system is no safe place to share a store.
             StorageFull: If there is no space for a new store.
-            StoreBusy: If another process has it open.
+            StoreBusy: If another process has it to itself, or doesn't answer.
+            StoreDetached: If what its processes come together by was changed.
             StoreUnavailable: If the system refuses.
         """
     @staticmethod
@@ -391,6 +393,8 @@ class Store:
             KeyboardInterrupt: With `outcome_unknown` set: the commit runs on.
             OutcomeUnknown: If the disk failed while writing.
             StorageFull: If there is no space.
+            StoreBusy: If another process keeps the log to itself.
+            StoreDetached: If what the store's processes come together by was changed.
             StorePoisoned: If the disk failed before.
             TypeError: If something is of the wrong type.
             VersionConflict: If an expectation failed.
@@ -416,6 +420,11 @@ class Store:
         self, port: CompletionPort, idempotency_key: str, content: bytes | None = None
     ) -> Appended | int | None:
         """Like `committed`; a token only if the answer isn't in memory."""
+    def catch_up_async(self, port: CompletionPort) -> int | None:
+        """Learn of what other processes have written; a token only if that has to wait.
+
+        `None` arrives. What keeps it from catching up is raised by the next read.
+        """
     def head(self) -> int:
         """Give the position of the last durable event; 0 if there is none."""
     def version(self, stream: str) -> int:
@@ -515,6 +524,8 @@ class Store:
         """
     def stats(self) -> dict[str, int]:
         """Give the store's counters by name."""
+    def members(self) -> list[tuple[str, dict[str, int]]]:
+        """Give who has the store open: each one's program and numbers by name."""
     def verify(self, quick: bool) -> dict[str, int]:
         """Read the store's files again and check them; gives what was counted.
 

@@ -57,9 +57,11 @@ __all__ = [
     "SagaExists",
     "SagaNotFound",
     "SagaParked",
+    "SharingUnsupported",
     "StorageFull",
     "StoreBusy",
     "StoreClosed",
+    "StoreDetached",
     "StorePoisoned",
     "StoreUnavailable",
     "StreamCondition",
@@ -667,7 +669,14 @@ class IncompatibleFormat(EventbraidError):
 
 
 class StoreBusy(EventbraidError):
-    """Another process has the store open.
+    """Another process has the store, or a lock of it, to itself. Nothing was written.
+
+    Opening raises it if one of the two wants the store exclusively, if the one process
+    that has the store doesn't answer within ``lock_timeout``, because it was stopped in
+    a debugger for example, or if that process runs a version of Eventbraid that shares
+    stores by another protocol. An append raises it if another process has kept the log
+    to itself for longer than ``lock_timeout``. Close the store there, or open it in
+    both with ``mode="shared"``; resume or end what was stopped; then try again.
 
     Attributes:
         path: The path of the store.
@@ -688,8 +697,63 @@ class StoreBusy(EventbraidError):
         self.path = path
         self.holder = holder
         super().__init__(
-            f"{path!r} is in use by {holder}; close it there first, "
-            "or open another directory"
+            f"{path!r} is in use by {holder}; nothing was written; close it there, or "
+            'open it in both with mode="shared", and try again'
+        )
+
+
+class StoreDetached(EventbraidError):
+    """What the processes of a store come together by was deleted or changed.
+
+    Nothing was written, and nothing more is written through this opening; what was
+    acknowledged before is safe. Close the store in every process and open it again. A
+    program that removes or restores files of a store, such as a backup or a clean-up of
+    temporary folders, must not run while the store is open.
+
+    Attributes:
+        path: The path of the file.
+        reason: What became of it.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.StoreDetached("shop.braid/coord.shm", "it was deleted").reason
+        'it was deleted'
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        """Name the file and what became of it."""
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"{path!r}: {reason}; nothing was written, and this opening writes nothing "
+            "more; close the store in every process and open it again"
+        )
+
+
+class SharingUnsupported(EventbraidError):
+    """Several processes can't safely share a store at this place. Nothing was changed.
+
+    A network file system, or a folder that a virtual machine shares with its host,
+    shows files to machines that don't see each other's locks. Open the store with
+    ``mode="exclusive"``, in one process at a time, or put it on a local disk.
+
+    Attributes:
+        path: The path of the store.
+        reason: Why not, such as the kind of file system.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> print(eb.SharingUnsupported("shop.braid", "it is on NFS"))
+        several processes can't share 'shop.braid': it is on NFS; ...
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        """Name the store and why it can't be shared."""
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"several processes can't share {path!r}: {reason}; open it with "
+            'mode="exclusive" in one process at a time, or put it on a local disk'
         )
 
 

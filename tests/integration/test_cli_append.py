@@ -333,8 +333,16 @@ def test_a_store_is_made_unless_told_not_to(directory):
     assert not directory.exists()
 
 
+def test_events_are_appended_beside_another_process(directory):
+    with eb.open(directory) as store:
+        store.append([("a", "t", b"1")])
+        done = ran("append", directory, given=line())
+        assert done.returncode == Exit.FINE, done.stderr
+        assert store.head() == 2
+
+
 def test_a_store_in_use_is_refused_and_its_holder_named(directory):
-    with eb.open(directory):
+    with eb.open(directory, mode="exclusive"):
         done = ran("append", directory, given=line())
     assert done.returncode == Exit.STORE
     assert f"process {os.getpid()}".encode() in done.stderr

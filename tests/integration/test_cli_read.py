@@ -7,13 +7,14 @@ reader who has left.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -261,39 +262,19 @@ def test_following_prints_each_event_as_soon_as_it_is_there(tmp_path, monkeypatc
     assert [e["stream"] for e in shown] == ["a-2", *["a-1"] * 4]
 
 
-FOLLOWER = """
-import sys, threading
-import eventbraid as eb
-from eventbraid.cli import _tail
-
-def look_at_store(location, *, read_only):
-    store = eb.open(location)
-    def write():
-        for line in sys.stdin:
-            store.append([("a", "t", line.encode())])
-    threading.Thread(target=write, daemon=True).start()
-    return store
-
-_tail.look_at_store = look_at_store
-_tail.tail([sys.argv[1], "--follow"])
-"""
-
-
 @pytest.mark.timeout(60)
-def test_what_is_followed_is_not_held_back_in_a_buffer(tmp_path):
-    """The writer is a thread of that process: a store is open in one at a time."""
-    with subprocess.Popen(
-        [sys.executable, "-c", FOLLOWER, str(tmp_path / "s")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=usual_environment(),
-    ) as following:
-        for number in range(3):
-            following.stdin.write(b"%d\n" % number)
-            following.stdin.flush()
-            while following.stdout.readline().strip() != b"%d" % number:
-                assert following.poll() is None
-        following.kill()
+@pytest.mark.parametrize("how", [[], ["--read-only"]])
+def test_what_another_process_writes_is_followed_at_once(tmp_path, how):
+    """Not held back in a buffer, and not shown to be read again."""
+    with eb.open(tmp_path / "s") as store:
+        store.append([("a", "t", b"0")])
+        with start("tail", tmp_path / "s", "--follow", "--json", *how) as following:
+            for number in range(1, 4):
+                assert json.loads(following.stdout.readline())["data"] == number - 1
+                store.append([("a", "t", b"%d" % number)])
+            following.kill()
+            _, err = following.communicate(timeout=60)
+    assert err == b""
 
 
 @pytest.mark.parametrize("how", [[], ["--json"]])
@@ -331,16 +312,52 @@ def test_stats_say_how_much_there_is(shop, tmp_path, capfd):
     out = capfd.readouterr().out
     assert "last position            6" in out
     assert "in 1 file" in out
+    assert "also open" not in out
     run(["stats", shop, "--json"])
     (told,) = json_lines(capfd.readouterr().out)
     assert list(told) == [
         "head", "streams", "bytes", "segments", "first_recorded_at", "last_recorded_at",
+        "members",
     ]  # fmt: skip
     assert (told["head"], told["streams"]) == (6, 4)
+    assert [member["is_self"] for member in told["members"]] == [True]
     eb.open(tmp_path / "empty").close()
     run(["stats", str(tmp_path / "empty"), "--json"])
     (told,) = json_lines(capfd.readouterr().out)
     assert (told["head"], told["first_recorded_at"]) == (0, None)
+
+
+@pytest.mark.parametrize("how", [[], ["--read-only"]])
+def test_stats_tell_who_else_has_the_store_open(tmp_path, how, capfd):
+    with eb.open(tmp_path / "s") as store:
+        store.append([("a", "t", b""), ("a", "t", b"")])
+        shown = ran("stats", tmp_path / "s", *how).stdout.decode()
+        heading, columns, row = shown.splitlines()[-3:]
+        assert heading == "also open in 1:"
+        told = dict(zip(columns.split(), row.split(), strict=False))
+        assert told["pid"] == str(os.getpid())
+        (told,) = json_lines(ran("stats", tmp_path / "s", *how, "--json").stdout)
+        this, command = told["members"]
+        assert (this["pid"], this["is_self"]) == (os.getpid(), False)
+        assert (this["commits"], this["events"]) == (1, 2)
+        assert datetime.fromisoformat(this["since"]).utcoffset() == timedelta(0)
+        assert (command["is_self"], command["read_only"]) == (True, bool(how))
+
+
+@pytest.mark.parametrize("command", [["read"], ["read", "--read-only"], ["verify"]])
+def test_a_command_works_where_no_store_can_be_shared(
+    shop, command, capfd, monkeypatch
+):
+    def on_a_network(location, *, mode="shared", **options):
+        if mode == "shared":
+            raise eb.SharingUnsupported(location, "it is on NFS")
+        return opened(location, mode=mode, **options)
+
+    opened = eb.open
+    monkeypatch.setattr(eb, "open", on_a_network)
+    name, *options = command
+    assert run([name, shop, *options]) == Exit.FINE
+    assert not capfd.readouterr().err
 
 
 # --- what all of them have in common
@@ -359,9 +376,20 @@ def test_a_reader_makes_no_store(command, tmp_path, capfd):
     assert list(empty.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [*READERS, "read --read-only"])
+def test_a_store_that_others_write_to_is_looked_into(command, tmp_path):
+    name, *options = command.split()
+    with eb.open(tmp_path / "s") as store:
+        store.append([("a-1", "t", b"1")])
+        done = ran(name, tmp_path / "s", *options)
+        assert (done.returncode, done.stderr) == (Exit.FINE, b"")
+        assert done.stdout
+        assert store.append([("a-1", "t", b"2")]).last_position == 2
+
+
 @pytest.mark.parametrize("command", READERS)
 def test_a_store_in_use_is_refused_and_its_holder_named(command, tmp_path, capfd):
-    with eb.open(tmp_path / "s"):
+    with eb.open(tmp_path / "s", mode="exclusive"):
         assert run([command, str(tmp_path / "s")]) == Exit.STORE
     assert f"process {os.getpid()}" in capfd.readouterr().err
 

@@ -162,8 +162,8 @@ def test_what_a_store_gave_outlives_it(location):
     )
 
 
-def test_a_second_opening_is_refused_and_names_the_holder(location):
-    with eb.open(location):
+def test_an_opening_beside_an_exclusive_one_is_refused_and_names_the_holder(location):
+    with eb.open(location, mode="exclusive"):
         with pytest.raises(eb.StoreBusy) as busy:
             eb.open(location)
         assert busy.value.path == str(location)

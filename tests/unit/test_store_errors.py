@@ -40,9 +40,11 @@ EXAMPLES = [
     eb.RetriesExhausted(5, eb.VersionConflict([CONFLICT])),
     eb.RoleBusy("importer", "python (process 7 on host)", MOMENT, 1.5),
     eb.RoleLost("importer", 3, 4),
+    eb.SharingUnsupported("shop.braid", "it is on NFS"),
     eb.StorageFull("log/2", "no space left on device"),
     eb.StoreBusy("shop.braid", "process 7"),
     eb.StoreClosed(),
+    eb.StoreDetached("shop.braid/coord.shm", "it was deleted"),
     eb.StorePoisoned("input/output error"),
     eb.StoreUnavailable("shop.braid", "open", "permission denied", errno.EACCES),
     eb.StreamDeleted("account-a"),
@@ -124,3 +126,19 @@ def test_a_rejection_keeps_its_own_facts():
         str(eb.CommandRejected("closed", "The account is closed."))
         == "The account is closed."
     )
+
+
+def test_who_cannot_share_a_store_is_told_the_reason_and_the_way_out():
+    refused = eb.SharingUnsupported("shop.braid", "it is on NFS")
+    assert (refused.path, refused.reason) == ("shop.braid", "it is on NFS")
+    assert "it is on NFS" in str(refused)
+    assert 'mode="exclusive"' in str(refused)
+
+
+def test_a_detached_store_is_named_with_what_to_do():
+    detached = eb.StoreDetached("shop.braid/coord.shm", "it was deleted")
+    assert (detached.path, detached.reason) == (
+        "shop.braid/coord.shm",
+        "it was deleted",
+    )
+    assert "open it again" in str(detached)

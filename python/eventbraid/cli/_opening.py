@@ -24,7 +24,26 @@ def open_store(
         writing: Whether the command will append.
         create: Whether to make a new store if there is none.
     """
-    return eb.open(location, create=writing and create)
+    return _beside_others(location, create=writing and create)
+
+
+def view_store(location: str) -> eb.EventStore:
+    """Open a store so that nothing of it is changed.
+
+    Args:
+        location: The store's directory.
+    """
+    return _beside_others(location, create=False, read_only=True)
+
+
+def _beside_others(
+    location: str, *, create: bool, read_only: bool = False
+) -> eb.EventStore:
+    try:
+        return eb.open(location, create=create, read_only=read_only)
+    except eb.SharingUnsupported:
+        # Nobody else can have it open here, so a command keeps nobody waiting for long.
+        return eb.open(location, create=create, read_only=read_only, mode="exclusive")
 
 
 def look_at_store(location: str, *, read_only: bool) -> eb.EventStore:
@@ -43,7 +62,7 @@ def look_at_store(location: str, *, read_only: bool) -> eb.EventStore:
         except eb.StoreUnavailable:
             # Nothing can be written, or nothing read: this tells.
             return look_at_store(location, read_only=True)
-    store = eb.open(location, create=False, read_only=True)
+    store = view_store(location)
     unproven = store.stats().unproven
     if unproven:
         click.echo(f"eventbraid: {left_out(unproven)}", err=True)

@@ -16,6 +16,7 @@ from eventbraid.cli._opening import (
 from eventbraid.cli._options import json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     import eventbraid as eb
@@ -33,6 +34,7 @@ class _Size:
     segments: int
     first_recorded_at: datetime | None
     last_recorded_at: datetime | None
+    members: tuple[eb.StoreMember, ...]
 
 
 @click.command()
@@ -40,10 +42,10 @@ class _Size:
 @read_only_option()
 @json_option(
     "Print one JSON object: head, streams, bytes, segments, first_recorded_at, "
-    "last_recorded_at."
+    "last_recorded_at, members (who has it open; is_self is this command)."
 )
 def stats(*, location: str, read_only: bool, as_json: bool) -> Exit:
-    """Print how many events and streams a store holds, and how large its log is."""
+    """Print how much a store holds, and which other processes have it open."""
     from eventbraid.cli._output import output
 
     with look_at_store(location, read_only=read_only) as store:
@@ -54,6 +56,8 @@ def stats(*, location: str, read_only: bool, as_json: bool) -> Exit:
         else:
             for name, value in _rows(size):
                 out.line(f"{name:<14}{value}")
+            for line in _table(size.members):
+                out.line(line)
     return Exit.FINE
 
 
@@ -66,6 +70,7 @@ def _measured(store: eb.EventStore) -> _Size:
         segments=counted.segments,
         first_recorded_at=_time(store, backward=False),
         last_recorded_at=_time(store, backward=True),
+        members=counted.members,
     )
 
 
@@ -86,6 +91,39 @@ def _rows(size: _Size) -> list[tuple[str, str]]:
         ("first event", _told(size.first_recorded_at)),
         ("last event", _told(size.last_recorded_at)),
     ]
+
+
+_COLUMNS = ("pid", "since", "commits", "events", "conflicts", "waits", "program")
+
+
+def _table(members: tuple[eb.StoreMember, ...]) -> Iterator[str]:
+    """Show the others who have the store open, in columns as wide as they need."""
+    rows = [_COLUMNS, *(_cells(one) for one in members if not one.is_self)]
+    if len(rows) == 1:
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    yield ""
+    yield f"also open in {len(rows) - 1}:"
+    for *cells, program in rows:
+        aligned = (
+            f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False)
+        )
+        yield f"  {'  '.join(aligned)}  {program}"
+
+
+def _cells(member: eb.StoreMember) -> tuple[str, ...]:
+    from eventbraid.cli._output import printable
+
+    only_looks = " (read only)" if member.read_only else ""
+    return (
+        str(member.pid),
+        _told(member.since),
+        f"{member.commits:,}",
+        f"{member.events:,}",
+        f"{member.conflicts:,}",
+        f"{member.waits:,}",
+        printable(member.program) + only_looks,
+    )
 
 
 def in_units(size: int) -> str:

@@ -12,7 +12,7 @@ import click
 
 import eventbraid as eb
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import left_out, store_argument
+from eventbraid.cli._opening import left_out, store_argument, view_store
 from eventbraid.cli._options import json_option
 
 if TYPE_CHECKING:
@@ -59,17 +59,13 @@ def verify(*, location: str, quick: bool, as_json: bool) -> Exit:
     """
     began = time.monotonic()
     try:
-        with _busy_sign(location), _opened(location) as store:
+        with _busy_sign(location), view_store(location) as store:
             whole = _check(store, quick=quick)
     except eb.CorruptStore as damage:
         _tell_damage(damage, as_json=as_json)
         return Exit.OFF
     _tell_whole(whole, time.monotonic() - began, as_json=as_json)
     return Exit.FINE
-
-
-def _opened(location: str) -> eb.EventStore:
-    return eb.open(location, create=False, read_only=True)
 
 
 def _check(store: eb.EventStore, *, quick: bool) -> _Whole:

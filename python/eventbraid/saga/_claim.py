@@ -2,7 +2,7 @@
 
 A saga's records are fenced by its stream's version, but not its calls: a second
 coordinator would take the first one's call under way for one that a crash cut off.
-Other processes are kept out by the store's lock.
+Other processes are kept out only where the store is open with ``mode="exclusive"``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from eventbraid.store._async import AsyncEventStore
 from eventbraid.store._expectation import ANY, EXISTS, NO_STREAM, Expectation
 from eventbraid.store._location import StoreMode
 from eventbraid.store._open import Opening, open, open_async  # noqa: A004
-from eventbraid.store._report import StoreStats, Verified
+from eventbraid.store._report import StoreMember, StoreStats, Verified
 from eventbraid.store._subscription import AsyncSubscription, Subscription
 from eventbraid.store._sync import EventStore
 
@@ -29,6 +29,7 @@ __all__ = [
     "NewEvent",
     "Opening",
     "RecordedEvent",
+    "StoreMember",
     "StoreMode",
     "StoreStats",
     "StreamsSnapshot",

@@ -236,6 +236,7 @@ class AsyncEventStore:
         Raises:
             InvalidStreamId: If no stream could have this id.
         """
+        await self._catch_up()
         return self._native.version(stream)
 
     async def head(self) -> int:
@@ -244,6 +245,7 @@ class AsyncEventStore:
         Returns:
             The position; 0 if the log is empty.
         """
+        await self._catch_up()
         return self._native.head()
 
     async def streams(self, prefix: str | None = None) -> AsyncIterator[str]:
@@ -255,18 +257,20 @@ class AsyncEventStore:
         Yields:
             Their ids in ascending order of bytes, as of the first one asked for.
         """
+        await self._catch_up()
         listing = self._native.streams(prefix or "")
         while names := await _next_names(listing):
             for name in names:
                 yield name
 
     async def stats(self) -> StoreStats:
-        """Give the store's counters.
+        """Give the store's counters, and who has it open.
 
         Returns:
             The counters as of now.
         """
-        return stats_of(self._native.stats())
+        await self._catch_up()
+        return stats_of(self._native.stats(), self._native.members())
 
     async def verify(self, *, quick: bool = False) -> Verified:
         """Read the whole log again and check it, off the event loop.
@@ -320,6 +324,16 @@ class AsyncEventStore:
     def __repr__(self) -> str:
         """Name the location."""
         return self._handle.describe("AsyncEventStore")
+
+    async def _catch_up(self) -> None:
+        """Learn of what other processes have written, off the loop if it is much.
+
+        The calls that follow do so by themselves, but would keep the loop waiting.
+        """
+        port = current_port()
+        token = self._native.catch_up_async(port.native)
+        if token is not None:
+            unwrapped(await port.result(token), type(None))
 
     async def _stream_events(
         self, stream: str, paging: Paging

@@ -68,8 +68,11 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
         IncompatibleFormat: If it was written in a newer format.
         InvalidArgument: If the location or an option makes no sense.
         NotAStore: If there is something else at the path, or nothing and not `create`.
+        SharingUnsupported: If the file system is no safe place to share a store; open
+            it with ``mode="exclusive"``.
         StorageFull: If there is no space for a new store.
-        StoreBusy: If another process has it open and does not share it.
+        StoreBusy: If another process has it to itself, or doesn't answer.
+        StoreDetached: If what its processes come together by was deleted or changed.
         StoreUnavailable: If the system refuses, for want of permission for example.
 
     Example:

@@ -76,6 +76,9 @@ class EventStore:
                 commit was under way: it runs on.
             OutcomeUnknown: If the disk failed while writing.
             StorageFull: If there is no space.
+            StoreBusy: If another process keeps the log to itself, for longer than the
+                store's ``lock_timeout``.
+            StoreDetached: If what the store's processes come together by was deleted.
             StorePoisoned: If the disk failed before.
             VersionConflict: If a stream isn't as expected. It names all that aren't.
 
@@ -313,7 +316,7 @@ class EventStore:
             yield from names
 
     def stats(self) -> StoreStats:
-        """Give the store's counters.
+        """Give the store's counters, and who has it open.
 
         Returns:
             The counters as of now.
@@ -324,7 +327,7 @@ class EventStore:
             ...     store.stats().events
             0
         """
-        return stats_of(self._native.stats())
+        return stats_of(self._native.stats(), self._native.members())
 
     def verify(self, *, quick: bool = False) -> Verified:
         """Read the whole log again, check every byte, and compare it with the index.

@@ -24,9 +24,11 @@ pub(crate) mod exceptions {
     import_exception!(eventbraid.errors, LimitExceeded);
     import_exception!(eventbraid.errors, NotAStore);
     import_exception!(eventbraid.errors, OutcomeUnknown);
+    import_exception!(eventbraid.errors, SharingUnsupported);
     import_exception!(eventbraid.errors, StorageFull);
     import_exception!(eventbraid.errors, StoreBusy);
     import_exception!(eventbraid.errors, StoreClosed);
+    import_exception!(eventbraid.errors, StoreDetached);
     import_exception!(eventbraid.errors, StorePoisoned);
     import_exception!(eventbraid.errors, StoreUnavailable);
     import_exception!(eventbraid.errors, VersionConflict);
@@ -42,6 +44,7 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
             offset,
             reason,
         } => raise::CorruptStore::new_err((shown(&file), offset, reason)),
+        Error::Detached { path, reason } => raise::StoreDetached::new_err((shown(&path), reason)),
         Error::IdempotencyMismatch { key } => raise::IdempotencyMismatch::new_err((key,)),
         Error::IncompatibleFormat {
             path,
@@ -69,6 +72,9 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
         Error::Poisoned { reason } => raise::StorePoisoned::new_err((reason,)),
         Error::StorageFull { path, reason } => raise::StorageFull::new_err((shown(&path), reason)),
         Error::StoreBusy { path, holder } => raise::StoreBusy::new_err((shown(&path), holder)),
+        Error::Unshareable { path, reason } => {
+            raise::SharingUnsupported::new_err((shown(&path), reason))
+        }
         Error::VersionConflict { failures } => {
             conflict(py, &failures).unwrap_or_else(|error| error)
         }

@@ -1,8 +1,12 @@
 //! What the engine says about a store, as Python collections.
 
+<<<<<<< HEAD
 use eventbraid_engine::{Error, Sighting, Stats, Verified};
+=======
+use eventbraid_engine::{Error, Member, Stats, Verified};
+>>>>>>> bind
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 
 use crate::error::exception;
 
@@ -22,10 +26,44 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, 
             ("fsyncs", stats.fsyncs),
             ("conflicts", stats.conflicts),
             ("replays", stats.replays),
+            ("waits", stats.waits),
             ("cache_hits", stats.cache_hits),
             ("cache_misses", stats.cache_misses),
             ("poisoned", u64::from(stats.poisoned)),
             ("unproven", stats.unproven),
+        ],
+    )
+}
+
+/// Shows who has a store open, each as its program and its numbers by name.
+pub(crate) fn members(
+    py: Python<'_>,
+    members: Result<Vec<Member>, Error>,
+) -> PyResult<Bound<'_, PyList>> {
+    let members = members.map_err(|error| exception(py, error))?;
+    let shown = members
+        .iter()
+        .map(|member| Ok((&*member.program, member_numbers(py, member)?)))
+        .collect::<PyResult<Vec<_>>>()?;
+    PyList::new(py, shown)
+}
+
+fn member_numbers<'py>(py: Python<'py>, member: &Member) -> PyResult<Bound<'py, PyDict>> {
+    by_name(
+        py,
+        &[
+            ("pid", member.pid),
+            ("since_micros", member.since_micros),
+            ("read_only", u64::from(member.read_only)),
+            ("is_self", u64::from(member.is_self)),
+            ("appends", member.appends),
+            ("commits", member.commits),
+            ("events", member.events),
+            ("groups", member.groups),
+            ("fsyncs", member.fsyncs),
+            ("conflicts", member.conflicts),
+            ("replays", member.replays),
+            ("waits", member.waits),
         ],
     )
 }

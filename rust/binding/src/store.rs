@@ -1,9 +1,13 @@
 //! `Store`: an open event store.
 
+<<<<<<< HEAD
 use eventbraid_engine as engine;
 use pyo3::IntoPyObjectExt as _;
+=======
+use eventbraid_engine::{self as engine, Effort, Error};
+>>>>>>> bind
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString};
+use pyo3::types::{PyDict, PyList, PyMapping, PyString};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -155,14 +159,34 @@ impl Store {
         self.inline(py, port, committed_read(idempotency_key, content)?)
     }
 
+    /// Learn of what other processes have written; a token only if that has to wait.
+    fn catch_up_async(&self, port: &CompletionPort) -> PyResult<Option<u64>> {
+        let store = self.engine.store()?;
+        // Any other error is for the call to tell of that follows.
+        if !matches!(store.catch_up(Effort::Inline), Err(Error::WouldBlock)) {
+            return Ok(None);
+        }
+        let store = store.clone();
+        let promise = port.promise();
+        let token = promise.token();
+        self.engine.readers()?.run(move || {
+            let _told_later = store.catch_up(Effort::Blocking);
+            promise.keep(|py| Ok(py.None().into_bound(py)));
+        })?;
+        Ok(Some(token))
+    }
+
     /// Give the position of the last durable event; 0 if there is none.
-    fn head(&self) -> PyResult<u64> {
-        Ok(self.engine.store()?.head())
+    fn head(&self, py: Python<'_>) -> PyResult<u64> {
+        let store = self.engine.store()?;
+        Ok(py.detach(|| store.head()))
     }
 
     /// Give the durable version of a stream; 0 if it has no events.
     fn version(&self, py: Python<'_>, stream: &Bound<'_, PyString>) -> PyResult<u64> {
-        let version = self.engine.store()?.version(utf8("stream", stream)?);
+        let store = self.engine.store()?;
+        let stream = utf8("stream", stream)?;
+        let version = py.detach(|| store.version(stream));
         version.map_err(|error| exception(py, error))
     }
 
@@ -301,15 +325,24 @@ impl Store {
     }
 
     /// Begin a listing of the streams that have events now.
-    fn streams(&self, prefix: &Bound<'_, PyString>) -> PyResult<StreamNames> {
-        let names = self.engine.store()?.streams(utf8("prefix", prefix)?);
-        let names = names.map_err(|error| exception(prefix.py(), error))?;
+    fn streams(&self, py: Python<'_>, prefix: &Bound<'_, PyString>) -> PyResult<StreamNames> {
+        let store = self.engine.store()?;
+        let prefix = utf8("prefix", prefix)?;
+        let names = py.detach(|| store.streams(prefix));
+        let names = names.map_err(|error| exception(py, error))?;
         Ok(StreamNames::new(self.engine(), names))
     }
 
     /// Give the store's counters by name.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        report::stats(py, &self.engine.store()?.stats())
+        let store = self.engine.store()?;
+        report::stats(py, &py.detach(|| store.stats()))
+    }
+
+    /// Give who has the store open: each one's program and numbers by name.
+    fn members<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let store = self.engine.store()?;
+        report::members(py, py.detach(|| store.members()))
     }
 
     /// Read the store's files again and check them; gives what was counted.

@@ -68,7 +68,8 @@ impl LogWaiter {
         let store = self.engine.store()?;
         let before = self.shared.state.lock().wakes;
         let shared = Arc::clone(&self.shared);
-        let guard = store.on_beyond(position, Box::new(move || shared.wake()));
+        // Who registers learns first of what other processes have written.
+        let guard = py.detach(|| store.on_beyond(position, Box::new(move || shared.wake())));
         let open = interrupt::wait(py, |slice| self.shared.changed_since(before, slice));
         drop(guard);
         open

@@ -297,6 +297,14 @@ impl Store {
         self.current(effort)?.committed(key, content, effort)
     }
 
+    /// Learns of what other processes have made durable, as every read does by itself.
+    ///
+    /// # Errors
+    /// As [`Store::read_stream`]; [`Error::WouldBlock`] where an inline read would answer that.
+    pub fn catch_up(&self, effort: Effort) -> Result<()> {
+        self.current(effort).map(drop)
+    }
+
     /// Position of the last durable event, 0 when there is none.
     pub fn head(&self) -> u64 {
         // What keeps it from catching up is told by the read or the append that meets it.

@@ -161,7 +161,8 @@ async def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
     tally = Tally()
     wanted = purchases()[: options.limit]
     _make_room(options)
-    async with eb.open_async(options.store) as store:
+    # Two coordinators, of two demos in one directory, would drive the same sagas.
+    async with eb.open_async(options.store, mode="exclusive") as store:
         plan = await _plan(store, options, wanted)
         stuck = await _trade(store, options, plan, wanted, tally, watcher)
         tally.phase = "reconciling"

@@ -731,6 +731,9 @@ impl Committer {
             page.publish_tail(&mark);
             page.publish_durable(&mark);
             page.set_generation(generation);
+            if let Some(joint) = coord.joint() {
+                joint.entry.tell(&self.log.counters);
+            }
             if self.log.is_stopped() {
                 page.poison();
             }
