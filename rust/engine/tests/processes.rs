@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use eventbraid_engine::lock::Mutex;
-use eventbraid_engine::vfs::sim::{Persist, SimVfs};
+use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{Depth, Error, Expectation, LogQuery, Mode, Options, Store};
 use support::machine::{Draw, Machine};
 use support::{append_expecting, bodies, log, open_with, options};
@@ -55,6 +55,16 @@ struct Plan {
     processes: usize,
     appends: usize,
     kill: Option<(usize, u64)>,
+    /// The sync of a segment, counted from 1, that fails and loses what it was for.
+    lost_sync: Option<u64>,
+}
+
+impl Plan {
+    /// Whether an error is what a process may be told after a lost sync.
+    fn allows(&self, error: &Error) -> bool {
+        let is_told = matches!(error, Error::Poisoned { .. } | Error::OutcomeUnknown { .. });
+        self.lost_sync.is_some() && is_told
+    }
 }
 
 const STREAMS: [&str; 3] = ["a", "b", "c"];
@@ -66,6 +76,7 @@ fn live(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Journal>) 
         let store = match open_with(machine.process(number), shared()) {
             Ok(store) => store,
             Err(_) if machine.is_dead(number) => return,
+            Err(e) if plan.allows(&e) => continue,
             Err(e) => panic!("process {number} can't open: {e}"),
         };
         for i in 0..plan.appends {
@@ -74,15 +85,26 @@ fn live(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Journal>) 
             }
             check_reads(machine, number, &store, journal);
             let name = format!("p{number}.{life}.{i}");
-            write(machine, number, &store, journal, &name, &mut draw);
+            if !write(machine, number, plan, &store, journal, &name, &mut draw) {
+                break;
+            }
             if draw.below(8) == 0 {
                 cut_power(machine, &journal.lock(), draw.next());
             }
         }
+        if draw.below(3) == 0 {
+            let verified = store.verify(Depth::Full);
+            let is_told = matches!(&verified, Err(e) if plan.allows(e));
+            assert!(
+                verified.is_ok() || is_told || machine.is_dead(number),
+                "process {number} finds damage: {verified:?}"
+            );
+        }
         if draw.below(4) > 0 {
             let closed = store.close();
+            let is_told = matches!(&closed, Err(e) if plan.allows(e));
             assert!(
-                closed.is_ok() || machine.is_dead(number),
+                closed.is_ok() || is_told || machine.is_dead(number),
                 "process {number} can't close: {closed:?}"
             );
         }
@@ -111,14 +133,16 @@ fn check_reads(machine: &Machine, number: usize, store: &Store, journal: &Mutex<
     }
 }
 
+/// Writes one commit; `false` where the process has to give up.
 fn write(
     machine: &Machine,
     number: usize,
+    plan: Plan,
     store: &Store,
     journal: &Mutex<Journal>,
     name: &str,
     draw: &mut Draw,
-) {
+) -> bool {
     let chosen = 1 + draw.below(7);
     let is_chosen = |i: &usize| chosen & (1 << i) != 0;
     let streams: Vec<&str> = (0..3).filter(is_chosen).map(|i| STREAMS[i]).collect();
@@ -130,7 +154,7 @@ fn write(
         for stream in &streams {
             let Ok(version) = store.version(stream) else {
                 assert!(machine.is_dead(number));
-                return;
+                return false;
             };
             expectations.push((*stream, Expectation::Exact(version)));
             let size = [10, 300, 3000][usize::try_from(draw.below(3)).unwrap()];
@@ -145,7 +169,10 @@ fn write(
         let result = append_expecting(store, &given, &expectations, key.as_deref());
         let mut journal = journal.lock();
         if machine.is_dead(number) {
-            return;
+            return false;
+        }
+        if matches!(result, Err(Error::OutcomeUnknown { .. })) && plan.lost_sync.is_some() {
+            return false;
         }
         journal.uncertain.remove(name);
         match result {
@@ -154,9 +181,10 @@ fn write(
                     let old = journal.acknowledged.insert(first, events);
                     assert!(old.is_none(), "position {first} was given out twice");
                 }
-                return;
+                return true;
             }
             Err(Error::VersionConflict { .. }) => {}
+            Err(e) if plan.allows(&e) => return false,
             Err(e) => panic!("process {number} can't append: {e}"),
         }
     }
@@ -224,6 +252,10 @@ fn run(plan: Plan) -> u64 {
     if let Some((process, step)) = plan.kill {
         machine.kill_at(process, step);
     }
+    if let Some(nth) = plan.lost_sync {
+        let lost = Fault::once(Call::SyncData, nth, Failure::EIO).losing();
+        machine.disk.fail_on(".hot", lost);
+    }
     let journal = Mutex::new(Journal::default());
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let bodies = (0..plan.processes)
@@ -266,6 +298,7 @@ fn processes_share_a_store_in_any_order() {
             processes: 2 + usize::try_from(seed % 3).unwrap(),
             appends: 4,
             kill: None,
+            lost_sync: None,
         });
     }
     println!("{wanted} schedules");
@@ -282,6 +315,7 @@ fn a_process_may_die_at_each_of_its_steps() {
             processes: 2 + usize::try_from(seed % 2).unwrap(),
             appends: 3,
             kill: None,
+            lost_sync: None,
         };
         let steps = run(plan);
         let stride = 1 + steps / 60;
@@ -297,4 +331,20 @@ fn a_process_may_die_at_each_of_its_steps() {
         seed += 1;
     }
     println!("{done} schedules");
+}
+
+/// Whoever hears of it, all stop; what was acknowledged is there when the store is opened anew.
+#[test]
+fn a_lost_sync_stops_all_processes() {
+    let wanted = schedules(200);
+    for seed in 0..wanted {
+        run(Plan {
+            seed,
+            processes: 2 + usize::try_from(seed % 2).unwrap(),
+            appends: 4,
+            kill: None,
+            lost_sync: Some(1 + seed % 17),
+        });
+    }
+    println!("{wanted} schedules");
 }

@@ -370,8 +370,8 @@ impl Committer {
         self.syncer.stopping(caught_up)
     }
 
-    /// Zeroes what a process has left that died while it wrote. Nobody was told of it, and the
-    /// chain of what is written instead keeps it from coming back.
+    /// Zeroes what a process has left that died while it wrote, durably: what is written
+    /// instead may go into the next segment, and this would come back after a loss of power.
     fn clean_up(&self, joint: &Joint, tail: &Tail) -> Result<()> {
         let dirty = joint.page.dirty();
         if dirty == 0 {
@@ -386,6 +386,7 @@ impl Committer {
             let to = segment.offset(dirty).min(segment.measure()?);
             fill_zeros(&*segment.file, segment.offset(tail.address), to)
                 .map_err(|e| segment.error("zero", &e))?;
+            self.syncer.alone(segment)?;
         }
         joint.page.set_dirty(0);
         Ok(())

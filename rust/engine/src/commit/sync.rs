@@ -190,8 +190,36 @@ impl Syncer {
                 .coord()
                 .stalled("the sync of the log", joint.page.syncer()));
         };
-        self.sync_busily(joint, segment);
+        joint.page.set_syncer(joint.entry.number());
+        if self.finish_sync(joint)? {
+            self.sync_busily(joint, segment);
+        }
         Ok(())
+    }
+
+    /// Makes up for a process that died in a sync; `false` if the store is poisoned by that.
+    /// The caller holds the sync lock.
+    fn finish_sync(&self, joint: &Joint) -> Result<bool> {
+        if !joint.page.is_sync_busy() {
+            return Ok(true);
+        }
+        let (tail, durable) = self.marks(joint)?;
+        let segment = self.segment_of(&tail)?;
+        Ok(durable.address >= tail.address || self.write_again(&segment, &durable, &tail))
+    }
+
+    /// Where the log ends, and how far it is durable. The caller holds the sync lock.
+    fn marks(&self, joint: &Joint) -> Result<(Mark, Mark)> {
+        let marks = joint.page.tail().zip(joint.page.durable());
+        let lost = || self.coord().detached("a record in it is damaged");
+        self.stopping(marks.ok_or_else(lost))
+    }
+
+    fn segment_of(&self, mark: &Mark) -> Result<Arc<Segment>> {
+        match self.log.segments.of_ordinal(mark.ordinal) {
+            Some(segment) => Ok(segment),
+            None => self.log.segments.refresh(mark.ordinal),
+        }
     }
 
     /// Leads, unless `settled` by the time that the lead is free, or waits for who leads.
@@ -287,21 +315,12 @@ impl Syncer {
             });
             return Ok(());
         }
-        let (Some(tail), Some(durable)) = (page.tail(), page.durable()) else {
-            let lost = self.coord().detached("a record in it is damaged");
-            return self.stopping(Err(lost));
-        };
+        let (tail, durable) = self.marks(joint)?;
         if durable.address >= tail.address {
             return Ok(());
         }
-        let segment = match self.log.segments.of_ordinal(tail.ordinal) {
-            Some(segment) => segment,
-            None => self.log.segments.refresh(tail.ordinal)?,
-        };
-        if page.is_sync_busy() && !self.write_again(&segment, &durable, &tail) {
-            return Ok(());
-        }
-        if !self.sync_busily(joint, &segment) {
+        let segment = self.segment_of(&tail)?;
+        if !self.finish_sync(joint)? || !self.sync_busily(joint, &segment) {
             return Ok(());
         }
         self.log.counters.syncs.add(1);

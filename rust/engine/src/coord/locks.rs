@@ -127,15 +127,17 @@ impl Turn {
     pub(crate) fn by(lock: &Lock, page: &Page, deadline: Instant) -> Result<Option<Self>> {
         let ticket = page.draw_ticket();
         let mut waited = false;
-        let (mut last, mut since) = (page.serving(), Instant::now());
+        let now = || lock.0.vfs.uptime_micros();
+        let (mut last, mut since) = (page.serving(), now());
         loop {
             let seen = page.calls(ticket);
             let serving = page.serving();
             if serving != last {
-                (last, since) = (serving, Instant::now());
+                (last, since) = (serving, now());
             }
             // Whoever was called and doesn't come may be dead.
-            if (serving >= ticket || since.elapsed() >= RECHECK)
+            let is_overdue = || u128::from(now() - since) >= RECHECK.as_micros();
+            if (serving >= ticket || is_overdue())
                 && let Some(held) = lock.try_hold()?
             {
                 page.serve(ticket);
@@ -147,15 +149,15 @@ impl Turn {
                 }));
             }
             waited = true;
-            let now = Instant::now();
-            if now >= deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 // Nobody is to wait for this ticket.
                 if page.serving() == ticket {
                     page.serve(ticket.wrapping_add(1));
                 }
                 return Ok(None);
             }
-            page.wait_for_turn(ticket, seen, RECHECK.min(deadline - now));
+            page.wait_for_turn(ticket, seen, RECHECK.min(left));
         }
     }
 }

@@ -77,6 +77,11 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     }
     /// Microseconds since the Unix epoch, UTC.
     fn now_micros(&self) -> u64;
+    /// Microseconds by a clock that all processes of the machine share, that nobody can set,
+    /// and that stands still while the machine sleeps.
+    fn uptime_micros(&self) -> u64 {
+        self.now_micros()
+    }
     /// Sleeps, to look then whether another process has gone on. The simulation has the other
     /// process go on instead.
     fn pause(&self, time: Duration) {

@@ -124,6 +124,15 @@ pub(super) fn now_micros() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Microseconds by the system's monotonic clock.
+fn uptime_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(nanos / 1_000)
+}
+
 /// Fills `buf` from the kernel's generator.
 #[cfg(target_os = "linux")]
 pub(super) fn random(mut buf: &mut [u8]) -> io::Result<()> {
@@ -380,6 +389,13 @@ mod tests {
         assert!(!other.try_lock(Hold::Shared).unwrap());
         drop(one);
         assert!(other.try_lock(Hold::Exclusive).unwrap());
+    }
+
+    #[test]
+    fn the_clock_that_nobody_sets_only_goes_on() {
+        let vfs = OsVfs::new();
+        let before = vfs.uptime_micros();
+        assert!(before > 0 && vfs.uptime_micros() >= before);
     }
 
     #[test]

@@ -137,6 +137,9 @@ impl Vfs for HookedVfs {
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
     }
+    fn uptime_micros(&self) -> u64 {
+        self.inner.uptime_micros()
+    }
     fn pause(&self, time: Duration) {
         self.inner.pause(time);
     }

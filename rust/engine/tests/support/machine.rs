@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventbraid_engine::lock::{Condvar, Mutex};
-use eventbraid_engine::vfs::sim::SimVfs;
+use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::vfs::{Entry, Hold, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
 use super::hook::LIMIT;
@@ -56,6 +56,7 @@ struct State {
     draw: Draw,
     current: usize,
     processes: Vec<Process>,
+    clock: u64,
     trace: Option<Vec<String>>,
 }
 
@@ -76,6 +77,7 @@ impl Machine {
             draw,
             current: 0,
             processes: (0..processes).map(|_| Process::default()).collect(),
+            clock: 1,
             trace: std::env::var_os("EVENTBRAID_TRACE").map(|_| Vec::new()),
         };
         Self {
@@ -188,6 +190,13 @@ impl Me {
         }
     }
 
+    /// Whether the next step is the one at which the process is killed.
+    fn dies_next(&self) -> bool {
+        let state = self.turns.state.lock();
+        let me = &state.processes[self.number];
+        !me.is_dead && me.dies_at == Some(me.steps + 1)
+    }
+
     /// One more step, after which somebody else may have gone on; an error for the dead.
     fn step(&self, what: &dyn std::fmt::Display) -> io::Result<()> {
         self.go_on(what, false)
@@ -208,6 +217,8 @@ impl Me {
             return Ok(());
         }
         me.steps += 1;
+        state.clock += if rests { 500 } else { 1 };
+        let me = &mut state.processes[self.number];
         let dies = me.dies_at == Some(me.steps);
         let line = (self.number, me.steps);
         if let Some(trace) = &mut state.trace {
@@ -277,6 +288,7 @@ impl Vfs for ProcessVfs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
         self.step("open", path)?;
         Ok(Arc::new(ProcessFile {
+            disk: self.disk.clone(),
             file: self.disk.open(path, mode)?,
             path: path.display().to_string(),
             me: self.me.clone(),
@@ -328,6 +340,18 @@ impl Vfs for ProcessVfs {
         self.disk.now_micros()
     }
 
+    /// The machine's clock goes on by a microsecond a step, and by more where one waits. The
+    /// dead, who wait for nothing, see it race.
+    fn uptime_micros(&self) -> u64 {
+        let mut state = self.me.turns.state.lock();
+        let me = &mut state.processes[self.me.number];
+        if me.is_dead {
+            me.steps += 1_000_000;
+            return me.steps;
+        }
+        state.clock
+    }
+
     fn pause(&self, _time: Duration) {
         // The dead wait for nothing.
         let _dead = self.me.rest(&"pause");
@@ -346,6 +370,7 @@ impl Vfs for ProcessVfs {
 
 #[derive(Debug)]
 struct ProcessFile {
+    disk: SimVfs,
     file: Arc<dyn VfsFile>,
     path: String,
     me: Me,
@@ -391,10 +416,17 @@ impl VfsFile for ProcessFile {
         Ok(done)
     }
 
+    /// Who is about to die after it may take the report of its failure along: the disk has
+    /// lost what was to be synced, and later syncs succeed.
     fn sync_data(&self) -> io::Result<()> {
         self.step("sync", 0)?;
-        self.file.sync_data()?;
-        self.step("synced", 0)
+        if self.me.dies_next() {
+            let lost = Fault::once(Call::SyncData, 1, Failure::EIO).losing();
+            self.disk.fail(lost);
+        }
+        let outcome = self.file.sync_data();
+        self.step("synced", 0)?;
+        outcome
     }
 
     fn sync_all(&self) -> io::Result<()> {

@@ -86,6 +86,10 @@ impl Vfs for LyingVfs {
         self.inner.now_micros()
     }
 
+    fn uptime_micros(&self) -> u64 {
+        self.inner.uptime_micros()
+    }
+
     fn pause(&self, time: Duration) {
         self.inner.pause(time);
     }

@@ -255,6 +255,10 @@ impl Vfs for RecordingVfs {
         self.inner.now_micros()
     }
 
+    fn uptime_micros(&self) -> u64 {
+        self.inner.uptime_micros()
+    }
+
     fn pause(&self, time: Duration) {
         self.inner.pause(time);
     }
