@@ -87,11 +87,6 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     fn pause(&self, time: Duration) {
         std::thread::sleep(time);
     }
-    /// Microseconds by a clock that all processes of the machine share, that nobody can set,
-    /// and that stands still while the machine sleeps.
-    fn uptime_micros(&self) -> u64 {
-        self.now_micros()
-    }
     /// Fills `buf` from a source fit for secrets.
     fn random(&self, buf: &mut [u8]) -> io::Result<()>;
     /// Names a moment that is no I/O but at which a crash must be harmless, such as the

@@ -107,15 +107,6 @@ impl Vfs for OsVfs {
     }
 }
 
-/// Microseconds by the system's monotonic clock.
-fn uptime_micros() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
-    seconds
-        .saturating_mul(1_000_000)
-        .saturating_add(nanos / 1_000)
-}
-
 /// Microseconds since the Unix epoch; 0 for a clock set before it.
 pub(super) fn now_micros() -> u64 {
     let since = SystemTime::now()
