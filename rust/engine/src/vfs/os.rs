@@ -16,6 +16,8 @@ mod lock;
 mod page;
 mod place;
 
+pub use fork::forks;
+
 /// The file system of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]

@@ -4,6 +4,10 @@
 //! child would keep each lock of a dead parent held. So every file that is opened to be locked
 //! is written down, and in a child the C library closes them all before `fork` returns.
 //! Opening, closing and forking exclude each other, so that no file is missed.
+//!
+//! The same handlers count the forks: a number that differs from an earlier one says that what
+//! was made then is the parent's. It costs no system call, and comes never again, which a
+//! process id does.
 
 #![allow(unsafe_code, reason = "pthread_atfork and close take no safe types")]
 
@@ -11,7 +15,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd as _, IntoRawFd as _, RawFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 /// Files that may be open to be locked in a process: six a store.
 const SLOTS: usize = 16 * 1024;
@@ -24,8 +28,30 @@ static FILES: [AtomicI32; SLOTS] = [const { AtomicI32::new(FREE) }; SLOTS];
 /// No slot from here on was ever used.
 static USED: AtomicUsize = AtomicUsize::new(0);
 static CHANGING: AtomicBool = AtomicBool::new(false);
+/// Forks between the first process that registered the handlers and this one.
+static FORKS: AtomicU64 = AtomicU64::new(0);
 /// What registering the handlers came to.
 static REGISTERED: OnceLock<i32> = OnceLock::new();
+
+/// How many forks lie between this process and the first of its line that asked: a number that
+/// is another in a forked child than it was in its parent.
+pub fn forks() -> u64 {
+    // Where the handlers can't be registered no lock file opens, and so no store on a disk.
+    let _registered = register();
+    FORKS.load(Ordering::SeqCst)
+}
+
+fn register() -> io::Result<()> {
+    // SAFETY: the three handlers are `extern "C"`, never unwind, and use only atomics,
+    // `sched_yield` and `close`, all of which may be called in a forked child.
+    let registered = REGISTERED.get_or_init(|| unsafe {
+        libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child))
+    });
+    match *registered {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
 
 /// A file that is open in this process alone.
 #[derive(Debug)]
@@ -37,14 +63,7 @@ pub(super) struct OwnFile {
 impl OwnFile {
     /// Opens a file and writes it down.
     pub(super) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<Self> {
-        // SAFETY: the three handlers are `extern "C"`, never unwind, and use only atomics,
-        // `sched_yield` and `close`, all of which may be called in a forked child.
-        let registered = REGISTERED.get_or_init(|| unsafe {
-            libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child))
-        });
-        if *registered != 0 {
-            return Err(io::Error::from_raw_os_error(*registered));
-        }
+        register()?;
         let _changing = Changing::begin();
         let is_free = |slot: &AtomicI32| slot.load(Ordering::SeqCst) == FREE;
         let slot = FILES.iter().position(is_free);
@@ -116,6 +135,7 @@ extern "C" fn in_parent() {
 }
 
 extern "C" fn in_child() {
+    FORKS.fetch_add(1, Ordering::SeqCst);
     for slot in FILES.iter().take(USED.load(Ordering::SeqCst)) {
         let fd = slot.load(Ordering::SeqCst);
         if fd >= 0 {
