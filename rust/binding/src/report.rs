@@ -1,10 +1,6 @@
 //! What the engine says about a store, as Python collections.
 
-<<<<<<< HEAD
-use eventbraid_engine::{Error, Sighting, Stats, Verified};
-=======
-use eventbraid_engine::{Error, Member, Stats, Verified};
->>>>>>> bind
+use eventbraid_engine::{Error, Member, Sighting, Stats, Verified};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 

@@ -1,11 +1,7 @@
 //! `Store`: an open event store.
 
-<<<<<<< HEAD
-use eventbraid_engine as engine;
-use pyo3::IntoPyObjectExt as _;
-=======
 use eventbraid_engine::{self as engine, Effort, Error};
->>>>>>> bind
+use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString};
 use std::path::PathBuf;
