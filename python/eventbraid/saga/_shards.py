@@ -99,7 +99,7 @@ class Shards:
         "_stale_after",
         "_standings",
         "_store",
-        "_unsure",
+        "_unnoted",
         "mine",
     )
 
@@ -112,7 +112,8 @@ class Shards:
         self._seat: tuple[str, int] | None = None
         self._standings: dict[str, Standing] = {}
         self._ending: dict[int, Tenure] = {}
-        self._unsure = False
+        # Roles that were asked for, and whose records were not read yet.
+        self._unnoted: set[str] = set()
         self.mine: dict[int, Tenure] = {}
 
     async def open(self) -> None:
@@ -146,6 +147,7 @@ class Shards:
         if known is None or recorded.version <= known.version:
             return None
         self._standings[role] = standing = Standing.of(recorded)
+        self._unnoted.discard(role)
         is_ours = standing.is_of(self._owner)
         if role.startswith(_SEAT):
             if is_ours:
@@ -193,9 +195,8 @@ class Shards:
         if plan.seat is not None:
             wanted.append(_seat(plan.seat))
         versions = {role: self._standings[role].version for role in wanted}
-        self._unsure = bool(versions)
+        self._unnoted.update(versions)
         await self._append_to(versions, taking)
-        self._unsure = False
 
     async def release_idle(self) -> None:
         """Let those shards go in which no saga makes a move any more.
@@ -211,7 +212,7 @@ class Shards:
             held = {tenure.role: tenure.token for tenure in self.mine.values()}
             if self._seat is not None:
                 held[self._seat[0]] = self._seat[1]
-            if self._unsure:
+            if self._unnoted:
                 held = await self._held()
             await self._append_to(held, releasing)
         finally:
@@ -231,7 +232,9 @@ class Shards:
                 await self._store.append(events, expect=expect)
             except VersionConflict as conflict:
                 for failure in conflict.failures:
-                    del roles[failure.stream.removeprefix(PREFIX)]
+                    role = failure.stream.removeprefix(PREFIX)
+                    self._unnoted.discard(role)
+                    del roles[role]
             else:
                 return
 
