@@ -47,6 +47,8 @@ from eventbraid.errors import (
     NotAStore,
     OutcomeUnknown,
     RetriesExhausted,
+    RoleBusy,
+    RoleLost,
     SagaError,
     SagaExists,
     SagaNotFound,
@@ -72,6 +74,7 @@ from eventbraid.event import (
     event_type,
     register_event,
 )
+from eventbraid.role import AsyncRole, Role
 from eventbraid.saga import (
     Done,
     Ended,
@@ -126,6 +129,7 @@ __all__ = [
     "Appended",
     "AsyncEventStore",
     "AsyncExecutor",
+    "AsyncRole",
     "AsyncSubscription",
     "Command",
     "CommandRejected",
@@ -169,6 +173,9 @@ __all__ = [
     "RetriesExhausted",
     "Retry",
     "RetryPolicy",
+    "Role",
+    "RoleBusy",
+    "RoleLost",
     "Saga",
     "SagaCoordinator",
     "SagaEntry",

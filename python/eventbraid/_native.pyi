@@ -538,6 +538,19 @@ class Store:
         """
     def verify_async(self, port: CompletionPort, quick: bool) -> int:
         """Like `verify`; the counts arrive at the port."""
+    def appear(self) -> str:
+        """Show all who share the store that this opening is alive, from now on.
+
+        Returns:
+            The id of the opening: the same each time, and no other ever had it.
+
+        Raises:
+            StoreUnavailable: If the system refuses, or the store is read only.
+        """
+    def sightings(self) -> list[tuple[str, float]]:
+        """Tell which openings are alive: id, and seconds of silence."""
+    def sightings_async(self, port: CompletionPort) -> int:
+        """Like `sightings`; the list arrives at the port."""
     def close(self) -> None:
         """Finish the appends under way and free the directory. May be called again."""
     def close_async(self, port: CompletionPort) -> int:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
     from uuid import UUID
 
     _State = tuple[object, ...]
@@ -50,6 +51,8 @@ __all__ = [
     "NotAStore",
     "OutcomeUnknown",
     "RetriesExhausted",
+    "RoleBusy",
+    "RoleLost",
     "SagaError",
     "SagaExists",
     "SagaNotFound",
@@ -751,6 +754,66 @@ class SharingUnsupported(EventbraidError):
         super().__init__(
             f"several processes can't share {path!r}: {reason}; open it with "
             'mode="exclusive" in one process at a time, or put it on a local disk'
+        )
+
+
+class RoleBusy(EventbraidError):
+    """Somebody else has the role.
+
+    Attributes:
+        role: The role's name.
+        holder: Who has it: the program, its process and machine.
+        since: When it was taken; None if that isn't known.
+        silence: How many seconds ago its last sign of life was.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store, eb.Role(store, "importer"):
+        ...     try:
+        ...         with eb.Role(store, "importer"):
+        ...             pass
+        ...     except eb.RoleBusy as error:
+        ...         print(error.role)
+        importer
+    """
+
+    def __init__(
+        self, role: str, holder: str, since: datetime | None, silence: float
+    ) -> None:
+        """Name the role and who has it."""
+        self.role = role
+        self.holder = holder
+        self.since = since
+        self.silence = silence
+        when = "" if since is None else f" since {since.isoformat(timespec='seconds')}"
+        super().__init__(
+            f"the role {role!r} is held by {holder}{when}, last heard of "
+            f"{silence:.1f} s ago; wait for it (`wait=`), or end that process"
+        )
+
+
+class RoleLost(EventbraidError):
+    """Somebody else has taken the role meanwhile; nothing was written.
+
+    Attributes:
+        role: The role's name.
+        token: The fencing token under which the append was made.
+        actual: The version of the role's stream.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.RoleLost("importer", 3, 4).token
+        3
+    """
+
+    def __init__(self, role: str, token: int, actual: int) -> None:
+        """Name the role, the token and the version that is."""
+        self.role = role
+        self.token = token
+        self.actual = actual
+        super().__init__(
+            f"the role {role!r} was taken by somebody else: its fence was {token} and "
+            f"is {actual}; nothing was written, stop what is done under the role"
         )
 
 

@@ -87,7 +87,8 @@ async def test_each_step_is_one_commit(store, receiver):
 
 async def test_a_step_and_what_it_means_are_adjacent_in_the_log(store, receiver):
     await ended(store, journey(receiver))
-    streams = [r.stream async for r in store.read_all(before=9)]
+    everything = [r.stream async for r in store.read_all()]
+    streams = [stream for stream in everything if stream[0] != "$"][:8]
     ledger, saga = "ledger-saga-1", "saga-1"
     assert streams == [saga, ledger, saga, saga, ledger, saga, saga, ledger]
 
@@ -142,7 +143,7 @@ async def test_a_local_step_may_fold_what_it_executed(store, receiver):
         outside(receiver, "ship", skip_if=lambda state: None),
     )
     end = await ended(store, saga)
-    assert end.state.who == "(Noted(what='book'),) 5-5 {'ledger-saga-1': 2}"
+    assert end.state.who == "(Noted(what='book'),) 22-22 {'ledger-saga-1': 2}"
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         again = await coordinator.get(saga, "saga-1")
         assert (await again.result()).state == end.state

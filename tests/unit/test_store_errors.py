@@ -10,12 +10,14 @@ import errno
 import inspect
 import pickle
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 
 import eventbraid as eb
 from eventbraid import errors
 
+MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 CONFLICT = eb.ConflictedStream("account-a", expected=eb.EXISTS, actual=0)
 EXAMPLES = [
     eb.CommandRejected("insufficient_funds", facts={"available": 3}),
@@ -36,6 +38,8 @@ EXAMPLES = [
         "the disk failed", idempotency_key="k", event_ids=[uuid.UUID(int=1)]
     ),
     eb.RetriesExhausted(5, eb.VersionConflict([CONFLICT])),
+    eb.RoleBusy("importer", "python (process 7 on host)", MOMENT, 1.5),
+    eb.RoleLost("importer", 3, 4),
     eb.SharingUnsupported("shop.braid", "it is on NFS"),
     eb.StorageFull("log/2", "no space left on device"),
     eb.StoreBusy("shop.braid", "process 7"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.errors import SagaParked
+from eventbraid.errors import GraphMismatch, SagaParked
 from eventbraid.saga._journal import parked
 from eventbraid.saga._progress import Progress
 
@@ -30,8 +30,12 @@ class Archive:
         self._library = library
         self._roster = roster
 
-    async def load(self, saga_id: str) -> Run[Any]:
-        """Read one saga; one that can't be driven is listed as parked.
+    async def load(self, saga_id: str, *, listed: bool = True) -> Run[Any]:
+        """Read one saga.
+
+        Args:
+            saga_id: Its id.
+            listed: Whether one that can't be driven is listed as parked.
 
         Raises:
             SagaNotFound: No saga was started under the id.
@@ -44,11 +48,27 @@ class Archive:
             saga = self._declaration(progress)
             return await self._journal.restore(saga, saga_id, recorded)
         except SagaParked as error:
-            self._roster.park(progress, error)
+            if listed:
+                self._roster.park(progress, error)
             raise
 
-    async def load_all(self, saga_ids: Iterable[str]) -> list[Run[Any]]:
+    async def progress(self, saga_id: str) -> Progress:
+        """Read how far a saga is, whoever drives it.
+
+        Raises:
+            SagaParked: Its stream can't be folded.
+        """
+        recorded = await self._journal.read(saga_id)
+        return self._journal.progress(saga_id, recorded)
+
+    async def load_all(
+        self, saga_ids: Iterable[str], *, strict: bool = False
+    ) -> list[Run[Any]]:
         """Read unfinished sagas; those that can't be driven are parked and listed.
+
+        Args:
+            saga_ids: Their ids.
+            strict: Whether one with other steps is refused, and not parked.
 
         Raises:
             GraphMismatch: One was started with other steps under the same version.
@@ -60,7 +80,8 @@ class Archive:
                 found.append((self._journal.progress(saga_id, recorded), recorded))
             except SagaParked as error:
                 self._roster.park(Progress(saga_id), error)
-        self._library.check_graphs(progress for progress, _ in found)
+        if strict:
+            self._library.check_graphs(progress for progress, _ in found)
         runs: list[Run[Any]] = []
         for progress, recorded in found:
             try:
@@ -68,6 +89,8 @@ class Archive:
                 runs.append(await self._journal.restore(saga, progress.id, recorded))
             except SagaParked as error:
                 self._roster.park(progress, error)
+            except GraphMismatch as error:
+                self._roster.park(progress, parked(progress, str(error)))
         return runs
 
     def _declaration(self, progress: Progress) -> Saga[Any]:

@@ -2,8 +2,8 @@
 
 A checkpoint holds a position and the sagas that were unfinished as of it. What is
 behind the position is folded from the log itself, never from a coordinator's memory: so
-it is exact whatever was in flight, and a crash at any moment only makes the next fold
-longer.
+it is exact whatever was in flight, whichever coordinator wrote it, and a crash at any
+moment only makes the next fold longer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from eventbraid.saga._event import (
 )
 
 if TYPE_CHECKING:
-    from eventbraid.store import AsyncEventStore
+    from eventbraid.store import AsyncEventStore, RecordedEvent
 
 # A checkpoint of more sagas would near the largest event that a store takes.
 MOST_OPEN = 30_000
@@ -54,11 +54,25 @@ class OpenSagas:
             after=self.position, types=(STARTED_TYPE, *ENDED_TYPES)
         )
         async for recorded in news:
-            if recorded.type == STARTED_TYPE and recorded.version == 1:
-                self.ids.add(recorded.stream)
-            else:
-                self.ids.discard(recorded.stream)
-        self.position = head
+            self.fold(recorded)
+        self.reach(head)
+
+    def fold(self, recorded: RecordedEvent) -> None:
+        """Fold one event, unless it was folded already.
+
+        So several may fold at the same time, each in the order of the log.
+        """
+        if recorded.position <= self.position:
+            return
+        if recorded.type == STARTED_TYPE and recorded.version == 1:
+            self.ids.add(recorded.stream)
+        elif recorded.type in ENDED_TYPES:
+            self.ids.discard(recorded.stream)
+        self.position = recorded.position
+
+    def reach(self, position: int) -> None:
+        """Note that all up to a position is folded."""
+        self.position = max(self.position, position)
 
     async def save(self) -> None:
         """Write a checkpoint of now, unless there are too many open sagas for one."""

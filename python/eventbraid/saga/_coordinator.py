@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
@@ -10,27 +10,30 @@ import anyio
 from eventbraid.command import AsyncExecutor, RetryPolicy
 from eventbraid.errors import (
     CoordinatorClosed,
+    EventbraidError,
     InvalidArgument,
-    InvalidTransition,
-    OutcomeUnknown,
+    RoleLost,
     SagaExists,
     SagaNotFound,
     SagaParked,
     VersionConflict,
 )
+from eventbraid.role._standing import stale_seconds
+from eventbraid.saga._alarm import Alarm
 from eventbraid.saga._archive import Archive
 from eventbraid.saga._checkpoint import OpenSagas
-from eventbraid.saga._claim import claim, release
 from eventbraid.saga._crew import Crew
 from eventbraid.saga._event import ATTENTION_STREAM, SagaStarted
 from eventbraid.saga._follow import cancelled, retried_by_hand, skipped_by_hand
+from eventbraid.saga._follower import Follower
 from eventbraid.saga._handle import Run, SagaHandle
 from eventbraid.saga._journal import Journal
 from eventbraid.saga._keys import check_saga_id
 from eventbraid.saga._library import Library
 from eventbraid.saga._plan import advance
 from eventbraid.saga._progress import Progress, Status
-from eventbraid.saga._roster import Roster, SagaSummary
+from eventbraid.saga._roster import Roster, SagaSummary, summary_of
+from eventbraid.saga._shards import Shards
 from eventbraid.saga._transition import evolve
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ S = TypeVar("S")
 
 _ENDS_A_CHECKPOINT = 1_000
 _COMMAND_RETRY = RetryPolicy()
+_STALE_AFTER = timedelta(seconds=10)
 
 
 class SagaCoordinator:
@@ -57,6 +61,13 @@ class SagaCoordinator:
     rest to the next coordinator. Nothing is lost either way: a saga's state is its
     stream. If the block raises or is cancelled, calls under way are cancelled too,
     except compensations, and resolved by the next coordinator.
+
+    Any number of coordinators, of any number of processes, may share a store, and are
+    to be given the same sagas. The sagas are in 16 shards by their id. Each coordinator
+    has its share of these, gives shards back when another one comes, takes those of
+    one that goes or dies at once, and those of one that is stopped after
+    ``stale_after``. Whichever coordinator a saga is started, cancelled or retried at,
+    the one that has its shard drives it; the store refuses what a late one records.
 
     One saga that a bug makes impossible to drive is parked and listed, and the others
     go on. If the store itself fails, the coordinator stops and raises its error.
@@ -70,14 +81,15 @@ class SagaCoordinator:
         concurrency: How many sagas may be at work at a time. Those that wait for their
             next attempt don't count.
         command_retry: How commands of local steps are tried again after conflicts.
+        stale_after: From how much silence on another coordinator counts as stopped, at
+            least 1 s. Let it be the same for all.
         ends_a_checkpoint: After how many ended sagas the set of unfinished ones is
             written down, so that a resume reads only what came after.
         on_event: Is told each recorded transition, on the event loop, after its
             commit. It must be quick; if it raises, the coordinator stops.
 
     Raises:
-        CoordinatorClosed: On entering: another coordinator runs on the store, or this
-            one was entered before.
+        CoordinatorClosed: On entering: it was entered before.
         GraphMismatch: On entering: an unfinished saga was started with other steps
             under the same version.
         InvalidArgument: Two sagas have one name and version, or a number is below 1.
@@ -117,6 +129,7 @@ class SagaCoordinator:
         *,
         concurrency: int = 256,
         command_retry: RetryPolicy = _COMMAND_RETRY,
+        stale_after: timedelta = _STALE_AFTER,
         ends_a_checkpoint: int = _ENDS_A_CHECKPOINT,
         on_event: Observer | None = None,
     ) -> None:
@@ -130,29 +143,38 @@ class SagaCoordinator:
         self._roster = Roster()
         self._archive = Archive(self._journal, self._library, self._roster)
         self._open = OpenSagas(store)
-        self._starting: dict[str, anyio.Event] = {}
+        self._shards = Shards(store, stale_seconds(stale_after.total_seconds()))
+        self._alarm = Alarm()
         self._crew = Crew(
             self._journal,
             self._roster,
             self._open,
+            self._alarm,
             concurrency=concurrency,
             ends_a_checkpoint=ends_a_checkpoint,
+        )
+        self._follower = Follower(
+            self._journal,
+            self._archive,
+            self._roster,
+            self._open,
+            self._shards,
+            self._crew,
+            self._alarm,
         )
 
     async def __aenter__(self) -> Self:
         """Resume the unfinished sagas."""
         if self._crew.begun:
             raise CoordinatorClosed("a coordinator is entered once; make another one")
-        claim(self._store, self)
         try:
-            await self._open.load()
-            unfinished = await self._archive.load_all(sorted(self._open.ids))
-            await self._crew.begin()
-        except BaseException:
-            release(self._store, self)
+            unfinished = await self._follower.begin()
+            await self._crew.begin(self._follower.run)
+        except BaseException as error:
+            await self._let_go(error)
             raise
         for run in unfinished:
-            self._take_in(run)
+            self._follower.take_in(run)
         return self
 
     async def __aexit__(
@@ -164,10 +186,12 @@ class SagaCoordinator:
         """Let each saga finish its move, and leave the rest to the next coordinator."""
         try:
             is_ours = await self._crew.end(kind, error, traceback)
-            if error is None:
-                await self._open.save()
-        finally:
-            release(self._store, self)
+        except BaseException as failure:
+            await self._let_go(failure)
+            raise
+        await self._let_go(error)
+        if error is None:
+            await self._open.save()
         return is_ours
 
     async def start(self, saga: Saga[S], state: S, /, *, id: str) -> SagaHandle[S]:  # noqa: A002 - the design's name
@@ -199,9 +223,9 @@ class SagaCoordinator:
         _check_id(saga, id)
         while True:
             self._crew.require_running()
-            run, events = _first_records(saga, id, state)
-            known = id in self._starting or self._roster.find(id) is not None
-            if not known and await self._start(run, events):
+            known = self._roster.is_held(id)
+            run = None if known else await self._begin(saga, id, state)
+            if run is not None:
                 return SagaHandle(run)
             try:
                 return await self._existing(saga, id, state)
@@ -232,19 +256,26 @@ class SagaCoordinator:
         return SagaHandle(run)
 
     async def list(self) -> Sequence[SagaSummary]:
-        """List the unfinished sagas of this coordinator: at work, stuck or parked."""
-        return self._roster.summaries()
+        """List the unfinished sagas: at work, stuck or parked.
+
+        Those of other coordinators are read from the store: which of them are parked
+        is not known there.
+        """
+        return [*self._roster.summaries(), *await self._of_others()]
 
     async def stuck(self) -> Sequence[SagaSummary]:
         """List the sagas that wait for a person, each with its step and the reason."""
         return [
             summary
-            for summary in self._roster.summaries()
+            for summary in await self.list()
             if summary.status is Status.STUCK and not summary.parked
         ]
 
     async def parked(self) -> Sequence[SagaSummary]:
-        """List the sagas that this program can't drive, each with what is missing."""
+        """List the sagas that this program can't drive, each with what is missing.
+
+        They are those of this coordinator's shards.
+        """
         return [summary for summary in self._roster.summaries() if summary.parked]
 
     async def cancel(self, saga_id: str, /, *, reason: str) -> None:
@@ -265,7 +296,7 @@ class SagaCoordinator:
         self._crew.require_running()
         run = await self._load(saga_id)
         # A copy, because the saga's own task may be in the middle of a move.
-        copy = Run(run.saga, run.progress, run.state, run.version)
+        copy = run.copy()
         await self._commit_anew(copy, lambda run: cancelled(run.progress, reason))
         run.wake(stale=True)
 
@@ -309,47 +340,88 @@ class SagaCoordinator:
 
     # --- within ----------------------------------------------------------------------
 
-    async def _start(self, run: Run[S], events: Sequence[SagaEvent]) -> bool:
-        """Record a start and drive the saga, or tell that the id is taken."""
-        done = self._starting[run.id] = anyio.Event()
+    async def _of_others(self) -> Sequence[SagaSummary]:
+        found: list[SagaSummary] = []
+        await self._open.catch_up()
+        for saga_id in sorted(self._open.ids):
+            if self._roster.knows(saga_id):
+                continue
+            try:
+                progress = await self._archive.progress(saga_id)
+            except SagaParked as error:
+                progress = Progress(saga_id, stuck_for=error.reason)
+            if not progress.status.ended:
+                found.append(summary_of(progress))
+        return found
+
+    async def _let_go(self, error: BaseException | None) -> None:
+        """Give the shards back; that this failed is only noted if there is an error."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._shards.close()
+        except EventbraidError as failure:
+            if error is None:
+                raise
+            error.add_note(f"what it coordinated was not let go: {failure}")
+
+    async def _begin(self, saga: Saga[S], saga_id: str, state: S) -> Run[S] | None:
+        """Record a start and have the saga driven; None if the id is taken."""
+        done = self._roster.starting[saga_id] = anyio.Event()
+        try:
+            if self._shards.tenure_of(saga_id) is not None:
+                return await self._start_here(saga, saga_id, state)
+            return await self._start_elsewhere(saga, saga_id, state)
+        except VersionConflict:
+            return None
+        except BaseException:
+            # Should it be recorded all the same, the follower finds it in the log.
+            self._alarm.ring()
+            raise
+        finally:
+            del self._roster.starting[saga_id]
+            done.set()
+
+    async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
+        run, events = _first_records(saga, saga_id, state)
         try:
             await self._crew.take_place(run)
             self._crew.require_running()
-            await self._journal.commit(run, events, run.state)
-            self._crew.work_on(run, resumed=False)
-        except VersionConflict:
-            self._crew.give_place(run)
-            return False
-        except BaseException as error:
-            self._crew.give_place(run)
-            self._adopt_if_begun(run.id, error)
-            raise
+            run.tenure = self._shards.tenure_of(saga_id)
+            if run.tenure is not None:
+                await self._journal.commit(run, events, run.state)
+                self._crew.work_on(run, resumed=False)
+                return run
+        except RoleLost:
+            self._alarm.ring()
         finally:
-            del self._starting[run.id]
-            done.set()
-        return True
+            if run.id not in self._roster.at_work:
+                self._crew.give_place(run)
+        return await self._start_elsewhere(saga, saga_id, state)
+
+    async def _start_elsewhere(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
+        """Record a start, and leave the first step to whoever has the shard."""
+        run, (started, *_) = _first_records(saga, saga_id, state)
+        self._roster.elsewhere[saga_id] = run
+        try:
+            await self._journal.commit(run, [started], run.state)
+        except BaseException:
+            self._roster.elsewhere.pop(saga_id, None)
+            raise
+        taken_in = self._follower.take_in(run)
+        await self._follower.catch_up(taken_in)
+        return cast("Run[S]", taken_in)
 
     async def _load(self, saga_id: str) -> Run[Any]:
         """Find a saga, or read it and drive it if it is unfinished."""
-        while saga_id in self._starting:
+        while saga_id in self._roster.starting:
             # Its start is being recorded here, by whom it will be driven.
-            await self._starting[saga_id].wait()
-        run = self._roster.find(saga_id)
-        if run is not None:
-            return run
-        run = await self._archive.load(saga_id)
-        known = self._roster.find(saga_id)
-        return self._take_in(run) if known is None else known
-
-    def _take_in(self, run: Run[Any]) -> Run[Any]:
-        """Drive a saga that was read back, unless it rests."""
-        status = run.progress.status
-        if status is Status.STUCK:
-            self._roster.stuck[run.id] = run
-        if status.ended or status is Status.STUCK:
-            run.rest()
-        else:
-            self._crew.work_on(run, resumed=True)
+            await self._roster.starting[saga_id].wait()
+        run = self._roster.find(saga_id) or self._roster.elsewhere.get(saga_id)
+        if run is None:
+            is_ours = self._shards.tenure_of(saga_id) is not None
+            read = await self._archive.load(saga_id, listed=is_ours)
+            run = self._follower.take_in(read)
+        await self._follower.catch_up(run)
         return run
 
     async def _existing(self, saga: Saga[S], saga_id: str, state: S) -> SagaHandle[S]:
@@ -370,35 +442,11 @@ class SagaCoordinator:
         """Record what a person decided, and drive the saga on."""
         self._crew.require_running()
         run = await self._load(saga_id)
-        # A copy: somebody else's decision may have put the saga to work meanwhile.
-        mine = Run(run.saga, run.progress, run.state, run.version)
-        try:
-            await self._commit_anew(mine, plan)
-        except BaseException as error:
-            is_raced = isinstance(error, InvalidTransition)
-            if (is_raced or _has_begun(error)) and self._crew.running:
-                self._crew.do(self._take_up, saga_id)
-            raise
-        self._drive_again(run)
-
-    def _drive_again(self, run: Run[Any]) -> None:
-        """Put a saga that was stuck back to work, from what its stream says."""
-        if self._roster.stuck.get(run.id) is run:
-            run.at_rest = anyio.Event()
-            run.stale = True
-            self._crew.work_on(run, resumed=False)
-
-    async def _take_up(self, saga_id: str) -> None:
-        """Drive a stuck saga after all, if the decision got into its stream."""
-        run = self._roster.stuck.get(saga_id)
-        if run is None:
-            return
-        # Waits for the append that is under way.
-        await self._journal.exists(saga_id)
-        fresh = Run(run.saga, run.progress, run.state, run.version)
-        await self._journal.reload(fresh)
-        if fresh.progress.status is not Status.STUCK:
-            self._drive_again(run)
+        # A copy: somebody else's decision may have put the saga to work meanwhile. If
+        # the answer is lost, the follower finds the decision in the log.
+        await self._commit_anew(run.copy(), plan)
+        self._crew.work_again(run)
+        await self._follower.catch_up(run)
 
     async def _commit_anew(
         self, run: Run[Any], plan: Callable[[Run[Any]], Sequence[SagaEvent]]
@@ -411,25 +459,6 @@ class SagaCoordinator:
                 await self._journal.reload(run)
             else:
                 return
-
-    def _adopt_if_begun(self, saga_id: str, error: BaseException) -> None:
-        """Drive a saga whose start was interrupted when its commit had begun."""
-        if _has_begun(error) and self._crew.running:
-            self._crew.do(self._adopt, saga_id)
-
-    async def _adopt(self, saga_id: str) -> None:
-        try:
-            if await self._journal.exists(saga_id):
-                await self._load(saga_id)
-        except (SagaNotFound, SagaExists):
-            return  # The stream is somebody else's.
-        except SagaParked:
-            return  # It is listed.
-
-
-def _has_begun(error: BaseException) -> bool:
-    """Whether the commit that an error cut off may be in the log."""
-    return bool(getattr(error, "outcome_unknown", isinstance(error, OutcomeUnknown)))
 
 
 def _first_records(

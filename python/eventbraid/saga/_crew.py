@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from eventbraid.errors import CoordinatorClosed, SagaParked
+from eventbraid.errors import CoordinatorClosed, RoleLost, SagaParked
 from eventbraid.saga._driver import Driver
 from eventbraid.saga._journal import parked
 from eventbraid.saga._progress import Status
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from eventbraid.saga._alarm import Alarm
     from eventbraid.saga._checkpoint import OpenSagas
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
@@ -31,11 +32,13 @@ class Crew:
         journal: Reads and writes the sagas' streams.
         roster: Lists what is worked on.
         open_sagas: Knows which sagas are unfinished.
+        alarm: Is rung when a shard has no more sagas at work, or is lost.
         concurrency: How many sagas may be at work at a time.
         ends_a_checkpoint: After how many ended sagas a checkpoint is written.
     """
 
     __slots__ = (
+        "_alarm",
         "_broken",
         "_checkpoint_due",
         "_driver",
@@ -44,6 +47,7 @@ class Crew:
         "_open_sagas",
         "_roster",
         "_slots",
+        "_stopped",
         "_tasks",
     )
 
@@ -52,6 +56,7 @@ class Crew:
         journal: Journal,
         roster: Roster,
         open_sagas: OpenSagas,
+        alarm: Alarm,
         *,
         concurrency: int,
         ends_a_checkpoint: int,
@@ -61,9 +66,11 @@ class Crew:
         self._driver = Driver(journal, self._slots)
         self._roster = roster
         self._open_sagas = open_sagas
+        self._alarm = alarm
         self._ends_a_checkpoint = ends_a_checkpoint
         self._ended = 0
         self._checkpoint_due = anyio.Event()
+        self._stopped = anyio.Event()
         self._tasks: TaskGroup | None = None
         self._broken: Exception | None = None
 
@@ -86,11 +93,16 @@ class Crew:
         if not self.running:
             raise CoordinatorClosed
 
-    async def begin(self) -> None:
-        """Open the task group."""
+    async def begin(self, follow: Callable[[], Awaitable[None]]) -> None:
+        """Open the task group.
+
+        Args:
+            follow: Is done all the while, until the crew is told to stop.
+        """
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._write_checkpoints)
+        self._tasks.start_soon(self._do, follow)
 
     async def end(
         self,
@@ -132,8 +144,20 @@ class Crew:
             run.holds_slot = False
             self._slots.release()
 
+    async def pause(self, seconds: float) -> None:
+        """Wait so many seconds, or until the crew is told to stop."""
+        with anyio.move_on_after(seconds):
+            await self._stopped.wait()
+
+    def work_again(self, run: Run[Any]) -> None:
+        """Put a saga that was stuck back to work, from what its stream says."""
+        if self._roster.stuck.get(run.id) is run:
+            run.go_on()
+            run.stale = True
+            self.work_on(run, resumed=False)
+
     def work_on(self, run: Run[Any], *, resumed: bool) -> None:
-        """Drive a saga until it rests.
+        """Drive a saga until it rests, or its shard is given back.
 
         Args:
             run: The saga.
@@ -142,19 +166,18 @@ class Crew:
         """
         tasks = self._open_tasks()
         self._roster.begin(run)
+        if run.tenure is not None:
+            run.tenure.begin_work()
         tasks.start_soon(self._work, run, resumed)
 
-    def do(self, task: Callable[[str], Awaitable[None]], saga_id: str) -> None:
-        """Do something for a saga, besides driving it."""
-        self._open_tasks().start_soon(self._do, task, saga_id)
-
-    async def _do(self, task: Callable[[str], Awaitable[None]], saga_id: str) -> None:
+    async def _do(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
-            await task(saga_id)
+            await task()
         except Exception as error:  # noqa: BLE001 - raised when the block is left
             self._break(error)
 
     async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
+        tenure = run.tenure
         try:
             if not run.holds_slot:
                 await self.take_place(run)
@@ -162,6 +185,10 @@ class Crew:
             self._note_rest(run)
         except ENDS_THE_COORDINATOR as error:
             self._break(error)
+        except RoleLost:
+            # The log says so too, and what follows from it.
+            if tenure is not None:
+                tenure.leaving = True
         except SagaParked as error:
             self._roster.park(run.progress, error)
         except Exception as error:  # noqa: BLE001 - one saga's bug must not stop the others
@@ -169,6 +196,10 @@ class Crew:
             self._roster.park(run.progress, parked(run.progress, reason))
         finally:
             self.give_place(run)
+            if tenure is not None:
+                tenure.end_work()
+                if tenure.leaving:
+                    self._alarm.ring()
 
     def _note_rest(self, run: Run[Any]) -> None:
         """Take a saga that rests from work; one that was only interrupted stays."""
@@ -202,6 +233,8 @@ class Crew:
     def _stop(self) -> None:
         self._driver.stopping = True
         self._checkpoint_due.set()
+        self._stopped.set()
+        self._alarm.ring()
         for run in self._roster.at_work.values():
             run.wake(stale=False)
 

@@ -59,9 +59,10 @@ class Driver:
 
         Raises:
             SagaParked: This program can't fold the saga's results.
+            RoleLost: The saga's shard is another coordinator's.
             EventbraidError: The store is out of order.
         """
-        while not self.stopping:
+        while not (self.stopping or _is_given_back(run)):
             try:
                 if run.stale:
                     await self._journal.reload(run)
@@ -110,3 +111,7 @@ class Driver:
             await run.nudged.wait()
         await self._slots.acquire()
         run.holds_slot = True
+
+
+def _is_given_back(run: Run[Any]) -> bool:
+    return run.tenure is not None and run.tenure.leaving

@@ -256,6 +256,9 @@ SagaEvent: TypeAlias = (
 )
 
 STARTED_TYPE = "saga.started"
+STUCK_TYPE = "saga.stuck"
+UNDO_TYPE = "saga.compensation_started"
 ENDED_TYPES = ("saga.completed", "saga.compensated")
+BY_HAND_TYPES = ("saga.retried_by_hand", "saga.skipped_by_hand")
 ATTENTION_STREAM = "saga-attention"
 CHECKPOINT_STREAM = "$saga-checkpoint"

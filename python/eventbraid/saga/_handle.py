@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eventbraid.errors import SagaError
     from eventbraid.saga._definition import Saga
     from eventbraid.saga._progress import Progress, Status
+    from eventbraid.saga._shards import Tenure
 
 S = TypeVar("S")
 
@@ -61,7 +62,9 @@ class Run(Generic[S]):
     """One saga as this process knows it; it changes with each commit."""
 
     __slots__ = (
+        "__weakref__",
         "at_rest",
+        "claimed",
         "error",
         "holds_slot",
         "id",
@@ -70,6 +73,7 @@ class Run(Generic[S]):
         "saga",
         "stale",
         "state",
+        "tenure",
         "version",
     )
 
@@ -82,6 +86,9 @@ class Run(Generic[S]):
         self.progress = progress
         self.state = state
         self.version = version
+        # The version up to which records of the stream are, or may be, this run's own.
+        self.claimed = version
+        self.tenure: Tenure | None = None
         self.error: SagaError | None = None
         self.at_rest = anyio.Event()
         self.nudged = anyio.Event()
@@ -93,6 +100,17 @@ class Run(Generic[S]):
         self.progress = progress
         self.state = state
         self.version = version
+        self.claimed = version
+
+    def copy(self) -> Run[S]:
+        """Give one for a record that is nobody's move: it needs no shard."""
+        return Run(self.saga, self.progress, self.state, self.version)
+
+    def go_on(self) -> None:
+        """Let those wait again who ask for the end of a saga that rested."""
+        self.error = None
+        if self.at_rest.is_set():
+            self.at_rest = anyio.Event()
 
     def rest(self, error: SagaError | None = None) -> None:
         """Tell those who wait that the saga goes no further here."""
@@ -138,7 +156,10 @@ class SagaHandle(Generic[S]):
 
     @property
     def status(self) -> Status:
-        """Where the saga stands, as far as this coordinator knows."""
+        """Where the saga stands, as far as this coordinator knows.
+
+        Of a saga that another coordinator drives, only the end is heard of.
+        """
         return self._run.progress.status
 
     @property

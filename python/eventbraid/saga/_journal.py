@@ -1,7 +1,9 @@
 """The saga's stream: what is written to it and how it is read back.
 
 Each commit demands the exact version that the coordinator knows. So whoever else writes
-to the stream is noticed at once, and nothing is read again between two steps.
+to the stream is noticed at once, and nothing is read again between two steps. It
+demands the fence of the saga's shard too: a coordinator that was replaced records
+nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.event import decode_event, encode_event
+from eventbraid.role._standing import loss
 from eventbraid.saga._event import (
     ATTENTION_STREAM,
     SagaEvent,
@@ -96,6 +99,7 @@ class Journal:
 
         Raises:
             InvalidTransition: They don't follow from what was recorded.
+            RoleLost: The saga's shard is another coordinator's.
             VersionConflict: Somebody else has written to the stream.
         """
         events = tuple(events)
@@ -105,7 +109,12 @@ class Journal:
             (write.stream, *encode_event(write.event))
             for write in _notices(run, events)
         ]
-        await self.store.append(written, expect={run.id: run.version})
+        run.claimed = run.version + len(events)
+        try:
+            await self.store.append(written, expect=_demands(run))
+        except VersionConflict as conflict:
+            _raise_loss(run, conflict)
+            raise
         self._take_over(run, progress, state, events)
 
     async def execute(
@@ -132,18 +141,24 @@ class Journal:
         Raises:
             CommandRejected: A business rule said no; nothing was recorded.
             InvalidTransition: The records don't follow from what was recorded.
+            RoleLost: The saga's shard is another coordinator's.
             VersionConflict: Somebody else has written to the saga's stream.
         """
         events = tuple(events)
         progress = after(run.progress, events)
         also = [Write(run.id, event) for event in events]
         also += _notices(run, events)
-        executed = await self._executor.execute(
-            command,
-            also=also,
-            expect={run.id: run.version},
-            metadata={"correlation_id": run.id, "causation_id": cause},
-        )
+        run.claimed = run.version + len(events)
+        try:
+            executed = await self._executor.execute(
+                command,
+                also=also,
+                expect=_demands(run),
+                metadata={"correlation_id": run.id, "causation_id": cause},
+            )
+        except VersionConflict as conflict:
+            _raise_loss(run, conflict)
+            raise
         self._take_over(run, progress, state, events)
         return executed
 
@@ -153,6 +168,10 @@ class Journal:
         recorded = await self.read(run.id)
         fresh = await self.restore(run.saga, run.id, recorded)
         run.replace(fresh.progress, fresh.state, fresh.version)
+
+    async def is_current(self, run: Run[Any]) -> bool:
+        """Tell whether a run knows all that is in its stream."""
+        return await self.store.version(run.id) == run.version
 
     async def exists(self, saga_id: str) -> bool:
         """Tell whether a stream has events, once the appends under way are through."""
@@ -271,6 +290,19 @@ def _folded(
         return state
     folded: S = step.then(state, step.result.decode(event.result))
     return folded
+
+
+def _demands(run: Run[Any]) -> dict[str, int]:
+    """Give what each record of a saga demands: its stream's version, and the fence."""
+    known = {run.id: run.version}
+    return known if run.tenure is None else {**known, **run.tenure.fence}
+
+
+def _raise_loss(run: Run[Any], conflict: VersionConflict) -> None:
+    if run.tenure is not None:
+        lost = loss(run.tenure.role, run.tenure.token, conflict)
+        if lost is not None:
+            raise lost from conflict
 
 
 def _notices(run: Run[Any], events: Iterable[SagaEvent]) -> list[Write]:

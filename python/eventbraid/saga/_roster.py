@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid.errors import CoordinatorClosed, SagaParked
 from eventbraid.saga._progress import Progress, Status
+from eventbraid.saga._shards import shard_of
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    import anyio
+
     from eventbraid.saga._handle import Run
+    from eventbraid.saga._shards import Tenure
 
 S = TypeVar("S")
 
@@ -43,19 +50,46 @@ class SagaSummary:
 
 
 class Roster:
-    """Which sagas are at work, stuck or parked."""
+    """Which sagas are at work, stuck or parked here, and which are waited for.
 
-    __slots__ = ("at_work", "parked", "stuck")
+    Attributes:
+        at_work: Those that are driven.
+        stuck: Those that wait for a person.
+        parked: Those that this program can't drive.
+        starting: Those whose start is being recorded, each with its end.
+        elsewhere: Those that another coordinator drives, while somebody holds them.
+    """
+
+    __slots__ = ("at_work", "elsewhere", "parked", "starting", "stuck")
 
     def __init__(self) -> None:
         """Begin with none."""
         self.at_work: dict[str, Run[Any]] = {}
         self.stuck: dict[str, Run[Any]] = {}
         self.parked: dict[str, tuple[Progress, SagaParked]] = {}
+        self.starting: dict[str, anyio.Event] = {}
+        self.elsewhere: MutableMapping[str, Run[Any]] = weakref.WeakValueDictionary()
 
     def find(self, saga_id: str) -> Run[Any] | None:
         """Give the run of a saga that is at work or stuck."""
         return self.at_work.get(saga_id) or self.stuck.get(saga_id)
+
+    def knows(self, saga_id: str) -> bool:
+        """Tell whether a saga is listed."""
+        return self.find(saga_id) is not None or saga_id in self.parked
+
+    def is_held(self, saga_id: str) -> bool:
+        """Tell whether a saga is worked on, started or waited for here."""
+        held = (self.starting, self.at_work, self.stuck, self.elsewhere)
+        return any(saga_id in known for known in held)
+
+    def recognized(self, run: Run[Any]) -> Run[Any]:
+        """Give the run that somebody here holds of a saga, with what was read now."""
+        held = self.elsewhere.pop(run.id, None)
+        if held is None or held is run:
+            return run
+        held.replace(run.progress, run.state, run.version)
+        return held
 
     def begin(self, run: Run[Any]) -> None:
         """Put a saga to work."""
@@ -80,18 +114,36 @@ class Roster:
 
     def close(self) -> None:
         """Tell those who wait that nobody drives their saga any more."""
-        for run in self.at_work.values():
-            run.rest(CoordinatorClosed())
+        for run in (*self.at_work.values(), *self.elsewhere.values()):
+            if not run.at_rest.is_set():
+                run.rest(CoordinatorClosed())
         self.at_work.clear()
+        self.elsewhere.clear()
+
+    def of(self, tenure: Tenure) -> list[Run[Any]]:
+        """Give the runs that are under a tenure."""
+        runs = [*self.at_work.values(), *self.stuck.values()]
+        return [run for run in runs if run.tenure is tenure]
+
+    def hand_over(self, tenure: Tenure) -> None:
+        """List nothing of a shard any more; those who wait go on waiting."""
+        for run in self.of(tenure):
+            self.at_work.pop(run.id, None)
+            self.stuck.pop(run.id, None)
+            self.elsewhere[run.id] = run
+        for saga_id in [*self.parked]:
+            if shard_of(saga_id) == tenure.shard:
+                del self.parked[saga_id]
 
     def summaries(self) -> list[SagaSummary]:
         """List all, those at work first."""
         runs = [*self.at_work.values(), *self.stuck.values()]
         parked = [_parked(progress, error) for progress, error in self.parked.values()]
-        return [*(_summary(run.progress) for run in runs), *parked]
+        return [*(summary_of(run.progress) for run in runs), *parked]
 
 
-def _summary(progress: Progress) -> SagaSummary:
+def summary_of(progress: Progress) -> SagaSummary:
+    """Summarize a saga, whoever drives it."""
     return SagaSummary(
         progress.id,
         progress.saga,

@@ -1,6 +1,6 @@
 //! What the engine says about a store, as Python collections.
 
-use eventbraid_engine::{Error, Member, Stats, Verified};
+use eventbraid_engine::{Error, Member, Sighting, Stats, Verified};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -80,6 +80,16 @@ pub(crate) fn verified(
             ("quarantined", verified.quarantined),
         ],
     )
+}
+
+/// Shows which openings are alive: id, and seconds since the last sign of life.
+pub(crate) fn sightings(
+    py: Python<'_>,
+    seen: Result<Vec<Sighting>, Error>,
+) -> PyResult<Vec<(String, f64)>> {
+    let seen = seen.map_err(|error| exception(py, error))?;
+    let shown = |seen: Sighting| (seen.id, seen.silence.as_secs_f64());
+    Ok(seen.into_iter().map(shown).collect())
 }
 
 fn by_name<'py>(py: Python<'py>, counts: &[(&str, u64)]) -> PyResult<Bound<'py, PyDict>> {

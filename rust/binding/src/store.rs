@@ -1,6 +1,7 @@
 //! `Store`: an open event store.
 
 use eventbraid_engine::{self as engine, Effort, Error};
+use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString};
 use std::path::PathBuf;
@@ -357,6 +358,32 @@ impl Store {
         self.engine.readers()?.run(move || {
             let verified = store.verify(depth(quick));
             promise.keep(move |py| Ok(report::verified(py, verified)?.into_any()));
+        })?;
+        Ok(token)
+    }
+
+    /// Show all who share the store that this opening is alive, from now on; gives its id.
+    fn appear(&self, py: Python<'_>) -> PyResult<String> {
+        let store = self.engine.store()?;
+        let id = py.detach(|| store.appear());
+        id.map_err(|error| exception(py, error))
+    }
+
+    /// Tell which openings are alive: id, and seconds since the last sign of life.
+    fn sightings(&self, py: Python<'_>) -> PyResult<Vec<(String, f64)>> {
+        let store = self.engine.store()?;
+        let seen = py.detach(|| store.sightings());
+        report::sightings(py, seen)
+    }
+
+    /// Like `sightings`; the list arrives at the port.
+    fn sightings_async(&self, port: &CompletionPort) -> PyResult<u64> {
+        let store = self.engine.store()?.clone();
+        let promise = port.promise();
+        let token = promise.token();
+        self.engine.readers()?.run(move || {
+            let seen = store.sightings();
+            promise.keep(move |py| report::sightings(py, seen)?.into_bound_py_any(py));
         })?;
         Ok(token)
     }

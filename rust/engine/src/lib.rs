@@ -44,6 +44,7 @@ mod live;
 pub mod lock;
 mod log;
 mod names;
+mod presence;
 mod read;
 mod recovery;
 mod store;
@@ -54,6 +55,7 @@ mod watch;
 pub use commit::{Append, Appended, EventInput, Expectation, Prepared, Ticket, prepare};
 pub use coord::Member;
 pub use error::{ConflictedStream, Error, Result};
+pub use presence::Sighting;
 pub use read::{
     Effort, Filter, LogQuery, Page, Recorded, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
 };

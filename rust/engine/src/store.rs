@@ -17,6 +17,7 @@ use crate::index::Index;
 use crate::live::LiveLog;
 use crate::log::{Identity, Layout, Manifest, Marker, Segment, Segments, bytes_below};
 use crate::names;
+use crate::presence::{Presence, Sighting};
 use crate::read::{
     Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
 };
@@ -133,6 +134,7 @@ struct Open {
     committer: Arc<Committer>,
     closed: AtomicBool,
     live: Lock,
+    presence: Arc<Presence>,
     /// Of a store that is only looked at.
     view: Option<View>,
 }
@@ -191,8 +193,10 @@ impl Store {
     }
 
     fn new(log: LiveLog, tail: Tail, opening: Opening, live: Lock, view: Option<View>) -> Self {
+        let presence = Presence::new(&log, opening.background);
         Self {
             open: Arc::new(Open {
+                presence,
                 committer: Committer::new(Arc::new(log), tail, opening),
                 closed: AtomicBool::new(false),
                 live,
@@ -433,6 +437,27 @@ impl Store {
         members(&log.segments.layout, &joint.page, joint.entry.number())
     }
 
+    /// Has this opening give signs of life from now on, for all who share the store to see,
+    /// until the store is closed or the process dies. Answers its id, which is the same each
+    /// time and which no other opening ever had.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], and [`Error::Io`] where no thread can be started or the store was
+    /// opened to be read only.
+    pub fn appear(&self) -> Result<String> {
+        self.writable()?;
+        self.open.presence.appear()
+    }
+
+    /// All openings that give signs of life, of this process and of others.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], and [`Error::Io`] for a lock file that can't be looked at.
+    pub fn sightings(&self) -> Result<Vec<Sighting>> {
+        self.log()?;
+        self.open.presence.sightings()
+    }
+
     /// Reads the store's files again and holds them against all that they promise.
     ///
     /// # Errors
@@ -465,6 +490,7 @@ impl Open {
         let finished = self.committer.close();
         let closed = finished.and_then(|durable| self.record_end(durable));
         self.committer.end();
+        self.presence.end();
         if let Some(joint) = self.committer.log.coord.joint() {
             joint.entry.leave();
         }

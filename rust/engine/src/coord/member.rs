@@ -3,6 +3,9 @@
 //! A member is an entry in the page and a lock file of its own, which it holds as long as it
 //! lives: process ids say nothing across containers.
 
+use std::time::Duration;
+
+use super::Joint;
 use super::locks::{Held, Lock};
 use super::page::{MEMBER_WORDS, MEMBERS, Page};
 use crate::error::{Error, Result};
@@ -17,6 +20,8 @@ const FLAGS: usize = 2;
 const PROGRAM: usize = 3;
 const PROGRAM_WORDS: usize = 8;
 const COUNTERS: usize = PROGRAM + PROGRAM_WORDS;
+const LIFE: usize = COUNTERS + 8;
+const BEAT: usize = LIFE + 1;
 const READ_ONLY: u64 = 1;
 
 /// One opening of a store.
@@ -116,6 +121,12 @@ impl Entry {
             self.set(COUNTERS + i, value);
         }
     }
+
+    /// Gives a sign of life under a number of its own, by the clock of all processes.
+    pub(crate) fn beat(&self, life: u64, uptime_micros: u64) {
+        self.set(BEAT, uptime_micros);
+        self.set(LIFE, life);
+    }
 }
 
 impl Entry {
@@ -173,6 +184,24 @@ pub(crate) fn is_anyone_alive(layout: &Layout, page: &Page) -> Result<bool> {
     Ok(false)
 }
 
+/// The members that give signs of life: each one's number, and how long it was silent by `now`.
+pub(crate) fn sightings(layout: &Layout, joint: &Joint, now: u64) -> Result<Vec<(u64, Duration)>> {
+    let (page, own) = (&joint.page, joint.entry.number());
+    let mut seen = Vec::new();
+    for number in 0..MEMBERS {
+        let (life, beat) = (page.member(number, LIFE), page.member(number, BEAT));
+        if page.member(number, PID) == 0 || life == 0 {
+            continue;
+        }
+        if number as u64 + 1 == own || is_alive(layout, number)? {
+            // A beat may come between the two looks at the clock.
+            let silence = Duration::from_micros(now.saturating_sub(beat));
+            seen.push((life, silence));
+        }
+    }
+    Ok(seen)
+}
+
 fn is_alive(layout: &Layout, number: usize) -> Result<bool> {
     let lock = match Lock::open(&layout.vfs, layout.member(number), false) {
         Err(Error::Io {
@@ -224,4 +253,4 @@ pub(crate) fn name(page: &Page, number: u64) -> String {
     }
 }
 
-const _: () = assert!(COUNTERS + 8 <= MEMBER_WORDS);
+const _: () = assert!(BEAT < MEMBER_WORDS);

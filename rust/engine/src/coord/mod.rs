@@ -28,7 +28,7 @@ pub(crate) use enter::{Door, Entered, Held, enter};
 pub(crate) use locks::Held as Booting;
 pub(crate) use locks::{Lock, RECHECK, Turn};
 pub use member::Member;
-pub(crate) use member::{Entry, members};
+pub(crate) use member::{Entry, members, sightings};
 pub(crate) use page::{Mark, Page, Phase};
 
 use crate::error::{Error, Result};
