@@ -79,7 +79,7 @@ class Workload:
             arguments = [f"{made}/store", str(wanted), str(self.events)]
             if not self.threads:
                 arguments.append("--no-threads")
-            done = subprocess.run(  # noqa: S603 - the program that was named
+            done = subprocess.run(
                 [*tool, str(program.resolve()), *arguments],
                 capture_output=True,
                 text=True,
