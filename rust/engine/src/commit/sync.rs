@@ -222,16 +222,18 @@ impl Syncer {
             self.sync_segment(segment);
             return Ok(());
         };
-        let Some(_held) = joint.locks.sync.hold_by(self.coord().deadline())? else {
+        let Some(held) = joint.locks.sync.hold_by(self.coord().deadline())? else {
             return Err(self
                 .coord()
                 .stalled("the sync of the log", joint.page.syncer()));
         };
         joint.page.set_syncer(joint.entry.number());
-        if self.finish_sync(joint)? {
+        let finished = self.finish_sync(joint);
+        if matches!(finished, Ok(true)) {
             self.sync_busily(joint, segment);
         }
-        Ok(())
+        self.hand_over(joint, held);
+        finished.map(|_| ())
     }
 
     /// Makes up for a process that died in a sync; `false` if the store is poisoned by that.
@@ -334,9 +336,11 @@ impl Syncer {
         if self.durable() > before {
             return Ok(());
         }
-        if let Some(_held) = self.stopping(joint.locks.sync.try_hold())? {
+        if let Some(held) = self.stopping(joint.locks.sync.try_hold())? {
             joint.page.set_syncer(joint.entry.number());
-            self.lead_processes(joint)?;
+            let led = self.lead_processes(joint);
+            self.hand_over(joint, held);
+            led?;
         } else {
             let by = *deadline.get_or_insert_with(|| self.coord().deadline());
             if Instant::now() >= by {
@@ -350,7 +354,15 @@ impl Syncer {
         self.catch_up_or_stop(joint)
     }
 
-    /// Syncs what all processes have written. The caller holds the sync lock.
+    /// Gives the sync lock back, and only then calls those who wait: whoever wants to lead next
+    /// finds it free.
+    fn hand_over(&self, joint: &Joint, held: Held) {
+        drop(held);
+        joint.page.ring();
+        self.log.segments.layout.vfs.at("rung");
+    }
+
+    /// Syncs what all processes have written. The caller holds the sync lock, and rings.
     fn lead_processes(&self, joint: &Joint) -> Result<()> {
         let page = &joint.page;
         self.stopping(self.coord().check_page(joint))?;
@@ -372,7 +384,6 @@ impl Syncer {
         self.log.segments.layout.vfs.at("durable");
         page.publish_durable(&tail);
         self.log.segments.layout.vfs.at("told");
-        page.ring();
         joint.entry.tell(&self.log.counters);
         Ok(())
     }
