@@ -58,6 +58,9 @@ fn register() -> io::Result<()> {
 pub(super) struct OwnFile {
     slot: usize,
     fd: RawFd,
+    /// The process that opened it. A child that was made without handlers has the file too,
+    /// and nothing in the table tells it from its parent.
+    owner: u32,
 }
 
 impl OwnFile {
@@ -73,7 +76,11 @@ impl OwnFile {
         if let Some(place) = FILES.get(slot) {
             place.store(fd, Ordering::SeqCst);
         }
-        Ok(Self { slot, fd })
+        Ok(Self {
+            slot,
+            fd,
+            owner: std::process::id(),
+        })
     }
 
     /// The file, unless this is a child of the process that opened it.
@@ -81,7 +88,7 @@ impl OwnFile {
         let is_open = FILES
             .get(self.slot)
             .is_some_and(|slot| slot.load(Ordering::SeqCst) == self.fd);
-        if !is_open {
+        if !is_open || self.owner != std::process::id() {
             return Err(rustix::io::Errno::BADF.into());
         }
         // SAFETY: the slot says that the descriptor is open, only `drop` closes it, and the

@@ -15,8 +15,6 @@ use crate::vfs::{Hold, LockFile};
 pub(super) struct OsLockFile {
     file: OwnFile,
     path: PathBuf,
-    /// The process that opened it.
-    owner: u32,
 }
 
 impl OsLockFile {
@@ -37,7 +35,6 @@ impl OsLockFile {
         Ok(Self {
             file: OwnFile::open(open)?,
             path: path.to_path_buf(),
-            owner: std::process::id(),
         })
     }
 
@@ -70,11 +67,9 @@ impl LockFile for OsLockFile {
 
 impl Drop for OsLockFile {
     fn drop(&mut self) {
-        // Before it is closed: should a child have been made in a way that runs no handlers,
-        // the lock is free all the same. Such a child has its parent's lock, and keeps it.
-        if self.owner == std::process::id() {
-            let _freed = self.unlock();
-        }
+        // Before it is closed: a child that was made in a way that runs no handlers has the
+        // file open too, and would keep the lock. In a child itself this fails.
+        let _freed = self.unlock();
     }
 }
 
