@@ -164,9 +164,12 @@ mod waiting {
     }
 }
 
-/// Where the kernel has no wait that crosses processes, the word is looked at ever more seldom.
 #[cfg(not(target_os = "linux"))]
-mod waiting {
+use polling as waiting;
+
+/// Where the kernel has no wait that crosses processes, the word is looked at ever more seldom.
+#[cfg(any(test, not(target_os = "linux")))]
+mod polling {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
@@ -174,10 +177,10 @@ mod waiting {
     const IDLE: Duration = Duration::from_millis(20);
 
     pub(super) fn wait(word: &AtomicU64, seen: u64, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
+        let begun = Instant::now();
         let mut pause = BUSY;
-        while word.load(Ordering::SeqCst) == seen {
-            let left = deadline.saturating_duration_since(Instant::now());
+        while (word.load(Ordering::SeqCst) ^ seen) & u64::from(u32::MAX) == 0 {
+            let left = timeout.saturating_sub(begun.elapsed());
             if left.is_zero() {
                 return;
             }
@@ -187,4 +190,34 @@ mod waiting {
     }
 
     pub(super) fn wake(_word: &AtomicU64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// What other systems do for want of the kernel's wait.
+    #[test]
+    fn a_word_that_is_looked_at_again_and_again_ends_the_wait() {
+        const TIME: Duration = Duration::from_millis(50);
+        let word = AtomicU64::new(7 << 32 | 9);
+        for seen in [8, 7 << 32] {
+            polling::wait(&word, seen, Duration::MAX);
+        }
+        for seen in [9, 7 << 32 | 9] {
+            let begun = Instant::now();
+            polling::wait(&word, seen, TIME);
+            assert!(begun.elapsed() >= TIME);
+        }
+        let limit = Duration::from_mins(1);
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| polling::wait(&word, 9, limit));
+            word.store(10, Ordering::SeqCst);
+            polling::wake(&word);
+        });
+        assert!(begun.elapsed() < limit);
+    }
 }
