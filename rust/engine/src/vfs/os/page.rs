@@ -194,9 +194,55 @@ mod polling {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn a_page_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page");
+        OsPage::open(&path, OpenMode::CreateNew).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// A word without a block on a full disk is a signal to whoever touches it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_new_page_has_all_its_blocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page");
+        OsPage::open(&path, OpenMode::CreateNew).unwrap();
+        // Not every file system has a block for a zero: as many as for other bytes that it
+        // was asked to have a place for, or that at least are on the disk.
+        let yardstick = File::create_new(dir.path().join("yardstick")).unwrap();
+        (&yardstick).write_all(&vec![0; BYTES]).unwrap();
+        let _unsupported = rustix::fs::fallocate(
+            &yardstick,
+            rustix::fs::FallocateFlags::empty(),
+            0,
+            BYTES as u64,
+        );
+        yardstick.sync_all().unwrap();
+        let blocks = fs::metadata(&path).unwrap().blocks();
+        assert!(blocks >= yardstick.metadata().unwrap().blocks());
+    }
+
+    /// A file system that is asked for shared memory where a pipe is neither waits nor maps.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_is_no_page() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let (done, opened) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(OsPage::open(&path, OpenMode::ReadWrite)));
+        let refused = opened.recv_timeout(Duration::from_mins(1)).unwrap();
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
 
     /// What other systems do for want of the kernel's wait.
     #[test]
