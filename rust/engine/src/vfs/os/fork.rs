@@ -58,6 +58,9 @@ fn register() -> io::Result<()> {
 pub(super) struct OwnFile {
     slot: usize,
     fd: RawFd,
+    /// The process that opened it. A child that was made without handlers has the file too,
+    /// and nothing in the table tells it from its parent.
+    owner: u32,
 }
 
 impl OwnFile {
@@ -73,7 +76,11 @@ impl OwnFile {
         if let Some(place) = FILES.get(slot) {
             place.store(fd, Ordering::SeqCst);
         }
-        Ok(Self { slot, fd })
+        Ok(Self {
+            slot,
+            fd,
+            owner: std::process::id(),
+        })
     }
 
     /// The file, unless this is a child of the process that opened it.
@@ -81,7 +88,7 @@ impl OwnFile {
         let is_open = FILES
             .get(self.slot)
             .is_some_and(|slot| slot.load(Ordering::SeqCst) == self.fd);
-        if !is_open {
+        if !is_open || self.owner != std::process::id() {
             return Err(rustix::io::Errno::BADF.into());
         }
         // SAFETY: the slot says that the descriptor is open, only `drop` closes it, and the
@@ -146,4 +153,105 @@ extern "C" fn in_child() {
         }
     }
     CHANGING.store(false, Ordering::SeqCst);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const ALONE: &str = "EVENTBRAID_TEST_ALONE";
+
+    /// Runs a test in a process that runs no other, since all share the table.
+    fn alone(name: &str, test: fn()) {
+        if std::env::var_os(ALONE).is_some() {
+            return test();
+        }
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", &format!("vfs::os::fork::tests::{name}")]);
+        let output = program.env(ALONE, "1").output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && printed.contains("1 passed"),
+            "{printed}"
+        );
+    }
+
+    fn opened() -> OwnFile {
+        OwnFile::open(|| File::open("/dev/null")).unwrap()
+    }
+
+    fn in_use() -> usize {
+        let is_used = |slot: &&AtomicI32| slot.load(Ordering::SeqCst) != FREE;
+        FILES.iter().filter(is_used).count()
+    }
+
+    #[test]
+    fn a_full_table_refuses_the_next_file() {
+        alone("a_full_table_refuses_the_next_file", || {
+            let file = opened();
+            for slot in &FILES {
+                let _used = slot.compare_exchange(FREE, CLOSED, Ordering::SeqCst, Ordering::SeqCst);
+            }
+            let mut is_opened = false;
+            let refused = OwnFile::open(|| {
+                is_opened = true;
+                File::open("/dev/null")
+            });
+            assert_eq!(
+                refused.unwrap_err().to_string(),
+                "too many lock files are open"
+            );
+            assert!(!is_opened);
+            drop(file);
+            assert!(opened().get().is_ok());
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_closed_or_never_opened_leaves_its_slot_free() {
+        alone(
+            "a_file_that_is_closed_or_never_opened_leaves_its_slot_free",
+            || {
+                let kept = opened();
+                for _ in 0..100 {
+                    assert!(OwnFile::open(|| Err(io::ErrorKind::NotFound.into())).is_err());
+                    assert!(opened().get().is_ok());
+                }
+                assert_eq!((in_use(), USED.load(Ordering::SeqCst)), (1, 2));
+                drop(kept);
+                assert_eq!(in_use(), 0);
+            },
+        );
+    }
+
+    #[test]
+    fn forks_use_no_slot_up() {
+        alone("forks_use_no_slot_up", || {
+            let kept = [(); 3].map(|()| opened());
+            for _ in 0..200 {
+                // SAFETY: the child touches atomics, closes nothing but what is its own, and
+                // ends: the threads of the test harness are not with it.
+                let child = unsafe { libc::fork() };
+                assert!(child >= 0);
+                if child == 0 {
+                    let is_closed = |slot: &AtomicI32| slot.load(Ordering::SeqCst) < 0;
+                    let are_closed = FILES.iter().all(is_closed) && in_use() == kept.len();
+                    let are_refused = kept.iter().all(|file| file.get().is_err());
+                    drop(kept);
+                    let is_well = are_closed && are_refused && in_use() == 0;
+                    // SAFETY: it owes nobody a clean-up.
+                    unsafe { libc::_exit(i32::from(!is_well)) };
+                }
+                let mut status = -1;
+                // SAFETY: there is room for what it writes.
+                assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                assert_eq!(status, 0);
+                drop(opened());
+            }
+            assert_eq!((in_use(), USED.load(Ordering::SeqCst)), (3, 4));
+            assert!(kept.iter().all(|file| file.get().is_ok()));
+        });
+    }
 }

@@ -15,8 +15,6 @@ use crate::vfs::{Hold, LockFile};
 pub(super) struct OsLockFile {
     file: OwnFile,
     path: PathBuf,
-    /// The process that opened it.
-    owner: u32,
 }
 
 impl OsLockFile {
@@ -37,7 +35,6 @@ impl OsLockFile {
         Ok(Self {
             file: OwnFile::open(open)?,
             path: path.to_path_buf(),
-            owner: std::process::id(),
         })
     }
 
@@ -70,11 +67,9 @@ impl LockFile for OsLockFile {
 
 impl Drop for OsLockFile {
     fn drop(&mut self) {
-        // Before it is closed: should a child have been made in a way that runs no handlers,
-        // the lock is free all the same. Such a child has its parent's lock, and keeps it.
-        if self.owner == std::process::id() {
-            let _freed = self.unlock();
-        }
+        // Before it is closed: a child that was made in a way that runs no handlers has the
+        // file open too, and would keep the lock. In a child itself this fails.
+        let _freed = self.unlock();
     }
 }
 
@@ -90,4 +85,81 @@ pub(super) fn is_at(open: &rustix::fs::Stat, path: &Path) -> io::Result<bool> {
 /// Whether a path names an open file.
 pub(super) fn names(path: &Path, file: &File) -> io::Result<bool> {
     is_at(&rustix::fs::fstat(file)?, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::vfs::Vfs as _;
+    use crate::vfs::os::OsVfs;
+
+    #[test]
+    fn a_lock_file_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        OsVfs::new().open_lock(&path, true).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// Whoever opens a pipe waits for its other end, and all forks would wait for the opening.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_is_opened_without_waiting_for_its_other_end() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let (done, opened) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for create in [false, true] {
+                done.send(OsVfs::new().open_lock(&path, create).is_ok())
+                    .unwrap();
+            }
+        });
+        for _ in 0..2 {
+            let limit = std::time::Duration::from_mins(1);
+            assert!(opened.recv_timeout(limit).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_cant_be_opened_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _socket = UnixListener::bind(&path).unwrap();
+        assert!(OsVfs::new().open_lock(&path, false).is_err());
+        assert!(OsVfs::new().open_lock(&path.join("lock"), true).is_err());
+    }
+
+    #[test]
+    fn a_directory_is_in_place_until_it_is_moved_or_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, away) = (dir.path().join("here"), dir.path().join("away"));
+        fs::create_dir(&here).unwrap();
+        let lock = OsVfs::new().open_lock(&here, false).unwrap();
+        assert!(lock.try_lock(Hold::Exclusive).unwrap());
+        fs::rename(&here, &away).unwrap();
+        assert!(!lock.is_in_place().unwrap());
+        fs::create_dir(&here).unwrap();
+        assert!(!lock.is_in_place().unwrap());
+        fs::remove_dir(&here).unwrap();
+        fs::rename(&away, &here).unwrap();
+        assert!(lock.is_in_place().unwrap());
+    }
+
+    #[test]
+    fn a_lock_file_whose_directory_became_a_file_is_not_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let lock = OsVfs::new().open_lock(&inner.join("lock"), true).unwrap();
+        fs::remove_dir_all(&inner).unwrap();
+        assert!(!lock.is_in_place().unwrap());
+        fs::write(&inner, b"").unwrap();
+        assert!(!lock.is_in_place().unwrap());
+    }
 }

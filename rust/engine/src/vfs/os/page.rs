@@ -164,9 +164,12 @@ mod waiting {
     }
 }
 
-/// Where the kernel has no wait that crosses processes, the word is looked at ever more seldom.
 #[cfg(not(target_os = "linux"))]
-mod waiting {
+use polling as waiting;
+
+/// Where the kernel has no wait that crosses processes, the word is looked at ever more seldom.
+#[cfg(any(test, not(target_os = "linux")))]
+mod polling {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
@@ -174,10 +177,10 @@ mod waiting {
     const IDLE: Duration = Duration::from_millis(20);
 
     pub(super) fn wait(word: &AtomicU64, seen: u64, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
+        let begun = Instant::now();
         let mut pause = BUSY;
-        while word.load(Ordering::SeqCst) == seen {
-            let left = deadline.saturating_duration_since(Instant::now());
+        while (word.load(Ordering::SeqCst) ^ seen) & u64::from(u32::MAX) == 0 {
+            let left = timeout.saturating_sub(begun.elapsed());
             if left.is_zero() {
                 return;
             }
@@ -187,4 +190,80 @@ mod waiting {
     }
 
     pub(super) fn wake(_word: &AtomicU64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page");
+        OsPage::open(&path, OpenMode::CreateNew).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// A word without a block on a full disk is a signal to whoever touches it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_new_page_has_all_its_blocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page");
+        OsPage::open(&path, OpenMode::CreateNew).unwrap();
+        // Not every file system has a block for a zero: as many as for other bytes that it
+        // was asked to have a place for, or that at least are on the disk.
+        let yardstick = File::create_new(dir.path().join("yardstick")).unwrap();
+        (&yardstick).write_all(&vec![0; BYTES]).unwrap();
+        let _unsupported = rustix::fs::fallocate(
+            &yardstick,
+            rustix::fs::FallocateFlags::empty(),
+            0,
+            BYTES as u64,
+        );
+        yardstick.sync_all().unwrap();
+        let blocks = fs::metadata(&path).unwrap().blocks();
+        assert!(blocks >= yardstick.metadata().unwrap().blocks());
+    }
+
+    /// A file system that is asked for shared memory where a pipe is neither waits nor maps.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_is_no_page() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let (done, opened) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(OsPage::open(&path, OpenMode::ReadWrite)));
+        let refused = opened.recv_timeout(Duration::from_mins(1)).unwrap();
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    /// What other systems do for want of the kernel's wait.
+    #[test]
+    fn a_word_that_is_looked_at_again_and_again_ends_the_wait() {
+        const TIME: Duration = Duration::from_millis(50);
+        let word = AtomicU64::new(7 << 32 | 9);
+        for seen in [8, 7 << 32] {
+            polling::wait(&word, seen, Duration::MAX);
+        }
+        for seen in [9, 7 << 32 | 9] {
+            let begun = Instant::now();
+            polling::wait(&word, seen, TIME);
+            assert!(begun.elapsed() >= TIME);
+        }
+        let limit = Duration::from_mins(1);
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| polling::wait(&word, 9, limit));
+            word.store(10, Ordering::SeqCst);
+            polling::wake(&word);
+        });
+        assert!(begun.elapsed() < limit);
+    }
 }
