@@ -79,7 +79,7 @@ def kill_coordinators(
     kills: int,
     limit: int,
     seed: int,
-    longest: float = 1.0,
+    longest: float = 1.5,
     options: tuple[str, ...] = (),
 ) -> tuple[int, int, str]:
     """Kill single coordinators of one demo while it runs.
