@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.contract.loops import ASYNCIO, TRIO
+
 # Tests that start pyright as a process must not make it look for updates.
 os.environ.setdefault("PYRIGHT_PYTHON_IGNORE_WARNINGS", "1")
 
@@ -19,12 +21,7 @@ settings.register_profile("search", deadline=None, max_examples=2_000)
 settings.load_profile("default")
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("trio", {}), id="trio"),
-    ]
-)
+@pytest.fixture(params=[ASYNCIO, TRIO])
 def anyio_backend(request):
     """Both event loops: a test marked `anyio` runs on each."""
     return request.param

@@ -31,6 +31,7 @@ __all__ = [
     "Store",
     "StreamNames",
     "StreamsSnapshot",
+    "forks",
     "uuid7",
 ]
 
@@ -563,4 +564,10 @@ def uuid7() -> UUID:
         >>> first, second = eb.uuid7(), eb.uuid7()
         >>> first.version, first < second
         (7, True)
+    """
+
+def forks() -> int:
+    """Count the forks between this process and the first of its line that asked.
+
+    In a forked child it is another number than it was in its parent.
     """

@@ -881,11 +881,15 @@ class CorruptStore(EventbraidError):
 
 
 class StorageFull(EventbraidError, OSError):
-    """There is no space left for the append. Nothing was written; reads go on.
+    """There is no space left. Nothing was written; reads go on.
+
+    An append may be tried again, and so may an opening. A store that says so when it is
+    closed is closed: everything acknowledged is durable, and the next opening finds it.
 
     Attributes:
         path: The path of the file that could not grow.
         reason: What the system said.
+        remedy: What to do.
 
     Example:
         >>> import errno
@@ -894,13 +898,12 @@ class StorageFull(EventbraidError, OSError):
         True
     """
 
-    def __init__(self, path: str, reason: str) -> None:
-        """Name the file and what the system said."""
+    def __init__(self, path: str, reason: str, remedy: str | None = None) -> None:
+        """Name the file, what the system said and what to do."""
         self.path = path
         self.reason = reason
-        super().__init__(
-            f"no space left for {path!r} ({reason}); free some space and append again"
-        )
+        self.remedy = remedy or "free some space and append again"
+        super().__init__(f"no space left for {path!r} ({reason}); {self.remedy}")
         self.errno = errno.ENOSPC
 
     def __reduce__(self) -> tuple[Callable[..., object], _State]:

@@ -17,7 +17,7 @@ from eventbraid.examples.ingest_orders.history import Plan
 from eventbraid.examples.order_fulfilment.purchases import purchases
 from tests.failure.kill_ingest import Load, check, kill_and_check
 
-KILLS = int(os.environ.get("EVENTBRAID_KILLS", "6"))
+KILLS = int(os.environ.get("EVENTBRAID_KILLS", "50"))
 
 
 @pytest.mark.timeout(120 + 20 * KILLS)

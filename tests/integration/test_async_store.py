@@ -25,8 +25,15 @@ import eventbraid as eb
 from eventbraid._native import CompletionPort
 from tests.contract import programs
 from tests.contract.asking import first, listed
+from tests.contract.loops import ASYNCIO, TRIO, UVLOOP
 
 IN_FLIGHT = 1000
+
+
+@pytest.fixture(params=[ASYNCIO, UVLOOP, TRIO])
+def anyio_backend(request):
+    """Every event loop that there is a way into."""
+    return request.param
 
 
 @pytest.fixture
@@ -256,21 +263,6 @@ def test_a_store_serves_one_loop_after_the_other(location):
         for expected in range(1, 6):
             assert asyncio.run(face.append([("a", "x", b"")])).last_position == expected
             assert asyncio.run(face.head()) == expected
-
-
-def test_uvloop_works_like_asyncio(location):
-    uvloop = pytest.importorskip("uvloop")
-
-    async def main():
-        async with eb.open_async(location) as store:
-            await asyncio.gather(
-                *(store.append([(f"s-{number}", "x", b"")]) for number in range(200))
-            )
-            async with store.subscribe() as subscription:
-                return len(await first(200, subscription))
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert runner.run(main()) == 200
 
 
 def test_a_loop_closed_with_appends_in_flight_loses_nothing_and_is_freed(location):

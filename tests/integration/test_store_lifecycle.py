@@ -217,44 +217,6 @@ def test_a_folder_that_is_missing_is_refused(tmp_path):
     assert refused.value.operation
 
 
-def test_a_forked_child_is_told_to_open_the_store_again(location):
-    program = """
-        import os, sys, threading
-        store = eb.open(sys.argv[1])
-        subscription = store.subscribe()
-        follower = threading.Thread(target=list, args=(subscription,), daemon=True)
-        follower.start()
-        for _ in range(20):
-            store.append([("a", "x", b"")])
-            child = os.fork()
-            if child == 0:
-                for call in (
-                    store.head,
-                    lambda: store.append([("a", "x", b"")]),
-                    lambda: next(store.read_all()),
-                    lambda: next(store.subscribe()),
-                    lambda: store.verify(),
-                ):
-                    try:
-                        call()
-                    except eb.StoreClosed as error:
-                        assert "child" in str(error), error
-                    else:
-                        os._exit(3)
-                subscription.close()
-                store.close()
-                sys.exit(0)
-            _, status = os.waitpid(child, 0)
-            assert status == 0, status
-        assert store.append([("a", "x", b"")]).last_position == 21
-        subscription.close()
-        follower.join(5)
-        store.close()
-    """
-    done = programs.run(program, location, warnings="ignore")
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_a_forked_child_opens_stores_of_its_own(location):
     program = """
         import os, sys, time

@@ -235,7 +235,7 @@ def test_threads_that_race_for_a_stream_all_get_through():
         done = list(pool.map(lambda _: executor.execute(ONE), range(200)))
         assert store.version(A) == 200
         assert sorted(one.versions[A] for one in done) == list(range(1, 201))
-        assert queues_of(store).contended([A]) == []
+        assert queues_of(store).get().contended([A]) == []
 
 
 @pytest.mark.anyio
@@ -251,7 +251,7 @@ async def test_tasks_that_race_for_a_stream_all_get_through():
             for _ in range(100):
                 tasks.start_soon(deposit)
         assert sorted(versions) == list(range(1, 101))
-        assert queues_of(store).contended([A]) == []
+        assert queues_of(store).get().contended([A]) == []
 
 
 @pytest.mark.anyio
@@ -289,7 +289,7 @@ class SlowAppends:
 @pytest.mark.anyio
 async def test_a_cancelled_command_leaves_the_line():
     async with eb.open_async("memory:") as store:
-        lines = queues_of(store)
+        lines = queues_of(store).get()
         first = Noted()
         lines.join(A, first, writes=True)
         with anyio.move_on_after(0.05) as scope:
@@ -303,7 +303,7 @@ async def test_a_cancelled_command_leaves_the_line():
 @pytest.mark.anyio
 async def test_a_deadline_ends_the_wait_for_a_turn():
     async with eb.open_async("memory:") as store:
-        lines, holder = queues_of(store), Noted()
+        lines, holder = queues_of(store).get(), Noted()
         lines.join(A, holder, writes=True)
         with pytest.raises(eb.DeadlineExceeded):
             await eb.AsyncExecutor(store).execute(ONE, deadline=20 * MS)
@@ -314,7 +314,7 @@ async def test_a_deadline_ends_the_wait_for_a_turn():
 @pytest.mark.anyio
 async def test_a_turn_can_be_passed_on_from_another_thread():
     async with eb.open_async("memory:") as store:
-        lines, holder = queues_of(store), Noted()
+        lines, holder = queues_of(store).get(), Noted()
         lines.join(A, holder, writes=True)
 
         async def release() -> None:
@@ -330,7 +330,7 @@ async def test_a_turn_can_be_passed_on_from_another_thread():
 
 def test_a_thread_that_waits_is_woken():
     with eb.open("memory:") as store:
-        lines, holder = queues_of(store), Noted()
+        lines, holder = queues_of(store).get(), Noted()
         lines.join(A, holder, writes=True)
         timer = threading.Timer(0.02, lines.leave, (A, holder))
         timer.start()

@@ -80,8 +80,9 @@ def measure_appends(directory: Path, *, seconds: float = 10.0) -> Findings:
 def measure_batches(directory: Path, *, seconds: float = 10.0) -> Rate:
     """Commits of 1,000 events of 200 bytes over 10 of 10,000 streams at random.
 
-    The events are (stream, type, bytes) tuples; each commit expects the exact version
-    of every stream it writes.
+    The events are (stream, type, bytes) tuples, which stand ready on both sides. What
+    is timed of ours is the append of them, with the ids and the checks of each event;
+    each commit expects the exact version of every stream it writes.
 
     Args:
         directory: An existing directory on the disk to be measured.
@@ -92,11 +93,13 @@ def measure_batches(directory: Path, *, seconds: float = 10.0) -> Rate:
         SQLite table.
     """
     made = batches(_DISTINCT_BATCHES)
-    return _batched("batched appends", directory, seconds, made, made)
+    return _batched("batched appends", directory, seconds, made, _as_they_are)
 
 
 def measure_batches_of_objects(directory: Path, *, seconds: float = 10.0) -> Rate:
     """Like `measure_batches`, but the events are `NewEvent` objects.
+
+    They are made of the tuples within the time.
 
     Args:
         directory: An existing directory on the disk to be measured.
@@ -106,8 +109,7 @@ def measure_batches_of_objects(directory: Path, *, seconds: float = 10.0) -> Rat
         As `measure_batches`.
     """
     made = batches(_DISTINCT_BATCHES)
-    objects = [[eb.NewEvent(*event) for event in batch] for batch in made]
-    return _batched("batched appends, NewEvent", directory, seconds, made, objects)
+    return _batched("batched appends, NewEvent", directory, seconds, made, _as_objects)
 
 
 def measure_threads(directory: Path, *, seconds: float = 10.0) -> Rate:
@@ -244,12 +246,20 @@ def _compared(
 # --- in batches
 
 
+def _as_they_are(batch: list[Event]) -> list[Event]:
+    return batch
+
+
+def _as_objects(batch: list[Event]) -> list[eb.NewEvent]:
+    return [eb.NewEvent(*event) for event in batch]
+
+
 def _batched(
     name: str,
     directory: Path,
     seconds: float,
     tuples: Sequence[list[Event]],
-    ours: Sequence[Sequence[Event | eb.NewEvent]],
+    ours: Callable[[list[Event]], Sequence[Event | eb.NewEvent]],
 ) -> Rate:
     rows = cycle(tuples)
     with ExitStack() as stack:
@@ -274,17 +284,18 @@ def _batched(
 
 def _appending(
     store: eb.EventStore,
-    tuples: Sequence[Sequence[Event]],
-    ours: Sequence[Sequence[Event | eb.NewEvent]],
+    tuples: Sequence[list[Event]],
+    ours: Callable[[list[Event]], Sequence[Event | eb.NewEvent]],
 ) -> Callable[[], None]:
     """Append the batches in turn, expecting the versions that came of the last time."""
     written = [sorted({stream for stream, _, _ in batch}) for batch in tuples]
     versions = dict.fromkeys((stream for streams in written for stream in streams), 0)
-    turn = cycle(zip(ours, written, strict=True))
+    turn = cycle(zip(tuples, written, strict=True))
 
     def append() -> None:
         batch, streams = next(turn)
-        done = store.append(batch, expect={s: versions[s] for s in streams})
+        expected = {stream: versions[stream] for stream in streams}
+        done = store.append(ours(batch), expect=expected)
         versions.update(done.versions)
 
     return append

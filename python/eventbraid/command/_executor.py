@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.command._execution import Execution, Terms
@@ -14,6 +15,7 @@ from eventbraid.command._retry import RetryPolicy
 from eventbraid.command._write import Write
 from eventbraid.domain._refusal import shown
 from eventbraid.errors import InvalidArgument
+from eventbraid.store._fork import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -78,7 +80,7 @@ class Executor:
             store,
             retry,
             DiscoveryBounds(discovery_rounds, discovery_streams),
-            EventMemory(remembered_events),
+            PerProcess(partial(EventMemory, remembered_events)),
         )
 
     def execute(
@@ -180,7 +182,7 @@ class AsyncExecutor:
             store,
             retry,
             DiscoveryBounds(discovery_rounds, discovery_streams),
-            EventMemory(remembered_events),
+            PerProcess(partial(EventMemory, remembered_events)),
         )
 
     async def execute(
@@ -227,7 +229,7 @@ class _Engine:
         store: object,
         retry: RetryPolicy,
         bounds: DiscoveryBounds,
-        memory: EventMemory,
+        memory: PerProcess[EventMemory],
     ) -> None:
         self._port = port
         self._queues = queues_of(store)
@@ -260,10 +262,10 @@ class _Engine:
             command,
             terms,
             self._port,
-            self._queues,
+            self._queues.get(),
             self._retry,
             self._bounds,
-            self._memory,
+            self._memory.get(),
         )
 
 

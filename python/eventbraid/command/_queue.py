@@ -17,6 +17,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from eventbraid.store._fork import PerProcess
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping
 
@@ -188,11 +190,11 @@ class Turns:
             self._queues.leave(*self._taken.pop())
 
 
-_queues: MutableMapping[object, StreamQueues] = weakref.WeakKeyDictionary()
-_queues_lock = threading.Lock()
+_queues: MutableMapping[object, PerProcess[StreamQueues]] = weakref.WeakKeyDictionary()
+_queues_lock = PerProcess(threading.Lock)
 
 
-def queues_of(store: object) -> StreamQueues:
+def queues_of(store: object) -> PerProcess[StreamQueues]:
     """Give the lines of a store, the same for its sync and its async face.
 
     A stand-in for a store that can't be referred to weakly has lines of its own for
@@ -200,9 +202,9 @@ def queues_of(store: object) -> StreamQueues:
     """
     owner = getattr(store, "_handle", store)
     if not _can_be_weak(owner):
-        return StreamQueues()
-    with _queues_lock:
-        return _queues.setdefault(owner, StreamQueues())
+        return PerProcess(StreamQueues)
+    with _queues_lock.get():
+        return _queues.setdefault(owner, PerProcess(StreamQueues))
 
 
 def _can_be_weak(owner: object) -> bool:

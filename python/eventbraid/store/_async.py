@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from eventbraid._native import NewEvent, RecordedEvent, StreamNames
+    from eventbraid._native import NewEvent, RecordedEvent, Store, StreamNames
     from eventbraid.store._completion import LoopPort
     from eventbraid.store._expectation import Expectation
     from eventbraid.store._handle import Handle
@@ -44,12 +44,11 @@ class AsyncEventStore:
         account.opened
     """
 
-    __slots__ = ("_handle", "_native")
+    __slots__ = ("_handle",)
 
     def __init__(self, handle: Handle) -> None:
         """Show an open native store; use `eventbraid.open_async` instead."""
         self._handle = handle
-        self._native = handle.native
 
     async def append(
         self,
@@ -86,9 +85,10 @@ class AsyncEventStore:
             >>> asyncio.run(main())
             1
         """
+        native = await self._handle.own_async()
         port = current_port()
         await port.raise_if_cancelled()
-        token = self._native.append_async(
+        token = native.append_async(
             port.native, events, expect, idempotency_key, content
         )
         return unwrapped(await _outcome(port, token, idempotency_key), Appended)
@@ -108,8 +108,9 @@ class AsyncEventStore:
         Raises:
             IdempotencyMismatch: If the key stands for other content.
         """
+        native = await self._handle.own_async()
         port = current_port()
-        found = self._native.committed_async(port.native, idempotency_key, content)
+        found = native.committed_async(port.native, idempotency_key, content)
         if not isinstance(found, int):
             return found
         late = await port.result(found)
@@ -162,8 +163,9 @@ class AsyncEventStore:
         Raises:
             InvalidArgument: If an id or a number makes no sense.
         """
+        native = await self._handle.own_async()
         port = current_port()
-        found = self._native.read_streams_async(port.native, streams, at, after)
+        found = native.read_streams_async(port.native, streams, at, after)
         if isinstance(found, int):
             return unwrapped(await port.result(found), StreamsSnapshot)
         return found
@@ -236,8 +238,8 @@ class AsyncEventStore:
         Raises:
             InvalidStreamId: If no stream could have this id.
         """
-        await self._catch_up()
-        return self._native.version(stream)
+        native = await self._caught_up()
+        return native.version(stream)
 
     async def head(self) -> int:
         """Give the position of the last durable event.
@@ -245,8 +247,8 @@ class AsyncEventStore:
         Returns:
             The position; 0 if the log is empty.
         """
-        await self._catch_up()
-        return self._native.head()
+        native = await self._caught_up()
+        return native.head()
 
     async def streams(self, prefix: str | None = None) -> AsyncIterator[str]:
         """List the streams that have events.
@@ -257,8 +259,8 @@ class AsyncEventStore:
         Yields:
             Their ids in ascending order of bytes, as of the first one asked for.
         """
-        await self._catch_up()
-        listing = self._native.streams(prefix or "")
+        native = await self._caught_up()
+        listing = native.streams(prefix or "")
         while names := await _next_names(listing):
             for name in names:
                 yield name
@@ -269,8 +271,8 @@ class AsyncEventStore:
         Returns:
             The counters as of now.
         """
-        await self._catch_up()
-        return stats_of(self._native.stats(), self._native.members())
+        native = await self._caught_up()
+        return stats_of(native.stats(), native.members())
 
     async def verify(self, *, quick: bool = False) -> Verified:
         """Read the whole log again and check it, off the event loop.
@@ -285,16 +287,19 @@ class AsyncEventStore:
         Raises:
             CorruptStore: If a byte of it is not what was written.
         """
+        native = await self._handle.own_async()
         port = current_port()
-        token = self._native.verify_async(port.native, quick)
+        token = native.verify_async(port.native, quick)
         counts = cast("dict[str, int]", unwrapped(await port.result(token), dict))
         return verified_of(counts, quick=quick)
 
     async def close(self) -> None:
         """Finish the appends under way and free the directory. May be called again."""
         port = current_port()
-        self._handle.open = False
-        token = self._native.close_async(port.native)
+        native = self._handle.let_go()
+        if native is None:
+            return
+        token = native.close_async(port.native)
         unwrapped(await port.shielded_result(token), type(None))
 
     def as_sync(self) -> EventStore:
@@ -325,22 +330,25 @@ class AsyncEventStore:
         """Name the location."""
         return self._handle.describe("AsyncEventStore")
 
-    async def _catch_up(self) -> None:
+    async def _caught_up(self) -> Store:
         """Learn of what other processes have written, off the loop if it is much.
 
         The calls that follow do so by themselves, but would keep the loop waiting.
         """
+        native = await self._handle.own_async()
         port = current_port()
-        token = self._native.catch_up_async(port.native)
+        token = native.catch_up_async(port.native)
         if token is not None:
             unwrapped(await port.result(token), type(None))
+        return native
 
     async def _stream_events(
         self, stream: str, paging: Paging
     ) -> AsyncIterator[RecordedEvent]:
         while not paging.done:
+            native = await self._handle.own_async()
             port = current_port()
-            page = self._native.read_stream_async(
+            page = native.read_stream_async(
                 port.native,
                 stream,
                 paging.after,
@@ -358,8 +366,9 @@ class AsyncEventStore:
         self, wanted: LogFilter, paging: Paging
     ) -> AsyncIterator[RecordedEvent]:
         while not paging.done:
+            native = await self._handle.own_async()
             port = current_port()
-            page = self._native.read_log_async(
+            page = native.read_log_async(
                 port.native,
                 paging.after,
                 paging.before,

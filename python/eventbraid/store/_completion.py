@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
 
-from eventbraid._native import CompletionPort
+from eventbraid._native import CompletionPort, forks
+from eventbraid.store._fork import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -71,9 +72,9 @@ def current_port() -> LoopPort:
         return _trio_port()
     known = _ports.get(loop)
     port = None if known is None else known()
-    if port is None:
+    if port is None or port.made_by != forks():
         port = _AsyncioPort(loop)
-        with _ports_lock:
+        with _ports_lock.get():
             _ports[loop] = weakref.ref(port)
     return port
 
@@ -85,10 +86,13 @@ class _AsyncioPort:
     reader keeps it alive, so that a closed loop is freed even with appends in flight.
     """
 
-    __slots__ = ("__weakref__", "_waiting", "native")
+    __slots__ = ("__weakref__", "_waiting", "made_by", "native")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.native = CompletionPort()
+        # A forked child that goes on with its parent's loop must not take what arrives
+        # for its parent.
+        self.made_by = forks()
         self._waiting: dict[int, asyncio.Future[object]] = {}
         loop.add_reader(self.native.fileno(), self._drain)
 
@@ -134,7 +138,7 @@ class _AsyncioPort:
 _ports: MutableMapping[asyncio.AbstractEventLoop, weakref.ref[_AsyncioPort]] = (
     weakref.WeakKeyDictionary()
 )
-_ports_lock = threading.Lock()
+_ports_lock = PerProcess(threading.Lock)
 
 
 def _trio_port() -> LoopPort:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from eventbraid._native import Store
-from eventbraid.errors import InvalidArgument
+from eventbraid.errors import InvalidArgument, StoreClosed
 from eventbraid.store._async import AsyncEventStore
 from eventbraid.store._completion import current_port, unwrapped
 from eventbraid.store._handle import Handle
@@ -93,17 +95,7 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
     )
     place = Location.parse(location)
     _refuse_fresh_view(place, options)
-    native = Store.open(
-        place.path,
-        create=options.create,
-        first_segment=options.segment_size,
-        max_segment=options.max_segment_size,
-        cache=options.cache_size,
-        read_only=options.read_only,
-        shared=options.mode == "shared",
-        lock_timeout=options.lock_timeout,
-    )
-    return EventStore(Handle(native, place.name))
+    return EventStore(_handle_of(_opened(place, options), place, options))
 
 
 def open_async(
@@ -166,6 +158,33 @@ def _refuse_fresh_view(place: Location, options: Options) -> None:
         raise InvalidArgument("read_only", "True", reason)
 
 
+def _opened(place: Location, options: Options) -> Store:
+    return Store.open(
+        place.path,
+        create=options.create,
+        first_segment=options.segment_size,
+        max_segment=options.max_segment_size,
+        cache=options.cache_size,
+        read_only=options.read_only,
+        shared=options.mode == "shared",
+        lock_timeout=options.lock_timeout,
+    )
+
+
+def _handle_of(native: Store, place: Location, options: Options) -> Handle:
+    return Handle(native, place.name, partial(_opened_in_child, place, options))
+
+
+def _opened_in_child(place: Location, options: Options) -> Store:
+    if place.path is None:
+        raise StoreClosed(
+            "a store in memory belongs to the process that made it, of which this one "
+            "is a fork; open another"
+        )
+    # It was there: should it be gone, an empty one is no stand-in.
+    return _opened(place, replace(options, create=False))
+
+
 class Opening:
     """A store that is about to be opened: await it, or use it in ``async with``.
 
@@ -221,4 +240,4 @@ class Opening:
             lock_timeout=self._options.lock_timeout,
         )
         native = unwrapped(await port.result(token), Store)
-        return AsyncEventStore(Handle(native, self._place.name))
+        return AsyncEventStore(_handle_of(native, self._place, self._options))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from eventbraid._native import RecordedEvent
+    from eventbraid._native import RecordedEvent, Store
     from eventbraid.store._handle import Handle
 
 
@@ -54,6 +54,35 @@ class _Cursor:
         return not page.events and not page.more
 
 
+class _Waiting:
+    """Waits for the log to grow: in a forked child, for the child's own store to."""
+
+    __slots__ = ("_closed", "_native", "_waiter")
+
+    def __init__(self, native: Store) -> None:
+        self._closed = False
+        self._native = native
+        self._waiter = LogWaiter(native)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def on(self, native: Store) -> LogWaiter:
+        """Give what waits on this store."""
+        if self._native is not native:
+            self._waiter, self._native = LogWaiter(native), native
+            if self._closed:
+                # By another thread, which saw the one before.
+                self._waiter.close()
+        return self._waiter
+
+    def close(self) -> None:
+        # In this order: whoever makes a waiter meanwhile sees it.
+        self._closed = True
+        self._waiter.close()
+
+
 class Subscription:
     """Every matching event once, in order: first those that are there, then new ones.
 
@@ -69,14 +98,14 @@ class Subscription:
         account.opened
     """
 
-    __slots__ = ("_cursor", "_filter", "_handle", "_waiter")
+    __slots__ = ("_cursor", "_filter", "_handle", "_waiting")
 
     def __init__(self, handle: Handle, after: int, wanted: LogFilter) -> None:
         """Start at a position; nothing is read yet."""
         self._handle = handle
         self._filter = wanted
         self._cursor = _Cursor(after)
-        self._waiter = LogWaiter(handle.native)
+        self._waiting = _Waiting(handle.native)
 
     @property
     def position(self) -> int:
@@ -90,11 +119,11 @@ class Subscription:
     @property
     def closed(self) -> bool:
         """Whether the subscription was closed."""
-        return self._waiter.closed
+        return self._waiting.closed
 
     def close(self) -> None:
         """End the subscription, and a blocked wait at once. Any thread may call it."""
-        self._waiter.close()
+        self._waiting.close()
 
     def __iter__(self) -> Self:
         """Iterate over the events."""
@@ -107,13 +136,11 @@ class Subscription:
             StopIteration: If the subscription was closed.
             StoreClosed: If the store was closed.
         """
-        while not self._waiter.closed:
+        while not self._waiting.closed:
             recorded = self._cursor.take()
             if recorded is not None:
                 return recorded
-            if self._cursor.advance(self._fetch()) and not self._waiter.wait(
-                self._cursor.fetched
-            ):
+            if not self._more():
                 break
         raise StopIteration
 
@@ -135,9 +162,10 @@ class Subscription:
         state = ", closed" if self.closed else ""
         return f"<Subscription after {self.position}{state}>"
 
-    def _fetch(self) -> Page:
-        wanted = self._filter
-        return self._handle.native.read_log(
+    def _more(self) -> bool:
+        """Read a page, and wait if it ends at the head; false if closed meanwhile."""
+        native, wanted = self._handle.own(), self._filter
+        page = native.read_log(
             after=self._cursor.fetched,
             before=None,
             limit=self._cursor.size,
@@ -147,6 +175,9 @@ class Subscription:
             category=wanted.category,
             types=wanted.types,
         )
+        if not self._cursor.advance(page):
+            return True
+        return self._waiting.on(native).wait(self._cursor.fetched)
 
 
 class AsyncSubscription:
@@ -169,14 +200,14 @@ class AsyncSubscription:
         account.opened
     """
 
-    __slots__ = ("_cursor", "_filter", "_handle", "_waiter")
+    __slots__ = ("_cursor", "_filter", "_handle", "_waiting")
 
     def __init__(self, handle: Handle, after: int, wanted: LogFilter) -> None:
         """Start at a position; nothing is read yet."""
         self._handle = handle
         self._filter = wanted
         self._cursor = _Cursor(after)
-        self._waiter = LogWaiter(handle.native)
+        self._waiting = _Waiting(handle.native)
 
     @property
     def position(self) -> int:
@@ -190,11 +221,11 @@ class AsyncSubscription:
     @property
     def closed(self) -> bool:
         """Whether the subscription was closed."""
-        return self._waiter.closed
+        return self._waiting.closed
 
     def close(self) -> None:
         """End the subscription, and a blocked wait at once. Any task may call it."""
-        self._waiter.close()
+        self._waiting.close()
 
     def __aiter__(self) -> Self:
         """Iterate over the events."""
@@ -207,7 +238,7 @@ class AsyncSubscription:
             StopAsyncIteration: If the subscription was closed.
             StoreClosed: If the store was closed.
         """
-        while not self._waiter.closed:
+        while not self._waiting.closed:
             recorded = self._cursor.take()
             if recorded is not None:
                 return recorded
@@ -235,11 +266,12 @@ class AsyncSubscription:
 
     async def _more(self) -> bool:
         """Read a page, and wait if it ends at the head; false if closed meanwhile."""
+        native = await self._handle.own_async()
         port = current_port()
         # A busy log must not starve the loop's other tasks.
         await port.let_others_run()
         wanted = self._filter
-        page = self._handle.native.read_log_async(
+        page = native.read_log_async(
             port.native,
             after=self._cursor.fetched,
             before=None,
@@ -254,9 +286,10 @@ class AsyncSubscription:
             page = unwrapped(await port.result(page), Page)
         if not self._cursor.advance(page):
             return True
-        token = self._waiter.wait_async(port.native, self._cursor.fetched)
+        waiter = self._waiting.on(native)
+        token = waiter.wait_async(port.native, self._cursor.fetched)
         try:
             return unwrapped(await port.result(token), bool)
         except BaseException:
-            self._waiter.abandon(token)
+            waiter.abandon(token)
             raise

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 class EventStore:
     """An open event store. Made by `eventbraid.open`; any number of threads may use it.
 
-    Every method raises `StoreClosed` once the store is closed.
+    Every method raises `StoreClosed` once the store is closed. A forked child opens
+    the store anew, with the same options, when it first uses it; subscriptions and
+    reads go on there from where they were. What its parent has open exclusively it
+    can't open (`StoreBusy`), and what its parent has in memory it hasn't
+    (`StoreClosed`).
 
     Example:
         >>> import eventbraid as eb
@@ -38,12 +42,11 @@ class EventStore:
         (1, 1, 'account.opened')
     """
 
-    __slots__ = ("_handle", "_native")
+    __slots__ = ("_handle",)
 
     def __init__(self, handle: Handle) -> None:
         """Show an open native store; use `eventbraid.open` instead."""
         self._handle = handle
-        self._native = handle.native
 
     def append(
         self,
@@ -92,7 +95,7 @@ class EventStore:
             ...     ).versions["account-alice"]
             1
         """
-        return self._native.append(events, expect, idempotency_key, content)
+        return self._handle.own().append(events, expect, idempotency_key, content)
 
     def committed(
         self, idempotency_key: str, *, content: bytes | None = None
@@ -115,7 +118,7 @@ class EventStore:
             ...     print(store.committed("open-alice"))
             None
         """
-        return self._native.committed(idempotency_key, content)
+        return self._handle.own().committed(idempotency_key, content)
 
     def read_stream(
         self,
@@ -184,7 +187,7 @@ class EventStore:
             ...     store.read_streams(["a", "b", "c"]).versions
             {'a': 1, 'b': 1, 'c': 0}
         """
-        return self._native.read_streams(streams, at, after)
+        return self._handle.own().read_streams(streams, at, after)
 
     def read_all(
         self,
@@ -279,7 +282,7 @@ class EventStore:
             ...     store.version("account-alice")
             0
         """
-        return self._native.version(stream)
+        return self._handle.own().version(stream)
 
     def head(self) -> int:
         """Give the position of the last durable event.
@@ -293,7 +296,7 @@ class EventStore:
             ...     store.head()
             0
         """
-        return self._native.head()
+        return self._handle.own().head()
 
     def streams(self, prefix: str | None = None) -> Iterator[str]:
         """List the streams that have events.
@@ -311,7 +314,7 @@ class EventStore:
             ...     list(store.streams())
             ['a', 'b']
         """
-        listing = self._native.streams(prefix or "")
+        listing = self._handle.own().streams(prefix or "")
         while names := listing.page(NAMES_A_PAGE):
             yield from names
 
@@ -327,7 +330,8 @@ class EventStore:
             ...     store.stats().events
             0
         """
-        return stats_of(self._native.stats(), self._native.members())
+        native = self._handle.own()
+        return stats_of(native.stats(), native.members())
 
     def verify(self, *, quick: bool = False) -> Verified:
         """Read the whole log again, check every byte, and compare it with the index.
@@ -348,7 +352,7 @@ class EventStore:
             ...     store.verify().frames
             0
         """
-        return verified_of(self._native.verify(quick), quick=quick)
+        return verified_of(self._handle.own().verify(quick), quick=quick)
 
     def close(self) -> None:
         """Finish the appends under way and free the directory. May be called again.
@@ -394,7 +398,7 @@ class EventStore:
 
     def _stream_events(self, stream: str, paging: Paging) -> Iterator[RecordedEvent]:
         while not paging.done:
-            page = self._native.read_stream(
+            page = self._handle.own().read_stream(
                 stream,
                 paging.after,
                 paging.before,
@@ -407,7 +411,7 @@ class EventStore:
 
     def _log_events(self, wanted: LogFilter, paging: Paging) -> Iterator[RecordedEvent]:
         while not paging.done:
-            page = self._native.read_log(
+            page = self._handle.own().read_log(
                 paging.after,
                 paging.before,
                 paging.limit(),

@@ -1,8 +1,8 @@
 //! The engine's store, and the process that it belongs to.
 
 use eventbraid_engine as engine;
+use eventbraid_engine::vfs::os::forks;
 use pyo3::prelude::*;
-use rustix::process::{Pid, getpid};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,8 @@ use crate::reader_pool::ReaderPool;
 /// exist there, and the locks may be held by one of them.
 pub(crate) struct Engine {
     open: Option<Open>,
-    owner: Pid,
+    /// What [`forks`] said when it was opened.
+    born: u64,
     closed: AtomicBool,
 }
 
@@ -28,7 +29,7 @@ impl Engine {
         let readers = ReaderPool::new();
         Self {
             open: Some(Open { store, readers }),
-            owner: getpid(),
+            born: forks(),
             closed: AtomicBool::new(false),
         }
     }
@@ -52,7 +53,7 @@ impl Engine {
 
     /// Whether this is the process that opened the store.
     pub(crate) fn is_ours(&self) -> bool {
-        getpid() == self.owner
+        forks() == self.born
     }
 
     fn reached(&self) -> PyResult<&Open> {

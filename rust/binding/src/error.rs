@@ -97,6 +97,28 @@ pub(crate) fn append_exception(
     }
 }
 
+/// Makes the exception for an opening's error; that of a full disk says what then to do.
+pub(crate) fn open_exception(py: Python<'_>, error: Error) -> PyErr {
+    let remedy = "nothing that was acknowledged is lost; free some space and open the store again";
+    or_full(py, error, remedy)
+}
+
+/// Makes the exception for a closing's error; that of a full disk says what then to do.
+pub(crate) fn close_exception(py: Python<'_>, error: Error) -> PyErr {
+    let remedy = "the store is closed all the same and nothing that was acknowledged is lost; \
+                  free some space before it is opened again";
+    or_full(py, error, remedy)
+}
+
+fn or_full(py: Python<'_>, error: Error, remedy: &'static str) -> PyErr {
+    match error {
+        Error::StorageFull { path, reason } => {
+            raise::StorageFull::new_err((shown(&path), reason, remedy))
+        }
+        other => exception(py, other),
+    }
+}
+
 /// Refuses an argument under the exception that its kind of argument has.
 pub(crate) fn invalid(what: &'static str, value: String, reason: String) -> PyErr {
     match what {
@@ -111,10 +133,11 @@ pub(crate) fn closed() -> PyErr {
     raise::StoreClosed::new_err(())
 }
 
-/// The store was opened by another process, of which this one is a fork.
+/// What is used was made in another process, of which this one is a fork.
 pub(crate) fn forked() -> PyErr {
     raise::StoreClosed::new_err((
-        "the store was opened before this process was forked; open the store again in the child",
+        "this was begun before the process was forked, with the parent's store; begin it again \
+         in the child",
     ))
 }
 

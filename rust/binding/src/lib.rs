@@ -15,6 +15,7 @@ mod appended;
 mod completion;
 mod engine;
 mod error;
+mod fork;
 mod interrupt;
 mod metadata;
 mod new_event;
@@ -38,6 +39,8 @@ mod _native {
     use crate::appended::Appended;
     #[pymodule_export]
     use crate::completion::CompletionPort;
+    #[pymodule_export]
+    use crate::fork::forks;
     #[pymodule_export]
     use crate::new_event::NewEvent;
     #[pymodule_export]

@@ -11,7 +11,7 @@ use crate::append::{self, Arguments};
 use crate::appended::Appended;
 use crate::completion::CompletionPort;
 use crate::engine::Engine;
-use crate::error::exception;
+use crate::error::{close_exception, exception, open_exception};
 use crate::interrupt;
 use crate::opening::Opening;
 use crate::read::{Bounds, CommittedRead, LogRead, Read, SnapshotRead, StreamRead};
@@ -53,7 +53,9 @@ impl Store {
             seconds("lock_timeout", lock_timeout)?,
         );
         let opened = interrupt::run(py, "open", move || opening.run())?;
-        Ok(Self::new(opened.map_err(|error| exception(py, error))?))
+        Ok(Self::new(
+            opened.map_err(|error| open_exception(py, error))?,
+        ))
     }
 
     /// Like `open`; a `Store` arrives at the port.
@@ -86,7 +88,7 @@ impl Store {
         interrupt::spawn("open", move || {
             let opened = opening.run().map(Self::new);
             promise.keep(move |py| {
-                let store = opened.map_err(|error| exception(py, error))?;
+                let store = opened.map_err(|error| open_exception(py, error))?;
                 Ok(Bound::new(py, store)?.into_any())
             });
         })?;
@@ -394,7 +396,7 @@ impl Store {
         } else {
             engine.close()
         };
-        closed.map_err(|error| exception(py, error))
+        closed.map_err(|error| close_exception(py, error))
     }
 
     /// Like `close`; `None` arrives at the port.
@@ -406,7 +408,7 @@ impl Store {
             let closed = engine.close();
             drop(engine);
             promise.keep(move |py| {
-                closed.map_err(|error| exception(py, error))?;
+                closed.map_err(|error| close_exception(py, error))?;
                 Ok(py.None().into_bound(py))
             });
         })?;

@@ -100,7 +100,7 @@ pub enum Error {
         /// The failure.
         reason: String,
     },
-    /// There is no room for the append; nothing was written.
+    /// There is no room; nothing was written.
     StorageFull {
         /// The file that could not grow.
         path: PathBuf,
@@ -261,8 +261,8 @@ impl fmt::Display for Error {
             ),
             Self::StorageFull { path, reason } => write!(
                 f,
-                "no room left for {}: {reason}; nothing was written, \
-                 free some space and append again",
+                "no room left for {}: {reason}; nothing that was acknowledged is lost, \
+                 free some space and try again",
                 path.display()
             ),
             Self::StoreBusy { path, holder } => write!(

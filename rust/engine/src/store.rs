@@ -368,9 +368,11 @@ impl Store {
     /// # Errors
     /// [`Error::Closed`], and [`Error::Poisoned`] where nothing more can come.
     pub fn wait_beyond(&self, position: u64, timeout: Duration) -> Result<u64> {
+        let watch = &self.open.committer.log.watch;
+        let _waiting = watch.begin_to_wait();
         self.open.committer.attend();
-        let head = self.current(Effort::Blocking)?;
-        let head = head.watch.wait_beyond(position, timeout);
+        self.current(Effort::Blocking)?;
+        let head = watch.wait_beyond(position, timeout);
         let log = self.log()?;
         if head <= position {
             log.health()?;
@@ -381,10 +383,10 @@ impl Store {
     /// Calls `wake` once, when the head is beyond `position`, or the store ends. What holds
     /// for the callback of [`Store::submit`] holds for it.
     pub fn on_beyond(&self, position: u64, wake: Box<dyn FnOnce() + Send>) -> WaitGuard {
-        self.open.committer.attend();
         let registered = self.open.committer.log.watch.on_beyond(position, wake);
+        self.open.committer.attend();
         // What became durable before the watcher listened; the rest it hears.
-        let _caught_up = self.open.committer.catch_up(Effort::Blocking);
+        self.open.committer.catch_up_soon();
         self.open.committer.log.watch.deliver();
         registered
     }
@@ -669,14 +671,18 @@ impl Opened {
             joint.page.publish_tail(&durable);
             joint.page.publish_durable(&durable);
             joint.page.set_generation(segments.generation());
+            // Who wants the store alone may come between the two states of the lock.
+            if is_shared && !joint.locks.live.try_take(Hold::Shared)? {
+                return Err(Error::StoreBusy {
+                    path: segments.layout.root.clone(),
+                    holder: "another process, which took it for itself alone".to_owned(),
+                });
+            }
             joint.page.set_phase(if is_shared {
                 Phase::Shared
             } else {
                 Phase::Sole
             });
-            if is_shared {
-                joint.locks.live.try_take(Hold::Shared)?;
-            }
         }
         let opening = Opening {
             epoch,

@@ -68,6 +68,26 @@ fn every_failing_stream_is_reported_and_nothing_is_written() {
 }
 
 #[test]
+fn a_stream_expected_twice_is_refused_before_anything_is_written() {
+    let store = open(SimVfs::tracked(1)).unwrap();
+    for second in [Expectation::Any, Expectation::NoStream] {
+        let expectations = [("a", Expectation::NoStream), ("a", second)];
+        let refused = append_expecting(&store, &[("a", b"1")], &expectations, Some("k"));
+        assert!(
+            matches!(&refused, Err(Error::InvalidArgument { what: "stream", value, .. }) if value == "a"),
+            "{refused:?}"
+        );
+    }
+    assert_eq!((store.head(), store.stats().appends), (0, 0));
+    assert!(
+        store
+            .committed("k", None, Effort::Blocking)
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
 fn a_key_is_answered_again_across_a_restart() {
     let vfs = SimVfs::tracked(1);
     let store = open(vfs.clone()).unwrap();

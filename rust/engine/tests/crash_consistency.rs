@@ -284,7 +284,8 @@ fn check_open(store: &Store, progress: Progress, context: &str) {
 fn persistences(vfs: &SimVfs, random: u64, seed: u64) -> Vec<Persist> {
     let mut choices = vec![Persist::Nothing, Persist::Everything];
     let units = vfs.unsynced_units();
-    if units > 0 && units <= 4 {
+    let most = if schedules() < 1_000_000 { 4 } else { 8 };
+    if units > 0 && units <= most {
         choices.extend((0..1 << units).map(Persist::Mask));
     }
     choices.extend((0..random).map(|i| Persist::Seeded(seed.wrapping_mul(1009) + i)));

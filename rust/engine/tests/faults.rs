@@ -228,26 +228,60 @@ fn every_single_failing_call_gives_a_typed_answer_and_a_store_that_reopens() {
         Call::SyncDir,
         Call::Write,
     ];
-    for call in calls {
-        for nth in 1..40 {
-            let vfs = SimVfs::tracked(nth);
-            vfs.fail(Fault::once(call, nth, Failure::EIO));
-            let mut acknowledged = 0;
-            if let Ok(store) = open(vfs.clone()) {
-                for _ in 0..6 {
-                    if append(&store, &[("a", &[b'x'; 6000])]).is_err() {
-                        break;
-                    }
-                    acknowledged += 1;
-                }
+    let failures = [
+        Failure::EIO,
+        Failure::ENOSPC,
+        Failure::EINTR,
+        Failure::Short,
+    ];
+    for failure in failures {
+        let (mut fired, mut refused) = (0, 0);
+        for call in calls {
+            for nth in 1..40 {
+                let of_one = with_one_failing_call(call, nth, failure);
+                fired += u32::from(of_one.fired);
+                refused += u32::from(of_one.refused);
+                let goes_on = match failure {
+                    Failure::Short => true,
+                    Failure::EINTR => matches!(call, Call::Read | Call::Write),
+                    _ => false,
+                };
+                assert!(!(goes_on && of_one.refused), "{call:?} {nth}, {failure:?}");
             }
-            vfs.heal();
-            let cut = open(vfs.power_cut(Persist::Nothing));
-            let kept = log(&cut.unwrap_or_else(|e| panic!("{call:?} {nth}: {e}"))).len();
-            assert!(
-                kept == acknowledged,
-                "{call:?} {nth}: {kept} of {acknowledged}"
-            );
         }
+        assert!(fired > 50, "{failure:?}: only {fired} calls failed");
+        assert!(
+            failure == Failure::Short || refused > 50,
+            "{failure:?}: only {refused} told of"
+        );
     }
+}
+
+/// What became of a call that was to fail.
+struct OneFailure {
+    /// It was made: a step of the file system's trace failed, or the failure was told of. A
+    /// short read is neither.
+    fired: bool,
+    /// An opening or an append was refused for it.
+    refused: bool,
+}
+
+fn with_one_failing_call(call: Call, nth: u64, failure: Failure) -> OneFailure {
+    let vfs = SimVfs::tracked(nth);
+    vfs.fail(Fault::once(call, nth, failure));
+    let (mut acknowledged, mut refused) = (0, true);
+    if let Ok(store) = open(vfs.clone()) {
+        let appended = |_: &u32| append(&store, &[("a", &[b'x'; 6000])]).is_ok();
+        acknowledged = (0..6).take_while(appended).count();
+        refused = acknowledged < 6;
+    }
+    let fired = refused || vfs.trace().iter().any(|line| line.ends_with(" fails"));
+    vfs.heal();
+    let cut = open(vfs.power_cut(Persist::Nothing));
+    let kept = log(&cut.unwrap_or_else(|e| panic!("{call:?} {nth}, {failure:?}: {e}"))).len();
+    assert!(
+        kept == acknowledged,
+        "{call:?} {nth}, {failure:?}: {kept} of {acknowledged}"
+    );
+    OneFailure { fired, refused }
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
-use eventbraid_engine::{Depth, Error, Expectation, LogQuery, Mode, Options, Store};
+use eventbraid_engine::{Depth, Error, Expectation, LogQuery, Mode, Options, Recorded, Store};
 use support::machine::{Draw, Machine};
 use support::{append_expecting, bodies, log, open_with, options};
 
@@ -57,6 +57,11 @@ struct Plan {
     kill: Option<(usize, u64)>,
     /// The sync of a segment, counted from 1, that fails and loses what it was for.
     lost_sync: Option<u64>,
+    /// Whether each process has the engine's own threads. The first one to come has the store
+    /// to itself then, until the next one knocks.
+    threads: bool,
+    /// Whether some want the store to themselves, and some only to look.
+    mixed: bool,
 }
 
 impl Plan {
@@ -72,16 +77,32 @@ const STREAMS: [&str; 3] = ["a", "b", "c"];
 /// What one process does.
 fn live(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Journal>) {
     let mut draw = Draw::new(plan.seed ^ (number as u64 + 1) << 32);
-    for life in 0..2 {
-        let store = match open_with(machine.process(number), shared()) {
+    for life in 0..if plan.mixed { 4 } else { 2 } {
+        let mut options = shared();
+        options.background = plan.threads;
+        let wish = if plan.mixed { draw.below(6) } else { 0 };
+        if wish == 1 {
+            options.mode = Mode::Exclusive;
+        }
+        options.read_only = wish == 2;
+        if plan.mixed {
+            options.lock_timeout = Duration::from_millis(300);
+        }
+        let store = match open_with(machine.process(number), options) {
             Ok(store) => store,
             Err(_) if machine.is_dead(number) => return,
             Err(e) if plan.allows(&e) => continue,
+            Err(Error::StoreBusy { .. }) if plan.mixed => continue,
+            Err(Error::NotAStore { .. }) if options.read_only => continue,
             Err(e) => panic!("process {number} can't open: {e}"),
         };
         for i in 0..plan.appends {
             if machine.is_dead(number) {
                 break;
+            }
+            if options.read_only {
+                look(machine, number, &store);
+                continue;
             }
             check_reads(machine, number, &store, journal);
             let name = format!("p{number}.{life}.{i}");
@@ -107,6 +128,23 @@ fn live(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Journal>) 
                 closed.is_ok() || is_told || machine.is_dead(number),
                 "process {number} can't close: {closed:?}"
             );
+        }
+    }
+}
+
+/// What is only looked at is whole as far as it is shown.
+fn look(machine: &Machine, number: usize, store: &Store) {
+    match store.read_log(&LogQuery::all()) {
+        _ if machine.is_dead(number) => {}
+        read => {
+            let positions: Vec<u64> = read
+                .unwrap()
+                .events
+                .iter()
+                .map(Recorded::position)
+                .collect();
+            let expected: Vec<u64> = (1..=positions.len() as u64).collect();
+            assert_eq!(positions, expected, "process {number} only looks");
         }
     }
 }
@@ -152,9 +190,9 @@ fn write(
         let mut events = Vec::new();
         let mut expectations = Vec::new();
         for stream in &streams {
-            let Ok(version) = store.version(stream) else {
-                assert!(machine.is_dead(number));
-                return false;
+            let version = match store.version(stream) {
+                _ if machine.is_dead(number) => return false,
+                version => version.unwrap(),
             };
             expectations.push((*stream, Expectation::Exact(version)));
             let size = [10, 300, 3000][usize::try_from(draw.below(3)).unwrap()];
@@ -248,7 +286,7 @@ fn cut_power(machine: &Machine, journal: &Journal, seed: u64) {
 /// Runs one schedule; answers how many steps the first process took.
 fn run(plan: Plan) -> u64 {
     let disk = SimVfs::tracked(plan.seed);
-    let machine = Machine::new(disk, plan.processes, plan.seed);
+    let machine = Machine::new(disk, plan.processes, plan.seed, !plan.threads);
     if let Some((process, step)) = plan.kill {
         machine.kill_at(process, step);
     }
@@ -299,6 +337,8 @@ fn processes_share_a_store_in_any_order() {
             appends: 4,
             kill: None,
             lost_sync: None,
+            threads: false,
+            mixed: false,
         });
     }
     println!("{wanted} schedules");
@@ -316,6 +356,8 @@ fn a_process_may_die_at_each_of_its_steps() {
             appends: 3,
             kill: None,
             lost_sync: None,
+            threads: false,
+            mixed: false,
         };
         let steps = run(plan);
         let stride = 1 + steps / 60;
@@ -344,6 +386,62 @@ fn a_lost_sync_stops_all_processes() {
             appends: 4,
             kill: None,
             lost_sync: Some(1 + seed % 17),
+            threads: false,
+            mixed: false,
+        });
+    }
+    println!("{wanted} schedules");
+}
+
+#[test]
+fn processes_with_threads_of_their_own_share_a_store() {
+    let wanted = schedules(100);
+    for seed in 0..wanted {
+        run(Plan {
+            seed,
+            processes: 2 + usize::try_from(seed % 3).unwrap(),
+            appends: 6,
+            kill: None,
+            lost_sync: (seed % 5 == 4).then_some(1 + seed % 23),
+            threads: true,
+            mixed: false,
+        });
+    }
+    println!("{wanted} schedules");
+}
+
+/// Who finds the store in use is told so, and nobody else is disturbed.
+#[test]
+fn some_want_a_store_to_themselves_and_some_only_look() {
+    let wanted = schedules(150);
+    for seed in 0..wanted {
+        let mut draw = Draw::new(seed);
+        run(Plan {
+            seed,
+            processes: 3 + usize::try_from(seed % 2).unwrap(),
+            appends: 3,
+            kill: (seed % 3 == 2).then(|| (0, 1 + draw.below(2500))),
+            lost_sync: None,
+            threads: seed % 2 == 1,
+            mixed: true,
+        });
+    }
+    println!("{wanted} schedules");
+}
+
+#[test]
+fn a_process_with_threads_of_its_own_may_die_at_any_step() {
+    let wanted = schedules(100);
+    for seed in 0..wanted {
+        let mut draw = Draw::new(seed);
+        run(Plan {
+            seed,
+            processes: 2 + usize::try_from(seed % 2).unwrap(),
+            appends: 5,
+            kill: Some((0, 1 + draw.below(3000))),
+            lost_sync: None,
+            threads: true,
+            mixed: false,
         });
     }
     println!("{wanted} schedules");

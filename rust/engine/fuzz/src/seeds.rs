@@ -71,11 +71,16 @@ fn records(seeds: &mut Seeds) {
             let mut current = format!("MANIFEST-{generation}\n").into_bytes();
             current.resize(24, b'\n');
             current.extend(generation.parse::<u64>().expect("a number").to_le_bytes());
-            seeds.put("records", &input(3, &[current, bytes].concat()));
+            seeds.put("records", &input(4, &[current, bytes].concat()));
         } else if name.ends_with("IDENTITY") {
             seeds.put("records", &input(2, &bytes));
         }
     }
+    let marker = stores::poisoned().read_file("/store/POISONED");
+    seeds.put(
+        "records",
+        &[&[3, 1], marker.expect("a marker").as_slice()].concat(),
+    );
 }
 
 /// Each file whole, cut, and with an earlier one's bytes.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use eventbraid_engine::vfs::sim::SimVfs;
+use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::{
     Append, Depth, Effort, Error, EventInput, Expectation, Filter, LogQuery, Options, Recorded,
     SnapshotQuery, Store, StreamQuery, prepare,
@@ -76,6 +76,16 @@ pub fn small(closed: bool) -> SimVfs {
     if closed {
         store.close().unwrap();
     }
+    vfs.process_crash()
+}
+
+/// What the process leaves of a store in which a sync failed.
+pub fn poisoned() -> SimVfs {
+    let vfs = SimVfs::tracked(1);
+    let store = open(&vfs).unwrap();
+    append(&store, &[("a-1", b"one")], None).unwrap();
+    vfs.fail(Fault::once(Call::SyncData, 1, Failure::EIO).losing());
+    append(&store, &[("a-1", b"two")], None).unwrap_err();
     vfs.process_crash()
 }
 

@@ -3,18 +3,19 @@
 //! Between processes the same: who gets the sync lock syncs for all of them, and the others
 //! wait for the bell.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::lock::{Condvar, Mutex, MutexGuard};
 
 use super::catch_up::EachFrame;
 use super::{Known, Tail, Written};
-use crate::coord::{Coord, Joint, Mark, RECHECK};
+use crate::coord::{Booting as Held, Coord, Joint, Mark, RECHECK};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
@@ -40,6 +41,8 @@ pub(super) struct Syncer {
     seen_turn: AtomicU64,
     syncing: Mutex<bool>,
     synced: Condvar,
+    /// Whether the index has all frames up to where it ends, so that more can follow.
+    follows: AtomicBool,
     /// Held while the marker of a poisoned store is written; true once none may be.
     marking: Mutex<bool>,
 }
@@ -61,6 +64,7 @@ impl Syncer {
             durable_chain: AtomicU64::new(durable.chain),
             known: Mutex::new(known),
             seen_turn: AtomicU64::new(u64::MAX),
+            follows: AtomicBool::new(true),
             syncing: Mutex::new(false),
             synced: Condvar::new(),
             marking: Mutex::new(false),
@@ -116,12 +120,23 @@ impl Syncer {
                 .coord()
                 .detached("its record of the log's end is damaged"));
         };
+        // The end never comes before what is durable: what stands between would be written over.
+        if joint
+            .page
+            .durable()
+            .is_none_or(|durable| durable.address > tail.address)
+        {
+            return Err(self
+                .coord()
+                .detached("it says that more is durable than was written"));
+        }
         let mut known = self.known.lock();
         self.follow(&mut known, &tail, each)?;
         Ok(known.tail.clone())
     }
 
-    /// Shows in this process what others have made durable.
+    /// Shows in this process what others have made durable, also after a failed sync: what
+    /// the page says by then was durable before, and may have been acknowledged.
     pub(super) fn catch_up(&self, joint: &Joint, effort: Effort) -> Result<()> {
         let turn = joint.page.durable_turn();
         if turn == self.seen_turn.load(Ordering::Acquire) {
@@ -137,17 +152,39 @@ impl Syncer {
         }
         let mut known = self.known_for(effort)?;
         if known.tail.address < durable.address {
-            if effort == Effort::Inline && durable.address - known.tail.address > INLINE {
+            // Of a segment that isn't open here the files have to be read, and perhaps one that
+            // makes files waited for.
+            let is_long = durable.address - known.tail.address > INLINE
+                || self.log.segments.of_ordinal(durable.ordinal).is_none();
+            if effort == Effort::Inline && is_long {
                 return Err(Error::WouldBlock);
             }
             self.follow(&mut known, &durable, &mut |_, _| ())?;
         }
-        let Some(head) = self.index_known(known, durable.address) else {
-            return self.log.health();
-        };
-        self.show(head, durable.address);
+        if self.follows.load(Ordering::SeqCst) && !self.agrees(&known, &durable) {
+            return Err(self
+                .coord()
+                .detached("it says that another frame is durable than was written there"));
+        }
+        if let Some(head) = self.index(known, durable.address) {
+            self.show(head, durable.address);
+        }
         self.seen_turn.store(turn, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether a durable end is that of a frame which this process knows, or one before what
+    /// another thread has found to be durable meanwhile.
+    fn agrees(&self, known: &Known, durable: &Mark) -> bool {
+        match durable.end.cmp(&self.durable_end()) {
+            Less => return true,
+            Equal => return durable.chain == self.durable_chain.load(Ordering::Acquire),
+            Greater => {}
+        }
+        let written = &known.unsynced;
+        let found = written.binary_search_by_key(&durable.end, |w| w.entry.end());
+        let found = found.ok().and_then(|i| written.get(i));
+        found.is_some_and(|written| written.chain == durable.chain)
     }
 
     fn known_for(&self, effort: Effort) -> Result<MutexGuard<'_, Known>> {
@@ -205,14 +242,21 @@ impl Syncer {
         }
         let (tail, durable) = self.marks(joint)?;
         let segment = self.segment_of(&tail)?;
-        Ok(durable.address >= tail.address || self.write_again(&segment, &durable, &tail))
+        if durable.address >= tail.address {
+            return Ok(true);
+        }
+        let is_whole = self.is_whole(&durable, &tail)?;
+        Ok(self.write_again(&segment, &durable, &tail, is_whole))
     }
 
     /// Where the log ends, and how far it is durable. The caller holds the sync lock.
     fn marks(&self, joint: &Joint) -> Result<(Mark, Mark)> {
+        // Read before the page is: its record of the end goes on with what is known here.
+        let written = self.published().address;
         let marks = joint.page.tail().zip(joint.page.durable());
+        let whole = marks.filter(|(tail, _)| tail.address >= written);
         let lost = || self.coord().detached("a record in it is damaged");
-        self.stopping(marks.ok_or_else(lost))
+        self.stopping(whole.ok_or_else(lost))
     }
 
     fn segment_of(&self, mark: &Mark) -> Result<Arc<Segment>> {
@@ -240,6 +284,7 @@ impl Syncer {
         *syncing = true;
         drop(syncing);
         if catch_unwind(AssertUnwindSafe(lead)).is_err() {
+            self.follow_no_more();
             self.poison("the syncing thread panicked".to_owned());
         }
         *self.syncing.lock() = false;
@@ -346,7 +391,10 @@ impl Syncer {
     /// Writes what is not known to be durable once more, with the same bytes: the process that
     /// died in a sync may have taken the one report of a failed write with it, and a clean
     /// page is not written by the next sync.
-    fn write_again(&self, segment: &Segment, durable: &Mark, tail: &Mark) -> bool {
+    ///
+    /// What is written again is what the chain says: `is_whole` says whether all is there, or a
+    /// page has lost its bytes.
+    fn write_again(&self, segment: &Segment, durable: &Mark, tail: &Mark, is_whole: bool) -> bool {
         let from = segment.offset(durable.address.max(segment.first_frame()));
         let to = segment.offset(tail.address);
         let again = || {
@@ -366,8 +414,7 @@ impl Syncer {
             }
             Ok::<_, std::io::Error>(())
         };
-        // What is written again is what the chain says: a page that lost its bytes is found.
-        let outcome = if self.is_whole(durable, tail) {
+        let outcome = if is_whole {
             again().map_err(|e| e.to_string())
         } else {
             Err("its frames do not follow each other".to_owned())
@@ -383,10 +430,8 @@ impl Syncer {
     }
 
     /// Whether the log from one mark to the other is what its frames say.
-    fn is_whole(&self, durable: &Mark, tail: &Mark) -> bool {
-        let Some(segment) = self.log.segments.of_ordinal(durable.ordinal) else {
-            return false;
-        };
+    fn is_whole(&self, durable: &Mark, tail: &Mark) -> Result<bool> {
+        let segment = self.segment_of(durable)?;
         let mut known = Known {
             tail: Tail {
                 segment,
@@ -399,7 +444,12 @@ impl Syncer {
             is_marked: durable.is_marked,
             unsynced: VecDeque::new(),
         };
-        self.follow(&mut known, tail, &mut |_, _| ()).is_ok()
+        match self.follow(&mut known, tail, &mut |_, _| ()) {
+            Ok(()) => Ok(true),
+            Err(Error::Detached { .. }) => Ok(false),
+            // Not that of the log: too many files are open, or the disk can't be read.
+            Err(e) => Err(e),
+        }
     }
 
     /// As [`Syncer::catch_up`]; a page that contradicts the log stops this opening.
@@ -435,15 +485,23 @@ impl Syncer {
     /// Makes what is durable visible and answers the head, unless the store is poisoned by
     /// now. A frame that the index can't take is durable all the same, but nobody may build
     /// on it.
-    fn index_known(&self, mut known: MutexGuard<'_, Known>, address: u64) -> Option<u64> {
+    fn index_known(&self, known: MutexGuard<'_, Known>, address: u64) -> Option<u64> {
         // The marker of a poisoned store has told how far the log is durable: what became so
         // later will be cut off, and nobody may be told of it.
         self.log.health().ok()?;
+        self.index(known, address)
+    }
+
+    fn index(&self, mut known: MutexGuard<'_, Known>, address: u64) -> Option<u64> {
+        if !self.follows.load(Ordering::SeqCst) {
+            return None;
+        }
         let mut index = self.log.index.write();
         while let Some(written) = known.unsynced.pop_front_if(|w| w.entry.end() <= address) {
             let entry = &written.entry;
             if let Err(unfit) = index.apply(entry) {
                 let place = entry.address;
+                self.follow_no_more();
                 drop((index, known));
                 self.poison(format!(
                     "could not index the frame at address {place}: {unfit}"
@@ -454,6 +512,11 @@ impl Syncer {
             self.durable_end.store(entry.end(), Ordering::Release);
         }
         Some(index.head())
+    }
+
+    /// What this process knows may have a gap: nothing more is added to it.
+    pub(super) fn follow_no_more(&self) {
+        self.follows.store(false, Ordering::SeqCst);
     }
 
     /// Stops all writing for good, in every process, and leaves word of it for the next
@@ -483,17 +546,23 @@ impl Syncer {
                 chain: self.durable_chain.load(Ordering::Acquire),
             }
         };
-        let durable = match self.coord().shared() {
-            None => Some(durable),
-            Some(joint) => self.poison_all(joint, leads),
+        let (durable, _lead) = match self.coord().shared() {
+            None => (durable, None),
+            Some(joint) => match self.poison_all(joint, leads) {
+                None => return,
+                // The page has an earlier end where the store was shared in this moment.
+                Some((seal, lead)) if seal.address < durable.address => (durable, lead),
+                Some(agreed) => agreed,
+            },
         };
-        if !*marking && let Some(durable) = durable {
+        if !*marking {
             self.leave_marker(durable, reason);
         }
     }
 
-    /// Stops all writing in every process, and answers how far the log is durable.
-    fn poison_all(&self, joint: &Joint, leads: bool) -> Option<Seal> {
+    /// Stops all writing in every process, and answers how far the log is durable, with the
+    /// sync lock, unless the caller has it: others may leave a marker too.
+    fn poison_all(&self, joint: &Joint, leads: bool) -> Option<(Seal, Option<Held>)> {
         joint.page.poison();
         joint.page.ring();
         // Who holds the sync lock may be about to say that more is durable.
@@ -506,10 +575,11 @@ impl Syncer {
             return None;
         }
         let durable = joint.page.durable()?;
-        Some(Seal {
+        let seal = Seal {
             address: durable.end,
             chain: durable.chain,
-        })
+        };
+        Some((seal, held))
     }
 
     fn leave_marker(&self, durable: Seal, reason: String) {

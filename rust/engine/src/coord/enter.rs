@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::Locks;
 use super::locks::{Held as HeldLock, Lock};
+use super::member::is_anyone_alive;
 use super::page::{PROTOCOL, Page, Phase, Stranger};
 use crate::error::{Error, Result};
-use crate::log::{Identity, Layout, read_file};
+use crate::log::{Identity, Layout, read_file, shown_holder};
 use crate::recovery;
 use crate::store::{Mode, Options};
 use crate::vfs::{Entry, Hold, OpenMode, Vfs};
@@ -66,12 +67,30 @@ impl Door<'_> {
         Lock::open(&self.layout.vfs, self.layout.root.clone(), false)
     }
 
+    /// Comes in through `boot` like everybody else, if there are locks: a process that lets
+    /// another one in has no hold on `live` for a moment, and `boot` is held meanwhile.
     fn enter_alone(&self) -> Result<Entered> {
-        let live = self.live()?;
-        if !live.try_take(Hold::Exclusive)? {
-            return Err(self.busy());
+        let grace = Instant::now() + GRACE.min(self.options.lock_timeout);
+        let mut pause = Pause::default();
+        loop {
+            let has_locks = self.has_locks()?;
+            let boot = if has_locks { self.boot()? } else { None };
+            if boot.is_some() || !has_locks {
+                let live = self.live()?;
+                if !live.try_take(Hold::Exclusive)? {
+                    return Err(self.busy());
+                }
+                // Made by now, others may have come in through them before.
+                if boot.is_some() || !self.has_locks()? {
+                    return self.enter_with(live);
+                }
+                live.free();
+            }
+            if Instant::now() >= grace {
+                return Err(self.busy());
+            }
+            pause.rest(&*self.layout.vfs);
         }
-        self.enter_with(live)
     }
 
     fn enter_with(&self, live: Lock) -> Result<Entered> {
@@ -95,6 +114,9 @@ impl Door<'_> {
             if !self.has_locks()? {
                 if let Some(entered) = self.make_locks()? {
                     return Ok(entered);
+                }
+                if self.has_locks()? {
+                    continue;
                 }
                 if Instant::now() >= grace {
                     return Err(self.busy());
@@ -180,10 +202,13 @@ impl Door<'_> {
             }
             if live.try_take(Hold::Shared)? {
                 match self.page()? {
-                    Some(page) if page.phase() == Phase::Shared => {
+                    Some(page)
+                        if page.phase() == Phase::Shared
+                            && is_anyone_alive(self.layout, &page)? =>
+                    {
                         return self.among(boot, live, page).map(Some);
                     }
-                    // Who held the store alone died just now.
+                    // Who held the store, alone or the last of several, is gone by now.
                     _ => live.free(),
                 }
             } else {
@@ -280,7 +305,7 @@ impl Door<'_> {
 
     fn busy(&self) -> Error {
         let holder = match read_file(&*self.layout.vfs, &self.layout.holder()) {
-            Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).trim().to_owned(),
+            Ok(Some(bytes)) => shown_holder(&bytes),
             _ => "an unknown process".to_owned(),
         };
         Error::StoreBusy {

@@ -11,7 +11,7 @@ use super::page::{MEMBER_WORDS, MEMBERS, Page};
 use crate::error::{Error, Result};
 use crate::live::Counters;
 use crate::lock::Mutex;
-use crate::log::Layout;
+use crate::log::{Layout, shown_holder as shown};
 use crate::vfs::Hold;
 
 const PID: usize = 0;
@@ -191,6 +191,17 @@ pub(crate) fn sightings(layout: &Layout, joint: &Joint, now: u64) -> Result<Vec<
     Ok(seen)
 }
 
+/// Whether any member is alive. Without one the page is that of a session which is over,
+/// whatever it says: its file may even be from before a loss of power.
+pub(crate) fn is_anyone_alive(layout: &Layout, page: &Page) -> Result<bool> {
+    for number in 0..MEMBERS {
+        if page.member(number, PID) != 0 && is_alive(layout, number)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn is_alive(layout: &Layout, number: usize) -> Result<bool> {
     let lock = match Lock::open(&layout.vfs, layout.member(number), false) {
         Err(Error::Io {
@@ -227,17 +238,19 @@ fn read(page: &Page, number: usize, is_self: bool) -> Member {
 fn program(page: &Page, number: usize) -> String {
     let words = (0..PROGRAM_WORDS).map(|i| page.member(number, PROGRAM + i).to_le_bytes());
     let bytes: Vec<u8> = words.flatten().take_while(|byte| *byte != 0).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    shown(&bytes)
 }
 
 /// A member as it is named in an error, by the number that the page has for it.
 pub(crate) fn name(page: &Page, number: u64) -> String {
-    let number = usize::try_from(number.wrapping_sub(1)).unwrap_or(MEMBERS);
-    let pid = page.member(number, PID);
-    if number >= MEMBERS || pid == 0 {
-        return "a process that is gone".to_owned();
+    let number = usize::try_from(number.wrapping_sub(1)).ok();
+    // The page may have any number.
+    let number = number.filter(|number| *number < MEMBERS);
+    let member = number.map(|number| (number, page.member(number, PID)));
+    match member {
+        None | Some((_, 0)) => "a process that is gone".to_owned(),
+        Some((number, pid)) => format!("process {pid} running {}", program(page, number)),
     }
-    format!("process {pid} running {}", program(page, number))
 }
 
 const _: () = assert!(BEAT < MEMBER_WORDS);

@@ -105,17 +105,32 @@ impl Coord {
 
     /// Lets others in, if one has knocked: `publish` writes down where the log is. The caller
     /// holds the writer, the passage of [`Coord::maintain`], and the lead of the syncs.
-    pub(crate) fn share(&self, publish: impl FnOnce(&Page)) {
+    ///
+    /// Who knocks holds `boot`, but who wants the store alone does not, and may come between
+    /// the two states of the lock. The error says that this process has no lock on the store
+    /// any more, and must not write to it.
+    ///
+    /// `is_stopped` is asked when all of this process take the store for shared: who stopped
+    /// before that took it for its own, and told nobody.
+    pub(crate) fn share(
+        &self,
+        publish: impl FnOnce(&Page),
+        is_stopped: impl FnOnce() -> bool,
+    ) -> Result<()> {
         let Some(joint) = self.joint.as_ref() else {
-            return;
+            return Ok(());
         };
         publish(&joint.page);
-        joint.page.set_phase(Phase::Shared);
         self.shared.store(true, Ordering::SeqCst);
-        // Who knocks holds `boot`, so nobody comes in between the two states of this lock.
-        // Should it fail, this process has no lock on the store but does have the others'
-        // page, and is found out by it before it writes.
-        let _shared = joint.locks.live.try_take(Hold::Shared);
+        if is_stopped() {
+            joint.page.poison();
+        }
+        joint.page.set_phase(Phase::Shared);
+        if joint.locks.live.try_take(Hold::Shared)? {
+            return Ok(());
+        }
+        let reason = "another process took the store for itself alone";
+        Err(Error::detached(&self.root, reason))
     }
 
     /// By when another process is to be done.

@@ -78,7 +78,7 @@ pub(crate) struct Mark {
 const RECORD: usize = 8;
 
 impl Mark {
-    fn words(&self, session: u64) -> [u64; RECORD] {
+    fn words(&self, seed: u64) -> [u64; RECORD] {
         let mut words = [
             self.address,
             self.end,
@@ -89,11 +89,11 @@ impl Mark {
             u64::from(self.is_marked),
             0,
         ];
-        words[RECORD - 1] = checksum(&words, session);
+        words[RECORD - 1] = checksum(&words, seed);
         words
     }
 
-    fn of_words(words: &[u64; RECORD], session: u64) -> Option<Self> {
+    fn of_words(words: &[u64; RECORD], seed: u64) -> Option<Self> {
         let [
             address,
             end,
@@ -104,7 +104,7 @@ impl Mark {
             marked,
             check,
         ] = *words;
-        if check != checksum(words, session) {
+        if check != checksum(words, seed) {
             return None;
         }
         Some(Self {
@@ -119,12 +119,12 @@ impl Mark {
     }
 }
 
-fn checksum(words: &[u64; RECORD], session: u64) -> u64 {
+fn checksum(words: &[u64; RECORD], seed: u64) -> u64 {
     let mut bytes = [0; (RECORD - 1) * 8];
     for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
         to.copy_from_slice(&word.to_le_bytes());
     }
-    xxh3_64_with_seed(&bytes, session)
+    xxh3_64_with_seed(&bytes, seed)
 }
 
 /// The shared page, by name.
@@ -237,7 +237,7 @@ impl Page {
     fn publish(&self, at: usize, mark: &Mark) {
         let next = self.words.load(at).wrapping_add(1);
         let slot = slot(at, next);
-        for (i, word) in mark.words(self.session).into_iter().enumerate() {
+        for (i, word) in mark.words(self.seed(next)).into_iter().enumerate() {
             self.words.store(slot + i, word);
         }
         self.words.store(at, next);
@@ -249,9 +249,15 @@ impl Page {
             let slot = slot(at, turn);
             let words = std::array::from_fn(|i| self.words.load(slot + i));
             if self.words.load(at) == turn {
-                return Mark::of_words(&words, self.session);
+                return Mark::of_words(&words, self.seed(turn));
             }
         }
+    }
+
+    /// A record is that of one turn only: a number that was changed doesn't bring back the
+    /// record before.
+    fn seed(&self, turn: u64) -> u64 {
+        self.session.wrapping_add(turn)
     }
 
     /// The end of the write that is under way, 0 if none is. Who finds another's number under

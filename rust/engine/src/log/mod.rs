@@ -1,6 +1,7 @@
 //! The log on disk: identity, manifests, segments.
 
 mod files;
+mod holder;
 mod identity;
 mod manifest;
 mod poisoned;
@@ -8,6 +9,7 @@ mod segment;
 mod segments;
 
 pub(crate) use files::{Layout, read_file};
+pub(crate) use holder::shown as shown_holder;
 pub(crate) use identity::Identity;
 pub(crate) use manifest::{Manifest, SegmentEntry};
 pub(crate) use poisoned::{Found, Marker};

@@ -69,15 +69,23 @@ impl Segments {
         })
     }
 
-    /// Reads the manifest again if another process has made a newer one. The caller holds the
-    /// passage of [`Coord::maintain`].
-    fn reload_if_newer(&self, manifest: &mut Manifest) -> Result<()> {
-        match self.coord.shared() {
-            Some(joint) if joint.page.generation() != manifest.generation => {
-                self.reload(manifest, None)
-            }
-            _ => Ok(()),
+    /// Reads the manifest again if others may have made a newer one. The caller holds the
+    /// passage of [`Coord::maintain`], so nobody is making one now.
+    ///
+    /// One that nobody has told of is that of a process which died before it could: what it
+    /// names is there, but may not be after a loss of power.
+    fn reload_shared(&self, manifest: &mut Manifest) -> Result<()> {
+        let Some(joint) = self.coord.shared() else {
+            return Ok(());
+        };
+        self.reload(manifest, None)?;
+        if joint.page.generation() == manifest.generation || self.is_read_only() {
+            return Ok(());
         }
+        self.layout.sync_dir(&self.layout.log())?;
+        self.layout.sync_dir(&self.layout.root)?;
+        joint.page.set_generation(manifest.generation);
+        Ok(())
     }
 
     /// Reads the manifest again, until it lists a segment: CURRENT may name one that is being
@@ -168,7 +176,7 @@ impl Segments {
         let _alone = self.coord.maintain()?;
         let mut manifest = self.manifest.lock();
         self.refuse_if_unsure()?;
-        self.reload_if_newer(&mut manifest)?;
+        self.reload_shared(&mut manifest)?;
         let needed = (SEGMENT_HEADER + length.max(1)).next_multiple_of(SEGMENT_HEADER);
         let mut last = segment.entry;
         while let Some(next) = self.of_ordinal(last.ordinal + 1) {
@@ -299,7 +307,7 @@ impl Segments {
     pub(crate) fn record_durable(&self, durable: u64, chain: u64) -> Result<()> {
         let _alone = self.coord.maintain()?;
         let mut manifest = self.manifest.lock();
-        self.reload_if_newer(&mut manifest)?;
+        self.reload_shared(&mut manifest)?;
         if manifest.durable == durable {
             return Ok(());
         }
@@ -334,7 +342,7 @@ impl Segments {
     fn verify_manifest(&self) -> Result<()> {
         let _alone = self.coord.maintain()?;
         let mut manifest = self.manifest.lock();
-        self.reload_if_newer(&mut manifest)?;
+        self.reload_shared(&mut manifest)?;
         // Of a rename that failed it isn't known which manifest is the live one.
         if self.layout.is_unsure() || Manifest::live(&self.layout)?.as_ref() == Some(&*manifest) {
             return Ok(());

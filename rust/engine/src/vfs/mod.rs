@@ -12,6 +12,8 @@ use std::time::Duration;
 
 pub mod os;
 pub mod sim;
+#[cfg(test)]
+mod tests;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +151,9 @@ pub const PAGE_WORDS: usize = 8 * 1024;
 
 /// A file of [`PAGE_WORDS`] words that several processes have in memory at once.
 ///
-/// Nothing of it is ever durable. All operations are sequentially consistent, across
-/// processes too. A word that is out of range reads as 0 and is not written.
+/// Nothing of it is ever durable: its words outlive the processes, and after a loss of power
+/// are anything. All operations are sequentially consistent, across processes too. A word
+/// that is out of range reads as 0 and is not written.
 pub trait SharedPage: Debug + Send + Sync + 'static {
     /// A word.
     fn load(&self, word: usize) -> u64;

@@ -1,6 +1,9 @@
 //! Several processes on one simulated machine, of which one runs at a time: the next one is
 //! drawn at each word of shared memory, each lock, each call on a file. One may be killed at
 //! any of these: its locks are free from then on, and nothing that it still does counts.
+//!
+//! Processes with threads of their own don't take turns: they run as they come, held up now
+//! and then.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -8,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventbraid_engine::lock::{Condvar, Mutex};
+use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::vfs::{Entry, Hold, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
@@ -49,6 +53,8 @@ struct Turns {
     changed: Condvar,
     /// One step in so many is followed by another process's.
     patience: u64,
+    /// Whether one process runs at a time.
+    one_at_a_time: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +76,7 @@ struct Process {
 }
 
 impl Machine {
-    pub(crate) fn new(disk: SimVfs, processes: usize, seed: u64) -> Self {
+    pub(crate) fn new(disk: SimVfs, processes: usize, seed: u64, one_at_a_time: bool) -> Self {
         let mut draw = Draw::new(seed);
         let patience = 1 + draw.below(12);
         let state = State {
@@ -86,6 +92,7 @@ impl Machine {
                 state: Mutex::new(state),
                 changed: Condvar::new(),
                 patience,
+                one_at_a_time,
             }),
         }
     }
@@ -135,7 +142,9 @@ impl Machine {
                 };
                 scope.spawn(move || {
                     let _ends = Ends(&me);
-                    me.wait_for_turn();
+                    if me.turns.one_at_a_time {
+                        me.wait_for_turn();
+                    }
                     body();
                 });
             }
@@ -213,7 +222,7 @@ impl Me {
         if me.is_dead {
             return Err(dead());
         }
-        if !me.is_running {
+        if !me.is_running && self.turns.one_at_a_time {
             return Ok(());
         }
         me.steps += 1;
@@ -237,6 +246,16 @@ impl Me {
             return Err(dead());
         }
         let patience = self.turns.patience;
+        if !self.turns.one_at_a_time {
+            let delay = state.draw.below(20 * patience);
+            drop(state);
+            match delay {
+                0 => std::thread::sleep(Duration::from_micros(50)),
+                1..=3 => std::thread::yield_now(),
+                _ => {}
+            }
+            return Ok(());
+        }
         if rests || state.draw.below(patience) == 0 {
             let next = state.pick(rests.then_some(self.number));
             if next != self.number {
@@ -343,6 +362,9 @@ impl Vfs for ProcessVfs {
     /// The machine's clock goes on by a microsecond a step, and by more where one waits. The
     /// dead, who wait for nothing, see it race.
     fn uptime_micros(&self) -> u64 {
+        if !self.me.turns.one_at_a_time {
+            return OsVfs::new().uptime_micros();
+        }
         let mut state = self.me.turns.state.lock();
         let me = &mut state.processes[self.me.number];
         if me.is_dead {
@@ -352,9 +374,11 @@ impl Vfs for ProcessVfs {
         state.clock
     }
 
-    fn pause(&self, _time: Duration) {
+    fn pause(&self, time: Duration) {
         // The dead wait for nothing.
-        let _dead = self.me.rest(&"pause");
+        if self.me.rest(&"pause").is_ok() && !self.me.turns.one_at_a_time {
+            std::thread::sleep(time);
+        }
     }
 
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {
@@ -533,9 +557,12 @@ impl SharedPage for ProcessPage {
     }
 
     /// A wait is over at once, without a reason: the others go on meanwhile.
-    fn wait(&self, word: usize, _seen: u64, _timeout: Duration) {
+    fn wait(&self, word: usize, seen: u64, timeout: Duration) {
         // The dead wait for nothing.
-        let _dead = self.me.rest(&format_args!("wait at word {word}"));
+        let lives = self.me.rest(&format_args!("wait at word {word}")).is_ok();
+        if lives && !self.me.turns.one_at_a_time {
+            self.page.wait(word, seen, timeout);
+        }
     }
 
     fn wake(&self, word: usize) {

@@ -7,9 +7,12 @@ use crate::lock::{Mutex, RwLock};
 
 use super::content::{Content, SECTOR, Sector};
 use super::power::Fates;
+use super::shared::Sleepers;
 
 /// What a disk allocates at once.
 pub(super) const BLOCK: u64 = 4096;
+/// Bytes of a word of memory.
+const WORD: u64 = 8;
 
 /// A file's content, whatever its name is.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub(super) struct Inode {
     platter: Mutex<Platter>,
     /// The numbers of its blocks that were ever written, zeros or not.
     allocated: Mutex<BTreeSet<u64>>,
+    sleepers: Sleepers,
 }
 
 impl Inode {
@@ -41,6 +45,7 @@ impl Inode {
             live: RwLock::new(live),
             platter: Mutex::new(platter),
             allocated: Mutex::default(),
+            sleepers: Sleepers::default(),
         }
     }
 
@@ -102,6 +107,32 @@ impl Inode {
         written
     }
 
+    /// Has processes change it as they change their memory.
+    pub(super) fn map(&self) {
+        self.platter.lock().is_mapped = true;
+    }
+
+    /// A word of memory; 0 past the end.
+    pub(super) fn word(&self, word: usize) -> u64 {
+        word_of(&self.live.read(), word).unwrap_or_default()
+    }
+
+    /// Sets a word of memory to what `change` makes of it, if anything; answers what it was.
+    pub(super) fn change_word(&self, word: usize, change: impl FnOnce(u64) -> Option<u64>) -> u64 {
+        let mut live = self.live.write();
+        let Some(was) = word_of(&live, word) else {
+            return 0;
+        };
+        if let Some(value) = change(was) {
+            live.write(&value.to_le_bytes(), word as u64 * WORD);
+        }
+        was
+    }
+
+    pub(super) fn sleepers(&self) -> &Sleepers {
+        &self.sleepers
+    }
+
     pub(super) fn sync(&self) {
         let size = self.size();
         self.platter.lock().sync(size);
@@ -137,9 +168,9 @@ impl Inode {
     }
 
     pub(super) fn after_power_cut(&self, fates: &mut Fates) -> Self {
-        let size = self.size();
-        Self::durable(self.id, self.platter.lock().after_power_cut(size, fates))
-            .with_blocks_of(self)
+        let live = self.live.read();
+        let content = self.platter.lock().after_power_cut(&live, fates);
+        Self::durable(self.id, content).with_blocks_of(self)
     }
 
     pub(super) fn copy(&self) -> Self {
@@ -167,6 +198,9 @@ struct Platter {
     unsynced: BTreeMap<u64, Vec<Sector>>,
     /// Sectors that a failed sync left clean: what programs see of them isn't on the disk.
     lost: BTreeSet<u64>,
+    /// Whether the file is memory that processes share. The disk gets what they change when it
+    /// pleases the system, and nobody keeps count.
+    is_mapped: bool,
 }
 
 impl Platter {
@@ -192,7 +226,7 @@ impl Platter {
         self.content.set_len(size);
     }
 
-    fn after_power_cut(&self, size: u64, fates: &mut Fates) -> Content {
+    fn after_power_cut(&self, live: &Content, fates: &mut Fates) -> Content {
         let mut content = self.content.clone();
         let last = self.unsynced.keys().next_back();
         for (number, versions) in &self.unsynced {
@@ -200,14 +234,26 @@ impl Platter {
             let kept = fates.sector(&old, versions, Some(number) == last);
             content.write(&kept, number * SECTOR as u64);
         }
-        let durable = self.content.len();
+        let (durable, size) = (self.content.len(), live.len());
         content.set_len(if durable == size {
             size
         } else {
             fates.size(durable, size)
         });
+        if self.is_mapped {
+            for number in 0..content.len() / SECTOR as u64 {
+                let kept = fates.mapped(&content.sector(number), &live.sector(number));
+                content.write(&kept, number * SECTOR as u64);
+            }
+        }
         content
     }
+}
+
+fn word_of(content: &Content, word: usize) -> Option<u64> {
+    let mut bytes = [0; size_of::<u64>()];
+    let read = content.read(&mut bytes, (word as u64).saturating_mul(WORD));
+    (read == bytes.len()).then(|| u64::from_le_bytes(bytes))
 }
 
 fn write(content: &mut Content, bufs: &[IoSlice<'_>], offset: u64, allowed: usize) -> usize {

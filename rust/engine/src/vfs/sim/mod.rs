@@ -57,7 +57,7 @@ use self::power::Fates;
 use self::shared::{Lockable, SimLockFile, SimPage};
 use self::tree::Node;
 use self::world::{State, World};
-use super::{Entry, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile, os};
+use super::{Entry, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile, os, write_all_at};
 
 /// A file system in memory. Clones are handles of the same one.
 #[derive(Clone)]
@@ -88,7 +88,8 @@ impl SimVfs {
     }
 
     /// What a process finds that starts after this one was killed: everything written, synced
-    /// or not, and no locks. Leaves this file system as it is; the two share nothing.
+    /// or not, to files as to the words of shared pages, and no locks. Leaves this file system
+    /// as it is; the two share nothing.
     #[must_use]
     pub fn process_crash(&self) -> Self {
         let state = self.world.state.lock();
@@ -224,9 +225,22 @@ impl SimVfs {
 
     fn create(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
         let (mut state, key) = self.enter(Call::Create, path)?;
-        state.files_made += 1;
-        let inode = Arc::new(Inode::new(state.files_made));
-        state.tree.create(&key, Node::File(Arc::clone(&inode)))?;
+        Ok((state.create(&key)?, key))
+    }
+
+    /// Makes a file of zeros in two steps, as the operating system does: of a process that is
+    /// killed between them a file is left that is no page, of a failure none.
+    fn create_page(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
+        let (inode, key) = self.create(path)?;
+        let file = SimFile {
+            inode: Arc::clone(&inode),
+            world: Arc::clone(&self.world),
+            path: key.clone(),
+            writable: true,
+        };
+        let zeros = vec![0; PAGE_WORDS * 8];
+        write_all_at(&file, &[io::IoSlice::new(&zeros)], 0)
+            .inspect_err(|_| drop(self.remove(path)))?;
         Ok((inode, key))
     }
 
@@ -301,15 +315,18 @@ impl Vfs for SimVfs {
     }
 
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
-        let (state, key) = self.enter(Call::Entry, path)?;
-        let found = state.tree.entry(&key);
-        drop(state);
-        let lockable = match found {
+        let (mut state, key) = self.enter(Call::Entry, path)?;
+        let lockable = match state.tree.entry(&key) {
             Some(Entry::Directory) => Lockable::Directory(key.clone()),
-            None if create => Lockable::File(self.create(path)?.0.id),
-            _ => Lockable::File(self.existing(path)?.0.id),
+            None if create => {
+                self.world.go_on(&mut state, Call::Create, &key)?;
+                Lockable::File(state.create(&key)?.id)
+            }
+            _ => {
+                self.world.go_on(&mut state, Call::Open, &key)?;
+                Lockable::File(state.tree.file(&key)?.id)
+            }
         };
-        let mut state = self.world.state.lock();
         state.openings += 1;
         Ok(Arc::new(SimLockFile {
             world: Arc::clone(&self.world),
@@ -321,24 +338,17 @@ impl Vfs for SimVfs {
 
     fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
         let (inode, path) = match mode {
-            OpenMode::CreateNew => {
-                let (inode, path) = self.create(path)?;
-                let bytes = vec![0; PAGE_WORDS * 8];
-                inode.write(&[io::IoSlice::new(&bytes)], 0);
-                (inode, path)
-            }
+            OpenMode::CreateNew => self.create_page(path)?,
             OpenMode::Read | OpenMode::ReadWrite => self.existing(path)?,
         };
         if inode.size() != PAGE_WORDS as u64 * 8 {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let mut state = self.world.state.lock();
-        let words = Arc::clone(state.pages.entry(inode.id).or_default());
+        inode.map();
         Ok(Arc::new(SimPage {
             world: Arc::clone(&self.world),
             path,
-            inode: inode.id,
-            words,
+            inode,
         }))
     }
 

@@ -3,7 +3,9 @@
 use super::content::{SECTOR, Sector};
 use super::random::Random;
 
-/// What a power cut leaves of the un-synced writes and names.
+/// What a power cut leaves of the un-synced writes and names. Words of shared pages are no
+/// units: they are kept by [`Persist::Everything`], in part by [`Persist::Seeded`], and else
+/// are what they were when the page was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Persist {
@@ -78,6 +80,18 @@ impl Fates {
             _ if !keep => *old,
             Some(version) if self.random.chance(30) => *version,
             _ => *newest,
+        }
+    }
+
+    /// What a sector of shared memory holds. It is no unit: it may have been written at any time.
+    pub(super) fn mapped(&mut self, old: &Sector, new: &Sector) -> Sector {
+        match self.persist {
+            Persist::Everything => *new,
+            Persist::Seeded(_) if old == new => *old,
+            Persist::Seeded(_) if self.random.chance(15) => self.garbage(old, &[*new]),
+            Persist::Seeded(_) if self.random.chance(15) => self.torn(old, new),
+            Persist::Seeded(_) if self.random.chance(self.keep_percent) => *new,
+            Persist::Mask(_) | Persist::Nothing | Persist::Seeded(_) => *old,
         }
     }
 

@@ -1,12 +1,12 @@
-//! What simulated processes share: locks, and words in memory.
+//! What simulated processes share: locks, and words of a file that they have in memory.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::faults::Call;
+use super::file::Inode;
 use super::world::World;
 use crate::lock::{Condvar, Mutex};
 use crate::vfs::{Hold, LockFile, PAGE_WORDS, SharedPage};
@@ -93,25 +93,12 @@ impl Drop for SimLockFile {
     }
 }
 
-/// The words of a shared page.
-pub(super) struct Words {
-    words: Mutex<Vec<u64>>,
+/// Those who sleep because of a word in a file.
+#[derive(Debug, Default)]
+pub(super) struct Sleepers {
+    /// Held by who decides to sleep and by who wakes, so that no wake falls between.
+    deciding: Mutex<()>,
     woken: Condvar,
-}
-
-impl Default for Words {
-    fn default() -> Self {
-        Self {
-            words: Mutex::new(vec![0; PAGE_WORDS]),
-            woken: Condvar::new(),
-        }
-    }
-}
-
-impl fmt::Debug for Words {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Words").finish_non_exhaustive()
-    }
 }
 
 /// A shared page as one opening has it.
@@ -119,58 +106,67 @@ impl fmt::Debug for Words {
 pub(super) struct SimPage {
     pub(super) world: Arc<World>,
     pub(super) path: String,
-    pub(super) inode: u64,
-    pub(super) words: Arc<Words>,
+    pub(super) inode: Arc<Inode>,
 }
 
 impl SimPage {
-    fn with<T: Default>(&self, word: usize, change: impl FnOnce(&mut u64) -> T) -> T {
-        let mut words = self.words.words.lock();
-        words.get_mut(word).map(change).unwrap_or_default()
+    /// Sets a word to what `change` makes of it, if anything; answers what it was.
+    fn change(&self, word: usize, change: impl FnOnce(u64) -> Option<u64>) -> u64 {
+        if word >= PAGE_WORDS {
+            return 0;
+        }
+        if !self.world.tracked {
+            return self.inode.change_word(word, change);
+        }
+        let state = self.world.state.lock();
+        let is_dead = state.script.crashed();
+        self.inode
+            .change_word(word, |was| change(was).filter(|_| !is_dead))
     }
 }
 
 impl SharedPage for SimPage {
     fn load(&self, word: usize) -> u64 {
-        self.with(word, |word| *word)
+        if word >= PAGE_WORDS {
+            return 0;
+        }
+        self.inode.word(word)
     }
 
     fn store(&self, word: usize, value: u64) {
-        self.with(word, |word| *word = value);
+        self.change(word, |_| Some(value));
     }
 
     fn add(&self, word: usize, n: u64) -> u64 {
-        self.with(word, |word| std::mem::replace(word, word.wrapping_add(n)))
+        self.change(word, |was| Some(was.wrapping_add(n)))
     }
 
     fn raise(&self, word: usize, value: u64) -> u64 {
-        self.with(word, |word| std::mem::replace(word, value.max(*word)))
+        self.change(word, |was| Some(value.max(was)))
     }
 
     fn exchange(&self, word: usize, current: u64, value: u64) -> bool {
-        self.with(word, |word| {
-            let is_current = *word == current;
-            if is_current {
-                *word = value;
-            }
-            is_current
-        })
+        word < PAGE_WORDS && self.change(word, |was| (was == current).then_some(value)) == current
     }
 
     fn wait(&self, word: usize, seen: u64, timeout: Duration) {
-        let mut words = self.words.words.lock();
-        if words.get(word).is_some_and(|now| *now == seen) {
-            self.words.woken.wait_for(&mut words, timeout);
+        let sleepers = self.inode.sleepers();
+        let mut deciding = sleepers.deciding.lock();
+        let has_changed = (self.load(word) ^ seen) & u64::from(u32::MAX) != 0;
+        if word < PAGE_WORDS && !has_changed {
+            sleepers.woken.wait_for(&mut deciding, timeout);
         }
     }
 
     fn wake(&self, _word: usize) {
-        self.words.woken.notify_all();
+        let sleepers = self.inode.sleepers();
+        let _decided = sleepers.deciding.lock();
+        sleepers.woken.notify_all();
     }
 
     fn is_in_place(&self) -> io::Result<bool> {
         let state = self.world.state.lock();
         let file = state.tree.file(&self.path);
-        Ok(file.is_ok_and(|inode| inode.id == self.inode))
+        Ok(file.is_ok_and(|inode| inode.id == self.inode.id))
     }
 }

@@ -80,6 +80,45 @@ fn a_directory_is_locked_by_one_at_a_time() {
     assert!(!open(&vfs).try_lock(Hold::Exclusive).unwrap());
 }
 
+fn create_page(vfs: &SimVfs, name: &str) -> io::Result<Arc<dyn SharedPage>> {
+    vfs.open_page(path(name), OpenMode::CreateNew)
+}
+
+#[test]
+fn a_page_takes_room_or_is_not_made() {
+    let vfs = SimVfs::tracked(1);
+    create_page(&vfs, "/one").unwrap();
+    assert_eq!(vfs.allocated(), PAGE_WORDS as u64 * 8);
+    vfs.set_capacity(Some(2 * vfs.allocated() - file::BLOCK));
+    let full = create_page(&vfs, "/two").unwrap_err();
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(vfs.files(), [path("/one")]);
+    vfs.set_capacity(None);
+    create_page(&vfs, "/two").unwrap();
+}
+
+#[test]
+fn a_page_whose_zeros_cant_be_written_is_not_made() {
+    let vfs = SimVfs::tracked(1);
+    vfs.fail(Fault::once(Call::Write, 1, Failure::EIO));
+    let failed = create_page(&vfs, "/page").unwrap_err();
+    assert_eq!(errno(&failed), Some(Errno::IO.raw_os_error()));
+    assert!(vfs.files().is_empty());
+    vfs.fail(Fault::once(Call::Write, 1, Failure::Short));
+    create_page(&vfs, "/page").unwrap();
+}
+
+#[test]
+fn a_process_that_dies_while_it_makes_a_page_leaves_a_file_that_is_none() {
+    let vfs = SimVfs::tracked(1);
+    vfs.crash_at(2);
+    assert!(create_page(&vfs, "/page").is_err() && vfs.crashed());
+    let after = vfs.process_crash();
+    assert_eq!(after.files(), [path("/page")]);
+    let refused = after.open_page(path("/page"), OpenMode::ReadWrite);
+    assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
 #[test]
 fn a_process_crash_keeps_what_is_written_and_syncs_nothing() {
     let vfs = SimVfs::tracked(1);
@@ -103,6 +142,94 @@ fn a_process_crash_keeps_what_is_written_and_syncs_nothing() {
             .unwrap(),
         b"bytes"
     );
+}
+
+#[test]
+fn a_process_crash_keeps_the_words_of_a_page_and_no_lock() {
+    for vfs in [SimVfs::memory(), SimVfs::tracked(1)] {
+        let page = create_page(&vfs, "/page").unwrap();
+        page.store(3, 7);
+        let lock = vfs.open_lock(path("/lock"), true).unwrap();
+        assert!(lock.try_lock(Hold::Exclusive).unwrap());
+
+        let after = vfs.process_crash();
+        page.store(3, 8);
+        let found = after.open_page(path("/page"), OpenMode::ReadWrite).unwrap();
+        assert_eq!(found.load(3), 7);
+        found.store(3, 9);
+        assert_eq!(page.load(3), 8);
+        let freed = after.open_lock(path("/lock"), false).unwrap();
+        assert!(freed.try_lock(Hold::Exclusive).unwrap());
+        assert!(
+            !vfs.open_lock(path("/lock"), false)
+                .unwrap()
+                .try_lock(Hold::Shared)
+                .unwrap()
+        );
+    }
+}
+
+#[test]
+fn a_killed_process_changes_no_word() {
+    let vfs = SimVfs::tracked(1);
+    let page = create_page(&vfs, "/page").unwrap();
+    page.store(3, 7);
+    vfs.crash_at(vfs.steps() + 1);
+    vfs.at("publish");
+    page.store(3, 8);
+    assert_eq!((page.add(3, 1), page.raise(3, 9)), (7, 7));
+    page.exchange(3, 7, 10);
+    let after = vfs.process_crash();
+    let found = after.open_page(path("/page"), OpenMode::Read).unwrap();
+    assert_eq!(found.load(3), 7);
+}
+
+/// What is left of a page whose name and zeros are durable.
+fn words_after(persist: Persist) -> [u64; 3] {
+    let vfs = SimVfs::tracked(1);
+    let page = create_page(&vfs, "/page").unwrap();
+    let file = vfs.open(path("/page"), OpenMode::ReadWrite).unwrap();
+    file.sync_all().unwrap();
+    vfs.sync_dir(path("/")).unwrap();
+    let words = [0, 63, PAGE_WORDS - 1];
+    for word in words {
+        page.store(word, u64::MAX);
+    }
+    assert_eq!(vfs.unsynced_units(), 0);
+    let after = vfs.power_cut(persist);
+    let found = after.open_page(path("/page"), OpenMode::Read).unwrap();
+    words.map(|word| found.load(word))
+}
+
+#[test]
+fn a_power_cut_leaves_any_words_in_a_page() {
+    assert_eq!(words_after(Persist::Nothing), [0; 3]);
+    assert_eq!(words_after(Persist::Mask(u64::MAX)), [0; 3]);
+    assert_eq!(words_after(Persist::Everything), [u64::MAX; 3]);
+    let outcomes: Vec<_> = (0..500)
+        .map(|seed| words_after(Persist::Seeded(seed)))
+        .collect();
+    let seen = |what: fn(&[u64; 3]) -> bool| outcomes.iter().any(what);
+    assert!(seen(|words| *words == [0; 3]), "nothing kept");
+    assert!(seen(|words| *words == [u64::MAX; 3]), "all kept");
+    assert!(seen(|words| *words == [0, 0, u64::MAX]), "a later one kept");
+    assert!(seen(|words| *words == [u64::MAX, 0, 0]), "torn");
+    assert!(seen(|words| ![0, u64::MAX].contains(&words[2])), "garbage");
+}
+
+#[test]
+fn a_page_without_a_durable_name_may_be_lost_or_be_none() {
+    let vfs = SimVfs::tracked(1);
+    create_page(&vfs, "/page").unwrap().store(0, 7);
+    let open = |vfs: &SimVfs| vfs.open_page(path("/page"), OpenMode::ReadWrite);
+    let kind = |persist| open(&vfs.power_cut(persist)).map_err(|e| e.kind());
+    assert_eq!(kind(Persist::Nothing).unwrap_err(), io::ErrorKind::NotFound);
+    // Its size is the first unit, its name the second.
+    assert_eq!(
+        kind(Persist::Mask(0b10)).unwrap_err(),
+        io::ErrorKind::InvalidData
+    );
+    assert_eq!(kind(Persist::Mask(0b11)).unwrap().load(0), 0);
 }
 
 #[test]

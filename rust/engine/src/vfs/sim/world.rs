@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use crate::lock::{Mutex, MutexGuard};
 
 use super::faults::{Call, Script, Verdict};
-use super::file::BLOCK;
+use super::file::{BLOCK, Inode};
 use super::random::Random;
-use super::shared::{Holders, Lockable, Words};
-use super::tree::Tree;
+use super::shared::{Holders, Lockable};
+use super::tree::{Node, Tree};
 
 /// Some day in 2023, in microseconds.
 const FIRST_INSTANT: u64 = 1_700_000_000_000_000;
@@ -29,7 +30,6 @@ impl World {
             tree: Tree::new(tracked),
             script: Script::new(Random::new(random.next())),
             holders: BTreeMap::new(),
-            pages: BTreeMap::new(),
             openings: 0,
             random,
             clock: FIRST_INSTANT,
@@ -69,6 +69,15 @@ impl World {
         let verdict = state.script.judge(call, path, detail, len);
         (state, verdict)
     }
+
+    /// Judges a call that is the second half of another one, in one go with the first.
+    pub(super) fn go_on(&self, state: &mut State, call: Call, path: &str) -> io::Result<()> {
+        if !self.tracked {
+            return Ok(());
+        }
+        let verdict = state.script.judge(call, path, format_args!(""), 0);
+        verdict.error.map_or(Ok(()), Err)
+    }
 }
 
 #[derive(Debug)]
@@ -77,8 +86,6 @@ pub(super) struct State {
     pub(super) script: Script,
     /// Who holds which lock.
     pub(super) holders: BTreeMap<Lockable, Holders>,
-    /// The words of files that are shared memory.
-    pub(super) pages: BTreeMap<u64, Arc<Words>>,
     /// How many files were opened to be locked.
     pub(super) openings: u64,
     pub(super) random: Random,
@@ -90,6 +97,14 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Makes an empty file.
+    pub(super) fn create(&mut self, path: &str) -> io::Result<Arc<Inode>> {
+        self.files_made += 1;
+        let inode = Arc::new(Inode::new(self.files_made));
+        self.tree.create(path, Node::File(Arc::clone(&inode)))?;
+        Ok(inode)
+    }
+
     /// Blocks that can still be allocated.
     pub(super) fn free_blocks(&self) -> u64 {
         self.capacity.map_or(u64::MAX, |capacity| {

@@ -1,0 +1,477 @@
+//! What every file system promises of locks and shared pages, asked of each of them.
+//!
+//! What needs several processes stands in `tests/os_sharing.rs`.
+
+use std::io::IoSlice;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use super::os::OsVfs;
+use super::sim::{Lie, LyingVfs, RecordingVfs, SimVfs};
+use super::*;
+
+/// Far more than anything here takes.
+const LIMIT: Duration = Duration::from_mins(1);
+/// A wait that is over sooner was ended by something else.
+const HOUR: Duration = Duration::from_hours(1);
+const PAGE_BYTES: u64 = PAGE_WORDS as u64 * 8;
+
+/// Each of these is a test of each file system, in an empty directory.
+macro_rules! expectations {
+    ($($name:ident)*) => {
+        mod os { $(#[test] fn $name() { super::on_os(super::$name); })* }
+        mod memory { $(#[test] fn $name() { super::on_memory(super::$name); })* }
+        mod tracked { $(#[test] fn $name() { super::on_tracked(super::$name); })* }
+        mod recording { $(#[test] fn $name() { super::on_recording(super::$name); })* }
+        mod lying { $(#[test] fn $name() { super::on_lying(super::$name); })* }
+    };
+}
+
+expectations! {
+    an_exclusive_lock_is_held_by_one_opening
+    a_shared_lock_is_held_beside_shared_ones_only
+    a_lock_taken_twice_is_freed_once
+    a_downgrade_lets_others_share
+    an_upgrade_that_fails_leaves_nothing_held
+    a_dropped_opening_holds_nothing
+    a_directory_is_locked_apart_from_what_is_in_it
+    a_lock_file_is_made_if_that_is_asked_for
+    a_lock_file_keeps_what_is_in_it
+    a_lock_follows_the_file_and_not_its_name
+    a_lock_file_is_in_place_until_it_is_deleted_or_replaced
+    many_threads_make_one_lock_file
+    a_page_is_made_once_and_of_zeros
+    a_page_has_the_size_of_a_page
+    words_are_changed_as_they_are_named
+    words_that_are_none_read_as_zero
+    openings_of_a_page_share_its_words
+    a_page_opened_to_be_read_is_written_too
+    a_new_page_at_an_old_path_is_another
+    a_page_is_in_place_until_it_is_deleted_or_replaced
+    additions_of_many_threads_are_all_there
+    a_wait_for_a_word_that_has_changed_ends_at_once
+    a_wait_lasts_until_its_timeout
+    a_wake_ends_every_wait_for_the_word
+    files_of_this_place_can_be_shared
+}
+
+fn on_os(check: fn(&Arc<dyn Vfs>, &Path)) {
+    let dir = tempfile::tempdir().unwrap();
+    check(&(Arc::new(OsVfs::new()) as Arc<dyn Vfs>), dir.path());
+}
+
+fn on(vfs: impl Vfs, check: fn(&Arc<dyn Vfs>, &Path)) {
+    check(&(Arc::new(vfs) as Arc<dyn Vfs>), Path::new("/"));
+}
+
+fn on_memory(check: fn(&Arc<dyn Vfs>, &Path)) {
+    on(SimVfs::memory(), check);
+}
+
+fn on_tracked(check: fn(&Arc<dyn Vfs>, &Path)) {
+    on(SimVfs::tracked(1), check);
+}
+
+fn on_recording(check: fn(&Arc<dyn Vfs>, &Path)) {
+    on(RecordingVfs::new(Arc::new(SimVfs::tracked(1))), check);
+}
+
+fn on_lying(check: fn(&Arc<dyn Vfs>, &Path)) {
+    on(
+        LyingVfs::new(Arc::new(SimVfs::tracked(1)), Lie::Files),
+        check,
+    );
+}
+
+/// Two openings of a lock file.
+fn pair(vfs: &Arc<dyn Vfs>, dir: &Path) -> [Arc<dyn LockFile>; 2] {
+    let path = dir.join("lock");
+    [true, false].map(|create| vfs.open_lock(&path, create).unwrap())
+}
+
+fn page(vfs: &Arc<dyn Vfs>, dir: &Path) -> (Arc<dyn SharedPage>, PathBuf) {
+    let path = dir.join("page");
+    (vfs.open_page(&path, OpenMode::CreateNew).unwrap(), path)
+}
+
+fn write(vfs: &Arc<dyn Vfs>, path: &Path, bytes: &[u8]) {
+    let file = vfs.open(path, OpenMode::CreateNew).unwrap();
+    write_all_at(&*file, &[IoSlice::new(bytes)], 0).unwrap();
+}
+
+/// What a thread comes to, which it does soon.
+fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, outcome) = mpsc::channel();
+    std::thread::spawn(move || done.send(work()));
+    outcome.recv_timeout(LIMIT).unwrap()
+}
+
+fn an_exclusive_lock_is_held_by_one_opening(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let [one, other] = pair(vfs, dir);
+    assert!(one.try_lock(Hold::Exclusive).unwrap());
+    assert!(!other.try_lock(Hold::Exclusive).unwrap());
+    assert!(!other.try_lock(Hold::Shared).unwrap());
+    one.unlock().unwrap();
+    assert!(other.try_lock(Hold::Exclusive).unwrap());
+    assert!(!one.try_lock(Hold::Shared).unwrap());
+}
+
+fn a_shared_lock_is_held_beside_shared_ones_only(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let [one, other] = pair(vfs, dir);
+    let third = vfs.open_lock(&dir.join("lock"), false).unwrap();
+    assert!(one.try_lock(Hold::Shared).unwrap());
+    assert!(other.try_lock(Hold::Shared).unwrap());
+    assert!(!third.try_lock(Hold::Exclusive).unwrap());
+    one.unlock().unwrap();
+    assert!(!third.try_lock(Hold::Exclusive).unwrap());
+    other.unlock().unwrap();
+    assert!(third.try_lock(Hold::Exclusive).unwrap());
+}
+
+fn a_lock_taken_twice_is_freed_once(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let [one, other] = pair(vfs, dir);
+    for hold in [Hold::Exclusive, Hold::Shared] {
+        one.unlock().unwrap();
+        assert!(one.try_lock(hold).unwrap() && one.try_lock(hold).unwrap());
+        assert!(!other.try_lock(Hold::Exclusive).unwrap());
+        one.unlock().unwrap();
+        assert!(other.try_lock(Hold::Exclusive).unwrap());
+        other.unlock().unwrap();
+    }
+}
+
+fn a_downgrade_lets_others_share(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let [one, other] = pair(vfs, dir);
+    assert!(one.try_lock(Hold::Exclusive).unwrap());
+    assert!(one.try_lock(Hold::Shared).unwrap());
+    assert!(!other.try_lock(Hold::Exclusive).unwrap());
+    assert!(other.try_lock(Hold::Shared).unwrap());
+}
+
+fn an_upgrade_that_fails_leaves_nothing_held(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let [one, other] = pair(vfs, dir);
+    assert!(one.try_lock(Hold::Shared).unwrap());
+    assert!(one.try_lock(Hold::Exclusive).unwrap());
+    assert!(!other.try_lock(Hold::Shared).unwrap());
+    assert!(one.try_lock(Hold::Shared).unwrap());
+    assert!(other.try_lock(Hold::Shared).unwrap());
+    assert!(!one.try_lock(Hold::Exclusive).unwrap());
+    assert!(other.try_lock(Hold::Exclusive).unwrap());
+}
+
+fn a_dropped_opening_holds_nothing(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    for hold in [Hold::Exclusive, Hold::Shared] {
+        let [one, other] = pair(vfs, dir);
+        assert!(one.try_lock(hold).unwrap());
+        drop(one);
+        assert!(other.try_lock(Hold::Exclusive).unwrap());
+    }
+}
+
+fn a_directory_is_locked_apart_from_what_is_in_it(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let inner = dir.join("inner");
+    vfs.create_dir(&inner).unwrap();
+    let open = |path: &Path, create| vfs.open_lock(path, create).unwrap();
+    let locks = [
+        open(dir, false),
+        open(&inner, true),
+        open(&inner.join("lock"), true),
+    ];
+    for lock in &locks {
+        assert!(lock.try_lock(Hold::Exclusive).unwrap());
+        assert!(lock.is_in_place().unwrap());
+    }
+    for path in [dir, &inner, &inner.join("lock")] {
+        assert!(!open(path, false).try_lock(Hold::Shared).unwrap());
+    }
+    assert_eq!(vfs.list(&inner).unwrap(), ["lock"]);
+}
+
+fn a_lock_file_is_made_if_that_is_asked_for(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let path = dir.join("lock");
+    let missing = vfs.open_lock(&path, false).unwrap_err();
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    assert_eq!(vfs.entry(&path).unwrap(), None);
+    vfs.open_lock(&path, true).unwrap();
+    assert_eq!(vfs.entry(&path).unwrap(), Some(Entry::File(0)));
+    let nowhere = vfs.open_lock(&dir.join("no/lock"), true).unwrap_err();
+    assert_eq!(nowhere.kind(), io::ErrorKind::NotFound);
+}
+
+fn a_lock_file_keeps_what_is_in_it(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let path = dir.join("lock");
+    write(vfs, &path, b"who has it");
+    for create in [true, false] {
+        let lock = vfs.open_lock(&path, create).unwrap();
+        assert!(lock.try_lock(Hold::Exclusive).unwrap());
+    }
+    assert_eq!(vfs.entry(&path).unwrap(), Some(Entry::File(10)));
+}
+
+fn a_lock_follows_the_file_and_not_its_name(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let [one, _] = pair(vfs, dir);
+    assert!(one.try_lock(Hold::Exclusive).unwrap());
+    vfs.rename(&dir.join("lock"), &dir.join("moved")).unwrap();
+    let moved = vfs.open_lock(&dir.join("moved"), false).unwrap();
+    assert!(!moved.try_lock(Hold::Shared).unwrap());
+    let new = vfs.open_lock(&dir.join("lock"), true).unwrap();
+    assert!(new.try_lock(Hold::Exclusive).unwrap());
+}
+
+fn a_lock_file_is_in_place_until_it_is_deleted_or_replaced(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let path = dir.join("lock");
+    let [first, _] = pair(vfs, dir);
+    assert!(first.is_in_place().unwrap());
+    vfs.remove(&path).unwrap();
+    assert!(!first.is_in_place().unwrap());
+
+    let second = vfs.open_lock(&path, true).unwrap();
+    assert!(second.is_in_place().unwrap() && !first.is_in_place().unwrap());
+    write(vfs, &dir.join("other"), b"");
+    vfs.rename(&dir.join("other"), &path).unwrap();
+    assert!(!second.is_in_place().unwrap());
+
+    let third = vfs.open_lock(&path, false).unwrap();
+    vfs.rename(&path, &dir.join("away")).unwrap();
+    assert!(!third.is_in_place().unwrap());
+    vfs.rename(&dir.join("away"), &path).unwrap();
+    assert!(third.is_in_place().unwrap());
+}
+
+fn many_threads_make_one_lock_file(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    const THREADS: usize = 4;
+    for round in 0..200 {
+        let path = dir.join(round.to_string());
+        let start = std::sync::Barrier::new(THREADS);
+        let taken = std::thread::scope(|scope| {
+            let openers = [(); THREADS].map(|()| {
+                scope.spawn(|| {
+                    start.wait();
+                    let lock = vfs.open_lock(&path, true).unwrap();
+                    (lock.try_lock(Hold::Exclusive).unwrap(), lock)
+                })
+            });
+            let openings = openers.map(|opener| opener.join().unwrap());
+            openings.iter().filter(|(is_taken, _)| *is_taken).count()
+        });
+        assert_eq!(taken, 1);
+    }
+}
+
+fn a_page_is_made_once_and_of_zeros(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let path = dir.join("page");
+    for mode in [OpenMode::Read, OpenMode::ReadWrite] {
+        let missing = vfs.open_page(&path, mode).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+    let made = vfs.open_page(&path, OpenMode::CreateNew).unwrap();
+    assert_eq!(vfs.entry(&path).unwrap(), Some(Entry::File(PAGE_BYTES)));
+    assert!((0..PAGE_WORDS).all(|word| made.load(word) == 0));
+
+    made.store(0, 7);
+    let again = vfs.open_page(&path, OpenMode::CreateNew).unwrap_err();
+    assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+    let found = vfs.open_page(&path, OpenMode::ReadWrite).unwrap();
+    assert_eq!(found.load(0), 7);
+}
+
+fn a_page_has_the_size_of_a_page(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let page = usize::try_from(PAGE_BYTES).unwrap();
+    for size in [0, 1, page - 1, page + 1, 2 * page] {
+        let path = dir.join(size.to_string());
+        write(vfs, &path, &vec![0; size]);
+        let refused = vfs.open_page(&path, OpenMode::ReadWrite).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{size}");
+        assert_eq!(vfs.entry(&path).unwrap(), Some(Entry::File(size as u64)));
+    }
+    assert!(vfs.open_page(dir, OpenMode::ReadWrite).is_err());
+}
+
+fn words_are_changed_as_they_are_named(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let (page, _) = page(vfs, dir);
+    page.store(1, 5);
+    assert_eq!(page.add(1, 2), 5);
+    assert_eq!(page.add(1, u64::MAX), 7);
+    assert_eq!(page.load(1), 6);
+    assert_eq!((page.raise(1, 9), page.load(1)), (6, 9));
+    assert_eq!((page.raise(1, 8), page.load(1)), (9, 9));
+    assert!(!page.exchange(1, 8, 1));
+    assert!(page.exchange(1, 9, u64::MAX));
+    assert_eq!(page.load(1), u64::MAX);
+    assert_eq!((page.load(0), page.load(2)), (0, 0));
+    page.store(PAGE_WORDS - 1, 3);
+    assert_eq!(page.load(PAGE_WORDS - 1), 3);
+}
+
+fn words_that_are_none_read_as_zero(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let (page, path) = page(vfs, dir);
+    for word in [PAGE_WORDS, PAGE_WORDS + 1, usize::MAX / 8 + 1, usize::MAX] {
+        page.store(word, 1);
+        assert_eq!(page.add(word, 2), 0);
+        assert_eq!(page.raise(word, 3), 0);
+        assert!(!page.exchange(word, 0, 4));
+        assert_eq!(page.load(word), 0);
+        let own = Arc::clone(&page);
+        soon(move || own.wait(word, 0, HOUR));
+        page.wake(word);
+    }
+    assert!((0..PAGE_WORDS).all(|word| page.load(word) == 0));
+    assert_eq!(vfs.entry(&path).unwrap(), Some(Entry::File(PAGE_BYTES)));
+}
+
+fn openings_of_a_page_share_its_words(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let (one, path) = page(vfs, dir);
+    let other = vfs.open_page(&path, OpenMode::ReadWrite).unwrap();
+    // Of equal bytes: it reads the same on machines of both byte orders.
+    one.store(3, 0x0707_0707_0707_0707);
+    assert_eq!(other.add(3, 1), 0x0707_0707_0707_0707);
+    assert_eq!(one.load(3), 0x0707_0707_0707_0708);
+    other.store(3, 0x0909_0909_0909_0909);
+    let file = vfs.open(&path, OpenMode::Read).unwrap();
+    let mut bytes = [1; 40];
+    assert_eq!(read_full(&*file, &mut bytes, 0).unwrap(), 40);
+    assert_eq!((&bytes[..24], &bytes[24..32]), (&[0; 24][..], &[9; 8][..]));
+    drop((one, other));
+    let later = vfs.open_page(&path, OpenMode::ReadWrite).unwrap();
+    assert_eq!(later.load(3), 0x0909_0909_0909_0909);
+}
+
+fn a_page_opened_to_be_read_is_written_too(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let (one, path) = page(vfs, dir);
+    let reader = vfs.open_page(&path, OpenMode::Read).unwrap();
+    reader.store(3, 7);
+    assert_eq!(one.load(3), 7);
+}
+
+fn a_new_page_at_an_old_path_is_another(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let (old, path) = page(vfs, dir);
+    old.store(0, 7);
+    vfs.remove(&path).unwrap();
+    let new = vfs.open_page(&path, OpenMode::CreateNew).unwrap();
+    assert_eq!((old.load(0), new.load(0)), (7, 0));
+    new.store(0, 8);
+    old.store(1, 9);
+    assert_eq!((old.load(0), new.load(1)), (7, 0));
+}
+
+fn a_page_is_in_place_until_it_is_deleted_or_replaced(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let (first, path) = page(vfs, dir);
+    assert!(first.is_in_place().unwrap());
+    vfs.remove(&path).unwrap();
+    assert!(!first.is_in_place().unwrap());
+    let second = vfs.open_page(&path, OpenMode::CreateNew).unwrap();
+    assert!(second.is_in_place().unwrap() && !first.is_in_place().unwrap());
+    vfs.open_page(&dir.join("other"), OpenMode::CreateNew)
+        .unwrap();
+    vfs.rename(&dir.join("other"), &path).unwrap();
+    assert!(!second.is_in_place().unwrap());
+}
+
+fn additions_of_many_threads_are_all_there(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 10_000;
+    let (_made, path) = page(vfs, dir);
+    std::thread::scope(|scope| {
+        for thread in 1..=THREADS {
+            let page = vfs.open_page(&path, OpenMode::ReadWrite).unwrap();
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    page.add(0, 1);
+                    page.raise(1, n * THREADS + thread);
+                    while !page.exchange(2, page.load(2), n) {}
+                }
+            });
+        }
+    });
+    let page = vfs.open_page(&path, OpenMode::ReadWrite).unwrap();
+    assert_eq!(page.load(0), THREADS * EACH);
+    assert_eq!(page.load(1), THREADS * EACH);
+    assert!(page.load(2) < EACH);
+}
+
+fn a_wait_for_a_word_that_has_changed_ends_at_once(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let (page, _) = page(vfs, dir);
+    page.store(1, 7);
+    for seen in [6, 0, u64::MAX] {
+        let own = Arc::clone(&page);
+        soon(move || own.wait(1, seen, HOUR));
+        let own = Arc::clone(&page);
+        soon(move || own.wait(1, seen, Duration::MAX));
+    }
+}
+
+/// A wait may end for no reason, but not every one.
+fn a_wait_lasts_until_its_timeout(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    const TIME: Duration = Duration::from_millis(50);
+    let (page, _) = page(vfs, dir);
+    page.store(1, 7);
+    page.store(2, 7 << 32 | 9);
+    // Only the lower halves are compared.
+    for (word, seen) in [(1, 7), (2, 7 << 32 | 9), (2, 9)] {
+        let own = Arc::clone(&page);
+        let waits = soon(move || {
+            let begun = Instant::now();
+            let mut waits = 0;
+            while begun.elapsed() < TIME {
+                own.wait(word, seen, TIME);
+                waits += 1;
+            }
+            waits
+        });
+        assert!(waits < 1000, "{waits} waits in {TIME:?}");
+    }
+    let own = Arc::clone(&page);
+    soon(move || own.wait(1, 7, Duration::ZERO));
+}
+
+fn a_wake_ends_every_wait_for_the_word(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    const GO: usize = 5;
+    let (page, path) = page(vfs, dir);
+    let (done, woken) = mpsc::channel();
+    let (ready, threads) = mpsc::channel();
+    for timeout in [HOUR, Duration::MAX, HOUR] {
+        let page = vfs.open_page(&path, OpenMode::ReadWrite).unwrap();
+        let (done, ready) = (done.clone(), ready.clone());
+        std::thread::spawn(move || {
+            ready.send(thread_number()).unwrap();
+            while page.load(GO) == 0 {
+                page.wait(GO, 0, timeout);
+            }
+            done.send(()).unwrap();
+        });
+    }
+    for thread in threads.iter().take(3) {
+        until_asleep(thread);
+    }
+    page.store(GO, 1);
+    page.wake(GO);
+    for _ in 0..3 {
+        woken.recv_timeout(LIMIT).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn thread_number() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn thread_number() -> i32 {
+    0
+}
+
+/// Waits until a thread sleeps, where that can be seen.
+fn until_asleep(thread: i32) {
+    let path = format!("/proc/self/task/{thread}/stat");
+    let is_awake = || std::fs::read_to_string(&path).is_ok_and(|stat| !stat.contains(") S "));
+    let begun = Instant::now();
+    while is_awake() {
+        assert!(begun.elapsed() < LIMIT, "it never sleeps");
+        std::thread::yield_now();
+    }
+}
+
+fn files_of_this_place_can_be_shared(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    assert_eq!(vfs.unshareable(dir).unwrap(), None);
+}

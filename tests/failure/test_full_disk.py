@@ -1,0 +1,136 @@
+"""A disk that is full is told as such, with what to do, and nothing that was said is lost.
+
+The hazard: an append that fails halfway, a store that can't be read because it can't be
+written, a close that looks like a loss. The disk is a file system in memory of a few
+megabytes; where one can't be mounted the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import eventbraid as eb
+from tests.contract.asking import listed
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of three megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=3m", "eventbraid-test", str(place)]
+    mounted = subprocess.run(
+        ["mount", *options], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        # A store that a failed test still holds has files open: lazily.
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room that is left; answer the file that takes it."""
+    filler = disk / "filler"
+    with filler.open("ab", buffering=0) as file:
+        for size in (1 << 16, 1):
+            with pytest.raises(OSError, match="No space left"):
+                while file.write(bytes(size)):
+                    pass
+    return filler
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[eb.EventStore]:
+    """A store that may find no room for its manifest in the end: zeros ahead take all."""
+    store = eb.open(path)
+    try:
+        yield store
+    finally:
+        with contextlib.suppress(eb.StorageFull):
+            store.close()
+
+
+def append_until_full(store: eb.EventStore) -> tuple[int, eb.StorageFull]:
+    """Append until there is no room; answer how many appends there was room for."""
+    for number in range(10_000):
+        try:
+            store.append([("a", "x", b"x" * 20_000)])
+        except eb.StorageFull as full:
+            return number, full
+    raise AssertionError("the disk never was full")
+
+
+def test_an_append_without_room_is_refused_and_succeeds_when_there_is_room(disk):
+    (disk / "other").write_bytes(bytes(MIB))
+    with opened(disk / "store") as store:
+        done, full = append_until_full(store)
+        assert done > 10
+        assert full.errno == errno.ENOSPC
+        assert full.path.startswith(str(disk))
+        assert "free some space and append again" in str(full)
+        assert [event.version for event in store.read_stream("a")] == [
+            *range(1, done + 1)
+        ]
+        assert store.head() == done
+        (disk / "other").unlink()
+        assert store.append([("a", "x", b"again")]).versions == {"a": done + 1}
+    with opened(disk / "store") as store:
+        assert store.head() == done + 1
+        store.verify()
+
+
+@pytest.mark.anyio
+async def test_the_async_face_says_the_same(disk):
+    (disk / "other").write_bytes(bytes(MIB))
+    with opened(disk / "store") as shared:
+        store = shared.as_async()
+        with pytest.raises(eb.StorageFull, match="free some space and append again"):
+            for _ in range(10_000):
+                await store.append([("a", "x", b"x" * 20_000)])
+        assert len(await listed(store.read_all())) == await store.head()
+
+
+@pytest.mark.anyio
+async def test_a_store_without_room_is_not_opened_and_can_be_later(disk):
+    filler = fill(disk)
+    with pytest.raises(eb.StorageFull, match="open the store again") as caught:
+        eb.open(disk / "store")
+    assert caught.value.path.startswith(str(disk))
+    with pytest.raises(eb.StorageFull, match="open the store again"):
+        await eb.open_async(disk / "store")
+    filler.unlink()
+    with eb.open(disk / "store") as store:
+        assert store.append([("a", "x", b"")]).last_position == 1
+
+
+@pytest.mark.anyio
+async def test_a_store_that_closes_without_room_is_closed_and_whole(disk):
+    store = eb.open(disk / "store")
+    store.append([("a", "x", b"")])
+    filler = fill(disk)
+    with pytest.raises(eb.StorageFull, match="closed all the same"):
+        store.close()
+    store.close()
+    with pytest.raises(eb.StoreClosed):
+        store.append([("a", "x", b"")])
+    filler.unlink()
+    store = await eb.open_async(disk / "store")
+    assert await store.head() == 1
+    await store.append([("a", "x", b"")])
+    filler = fill(disk)
+    with pytest.raises(eb.StorageFull, match="closed all the same"):
+        await store.close()
+    filler.unlink()
+    with eb.open(disk / "store") as store:
+        assert store.head() == 2

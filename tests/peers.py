@@ -1,0 +1,141 @@
+"""Other processes with the same store open, each told line by line what to do."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from tests.contract import programs
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Generator
+    from pathlib import Path
+
+_PROGRAM = """
+    import asyncio, os, sys, threading
+    sys.path.insert(0, sys.argv[3])
+
+    def failures(conflict):
+        return [(one.stream, one.actual) for one in conflict.failures]
+
+    def answered(code):
+        try:
+            return eval(code)
+        except eb.VersionConflict as conflict:
+            return "VersionConflict", failures(conflict)
+        except eb.EventbraidError as error:
+            return type(error).__name__, str(error)
+
+    print("started", flush=True)
+    sys.stdin.readline()
+    try:
+        store = eb.open(sys.argv[1], **eval(sys.argv[2]))
+    except eb.EventbraidError as error:
+        print(repr((type(error).__name__, str(error))), flush=True)
+        sys.exit(0)
+    print(repr("open"), flush=True)
+    for line in sys.stdin:
+        print(repr(answered(line)), flush=True)
+    store.close()
+"""
+
+
+class Peer:
+    """A process that evaluates what it is told, with its opened `store` at hand."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.pid = process.pid
+
+    def tell(self, code: str) -> None:
+        """Have it do something; what comes of it is the next answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{code}\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Wait for what came of the first thing that was not answered for yet."""
+        line = programs.line(self.process)
+        assert line, self.process.communicate()[1]
+        return ast.literal_eval(line)
+
+    def ask(self, code: str) -> Any:
+        """Have it do something, and wait for what comes of it."""
+        self.tell(code)
+        return self.answer()
+
+    def append(self, stream: str, data: bytes = b"") -> int:
+        """Have it append an event; answer the position."""
+        event = (stream, "x", data)
+        position: int = self.ask(f"store.append([{event!r}]).last_position")
+        return position
+
+    def kill(self) -> None:
+        """End it at once, as if its power had gone."""
+        self.process.kill()
+        self.process.wait(10)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Generator[None]:
+        """Have it stand still, wherever it is."""
+        os.kill(self.pid, signal.SIGSTOP)
+        # Not before all of its threads do.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """Have it close the store and end, and see that it had nothing to complain of."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+        _, errors = self.process.communicate(timeout=30)
+        assert (self.process.returncode, errors) == (0, "")
+
+
+@contextlib.contextmanager
+def peer(location: Path, **options: Any) -> Generator[Peer]:
+    """Start a process that has the store open, or says why it has not."""
+    with peers(location, 1, **options) as [one]:
+        yield one
+
+
+@contextlib.contextmanager
+def peers(location: Path, count: int, **options: Any) -> Generator[list[Peer]]:
+    """Start several that open the store at the same time."""
+    root = os.getcwd()  # noqa: PTH109 - passed on as text
+    with contextlib.ExitStack() as started:
+        arguments = (_PROGRAM, location, repr(options), root)
+        all_of_them = [
+            Peer(
+                started.enter_context(
+                    programs.started(*arguments, stdin=programs.PIPE, warnings="error")
+                )
+            )
+            for _ in range(count)
+        ]
+        for one in all_of_them:
+            assert programs.line(one.process) == "started"
+        for one in all_of_them:
+            one.tell("")
+        for one in all_of_them:
+            assert one.answer() == "open"
+        yield all_of_them
+
+
+def refused(location: Path, **options: Any) -> tuple[str, str]:
+    """Have another process open the store that can't; answer the error and its text."""
+    with programs.started(
+        _PROGRAM, location, repr(options), ".", stdin=programs.PIPE
+    ) as process:
+        one = Peer(process)
+        assert programs.line(process) == "started"
+        one.tell("")
+        error: tuple[str, str] = one.answer()
+        return error
