@@ -1,5 +1,7 @@
 """A process that drives sagas and kills itself: the other half of test_saga_kill.py.
 
+Several may share one store and one ledger.
+
 Usage: saga_victim.py STORE LEDGER SAGAS MOMENT
 
 It starts (or resumes) so many sagas and waits for all of them. At the MOMENT-th moment,
@@ -9,6 +11,7 @@ itself SIGKILL; with 0 it lives. The ledger is the receiver's own file.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -39,15 +42,15 @@ class LedgerReceiver:
     def __init__(self, path: Path, victim: Victim) -> None:
         self.path = path
         self.victim = victim
-        self.known = set(path.read_text().splitlines()) if path.exists() else set()
 
     async def act(self, what: str, key: str) -> str:
         self.victim.moment()
-        line = f"{what} {key}"
-        if line not in self.known:
-            with self.path.open("a") as ledger:
-                ledger.write(f"{line}\n")
-            self.known.add(line)
+        line = f"{what} {key}\n"
+        with self.path.open("a+") as ledger:
+            fcntl.flock(ledger, fcntl.LOCK_EX)
+            ledger.seek(0)
+            if line not in ledger.readlines():
+                ledger.write(line)
         self.victim.moment()
         await anyio.lowlevel.checkpoint()
         return f"receipt {key}"

@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -21,11 +22,12 @@ from tests.saga_kit import ledger_of
 
 SAGAS = 8
 KILLS = 24
+COORDINATORS = 3
 VICTIM = Path(__file__).with_name("saga_victim.py")
 
 
-def run(repository, directory: Path, moment: int) -> int:
-    done = subprocess.run(
+def begin(repository, directory: Path, moment: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [
             sys.executable,
             VICTIM,
@@ -35,13 +37,23 @@ def run(repository, directory: Path, moment: int) -> int:
             str(moment),
         ],
         env={**os.environ, "PYTHONPATH": str(repository)},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-        check=False,
     )
-    assert done.returncode in {0, -signal.SIGKILL}, done.stderr
-    return done.returncode
+
+
+def end(process: subprocess.Popen[str]) -> int:
+    try:
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode in {0, -signal.SIGKILL}, error
+    return process.returncode
+
+
+def run(repository, directory: Path, moment: int) -> int:
+    return end(begin(repository, directory, moment))
 
 
 @pytest.mark.timeout(240)
@@ -53,10 +65,32 @@ def test_sagas_end_whole_however_often_the_process_is_killed(repository, tmp_pat
     )
     assert kills > KILLS // 3
     assert run(repository, tmp_path, 0) == 0
+    check_all(tmp_path)
 
-    ledger = Counter((tmp_path / "ledger").read_text().splitlines())
+
+@pytest.mark.timeout(240)
+def test_sagas_end_whole_however_often_one_of_several_processes_is_killed(
+    repository, tmp_path
+):
+    """Each process starts all sagas; each is driven by whoever has its shard."""
+    draw = random.Random(8)
+    killed, alive = 0, []
+    for _ in range(KILLS // COORDINATORS):
+        alive = [begin(repository, tmp_path, draw.randint(1, 40)) for _ in range(2)]
+        # One more comes when these are at work, and one of these may be gone by then.
+        time.sleep(draw.uniform(0.0, 0.5))
+        alive.append(begin(repository, tmp_path, draw.randint(1, 40)))
+        killed += sum(end(process) == -signal.SIGKILL for process in alive)
+    assert killed > COORDINATORS
+    alive = [begin(repository, tmp_path, 0) for _ in range(COORDINATORS)]
+    assert [end(process) for process in alive] == [0] * COORDINATORS
+    check_all(tmp_path)
+
+
+def check_all(directory: Path) -> None:
+    ledger = Counter((directory / "ledger").read_text().splitlines())
     assert set(ledger.values()) == {1}
-    with eb.open(tmp_path / "store") as store:
+    with eb.open(directory / "store") as store:
         for n in range(SAGAS):
             check(store, ledger, f"saga-{n}", declined=n % 2 == 1)
 

@@ -46,8 +46,14 @@ QUICK = Patience(
 
 
 class Quiet:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
     def show(self, tally: Tally) -> None:
         self.last = tally
+
+    def tell(self, line: str) -> None:
+        self.told.append(line)
 
 
 def trouble(**rates):

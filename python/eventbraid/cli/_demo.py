@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ORDERS = 69_659
 _MOST_IN_FLIGHT = 4_096
+_MOST_COORDINATORS = 16
 _DOUBLE_CHARGED = 0.1
 _SHARE = click.FloatRange(0, 1)
 
@@ -55,6 +56,13 @@ Killed or interrupted, it goes on where it was: give the same DIRECTORY again.
     default=256,
     show_default=True,
     help="How many orders are under way at once.",
+)
+@click.option(
+    "--coordinators",
+    type=click.IntRange(1, _MOST_COORDINATORS),
+    default=1,
+    show_default=True,
+    help="How many processes fulfil the orders; each may be killed.",
 )
 @click.option(
     "--declined",
@@ -103,6 +111,7 @@ def demo(
     seed: int | None,
     stock: int | None,
     in_flight: int,
+    coordinators: int,
     self_test_double_charge: bool,
     **rates: float,
 ) -> Exit:
@@ -126,6 +135,7 @@ def demo(
         stock=stock,
         rates=Rates(**{field.name: rates[field.name] for field in fields(Rates)}),
         in_flight=in_flight,
+        coordinators=coordinators,
         double_charged=_DOUBLE_CHARGED if self_test_double_charge else 0.0,
     )
     return _run(options)
@@ -177,4 +187,6 @@ def _loop() -> dict[str, object]:
 
 def _command(options: DemoOptions) -> str:
     limit = "" if options.limit is None else f" --limit {options.limit}"
-    return f"eventbraid demo {options.directory}{limit}"
+    many = options.coordinators
+    together = "" if many == 1 else f" --coordinators {many}"
+    return f"eventbraid demo {options.directory}{limit}{together}"

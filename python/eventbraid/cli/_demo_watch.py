@@ -74,6 +74,11 @@ class LiveWatcher:
         if self.live is not None:
             self.live.refresh()
 
+    def tell(self, line: str) -> None:
+        """Tell something above the bar."""
+        if self.live is not None:
+            self.live.console.print(line)
+
     def __rich__(self) -> Group:
         return Group(self._bar, self._line)
 
@@ -97,6 +102,10 @@ class PlainWatcher:
         if tally.total:
             done = f"{tally.ended_before + tally.ended:,} of {tally.total:,}"
             line += f": {done} orders, {_outcomes(tally)}"
+        self._console.print(line)
+
+    def tell(self, line: str) -> None:
+        """Tell something in a line of its own."""
         self._console.print(line)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -21,6 +22,7 @@ import anyio.to_thread
 import eventbraid as eb
 
 from .catalogue import PRODUCTS, opening_stock, order_id, placed_order, product_id
+from .coordinators import fulfil_together
 from .fulfilment import Patience
 from .notifications import tell_the_untold
 from .plan import DemoPlanned, PlanDemo
@@ -29,7 +31,7 @@ from .reconciliation.books import name_of
 from .reconciliation.verdict import Reconciliation, reconcile
 from .services.rates import USUAL_TROUBLE, Rates
 from .services.simulation import Simulation, payment_entries, shipping_entries
-from .shop import OPENING, Shop, open_shop
+from .shop import OPENING, Shop, open_shop, receive
 from .values import Quantity, SagaId
 
 STORE = "shop.braid"
@@ -58,6 +60,7 @@ class DemoOptions:
         patience: How long and how often the shop tries.
         late_by: How many seconds a late call takes.
         double_charged: The share of captures that a faulty gateway makes twice.
+        coordinators: How many processes fulfil the orders; with 1 it is this one.
     """
 
     directory: Path
@@ -69,6 +72,7 @@ class DemoOptions:
     patience: Patience = DEMO_PATIENCE
     late_by: float = 3.0
     double_charged: float = 0.0
+    coordinators: int = 1
 
     @property
     def store(self) -> Path:
@@ -131,6 +135,10 @@ class Watcher(Protocol):
         """Show it; called a few times a second and after each phase."""
         ...
 
+    def tell(self, line: str) -> None:
+        """Tell people something that is no figure."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
@@ -161,8 +169,9 @@ async def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
     tally = Tally()
     wanted = purchases()[: options.limit]
     _make_room(options)
-    # Two coordinators, of two demos in one directory, would drive the same sagas.
-    async with eb.open_async(options.store, mode="exclusive") as store:
+    # Of two demos in one directory, each would tell the customers.
+    mode: eb.StoreMode = "exclusive" if options.coordinators == 1 else "shared"
+    async with eb.open_async(options.store, mode=mode) as store:
         plan = await _plan(store, options, wanted)
         stuck = await _trade(store, options, plan, wanted, tally, watcher)
         tally.phase = "reconciling"
@@ -180,10 +189,7 @@ def _make_room(options: DemoOptions) -> None:
 async def _plan(
     store: eb.AsyncEventStore, options: DemoOptions, wanted: Sequence[Purchase]
 ) -> DemoPlanned:
-    known = [eb.decode_event(r) async for r in store.read_stream(PLAN)]
-    plan = DemoPlanned(DEFAULT_SEED, opening_stock(wanted))
-    if known and isinstance(known[0], DemoPlanned):
-        plan = known[0]
+    plan = await planned(store) or DemoPlanned(DEFAULT_SEED, opening_stock(wanted))
     seed = plan.seed if options.seed is None else options.seed
     stock = plan.stock if options.stock is None else Quantity(options.stock)
     await eb.AsyncExecutor(store).execute(PlanDemo(plan=PLAN, seed=seed, stock=stock))
@@ -199,13 +205,9 @@ async def _trade(
     watcher: Watcher,
 ) -> list[str]:
     """Open the shop, fulfil what is to be fulfilled, and name the sagas left stuck."""
-    simulation = Simulation(
-        rates=options.rates,
-        seed=plan.seed,
-        late_by=options.late_by,
-        double_charged=options.double_charged,
-    )
-    ended = await _ended(store)
+    simulation = simulation_of(options, plan.seed)
+    if options.coordinators > 1:
+        await _trade_together(store, options, plan, wanted, tally, watcher)
     async with (
         simulation.services_on_disk(options.ledgers) as services,
         open_shop(
@@ -215,15 +217,17 @@ async def _trade(
             concurrency=options.in_flight,
         ) as shop,
     ):
-        tally.phase = "opening the shop"
-        watcher.show(tally)
-        products = [product_id(number) for number in range(PRODUCTS)]
-        await shop.receive(products, plan.stock, delivery=OPENING)
+        if options.coordinators == 1:
+            tally.phase = "opening the shop"
+            watcher.show(tally)
+        await _receive(store, plan)
         # An earlier run may have left customers who are still to be told.
         await _tell(shop, tally)
-        todo = [p for p in wanted if SagaId.of(order_id(p.number)) not in ended]
-        tally.begin(total=len(wanted), ended_before=len(wanted) - len(todo))
-        await _fulfil_all(shop, todo, plan.seed, options.in_flight, tally, watcher)
+        todo = await unfinished(store, wanted)
+        if options.coordinators == 1:
+            tally.begin(total=len(wanted), ended_before=len(wanted) - len(todo))
+        async with _shown(tally, watcher):
+            await fulfil_all(shop, todo, plan.seed, options.in_flight, tally)
         stuck = await shop.finish()
         tally.seconds = time.monotonic() - tally.began
         tally.phase = "telling customers who could not be told at once"
@@ -232,29 +236,76 @@ async def _trade(
         return stuck
 
 
+async def _trade_together(
+    store: eb.AsyncEventStore,
+    options: DemoOptions,
+    plan: DemoPlanned,
+    wanted: Sequence[Purchase],
+    tally: Tally,
+    watcher: Watcher,
+) -> None:
+    """Have the orders fulfilled by processes of their own."""
+    async with simulation_of(options, plan.seed).services_on_disk(options.ledgers):
+        # The files are there now, and no two processes make them at once.
+        await _receive(store, plan)
+    todo = await unfinished(store, wanted)
+    tally.begin(total=len(wanted), ended_before=len(wanted) - len(todo))
+    async with _shown(tally, watcher):
+        await fulfil_together(store, options, tally, watcher.tell)
+
+
+def simulation_of(options: DemoOptions, seed: int) -> Simulation:
+    """Make the services that a demo is run against."""
+    return Simulation(
+        rates=options.rates,
+        seed=seed,
+        late_by=options.late_by,
+        double_charged=options.double_charged,
+    )
+
+
+async def planned(store: eb.AsyncEventStore) -> DemoPlanned | None:
+    """Give the plan of a demo that was begun; None if none was."""
+    async for recorded in store.read_stream(PLAN, limit=1):
+        plan = eb.decode_event(recorded)
+        if isinstance(plan, DemoPlanned):
+            return plan
+    return None
+
+
+async def unfinished(
+    store: eb.AsyncEventStore, wanted: Sequence[Purchase]
+) -> list[Purchase]:
+    """Give those orders that have not come to their end."""
+    ended = {recorded.stream async for recorded in store.read_all(types=_ENDED)}
+    return [p for p in wanted if SagaId.of(order_id(p.number)) not in ended]
+
+
+async def _receive(store: eb.AsyncEventStore, plan: DemoPlanned) -> None:
+    products = [product_id(number) for number in range(PRODUCTS)]
+    await receive(store, products, plan.stock, delivery=OPENING)
+
+
 async def _tell(shop: Shop, tally: Tally) -> None:
     told, _ = await tell_the_untold(shop.store, shop.services.notifier)
     tally.told_late += told
 
 
-async def _ended(store: eb.AsyncEventStore) -> set[str]:
-    return {r.stream async for r in store.read_all(types=_ENDED)}
-
-
-async def _fulfil_all(
-    shop: Shop,
-    todo: Sequence[Purchase],
-    seed: int,
-    in_flight: int,
-    tally: Tally,
-    watcher: Watcher,
+async def fulfil_all(
+    shop: Shop, todo: Sequence[Purchase], seed: int, in_flight: int, tally: Tally
 ) -> None:
+    """Fulfil orders, so many at once, and count them."""
     queue = iter(todo)
+    async with anyio.create_task_group() as workers:
+        for _ in range(min(in_flight, len(todo))):
+            workers.start_soon(_fulfil_next, shop, queue, seed, tally)
+
+
+@asynccontextmanager
+async def _shown(tally: Tally, watcher: Watcher) -> AsyncGenerator[None]:
     async with anyio.create_task_group() as ticker:
         ticker.start_soon(_show_now_and_then, tally, watcher)
-        async with anyio.create_task_group() as workers:
-            for _ in range(min(in_flight, len(todo))):
-                workers.start_soon(_fulfil_next, shop, queue, seed, tally)
+        yield
         ticker.cancel_scope.cancel()
 
 

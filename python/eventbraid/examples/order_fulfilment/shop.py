@@ -41,12 +41,7 @@ class Shop:
         self, products: Iterable[ProductId], quantity: Quantity, *, delivery: str
     ) -> None:
         """Take in as many pieces of each product; a delivery counts once."""
-        executor = eb.AsyncExecutor(self.store)
-        for product in products:
-            await executor.execute(
-                ReceiveStock(product=product, quantity=quantity, delivery=delivery),
-                idempotency_key=f"{delivery}/{product}",
-            )
+        await receive(self.store, products, quantity, delivery=delivery)
 
     async def fulfil(self, placed: PlacedOrder) -> eb.Ended[Fulfilment]:
         """Fulfil an order to its end: completed, compensated, or stuck.
@@ -74,6 +69,22 @@ class Shop:
             if ended.outcome is eb.Outcome.STUCK:
                 waiting.append(summary.id)
         return waiting
+
+
+async def receive(
+    store: eb.AsyncEventStore,
+    products: Iterable[ProductId],
+    quantity: Quantity,
+    *,
+    delivery: str,
+) -> None:
+    """Take in as many pieces of each product; a delivery counts once."""
+    executor = eb.AsyncExecutor(store)
+    for product in products:
+        await executor.execute(
+            ReceiveStock(product=product, quantity=quantity, delivery=delivery),
+            idempotency_key=f"{delivery}/{product}",
+        )
 
 
 @asynccontextmanager

@@ -173,17 +173,6 @@ pub(crate) fn members(layout: &Layout, page: &Page, own: u64) -> Result<Vec<Memb
     Ok(members)
 }
 
-/// Whether any member is alive. Without one the page is that of a session which is over,
-/// whatever it says: its file may even be from before a loss of power.
-pub(crate) fn is_anyone_alive(layout: &Layout, page: &Page) -> Result<bool> {
-    for number in 0..MEMBERS {
-        if page.member(number, PID) != 0 && is_alive(layout, number)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// The members that give signs of life: each one's number, and how long it was silent by `now`.
 pub(crate) fn sightings(layout: &Layout, joint: &Joint, now: u64) -> Result<Vec<(u64, Duration)>> {
     let (page, own) = (&joint.page, joint.entry.number());
@@ -200,6 +189,17 @@ pub(crate) fn sightings(layout: &Layout, joint: &Joint, now: u64) -> Result<Vec<
         }
     }
     Ok(seen)
+}
+
+/// Whether any member is alive. Without one the page is that of a session which is over,
+/// whatever it says: its file may even be from before a loss of power.
+pub(crate) fn is_anyone_alive(layout: &Layout, page: &Page) -> Result<bool> {
+    for number in 0..MEMBERS {
+        if page.member(number, PID) != 0 && is_alive(layout, number)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn is_alive(layout: &Layout, number: usize) -> Result<bool> {

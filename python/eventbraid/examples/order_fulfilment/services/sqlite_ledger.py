@@ -59,6 +59,7 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
        json_extract(value, '$[4]'), json_extract(value, '$[5]')
 FROM json_each(?)
 """
+_TURN_SECONDS = 30.0
 _ALL = "SELECT key, effect, subject, amount, target, reference FROM entries"
 
 
@@ -169,7 +170,9 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
 @contextmanager
 def _opened(path: Path) -> Generator[sqlite3.Connection]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+    # Several processes may keep one ledger, and take turns.
+    connection = sqlite3.connect(path, isolation_level=None, timeout=_TURN_SECONDS)
+    with closing(connection) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         yield database

@@ -1,0 +1,131 @@
+"""Shards pass from process to process, and every saga finds whoever drives it.
+
+The hazards: sagas of a process that died or was stopped which nobody goes on with, and
+two processes that both drive one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+import eventbraid as eb
+from eventbraid.saga._shards import SHARDS
+from tests.failure.coordinator_victim import STALE_AFTER, signed
+
+VICTIM = Path(__file__).with_name("coordinator_victim.py")
+# What is promised is a look each 0.1 s; the rest is for a busy machine.
+SOON = 10.0
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "shop.braid"
+
+
+@contextmanager
+def coordinating(path: Path):
+    """Another process that coordinates; it is killed in the end."""
+    process = subprocess.Popen(
+        [sys.executable, VICTIM, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def mine(coordinator, number: int, within: float) -> float:
+    """Wait until a coordinator has so many shards; gives how long it took."""
+    began = time.monotonic()
+    with anyio.fail_after(within):
+        while len(coordinator._shards.mine) != number:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.005)
+    return time.monotonic() - began
+
+
+async def stop_outside_of_a_write(process, store) -> None:
+    """Stop a process; once more if it was just writing, which would stop all writers."""
+    while True:
+        os.kill(process.pid, signal.SIGSTOP)
+        with anyio.move_on_after(0.5):
+            await store.append([("probe-1", "x", b"")])
+            return
+        os.kill(process.pid, signal.SIGCONT)
+        await anyio.sleep(0.05)
+
+
+async def signers(coordinator, first: int) -> set[int]:
+    """Start sagas here, and tell which processes drove them."""
+    handles = [
+        await coordinator.start(signed, "", id=f"signed-{n}")
+        for n in range(first, first + 40)
+    ]
+    with anyio.fail_after(30):
+        return {int((await handle.result()).state) for handle in handles}
+
+
+async def test_sagas_started_anywhere_are_driven_by_whoever_has_their_shard(path):
+    async with (
+        eb.open_async(path) as store,
+        eb.SagaCoordinator(store, [signed], stale_after=STALE_AFTER) as coordinator,
+    ):
+        assert await signers(coordinator, 0) == {os.getpid()}
+        with coordinating(path) as other:
+            await mine(coordinator, SHARDS // 2, SOON)
+            assert await signers(coordinator, 100) == {os.getpid(), other.pid}
+            assert await coordinator.list() == []
+            other.communicate("")
+        # It let its shards go as it left.
+        await mine(coordinator, SHARDS, SOON)
+        assert await signers(coordinator, 200) == {os.getpid()}
+
+
+async def test_the_shards_of_a_killed_process_are_taken_at_once(path):
+    async with (
+        eb.open_async(path) as store,
+        eb.SagaCoordinator(store, [signed]) as coordinator,
+    ):
+        with coordinating(path) as other:
+            await mine(coordinator, SHARDS // 2, SOON)
+            other.kill()
+            # Long before it would count as stopped, by the ten seconds of this one.
+            await mine(coordinator, SHARDS, 9.0)
+        assert await signers(coordinator, 0) == {os.getpid()}
+
+
+async def test_a_stopped_process_loses_its_shards_and_gets_some_back(path):
+    async with (
+        eb.open_async(path) as store,
+        eb.SagaCoordinator(store, [signed], stale_after=STALE_AFTER) as coordinator,
+    ):
+        with coordinating(path) as other:
+            await mine(coordinator, SHARDS // 2, SOON)
+            await stop_outside_of_a_write(other, store)
+            took = await mine(coordinator, SHARDS, STALE_AFTER.total_seconds() + SOON)
+            assert took > 0.5
+            assert await signers(coordinator, 0) == {os.getpid()}
+            other.send_signal(signal.SIGCONT)
+            await mine(coordinator, SHARDS // 2, SOON)
+            assert await signers(coordinator, 100) == {os.getpid(), other.pid}
