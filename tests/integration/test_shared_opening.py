@@ -7,6 +7,8 @@ for ever for another that was stopped, and a reader that keeps writers out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import time
 
@@ -204,6 +206,53 @@ def test_ctrl_c_ends_the_wait_for_a_holder(location):
         with holder.stopped():
             done = programs.run(program, location, seconds=60)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+@contextlib.contextmanager
+def kept(location, lock):
+    """Keep a lock of the store, as a process does that was stopped while it had it."""
+    with (location / "locks" / lock).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def appended_async(store, *events, **options):
+    return asyncio.run(store.as_async().append(*events, **options))
+
+
+@pytest.mark.parametrize("append", [eb.EventStore.append, appended_async])
+def test_an_append_waits_so_long_for_who_keeps_the_log_and_writes_nothing(
+    location, append
+):
+    with eb.open(location, lock_timeout=0.3) as store, peer(location) as other:
+        other.append("a", b"1")
+        with kept(location, "write.lock"):
+            began = time.monotonic()
+            with pytest.raises(eb.StoreBusy) as busy:
+                append(store, [("a", "x", b"2")])
+            assert 0.3 <= time.monotonic() - began < 10
+            assert busy.value.path == str(location)
+            # Who only reads waits for nobody.
+            assert [recorded.data for recorded in store.read_all()] == [b"1"]
+        assert append(store, [("a", "x", b"3")]).last_position == 2
+        assert other.ask("[r.data for r in store.read_all()]") == [b"1", b"3"]
+
+
+@pytest.mark.parametrize("append", [eb.EventStore.append, appended_async])
+def test_an_append_that_waits_too_long_for_the_disk_may_have_been_done(
+    location, append
+):
+    event = eb.NewEvent("a", "x", b"2")
+    with eb.open(location, lock_timeout=0.3) as store, peer(location) as other:
+        other.append("a", b"1")
+        with kept(location, "sync.lock"):
+            with pytest.raises(eb.OutcomeUnknown) as unknown:
+                append(store, [event], idempotency_key="k")
+            assert unknown.value.idempotency_key == "k"
+            # Not shown before it is durable.
+            assert store.head() == 1
+        assert append(store, [event], idempotency_key="k").last_position == 2
+        assert other.ask("[r.data for r in store.read_all()]") == [b"1", b"2"]
 
 
 # --- what they come together by
