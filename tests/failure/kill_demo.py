@@ -148,12 +148,12 @@ class Killer:
             number = self._chance.randrange(self._coordinators)
             process = self._processes.pop(number, None)
             # One that is being started again is not known yet.
-            if process is not None and _is_coordinator(process):
+            if process is not None and is_coordinator(process):
                 os.kill(process, signal.SIGKILL)
                 self.killed += 1
 
 
-def _is_coordinator(process: int) -> bool:
+def is_coordinator(process: int) -> bool:
     """Whether a process is what it was: its number may be another's by now."""
     try:
         command = Path(f"/proc/{process}/cmdline").read_bytes()

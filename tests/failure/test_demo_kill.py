@@ -10,10 +10,18 @@ with `--coordinators 3` kills single ones of several processes that share the st
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
-from tests.failure.kill_demo import kill_and_reconcile, kill_coordinators
+from tests.failure.kill_demo import (
+    COORDINATOR,
+    is_coordinator,
+    kill_and_reconcile,
+    kill_coordinators,
+)
 
 KILLS = int(os.environ.get("EVENTBRAID_KILLS", "6"))
 
@@ -44,3 +52,20 @@ def test_a_demo_whose_coordinators_are_killed_and_started_again_reconciles(tmp_p
     assert code == 0, output
     assert "log and ledgers agree" in output
     assert killed, output
+
+
+@pytest.mark.timeout(120)
+def test_coordinators_end_when_the_demo_is_gone(tmp_path):
+    command = [sys.executable, "-m", "eventbraid", "demo", str(tmp_path / "demo")]
+    with subprocess.Popen(
+        [*command, "--coordinators", "2"], stdout=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        lines = (COORDINATOR.match(line) for line in demo.stdout)
+        found = (int(line[2]) for line in lines if line is not None)
+        processes = [next(found), next(found)]
+        demo.kill()
+    deadline = time.monotonic() + 30
+    while any(map(is_coordinator, processes)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -112,7 +112,8 @@ def test_a_store_that_may_only_be_read_is_shown_without_a_change(store_path):
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("closed", [".", "log", "IDENTITY", "log/0000000001.hot"])
 def test_what_may_not_be_read_is_named(store_path, closed, read_only):
-    allow(store_path, 0o555, 0o444)
+    # Who may not write is told so first, unless it only wants to read.
+    allow(store_path, *((0o555, 0o444) if read_only else (0o777, 0o666)))
     (store_path / closed).chmod(0)
     kind, number, message = tried(store_path, read_only=read_only)["refused"]
     assert (kind, number) == ("StoreUnavailable", errno.EACCES)

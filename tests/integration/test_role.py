@@ -6,6 +6,7 @@ after its owner died, and an owner that was stopped, replaced, and goes on.
 
 from __future__ import annotations
 
+import os
 import pickle
 from datetime import timedelta
 
@@ -118,6 +119,25 @@ def test_nonsense_is_refused(store, name, options):
 def test_a_role_is_entered_once(store):
     with eb.Role(store, "importer") as role, pytest.raises(eb.InvalidArgument):
         role.__enter__()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_no_part_in_its_parents_role(tmp_path):
+    with (
+        eb.open(tmp_path / "shop.braid") as store,
+        eb.Role(store, "importer") as role,
+    ):
+        child = os.fork()
+        if child == 0:
+            try:
+                role.append([("order-1", "child", b"")])
+            except eb.InvalidArgument:
+                os._exit(7)
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 7
+        role.append([("order-1", "parent", b"")])
+        assert store.version("order-1") == 1
 
 
 async def test_one_waits_for_the_other(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -63,6 +64,7 @@ class _Tenure:
         self._wait = None if wait is None else wait.total_seconds()
         self._token = 0
         self._tried = 0
+        self._process = os.getpid()
         self._opening = ""
         self._owner = ""
 
@@ -78,7 +80,14 @@ class _Tenure:
 
     @property
     def fence(self) -> Mapping[str, int]:
-        """What every append made under the role demands; give it as ``expect``."""
+        """What every append made under the role demands; give it as ``expect``.
+
+        Raises:
+            InvalidArgument: The role is that of the process that forked this one.
+        """
+        if self._process != os.getpid():
+            reason = "it was taken by the process that forked this one; take it here"
+            raise InvalidArgument("role", self._role, reason)
         return MappingProxyType({self._stream: self._token})
 
     def _appear(self) -> None:
@@ -86,6 +95,7 @@ class _Tenure:
             raise InvalidArgument(
                 "role", self._role, "it is taken already; make another"
             )
+        self._process = os.getpid()
         self._opening = appear(self._store_of_it)
         self._owner = owner_of(self._opening)
 
@@ -118,7 +128,8 @@ class Role(_Tenure):
     are refused by the store as soon as somebody else has taken the role. Leaving it
     lets the role go, also if the block raised. If its process dies or closes the store,
     the role is free at once; if the process is stopped, after ``stale_after``. Who
-    waits for a role looks every 50 ms whether it is free.
+    waits for a role looks every 50 ms whether it is free. A forked child has no part in
+    its parent's roles.
 
     Args:
         store: The store, open.

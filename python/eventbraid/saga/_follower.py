@@ -183,7 +183,8 @@ class Follower:
         if head <= self._followed:
             return
         news = self._store.read_all(after=self._followed, types=_TYPES)
-        async for recorded in news:
+        # All of it first: a cancelled loop would leave the read open.
+        for recorded in [found async for found in news]:
             self._followed = max(self._followed, recorded.position)
             self._open.fold(recorded)
             if recorded.type in _ROLE_TYPES:

@@ -75,9 +75,13 @@ async def _run_once(
 ) -> int:
     encoded = msgspec.json.encode(options, enc_hook=str).decode()
     command = [sys.executable, "-m", _MODULE, str(part), encoded]
-    # Its output is ours; its input tells it that we are gone.
+    # Its output is ours; its input tells it that we are gone. Ctrl-C is for us alone.
     process: Process = await anyio.open_process(
-        command, stdin=subprocess.PIPE, stdout=None, stderr=None
+        command,
+        stdin=subprocess.PIPE,
+        stdout=None,
+        stderr=None,
+        start_new_session=True,
     )
     try:
         tell(f"coordinator {part} is process {process.pid}")

@@ -266,11 +266,8 @@ def simulation_of(options: DemoOptions, seed: int) -> Simulation:
 
 async def planned(store: eb.AsyncEventStore) -> DemoPlanned | None:
     """Give the plan of a demo that was begun; None if none was."""
-    async for recorded in store.read_stream(PLAN, limit=1):
-        plan = eb.decode_event(recorded)
-        if isinstance(plan, DemoPlanned):
-            return plan
-    return None
+    known = [eb.decode_event(r) async for r in store.read_stream(PLAN, limit=1)]
+    return known[0] if known and isinstance(known[0], DemoPlanned) else None
 
 
 async def unfinished(
