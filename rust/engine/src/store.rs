@@ -382,7 +382,7 @@ impl Store {
         let registered = self.open.committer.log.watch.on_beyond(position, wake);
         self.open.committer.attend();
         // What became durable before the watcher listened; the rest it hears.
-        let _caught_up = self.open.committer.catch_up(Effort::Blocking);
+        self.open.committer.catch_up_soon();
         self.open.committer.log.watch.deliver();
         registered
     }

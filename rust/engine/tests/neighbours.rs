@@ -54,12 +54,14 @@ fn assert_kept(disk: &SimVfs, acknowledged: &[String], context: &str) {
     }
 }
 
+type Hook = Arc<dyn Fn(&dyn LockFile, Hold) -> Option<bool> + Send + Sync>;
+
 /// A file system whose lock on the store is asked about first: the answer of a hook is that
 /// of the lock.
 #[derive(Clone)]
 struct LockedVfs {
     disk: SimVfs,
-    hook: Arc<dyn Fn(&dyn LockFile, Hold) -> Option<bool> + Send + Sync>,
+    hook: Hook,
 }
 
 impl LockedVfs {
@@ -126,7 +128,7 @@ impl Vfs for LockedVfs {
 
 struct AskedLock {
     lock: Arc<dyn LockFile>,
-    hook: Arc<dyn Fn(&dyn LockFile, Hold) -> Option<bool> + Send + Sync>,
+    hook: Hook,
 }
 
 impl fmt::Debug for AskedLock {

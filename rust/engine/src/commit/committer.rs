@@ -338,6 +338,9 @@ impl Committer {
             Patience::Brief => self.log.coord.deadline().min(Instant::now() + BRIEF),
             Patience::Full => self.log.coord.deadline(),
         };
+        // A long way to catch up is gone while others may write.
+        let caught_up = self.syncer.catch_up(joint, Effort::Blocking);
+        self.syncer.stopping(caught_up)?;
         let taken = Turn::by(&joint.locks.write, &joint.page, deadline);
         match self.syncer.stopping(taken)? {
             Some(turn) => {
@@ -812,7 +815,7 @@ impl Committer {
             }
         };
         self.chores.begin_stop();
-        self.dismiss_watcher();
+        self.rouse_watcher();
         self.chores.stop();
         self.log.watch.end();
         let durable = self.syncer.until(end);

@@ -42,8 +42,21 @@ impl Committer {
         }
     }
 
-    /// Wakes the watcher, which then finds that the store closes.
-    pub(super) fn dismiss_watcher(&self) {
+    /// Shows what other processes have made durable, without a wait: where there is much of
+    /// it, the watcher does.
+    pub(crate) fn catch_up_soon(&self) {
+        let effort = if self.chores.has_threads() {
+            Effort::Inline
+        } else {
+            Effort::Blocking
+        };
+        if matches!(self.catch_up(effort), Err(Error::WouldBlock)) {
+            self.rouse_watcher();
+        }
+    }
+
+    /// Wakes the watcher, wherever it sleeps.
+    pub(super) fn rouse_watcher(&self) {
         if let Some(joint) = self.log.coord.joint() {
             joint.page.knock();
             joint.page.ring();
