@@ -126,7 +126,7 @@ class Program:
         ]
         for thread in threads:
             thread.start()
-        self._await_the_end(threads[: self.orders.threads])
+        self._await_the_end(threads[: self.orders.threads] or threads)
         self.stopping.set()
         for thread in threads[: self.orders.threads]:
             thread.join()

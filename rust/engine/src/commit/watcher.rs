@@ -68,6 +68,7 @@ impl Committer {
             return;
         };
         let mut attentive_since = Instant::now();
+        let mut checked = Instant::now();
         loop {
             let (knocks, rings) = (joint.page.knocks(), joint.page.rings());
             // Looked at after the numbers: who has it stop changes them then.
@@ -82,6 +83,10 @@ impl Committer {
                 continue;
             }
             self.notice(joint);
+            if checked.elapsed() >= NAP {
+                checked = Instant::now();
+                self.check_in_place(joint);
+            }
             if self.log.watch.is_awaited() {
                 attentive_since = Instant::now();
             }
@@ -100,6 +105,17 @@ impl Committer {
                 joint.page.wait_for_knock(knocks, NAP);
                 attentive_since = Instant::now();
             }
+        }
+    }
+
+    /// Stops the writing, and whoever waits, if what the processes come together by is gone.
+    /// Who writes finds that out by itself; who only follows would keep those out who have,
+    /// and have left, for as long as it waits for what nobody will tell it of.
+    fn check_in_place(&self, joint: &Joint) {
+        if let Err(lost @ Error::Detached { .. }) = self.log.coord.check_in_place(joint)
+            && !self.log.is_stopped()
+        {
+            self.syncer.stop(lost);
         }
     }
 

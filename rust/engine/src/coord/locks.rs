@@ -50,15 +50,18 @@ impl Lock {
         if !self.0.file.try_lock(hold).map_err(error)? {
             return Ok(false);
         }
-        match self.0.file.is_in_place() {
-            Ok(true) => Ok(true),
-            outcome => {
-                self.free();
-                outcome.map_err(error)?;
-                let reason = "this lock file was deleted or replaced while the store was open";
-                Err(Error::detached(&self.0.path, reason))
-            }
+        self.check_in_place().inspect_err(|_| self.free())?;
+        Ok(true)
+    }
+
+    /// Refuses if the path names another file by now, or none.
+    pub(crate) fn check_in_place(&self) -> Result<()> {
+        let is_in_place = self.0.file.is_in_place();
+        if is_in_place.map_err(|e| Error::io(&self.0.path, "look up", &e))? {
+            return Ok(());
         }
+        let reason = "this lock file was deleted or replaced while the store was open";
+        Err(Error::detached(&self.0.path, reason))
     }
 
     /// Gives it back. That can fail only for a file that isn't open, which has no lock.

@@ -173,6 +173,21 @@ impl Coord {
         Err(self.detached("it was deleted, replaced or overwritten while the store was open"))
     }
 
+    /// Refuses if anything that processes come together by is not where others find it.
+    pub(crate) fn check_in_place(&self, joint: &Joint) -> Result<()> {
+        self.check_page(joint)?;
+        let Locks {
+            boot,
+            live,
+            write,
+            sync,
+            maint,
+        } = &joint.locks;
+        [boot, live, write, sync, maint]
+            .into_iter()
+            .try_for_each(Lock::check_in_place)
+    }
+
     /// The page says what cannot be.
     pub(crate) fn detached(&self, reason: &str) -> Error {
         Error::detached(&self.root.join("coord.shm"), reason)
