@@ -290,6 +290,7 @@ class LogWaiter:
             False if the waiter was closed; true otherwise, also when the store closed.
 
         Raises:
+            EventbraidError: If the store has stopped, and has shown all that it will.
             KeyboardInterrupt: As any other exception of a signal handler, at once.
         """
     def wait_async(self, port: CompletionPort, position: int) -> int:

@@ -135,6 +135,9 @@ class Subscription:
         Raises:
             StopIteration: If the subscription was closed.
             StoreClosed: If the store was closed.
+            StoreDetached: If what the processes of the store come together by was
+                deleted or changed, and all that is known to be durable was given.
+            StorePoisoned: If a sync failed, and all that is durable was given.
         """
         while not self._waiting.closed:
             recorded = self._cursor.take()
@@ -237,6 +240,8 @@ class AsyncSubscription:
         Raises:
             StopAsyncIteration: If the subscription was closed.
             StoreClosed: If the store was closed.
+            StoreDetached: As `Subscription` raises it.
+            StorePoisoned: As `Subscription` raises it.
         """
         while not self._waiting.closed:
             recorded = self._cursor.take()

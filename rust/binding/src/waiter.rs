@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::completion::{CompletionPort, Promise};
 use crate::engine::Engine;
+use crate::error::exception;
 use crate::interrupt;
 use crate::store::Store;
 
@@ -63,9 +64,11 @@ impl LogWaiter {
     ///     False if the waiter was closed; true otherwise, also when the store closed.
     ///
     /// Raises:
+    ///     EventbraidError: If the store has stopped, and has shown all that it will.
     ///     KeyboardInterrupt: As any other exception of a signal handler, at once.
     fn wait(&self, py: Python<'_>, position: u64) -> PyResult<bool> {
         let store = self.engine.store()?;
+        grows_beyond(py, store, position)?;
         let before = self.shared.state.lock().wakes;
         let shared = Arc::clone(&self.shared);
         // Who registers learns first of what other processes have written.
@@ -76,8 +79,9 @@ impl LogWaiter {
     }
 
     /// Like `wait`; the answer arrives at the port.
-    fn wait_async(&self, port: &CompletionPort, position: u64) -> PyResult<u64> {
+    fn wait_async(&self, py: Python<'_>, port: &CompletionPort, position: u64) -> PyResult<u64> {
         let store = self.engine.store()?;
+        grows_beyond(py, store, position)?;
         let promise = port.promise();
         let token = promise.token();
         if !self.shared.park(promise) {
@@ -114,6 +118,12 @@ impl LogWaiter {
             answer(parked.promise, false);
         }
     }
+}
+
+/// A wait for what never comes would return at once, again and again.
+fn grows_beyond(py: Python<'_>, store: &eventbraid_engine::Store, position: u64) -> PyResult<()> {
+    let grows = store.grows_beyond(position);
+    grows.map_err(|error| exception(py, error))
 }
 
 impl Drop for LogWaiter {

@@ -380,6 +380,19 @@ impl Store {
         Ok(head)
     }
 
+    /// Refuses a wait for more than `position` that would be in vain, since nothing more comes.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] or [`Error::Detached`] once the store has stopped and shows no
+    /// more; [`Error::Closed`].
+    pub fn grows_beyond(&self, position: u64) -> Result<()> {
+        let log = self.log()?;
+        if log.watch.head() > position {
+            return Ok(());
+        }
+        log.health()
+    }
+
     /// Calls `wake` once, when the head is beyond `position`, or the store ends. What holds
     /// for the callback of [`Store::submit`] holds for it.
     pub fn on_beyond(&self, position: u64, wake: Box<dyn FnOnce() + Send>) -> WaitGuard {

@@ -471,15 +471,18 @@ impl Syncer {
     /// Stops all writing where an outcome says that the means of coordination are lost.
     pub(super) fn stopping<T>(&self, outcome: Result<T>) -> Result<T> {
         if let Err(lost @ Error::Detached { .. }) = &outcome {
-            self.stop(lost.clone());
+            let is_first = self.stop(lost.clone());
+            if is_first && let Some(joint) = self.coord().joint() {
+                joint.page.condemn();
+            }
         }
         outcome
     }
 
-    /// Stops all writing of this opening.
-    pub(super) fn stop(&self, reason: Error) {
+    /// Stops all writing of this opening; answers whether nothing had stopped it before.
+    pub(super) fn stop(&self, reason: Error) -> bool {
         let _nothing_becomes_durable = self.known.lock();
-        self.log.stop(reason);
+        self.log.stop(reason)
     }
 
     /// Whether the segment is durable; poisons if not.

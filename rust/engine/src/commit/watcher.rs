@@ -112,15 +112,17 @@ impl Committer {
     /// Who writes finds that out by itself; who only follows would keep those out who have,
     /// and have left, for as long as it waits for what nobody will tell it of.
     fn check_in_place(&self, joint: &Joint) {
-        if let Err(lost @ Error::Detached { .. }) = self.log.coord.check_in_place(joint)
-            && !self.log.is_stopped()
-        {
-            self.syncer.stop(lost);
+        if !self.log.is_stopped() {
+            // Where the path can't be looked at, who writes will be told of that.
+            let _in_place = self.syncer.stopping(self.log.coord.check_in_place(joint));
         }
     }
 
     /// Shows what has become durable, and that the store has stopped.
     fn notice(&self, joint: &Joint) {
+        if !joint.page.names_us() && !self.log.is_stopped() {
+            let _condemned = self.syncer.stopping(self.log.coord.check_page(joint));
+        }
         if joint.page.is_poisoned() && !self.log.is_stopped() {
             self.syncer.stop(Error::Poisoned {
                 reason: "another process of the store could not sync what it had written"

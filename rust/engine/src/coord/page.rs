@@ -176,10 +176,26 @@ impl Page {
 
     /// Whether it is still the page of this session, and still where others find it.
     pub(crate) fn is_ours(&self) -> bool {
+        self.names_us() && self.words.is_in_place().unwrap_or(false)
+    }
+
+    /// Whether it calls itself the page of this session.
+    pub(crate) fn names_us(&self) -> bool {
         self.words.load(AT_MAGIC) == MAGIC
             && self.words.load(AT_PROTOCOL) == PROTOCOL
             && self.words.load(AT_SESSION) == self.session
-            && self.words.is_in_place().unwrap_or(false)
+    }
+
+    /// Has every process leave the session: the page was found to lie, or not to be where
+    /// others look for it, and a new one can't begin while somebody still believes in it.
+    pub(crate) fn condemn(&self) {
+        if self.words.load(AT_SESSION) == self.session {
+            self.words.store(AT_MAGIC, 0);
+        }
+        for word in [AT_BELL, AT_KNOCK] {
+            self.words.add(word, 1);
+            self.words.wake(word);
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
