@@ -31,6 +31,7 @@ __all__ = [
     "Store",
     "StreamNames",
     "StreamsSnapshot",
+    "forks",
     "uuid7",
 ]
 

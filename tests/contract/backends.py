@@ -92,11 +92,14 @@ class Embedded:
 
     location: str
     face: str
-    shared: bool = False
 
     @property
     def durable(self) -> bool:
         return self.location != "memory:"
+
+    @property
+    def shared(self) -> bool:
+        return self.durable
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[StoreUnderTest]:

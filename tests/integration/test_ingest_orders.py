@@ -171,7 +171,7 @@ def test_exit_codes(tmp_path):
     assert ingest(store, "--commit-size", "0").returncode == 2
     assert ingest(store, "--limit", "70000").returncode == 2
     assert ingest().returncode == 2
-    with eb.open(store):
+    with eb.open(store, mode="exclusive"):
         busy = ingest(store, "--limit", "10")
     assert busy.returncode == 3
     assert str(os.getpid()) in busy.stderr

@@ -92,14 +92,16 @@ impl LiveLog {
             stop.get_or_insert(reason);
             is_first
         };
-        self.stopped.store(true, Ordering::Release);
+        // Sequentially consistent, against who shares the store and then asks whether it has
+        // stopped: one of the two sees the other.
+        self.stopped.store(true, Ordering::SeqCst);
         self.watch.end();
         is_first
     }
 
     /// Whether all writing has been stopped.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        self.stopped.load(Ordering::SeqCst)
     }
 
     /// Whether all writing has been stopped by a failed sync.

@@ -364,9 +364,11 @@ impl Store {
     /// # Errors
     /// [`Error::Closed`], and [`Error::Poisoned`] where nothing more can come.
     pub fn wait_beyond(&self, position: u64, timeout: Duration) -> Result<u64> {
+        let watch = &self.open.committer.log.watch;
+        let _waiting = watch.begin_to_wait();
         self.open.committer.attend();
-        let head = self.current(Effort::Blocking)?;
-        let head = head.watch.wait_beyond(position, timeout);
+        self.current(Effort::Blocking)?;
+        let head = watch.wait_beyond(position, timeout);
         let log = self.log()?;
         if head <= position {
             log.health()?;
@@ -377,10 +379,10 @@ impl Store {
     /// Calls `wake` once, when the head is beyond `position`, or the store ends. What holds
     /// for the callback of [`Store::submit`] holds for it.
     pub fn on_beyond(&self, position: u64, wake: Box<dyn FnOnce() + Send>) -> WaitGuard {
-        self.open.committer.attend();
         let registered = self.open.committer.log.watch.on_beyond(position, wake);
+        self.open.committer.attend();
         // What became durable before the watcher listened; the rest it hears.
-        let _caught_up = self.open.committer.catch_up(Effort::Blocking);
+        self.open.committer.catch_up_soon();
         self.open.committer.log.watch.deliver();
         registered
     }

@@ -96,10 +96,16 @@ impl Watch {
         }
     }
 
+    /// Counts the caller among those who wait, before it does.
+    pub(crate) fn begin_to_wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(self)
+    }
+
     /// Waits until the head is beyond `position`, the store ends, or the time is over.
     pub(crate) fn wait_beyond(&self, position: u64, timeout: Duration) -> u64 {
         let deadline = Instant::now().checked_add(timeout);
-        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _waiting = self.begin_to_wait();
         let mut waiters = self.waiters.lock();
         while self.head.load(Ordering::SeqCst) <= position && !self.ended.load(Ordering::SeqCst) {
             match deadline {
@@ -112,7 +118,6 @@ impl Watch {
             }
         }
         drop(waiters);
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.head()
     }
 
@@ -152,6 +157,16 @@ impl Watch {
 /// end the thread that commits for everybody.
 fn call(wake: Wake) {
     let _told_by_the_panic_hook = catch_unwind(AssertUnwindSafe(wake));
+}
+
+/// One who waits, or is about to.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a>(&'a Watch);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A registered wake-up; dropping it cancels.

@@ -19,11 +19,14 @@ use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::vfs::{
     Entry, Hold, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile,
 };
-use eventbraid_engine::{Error, Mode, Options, Store};
-use support::{ROOT, append, bodies, log, open, open_with, options, threaded};
+use eventbraid_engine::{Depth, Effort, Error, LogQuery, Mode, Options, Store};
+use support::{ROOT, append, bodies, log, open, open_with, options, prepared, threaded};
 
 /// Where the page says how often the end of the log was published.
 const TAIL_TURN: usize = 80;
+/// Where the page says how far a write that is under way will go, and whose it is.
+const DIRTY: usize = 56;
+const WRITER: usize = 57;
 /// The words before the members' table.
 const COORDINATION: usize = 512;
 
@@ -51,12 +54,14 @@ fn assert_kept(disk: &SimVfs, acknowledged: &[String], context: &str) {
     }
 }
 
+type Hook = Arc<dyn Fn(&dyn LockFile, Hold) -> Option<bool> + Send + Sync>;
+
 /// A file system whose lock on the store is asked about first: the answer of a hook is that
 /// of the lock.
 #[derive(Clone)]
 struct LockedVfs {
     disk: SimVfs,
-    hook: Arc<dyn Fn(&dyn LockFile, Hold) -> Option<bool> + Send + Sync>,
+    hook: Hook,
 }
 
 impl LockedVfs {
@@ -123,7 +128,7 @@ impl Vfs for LockedVfs {
 
 struct AskedLock {
     lock: Arc<dyn LockFile>,
-    hook: Arc<dyn Fn(&dyn LockFile, Hold) -> Option<bool> + Send + Sync>,
+    hook: Hook,
 }
 
 impl fmt::Debug for AskedLock {
@@ -296,4 +301,114 @@ fn a_page_that_nobody_is_behind_is_not_joined() {
     drop(store);
     let acknowledged = ["first", "second", "third"].map(str::to_owned);
     assert_kept(&disk, &acknowledged, "afterwards");
+}
+
+/// A lock of the store, in the hands of a process that was stopped.
+fn stopped_holder(disk: &SimVfs, name: &str) -> Arc<dyn LockFile> {
+    let path = Path::new(ROOT).join("locks").join(name);
+    let lock = disk.open_lock(&path, false).unwrap();
+    assert!(lock.try_lock(Hold::Exclusive).unwrap());
+    lock
+}
+
+#[test]
+fn a_stopped_writer_of_any_number_keeps_others_waiting_and_no_longer() {
+    for number in [0, 1, 240, 241, u64::MAX / 32, u64::MAX - 1, u64::MAX] {
+        let disk = SimVfs::memory();
+        let store = open_with(disk.clone(), shared(options())).unwrap();
+        page(&disk).store(WRITER, number);
+        let stopped = stopped_holder(&disk, "write.lock");
+        let refused = append(&store, &[("s", b"first")]);
+        assert!(
+            matches!(refused, Err(Error::StoreBusy { .. })),
+            "{number}: {refused:?}"
+        );
+        drop(stopped);
+        append(&store, &[("s", b"first")]).unwrap();
+    }
+}
+
+/// One process is waited for once, however many appends want the next segment.
+#[test]
+fn a_queue_does_not_wait_for_a_stopped_process_once_an_append() {
+    const APPENDS: usize = 40;
+    let disk = SimVfs::memory();
+    let _other = open_with(disk.clone(), shared(options())).unwrap();
+    let store = open_with(disk.clone(), shared(threaded())).unwrap();
+    append(&store, &[("s", &[b'x'; 9000])]).unwrap();
+    let _stopped = stopped_holder(&disk, "sync.lock");
+    let (sender, answers) = std::sync::mpsc::channel();
+    let began = Instant::now();
+    for _ in 0..APPENDS {
+        let sender = sender.clone();
+        let told = move |result| sender.send(result).unwrap();
+        store.submit(prepared("s", &[b'x'; 9000]), Box::new(told));
+    }
+    for _ in 0..APPENDS {
+        let answer = answers.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(
+            matches!(
+                answer,
+                Err(Error::StoreBusy { .. } | Error::OutcomeUnknown { .. })
+            ),
+            "{answer:?}"
+        );
+    }
+    let waited = began.elapsed();
+    assert!(waited < Duration::from_secs(4), "{waited:?}");
+}
+
+#[test]
+fn a_read_on_an_event_loop_opens_no_segment() {
+    let disk = SimVfs::memory();
+    let a = open_with(disk.clone(), shared(options())).unwrap();
+    let b = open_with(disk.clone(), shared(options())).unwrap();
+    let mut inline = LogQuery::all();
+    inline.effort = Effort::Inline;
+    append(&a, &[("s", &[b'x'; 9000])]).unwrap();
+    assert_eq!(b.read_log(&inline).unwrap().events.len(), 1);
+    append(&a, &[("s", &[b'x'; 9000])]).unwrap();
+    let asked = b.read_log(&inline);
+    assert!(matches!(asked, Err(Error::WouldBlock)), "{asked:?}");
+    b.catch_up(Effort::Blocking).unwrap();
+    assert_eq!(b.read_log(&inline).unwrap().events.len(), 2);
+}
+
+#[test]
+fn who_only_looks_verifies_a_log_that_a_dead_process_left_bytes_in() {
+    let disk = SimVfs::memory();
+    let store = open_with(disk.clone(), shared(options())).unwrap();
+    append(&store, &[("s", b"first")]).unwrap();
+    let mut looking = shared(options());
+    looking.read_only = true;
+    let look = open_with(disk.clone(), looking).unwrap();
+    page(&disk).store(DIRTY, 8192);
+    disk.corrupt("/store/log/0000000001.hot", 8000, 0x40)
+        .unwrap();
+    assert_eq!(look.verify(Depth::Full).unwrap().events, 1);
+    let left = disk.read_file("/store/log/0000000001.hot").unwrap();
+    assert_eq!(left[8000], 0x40, "it wrote");
+    append(&store, &[("s", b"second")]).unwrap();
+    assert_eq!(store.verify(Depth::Full).unwrap().events, 2);
+}
+
+#[test]
+fn who_waits_for_nobody_gets_what_nobody_has() {
+    let disk = SimVfs::memory();
+    let mut impatient = shared(options());
+    impatient.lock_timeout = Duration::ZERO;
+    let a = open_with(disk.clone(), impatient).unwrap();
+    let b = open_with(disk.clone(), impatient).unwrap();
+    append(&a, &[("s", b"first")]).unwrap();
+    let stopped = stopped_holder(&disk, "write.lock");
+    for store in [&a, &b] {
+        let refused = append(store, &[("s", b"second")]);
+        assert!(
+            matches!(refused, Err(Error::StoreBusy { .. })),
+            "{refused:?}"
+        );
+    }
+    drop(stopped);
+    append(&b, &[("s", b"second")]).unwrap();
+    append(&a, &[("s", b"third")]).unwrap();
 }

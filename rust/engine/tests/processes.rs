@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
-use eventbraid_engine::{Depth, Error, Expectation, LogQuery, Mode, Options, Store};
+use eventbraid_engine::{Depth, Error, Expectation, LogQuery, Mode, Options, Recorded, Store};
 use support::machine::{Draw, Machine};
 use support::{append_expecting, bodies, log, open_with, options};
 
@@ -137,7 +137,12 @@ fn look(machine: &Machine, number: usize, store: &Store) {
     match store.read_log(&LogQuery::all()) {
         _ if machine.is_dead(number) => {}
         read => {
-            let positions: Vec<u64> = read.unwrap().events.iter().map(|e| e.position()).collect();
+            let positions: Vec<u64> = read
+                .unwrap()
+                .events
+                .iter()
+                .map(Recorded::position)
+                .collect();
             let expected: Vec<u64> = (1..=positions.len() as u64).collect();
             assert_eq!(positions, expected, "process {number} only looks");
         }

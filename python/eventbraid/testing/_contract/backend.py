@@ -200,7 +200,7 @@ class StoreBackend(Protocol):
         ... class Embedded:
         ...     path: str
         ...     durable: bool = True
-        ...     shared: bool = False
+        ...     shared: bool = True
         ...
         ...     @asynccontextmanager
         ...     async def open(self):

@@ -184,7 +184,11 @@ impl Committer {
             if !filled? {
                 break;
             }
-            self.sync_ahead(&segment)?;
+            // Between processes only who holds the sync lock may hear of a failed write: the zeros
+            // go to the disk with the next group.
+            if self.log.coord.shared().is_none() {
+                self.sync_ahead(&segment)?;
+            }
         }
         if used > segment.entry.capacity / 2 {
             self.prepare_after(&segment, 0)?;

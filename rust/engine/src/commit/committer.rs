@@ -336,6 +336,9 @@ impl Committer {
             Patience::Brief => self.log.coord.deadline().min(Instant::now() + BRIEF),
             Patience::Full => self.log.coord.deadline(),
         };
+        // A long way to catch up is gone while others may write.
+        let caught_up = self.syncer.catch_up(joint, Effort::Blocking);
+        self.syncer.stopping(caught_up)?;
         let taken = Turn::by(&joint.locks.write, &joint.page, deadline);
         match self.syncer.stopping(taken)? {
             Some(turn) => {
@@ -420,7 +423,16 @@ impl Committer {
                     let unplaced = std::iter::once(request).chain(requests.by_ref()).collect();
                     self.queue.lock().put_back(unplaced);
                 }
-                Err(e) => plan.answers.push((request, Answer::Unwritten(Err(e)))),
+                Err(e) => {
+                    let is_busy = matches!(e, Error::StoreBusy { .. });
+                    plan.answers
+                        .push((request, Answer::Unwritten(Err(e.clone()))));
+                    // Each of the others would wait as long for the same process.
+                    if is_busy {
+                        let refuse = |request| (request, Answer::Unwritten(Err(e.clone())));
+                        plan.answers.extend(requests.by_ref().map(refuse));
+                    }
+                }
             }
         }
         self.write(writer, plan)
@@ -642,7 +654,9 @@ impl Committer {
 
     /// Whether the log ends in a mark that covers all before it.
     pub(super) fn is_marked(&self) -> bool {
-        self.writer.lock().ends_in_mark
+        let writer = self.writer.lock();
+        // Where another process has gone on, the end is its to mark.
+        writer.ends_in_mark || self.syncer.mark().address > writer.tail.address
     }
 
     /// Makes zeros that were written ahead durable.
@@ -657,7 +671,10 @@ impl Committer {
     /// The first byte beyond the log, and beyond what is being written to it, that isn't
     /// zero. Of a poisoned store nothing is said: a failed write may not have been undone.
     pub(crate) fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>> {
-        if self.log.is_stopped() || self.stray_beyond(&self.published())?.is_none() {
+        // Who only looks can't clean up after a process that died while it wrote.
+        let is_silent = self.log.is_stopped()
+            || self.log.coord.shared().is_some() && self.log.segments.is_read_only();
+        if is_silent || self.stray_beyond(&self.published())?.is_none() {
             return Ok(None);
         }
         // Written meanwhile, most likely. Nobody writes while these locks are held.
@@ -729,6 +746,10 @@ impl Committer {
         let publish = |page: &Page| {
             // What was written is made durable first, so that one place in the log says both.
             self.syncer.sync_for_threads();
+            // What is written may be lost by now, and is not to be called durable.
+            if self.log.is_stopped() {
+                return;
+            }
             let mark = self.syncer.mark();
             page.publish_tail(&mark);
             page.publish_durable(&mark);
@@ -736,19 +757,17 @@ impl Committer {
             if let Some(joint) = coord.joint() {
                 joint.entry.tell(&self.log.counters);
             }
-            if self.log.is_stopped() {
-                page.poison();
-            }
         };
+        let is_stopped = || self.log.is_stopped();
         let share = || {
-            if let Err(lost) = coord.share(publish) {
+            if let Err(lost) = coord.share(publish, is_stopped) {
                 self.syncer.stop(lost);
             }
         };
         let led = self.syncer.lead_unless(|| coord.shared().is_some(), share);
         // A store that has stopped writing lets them in as far as to be told.
         if led.is_err() && coord.shared().is_none() {
-            return coord.share(Page::poison);
+            return coord.share(Page::poison, is_stopped);
         }
         Ok(())
     }
@@ -776,7 +795,7 @@ impl Committer {
             }
         };
         self.chores.begin_stop();
-        self.dismiss_watcher();
+        self.rouse_watcher();
         self.chores.stop();
         self.log.watch.end();
         let durable = self.syncer.until(end);

@@ -15,7 +15,7 @@ use crate::lock::{Condvar, Mutex, MutexGuard};
 
 use super::catch_up::EachFrame;
 use super::{Known, Tail, Written};
-use crate::coord::{Coord, Joint, Mark, RECHECK};
+use crate::coord::{Booting as Held, Coord, Joint, Mark, RECHECK};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
@@ -152,12 +152,16 @@ impl Syncer {
         }
         let mut known = self.known_for(effort)?;
         if known.tail.address < durable.address {
-            if effort == Effort::Inline && durable.address - known.tail.address > INLINE {
+            // Of a segment that isn't open here the files have to be read, and perhaps one that
+            // makes files waited for.
+            let is_long = durable.address - known.tail.address > INLINE
+                || self.log.segments.of_ordinal(durable.ordinal).is_none();
+            if effort == Effort::Inline && is_long {
                 return Err(Error::WouldBlock);
             }
             self.follow(&mut known, &durable, &mut |_, _| ())?;
         }
-        if !self.agrees(&known, &durable) {
+        if self.follows.load(Ordering::SeqCst) && !self.agrees(&known, &durable) {
             return Err(self
                 .coord()
                 .detached("it says that another frame is durable than was written there"));
@@ -238,7 +242,11 @@ impl Syncer {
         }
         let (tail, durable) = self.marks(joint)?;
         let segment = self.segment_of(&tail)?;
-        Ok(durable.address >= tail.address || self.write_again(&segment, &durable, &tail))
+        if durable.address >= tail.address {
+            return Ok(true);
+        }
+        let is_whole = self.is_whole(&durable, &tail)?;
+        Ok(self.write_again(&segment, &durable, &tail, is_whole))
     }
 
     /// Where the log ends, and how far it is durable. The caller holds the sync lock.
@@ -383,7 +391,10 @@ impl Syncer {
     /// Writes what is not known to be durable once more, with the same bytes: the process that
     /// died in a sync may have taken the one report of a failed write with it, and a clean
     /// page is not written by the next sync.
-    fn write_again(&self, segment: &Segment, durable: &Mark, tail: &Mark) -> bool {
+    ///
+    /// What is written again is what the chain says: `is_whole` says whether all is there, or a
+    /// page has lost its bytes.
+    fn write_again(&self, segment: &Segment, durable: &Mark, tail: &Mark, is_whole: bool) -> bool {
         let from = segment.offset(durable.address.max(segment.first_frame()));
         let to = segment.offset(tail.address);
         let again = || {
@@ -403,8 +414,7 @@ impl Syncer {
             }
             Ok::<_, std::io::Error>(())
         };
-        // What is written again is what the chain says: a page that lost its bytes is found.
-        let outcome = if self.is_whole(durable, tail) {
+        let outcome = if is_whole {
             again().map_err(|e| e.to_string())
         } else {
             Err("its frames do not follow each other".to_owned())
@@ -420,10 +430,8 @@ impl Syncer {
     }
 
     /// Whether the log from one mark to the other is what its frames say.
-    fn is_whole(&self, durable: &Mark, tail: &Mark) -> bool {
-        let Some(segment) = self.log.segments.of_ordinal(durable.ordinal) else {
-            return false;
-        };
+    fn is_whole(&self, durable: &Mark, tail: &Mark) -> Result<bool> {
+        let segment = self.segment_of(durable)?;
         let mut known = Known {
             tail: Tail {
                 segment,
@@ -436,7 +444,12 @@ impl Syncer {
             is_marked: durable.is_marked,
             unsynced: VecDeque::new(),
         };
-        self.follow(&mut known, tail, &mut |_, _| ()).is_ok()
+        match self.follow(&mut known, tail, &mut |_, _| ()) {
+            Ok(()) => Ok(true),
+            Err(Error::Detached { .. }) => Ok(false),
+            // Not that of the log: too many files are open, or the disk can't be read.
+            Err(e) => Err(e),
+        }
     }
 
     /// As [`Syncer::catch_up`]; a page that contradicts the log stops this opening.
@@ -533,17 +546,23 @@ impl Syncer {
                 chain: self.durable_chain.load(Ordering::Acquire),
             }
         };
-        let durable = match self.coord().shared() {
-            None => Some(durable),
-            Some(joint) => self.poison_all(joint, leads),
+        let (durable, _lead) = match self.coord().shared() {
+            None => (durable, None),
+            Some(joint) => match self.poison_all(joint, leads) {
+                None => return,
+                // The page has an earlier end where the store was shared in this moment.
+                Some((seal, lead)) if seal.address < durable.address => (durable, lead),
+                Some(agreed) => agreed,
+            },
         };
-        if !*marking && let Some(durable) = durable {
+        if !*marking {
             self.leave_marker(durable, reason);
         }
     }
 
-    /// Stops all writing in every process, and answers how far the log is durable.
-    fn poison_all(&self, joint: &Joint, leads: bool) -> Option<Seal> {
+    /// Stops all writing in every process, and answers how far the log is durable, with the
+    /// sync lock, unless the caller has it: others may leave a marker too.
+    fn poison_all(&self, joint: &Joint, leads: bool) -> Option<(Seal, Option<Held>)> {
         joint.page.poison();
         joint.page.ring();
         // Who holds the sync lock may be about to say that more is durable.
@@ -556,10 +575,11 @@ impl Syncer {
             return None;
         }
         let durable = joint.page.durable()?;
-        Some(Seal {
+        let seal = Seal {
             address: durable.end,
             chain: durable.chain,
-        })
+        };
+        Some((seal, held))
     }
 
     fn leave_marker(&self, durable: Seal, reason: String) {

@@ -32,7 +32,8 @@ impl Committer {
         self.spawn("braid-watch", move || watching.watch());
     }
 
-    /// Sees to it that whoever is going to wait hears of other processes' commits.
+    /// Sees to it that whoever waits hears of other processes' commits. The caller has been
+    /// counted by the watch before: the watcher, about to listen no more, looks at the count.
     pub(crate) fn attend(&self) {
         if let Some(joint) = self.log.coord.shared()
             && !self.watcher.listens.swap(true, Ordering::SeqCst)
@@ -41,8 +42,21 @@ impl Committer {
         }
     }
 
-    /// Wakes the watcher, which then finds that the store closes.
-    pub(super) fn dismiss_watcher(&self) {
+    /// Shows what other processes have made durable, without a wait: where there is much of
+    /// it, the watcher does.
+    pub(crate) fn catch_up_soon(&self) {
+        let effort = if self.chores.has_threads() {
+            Effort::Inline
+        } else {
+            Effort::Blocking
+        };
+        if matches!(self.catch_up(effort), Err(Error::WouldBlock)) {
+            self.rouse_watcher();
+        }
+    }
+
+    /// Wakes the watcher, wherever it sleeps.
+    pub(super) fn rouse_watcher(&self) {
         if let Some(joint) = self.log.coord.joint() {
             joint.page.knock();
             joint.page.ring();
@@ -54,8 +68,12 @@ impl Committer {
             return;
         };
         let mut attentive_since = Instant::now();
-        while !self.chores.is_stopping() {
+        loop {
             let (knocks, rings) = (joint.page.knocks(), joint.page.rings());
+            // Looked at after the numbers: who has it stop changes them then.
+            if self.chores.is_stopping() {
+                return;
+            }
             if self.log.coord.shared().is_none() {
                 if knocks > 0 && self.share().is_ok() {
                     continue;
@@ -72,8 +90,8 @@ impl Committer {
                 joint.page.wait_for_ring(rings, NAP);
             } else {
                 self.watcher.listens.store(false, Ordering::SeqCst);
-                // Whoever came to wait before that was stored has counted itself by now, or
-                // will knock.
+                // Whoever found it listening had counted itself before, and who counts itself
+                // later will knock.
                 if self.log.watch.is_awaited() {
                     self.watcher.listens.store(true, Ordering::SeqCst);
                     attentive_since = Instant::now();

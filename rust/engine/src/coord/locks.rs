@@ -137,7 +137,9 @@ impl Turn {
             }
             // Whoever was called and doesn't come may be dead.
             let is_overdue = || u128::from(now() - since) >= RECHECK.as_micros();
-            if (serving >= ticket || is_overdue())
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Who can wait no longer tries all the same: the ticket before may be nobody's.
+            if (serving >= ticket || left.is_zero() || is_overdue())
                 && let Some(held) = lock.try_hold()?
             {
                 page.serve(ticket);
@@ -149,7 +151,6 @@ impl Turn {
                 }));
             }
             waited = true;
-            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 // Nobody is to wait for this ticket.
                 if page.serving() == ticket {

@@ -8,7 +8,7 @@ use super::page::{MEMBER_WORDS, MEMBERS, Page};
 use crate::error::{Error, Result};
 use crate::live::Counters;
 use crate::lock::Mutex;
-use crate::log::Layout;
+use crate::log::{Layout, shown_holder as shown};
 use crate::vfs::Hold;
 
 const PID: usize = 0;
@@ -209,7 +209,7 @@ fn read(page: &Page, number: usize, is_self: bool) -> Member {
 fn program(page: &Page, number: usize) -> String {
     let words = (0..PROGRAM_WORDS).map(|i| page.member(number, PROGRAM + i).to_le_bytes());
     let bytes: Vec<u8> = words.flatten().take_while(|byte| *byte != 0).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    shown(&bytes)
 }
 
 /// A member as it is named in an error, by the number that the page has for it.

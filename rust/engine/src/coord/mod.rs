@@ -109,13 +109,23 @@ impl Coord {
     /// Who knocks holds `boot`, but who wants the store alone does not, and may come between
     /// the two states of the lock. The error says that this process has no lock on the store
     /// any more, and must not write to it.
-    pub(crate) fn share(&self, publish: impl FnOnce(&Page)) -> Result<()> {
+    ///
+    /// `is_stopped` is asked when all of this process take the store for shared: who stopped
+    /// before that took it for its own, and told nobody.
+    pub(crate) fn share(
+        &self,
+        publish: impl FnOnce(&Page),
+        is_stopped: impl FnOnce() -> bool,
+    ) -> Result<()> {
         let Some(joint) = self.joint.as_ref() else {
             return Ok(());
         };
         publish(&joint.page);
-        joint.page.set_phase(Phase::Shared);
         self.shared.store(true, Ordering::SeqCst);
+        if is_stopped() {
+            joint.page.poison();
+        }
+        joint.page.set_phase(Phase::Shared);
         if joint.locks.live.try_take(Hold::Shared)? {
             return Ok(());
         }

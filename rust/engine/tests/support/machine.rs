@@ -54,7 +54,7 @@ struct Turns {
     /// One step in so many is followed by another process's.
     patience: u64,
     /// Whether one process runs at a time.
-    in_turns: bool,
+    one_at_a_time: bool,
 }
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ struct Process {
 }
 
 impl Machine {
-    pub(crate) fn new(disk: SimVfs, processes: usize, seed: u64, in_turns: bool) -> Self {
+    pub(crate) fn new(disk: SimVfs, processes: usize, seed: u64, one_at_a_time: bool) -> Self {
         let mut draw = Draw::new(seed);
         let patience = 1 + draw.below(12);
         let state = State {
@@ -92,7 +92,7 @@ impl Machine {
                 state: Mutex::new(state),
                 changed: Condvar::new(),
                 patience,
-                in_turns,
+                one_at_a_time,
             }),
         }
     }
@@ -142,7 +142,7 @@ impl Machine {
                 };
                 scope.spawn(move || {
                     let _ends = Ends(&me);
-                    if me.turns.in_turns {
+                    if me.turns.one_at_a_time {
                         me.wait_for_turn();
                     }
                     body();
@@ -222,7 +222,7 @@ impl Me {
         if me.is_dead {
             return Err(dead());
         }
-        if !me.is_running && self.turns.in_turns {
+        if !me.is_running && self.turns.one_at_a_time {
             return Ok(());
         }
         me.steps += 1;
@@ -246,7 +246,7 @@ impl Me {
             return Err(dead());
         }
         let patience = self.turns.patience;
-        if !self.turns.in_turns {
+        if !self.turns.one_at_a_time {
             let delay = state.draw.below(20 * patience);
             drop(state);
             match delay {
@@ -362,7 +362,7 @@ impl Vfs for ProcessVfs {
     /// The machine's clock goes on by a microsecond a step, and by more where one waits. The
     /// dead, who wait for nothing, see it race.
     fn uptime_micros(&self) -> u64 {
-        if !self.me.turns.in_turns {
+        if !self.me.turns.one_at_a_time {
             return OsVfs::new().uptime_micros();
         }
         let mut state = self.me.turns.state.lock();
@@ -376,7 +376,7 @@ impl Vfs for ProcessVfs {
 
     fn pause(&self, time: Duration) {
         // The dead wait for nothing.
-        if self.me.rest(&"pause").is_ok() && !self.me.turns.in_turns {
+        if self.me.rest(&"pause").is_ok() && !self.me.turns.one_at_a_time {
             std::thread::sleep(time);
         }
     }
@@ -560,7 +560,7 @@ impl SharedPage for ProcessPage {
     fn wait(&self, word: usize, seen: u64, timeout: Duration) {
         // The dead wait for nothing.
         let lives = self.me.rest(&format_args!("wait at word {word}")).is_ok();
-        if lives && !self.me.turns.in_turns {
+        if lives && !self.me.turns.one_at_a_time {
             self.page.wait(word, seen, timeout);
         }
     }

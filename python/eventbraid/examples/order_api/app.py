@@ -1,0 +1,86 @@
+"""The application: its routes, and the store that each worker process opens.
+
+    export ORDER_API_STORE=shop.braid
+    uvicorn --factory eventbraid.examples.order_api.app:from_environment --workers 4
+
+is what `python -m eventbraid.examples.order_api shop.braid --workers 4` does.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+import eventbraid as eb
+
+from .doorbell import Doorbell
+from .ending import told_of_the_end
+from .following import follow_order, show_order
+from .placing import place_order
+from .problems import HANDLERS
+from .serving import Serving
+from .story import TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+STORE_VARIABLE = "ORDER_API_STORE"
+
+# Proxies cut connections on which nothing comes, and a client that is gone without a
+# word is noticed only when something is sent to it.
+_HEARTBEAT = 15.0
+
+
+def order_api(location: str | Path, *, heartbeat: float = _HEARTBEAT) -> Starlette:
+    """Make the application.
+
+    Args:
+        location: The store, which is opened when the application starts.
+        heartbeat: After how many seconds without news a live stream shows that it is
+            still there.
+
+    Example:
+        >>> [route.path for route in order_api("memory:").routes]
+        ['/orders', '/orders/{order}', '/orders/{order}/events']
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[Serving]:
+        async with (
+            eb.open_async(location) as store,
+            anyio.create_task_group() as tasks,
+        ):
+            doorbell = Doorbell(store, TYPES, tasks)
+            with told_of_the_end(doorbell.close):
+                yield Serving(
+                    store=store,
+                    executor=eb.AsyncExecutor(store),
+                    doorbell=doorbell,
+                    heartbeat=heartbeat,
+                )
+            doorbell.close()
+
+    return Starlette(
+        routes=[
+            Route("/orders", place_order, methods=["POST"]),
+            Route("/orders/{order}", show_order),
+            Route("/orders/{order}/events", follow_order),
+        ],
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+
+
+def from_environment() -> Starlette:
+    """Make the application on the store that the environment names.
+
+    Raises:
+        KeyError: It names none.
+    """
+    return order_api(os.environ[STORE_VARIABLE])

@@ -1,0 +1,174 @@
+"""What a request must be like, checked before anything is done."""
+
+from __future__ import annotations
+
+import re
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import msgspec
+
+import eventbraid as eb
+
+from ..order_fulfilment.values import (
+    CustomerId,
+    OrderItem,
+    PaymentMethod,
+    ShippingAddress,
+)
+from .problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.datastructures import Headers
+    from starlette.requests import Request
+
+LARGEST_BODY = 64 * 1024
+MOST_ITEMS = 100
+MOST_KEY = 200
+
+_LAST_POSITION = 2**63 - 1
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
+
+
+class WantedOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /orders`.
+
+    The purchases that the demo is about have no price list, so a price comes with each
+    item. A shop with a price list would look prices up, and never believe a client.
+
+    Attributes:
+        customer: Who orders. A shop with accounts would take it from the login.
+        items: What, at which price.
+        address: Where it goes.
+        method: How it is paid.
+    """
+
+    customer: CustomerId
+    items: Annotated[
+        tuple[OrderItem, ...], msgspec.Meta(min_length=1, max_length=MOST_ITEMS)
+    ]
+    address: ShippingAddress
+    method: PaymentMethod
+
+
+def idempotency_key(headers: Headers) -> str:
+    """The client's name for this order, so that it can be sent twice and taken once.
+
+    The drafted standard has the key in quotes, most clients send it without; both mean
+    the same key.
+
+    Raises:
+        Problem: There is none, or it makes no sense.
+
+    Example:
+        >>> from starlette.datastructures import Headers
+        >>> idempotency_key(Headers({"Idempotency-Key": '"8e03978e"'}))
+        '8e03978e'
+    """
+    given = headers.getlist("idempotency-key")
+    if not given:
+        raise Problem(
+            400,
+            "idempotency-key-missing",
+            "give a header Idempotency-Key, a new UUID for each new order, and the "
+            "same one whenever you send that order again",
+        )
+    key = _unquoted(given[0].strip())
+    if len(given) > 1 or key is None or len(key) > MOST_KEY:
+        raise Problem(
+            400,
+            "idempotency-key-malformed",
+            f"Idempotency-Key must be there once, with 1 to {MOST_KEY} visible ASCII "
+            "characters, in quotes or without; a UUID is best",
+        )
+    return key
+
+
+async def wanted_order(request: Request[Any]) -> WantedOrder:
+    """The order in a request's body.
+
+    Raises:
+        Problem: The body is too large, no JSON, or no order.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    if media_type.strip().lower() != "application/json":
+        raise Problem(
+            415,
+            "not-json",
+            f"the body's Content-Type is {media_type!r}; send application/json",
+        )
+    return parsed_order(await _body(request))
+
+
+def parsed_order(body: bytes) -> WantedOrder:
+    """The order in a body.
+
+    Raises:
+        Problem: It is no JSON, or no order.
+    """
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise Problem(422, "not-an-order", f"this is no order: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(400, "not-json", f"the body is no JSON: {error}") from error
+
+
+def last_event_id(headers: Headers) -> int:
+    """The position after which a client wants to hear more; 0 for all.
+
+    Raises:
+        Problem: It is no position.
+
+    Example:
+        >>> from starlette.datastructures import Headers
+        >>> last_event_id(Headers({"Last-Event-ID": "17"}))
+        17
+    """
+    given = headers.get("last-event-id", "0")
+    if given.isascii() and given.isdigit() and len(given) < 20:  # noqa: PLR2004
+        position = int(given)
+        if position <= _LAST_POSITION:
+            return position
+    raise unknown_event(given)
+
+
+def unknown_event(given: object) -> Problem:
+    """The refusal of a place in the stream that the stream does not have."""
+    return Problem(
+        400,
+        "unknown-event-id",
+        f"Last-Event-ID is {given!r:.40}, which is the id of no event of this order; "
+        "leave the header away to hear all of them",
+    )
+
+
+def _unquoted(text: str) -> str | None:
+    if quoted := _QUOTED.fullmatch(text):
+        return re.sub(r"\\(.)", r"\1", quoted[1])
+    return text if _VISIBLE.fullmatch(text) and not text.startswith('"') else None
+
+
+async def _body(request: Request[Any]) -> bytes:
+    body = bytearray()
+    async with aclosing(request.stream()) as parts:
+        async for part in parts:
+            body += part
+            if len(body) > LARGEST_BODY:
+                raise Problem(
+                    413,
+                    "body-too-large",
+                    f"the body has more than {LARGEST_BODY} bytes; split the order",
+                )
+    return bytes(body)
+
+
+def _value(kind: type, given: object) -> object:
+    """Make one of the domain's values, which refuse what they cannot be."""
+    if issubclass(kind, eb.Int | eb.Id | eb.Text):
+        return cast("Any", kind)(given)
+    raise NotImplementedError(f"{kind.__qualname__} cannot be read from JSON")
+
+
+_decoder = msgspec.json.Decoder(WantedOrder, dec_hook=_value)

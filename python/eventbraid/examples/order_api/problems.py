@@ -1,0 +1,151 @@
+"""What goes wrong, as problem reports (RFC 9457) that say what to do.
+
+Whoever gets a 503 or 507 may send the same request again, with the same key: it is done
+once, however often it was sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+import eventbraid as eb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+    from starlette.types import ExceptionHandler
+
+_log = logging.getLogger(__name__)
+
+_AGAIN = "send the same request again, with the same Idempotency-Key"
+
+
+class Problem(Exception):
+    """A refusal that the client can do something about.
+
+    Args:
+        status: The status code.
+        kind: The problem's name, for programs: the last part of its `type`.
+        detail: What is wrong and what to do, for people.
+        retry_after: After how many seconds to try again, if that may help.
+    """
+
+    def __init__(
+        self, status: int, kind: str, detail: str, *, retry_after: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def response(self, headers: Mapping[str, str] | None = None) -> Response:
+        """The report as it is sent.
+
+        Example:
+            >>> Problem(404, "no-such-order", "no order has this id").response().body
+            b'{"type":"/problems/no-such-order","title":"Not Found","status":404,...}'
+        """
+        report = {
+            "type": f"/problems/{self.kind}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        further = dict(headers or {})
+        if self.retry_after is not None:
+            further["Retry-After"] = str(self.retry_after)
+        return Response(
+            msgspec.json.encode(report),
+            self.status,
+            headers=further,
+            media_type="application/problem+json",
+        )
+
+
+def problem_of(error: eb.EventbraidError) -> Problem:
+    """What a client is told of an error of the store.
+
+    Example:
+        >>> problem_of(eb.StorageFull("shop.braid/log/1", "disk full")).status
+        507
+    """
+    match error:
+        case eb.IdempotencyMismatch():
+            return Problem(
+                422,
+                "idempotency-key-reused",
+                "this Idempotency-Key was used for another order; take a new key for "
+                "a new order, and send a known order again exactly as it was",
+            )
+        case eb.CommandRejected() | eb.InvalidValue():
+            return Problem(422, "order-refused", str(error))
+        case eb.StorageFull():
+            return Problem(
+                507, "storage-full", f"nothing was ordered; {_AGAIN}", retry_after=60
+            )
+        case eb.OutcomeUnknown():
+            return Problem(
+                503,
+                "outcome-unknown",
+                f"the order may have been taken or not; to find out, {_AGAIN}",
+                retry_after=1,
+            )
+        case eb.StoreBusy() | eb.RetriesExhausted() | eb.DeadlineExceeded():
+            return Problem(503, "busy", f"nothing was ordered; {_AGAIN}", retry_after=1)
+        case (
+            eb.StorePoisoned()
+            | eb.StoreUnavailable()
+            | eb.StoreClosed()
+            | eb.StoreDetached()
+        ):
+            return Problem(
+                503,
+                "store-out-of-service",
+                f"nothing was ordered; {_AGAIN}",
+                retry_after=5,
+            )
+        case _:
+            return Problem(500, "bug", "this is ours to solve; it was noted")
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, Problem)  # noqa: S101
+    return error.response()
+
+
+async def _answer_store_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, eb.EventbraidError)  # noqa: S101
+    problem = problem_of(error)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("%s %s", request.method, request.url.path, exc_info=error)
+    return problem.response()
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    return Problem(error.status_code, "http", detail).response(error.headers)
+
+
+async def _answer_bug(request: Request, error: Exception) -> Response:
+    # The server logs it, with its trace.
+    del request, error
+    return Problem(500, "bug", "this is ours to solve; it was noted").response()
+
+
+HANDLERS: dict[type[Exception], ExceptionHandler] = {
+    Problem: _answer_problem,
+    eb.EventbraidError: _answer_store_error,
+    HTTPException: _answer_http_error,
+    Exception: _answer_bug,
+}
+"""Who answers which error; for `Starlette(exception_handlers=...)`."""
