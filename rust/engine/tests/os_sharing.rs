@@ -76,6 +76,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     if let Ok(name) = std::env::var(PART) {
         let (_, part) = PARTS.iter().find(|(part, _)| *part == name).unwrap();
+        end_in_time();
         return part(&PathBuf::from(arguments.next().unwrap()));
     }
     let filter = arguments.find(|argument| !argument.starts_with('-'));
@@ -206,6 +207,13 @@ fn say(line: &str) {
     out.flush().unwrap();
 }
 
+/// A part that hangs ends by itself, also when the test is gone.
+fn end_in_time() {
+    let seconds = u32::try_from(2 * LIMIT.as_secs()).unwrap();
+    // SAFETY: a signal that ends the process, and has no handler.
+    unsafe { libc::alarm(seconds) };
+}
+
 fn until_cue() {
     io::stdin().read_exact(&mut [0]).unwrap();
 }
@@ -247,6 +255,7 @@ fn checked(child: libc::pid_t) -> libc::pid_t {
 
 /// What a child does: nothing of its parent's goes on in it.
 fn in_child(body: impl FnOnce()) -> ! {
+    end_in_time();
     let outcome = catch_unwind(AssertUnwindSafe(body));
     exit(i32::from(outcome.is_err()))
 }

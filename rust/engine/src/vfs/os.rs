@@ -11,6 +11,8 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
+#[cfg(test)]
+mod alone;
 mod fork;
 mod lock;
 mod page;

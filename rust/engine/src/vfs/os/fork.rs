@@ -157,26 +157,10 @@ extern "C" fn in_child() {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    //! Each in a process of its own: all tests of one would share the table.
 
+    use super::super::alone::alone;
     use super::*;
-
-    const ALONE: &str = "EVENTBRAID_TEST_ALONE";
-
-    /// Runs a test in a process that runs no other, since all share the table.
-    fn alone(name: &str, test: fn()) {
-        if std::env::var_os(ALONE).is_some() {
-            return test();
-        }
-        let mut program = Command::new(std::env::current_exe().unwrap());
-        program.args(["--exact", &format!("vfs::os::fork::tests::{name}")]);
-        let output = program.env(ALONE, "1").output().unwrap();
-        let printed = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && printed.contains("1 passed"),
-            "{printed}"
-        );
-    }
 
     fn opened() -> OwnFile {
         OwnFile::open(|| File::open("/dev/null")).unwrap()
@@ -189,30 +173,34 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses_the_next_file() {
-        alone("a_full_table_refuses_the_next_file", || {
-            let file = opened();
-            for slot in &FILES {
-                let _used = slot.compare_exchange(FREE, CLOSED, Ordering::SeqCst, Ordering::SeqCst);
-            }
-            let mut is_opened = false;
-            let refused = OwnFile::open(|| {
-                is_opened = true;
-                File::open("/dev/null")
-            });
-            assert_eq!(
-                refused.unwrap_err().to_string(),
-                "too many lock files are open"
-            );
-            assert!(!is_opened);
-            drop(file);
-            assert!(opened().get().is_ok());
-        });
+        alone(
+            "vfs::os::fork::tests::a_full_table_refuses_the_next_file",
+            || {
+                let file = opened();
+                for slot in &FILES {
+                    let _used =
+                        slot.compare_exchange(FREE, CLOSED, Ordering::SeqCst, Ordering::SeqCst);
+                }
+                let mut is_opened = false;
+                let refused = OwnFile::open(|| {
+                    is_opened = true;
+                    File::open("/dev/null")
+                });
+                assert_eq!(
+                    refused.unwrap_err().to_string(),
+                    "too many lock files are open"
+                );
+                assert!(!is_opened);
+                drop(file);
+                assert!(opened().get().is_ok());
+            },
+        );
     }
 
     #[test]
     fn a_file_that_is_closed_or_never_opened_leaves_its_slot_free() {
         alone(
-            "a_file_that_is_closed_or_never_opened_leaves_its_slot_free",
+            "vfs::os::fork::tests::a_file_that_is_closed_or_never_opened_leaves_its_slot_free",
             || {
                 let kept = opened();
                 for _ in 0..100 {
@@ -228,7 +216,7 @@ mod tests {
 
     #[test]
     fn forks_use_no_slot_up() {
-        alone("forks_use_no_slot_up", || {
+        alone("vfs::os::fork::tests::forks_use_no_slot_up", || {
             let kept = [(); 3].map(|()| opened());
             for _ in 0..200 {
                 // SAFETY: the child touches atomics, closes nothing but what is its own, and

@@ -92,6 +92,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::net::UnixListener;
 
+    use super::super::alone::alone;
     use super::*;
     use crate::vfs::Vfs as _;
     use crate::vfs::os::OsVfs;
@@ -110,20 +111,17 @@ mod tests {
     #[test]
     fn a_pipe_is_opened_without_waiting_for_its_other_end() {
         use rustix::fs::{CWD, FileType, Mode, mknodat};
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pipe");
-        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let (done, opened) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            for create in [false, true] {
-                done.send(OsVfs::new().open_lock(&path, create).is_ok())
-                    .unwrap();
-            }
-        });
-        for _ in 0..2 {
-            let limit = std::time::Duration::from_mins(1);
-            assert!(opened.recv_timeout(limit).unwrap());
-        }
+        alone(
+            "vfs::os::lock::tests::a_pipe_is_opened_without_waiting_for_its_other_end",
+            || {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("pipe");
+                mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+                for create in [false, true] {
+                    OsVfs::new().open_lock(&path, create).unwrap();
+                }
+            },
+        );
     }
 
     #[test]

@@ -215,8 +215,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("page");
         OsPage::open(&path, OpenMode::CreateNew).unwrap();
-        // Not every file system has a block for a zero: as many as for other bytes that it
-        // was asked to have a place for, or that at least are on the disk.
+        // Not every file system keeps blocks for zeros, so this is asked to as well.
         let yardstick = File::create_new(dir.path().join("yardstick")).unwrap();
         (&yardstick).write_all(&vec![0; BYTES]).unwrap();
         let _unsupported = rustix::fs::fallocate(
@@ -230,7 +229,6 @@ mod tests {
         assert!(blocks >= yardstick.metadata().unwrap().blocks());
     }
 
-    /// A file system that is asked for shared memory where a pipe is neither waits nor maps.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_pipe_is_no_page() {
