@@ -58,7 +58,7 @@ MUTANTS = [
     Mutant(
         name="no durable filter on reads",
         file="src/commit/sync.rs",
-        good="self.unsynced.lock().extend(entries);",
+        good="known.unsynced.extend(entries);",
         bad="""for written in entries {
             self.log.index.write().apply(&written.entry).ok();
         }
