@@ -280,6 +280,7 @@ def test_what_cannot_be_had_twice_is_refused_and_the_parent_unharmed(location):
             store.append([("a", "x", b"")])
             memory.append([("a", "x", b"")])
             reads, waits = os.pipe()
+            hears, tells = os.pipe()
             parent = os.getpid()
 
             def work():
@@ -288,6 +289,7 @@ def test_what_cannot_be_had_twice_is_refused_and_the_parent_unharmed(location):
                 assert refused == raised(eb.StoreBusy, lambda: store.append([("a", "x", b"")]))
                 assert "memory" in raised(eb.StoreClosed, memory.head)
                 memory.close()
+                os.write(tells, b"x")
                 # Once the parent has closed it, it is free.
                 os.read(reads, 1)
                 assert store.append([("a", "x", b"")]).last_position == 3
@@ -296,6 +298,9 @@ def test_what_cannot_be_had_twice_is_refused_and_the_parent_unharmed(location):
             child = in_child(work)
             assert store.append([("a", "x", b"")]).last_position == 2
             assert memory.head() == 1
+            # A child that fails before it tells is told apart by its end.
+            os.close(tells)
+            os.read(hears, 1)
             store.close()
             os.write(waits, b"x")
             ended(child)
