@@ -621,7 +621,8 @@ impl Opened {
         let words = self.layout.vfs.open_page(&path, OpenMode::CreateNew);
         let words = words.map_err(|e| Error::io(&path, "create", &e))?;
         let session = random_word(&*self.layout.vfs)?;
-        Ok(SharedPage::make(words, session, self.identity.uuid))
+        let made = SharedPage::make(words, session, self.identity.uuid);
+        made.map_err(|e| Error::io(&path, "look at", &e))
     }
 
     /// Opens the store after making sure of its log, with `live` held alone.

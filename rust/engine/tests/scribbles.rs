@@ -175,6 +175,63 @@ fn an_older_copy_of_the_page_is_found_out_before_the_next_write() {
     assert_eq!(pair.ahead.verify(Depth::Full).unwrap().events, 6);
 }
 
+/// Who came in by a copy would take what was durable when it was made for all that is.
+#[test]
+fn a_copy_of_the_page_is_not_joined() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let mut pair = Pair::open(&root, Vec::new());
+    let page = root.join("coord.shm");
+    let copy = root.join("copy");
+    std::fs::copy(&page, &copy).unwrap();
+    pair.append(false, "one".to_owned()).unwrap();
+    std::fs::remove_file(&page).unwrap();
+    std::fs::rename(&copy, &page).unwrap();
+    let third = open(&root);
+    assert!(matches!(third, Err(Error::StoreBusy { .. })), "{third:?}");
+    let refused = pair.append(true, "two".to_owned());
+    assert!(
+        matches!(refused, Err(Error::Detached { .. })),
+        "{refused:?}"
+    );
+    pair = pair.open_again();
+    assert_eq!(pair.ahead.head(), 1);
+}
+
+/// Of whoever found out that the page is not what it was, all learn, also who only waits.
+#[test]
+fn all_are_told_of_a_page_that_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let mut pair = Pair::open(&root, Vec::new());
+    let waiting = pair.behind.clone();
+    let waits = std::thread::spawn(move || waiting.wait_beyond(0, Duration::from_secs(60)));
+    std::fs::remove_file(root.join("coord.shm")).unwrap();
+    let refused = pair.append(false, "one".to_owned());
+    assert!(
+        matches!(refused, Err(Error::Detached { .. })),
+        "{refused:?}"
+    );
+    let told = waits.join().unwrap();
+    assert!(matches!(told, Err(Error::Detached { .. })), "{told:?}");
+    let in_vain = pair.behind.grows_beyond(0);
+    assert!(
+        matches!(in_vain, Err(Error::Detached { .. })),
+        "{in_vain:?}"
+    );
+}
+
+/// Nobody writes, and so nobody looks but who waits.
+#[test]
+fn who_waits_finds_out_by_itself_that_a_lock_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let pair = Pair::open(&root, Vec::new());
+    std::fs::remove_file(root.join("locks/write.lock")).unwrap();
+    let told = pair.behind.wait_beyond(0, Duration::from_secs(60));
+    assert!(matches!(told, Err(Error::Detached { .. })), "{told:?}");
+}
+
 const CHANGES: [fn(u64) -> u64; 4] = [
     |_| 0,
     |word| word.wrapping_sub(1),

@@ -7,6 +7,7 @@
 //! the record as it was. A record carries a checksum, because any program may write to the
 //! file; a page that contradicts itself or the log is left at once.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ const AT_PROTOCOL: usize = 1;
 const AT_SESSION: usize = 2;
 const AT_STORE: [usize; 2] = [3, 4];
 const AT_PHASE: usize = 5;
+const AT_NUMBER: usize = 6;
 const AT_POISON: usize = 8;
 const AT_KNOCK: usize = 16;
 const AT_BELL: usize = 24;
@@ -138,7 +140,7 @@ pub(crate) struct Page {
 /// Why a page is not one that can be joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stranger {
-    /// It is no page, or another store's.
+    /// It is no page, another store's, or a copy.
     Foreign,
     /// Its processes use a layout of this number.
     Protocol(u64),
@@ -146,8 +148,14 @@ pub(crate) enum Stranger {
 
 impl Page {
     /// Takes possession of an empty page. Nobody joins before [`Page::set_phase`].
-    pub(crate) fn make(words: Arc<dyn SharedPage>, session: u64, store: [u8; 16]) -> Self {
+    pub(crate) fn make(
+        words: Arc<dyn SharedPage>,
+        session: u64,
+        store: [u8; 16],
+    ) -> io::Result<Self> {
+        let number = words.number()?;
         let page = Self { words, session };
+        page.words.store(AT_NUMBER, number);
         let store = halves(store);
         for (at, word) in AT_STORE.into_iter().zip(store) {
             page.words.store(at, word);
@@ -155,7 +163,7 @@ impl Page {
         page.words.store(AT_PROTOCOL, PROTOCOL);
         page.words.store(AT_SESSION, session);
         page.words.store(AT_MAGIC, MAGIC);
-        page
+        Ok(page)
     }
 
     /// The page of a session that others began.
@@ -167,7 +175,11 @@ impl Page {
         if protocol != PROTOCOL {
             return Err(Stranger::Protocol(protocol));
         }
-        if AT_STORE.map(|at| words.load(at)) != halves(store) {
+        // Of a copy nobody would tell who goes on with the page itself.
+        let is_itself = words
+            .number()
+            .is_ok_and(|number| number == words.load(AT_NUMBER));
+        if !is_itself || AT_STORE.map(|at| words.load(at)) != halves(store) {
             return Err(Stranger::Foreign);
         }
         let session = words.load(AT_SESSION);

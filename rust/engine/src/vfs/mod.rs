@@ -172,6 +172,9 @@ pub trait SharedPage: Debug + Send + Sync + 'static {
     fn wake(&self, word: usize);
     /// Whether the path still names the file.
     fn is_in_place(&self) -> io::Result<bool>;
+    /// What tells the file from any other that is there at the same time, a copy of it
+    /// included.
+    fn number(&self) -> io::Result<u64>;
 }
 
 /// Reads until `buf` is full or the file ends; returns how many bytes.

@@ -575,4 +575,9 @@ impl SharedPage for ProcessPage {
         self.me.step(&"look for the page")?;
         self.page.is_in_place()
     }
+
+    fn number(&self) -> io::Result<u64> {
+        self.me.step(&"look at the page")?;
+        self.page.number()
+    }
 }

@@ -11,7 +11,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -128,6 +128,10 @@ impl SharedPage for OsPage {
 
     fn is_in_place(&self) -> io::Result<bool> {
         super::lock::names(&self.path, &self.file)
+    }
+
+    fn number(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.ino())
     }
 }
 

@@ -169,4 +169,8 @@ impl SharedPage for SimPage {
         let file = state.tree.file(&self.path);
         Ok(file.is_ok_and(|inode| inode.id == self.inode.id))
     }
+
+    fn number(&self) -> io::Result<u64> {
+        Ok(self.inode.id)
+    }
 }
