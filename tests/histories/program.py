@@ -165,19 +165,21 @@ class Program:
     def leave(self, store, error: eb.EventbraidError) -> None:
         """Close a store that has raised what is no answer, and tell of it.
 
-        One that others only kept from writing for a while stays open.
+        One that others only kept from writing for a while stays open. One that could not
+        be opened will be tried again.
         """
         now = time.monotonic_ns()
         self.tell(Trouble(now, type(error).__name__, str(error)))
         if is_busy(error):
             return
         with self._guard:
-            if self._store is not store:
-                return
-            self._store = None
-        # What it says in the end is known already.
-        with suppress(eb.EventbraidError):
-            store.close()
+            is_left = store is not None and self._store is store
+            if is_left:
+                self._store = None
+        if is_left:
+            # What it says in the end is known already.
+            with suppress(eb.EventbraidError):
+                store.close()
         time.sleep(0.02)
 
     def _guarded(self, work: Callable[[int], None], number: int) -> None:
