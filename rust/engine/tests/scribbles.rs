@@ -205,7 +205,7 @@ fn all_are_told_of_a_page_that_is_gone() {
     let root = dir.path().join("store");
     let mut pair = Pair::open(&root, Vec::new());
     let waiting = pair.behind.clone();
-    let waits = std::thread::spawn(move || waiting.wait_beyond(0, Duration::from_secs(60)));
+    let waits = std::thread::spawn(move || waiting.wait_beyond(0, Duration::from_mins(1)));
     std::fs::remove_file(root.join("coord.shm")).unwrap();
     let refused = pair.append(false, "one".to_owned());
     assert!(
@@ -228,7 +228,7 @@ fn who_waits_finds_out_by_itself_that_a_lock_is_gone() {
     let root = dir.path().join("store");
     let pair = Pair::open(&root, Vec::new());
     std::fs::remove_file(root.join("locks/write.lock")).unwrap();
-    let told = pair.behind.wait_beyond(0, Duration::from_secs(60));
+    let told = pair.behind.wait_beyond(0, Duration::from_mins(1));
     assert!(matches!(told, Err(Error::Detached { .. })), "{told:?}");
 }
 
