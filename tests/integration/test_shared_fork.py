@@ -201,6 +201,55 @@ def test_children_of_a_busy_parent_wait_for_no_lock_of_its_threads(location):
     assert int(told) == 25
 
 
+def test_a_lock_that_is_held_at_the_fork_is_the_parents(location):
+    """Every lock in Python that a child could wait for, held by a thread that it lacks."""
+    forking(
+        """
+        from eventbraid.command import _queue
+        from eventbraid.store import _completion
+        from tests.commands import Deposit, Money
+        store = eb.open(location)
+        executor = eb.Executor(store)
+        deposit = Deposit(account="account-1", amount=Money(1))
+        for _ in range(20):
+            executor.execute(deposit)
+        locks = [
+            store._handle._opening.get(),
+            _completion._ports_lock.get(),
+            _queue._queues_lock.get(),
+            _queue.queues_of(store).get()._lock,
+            executor._engine._memory.get()._lock,
+        ]
+        held, over = threading.Event(), threading.Event()
+
+        def hold():
+            for lock in locks:
+                lock.acquire()
+            held.set()
+            over.wait()
+
+        holder = threading.Thread(target=hold, daemon=True)
+        holder.start()
+        held.wait()
+
+        def work():
+            assert asyncio.run(store.as_async().head()) == 20
+            queues = _queue.queues_of(store).get()
+            queues.leave("account-1", None)
+            eb.Executor(store)
+            for _ in range(3):
+                executor.execute(deposit)
+            store.close()
+
+        ended(in_child(work))
+        over.set()
+        holder.join()
+        store.close()
+        """,
+        location,
+    )
+
+
 def test_workers_of_a_prepared_parent_share_its_store(location):
     """As under a server that loads the application before it forks its workers."""
     forking(
