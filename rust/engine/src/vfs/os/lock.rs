@@ -92,7 +92,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::net::UnixListener;
 
-    use super::super::alone::alone;
     use super::*;
     use crate::vfs::Vfs as _;
     use crate::vfs::os::OsVfs;
@@ -110,6 +109,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_pipe_is_opened_without_waiting_for_its_other_end() {
+        use super::super::alone::alone;
         use rustix::fs::{CWD, FileType, Mode, mknodat};
         alone(
             "vfs::os::lock::tests::a_pipe_is_opened_without_waiting_for_its_other_end",
