@@ -194,19 +194,22 @@ def in_sqlite(path: str, number: int, seconds: float, ready: Signal) -> Worked:
 Work = "Callable[[str, int, float, Signal], Worked]"
 
 
-def together(work: Work, path: Path, processes: int, seconds: float) -> Rates:
-    """Have so many processes work at the same time, once all of them are ready."""
-    with SPAWN.Manager() as manager:
+def work_together(works: Sequence[Work], path: Path, seconds: float) -> list[Worked]:
+    """Have a process do each of these at the same time, once all of them are ready."""
+    with SPAWN.Manager() as manager, SPAWN.Pool(len(works)) as pool:
         ready = manager.Event()
-        with SPAWN.Pool(processes) as pool:
-            asked = [
-                pool.apply_async(work, (str(path), number, seconds, ready))
-                for number in range(processes)
-            ]
-            time.sleep(2.0)
-            ready.set()
-            worked = [one.get(PATIENCE + seconds) for one in asked]
-    return rates_of(worked, seconds)
+        asked = [
+            pool.apply_async(work, (str(path), number, seconds, ready))
+            for number, work in enumerate(works)
+        ]
+        time.sleep(2.0)
+        ready.set()
+        return [one.get(PATIENCE + seconds) for one in asked]
+
+
+def together(work: Work, path: Path, processes: int, seconds: float) -> Rates:
+    """Have so many processes do the same."""
+    return rates_of(work_together([work] * processes, path, seconds), seconds)
 
 
 def follow(path: str, count: int, ready: Signal) -> list[float]:

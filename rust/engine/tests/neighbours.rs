@@ -27,6 +27,8 @@ const TAIL_TURN: usize = 80;
 /// Where the page says how far a write that is under way will go, and whose it is.
 const DIRTY: usize = 56;
 const WRITER: usize = 57;
+/// Where it says how its processes share the store.
+const PROTOCOL: usize = 1;
 /// The words before the members' table.
 const COORDINATION: usize = 512;
 
@@ -411,4 +413,28 @@ fn who_waits_for_nobody_gets_what_nobody_has() {
     drop(stopped);
     append(&b, &[("s", b"second")]).unwrap();
     append(&a, &[("s", b"third")]).unwrap();
+}
+
+/// Two builds that share stores in different ways never do: the later one is told, and the
+/// one that finds the page changed under it writes no more.
+#[test]
+fn a_build_with_another_protocol_is_refused() {
+    let disk = SimVfs::memory();
+    let store = open_with(disk.clone(), shared(options())).unwrap();
+    append(&store, &[("s", b"first")]).unwrap();
+    let words = page(&disk);
+    let own = words.load(PROTOCOL);
+    words.store(PROTOCOL, own + 1);
+    let refused = open_with(disk.clone(), shared(options()));
+    let Err(Error::StoreBusy { holder, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(holder.contains("another version"), "{holder}");
+    let stopped = append(&store, &[("s", b"second")]);
+    assert!(
+        matches!(stopped, Err(Error::Detached { .. })),
+        "{stopped:?}"
+    );
+    drop(store);
+    assert_kept(&disk, &["first".to_owned()], "afterwards");
 }
