@@ -16,7 +16,7 @@ use std::time::Duration;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
-use eventbraid_engine::{Depth, Effort, Error, Options, Store};
+use eventbraid_engine::{Depth, Effort, Error, Mode, Options, Store};
 use support::hook::{must_end, until};
 use support::{append, append_expecting, bodies, event, log, open, open_with, options};
 
@@ -422,4 +422,39 @@ fn a_real_store_is_looked_at_without_a_change() {
     store.verify(Depth::Full).unwrap();
     store.close().unwrap();
     assert_eq!(times(), before);
+}
+
+/// Who only looks lets others in meanwhile. What they make of the log is no damage.
+#[test]
+fn a_look_verifies_a_log_that_others_go_on_with() {
+    let mut small = options();
+    small.mode = Mode::Shared;
+    small.first_segment = 16 << 10;
+    small.max_segment = 16 << 10;
+    let vfs = SimVfs::memory();
+    let store = open_with(vfs.clone(), small).unwrap();
+    append(&store, &[("a", b"seen")]).unwrap();
+    store.close().unwrap();
+    let mut looking = small;
+    looking.read_only = true;
+    let look = open_with(vfs.clone(), looking).unwrap();
+    let later = open_with(vfs.clone(), small).unwrap();
+    for _ in 0..8 {
+        append(&later, &[("a", &[7; 4000])]).unwrap();
+    }
+    assert!(later.stats().segments > 1);
+    for depth in [Depth::Quick, Depth::Full] {
+        assert_eq!(look.verify(depth).unwrap().events, 1, "while they write");
+    }
+    later.close().unwrap();
+    for depth in [Depth::Quick, Depth::Full] {
+        assert_eq!(look.verify(depth).unwrap().events, 1, "after they wrote");
+    }
+    let current = Path::new("/store/CURRENT");
+    vfs.write_outside(current, b"MANIFEST-77\n").unwrap();
+    let damaged = look.verify(Depth::Quick);
+    assert!(
+        matches!(&damaged, Err(Error::CorruptStore { file, .. }) if file == current),
+        "{damaged:?}"
+    );
 }

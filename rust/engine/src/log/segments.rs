@@ -14,7 +14,7 @@ use super::segment::{SEGMENT_HEADER, Seal, Segment, SegmentHeader, fill_zeros};
 use crate::coord::Coord;
 use crate::error::{Error, Result};
 use crate::recovery::open_listed;
-use crate::store::Options;
+use crate::store::{Mode, Options};
 use crate::vfs::{Entry, OpenMode, write_all_at};
 
 /// How often a manifest is read again that is being replaced.
@@ -340,6 +340,9 @@ impl Segments {
     }
 
     fn verify_manifest(&self) -> Result<()> {
+        if self.is_left_to_others() {
+            return self.verify_successor();
+        }
         let _alone = self.coord.maintain()?;
         let mut manifest = self.manifest.lock();
         self.reload_shared(&mut manifest)?;
@@ -349,6 +352,27 @@ impl Segments {
         }
         let reason = "it does not name the manifest that the log has; \
                       the next opening to write makes a new one";
+        Err(Error::corrupt(&self.layout.current(), 0, reason))
+    }
+
+    /// Whether others may have the store, and change it, without this opening.
+    fn is_left_to_others(&self) -> bool {
+        self.is_read_only() && self.options.mode == Mode::Shared && self.coord.joint().is_none()
+    }
+
+    /// Holds the live manifest, which others may have made since, against the one that this
+    /// opening was shown: the log goes on in further segments, and no listed one ever leaves it.
+    fn verify_successor(&self) -> Result<()> {
+        let shown = self.manifest.lock().clone();
+        for _ in 0..RELOADS {
+            match Manifest::live(&self.layout)? {
+                Some(live) if live.segments.starts_with(&shown.segments) => return Ok(()),
+                Some(_) => break,
+                // Being replaced in this moment, perhaps.
+                None => self.layout.vfs.pause(Duration::from_millis(1)),
+            }
+        }
+        let reason = "it names no manifest that lists the segments of the log";
         Err(Error::corrupt(&self.layout.current(), 0, reason))
     }
 
