@@ -501,18 +501,22 @@ impl Open {
             return Ok(());
         }
         let finished = self.committer.close();
-        let closed = finished.and_then(|durable| self.record_end(durable));
+        let mut boot = None;
+        let closed = finished.and_then(|durable| self.record_end(durable, &mut boot));
         self.committer.end();
         self.presence.end();
         if let Some(joint) = self.committer.log.coord.joint() {
             joint.entry.leave();
         }
         self.live.free();
+        // Nobody comes in before this opening is gone, which may hold `live` no more.
+        drop(boot);
         closed
     }
 
-    /// Records where the log ends, if nobody else can write to it.
-    fn record_end(&self, durable: (u64, u64)) -> Result<()> {
+    /// Records where the log ends, if nobody else can write to it. What is put into `boot`
+    /// keeps others from coming in.
+    fn record_end(&self, durable: (u64, u64), boot: &mut Option<Booting>) -> Result<()> {
         if self.view.is_some() || self.committer.log.segments.is_read_only() {
             return Ok(());
         }
@@ -525,10 +529,8 @@ impl Open {
             return self.committer.record_durable(durable);
         };
         // Others come in only through `boot`, and they are still here if `live` is not free.
-        let Some(_boot) = among.locks.boot.hold_by(Instant::now() + LEAVE)? else {
-            return Ok(());
-        };
-        if !among.locks.live.try_take(Hold::Exclusive)? {
+        *boot = among.locks.boot.hold_by(Instant::now() + LEAVE)?;
+        if boot.is_none() || !among.locks.live.try_take(Hold::Exclusive)? {
             return Ok(());
         }
         joint.page.set_phase(Phase::Idle);
@@ -621,7 +623,7 @@ impl Opened {
         let words = self.layout.vfs.open_page(&path, OpenMode::CreateNew);
         let words = words.map_err(|e| Error::io(&path, "create", &e))?;
         let session = random_word(&*self.layout.vfs)?;
-        let made = SharedPage::make(words, session, self.identity.uuid);
+        let made = SharedPage::make(words, session, self.identity.uuid, self.layout.vfs.kernel());
         made.map_err(|e| Error::io(&path, "look at", &e))
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventbraid_engine::lock::Mutex;
-use eventbraid_engine::vfs::sim::SimVfs;
+use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{
     Entry, Hold, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile,
 };
@@ -29,6 +29,8 @@ const DIRTY: usize = 56;
 const WRITER: usize = 57;
 /// Where it says how its processes share the store.
 const PROTOCOL: usize = 1;
+/// Where it says under which kernel it was made.
+const KERNEL: usize = 7;
 /// The words before the members' table.
 const COORDINATION: usize = 512;
 
@@ -119,6 +121,9 @@ impl Vfs for LockedVfs {
     }
     fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
         self.disk.unshareable(directory)
+    }
+    fn kernel(&self) -> u64 {
+        self.disk.kernel()
     }
     fn now_micros(&self) -> u64 {
         self.disk.now_micros()
@@ -437,4 +442,42 @@ fn a_build_with_another_protocol_is_refused() {
     );
     drop(store);
     assert_kept(&disk, &["first".to_owned()], "afterwards");
+}
+
+/// Locks may reach another kernel through a folder that it shares; memory does not.
+#[test]
+fn a_page_of_another_kernel_is_not_shared() {
+    let disk = SimVfs::memory();
+    let store = open_with(disk.clone(), shared(options())).unwrap();
+    append(&store, &[("s", b"first")]).unwrap();
+    page(&disk).store(KERNEL, disk.kernel() + 1);
+    let refused = open_with(disk.clone(), shared(options()));
+    let Err(Error::Unshareable { reason, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(reason.contains("another kernel"), "{reason}");
+    append(&store, &[("s", b"second")]).unwrap();
+    store.close().unwrap();
+    let kept = ["first".to_owned(), "second".to_owned()];
+    assert_kept(&disk, &kept, "afterwards");
+}
+
+/// A machine that was started again finds the page of its life before.
+#[test]
+fn a_page_from_before_a_restart_keeps_nobody_out() {
+    let disk = SimVfs::tracked(1);
+    let store = open_with(disk.clone(), shared(options())).unwrap();
+    append(&store, &[("s", b"first")]).unwrap();
+    let restarted = disk.power_cut(Persist::Everything);
+    page(&restarted).store(KERNEL, disk.kernel() + 1);
+    let mut look = options();
+    look.read_only = true;
+    let looking = open_with(restarted.clone(), look).unwrap();
+    let busy = open_with(restarted.clone(), shared(options()));
+    assert!(matches!(busy, Err(Error::StoreBusy { .. })), "{busy:?}");
+    drop(looking);
+    let a = open_with(restarted.clone(), shared(options())).unwrap();
+    let b = open_with(restarted.clone(), shared(options())).unwrap();
+    append(&a, &[("s", b"second")]).unwrap();
+    append(&b, &[("s", b"third")]).unwrap();
 }

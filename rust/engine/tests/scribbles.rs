@@ -120,6 +120,7 @@ fn is_typed(outcome: &Result<(), Error>) -> bool {
         Ok(())
             | Err(Error::Detached { .. }
                 | Error::StoreBusy { .. }
+                | Error::Unshareable { .. }
                 | Error::Poisoned { .. }
                 | Error::OutcomeUnknown { .. })
     )

@@ -279,7 +279,7 @@ impl Door<'_> {
 
     /// The page of those who have the store, if there is one that we can talk through.
     fn page(&self) -> Result<Option<Page>> {
-        let path = self.layout.page();
+        let (root, path) = (&self.layout.root, self.layout.page());
         let words = match self.layout.vfs.open_page(&path, OpenMode::ReadWrite) {
             Ok(words) => words,
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
@@ -291,10 +291,18 @@ impl Door<'_> {
             return Ok(None);
         };
         match Page::of(words, identity.uuid) {
-            Ok(page) => Ok(Some(page)),
-            Err(Stranger::Foreign) => Ok(None),
+            Ok(page) if !page.is_foreign_to(self.layout.vfs.kernel()) => Ok(Some(page)),
+            // Its locks reach this kernel, and its memory does not. Without anybody alive it
+            // is left from before this machine was started.
+            Ok(page) if is_anyone_alive(self.layout, &page)? => Err(Error::Unshareable {
+                path: root.clone(),
+                reason: "a process under another kernel has it open, on another machine or \
+                         outside of this virtual one"
+                    .to_owned(),
+            }),
+            Ok(_) | Err(Stranger::Foreign) => Ok(None),
             Err(Stranger::Protocol(found)) => Err(Error::StoreBusy {
-                path: self.layout.root.clone(),
+                path: root.clone(),
                 holder: format!(
                     "another version of eventbraid (it shares stores by protocol {found}, this \
                      one by {PROTOCOL})"

@@ -26,6 +26,7 @@ const AT_SESSION: usize = 2;
 const AT_STORE: [usize; 2] = [3, 4];
 const AT_PHASE: usize = 5;
 const AT_NUMBER: usize = 6;
+const AT_KERNEL: usize = 7;
 const AT_POISON: usize = 8;
 const AT_KNOCK: usize = 16;
 const AT_BELL: usize = 24;
@@ -152,10 +153,12 @@ impl Page {
         words: Arc<dyn SharedPage>,
         session: u64,
         store: [u8; 16],
+        kernel: u64,
     ) -> io::Result<Self> {
         let number = words.number()?;
         let page = Self { words, session };
         page.words.store(AT_NUMBER, number);
+        page.words.store(AT_KERNEL, kernel);
         let store = halves(store);
         for (at, word) in AT_STORE.into_iter().zip(store) {
             page.words.store(at, word);
@@ -184,6 +187,12 @@ impl Page {
         }
         let session = words.load(AT_SESSION);
         Ok(Self { words, session })
+    }
+
+    /// Whether it was made under another kernel than this one, as far as that is known.
+    pub(crate) fn is_foreign_to(&self, kernel: u64) -> bool {
+        let maker = self.words.load(AT_KERNEL);
+        maker != 0 && kernel != 0 && maker != kernel
     }
 
     /// Whether it is still the page of this session, and still where others find it.

@@ -77,6 +77,12 @@ pub trait Vfs: Debug + Send + Sync + 'static {
         let _ = directory;
         Ok(Some("this file system has no shared memory".to_owned()))
     }
+    /// What tells the kernel that runs now from any other, an earlier run of the same machine
+    /// included; 0 where that isn't known. Locks may reach another kernel through a shared
+    /// folder, memory does not.
+    fn kernel(&self) -> u64 {
+        0
+    }
     /// Microseconds since the Unix epoch, UTC.
     fn now_micros(&self) -> u64;
     /// Microseconds by a clock that all processes of the machine share, that nobody can set,

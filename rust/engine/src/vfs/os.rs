@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Mode, OFlags};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
@@ -98,6 +99,10 @@ impl Vfs for OsVfs {
         Ok(None)
     }
 
+    fn kernel(&self) -> u64 {
+        kernel()
+    }
+
     fn now_micros(&self) -> u64 {
         now_micros()
     }
@@ -117,6 +122,11 @@ pub(super) fn now_micros() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// From the number that Linux draws when it starts; containers see that of their host.
+fn kernel() -> u64 {
+    fs::read("/proc/sys/kernel/random/boot_id").map_or(0, |number| xxh3_64(number.trim_ascii()))
 }
 
 /// Microseconds by the system's monotonic clock.

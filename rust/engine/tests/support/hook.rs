@@ -134,6 +134,10 @@ impl Vfs for HookedVfs {
         self.inner.unshareable(directory)
     }
 
+    fn kernel(&self) -> u64 {
+        self.inner.kernel()
+    }
+
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
     }

@@ -355,6 +355,10 @@ impl Vfs for ProcessVfs {
         self.disk.unshareable(directory)
     }
 
+    fn kernel(&self) -> u64 {
+        self.disk.kernel()
+    }
+
     fn now_micros(&self) -> u64 {
         self.disk.now_micros()
     }

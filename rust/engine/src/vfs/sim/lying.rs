@@ -82,6 +82,10 @@ impl Vfs for LyingVfs {
         self.inner.unshareable(directory)
     }
 
+    fn kernel(&self) -> u64 {
+        self.inner.kernel()
+    }
+
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
     }

@@ -59,6 +59,9 @@ use self::tree::Node;
 use self::world::{State, World};
 use super::{Entry, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile, os, write_all_at};
 
+/// The number of the one kernel that all simulated machines run.
+const KERNEL: u64 = 7;
+
 /// A file system in memory. Clones are handles of the same one.
 #[derive(Clone)]
 pub struct SimVfs {
@@ -354,6 +357,10 @@ impl Vfs for SimVfs {
 
     fn unshareable(&self, _directory: &Path) -> io::Result<Option<String>> {
         Ok(None)
+    }
+
+    fn kernel(&self) -> u64 {
+        KERNEL
     }
 
     fn now_micros(&self) -> u64 {
