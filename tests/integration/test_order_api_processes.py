@@ -160,6 +160,38 @@ def test_a_coordinator_that_was_killed_goes_on_where_it_was(location):
     assert len(started) == len(set(started)) == 30
 
 
+def test_of_two_coordinators_the_second_goes_on_when_the_first_is_killed(location):
+    run = ("-m", f"{API}.coordinator", location, "--no-trouble")
+    with workers(location, 1) as (worker,), Client(worker.port) as client:
+
+        def await_end(events):
+            with Client(worker.port) as following:
+                names = [event.name for event in following.follow(events) if event.name]
+            assert names.count("completed") == 1
+            assert names[-1] == "ended"
+
+        with Program(*run) as first, Program(*run) as second:
+            reader, standing_by = (
+                (first, second) if _is_reader(first) else (second, first)
+            )
+            standing_by.said(r"reads the orders.*standing by")
+            await_end(client.place("k-1").json["events"])
+            reader.kill()
+            await_end(client.place("k-2").json["events"])
+            standing_by.said("fulfilling orders behind position")
+            assert standing_by.ask_to_end() == 0
+    with eb.open(location) as store:
+        started = [one.stream for one in store.read_all(types=["saga.started"])]
+        taken = list(store.read_stream("$role-order-api-reader"))
+    assert len(started) == len(set(started)) == 2
+    assert [one.type for one in taken].count("role.taken") == 2
+
+
+def _is_reader(coordinator):
+    (said, *_) = coordinator.said(r"fulfilling orders behind|standing by")
+    return "behind" in said[0]
+
+
 class Placing:
     """Clients that place orders until they are told to stop, and keep what came of it."""
 

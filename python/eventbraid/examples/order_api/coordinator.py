@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -30,6 +31,7 @@ _MISUSE, _REFUSED = 2, 3
 
 _STOCK = Quantity(1_000_000)
 _DELIVERY = "order-api-opening"
+_READER = "order-api-reader"
 
 
 @click.command(
@@ -60,7 +62,8 @@ def main(store: Path, *, ledgers: Path | None, in_flight: int, trouble: bool) ->
     """Pay, pack and ship each order in STORE, and undo what cannot be finished.
 
     Orders that were taken while nobody fulfilled them come first. Killed or
-    interrupted, it goes on where it was: start it again. One at a time.
+    interrupted, it goes on where it was: start it again. Of several, all fulfil, and
+    one reads what is ordered; when that one ends, another takes its part.
     """
     books = ledgers or store.with_name(f"{store.name}.ledgers")
     books.mkdir(parents=True, exist_ok=True)
@@ -98,6 +101,22 @@ async def _run(store: Path, books: Path, rates: Rates, in_flight: int) -> None:
 async def _fulfil(shop: Shop) -> None:
     products = [product_id(number) for number in range(PRODUCTS)]
     await shop.receive(products, _STOCK, delivery=_DELIVERY)
+    async with AsyncExitStack() as stack:
+        await _become_reader(shop, stack)
+        await _read_orders(shop)
+
+
+async def _become_reader(shop: Shop, stack: AsyncExitStack) -> None:
+    """Have the role of who reads the orders; sagas are driven meanwhile."""
+    try:
+        await stack.enter_async_context(eb.AsyncRole(shop.store, _READER))
+    except eb.RoleBusy as busy:
+        _say(f"{busy.holder} reads the orders; fulfilling with it, and standing by")
+        role = eb.AsyncRole(shop.store, _READER, wait=None)
+        await stack.enter_async_context(role)
+
+
+async def _read_orders(shop: Shop) -> None:
     # An earlier run may have left customers who are still to be told.
     await tell_the_untold(shop.store, shop.services.notifier)
     bookmark = await Bookmark.find(shop.store)
