@@ -11,6 +11,7 @@ import itertools
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ FILTER = f"""
     AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
 """
 POLL = 0.02
+_PATIENCE = 30
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,28 @@ class SqliteStore:
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._db = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=30
+            path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
         )
-        self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute(f"PRAGMA synchronous = {synchronous}")
-        self._db.executescript(SCHEMA)
+        self._prepare()
+
+    def _prepare(self):
+        """Make the file what it has to be, while others may open and close it.
+
+        SQLite's own timeout does not cover a read that turns into a write.
+        """
+        patience = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.executescript(SCHEMA)
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > patience:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     # --- writing ----------------------------------------------------------------------
 
