@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -334,8 +335,12 @@ def test_stats_tell_who_else_has_the_store_open(tmp_path, how, capfd):
         shown = ran("stats", tmp_path / "s", *how).stdout.decode()
         heading, columns, row = shown.splitlines()[-3:]
         assert heading == "also open in 1:"
-        told = dict(zip(columns.split(), row.split(), strict=False))
+        cells = [re.split(r"  +", line.strip()) for line in (columns, row)]
+        told = dict(zip(*cells, strict=True))
         assert told["pid"] == str(os.getpid())
+        counts = [told[name] for name in ("appends", "events", "group")]
+        assert counts == ["1", "2", "1.0"]
+        assert int(told["fsyncs"]) >= 1
         (told,) = json_lines(ran("stats", tmp_path / "s", *how, "--json").stdout)
         this, command = told["members"]
         assert (this["pid"], this["is_self"]) == (os.getpid(), False)

@@ -45,7 +45,11 @@ class _Size:
     "last_recorded_at, members (who has it open; is_self is this command)."
 )
 def stats(*, location: str, read_only: bool, as_json: bool) -> Exit:
-    """Print how much a store holds, and which other processes have it open."""
+    """Print how much a store holds, and which other processes have it open.
+
+    Of each of these: its appends, events, commits per write, and syncs since it came,
+    how many appends were refused, and how often it waited for another process.
+    """
     from eventbraid.cli._output import output
 
     with look_at_store(location, read_only=read_only) as store:
@@ -93,7 +97,10 @@ def _rows(size: _Size) -> list[tuple[str, str]]:
     ]
 
 
-_COLUMNS = ("pid", "since", "commits", "events", "conflicts", "waits", "program")
+_COLUMNS = (
+    "pid", "since", "appends", "events", "group", "fsyncs",
+    "conflicts", "waits", "program",
+)  # fmt: skip
 
 
 def _table(members: tuple[eb.StoreMember, ...]) -> Iterator[str]:
@@ -118,8 +125,11 @@ def _cells(member: eb.StoreMember) -> tuple[str, ...]:
     return (
         str(member.pid),
         _told(member.since),
-        f"{member.commits:,}",
+        f"{member.appends:,}",
         f"{member.events:,}",
+        # Commits that were written with one call.
+        f"{member.commits / member.groups:.1f}" if member.groups else "-",
+        f"{member.fsyncs:,}",
         f"{member.conflicts:,}",
         f"{member.waits:,}",
         printable(member.program) + only_looks,

@@ -29,7 +29,7 @@ class StoreMember:
         appends: Appends that were asked for.
         commits: Appends that were written.
         events: Events that were written.
-        groups: Writes to the disk; each may carry many commits.
+        groups: Writes of commits to the disk; each may carry many.
         fsyncs: Times the disk was told to keep what was written.
         conflicts: Appends refused because of an expectation.
         replays: Appends answered by their idempotency key.
@@ -69,7 +69,7 @@ class StoreStats:
         appends: Appends that were asked for.
         commits: Appends that were written.
         events: Events that were written.
-        groups: Writes to the disk; each may carry many commits.
+        groups: Writes of commits to the disk; each may carry many.
         fsyncs: Times the disk was told to keep what was written.
         conflicts: Appends refused because of an expectation.
         replays: Appends answered by their idempotency key.

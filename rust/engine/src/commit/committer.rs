@@ -547,7 +547,8 @@ impl Committer {
             writer.last_commit_time = plan.commit_time();
             writer.ends_in_mark = plan.ends_in_mark;
             writer.tail = plan.tail;
-            self.log.counters.groups.add(1);
+            // A mark of the engine's own is no commit.
+            self.log.counters.groups.add(u64::from(commits > 0));
             self.log.counters.commits.add(commits);
             self.log.counters.events.add(plan.events);
             if let Some(joint) = self.log.coord.shared() {
