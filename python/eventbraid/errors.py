@@ -949,10 +949,12 @@ class StoreUnavailable(EventbraidError, OSError):
             and operation != "append to"
             else ""
         )
-        super().__init__(
-            f"could not {operation} {path!r}: {reason}; check that the path exists "
-            f"and that this user may read and write it{view}"
+        remedy = (
+            "raise this process's limit on the size of files (ulimit -f)"
+            if code == errno.EFBIG
+            else "check that the path exists and that this user may read and write it"
         )
+        super().__init__(f"could not {operation} {path!r}: {reason}; {remedy}{view}")
         self.errno = code
 
     def __reduce__(self) -> tuple[Callable[..., object], _State]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 import eventbraid as eb
 from tests.contract.asking import listed
+from tests.peers import peer
 
 MIB = 1 << 20
 
@@ -134,3 +136,48 @@ async def test_a_store_that_closes_without_room_is_closed_and_whole(disk):
     filler.unlink()
     with eb.open(disk / "store") as store:
         assert store.head() == 2
+
+
+def test_who_shares_a_store_finds_the_disk_full_alike_and_goes_on_alike(disk):
+    (disk / "other").write_bytes(bytes(MIB))
+    with opened(disk / "store") as here, peer(disk / "store") as there:
+        there.append("b", b"first")
+        done, _ = append_until_full(here)
+        kind, reason = there.ask("store.append([('b', 'x', b'x' * 200_000)])")
+        assert (kind, "free some space" in reason) == ("StorageFull", True)
+        assert there.ask("store.head()") == here.head() == done + 1
+        (disk / "other").unlink()
+        assert there.append("b", b"second") == done + 2
+        assert here.append([("b", "x", b"third")]).versions == {"b": 3}
+        here.verify()
+    with opened(disk / "store") as store:
+        assert store.head() == done + 3
+        store.verify()
+
+
+def test_one_process_that_may_write_no_large_files_holds_up_nobody_else(tmp_path):
+    """As one of another user's whose quota is used up, or of a shell with a limit."""
+    limit = f"__import__('resource').setrlimit({resource.RLIMIT_FSIZE}, ({MIB}, -1))"
+    chunk = ("a", "x", b"x" * 20_000)
+    with eb.open(tmp_path / "s") as here, peer(tmp_path / "s") as limited:
+        assert limited.ask(limit) is None
+        assert limited.append("b", b"within") == 1
+        # Into the second file, and beyond what the other may write of it.
+        for _ in range(120):
+            here.append([chunk])
+        assert 2 * MIB < here.stats().bytes < 3 * MIB
+        kind, reason = limited.ask("store.append([('b', 'x', b'beyond')])")
+        assert (kind, "ulimit -f" in reason) == ("StoreUnavailable", True)
+        here.append([("b", "x", b"others go on")])
+        assert limited.ask("store.head()") == here.head() == 122
+        seen = limited.ask("[event.data for event in store.read_stream('b')]")
+        assert seen == [b"within", b"others go on"]
+        while here.stats().bytes < 3 * MIB:
+            here.append([chunk])
+        last = here.append([("b", "x", b"a file begins")]).last_position
+        # The third file is as small as the other may write.
+        assert limited.append("b", b"within again") == last + 1
+        here.verify()
+    with eb.open(tmp_path / "s") as store:
+        assert store.head() == last + 1
+        store.verify()

@@ -211,6 +211,7 @@ fn shown(path: &Path) -> String {
 fn errno(kind: ErrorKind) -> Option<i32> {
     use rustix::io::Errno;
     let number = match kind {
+        ErrorKind::FileTooLarge => Errno::FBIG,
         ErrorKind::NotADirectory => Errno::NOTDIR,
         ErrorKind::NotFound => Errno::NOENT,
         ErrorKind::PermissionDenied => Errno::ACCESS,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, RecordingVfs, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs, write_all_at};
-use eventbraid_engine::{Depth, Error, Expectation, Options, Store};
+use eventbraid_engine::{Depth, Error, Expectation, Mode, Options, Store};
 use support::hook::{Flag, HookedVfs, Op, must_end, until};
 use support::{append, append_expecting, bodies, log, open, open_with, options, threaded};
 
@@ -408,4 +408,76 @@ fn close(store: &Store) {
         matches!(closed, Ok(()) | Err(Error::StorageFull { .. })),
         "{closed:?}"
     );
+}
+
+/// A process may be refused what others may do: by a quota, or a limit on the size of files.
+#[test]
+fn a_write_that_is_refused_to_one_process_is_no_matter_of_the_others() {
+    for (begun, errno) in [
+        (false, 27),
+        (true, 27),
+        (false, 28),
+        (true, 28),
+        (true, 122),
+    ] {
+        let context = format!("begun: {begun}, errno: {errno}");
+        let vfs = SimVfs::tracked(1);
+        let mut options = options();
+        options.mode = Mode::Shared;
+        let refused = open_with(vfs.clone(), options).unwrap();
+        let other = open_with(vfs.clone(), options).unwrap();
+        append(&refused, &[("a", b"one")]).unwrap();
+        if begun {
+            vfs.fail_on(".hot", Fault::once(Call::Write, 1, Failure::Short));
+        }
+        let nth = if begun { 2 } else { 1 };
+        vfs.fail_on(".hot", Fault::once(Call::Write, nth, Failure::Errno(errno)));
+        append(&refused, &[("a", &[b'x'; 5000])]).unwrap_err();
+        vfs.heal();
+        append(&other, &[("a", b"two")]).unwrap();
+        append(&refused, &[("a", b"three")]).unwrap();
+        for store in [&refused, &other] {
+            assert_eq!(bodies(&log(store)), ["one", "two", "three"], "{context}");
+            store.verify(Depth::Full).unwrap();
+        }
+        let after = open(vfs.power_cut(Persist::Everything)).unwrap();
+        assert_eq!(bodies(&log(&after)), ["one", "two", "three"], "{context}");
+    }
+}
+
+/// Where every write is refused to a process, so are the zeros that would undo one.
+#[test]
+fn a_process_that_may_write_nothing_stops_nobody() {
+    let vfs = SimVfs::tracked(1);
+    let limited = Flag::default();
+    let mut options = options();
+    options.mode = Mode::Shared;
+    let refused = {
+        let limited = limited.clone();
+        HookedVfs::new(vfs.clone(), move |asked| {
+            if limited.is_up() && asked.is(Op::Write, ".hot") {
+                return Err(std::io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(())
+        })
+    };
+    let refused = open_with(refused, options).unwrap();
+    let other = open_with(vfs.clone(), options).unwrap();
+    append(&refused, &[("a", b"one")]).unwrap();
+    limited.raise();
+    for _ in 0..3 {
+        let told = append(&refused, &[("a", b"refused")]);
+        assert!(
+            matches!(&told, Err(Error::Io { kind, .. }) if *kind == std::io::ErrorKind::FileTooLarge),
+            "{told:?}"
+        );
+        append(&other, &[("a", b"goes on")]).unwrap();
+    }
+    limited.lower();
+    append(&refused, &[("a", b"again")]).unwrap();
+    let expected = ["one", "goes on", "goes on", "goes on", "again"];
+    for store in [&refused, &other] {
+        assert_eq!(bodies(&log(store)), expected);
+        store.verify(Depth::Full).unwrap();
+    }
 }

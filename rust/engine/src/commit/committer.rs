@@ -24,7 +24,7 @@ use super::prepare::{Appended, Prepared};
 use super::request::Request;
 use super::sync::Syncer;
 use super::watcher::Watcher;
-use super::{Answer, Tail};
+use super::{Answer, Tail, is_refusal};
 use crate::coord::{Joint, Mark, Page, Turn};
 use crate::error::{Error, Result};
 use crate::frame::{HEADER, Header};
@@ -624,11 +624,17 @@ impl Committer {
         let segment = &writer.tail.segment;
         let refusal = segment.error("write", error);
         self.note_full(matches!(refusal, Error::StorageFull { .. }));
-        if written == 0 && error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        let touched = if is_refusal(error) {
+            written as u64
+        } else {
+            plan.length()
+        };
+        if touched == 0 {
             self.end_write();
             return self.refuse(plan, &refusal);
         }
-        let undone = plan.unwrite().map_err(|e| segment.error("zero", &e));
+        let undone = plan.unwrite(touched);
+        let undone = undone.map_err(|e| segment.error("zero", &e));
         let answer = match undone.and_then(|()| self.syncer.alone(segment)) {
             Ok(()) => {
                 self.end_write();

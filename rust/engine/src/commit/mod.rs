@@ -94,3 +94,15 @@ enum Answer {
     /// The key belongs to the durable frame at this address.
     Known(u64),
 }
+
+/// Whether a write was refused before it touched a byte beyond those that were counted: it
+/// may be refused to this process alone, whose zeros would be refused as well.
+fn is_refusal(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull
+            | std::io::ErrorKind::QuotaExceeded
+            | std::io::ErrorKind::FileTooLarge
+            | std::io::ErrorKind::ReadOnlyFilesystem
+    )
+}

@@ -107,12 +107,17 @@ impl Plan {
         self.begin.segment.write(&frames, self.begin.address)
     }
 
-    /// Zeroes what a failed write may have left, whole frames among it.
-    pub(super) fn unwrite(&self) -> io::Result<()> {
+    /// Zeroes what a failed write may have left in so many bytes, whole frames among it.
+    pub(super) fn unwrite(&self, bytes: u64) -> io::Result<()> {
         let segment = &self.begin.segment;
         let from = segment.offset(self.begin.address);
-        let to = segment.offset(self.tail.address).min(segment.file.size()?);
+        let to = (from + bytes).min(segment.file.size()?);
         fill_zeros(&*segment.file, from, to)
+    }
+
+    /// How many bytes it is to write.
+    pub(super) fn length(&self) -> u64 {
+        self.tail.address - self.begin.address
     }
 
     /// The appends that were to be written, refused; and the others of the group, which have

@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::lock::{Condvar, Mutex, MutexGuard};
 
 use super::catch_up::EachFrame;
-use super::{Known, Tail, Written};
+use super::{Known, Tail, Written, is_refusal};
 use crate::coord::{Booting as Held, Coord, Joint, Mark, RECHECK};
 use crate::error::{Error, Result};
 use crate::index::Index;
@@ -248,7 +248,7 @@ impl Syncer {
             return Ok(true);
         }
         let is_whole = self.is_whole(&durable, &tail)?;
-        Ok(self.write_again(&segment, &durable, &tail, is_whole))
+        self.write_again(&segment, &durable, &tail, is_whole)
     }
 
     /// Where the log ends, and how far it is durable. The caller holds the sync lock.
@@ -405,7 +405,15 @@ impl Syncer {
     ///
     /// What is written again is what the chain says: `is_whole` says whether all is there, or a
     /// page has lost its bytes.
-    fn write_again(&self, segment: &Segment, durable: &Mark, tail: &Mark, is_whole: bool) -> bool {
+    ///
+    /// To this process alone that may be refused: it is left to another one then.
+    fn write_again(
+        &self,
+        segment: &Segment,
+        durable: &Mark,
+        tail: &Mark,
+        is_whole: bool,
+    ) -> Result<bool> {
         let from = segment.offset(durable.address.max(segment.first_frame()));
         let to = segment.offset(tail.address);
         let again = || {
@@ -425,10 +433,11 @@ impl Syncer {
             }
             Ok::<_, std::io::Error>(())
         };
-        let outcome = if is_whole {
-            again().map_err(|e| e.to_string())
-        } else {
-            Err("its frames do not follow each other".to_owned())
+        let outcome = match is_whole.then(again) {
+            None => Err("its frames do not follow each other".to_owned()),
+            Some(Ok(())) => Ok(()),
+            Some(Err(e)) if is_refusal(&e) => return Err(segment.error("write", &e)),
+            Some(Err(e)) => Err(e.to_string()),
         };
         if let Err(reason) = &outcome {
             let path = segment.path.display();
@@ -437,7 +446,7 @@ impl Syncer {
                  again: {reason}"
             ));
         }
-        outcome.is_ok()
+        Ok(outcome.is_ok())
     }
 
     /// Whether the log from one mark to the other is what its frames say.
