@@ -44,14 +44,14 @@ class LedgerReceiver:
         self.victim = victim
 
     async def act(self, what: str, key: str) -> str:
-        self.victim.moment()
+        self.victim.moment(f"before {what} {key}")
         line = f"{what} {key}\n"
         with self.path.open("a+") as ledger:
             fcntl.flock(ledger, fcntl.LOCK_EX)
             ledger.seek(0)
             if line not in ledger.readlines():
                 ledger.write(line)
-        self.victim.moment()
+        self.victim.moment(f"after {what} {key}")
         await anyio.lowlevel.checkpoint()
         return f"receipt {key}"
 
