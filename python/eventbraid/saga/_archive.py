@@ -49,7 +49,7 @@ class Archive:
             return await self._journal.restore(saga, saga_id, recorded)
         except SagaParked as error:
             if listed:
-                self._roster.park(progress, error)
+                self._roster.park(progress, error, recorded[-1].version)
             raise
 
     async def progress(self, saga_id: str) -> Progress:
@@ -79,18 +79,19 @@ class Archive:
             try:
                 found.append((self._journal.progress(saga_id, recorded), recorded))
             except SagaParked as error:
-                self._roster.park(Progress(saga_id), error)
+                self._roster.park(Progress(saga_id), error, recorded[-1].version)
         if strict:
             self._library.check_graphs(progress for progress, _ in found)
         runs: list[Run[Any]] = []
         for progress, recorded in found:
+            version = recorded[-1].version
             try:
                 saga = self._declaration(progress)
                 runs.append(await self._journal.restore(saga, progress.id, recorded))
             except SagaParked as error:
-                self._roster.park(progress, error)
+                self._roster.park(progress, error, version)
             except GraphMismatch as error:
-                self._roster.park(progress, parked(progress, str(error)))
+                self._roster.park(progress, parked(progress, str(error)), version)
         return runs
 
     def _declaration(self, progress: Progress) -> Saga[Any]:

@@ -30,6 +30,7 @@ from eventbraid.saga._handle import Run, SagaHandle
 from eventbraid.saga._journal import Journal
 from eventbraid.saga._keys import check_saga_id
 from eventbraid.saga._library import Library
+from eventbraid.saga._parking import Parking
 from eventbraid.saga._plan import advance
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._roster import Roster, SagaSummary, summary_of
@@ -140,11 +141,11 @@ class SagaCoordinator:
         executor = AsyncExecutor(store, retry=command_retry)
         self._journal = Journal(store, executor, on_event)
         self._library = Library(sagas)
-        self._roster = Roster()
+        self._alarm = Alarm()
+        self._roster = Roster(self._alarm)
         self._archive = Archive(self._journal, self._library, self._roster)
         self._open = OpenSagas(store)
         self._shards = Shards(store, stale_seconds(stale_after.total_seconds()))
-        self._alarm = Alarm()
         self._crew = Crew(
             self._journal,
             self._roster,
@@ -159,6 +160,7 @@ class SagaCoordinator:
             self._roster,
             self._open,
             self._shards,
+            Parking(store, self._shards),
             self._crew,
             self._alarm,
         )
@@ -299,6 +301,7 @@ class SagaCoordinator:
         copy = run.copy()
         await self._commit_anew(copy, lambda run: cancelled(run.progress, reason))
         run.wake(stale=True)
+        await self._follower.catch_up(run)
 
     async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:
         """Let a stuck saga try its step, or its compensation, again.
@@ -421,6 +424,7 @@ class SagaCoordinator:
             is_ours = self._shards.tenure_of(saga_id) is not None
             read = await self._archive.load(saga_id, listed=is_ours)
             run = self._follower.take_in(read)
+            self._follower.ask(run)
         await self._follower.catch_up(run)
         return run
 

@@ -190,16 +190,21 @@ class Crew:
             if tenure is not None:
                 tenure.leaving = True
         except SagaParked as error:
-            self._roster.park(run.progress, error)
+            self._park(run, error)
         except Exception as error:  # noqa: BLE001 - one saga's bug must not stop the others
             reason = f"{type(error).__name__}: {error}; correct the program"
-            self._roster.park(run.progress, parked(run.progress, reason))
+            self._park(run, parked(run.progress, reason))
         finally:
             self.give_place(run)
             if tenure is not None:
                 tenure.end_work()
                 if tenure.leaving:
                     self._alarm.ring()
+
+    def _park(self, run: Run[Any], error: SagaParked) -> None:
+        """List a saga as parked, unless it was handed over meanwhile."""
+        if self._roster.at_work.get(run.id) is run:
+            self._roster.park(run.progress, error, run.version)
 
     def _note_rest(self, run: Run[Any]) -> None:
         """Take a saga that rests from work; one that was only interrupted stays."""

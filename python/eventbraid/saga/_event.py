@@ -215,7 +215,10 @@ class SagaCompensated(msgspec.Struct, frozen=True):
 
 @register_event("saga.needs_attention")
 class SagaNeedsAttention(msgspec.Struct, frozen=True):
-    """Told on the stream ``saga-attention`` when a saga is stuck."""
+    """Told on the stream ``saga-attention`` when a saga is stuck or parked.
+
+    If it is stuck, its own stream says so too, in the same commit.
+    """
 
     saga_id: str
     saga: str
@@ -261,4 +264,5 @@ UNDO_TYPE = "saga.compensation_started"
 ENDED_TYPES = ("saga.completed", "saga.compensated")
 BY_HAND_TYPES = ("saga.retried_by_hand", "saga.skipped_by_hand")
 ATTENTION_STREAM = "saga-attention"
+ATTENTION_TYPE = "saga.needs_attention"
 CHECKPOINT_STREAM = "$saga-checkpoint"

@@ -7,18 +7,23 @@ shard when it gets the shard, and hears of each one that is started after.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.errors import OutcomeUnknown, SagaParked
+from eventbraid.event import decode_event
 from eventbraid.saga._event import (
+    ATTENTION_STREAM,
+    ATTENTION_TYPE,
     BY_HAND_TYPES,
     ENDED_TYPES,
     STARTED_TYPE,
     STUCK_TYPE,
     UNDO_TYPE,
+    SagaNeedsAttention,
 )
+from eventbraid.saga._journal import parked
 from eventbraid.saga._progress import Status
-from eventbraid.saga._shards import shard_of
+from eventbraid.saga._shards import shard_in, shard_of
 from eventbraid.store._waiting import wait_beyond
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from eventbraid.saga._crew import Crew
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
+    from eventbraid.saga._parking import Parking
     from eventbraid.saga._roster import Roster
     from eventbraid.saga._shards import Shards, Tenure
     from eventbraid.store import AsyncEventStore, RecordedEvent
@@ -37,11 +43,11 @@ _TYPES = (
     *_ROLE_TYPES,
     *BY_HAND_TYPES,
     *ENDED_TYPES,
+    ATTENTION_TYPE,
     STARTED_TYPE,
     STUCK_TYPE,
     UNDO_TYPE,
 )
-_AT_REST = (*ENDED_TYPES, STUCK_TYPE)
 # A busy log is looked at so often, and no oftener.
 _PAUSE_SECONDS = 0.02
 # How often others are looked at, whether they are alive.
@@ -57,6 +63,7 @@ class Follower:
         roster: Lists what is known of sagas.
         open_sagas: Knows which sagas are unfinished.
         shards: Knows which shards are this coordinator's.
+        parking: Tells and finds in the log what is parked.
         crew: Works on the sagas of these.
         alarm: Rings when there is something to be done that the log doesn't tell.
     """
@@ -64,11 +71,13 @@ class Follower:
     __slots__ = (
         "_alarm",
         "_archive",
+        "_asked",
         "_crew",
         "_followed",
         "_gained",
         "_journal",
         "_open",
+        "_parking",
         "_roster",
         "_shards",
         "_started",
@@ -82,6 +91,7 @@ class Follower:
         roster: Roster,
         open_sagas: OpenSagas,
         shards: Shards,
+        parking: Parking,
         crew: Crew,
         alarm: Alarm,
     ) -> None:
@@ -91,11 +101,13 @@ class Follower:
         self._roster = roster
         self._open = open_sagas
         self._shards = shards
+        self._parking = parking
         self._crew = crew
         self._alarm = alarm
         self._followed = 0
         self._gained: set[int] = set()
         self._started: set[str] = set()
+        self._asked: list[Run[Any]] = []
         self._unanswered = False
 
     @property
@@ -121,7 +133,8 @@ class Follower:
     async def run(self) -> None:
         """Follow the log until the crew is told to stop."""
         while True:
-            busy = self._shards.has_company or self._unanswered
+            unanswered = self._unanswered or self._roster.untold
+            busy = self._shards.has_company or unanswered
             seconds = _LOOK_SECONDS if busy else math.inf
             await self._alarm.wait(wait_beyond(self._store, self._followed), seconds)
             if not self._crew.running:
@@ -129,6 +142,8 @@ class Follower:
             await self._read_news()
             for run in await self._archive.load_all(self._unattended()):
                 self.take_in(run)
+            await self._tell_parked()
+            await self._answer()
             await self._balance()
             await self._crew.pause(_PAUSE_SECONDS)
 
@@ -154,10 +169,20 @@ class Follower:
                 self._roster.stuck[run.id] = run
             run.rest()
         else:
-            run.go_on()
+            self._wait_on(run)
             if run.tenure is not None:
                 self._crew.work_on(run, resumed=True)
         return run
+
+    def ask(self, run: Run[Any]) -> None:
+        """Have the log asked whether a saga is parked at another coordinator.
+
+        Only the loop does: what it finds, and what it reads of shards that change
+        hands, must not overtake each other.
+        """
+        if self._roster.elsewhere.get(run.id) is run:
+            self._asked.append(run)
+            self._alarm.ring()
 
     async def catch_up(self, run: Run[Any]) -> None:
         """Take over what another coordinator has recorded of a saga meanwhile."""
@@ -173,7 +198,7 @@ class Follower:
         if run.progress.status.ended or run.progress.status is Status.STUCK:
             run.rest()
         else:
-            run.go_on()
+            self._wait_on(run)
 
     # --- within ----------------------------------------------------------------------
 
@@ -189,6 +214,8 @@ class Follower:
             self._open.fold(recorded)
             if recorded.type in _ROLE_TYPES:
                 self._note_role(recorded)
+            elif recorded.type == ATTENTION_TYPE:
+                await self._note_notice(recorded)
             else:
                 await self._note_saga(recorded)
         self._followed = max(self._followed, head)
@@ -196,6 +223,9 @@ class Follower:
 
     def _note_role(self, recorded: RecordedEvent) -> None:
         tenure = self._shards.note(recorded)
+        shard = shard_in(recorded.stream)
+        if shard is not None:
+            self._roster.reopen(shard)
         if tenure is None:
             return
         if tenure.leaving:
@@ -212,9 +242,12 @@ class Follower:
         if what == STARTED_TYPE or recorded.version <= self._known_of(saga_id):
             return
         run = self._roster.find(saga_id)
-        if run is None:
+        if saga_id in self._roster.parked:
+            # Somebody elsewhere wants it undone, or has decided something.
+            self._look_again(saga_id)
+        elif run is None:
             run = self._roster.elsewhere.get(saga_id)
-            if run is not None and what in (*_AT_REST, *BY_HAND_TYPES):
+            if run is not None:
                 await self.catch_up(run)
         elif saga_id in self._roster.at_work:
             run.wake(stale=True)
@@ -223,8 +256,60 @@ class Follower:
 
     def _known_of(self, saga_id: str) -> int:
         """Give the version up to which a saga's records are known, or its own."""
+        parked = self._roster.parked.get(saga_id)
+        if parked is not None:
+            return parked.version
         run = self._roster.find(saga_id) or self._roster.elsewhere.get(saga_id)
         return 0 if run is None else run.claimed
+
+    async def _note_notice(self, recorded: RecordedEvent) -> None:
+        """Tell those who wait for a saga here that its owner has parked it."""
+        if recorded.stream != ATTENTION_STREAM:
+            return
+        notice = cast("SagaNeedsAttention", decode_event(recorded))
+        run = self._roster.elsewhere.get(notice.saga_id)
+        if run is not None:
+            await self._learn(run)
+
+    async def _tell_parked(self) -> None:
+        """Tell those who wait elsewhere what is parked here."""
+        untold = self._roster.take_untold()
+        try:
+            moved = await self._parking.tell(untold)
+        except OutcomeUnknown:
+            # A second notice does no harm.
+            self._roster.untold |= {one.id: one for one in untold}
+            return
+        for saga_id in moved:
+            self._look_again(saga_id)
+
+    def _look_again(self, saga_id: str) -> None:
+        """Have a saga that is parked here read and driven, if that can be done now."""
+        self._roster.parked.pop(saga_id, None)
+        self._started.add(saga_id)
+        self._alarm.ring()
+
+    async def _answer(self) -> None:
+        """Tell those who began to wait what was parked before."""
+        asked, self._asked = self._asked, []
+        for run in asked:
+            await self._learn(run)
+
+    async def _learn(self, run: Run[Any]) -> None:
+        """Ask the log whether a saga is parked at another coordinator."""
+        await self.catch_up(run)
+        if run.at_rest.is_set() or self._roster.elsewhere.get(run.id) is not run:
+            return
+        reason = await self._parking.reason(run)
+        if reason is not None and self._roster.elsewhere.get(run.id) is run:
+            run.rest(parked(run.progress, reason))
+
+    def _wait_on(self, run: Run[Any]) -> None:
+        """Let those wait who ask for the end of a saga."""
+        if run.error is not None:
+            # It may have been told meanwhile, of just what was read now.
+            self.ask(run)
+        run.go_on()
 
     def _unattended(self) -> list[str]:
         """Give the unfinished sagas that are to be driven here and are not."""

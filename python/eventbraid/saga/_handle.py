@@ -178,7 +178,8 @@ class SagaHandle(Generic[S]):
 
         Raises:
             TimeoutError: The time is over.
-            SagaParked: This program can't drive it.
+            SagaParked: The program that has the saga's shard, this one or another one,
+                can't drive it. Call it again to wait for one that can.
             CoordinatorClosed: The coordinator was left before the saga ended.
         """
         if timeout is None:

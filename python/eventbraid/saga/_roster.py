@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import anyio
 
+    from eventbraid.saga._alarm import Alarm
     from eventbraid.saga._handle import Run
     from eventbraid.saga._shards import Tenure
 
@@ -49,6 +50,26 @@ class SagaSummary:
     parked: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A saga that this program can't drive.
+
+    Attributes:
+        progress: As far as it can be folded.
+        error: What is missing.
+        version: The version of its stream at which that was found.
+    """
+
+    progress: Progress
+    error: SagaParked
+    version: int
+
+    @property
+    def id(self) -> str:
+        """The saga's id."""
+        return self.progress.id
+
+
 class Roster:
     """Which sagas are at work, stuck or parked here, and which are waited for.
 
@@ -56,17 +77,32 @@ class Roster:
         at_work: Those that are driven.
         stuck: Those that wait for a person.
         parked: Those that this program can't drive.
+        untold: Those that were parked since the log was told of such.
         starting: Those whose start is being recorded, each with its end.
         elsewhere: Those that another coordinator drives, while somebody holds them.
     """
 
-    __slots__ = ("at_work", "elsewhere", "parked", "starting", "stuck")
+    __slots__ = (
+        "_alarm",
+        "at_work",
+        "elsewhere",
+        "parked",
+        "starting",
+        "stuck",
+        "untold",
+    )
 
-    def __init__(self) -> None:
-        """Begin with none."""
+    def __init__(self, alarm: Alarm) -> None:
+        """Begin with none.
+
+        Args:
+            alarm: Is rung when there is something to be told.
+        """
+        self._alarm = alarm
         self.at_work: dict[str, Run[Any]] = {}
         self.stuck: dict[str, Run[Any]] = {}
-        self.parked: dict[str, tuple[Progress, SagaParked]] = {}
+        self.parked: dict[str, Parked] = {}
+        self.untold: dict[str, Parked] = {}
         self.starting: dict[str, anyio.Event] = {}
         self.elsewhere: MutableMapping[str, Run[Any]] = weakref.WeakValueDictionary()
 
@@ -105,12 +141,34 @@ class Roster:
             self.stuck[run.id] = run
         run.rest()
 
-    def park(self, progress: Progress, error: SagaParked) -> None:
-        """List a saga that this program can't drive."""
-        run = self.at_work.pop(progress.id, None)
-        self.parked[progress.id] = progress, error
-        if run is not None:
-            run.rest(error)
+    def park(self, progress: Progress, error: SagaParked, version: int) -> None:
+        """List a saga that this program can't drive, and tell those who wait.
+
+        Args:
+            progress: The saga's progress, as far as it can be folded.
+            error: What is missing.
+            version: The version of its stream.
+        """
+        # Somebody may have begun to wait when it was another coordinator's.
+        waited_for = (self.at_work, self.elsewhere)
+        runs = [known.pop(progress.id, None) for known in waited_for]
+        parked = Parked(progress, error, version)
+        self.parked[progress.id] = self.untold[progress.id] = parked
+        self._alarm.ring()
+        for run in runs:
+            if run is not None:
+                run.rest(error)
+
+    def take_untold(self) -> list[Parked]:
+        """Give those that are to be told of, and are still parked."""
+        untold, self.untold = self.untold, {}
+        return [one for one in untold.values() if self.parked.get(one.id) is one]
+
+    def reopen(self, shard: int) -> None:
+        """Let those wait again who wait for what a shard's owner so far had parked."""
+        for run in [*self.elsewhere.values()]:
+            if run.error is not None and shard_of(run.id) == shard:
+                run.go_on()
 
     def close(self) -> None:
         """Tell those who wait that nobody drives their saga any more."""
@@ -138,7 +196,7 @@ class Roster:
     def summaries(self) -> list[SagaSummary]:
         """List all, those at work first."""
         runs = [*self.at_work.values(), *self.stuck.values()]
-        parked = [_parked(progress, error) for progress, error in self.parked.values()]
+        parked = [_parked(one) for one in self.parked.values()]
         return [*(summary_of(run.progress) for run in runs), *parked]
 
 
@@ -154,13 +212,14 @@ def summary_of(progress: Progress) -> SagaSummary:
     )
 
 
-def _parked(progress: Progress, error: SagaParked) -> SagaSummary:
+def _parked(parked: Parked) -> SagaSummary:
+    progress = parked.progress
     return SagaSummary(
         progress.id,
         progress.saga,
         progress.version,
         progress.status,
         progress.current,
-        error.reason,
+        parked.error.reason,
         parked=True,
     )

@@ -44,6 +44,12 @@ def role_of(shard: int) -> str:
     return f"{_SHARD}{shard:02}"
 
 
+def shard_in(stream: str) -> int | None:
+    """Give the shard whose role has a stream; None if the stream is no shard's."""
+    number = stream.removeprefix(PREFIX + _SHARD)
+    return None if number == stream else int(number)
+
+
 class Tenure:
     """A shard that this coordinator has, from its taking to its loss.
 
@@ -52,9 +58,10 @@ class Tenure:
         token: The fencing token.
         fence: What each record of the shard's sagas demands.
         leaving: Whether no saga of it makes another move here.
+        told: Its sagas that the log says are parked here, each with its version.
     """
 
-    __slots__ = ("_working", "fence", "leaving", "shard", "token")
+    __slots__ = ("_working", "fence", "leaving", "shard", "token", "told")
 
     def __init__(self, shard: int, token: int) -> None:
         """Begin with no saga at work."""
@@ -62,6 +69,7 @@ class Tenure:
         self.token = token
         self.fence: Mapping[str, int] = {PREFIX + role_of(shard): token}
         self.leaving = False
+        self.told: dict[str, int] = {}
         self._working = 0
 
     @property

@@ -1,0 +1,296 @@
+"""Who waits for a saga at one coordinator learns what became of it at another one.
+
+Two openings of one store, as two processes have them. The hazards: somebody who waits for
+ever, because only the coordinator that has the shard knows that it can't go on; and
+somebody who is told that a saga can't go on when it does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import anyio
+import pytest
+
+import eventbraid as eb
+from eventbraid.saga._event import SagaNeedsAttention
+from eventbraid.saga._shards import SHARDS
+from tests.saga_kit import (
+    SECOND,
+    Declined,
+    Receiver,
+    Trip,
+    inside,
+    outside,
+    records,
+    trip,
+)
+
+pytestmark = pytest.mark.anyio
+IDS = [f"saga-{n}" for n in range(40)]
+SOON = 10
+A_WHILE = timedelta(seconds=0.4)
+
+
+@pytest.fixture
+def receiver():
+    return Receiver()
+
+
+@pytest.fixture
+async def openings(tmp_path):
+    async with (
+        eb.open_async(tmp_path / "store") as one,
+        eb.open_async(tmp_path / "store") as two,
+    ):
+        yield one, two
+
+
+@dataclass
+class Pair:
+    """Two coordinators, and which ids are in the shards of the first."""
+
+    one: eb.SagaCoordinator
+    two: eb.SagaCoordinator
+
+    async def shared(self) -> None:
+        with anyio.fail_after(SOON):
+            while not self._has_half(self.one) or not self._has_half(self.two):  # noqa: ASYNC110 - no event tells
+                await anyio.sleep(0.005)
+
+    def _has_half(self, coordinator) -> bool:
+        return len(coordinator._shards.mine) == SHARDS // 2
+
+    def ids_of(self, coordinator) -> list[str]:
+        return [name for name in IDS if coordinator._shards.tenure_of(name)]
+
+
+@pytest.fixture
+def sick():
+    """What makes every coordinator fail to plan the sagas of this test."""
+    return {"mia"}
+
+
+def journey(receiver, sick=(), **options):
+    def is_skipped(state):
+        if state.who in sick:
+            raise ZeroDivisionError("oops")
+
+    return trip(inside("book"), outside(receiver, "pay", skip_if=is_skipped), **options)
+
+
+async def parked_at(store, number: int) -> None:
+    """Wait until so many notices stand in the log."""
+    with anyio.fail_after(SOON):
+        while await store.version("saga-attention") < number:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+
+
+async def notices(store) -> list[SagaNeedsAttention]:
+    return [eb.decode_event(r) async for r in store.read_stream("saga-attention")]
+
+
+async def test_a_saga_that_its_owner_parks_is_known_wherever_it_is_waited_for(
+    openings, receiver, sick
+):
+    saga = journey(receiver, sick)
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as one,
+        eb.SagaCoordinator(openings[1], [saga]) as two,
+    ):
+        pair = Pair(one, two)
+        await pair.shared()
+        for owner, other in ((one, two), (two, one)):
+            saga_id = pair.ids_of(owner)[0]
+            handle = await other.start(saga, Trip("mia"), id=saga_id)
+            with anyio.fail_after(SOON), pytest.raises(eb.SagaParked) as elsewhere:
+                await handle.result()
+            assert "ZeroDivisionError: oops" in elsewhere.value.reason
+            [summary] = await owner.parked()
+            assert (summary.id, summary.failure) == (saga_id, elsewhere.value.reason)
+            # It is no end: neither is recorded in the saga's own stream.
+            assert await records(openings[0], saga_id) == ["started"]
+            told = (await notices(openings[0]))[-1]
+            assert (told.saga_id, told.saga, told.step) == (saga_id, "trip", "book")
+
+
+async def test_a_saga_whose_owner_lacks_its_declaration_is_known_to_be_parked(
+    openings, receiver
+):
+    saga = journey(receiver)
+    async with (
+        eb.SagaCoordinator(openings[0], [trip(inside("x"), name="other")]) as old,
+        eb.SagaCoordinator(openings[1], [saga]) as new,
+    ):
+        pair = Pair(old, new)
+        await pair.shared()
+        handles = [
+            await new.start(saga, Trip("mia"), id=name) for name in pair.ids_of(old)[:3]
+        ]
+        for handle in handles:
+            with (
+                anyio.fail_after(SOON),
+                pytest.raises(eb.SagaParked, match="needs_code"),
+            ):
+                await handle.result()
+
+
+async def test_who_waits_before_its_coordinator_gets_the_shard_and_parks_it(
+    openings, receiver
+):
+    """The owner goes, and the new owner is the one where it is waited for."""
+    broken = []
+
+    def folded(state, _):
+        if broken:
+            raise ZeroDivisionError("oops")
+        return state
+
+    receiver.plan = {"pay": ["drop"]}
+    retry = eb.Retry(attempts=3, first=30 * SECOND, jitter="none")
+    saga = trip(inside("book", then=folded), outside(receiver, "pay", retry=retry))
+    async with eb.SagaCoordinator(openings[1], [saga]) as waiting:
+        async with eb.SagaCoordinator(openings[0], [saga]) as leaving:
+            pair = Pair(leaving, waiting)
+            await pair.shared()
+            saga_id = pair.ids_of(leaving)[0]
+            handle = await waiting.start(saga, Trip("mia"), id=saga_id)
+            with anyio.fail_after(SOON):
+                while "step_unknown" not in await records(openings[1], saga_id):  # noqa: ASYNC110
+                    await anyio.sleep(0.005)
+            broken.append("now")
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
+            await handle.result()
+
+
+async def test_who_comes_later_learns_of_a_saga_that_was_parked_before(
+    openings, receiver, sick
+):
+    saga = journey(receiver, sick)
+    async with eb.SagaCoordinator(openings[0], [saga]) as owner:
+        for saga_id in IDS:
+            await owner.start(saga, Trip("mia"), id=saga_id)
+        await parked_at(openings[0], len(IDS))
+        async with eb.SagaCoordinator(openings[1], [saga]) as later:
+            pair = Pair(owner, later)
+            await pair.shared()
+            for saga_id in pair.ids_of(owner)[:3]:
+                handle = await later.get(saga, saga_id)
+                with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
+                    await handle.result()
+
+
+async def test_a_parked_saga_that_a_new_owner_can_drive_is_waited_for_again(
+    openings, receiver
+):
+    saga = journey(receiver)
+    async with eb.SagaCoordinator(openings[1], [saga]) as new:
+        async with eb.SagaCoordinator(
+            openings[0], [trip(inside("x"), name="other")]
+        ) as old:
+            pair = Pair(old, new)
+            await pair.shared()
+            handle = await new.start(saga, Trip("mia"), id=pair.ids_of(old)[0])
+            with (
+                anyio.fail_after(SOON),
+                pytest.raises(eb.SagaParked, match="needs_code"),
+            ):
+                await handle.result()
+        with anyio.fail_after(SOON):
+            while not handle.status.ended:  # noqa: ASYNC110 - no event tells
+                await anyio.sleep(0.005)
+            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+
+
+async def test_a_notice_from_before_the_shard_was_taken_says_nothing(
+    openings, receiver
+):
+    """Its new owner drives it, and has nothing to record for a minute."""
+    receiver.plan = {"pay": ["drop"]}
+    retry = eb.Retry(attempts=3, first=30 * SECOND, jitter="none")
+    saga = trip(inside("book"), outside(receiver, "pay", retry=retry))
+    async with eb.SagaCoordinator(openings[0], [saga]) as first:
+        for saga_id in IDS:
+            await first.start(saga, Trip("mia"), id=saga_id)
+        with anyio.fail_after(SOON):
+            for saga_id in IDS:
+                while "step_unknown" not in await records(openings[0], saga_id):  # noqa: ASYNC110
+                    await anyio.sleep(0.005)
+    for saga_id in IDS:
+        notice = SagaNeedsAttention(saga_id, "trip", "pay", "needs_code")
+        await openings[0].append([("saga-attention", *eb.encode_event(notice))])
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as owner,
+        eb.SagaCoordinator(openings[1], [saga]) as other,
+    ):
+        pair = Pair(owner, other)
+        await pair.shared()
+        handle = await other.get(saga, pair.ids_of(owner)[0])
+        with pytest.raises(TimeoutError):
+            await handle.result(timeout=A_WHILE)
+
+
+async def test_a_stuck_saga_that_goes_on_is_not_taken_for_a_parked_one(
+    openings, receiver
+):
+    """The notice that it was stuck is the newest, but the saga has moved since."""
+    receiver.plan = {"ship": ["decline"], "undo pay": ["decline", "stall"]}
+    saga = trip(
+        outside(
+            receiver,
+            "pay",
+            undo_retry=eb.Retry(attempts=None, first=30 * SECOND, never=(Declined,)),
+        ),
+        outside(receiver, "ship"),
+    )
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as owner,
+        eb.SagaCoordinator(openings[1], [saga]) as other,
+    ):
+        pair = Pair(owner, other)
+        await pair.shared()
+        saga_id = pair.ids_of(owner)[0]
+        handle = await other.start(saga, Trip("mia"), id=saga_id)
+        with anyio.fail_after(SOON):
+            assert (await handle.result()).outcome is eb.Outcome.STUCK
+        await owner.retry(saga_id, by="mia", note="again")
+        with anyio.fail_after(SOON):
+            while receiver.calls[f"{saga_id}/pay/2/undo"] < 1:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        late = await other.get(saga, saga_id)
+        with pytest.raises(TimeoutError):
+            await late.result(timeout=A_WHILE)
+
+
+async def test_a_parked_saga_is_undone_on_a_request_made_elsewhere(
+    openings, receiver, sick
+):
+    """Its owner looks at it again, and to undo it there is no plan to make."""
+    saga = trip(outside(receiver, "pay"), inside("book", skip_if=lambda state: 1 / 0))
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as owner,
+        eb.SagaCoordinator(openings[1], [saga]) as other,
+    ):
+        pair = Pair(owner, other)
+        await pair.shared()
+        handle = await other.start(saga, Trip("mia"), id=pair.ids_of(owner)[0])
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="division"):
+            await handle.result()
+        await other.cancel(handle.id, reason="it can't go on")
+        with anyio.fail_after(SOON):
+            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+        assert await owner.parked() == []
+
+
+async def test_a_parked_saga_is_told_once_however_often_it_is_asked_for(
+    openings, receiver, sick
+):
+    saga = journey(receiver, sick)
+    async with eb.SagaCoordinator(openings[0], [saga]) as owner:
+        for _ in range(5):
+            handle = await owner.start(saga, Trip("mia"), id="saga-1")
+            with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
+                await handle.result()
+        await parked_at(openings[1], 1)
+    assert len(await notices(openings[1])) == 1
