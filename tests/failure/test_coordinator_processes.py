@@ -1,7 +1,8 @@
 """Shards pass from process to process, and every saga finds whoever drives it.
 
-The hazards: sagas of a process that died or was stopped which nobody goes on with, and
-two processes that both drive one.
+The hazards: sagas of a process that died or was stopped which nobody goes on with, two
+processes that both drive one, and somebody who waits for ever for what another process
+has parked.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 import eventbraid as eb
 from eventbraid.saga._shards import SHARDS
 from tests.failure.coordinator_victim import STALE_AFTER, signed
+from tests.saga_kit import Trip, inside, trip
 
 VICTIM = Path(__file__).with_name("coordinator_victim.py")
 # What is promised is a look each 0.1 s; the rest is for a busy machine.
@@ -113,6 +115,34 @@ async def test_the_shards_of_a_killed_process_are_taken_at_once(path):
             # Long before it would count as stopped, by the ten seconds of this one.
             await mine(coordinator, SHARDS, 9.0)
         assert await signers(coordinator, 0) == {os.getpid()}
+
+
+async def test_who_waits_for_a_saga_that_another_process_parks_is_told(path):
+    """That one was given other sagas, as while a new program is being rolled out."""
+    lacking = trip(inside("book"))
+    async with (
+        eb.open_async(path) as store,
+        eb.SagaCoordinator(store, [signed, lacking]) as coordinator,
+    ):
+        with coordinating(path) as other:
+            await mine(coordinator, SHARDS // 2, SOON)
+            names = [f"lacking-{n}" for n in range(40)]
+            theirs = [n for n in names if not coordinator._shards.tenure_of(n)][:5]
+            handles = [
+                await coordinator.start(lacking, Trip("mia"), id=name)
+                for name in theirs
+            ]
+            with anyio.fail_after(SOON):
+                for handle in handles:
+                    with pytest.raises(eb.SagaParked, match="needs_code"):
+                        await handle.result()
+            assert await coordinator.parked() == []
+            other.kill()
+            await mine(coordinator, SHARDS, SOON)
+        # Here they can be driven, and those who wait again hear of it.
+        with anyio.fail_after(SOON):
+            for handle in handles:
+                assert (await handle.result()).outcome is eb.Outcome.COMPLETED
 
 
 async def test_a_stopped_process_loses_its_shards_and_gets_some_back(path):
