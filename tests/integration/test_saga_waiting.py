@@ -203,6 +203,46 @@ async def test_a_parked_saga_that_a_new_owner_can_drive_is_waited_for_again(
             assert (await handle.result()).outcome is eb.Outcome.COMPLETED
 
 
+async def test_a_parked_saga_that_a_third_one_can_drive_is_waited_for_again(
+    openings, receiver
+):
+    """It is at work there, and the one where it is waited for isn't told of steps."""
+    receiver.plan = {"pay": ["drop"]}
+    retry = eb.Retry(attempts=3, first=30 * SECOND, jitter="none")
+    saga = trip(inside("book"), outside(receiver, "pay", retry=retry))
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as able,
+        eb.SagaCoordinator(openings[1], [saga]) as waiting,
+    ):
+        pair = Pair(able, waiting)
+        await pair.shared()
+        async with eb.SagaCoordinator(
+            openings[0], [trip(inside("x"), name="other")]
+        ) as old:
+            with anyio.fail_after(SOON):
+                while len(old._shards.mine) < SHARDS // 3:  # noqa: ASYNC110
+                    await anyio.sleep(0.005)
+            handles = [
+                await waiting.start(saga, Trip("mia"), id=saga_id)
+                for saga_id in pair.ids_of(old)
+            ]
+            for handle in handles:
+                with (
+                    anyio.fail_after(SOON),
+                    pytest.raises(eb.SagaParked, match="needs_code"),
+                ):
+                    await handle.result()
+        await pair.shared()
+        elsewhere = [h for h in handles if h.id in pair.ids_of(able)]
+        assert elsewhere
+        for handle in elsewhere:
+            with anyio.fail_after(SOON):
+                while "step_unknown" not in await records(openings[1], handle.id):  # noqa: ASYNC110
+                    await anyio.sleep(0.005)
+        with pytest.raises(TimeoutError):
+            await elsewhere[0].result(timeout=A_WHILE)
+
+
 async def test_a_notice_from_before_the_shard_was_taken_says_nothing(
     openings, receiver
 ):
