@@ -7,6 +7,7 @@ somebody who is told that a saga can't go on when it does.
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -294,6 +295,10 @@ async def test_a_stuck_saga_that_goes_on_is_not_taken_for_a_parked_one(
         handle = await other.start(saga, Trip("mia"), id=saga_id)
         with anyio.fail_after(SOON):
             assert (await handle.result()).outcome is eb.Outcome.STUCK
+        # The next one who waits knows nothing of it.
+        del handle
+        gc.collect()
+        assert saga_id not in other._roster.elsewhere
         await owner.retry(saga_id, by="mia", note="again")
         with anyio.fail_after(SOON):
             while receiver.calls[f"{saga_id}/pay/2/undo"] < 1:  # noqa: ASYNC110
@@ -317,9 +322,15 @@ async def test_a_parked_saga_is_undone_on_a_request_made_elsewhere(
         handle = await other.start(saga, Trip("mia"), id=pair.ids_of(owner)[0])
         with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="division"):
             await handle.result()
+        own = await owner.get(saga, handle.id)
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="division"):
+            await own.result()
         await other.cancel(handle.id, reason="it can't go on")
         with anyio.fail_after(SOON):
             assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+            while not own.status.ended:  # noqa: ASYNC110 - no event tells
+                await anyio.sleep(0.005)
+            assert (await own.result()).outcome is eb.Outcome.COMPENSATED
         assert await owner.parked() == []
 
 
@@ -328,9 +339,12 @@ async def test_a_parked_saga_is_told_once_however_often_it_is_asked_for(
 ):
     saga = journey(receiver, sick)
     async with eb.SagaCoordinator(openings[0], [saga]) as owner:
-        for _ in range(5):
-            handle = await owner.start(saga, Trip("mia"), id="saga-1")
-            with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
-                await handle.result()
-        await parked_at(openings[1], 1)
-    assert len(await notices(openings[1])) == 1
+        for n in range(5):
+            for saga_id in ("saga-asked", IDS[n]):
+                handle = await owner.start(saga, Trip("mia"), id=saga_id)
+                with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
+                    await handle.result()
+            # Told after all that was parked before it.
+            await parked_at(openings[1], n + 2)
+    told = [notice.saga_id for notice in await notices(openings[1])]
+    assert sorted(told) == sorted(["saga-asked", *IDS[:5]])

@@ -420,7 +420,7 @@ class SagaCoordinator:
             # Its start is being recorded here, by whom it will be driven.
             await self._roster.starting[saga_id].wait()
         run = self._roster.find(saga_id) or self._roster.elsewhere.get(saga_id)
-        if run is None:
+        if run is None or saga_id in self._roster.parked:
             is_ours = self._shards.tenure_of(saga_id) is not None
             read = await self._archive.load(saga_id, listed=is_ours)
             run = self._follower.take_in(read)

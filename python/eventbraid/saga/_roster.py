@@ -79,7 +79,7 @@ class Roster:
         parked: Those that this program can't drive.
         untold: Those that were parked since the log was told of such.
         starting: Those whose start is being recorded, each with its end.
-        elsewhere: Those that another coordinator drives, while somebody holds them.
+        elsewhere: Those that aren't driven here, while somebody holds them.
     """
 
     __slots__ = (
@@ -149,15 +149,15 @@ class Roster:
             error: What is missing.
             version: The version of its stream.
         """
-        # Somebody may have begun to wait when it was another coordinator's.
-        waited_for = (self.at_work, self.elsewhere)
-        runs = [known.pop(progress.id, None) for known in waited_for]
         parked = Parked(progress, error, version)
-        self.parked[progress.id] = self.untold[progress.id] = parked
+        self.parked[parked.id] = self.untold[parked.id] = parked
         self._alarm.ring()
-        for run in runs:
-            if run is not None:
-                run.rest(error)
+        # Somebody may have begun to wait when it was another coordinator's.
+        run = self.at_work.pop(parked.id, None) or self.elsewhere.get(parked.id)
+        if run is not None:
+            # Kept, so that those who hold it hear when it can be driven again.
+            self.elsewhere[parked.id] = run
+            run.rest(error)
 
     def take_untold(self) -> list[Parked]:
         """Give those that are to be told of, and are still parked."""
