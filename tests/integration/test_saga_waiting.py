@@ -334,6 +334,29 @@ async def test_a_parked_saga_is_undone_on_a_request_made_elsewhere(
         assert await owner.parked() == []
 
 
+async def test_an_error_that_no_notice_could_hold_is_told_as_far_as_it_goes(
+    openings, receiver
+):
+    """Telling of one saga mustn't stop the coordinator of all."""
+
+    def broken(_):
+        raise ValueError("\ud800" + "x" * 50_000_000)
+
+    saga = trip(inside("book"), inside("pack", skip_if=broken))
+    well = trip(inside("book"), name="well")
+    async with eb.SagaCoordinator(openings[0], [saga, well]) as owner:
+        handle = await owner.start(saga, Trip("mia"), id="saga-1")
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="ValueError"):
+            await handle.result()
+        await parked_at(openings[1], 1)
+        handle = await owner.start(well, Trip("mia"), id="saga-2")
+        with anyio.fail_after(SOON):
+            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+    [notice] = await notices(openings[1])
+    assert notice.reason.startswith("ValueError: ?xxx")
+    assert len(notice.reason) < 5_000
+
+
 async def test_a_parked_saga_is_told_once_however_often_it_is_asked_for(
     openings, receiver, sick
 ):

@@ -70,8 +70,10 @@ class SagaCoordinator:
     ``stale_after``. Whichever coordinator a saga is started, cancelled or retried at,
     the one that has its shard drives it; the store refuses what a late one records.
 
-    One saga that a bug makes impossible to drive is parked and listed, and the others
-    go on. If the store itself fails, the coordinator stops and raises its error.
+    One saga that a bug makes impossible to drive is parked, listed, and told on the
+    stream ``saga-attention``, so that those know who wait for it at other coordinators;
+    the others go on. If the store itself fails, the coordinator stops and raises its
+    error.
 
     An action may start other sagas, but shouldn't wait for their results: it holds one
     of the ``concurrency`` places while it does.
