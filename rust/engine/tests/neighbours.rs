@@ -24,6 +24,8 @@ use support::{ROOT, append, bodies, log, open, open_with, options, prepared, thr
 
 /// Where the page says how often the end of the log was published.
 const TAIL_TURN: usize = 80;
+/// Where it says how often what is durable was.
+const DURABLE_TURN: usize = 112;
 /// Where the page says how far a write that is under way will go, and whose it is.
 const DIRTY: usize = 56;
 const WRITER: usize = 57;
@@ -480,4 +482,26 @@ fn a_page_from_before_a_restart_keeps_nobody_out() {
     let b = open_with(restarted.clone(), shared(options())).unwrap();
     append(&a, &[("s", b"second")]).unwrap();
     append(&b, &[("s", b"third")]).unwrap();
+}
+
+/// The number of a record was set back, and counted on to what it was.
+#[test]
+fn a_number_that_comes_again_hides_no_commit() {
+    let disk = SimVfs::memory();
+    let a = open_with(disk.clone(), shared(options())).unwrap();
+    let b = open_with(disk.clone(), shared(options())).unwrap();
+    append(&a, &[("s", b"first")]).unwrap();
+    append(&b, &[("s", b"second")]).unwrap();
+    assert_eq!(log(&a).len(), 2);
+    let words = page(&disk);
+    words.store(DURABLE_TURN, words.load(DURABLE_TURN) - 1);
+    let (done, append_ends) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let appended = append(&b, &[("s", b"third")]);
+        // Nobody listens where this came too late.
+        let _told = done.send((appended, b));
+    });
+    let (appended, _b) = append_ends.recv_timeout(Duration::from_secs(20)).unwrap();
+    appended.unwrap();
+    assert_eq!(log(&a).len(), 3);
 }

@@ -33,6 +33,7 @@ fn main() {
     frames(&mut seeds);
     records(&mut seeds);
     stores(&mut seeds);
+    pages(&mut seeds);
     seeds.put(
         "round_trip",
         &[[0; 28].as_slice(), b"\x02\x03\x01a\x02b-\x00\x04type"].concat(),
@@ -81,6 +82,46 @@ fn records(seeds: &mut Seeds) {
         "records",
         &[&[3, 1], marker.expect("a marker").as_slice()].concat(),
     );
+}
+
+/// Words that say something, changed between two appends; and an older copy of them all.
+fn pages(seeds: &mut Seeds) {
+    const APPEND: [[u8; 2]; 2] = [[0, 0], [0, 1]];
+    const LOOK: [[u8; 2]; 2] = [[2, 0], [2, 1]];
+    const COME_OR_GO: [u8; 2] = [3, 1];
+    let [save, restore] = [[4, 0], [4, 1]];
+    for word in [
+        1, 2, 5, 6, 7, 8, 40, 48, 56, 64, 72, 80, 88, 89, 112, 120, 121_u16,
+    ] {
+        for how in 0..5 {
+            let mut input = [APPEND[0], APPEND[1], LOOK[0]].concat();
+            input.extend([5, 0, how]);
+            input.extend(word.to_le_bytes());
+            input.extend(1_u64.to_le_bytes());
+            input.extend(
+                [
+                    APPEND[1], APPEND[0], LOOK[1], COME_OR_GO, COME_OR_GO, LOOK[1],
+                ]
+                .concat(),
+            );
+            seeds.put("shared_page", &input);
+        }
+    }
+    for who in [0, 1] {
+        let moves = [
+            APPEND[0],
+            save,
+            APPEND[who],
+            restore,
+            APPEND[1 - who],
+            LOOK[who],
+            COME_OR_GO,
+            APPEND[0],
+            COME_OR_GO,
+            LOOK[1],
+        ];
+        seeds.put("shared_page", &moves.concat());
+    }
 }
 
 /// Each file whole, cut, and with an earlier one's bytes.

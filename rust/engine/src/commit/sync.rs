@@ -138,8 +138,9 @@ impl Syncer {
     /// Shows in this process what others have made durable, also after a failed sync: what
     /// the page says by then was durable before, and may have been acknowledged.
     pub(super) fn catch_up(&self, joint: &Joint, effort: Effort) -> Result<()> {
-        let turn = joint.page.durable_turn();
-        if turn == self.seen_turn.load(Ordering::Acquire) {
+        let (turn, address) = joint.page.durable_in_short();
+        // The address too: a number that was changed may be counted on to what it was.
+        if turn == self.seen_turn.load(Ordering::Acquire) && address <= self.durable() {
             return Ok(());
         }
         let Some(durable) = joint.page.durable() else {

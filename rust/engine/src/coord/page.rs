@@ -261,9 +261,11 @@ impl Page {
         self.read(AT_DURABLE)
     }
 
-    /// A number that changes with [`Page::durable`], cheap to look at.
-    pub(crate) fn durable_turn(&self) -> u64 {
-        self.words.load(AT_DURABLE)
+    /// The number and the address of [`Page::durable`], cheap to look at; nothing says that
+    /// they are whole.
+    pub(crate) fn durable_in_short(&self) -> (u64, u64) {
+        let turn = self.words.load(AT_DURABLE);
+        (turn, self.words.load(slot(AT_DURABLE, turn)))
     }
 
     /// For the holder of the sync lock.
