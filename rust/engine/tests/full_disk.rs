@@ -481,3 +481,38 @@ fn a_process_that_may_write_nothing_stops_nobody() {
         store.verify(Depth::Full).unwrap();
     }
 }
+
+/// Some network file systems take the bytes, and then say that there is no room for them.
+#[test]
+fn a_write_that_was_refused_after_it_was_taken_is_undone() {
+    const TAKEN: u64 = 6000;
+    let vfs = SimVfs::tracked(1);
+    let armed = Flag::default();
+    let taking = {
+        let (vfs, armed) = (vfs.clone(), armed.clone());
+        HookedVfs::new(vfs.clone(), move |asked| {
+            if armed.is_up() && asked.is(Op::Write, ".hot") {
+                armed.lower();
+                vfs.corrupt(SEGMENT, TAKEN, 0x40)?;
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        })
+    };
+    let mut options = options();
+    options.mode = Mode::Shared;
+    let store = open_with(taking, options).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    armed.raise();
+    let refused = append(&store, &[("a", &[b'x'; 5000])]);
+    assert!(
+        matches!(refused, Err(Error::StorageFull { .. })),
+        "{refused:?}"
+    );
+    for after in [vfs.clone(), vfs.power_cut(Persist::Everything)] {
+        let bytes = after.read_file(SEGMENT).unwrap();
+        assert_eq!(bytes[usize::try_from(TAKEN).unwrap()], 0);
+    }
+    append(&store, &[("a", b"two")]).unwrap();
+    assert_eq!(bodies(&log(&store)), ["one", "two"]);
+}

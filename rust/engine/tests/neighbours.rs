@@ -33,6 +33,8 @@ const WRITER: usize = 57;
 const PROTOCOL: usize = 1;
 /// Where it says under which kernel it was made.
 const KERNEL: usize = 7;
+/// And on which device.
+const DEVICE: usize = 9;
 /// The words before the members' table.
 const COORDINATION: usize = 512;
 
@@ -452,7 +454,11 @@ fn a_page_of_another_kernel_is_not_shared() {
     let disk = SimVfs::memory();
     let store = open_with(disk.clone(), shared(options())).unwrap();
     append(&store, &[("s", b"first")]).unwrap();
-    page(&disk).store(KERNEL, disk.kernel() + 1);
+    let words = page(&disk);
+    words.store(KERNEL, disk.kernel() + 1);
+    // A container is shown a number of its own, and shares the memory all the same.
+    drop(open_with(disk.clone(), shared(options())).unwrap());
+    words.store(DEVICE, words.device().unwrap() + 1);
     let refused = open_with(disk.clone(), shared(options()));
     let Err(Error::Unshareable { reason, .. }) = refused else {
         panic!("{refused:?}");
@@ -471,7 +477,10 @@ fn a_page_from_before_a_restart_keeps_nobody_out() {
     let store = open_with(disk.clone(), shared(options())).unwrap();
     append(&store, &[("s", b"first")]).unwrap();
     let restarted = disk.power_cut(Persist::Everything);
-    page(&restarted).store(KERNEL, disk.kernel() + 1);
+    for word in [KERNEL, DEVICE] {
+        let words = page(&restarted);
+        words.store(word, words.load(word) + 1);
+    }
     let mut look = options();
     look.read_only = true;
     let looking = open_with(restarted.clone(), look).unwrap();
@@ -504,4 +513,40 @@ fn a_number_that_comes_again_hides_no_commit() {
     let (appended, _b) = append_ends.recv_timeout(Duration::from_secs(20)).unwrap();
     appended.unwrap();
     assert_eq!(log(&a).len(), 3);
+}
+
+/// Of the page's older copy the log may have left the segment: what is written at the old end,
+/// or first in the next segment, would be written over it.
+#[test]
+fn an_older_copy_of_the_page_is_found_out_across_segments() {
+    for (size, is_known) in [(10, false), (10, true), (3000, false), (3000, true)] {
+        let context = format!("{size} bytes, next segment known: {is_known}");
+        let disk = SimVfs::memory();
+        let mut small = shared(options());
+        (small.first_segment, small.max_segment) = (8 << 10, 8 << 10);
+        let a = open_with(disk.clone(), small).unwrap();
+        append(&a, &[("s", &[b'1'; 2000])]).unwrap();
+        let mut acknowledged = bodies(&log(&a));
+        if is_known {
+            // A segment that is too small for the next frame stays empty.
+            append(&a, &[("s", &[b'2'; 3000])]).unwrap();
+            acknowledged = bodies(&log(&a));
+        }
+        let b = open_with(disk.clone(), small).unwrap();
+        assert_eq!(bodies(&log(&b)), acknowledged, "{context}");
+        let words = page(&disk);
+        let copy: Vec<u64> = (0..COORDINATION).map(|word| words.load(word)).collect();
+        append(&a, &[("s", &[b'3'; 6000])]).unwrap();
+        acknowledged.push("3".repeat(6000));
+        for (word, value) in copy.into_iter().enumerate() {
+            words.store(word, value);
+        }
+        let over = append(&b, &[("s", &vec![b'x'; size])]);
+        assert!(
+            matches!(over, Err(Error::Detached { .. })),
+            "{context}: {over:?}"
+        );
+        drop((a, b));
+        assert_kept(&disk, &acknowledged, &context);
+    }
 }

@@ -400,22 +400,23 @@ impl Committer {
         Ok(())
     }
 
-    /// Refuses to write over a frame: whatever the page says, the log goes on there.
+    /// Refuses to write over a frame: whatever the page says, the log goes on there, or in a
+    /// later segment.
     fn check_end(&self, tail: &Tail) -> Result<()> {
-        let Tail {
-            segment, address, ..
-        } = tail;
-        let mut bytes = [0; HEADER];
-        let n = read_full(&*segment.file, &mut bytes, segment.offset(*address))
-            .map_err(|e| segment.error("read", &e))?;
-        let bytes = bytes.get(..n).unwrap_or_default();
-        match Header::read(bytes, self.log.seed, *address) {
-            Some(header) if header.previous_chain == tail.chain => {
+        let later = self.log.segments.after(tail.segment.entry.ordinal)?;
+        let places = later.iter().map(|segment| (segment, segment.first_frame()));
+        for (segment, address) in std::iter::once((&tail.segment, tail.address)).chain(places) {
+            let mut bytes = [0; HEADER];
+            let n = read_full(&*segment.file, &mut bytes, segment.offset(address))
+                .map_err(|e| segment.error("read", &e))?;
+            let bytes = bytes.get(..n).unwrap_or_default();
+            let header = Header::read(bytes, self.log.seed, address);
+            if header.is_some_and(|header| header.previous_chain == tail.chain) {
                 let reason = "its record of the log's end is an older one";
-                Err(self.log.coord.detached(reason))
+                return Err(self.log.coord.detached(reason));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     fn write_queued(self: &Arc<Self>, writer: &mut MutexGuard<'_, Writer>) -> Group {
@@ -624,11 +625,9 @@ impl Committer {
         let segment = &writer.tail.segment;
         let refusal = segment.error("write", error);
         self.note_full(matches!(refusal, Error::StorageFull { .. }));
-        let touched = if is_refusal(error) {
-            written as u64
-        } else {
-            plan.length()
-        };
+        let written = written as u64;
+        let is_counted = is_refusal(error) && plan.is_zero_after(written).unwrap_or(false);
+        let touched = if is_counted { written } else { plan.length() };
         if touched == 0 {
             self.end_write();
             return self.refuse(plan, &refusal);

@@ -95,8 +95,8 @@ enum Answer {
     Known(u64),
 }
 
-/// Whether a write was refused before it touched a byte beyond those that were counted: it
-/// may be refused to this process alone, whose zeros would be refused as well.
+/// Whether a write was refused, and not failed: perhaps to this process alone, whose zeros
+/// would be refused as well.
 fn is_refusal(error: &std::io::Error) -> bool {
     matches!(
         error.kind(),

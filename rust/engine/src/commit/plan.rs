@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::frame::{Sealed, Seed, StreamHead};
 use crate::index::{FrameEntry, StreamEntry};
 use crate::log::fill_zeros;
+use crate::vfs::read_full;
 
 /// What all frames of a group have in common.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +114,27 @@ impl Plan {
         let from = segment.offset(self.begin.address);
         let to = (from + bytes).min(segment.file.size()?);
         fill_zeros(&*segment.file, from, to)
+    }
+
+    /// Whether there are only zeros where all after the first so many bytes was to be written.
+    pub(super) fn is_zero_after(&self, bytes: u64) -> io::Result<bool> {
+        let segment = &self.begin.segment;
+        let mut at = segment.offset(self.begin.address) + bytes;
+        let to = segment.offset(self.tail.address);
+        let mut buffer = vec![0; 64 << 10];
+        while at < to {
+            let wanted = usize::try_from(to - at).map_or(buffer.len(), |n| n.min(buffer.len()));
+            let piece = buffer.get_mut(..wanted).unwrap_or_default();
+            let n = read_full(&*segment.file, piece, at)?;
+            if piece.iter().take(n).any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            if n < wanted {
+                break;
+            }
+            at += n as u64;
+        }
+        Ok(true)
     }
 
     /// How many bytes it is to write.

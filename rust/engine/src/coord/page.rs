@@ -27,6 +27,7 @@ const AT_STORE: [usize; 2] = [3, 4];
 const AT_PHASE: usize = 5;
 const AT_NUMBER: usize = 6;
 const AT_KERNEL: usize = 7;
+const AT_DEVICE: usize = 9;
 const AT_POISON: usize = 8;
 const AT_KNOCK: usize = 16;
 const AT_BELL: usize = 24;
@@ -159,6 +160,7 @@ impl Page {
         let page = Self { words, session };
         page.words.store(AT_NUMBER, number);
         page.words.store(AT_KERNEL, kernel);
+        page.words.store(AT_DEVICE, page.words.device()?);
         let store = halves(store);
         for (at, word) in AT_STORE.into_iter().zip(store) {
             page.words.store(at, word);
@@ -189,10 +191,15 @@ impl Page {
         Ok(Self { words, session })
     }
 
-    /// Whether it was made under another kernel than this one, as far as that is known.
+    /// Whether it was made under another kernel than this one, as far as that is known: one
+    /// with another number, by which the file is on another device. A container may be shown
+    /// another number of its kernel, and one that has the same file from it knows the device.
     pub(crate) fn is_foreign_to(&self, kernel: u64) -> bool {
-        let maker = self.words.load(AT_KERNEL);
-        maker != 0 && kernel != 0 && maker != kernel
+        let differs = |word: usize, own: u64| {
+            let maker = self.words.load(word);
+            maker != 0 && own != 0 && maker != own
+        };
+        differs(AT_KERNEL, kernel) && differs(AT_DEVICE, self.words.device().unwrap_or(0))
     }
 
     /// Whether it is still the page of this session, and still where others find it.

@@ -142,6 +142,25 @@ impl Segments {
         self.open.read().clone()
     }
 
+    /// The segments after one of this ordinal, also those that only other processes know of.
+    pub(crate) fn after(&self, ordinal: u64) -> Result<Vec<Arc<Segment>>> {
+        let last = self.open.read().last().map_or(0, |last| last.entry.ordinal);
+        let next = self.layout.segment(last + 1);
+        let entry = self.layout.vfs.entry(&next);
+        if entry
+            .map_err(|e| Error::io(&next, "look up", &e))?
+            .is_some()
+        {
+            // What no manifest lists yet has no frames.
+            self.reload(&mut self.manifest.lock(), None)?;
+        }
+        let open = self.open.read();
+        let later = open
+            .iter()
+            .filter(|segment| segment.entry.ordinal > ordinal);
+        Ok(later.cloned().collect())
+    }
+
     /// The segment in which the log goes on at `tail`: of two that meet there, the one whose
     /// end it is.
     pub(crate) fn of_tail(&self, tail: u64) -> Option<Arc<Segment>> {

@@ -78,8 +78,7 @@ pub trait Vfs: Debug + Send + Sync + 'static {
         Ok(Some("this file system has no shared memory".to_owned()))
     }
     /// What tells the kernel that runs now from any other, an earlier run of the same machine
-    /// included; 0 where that isn't known. Locks may reach another kernel through a shared
-    /// folder, memory does not.
+    /// included; 0 where that isn't known. Some containers are shown a number of their own.
     fn kernel(&self) -> u64 {
         0
     }
@@ -181,6 +180,11 @@ pub trait SharedPage: Debug + Send + Sync + 'static {
     /// What tells the file from any other that is there at the same time, a copy of it
     /// included.
     fn number(&self) -> io::Result<u64>;
+    /// The file system that this kernel knows the file to be on, as a number; 0 where that
+    /// isn't known.
+    fn device(&self) -> io::Result<u64> {
+        Ok(0)
+    }
 }
 
 /// Reads until `buf` is full or the file ends; returns how many bytes.

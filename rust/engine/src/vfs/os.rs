@@ -124,7 +124,7 @@ pub(super) fn now_micros() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// From the number that Linux draws when it starts; containers see that of their host.
+/// From the number that Linux draws when it starts.
 fn kernel() -> u64 {
     fs::read("/proc/sys/kernel/random/boot_id").map_or(0, |number| xxh3_64(number.trim_ascii()))
 }

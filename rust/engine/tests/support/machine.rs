@@ -584,4 +584,8 @@ impl SharedPage for ProcessPage {
         self.me.step(&"look at the page")?;
         self.page.number()
     }
+
+    fn device(&self) -> io::Result<u64> {
+        self.page.device()
+    }
 }

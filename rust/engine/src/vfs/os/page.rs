@@ -133,6 +133,10 @@ impl SharedPage for OsPage {
     fn number(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.ino())
     }
+
+    fn device(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.dev())
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -11,6 +11,9 @@ use super::world::World;
 use crate::lock::{Condvar, Mutex};
 use crate::vfs::{Hold, LockFile, PAGE_WORDS, SharedPage};
 
+/// The number of the one disk that a simulated machine has.
+const DEVICE: u64 = 1;
+
 /// What a lock belongs to: a directory, or a file whatever its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lockable {
@@ -172,5 +175,9 @@ impl SharedPage for SimPage {
 
     fn number(&self) -> io::Result<u64> {
         Ok(self.inode.id)
+    }
+
+    fn device(&self) -> io::Result<u64> {
+        Ok(DEVICE)
     }
 }
