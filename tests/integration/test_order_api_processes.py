@@ -187,6 +187,28 @@ def test_of_two_coordinators_the_second_goes_on_when_the_first_is_killed(locatio
     assert [one.type for one in taken].count("role.taken") == 2
 
 
+def test_a_reader_that_was_stopped_stands_by_when_it_goes_on(location):
+    run = ("-m", f"{API}.coordinator", location, "--no-trouble")
+    with (
+        workers(location, 1) as (worker,),
+        Client(worker.port) as client,
+        Program(*run) as reader,
+    ):
+        reader.said("fulfilling orders behind")
+        with Program(*run) as other:
+            other.said("standing by")
+            with reader.stopped():
+                other.said("fulfilling orders behind")
+            reader.said("another one reads the orders by now")
+            reader.said("standing by")
+            events = client.place("k-1").json["events"]
+            with Client(worker.port) as following:
+                names = [e.name for e in following.follow(events) if e.name]
+            assert names.count("completed") == 1
+            assert reader.ask_to_end() == 0
+            assert other.ask_to_end() == 0
+
+
 def _is_reader(coordinator):
     (said, *_) = coordinator.said(r"fulfilling orders behind|standing by")
     return "behind" in said[0]

@@ -32,6 +32,7 @@ _MISUSE, _REFUSED = 2, 3
 _STOCK = Quantity(1_000_000)
 _DELIVERY = "order-api-opening"
 _READER = "order-api-reader"
+_CONFIRM_SECONDS = 2.0
 
 
 @click.command(
@@ -101,19 +102,41 @@ async def _run(store: Path, books: Path, rates: Rates, in_flight: int) -> None:
 async def _fulfil(shop: Shop) -> None:
     products = [product_id(number) for number in range(PRODUCTS)]
     await shop.receive(products, _STOCK, delivery=_DELIVERY)
+    while True:
+        try:
+            await _read_orders_in_turn(shop)
+        except eb.RoleLost:
+            # Each saga is started once, however many read its order.
+            _say("was silent too long, and another one reads the orders by now")
+
+
+async def _read_orders_in_turn(shop: Shop) -> None:
     async with AsyncExitStack() as stack:
-        await _become_reader(shop, stack)
-        await _read_orders(shop)
+        role = await _become_reader(shop, stack)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancel_when_lost, role, tasks.cancel_scope)
+            await _read_orders(shop)
 
 
-async def _become_reader(shop: Shop, stack: AsyncExitStack) -> None:
-    """Have the role of who reads the orders; sagas are driven meanwhile."""
+async def _become_reader(shop: Shop, stack: AsyncExitStack) -> eb.AsyncRole:
+    """Take the role of who reads the orders; sagas are driven meanwhile."""
     try:
-        await stack.enter_async_context(eb.AsyncRole(shop.store, _READER))
+        return await stack.enter_async_context(eb.AsyncRole(shop.store, _READER))
     except eb.RoleBusy as busy:
         _say(f"{busy.holder} reads the orders; fulfilling with it, and standing by")
         role = eb.AsyncRole(shop.store, _READER, wait=None)
-        await stack.enter_async_context(role)
+        return await stack.enter_async_context(role)
+
+
+async def _cancel_when_lost(role: eb.AsyncRole, scope: anyio.CancelScope) -> None:
+    """Stop the reading when another one has the role; that is told on leaving it."""
+    while True:
+        await anyio.sleep(_CONFIRM_SECONDS)
+        try:
+            await role.append([])
+        except eb.RoleLost:
+            scope.cancel()
+            return
 
 
 async def _read_orders(shop: Shop) -> None:
