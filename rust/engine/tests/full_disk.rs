@@ -15,6 +15,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, RecordingVfs, SimVfs};
@@ -515,4 +516,45 @@ fn a_write_that_was_refused_after_it_was_taken_is_undone() {
     }
     append(&store, &[("a", b"two")]).unwrap();
     assert_eq!(bodies(&log(&store)), ["one", "two"]);
+}
+
+/// Who may not make up for a sync that a process died in leaves that to another one.
+#[test]
+fn a_process_that_may_not_write_again_leaves_it_to_another() {
+    const SYNC_BUSY: usize = 64;
+    let vfs = SimVfs::tracked(1);
+    let armed = Flag::default();
+    let written = Arc::new(AtomicU64::new(0));
+    let limited = {
+        let (armed, written) = (armed.clone(), Arc::clone(&written));
+        HookedVfs::new(vfs.clone(), move |asked| {
+            let counts = armed.is_up() && asked.is(Op::Write, ".hot");
+            if counts && written.fetch_add(1, Ordering::SeqCst) > 0 {
+                return Err(std::io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(())
+        })
+    };
+    let mut options = options();
+    options.mode = Mode::Shared;
+    let limited = open_with(limited, options).unwrap();
+    let other = open_with(vfs.clone(), options).unwrap();
+    append(&limited, &[("a", b"one")]).unwrap();
+    let page = vfs.open_page(Path::new("/store/coord.shm"), OpenMode::ReadWrite);
+    let page = page.unwrap();
+    page.store(SYNC_BUSY, 1);
+    armed.raise();
+    let unsure = append(&limited, &[("a", b"unsure")]);
+    assert!(
+        matches!(unsure, Err(Error::OutcomeUnknown { .. })),
+        "{unsure:?}"
+    );
+    assert_eq!(page.load(SYNC_BUSY), 1, "it is left to be made up for");
+    append(&other, &[("a", b"two")]).unwrap();
+    assert_eq!(page.load(SYNC_BUSY), 0);
+    for store in [&limited, &other] {
+        assert_eq!(bodies(&log(store)), ["one", "unsure", "two"]);
+    }
+    let after = open(vfs.power_cut(Persist::Nothing)).unwrap();
+    assert_eq!(bodies(&log(&after)), ["one", "unsure", "two"]);
 }
