@@ -8,7 +8,8 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
@@ -198,12 +199,8 @@ class Journal:
         Raises:
             SagaParked: The stream holds something that isn't a saga's record.
         """
-        try:
-            events = [cast("SagaEvent", decode_event(found)) for found in recorded]
-            return fold(saga_id, events)
-        except (EventDecodeError, InvalidTransition, UnknownEventType) as error:
-            reason = f"its stream can't be folded ({error})"
-            raise parked(Progress(saga_id), reason) from error
+        _, progress = _folded_history(Progress(saga_id), recorded)
+        return progress
 
     async def restore(
         self, saga: Saga[S], saga_id: str, recorded: Sequence[RecordedEvent]
@@ -213,9 +210,10 @@ class Journal:
         Raises:
             SagaParked: This program can't fold it.
         """
-        history = [cast("SagaEvent", decode_event(found)) for found in recorded]
-        progress = fold(saga_id, history)
-        executed = await self._executed(saga, progress, recorded, history)
+        blank = Progress(saga_id, saga=saga.name, version=saga.version)
+        history, progress = _folded_history(blank, recorded)
+        with _unreadable_is_parked(progress):
+            executed = await self._executed(saga, progress, recorded, history)
         state = fold_state(saga, progress, history, executed)
         return Run(saga, progress, state, len(recorded))
 
@@ -277,6 +275,24 @@ def fold_state(
 def parked(progress: Progress, reason: str) -> SagaParked:
     """Make the error for a saga that this program can't drive."""
     return SagaParked(progress.id, progress.saga, progress.version, reason)
+
+
+@contextmanager
+def _unreadable_is_parked(progress: Progress) -> Iterator[None]:
+    """Say of a saga, and not of the store, that a record of it can't be read."""
+    try:
+        yield
+    except (EventDecodeError, InvalidTransition, UnknownEventType) as error:
+        reason = f"its stream can't be folded ({error})"
+        raise parked(progress, reason) from error
+
+
+def _folded_history(
+    blank: Progress, recorded: Iterable[RecordedEvent]
+) -> tuple[Sequence[SagaEvent], Progress]:
+    with _unreadable_is_parked(blank):
+        history = [cast("SagaEvent", decode_event(found)) for found in recorded]
+        return history, fold(blank.id, history)
 
 
 def _folded(

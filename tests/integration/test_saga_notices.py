@@ -1,0 +1,94 @@
+"""What coordinators tell each other of parked sagas holds when they meet at bad moments.
+
+The hazards: one record that can't be read, which stops a coordinator of many sagas; a
+notice that comes too late, is lost, or is believed after the saga has moved on.
+"""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+import eventbraid as eb
+from tests.integration.test_saga_waiting import SOON, Pair, parked_at
+from tests.saga_kit import SECOND, Receiver, Trip, inside, outside, records, trip
+
+pytestmark = pytest.mark.anyio
+UNREADABLE = ("saga.newer_thing", b"{}")
+
+
+@pytest.fixture
+async def openings(tmp_path):
+    async with (
+        eb.open_async(tmp_path / "store") as one,
+        eb.open_async(tmp_path / "store") as two,
+    ):
+        yield one, two
+
+
+def sleeper(seconds: float = 30.0):
+    """A saga that waits for its second attempt to pay."""
+    receiver = Receiver()
+    receiver.plan = {"pay": ["drop"]}
+    retry = eb.Retry(attempts=30, first=seconds * SECOND, jitter="none")
+    return trip(inside("book"), outside(receiver, "pay", retry=retry))
+
+
+async def recorded_of(store, saga_id: str, what: str) -> None:
+    with anyio.fail_after(SOON):
+        while what not in await records(store, saga_id):  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+
+
+async def settled(coordinator) -> None:
+    """Wait until a coordinator has dealt with all that is in the log now."""
+    store, follower = coordinator._store, coordinator._follower
+    with anyio.fail_after(SOON):
+        for _ in range(2):
+            # The second one is read in a turn that begins after the first one's.
+            await store.append([("nudge", "test.nudged", b"{}")])
+            head = await store.head()
+            while follower._followed < head:
+                assert coordinator._crew.running
+                await anyio.sleep(0.005)
+    assert coordinator._crew.running
+
+
+async def test_an_unreadable_record_stops_no_coordinator_that_has_its_saga(openings):
+    """Somebody holds its handle, so its own notice is looked at there as well."""
+    saga = sleeper(seconds=0.1)
+    well = trip(inside("book"), name="well")
+    async with eb.SagaCoordinator(openings[0], [saga, well]) as owner:
+        handle = await owner.start(saga, Trip("mia"), id="saga-1")
+        await recorded_of(openings[0], handle.id, "step_unknown")
+        await openings[1].append([(handle.id, *UNREADABLE)])
+        await parked_at(openings[1], 1)
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="newer_thing"):
+            await handle.result()
+        [summary] = await owner.parked()
+        assert summary.id == handle.id
+        await settled(owner)
+        other = await owner.start(well, Trip("mia"), id="saga-2")
+        with anyio.fail_after(SOON):
+            assert (await other.result()).outcome is eb.Outcome.COMPLETED
+
+
+async def test_an_unreadable_record_stops_no_coordinator_where_it_is_waited_for(
+    openings,
+):
+    saga = sleeper(seconds=0.1)
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as owner,
+        eb.SagaCoordinator(openings[1], [saga]) as other,
+    ):
+        pair = Pair(owner, other)
+        await pair.shared()
+        handle = await other.start(saga, Trip("mia"), id=pair.ids_of(owner)[0])
+        await recorded_of(openings[1], handle.id, "step_unknown")
+        await openings[0].append([(handle.id, *UNREADABLE)])
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="newer_thing"):
+            await handle.result()
+        for coordinator in (owner, other):
+            await settled(coordinator)
+        with pytest.raises(eb.SagaParked, match="newer_thing"):
+            await other.cancel(handle.id, reason="it can't go on")
