@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from tests.integration.test_saga_waiting import SOON, Pair, parked_at
+from tests.integration.test_saga_waiting import A_WHILE, SOON, Pair, parked_at
 from tests.saga_kit import SECOND, Receiver, Trip, inside, outside, records, trip
 
 pytestmark = pytest.mark.anyio
@@ -92,3 +92,29 @@ async def test_an_unreadable_record_stops_no_coordinator_where_it_is_waited_for(
             await settled(coordinator)
         with pytest.raises(eb.SagaParked, match="newer_thing"):
             await other.cancel(handle.id, reason="it can't go on")
+
+
+async def test_an_unreadable_notice_stops_no_coordinator(openings, caplog):
+    """It is read as news, and again by those who look back for an older notice."""
+    saga = sleeper()
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as owner,
+        eb.SagaCoordinator(openings[1], [saga]) as other,
+    ):
+        pair = Pair(owner, other)
+        await pair.shared()
+        saga_id = pair.ids_of(owner)[0]
+        await owner.start(saga, Trip("mia"), id=saga_id)
+        await recorded_of(openings[0], saga_id, "step_unknown")
+        unreadable = ("saga-attention", "saga.needs_attention", b"{}")
+        await openings[0].append([unreadable])
+        await settled(owner)
+        await settled(other)
+        handle = await other.get(saga, saga_id)
+        with pytest.raises(TimeoutError):
+            await handle.result(timeout=A_WHILE)
+        await settled(other)
+    told = [r for r in caplog.records if r.name == "eventbraid.saga._parking"]
+    assert told
+    assert {r.levelname for r in told} == {"WARNING"}
+    assert "'saga-attention'" in told[0].getMessage()

@@ -7,10 +7,9 @@ shard when it gets the shard, and hears of each one that is started after.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from eventbraid.errors import OutcomeUnknown, SagaParked
-from eventbraid.event import decode_event
 from eventbraid.saga._event import (
     ATTENTION_STREAM,
     ATTENTION_TYPE,
@@ -19,9 +18,9 @@ from eventbraid.saga._event import (
     STARTED_TYPE,
     STUCK_TYPE,
     UNDO_TYPE,
-    SagaNeedsAttention,
 )
 from eventbraid.saga._journal import parked
+from eventbraid.saga._parking import notice_in
 from eventbraid.saga._progress import Status
 from eventbraid.saga._shards import shard_in, shard_of
 from eventbraid.store._waiting import wait_beyond
@@ -266,8 +265,8 @@ class Follower:
         """Tell those who wait for a saga here that its owner has parked it."""
         if recorded.stream != ATTENTION_STREAM:
             return
-        notice = cast("SagaNeedsAttention", decode_event(recorded))
-        run = self._roster.elsewhere.get(notice.saga_id)
+        notice = notice_in(recorded)
+        run = None if notice is None else self._roster.elsewhere.get(notice.saga_id)
         if run is not None:
             await self._learn(run)
 

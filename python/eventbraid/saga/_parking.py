@@ -9,9 +9,10 @@ saga's stream moves on; whoever reads it can tell by the log alone.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
-from eventbraid.errors import VersionConflict
+from eventbraid.errors import EventDecodeError, UnknownEventType, VersionConflict
 from eventbraid.event import decode_event, encode_event
 from eventbraid.role._event import PREFIX
 from eventbraid.saga._event import (
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from eventbraid.saga._roster import Parked
     from eventbraid.saga._shards import Shards, Tenure
     from eventbraid.store import AsyncEventStore, RecordedEvent
+
+_log = logging.getLogger(__name__)
 
 # Notices of one commit, and notices read at a time.
 _MOST_TOLD = 256
@@ -78,14 +81,15 @@ class Parking:
         last = await self._last(run.id)
         if last is None or last.version != run.version:
             return None
-        notice = await self._notice(run.id, last.position)
-        if notice is None:
+        found = await self._notice(run.id, last.position)
+        if found is None:
             return None
+        recorded, notice = found
         standing = await self._last(PREFIX + role_of(shard_of(run.id)))
-        if standing is not None and standing.position > notice.position:
+        if standing is not None and standing.position > recorded.position:
             # Whoever has the shard now may well drive it, or will tell if not.
             return None
-        return _told(notice).reason
+        return notice.reason
 
     async def _tell(self, untold: list[tuple[Parked, Tenure]]) -> list[str]:
         moved: list[str] = []
@@ -111,7 +115,9 @@ class Parking:
                 return moved
         return moved
 
-    async def _notice(self, saga_id: str, after: int) -> RecordedEvent | None:
+    async def _notice(
+        self, saga_id: str, after: int
+    ) -> tuple[RecordedEvent, SagaNeedsAttention] | None:
         """Find the last notice of a saga, if there is one behind a position."""
         before: int | None = None
         while True:
@@ -119,9 +125,9 @@ class Parking:
             for recorded in page:
                 if recorded.position < after:
                     return None
-                is_notice = recorded.type == ATTENTION_TYPE
-                if is_notice and _told(recorded).saga_id == saga_id:
-                    return recorded
+                notice = notice_in(recorded)
+                if notice is not None and notice.saga_id == saga_id:
+                    return recorded, notice
             if len(page) < _PAGE:
                 return None
             before = page[-1].version
@@ -147,5 +153,15 @@ def _notice_of(parked: Parked) -> tuple[str, str, bytes]:
     return (ATTENTION_STREAM, *encode_event(notice))
 
 
-def _told(recorded: RecordedEvent) -> SagaNeedsAttention:
-    return cast("SagaNeedsAttention", decode_event(recorded))
+def notice_in(recorded: RecordedEvent) -> SagaNeedsAttention | None:
+    """Give the notice that a record of the attention stream holds, if it is one.
+
+    Anybody can write there, and what can't be read must stop no coordinator.
+    """
+    if recorded.type != ATTENTION_TYPE:
+        return None
+    try:
+        return cast("SagaNeedsAttention", decode_event(recorded))
+    except (EventDecodeError, UnknownEventType) as error:
+        _log.warning("a record on %r is passed over: %s", ATTENTION_STREAM, error)
+        return None
