@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from tests.integration.test_saga_waiting import A_WHILE, SOON, Pair, parked_at
+from tests.integration.test_saga_waiting import A_WHILE, IDS, SOON, Pair, parked_at
 from tests.saga_kit import SECOND, Receiver, Trip, inside, outside, records, trip
 
 pytestmark = pytest.mark.anyio
@@ -38,6 +38,33 @@ async def recorded_of(store, saga_id: str, what: str) -> None:
     with anyio.fail_after(SOON):
         while what not in await records(store, saga_id):  # noqa: ASYNC110
             await anyio.sleep(0.005)
+
+
+class Held:
+    """A call whose answers are held back until the gate is open.
+
+    Attributes:
+        call: What is called.
+        gate: Lets the answers through.
+        held: How many answers were held back.
+    """
+
+    def __init__(self, call) -> None:
+        self.call = call
+        self.gate = anyio.Event()
+        self.held = 0
+
+    async def __call__(self, *arguments):
+        answer = await self.call(*arguments)
+        self.held += 1
+        await self.gate.wait()
+        return answer
+
+    async def has(self, number: int) -> None:
+        """Wait until so many answers are held back."""
+        with anyio.fail_after(SOON):
+            while self.held < number:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
 
 
 async def settled(coordinator) -> None:
@@ -118,3 +145,46 @@ async def test_an_unreadable_notice_stops_no_coordinator(openings, caplog):
     assert told
     assert {r.levelname for r in told} == {"WARNING"}
     assert "'saga-attention'" in told[0].getMessage()
+
+
+async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_parked(
+    openings,
+):
+    """Listed, it would be passed over when its shard comes back, for ever."""
+    broken = {"now"}
+
+    def folded(state, _):
+        if broken:
+            raise ZeroDivisionError("oops")
+        return state
+
+    saga = trip(inside("book", then=folded), inside("pack"))
+    async with eb.SagaCoordinator(openings[0], [saga]) as owner:
+        for saga_id in IDS[:12]:
+            await owner.start(saga, Trip("mia"), id=saga_id)
+        await parked_at(openings[0], 12)
+        reading = Held(owner._journal.read)
+        owner._journal.read = reading
+        async with anyio.create_task_group() as tasks:
+            for saga_id in IDS[:12]:
+                tasks.start_soon(fail_to_get, owner, saga, saga_id)
+            await reading.has(12)
+            owner._journal.read = reading.call
+            async with eb.SagaCoordinator(openings[1], [saga]) as other:
+                pair = Pair(owner, other)
+                await pair.shared()
+                gone = {*pair.ids_of(other)}.intersection(IDS[:12])
+                assert gone
+                reading.gate.set()
+                await settled(owner)
+                listed = {summary.id for summary in await owner.parked()}
+                assert listed == {*IDS[:12]} - gone
+                broken.clear()
+        # Its own it goes on having parked; those that come back it can drive now.
+        for saga_id in gone:
+            await recorded_of(openings[0], saga_id, "completed")
+
+
+async def fail_to_get(coordinator, saga, saga_id: str) -> None:
+    with pytest.raises(eb.SagaParked):
+        await coordinator.get(saga, saga_id)

@@ -16,31 +16,35 @@ if TYPE_CHECKING:
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._library import Library
     from eventbraid.saga._roster import Roster
+    from eventbraid.saga._shards import Shards, Tenure
     from eventbraid.store import RecordedEvent
 
 
 class Archive:
     """The recorded sagas of a store."""
 
-    __slots__ = ("_journal", "_library", "_roster")
+    __slots__ = ("_journal", "_library", "_roster", "_shards")
 
-    def __init__(self, journal: Journal, library: Library, roster: Roster) -> None:
+    def __init__(
+        self, journal: Journal, library: Library, roster: Roster, shards: Shards
+    ) -> None:
         """Read by a journal, and list in a roster what can't be understood."""
         self._journal = journal
         self._library = library
         self._roster = roster
+        self._shards = shards
 
-    async def load(self, saga_id: str, *, listed: bool = True) -> Run[Any]:
-        """Read one saga.
+    async def load(self, saga_id: str) -> Run[Any]:
+        """Read one saga; one of these shards that can't be driven is listed as parked.
 
         Args:
             saga_id: Its id.
-            listed: Whether one that can't be driven is listed as parked.
 
         Raises:
             SagaNotFound: No saga was started under the id.
             SagaParked: This program can't drive it.
         """
+        tenure = self._shards.tenure_of(saga_id)
         recorded = await self._journal.read(saga_id)
         progress = Progress(saga_id)
         try:
@@ -48,8 +52,7 @@ class Archive:
             saga = self._declaration(progress)
             return await self._journal.restore(saga, saga_id, recorded)
         except SagaParked as error:
-            if listed:
-                self._roster.park(progress, error, recorded[-1].version)
+            self._park(tenure, progress, error, recorded)
             raise
 
     async def progress(self, saga_id: str) -> Progress:
@@ -73,26 +76,44 @@ class Archive:
         Raises:
             GraphMismatch: One was started with other steps under the same version.
         """
-        found: list[tuple[Progress, Sequence[RecordedEvent]]] = []
+        found: list[tuple[Tenure | None, Progress, Sequence[RecordedEvent]]] = []
         for saga_id in saga_ids:
+            tenure = self._shards.tenure_of(saga_id)
             recorded = await self._journal.read(saga_id)
             try:
-                found.append((self._journal.progress(saga_id, recorded), recorded))
+                progress = self._journal.progress(saga_id, recorded)
             except SagaParked as error:
-                self._roster.park(Progress(saga_id), error, recorded[-1].version)
+                self._park(tenure, Progress(saga_id), error, recorded)
+            else:
+                found.append((tenure, progress, recorded))
         if strict:
-            self._library.check_graphs(progress for progress, _ in found)
+            self._library.check_graphs(progress for _, progress, _ in found)
         runs: list[Run[Any]] = []
-        for progress, recorded in found:
-            version = recorded[-1].version
+        for tenure, progress, recorded in found:
             try:
                 saga = self._declaration(progress)
                 runs.append(await self._journal.restore(saga, progress.id, recorded))
             except SagaParked as error:
-                self._roster.park(progress, error, version)
+                self._park(tenure, progress, error, recorded)
             except GraphMismatch as error:
-                self._roster.park(progress, parked(progress, str(error)), version)
+                self._park(tenure, progress, parked(progress, str(error)), recorded)
         return runs
+
+    def _park(
+        self,
+        tenure: Tenure | None,
+        progress: Progress,
+        error: SagaParked,
+        recorded: Sequence[RecordedEvent],
+    ) -> None:
+        """List a saga as parked, if it was this coordinator's all the while.
+
+        If its shard was handed over during the read, whoever has it now judges, and
+        the saga must not be listed here: it would be passed over when the shard comes
+        back.
+        """
+        if tenure is not None and self._shards.tenure_of(progress.id) is tenure:
+            self._roster.park(progress, error, recorded[-1].version)
 
     def _declaration(self, progress: Progress) -> Saga[Any]:
         saga = self._library.find(progress)

@@ -145,9 +145,11 @@ class SagaCoordinator:
         self._library = Library(sagas)
         self._alarm = Alarm()
         self._roster = Roster(self._alarm)
-        self._archive = Archive(self._journal, self._library, self._roster)
-        self._open = OpenSagas(store)
         self._shards = Shards(store, stale_seconds(stale_after.total_seconds()))
+        self._archive = Archive(
+            self._journal, self._library, self._roster, self._shards
+        )
+        self._open = OpenSagas(store)
         self._crew = Crew(
             self._journal,
             self._roster,
@@ -423,9 +425,7 @@ class SagaCoordinator:
             await self._roster.starting[saga_id].wait()
         run = self._roster.find(saga_id) or self._roster.elsewhere.get(saga_id)
         if run is None or saga_id in self._roster.parked:
-            is_ours = self._shards.tenure_of(saga_id) is not None
-            read = await self._archive.load(saga_id, listed=is_ours)
-            run = self._follower.take_in(read)
+            run = self._follower.take_in(await self._archive.load(saga_id))
             self._follower.ask(run)
         await self._follower.catch_up(run)
         return run
