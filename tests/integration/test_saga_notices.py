@@ -67,6 +67,15 @@ class Held:
                 await anyio.sleep(0.005)
 
 
+class HeldParking:
+    """What a coordinator knows of notices; what it finds is held back."""
+
+    def __init__(self, coordinator) -> None:
+        parking = coordinator._follower._parking
+        self.tell = parking.tell
+        self.reason = Held(parking.reason)
+
+
 async def settled(coordinator) -> None:
     """Wait until a coordinator has dealt with all that is in the log now."""
     store, follower = coordinator._store, coordinator._follower
@@ -188,3 +197,55 @@ async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_pa
 async def fail_to_get(coordinator, saga, saga_id: str) -> None:
     with pytest.raises(eb.SagaParked):
         await coordinator.get(saga, saga_id)
+
+
+@pytest.fixture
+def undoable():
+    """A saga that can't go forward after its start, but be undone."""
+    pay = outside(Receiver(), "pay")
+    return trip(pay, inside("book", skip_if=lambda state: 1 / 0))
+
+
+async def test_a_saga_that_ended_while_its_notice_was_sought_has_ended(
+    openings, undoable
+):
+    async with (
+        eb.SagaCoordinator(openings[0], [undoable]) as owner,
+        eb.SagaCoordinator(openings[1], [undoable]) as other,
+    ):
+        pair = Pair(owner, other)
+        await pair.shared()
+        seeking = other._follower._parking = HeldParking(other)
+        handle = await other.start(undoable, Trip("mia"), id=pair.ids_of(owner)[0])
+        await seeking.reason.has(1)
+        await owner.cancel(handle.id, reason="it can't go on")
+        await recorded_of(openings[0], handle.id, "compensated")
+        again = await other.get(undoable, handle.id)
+        seeking.reason.gate.set()
+        await settled(other)
+        for one in (handle, again, await other.get(undoable, handle.id)):
+            with anyio.fail_after(SOON):
+                assert (await one.result()).outcome is eb.Outcome.COMPENSATED
+
+
+async def test_an_ended_saga_is_waited_for_no_more_when_its_shard_is_taken(
+    openings, undoable
+):
+    """Nothing would ever tell those who wait that it has ended."""
+    async with eb.SagaCoordinator(openings[1], [undoable]) as other:
+        async with eb.SagaCoordinator(openings[0], [undoable]) as owner:
+            pair = Pair(owner, other)
+            await pair.shared()
+            handle = await other.start(undoable, Trip("mia"), id=pair.ids_of(owner)[0])
+            with anyio.fail_after(SOON), pytest.raises(eb.SagaParked):
+                await handle.result()
+            await owner.cancel(handle.id, reason="it can't go on")
+            await recorded_of(openings[0], handle.id, "compensated")
+            await other.get(undoable, handle.id)
+            # As an error that came late would have left it.
+            handle._run.rest(eb.SagaParked(handle.id, "trip", 1, "oops"))
+        with anyio.fail_after(SOON):
+            while other._shards.tenure_of(handle.id) is None:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        await settled(other)
+        assert handle._run.at_rest.is_set()

@@ -297,11 +297,19 @@ class Follower:
     async def _learn(self, run: Run[Any]) -> None:
         """Ask the log whether a saga is parked at another coordinator."""
         await self.catch_up(run)
-        if run.at_rest.is_set() or self._roster.elsewhere.get(run.id) is not run:
+        if not self._is_waited_for(run):
             return
+        version = run.version
         reason = await self._parking.reason(run)
-        if reason is not None and self._roster.elsewhere.get(run.id) is run:
+        # Somebody else may have read it on meanwhile, up to its end.
+        unmoved = run.version == version and self._is_waited_for(run)
+        if reason is not None and unmoved:
             run.rest(parked(run.progress, reason))
+
+    def _is_waited_for(self, run: Run[Any]) -> bool:
+        """Tell whether a saga is elsewhere, and isn't known to rest there."""
+        is_elsewhere = self._roster.elsewhere.get(run.id) is run
+        return is_elsewhere and not run.at_rest.is_set()
 
     def _wait_on(self, run: Run[Any]) -> None:
         """Let those wait who ask for the end of a saga."""

@@ -167,7 +167,9 @@ class Roster:
     def reopen(self, shard: int) -> None:
         """Let those wait again who wait for what a shard's owner so far had parked."""
         for run in [*self.elsewhere.values()]:
-            if run.error is not None and shard_of(run.id) == shard:
+            if run.error is None or run.progress.status.ended:
+                continue
+            if shard_of(run.id) == shard:
                 run.go_on()
 
     def close(self) -> None:
