@@ -10,7 +10,14 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from tests.integration.test_saga_waiting import A_WHILE, IDS, SOON, Pair, parked_at
+from tests.integration.test_saga_waiting import (
+    A_WHILE,
+    IDS,
+    SOON,
+    Pair,
+    notices,
+    parked_at,
+)
 from tests.saga_kit import SECOND, Receiver, Trip, inside, outside, records, trip
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +81,23 @@ class HeldParking:
         parking = coordinator._follower._parking
         self.tell = parking.tell
         self.reason = Held(parking.reason)
+
+
+class DoubtfulParking:
+    """What a coordinator tells of notices; nobody learns what became of the first."""
+
+    def __init__(self, coordinator) -> None:
+        self._parking = coordinator._follower._parking
+        self.reason = self._parking.reason
+        self.began = anyio.Event()
+        self.gate = anyio.Event()
+
+    async def tell(self, parked):
+        if parked and not self.began.is_set():
+            self.began.set()
+            await self.gate.wait()
+            raise eb.OutcomeUnknown("nobody knows")
+        return await self._parking.tell(parked)
 
 
 async def settled(coordinator) -> None:
@@ -249,3 +273,23 @@ async def test_an_ended_saga_is_waited_for_no_more_when_its_shard_is_taken(
                 await anyio.sleep(0.005)
         await settled(other)
         assert handle._run.at_rest.is_set()
+
+
+async def test_a_saga_parked_anew_while_its_notice_is_in_doubt_is_told_of(
+    openings, undoable
+):
+    """The older word of it must not take the place of the newer one."""
+    async with eb.SagaCoordinator(openings[0], [undoable]) as owner:
+        telling = owner._follower._parking = DoubtfulParking(owner)
+        handle = await owner.start(undoable, Trip("mia"), id="saga-1")
+        await telling.began.wait()
+        # Asked for again, and parked again, before the first answer is known.
+        [before] = owner._roster.parked.values()
+        handle = await owner.get(undoable, handle.id)
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked):
+            await handle.result()
+        [after] = owner._roster.parked.values()
+        assert after is not before
+        telling.gate.set()
+        await parked_at(openings[1], 1)
+    assert [notice.saga_id for notice in await notices(openings[1])] == [handle.id]

@@ -276,8 +276,8 @@ class Follower:
         try:
             moved = await self._parking.tell(untold)
         except OutcomeUnknown:
-            # A second notice does no harm.
-            self._roster.untold |= {one.id: one for one in untold}
+            # A second notice does no harm. What was parked meanwhile is newer.
+            self._roster.untold = {one.id: one for one in untold} | self._roster.untold
             return
         for saga_id in moved:
             self._look_again(saga_id)
