@@ -293,3 +293,36 @@ async def test_a_saga_parked_anew_while_its_notice_is_in_doubt_is_told_of(
         telling.gate.set()
         await parked_at(openings[1], 1)
     assert [notice.saga_id for notice in await notices(openings[1])] == [handle.id]
+
+
+async def test_a_parked_saga_that_its_owner_goes_on_with_is_waited_for_again(openings):
+    """Its shard stays where it is, and steps are no news to other coordinators."""
+    broken = {"now"}
+
+    def is_skipped(_):
+        if broken:
+            raise ZeroDivisionError("oops")
+
+    receiver = Receiver()
+    receiver.plan = {"pay": ["drop"]}
+    retry = eb.Retry(attempts=3, first=30 * SECOND, jitter="none")
+    pay = outside(receiver, "pay", skip_if=is_skipped, retry=retry)
+    saga = trip(inside("book"), pay)
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as owner,
+        eb.SagaCoordinator(openings[1], [saga]) as other,
+    ):
+        pair = Pair(owner, other)
+        await pair.shared()
+        handle = await other.start(saga, Trip("mia"), id=pair.ids_of(owner)[0])
+        for _ in range(2):
+            with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
+                await handle.result()
+        broken.clear()
+        await owner.get(saga, handle.id)
+        await recorded_of(openings[0], handle.id, "step_unknown")
+        with pytest.raises(TimeoutError):
+            await handle.result(timeout=A_WHILE)
+        await owner.cancel(handle.id, reason="too late")
+        with anyio.fail_after(SOON):
+            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED

@@ -232,7 +232,7 @@ class SagaCoordinator:
             known = self._roster.is_held(id)
             run = None if known else await self._begin(saga, id, state)
             if run is not None:
-                return SagaHandle(run)
+                return SagaHandle(run, self._follower.catch_up)
             try:
                 return await self._existing(saga, id, state)
             except SagaExists:
@@ -259,7 +259,7 @@ class SagaCoordinator:
         run = await self._load(saga_id)
         if run.saga is not saga:
             raise SagaNotFound(saga_id)
-        return SagaHandle(run)
+        return SagaHandle(run, self._follower.catch_up)
 
     async def list(self) -> Sequence[SagaSummary]:
         """List the unfinished sagas: at work, stuck or parked.
@@ -440,7 +440,7 @@ class SagaCoordinator:
             raise SagaExists(saga_id, f"it is a saga {run.saga.name!r}")
         if run.saga.state_codec.decode(run.progress.input) != state:
             raise SagaExists(saga_id, "it was started with another state")
-        return SagaHandle(cast("Run[S]", run))
+        return SagaHandle(cast("Run[S]", run), self._follower.catch_up)
 
     async def _by_hand(
         self, saga_id: str, plan: Callable[[Run[Any]], Sequence[SagaEvent]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import anyio
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
     from eventbraid.errors import SagaError
@@ -143,11 +144,14 @@ class SagaHandle(Generic[S]):
         'SagaHandle'
     """
 
-    __slots__ = ("_run",)
+    __slots__ = ("_catch_up", "_run")
 
-    def __init__(self, run: Run[S]) -> None:
+    def __init__(
+        self, run: Run[S], catch_up: Callable[[Run[S]], Awaitable[None]]
+    ) -> None:
         """Show a saga; use `SagaCoordinator.start` instead."""
         self._run = run
+        self._catch_up = catch_up
 
     @property
     def id(self) -> str:
@@ -179,14 +183,16 @@ class SagaHandle(Generic[S]):
         Raises:
             TimeoutError: The time is over.
             SagaParked: The program that has the saga's shard, this one or another one,
-                can't drive it. Call it again to wait for one that can.
+                can't drive it. Called again, it waits if one that can has gone on with
+                the saga or has its shard now, and raises at once if not.
             CoordinatorClosed: The coordinator was left before the saga ended.
         """
-        if timeout is None:
+        seconds = None if timeout is None else timeout.total_seconds()
+        with anyio.fail_after(seconds):
+            if self._run.error is not None:
+                # Nobody is told when a parked saga only goes on.
+                await self._catch_up(self._run)
             await self._run.at_rest.wait()
-        else:
-            with anyio.fail_after(timeout.total_seconds()):
-                await self._run.at_rest.wait()
         if self._run.error is not None:
             raise self._run.error
         return self._run.ended()
