@@ -6,10 +6,14 @@ notice that comes too late, is lost, or is believed after the saga has moved on.
 
 from __future__ import annotations
 
+from random import Random
+
 import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.saga import _notices
+from eventbraid.saga._event import SagaNeedsAttention
 from tests.integration.test_saga_waiting import (
     A_WHILE,
     IDS,
@@ -22,6 +26,7 @@ from tests.saga_kit import SECOND, Receiver, Trip, inside, outside, records, tri
 
 pytestmark = pytest.mark.anyio
 UNREADABLE = ("saga.newer_thing", b"{}")
+ATTENTION_JUNK = ("saga-attention", "saga.needs_attention", b"{}")
 
 
 @pytest.fixture
@@ -79,8 +84,9 @@ class HeldParking:
 
     def __init__(self, coordinator) -> None:
         parking = coordinator._follower._parking
+        self.note = parking.note
         self.tell = parking.tell
-        self.reason = Held(parking.reason)
+        self.reasons = Held(parking.reasons)
 
 
 class DoubtfulParking:
@@ -88,7 +94,8 @@ class DoubtfulParking:
 
     def __init__(self, coordinator) -> None:
         self._parking = coordinator._follower._parking
-        self.reason = self._parking.reason
+        self.note = self._parking.note
+        self.reasons = self._parking.reasons
         self.began = anyio.Event()
         self.gate = anyio.Event()
 
@@ -166,15 +173,14 @@ async def test_an_unreadable_notice_stops_no_coordinator(openings, caplog):
         saga_id = pair.ids_of(owner)[0]
         await owner.start(saga, Trip("mia"), id=saga_id)
         await recorded_of(openings[0], saga_id, "step_unknown")
-        unreadable = ("saga-attention", "saga.needs_attention", b"{}")
-        await openings[0].append([unreadable])
+        await openings[0].append([ATTENTION_JUNK])
         await settled(owner)
         await settled(other)
         handle = await other.get(saga, saga_id)
         with pytest.raises(TimeoutError):
             await handle.result(timeout=A_WHILE)
         await settled(other)
-    told = [r for r in caplog.records if r.name == "eventbraid.saga._parking"]
+    told = [r for r in caplog.records if r.name == "eventbraid.saga._notices"]
     assert told
     assert {r.levelname for r in told} == {"WARNING"}
     assert "'saga-attention'" in told[0].getMessage()
@@ -241,11 +247,11 @@ async def test_a_saga_that_ended_while_its_notice_was_sought_has_ended(
         await pair.shared()
         seeking = other._follower._parking = HeldParking(other)
         handle = await other.start(undoable, Trip("mia"), id=pair.ids_of(owner)[0])
-        await seeking.reason.has(1)
+        await seeking.reasons.has(1)
         await owner.cancel(handle.id, reason="it can't go on")
         await recorded_of(openings[0], handle.id, "compensated")
         again = await other.get(undoable, handle.id)
-        seeking.reason.gate.set()
+        seeking.reasons.gate.set()
         await settled(other)
         for one in (handle, again, await other.get(undoable, handle.id)):
             with anyio.fail_after(SOON):
@@ -326,3 +332,85 @@ async def test_a_parked_saga_that_its_owner_goes_on_with_is_waited_for_again(ope
         await owner.cancel(handle.id, reason="too late")
         with anyio.fail_after(SOON):
             assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+
+
+class Counting:
+    """A store that counts what is read of the attention stream."""
+
+    def __init__(self, store) -> None:
+        self._store = store
+        self.read = 0
+
+    async def read_stream(self, stream, /, **options):
+        async for found in self._store.read_stream(stream, **options):
+            self.read += stream == "saga-attention"
+            yield found
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+
+def attention(saga_id: str) -> tuple[str, str, bytes]:
+    notice = SagaNeedsAttention(saga_id, "trip", "pay", f"of {saga_id}")
+    return ("saga-attention", *eb.encode_event(notice))
+
+
+async def test_a_long_attention_stream_is_read_once_however_many_ask(openings):
+    """They ask for sagas that began before all the notices."""
+    saga = sleeper()
+    store = Counting(openings[1])
+    many = 5_000
+    async with eb.SagaCoordinator(openings[0], [saga]) as owner:
+        for saga_id in IDS:
+            await owner.start(saga, Trip("mia"), id=saga_id)
+        for saga_id in IDS:
+            await recorded_of(openings[0], saga_id, "step_unknown")
+        for _ in range(0, many, 500):
+            await openings[0].append([attention("saga-x")] * 500)
+        async with eb.SagaCoordinator(store, [saga]) as other:
+            pair = Pair(owner, other)
+            await pair.shared()
+            first, *then = pair.ids_of(owner)
+            handles = [await other.get(saga, saga_id) for saga_id in then]
+            await settled(other)
+            handles.append(await other.get(saga, first))
+            await settled(other)
+            assert len(handles) > 10
+            assert many <= store.read < 1.5 * many
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_the_last_notice_is_found_with_little_in_memory(monkeypatch, seed):
+    """Whatever was noted, sought and forgotten before; against a search of all."""
+    monkeypatch.setattr(_notices, "_PAGE", 3)
+    random = Random(seed)
+    names = [f"saga-{n}" for n in range(random.choice([3, 12]))]
+    async with eb.open_async("memory:") as store:
+        most = random.choice([3, 6, 100])
+        known = _notices.Notices(store, most=most)
+        before = random.choice([0, 20])
+        noted = before
+        for _ in range(before + 60):
+            saga_id = random.choice(names)
+            other = random.choice([("other", *UNREADABLE), ATTENTION_JUNK])
+            made = random.choice([attention(saga_id), attention(saga_id), other])
+            await store.append([made])
+            log = [r async for r in store.read_all()]
+            if random.random() < 0.5:
+                for recorded in log[noted:]:
+                    if recorded.stream == "saga-attention":
+                        known.note(recorded)
+                noted = max(noted, len(log))
+            assert len(known._last) <= most
+            if len(log) >= before and random.random() < 0.3:
+                after = random.choice([0, random.randrange(len(log))])
+                found = await known.find(dict.fromkeys(names, after))
+                places = {
+                    eb.decode_event(r).saga_id: (r.position, r.version)
+                    for r in log
+                    if r.stream == "saga-attention" and r.data != b"{}"
+                }
+                for name, place in found.items():
+                    assert await known.reason(place) == f"of {name}"
+                if len(log) == noted:
+                    assert found == {n: p for n, p in places.items() if p[0] > after}

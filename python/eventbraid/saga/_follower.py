@@ -20,7 +20,6 @@ from eventbraid.saga._event import (
     UNDO_TYPE,
 )
 from eventbraid.saga._journal import parked
-from eventbraid.saga._parking import notice_in
 from eventbraid.saga._progress import Status
 from eventbraid.saga._shards import shard_in, shard_of
 from eventbraid.store._waiting import wait_beyond
@@ -214,7 +213,7 @@ class Follower:
             if recorded.type in _ROLE_TYPES:
                 self._note_role(recorded)
             elif recorded.type == ATTENTION_TYPE:
-                await self._note_notice(recorded)
+                self._note_notice(recorded)
             else:
                 await self._note_saga(recorded)
         self._followed = max(self._followed, head)
@@ -261,14 +260,14 @@ class Follower:
         run = self._roster.find(saga_id) or self._roster.elsewhere.get(saga_id)
         return 0 if run is None else run.claimed
 
-    async def _note_notice(self, recorded: RecordedEvent) -> None:
-        """Tell those who wait for a saga here that its owner has parked it."""
+    def _note_notice(self, recorded: RecordedEvent) -> None:
+        """Have those told who wait for a saga here that its owner has parked."""
         if recorded.stream != ATTENTION_STREAM:
             return
-        notice = notice_in(recorded)
-        run = None if notice is None else self._roster.elsewhere.get(notice.saga_id)
+        saga_id = self._parking.note(recorded)
+        run = None if saga_id is None else self._roster.elsewhere.get(saga_id)
         if run is not None:
-            await self._learn(run)
+            self._asked.append(run)
 
     async def _tell_parked(self) -> None:
         """Tell those who wait elsewhere what is parked here."""
@@ -289,22 +288,20 @@ class Follower:
         self._alarm.ring()
 
     async def _answer(self) -> None:
-        """Tell those who began to wait what was parked before."""
-        asked, self._asked = self._asked, []
+        """Tell those who wait for sagas that are parked at other coordinators."""
+        asked, self._asked = dict.fromkeys(self._asked), []
         for run in asked:
-            await self._learn(run)
-
-    async def _learn(self, run: Run[Any]) -> None:
-        """Ask the log whether a saga is parked at another coordinator."""
-        await self.catch_up(run)
-        if not self._is_waited_for(run):
+            await self.catch_up(run)
+        versions = {run: run.version for run in asked if self._is_waited_for(run)}
+        if not versions:
             return
-        version = run.version
-        reason = await self._parking.reason(run)
-        # Somebody else may have read it on meanwhile, up to its end.
-        unmoved = run.version == version and self._is_waited_for(run)
-        if reason is not None and unmoved:
-            run.rest(parked(run.progress, reason))
+        reasons = await self._parking.reasons(versions)
+        for run, version in versions.items():
+            reason = reasons.get(run.id)
+            # Somebody else may have read it on meanwhile, up to its end.
+            unmoved = run.version == version and self._is_waited_for(run)
+            if reason is not None and unmoved:
+                run.rest(parked(run.progress, reason))
 
     def _is_waited_for(self, run: Run[Any]) -> bool:
         """Tell whether a saga is elsewhere, and isn't known to rest there."""

@@ -9,32 +9,25 @@ saga's stream moves on; whoever reads it can tell by the log alone.
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from eventbraid.errors import EventDecodeError, UnknownEventType, VersionConflict
-from eventbraid.event import decode_event, encode_event
+from eventbraid.errors import VersionConflict
+from eventbraid.event import encode_event
 from eventbraid.role._event import PREFIX
-from eventbraid.saga._event import (
-    ATTENTION_STREAM,
-    ATTENTION_TYPE,
-    SagaNeedsAttention,
-)
+from eventbraid.saga._event import ATTENTION_STREAM, SagaNeedsAttention
+from eventbraid.saga._notices import Notices
 from eventbraid.saga._shards import role_of, shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping
 
     from eventbraid.saga._handle import Run
     from eventbraid.saga._roster import Parked
     from eventbraid.saga._shards import Shards, Tenure
     from eventbraid.store import AsyncEventStore, RecordedEvent
 
-_log = logging.getLogger(__name__)
-
-# Notices of one commit, and notices read at a time.
+# Notices of one commit.
 _MOST_TOLD = 256
-_PAGE = 16
 # The text of any error may come in, and a notice mustn't fail for it.
 _MOST_CHARACTERS = 4_000
 
@@ -47,12 +40,13 @@ class Parking:
         shards: Knows which shards are this coordinator's.
     """
 
-    __slots__ = ("_shards", "_store")
+    __slots__ = ("_notices", "_shards", "_store")
 
     def __init__(self, store: AsyncEventStore, shards: Shards) -> None:
         """Tell nothing yet."""
         self._store = store
         self._shards = shards
+        self._notices = Notices(store)
 
     async def tell(self, parked: Iterable[Parked]) -> list[str]:
         """Tell of sagas that are parked, once for each of their versions.
@@ -71,25 +65,36 @@ class Parking:
             moved += await self._tell(untold[start : start + _MOST_TOLD])
         return moved
 
-    async def reason(self, run: Run[Any]) -> str | None:
-        """Give why a saga is parked at the coordinator that has its shard.
+    def note(self, recorded: RecordedEvent) -> str | None:
+        """Take in the next record of the attention stream.
 
         Returns:
-            The reason; None if it isn't parked, as far as the log says, or has moved on
-            from what is known of it here.
+            The saga that it is about; None if it is no notice.
         """
-        last = await self._last(run.id)
-        if last is None or last.version != run.version:
-            return None
-        found = await self._notice(run.id, last.position)
-        if found is None:
-            return None
-        recorded, notice = found
-        standing = await self._last(PREFIX + role_of(shard_of(run.id)))
-        if standing is not None and standing.position > recorded.position:
-            # Whoever has the shard now may well drive it, or will tell if not.
-            return None
-        return notice.reason
+        return self._notices.note(recorded)
+
+    async def reasons(self, runs: Iterable[Run[Any]]) -> Mapping[str, str]:
+        """Give why sagas are parked at the coordinators that have their shards.
+
+        Returns:
+            The reasons, by the ids of those that are parked, as far as the log says,
+            and haven't moved on from what is known of them here.
+        """
+        wanted: dict[str, int] = {}
+        for run in runs:
+            last = await self._last(run.id)
+            if last is not None and last.version == run.version:
+                wanted[run.id] = last.position
+        reasons: dict[str, str] = {}
+        for saga_id, place in (await self._notices.find(wanted)).items():
+            standing = await self._last(PREFIX + role_of(shard_of(saga_id)))
+            if standing is not None and standing.position > place.position:
+                # Whoever has the shard now may well drive it, or will tell if not.
+                continue
+            reason = await self._notices.reason(place)
+            if reason is not None:
+                reasons[saga_id] = reason
+        return reasons
 
     async def _tell(self, untold: list[tuple[Parked, Tenure]]) -> list[str]:
         moved: list[str] = []
@@ -115,34 +120,10 @@ class Parking:
                 return moved
         return moved
 
-    async def _notice(
-        self, saga_id: str, after: int
-    ) -> tuple[RecordedEvent, SagaNeedsAttention] | None:
-        """Find the last notice of a saga, if there is one behind a position."""
-        before: int | None = None
-        while True:
-            page = await self._read_back(ATTENTION_STREAM, _PAGE, before)
-            for recorded in page:
-                if recorded.position < after:
-                    return None
-                notice = notice_in(recorded)
-                if notice is not None and notice.saga_id == saga_id:
-                    return recorded, notice
-            if len(page) < _PAGE:
-                return None
-            before = page[-1].version
-
     async def _last(self, stream: str) -> RecordedEvent | None:
-        found = await self._read_back(stream, 1)
+        newest = self._store.read_stream(stream, backward=True, limit=1)
+        found = [recorded async for recorded in newest]
         return found[0] if found else None
-
-    async def _read_back(
-        self, stream: str, limit: int, before: int | None = None
-    ) -> Sequence[RecordedEvent]:
-        newest = self._store.read_stream(
-            stream, backward=True, limit=limit, before=before
-        )
-        return [recorded async for recorded in newest]
 
 
 def _notice_of(parked: Parked) -> tuple[str, str, bytes]:
@@ -151,17 +132,3 @@ def _notice_of(parked: Parked) -> tuple[str, str, bytes]:
     step = progress.current or ""
     notice = SagaNeedsAttention(parked.id, progress.saga, step, reason)
     return (ATTENTION_STREAM, *encode_event(notice))
-
-
-def notice_in(recorded: RecordedEvent) -> SagaNeedsAttention | None:
-    """Give the notice that a record of the attention stream holds, if it is one.
-
-    Anybody can write there, and what can't be read must stop no coordinator.
-    """
-    if recorded.type != ATTENTION_TYPE:
-        return None
-    try:
-        return cast("SagaNeedsAttention", decode_event(recorded))
-    except (EventDecodeError, UnknownEventType) as error:
-        _log.warning("a record on %r is passed over: %s", ATTENTION_STREAM, error)
-        return None
