@@ -12,8 +12,10 @@ import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.role._standing import releasing
 from eventbraid.saga import _notices
 from eventbraid.saga._event import SagaNeedsAttention
+from eventbraid.saga._follow import cancelled
 from tests.integration.test_saga_waiting import (
     A_WHILE,
     IDS,
@@ -22,7 +24,16 @@ from tests.integration.test_saga_waiting import (
     notices,
     parked_at,
 )
-from tests.saga_kit import SECOND, Receiver, Trip, inside, outside, records, trip
+from tests.saga_kit import (
+    SECOND,
+    Declined,
+    Receiver,
+    Trip,
+    inside,
+    outside,
+    records,
+    trip,
+)
 
 pytestmark = pytest.mark.anyio
 UNREADABLE = ("saga.newer_thing", b"{}")
@@ -87,6 +98,29 @@ class HeldParking:
         self.note = parking.note
         self.tell = parking.tell
         self.reasons = Held(parking.reasons)
+
+
+class HeldQuestions:
+    """What a coordinator asks of notices and tells of them, held back before it does.
+
+    Args:
+        coordinator: The coordinator.
+        what: The call that is held: "tell" or "reasons".
+    """
+
+    def __init__(self, coordinator, what: str) -> None:
+        parking = coordinator._follower._parking
+        self.note, self.tell, self.reasons = parking.note, parking.tell, parking.reasons
+        self._call = getattr(parking, what)
+        setattr(self, what, self._hold)
+        self.began = anyio.Event()
+        self.gate = anyio.Event()
+
+    async def _hold(self, about):
+        if about:
+            self.began.set()
+            await self.gate.wait()
+        return await self._call(about)
 
 
 class DoubtfulParking:
@@ -414,3 +448,84 @@ async def test_the_last_notice_is_found_with_little_in_memory(monkeypatch, seed)
                     assert await known.reason(place) == f"of {name}"
                 if len(log) == noted:
                     assert found == {n: p for n, p in places.items() if p[0] > after}
+
+
+async def test_a_saga_that_moves_on_before_its_notice_is_told_gets_none(
+    openings, undoable
+):
+    """The notice would say of the saga as it is now what was so before."""
+    async with eb.SagaCoordinator(openings[0], [undoable]) as owner:
+        held = owner._follower._parking = HeldQuestions(owner, "tell")
+        handle = await owner.start(undoable, Trip("mia"), id="saga-1")
+        await held.began.wait()
+        # As another coordinator records it, of which this one hasn't read yet.
+        journal = owner._journal
+        progress = journal.progress(handle.id, await journal.read(handle.id))
+        events = cancelled(progress, "it can't go on")
+        await openings[1].append([(handle.id, *eb.encode_event(e)) for e in events])
+        held.gate.set()
+        await recorded_of(openings[0], handle.id, "compensated")
+        await settled(owner)
+    assert await notices(openings[1]) == []
+
+
+async def test_a_saga_whose_shard_is_lost_before_its_notice_is_told_gets_none(
+    openings, undoable
+):
+    """Whoever takes the shard then may drive it; the notice would stand behind that."""
+    async with eb.SagaCoordinator(openings[0], [undoable]) as owner:
+        held = owner._follower._parking = HeldQuestions(owner, "tell")
+        handle = await owner.start(undoable, Trip("mia"), id="saga-1")
+        await held.began.wait()
+        lost = owner._shards.tenure_of(handle.id)
+        await openings[1].append([releasing(lost.role, owner._shards._owner)])
+        held.gate.set()
+        with anyio.fail_after(SOON):
+            # It takes the shard anew, parks the saga anew, and tells of it.
+            while not is_told(owner, handle.id):  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        regained = owner._shards.tenure_of(handle.id)
+        assert regained.token > lost.token
+    assert len(await notices(openings[1])) == 1
+
+
+def is_told(coordinator, saga_id: str) -> bool:
+    tenure = coordinator._shards.tenure_of(saga_id)
+    return tenure is not None and saga_id in tenure.told
+
+
+async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_parked(
+    openings,
+):
+    """That it is stuck is told by a notice too, which stands behind its last record."""
+    receiver = Receiver()
+    receiver.plan = {"ship": ["drop"], "undo pay": ["decline"]}
+    sleepy = eb.Retry(attempts=30, first=30 * SECOND, jitter="none")
+    no_retry = eb.Retry(attempts=None, first=30 * SECOND, never=(Declined,))
+    saga = trip(
+        outside(receiver, "pay", undo_retry=no_retry),
+        outside(receiver, "ship", retry=sleepy),
+    )
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as owner,
+        eb.SagaCoordinator(openings[1], [saga]) as other,
+    ):
+        pair = Pair(owner, other)
+        await pair.shared()
+        saga_id = pair.ids_of(owner)[0]
+        await owner.start(saga, Trip("mia"), id=saga_id)
+        await recorded_of(openings[0], saga_id, "step_unknown")
+        held = other._follower._parking = HeldQuestions(other, "reasons")
+        handle = await other.get(saga, saga_id)
+        await held.began.wait()
+        await owner.cancel(saga_id, reason="too late")
+        await recorded_of(openings[0], saga_id, "stuck")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(comes_to_be_stuck, handle)
+            await anyio.wait_all_tasks_blocked()
+            held.gate.set()
+
+
+async def comes_to_be_stuck(handle) -> None:
+    with anyio.fail_after(SOON):
+        assert (await handle.result()).outcome is eb.Outcome.STUCK
