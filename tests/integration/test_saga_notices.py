@@ -529,3 +529,30 @@ async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_par
 async def comes_to_be_stuck(handle) -> None:
     with anyio.fail_after(SOON):
         assert (await handle.result()).outcome is eb.Outcome.STUCK
+
+
+async def test_a_start_waits_for_a_place_only_in_its_coordinators_own_shards(openings):
+    receiver = Receiver()
+    receiver.plan = {"pay": ["stall"]}
+    saga = trip(outside(receiver, "pay", timeout=30 * SECOND))
+    with anyio.CancelScope() as block:
+        async with (
+            eb.SagaCoordinator(openings[0], [saga], concurrency=1) as owner,
+            eb.SagaCoordinator(openings[1], [saga], concurrency=1) as other,
+        ):
+            pair = Pair(owner, other)
+            await pair.shared()
+            first, second, *more = pair.ids_of(owner)
+            await owner.start(saga, Trip("mia"), id=first)
+            with anyio.move_on_after(A_WHILE.total_seconds()) as waiting:
+                await owner.start(saga, Trip("mia"), id=second)
+            assert waiting.cancelled_caught
+            assert await records(openings[0], second) == []
+            with anyio.fail_after(SOON):
+                for saga_id in more[:5]:
+                    await other.start(saga, Trip("mia"), id=saga_id)
+            await settled(owner)
+            assert receiver.calls.total() == 1
+            # Nobody waits for the call that hangs.
+            block.cancel()
+    assert block.cancelled_caught

@@ -81,8 +81,10 @@ class SagaCoordinator:
     Args:
         store: The store; it stays open.
         sagas: The declarations of all sagas that it may start or find unfinished.
-        concurrency: How many sagas may be at work at a time. Those that wait for their
-            next attempt don't count.
+        concurrency: How many sagas this coordinator works on at a time. Those that
+            wait for their next attempt don't count. `start` waits for a place if the
+            saga is in one of its own shards; those that were started elsewhere, or left
+            by another one, wait for one here, in any number.
         command_retry: How commands of local steps are tried again after conflicts.
         stale_after: From how much silence on another coordinator counts as stopped, at
             least 1 s. Let it be the same for all.
@@ -203,7 +205,9 @@ class SagaCoordinator:
     async def start(self, saga: Saga[S], state: S, /, *, id: str) -> SagaHandle[S]:  # noqa: A002 - the design's name
         """Start a saga, durably, unless it was started before.
 
-        Waits while ``concurrency`` sagas are at work.
+        If the saga is in one of this coordinator's shards, waits while ``concurrency``
+        sagas are at work. If it is in another's, the start is only recorded, without
+        waiting, and the saga waits for a place there.
 
         Args:
             saga: The declaration; one of those that the coordinator was given.
@@ -318,6 +322,7 @@ class SagaCoordinator:
         Raises:
             SagaNotFound: No saga was started under the id.
             InvalidTransition: It isn't stuck.
+            SagaParked: This program can't drive it.
         """
         _require_who_and_why(by, note)
         await self._by_hand(
@@ -336,6 +341,7 @@ class SagaCoordinator:
         Raises:
             SagaNotFound: No saga was started under the id.
             InvalidTransition: It isn't stuck, or is stuck at another step.
+            SagaParked: This program can't drive it.
         """
         _require_who_and_why(by, note)
         await self._by_hand(
