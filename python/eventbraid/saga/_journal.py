@@ -8,7 +8,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -278,7 +278,7 @@ def parked(progress: Progress, reason: str) -> SagaParked:
 
 
 @contextmanager
-def _unreadable_is_parked(progress: Progress) -> Iterator[None]:
+def _unreadable_is_parked(progress: Progress) -> Generator[None]:
     """Say of a saga, and not of the store, that a record of it can't be read."""
     try:
         yield
