@@ -273,9 +273,11 @@ async def test_an_interrupted_run_is_gone_on_with(tmp_path):
                 scope.cancel()
 
     rates = trouble(failing=0.2, declined=0.1)
+    # So few at once that no run is through before it is looked at.
+    slow = options(tmp_path, limit=400, rates=rates, in_flight=4)
     for _ in range(3):
         with anyio.CancelScope() as scope:
-            await run_demo(options(tmp_path, limit=400, rates=rates), Impatient())
+            await run_demo(slow, Impatient())
         assert scope.cancelled_caught
     result = await run(tmp_path, limit=400, rates=rates)
     assert result.tally.ended
