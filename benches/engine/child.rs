@@ -118,7 +118,7 @@ fn measure(directory: &Path, what: &str) -> Outcome<()> {
             ended = (Instant::now(), busy()?);
             events
         }
-        _ => store.head(),
+        _ => store.head()?,
     };
     let answer = json!({
         "seconds": (ended.0 - begun.0).as_secs_f64(),

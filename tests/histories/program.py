@@ -223,7 +223,11 @@ class Program:
 
     def _follow_one(self, store, chance: random.Random) -> None:
         after = max(0, store.head() - chance.randrange(50))
-        prefix = chance.choice([None, None, "list-", f"list-{epoch()}-"])
+        prefixes = [None, None, "list-"]
+        if self.orders.threads:
+            # An epoch ends, and who only listens is to hear something as long as it lives.
+            prefixes.append(f"list-{epoch()}-")
+        prefix = chance.choice(prefixes)
         subscriber = self.number()
         subscription = store.subscribe(after=after, prefix=prefix)
         with self._guard:

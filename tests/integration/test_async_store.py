@@ -162,6 +162,7 @@ async def test_reads_that_miss_the_cache_go_through_the_port(location, anyio_bac
 
 @pytest.mark.anyio
 async def test_a_cancelled_append_runs_on_and_says_so(store):
+    cancelled = 0
     for number in range(20):
         caught = []
 
@@ -172,17 +173,21 @@ async def test_a_cancelled_append_runs_on_and_says_so(store):
         with anyio.CancelScope() as scope:
             try:
                 await store.append(events(scope), idempotency_key=f"k-{number}")
-            except BaseException as cancelled:
-                caught.append(cancelled)
+            except BaseException as error:
+                caught.append(error)
                 raise
-        assert scope.cancelled_caught
-        assert caught[0].outcome_unknown is True
-        assert f"'k-{number}'" in "".join(caught[0].__notes__)
+        # A disk that is faster than the loop may have answered before.
+        assert scope.cancelled_caught == bool(caught)
+        for error in caught:
+            cancelled += 1
+            assert error.outcome_unknown is True
+            assert f"'k-{number}'" in "".join(error.__notes__)
         again = await store.append(
             [(f"s-{number}", "x", b"")], idempotency_key=f"k-{number}"
         )
         assert again.replayed
         assert await store.version(f"s-{number}") == 1
+    assert cancelled > 0
 
 
 @pytest.mark.anyio

@@ -257,6 +257,7 @@ class SagaCoordinator:
         Raises:
             SagaNotFound: No saga of this declaration was started under the id.
             SagaParked: This program can't drive it.
+            GraphMismatch: It was started with other steps under the same version.
             CoordinatorClosed: The coordinator isn't running.
         """
         self._crew.require_running()

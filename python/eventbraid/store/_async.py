@@ -246,6 +246,9 @@ class AsyncEventStore:
 
         Returns:
             The position; 0 if the log is empty.
+
+        Raises:
+            StoreDetached: If what other processes have written can't be known any more.
         """
         native = await self._caught_up()
         return native.head()

@@ -290,6 +290,9 @@ class EventStore:
         Returns:
             The position; 0 if the log is empty.
 
+        Raises:
+            StoreDetached: If what other processes have written can't be known any more.
+
         Example:
             >>> import eventbraid as eb
             >>> with eb.open("memory:") as store:

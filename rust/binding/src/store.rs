@@ -177,7 +177,8 @@ impl Store {
     /// Give the position of the last durable event; 0 if there is none.
     fn head(&self, py: Python<'_>) -> PyResult<u64> {
         let store = self.engine.store()?;
-        Ok(py.detach(|| store.head()))
+        let head = py.detach(|| store.head());
+        head.map_err(|error| exception(py, error))
     }
 
     /// Give the durable version of a stream; 0 if it has no events.

@@ -384,7 +384,7 @@ impl Asker {
             "stream": stream, "version": version,
         }))?;
         let invoked = now();
-        let head = self.shared.store.head();
+        let head = self.shared.store.head()?;
         tell(&json!({
             "line": "head", "thread": self.thread, "invoked": invoked, "returned": now(),
             "position": head,
@@ -425,7 +425,7 @@ impl Asker {
 
 /// Follows the log, and tells of each event.
 fn follow(shared: &Shared) -> Outcome<()> {
-    let after = shared.store.head();
+    let after = shared.store.head()?;
     tell(&json!({"line": "following", "subscriber": 1, "after": after, "since": now()}))?;
     let followed = follow_after(shared, after);
     tell(&json!({"line": "unfollowed", "subscriber": 1, "at": now()}))?;

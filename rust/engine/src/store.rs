@@ -306,10 +306,11 @@ impl Store {
     }
 
     /// Position of the last durable event, 0 when there is none.
-    pub fn head(&self) -> u64 {
-        // What keeps it from catching up is told by the read or the append that meets it.
-        let _caught_up = self.open.committer.catch_up(Effort::Blocking);
-        self.open.committer.log.watch.head()
+    ///
+    /// # Errors
+    /// As [`Store::read_stream`]: no head is better than one that others are beyond.
+    pub fn head(&self) -> Result<u64> {
+        Ok(self.current(Effort::Blocking)?.watch.head())
     }
 
     /// How many events a stream has.

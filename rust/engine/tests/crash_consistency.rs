@@ -274,7 +274,7 @@ fn check_open(store: &Store, progress: Progress, context: &str) {
         .unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(verified.events, found.len() as u64, "{context}");
     // The log goes on from where it ends.
-    let next = store.head() + 1;
+    let next = store.head().unwrap() + 1;
     let appended = append_expecting(store, &[("z", b"after")], &[], None)
         .unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(appended.first_position, Some(next), "{context}");

@@ -162,7 +162,7 @@ fn what_is_written_but_not_durable_is_seen_by_nobody() {
             effort: Effort::Blocking,
         };
         let seen = [
-            store.head(),
+            store.head().unwrap(),
             store.version("a").unwrap(),
             log(store).len() as u64,
             store

@@ -86,8 +86,10 @@ fn child() {
                 Err(e) => return say(&format!("ERROR append: {e}")),
             }
             if draw.below(20) == 0 {
-                let head = store.head();
-                if let Err(e) = store.wait_beyond(head, Duration::from_millis(20)) {
+                let waited = store
+                    .head()
+                    .and_then(|head| store.wait_beyond(head, Duration::from_millis(20)));
+                if let Err(e) = waited {
                     return say(&format!("ERROR wait: {e}"));
                 }
             }

@@ -355,7 +355,11 @@ fn append_until_closed(
         match store.append(append) {
             Ok(appended) => {
                 let position = appended.first_position.unwrap();
-                assert!(store.head() >= position, "{name}: the head is behind");
+                match store.head() {
+                    Ok(head) => assert!(head >= position, "{name}: the head is behind"),
+                    Err(Error::Closed) => {}
+                    Err(e) => panic!("{name}: {e}"),
+                }
                 acknowledged.lock().push((name, position));
             }
             Err(Error::Closed) => return,
@@ -366,7 +370,7 @@ fn append_until_closed(
 
 /// Follows the log forward, and looks back at each step, until the store closes.
 fn follow(store: &Store) -> Result<(), Error> {
-    let mut after = store.head();
+    let mut after = store.head()?;
     loop {
         store.wait_beyond(after, Duration::from_millis(200))?;
         let query = LogQuery {

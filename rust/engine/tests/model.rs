@@ -338,7 +338,7 @@ impl Machine {
             Command::EndDuring(appending, step, end) => self.end_during(appending, *step, *end),
             Command::Verify => self.verify(),
         }
-        assert_eq!(self.store.head(), self.model.head());
+        assert_eq!(self.store.head().unwrap(), self.model.head());
     }
 
     fn request(&mut self, appending: &Appending) -> Request {

@@ -504,6 +504,8 @@ fn a_number_that_comes_again_hides_no_commit() {
     assert_eq!(log(&a).len(), 2);
     let words = page(&disk);
     words.store(DURABLE_TURN, words.load(DURABLE_TURN) - 1);
+    let c = open_with(disk.clone(), shared(options())).unwrap();
+    assert_eq!((c.head().unwrap(), log(&c).len()), (2, 2));
     let (done, append_ends) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let appended = append(&b, &[("s", b"third")]);
@@ -512,7 +514,7 @@ fn a_number_that_comes_again_hides_no_commit() {
     });
     let (appended, _b) = append_ends.recv_timeout(Duration::from_secs(20)).unwrap();
     appended.unwrap();
-    assert_eq!(log(&a).len(), 3);
+    assert_eq!((log(&a).len(), log(&c).len()), (3, 3));
 }
 
 /// Of the page's older copy the log may have left the segment: what is written at the old end,

@@ -413,7 +413,7 @@ fn what_becomes_durable_after_the_marker_is_acknowledged_and_shown_to_nobody() {
     );
     // Nor shown, to whom it might be as good as an answer.
     assert_eq!(bodies(&log(&store)), ["one"]);
-    assert_eq!(store.head(), 1);
+    assert_eq!(store.head().unwrap(), 1);
     drop(store);
     check(
         &sim.power_cut(Persist::Everything),

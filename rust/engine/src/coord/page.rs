@@ -255,7 +255,7 @@ impl Page {
 
     /// The end of what is written; `None` where no writer of this session wrote that.
     pub(crate) fn tail(&self) -> Option<Mark> {
-        self.read(AT_TAIL)
+        self.read(AT_TAIL, |turn| self.record(AT_TAIL, turn))
     }
 
     /// For the holder of the write lock.
@@ -264,19 +264,32 @@ impl Page {
     }
 
     /// The end of what is durable; `None` where no one who synced wrote that.
+    ///
+    /// The next record counts as soon as it is whole, since all of it was durable before it
+    /// was written: a number that was set back hides no commit.
     pub(crate) fn durable(&self) -> Option<Mark> {
-        self.read(AT_DURABLE)
+        self.read(AT_DURABLE, |turn| {
+            let next = self.record(AT_DURABLE, turn.wrapping_add(1));
+            next.or_else(|| self.record(AT_DURABLE, turn))
+        })
     }
 
-    /// The number and the address of [`Page::durable`], cheap to look at; nothing says that
-    /// they are whole.
+    /// The number of [`Page::durable`] and the farthest address of its two slots, cheap to
+    /// look at; nothing says that they are whole.
     pub(crate) fn durable_in_short(&self) -> (u64, u64) {
         let turn = self.words.load(AT_DURABLE);
-        (turn, self.words.load(slot(AT_DURABLE, turn)))
+        let [one, other] = [0, 1].map(|turn| self.words.load(slot(AT_DURABLE, turn)));
+        (turn, one.max(other))
     }
 
     /// For the holder of the sync lock.
     pub(crate) fn publish_durable(&self, durable: &Mark) {
+        // Of who died before it said so, or where the number was set back. Whoever reads is
+        // not to find that record half written over, and take the one before it.
+        let next = self.words.load(AT_DURABLE).wrapping_add(1);
+        if self.record(AT_DURABLE, next).is_some() {
+            self.words.store(AT_DURABLE, next);
+        }
         self.publish(AT_DURABLE, durable);
     }
 
@@ -289,15 +302,22 @@ impl Page {
         self.words.store(at, next);
     }
 
-    fn read(&self, at: usize) -> Option<Mark> {
+    /// What `look` finds in a turn that lasts for as long as it looks.
+    fn read(&self, at: usize, look: impl Fn(u64) -> Option<Mark>) -> Option<Mark> {
         loop {
             let turn = self.words.load(at);
-            let slot = slot(at, turn);
-            let words = std::array::from_fn(|i| self.words.load(slot + i));
+            let found = look(turn);
             if self.words.load(at) == turn {
-                return Mark::of_words(&words, self.seed(turn));
+                return found;
             }
         }
+    }
+
+    /// The record of a turn, if it is in its slot and whole.
+    fn record(&self, at: usize, turn: u64) -> Option<Mark> {
+        let slot = slot(at, turn);
+        let words = std::array::from_fn(|i| self.words.load(slot + i));
+        Mark::of_words(&words, self.seed(turn))
     }
 
     /// A record is that of one turn only: a number that was changed doesn't bring back the
