@@ -162,6 +162,17 @@ def test_a_lock_file_that_is_gone_is_missed(sabotage, lock):
     assert told <= TOLD
 
 
+def test_lock_files_that_others_were_put_in_place_of_are_missed(sabotage):
+    sabotage.start()
+    for lock in (sabotage.path / "locks").glob("*.lock"):
+        other = lock.with_suffix(".new")
+        other.touch()
+        other.rename(lock)
+    await_detached(sabotage.crew.members)
+    sabotage.await_work(time.monotonic_ns())
+    assert sabotage.judge() <= TOLD
+
+
 def await_detached(members: list[Member]) -> None:
     patience = time.monotonic() + BOUND
     while not any(

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::commit::{Appended, Committer, Done, Opening, Prepared, Request, Tail, Ticket};
 use crate::coord::{
-    Booting, Coord, Door, Entered, Entry as Entrant, Held, Joint, Lock, Locks, Mark, Member,
-    Page as SharedPage, Phase, enter, members,
+    Booting, Coord, Door, Entered, Entry as Entrant, Held, Joint, Lock, LockNumbers, Locks, Mark,
+    Member, Page as SharedPage, Phase, enter, members,
 };
 use crate::error::{Error, Result};
 use crate::index::Index;
@@ -604,7 +604,7 @@ impl Opened {
     /// Opens a store that nobody else has, so that others may come in later.
     fn recover_first(self, locks: Locks, boot: Booting) -> Result<Store> {
         let live = locks.live.clone();
-        let joint = match self.make_page() {
+        let joint = match self.make_page(locks.numbers) {
             Ok(page) => {
                 let entry = Entrant::take(&self.layout, &page, false)?;
                 Some(Joint { page, locks, entry })
@@ -618,13 +618,14 @@ impl Opened {
         Ok(opened)
     }
 
-    fn make_page(&self) -> Result<SharedPage> {
+    fn make_page(&self, locks: LockNumbers) -> Result<SharedPage> {
         let path = self.layout.page();
         self.layout.remove_if_there(&path)?;
         let words = self.layout.vfs.open_page(&path, OpenMode::CreateNew);
         let words = words.map_err(|e| Error::io(&path, "create", &e))?;
         let session = random_word(&*self.layout.vfs)?;
-        let made = SharedPage::make(words, session, self.identity.uuid, self.layout.vfs.kernel());
+        let kernel = self.layout.vfs.kernel();
+        let made = SharedPage::make(words, session, self.identity.uuid, kernel, locks);
         made.map_err(|e| Error::io(&path, "look at", &e))
     }
 

@@ -161,6 +161,9 @@ impl LockFile for AskedLock {
     fn is_in_place(&self) -> io::Result<bool> {
         self.lock.is_in_place()
     }
+    fn number(&self) -> io::Result<u64> {
+        self.lock.number()
+    }
 }
 
 #[test]

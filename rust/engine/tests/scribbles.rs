@@ -238,6 +238,33 @@ fn who_waits_finds_out_by_itself_that_a_lock_is_gone() {
     assert!(matches!(told, Err(Error::Detached { .. })), "{told:?}");
 }
 
+/// Who came in by other lock files would be kept apart from nobody who is in.
+#[test]
+fn nobody_comes_in_by_other_lock_files() {
+    for name in ["boot", "write", "sync", "maint"] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        let pair = Pair::open(&root, Vec::new());
+        let lock = root.join(format!("locks/{name}.lock"));
+        std::fs::remove_file(&lock).unwrap();
+        std::fs::File::create(&lock).unwrap();
+        let third = open(&root);
+        assert!(
+            matches!(third, Err(Error::Detached { .. })),
+            "{name}: {third:?}"
+        );
+        // Nobody writes, and all are told nevertheless.
+        for store in [&pair.ahead, &pair.behind] {
+            let told = store.wait_beyond(0, Duration::from_mins(1));
+            assert!(
+                matches!(told, Err(Error::Detached { .. })),
+                "{name}: {told:?}"
+            );
+        }
+        pair.open_again();
+    }
+}
+
 const CHANGES: [fn(u64) -> u64; 4] = [
     |_| 0,
     |word| word.wrapping_sub(1),

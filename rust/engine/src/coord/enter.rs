@@ -250,6 +250,10 @@ impl Door<'_> {
         }
         let identity = self.identify()?;
         let locks = self.locks(boot, live, false)?;
+        if page.locks() != locks.numbers {
+            let reason = "a lock file was replaced while other processes have the store open";
+            return Err(Error::detached(&self.layout.locks(), reason));
+        }
         Ok(Entered {
             identity,
             held: Held::Among(locks, page),
@@ -268,12 +272,20 @@ impl Door<'_> {
                 opened => opened,
             }
         };
+        let [write, sync, maint] = [open("write.lock")?, open("sync.lock")?, open("maint.lock")?];
+        let numbers = [
+            boot.number()?,
+            write.number()?,
+            sync.number()?,
+            maint.number()?,
+        ];
         Ok(Locks {
             boot,
             live,
-            write: open("write.lock")?,
-            sync: open("sync.lock")?,
-            maint: open("maint.lock")?,
+            write,
+            sync,
+            maint,
+            numbers,
         })
     }
 

@@ -64,6 +64,12 @@ impl Lock {
         Err(Error::detached(&self.0.path, reason))
     }
 
+    /// What tells the file from any other that is there at the same time.
+    pub(crate) fn number(&self) -> Result<u64> {
+        let number = self.0.file.number();
+        number.map_err(|e| Error::io(&self.0.path, "look at", &e))
+    }
+
     /// Gives it back. That can fail only for a file that isn't open, which has no lock.
     pub(crate) fn free(&self) {
         let _freed = self.0.file.unlock();

@@ -29,7 +29,7 @@ pub(crate) use locks::Held as Booting;
 pub(crate) use locks::{Lock, RECHECK, Turn};
 pub use member::Member;
 pub(crate) use member::{Entry, members, sightings};
-pub(crate) use page::{Mark, Page, Phase};
+pub(crate) use page::{LockNumbers, Mark, Page, Phase};
 
 use crate::error::{Error, Result};
 use crate::log::Layout;
@@ -65,6 +65,8 @@ pub(crate) struct Locks {
     pub(crate) write: Lock,
     pub(crate) sync: Lock,
     pub(crate) maint: Lock,
+    /// What tells the files from those of any other name: all who share the store have the same.
+    pub(crate) numbers: LockNumbers,
 }
 
 impl Coord {
@@ -182,7 +184,11 @@ impl Coord {
             write,
             sync,
             maint,
+            numbers,
         } = &joint.locks;
+        if joint.page.locks() != *numbers {
+            return Err(self.detached("it names other lock files"));
+        }
         [boot, live, write, sync, maint]
             .into_iter()
             .try_for_each(Lock::check_in_place)

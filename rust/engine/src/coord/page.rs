@@ -29,6 +29,7 @@ const AT_NUMBER: usize = 6;
 const AT_KERNEL: usize = 7;
 const AT_DEVICE: usize = 9;
 const AT_POISON: usize = 8;
+const AT_LOCKS: [usize; 4] = [10, 11, 12, 13];
 const AT_KNOCK: usize = 16;
 const AT_BELL: usize = 24;
 const AT_LISTENERS: usize = 32;
@@ -78,6 +79,9 @@ pub(crate) struct Mark {
     /// Whether the last frame is the engine's own and covers all before it.
     pub(crate) is_marked: bool,
 }
+
+/// The numbers of the lock files boot, write, sync and maint.
+pub(crate) type LockNumbers = [u64; 4];
 
 const RECORD: usize = 8;
 
@@ -155,14 +159,15 @@ impl Page {
         session: u64,
         store: [u8; 16],
         kernel: u64,
+        locks: LockNumbers,
     ) -> io::Result<Self> {
         let number = words.number()?;
         let page = Self { words, session };
         page.words.store(AT_NUMBER, number);
         page.words.store(AT_KERNEL, kernel);
         page.words.store(AT_DEVICE, page.words.device()?);
-        let store = halves(store);
-        for (at, word) in AT_STORE.into_iter().zip(store) {
+        let store = AT_STORE.into_iter().zip(halves(store));
+        for (at, word) in store.chain(AT_LOCKS.into_iter().zip(locks)) {
             page.words.store(at, word);
         }
         page.words.store(AT_PROTOCOL, PROTOCOL);
@@ -200,6 +205,12 @@ impl Page {
             maker != 0 && own != 0 && maker != own
         };
         differs(AT_KERNEL, kernel) && differs(AT_DEVICE, self.words.device().unwrap_or(0))
+    }
+
+    /// The lock files that those who share the store keep each other apart by: whoever found
+    /// others at their paths would be kept apart from nobody.
+    pub(crate) fn locks(&self) -> LockNumbers {
+        AT_LOCKS.map(|at| self.words.load(at))
     }
 
     /// Whether it is still the page of this session, and still where others find it.

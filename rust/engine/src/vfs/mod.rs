@@ -149,6 +149,8 @@ pub trait LockFile: Debug + Send + Sync + 'static {
     fn unlock(&self) -> io::Result<()>;
     /// Whether the path still names what was opened.
     fn is_in_place(&self) -> io::Result<bool>;
+    /// What tells the file from any other that is there at the same time.
+    fn number(&self) -> io::Result<u64>;
 }
 
 /// Words in a [`SharedPage`].

@@ -228,6 +228,9 @@ fn a_lock_file_is_in_place_until_it_is_deleted_or_replaced(vfs: &Arc<dyn Vfs>, d
 
     let second = vfs.open_lock(&path, true).unwrap();
     assert!(second.is_in_place().unwrap() && !first.is_in_place().unwrap());
+    assert_ne!(first.number().unwrap(), second.number().unwrap());
+    let again = vfs.open_lock(&path, false).unwrap();
+    assert_eq!(second.number().unwrap(), again.number().unwrap());
     write(vfs, &dir.join("other"), b"");
     vfs.rename(&dir.join("other"), &path).unwrap();
     assert!(!second.is_in_place().unwrap());

@@ -502,6 +502,10 @@ impl LockFile for ProcessLock {
         self.me.step(&format_args!("look for {}", self.path))?;
         self.lock.is_in_place()
     }
+
+    fn number(&self) -> io::Result<u64> {
+        self.lock.number()
+    }
 }
 
 impl Drop for ProcessLock {

@@ -63,6 +63,10 @@ impl LockFile for OsLockFile {
     fn is_in_place(&self) -> io::Result<bool> {
         is_at(&rustix::fs::fstat(self.file.get()?)?, &self.path)
     }
+
+    fn number(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(self.file.get()?)?.st_ino)
+    }
 }
 
 impl Drop for OsLockFile {

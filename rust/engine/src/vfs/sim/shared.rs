@@ -88,6 +88,13 @@ impl LockFile for SimLockFile {
             }
         })
     }
+
+    fn number(&self) -> io::Result<u64> {
+        match self.lockable {
+            Lockable::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
+            Lockable::File(id) => Ok(id),
+        }
+    }
 }
 
 impl Drop for SimLockFile {
