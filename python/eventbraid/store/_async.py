@@ -249,6 +249,7 @@ class AsyncEventStore:
 
         Raises:
             StoreDetached: If what other processes have written can't be known any more.
+            StoreUnavailable: If the disk doesn't let it be read.
         """
         native = await self._caught_up()
         return native.head()

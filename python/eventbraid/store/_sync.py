@@ -292,6 +292,7 @@ class EventStore:
 
         Raises:
             StoreDetached: If what other processes have written can't be known any more.
+            StoreUnavailable: If the disk doesn't let it be read.
 
         Example:
             >>> import eventbraid as eb

@@ -520,6 +520,23 @@ fn a_number_that_comes_again_hides_no_commit() {
     assert_eq!((log(&a).len(), log(&c).len()), (3, 3));
 }
 
+/// The number of the second record became that of none: the first is no longer to be had.
+#[test]
+fn a_number_of_no_record_shows_no_older_one() {
+    let disk = SimVfs::memory();
+    let a = open_with(disk.clone(), shared(options())).unwrap();
+    let b = open_with(disk.clone(), shared(options())).unwrap();
+    append(&a, &[("s", b"first")]).unwrap();
+    assert_eq!(b.head().unwrap(), 1);
+    while page(&disk).load(DURABLE_TURN) < 3 {
+        append(&a, &[("s", b"another")]).unwrap();
+    }
+    let words = page(&disk);
+    words.store(DURABLE_TURN, words.load(DURABLE_TURN) - 2);
+    let told = b.head();
+    assert!(matches!(told, Err(Error::Detached { .. })), "{told:?}");
+}
+
 /// Of the page's older copy the log may have left the segment: what is written at the old end,
 /// or first in the next segment, would be written over it.
 #[test]

@@ -149,6 +149,7 @@ impl Syncer {
                 .detached("its record of what is durable is damaged"));
         };
         if durable.address <= self.durable() {
+            self.seen_turn.store(turn, Ordering::Release);
             return Ok(());
         }
         let mut known = self.known_for(effort)?;

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::vfs::SharedPage;
 
 /// The layout below. Processes that know different ones never share a store.
-pub(crate) const PROTOCOL: u64 = 1;
+pub(crate) const PROTOCOL: u64 = 2;
 const MAGIC: u64 = u64::from_le_bytes(*b"EBCOORD\n");
 
 // Words that different processes write at the same time stand in cache lines of their own.
@@ -277,11 +277,13 @@ impl Page {
     /// The end of what is durable; `None` where no one who synced wrote that.
     ///
     /// The next record counts as soon as it is whole, since all of it was durable before it
-    /// was written: a number that was set back hides no commit.
+    /// was written: a number that was set back by one hides no commit. By more, it names a
+    /// record that is not there any more.
     pub(crate) fn durable(&self) -> Option<Mark> {
         self.read(AT_DURABLE, |turn| {
+            let named = self.record(AT_DURABLE, turn)?;
             let next = self.record(AT_DURABLE, turn.wrapping_add(1));
-            next.or_else(|| self.record(AT_DURABLE, turn))
+            Some(next.unwrap_or(named))
         })
     }
 
