@@ -33,6 +33,8 @@ BOUND = 20.0
 TOLD = {"StoreDetached", "StoreBusy", "StoreClosed", "OutcomeUnknown"}
 PAGE = "coord.shm"
 WORD = 8
+DURABLE = 112
+"""The word that numbers the record of what is durable."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -230,6 +232,30 @@ def test_who_is_no_python_is_told_as_well(sabotage):
     code = member.process.wait(BOUND)
     assert code == 3
     assert "Detached" in sabotage.judge()
+
+
+@pytest.fixture
+def uninformed(tmp_path):
+    """A store that has yet to learn of another opening's event, and can't any more."""
+    path = tmp_path / "store"
+    store, other = eb.open(path), eb.open(path)
+    other.append([("a", "x", b"1")])
+    overwrite(path / PAGE, b"\xee" * WORD, DURABLE * WORD)
+    yield store
+    for one in (store, other):
+        with pytest.raises(eb.StoreDetached):
+            one.close()
+
+
+def test_a_head_that_others_may_be_beyond_is_not_told(uninformed):
+    with pytest.raises(eb.StoreDetached):
+        uninformed.head()
+
+
+@pytest.mark.anyio
+async def test_nor_is_it_on_an_event_loop(uninformed):
+    with pytest.raises(eb.StoreDetached):
+        await uninformed.as_async().head()
 
 
 @pytest.fixture

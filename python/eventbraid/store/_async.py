@@ -273,7 +273,8 @@ class AsyncEventStore:
         """Give the store's counters, and who has it open.
 
         Returns:
-            The counters as of now.
+            The counters as of now. Of a store that has stopped, or can't learn of what
+            others have written, they are those of what it shows.
         """
         native = await self._caught_up()
         return stats_of(native.stats(), native.members())

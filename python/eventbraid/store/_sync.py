@@ -326,7 +326,8 @@ class EventStore:
         """Give the store's counters, and who has it open.
 
         Returns:
-            The counters as of now.
+            The counters as of now. Of a store that has stopped, or can't learn of what
+            others have written, they are those of what it shows.
 
         Example:
             >>> import eventbraid as eb

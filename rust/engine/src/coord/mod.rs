@@ -65,7 +65,7 @@ pub(crate) struct Locks {
     pub(crate) write: Lock,
     pub(crate) sync: Lock,
     pub(crate) maint: Lock,
-    /// What tells the files from those of any other name: all who share the store have the same.
+    /// What tells these files from others at the same paths, as of the opening.
     pub(crate) numbers: LockNumbers,
 }
 
