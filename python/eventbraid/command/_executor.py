@@ -14,8 +14,10 @@ from eventbraid.command._reading import DiscoveryBounds
 from eventbraid.command._retry import RetryPolicy
 from eventbraid.command._write import Write
 from eventbraid.domain._refusal import shown
-from eventbraid.errors import InvalidArgument
+from eventbraid.errors import InvalidArgument, StreamCondition
+from eventbraid.store._duration import duration_seconds
 from eventbraid.store._fork import PerProcess
+from eventbraid.store._paging import checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -79,8 +81,13 @@ class Executor:
             SyncPort(store),
             store,
             retry,
-            DiscoveryBounds(discovery_rounds, discovery_streams),
-            PerProcess(partial(EventMemory, remembered_events)),
+            DiscoveryBounds(
+                checked("discovery_rounds", discovery_rounds),
+                checked("discovery_streams", discovery_streams),
+            ),
+            PerProcess(
+                partial(EventMemory, checked("remembered_events", remembered_events))
+            ),
         )
 
     def execute(
@@ -181,8 +188,13 @@ class AsyncExecutor:
             AsyncPort(store),
             store,
             retry,
-            DiscoveryBounds(discovery_rounds, discovery_streams),
-            PerProcess(partial(EventMemory, remembered_events)),
+            DiscoveryBounds(
+                checked("discovery_rounds", discovery_rounds),
+                checked("discovery_streams", discovery_streams),
+            ),
+            PerProcess(
+                partial(EventMemory, checked("remembered_events", remembered_events))
+            ),
         )
 
     async def execute(
@@ -254,7 +266,7 @@ class _Engine:
             idempotency_key=idempotency_key,
             metadata=metadata,
             also=_checked_writes(also) if also else (),
-            expect=expect,
+            expect=_checked_expectations(expect) if expect else None,
             deadline=ends,
             give_up_at=give_up_at if ends is None else min(give_up_at, ends),
         )
@@ -279,6 +291,17 @@ def _checked_writes(also: Iterable[object]) -> tuple[Write, ...]:
     return cast("tuple[Write, ...]", writes)
 
 
+def _checked_expectations(
+    expect: Mapping[str, Expectation],
+) -> Mapping[str, Expectation]:
+    return {
+        stream: expected
+        if isinstance(expected, StreamCondition)
+        else checked("expectation", expected)
+        for stream, expected in expect.items()
+    }
+
+
 def _seconds_until(deadline: timedelta | datetime) -> float:
     if isinstance(deadline, datetime):
         if deadline.tzinfo is None:
@@ -286,4 +309,5 @@ def _seconds_until(deadline: timedelta | datetime) -> float:
                 "deadline", str(deadline), "it has no time zone; use datetime.now(UTC)"
             )
         deadline -= datetime.now(UTC)
-    return deadline.total_seconds()
+    # One that has passed is no wrong argument: the command is too late.
+    return duration_seconds("deadline", deadline, minimum=timedelta.min)

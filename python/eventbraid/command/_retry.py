@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
 from eventbraid.errors import InvalidArgument
+from eventbraid.store._duration import validate_duration
+from eventbraid.store._paging import checked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +27,8 @@ class RetryPolicy:
         cap: The longest pause.
         jitter: How the pause is spread: ``"full"`` from nothing to all of it,
             ``"equal"`` from half to all of it, ``"none"`` not at all.
-        within: How long it may take in all; no attempt begins after that.
+        within: How long it may take in all; no attempt begins after that. Here and in
+            the pauses, more than 100 years (`timedelta.max`) counts as 100 years.
 
     Raises:
         InvalidArgument: A number makes no sense.
@@ -43,14 +47,14 @@ class RetryPolicy:
     within: timedelta = timedelta(seconds=30)
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise _senseless("attempts", self.attempts, "there is at least one")
-        if self.factor < 1:
-            raise _senseless("factor", self.factor, "pauses never get shorter")
+        attempts = checked("RetryPolicy.attempts", self.attempts, minimum=1)
+        object.__setattr__(self, "attempts", attempts)
+        if not _is_number(self.factor) or not 1 <= self.factor < math.inf:
+            raise _senseless("factor", self.factor, "it must be a number, at least 1")
         for name in ("first", "cap", "within"):
-            length: timedelta = getattr(self, name)
-            if length < timedelta(0):
-                raise _senseless(name, length, "a time can't be negative")
+            given: object = getattr(self, name)
+            length = validate_duration(f"RetryPolicy.{name}", given)
+            object.__setattr__(self, name, length)
         if self.jitter not in {"full", "equal", "none"}:
             raise _senseless("jitter", self.jitter, "give full, equal or none")
 
@@ -69,6 +73,10 @@ class RetryPolicy:
             return longest
         low = longest / 2 if self.jitter == "equal" else 0.0
         return random.uniform(low, longest)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _senseless(name: str, value: object, reason: str) -> InvalidArgument:

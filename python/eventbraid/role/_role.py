@@ -29,6 +29,7 @@ from eventbraid.role._standing import (
     stream_of,
     taking,
 )
+from eventbraid.store._duration import duration_seconds
 from eventbraid.store._presence import appear, sightings, sightings_async
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class _Tenure:
         self._stream = stream_of(role)
         self._role = role
         self._store_of_it = store
-        self._stale_after = stale_seconds(stale_after.total_seconds())
-        self._wait = None if wait is None else wait.total_seconds()
+        self._stale_after = stale_seconds(duration_seconds("stale_after", stale_after))
+        self._wait = None if wait is None else duration_seconds("wait", wait)
         self._token = 0
         self._tried = 0
         self._process = os.getpid()

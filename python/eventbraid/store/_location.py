@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -69,25 +70,25 @@ class Options:
         Raises:
             InvalidArgument: Naming the option and its limits.
         """
-        _between("segment_size", self.segment_size, SMALLEST_SEGMENT, LARGEST_SEGMENT)
-        _between(
-            "max_segment_size",
-            self.max_segment_size,
-            self.segment_size,
-            LARGEST_SEGMENT,
+        smallest = _between(
+            "segment_size", self.segment_size, SMALLEST_SEGMENT, LARGEST_SEGMENT
         )
+        _between("max_segment_size", self.max_segment_size, smallest, LARGEST_SEGMENT)
         _between("cache_size", self.cache_size, 0, 2**63 - 1)
         _refuse_unknown_mode(self.mode)
         _refuse_endless_wait(self.lock_timeout)
 
 
-def _between(name: str, size: int, least: int, most: int) -> None:
+def _between(name: str, size: int, least: int, most: int) -> int:
     if isinstance(size, bool) or not isinstance(size, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         message = f"{name} must be an int, not {type(size).__name__}"
         raise TypeError(message)
-    if not least <= size <= most:
+    # A domain value refuses to be compared with a bare int.
+    plain = operator.index(size)
+    if not least <= plain <= most:
         reason = f"it must be {least} to {most} bytes"
-        raise InvalidArgument(name, str(size), reason)
+        raise InvalidArgument(name, str(plain), reason)
+    return plain
 
 
 def _refuse_unknown_mode(mode: str) -> None:
@@ -100,6 +101,6 @@ def _refuse_endless_wait(timeout: float) -> None:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
         message = f"lock_timeout must be a float, not {type(timeout).__name__}"
         raise TypeError(message)
-    if not 0 <= timeout <= LONGEST_LOCK_TIMEOUT:
+    if not 0 <= float(timeout) <= LONGEST_LOCK_TIMEOUT:
         reason = f"it must be 0 to {LONGEST_LOCK_TIMEOUT:.0f} seconds"
         raise InvalidArgument("lock_timeout", str(timeout), reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from eventbraid.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import SupportsIndex
 
     from eventbraid._native import Page
 
@@ -18,19 +20,24 @@ NAMES_A_PAGE = 10_000
 LARGEST_NUMBER = 2**63 - 1
 
 
-def checked(name: str, number: int) -> int:
-    """Answer a version, position or count, or refuse it by its name.
+def checked(name: str, number: SupportsIndex, *, minimum: int = 0) -> int:
+    """Return a version, position or count as a plain `int`, or refuse it by its name.
+
+    A subclass of `int` is converted before it is compared: one that is a domain value
+    refuses to be compared with a bare `int`.
 
     Raises:
-        InvalidArgument: If it is negative or too large for a log.
+        InvalidArgument: If it is below the minimum or too large for a log.
         TypeError: If it is not a whole number.
     """
-    if isinstance(number, bool) or not isinstance(number, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
         message = f"{name} must be an int, not {type(number).__name__}"
         raise TypeError(message)
-    if not 0 <= number <= LARGEST_NUMBER:
-        raise InvalidArgument(name, str(number), f"it must be 0 to {LARGEST_NUMBER}")
-    return int(number)
+    plain = operator.index(number)
+    if not minimum <= plain <= LARGEST_NUMBER:
+        reason = f"it must be {minimum} to {LARGEST_NUMBER}"
+        raise InvalidArgument(name, str(plain), reason)
+    return plain
 
 
 class Paging:

@@ -1,0 +1,161 @@
+"""Durations and counts as arguments: converted and bounded where they are given.
+
+The hazard: an argument that is accepted and raises later, in a timer, in the addition
+of a date, or in a comparison of a domain value with a bare number.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import eventbraid as eb
+from eventbraid.store._duration import LONGEST_DURATION, validate_duration
+from tests.commands import Account, AccountEvent, Deposit, Deposited, Money, raw
+
+A = "account-a"
+ENDLESS = timedelta.max
+
+
+class Number(eb.Int):
+    """Refuses to be compared with a bare int."""
+
+
+class Positive(eb.Int, gt=0):
+    """Refuses, besides, what is not positive."""
+
+
+def test_an_endless_duration_counts_as_the_longest_one():
+    assert validate_duration("wait", ENDLESS) == LONGEST_DURATION
+    assert datetime.now(UTC) + LONGEST_DURATION
+
+
+@pytest.mark.parametrize("value", [5, 1.5, None, "5 s"], ids=str)
+def test_what_is_no_duration_is_refused_by_its_name(value):
+    with pytest.raises(eb.InvalidArgument, match="invalid wait .*timedelta"):
+        validate_duration("wait", value)
+
+
+def test_a_policy_may_have_endless_durations():
+    policy = eb.RetryPolicy(first=ENDLESS, cap=ENDLESS, within=ENDLESS, jitter="none")
+    assert policy.pause(1) == LONGEST_DURATION.total_seconds()
+    assert policy.pause(2**80) == LONGEST_DURATION.total_seconds()
+
+
+@pytest.mark.parametrize("name", ["first", "cap", "within"])
+def test_a_policy_refuses_what_is_no_duration(name):
+    with pytest.raises(eb.InvalidArgument, match=f"RetryPolicy.{name}"):
+        eb.RetryPolicy(**{name: 5})
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), "2", None], ids=str)
+def test_a_policy_refuses_a_factor_that_is_no_number(factor):
+    with pytest.raises(eb.InvalidArgument, match=r"RetryPolicy\.factor"):
+        eb.RetryPolicy(factor=factor)
+
+
+@pytest.mark.parametrize(
+    "deadline", [ENDLESS, datetime.max.replace(tzinfo=UTC)], ids=["timedelta", "date"]
+)
+def test_a_command_may_have_an_endless_deadline_and_still_conflict(deadline):
+    policy = eb.RetryPolicy(within=ENDLESS)
+    with eb.open("memory:") as store:
+        executor = eb.Executor(store, retry=policy)
+
+        class Interrupted(Deposit):
+            def decide(self, state, /):
+                if state == 0:
+                    store.append([raw(A, Deposited(Money(1)))])
+                return super().decide(state)
+
+        command = Interrupted(account=A, amount=Money(1))
+        assert executor.execute(command, deadline=deadline).attempts == 2
+
+
+def test_a_deadline_that_is_no_time_is_refused_before_anything_is_read():
+    with eb.open("memory:") as store, pytest.raises(eb.InvalidArgument, match="deadl"):
+        command = Deposit(account=A, amount=Money(1))
+        eb.Executor(store).execute(command, deadline=5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+def test_a_lease_may_be_waited_for_without_end():
+    with (
+        eb.open("memory:") as store,
+        eb.Role(store, "endless", stale_after=ENDLESS, wait=ENDLESS) as role,
+    ):
+        assert role.token == 1
+
+
+@pytest.mark.parametrize("name", ["stale_after", "wait"])
+def test_a_lease_refuses_what_is_no_duration(name):
+    with eb.open("memory:") as store, pytest.raises(eb.InvalidArgument, match=name):
+        eb.Role(store, "lease", **{name: 5})
+
+
+def test_subclasses_of_int_are_numbers_of_the_store():
+    zero, one, five = Number(0), Number(1), Number(5)
+    with eb.open(
+        "memory:",
+        segment_size=Number(1 << 20),
+        max_segment_size=Number(1 << 21),
+        cache_size=Number(1 << 20),
+        lock_timeout=Number(1),
+    ) as store:
+        events = [raw(A, Deposited(Money(n))) for n in range(3)]
+        store.append(events, expect={A: zero})
+        read = store.read_stream(A, after=zero, before=five, limit=one)
+        assert [one.version for one in read] == [1]
+        assert len(list(store.read_all(after=one, limit=five))) == 2
+        snapshot = store.read_streams([A], at=Number(2), after={A: one})
+        assert [one.version for one in snapshot.events] == [2]
+        with store.subscribe(after=one) as subscription:
+            assert next(subscription).position == 2
+
+
+def test_numbers_out_of_range_are_refused_by_name_whatever_their_class():
+    with eb.open("memory:") as store:
+        for number in (-1, Number(-1)):
+            with pytest.raises(eb.InvalidArgument, match="after"):
+                store.read_stream(A, after=number)
+            with pytest.raises(eb.InvalidArgument, match="expectation"):
+                store.append([], expect={A: number})
+
+
+class Reads(eb.Command[int, AccountEvent]):
+    account: eb.Declared[AccountEvent] = eb.stream(Account)
+
+    def initial(self):
+        return 0
+
+    def apply(self, state, recorded, /):
+        return state + 1
+
+    def decide(self, state, /):
+        return ()
+
+
+def test_an_executor_takes_domain_values_as_its_limits():
+    with eb.open("memory:") as store:
+        executor = eb.Executor(
+            store,
+            retry=eb.RetryPolicy(attempts=Positive(3)),
+            discovery_rounds=Positive(2),
+            discovery_streams=Positive(2),
+            remembered_events=Positive(20),
+        )
+        expect = {A: Number(0), "account-b": Positive(1)}
+        store.append([raw("account-b", Deposited(Money(1)))])
+        done = executor.execute(Reads(account=A), expect=expect)
+        assert done.position == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["discovery_rounds", "discovery_streams", "remembered_events"]
+)
+def test_an_executor_refuses_limits_that_are_no_counts(name):
+    with eb.open("memory:") as store:
+        with pytest.raises(eb.InvalidArgument, match=name):
+            eb.Executor(store, **{name: -1})
+        with pytest.raises(TypeError, match=f"{name} must be an int"):
+            eb.Executor(store, **{name: None})
