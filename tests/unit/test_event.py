@@ -15,6 +15,7 @@ import pydantic
 import pytest
 
 import eventbraid as eb
+from eventbraid.event._registry import default_registry
 
 
 class Money(eb.Int, ge=0): ...
@@ -359,6 +360,22 @@ def test_a_module_that_is_loaded_again_may_define_its_events_again(monkeypatch):
     exec(cell, vars(notebook))
     event = notebook.Cell(1)
     assert eb.decode_event(recorded(*eb.encode_event(event))) == event
+
+
+def test_a_class_that_was_defined_again_replaces_the_old_one(monkeypatch):
+    notebook = types.ModuleType("another_notebook")
+    monkeypatch.setitem(sys.modules, "another_notebook", notebook)
+    notebook.eb = eb
+    cell = "@eb.event('test_event.other_cell')\nclass Cell:\n    {}: int\n"
+    generation = default_registry.generation
+    exec(cell.format("x"), vars(notebook))
+    assert default_registry.generation == generation
+    old = notebook.Cell(1)
+    exec(cell.format("y"), vars(notebook))
+    assert default_registry.generation == generation + 1
+    with pytest.raises(eb.InvalidArgument, match="make the event with the new class"):
+        eb.encode_event(old)
+    assert eb.encode_event(notebook.Cell(2))[1] == b'{"y":2}'
 
 
 def test_the_type_of_a_class_is_known():

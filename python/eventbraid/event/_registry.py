@@ -35,8 +35,17 @@ class EventType:
 class EventRegistry:
     """Event types by their class and by their name and version."""
 
+    __slots__ = ("_by_kind", "_by_name", "generation")
+
     def __init__(self) -> None:
-        """Begin with no event types."""
+        """Begin with no event types.
+
+        Attributes:
+            generation: The number of times that a class has replaced another one
+                under the same name. Caches of decoded events are valid for one
+                generation only: they may hold instances of a replaced class.
+        """
+        self.generation = 0
         self._by_kind: dict[type, EventType] = {}
         self._by_name: dict[tuple[str, int], EventType] = {}
 
@@ -49,8 +58,14 @@ class EventRegistry:
         self._refuse_second_name(kind, name, version)
         self._refuse_second_class(kind, name, version)
         found = EventType(name, version, kind, codec_of(kind))
+        replaced = self._by_name.get((name, version))
         self._by_kind[kind] = found
         self._by_name[name, version] = found
+        if replaced is not None and replaced.kind is not kind:
+            # An instance of the replaced class is refused from now on: the class that
+            # reads the event type has other fields.
+            del self._by_kind[replaced.kind]
+            self.generation += 1
 
     def of_class(self, kind: type) -> EventType:
         """Give the type under which a class is registered.
@@ -60,12 +75,7 @@ class EventRegistry:
         """
         found = self._by_kind.get(kind)
         if found is None:
-            raise InvalidArgument(
-                "event",
-                kind.__qualname__,
-                "its class is not registered; decorate it with "
-                '@event("its.name") or @register_event("its.name")',
-            )
+            raise InvalidArgument("event", kind.__qualname__, self._remedy(kind))
         return found
 
     def find(self, name: str, version: int) -> EventType | None:
@@ -75,6 +85,17 @@ class EventRegistry:
     def has(self, kind: type) -> bool:
         """Tell whether the class is registered."""
         return kind in self._by_kind
+
+    def _remedy(self, kind: type) -> str:
+        if any(_is_redefinition(known, kind) for known in self._by_kind):
+            return (
+                "its class was replaced when the class was defined again; make the "
+                "event with the new class"
+            )
+        return (
+            "its class is not registered; decorate it with "
+            '@event("its.name") or @register_event("its.name")'
+        )
 
     def _refuse_second_name(self, kind: type, name: str, version: int) -> None:
         known = self._by_kind.get(kind)

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _OURS = (Int, Id, Text)
 _encoder = msgspec.json.Encoder(enc_hook=to_json)
+_canonical = msgspec.json.Encoder(enc_hook=to_json, order="deterministic")
 
 
 class Codec(Generic[T]):
@@ -78,6 +79,29 @@ class Codec(Generic[T]):
             ValueError: The JSON isn't a value of this type.
         """
         return cast("T", self._decode(bytes(raw)))
+
+    def matches(self, value: T, raw: msgspec.Raw) -> bool:
+        """Return whether encoding the value would record the same content.
+
+        Objects without an equality of their own, and sets, whose order differs from
+        process to process, are compared by what is recorded of them.
+
+        Args:
+            value: A value of the declared type.
+            raw: The JSON of a recorded value.
+
+        Raises:
+            InvalidValue: The value isn't of the declared type.
+        """
+        try:
+            recorded = self.decode(raw)
+        except ValueError:
+            return False
+        return self._canonical(value) == self._canonical(recorded)
+
+    def _canonical(self, value: T) -> bytes:
+        # Decoded again from its own JSON, a value has the same types as a recorded one.
+        return _canonical.encode(self.decode(self.encode(value)))
 
 
 _Encode = Callable[[object], bytes]
