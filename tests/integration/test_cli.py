@@ -32,7 +32,7 @@ def test_a_demo_reports_and_reconciles(tmp_path, capfd):
     assert code == Exit.FINE, err
     assert "log and ledgers agree" in out
     assert "30 orders in" in out
-    assert "saga show 1" in out
+    assert f"saga show {tmp_path}/d 1" in out
     assert re.search(r"captured\s+\$", out)
 
 
@@ -157,7 +157,7 @@ MISUSE = {
     "no store": (["saga", "show", "1"], "--store"),
     "a store that is not there": (
         ["saga", "show", "1", "--store", "/nowhere/at/all"],
-        "does not exist",
+        "NotAStore",
     ),
     "too short a bench": (["bench", "--seconds", "1"], "range"),
     "a bench of no row": (["bench", "--only", "nothing"], "nothing"),

@@ -1,6 +1,6 @@
 """`append`: events from standard input, wholly or not at all.
 
-The hazards: half of a file is written before its bad line is found, a typing error
+The hazards: half of a file is written before its bad line is found, a mistyped path
 makes a store, a number is rounded on its way in, and a retry writes it twice.
 """
 
@@ -36,7 +36,13 @@ def events(directory):
 
 
 def test_all_lines_are_one_commit(directory):
-    done = ran("append", directory, "--json", given=line("a") + b"\n \r\n" + line("b"))
+    done = ran(
+        "append",
+        directory,
+        "--create",
+        "--json",
+        given=line("a") + b"\n \r\n" + line("b"),
+    )
     assert done.returncode == Exit.FINE, done.stderr
     assert json_lines(done.stdout) == [
         {
@@ -54,12 +60,12 @@ def test_all_lines_are_one_commit(directory):
 
 
 def test_people_are_told_what_was_written(directory):
-    done = ran("append", directory, given=line("a") + line("a"))
+    done = ran("append", directory, "--create", given=line("a") + line("a"))
     assert done.stdout.decode() == (
         "commit 1: 2 events, positions 1 to 2\n  a is at version 2\n"
     )
     many = b"".join(line(f"s-{number}") for number in range(20))
-    done = ran("append", directory, given=many)
+    done = ran("append", directory, "--create", given=many)
     assert done.stdout.decode() == (
         "commit 1: 20 events, positions 3 to 22; 20 streams\n"
     )
@@ -74,7 +80,7 @@ def test_all_fields_arrive_as_they_were_written(directory):
         '{"stream":"b","type":"t","data":null}\n'
         '{"stream":"b","type":"t","data_base64":""}'
     )
-    done = ran("append", directory, given=given.encode())
+    done = ran("append", directory, "--create", given=given.encode())
     assert done.returncode == Exit.FINE, done.stderr
     first, second, third, fourth = events(directory)
     assert (first.stream, first.type) == ("ünï=çødé", "漢字")
@@ -92,7 +98,10 @@ def test_what_read_prints_append_takes(directory, tmp_path):
     with eb.open(directory) as store:
         store.append([("a", "t", b'{"x": 1.10}'), ("b", "u", b"\xff"), ("a", "t", b"")])
     printed = ran("read", directory, "--json").stdout
-    assert ran("append", tmp_path / "copy", given=printed).returncode == Exit.FINE
+    assert (
+        ran("append", tmp_path / "copy", "--create", given=printed).returncode
+        == Exit.FINE
+    )
     known = [(e.stream, e.version, e.event_id, e.data) for e in events(directory)]
     copied = [
         (e.stream, e.version, e.event_id, e.data) for e in events(tmp_path / "copy")
@@ -102,7 +111,9 @@ def test_what_read_prints_append_takes(directory, tmp_path):
 
 def test_commits_are_cut_by_size(directory):
     given = b"".join(line("a", number) for number in range(5))
-    done = ran("append", directory, "--commit-size", "2", "--json", given=given)
+    done = ran(
+        "append", directory, "--create", "--commit-size", "2", "--json", given=given
+    )
     told = json_lines(done.stdout)
     assert [one["events"] for one in told] == [2, 2, 1]
     assert [one["last_line"] for one in told] == [2, 4, 5]
@@ -111,7 +122,9 @@ def test_commits_are_cut_by_size(directory):
 
 @pytest.mark.timeout(60)
 def test_each_commit_is_told_before_the_next_is_read(directory):
-    with start("append", directory, "--commit-size", "1", "--json") as appending:
+    with start(
+        "append", directory, "--create", "--commit-size", "1", "--json"
+    ) as appending:
         for number in range(1, 4):
             appending.stdin.write(line("a", number))
             appending.stdin.flush()
@@ -141,7 +154,7 @@ def test_expectations_are_judged(directory, expectations, code):
     with eb.open(directory) as store:
         store.append([("a", "t", b""), ("a", "t", b""), ("odd=name", "t", b"")])
     options = [part for text in expectations for part in ("--expect", text)]
-    done = ran("append", directory, *options, given=line("a"))
+    done = ran("append", directory, "--create", *options, given=line("a"))
     assert done.returncode == code, done.stderr
     assert len(events(directory)) == (4 if code == Exit.FINE else 3)
     if code == Exit.STORE:
@@ -150,7 +163,7 @@ def test_expectations_are_judged(directory, expectations, code):
 
 def test_only_the_first_of_several_commits_expects(directory):
     done = ran(
-        *("append", directory, "--commit-size", "1", "--expect", "a=none"),
+        *("append", directory, "--create", "--commit-size", "1", "--expect", "a=none"),
         given=line("a") * 3,
     )
     assert done.returncode == Exit.FINE, done.stderr
@@ -159,28 +172,43 @@ def test_only_the_first_of_several_commits_expects(directory):
 
 @pytest.mark.parametrize("text", ["a", "=3", "a=", "a=x", "a=-1", "a=1.0", "a=²", f"a={2**70}"])  # fmt: skip
 def test_an_expectation_that_is_none_is_misuse(directory, text):
-    done = ran("append", directory, "--expect", text, given=line())
+    done = ran("append", directory, "--create", "--expect", text, given=line())
     assert done.returncode == Exit.USAGE
     assert not directory.exists()
 
 
 def test_a_stream_expected_twice_is_misuse(directory):
-    done = ran("append", directory, "--expect", "a=1", "--expect", "a=2", given=line())
+    done = ran(
+        "append",
+        directory,
+        "--create",
+        "--expect",
+        "a=1",
+        "--expect",
+        "a=2",
+        given=line(),
+    )
     assert done.returncode == Exit.USAGE
     assert b"named twice" in done.stderr
 
 
 def test_a_check_without_events_is_made(directory):
     eb.open(directory).close()
-    assert ran("append", directory, "--expect", "a=none").returncode == Exit.FINE
-    assert ran("append", directory, "--expect", "a=exists").returncode == Exit.STORE
+    assert (
+        ran("append", directory, "--create", "--expect", "a=none").returncode
+        == Exit.FINE
+    )
+    assert (
+        ran("append", directory, "--create", "--expect", "a=exists").returncode
+        == Exit.STORE
+    )
 
 
 # --- once
 
 
 def test_under_a_key_it_is_written_once(directory):
-    arguments = ("append", directory, "--idempotency-key", "k", "--json")
+    arguments = ("append", directory, "--create", "--idempotency-key", "k", "--json")
     first, again = (ran(*arguments, given=line()) for _ in range(2))
     assert json_lines(first.stdout)[0]["replayed"] is False
     assert json_lines(again.stdout)[0]["replayed"] is True
@@ -188,12 +216,22 @@ def test_under_a_key_it_is_written_once(directory):
     other = ran(*arguments, given=line(data=2))
     assert other.returncode == Exit.STORE
     assert b"IdempotencyMismatch" in other.stderr
-    told = ran("append", directory, "--idempotency-key", "k", given=line()).stdout
+    told = ran(
+        "append", directory, "--create", "--idempotency-key", "k", given=line()
+    ).stdout
     assert b"it was there before" in told
 
 
 def test_a_cut_load_that_failed_is_finished_under_its_key(directory):
-    arguments = ("append", directory, "--idempotency-key", "k", "--commit-size", "2")
+    arguments = (
+        "append",
+        directory,
+        "--create",
+        "--idempotency-key",
+        "k",
+        "--commit-size",
+        "2",
+    )
     whole = b"".join(line("a", number) for number in range(6))
     broken = whole.replace(b'"data":4', b'"data":')
     failed = ran(*arguments, given=broken)
@@ -215,7 +253,7 @@ def test_a_cut_load_that_failed_is_finished_under_its_key(directory):
 
 def test_no_good_line_stands_in_for_a_bad_one_of_its_commit(directory):
     given = line("a", 0) * 2 + b"bad\n" + line("a", 1) * 4
-    done = ran("append", directory, "--commit-size", "2", given=given)
+    done = ran("append", directory, "--create", "--commit-size", "2", given=given)
     assert done.returncode == Exit.USAGE
     assert b"line 3" in done.stderr
     assert [event.data for event in events(directory)] == [b"0", b"0"]
@@ -252,7 +290,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_line_is_named_and_nothing_is_written(directory, case):
     bad, said = BAD[case]
-    done = ran("append", directory, given=line() + bad + b"\n" + line())
+    done = ran("append", directory, "--create", given=line() + bad + b"\n" + line())
     assert done.returncode == Exit.USAGE
     assert b"line 2: " in done.stderr
     assert said.encode() in done.stderr
@@ -263,29 +301,29 @@ def test_a_bad_line_is_named_and_nothing_is_written(directory, case):
 
 @pytest.mark.parametrize("case", ["an empty stream", "nonsense"])
 def test_a_bad_line_leaves_a_store_that_is_there_as_it_was(directory, case):
-    ran("append", directory, given=line())
-    done = ran("append", directory, given=line() + BAD[case][0])
+    ran("append", directory, "--create", given=line())
+    done = ran("append", directory, "--create", given=line() + BAD[case][0])
     assert done.returncode == Exit.USAGE
     assert b"line 2" in done.stderr
     assert len(events(directory)) == 1
 
 
 def test_many_bad_lines_are_told_up_to_a_point(directory):
-    done = ran("append", directory, given=b"bad\n" * 50)
+    done = ran("append", directory, "--create", given=b"bad\n" * 50)
     assert b"line 20" in done.stderr
     assert b"line 21" not in done.stderr
     assert b"and 30 more" in done.stderr
 
 
 def test_bytes_by_chance_are_refused(directory):
-    done = ran("append", directory, given=os.urandom(5000))
+    done = ran("append", directory, "--create", given=os.urandom(5000))
     assert done.returncode == Exit.USAGE
     assert not directory.exists()
 
 
 def test_a_commit_that_is_too_large_is_refused_before_all_of_it_is_read(directory):
     body = base64.b64encode(bytes(3 * 2**20))
-    with start("append", directory, bufsize=0) as appending:
+    with start("append", directory, "--create", bufsize=0) as appending:
         with pytest.raises(BrokenPipeError):
             while True:
                 appending.stdin.write(
@@ -298,7 +336,7 @@ def test_a_commit_that_is_too_large_is_refused_before_all_of_it_is_read(director
 
 
 def test_a_line_that_never_ends_is_refused(directory):
-    with start("append", directory, bufsize=0) as appending:
+    with start("append", directory, "--create", bufsize=0) as appending:
         with pytest.raises(BrokenPipeError):
             while True:
                 appending.stdin.write(b" " * 2**20 + b"x")
@@ -310,7 +348,7 @@ def test_a_line_that_never_ends_is_refused(directory):
 
 def test_too_many_streams_for_one_commit_are_refused(directory):
     given = b"".join(line(f"s-{number}") for number in range(10_001))
-    done = ran("append", directory, given=given)
+    done = ran("append", directory, "--create", given=given)
     assert done.returncode == Exit.USAGE
     assert b"smaller --commit-size" in done.stderr
     assert not directory.exists()
@@ -320,30 +358,32 @@ def test_too_many_streams_for_one_commit_are_refused(directory):
 
 
 def test_without_lines_there_is_nothing_to_do(directory):
-    done = ran("append", directory)
+    done = ran("append", directory, "--create")
     assert done.returncode == Exit.FINE
     assert b"nothing to append" in done.stderr
     assert not directory.exists()
 
 
-def test_a_store_is_made_unless_told_not_to(directory):
-    done = ran("append", directory, "--no-create", given=line())
+@pytest.mark.parametrize("options", [(), ("--no-create",)])
+def test_a_mistyped_path_makes_no_store(directory, options):
+    done = ran("append", directory, *options, given=line())
     assert done.returncode == Exit.USAGE
-    assert b"NotAStore" in done.stderr
+    assert b"there is no store at" in done.stderr
+    assert b"--create" in done.stderr
     assert not directory.exists()
 
 
 def test_events_are_appended_beside_another_process(directory):
     with eb.open(directory) as store:
         store.append([("a", "t", b"1")])
-        done = ran("append", directory, given=line())
+        done = ran("append", directory, "--create", given=line())
         assert done.returncode == Exit.FINE, done.stderr
         assert store.head() == 2
 
 
 def test_a_store_in_use_is_refused_and_its_holder_named(directory):
     with eb.open(directory, mode="exclusive"):
-        done = ran("append", directory, given=line())
+        done = ran("append", directory, "--create", given=line())
     assert done.returncode == Exit.STORE
     assert f"process {os.getpid()}".encode() in done.stderr
 
@@ -355,13 +395,13 @@ def test_memory_is_no_place_for_events_that_are_to_stay():
 
 
 def test_a_closed_input_is_misuse(directory):
-    done = ran("append", directory, preexec_fn=lambda: os.close(0))
+    done = ran("append", directory, "--create", preexec_fn=lambda: os.close(0))
     assert done.returncode == Exit.USAGE
     assert b"standard input is closed" in done.stderr
 
 
 def test_ctrl_c_while_waiting_for_lines_writes_nothing(directory):
-    with start("append", directory) as appending:
+    with start("append", directory, "--create") as appending:
         appending.stdin.write(line())
         appending.stdin.flush()
         with pytest.raises(Exception, match="timed out"):
@@ -375,7 +415,7 @@ def test_ctrl_c_while_waiting_for_lines_writes_nothing(directory):
 
 
 def test_at_a_terminal_one_is_told_how_to_end(directory):
-    code, shown = on_a_terminal("append", directory, typed=line() + b"\x04")
+    code, shown = on_a_terminal("append", directory, "--create", typed=line() + b"\x04")
     assert code == Exit.FINE
     assert b"Ctrl-D ends" in shown
     assert b"commit 1: 1 event" in shown
@@ -383,7 +423,7 @@ def test_at_a_terminal_one_is_told_how_to_end(directory):
 
 
 def test_an_answer_that_nobody_reads_is_no_lost_commit(directory):
-    with start("append", directory, "--json") as appending:
+    with start("append", directory, "--create", "--json") as appending:
         appending.stdout.close()
         appending.stdout = None
         _, err = appending.communicate(line(), timeout=60)

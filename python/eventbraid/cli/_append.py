@@ -12,8 +12,10 @@ import click
 
 import eventbraid as eb
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import open_store, store_argument
+from eventbraid.cli._opening import open_store
 from eventbraid.cli._options import LARGEST_NUMBER, json_option, utf8_only
+from eventbraid.cli._output import printable
+from eventbraid.cli._store_choice import store_argument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +27,8 @@ _EPILOG = """\b
 Examples:
   echo '{"stream": "order-7", "type": "order.paid", "data": {"cents": 1177}}' |
     eventbraid append shop.braid --expect order-7=2
-  eventbraid read old.braid --json | eventbraid append new.braid --commit-size 1000
+  eventbraid read old.braid --json |
+    eventbraid append new.braid --create --commit-size 1000
 
 \b
 Fields of a line:
@@ -126,9 +129,9 @@ def _expectation(what: str, parameter: click.Parameter) -> eb.Expectation:
 )
 @click.option(
     "--create/--no-create",
-    default=True,
+    default=False,
     show_default=True,
-    help="Make the store if there is none.",
+    help="Make a new store if there is none; without it a mistyped path is an error.",
 )
 @json_option(
     "Print JSON, one commit a line: commit, first_line, last_line, events, "
@@ -152,6 +155,11 @@ def append(
     from eventbraid.cli._event_lines import batches
     from eventbraid.cli._output import output
 
+    if not create and not Path(location).exists():
+        raise click.UsageError(
+            f"there is no store at {printable(location)!r}: correct the path, or add "
+            "--create to make a new store there"
+        )
     demands = Demands(expect, idempotency_key, commit_size is not None)
     lines = _standard_input()
     with ExitStack() as opened, output() as out:
@@ -160,7 +168,7 @@ def append(
             if not demands.concern(batch):
                 click.echo("nothing to append: no lines came in", err=True)
                 continue
-            # Not before there is something to write: a typing error makes no store.
+            # Not before there is something to write: bad input makes no store.
             store = store or opened.enter_context(_opened(location, batch, create))
             done = _commit(store, batch, demands)
             _tell(out, batch, done, as_json=as_json)
@@ -223,7 +231,7 @@ def _tell(out: Output, batch: Batch, done: eb.Appended, *, as_json: bool) -> Non
 
 
 def _lines(batch: Batch, done: eb.Appended) -> list[str]:
-    from eventbraid.cli._output import counted, printable
+    from eventbraid.cli._output import counted
 
     what = f"commit {batch.number}: {counted(len(batch.events), 'event')}"
     if done.first_position is not None:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from typing import NoReturn
+
+import rich.console
 
 _FILE_WIDTH = 120
+
+
+class Console(rich.console.Console):
+    """A console that leaves a reader's departure to the command line.
+
+    Rich would exit with 1; `eventbraid` reports it with an exit code of its own.
+    """
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Raise what the command line turns into its exit code."""
+        raise BrokenPipeError
 
 
 def console() -> Console:

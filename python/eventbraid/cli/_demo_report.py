@@ -6,8 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from eventbraid.cli._console import console
+from eventbraid.cli._output import printable
 from eventbraid.examples.order_fulfilment.values import Money
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def report(result: DemoResult, options: DemoOptions) -> None:
     out.print(_orders(result.reconciliation.sums))
     out.print(_verdict(result.reconciliation))
     for line in _findings(result.reconciliation):
-        out.print(line, markup=False)
+        out.print(Text(printable(line)))
     tally = result.tally
     if tally.ended:
         out.print(
@@ -36,17 +38,15 @@ def report(result: DemoResult, options: DemoOptions) -> None:
         )
     else:
         out.print("every order had come to its end before; nothing was done twice")
-    out.print(
-        f"look at one: eventbraid saga show 1 --store {options.directory}",
-        markup=False,
-    )
+    shown = printable(str(options.directory))
+    out.print(Text(f"look at one: eventbraid saga show {shown} 1"))
 
 
 def _orders(sums: Sums) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("orders", f"{sums.orders:,}", f"worth ${_dollars(sums.value)}")
     table.add_row(
         "completed",
@@ -55,7 +55,7 @@ def _orders(sums: Sums) -> Table:
     )
     table.add_row("cancelled", f"{sums.cancelled:,}", "and all that was done undone")
     for reason, times in _grouped(sums).most_common():
-        table.add_row(f"  {reason}", f"{times:,}", "")
+        table.add_row(Text(f"  {printable(reason)}"), f"{times:,}", "")
     table.add_row("captured", f"${_dollars(sums.captured)}", "by the gateway's ledger")
     table.add_row("refunded", f"${_dollars(sums.refunded)}", "by the gateway's ledger")
     table.add_row("reserved", f"{sums.reserved:,}", "pieces, less those released")

@@ -19,6 +19,7 @@ from rich.text import Text
 
 import eventbraid as eb
 from eventbraid.cli._console import console
+from eventbraid.cli._output import printable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -36,7 +37,7 @@ _SECONDS_A_LINE = 5.0
 def watching(options: DemoOptions) -> Generator[Watcher]:
     """Show how far a demo is, in the way that fits the output."""
     out = console()
-    out.print(f"log and ledgers in {options.directory}", soft_wrap=True)
+    out.print(Text(printable(f"log and ledgers in {options.directory}")))
     if not out.is_terminal:
         yield PlainWatcher(out)
         return
@@ -77,7 +78,7 @@ class LiveWatcher:
     def tell(self, line: str) -> None:
         """Tell something above the bar."""
         if self.live is not None:
-            self.live.console.print(line)
+            self.live.console.print(Text(printable(line)))
 
     def __rich__(self) -> Group:
         return Group(self._bar, self._line)
@@ -102,11 +103,11 @@ class PlainWatcher:
         if tally.total:
             done = f"{tally.ended_before + tally.ended:,} of {tally.total:,}"
             line += f": {done} orders, {_outcomes(tally)}"
-        self._console.print(line)
+        self._console.print(Text(printable(line)))
 
     def tell(self, line: str) -> None:
         """Tell something in a line of its own."""
-        self._console.print(line)
+        self._console.print(Text(printable(line)))
 
 
 def _outcomes(tally: Tally) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
@@ -12,6 +14,7 @@ import msgspec
 import orjson
 
 import eventbraid as eb
+from eventbraid.cli._output import printable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -55,7 +58,7 @@ class BadLines(click.ClickException):
 
     def __init__(self, faults: list[str], count: int, batch: Batch) -> None:
         """Name the lines, and what was written before them."""
-        told = "\n".join(f"  {fault}" for fault in faults)
+        told = "\n".join(f"  {printable(fault)}" for fault in faults)
         if count > len(faults):
             told += f"\n  and {count - len(faults):,} more"
         before = (
@@ -178,11 +181,36 @@ def _decoded(line: bytes) -> _Line:
     except orjson.JSONDecodeError as error:
         raise _NoEvent(f"it is not JSON: {error}") from None
     try:
+        _refuse_repeated_fields(line)
         return _decoder.decode(line)
     except msgspec.ValidationError as error:
         raise _NoEvent(str(error)) from None
     except RecursionError:
         raise _NoEvent("its data is nested too deeply") from None
+
+
+class _Pairs(list[tuple[str, object]]):
+    """The fields of a JSON object in their order, repeated ones included."""
+
+
+def _refuse_repeated_fields(line: bytes) -> None:
+    """Refuse a field that occurs twice: every decoder keeps one of them in silence.
+
+    The event's own data is stored as it is written, so repetitions in it stay.
+    """
+    fields = json.loads(line, object_pairs_hook=_Pairs)
+    if not isinstance(fields, _Pairs):
+        return
+    _refuse_repetition(fields, "field")
+    for name, value in fields:
+        if name == "metadata" and isinstance(value, _Pairs):
+            _refuse_repetition(value, "metadata key")
+
+
+def _refuse_repetition(pairs: _Pairs, kind: str) -> None:
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise _NoEvent(f"the {kind} `{name}` occurs {count} times")
 
 
 def _data(fields: _Line) -> bytes:

@@ -23,6 +23,7 @@ _WIDEST_STREAM = 48
 _INDENT = "    "
 _AT_ONCE = 64
 _SHOWN_BYTES = 32
+_SPACES = bytes.maketrans(b"\n\r\t", b"   ")
 
 
 class EventPrinter(Protocol):
@@ -65,10 +66,9 @@ def json_fields(recorded: eb.RecordedEvent) -> dict[str, object]:
     }
     data = recorded.data
     if _is_json(data):
-        # Not decoded and encoded again: numbers keep every digit. Line breaks stand
-        # between tokens only, where a space means the same.
-        one_line = data.replace(b"\n", b" ").replace(b"\r", b" ")
-        fields["data"] = orjson.Fragment(one_line)
+        # Not decoded and encoded again: numbers keep every digit. Line breaks and tabs
+        # occur only between tokens, where a space means the same.
+        fields["data"] = orjson.Fragment(data.translate(_SPACES))
     else:
         fields["data_base64"] = base64.b64encode(data).decode()
     return fields

@@ -12,6 +12,7 @@ from typing import cast
 import click
 
 import eventbraid as eb
+from eventbraid.cli._output import printable
 
 
 class Exit(IntEnum):
@@ -52,7 +53,7 @@ def explain(error: BaseException) -> Exit:
         cause.show()
         return Exit.USAGE
     if isinstance(cause, eb.EventbraidError):
-        _say(f"{type(cause).__name__}: {cause}")
+        _say(f"{type(cause).__name__}: {_in_options(str(cause))}")
         return Exit.USAGE if isinstance(cause, _MISUSE) else Exit.STORE
     if isinstance(cause, OSError | sqlite3.Error):
         _say(
@@ -60,9 +61,10 @@ def explain(error: BaseException) -> Exit:
             "whole, and that this user may read and write them"
         )
         return Exit.STORE
-    _say(
-        f"unexpected {type(cause).__name__}: {cause}\n"
-        f"This is a bug in Eventbraid. Set {DEBUG}=1 to see where it comes from."
+    _say(f"unexpected {type(cause).__name__}: {cause}")
+    click.echo(
+        f"This is a bug in Eventbraid. Set {DEBUG}=1 to see where it comes from.",
+        err=True,
     )
     return Exit.BUG
 
@@ -90,5 +92,21 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
+_OPTIONS = {
+    "leave out create=False to make a new store": "`eventbraid append --create` "
+    "makes a new store",
+    'open it in both with mode="shared"': "open it there in the shared mode",
+    "open it with read_only=True": "add --read-only",
+}
+
+
+def _in_options(text: str) -> str:
+    """Replace remedies that are arguments in Python with the command line's own."""
+    for argument, option in _OPTIONS.items():
+        text = text.replace(argument, option)
+    return text
+
+
 def _say(text: str) -> None:
-    click.echo(f"eventbraid: {text}", err=True)
+    """Print one line: a message may quote stored text, which must not forge lines."""
+    click.echo(f"eventbraid: {printable(text)}", err=True)

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EPILOG = """\
+STORE, a store's directory, is named in the same way for every command: as the first
+argument, with --store, or in the environment variable EVENTBRAID_STORE.
+
 Exit codes: 0 all is well; 1 done, but something is off (reconciliation failed, a saga
 is stuck, a store is damaged); 2 misuse; 3 the store, a ledger or the system refused;
-4 a bug; 130 Ctrl-C; 141 whoever read the output has left.
+4 a bug; 130 Ctrl-C; 141 the reader of the output has gone.
 """
 
 

@@ -85,31 +85,3 @@ def read_only_option() -> Callable[[FC], FC]:
         help="Change nothing, not even what a crash left undone; a damaged store is "
         "shown up to the damage.",
     )
-
-
-def store_argument() -> Callable[[FC], FC]:
-    """Add the argument STORE, which a command gets as `location`."""
-    return click.argument("location", metavar="STORE", type=StoreDirectory())
-
-
-class StoreDirectory(click.Path):
-    """The path of a store's directory; it need not be there yet."""
-
-    def __init__(self) -> None:
-        super().__init__(file_okay=False, path_type=str)
-
-    def convert(
-        self,
-        value: object,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str:
-        """Refuse what `eventbraid.open` would not take for a directory."""
-        location = str(value)
-        if location == "memory:":
-            self.fail(
-                "'memory:' is a store of one process; give the path of a directory",
-                param,
-                ctx,
-            )
-        return str(super().convert(location, param, ctx))

@@ -18,16 +18,29 @@ LARGEST_NUMBER = 2**63 - 1
 NUMBER = click.IntRange(min=0)
 
 
-def utf8_only(_: click.Context, parameter: click.Parameter, value: T) -> T:
-    """Refuse bytes that are no text: a shell passes on whatever it is given."""
+def utf8_only(context: click.Context, parameter: click.Parameter, value: T) -> T:
+    """Refuse bytes that are not text: a shell passes on whatever it is given."""
     texts = cast("tuple[object, ...]", value) if _is_several(value) else (value,)
     for text in texts:
-        try:
-            str(text).encode()
-        except UnicodeEncodeError:
-            message = f"{text!a} is not UTF-8"
-            raise click.BadParameter(message, param=parameter) from None
+        require_utf8(str(text), parameter.get_error_hint(context))
     return value
+
+
+def require_utf8(text: str, parameter: str) -> None:
+    """Refuse an argument that is not UTF-8.
+
+    Args:
+        text: The argument, with a lone surrogate for each byte that is not UTF-8.
+        parameter: How the error names the parameter.
+
+    Raises:
+        click.BadParameter: The argument is not UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = f"{text!a} is not UTF-8"
+        raise click.BadParameter(message, param_hint=parameter) from None
 
 
 def _is_several(value: object) -> bool:

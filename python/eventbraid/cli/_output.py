@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+_CONTROLS = re.compile("[\x7f-\x9f]")
 _JOINER = "\N{ZERO WIDTH JOINER}"
 
 
@@ -36,8 +38,12 @@ class Output:
         self._text.buffer.write(f"{text}\n".encode(self._encoding, "backslashreplace"))
 
     def json(self, value: object) -> None:
-        """Write a value as JSON, on a line of its own."""
-        self._text.buffer.write(orjson.dumps(value, option=_JSON))
+        """Write a value as JSON, on a line of its own.
+
+        Control characters are escaped, those beyond ASCII too: a terminal obeys them.
+        """
+        line = orjson.dumps(value, option=_JSON)
+        self._text.buffer.write(_terminal_safe(line))
 
     def styled(
         self, text: str, *, colour: str | None = None, bold: bool = False
@@ -78,7 +84,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        one if one.isprintable() or one == _JOINER else _escaped(one) for one in text
+        one if _is_harmless(one) else one.encode("unicode_escape").decode()
+        for one in text
     )
 
 
@@ -92,5 +99,16 @@ def counted(count: int, thing: str) -> str:
     return f"1 {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+def _terminal_safe(line: bytes) -> bytes:
+    # JSON escapes the control characters below U+0020 by itself.
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return _CONTROLS.sub(_json_escape, line.decode()).encode()
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def _is_harmless(character: str) -> bool:
+    return character.isprintable() or character == _JOINER

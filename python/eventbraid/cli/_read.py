@@ -12,11 +12,7 @@ import click
 
 import eventbraid as eb
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import (
-    look_at_store,
-    read_only_option,
-    store_argument,
-)
+from eventbraid.cli._opening import look_at_store, read_only_option
 from eventbraid.cli._options import (
     EVENT_FIELDS,
     LARGEST_NUMBER,
@@ -24,8 +20,8 @@ from eventbraid.cli._options import (
     Wanted,
     filter_options,
     json_option,
-    utf8_only,
 )
+from eventbraid.cli._store_choice import Others, store_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,8 +49,7 @@ class Range:
 
 
 @click.command(epilog=_EPILOG)
-@store_argument()
-@click.argument("streams", metavar="[STREAM]...", nargs=-1, callback=utf8_only)
+@store_argument(Others("streams", "[STREAM]..."))
 @click.option(
     "--after",
     type=NUMBER,
@@ -103,9 +98,30 @@ def read(
     with look_at_store(location, read_only=read_only) as store, output() as out:
         events = _events(store, tuple(dict.fromkeys(streams)), part, wanted)
         count = event_printer(out, as_json=as_json).show(events)
-    if not count and not as_json:
-        click.echo("no events", err=True)
+        if not count and not as_json:
+            click.echo(f"no events: {_reason(store, streams, part)}", err=True)
     return Exit.FINE
+
+
+def _reason(store: eb.EventStore, streams: Sequence[str], part: Range) -> str:
+    """Explain an empty answer: three causes that want three different remedies."""
+    from eventbraid.cli._output import counted, printable
+
+    if part.limit == 0:
+        return "--limit 0 asks for none"
+    if not streams:
+        held = store.head()
+        if held == 0:
+            return "the store is empty"
+        return f"the log has {counted(held, 'event')}, and none of them matches"
+    empty = [one for one in streams if store.version(one) == 0]
+    if empty:
+        names = ", ".join(printable(one) for one in empty)
+        return (
+            f"nothing was ever written to {names}; `eventbraid streams` lists the "
+            "streams that exist"
+        )
+    return "the streams have events, and none of them matches"
 
 
 def _events(

@@ -1,22 +1,21 @@
-"""`eventbraid saga`: what happened to orders, and which wait for a person."""
+"""`eventbraid saga`: the sagas of a store, and those that wait for a person."""
 
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import asdict
 
 import click
 
 import eventbraid as eb
 from eventbraid.cli._exit import Exit
 from eventbraid.cli._opening import open_store
+from eventbraid.cli._options import json_option
+from eventbraid.cli._store_choice import Others, store_argument
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
+_STARTED = "saga.started"
 _STATUS_OF = {
-    "saga.started": "running",
+    _STARTED: "running",
     "saga.compensation_started": "compensating",
     "saga.stuck": "stuck",
     "saga.retried_by_hand": "running",
@@ -24,16 +23,13 @@ _STATUS_OF = {
     "saga.completed": "completed",
     "saga.compensated": "compensated",
 }
-_DEMO_STORE = "shop.braid"
-
-_store_option = click.option(
-    "--store",
-    "directory",
-    required=True,
-    envvar="EVENTBRAID_STORE",
-    show_envvar=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The store's directory, or that of a demo.",
+_LIST_FIELDS = "Print JSON, one saga a line: saga_id, status."
+_STUCK_FIELDS = (
+    "Print JSON, one saga a line: saga_id, saga, failure; or saga_id, error."
+)
+_SHOW_FIELDS = (
+    "Print one JSON object: saga_id, saga, version, status, outcome, failure, steps, "
+    "entries (time, what, step, attempt, detail, position, type)."
 )
 
 
@@ -43,73 +39,97 @@ def saga() -> None:
 
 
 @saga.command()
-@click.argument("identifier", metavar="ID")
-@_store_option
-def show(identifier: str, directory: Path) -> Exit:
+@store_argument(Others("identifier", "ID", exactly_one=True))
+@json_option(_SHOW_FIELDS)
+def show(*, location: str, identifier: str, as_json: bool) -> Exit:
     """Print the timeline of one saga.
 
     ID is a saga's id, an order's id, or the number of an order of the demo.
     """
+    from eventbraid.cli._output import output
     from eventbraid.cli._timeline import print_timeline
 
-    with _open(directory) as store:
+    with open_store(location) as store:
         timeline = eb.read_timeline(store, _saga_id(identifier))
-    print_timeline(timeline)
+    if as_json:
+        with output() as out:
+            out.json(asdict(timeline))
+    else:
+        print_timeline(timeline)
     return Exit.OFF if timeline.outcome is eb.Outcome.STUCK else Exit.FINE
 
 
 @saga.command("list")
-@_store_option
+@store_argument()
 @click.option(
     "--status",
     type=click.Choice(sorted(set(_STATUS_OF.values()))),
-    help="Only sagas that stand so.",
+    help="Only sagas of this status.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
     default=20,
     show_default=True,
-    help="How many to name.",
+    help="The maximum number of sagas to name.",
 )
-def list_(directory: Path, status: str | None, limit: int) -> Exit:
-    """Count the sagas by where they stand, and name some."""
-    with _open(directory) as store:
-        standing = _standing(store)
-    for name, count in sorted(Counter(standing.values()).items()):
-        click.echo(f"{count:>9,} {name}")
-    chosen = [s for s, name in standing.items() if status in {None, name}]
-    for saga_id in chosen[:limit]:
-        click.echo(f"{saga_id}  {standing[saga_id]}")
-    if len(chosen) > limit:
-        click.echo(f"and {len(chosen) - limit:,} more; name them with --limit")
+@json_option(_LIST_FIELDS)
+def list_(*, location: str, status: str | None, limit: int, as_json: bool) -> Exit:
+    """Count the sagas by status, and name some."""
+    from eventbraid.cli._output import output, printable
+
+    with open_store(location) as store:
+        status_of = _statuses(store)
+    chosen = [s for s, name in status_of.items() if status in {None, name}]
+    with output() as out:
+        if as_json:
+            for saga_id in chosen[:limit]:
+                out.json({"saga_id": saga_id, "status": status_of[saga_id]})
+            return Exit.FINE
+        for name, count in sorted(Counter(status_of.values()).items()):
+            out.line(f"{count:>9,} {name}")
+        for saga_id in chosen[:limit]:
+            out.line(f"{printable(saga_id)}  {status_of[saga_id]}")
+        if len(chosen) > limit:
+            out.line(f"and {len(chosen) - limit:,} more; name them with --limit")
     return Exit.FINE
 
 
 @saga.command()
-@_store_option
-def stuck(directory: Path) -> Exit:
+@store_argument()
+@json_option(_STUCK_FIELDS)
+def stuck(*, location: str, as_json: bool) -> Exit:
     """Name the sagas that wait for a person; exit code 1 if there are any."""
-    with _open(directory) as store:
-        found = [
-            eb.read_timeline(store, saga_id)
-            for saga_id, name in _standing(store).items()
-            if name == "stuck"
-        ]
-    for timeline in found:
-        click.echo(f"{timeline.saga_id}  {timeline.saga}: {timeline.failure}")
-    if not found:
-        click.echo("no saga is stuck")
-    return Exit.OFF if found else Exit.FINE
+    from eventbraid.cli._output import output, printable
+
+    count = 0
+    with open_store(location) as store, output() as out:
+        for saga_id, name in _statuses(store).items():
+            if name != "stuck":
+                continue
+            count += 1
+            facts = _stuck_facts(store, saga_id)
+            if as_json:
+                out.json({"saga_id": saga_id, **facts})
+            else:
+                text = facts.get("error") or f"{facts['saga']}: {facts['failure']}"
+                out.line(f"{printable(saga_id)}  {printable(text)}")
+        if not count and not as_json:
+            out.line("no saga is stuck")
+    return Exit.OFF if count else Exit.FINE
 
 
-def _open(directory: Path) -> eb.EventStore:
-    nested = directory / _DEMO_STORE
-    return open_store(str(nested if nested.is_dir() else directory))
+def _stuck_facts(store: eb.EventStore, saga_id: str) -> dict[str, str]:
+    """Return what a person needs; one saga that can't be read hides no other."""
+    try:
+        timeline = eb.read_timeline(store, saga_id)
+    except eb.EventbraidError as error:
+        return {"error": f"its records can't be read: {error}"}
+    return {"saga": timeline.saga, "failure": timeline.failure or ""}
 
 
 def _saga_id(identifier: str) -> str:
-    """The saga of an order, given by its saga, its id, or its number in the demo."""
+    """Return the saga's id of an order's id, or of an order's number in the demo."""
     if identifier.isascii() and identifier.isdigit():
         from eventbraid.examples.order_fulfilment.catalogue import order_id
 
@@ -119,10 +139,15 @@ def _saga_id(identifier: str) -> str:
     return identifier
 
 
-def _standing(store: eb.EventStore) -> dict[str, str]:
-    return dict(_transitions(store.read_all(types=list(_STATUS_OF))))
+def _statuses(store: eb.EventStore) -> dict[str, str]:
+    """Return each saga's status by its last transition.
 
-
-def _transitions(log: Iterable[eb.RecordedEvent]) -> Iterator[tuple[str, str]]:
-    for recorded in log:
-        yield recorded.stream, _STATUS_OF[recorded.type]
+    A stream is a saga's if its first event started one: an application may use the same
+    names of types in streams of its own.
+    """
+    statuses: dict[str, str] = {}
+    for recorded in store.read_all(types=list(_STATUS_OF)):
+        starts = recorded.type == _STARTED and recorded.version == 1
+        if starts or recorded.stream in statuses:
+            statuses[recorded.stream] = _STATUS_OF[recorded.type]
+    return statuses

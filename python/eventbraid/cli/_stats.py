@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import (
-    look_at_store,
-    read_only_option,
-    store_argument,
-)
+from eventbraid.cli._opening import look_at_store, read_only_option
 from eventbraid.cli._options import json_option
+from eventbraid.cli._store_choice import store_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,12 +5,9 @@ from __future__ import annotations
 import click
 
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import (
-    look_at_store,
-    read_only_option,
-    store_argument,
-)
+from eventbraid.cli._opening import look_at_store, read_only_option
 from eventbraid.cli._options import json_option, prefix_option
+from eventbraid.cli._store_choice import store_argument
 
 _EPILOG = """\b
 Examples:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import (
-    look_at_store,
-    read_only_option,
-    store_argument,
-)
+from eventbraid.cli._opening import look_at_store, read_only_option
 from eventbraid.cli._options import (
     EVENT_FIELDS,
     NUMBER,
@@ -19,6 +17,7 @@ from eventbraid.cli._options import (
     filter_options,
     json_option,
 )
+from eventbraid.cli._store_choice import store_argument
 
 if TYPE_CHECKING:
     import eventbraid as eb
@@ -33,6 +32,12 @@ Examples:
 
 {EVENT_FIELDS}"""
 
+_STORE_POLL = 0.1
+"""Seconds between two looks for a store that does not exist yet."""
+_IDENTITY = "IDENTITY"
+_BEFORE_IDENTITY = {"IDENTITY.tmp", "lost+found"}
+"""What a directory may hold before a store is complete in it."""
+
 
 @click.command(epilog=_EPILOG)
 @store_argument()
@@ -45,7 +50,10 @@ Examples:
     help="How many events that are there to print.",
 )
 @click.option(
-    "-f", "--follow", is_flag=True, help="Go on with new events, until Ctrl-C."
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Go on with new events, until Ctrl-C; wait for a store that is not there yet.",
 )
 @filter_options
 @read_only_option()
@@ -66,6 +74,8 @@ def tail(
     from eventbraid.cli._output import output
 
     wanted = Wanted.of(prefix, category, types)
+    if follow:
+        wait_for_store(location)
     with look_at_store(location, read_only=read_only) as store, output() as out:
         printer = event_printer(out, as_json=as_json)
         head = store.head()
@@ -75,6 +85,29 @@ def tail(
     if not count and not as_json:
         click.echo("no events", err=True)
     return Exit.FINE
+
+
+def wait_for_store(location: str) -> None:
+    """Wait until another process has made the store; return at once if it exists.
+
+    A directory that holds something else is left to the opening, which refuses it.
+    """
+    from eventbraid.cli._output import printable
+
+    announced = False
+    while not _may_hold_a_store(location):
+        if not announced:
+            announced = True
+            click.echo(f"waiting for a store at {printable(location)}", err=True)
+        time.sleep(_STORE_POLL)
+
+
+def _may_hold_a_store(location: str) -> bool:
+    try:
+        names = {entry.name for entry in Path(location).iterdir()}
+    except FileNotFoundError:
+        return False
+    return bool(names) and (_IDENTITY in names or not names <= _BEFORE_IDENTITY)
 
 
 def show_last(

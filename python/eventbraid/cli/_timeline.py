@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventbraid.cli._console import console
+from eventbraid.cli._output import printable
 
 if TYPE_CHECKING:
     import eventbraid as eb
@@ -26,14 +27,15 @@ def print_timeline(timeline: eb.SagaTimeline) -> None:
     """Print what happened to a saga, a line a record."""
     out = console()
     out.print(
-        f"{timeline.saga_id}: {timeline.saga} version {timeline.version}, "
-        f"{timeline.status.value}",
-        markup=False,
+        _data(
+            f"{timeline.saga_id}: {timeline.saga} version {timeline.version}, "
+            f"{timeline.status.value}"
+        )
     )
     if timeline.failure:
-        out.print(f"because of {timeline.failure}", markup=False)
+        out.print(_data(f"because of {timeline.failure}"))
     began = timeline.entries[0].time
-    out.print(f"began {began:%Y-%m-%d %H:%M:%S} UTC\n", markup=False)
+    out.print(Text(f"began {began:%Y-%m-%d %H:%M:%S} UTC\n"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("ms", justify="right")
     table.add_column("step")
@@ -41,22 +43,29 @@ def print_timeline(timeline: eb.SagaTimeline) -> None:
     table.add_column("detail", overflow="fold")
     for entry in timeline.entries:
         elapsed = (entry.time - began).total_seconds() * 1e3
-        table.add_row(f"{elapsed:,.0f}", entry.step, _what(entry), _detail(entry))
+        table.add_row(
+            f"{elapsed:,.0f}", _data(entry.step), _what(entry), _detail(entry)
+        )
     out.print(table)
+
+
+def _data(text: str, style: str = "") -> Text:
+    """Return text to be shown as it is: no markup, no control characters."""
+    return Text(printable(text), style=style)
 
 
 def _what(entry: eb.SagaEntry) -> Text:
     again = f" (attempt {entry.attempt})" if entry.attempt > 1 else ""
-    return Text(f"{entry.what}{again}", style=_COLOURS.get(entry.what, ""))
+    return _data(f"{entry.what}{again}", style=_COLOURS.get(entry.what, ""))
 
 
 def _detail(entry: eb.SagaEntry) -> Text:
     """A step's result as its fields; any other text as it stands."""
     try:
         result = json.loads(entry.detail)
-    except ValueError:
-        return Text(entry.detail)
+    except (ValueError, RecursionError):
+        return _data(entry.detail)
     if not isinstance(result, dict):
-        return Text(entry.detail)
+        return _data(entry.detail)
     fields = cast("dict[str, object]", result)
-    return Text(", ".join(f"{name} {value}" for name, value in fields.items()))
+    return _data(", ".join(f"{name} {value}" for name, value in fields.items()))

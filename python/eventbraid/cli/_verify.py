@@ -12,8 +12,9 @@ import click
 
 import eventbraid as eb
 from eventbraid.cli._exit import Exit
-from eventbraid.cli._opening import left_out, store_argument, view_store
+from eventbraid.cli._opening import left_out, view_store
 from eventbraid.cli._options import json_option
+from eventbraid.cli._store_choice import store_argument
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -86,10 +87,12 @@ def _busy_sign(location: str) -> Generator[None]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
-    with Console(stderr=True).status(f"checking {escape(location)}"):
+    from eventbraid.cli._console import Console
+    from eventbraid.cli._output import printable
+
+    with Console(stderr=True).status(Text(f"checking {printable(location)}")):
         yield
 
 
