@@ -145,6 +145,18 @@ def _restore(
     return error
 
 
+_MAXIMUM_SHOWN = 200
+
+
+def _shown(value: object) -> str:
+    """Return the short form of a value, also of one that can't give its own."""
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - the rule said no, whatever it looked at
+        return f"<{type(value).__name__}, whose repr() raises {type(error).__name__}>"
+    return text if len(text) <= _MAXIMUM_SHOWN else f"{text[: _MAXIMUM_SHOWN - 1]}…"
+
+
 # --- appending -----------------------------------------------------------------------
 
 
@@ -348,7 +360,9 @@ class CommandRejected(EventbraidError):
         """Say which rule refused, and the facts behind it."""
         self.code = code
         self.facts = dict(facts or {})
-        told = ", ".join(f"{name}={value!r}" for name, value in self.facts.items())
+        told = ", ".join(
+            f"{name}={_shown(value)}" for name, value in self.facts.items()
+        )
         super().__init__(message or (f"{code} ({told})" if told else code))
 
 

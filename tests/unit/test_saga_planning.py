@@ -99,8 +99,12 @@ def tried(step, attempt=1):
     return e.StepStarted(step, attempt)
 
 
+def state_of(saga, state=0):
+    return saga.state_codec.record(state)
+
+
 def moved(saga, progress, now=NOW):
-    return next_move(saga, progress, 0, now)
+    return next_move(saga, progress, state_of(saga), now)
 
 
 # --- forward --------------------------------------------------------------------------
@@ -120,12 +124,15 @@ def test_a_local_step_has_no_record_before_its_command():
 
 def test_a_success_starts_the_next_external_step_in_the_same_commit():
     progress = started(JOURNEY, tried("a"), did("a"))
-    assert succeeded(JOURNEY, progress, 0, did("b"), NOW) == (did("b"), tried("c"))
+    assert succeeded(JOURNEY, progress, state_of(JOURNEY), did("b"), NOW) == (
+        did("b"),
+        tried("c"),
+    )
 
 
 def test_the_last_success_completes_the_saga_in_the_same_commit():
     progress = started(JOURNEY, tried("a"), did("a"), did("b"), tried("c"))
-    events = succeeded(JOURNEY, progress, 0, did("c"), NOW)
+    events = succeeded(JOURNEY, progress, state_of(JOURNEY), did("c"), NOW)
     assert events == (did("c"), e.SagaCompleted())
     assert moved(JOURNEY, after(progress, events)) == Rest(eb.Status.COMPLETED)
 
@@ -134,12 +141,15 @@ def test_steps_that_are_not_needed_are_skipped_with_their_reason():
     free = {"skip_if": lambda cents: "nothing to pay" if cents == 0 else None}
     saga = eb.Saga("s", int, steps=[inside("a"), outside("b", **free), outside("c")])
     progress = started(saga)
-    assert succeeded(saga, progress, 0, did("a"), NOW) == (
+    assert succeeded(saga, progress, state_of(saga), did("a"), NOW) == (
         did("a"),
         e.StepSkipped("b", "nothing to pay"),
         tried("c"),
     )
-    assert succeeded(saga, progress, 5, did("a"), NOW) == (did("a"), tried("b"))
+    assert succeeded(saga, progress, state_of(saga, 5), did("a"), NOW) == (
+        did("a"),
+        tried("b"),
+    )
 
 
 def test_a_saga_whose_steps_are_all_skipped_completes():
@@ -423,7 +433,9 @@ def test_a_retried_step_begins_its_attempts_anew():
 
 def test_a_skipped_compensation_counts_as_done():
     progress = stuck(NO)
-    events = skipped_by_hand(JOURNEY, progress, 0, "a", "mia", "paid in cash", NOW)
+    events = skipped_by_hand(
+        JOURNEY, progress, state_of(JOURNEY), "a", "mia", "paid in cash", NOW
+    )
     assert events == (
         e.SkippedByHand("a", "mia", "paid in cash"),
         e.SagaCompensated(),
@@ -436,7 +448,9 @@ def test_a_skipped_step_lets_the_saga_go_on():
     progress = started(POINTED, *history)
     progress = after(progress, failed(POINTED, progress, NO, NOW).events)
     assert moved(POINTED, progress) == Rest(eb.Status.STUCK)
-    events = skipped_by_hand(POINTED, progress, 0, "r", "mia", "by phone", NOW)
+    events = skipped_by_hand(
+        POINTED, progress, state_of(POINTED), "r", "mia", "by phone", NOW
+    )
     assert after(progress, events).status is eb.Status.COMPLETED
 
 

@@ -29,6 +29,14 @@ def is_frozen_class(kind: type) -> bool:
     return _is_frozen_record(kind, frozenset())
 
 
+def is_frozen_type(annotation: object) -> bool:
+    """Tell whether all values that an annotation allows can't be changed.
+
+    For decoded values only, as `is_frozen_class`.
+    """
+    return _is_frozen(annotation, frozenset())
+
+
 def _is_frozen_record(kind: type, seen: frozenset[type]) -> bool:
     if kind in seen:
         return True

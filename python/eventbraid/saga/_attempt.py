@@ -7,12 +7,10 @@ import math
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-import msgspec
 
-from eventbraid.domain import Int
 from eventbraid.errors import CommandRejected
 from eventbraid.saga._context import Done, Doubt, StepFailure
-from eventbraid.saga._event import NOTHING
+from eventbraid.saga._text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,7 +20,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_MOST_TEXT = 500
+_MAXIMUM_CODE = 200
+_MAXIMUM_TEXT = 500
 _INNER = "something that the call waited for was cancelled"
 
 
@@ -72,37 +71,20 @@ def _is_cancelled() -> bool:
 def failure_of(error: Exception, retry: Retry) -> StepFailure:
     """Say what is known after an attempt raised an exception."""
     doubt = None if retry.proves_failure(error) else _doubt_of(error)
-    return StepFailure(type(error).__name__, _shortened(str(error)), doubt=doubt)
+    return StepFailure(type(error).__name__, _shortened(error), doubt=doubt)
 
 
 def refusal_of(error: Exception) -> StepFailure:
     """Say what is known after a command wasn't committed: nothing happened."""
     if isinstance(error, CommandRejected):
-        return StepFailure(error.code, _shortened(error.message), error.facts)
-    return StepFailure(type(error).__name__, _shortened(str(error)))
-
-
-def facts_of(failure: StepFailure) -> msgspec.Raw:
-    """Make JSON of the facts behind a failure; what has none of its own as text."""
-    if not failure.facts:
-        return NOTHING
-    return msgspec.Raw(_facts_encoder.encode(failure.facts))
-
-
-def _as_json(value: object) -> object:
-    if isinstance(value, Int):
-        return int(value)
-    return str(value)
-
-
-_facts_encoder = msgspec.json.Encoder(enc_hook=_as_json)
+        code = shortened(error.code, _MAXIMUM_CODE)
+        return StepFailure(code, _shortened(error.message), error.facts)
+    return StepFailure(type(error).__name__, _shortened(error))
 
 
 def _doubt_of(error: Exception) -> Doubt:
     return "timeout" if isinstance(error, TimeoutError) else "lost"
 
 
-def _shortened(text: str) -> str:
-    # Half a character, as names of files may hold, is no text that can be recorded.
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"
+def _shortened(text: object) -> str:
+    return shortened(text, _MAXIMUM_TEXT)

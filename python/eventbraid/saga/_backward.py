@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from msgspec import structs
 
 from eventbraid.saga._attempt import attempted, refusal_of
 from eventbraid.saga._context import Done, StepContext, StepFailure, Unknown
@@ -80,7 +81,10 @@ class Backward:
         answer: object,
     ) -> None:
         try:
-            command = None if undo.record is None else undo.record(context, answer)
+            command: AnyCommand | None = None
+            if undo.record is not None:
+                renewed = structs.replace(context, state=run.state.read())
+                command = undo.record(renewed, answer)
             await self._commit(run, context, command)
         except NOT_ABOUT_THE_STEP:
             raise
@@ -120,7 +124,7 @@ def _what_is_known(run: Run[Any], node: Step[Any, Any]) -> Done[Any] | Unknown:
 
 def _context(run: Run[Any], node: Node[Any], attempt: int) -> StepContext[Any]:
     return StepContext(
-        state=run.state,
+        state=run.state.read(),
         saga_id=run.id,
         step=node.name,
         attempt=attempt,

@@ -1,6 +1,8 @@
 """How a saga's state and the results of its steps become JSON and come back.
 
-What can't be read back is refused when the saga is built, not when it is resumed.
+What can't be read back is refused when the saga is built, not when it is resumed. A
+value is used as it is read back, never as its author's object: what the steps see is
+then the same before and after a restart.
 """
 
 from __future__ import annotations
@@ -18,12 +20,47 @@ from eventbraid.domain._annotation import name_of
 from eventbraid.domain._rule import rule_of
 from eventbraid.errors import InvalidSaga, InvalidValue
 from eventbraid.event._codec import PydanticCodec, from_json, to_json
+from eventbraid.event._frozen import is_frozen_type
+from eventbraid.saga._text import shown, text_of
 
 T = TypeVar("T")
 
 _OURS = (Int, Id, Text)
-_encoder = msgspec.json.Encoder(enc_hook=to_json)
-_canonical = msgspec.json.Encoder(enc_hook=to_json, order="deterministic")
+# Sets and mappings are written in one order, so that equal values give equal bytes.
+_encoder = msgspec.json.Encoder(enc_hook=to_json, order="deterministic")
+_UNREAD: object = object()
+
+
+class UnfitValue(InvalidValue, TypeError):
+    """A function of a saga returned a value that its declaration excludes."""
+
+
+class Encoded(Generic[T]):
+    """A value as the log has it.
+
+    Each read of a type that can be changed returns an object of its own, so no reader
+    sees what another one changed. Values that can't be changed are decoded once.
+
+    Attributes:
+        json: The value as JSON.
+    """
+
+    __slots__ = ("_codec", "_unread", "json")
+
+    def __init__(self, codec: Codec[T], json: msgspec.Raw, decoded: T) -> None:
+        """Keep a value together with what was decoded of it, which nobody else has."""
+        self.json = json
+        self._codec = codec
+        self._unread: object = decoded
+
+    def read(self) -> T:
+        """Return the value; a new one each time if it can be changed."""
+        value = self._unread
+        if value is _UNREAD:
+            return self._codec.decode(self.json)
+        if not self._codec.is_frozen:
+            self._unread = _UNREAD
+        return cast("T", value)
 
 
 class Codec(Generic[T]):
@@ -38,7 +75,7 @@ class Codec(Generic[T]):
         InvalidSaga: Values of this type couldn't be read back.
     """
 
-    __slots__ = ("_allows", "_decode", "_encode", "annotation", "what")
+    __slots__ = ("_allows", "_decode", "_encode", "annotation", "is_frozen", "what")
 
     def __init__(
         self, annotation: object, *, what: str, step: str | None = None
@@ -49,6 +86,7 @@ class Codec(Generic[T]):
         try:
             self._encode, self._decode = _functions(annotation)
             self._allows = rule_of(annotation).allows
+            self.is_frozen = is_frozen_type(annotation)
         except (TypeError, NameError) as error:
             raise InvalidSaga(
                 f"{what} has the type {name_of(annotation)}, which couldn't be read "
@@ -58,33 +96,57 @@ class Codec(Generic[T]):
             ) from error
 
     def encode(self, value: T) -> msgspec.Raw:
-        """Make JSON of a value.
+        """Encode a value as JSON.
 
         Raises:
-            InvalidValue: The value isn't of the declared type.
+            InvalidValue: The value isn't of the declared type, or would be read back
+                as another one.
+        """
+        return self.record(value).json
+
+    def record(self, value: T) -> Encoded[T]:
+        """Encode a value, and decode it again for those who use it.
+
+        Raises:
+            InvalidValue: The value isn't of the declared type, or would be read back
+                as another one.
         """
         if not self._allows(value):
-            raise InvalidValue(
-                self.what,
-                repr(value)[:80],
-                f"its type is {name_of(self.annotation)}",
-                "correct the annotation or the value",
-            )
-        return msgspec.Raw(self._encode(value))
+            raise self._refusal(value, f"its type is {name_of(self.annotation)}")
+        try:
+            json = msgspec.Raw(self._encode(value))
+            decoded = self.decode(json)
+            is_kept = self._are_same(decoded, value)
+        except Exception as error:
+            bound = f"JSON can't hold it: {text_of(error)}"
+            raise self._refusal(value, bound) from error
+        if not is_kept:
+            raise self._refusal(value, f"it would be read back as {shown(decoded)}")
+        return Encoded(self, json, decoded)
 
-    def decode(self, raw: msgspec.Raw) -> T:
-        """Make a value of JSON.
+    def restore(self, raw: msgspec.Raw) -> Encoded[T]:
+        """Decode a recorded value for those who use it.
 
         Raises:
             ValueError: The JSON isn't a value of this type.
         """
-        return cast("T", self._decode(bytes(raw)))
+        return Encoded(self, raw, self.decode(raw))
+
+    def decode(self, raw: msgspec.Raw) -> T:
+        """Decode a value from JSON.
+
+        Raises:
+            ValueError: The JSON isn't a value of this type.
+        """
+        try:
+            return cast("T", self._decode(bytes(raw)))
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(text_of(error)) from error
 
     def matches(self, value: T, raw: msgspec.Raw) -> bool:
-        """Return whether encoding the value would record the same content.
-
-        Objects without an equality of their own, and sets, whose order differs from
-        process to process, are compared by what is recorded of them.
+        """Return whether a value is the recorded one, as far as the log can tell.
 
         Args:
             value: A value of the declared type.
@@ -93,15 +155,31 @@ class Codec(Generic[T]):
         Raises:
             InvalidValue: The value isn't of the declared type.
         """
+        encoded = self.record(value)
+        if bytes(encoded.json) == bytes(raw):
+            return True
         try:
             recorded = self.decode(raw)
         except ValueError:
             return False
-        return self._canonical(value) == self._canonical(recorded)
+        return self._are_same(encoded.read(), recorded)
 
-    def _canonical(self, value: T) -> bytes:
-        # Decoded again from its own JSON, a value has the same types as a recorded one.
-        return _canonical.encode(self.decode(self.encode(value)))
+    def _are_same(self, decoded: object, value: object) -> bool:
+        """Return whether a value is equal to another one, or is encoded as it is.
+
+        Equality alone is too strict: a list of JSON is no tuple, and a class may
+        compare by identity. So are bytes alone: 1 and 1.0 are equal.
+        """
+        try:
+            if decoded == value:
+                return True
+        except Exception:  # noqa: BLE001, S110 - a class may refuse to be compared
+            pass
+        return self._encode(decoded) == self._encode(value)
+
+    def _refusal(self, value: object, bound: str) -> InvalidValue:
+        remedy = "correct the annotation or the value"
+        return InvalidValue(self.what, shown(value), bound, remedy)
 
 
 _Encode = Callable[[object], bytes]
@@ -115,7 +193,17 @@ def _functions(annotation: object) -> tuple[_Encode, _Decode]:
     kind = cast("type[object]", annotation)
     for stranger in _strangers(shapes.type_info(kind)):
         raise TypeError(f"{stranger.__qualname__} has no JSON of its own")
-    return _encoder.encode, msgspec.json.Decoder(kind, dec_hook=from_json).decode
+    return _in_one_order, msgspec.json.Decoder(kind, dec_hook=from_json).decode
+
+
+def _in_one_order(value: object) -> bytes:
+    try:
+        return _encoder.encode(value)
+    except TypeError:  # A key that isn't text, which this encoder can't sort.
+        plain = msgspec.to_builtins(
+            value, str_keys=True, order="deterministic", enc_hook=to_json
+        )
+        return _encoder.encode(plain)
 
 
 def _strangers(shape: object) -> Iterator[type]:

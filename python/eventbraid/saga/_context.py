@@ -22,7 +22,9 @@ class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     """What the functions of a step are given: the saga's state and the call's key.
 
     Attributes:
-        state: The saga's state, folded from the results so far.
+        state: The saga's state, folded from the results so far. It is this function's
+            own copy: only what a step returns is kept, and only ``then`` changes the
+            state.
         saga_id: The saga's id, which is its stream.
         step: The step's name.
         attempt: The number of this attempt; the first is 1.

@@ -211,7 +211,7 @@ class SagaCoordinator:
 
         Args:
             saga: The declaration; one of those that the coordinator was given.
-            state: The initial state.
+            state: The initial state. It is copied: the saga works on what is recorded.
             id: The saga's id, which is its stream: ``"saga-0198..."``. Starting it
                 again with the same state answers the same saga, ended or not.
 
@@ -222,7 +222,8 @@ class SagaCoordinator:
             SagaExists: The id is taken by a saga with another state, or by something
                 else.
             InvalidArgument: The id can't be a saga's, or the saga wasn't given.
-            InvalidValue: The state isn't of the declared type.
+            InvalidValue: The state isn't of the declared type, or would be read back
+                as another one.
             CoordinatorClosed: The coordinator isn't running.
         """
         self._crew.require_running()
@@ -445,7 +446,7 @@ class SagaCoordinator:
             raise SagaExists(saga_id, "the stream holds something else") from None
         if run.saga.name != saga.name:
             raise SagaExists(saga_id, f"it is a saga {run.saga.name!r}")
-        if run.saga.state_codec.decode(run.progress.input) != state:
+        if not saga.state_codec.matches(state, run.progress.input):
             raise SagaExists(saga_id, "it was started with another state")
         return SagaHandle(cast("Run[S]", run), self._follower.catch_up)
 
@@ -477,6 +478,7 @@ class SagaCoordinator:
 def _first_records(
     saga: Saga[S], saga_id: str, state: S
 ) -> tuple[Run[S], tuple[SagaEvent, ...]]:
+    initial = saga.state_codec.record(state)
     now = datetime.now(UTC)
     deadline = None if saga.deadline is None else now + saga.deadline
     started = SagaStarted(
@@ -484,12 +486,12 @@ def _first_records(
         saga.version,
         saga.graph_hash,
         saga.graph,
-        saga.state_codec.encode(state),
+        initial.json,
         deadline,
     )
     nothing = Progress(saga_id)
-    follow = advance(saga, evolve(nothing, started), state, now)
-    return Run(saga, nothing, state, 0), (started, *follow)
+    follow = advance(saga, evolve(nothing, started), initial, now)
+    return Run(saga, nothing, initial, 0), (started, *follow)
 
 
 def _check_id(saga: Saga[Any], saga_id: str) -> None:

@@ -10,6 +10,7 @@ from eventbraid.errors import CoordinatorClosed, RoleLost, SagaParked
 from eventbraid.saga._driver import Driver
 from eventbraid.saga._journal import parked
 from eventbraid.saga._progress import Status
+from eventbraid.saga._text import described
 from eventbraid.saga._trouble import ENDS_THE_COORDINATOR
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class Crew:
         except SagaParked as error:
             self._park(run, error)
         except Exception as error:  # noqa: BLE001 - one saga's bug must not stop the others
-            reason = f"{type(error).__name__}: {error}; correct the program"
+            reason = f"{described(error)}; correct the program"
             self._park(run, parked(run.progress, reason))
         finally:
             self.give_place(run)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
+# Every notice about a saga names it.
+_MAXIMUM_NAME_BYTES = 255
+
 
 class Saga(Generic[S]):
     """A declared sequence of named steps over a state of type ``S``.
@@ -128,6 +131,11 @@ def _may_undo_saga(node: Node[S]) -> bool:
 def _check_head(name: str, version: int, deadline: timedelta | None) -> None:
     if not name or not name.isprintable():
         raise InvalidSaga(f"a saga's name is printable text, but {name!r} is not")
+    if len(name.encode()) > _MAXIMUM_NAME_BYTES:
+        raise InvalidSaga(
+            f"a saga's name has at most {_MAXIMUM_NAME_BYTES} bytes, but "
+            f"{name[:40]!r}... has {len(name.encode())}; shorten it"
+        )
     if version < 1:
         raise InvalidSaga(f"saga {name!r}: a version is at least 1, not {version}")
     if deadline is not None and deadline <= timedelta():

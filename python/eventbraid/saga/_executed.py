@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from eventbraid.command import Executed
 from eventbraid.event import decode_event
+from eventbraid.event._frozen import is_frozen_class
+from eventbraid.event._registry import default_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +28,7 @@ def own_part(executed: Executed, saga_id: str) -> Executed:
         executed: The whole commit; its last event is the record.
         saga_id: The saga's stream.
     """
-    events = executed.events[:-1]
+    events = tuple(map(_as_recorded, executed.events[:-1]))
     first = executed.first_position or 1
     versions = {
         stream: version
@@ -59,6 +61,15 @@ async def recall(store: AsyncEventStore, record_position: int, cause: str) -> Ex
     events = tuple(decode_event(recorded) for recorded in found)
     versions = {recorded.stream: recorded.version for recorded in found}
     return _executed(events, versions, record_position)
+
+
+def _as_recorded(event: object) -> object:
+    """Return an event as a later read of the log gives it."""
+    kind: type = type(event)
+    if is_frozen_class(kind):
+        return event
+    codec = default_registry.of_class(kind).codec
+    return codec.decode(codec.encode(event))
 
 
 def _executed(

@@ -25,7 +25,13 @@ from eventbraid.saga._event import (
     UndoReason,
 )
 from eventbraid.saga._node import Kind, Node
-from eventbraid.saga._plan import advance, end_of_undo, is_overdue, start_undo
+from eventbraid.saga._plan import (
+    advance,
+    advance_if_possible,
+    end_of_undo,
+    is_overdue,
+    start_undo,
+)
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._step import is_external
 from eventbraid.saga._transition import evolve
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from eventbraid.saga._codec import Encoded
     from eventbraid.saga._definition import Saga
 
 
@@ -56,7 +63,11 @@ class Verdict:
 
 
 def succeeded(
-    saga: Saga[S], progress: Progress, state: S, event: StepSucceeded, now: datetime
+    saga: Saga[S],
+    progress: Progress,
+    state: Encoded[S],
+    event: StepSucceeded,
+    now: datetime,
 ) -> tuple[SagaEvent, ...]:
     """Give the records that follow from a step's success, its own first.
 
@@ -215,7 +226,7 @@ def retried_by_hand(progress: Progress, by: str, note: str) -> tuple[SagaEvent, 
 def skipped_by_hand(
     saga: Saga[S],
     progress: Progress,
-    state: S,
+    state: Encoded[S],
     step: str,
     by: str,
     note: str,
@@ -235,7 +246,8 @@ def skipped_by_hand(
     record = SkippedByHand(step, by, note)
     if progress.undoing:
         return (record, *end_of_undo(progress.plan[1:]))
-    return (record, *advance(saga, evolve(progress, record), state, now))
+    after = evolve(progress, record)
+    return (record, *advance_if_possible(saga, after, state, now))
 
 
 def _retry_at(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from msgspec import structs
 
 from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
-from eventbraid.saga._attempt import attempted, facts_of, refusal_of
+from eventbraid.saga._attempt import attempted, refusal_of
 from eventbraid.saga._context import Done, StepContext, StepFailure
 from eventbraid.saga._event import (
     SagaEvent,
@@ -17,17 +19,19 @@ from eventbraid.saga._event import (
     StepUnknown,
 )
 from eventbraid.saga._executed import own_part
+from eventbraid.saga._facts import encode_facts
 from eventbraid.saga._follow import (
     Verdict,
     failed,
     refused_after_success,
     succeeded,
 )
-from eventbraid.saga._journal import parked
+from eventbraid.saga._journal import fold_result, parked
 from eventbraid.saga._keys import forward_key
 from eventbraid.saga._node import Kind, Node
-from eventbraid.saga._plan import advance
+from eventbraid.saga._plan import advance_if_possible
 from eventbraid.saga._step import Local, Step, external
+from eventbraid.saga._text import described, text_of
 from eventbraid.saga._transition import after
 from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP, breather
 
@@ -35,9 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eventbraid.command import Executed
+    from eventbraid.saga._codec import Encoded
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._node import AnyCommand
+
+_log = logging.getLogger("eventbraid.saga")
 
 
 class Forward:
@@ -75,7 +82,7 @@ class Forward:
             await self._fail(run, node, refusal_of(error))
             return
         if node.then is not None:
-            run.state = _folded(run, node, node.then, own_part(commit, run.id))
+            run.state = _folded(run, node, own_part(commit, run.id))
 
     async def call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
         """Make the attempt of an external step whose start is recorded.
@@ -105,7 +112,8 @@ class Forward:
         if isinstance(outcome, Done):
             await self._happened(run, node, context, outcome.result, None)
             return
-        known = await _asked(node, context) if outcome.doubt is not None else None
+        doubted = outcome.doubt is not None
+        known = await _asked(node, _renewed(context, run)) if doubted else None
         if known is None:
             await self._fail(run, node, outcome)
         else:
@@ -145,32 +153,35 @@ class Forward:
         result: object,
         doubted: StepFailure | None,
     ) -> None:
+        command: AnyCommand | None = None
         try:
-            done = StepSucceeded(
-                node.name,
-                run.progress.attempt,
-                node.result.encode(result),
-                asked=doubted is not None,
-            )
-            state = run.state if node.then is None else node.then(run.state, result)
-            command = None if node.record is None else node.record(context, result)
+            answer = node.result.record(result)
+            state = fold_result(run.saga, node, run.state, answer.read)
+            if node.record is not None:
+                command = node.record(_renewed(context, run), answer.read())
         except Exception as error:  # noqa: BLE001 - recorded: the effect stands, its record doesn't
             await self._fail(run, node, _unrecordable(error))
             return
+        asked = doubted is not None
+        done = StepSucceeded(node.name, run.progress.attempt, answer.json, asked=asked)
         doubt = _doubt_record(node, run, doubted)
-        base = after(run.progress, doubt)
-        events = (*doubt, *succeeded(run.saga, base, state, done, _now()))
-        if command is None:
-            await self._journal.commit(run, events, state)
-            return
+        reached = after(run.progress, (*doubt, done))
+        follow = advance_if_possible(run.saga, reached, state, _now())
+        events = (*doubt, done, *follow)
         try:
-            await self._journal.execute(
-                run, command, events, state, cause=context.idempotency_key
-            )
+            if command is None:
+                await self._journal.commit(run, events, state)
+            else:
+                await self._journal.execute(
+                    run, command, events, state, cause=context.idempotency_key
+                )
         except NOT_ABOUT_THE_STEP:
             raise
         except Exception as error:  # noqa: BLE001 - recorded as what undoes the saga
-            await self._refused(run, node, done, doubt, state, refusal_of(error))
+            if command is None:
+                await self._fail(run, node, _unrecordable(error))
+            else:
+                await self._refused(run, node, done, doubt, state, refusal_of(error))
 
     async def _refused(
         self,
@@ -178,28 +189,47 @@ class Forward:
         node: Step[Any, Any],
         done: StepSucceeded,
         doubt: tuple[SagaEvent, ...],
-        state: object,
+        state: Encoded[Any],
         failure: StepFailure,
     ) -> None:
         """Go on from a step that happened, but whose command was refused."""
-        if node.kind is Kind.COMPENSATABLE and node.otherwise is None:
-            base = after(run.progress, doubt)
-            events = refused_after_success(base, done, failure)
-            await self._journal.commit(run, (*doubt, *events), state)
-        else:
+        if node.kind is not Kind.COMPENSATABLE or node.otherwise is not None:
             await self._fail(run, node, _doubted(failure))
+            return
+        base = after(run.progress, doubt)
+        events = refused_after_success(base, done, failure)
+        try:
+            await self._journal.commit(run, (*doubt, *events), state)
+        except NOT_ABOUT_THE_STEP:
+            raise
+        except Exception as error:  # noqa: BLE001 - the result itself may be what is refused
+            await self._fail(run, node, _unrecordable(error))
 
     async def _answer_late(
         self, run: Run[Any], node: Step[Any, Any], result: object
     ) -> None:
-        """Record an answer that came when the saga had moved on."""
+        """Record an answer that came when the saga had moved on.
+
+        One that can't be recorded is dropped: the step is then compensated as unknown.
+        """
         while node.name not in run.progress.results:
             attempt = max(run.progress.attempt, 1)
-            late = StepAnsweredLate(node.name, attempt, node.result.encode(result))
             try:
+                answer = node.result.encode(result)
+                late = StepAnsweredLate(node.name, attempt, answer)
                 await self._journal.commit(run, (late,), run.state)
             except VersionConflict:
                 await self._journal.reload(run)
+            except NOT_ABOUT_THE_STEP:
+                raise
+            except Exception as error:  # noqa: BLE001 - the answer is not needed
+                _log.warning(
+                    "the late answer of step %r of saga %r can't be recorded: %s",
+                    node.name,
+                    run.id,
+                    text_of(error),
+                )
+                return
 
     async def _fail(self, run: Run[Any], node: Node[Any], failure: StepFailure) -> None:
         verdict = self._verdict(run, failure)
@@ -228,7 +258,7 @@ class Forward:
         context = _context(run, node, max(run.progress.attempt, 1), key)
         command = otherwise(context, failure)
         given_up = after(run.progress, events)
-        events += advance(run.saga, given_up, run.state, _now())
+        events += advance_if_possible(run.saga, given_up, run.state, _now())
         cause = f"{key}/otherwise"
         await self._journal.execute(run, command, events, run.state, cause=cause)
 
@@ -240,7 +270,7 @@ class Forward:
             run.progress,
             failure,
             _now(),
-            facts=facts_of(failure),
+            facts=encode_facts(failure.facts),
             chance=self._draw(),
             replaceable=replaceable,
         )
@@ -255,16 +285,11 @@ async def _asked(node: Step[Any, Any], context: StepContext[Any]) -> Done[Any] |
     return answer.result if isinstance(answer, Done) else None
 
 
-def _folded(
-    run: Run[Any],
-    node: Local[Any],
-    then: Callable[[Any, Executed], Any],
-    executed: Executed,
-) -> object:
+def _folded(run: Run[Any], node: Local[Any], executed: Executed) -> Encoded[Any]:
     try:
-        return then(run.state, executed)
+        return fold_result(run.saga, node, run.state, lambda: executed)
     except Exception as error:
-        reason = f"`then` of step {node.name!r} raised {error!r}"
+        reason = f"`then` of step {node.name!r} raised {described(error)}"
         raise parked(run.progress, f"{reason}; correct the program") from error
 
 
@@ -272,7 +297,7 @@ def _context(
     run: Run[Any], node: Node[Any], attempt: int, key: str
 ) -> StepContext[Any]:
     return StepContext(
-        state=run.state,
+        state=run.state.read(),
         saga_id=run.id,
         step=node.name,
         attempt=attempt,
@@ -286,6 +311,13 @@ def _call_context(
     run: Run[Any], node: Step[Any, Any], attempt: int
 ) -> StepContext[Any]:
     return _context(run, node, attempt, forward_key(run.progress, node.name))
+
+
+def _renewed(context: StepContext[Any], run: Run[Any]) -> StepContext[Any]:
+    """Return the context for another function: none sees what the one before noted."""
+    if run.saga.state_codec.is_frozen:
+        return context
+    return structs.replace(context, state=run.state.read())
 
 
 def _doubt_record(
@@ -311,7 +343,7 @@ def _with_refusal(failure: StepFailure, refused: StepFailure) -> StepFailure:
 
 
 def _unrecordable(error: Exception) -> StepFailure:
-    message = f"it happened, but its result can't be recorded: {error}"
+    message = f"it happened, but its result can't be recorded: {text_of(error)}"
     return StepFailure(type(error).__name__, message, doubt="lost")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from eventbraid.errors import SagaError
+    from eventbraid.saga._codec import Encoded
     from eventbraid.saga._definition import Saga
     from eventbraid.saga._progress import Progress, Status
     from eventbraid.saga._shards import Tenure
@@ -79,7 +80,7 @@ class Run(Generic[S]):
     )
 
     def __init__(
-        self, saga: Saga[S], progress: Progress, state: S, version: int
+        self, saga: Saga[S], progress: Progress, state: Encoded[S], version: int
     ) -> None:
         """Take over what is recorded."""
         self.id = progress.id
@@ -96,7 +97,7 @@ class Run(Generic[S]):
         self.stale = False
         self.holds_slot = False
 
-    def replace(self, progress: Progress, state: S, version: int) -> None:
+    def replace(self, progress: Progress, state: Encoded[S], version: int) -> None:
         """Take over what was recorded since."""
         self.progress = progress
         self.state = state
@@ -132,7 +133,8 @@ class Run(Generic[S]):
         """Give the end of a saga that is at rest."""
         outcome = Outcome(self.progress.status.value)
         failed = outcome is not Outcome.COMPLETED
-        return Ended(outcome, self.state, self.progress.trouble if failed else None)
+        trouble = self.progress.trouble if failed else None
+        return Ended(outcome, self.state.read(), trouble)
 
 
 class SagaHandle(Generic[S]):
@@ -168,8 +170,8 @@ class SagaHandle(Generic[S]):
 
     @property
     def state(self) -> S:
-        """The saga's state, folded from the results so far."""
-        return self._run.state
+        """The saga's state, folded from the results so far; the caller's own copy."""
+        return self._run.state.read()
 
     async def result(self, *, timeout: timedelta | None = None) -> Ended[S]:
         """Wait until the saga has ended, or is stuck.

@@ -19,6 +19,7 @@ from eventbraid.errors import (
     CoordinatorClosed,
     EventDecodeError,
     InvalidTransition,
+    InvalidValue,
     SagaNotFound,
     SagaParked,
     UnknownEventType,
@@ -26,6 +27,7 @@ from eventbraid.errors import (
 )
 from eventbraid.event import decode_event, encode_event
 from eventbraid.role._standing import loss
+from eventbraid.saga._codec import UnfitValue
 from eventbraid.saga._event import (
     ATTENTION_STREAM,
     SagaEvent,
@@ -37,12 +39,14 @@ from eventbraid.saga._executed import recall
 from eventbraid.saga._handle import Run
 from eventbraid.saga._keys import forward_key
 from eventbraid.saga._progress import Progress, Status
-from eventbraid.saga._step import Local, external
+from eventbraid.saga._step import Local, Step, external
+from eventbraid.saga._text import described, recordable
 from eventbraid.saga._transition import after, fold
 from eventbraid.store import EXISTS
 
 if TYPE_CHECKING:
     from eventbraid.command import AsyncExecutor, Executed
+    from eventbraid.saga._codec import Encoded
     from eventbraid.saga._definition import Saga
     from eventbraid.saga._node import AnyCommand
     from eventbraid.store import AsyncEventStore, RecordedEvent
@@ -90,7 +94,9 @@ class Journal:
         self._executor = executor
         self._observer = observer
 
-    async def commit(self, run: Run[S], events: Iterable[SagaEvent], state: S) -> None:
+    async def commit(
+        self, run: Run[S], events: Iterable[SagaEvent], state: Encoded[S]
+    ) -> None:
         """Record transitions, and then take them over into the run.
 
         Args:
@@ -103,7 +109,7 @@ class Journal:
             RoleLost: The saga's shard is another coordinator's.
             VersionConflict: Somebody else has written to the stream.
         """
-        events = tuple(events)
+        events = tuple(map(recordable, events))
         progress = after(run.progress, events)
         written = [(run.id, *encode_event(event)) for event in events]
         written += [
@@ -123,7 +129,7 @@ class Journal:
         run: Run[S],
         command: AnyCommand,
         events: Iterable[SagaEvent],
-        state: S,
+        state: Encoded[S],
         *,
         cause: str,
     ) -> Executed:
@@ -145,7 +151,7 @@ class Journal:
             RoleLost: The saga's shard is another coordinator's.
             VersionConflict: Somebody else has written to the saga's stream.
         """
-        events = tuple(events)
+        events = tuple(map(recordable, events))
         progress = after(run.progress, events)
         also = [Write(run.id, event) for event in events]
         also += _notices(run, events)
@@ -235,7 +241,11 @@ class Journal:
         return found
 
     def _take_over(
-        self, run: Run[S], progress: Progress, state: S, events: Sequence[SagaEvent]
+        self,
+        run: Run[S],
+        progress: Progress,
+        state: Encoded[S],
+        events: Sequence[SagaEvent],
     ) -> None:
         run.replace(progress, state, run.version + len(events))
         if self._observer is not None:
@@ -247,7 +257,7 @@ def fold_state(
     progress: Progress,
     history: Iterable[SagaEvent],
     executed: Mapping[str, Executed],
-) -> S:
+) -> Encoded[S]:
     """Fold the results of a saga's steps into its state.
 
     Args:
@@ -261,13 +271,13 @@ def fold_state(
     """
     step = "the input"
     try:
-        state = saga.state_codec.decode(progress.input)
+        state = saga.state_codec.restore(progress.input)
         for event in history:
             if isinstance(event, StepSucceeded):
                 step = f"step {event.step!r}"
                 state = _folded(saga, state, event, executed)
     except Exception as error:
-        reason = f"{step} can't be folded ({type(error).__name__}: {error})"
+        reason = f"{step} can't be folded ({described(error)})"
         raise parked(progress, f"{reason}; correct the program") from error
     return state
 
@@ -296,16 +306,48 @@ def _folded_history(
 
 
 def _folded(
-    saga: Saga[S], state: S, event: StepSucceeded, executed: Mapping[str, Executed]
-) -> S:
+    saga: Saga[S],
+    state: Encoded[S],
+    event: StepSucceeded,
+    executed: Mapping[str, Executed],
+) -> Encoded[S]:
     node = saga.by_name[event.step]
     if isinstance(node, Local):
-        return state if node.then is None else node.then(state, executed[event.step])
+        return fold_result(saga, node, state, lambda: executed[event.step])
     step = external(node)
-    if step.then is None:
+    return fold_result(saga, step, state, lambda: step.result.decode(event.result))
+
+
+def fold_result(
+    saga: Saga[S],
+    node: Local[S] | Step[S, Any],
+    state: Encoded[S],
+    result: Callable[[], Any],
+) -> Encoded[S]:
+    """Fold the result of a step into the state.
+
+    Args:
+        saga: The saga's declaration.
+        node: The step.
+        state: The state before.
+        result: Returns the result, as it is recorded.
+
+    Raises:
+        UnfitValue: ``then`` returned something that is no state of this saga.
+        Exception: Whatever ``then`` raises.
+    """
+    if node.then is None:
         return state
-    folded: S = step.then(state, step.result.decode(event.result))
-    return folded
+    folded: S = node.then(state.read(), result())
+    try:
+        return saga.state_codec.record(folded)
+    except InvalidValue as error:
+        raise UnfitValue(
+            f"`then` of step {node.name!r}",
+            error.value,
+            f"{error.type}: {error.bound}",
+            "return the new state",
+        ) from error
 
 
 def _demands(run: Run[Any]) -> dict[str, int]:

@@ -57,7 +57,7 @@ class Node(ABC, Generic[S]):
         name: The name by which the log knows the step.
         kind: What its failure means.
         retry: How its attempts follow each other.
-        skip_if: Gives a reason when the step isn't needed.
+        skip_if: Returns the reason, or True, when the step isn't needed.
         otherwise: Makes the command that takes its place when it failed for good.
 
     Example:
@@ -70,7 +70,7 @@ class Node(ABC, Generic[S]):
     name: str
     kind: Kind
     retry: Retry
-    skip_if: Callable[[S], str | None] | None
+    skip_if: Callable[[S], str | bool | None] | None
     otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None
 
     @property

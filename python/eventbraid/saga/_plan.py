@@ -19,15 +19,19 @@ from eventbraid.saga._event import (
 )
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._step import Local, Step, external, is_external
+from eventbraid.saga._text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from eventbraid.saga._codec import Encoded
     from eventbraid.saga._definition import Saga
+    from eventbraid.saga._node import Node
 
 S = TypeVar("S")
 
+_NOT_NEEDED = "it is not needed"
 _DEADLINE_PASSED = "the saga's deadline has passed"
 
 
@@ -87,7 +91,9 @@ class Rest:
 Move: TypeAlias = Commit | Call | Execute | UndoCall | UndoExecute | Wait | Rest
 
 
-def next_move(saga: Saga[S], progress: Progress, state: S, now: datetime) -> Move:
+def next_move(
+    saga: Saga[S], progress: Progress, state: Encoded[S], now: datetime
+) -> Move:
     """Say what a saga does next.
 
     Args:
@@ -106,7 +112,7 @@ def next_move(saga: Saga[S], progress: Progress, state: S, now: datetime) -> Mov
 
 
 def advance(
-    saga: Saga[S], progress: Progress, state: S, now: datetime
+    saga: Saga[S], progress: Progress, state: Encoded[S], now: datetime
 ) -> tuple[SagaEvent, ...]:
     """Give the records that can be made before the next command or call.
 
@@ -123,13 +129,44 @@ def advance(
         return start_undo(progress, "deadline", detail=_DEADLINE_PASSED)
     events: list[SagaEvent] = []
     for node in saga.steps[progress.cursor :]:
-        reason = None if node.skip_if is None else node.skip_if(state)
+        reason = _skip_reason(node, state)
         if reason is None:
             if is_external(node):
                 events.append(StepStarted(node.name))
             return tuple(events)
         events.append(StepSkipped(node.name, reason))
     return (*events, SagaCompleted())
+
+
+def advance_if_possible(
+    saga: Saga[S], progress: Progress, state: Encoded[S], now: datetime
+) -> tuple[SagaEvent, ...]:
+    """Return what `advance` does, or nothing if a function of the saga raises.
+
+    For what is recorded together with the end of a step: the end must not be lost by a
+    defect in what follows it. The next move meets the defect again and reports it.
+    """
+    try:
+        return advance(saga, progress, state, now)
+    except Exception:  # noqa: BLE001 - reported by the next move
+        return ()
+
+
+def _skip_reason(node: Node[S], state: Encoded[S]) -> str | None:
+    """Return why a step isn't needed; None if it is."""
+    reason: object = None if node.skip_if is None else node.skip_if(state.read())
+    match reason:
+        case None | False:
+            return None
+        case True:
+            return _NOT_NEEDED
+        case str():
+            return reason
+        case _:
+            raise TypeError(
+                f"`skip_if` of step {node.name!r} returned {shown(reason)}; expected "
+                "the reason as text or True to skip the step, None or False to take it"
+            )
 
 
 def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
@@ -139,7 +176,9 @@ def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
     return not (saga.is_settled_at(progress.cursor) or progress.has_open_pivot)
 
 
-def _forward(saga: Saga[S], progress: Progress, state: S, now: datetime) -> Move:
+def _forward(
+    saga: Saga[S], progress: Progress, state: Encoded[S], now: datetime
+) -> Move:
     if progress.in_flight:
         return Call(external(saga.steps[progress.cursor]), progress.attempt)
     if progress.attempt == 0:

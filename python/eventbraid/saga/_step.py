@@ -204,7 +204,7 @@ def step(
     then: Callable[[S, R], S] | None = None,
     record: Callable[[StepContext[S], R], AnyCommand] | None = None,
     otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None = None,
-    skip_if: Callable[[S], str | None] | None = None,
+    skip_if: Callable[[S], str | bool | None] | None = None,
 ) -> Step[S, R]:
     """Declare an external step: a call to something outside of the store.
 
@@ -225,13 +225,15 @@ def step(
         result: The type of the result, if the action's annotation doesn't say it.
         ask: Asks the receiver whether it knows ``context.idempotency_key``: `Done`
             with the result, or None.
-        then: Folds the result into the state. Pure: it is run again at each resume.
+        then: Returns the new state from the state and the result. Pure: it is run
+            again at each resume.
         record: Makes the command that the result means; it is committed together with
             the record of the success and the start of the next step.
         otherwise: Makes the command that takes the place of the step when it failed
             for good. The saga then goes on. The step is compensated only if it may have
             happened.
-        skip_if: Gives the reason why the step isn't needed, or None. Pure.
+        skip_if: Returns the reason why the step isn't needed, or just True; None or
+            False if it is needed. Pure.
 
     Returns:
         The step; give it a compensation with `Step.compensated_by`.
@@ -275,7 +277,7 @@ def local(
     retry: Retry | None = None,
     then: Callable[[S, Executed], S] | None = None,
     otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None = None,
-    skip_if: Callable[[S], str | None] | None = None,
+    skip_if: Callable[[S], str | bool | None] | None = None,
 ) -> Local[S]:
     """Declare a local step: a command whose events are in the same store.
 
@@ -288,11 +290,12 @@ def local(
         kind: What its failure means.
         retry: How a retriable step's attempts follow each other when its command is
             rejected; by default without end. Others are never retried.
-        then: Folds what was executed into the state. Pure: it is run again at each
-            resume. The events are then read from the log.
+        then: Returns the new state from the state and what was executed. Pure: it is
+            run again at each resume. The events are then read from the log.
         otherwise: Makes the command that takes the place of the step when it failed
             for good. The saga then goes on.
-        skip_if: Gives the reason why the step isn't needed, or None. Pure.
+        skip_if: Returns the reason why the step isn't needed, or just True; None or
+            False if it is needed. Pure.
 
     Returns:
         The step; give it a compensation with `Local.compensated_by`.
@@ -348,8 +351,8 @@ def _retry_of(kind: Kind, retry: Retry | None) -> Retry:
 
 
 def _require_name(name: str) -> None:
-    size = len(name.encode())
-    if not 1 <= size <= _MOST_NAME_BYTES or not name.isprintable():
+    # Printable first: half a character is not, and has no bytes.
+    if not name.isprintable() or not 1 <= len(name.encode()) <= _MOST_NAME_BYTES:
         raise InvalidSaga(
             f"a step's name is 1 to {_MOST_NAME_BYTES} bytes of printable text, "
             f"but {name!r} is not; shorten it",

@@ -1,0 +1,83 @@
+"""Texts for people, in a form that every record can hold.
+
+They come from rejections, from exceptions of any library and from callers: they may be
+of any size, hold half a character, or raise when they are asked for. A saga must reach
+its end all the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, cast
+
+from msgspec import structs
+
+if TYPE_CHECKING:
+    from eventbraid.saga._event import SagaEvent
+
+_MAXIMUM_SHOWN = 80
+# More than each function here produces by itself; what exceeds it came from outside.
+_MAXIMUM_RECORDED = 4_000
+# Names by which records refer to something are never changed.
+_NAMES = frozenset({"graph_hash", "saga", "step", "why"})
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception, whatever its ``__str__`` does."""
+    return safe_text(error)
+
+
+def described(error: BaseException) -> str:
+    """Return the class and the text of an exception."""
+    name, text = type(error).__name__, text_of(error)
+    return f"{name}: {text}" if text else name
+
+
+def safe_text(value: object) -> str:
+    """Return the text of an object; its class if the object can't give one."""
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 - any code may stand there
+        return f"<{type(value).__name__}, whose str() raises {type(error).__name__}>"
+
+
+def shown(value: object) -> str:
+    """Return the short form of a value for a message."""
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - any code may stand there
+        text = f"<{type(value).__name__}, whose repr() raises {type(error).__name__}>"
+    return shortened(text, _MAXIMUM_SHOWN)
+
+
+def shortened(text: object, maximum: int) -> str:
+    """Return a text of limited length that UTF-8 can encode."""
+    text = safe_text(text)
+    # Cut first: the rest of a huge text needn't be encoded.
+    if len(text) > maximum:
+        text = f"{text[: maximum - 1]}…"
+    # Half a character, as names of files may hold, is no text that can be recorded.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def recordable(event: SagaEvent) -> SagaEvent:
+    """Return a record whose texts for people are text, of limited length."""
+    changed: dict[str, str] = {}
+    for name in _texts(type(event)):
+        text: object = getattr(event, name)
+        # Without the common case's encoding: most records have short ASCII texts.
+        if type(text) is str and len(text) <= _MAXIMUM_RECORDED and text.isascii():
+            continue
+        changed[name] = shortened(text, _MAXIMUM_RECORDED)
+    return structs.replace(event, **changed) if changed else event
+
+
+@functools.cache
+def _texts(kind: type[SagaEvent]) -> tuple[str, ...]:
+    """Return the fields of a record that hold texts for people."""
+    annotations = cast("dict[str, object]", kind.__annotations__)
+    return tuple(
+        name
+        for name in kind.__struct_fields__
+        if annotations[name] in {"str", str} and name not in _NAMES
+    )
