@@ -12,6 +12,7 @@ from eventbraid.errors import (
     CoordinatorClosed,
     EventbraidError,
     InvalidArgument,
+    InvalidTransition,
     RoleLost,
     SagaExists,
     SagaNotFound,
@@ -470,6 +471,11 @@ class SagaCoordinator:
             try:
                 await self._journal.commit(run, plan(run), run.state)
             except VersionConflict:
+                await self._journal.reload(run)
+            except InvalidTransition:
+                # The saga's own task, or another coordinator, may be ahead of it.
+                if await self._journal.is_current(run):
+                    raise
                 await self._journal.reload(run)
             else:
                 return
