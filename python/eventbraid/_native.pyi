@@ -548,6 +548,15 @@ class Store:
         Raises:
             StoreUnavailable: If the system refuses, or the store is read only.
         """
+    def register_loop(self) -> int:
+        """Register an event loop whose tasks hold leases; return its number.
+
+        Others see this opening as silent since the last tick of its slowest loop.
+        """
+    def tick(self, number: int) -> None:
+        """Record that a registered event loop runs. Ignored in a forked child."""
+    def unregister_loop(self, number: int) -> None:
+        """End the registration of an event loop. Ignored in a forked child."""
     def sightings(self) -> list[tuple[str, float]]:
         """Tell which openings are alive: id, and seconds of silence."""
     def sightings_async(self, port: CompletionPort) -> int:

@@ -8,22 +8,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from eventbraid.store._heartbeat import LoopHeartbeat
+
 _numbers = itertools.count(1)
-# What this process knows of its own owners; of another process's it is told nothing but
-# whether the opening is alive.
-_present: set[str] = set()
+# The owners of this process. Of an owner in another process only the age of its
+# session's heartbeat is known.
+_present: dict[str, LoopHeartbeat | None] = {}
 
 
-def owner_of(opening: str) -> str:
-    """Make an owner that is present until it leaves."""
+def owner_of(opening: str, heartbeat: LoopHeartbeat | None = None) -> str:
+    """Make an owner that is present until it leaves.
+
+    Args:
+        opening: The session's id.
+        heartbeat: The owner's heartbeat, if the owner lives in an event loop.
+    """
     owner = f"{opening}.{next(_numbers)}"
-    _present.add(owner)
+    _present[owner] = heartbeat
     return owner
 
 
 def leave(owner: str) -> None:
-    """Let others of this process know that an owner is gone."""
-    _present.discard(owner)
+    """Record that an owner of this process is gone, and stop its heartbeat."""
+    heartbeat = _present.pop(owner, None)
+    if heartbeat is not None:
+        heartbeat.stop()
 
 
 def silence_of(owner: str, seen: Mapping[str, float], own: str) -> float | None:
@@ -36,5 +45,8 @@ def silence_of(owner: str, seen: Mapping[str, float], own: str) -> float | None:
     """
     opening, _, _ = owner.partition(".")
     if opening == own:
-        return 0.0 if owner in _present else None
+        if owner not in _present:
+            return None
+        heartbeat = _present[owner]
+        return 0.0 if heartbeat is None else heartbeat.age()
     return seen.get(opening)

@@ -30,6 +30,7 @@ from eventbraid.role._standing import (
     taking,
 )
 from eventbraid.store._duration import duration_seconds
+from eventbraid.store._heartbeat import LoopHeartbeat
 from eventbraid.store._presence import appear, sightings, sightings_async
 
 if TYPE_CHECKING:
@@ -91,14 +92,15 @@ class _Tenure:
             raise InvalidArgument("role", self._role, reason)
         return MappingProxyType({self._stream: self._token})
 
-    def _appear(self) -> None:
+    def _appear(self, *, in_loop: bool = False) -> None:
         if self._owner:
             raise InvalidArgument(
                 "role", self._role, "it is taken already; make another"
             )
         self._process = os.getpid()
         self._opening = appear(self._store_of_it)
-        self._owner = owner_of(self._opening)
+        heartbeat = LoopHeartbeat(self._store_of_it) if in_loop else None
+        self._owner = owner_of(self._opening, heartbeat)
 
     def _leave(self) -> None:
         leave(self._owner)
@@ -131,6 +133,12 @@ class Role(_Tenure):
     the role is free at once; if the process is stopped, after ``stale_after``. Who
     waits for a role looks every 50 ms whether it is free. A forked child has no part in
     its parent's roles.
+
+    The heartbeat comes from a thread of the store: it shows that the process runs, not
+    that the thread that holds the role makes progress. An `AsyncRole` is as alive as
+    its event loop. Other processes see the slowest such event loop as the whole
+    session, so give a `Role` a session of its own if it has to outlive a hanging event
+    loop of its process.
 
     Args:
         store: The store, open.
@@ -271,7 +279,9 @@ class Role(_Tenure):
 class AsyncRole(_Tenure):
     """What one at a time does of all who share a store, in an event loop.
 
-    What `Role` says holds here too.
+    What `Role` says holds here too, and the heartbeat comes from the event loop in
+    which the role is taken: if the loop hangs for ``stale_after``, the role is free,
+    and the store refuses what is appended under it afterwards.
 
     Args:
         store: The store, open.
@@ -314,7 +324,7 @@ class AsyncRole(_Tenure):
 
     async def __aenter__(self) -> Self:
         """Take the role."""
-        self._appear()
+        self._appear(in_loop=True)
         began = time.monotonic()
         try:
             while True:

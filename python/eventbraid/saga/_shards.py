@@ -18,6 +18,7 @@ from eventbraid.role._owner import leave, owner_of
 from eventbraid.role._standing import Standing, Witness, releasing, taking
 from eventbraid.saga._balance import Plan, planned
 from eventbraid.store import EXISTS
+from eventbraid.store._heartbeat import LoopHeartbeat
 from eventbraid.store._presence import appear, sightings_async
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Shards:
     async def open(self) -> None:
         """Look where all roles stand, and show that this coordinator is alive."""
         self._opening = appear(self._store)
-        self._owner = owner_of(self._opening)
+        self._owner = owner_of(self._opening, LoopHeartbeat(self._store))
         for role in (*map(_seat, range(_SEATS)), *map(role_of, range(SHARDS))):
             self._standings[role] = await self._standing(role)
 

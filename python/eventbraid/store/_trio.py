@@ -9,6 +9,7 @@ import trio
 
 from eventbraid._native import CompletionPort
 from eventbraid.store._completion import RESULTS_A_TURN
+from eventbraid.store._heartbeat import TICK_SECONDS, Ticker
 
 
 def is_running() -> bool:
@@ -73,3 +74,42 @@ class TrioPort:
 
 
 _port: trio.lowlevel.RunVar[TrioPort] = trio.lowlevel.RunVar("eventbraid port")
+
+
+def current_ticker() -> TrioTicker:
+    """Find the ticker of this run, or make it."""
+    try:
+        return _ticker.get()
+    except LookupError:
+        ticker = TrioTicker()
+        _ticker.set(ticker)
+        return ticker
+
+
+class TrioTicker(Ticker):
+    """Ticks by a system task of the run."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self) -> None:
+        """Begin without a task."""
+        super().__init__()
+        self._scope = trio.CancelScope()
+
+    def start(self) -> None:
+        """Start the system task."""
+        self._scope = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._run, self._scope)
+
+    def stop(self) -> None:
+        """End the system task."""
+        self._scope.cancel()
+
+    async def _run(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                await trio.sleep(TICK_SECONDS)
+                self.tick()
+
+
+_ticker: trio.lowlevel.RunVar[TrioTicker] = trio.lowlevel.RunVar("eventbraid ticker")

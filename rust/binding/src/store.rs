@@ -370,6 +370,26 @@ impl Store {
         id.map_err(|error| exception(py, error))
     }
 
+    /// Register an event loop whose tasks hold leases; return its number.
+    fn register_loop(&self, py: Python<'_>) -> PyResult<u64> {
+        let store = self.engine.store()?;
+        store.register_loop().map_err(|error| exception(py, error))
+    }
+
+    /// Record that a registered event loop runs. Does nothing in a forked child.
+    fn tick(&self, number: u64) {
+        if let Ok(store) = self.engine.store() {
+            store.tick(number);
+        }
+    }
+
+    /// End the registration of an event loop. Does nothing in a forked child.
+    fn unregister_loop(&self, number: u64) {
+        if let Ok(store) = self.engine.store() {
+            store.unregister_loop(number);
+        }
+    }
+
     /// Tell which openings are alive: id, and seconds since the last sign of life.
     fn sightings(&self, py: Python<'_>) -> PyResult<Vec<(String, f64)>> {
         let store = self.engine.store()?;

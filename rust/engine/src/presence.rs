@@ -5,9 +5,14 @@
 //! known by the lock of its entry, which the system frees whatever kills the process; that it
 //! was stopped is known by the age of the word.
 //!
+//! A thread of the engine runs on while an event loop hangs, so it can't speak for what lives in
+//! that loop. A loop whose tasks hold leases registers here and ticks; the word is then never
+//! newer than the last tick of the slowest registered loop.
+//!
 //! All this protects nothing. It tells others when they may take over what an opening did;
 //! that the opening then does nothing more is for the store's expectations to enforce.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -45,6 +50,9 @@ struct State {
     /// 0 until somebody wants others to know of this opening.
     number: u64,
     thread: Option<JoinHandle<()>>,
+    /// When each registered event loop ticked last, in microseconds of uptime.
+    loops: BTreeMap<u64, u64>,
+    registered: u64,
     ended: bool,
 }
 
@@ -69,12 +77,35 @@ impl Presence {
             state.number = self.draw()?;
         }
         if let Some(joint) = self.coord.joint() {
-            self.beat(joint, state.number);
+            self.beat(joint, &state);
             if self.background && state.thread.is_none() {
                 state.thread = Some(self.start()?);
             }
         }
         Ok(id_of(state.number))
+    }
+
+    /// Registers an event loop, which has to tick from now on. Returns its number.
+    pub(crate) fn register_loop(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.registered += 1;
+        let number = state.registered;
+        let now = self.layout.vfs.uptime_micros();
+        state.loops.insert(number, now);
+        number
+    }
+
+    /// Records that a registered event loop runs; does nothing for another one.
+    pub(crate) fn tick(&self, number: u64) {
+        let now = self.layout.vfs.uptime_micros();
+        if let Some(last) = self.state.lock().loops.get_mut(&number) {
+            *last = now;
+        }
+    }
+
+    /// Ends the registration of an event loop.
+    pub(crate) fn unregister_loop(&self, number: u64) {
+        self.state.lock().loops.remove(&number);
     }
 
     /// All openings that give signs of life, this one included.
@@ -130,13 +161,17 @@ impl Presence {
         };
         let mut state = self.state.lock();
         while !state.ended {
-            self.beat(joint, state.number);
+            self.beat(joint, &state);
             self.changed.wait_for(&mut state, BEAT);
         }
     }
 
-    fn beat(&self, joint: &Joint, number: u64) {
-        joint.entry.beat(number, self.layout.vfs.uptime_micros());
+    /// Writes the time of the last moment at which the process and all its registered loops
+    /// were seen to run.
+    fn beat(&self, joint: &Joint, state: &State) {
+        let now = self.layout.vfs.uptime_micros();
+        let slowest = state.loops.values().copied().min().unwrap_or(now);
+        joint.entry.beat(state.number, now.min(slowest));
     }
 }
 

@@ -463,6 +463,26 @@ impl Store {
         self.open.presence.appear()
     }
 
+    /// Registers an event loop whose tasks hold leases, and returns its number. From now on
+    /// others see this opening as silent since the last [`Store::tick`] of its slowest loop.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn register_loop(&self) -> Result<u64> {
+        self.log()?;
+        Ok(self.open.presence.register_loop())
+    }
+
+    /// Records that a registered event loop runs. A number that isn't registered is ignored.
+    pub fn tick(&self, number: u64) {
+        self.open.presence.tick(number);
+    }
+
+    /// Ends the registration of an event loop.
+    pub fn unregister_loop(&self, number: u64) {
+        self.open.presence.unregister_loop(number);
+    }
+
     /// All openings that give signs of life, of this process and of others.
     ///
     /// # Errors

@@ -98,3 +98,31 @@ fn who_only_looks_gives_no_signs_of_life() {
     assert!(matches!(looking.appear(), Err(Error::Io { .. })));
     assert_eq!(ids(&looking), [id]);
 }
+
+#[test]
+fn a_session_is_silent_since_the_last_tick_of_its_slowest_event_loop() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("shop");
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs::new());
+    let watching = Store::open(Arc::clone(&vfs), &path, shared(true)).unwrap();
+    let looping = Store::open(Arc::clone(&vfs), &path, shared(true)).unwrap();
+    let id = looping.appear().unwrap();
+    let (fast, hung) = (
+        looping.register_loop().unwrap(),
+        looping.register_loop().unwrap(),
+    );
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while silence(&watching, &id).unwrap() < Duration::from_secs(1) {
+        assert!(Instant::now() < deadline, "a hung event loop isn't noticed");
+        looping.tick(fast);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Without the hung one, the session is as alive as the other one.
+    looping.unregister_loop(hung);
+    while silence(&watching, &id).unwrap() >= Duration::from_secs(1) {
+        assert!(Instant::now() < deadline, "the session stays silent");
+        looping.tick(fast);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    looping.tick(hung);
+}
