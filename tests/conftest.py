@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,18 @@ from tests.contract.loops import ASYNCIO, TRIO
 
 # Tests that start pyright as a process must not make it look for updates.
 os.environ.setdefault("PYRIGHT_PYTHON_IGNORE_WARNINGS", "1")
+
+# Whatever starts the tests may have signals ignored or blocked: a shell ignores SIGINT in
+# its background jobs, nohup ignores SIGHUP. Both pass to every process started from here,
+# where a test would then wait for the end of a program that can't be interrupted.
+_NEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED)
+for _signal in _NEEDED:
+    if signal.getsignal(_signal) == signal.SIG_IGN:
+        interrupts = _signal == signal.SIGINT
+        signal.signal(
+            _signal, signal.default_int_handler if interrupts else signal.SIG_DFL
+        )
 
 # On a shared two-core machine a slow example is a busy neighbour, not a bug; the
 # timeout of the test still catches one that hangs. Derandomised, so that a red
