@@ -102,7 +102,7 @@ class Served:
         method: str,
         path: str,
         headers: Mapping[str, str] | list[tuple[str, str]] = (),
-        body: bytes = b"",
+        body: bytes | None = b"",
     ) -> Answer:
         async with self.listen(method, path, headers, body) as live:
             body = b"".join([part async for part in live.parts])
@@ -114,8 +114,9 @@ class Served:
         method: str,
         path: str,
         headers: Mapping[str, str] | list[tuple[str, str]] = (),
-        body: bytes = b"",
+        body: bytes | None = b"",
     ) -> AsyncIterator[Live]:
+        """Send a request; a body of None never comes."""
         pairs = list(getattr(headers, "items", lambda: headers)())
         scope = {
             "type": "http",
@@ -135,7 +136,8 @@ class Served:
         give, parts = anyio.create_memory_object_stream[bytes](math.inf)
         begun, left = anyio.Event(), anyio.Event()
         live = Live(0, {}, parts)
-        unsent = [{"type": "http.request", "body": body, "more_body": False}]
+        whole = {"type": "http.request", "body": body, "more_body": False}
+        unsent = [] if body is None else [whole]
 
         async def receive() -> Any:
             if unsent:

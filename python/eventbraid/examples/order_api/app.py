@@ -3,7 +3,8 @@
     export ORDER_API_STORE=shop.braid
     uvicorn --factory eventbraid.examples.order_api.app:from_environment --workers 4
 
-is what `python -m eventbraid.examples.order_api shop.braid --workers 4` does.
+is what `python -m eventbraid.examples.order_api shop.braid --workers 4` does. That also
+bounds the number of connections, and the time that one may take over its headers.
 """
 
 from __future__ import annotations
@@ -31,19 +32,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STORE_VARIABLE = "ORDER_API_STORE"
+BODY_TIMEOUT_VARIABLE = "ORDER_API_BODY_TIMEOUT"
+
+BODY_TIMEOUT = 10.0
+"""Seconds within which a request's body must arrive."""
 
 # Proxies cut connections on which nothing comes, and a client that is gone without a
 # word is noticed only when something is sent to it.
 _HEARTBEAT = 15.0
 
 
-def order_api(location: str | Path, *, heartbeat: float = _HEARTBEAT) -> Starlette:
+def order_api(
+    location: str | Path,
+    *,
+    heartbeat: float = _HEARTBEAT,
+    body_timeout: float = BODY_TIMEOUT,
+) -> Starlette:
     """Make the application.
 
     Args:
         location: The store, which is opened when the application starts.
         heartbeat: After how many seconds without news a live stream shows that it is
             still there.
+        body_timeout: Seconds within which a request's body must arrive; a slower one is
+            answered with 408.
 
     Example:
         >>> [route.path for route in order_api("memory:").routes]
@@ -63,6 +75,7 @@ def order_api(location: str | Path, *, heartbeat: float = _HEARTBEAT) -> Starlet
                     executor=eb.AsyncExecutor(store),
                     doorbell=doorbell,
                     heartbeat=heartbeat,
+                    body_timeout=body_timeout,
                 )
             doorbell.close()
 
@@ -83,4 +96,5 @@ def from_environment() -> Starlette:
     Raises:
         KeyError: It names none.
     """
-    return order_api(os.environ[STORE_VARIABLE])
+    body_timeout = float(os.environ.get(BODY_TIMEOUT_VARIABLE, BODY_TIMEOUT))
+    return order_api(os.environ[STORE_VARIABLE], body_timeout=body_timeout)

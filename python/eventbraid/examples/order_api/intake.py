@@ -6,6 +6,7 @@ import re
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import anyio
 import msgspec
 
 import eventbraid as eb
@@ -85,11 +86,15 @@ def idempotency_key(headers: Headers) -> str:
     return key
 
 
-async def wanted_order(request: Request[Any]) -> WantedOrder:
-    """The order in a request's body.
+async def wanted_order(request: Request[Any], body_timeout: float) -> WantedOrder:
+    """Return the order in a request's body.
+
+    Args:
+        request: The request.
+        body_timeout: Seconds within which the whole body must arrive.
 
     Raises:
-        Problem: The body is too large, no JSON, or no order.
+        Problem: The body is too large or too slow, not JSON, or not an order.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0]
     if media_type.strip().lower() != "application/json":
@@ -98,7 +103,7 @@ async def wanted_order(request: Request[Any]) -> WantedOrder:
             "not-json",
             f"the body's Content-Type is {media_type!r}; send application/json",
         )
-    return parsed_order(await _body(request))
+    return parsed_order(await _body(request, body_timeout))
 
 
 def parsed_order(body: bytes) -> WantedOrder:
@@ -150,7 +155,19 @@ def _unquoted(text: str) -> str | None:
     return text if _VISIBLE.fullmatch(text) and not text.startswith('"') else None
 
 
-async def _body(request: Request[Any]) -> bytes:
+async def _body(request: Request[Any], timeout: float) -> bytes:
+    with anyio.move_on_after(timeout):
+        return await _whole_body(request)
+    raise Problem(
+        408,
+        "body-too-slow",
+        f"the body was not complete within {timeout:g} s; send the request again, with "
+        "the same Idempotency-Key",
+        close=True,
+    )
+
+
+async def _whole_body(request: Request[Any]) -> bytes:
     body = bytearray()
     async with aclosing(request.stream()) as parts:
         async for part in parts:
@@ -160,6 +177,7 @@ async def _body(request: Request[Any]) -> bytes:
                     413,
                     "body-too-large",
                     f"the body has more than {LARGEST_BODY} bytes; split the order",
+                    close=True,
                 )
     return bytes(body)
 

@@ -29,7 +29,7 @@ _SCOPE = "order-api"
 async def place_order(request: Request[Serving]) -> Response:
     """Take an order: 201, and 201 again with the same body for the same request."""
     key = idempotency_key(request.headers)
-    wanted = await wanted_order(request)
+    wanted = await wanted_order(request, request.state["body_timeout"])
     order = OrderId.derived(_SCOPE, key)
     done = await request.state["executor"].execute(
         submission(order, wanted), idempotency_key=f"{_SCOPE}/{key}"

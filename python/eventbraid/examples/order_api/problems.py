@@ -35,16 +35,25 @@ class Problem(Exception):
         kind: The problem's name, for programs: the last part of its `type`.
         detail: What is wrong and what to do, for people.
         retry_after: After how many seconds to try again, if that may help.
+        close: Whether the connection is of no further use: the rest of the request is
+            still to come on it, and nobody will read that.
     """
 
     def __init__(
-        self, status: int, kind: str, detail: str, *, retry_after: int | None = None
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        retry_after: int | None = None,
+        close: bool = False,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.kind = kind
         self.detail = detail
         self.retry_after = retry_after
+        self.close = close
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
         """The report as it is sent.
@@ -62,6 +71,8 @@ class Problem(Exception):
         further = dict(headers or {})
         if self.retry_after is not None:
             further["Retry-After"] = str(self.retry_after)
+        if self.close:
+            further["Connection"] = "close"
         return Response(
             msgspec.json.encode(report),
             self.status,

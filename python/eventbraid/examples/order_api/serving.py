@@ -18,9 +18,11 @@ class Serving(TypedDict):
         doorbell: Wakes those who follow an order.
         heartbeat: After how many seconds without news a live stream shows that it is
             still there.
+        body_timeout: Seconds within which a request's body must arrive.
     """
 
     store: eb.AsyncEventStore
     executor: eb.AsyncExecutor
     doorbell: Doorbell
     heartbeat: float
+    body_timeout: float
