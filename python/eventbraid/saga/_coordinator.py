@@ -36,6 +36,7 @@ from eventbraid.saga._plan import advance
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._roster import Roster, SagaSummary, summary_of
 from eventbraid.saga._shards import Shards
+from eventbraid.saga._slots import current_worker
 from eventbraid.saga._transition import evolve
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ class SagaCoordinator:
     the others go on. If the store itself fails, the coordinator stops and raises its
     error.
 
-    An action may start other sagas, but shouldn't wait for their results: it holds one
-    of the ``concurrency`` places while it does.
+    An action or a compensation may start other sagas, and may wait for their results.
+    A saga that it starts is recorded at once and takes its place later; while it waits
+    for a result it doesn't count as being at work. Its own timeout goes on meanwhile.
 
     Args:
         store: The store; it stays open.
@@ -153,6 +155,7 @@ class SagaCoordinator:
             self._journal, self._library, self._roster, self._shards
         )
         self._open = OpenSagas(store)
+        self._waiting_starts: dict[str, anyio.CancelScope] = {}
         self._crew = Crew(
             self._journal,
             self._roster,
@@ -207,8 +210,9 @@ class SagaCoordinator:
         """Start a saga, durably, unless it was started before.
 
         If the saga is in one of this coordinator's shards, waits while ``concurrency``
-        sagas are at work. If it is in another's, the start is only recorded, without
-        waiting, and the saga waits for a place there.
+        sagas are at work. If it is in another's, or is started by a step of another
+        saga, the start is only recorded, without waiting, and the saga itself waits for
+        a place.
 
         Args:
             saga: The declaration; one of those that the coordinator was given.
@@ -227,14 +231,14 @@ class SagaCoordinator:
                 as another one.
             CoordinatorClosed: The coordinator isn't running.
         """
-        self._crew.require_running()
+        self._require_startable()
         if not self._library.has(saga):
             raise InvalidArgument(
                 "saga", repr(saga), "it isn't among those given to the coordinator"
             )
         _check_id(saga, id)
         while True:
-            self._crew.require_running()
+            self._require_startable()
             known = self._roster.is_held(id)
             run = None if known else await self._begin(saga, id, state)
             if run is not None:
@@ -356,6 +360,15 @@ class SagaCoordinator:
 
     # --- within ----------------------------------------------------------------------
 
+    def _require_startable(self) -> None:
+        """Refuse a start that this coordinator can't record.
+
+        A step that ends its move while the coordinator is left may still start a saga,
+        which the next coordinator drives: refused, it would count as a failed attempt.
+        """
+        if not self._crew.is_working(current_worker()):
+            self._crew.require_running()
+
     async def _of_others(self) -> Sequence[SagaSummary]:
         found: list[SagaSummary] = []
         await self._open.catch_up()
@@ -384,7 +397,9 @@ class SagaCoordinator:
         """Record a start and have the saga driven; None if the id is taken."""
         done = self._roster.starting[saga_id] = anyio.Event()
         try:
-            if self._shards.tenure_of(saga_id) is not None:
+            is_here = self._shards.tenure_of(saga_id) is not None
+            # A step that waited for a place would hold the one that it waits for.
+            if is_here and current_worker() is None:
                 return await self._start_here(saga, saga_id, state)
             return await self._start_elsewhere(saga, saga_id, state)
         except VersionConflict:
@@ -400,10 +415,10 @@ class SagaCoordinator:
     async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
         run, events = _first_records(saga, saga_id, state)
         try:
-            await self._crew.take_place(run)
+            await self._wait_for_place(run)
             self._crew.require_running()
             run.tenure = self._shards.tenure_of(saga_id)
-            if run.tenure is not None:
+            if run.tenure is not None and run.holds_slot:
                 await self._journal.commit(run, events, run.state)
                 self._crew.work_on(run, resumed=False)
                 return run
@@ -414,8 +429,17 @@ class SagaCoordinator:
                 self._crew.give_place(run)
         return await self._start_elsewhere(saga, saga_id, state)
 
+    async def _wait_for_place(self, run: Run[Any]) -> None:
+        """Wait for a place, or until a step of a saga at work needs the start."""
+        with anyio.CancelScope() as scope:
+            self._waiting_starts[run.id] = scope
+            try:
+                await self._crew.take_place(run)
+            finally:
+                del self._waiting_starts[run.id]
+
     async def _start_elsewhere(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
-        """Record a start, and leave the first step to whoever has the shard."""
+        """Record a start, and leave the first step to a task that takes its place."""
         run, (started, *_) = _first_records(saga, saga_id, state)
         self._roster.elsewhere[saga_id] = run
         try:
@@ -429,6 +453,9 @@ class SagaCoordinator:
 
     async def _load(self, saga_id: str) -> Run[Any]:
         """Find a saga, or read it and drive it if it is unfinished."""
+        waiting = self._waiting_starts.get(saga_id)
+        if waiting is not None and current_worker() is not None:
+            waiting.cancel()
         while saga_id in self._roster.starting:
             # Its start is being recorded here, by whom it will be driven.
             await self._roster.starting[saga_id].wait()

@@ -10,6 +10,7 @@ from eventbraid.errors import CoordinatorClosed, RoleLost, SagaParked
 from eventbraid.saga._driver import Driver
 from eventbraid.saga._journal import parked
 from eventbraid.saga._progress import Status
+from eventbraid.saga._slots import Slots, Worker
 from eventbraid.saga._text import described
 from eventbraid.saga._trouble import ENDS_THE_COORDINATOR
 
@@ -63,7 +64,7 @@ class Crew:
         ends_a_checkpoint: int,
     ) -> None:
         """Prepare; no task runs before `begin`."""
-        self._slots = anyio.Semaphore(concurrency, fast_acquire=True)
+        self._slots = Slots(concurrency)
         self._driver = Driver(journal, self._slots)
         self._roster = roster
         self._open_sagas = open_sagas
@@ -93,6 +94,10 @@ class Crew:
         """
         if not self.running:
             raise CoordinatorClosed
+
+    def is_working(self, worker: Worker | None) -> bool:
+        """Return whether a worker belongs to this coordinator and is at work."""
+        return worker is not None and worker.uses(self._slots)
 
     async def begin(self, follow: Callable[[], Awaitable[None]]) -> None:
         """Open the task group.
@@ -179,6 +184,7 @@ class Crew:
 
     async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
         tenure = run.tenure
+        worker = Worker(run, self._slots)
         try:
             if not run.holds_slot:
                 await self.take_place(run)
@@ -196,6 +202,7 @@ class Crew:
             reason = f"{described(error)}; correct the program"
             self._park(run, parked(run.progress, reason))
         finally:
+            worker.end()
             self.give_place(run)
             if tenure is not None:
                 tenure.end_work()

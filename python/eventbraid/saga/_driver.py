@@ -28,6 +28,7 @@ from eventbraid.saga._trouble import breather
 if TYPE_CHECKING:
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
+    from eventbraid.saga._slots import Slots
 
 
 class Driver:
@@ -35,7 +36,7 @@ class Driver:
 
     __slots__ = ("_backward", "_draw", "_forward", "_journal", "_slots", "stopping")
 
-    def __init__(self, journal: Journal, slots: anyio.Semaphore) -> None:
+    def __init__(self, journal: Journal, slots: Slots) -> None:
         """Drive by a journal.
 
         Args:
@@ -105,12 +106,14 @@ class Driver:
 
     async def _sleep(self, run: Run[Any], until: datetime) -> None:
         seconds = (until - datetime.now(UTC)).total_seconds()
-        self._slots.release()
-        run.holds_slot = False
+        if run.holds_slot:
+            self._slots.release()
+            run.holds_slot = False
         with anyio.move_on_after(seconds):
             await run.nudged.wait()
-        await self._slots.acquire()
-        run.holds_slot = True
+        if not run.holds_slot:
+            await self._slots.acquire()
+            run.holds_slot = True
 
 
 def _is_given_back(run: Run[Any]) -> bool:

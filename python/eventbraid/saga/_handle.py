@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
+from eventbraid.saga._slots import waiting_for_saga
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
@@ -176,6 +178,9 @@ class SagaHandle(Generic[S]):
     async def result(self, *, timeout: timedelta | None = None) -> Ended[S]:
         """Wait until the saga has ended, or is stuck.
 
+        A step of another saga that waits here isn't counted by ``concurrency``
+        meanwhile.
+
         Args:
             timeout: How long to wait; without end if not given. The saga goes on.
 
@@ -194,7 +199,9 @@ class SagaHandle(Generic[S]):
             if self._run.error is not None:
                 # Nobody is told when a parked saga only goes on.
                 await self._catch_up(self._run)
-            await self._run.at_rest.wait()
+            if not self._run.at_rest.is_set():
+                with waiting_for_saga():
+                    await self._run.at_rest.wait()
         if self._run.error is not None:
             raise self._run.error
         return self._run.ended()
