@@ -472,3 +472,23 @@ def test_an_ended_saga_rests(status):
     progress = msgspec.structs.replace(started(JOURNEY), status=status)
     assert moved(JOURNEY, progress) == Rest(status)
     assert replace(Rest(status)).status.ended
+
+
+# --- recorded times -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ahead", "is_waited_for"),
+    [(0.9, True), (1.9, True), (2.1, False), (3_600, False), (-1, False)],
+)
+def test_a_recorded_time_is_waited_for_as_long_as_its_policy_allows(
+    ahead, is_waited_for
+):
+    """A time further ahead was recorded by a clock that has been set back since."""
+    due = NOW + timedelta(seconds=ahead)
+    lost = e.StepUnknown("a", "lost", retry_at=due)
+    move = moved(JOURNEY, started(JOURNEY, tried("a"), lost))
+    assert isinstance(move, Wait) is is_waited_for
+    failed_undo = e.CompensationFailed("a", "OSError", "gone", 1, "lost", due)
+    move = moved(JOURNEY, undoing(e.StepCompensated("b"), failed_undo))
+    assert isinstance(move, Wait) is is_waited_for

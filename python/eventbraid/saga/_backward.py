@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -106,7 +105,7 @@ class Backward:
 
     async def _fail(self, run: Run[Any], failure: StepFailure) -> None:
         events = undo_failed(
-            run.saga, run.progress, failure, datetime.now(UTC), chance=self._draw()
+            run.saga, run.progress, failure, run.clock.now(), chance=self._draw()
         )
         await self._journal.commit(run, events, run.state)
 

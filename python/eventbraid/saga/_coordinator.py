@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
@@ -23,6 +23,7 @@ from eventbraid.role._standing import stale_seconds
 from eventbraid.saga._alarm import Alarm
 from eventbraid.saga._archive import Archive
 from eventbraid.saga._checkpoint import OpenSagas
+from eventbraid.saga._clock import SagaClock
 from eventbraid.saga._crew import Crew
 from eventbraid.saga._event import ATTENTION_STREAM, SagaStarted
 from eventbraid.saga._follow import cancelled, retried_by_hand, skipped_by_hand
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from eventbraid.saga._clock import Clock
     from eventbraid.saga._definition import Saga
     from eventbraid.saga._event import SagaEvent
     from eventbraid.saga._journal import Observer
@@ -354,7 +356,13 @@ class SagaCoordinator:
         await self._by_hand(
             saga_id,
             lambda run: skipped_by_hand(
-                run.saga, run.progress, run.state, step, by, note, datetime.now(UTC)
+                run.saga,
+                run.progress,
+                run.state,
+                step,
+                by,
+                note,
+                run.clock.now(),
             ),
         )
 
@@ -413,7 +421,7 @@ class SagaCoordinator:
             done.set()
 
     async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
-        run, events = _first_records(saga, saga_id, state)
+        run, events = _first_records(saga, saga_id, state, self._journal.clock)
         try:
             await self._wait_for_place(run)
             self._crew.require_running()
@@ -440,7 +448,7 @@ class SagaCoordinator:
 
     async def _start_elsewhere(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
         """Record a start, and leave the first step to a task that takes its place."""
-        run, (started, *_) = _first_records(saga, saga_id, state)
+        run, (started, *_) = _first_records(saga, saga_id, state, self._journal.clock)
         self._roster.elsewhere[saga_id] = run
         try:
             await self._journal.commit(run, [started], run.state)
@@ -509,10 +517,11 @@ class SagaCoordinator:
 
 
 def _first_records(
-    saga: Saga[S], saga_id: str, state: S
+    saga: Saga[S], saga_id: str, state: S, clock: Clock
 ) -> tuple[Run[S], tuple[SagaEvent, ...]]:
     initial = saga.state_codec.record(state)
-    now = datetime.now(UTC)
+    saga_clock = SagaClock(clock, is_new=True)
+    now = saga_clock.now()
     deadline = None if saga.deadline is None else now + saga.deadline
     started = SagaStarted(
         saga.name,
@@ -524,7 +533,7 @@ def _first_records(
     )
     nothing = Progress(saga_id)
     follow = advance(saga, evolve(nothing, started), initial, now)
-    return Run(saga, nothing, initial, 0), (started, *follow)
+    return Run(saga, nothing, initial, 0, saga_clock), (started, *follow)
 
 
 def _check_id(saga: Saga[Any], saga_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,11 +21,15 @@ from eventbraid.saga._plan import (
     UndoCall,
     UndoExecute,
     Wait,
+    is_overdue,
     next_move,
 )
+from eventbraid.saga._progress import Status
 from eventbraid.saga._trouble import breather
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._slots import Slots
@@ -79,11 +83,13 @@ class Driver:
 
     async def _make_next(self, run: Run[Any], *, resumed: bool) -> bool:
         """Make one move, and tell whether the saga rests."""
+        if await self._has_awaited_time(run):
+            return False
         died = interruption(run.progress) if resumed else None
         if died is not None:
             await self._forward.resolve(run, died)
             return False
-        move = next_move(run.saga, run.progress, run.state, datetime.now(UTC))
+        move = next_move(run.saga, run.progress, run.state, run.clock.now())
         await self._make(run, move)
         return isinstance(move, Rest)
 
@@ -104,8 +110,27 @@ class Driver:
             case Rest():
                 return
 
+    async def _has_awaited_time(self, run: Run[Any]) -> bool:
+        """Wait for a confirmed time, if the saga's deadline seems to have passed.
+
+        A process that starts while the wall clock is wrong would undo the saga.
+
+        Returns:
+            Whether it has waited, so that all is to be looked at again.
+        """
+        progress = run.progress
+        if progress.deadline is None or progress.status is not Status.RUNNING:
+            return False
+        if not is_overdue(run.saga, progress, run.clock.now()):
+            return False
+        seconds = run.clock.seconds_to_confirm()
+        if not seconds:
+            return False
+        await self._sleep(run, run.clock.now() + timedelta(seconds=seconds))
+        return True
+
     async def _sleep(self, run: Run[Any], until: datetime) -> None:
-        seconds = (until - datetime.now(UTC)).total_seconds()
+        seconds = (until - run.clock.now()).total_seconds()
         if run.holds_slot:
             self._slots.release()
             run.holds_slot = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -68,7 +67,7 @@ class Forward:
         done = StepSucceeded(node.name, attempt)
         # What follows may hang on the state, which `then` gives after the commit only.
         events = (
-            succeeded(run.saga, run.progress, run.state, done, _now())
+            succeeded(run.saga, run.progress, run.state, done, run.clock.now())
             if node.then is None
             else (done,)
         )
@@ -166,7 +165,7 @@ class Forward:
         done = StepSucceeded(node.name, run.progress.attempt, answer.json, asked=asked)
         doubt = _doubt_record(node, run, doubted)
         reached = after(run.progress, (*doubt, done))
-        follow = advance_if_possible(run.saga, reached, state, _now())
+        follow = advance_if_possible(run.saga, reached, state, run.clock.now())
         events = (*doubt, done, *follow)
         try:
             if command is None:
@@ -258,7 +257,7 @@ class Forward:
         context = _context(run, node, max(run.progress.attempt, 1), key)
         command = otherwise(context, failure)
         given_up = after(run.progress, events)
-        events += advance_if_possible(run.saga, given_up, run.state, _now())
+        events += advance_if_possible(run.saga, given_up, run.state, run.clock.now())
         cause = f"{key}/otherwise"
         await self._journal.execute(run, command, events, run.state, cause=cause)
 
@@ -269,7 +268,7 @@ class Forward:
             run.saga,
             run.progress,
             failure,
-            _now(),
+            run.clock.now(),
             facts=encode_facts(failure.facts),
             chance=self._draw(),
             replaceable=replaceable,
@@ -350,7 +349,3 @@ def _unrecordable(error: Exception) -> StepFailure:
 def _doubted(failure: StepFailure) -> StepFailure:
     message = f"it happened, but its command was refused: {failure.message}"
     return StepFailure(failure.code, message, failure.facts, doubt="lost")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

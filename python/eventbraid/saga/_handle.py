@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from eventbraid.errors import SagaError
+    from eventbraid.saga._clock import SagaClock
     from eventbraid.saga._codec import Encoded
     from eventbraid.saga._definition import Saga
     from eventbraid.saga._progress import Progress, Status
@@ -69,6 +70,7 @@ class Run(Generic[S]):
         "__weakref__",
         "at_rest",
         "claimed",
+        "clock",
         "error",
         "holds_slot",
         "id",
@@ -82,9 +84,15 @@ class Run(Generic[S]):
     )
 
     def __init__(
-        self, saga: Saga[S], progress: Progress, state: Encoded[S], version: int
+        self,
+        saga: Saga[S],
+        progress: Progress,
+        state: Encoded[S],
+        version: int,
+        clock: SagaClock,
     ) -> None:
         """Take over what is recorded."""
+        self.clock = clock
         self.id = progress.id
         self.saga = saga
         self.progress = progress
@@ -108,7 +116,7 @@ class Run(Generic[S]):
 
     def copy(self) -> Run[S]:
         """Give one for a record that is nobody's move: it needs no shard."""
-        return Run(self.saga, self.progress, self.state, self.version)
+        return Run(self.saga, self.progress, self.state, self.version, self.clock)
 
     def go_on(self) -> None:
         """Let those wait again who ask for the end of a saga that rested."""

@@ -27,6 +27,7 @@ from eventbraid.errors import (
 )
 from eventbraid.event import decode_event, encode_event
 from eventbraid.role._standing import loss
+from eventbraid.saga._clock import PROCESS_CLOCK, SagaClock
 from eventbraid.saga._codec import UnfitValue
 from eventbraid.saga._event import (
     ATTENTION_STREAM,
@@ -46,6 +47,7 @@ from eventbraid.store import EXISTS
 
 if TYPE_CHECKING:
     from eventbraid.command import AsyncExecutor, Executed
+    from eventbraid.saga._clock import Clock
     from eventbraid.saga._codec import Encoded
     from eventbraid.saga._definition import Saga
     from eventbraid.saga._node import AnyCommand
@@ -88,8 +90,10 @@ class Journal:
         store: AsyncEventStore,
         executor: AsyncExecutor,
         observer: Observer | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Write to a store, and tell the observer what was written."""
+        self.clock = PROCESS_CLOCK if clock is None else clock
         self.store = store
         self._executor = executor
         self._observer = observer
@@ -221,7 +225,8 @@ class Journal:
         with _unreadable_is_parked(progress):
             executed = await self._executed(saga, progress, recorded, history)
         state = fold_state(saga, progress, history, executed)
-        return Run(saga, progress, state, len(recorded))
+        clock = SagaClock(self.clock)
+        return Run(saga, progress, state, len(recorded), clock)
 
     async def _executed(
         self,

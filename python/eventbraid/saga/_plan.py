@@ -6,8 +6,10 @@ None of them touches a store or a clock: the time comes in as ``now``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
 
+from eventbraid.saga._clock import TOLERANCE
 from eventbraid.saga._event import (
     CompensationStarted,
     SagaCompensated,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
+# Two processes don't have quite the same time.
+_TOLERANCE = timedelta(seconds=TOLERANCE)
 _NOT_NEEDED = "it is not needed"
 _DEADLINE_PASSED = "the saga's deadline has passed"
 
@@ -187,7 +191,7 @@ def _forward(
             return Commit(records)
     elif is_overdue(saga, progress, now):
         return Commit(start_undo(progress, "deadline", detail=_DEADLINE_PASSED))
-    elif progress.retry_at is not None and now < progress.retry_at:
+    elif _is_ahead(progress.retry_at, now, _forward_delay(saga, progress)):
         return Wait(_earliest(saga, progress, progress.retry_at))
     node = saga.steps[progress.cursor]
     if isinstance(node, Local):
@@ -198,13 +202,30 @@ def _forward(
 def _backward(saga: Saga[Any], progress: Progress, now: datetime) -> Move:
     if not progress.plan:
         return Commit((SagaCompensated(),))
-    if progress.retry_at is not None and now < progress.retry_at:
-        return Wait(progress.retry_at)
     node = saga.by_name[progress.plan[0]]
+    delay = node.undo_retry.delay(progress.undo_attempt)
+    if _is_ahead(progress.retry_at, now, delay):
+        return Wait(progress.retry_at)
     attempt = progress.undo_attempt + 1
     if isinstance(node, Local):
         return UndoExecute(node, attempt)
     return UndoCall(external(node), attempt)
+
+
+def _forward_delay(saga: Saga[Any], progress: Progress) -> timedelta:
+    """Return the longest delay after the last attempt at the step at the cursor."""
+    return saga.steps[progress.cursor].retry.delay(progress.attempt)
+
+
+def _is_ahead(
+    due: datetime | None, now: datetime, delay: timedelta
+) -> TypeGuard[datetime]:
+    """Return whether a recorded time is still to be waited for.
+
+    One that is further ahead than the longest delay that leads to it was recorded by a
+    wall clock that has been set back since, so it has come.
+    """
+    return due is not None and now < due <= now + delay + _TOLERANCE
 
 
 def _earliest(saga: Saga[Any], progress: Progress, at: datetime) -> datetime:

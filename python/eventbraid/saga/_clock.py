@@ -1,0 +1,132 @@
+"""The time of day for sagas: it advances as the monotonic clock does.
+
+Recorded times are times of day, because they must mean something to other processes and
+after a restart. But the wall clock may be set at any moment, by hand, by NTP or by the
+hypervisor, for good or for half a second. If sagas followed it, one wrong second would
+undo each saga that has a deadline, and a retry that is due at once would wait for an
+hour. So each saga keeps the time that it had when this process first saw it, and a jump
+of the wall clock is reported in the log and decides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger("eventbraid.saga")
+
+TOLERANCE = 1.0
+"""Seconds by which two clocks may differ without one of them being wrong."""
+
+CONFIRMATION = 5.0
+"""Seconds for which the wall clock must agree with the monotonic one to be trusted."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Clock:
+    """The wall clock of this process, as far as the monotonic clock confirms it.
+
+    Args:
+        wall: Returns the seconds since 1970; may jump.
+        monotonic: Returns seconds since an unknown moment; never jumps.
+    """
+
+    __slots__ = ("_jumped_at", "_jumped_to", "_monotonic", "_offset", "_since", "_wall")
+
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the wall clock's time of now, until another one is confirmed."""
+        self._wall = wall
+        self._monotonic = monotonic
+        self._since = monotonic()
+        self._offset = wall() - self._since
+        self._jumped_to: float | None = None
+        self._jumped_at = 0.0
+
+    def monotonic(self) -> float:
+        """Return the monotonic clock's seconds."""
+        return self._monotonic()
+
+    def offset(self) -> float:
+        """Return what the wall clock is ahead of the monotonic clock, in seconds.
+
+        After a jump it is the offset from before, until the new one is confirmed.
+        """
+        now = self._monotonic()
+        measured = self._wall() - now
+        jump = measured - self._offset
+        if abs(jump) <= TOLERANCE:
+            if self._jumped_to is not None:
+                _log.warning("the wall clock is back at its time from before the jump")
+            self._offset, self._jumped_to = measured, None
+        elif self._jumped_to is None or abs(measured - self._jumped_to) > TOLERANCE:
+            _log.warning(
+                "the wall clock jumped by %+.1f s; sagas keep their time", jump
+            )
+            self._jumped_to, self._jumped_at = measured, now
+        elif now - self._jumped_at >= CONFIRMATION:
+            _log.warning(
+                "the wall clock stays where it jumped to, by %+.1f s; sagas that this "
+                "process sees from now on follow it",
+                jump,
+            )
+            self._since = self._jumped_at
+            self._offset, self._jumped_to = measured, None
+        return self._offset
+
+    def lowest_offset(self) -> float:
+        """Return the lower one of the offsets before and after a jump."""
+        offset = self.offset()
+        return offset if self._jumped_to is None else min(offset, self._jumped_to)
+
+    def seconds_to_confirm(self) -> float:
+        """Return how long it takes at least to confirm the offset; 0 if it is."""
+        self.offset()
+        since = self._since if self._jumped_to is None else self._jumped_at
+        return max(since + CONFIRMATION - self._monotonic(), 0.0)
+
+
+class SagaClock:
+    """The time of day for one saga in this process.
+
+    Args:
+        clock: The clock of the process.
+        is_new: Whether the saga is started now. Its times are made by this clock, so
+            they needn't be compared with those of another one.
+    """
+
+    __slots__ = ("_clock", "_offset")
+
+    def __init__(self, clock: Clock, *, is_new: bool = False) -> None:
+        """Begin with the time of the process."""
+        self._clock = clock
+        self._offset = clock.offset() if is_new else None
+
+    def now(self) -> datetime:
+        """Return the time of day for this saga.
+
+        Before it is confirmed it is rather too early than too late: to be late for a
+        deadline can't be taken back.
+        """
+        monotonic, lowest = self._clock.monotonic(), self._clock.lowest_offset()
+        if self._offset is None and not self._clock.seconds_to_confirm():
+            self._offset = self._clock.offset()
+        offset = lowest if self._offset is None else self._offset
+        return _EPOCH + timedelta(seconds=monotonic + offset)
+
+    def seconds_to_confirm(self) -> float:
+        """Return how long a verdict by a time of another process has to wait."""
+        return 0.0 if self._offset is not None else self._clock.seconds_to_confirm()
+
+
+PROCESS_CLOCK = Clock()
+"""The clock of this process; it is confirmed a few seconds after the import."""
