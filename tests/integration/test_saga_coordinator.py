@@ -137,6 +137,41 @@ async def test_numbers_that_make_no_sense_are_refused(store, receiver):
         eb.SagaCoordinator(store, [journey(receiver), journey(receiver)])
 
 
+async def test_no_limit_may_be_said_for_each_duration(store, receiver):
+    """As `timedelta.max`, which no clock can add to its time."""
+    endless = timedelta.max
+    patient = eb.Retry(attempts=2, first=endless, cap=endless)
+    receiver.plan = {"ship": ["decline"]}
+    saga = trip(
+        outside(receiver, "pay", timeout=endless, retry=patient),
+        outside(receiver, "ship", undo_retry=patient),
+        deadline=endless,
+    )
+    coordinator = eb.SagaCoordinator(store, [saga], stale_after=endless)
+    with anyio.fail_after(20):
+        async with coordinator:
+            handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+            end = await handle.result(timeout=endless)
+            assert end.outcome is eb.Outcome.COMPENSATED
+            with pytest.raises(eb.InvalidArgument, match="timeout.*timedelta"):
+                await handle.result(timeout=5)
+
+
+async def test_a_saga_in_an_endless_pause_is_cancelled_at_once(store, receiver):
+    receiver.plan = {"pay": ["drop"]}
+    endless = eb.Retry(first=timedelta.max, cap=timedelta.max, jitter="none")
+    saga = trip(outside(receiver, "pay", retry=endless))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        with pytest.raises(TimeoutError):
+            await handle.result(timeout=timedelta(seconds=0.1))
+        with pytest.raises(TimeoutError):
+            await handle.result(timeout=timedelta(seconds=-1))
+        await coordinator.cancel("saga-1", reason="enough")
+        end = await handle.result(timeout=timedelta(seconds=10))
+        assert end.outcome is eb.Outcome.COMPENSATED
+
+
 async def test_a_coordinator_that_is_not_running_says_so(store, receiver):
     saga = journey(receiver)
     coordinator = eb.SagaCoordinator(store, [saga])

@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pydantic
 import pytest
 
 import eventbraid as eb
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 
@@ -315,3 +316,34 @@ def test_a_group_proves_failure_if_all_of_it_does():
     retry = eb.Retry(never=(KeyError,))
     assert retry.proves_failure(ExceptionGroup("g", [KeyError(1), KeyError(2)]))
     assert not retry.proves_failure(ExceptionGroup("g", [KeyError(1), OSError()]))
+
+
+# --- durations ------------------------------------------------------------------------
+
+ENDLESS = timedelta.max
+
+
+@pytest.mark.parametrize("jitter", ["full", "equal", "none"])
+def test_a_retry_may_wait_without_end(jitter):
+    retry = eb.Retry(first=ENDLESS, cap=ENDLESS, factor=100, jitter=jitter)
+    for attempt in (1, 10, 10**6):
+        assert NOW + retry.delay(attempt) <= NOW + timedelta(days=36_500)
+
+
+def test_timeouts_and_deadlines_may_be_endless():
+    bounded = eb.step("a", call, timeout=ENDLESS).compensated_by(undo, timeout=ENDLESS)
+    saga = eb.Saga("s", int, steps=[bounded], deadline=ENDLESS)
+    assert NOW + bounded.timeout + bounded.undo.timeout + saga.deadline
+
+
+@pytest.mark.parametrize("wrong", [5, 1.5, "5 s"])
+def test_what_is_no_duration_is_refused_where_it_is_given(wrong):
+    with pytest.raises(eb.InvalidSaga, match="step 'a'.*timedelta"):
+        eb.step("a", call, timeout=wrong)
+    with pytest.raises(eb.InvalidSaga, match="step 'a'.*timedelta"):
+        step().compensated_by(undo, timeout=wrong)
+    with pytest.raises(eb.InvalidSaga, match="saga 's'.*timedelta"):
+        eb.Saga("s", int, steps=[undoable()], deadline=wrong)
+    for name in ("first", "cap"):
+        with pytest.raises(eb.InvalidArgument, match=f"retry {name}.*timedelta"):
+            eb.Retry(**{name: wrong})

@@ -39,6 +39,8 @@ from eventbraid.saga._roster import Roster, SagaSummary, summary_of
 from eventbraid.saga._shards import Shards
 from eventbraid.saga._slots import current_worker
 from eventbraid.saga._transition import evolve
+from eventbraid.store._duration import duration_seconds
+from eventbraid.store._paging import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,15 +146,17 @@ class SagaCoordinator:
         on_event: Observer | None = None,
     ) -> None:
         """Prepare to coordinate; nothing happens before it is entered."""
-        _require_one("concurrency", concurrency)
-        _require_one("ends_a_checkpoint", ends_a_checkpoint)
+        concurrency = checked("concurrency", concurrency, minimum=1)
+        ends = checked("ends_a_checkpoint", ends_a_checkpoint, minimum=1)
         self._store = store
         executor = AsyncExecutor(store, retry=command_retry)
         self._journal = Journal(store, executor, on_event)
         self._library = Library(sagas)
         self._alarm = Alarm()
         self._roster = Roster(self._alarm)
-        self._shards = Shards(store, stale_seconds(stale_after.total_seconds()))
+        self._shards = Shards(
+            store, stale_seconds(duration_seconds("stale_after", stale_after))
+        )
         self._archive = Archive(
             self._journal, self._library, self._roster, self._shards
         )
@@ -164,7 +168,7 @@ class SagaCoordinator:
             self._open,
             self._alarm,
             concurrency=concurrency,
-            ends_a_checkpoint=ends_a_checkpoint,
+            ends_a_checkpoint=ends,
         )
         self._follower = Follower(
             self._journal,
@@ -545,8 +549,3 @@ def _check_id(saga: Saga[Any], saga_id: str) -> None:
 def _require_who_and_why(by: str, note: str) -> None:
     if not by or not note:
         raise InvalidArgument("by and note", f"{by!r}, {note!r}", "say who and why")
-
-
-def _require_one(what: str, number: int) -> None:
-    if number < 1:
-        raise InvalidArgument(what, str(number), "it must be at least 1")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from eventbraid.errors import InvalidSaga
+from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga._codec import Codec
 from eventbraid.saga._graph import StepShape, graph_hash
 from eventbraid.saga._node import Kind, Node
 from eventbraid.saga._step import Local, Step
+from eventbraid.store._duration import validate_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +82,7 @@ class Saga(Generic[S]):
             version: The version of its graph, from 1.
             deadline: How long a saga may take before it is undone.
         """
+        deadline = _checked_deadline(name, deadline)
         _check_head(name, version, deadline)
         _check_steps(name, steps)
         self.name = name
@@ -140,6 +142,16 @@ def _check_head(name: str, version: int, deadline: timedelta | None) -> None:
         raise InvalidSaga(f"saga {name!r}: a version is at least 1, not {version}")
     if deadline is not None and deadline <= timedelta():
         raise InvalidSaga(f"saga {name!r}: the deadline {deadline} is not above 0")
+
+
+def _checked_deadline(name: str, deadline: timedelta | None) -> timedelta | None:
+    """Return the deadline, at most what can be added to a date."""
+    if deadline is None:
+        return None
+    try:
+        return validate_duration("deadline", deadline, minimum=timedelta.min)
+    except InvalidArgument as error:
+        raise InvalidSaga(f"saga {name!r}: {error}") from error
 
 
 def _check_steps(name: str, steps: Sequence[Node[S]]) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
 from eventbraid.saga._slots import waiting_for_saga
+from eventbraid.store._duration import duration_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import timedelta
 
     from eventbraid.errors import SagaError
     from eventbraid.saga._clock import SagaClock
@@ -202,7 +203,10 @@ class SagaHandle(Generic[S]):
                 the saga or has its shard now, and raises at once if not.
             CoordinatorClosed: The coordinator was left before the saga ended.
         """
-        seconds = None if timeout is None else timeout.total_seconds()
+        seconds = None
+        if timeout is not None:
+            # A caller's time may be up already.
+            seconds = duration_seconds("timeout", timeout, minimum=timedelta.min)
         with anyio.fail_after(seconds):
             if self._run.error is not None:
                 # Nobody is told when a parked saga only goes on.

@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Literal, cast, get_args
 
 from eventbraid.errors import InvalidArgument
+from eventbraid.store._duration import validate_duration
+from eventbraid.store._paging import checked
 
 Jitter = Literal["full", "equal", "none"]
 
@@ -27,7 +29,7 @@ class Retry:
         attempts: How many attempts there may be in all; None means without end.
         first: The delay after the first attempt.
         factor: By how much each further delay grows, 1 to 100.
-        cap: The longest delay.
+        cap: The longest delay; `timedelta.max` counts as 100 years.
         jitter: ``"full"`` draws between 0 and the delay, ``"equal"`` between half of
             it and all of it, ``"none"`` takes it as it is.
         never: Exceptions by which the receiver proves that nothing happened. They end
@@ -55,11 +57,13 @@ class Retry:
 
     def __post_init__(self) -> None:
         """Refuse what could never work, when it is written and not when it is used."""
-        zero = timedelta()
-        if self.attempts is not None and self.attempts < 1:
-            raise InvalidArgument("retry attempts", str(self.attempts), "at least 1")
-        if self.first < zero:
-            raise InvalidArgument("retry first", str(self.first), "not below 0")
+        if self.attempts is not None:
+            attempts = checked("retry attempts", self.attempts, minimum=1)
+            object.__setattr__(self, "attempts", attempts)
+        for name in ("first", "cap"):
+            given: object = getattr(self, name)
+            length = validate_duration(f"retry {name}", given)
+            object.__setattr__(self, name, length)
         if self.cap < self.first:
             raise InvalidArgument("retry cap", str(self.cap), "not below `first`")
         if not 1.0 <= self.factor <= _MOST_FACTOR:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
 
-from eventbraid.errors import InvalidSaga
+from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga._codec import Codec
 from eventbraid.saga._node import Kind, Node
 from eventbraid.saga._result import result_type
 from eventbraid.saga._retry import BRIEFLY, FOREVER, PATIENTLY, Retry
+from eventbraid.store._duration import validate_duration
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -114,7 +115,7 @@ class Step(Node[S], Generic[S, R]):
             InvalidSaga: The step is retriable, or the timeout isn't above 0.
         """
         _refuse_undo_of_retriable(self)
-        _require_positive(timeout, self.name)
+        timeout = _require_positive(timeout, self.name)
         undo: Undo[S, R] = Undo(
             action=action, retry=retry, timeout=timeout, record=record
         )
@@ -252,7 +253,7 @@ def step(
         'capture'
     """
     _require_name(name)
-    _require_positive(timeout, name)
+    timeout = _require_positive(timeout, name)
     return Step(
         name=name,
         kind=kind,
@@ -360,12 +361,18 @@ def _require_name(name: str) -> None:
         )
 
 
-def _require_positive(timeout: timedelta, name: str) -> None:
+def _require_positive(timeout: timedelta, name: str) -> timedelta:
+    """Return the timeout, at most what every timer can wait."""
+    try:
+        bounded = validate_duration("timeout", timeout, minimum=timedelta.min)
+    except InvalidArgument as error:
+        raise InvalidSaga(f"step {name!r}: {error}", step=name) from error
     if timeout <= timedelta():
         raise InvalidSaga(
             f"the timeout of step {name!r} is {timeout}; give it a time above 0",
             step=name,
         )
+    return bounded
 
 
 def _refuse_undo_of_retriable(node: Node[S]) -> None:
