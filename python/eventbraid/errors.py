@@ -316,7 +316,8 @@ class DiscoveryLimit(EventbraidError):
 
     Attributes:
         command: The name of the command's class.
-        what: ``"rounds"`` or ``"streams"``.
+        what: ``"rounds"``, ``"streams"``, or ``"requests in one round"``, which count
+            streams that are known already.
         limit: How many are allowed.
 
     Example:
@@ -331,8 +332,8 @@ class DiscoveryLimit(EventbraidError):
         self.what = what
         self.limit = limit
         super().__init__(
-            f"{command} discovered more than {limit} {what}; make discover() ask for "
-            "fewer streams, or raise the executor's limit"
+            f"the discovery of {command} exceeds the limit of {limit} {what}; make "
+            "discover() ask for fewer streams, or raise the executor's limit"
         )
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import sys
+import tracemalloc
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
 
 import eventbraid as eb
-from eventbraid.command._memory import EventMemory
+from eventbraid.command._memory import SHORTEST_KEPT, EventMemory
+from eventbraid.command._shared_state import folds_without_fields
 from eventbraid.event._frozen import is_frozen_class
+from eventbraid.event._registry import default_registry
+from eventbraid.event._transcribe import decoded
 from tests.commands import (
     Account,
     AccountEvent,
@@ -235,6 +242,256 @@ def test_frozen_classes_are_known(kind, frozen):
 
 
 def test_a_memory_ignores_streams_whose_first_events_are_missing():
-    memory = EventMemory(1000)
-    memory.learn({}, {A: 100}, [])
+    generation = default_registry.generation
+    memory = EventMemory(1000, 2**20)
+    with eb.open("memory:") as store:
+        store.append([raw(A, Deposited(Money(1))) for _ in range(LONG)])
+        events = [decoded(one) for one in store.read_stream(A, after=20)]
+    memory.learn({A: 20}, {A: LONG}, events, generation)
     assert memory.recall([A]) == {}
+
+
+def test_memory_is_bounded_by_the_bytes_that_it_keeps_alive():
+    @eb.event("test_memory.noted")
+    class Noted:
+        text: str
+
+    class Notes(eb.Stream[Noted], category="notes"): ...
+
+    class Read(eb.Command[int, Noted]):
+        notes: eb.DeclaredMany[Noted] = eb.streams(Notes)
+
+        def initial(self):
+            return 0
+
+        def apply(self, state, recorded, /):
+            return state + 1
+
+        def decide(self, state, /):
+            return ()
+
+    bound = 2**20
+    with eb.open("memory:") as store:
+        executor = eb.Executor(store, remembered_bytes=bound)
+        memory = executor._engine._memory.get()
+        large = [raw("notes-large", Noted("x" * 10_000)) for _ in range(100)]
+        small = [raw("notes-small", Noted("x")) for _ in range(100)]
+        store.append([*large, *small])
+        for stream in ("notes-large", "notes-small"):
+            executor.execute(Read(notes=[stream]))
+            assert 0 < memory.size <= bound
+        # Of the large one there is only a beginning, which serves all the same.
+        tracemalloc.start()
+        executor.execute(Read(notes=["notes-large"]))
+        [remembered] = memory.recall(["notes-large"]).values()
+        assert 10 < len(remembered.events) < 100
+        assert tracemalloc.get_traced_memory()[0] < bound
+        tracemalloc.stop()
+        assert executor.execute(Read(notes=["notes-large"])).attempts == 1
+
+
+def test_the_beginning_of_a_stream_is_remembered_where_the_whole_has_no_room(store):
+    executor = eb.Executor(store, remembered_events=LONG - 1)
+    for _ in range(2):
+        executor.execute(Positions(accounts=[A]))
+        assert seen == list(range(1, 2 * LONG + 1, 2))
+    assert store.read[-1] == ([A], None, {A: LONG - 1})
+
+
+def defined_again() -> type:
+    """Run a notebook's cell, which defines an event, its stream and a command."""
+    cell = """
+import eventbraid as eb
+
+@eb.event("test_memory.cell")
+class Happened:
+    number: int
+
+class Happenings(eb.Stream[Happened], category="happening"): ...
+
+class Count(eb.Command[int, Happened]):
+    stream: eb.Declared[Happened] = eb.stream(Happenings)
+
+    def initial(self):
+        return 0
+
+    def apply(self, state, recorded, /):
+        assert type(recorded.event) is Happened
+        return state + 1
+
+    def decide(self, state, /):
+        yield self.stream.write(Happened(state))
+"""
+    notebook = sys.modules.setdefault("notebook", types.ModuleType("notebook"))
+    exec(compile(cell, "cell", "exec", dont_inherit=True), vars(notebook))
+    kind = notebook.Count
+    assert isinstance(kind, type)
+    return kind
+
+
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 100])
+def test_decoded_events_belong_to_the_class_that_is_registered_now(length):
+    with eb.open("memory:") as store:
+        executor = eb.Executor(store)
+        for number in range(3):
+            command = defined_again()(stream="happening-1")
+            for _ in range(length):
+                executor.execute(command)
+            assert store.version("happening-1") == (number + 1) * length
+
+
+def test_a_class_that_is_defined_again_during_a_conflict_costs_nothing_but_time():
+    """What was decoded before is read and decoded again, and nothing counts twice."""
+
+    class Meddling(Deposit):
+        def decide(self, state, /):
+            states.append(state)
+            if state < LONG + 2:
+                store.append([raw(A, Deposited(Money(1)))])
+                defined_again()
+            return super().decide(state)
+
+    states: list[int] = []
+    defined_again()
+    with eb.open("memory:") as store:
+        store.append([raw(A, Deposited(Money(1))) for _ in range(LONG)])
+        executor = eb.Executor(store)
+        assert executor.execute(Meddling(account=A, amount=Money(1))).attempts == 3
+        assert states == [LONG, LONG + 1, LONG + 2]
+
+
+class AllReadBeforeOneAppends:
+    """Holds the first appends until so many commands have come that far."""
+
+    def __init__(self, inner: eb.AsyncEventStore, commands: int) -> None:
+        self._inner = inner
+        self._left = commands
+        self._all_have_read = asyncio.Event()
+        self.committed = inner.committed
+        self.read_streams = inner.read_streams
+        self.read_all = inner.read_all
+
+    async def append(self, events, **options):
+        self._left -= 1
+        if not self._left:
+            self._all_have_read.set()
+        await self._all_have_read.wait()
+        return await self._inner.append(events, **options)
+
+
+def herd(commands: list[Deposit]) -> None:
+    """Execute commands that conflict with each other, all at once."""
+
+    async def main() -> None:
+        async with eb.open_async("memory:") as store:
+            executor = eb.AsyncExecutor(AllReadBeforeOneAppends(store, len(commands)))
+            async with asyncio.timeout(30):
+                await asyncio.gather(*map(executor.execute, commands))
+            assert await store.version(A) == len(commands)
+
+    asyncio.run(main())
+
+
+def test_what_others_wrote_is_decoded_once_for_all_commands_that_wait(monkeypatch):
+    decodings = []
+
+    def counting(recorded):
+        decodings.append(recorded.position)
+        return decoded(recorded)
+
+    monkeypatch.setattr("eventbraid.command._reading.decoded", counting)
+    herd([Uses(account=A, amount=Money(1)) for _ in range(300)])
+    # The first ones of a stream are decoded again while it is short.
+    assert len(decodings) < 300 + SHORTEST_KEPT**2
+
+
+def test_what_others_wrote_is_folded_once_for_all_commands_that_wait():
+    class Counting(Deposit):
+        def apply(self, state, recorded, /):
+            folded.append(recorded.version)
+            return state + 1
+
+    folded: list[int] = []
+    herd([Counting(account=A, amount=Money(n)) for n in range(300)])
+    assert len(folded) < 2 * 300
+
+
+class Uses(Deposit):
+    """Its state depends on a field."""
+
+    def apply(self, state, recorded, /):
+        return state + int(self.amount)
+
+
+class UsesInside(Deposit):
+    def apply(self, state, recorded, /):
+        return sum(int(self.amount) for _ in range(state))
+
+
+class UsesBase(Deposit):
+    def apply(self, state, recorded, /):
+        return super().apply(state, recorded)
+
+
+class UsesLocals(Deposit):
+    def apply(self, state, recorded, /):
+        return state + int(locals()["self"].amount)
+
+
+class UsesInInitial(Deposit):
+    def initial(self):
+        return int(self.amount)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shared"),
+    [
+        (Deposit, True),
+        (Positions, True),
+        (Uses, False),
+        (UsesInside, False),
+        (UsesBase, False),
+        (UsesLocals, False),
+        (UsesInInitial, False),
+    ],
+)
+def test_states_are_shared_only_where_no_field_counts(kind, shared):
+    assert folds_without_fields(kind) is shared
+
+
+def test_commands_whose_states_depend_on_their_fields_decide_on_their_own():
+    class Sums(Uses):
+        def decide(self, state, /):
+            eb.require(state % int(self.amount) == 0, "foreign", state=state)
+            return super().decide(state)
+
+    herd([Sums(account=A, amount=Money(n % 7 + 1)) for n in range(100)])
+
+
+def test_a_state_that_becomes_mutable_on_the_way_is_folded_from_all_events(store):
+    """Nothing of the events is kept for a state that can't have changed, at first."""
+
+    class Collects(eb.Command[tuple[int, ...] | list[int], AccountEvent]):
+        account: eb.Declared[AccountEvent] = eb.stream(Account)
+
+        def initial(self):
+            return ()
+
+        def apply(self, state, recorded, /):
+            if isinstance(state, tuple) and len(state) < 3:
+                return (*state, recorded.version)
+            return [*state, recorded.version]
+
+        def decide(self, state, /):
+            states.append(list(state))
+            if len(states) < 5:
+                store.inner.append([raw("account-c", Deposited(Money(1)))])
+            if isinstance(state, list):
+                state.clear()
+            yield self.account.write(Deposited(Money(1)))
+
+    states: list[list[int]] = []
+    store.inner.append([raw("account-c", Deposited(Money(1)))])
+    done = eb.Executor(store).execute(Collects(account="account-c"))
+    assert states == [list(range(1, n + 2)) for n in range(5)]
+    assert done.attempts == 5

@@ -13,7 +13,14 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.command._immutable import is_immutable
-from eventbraid.command._queue import StreamQueues, Turns, queues_of
+from eventbraid.command._queue import (
+    TURN_SECONDS,
+    Hold,
+    Place,
+    StreamQueues,
+    Turns,
+    queues_of,
+)
 from tests.commands import (
     Account,
     AccountEvent,
@@ -120,79 +127,138 @@ def test_what_may_have_changed_is_not_trusted():
 
 
 class Noted:
-    def __init__(self) -> None:
-        self.woken = 0
+    """A waiter that notes how often it was woken."""
 
-    def wake(self) -> None:
+    blocked: tuple[object, ...] = ()
+
+    def __init__(self, runner: object = None, *, urgent: bool = False) -> None:
+        self.runner = runner or object()
+        self.is_urgent = urgent
+        self.woken = 0
+        self.runs = True
+
+    def can_run(self) -> bool:
+        return self.runs
+
+    def wake(self) -> bool:
         self.woken += 1
+        return self.runs
 
     async def wait(self, seconds: float) -> bool:
         return bool(self.woken)
 
 
-def stood_in_line(*writes: bool) -> tuple[StreamQueues, list[Noted], list[bool]]:
-    queues, people = StreamQueues(), [Noted() for _ in writes]
-    turns = [
-        queues.join(A, one, writes=wants)
-        for one, wants in zip(people, writes, strict=True)
-    ]
-    return queues, people, turns
+def place(waiter: Noted | None = None, *, writes: bool = True) -> Place:
+    return Place(waiter or Noted(), writes, Hold())
 
 
-def test_a_line_is_first_come_first_served():
-    queues, people, turns = stood_in_line(True, True, True)
+def queued(*writes: bool) -> tuple[StreamQueues, list[Place], list[bool]]:
+    """A queue of commands that write or only read, and which have a turn at once."""
+    queues, places = StreamQueues(), [place(writes=wants) for wants in writes]
+    return queues, places, [not queues.join(A, one, 0.0) for one in places]
+
+
+def woken(places: list[Place]) -> list[int]:
+    return [one.waiter.woken for one in places]
+
+
+def test_a_queue_is_first_come_first_served():
+    queues, places, turns = queued(True, True, True)
     assert turns == [True, False, False]
     assert queues.contended([B, A]) == [A]
-    queues.leave(A, people[0])
-    assert [one.woken for one in people] == [0, 1, 0]
-    queues.leave(A, people[1])
-    queues.leave(A, people[2])
+    queues.leave(A, places[0], 0.0)
+    assert woken(places) == [0, 1, 0]
+    queues.leave(A, places[1], 0.0)
+    queues.leave(A, places[2], 0.0)
     assert queues.contended([A]) == []
 
 
-def test_who_leaves_early_wakes_nobody_but_his_turn_is_passed_on():
-    queues, people, _ = stood_in_line(True, True, True)
-    queues.leave(A, people[1])
-    assert [one.woken for one in people] == [0, 0, 0]
-    queues.leave(A, people[0])
-    assert [one.woken for one in people] == [0, 0, 1]
-    queues.leave(A, people[0])
+def test_a_command_that_leaves_early_wakes_none_but_its_turn_is_passed_on():
+    queues, places, _ = queued(True, True, True)
+    queues.leave(A, places[1], 0.0)
+    assert woken(places) == [0, 0, 0]
+    queues.leave(A, places[0], 0.0)
+    assert woken(places) == [0, 0, 1]
+    queues.leave(A, places[0], 0.0)
 
 
-def test_those_who_only_read_share_their_turn():
-    queues, people, turns = stood_in_line(False, False, True, False, False)
+def test_commands_that_only_read_share_their_turn():
+    queues, places, turns = queued(False, False, True, False, False)
     assert turns == [True, True, False, False, False]
-    queues.leave(A, people[0])
-    assert [one.woken for one in people] == [0, 0, 0, 0, 0]
-    queues.leave(A, people[1])
-    assert [one.woken for one in people] == [0, 0, 1, 0, 0]
-    queues.leave(A, people[2])
-    assert [one.woken for one in people] == [0, 0, 1, 1, 1]
+    queues.leave(A, places[0], 0.0)
+    assert woken(places) == [0, 0, 0, 0, 0]
+    queues.leave(A, places[1], 0.0)
+    assert woken(places) == [0, 0, 1, 0, 0]
+    queues.leave(A, places[2], 0.0)
+    assert woken(places) == [0, 0, 1, 1, 1]
 
 
-def test_readers_behind_a_writer_who_gave_up_need_not_wait():
-    queues, people, turns = stood_in_line(False, True, False)
+def test_readers_after_a_writer_that_gave_up_need_not_wait():
+    queues, places, turns = queued(False, True, False)
     assert turns == [True, False, False]
-    queues.leave(A, people[1])
-    assert [one.woken for one in people] == [0, 0, 1]
+    queues.leave(A, places[1], 0.0)
+    assert woken(places) == [0, 0, 1]
 
 
 def test_newcomers_do_not_queue_for_a_stream_that_others_only_read():
     """Or one change of a stream that all commands read would make all of them queue."""
-    queues, people, _ = stood_in_line(False, False)
+    queues, places, _ = queued(False, False)
     assert queues.contended([A]) == []
-    queues.join(A, Noted(), writes=True)
+    queues.join(A, place(), 0.0)
     assert queues.contended([A]) == [A]
-    queues.leave(A, people[0])
+    queues.leave(A, places[0], 0.0)
 
 
-def test_a_full_line_is_not_joined(monkeypatch):
-    monkeypatch.setattr("eventbraid.command._queue.LONGEST_LINE", 2)
-    queues, people, turns = stood_in_line(True, True, True)
-    assert turns == [True, False, True]
-    queues.leave(A, people[2])
-    queues.leave(A, people[0])
-    assert people[1].woken == 1
+def test_a_turn_whose_holder_is_late_goes_to_the_next():
+    queues, places, _ = queued(True, True)
+    places[0].hold.expires_at = 1.0
+    assert queues.check(A, places[1], 0.9)
+    assert woken(places) == [0, 0]
+    assert queues.check(A, places[1], 1.0)
+    assert woken(places) == [1, 1]
+    queues.leave(A, places[0], 1.0)
+    assert woken(places) == [1, 1], "the turn is the next one's"
+
+
+def test_a_turn_whose_event_loop_is_gone_goes_to_the_next_at_once():
+    queues, places, _ = queued(True, True, True)
+    places[0].waiter.runs = False
+    newcomer = place()
+    assert queues.join(A, newcomer, 0.0)
+    assert woken(places) == [0, 1, 0]
+    places[2].waiter.runs = False
+    queues.leave(A, places[1], 0.0)
+    assert woken([*places, newcomer]) == [0, 1, 1, 1]
+
+
+def test_an_event_loop_that_hangs_is_waited_for_once_not_for_each_of_its_commands():
+    queues, loop = StreamQueues(), object()
+    hung = [place(Noted(loop)) for _ in range(100)]
+    for one in hung:
+        queues.join(A, one, 0.0)
+    last = place()
+    queues.join(A, last, 0.0)
+    queues.leave(A, hung[0], 0.0)
+    assert hung[1].waiter.woken, "and it doesn't run"
+    assert queues.check(A, last, TURN_SECONDS)
+    assert last.waiter.woken == 1
+    assert not queues.check(A, hung[50], TURN_SECONDS), "it needn't wait any more"
+
+
+def test_a_command_that_blocks_the_holder_of_the_turn_does_not_wait_for_it():
+    queues, loop = StreamQueues(), object()
+    queues.join(A, place(Noted(loop)), 0.0)
+    beside = Noted(urgent=True)
+    beside.blocked = (loop,)
+    assert not queues.join(A, place(beside), 0.0)
+
+
+def test_a_command_that_blocks_an_event_loop_is_the_next():
+    queues, places, _ = queued(True, True, True)
+    urgent = place(Noted(urgent=True))
+    assert queues.join(A, urgent, 0.0)
+    queues.leave(A, places[0], 0.0)
+    assert woken([*places, urgent]) == [0, 0, 0, 1]
 
 
 @pytest.mark.anyio
@@ -207,20 +273,20 @@ async def test_turns_are_taken_in_the_order_of_names_and_given_back():
     class Watched(StreamQueues):
         joined: list[tuple[str, bool]]
 
-        def join(self, stream, waiter, *, writes):
-            self.joined.append((stream, writes))
-            return super().join(stream, waiter, writes=writes)
+        def join(self, stream, place, now):
+            self.joined.append((stream, place.writes))
+            return super().join(stream, place, now)
 
     queues = Watched()
     queues.joined = []
-    turns = Turns(queues)
-    await turns.take({"c": True, "a": True, "b": False}, World(), 1.0)
+    turns = Turns(queues, World())
+    await turns.take({"c": True, "a": True, "b": False}, 1.0)
     assert queues.joined == [("a", True), ("b", False), ("c", True)]
     turns.give_back()
     assert queues.contended(["a", "b", "c"]) == []
 
 
-def test_all_executors_of_a_store_share_its_lines():
+def test_all_executors_of_a_store_share_its_queues():
     with eb.open("memory:") as store, eb.open("memory:") as other:
         assert queues_of(store) is queues_of(store)
         assert queues_of(store) is not queues_of(other)
@@ -287,39 +353,38 @@ class SlowAppends:
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_command_leaves_the_line():
+async def test_a_cancelled_command_leaves_the_queue():
     async with eb.open_async("memory:") as store:
-        lines = queues_of(store).get()
-        first = Noted()
-        lines.join(A, first, writes=True)
+        queues, first = queues_of(store).get(), place()
+        queues.join(A, first, 0.0)
         with anyio.move_on_after(0.05) as scope:
             await eb.AsyncExecutor(store).execute(ONE)
         assert scope.cancelled_caught
-        lines.leave(A, first)
-        assert lines.contended([A]) == []
+        queues.leave(A, first, 0.0)
+        assert queues.contended([A]) == []
         assert (await eb.AsyncExecutor(store).execute(ONE)).attempts == 1
 
 
 @pytest.mark.anyio
 async def test_a_deadline_ends_the_wait_for_a_turn():
     async with eb.open_async("memory:") as store:
-        lines, holder = queues_of(store).get(), Noted()
-        lines.join(A, holder, writes=True)
+        queues, holder = queues_of(store).get(), place()
+        queues.join(A, holder, 0.0)
         with pytest.raises(eb.DeadlineExceeded):
             await eb.AsyncExecutor(store).execute(ONE, deadline=20 * MS)
         assert await store.version(A) == 0
-        lines.leave(A, holder)
+        queues.leave(A, holder, 0.0)
 
 
 @pytest.mark.anyio
 async def test_a_turn_can_be_passed_on_from_another_thread():
     async with eb.open_async("memory:") as store:
-        lines, holder = queues_of(store).get(), Noted()
-        lines.join(A, holder, writes=True)
+        queues, holder = queues_of(store).get(), place()
+        queues.join(A, holder, 0.0)
 
         async def release() -> None:
             await anyio.sleep(0.02)
-            await anyio.to_thread.run_sync(lines.leave, A, holder)
+            await anyio.to_thread.run_sync(queues.leave, A, holder, 0.0)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(release)
@@ -330,15 +395,15 @@ async def test_a_turn_can_be_passed_on_from_another_thread():
 
 def test_a_thread_that_waits_is_woken():
     with eb.open("memory:") as store:
-        lines, holder = queues_of(store).get(), Noted()
-        lines.join(A, holder, writes=True)
-        timer = threading.Timer(0.02, lines.leave, (A, holder))
+        queues, holder = queues_of(store).get(), place()
+        queues.join(A, holder, 0.0)
+        timer = threading.Timer(0.02, queues.leave, (A, holder, 0.0))
         timer.start()
         assert eb.Executor(store).execute(ONE).attempts == 1
         timer.join()
 
 
-def test_several_loops_in_several_threads_share_the_lines():
+def test_several_loops_in_several_threads_share_the_queues():
     async def deposits(store: eb.AsyncEventStore) -> None:
         executor = eb.AsyncExecutor(SlowAppends(store))
         await asyncio.gather(*(executor.execute(ONE) for _ in range(10)))

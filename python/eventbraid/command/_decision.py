@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,7 @@ from eventbraid.domain._refusal import shown
 from eventbraid.errors import (
     ConflictedStream,
     InvalidArgument,
+    LimitExceeded,
     StreamCondition,
     UndeclaredStream,
     VersionConflict,
@@ -19,11 +21,19 @@ from eventbraid.errors import (
 from eventbraid.event._transcribe import new_event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from eventbraid.command._command import Command
     from eventbraid.command._typing import EventKinds
     from eventbraid.store import Expectation, NewEvent
+
+COMMIT_BYTES_LIMIT = 16 * 2**20
+"""How many bytes of bodies a store accepts in one commit."""
+
+COMMIT_EVENTS_LIMIT = 32 * 2**20 // 40
+"""How many events fit into one commit: each has an entry of 40 bytes in its frame."""
+
+_WRITES_A_CHECK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +50,45 @@ def decided(
     kinds: Mapping[str, EventKinds],
     metadata: Mapping[str, str] | None,
     also: tuple[Write, ...],
+    check_time: Callable[[], None],
 ) -> Decision:
     """Check what a command decided, and encode it together with further writes.
+
+    Each write is encoded when it is yielded, so that a decision without end is refused
+    when it exceeds the limits of a commit.
+
+    Args:
+        command: The command.
+        writes: What its `decide` returned.
+        kinds: The streams that it may write, with the events that each holds.
+        metadata: The metadata of all events.
+        also: Further writes.
+        check_time: Raises once the deadline has passed.
 
     Raises:
         CommandRejected: The decision is no.
         UndeclaredStream: It writes to a stream that it doesn't know.
         InvalidArgument: It yields something else than its own writes, or an event
             that its stream's kind doesn't have, or that isn't registered.
+        LimitExceeded: It yields more than one commit may hold.
     """
-    own = list(checked(command, writes, kinds))
-    own += also
-    return Decision(
-        tuple(write.event for write in own),
-        [
-            new_event(write.stream, write.event, merged(metadata, write.metadata))
-            for write in own
-        ],
-    )
+    events: list[object] = []
+    encoded: list[NewEvent] = []
+    size = 0
+    for write in itertools.chain(checked(command, writes, kinds), also):
+        new = new_event(write.stream, write.event, merged(metadata, write.metadata))
+        size += len(new.data)
+        if size > COMMIT_BYTES_LIMIT:
+            raise LimitExceeded("bytes of a commit", size, COMMIT_BYTES_LIMIT)
+        if len(encoded) >= COMMIT_EVENTS_LIMIT:
+            raise LimitExceeded(
+                "events of a commit", len(encoded) + 1, COMMIT_EVENTS_LIMIT
+            )
+        events.append(write.event)
+        encoded.append(new)
+        if len(encoded) % _WRITES_A_CHECK == 0:
+            check_time()
+    return Decision(tuple(events), encoded)
 
 
 def checked(

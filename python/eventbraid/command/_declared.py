@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast, overload
 
 from eventbraid.command._stream import Stream
 from eventbraid.command._write import Writable, Writables
-from eventbraid.errors import InvalidArgument
+from eventbraid.errors import InvalidArgument, LimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
 E = TypeVar("E")
+
+STREAMS_LIMIT = 10_000
+"""How many streams one commit can check."""
+
+GIVEN_LIMIT = 100_000
+"""How many streams may be given for one field, each as often as it is given."""
 
 
 def stream(kind: type[Stream[E]], /) -> Declared[E]:
@@ -167,12 +173,22 @@ class DeclaredMany(Generic[E]):
         return Writables(Writable(one, command) for one in ids)
 
     def __set__(self, command: object, value: Iterable[str | Stream[E]]) -> None:
-        """Keep the streams' ids, each once; only the constructor gets here."""
+        """Keep the streams' ids, each once; only the constructor gets here.
+
+        Raises:
+            LimitExceeded: There are more than one commit can check.
+        """
         if isinstance(value, str):
             raise InvalidArgument(
                 f"value of {self.name}", value, "give a list of stream ids, not one"
             )
-        ids = dict.fromkeys(_id_of(self.kind, one) for one in value)
+        ids = dict[str, None]()
+        for number, one in enumerate(value):
+            ids[_id_of(self.kind, one)] = None
+            if len(ids) > STREAMS_LIMIT or number >= GIVEN_LIMIT:
+                what = f"streams of {type(command).__name__}.{self.name}"
+                limit = STREAMS_LIMIT if len(ids) > STREAMS_LIMIT else GIVEN_LIMIT
+                raise LimitExceeded(what, max(len(ids), number + 1), limit)
         command.__dict__[self.name] = tuple(ids)
 
     def ids_of(self, command: object) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from eventbraid.command._content import content_of
 from eventbraid.command._decision import decided, expectations, holds
 from eventbraid.command._executed import Executed
-from eventbraid.command._queue import Turns
+from eventbraid.command._queue import TURN_SECONDS, Turns
 from eventbraid.command._reading import Reading
 from eventbraid.errors import (
     DeadlineExceeded,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from eventbraid.command._queue import StreamQueues
     from eventbraid.command._reading import DiscoveryBounds
     from eventbraid.command._retry import RetryPolicy
+    from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._write import Write
     from eventbraid.store import Appended, Expectation
 
@@ -59,6 +60,7 @@ class Execution(Generic[S]):
         "_decision",
         "_doubt",
         "_last",
+        "_longest",
         "_policy",
         "_port",
         "_queues",
@@ -92,7 +94,8 @@ class Execution(Generic[S]):
         self._decision: Decision | None = None
         self._doubt: OutcomeUnknown | None = None
         self._last: VersionConflict | OutcomeUnknown | None = None
-        self._reading = Reading(command, bounds, memory)
+        self._longest = 0.0
+        self._reading = Reading(command, bounds, memory, self._refuse_late)
 
     async def run(self) -> Executed:
         """Try until it is done, refused, or no longer worth it."""
@@ -122,16 +125,23 @@ class Execution(Generic[S]):
         for stream in self._queues.contended(self._reading.kinds):
             self._contended.setdefault(stream, True)
         if not self._contended:
-            return await self._attempt()
-        turns = Turns(self._queues)
+            return await self._timed_attempt()
+        turns = Turns(self._queues, self._port, TURN_SECONDS + 3 * self._longest)
         try:
-            await turns.take(self._contended, self._port, self._terms.give_up_at)
+            await turns.take(self._contended, self._terms.give_up_at)
             self._refuse_late()
-            return await self._attempt()
+            return await self._timed_attempt(turns.states())
         finally:
             turns.give_back()
 
-    async def _attempt(self) -> Executed:
+    async def _timed_attempt(self, states: SharedStates | None = None) -> Executed:
+        began = self._port.now()
+        try:
+            return await self._attempt(states)
+        finally:
+            self._longest = max(self._longest, self._port.now() - began)
+
+    async def _attempt(self, states: SharedStates | None) -> Executed:
         self._attempts += 1
         key, store, reading = (
             self._terms.idempotency_key,
@@ -142,13 +152,14 @@ class Execution(Generic[S]):
             known = await self._known(key)
             if known is not None:
                 return known
-        state = await reading.state(store)
+        state = await reading.state(store, states)
         decision = decided(
             self._command,
             self._command.decide(state),
             reading.kinds,
             self._terms.metadata,
             self._terms.also,
+            self._refuse_late,
         )
         self._decision = decision
         expect = expectations(reading.versions, self._terms.expect)
@@ -238,6 +249,7 @@ class Execution(Generic[S]):
         if self._attempts >= self._policy.attempts or too_late:
             self._raise_doubt(error)
             raise RetriesExhausted(self._attempts, error) from error
+        self._reading.release()
         await self._port.sleep(pause)
 
     def _refuse_late(self, now: float | None = None) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from eventbraid.command._decision import COMMIT_EVENTS_LIMIT
 from eventbraid.command._execution import Execution, Terms
 from eventbraid.command._memory import EventMemory
 from eventbraid.command._port import AsyncPort, SyncPort, run_without_loop
@@ -14,7 +16,7 @@ from eventbraid.command._reading import DiscoveryBounds
 from eventbraid.command._retry import RetryPolicy
 from eventbraid.command._write import Write
 from eventbraid.domain._refusal import shown
-from eventbraid.errors import InvalidArgument, StreamCondition
+from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
 from eventbraid.store._duration import duration_seconds
 from eventbraid.store._fork import PerProcess
 from eventbraid.store._paging import checked
@@ -41,8 +43,10 @@ class Executor:
         retry: How commands are tried again after conflicts.
         discovery_rounds: How many rounds of discovery a command may have.
         discovery_streams: How many streams a command may discover.
-        remembered_events: How many decoded events of long streams are kept in memory
-            (some 500 bytes each), so that they are decoded once.
+        remembered_events: How many decoded events of long streams are kept in memory,
+            so that they are decoded once.
+        remembered_bytes: How many bytes they may take, by estimate; a small event takes
+            about 1 KB.
 
     Example:
         >>> import eventbraid as eb
@@ -75,6 +79,7 @@ class Executor:
         discovery_rounds: int = _DEFAULT_BOUNDS.rounds,
         discovery_streams: int = _DEFAULT_BOUNDS.streams,
         remembered_events: int = 65_536,
+        remembered_bytes: int = 64 * 2**20,
     ) -> None:
         """Execute on a store."""
         self._engine = _Engine(
@@ -86,7 +91,11 @@ class Executor:
                 checked("discovery_streams", discovery_streams),
             ),
             PerProcess(
-                partial(EventMemory, checked("remembered_events", remembered_events))
+                partial(
+                    EventMemory,
+                    checked("remembered_events", remembered_events),
+                    checked("remembered_bytes", remembered_bytes),
+                )
             ),
         )
 
@@ -128,6 +137,7 @@ class Executor:
             IdempotencyMismatch: The key stands for another command.
             UndeclaredStream: It wrote to a stream that it doesn't know.
             DiscoveryLimit: It discovers without end.
+            LimitExceeded: It decides on more than one commit may hold.
             UnknownEventType: A stream holds an event whose class isn't registered.
             EventDecodeError: A stream holds an event that the command can't apply.
             InvalidArgument: It decided on something that can't be appended.
@@ -149,8 +159,10 @@ class AsyncExecutor:
         retry: How commands are tried again after conflicts.
         discovery_rounds: How many rounds of discovery a command may have.
         discovery_streams: How many streams a command may discover.
-        remembered_events: How many decoded events of long streams are kept in memory
-            (some 500 bytes each), so that they are decoded once.
+        remembered_events: How many decoded events of long streams are kept in memory,
+            so that they are decoded once.
+        remembered_bytes: How many bytes they may take, by estimate; a small event takes
+            about 1 KB.
 
     Example:
         >>> import asyncio
@@ -182,6 +194,7 @@ class AsyncExecutor:
         discovery_rounds: int = _DEFAULT_BOUNDS.rounds,
         discovery_streams: int = _DEFAULT_BOUNDS.streams,
         remembered_events: int = 65_536,
+        remembered_bytes: int = 64 * 2**20,
     ) -> None:
         """Execute on a store."""
         self._engine = _Engine(
@@ -193,7 +206,11 @@ class AsyncExecutor:
                 checked("discovery_streams", discovery_streams),
             ),
             PerProcess(
-                partial(EventMemory, checked("remembered_events", remembered_events))
+                partial(
+                    EventMemory,
+                    checked("remembered_events", remembered_events),
+                    checked("remembered_bytes", remembered_bytes),
+                )
             ),
         )
 
@@ -282,7 +299,10 @@ class _Engine:
 
 
 def _checked_writes(also: Iterable[object]) -> tuple[Write, ...]:
-    writes = tuple(also)
+    # One that is endless would fill the memory before anything is checked.
+    writes = tuple(itertools.islice(also, COMMIT_EVENTS_LIMIT + 1))
+    if len(writes) > COMMIT_EVENTS_LIMIT:
+        raise LimitExceeded("events of a commit", len(writes), COMMIT_EVENTS_LIMIT)
     for write in writes:
         if not isinstance(write, Write):
             raise InvalidArgument(

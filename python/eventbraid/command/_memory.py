@@ -1,77 +1,127 @@
-"""Decoded events of long streams, kept so that the next command need not decode them.
+"""Decoded events of long streams, kept so that each is decoded once in a process.
 
 Events never change, and the versions of a stream are dense: what was read once is a
 prefix of all that is read later. Only events that nobody can change are shared. States
 are not kept: how a command folds may depend on its fields.
+
+What is kept belongs to the classes that were registered when it was decoded. When a
+class is registered anew, in a notebook for instance, all of it is dropped.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from eventbraid.event._frozen import is_frozen_class
 from eventbraid.event._recorded import kinds_of
+from eventbraid.event._registry import default_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from eventbraid.event import Recorded
 
-    Events: TypeAlias = tuple[Recorded[Any], ...]
-
-WORTH_KEEPING = 16
+SHORTEST_KEPT = 16
 """Shorter streams are decoded in less time than it takes to look after them."""
 
+EVENT_BYTES = 640
+"""What a small event takes: its record, its decoded object, and its place in lists."""
 
-@dataclass(frozen=True, slots=True)
+BYTES_A_BYTE = 4
+"""How many bytes a byte of JSON may take, decoded: a text of wide characters."""
+
+
 class Remembered:
-    """All events of a stream up to some version, and their classes."""
+    """The events of a stream, from its first one on; they only ever grow in number.
 
-    events: Events
-    kinds: frozenset[type]
+    Attributes:
+        events: The events. Other threads may append to the list at any time.
+        kinds: Their classes.
+        size: The bytes that they keep alive, by estimate.
+    """
 
+    __slots__ = ("events", "kinds", "size")
 
-FORGOTTEN = Remembered((), frozenset())
+    def __init__(self) -> None:
+        """Begin with no events."""
+        self.events: list[Recorded[Any]] = []
+        self.kinds: frozenset[type] = frozenset()
+        self.size = 0
 
 
 class EventMemory:
-    """The streams that were read last, up to a number of events in all."""
+    """The streams that were read last, up to a number of events and bytes in all."""
 
-    __slots__ = ("_events", "_lock", "_most", "_streams")
+    __slots__ = (
+        "_count",
+        "_generation",
+        "_lock",
+        "_most_bytes",
+        "_most_events",
+        "_size",
+        "_streams",
+    )
 
-    def __init__(self, most: int) -> None:
-        """Remember at most so many events; none at all if that is 0."""
-        self._most = most
-        self._events = 0
+    def __init__(self, most_events: int, most_bytes: int) -> None:
+        """Remember at most so many events and bytes; nothing if one of them is 0."""
+        self._most_events = most_events
+        self._most_bytes = most_bytes
+        self._count = 0
+        self._size = 0
+        self._generation = default_registry.generation
         self._streams: OrderedDict[str, Remembered] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def size(self) -> int:
+        """The bytes that are kept alive, by estimate."""
+        return self._size
+
     def recall(self, streams: Iterable[str]) -> dict[str, Remembered]:
-        """Give what is remembered of these streams."""
+        """Return what is remembered of these streams."""
+        if self._generation != default_registry.generation:
+            self._forget()
         known = self._streams
-        return {stream: known[stream] for stream in streams if stream in known}
+        found = {stream: known[stream] for stream in streams if stream in known}
+        if found:
+            with self._lock:
+                for stream in found:
+                    if stream in self._streams:
+                        self._streams.move_to_end(stream)
+        return found
+
+    def has_all(self, versions: Mapping[str, int]) -> bool:
+        """Return whether all events of streams of these versions are remembered."""
+        known = self.recall(versions)
+        return all(
+            not version or (stream in known and len(known[stream].events) >= version)
+            for stream, version in versions.items()
+        )
 
     def learn(
         self,
-        recalled: Mapping[str, Remembered],
+        after: Mapping[str, int],
         versions: Mapping[str, int],
-        new: Iterable[Recorded[Any]],
+        new: Sequence[Recorded[Any]],
+        generation: int,
     ) -> None:
-        """Remember what was read beyond what was recalled.
+        """Remember what was read.
 
         Args:
-            recalled: What was left out of the read.
+            after: For streams that were not read from their first event on, the version
+                after which they were.
             versions: The streams' versions as of the read.
             new: The events that were read, in order.
+            generation: The registry's generation, from before they were decoded.
         """
-        if not self._most:
+        if not (new and self._most_events and self._most_bytes):
             return
         grown: dict[str, list[Recorded[Any]]] = {}
         for stream, version in versions.items():
-            if version >= WORTH_KEEPING:
+            if version >= SHORTEST_KEPT:
                 grown[stream] = []
         if not grown:
             return
@@ -79,27 +129,62 @@ class EventMemory:
             if one.stream in grown:
                 grown[one.stream].append(one)
         for stream, events in grown.items():
-            whole = _extended(recalled.get(stream, FORGOTTEN), events)
-            if whole is not None and len(whole.events) >= versions[stream]:
-                self._keep(stream, whole)
+            kinds = kinds_of(events)
+            if events and all(map(is_frozen_class, kinds)):
+                self._keep(stream, after.get(stream, 0), events, kinds, generation)
 
-    def _keep(self, stream: str, whole: Remembered) -> None:
+    def _keep(
+        self,
+        stream: str,
+        after: int,
+        events: list[Recorded[Any]],
+        kinds: set[type],
+        generation: int,
+    ) -> None:
         with self._lock:
-            before = self._streams.get(stream, FORGOTTEN)
-            if len(before.events) < len(whole.events):
-                self._streams[stream] = whole
-                self._events += len(whole.events) - len(before.events)
+            if generation != self._generation:
+                return
+            known = self._streams.get(stream)
+            have = 0 if known is None else len(known.events)
+            if have < after:
+                # Events that they follow were dropped meanwhile.
+                return
+            known = self._streams.setdefault(stream, Remembered())
             self._streams.move_to_end(stream)
-            while self._events > self._most:
-                _, forgotten = self._streams.popitem(last=False)
-                self._events -= len(forgotten.events)
+            # Another thread may have learned of a part of them already.
+            self._extend(known, events[have - after :], kinds)
+            if not known.events:
+                self._drop(stream)
 
+    def _extend(
+        self, known: Remembered, further: list[Recorded[Any]], kinds: set[type]
+    ) -> None:
+        """Add the events that there is room for, perhaps in place of other streams."""
+        room = self._most_events - len(known.events)
+        room_bytes = self._most_bytes - known.size
+        size = 0
+        for number, one in enumerate(further):
+            length = EVENT_BYTES + BYTES_A_BYTE * sys.getsizeof(one)
+            if number >= room or size + length > room_bytes:
+                further = further[:number]
+                break
+            size += length
+        known.kinds |= kinds
+        known.events += further
+        known.size += size
+        self._count += len(further)
+        self._size += size
+        while self._count > self._most_events or self._size > self._most_bytes:
+            self._drop(next(iter(self._streams)))
 
-def _extended(old: Remembered, events: list[Recorded[Any]]) -> Remembered | None:
-    """Give a stream with its newer events, unless somebody could change those."""
-    if not events:
-        return old
-    kinds = kinds_of(events)
-    if not all(map(is_frozen_class, kinds)):
-        return None
-    return Remembered((*old.events, *events), old.kinds | kinds)
+    def _drop(self, stream: str) -> None:
+        forgotten = self._streams.pop(stream)
+        self._count -= len(forgotten.events)
+        self._size -= forgotten.size
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._generation = default_registry.generation
+            self._streams = OrderedDict()
+            self._count = 0
+            self._size = 0

@@ -10,6 +10,7 @@ import asyncio
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         Iterator,
         Mapping,
     )
+
+    import trio
 
     from eventbraid.command._queue import Waiter
     from eventbraid.store import (
@@ -240,15 +243,24 @@ def run_without_loop(execution: Coroutine[object, object, T]) -> T:
 class ThreadWaiter:
     """A thread that waits for its turn."""
 
-    __slots__ = ("_turn",)
+    __slots__ = ("_turn", "blocked", "is_urgent", "runner")
 
     def __init__(self) -> None:
         """Make a waiter for this thread."""
+        loop = running_loop()
         self._turn = threading.Event()
+        self.runner: object = threading.get_ident()
+        self.is_urgent = loop is not None
+        self.blocked = (self.runner,) if loop is None else (self.runner, loop)
 
-    def wake(self) -> None:
-        """Say that the turn has come."""
+    def can_run(self) -> bool:
+        """Return True: a thread that ends gives its turn back before."""
+        return True
+
+    def wake(self) -> bool:
+        """Signal the turn."""
         self._turn.set()
+        return True
 
     async def wait(self, seconds: float) -> bool:
         """Block until the turn has come, or the time is over."""
@@ -256,22 +268,44 @@ class ThreadWaiter:
 
 
 class TaskWaiter:
-    """A task that waits for its turn; it may be woken from any thread."""
+    """A task that waits for its turn; it may be woken from any thread.
 
-    __slots__ = ("_call", "_thread", "_turn")
+    It keeps no reference that would keep a closed event loop alive for longer than the
+    task itself does.
+    """
+
+    __slots__ = ("_loop", "_turn")
+
+    blocked: tuple[object, ...] = ()
+    is_urgent = False
 
     def __init__(self) -> None:
-        """Make a waiter for the running loop."""
-        self._turn = anyio.Event()
-        self._thread = threading.get_ident()
-        self._call = _loop_call()
+        """Make a waiter for the running loop.
 
-    def wake(self) -> None:
-        """Say that the turn has come."""
-        if threading.get_ident() == self._thread:
+        Raises:
+            RuntimeError: No event loop runs that the library knows.
+        """
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError("no asyncio or trio event loop runs here")
+        self._turn = anyio.Event()
+        self._loop = loop
+
+    @property
+    def runner(self) -> object:
+        """The event loop."""
+        return self._loop
+
+    def can_run(self) -> bool:
+        """Return whether the event loop is there and runs."""
+        return self._loop.is_running()
+
+    def wake(self) -> bool:
+        """Signal the turn; return whether the event loop can still deliver it."""
+        if running_loop() == self._loop:
             self._turn.set()
-        else:
-            self._call(self._turn.set)
+            return True
+        return self._loop.call(self._turn.set) and self.can_run()
 
     async def wait(self, seconds: float) -> bool:
         """Wait until the turn has come, or the time is over."""
@@ -280,11 +314,56 @@ class TaskWaiter:
         return self._turn.is_set()
 
 
-def _loop_call() -> Callable[[Callable[[], None]], object]:
-    """Give what makes the running loop call something, from any thread."""
+@dataclass(frozen=True, slots=True)
+class AsyncioLoop:
+    """An event loop of asyncio or uvloop."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def is_running(self) -> bool:
+        """Return whether it runs; one that was stopped or closed doesn't."""
+        return self.loop.is_running()
+
+    def call(self, function: Callable[[], object]) -> bool:
+        """Have the loop call a function; return False if the loop is closed."""
+        try:
+            self.loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class TrioLoop:
+    """A run of trio."""
+
+    token: trio.lowlevel.TrioToken
+
+    def is_running(self) -> bool:
+        """Return whether it runs."""
+        return self.call(_nothing)
+
+    def call(self, function: Callable[[], object]) -> bool:
+        """Have the run call a function; return False if it is over."""
+        try:
+            self.token.run_sync_soon(function, idempotent=True)
+        except RuntimeError:
+            return False
+        return True
+
+
+def _nothing() -> None:
+    """Do nothing, in an event loop that is asked whether it runs."""
+
+
+def running_loop() -> AsyncioLoop | TrioLoop | None:
+    """Return the event loop that runs in this thread, if there is one."""
     if "trio" in sys.modules:
         import trio  # noqa: PLC0415 - an optional dependency, imported already
 
         if trio.lowlevel.in_trio_run():
-            return trio.lowlevel.current_trio_token().run_sync_soon
-    return asyncio.get_running_loop().call_soon_threadsafe
+            return TrioLoop(trio.lowlevel.current_trio_token())
+    try:
+        return AsyncioLoop(asyncio.get_running_loop())
+    except RuntimeError:
+        return None

@@ -18,25 +18,35 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from eventbraid.command._immutable import is_immutable
+from eventbraid.command._shared_state import (
+    SharedState,
+    folds_without_fields,
+    share,
+)
 from eventbraid.command._stream import Stream
 from eventbraid.command._typing import is_covered
 from eventbraid.domain._refusal import shown
 from eventbraid.errors import DiscoveryLimit, EventDecodeError, InvalidArgument
 from eventbraid.event._recorded import POSITION, kinds_of
+from eventbraid.event._registry import default_registry
 from eventbraid.event._transcribe import decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from eventbraid.command._command import Command
-    from eventbraid.command._memory import EventMemory
+    from eventbraid.command._memory import EventMemory, Remembered
     from eventbraid.command._port import AsyncStore
+    from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._typing import EventKinds
     from eventbraid.event import Recorded
     from eventbraid.store import RecordedEvent, StreamsSnapshot
 
 S = TypeVar("S")
+
+REQUESTS_LIMIT = 100_000
+"""How many streams `discover` may yield in one round, those known already included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,10 @@ class Reading(Generic[S]):
 
     __slots__ = (
         "_bounds",
+        "_check_time",
         "_command",
+        "_generation",
+        "_is_complete",
         "_memory",
         "_recorded",
         "_rounds",
@@ -71,47 +84,115 @@ class Reading(Generic[S]):
     )
 
     def __init__(
-        self, command: Command[S, Any], bounds: DiscoveryBounds, memory: EventMemory
+        self,
+        command: Command[S, Any],
+        bounds: DiscoveryBounds,
+        memory: EventMemory,
+        check_time: Callable[[], None],
     ) -> None:
-        """Begin with nothing read."""
+        """Begin with nothing read.
+
+        Args:
+            command: The command.
+            bounds: How much it may discover.
+            memory: Where decoded events are shared.
+            check_time: Raises once the deadline has passed.
+        """
         self._command = command
         self._memory = memory
         self._bounds = bounds
+        self._check_time = check_time
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._generation = default_registry.generation
         self._recorded: list[Recorded[Any]] = []
+        self._is_complete = True
         self._rounds: list[Round[S]] = []
-        self.kinds: dict[str, EventKinds] = declared_kinds(command)
+        self.kinds: dict[str, EventKinds] = declared_kinds(self._command)
         self.position = 0
         self.versions: dict[str, int] = {}
 
-    async def state(self, store: AsyncStore) -> S:
-        """Read what is new, and give the state of all declared and found streams.
+    async def state(self, store: AsyncStore, states: SharedStates | None = None) -> S:
+        """Read what is new, and return the state of all declared and found streams.
+
+        Args:
+            store: The store.
+            states: The states that the commands of the same queue share.
 
         Raises:
             DiscoveryLimit: There are too many rounds or streams.
             UnknownEventType: An event's type isn't registered.
             EventDecodeError: An event isn't one that the command applies.
         """
+        if self._generation != default_registry.generation:
+            # Events of a class that was defined again are not those of its heir.
+            self._begin_anew()
+        key = None if states is None else self._shared_key()
+        if states and key is not None:
+            self._adopt(states.get(key))
         if self._rounds:
             await self._catch_up(store)
-        else:
+        if not self._rounds:
             await self._begin(store)
         if self._command.__shape__.discovers:
             await self._discover(store)
-        return self._rounds[-1].state
+        state = self._rounds[-1].state
+        if states is not None and key is not None and is_immutable(state):
+            share(states, key, SharedState(self.versions, state))
+        return state
+
+    def _shared_key(self) -> tuple[type, frozenset[str]] | None:
+        """Return what the commands have in common that fold to the same state."""
+        kind = type(self._command)
+        if kind.__shape__.discovers or not folds_without_fields(kind):
+            return None
+        return kind, frozenset(self.kinds)
+
+    def _adopt(self, known: SharedState | None) -> None:
+        """Continue from another command's state, unless the own one is newer."""
+        if known is None or any(
+            known.versions[stream] < version
+            for stream, version in self.versions.items()
+        ):
+            return
+        self._rounds = [Round(frozenset(self.kinds), known.state)]
+        self._recorded, self._is_complete = [], False
+        self.versions = dict(known.versions)
+
+    def release(self) -> None:
+        """Before a wait, drop the events that the next attempt needn't have in hand.
+
+        Thousands of commands may wait for one stream, and each would keep a list of all
+        events of it.
+        """
+        if self._command.__shape__.discovers or not self._rounds:
+            return
+        if is_immutable(self._rounds[-1].state):
+            self._recorded, self._is_complete = [], False
+        elif self._memory.has_all(self.versions):
+            self._recorded, self._is_complete, self._rounds = [], False, []
 
     async def _begin(self, store: AsyncStore) -> None:
+        if not self._is_complete:
+            self._begin_anew()
         snapshot = await self._read(store, list(self.kinds))
         self.position = snapshot.position
         self._rounds = [Round(frozenset(self.kinds), self._folded(self._recorded))]
 
     async def _catch_up(self, store: AsyncStore) -> None:
-        snapshot = await store.read_streams(list(self.versions), after=self.versions)
-        new = self._decoded(snapshot.events)
+        snapshot, new = await self._fetch(store, list(self.versions), self.versions)
         self._recorded += new
         self.position = snapshot.position
         self.versions = dict(snapshot.versions)
         for number, one in enumerate(self._rounds):
-            one.state = self._refreshed(one, new)
+            if is_immutable(one.state):
+                one.state = fold(self._command, one.state, self._within(new, one))
+            elif self._is_complete:
+                one.state = self._folded(self._within(self._recorded, one))
+            else:
+                self._rounds = []
+                return
             asked = self._newly_asked(one)
             if asked != one.asked:
                 one.asked = ()
@@ -129,38 +210,90 @@ class Reading(Generic[S]):
     async def _read(
         self, store: AsyncStore, streams: Sequence[str], *, at: int | None = None
     ) -> StreamsSnapshot:
-        """Read more streams, without the events that are remembered."""
-        recalled = self._memory.recall(streams)
-        after = {stream: len(known.events) for stream, known in recalled.items()}
-        snapshot = await store.read_streams(streams, at=at, after=after or None)
-        new = self._decoded(snapshot.events)
-        self._memory.learn(recalled, snapshot.versions, new)
+        """Read more streams from their beginning."""
+        snapshot, events = await self._fetch(store, streams, {}, at)
         self.versions.update(snapshot.versions)
-        in_order = not recalled and not self._recorded
-        for stream, known in recalled.items():
-            self._refuse_inapplicable(known.events, known.kinds)
-            # By now more may be remembered than there was at that position.
-            self._recorded += known.events[: snapshot.versions[stream]]
-        self._recorded += new
-        if not in_order:
+        if self._recorded:
+            self._recorded += events
             self._recorded.sort(key=POSITION)
+        else:
+            self._recorded = events
         return snapshot
+
+    async def _fetch(
+        self,
+        store: AsyncStore,
+        streams: Sequence[str],
+        after: Mapping[str, int],
+        at: int | None = None,
+    ) -> tuple[StreamsSnapshot, list[Recorded[Any]]]:
+        """Read streams, from the store only what isn't remembered.
+
+        Args:
+            store: The store.
+            streams: The streams.
+            after: The version after which each is wanted, where that isn't 0.
+            at: The position as of which they are wanted.
+
+        Returns:
+            The snapshot of what isn't remembered, and all events in order.
+        """
+        known = {
+            stream: (remembered, len(remembered.events))
+            for stream, remembered in self._memory.recall(streams).items()
+        }
+        known_until = {stream: count for stream, (_, count) in known.items()}
+        skipped = {
+            stream: max(after.get(stream, 0), known_until.get(stream, 0))
+            for stream in (*after, *known)
+        }
+        snapshot = await store.read_streams(streams, at=at, after=skipped or None)
+        new = self._decoded(snapshot)
+        self._memory.learn(skipped, snapshot.versions, new, self._generation)
+        events: list[Recorded[Any]] = []
+        for stream, (remembered, count) in known.items():
+            # By now more may be remembered than there was at that position.
+            last = min(count, snapshot.versions[stream])
+            recalled = remembered.events[after.get(stream, 0) : last]
+            self._refuse_inapplicable(recalled, remembered.kinds)
+            events += recalled
+        is_sorted = not events or len(streams) == 1
+        events += new
+        if not is_sorted:
+            events.sort(key=POSITION)
+        return snapshot, events
 
     def _newly_asked(self, one: Round[S]) -> tuple[str, ...]:
         if not self._command.__shape__.discovers:
             return ()
         asked: dict[str, None] = {}
         for found in self._discovered(one.state):
+            self._check_time()
             self._learn_kind(found)
             if found.id not in one.streams:
                 asked[found.id] = None
+                if len(asked) > self._bounds.streams:
+                    raise self._unbounded("streams", self._bounds.streams)
         return tuple(sorted(asked))
+
+    def _within(
+        self, recorded: list[Recorded[Any]], one: Round[S]
+    ) -> Iterable[Recorded[Any]]:
+        """Return the events of the streams that a round was folded from."""
+        if len(one.streams) == len(self.versions):
+            return recorded
+        return (event for event in recorded if event.stream in one.streams)
+
+    def _unbounded(self, what: str, limit: int) -> DiscoveryLimit:
+        return DiscoveryLimit(self._command.__shape__.name, what, limit)
 
     def _discovered(self, state: S) -> Iterable[Stream[Any]]:
         asked = cast("object", self._command.discover(state))
         if not isinstance(asked, Iterable):
             raise self._misdiscovered(asked, "return or yield streams from discover()")
-        for found in cast("Iterable[object]", asked):
+        for number, found in enumerate(cast("Iterable[object]", asked)):
+            if number >= REQUESTS_LIMIT:
+                raise self._unbounded("requests in one round", REQUESTS_LIMIT)
             if not isinstance(found, Stream):
                 raise self._misdiscovered(found, "give a stream by its kind: Kind(id)")
             yield found
@@ -181,11 +314,11 @@ class Reading(Generic[S]):
         )
 
     def _refuse_too_much(self) -> None:
-        name, rounds = self._command.__shape__.name, self._rounds
+        rounds = self._rounds
         if len(rounds) > self._bounds.rounds:
-            raise DiscoveryLimit(name, "rounds", self._bounds.rounds)
+            raise self._unbounded("rounds", self._bounds.rounds)
         if sum(len(one.asked) for one in rounds) > self._bounds.streams:
-            raise DiscoveryLimit(name, "streams", self._bounds.streams)
+            raise self._unbounded("streams", self._bounds.streams)
 
     def _forget_after(self, number: int) -> None:
         del self._rounds[number + 1 :]
@@ -194,19 +327,29 @@ class Reading(Generic[S]):
         self._recorded = [one for one in self._recorded if one.stream in known]
         self.versions = {s: v for s, v in self.versions.items() if s in known}
 
-    def _refreshed(self, one: Round[S], new: list[Recorded[Any]]) -> S:
-        if is_immutable(one.state):
-            return fold(self._command, one.state, within(new, one.streams))
-        return self._folded(within(self._recorded, one.streams))
-
     def _folded(self, recorded: Iterable[Recorded[Any]]) -> S:
         return fold(self._command, self._command.initial(), recorded)
 
-    def _decoded(self, events: Iterable[RecordedEvent]) -> list[Recorded[Any]]:
-        typed = [decoded(event) for event in events]
-        if typed:
-            self._refuse_inapplicable(typed, kinds_of(typed))
+    def _decoded(self, snapshot: StreamsSnapshot) -> list[Recorded[Any]]:
+        events = snapshot.events
+        if not events:
+            return []
+        # Other commands may have decoded them while this one waited for the same read.
+        known = self._memory.recall(snapshot.versions)
+        typed = (
+            [self._shared(event, known) for event in events]
+            if known
+            else [decoded(event) for event in events]
+        )
+        self._refuse_inapplicable(typed, kinds_of(typed))
         return typed
+
+    @staticmethod
+    def _shared(event: RecordedEvent, known: Mapping[str, Remembered]) -> Recorded[Any]:
+        remembered = known.get(event.stream)
+        if remembered is not None and event.version <= len(remembered.events):
+            return remembered.events[event.version - 1]
+        return decoded(event)
 
     def _refuse_inapplicable(
         self, recorded: Iterable[Recorded[Any]], found: AbstractSet[type]
@@ -235,13 +378,6 @@ def fold(command: Command[S, Any], state: S, recorded: Iterable[Recorded[Any]]) 
     for one in recorded:
         state = apply(state, one)
     return state
-
-
-def within(
-    recorded: list[Recorded[Any]], streams: frozenset[str]
-) -> Iterable[Recorded[Any]]:
-    """Give the events of some streams."""
-    return (one for one in recorded if one.stream in streams)
 
 
 def declared_kinds(command: Command[Any, Any]) -> dict[str, EventKinds]:

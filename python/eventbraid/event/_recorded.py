@@ -101,6 +101,10 @@ class Recorded(Generic[E_co]):
         """The body, as it was recorded."""
         return self._raw.data
 
+    def __sizeof__(self) -> int:
+        """Return the bytes that it takes with its record, without the decoded event."""
+        return object.__sizeof__(self) + self._raw.__sizeof__()
+
     def __eq__(self, other: object, /) -> bool:
         if not isinstance(other, Recorded):
             return NotImplemented

@@ -176,6 +176,11 @@ impl RecordedEvent {
         PyBytes::new(py, self.data_bytes())
     }
 
+    /// Return the bytes that it takes, those of its record in the log included.
+    fn __sizeof__(&self) -> usize {
+        size_of::<Self>() + self.bytes_held()
+    }
+
     fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let Ok(other) = other.cast::<Self>() else {
             return Ok(py.NotImplemented());
@@ -226,6 +231,11 @@ type Facts<'a> = (
 );
 
 impl RecordedEvent {
+    fn bytes_held(&self) -> usize {
+        let names = self.stream_str().len() + self.type_str().len();
+        names + self.metadata_bytes().len() + self.data_bytes().len()
+    }
+
     fn facts(&self) -> Facts<'_> {
         (
             self.position(),
