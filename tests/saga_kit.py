@@ -218,12 +218,15 @@ class Crash(eb.StoreClosed):
     """The process has died, as far as the store can tell."""
 
 
+LEASES = ("$role-", "$saga-coordinators")
+
+
 def is_about_roles(events) -> bool:
-    """Whether an append takes roles or lets them go."""
+    """Whether an append takes or releases leases, or announces who takes them."""
     streams = [
         event[0] if isinstance(event, tuple) else event.stream for event in events
     ]
-    return bool(streams) and all(stream.startswith("$role-") for stream in streams)
+    return bool(streams) and all(stream.startswith(LEASES) for stream in streams)
 
 
 class MortalStore:

@@ -50,7 +50,7 @@ def journey(receiver):
 async def owners(store):
     """How many shards each owner has, by the log."""
     found: Counter[str] = Counter()
-    async for stream in store.streams(prefix="$role-saga-shard-"):
+    async for stream in store.streams(prefix="$role-$saga-shard-"):
         last = [r async for r in store.read_stream(stream, backward=True, limit=1)]
         event = eb.decode_event(last[0])
         if hasattr(event, "host"):
@@ -258,7 +258,7 @@ async def test_every_record_of_a_driven_saga_demands_its_shards_fence(store, rec
     async with eb.SagaCoordinator(Noting(), [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await handle.result()
-    fence = f"$role-saga-shard-{shard_of('saga-1'):02}"
+    fence = f"$role-$saga-shard-{shard_of('saga-1'):02}"
     assert Noting.demands
     assert all(demand[fence] == 1 for demand in Noting.demands)
 

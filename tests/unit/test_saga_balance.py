@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventbraid.saga._balance import fair_share, planned
+from eventbraid.saga._balance import Delegation, delegated, fair_share, planned
+from eventbraid.saga._declaration import Declaration
 from eventbraid.saga._shards import SHARDS, shard_of
 
 
@@ -18,7 +19,7 @@ class World:
     """The roles as all see them, and who is alive."""
 
     def __init__(self) -> None:
-        self.seats: dict[int, str | None] = dict.fromkeys(range(SHARDS))
+        self.members: list[str] = []
         self.shards: dict[int, str | None] = dict.fromkeys(range(SHARDS))
         self.alive: set[str] = set()
 
@@ -30,10 +31,11 @@ class World:
 
     def step(self, me: str) -> int:
         """One coordinator plans and does it; gives how much it changed."""
-        plan = planned(self.seen(self.seats), self.seen(self.shards), me)
-        if plan.seat is not None:
-            assert self.seen(self.seats)[plan.seat] is None
-            self.seats[plan.seat] = me
+        joins = me not in self.members
+        if joins:
+            self.members = [m for m in self.members if m in self.alive] + [me]
+        live = [member for member in self.members if member in self.alive]
+        plan = planned(live, self.seen(self.shards), me)
         for shard in plan.take:
             assert self.seen(self.shards)[shard] is None
             self.shards[shard] = me
@@ -41,7 +43,7 @@ class World:
         assert plan.give <= len(mine)
         for shard in mine[: plan.give]:
             self.shards[shard] = None
-        return (plan.seat is not None) + len(plan.take) + plan.give
+        return joins + len(plan.take) + plan.give
 
     def settle(self) -> None:
         for _ in range(10):
@@ -68,23 +70,23 @@ def test_all_shards_are_shared_evenly_in_the_end(events):
         elif name in world.alive:
             world.step(name)
     world.settle()
+    joined = [member for member in world.members if member in world.alive]
+    assert sorted(joined) == sorted(world.alive)
     has = [list(world.shards.values()).count(me) for me in sorted(world.alive)]
-    seated = [me for me in world.alive if me in world.seats.values()]
     assert sum(has) == (SHARDS if world.alive else 0)
-    assert len(seated) == min(len(world.alive), SHARDS)
     if world.alive and len(world.alive) <= SHARDS:
         assert max(has) - min(has) <= 1
 
 
 def test_who_is_alone_takes_all():
     nobody = dict.fromkeys(range(SHARDS))
-    plan = planned(nobody, nobody, "me")
-    assert (plan.seat, sorted(plan.take), plan.give) == (0, list(range(SHARDS)), 0)
+    plan = planned([], nobody, "me")
+    assert (sorted(plan.take), plan.give) == (list(range(SHARDS)), 0)
 
 
 def test_what_is_being_given_back_is_not_taken_again():
     shards = dict.fromkeys(range(SHARDS))
-    plan = planned({0: "me"}, shards, "me", leaving={3, 4})
+    plan = planned(["me"], shards, "me", leaving={3, 4})
     assert set(plan.take) == set(range(SHARDS)) - {3, 4}
 
 
@@ -102,3 +104,65 @@ def test_sagas_are_spread_over_the_shards_for_good():
     for n in range(1600):
         counts[shard_of(f"saga-{n}")] += 1
     assert min(counts) > 50
+
+
+NEEDED = Declaration("trip", 2, "0123")
+ABLE, UNABLE = {NEEDED}, {Declaration("trip", 1, "0123")}
+
+
+@pytest.mark.parametrize(
+    ("shard_holder", "holder", "is_free", "expected"),
+    [
+        # The holder of the shard can run them, and nothing is in its way.
+        ("able", None, True, Delegation()),
+        # It can't, so a coordinator that can takes them, once.
+        ("unable", None, True, Delegation(take=True)),
+        ("unable", None, False, Delegation(take=True)),
+        ("unable", "able", False, Delegation()),
+        ("unable", "me", False, Delegation()),
+        # The shard has a holder again that can run them.
+        ("able", "me", False, Delegation(give=True)),
+        ("me", "me", False, Delegation(give=True)),
+        ("me", "able", False, Delegation()),
+        ("me", None, False, Delegation(evict=True)),
+        # What the holder of the shard can run isn't known yet.
+        (None, "me", False, Delegation()),
+        ("new", None, True, Delegation()),
+    ],
+)
+def test_sagas_that_a_shards_holder_cannot_run_are_leased_to_one_that_can(
+    shard_holder, holder, is_free, expected
+):
+    runs = {"unable": UNABLE, "me": ABLE, "able": ABLE}
+    found = delegated(
+        2,
+        NEEDED,
+        runs=runs,
+        shard_holder=shard_holder,
+        holder=holder,
+        is_free=is_free,
+        me="me",
+    )
+    assert found == expected
+
+
+def test_one_coordinator_at_a_time_takes_a_lease_for_one_declaration():
+    """All plan alike, so that they don't race, and the shards are spread over them."""
+    runs = {"unable": UNABLE, "a": ABLE, "b": ABLE}
+    takers = [
+        [
+            me
+            for me in runs
+            if delegated(
+                shard,
+                NEEDED,
+                runs=runs,
+                shard_holder="unable",
+                holder=None,
+                is_free=True,
+                me=me,
+            ).take
+        ]
+        for shard in range(SHARDS)
+    ]
+    assert takers == [["a"], ["b"]] * (SHARDS // 2)

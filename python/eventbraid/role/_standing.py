@@ -7,6 +7,7 @@ moment at which somebody else has taken the role, the store refuses the late own
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -14,7 +15,13 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from eventbraid.errors import InvalidArgument, RoleBusy, RoleLost
+from eventbraid.errors import (
+    EventDecodeError,
+    InvalidArgument,
+    RoleBusy,
+    RoleLost,
+    UnknownEventType,
+)
 from eventbraid.event import decode_event, encode_event
 from eventbraid.role._event import PREFIX, RoleReleased, RoleTaken
 from eventbraid.role._owner import silence_of
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 
     from eventbraid.errors import VersionConflict
     from eventbraid.store import RecordedEvent
+
+_log = logging.getLogger("eventbraid.role")
 
 BEAT_SECONDS = 0.2
 """How often an opening gives a sign of life."""
@@ -76,7 +85,12 @@ class Standing:
         """Read it from the last event."""
         if last is None:
             return cls()
-        event = decode_event(last)
+        try:
+            event = decode_event(last)
+        except (EventDecodeError, UnknownEventType) as error:
+            # It moves the version all the same, so nobody holds the lease any more.
+            _log.warning("lease %r is free: its last record is: %s", last.stream, error)
+            return cls(last.version)
         taken = event if isinstance(event, RoleTaken) else None
         return cls(last.version, taken, last.recorded_at if taken else None)
 
@@ -97,6 +111,9 @@ def stream_of(role: str) -> str:
     """
     if not role or not role.isprintable():
         raise InvalidArgument("role", role, "give it a name of printable characters")
+    if role.startswith("$"):
+        reason = "names that begin with $ are the library's own; choose another one"
+        raise InvalidArgument("role", role, reason)
     return PREFIX + role
 
 

@@ -1,7 +1,7 @@
-"""Which shards a coordinator takes and gives back: a function from values to values.
+"""Which leases a coordinator takes and gives back: functions from values to values.
 
-Each coordinator has a seat, by which the others know of it. The order of the seats
-says who gets one shard more where they don't divide evenly, so all plan alike.
+The order in which coordinators have joined determines which of them gets one shard more
+where the shards don't divide evenly, so all plan alike.
 """
 
 from __future__ import annotations
@@ -12,58 +12,103 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from eventbraid.saga._declaration import Declaration
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a coordinator does next.
 
     Attributes:
-        seat: The seat to be taken; None if it has one, or none is free.
         take: The shards to be taken.
         give: How many shards are to be given back.
     """
 
-    seat: int | None = None
     take: Sequence[int] = ()
     give: int = 0
 
 
 def planned(
-    seats: Mapping[int, str | None],
+    members: Sequence[str],
     shards: Mapping[int, str | None],
     me: str,
     *,
     leaving: Collection[int] = (),
 ) -> Plan:
-    """Say what a coordinator does next.
+    """Return what a coordinator does next.
 
     Args:
-        seats: Who of those alive has each seat; None if nobody has.
-        shards: Who of those alive has each shard; None if nobody has.
+        members: The live coordinators in the order in which they joined.
+        shards: The live holder of each shard; None if there is none.
         me: The coordinator.
         leaving: Shards that it has, or had, and mustn't take now.
     """
-    free = [seat for seat, owner in seats.items() if owner is None]
-    has_seat = me in seats.values()
-    if not has_seat and not free:
-        mine = [shard for shard, owner in shards.items() if owner == me]
-        return Plan(give=len(set(mine).difference(leaving)))
-    seat = None if has_seat else min(free)
-    ranked = sorted(
-        (number, owner) for number, owner in seats.items() if owner is not None
-    )
-    if seat is not None:
-        ranked = sorted([*ranked, (seat, me)])
-    rank = [owner for _, owner in ranked].index(me)
+    ranked = [*members] if me in members else [*members, me]
+    rank = ranked.index(me)
     share = fair_share(len(shards), len(ranked), rank)
     has = sum(owner == me and shard not in leaving for shard, owner in shards.items())
     open_ = [s for s, owner in shards.items() if owner is None and s not in leaving]
-    # Those who look at the same time shouldn't all want the same ones.
+    # Coordinators that plan at the same time shouldn't all want the same ones.
     start = rank * len(open_) // len(ranked)
     wanted = (open_[start:] + open_[:start])[: max(share - has, 0)]
-    return Plan(seat, wanted, max(has - share, 0))
+    return Plan(wanted, max(has - share, 0))
 
 
 def fair_share(shards: int, coordinators: int, rank: int) -> int:
-    """Give how many shards the coordinator of a rank is to have."""
+    """Return how many shards the coordinator of a rank is to have."""
     return shards // coordinators + (rank < shards % coordinators)
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """What becomes of the sagas of one declaration in one shard.
+
+    Attributes:
+        take: Whether the coordinator takes their lease.
+        give: Whether it gives their lease back.
+        evict: Whether it releases the lease of a holder that has ended.
+    """
+
+    take: bool = False
+    give: bool = False
+    evict: bool = False
+
+
+_KEPT = Delegation()
+
+
+def delegated(
+    shard: int,
+    needed: Declaration,
+    *,
+    runs: Mapping[str, Collection[Declaration]],
+    shard_holder: str | None,
+    holder: str | None,
+    is_free: bool,
+    me: str,
+) -> Delegation:
+    """Return what a coordinator does about sagas of a declaration that it can run.
+
+    The holder of the shard drives those sagas, unless it can't run them. Then another
+    live coordinator that can takes a lease for just these, until the shard has a
+    holder that can run them.
+
+    Args:
+        shard: The shard.
+        needed: The declaration.
+        runs: What each live coordinator can run, in the order in which they joined.
+        shard_holder: The live holder of the shard, if there is one.
+        holder: The live holder of the lease for just these sagas, if there is one.
+        is_free: Whether that lease was released, or never taken.
+        me: The coordinator.
+    """
+    if shard_holder is None:
+        return _KEPT
+    # What isn't known of a holder is known soon; until then nothing is taken from it.
+    if needed in runs.get(shard_holder, {needed}):
+        is_left_over = shard_holder == me and holder is None and not is_free
+        return Delegation(give=holder == me, evict=is_left_over)
+    able = [owner for owner, one in runs.items() if needed in one]
+    # Spread by the shard, so that one coordinator doesn't get all of them.
+    is_mine = able[shard % len(able)] == me if able else False
+    return Delegation(take=holder is None and is_mine)

@@ -8,41 +8,67 @@ moment only makes the next fold longer.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, cast
 
+from eventbraid.errors import EventDecodeError, UnknownEventType
 from eventbraid.event import decode_event, encode_event
+from eventbraid.saga._declaration import Declaration, recorded_declaration
 from eventbraid.saga._event import (
     CHECKPOINT_STREAM,
     ENDED_TYPES,
     STARTED_TYPE,
     SagaCheckpoint,
 )
+from eventbraid.saga._pace import Pace
+from eventbraid.saga._shards import shard_of
 
 if TYPE_CHECKING:
+    from collections.abc import KeysView, Mapping
+
     from eventbraid.store import AsyncEventStore, RecordedEvent
+
+_log = logging.getLogger("eventbraid.saga")
 
 # A checkpoint of more sagas would near the largest event that a store takes.
 MOST_OPEN = 30_000
+# The declaration of one of a checkpoint's sagas that couldn't be read.
+_UNREADABLE = -1
+
+Group = tuple[int, Declaration | None]
 
 
 class OpenSagas:
-    """The fold of all sagas' starts and ends up to a position."""
+    """The fold of all sagas' starts and ends up to a position.
 
-    __slots__ = ("_store", "ids", "position")
+    Attributes:
+        position: The position.
+        sagas: The unfinished sagas in the order of their starts, each with the
+            declaration that it needs; None if its first record can't be read.
+        groups: Their ids by shard and declaration.
+    """
+
+    __slots__ = ("_declarations", "_store", "groups", "position", "sagas")
 
     def __init__(self, store: AsyncEventStore) -> None:
-        """Know of nothing yet."""
+        """Begin with none at position 0."""
         self._store = store
+        # One object for all sagas that need the same one.
+        self._declarations: dict[Declaration, Declaration] = {}
         self.position = 0
-        self.ids: set[str] = set()
+        self.sagas: dict[str, Declaration | None] = {}
+        self.groups: dict[Group, dict[str, None]] = {}
+
+    @property
+    def ids(self) -> KeysView[str]:
+        """The ids of the unfinished sagas."""
+        return self.sagas.keys()
 
     async def load(self) -> None:
         """Begin with the last checkpoint and fold what came since."""
-        last = self._store.read_stream(CHECKPOINT_STREAM, backward=True, limit=1)
-        async for recorded in last:
-            checkpoint = cast("SagaCheckpoint", decode_event(recorded))
-            self.position = checkpoint.position
-            self.ids = set(checkpoint.open)
+        checkpoint = await self._last_checkpoint()
+        if checkpoint is not None:
+            await self._restore(checkpoint)
         await self.catch_up()
 
     async def catch_up(self) -> None:
@@ -53,8 +79,10 @@ class OpenSagas:
         news = self._store.read_all(
             after=self.position, types=(STARTED_TYPE, *ENDED_TYPES)
         )
+        pace = Pace()
         async for recorded in news:
             self.fold(recorded)
+            await pace.keep()
         self.reach(head)
 
     def fold(self, recorded: RecordedEvent) -> None:
@@ -65,19 +93,107 @@ class OpenSagas:
         if recorded.position <= self.position:
             return
         if recorded.type == STARTED_TYPE and recorded.version == 1:
-            self.ids.add(recorded.stream)
+            self._add(recorded.stream, recorded_declaration(recorded))
         elif recorded.type in ENDED_TYPES:
-            self.ids.discard(recorded.stream)
+            self._remove(recorded.stream)
         self.position = recorded.position
 
     def reach(self, position: int) -> None:
-        """Note that all up to a position is folded."""
+        """Record that all up to a position is folded."""
         self.position = max(self.position, position)
 
     async def save(self) -> None:
         """Write a checkpoint of now, unless there are too many open sagas for one."""
         await self.catch_up()
-        if len(self.ids) > MOST_OPEN:
+        if len(self.sagas) > MOST_OPEN:
             return
-        checkpoint = SagaCheckpoint(self.position, tuple(sorted(self.ids)))
+        indexes = {one: index for index, one in enumerate(self._needed())}
+        needs = [_UNREADABLE if d is None else indexes[d] for d in self.sagas.values()]
+        checkpoint = SagaCheckpoint(
+            self.position, tuple(self.sagas), tuple(indexes), tuple(needs)
+        )
         await self._store.append([(CHECKPOINT_STREAM, *encode_event(checkpoint))])
+
+    # --- within ----------------------------------------------------------------------
+
+    def _needed(self) -> Mapping[Declaration, None]:
+        return {need: None for _, need in self.groups if need is not None}
+
+    def _add(self, saga_id: str, needed: Declaration | None) -> None:
+        if needed is not None:
+            needed = self._declarations.setdefault(needed, needed)
+        self.sagas[saga_id] = needed
+        self.groups.setdefault((shard_of(saga_id), needed), {})[saga_id] = None
+
+    def _remove(self, saga_id: str) -> None:
+        if saga_id not in self.sagas:
+            return
+        key = shard_of(saga_id), self.sagas.pop(saga_id)
+        group = self.groups[key]
+        del group[saga_id]
+        if not group:
+            del self.groups[key]
+
+    async def _last_checkpoint(self) -> SagaCheckpoint | None:
+        """Read the newest checkpoint that can be read."""
+        before: int | None = None
+        while True:
+            last = self._store.read_stream(
+                CHECKPOINT_STREAM, backward=True, limit=1, before=before
+            )
+            found = [recorded async for recorded in last]
+            if not found:
+                return None
+            checkpoint = _checkpoint_in(found[0])
+            if checkpoint is not None:
+                return checkpoint
+            before = found[0].version
+
+    async def _restore(self, checkpoint: SagaCheckpoint) -> None:
+        pace = Pace()
+        declarations = [Declaration(*fields) for fields in checkpoint.declarations]
+        for index, saga_id in enumerate(checkpoint.open):
+            if checkpoint.needs:
+                need = checkpoint.needs[index]
+                needed = None if need == _UNREADABLE else declarations[need]
+            else:
+                needed = await self._read_declaration(saga_id)
+            self._add(saga_id, needed)
+            await pace.keep()
+        self.position = checkpoint.position
+
+    async def _read_declaration(self, saga_id: str) -> Declaration | None:
+        first = self._store.read_stream(saga_id, limit=1)
+        found = [recorded async for recorded in first]
+        return recorded_declaration(found[0]) if found else None
+
+
+def _checkpoint_in(recorded: RecordedEvent) -> SagaCheckpoint | None:
+    """Return the checkpoint in a record; None if the record makes no sense."""
+    try:
+        checkpoint = cast("SagaCheckpoint", decode_event(recorded))
+        if _is_plausible(checkpoint, recorded.position):
+            return checkpoint
+        problem = "its content is inconsistent"
+    except (EventDecodeError, UnknownEventType, ValueError, RecursionError) as error:
+        problem = str(error)
+    _log.warning(
+        "skipped version %d of stream %r, an older checkpoint is used: %s",
+        recorded.version,
+        CHECKPOINT_STREAM,
+        problem,
+    )
+    return None
+
+
+def _is_plausible(checkpoint: object, position: int) -> bool:
+    if not isinstance(checkpoint, SagaCheckpoint):
+        return False
+    if not 0 <= checkpoint.position < position:
+        return False
+    if not checkpoint.needs:
+        return not checkpoint.declarations
+    known = range(_UNREADABLE, len(checkpoint.declarations))
+    return len(checkpoint.needs) == len(checkpoint.open) and all(
+        need in known for need in checkpoint.needs
+    )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from eventbraid.command import AsyncExecutor, RetryPolicy
 from eventbraid.errors import (
     CoordinatorClosed,
     EventbraidError,
+    GraphMismatch,
     InvalidArgument,
     InvalidTransition,
     RoleLost,
@@ -25,13 +29,15 @@ from eventbraid.saga._archive import Archive
 from eventbraid.saga._checkpoint import OpenSagas
 from eventbraid.saga._clock import SagaClock
 from eventbraid.saga._crew import Crew
+from eventbraid.saga._declaration import declaration_of
 from eventbraid.saga._event import ATTENTION_STREAM, SagaStarted
 from eventbraid.saga._follow import cancelled, retried_by_hand, skipped_by_hand
 from eventbraid.saga._follower import Follower
 from eventbraid.saga._handle import Run, SagaHandle
-from eventbraid.saga._journal import Journal
+from eventbraid.saga._journal import NEEDS_CODE, Journal
 from eventbraid.saga._keys import check_saga_id
 from eventbraid.saga._library import Library
+from eventbraid.saga._pace import TASKS_A_TURN, Pace
 from eventbraid.saga._parking import Parking
 from eventbraid.saga._plan import advance
 from eventbraid.saga._progress import Progress, Status
@@ -69,17 +75,23 @@ class SagaCoordinator:
     stream. If the block raises or is cancelled, calls under way are cancelled too,
     except compensations, and resolved by the next coordinator.
 
-    Any number of coordinators, of any number of processes, may share a store, and are
-    to be given the same sagas. The sagas are in 16 shards by their id. Each coordinator
-    has its share of these, gives shards back when another one comes, takes those of
-    one that goes or dies at once, and those of one that is stopped after
-    ``stale_after``. Whichever coordinator a saga is started, cancelled or retried at,
-    the one that has its shard drives it; the store refuses what a late one records.
+    Any number of coordinators, of any number of processes, may share a store. The sagas
+    are in 16 shards by their id. Each coordinator has its share of these, gives shards
+    back when another one comes, takes those of one that goes or dies at once, and those
+    of one that is stopped, or whose event loop hangs, after ``stale_after``. Whichever
+    coordinator a saga is started, cancelled or retried at, one that was given its
+    declaration drives it; the store refuses what a late one records.
 
-    One saga that a bug makes impossible to drive is parked, listed, and told on the
-    stream ``saga-attention``, so that those know who wait for it at other coordinators;
-    the others go on. If the store itself fails, the coordinator stops and raises its
-    error.
+    Coordinators needn't be given the same sagas, as while a new program is being rolled
+    out: each announces what it was given, and drives nothing else. Where the holder of
+    a shard lacks a declaration, another live coordinator that has it drives the sagas
+    of that declaration. One that is given no sagas drives none; it can list and cancel.
+
+    A saga that no live coordinator can drive is parked: none has its declaration, or a
+    bug makes it impossible. It is listed, and told on the stream ``saga-attention``, so
+    that those know who wait for it at other coordinators; the others go on. Its
+    deadline doesn't undo it while it is parked: it is reported as overdue. If the store
+    itself fails, the coordinator stops and raises its error.
 
     An action or a compensation may start other sagas, and may wait for their results.
     A saga that it starts is recorded at once and takes its place later; while it waits
@@ -87,7 +99,8 @@ class SagaCoordinator:
 
     Args:
         store: The store; it stays open.
-        sagas: The declarations of all sagas that it may start or find unfinished.
+        sagas: The declarations of the sagas that it may start and drive; none for a
+            program that only lists and cancels.
         concurrency: How many sagas this coordinator works on at a time. Those that
             wait for their next attempt don't count. `start` waits for a place if the
             saga is in one of its own shards; those that were started elsewhere, or left
@@ -102,8 +115,8 @@ class SagaCoordinator:
 
     Raises:
         CoordinatorClosed: On entering: it was entered before.
-        GraphMismatch: On entering: an unfinished saga was started with other steps
-            under the same version.
+        GraphMismatch: On entering: an unfinished saga, whichever coordinator drives it,
+            was started with other steps under the same version.
         InvalidArgument: Two sagas have one name and version, or a number is below 1.
 
     Example:
@@ -154,14 +167,16 @@ class SagaCoordinator:
         self._library = Library(sagas)
         self._alarm = Alarm()
         self._roster = Roster(self._alarm)
-        self._shards = Shards(
-            store, stale_seconds(duration_seconds("stale_after", stale_after))
-        )
-        self._archive = Archive(
-            self._journal, self._library, self._roster, self._shards
-        )
         self._open = OpenSagas(store)
         self._waiting_starts: dict[str, anyio.CancelScope] = {}
+        self._shards = Shards(
+            store,
+            stale_seconds(duration_seconds("stale_after", stale_after)),
+            self._library.declarations(),
+        )
+        self._archive = Archive(
+            self._journal, self._library, self._roster, self._open, self._shards
+        )
         self._crew = Crew(
             self._journal,
             self._roster,
@@ -191,8 +206,14 @@ class SagaCoordinator:
         except BaseException as error:
             await self._let_go(error)
             raise
-        for run in unfinished:
-            self._follower.take_in(run)
+        try:
+            pace = Pace(TASKS_A_TURN)
+            for run in unfinished:
+                self._follower.take_in(run)
+                await pace.keep()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     async def __aexit__(
@@ -281,10 +302,12 @@ class SagaCoordinator:
     async def list(self) -> Sequence[SagaSummary]:
         """List the unfinished sagas: at work, stuck or parked.
 
-        Those of other coordinators are read from the store: which of them are parked
-        is not known there.
+        Those of other coordinators are read from the store. Of them, those are listed
+        as parked that no live coordinator can run; whether a defect parks one there
+        isn't known here.
         """
-        return [*self._roster.summaries(), *await self._of_others()]
+        await checkpoint()
+        return [*await self._roster.summaries(), *await self._of_others()]
 
     async def stuck(self) -> Sequence[SagaSummary]:
         """List the sagas that wait for a person, each with its step and the reason."""
@@ -295,14 +318,17 @@ class SagaCoordinator:
         ]
 
     async def parked(self) -> Sequence[SagaSummary]:
-        """List the sagas that this program can't drive, each with what is missing.
+        """List the sagas that can't be driven, each with what is missing.
 
-        They are those of this coordinator's shards.
+        They are those of this coordinator's shards, and all that no live coordinator
+        can run. A parked saga is not undone by its deadline: it is ``overdue``.
         """
-        return [summary for summary in self._roster.summaries() if summary.parked]
+        await checkpoint()
+        here = await self._roster.parked_summaries()
+        return [*here, *await self._of_others(only_parked=True)]
 
     async def cancel(self, saga_id: str, /, *, reason: str) -> None:
-        """Undo a saga on request.
+        """Undo a saga on request, also one whose declaration wasn't given.
 
         A call that is under way is waited for, and its late answer only tells what is
         to be undone.
@@ -314,18 +340,29 @@ class SagaCoordinator:
         Raises:
             SagaNotFound: No saga was started under the id.
             InvalidTransition: It has ended, or has passed its point of no return.
-            SagaParked: This program can't drive it.
+            SagaParked: Its records can't be read.
         """
         self._crew.require_running()
-        run = await self._load(saga_id)
+
+        def plan(progress: Progress) -> Sequence[SagaEvent]:
+            return cancelled(progress, reason)
+
+        try:
+            run = await self._load(saga_id)
+        except (SagaParked, GraphMismatch):
+            # Another coordinator undoes it, which finds the record in the log.
+            await self._record(saga_id, plan)
+            return
         # A copy, because the saga's own task may be in the middle of a move.
         copy = run.copy()
-        await self._commit_anew(copy, lambda run: cancelled(run.progress, reason))
+        await self._commit_anew(copy, lambda run: plan(run.progress))
         run.wake(stale=True)
         await self._follower.catch_up(run)
 
     async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:
         """Let a stuck saga try its step, or its compensation, again.
+
+        Its declaration needn't have been given.
 
         Args:
             saga_id: The saga's id.
@@ -335,12 +372,17 @@ class SagaCoordinator:
         Raises:
             SagaNotFound: No saga was started under the id.
             InvalidTransition: It isn't stuck.
-            SagaParked: This program can't drive it.
+            SagaParked: Its records can't be read.
         """
         _require_who_and_why(by, note)
-        await self._by_hand(
-            saga_id, lambda run: retried_by_hand(run.progress, by, note)
-        )
+
+        def plan(progress: Progress) -> Sequence[SagaEvent]:
+            return retried_by_hand(progress, by, note)
+
+        try:
+            await self._by_hand(saga_id, lambda run: plan(run.progress))
+        except (SagaParked, GraphMismatch):
+            await self._record(saga_id, plan)
 
     async def skip(self, saga_id: str, step: str, /, *, by: str, note: str) -> None:
         """Take the step at which a saga is stuck as settled, and let it go on.
@@ -381,18 +423,28 @@ class SagaCoordinator:
         if not self._crew.is_working(current_worker()):
             self._crew.require_running()
 
-    async def _of_others(self) -> Sequence[SagaSummary]:
+    async def _of_others(self, *, only_parked: bool = False) -> Sequence[SagaSummary]:
         found: list[SagaSummary] = []
         await self._open.catch_up()
-        for saga_id in sorted(self._open.ids):
-            if self._roster.knows(saga_id):
+        await self._shards.look()
+        pace = Pace()
+        for saga_id, needed in [*self._open.sagas.items()]:
+            await pace.keep()
+            is_foreign = needed is not None and not self._shards.can_be_run(needed)
+            if self._roster.knows(saga_id) or (only_parked and not is_foreign):
                 continue
             try:
-                progress = await self._archive.progress(saga_id)
+                summary = summary_of(await self._archive.progress(saga_id))
             except SagaParked as error:
-                progress = Progress(saga_id, stuck_for=error.reason)
-            if not progress.status.ended:
-                found.append(summary_of(progress))
+                summary = summary_of(Progress(saga_id, stuck_for=error.reason))
+            except SagaNotFound:
+                # The log knows a start of it, so nothing but a race ends here.
+                continue
+            if is_foreign:
+                reason = f"{NEEDS_CODE}: no live coordinator has its declaration"
+                summary = replace(summary, failure=reason, parked=True)
+            if not summary.status.ended:
+                found.append(summary)
         return found
 
     async def _let_go(self, error: BaseException | None) -> None:
@@ -409,7 +461,7 @@ class SagaCoordinator:
         """Record a start and have the saga driven; None if the id is taken."""
         done = self._roster.starting[saga_id] = anyio.Event()
         try:
-            is_here = self._shards.tenure_of(saga_id) is not None
+            is_here = self._shards.tenure_of(saga_id, declaration_of(saga)) is not None
             # A step that waited for a place would hold the one that it waits for.
             if is_here and current_worker() is None:
                 return await self._start_here(saga, saga_id, state)
@@ -429,7 +481,7 @@ class SagaCoordinator:
         try:
             await self._wait_for_place(run)
             self._crew.require_running()
-            run.tenure = self._shards.tenure_of(saga_id)
+            run.tenure = self._shards.tenure_of(saga_id, declaration_of(saga))
             if run.tenure is not None and run.holds_slot:
                 await self._journal.commit(run, events, run.state)
                 self._crew.work_on(run, resumed=False)
@@ -475,6 +527,8 @@ class SagaCoordinator:
         if run is None or saga_id in self._roster.parked:
             run = self._follower.take_in(await self._archive.load(saga_id))
             self._follower.ask(run)
+        else:
+            await checkpoint()
         await self._follower.catch_up(run)
         return run
 
@@ -501,6 +555,17 @@ class SagaCoordinator:
         await self._commit_anew(run.copy(), plan)
         self._crew.work_again(run)
         await self._follower.catch_up(run)
+
+    async def _record(
+        self, saga_id: str, plan: Callable[[Progress], Sequence[SagaEvent]]
+    ) -> None:
+        """Record a decision about a saga that this program can't drive."""
+        while True:
+            recorded = await self._journal.read(saga_id)
+            progress = self._journal.progress(saga_id, recorded)
+            with suppress(VersionConflict):
+                await self._journal.record(progress, len(recorded), plan(progress))
+                return
 
     async def _commit_anew(
         self, run: Run[Any], plan: Callable[[Run[Any]], Sequence[SagaEvent]]

@@ -9,6 +9,7 @@ import anyio
 from eventbraid.errors import CoordinatorClosed, RoleLost, SagaParked
 from eventbraid.saga._driver import Driver
 from eventbraid.saga._journal import parked
+from eventbraid.saga._pace import TASKS_A_TURN, Pace
 from eventbraid.saga._progress import Status
 from eventbraid.saga._slots import Slots, Worker
 from eventbraid.saga._text import described
@@ -86,6 +87,11 @@ class Crew:
         """Tell whether it was told to begin, and not to stop."""
         return self._tasks is not None and not self._driver.stopping
 
+    @property
+    def stopping(self) -> bool:
+        """Return whether it was told to stop."""
+        return self._driver.stopping
+
     def require_running(self) -> None:
         """Refuse to do what nobody would carry on.
 
@@ -132,6 +138,8 @@ class Crew:
         else:
             if error is not None:
                 tasks.cancel_scope.cancel()
+            else:
+                await self._wake_all()
             # Without the error, which would come out wrapped in a group.
             await tasks.__aexit__(None, None, None)
         self._roster.close()
@@ -211,8 +219,8 @@ class Crew:
 
     def _park(self, run: Run[Any], error: SagaParked) -> None:
         """List a saga as parked, unless it was handed over meanwhile."""
-        if self._roster.at_work.get(run.id) is run:
-            self._roster.park(run.progress, error, run.version)
+        if self._roster.at_work.get(run.id) is run and run.tenure is not None:
+            self._roster.park(run.progress, error, run.version, run.tenure)
 
     def _note_rest(self, run: Run[Any]) -> None:
         """Take a saga that rests from work; one that was only interrupted stays."""
@@ -248,8 +256,14 @@ class Crew:
         self._checkpoint_due.set()
         self._stopped.set()
         self._alarm.ring()
-        for run in self._roster.at_work.values():
-            run.wake(stale=False)
+
+    async def _wake_all(self) -> None:
+        """End the sleeps between attempts, a few at a time."""
+        pace = Pace(TASKS_A_TURN)
+        with anyio.CancelScope(shield=True):
+            for run in [*self._roster.at_work.values()]:
+                run.wake(stale=False)
+                await pace.keep()
 
     def _open_tasks(self) -> TaskGroup:
         if self._tasks is None:

@@ -227,16 +227,36 @@ class SagaNeedsAttention(msgspec.Struct, frozen=True):
 
 
 @register_event("saga.checkpoint")
-class SagaCheckpoint(msgspec.Struct, frozen=True):
+class SagaCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """The sagas that were unfinished as of a position of the log.
 
     Attributes:
         position: The position.
-        open: Their ids, sorted.
+        open: Their ids.
+        declarations: The declarations that they need: name, version and graph hash.
+        needs: For each id, the index of its declaration; -1 if that can't be read.
     """
 
     position: int
     open: tuple[str, ...]
+    declarations: tuple[tuple[str, int, str], ...] = ()
+    needs: tuple[int, ...] = ()
+
+
+@register_event("saga.coordinators")
+class CoordinatorsChanged(msgspec.Struct, frozen=True):
+    """The coordinators of a store, after one has joined or left.
+
+    Each record has all of them, so only the last one has to be read.
+
+    Attributes:
+        members: Each coordinator in the order in which they joined, with the index of
+            what it can run.
+        declarations: What they can run: names, versions and graph hashes.
+    """
+
+    members: tuple[tuple[str, int], ...]
+    declarations: tuple[tuple[tuple[str, int, str], ...], ...]
 
 
 SagaEvent: TypeAlias = (
@@ -266,3 +286,5 @@ BY_HAND_TYPES = ("saga.retried_by_hand", "saga.skipped_by_hand")
 ATTENTION_STREAM = "saga-attention"
 ATTENTION_TYPE = "saga.needs_attention"
 CHECKPOINT_STREAM = "$saga-checkpoint"
+COORDINATORS_STREAM = "$saga-coordinators"
+COORDINATORS_TYPE = "saga.coordinators"

@@ -6,35 +6,46 @@ shard when it gets the shard, and hears of each one that is started after.
 
 from __future__ import annotations
 
+import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.errors import OutcomeUnknown, SagaParked
+from eventbraid.saga._clock import SagaClock
+from eventbraid.saga._declaration import declaration_of
 from eventbraid.saga._event import (
     ATTENTION_STREAM,
     ATTENTION_TYPE,
     BY_HAND_TYPES,
+    COORDINATORS_STREAM,
+    COORDINATORS_TYPE,
     ENDED_TYPES,
     STARTED_TYPE,
     STUCK_TYPE,
     UNDO_TYPE,
 )
 from eventbraid.saga._journal import parked
+from eventbraid.saga._pace import TASKS_A_TURN, Pace
 from eventbraid.saga._progress import Status
-from eventbraid.saga._shards import shard_in, shard_of
+from eventbraid.saga._shards import shard_in
 from eventbraid.store._waiting import wait_beyond
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
     from eventbraid.saga._alarm import Alarm
     from eventbraid.saga._archive import Archive
     from eventbraid.saga._checkpoint import OpenSagas
     from eventbraid.saga._crew import Crew
+    from eventbraid.saga._declaration import Declaration
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._parking import Parking
     from eventbraid.saga._roster import Roster
-    from eventbraid.saga._shards import Shards, Tenure
+    from eventbraid.saga._shards import Part, Shards
     from eventbraid.store import AsyncEventStore, RecordedEvent
+
+_log = logging.getLogger("eventbraid.saga")
 
 _ROLE_TYPES = ("role.taken", "role.released")
 _TYPES = (
@@ -42,10 +53,13 @@ _TYPES = (
     *BY_HAND_TYPES,
     *ENDED_TYPES,
     ATTENTION_TYPE,
+    COORDINATORS_TYPE,
     STARTED_TYPE,
     STUCK_TYPE,
     UNDO_TYPE,
 )
+# How many records are read at a time.
+_PAGE = 1_024
 # A busy log is looked at so often, and no oftener.
 _PAUSE_SECONDS = 0.02
 # How often others are looked at, whether they are alive.
@@ -67,9 +81,11 @@ class Follower:
     """
 
     __slots__ = (
+        "_able",
         "_alarm",
         "_archive",
         "_asked",
+        "_clock",
         "_crew",
         "_followed",
         "_gained",
@@ -95,6 +111,7 @@ class Follower:
     ) -> None:
         """Follow nothing yet."""
         self._journal = journal
+        self._clock = SagaClock(journal.clock)
         self._archive = archive
         self._roster = roster
         self._open = open_sagas
@@ -103,8 +120,9 @@ class Follower:
         self._crew = crew
         self._alarm = alarm
         self._followed = 0
-        self._gained: set[int] = set()
-        self._started: set[str] = set()
+        self._gained: dict[Part, None] = {}
+        self._started: dict[str, None] = {}
+        self._able: Collection[Collection[Declaration]] = ()
         self._asked: list[Run[Any]] = []
         self._unanswered = False
 
@@ -119,27 +137,29 @@ class Follower:
             The unfinished sagas of these, to be taken in.
 
         Raises:
-            GraphMismatch: One was started with other steps under the same version.
+            GraphMismatch: An unfinished saga was started with other steps under the
+                same version, whichever coordinator drives it.
         """
         await self._open.load()
         self._followed = self._open.position
+        await self._archive.check_graphs()
         await self._shards.open()
         await self._balance()
         await self._read_news()
-        return await self._archive.load_all(self._unattended(), strict=True)
+        unfinished: list[Run[Any]] = []
+        await self._attend(unfinished.append)
+        return unfinished
 
     async def run(self) -> None:
         """Follow the log until the crew is told to stop."""
         while True:
-            unanswered = self._unanswered or self._roster.untold
-            busy = self._shards.has_company or unanswered
-            seconds = _LOOK_SECONDS if busy else math.inf
-            await self._alarm.wait(wait_beyond(self._store, self._followed), seconds)
+            wait = wait_beyond(self._store, self._followed)
+            await self._alarm.wait(wait, self._seconds())
             if not self._crew.running:
                 return
             await self._read_news()
-            for run in await self._archive.load_all(self._unattended()):
-                self.take_in(run)
+            await self._attend(self.take_in)
+            self._find_overdue()
             await self._tell_parked()
             await self._answer()
             await self._balance()
@@ -159,7 +179,7 @@ class Follower:
         if status.ended:
             run.rest()
             return run
-        run.tenure = self._shards.tenure_of(run.id)
+        run.tenure = self._shards.tenure_of(run.id, declaration_of(run.saga))
         if run.tenure is None:
             self._roster.elsewhere[run.id] = run
         if status is Status.STUCK:
@@ -200,43 +220,62 @@ class Follower:
 
     # --- within ----------------------------------------------------------------------
 
+    def _seconds(self) -> float:
+        """Return how long the log may be waited for before something else is due."""
+        seconds = math.inf
+        is_shared = self._shards.runs and self._shards.has_company
+        if is_shared or self._unanswered or self._roster.untold:
+            seconds = _LOOK_SECONDS
+        deadline = self._roster.next_deadline()
+        if deadline is not None:
+            left = (deadline - self._clock.now()).total_seconds()
+            seconds = min(seconds, max(left, 0.0))
+        return seconds
+
     async def _read_news(self) -> None:
         # The head is asked first: the read may go beyond it, but not to the end.
         head = await self._store.head()
-        if head <= self._followed:
-            return
-        news = self._store.read_all(after=self._followed, types=_TYPES)
-        # All of it first: a cancelled loop would leave the read open.
-        for recorded in [found async for found in news]:
-            self._followed = max(self._followed, recorded.position)
-            self._open.fold(recorded)
-            if recorded.type in _ROLE_TYPES:
-                self._note_role(recorded)
-            elif recorded.type == ATTENTION_TYPE:
-                self._note_notice(recorded)
-            else:
-                await self._note_saga(recorded)
-        self._followed = max(self._followed, head)
+        pace = Pace()
+        while self._followed < head:
+            news = self._store.read_all(after=self._followed, types=_TYPES, limit=_PAGE)
+            # All of a page first: a cancelled loop would leave the read open.
+            page = [found async for found in news]
+            for recorded in page:
+                await self._note(recorded)
+                self._followed = max(self._followed, recorded.position)
+                await pace.keep()
+            if len(page) < _PAGE:
+                self._followed = max(self._followed, head)
         self._open.reach(self._followed)
 
-    def _note_role(self, recorded: RecordedEvent) -> None:
-        tenure = self._shards.note(recorded)
-        shard = shard_in(recorded.stream)
-        if shard is not None:
-            self._roster.reopen(shard)
-        if tenure is None:
-            return
-        if tenure.leaving:
-            self._gained.discard(tenure.shard)
-            self._leave(tenure)
-            self._roster.hand_over(tenure)
+    async def _note(self, recorded: RecordedEvent) -> None:
+        self._open.fold(recorded)
+        if recorded.type in _ROLE_TYPES:
+            await self._note_role(recorded)
+        elif recorded.type == COORDINATORS_TYPE:
+            if recorded.stream == COORDINATORS_STREAM:
+                self._shards.note_members(recorded)
+        elif recorded.type == ATTENTION_TYPE:
+            self._note_notice(recorded)
         else:
-            self._gained.add(tenure.shard)
+            await self._note_saga(recorded)
+
+    async def _note_role(self, recorded: RecordedEvent) -> None:
+        shard = shard_in(recorded.stream)
+        if shard is None:
+            return
+        ended, gained = self._shards.note(recorded)
+        self._roster.reopen(shard)
+        if ended is not None:
+            self._gained.pop((ended.shard, ended.needed), None)
+            await self._wake(self._roster.hand_over(ended))
+        if gained is not None:
+            self._gained[gained] = None
 
     async def _note_saga(self, recorded: RecordedEvent) -> None:
         saga_id, what = recorded.stream, recorded.type
         if what == STARTED_TYPE:
-            self._started.add(saga_id)
+            self._started[saga_id] = None
         if what == STARTED_TYPE or recorded.version <= self._known_of(saga_id):
             return
         run = self._roster.find(saga_id)
@@ -284,7 +323,7 @@ class Follower:
     def _look_again(self, saga_id: str) -> None:
         """Have a saga that is parked here read and driven, if that can be done now."""
         self._roster.parked.pop(saga_id, None)
-        self._started.add(saga_id)
+        self._started[saga_id] = None
         self._alarm.ring()
 
     async def _answer(self) -> None:
@@ -315,27 +354,52 @@ class Follower:
             self.ask(run)
         run.go_on()
 
-    def _unattended(self) -> list[str]:
-        """Give the unfinished sagas that are to be driven here and are not."""
-        wanted = set(self._started)
-        if self._gained:
-            wanted |= {s for s in self._open.ids if shard_of(s) in self._gained}
-        self._gained.clear()
-        # Whoever is starting one will drive it, or fail to: it is looked at again.
-        self._started = wanted & self._roster.starting.keys()
-        wanted -= self._started
-        return sorted(
-            saga_id
-            for saga_id in wanted & self._open.ids
-            if self._shards.tenure_of(saga_id) and not self._roster.knows(saga_id)
-        )
+    async def _attend(self, take: Callable[[Run[Any]], object]) -> None:
+        """Read the unfinished sagas that are to be driven here and are not.
+
+        Args:
+            take: Is called with each of them.
+        """
+        started, self._started = self._started, {}
+        gained, self._gained = self._gained, {}
+        await self._attend_to(started, take)
+        for shard, needed in gained:
+            for group in [*self._open.groups]:
+                if group[0] == shard and needed in {None, group[1]}:
+                    await self._attend_to(self._open.groups.get(group, ()), take)
+
+    async def _attend_to(
+        self, saga_ids: Iterable[str], take: Callable[[Run[Any]], object]
+    ) -> None:
+        pace = Pace(TASKS_A_TURN)
+        for saga_id in [*saga_ids]:
+            if saga_id in self._roster.starting:
+                # Its starter drives it, or fails to: it is looked at again.
+                self._started[saga_id] = None
+            elif self._is_unattended(saga_id):
+                await self._archive.load_for(saga_id, take)
+            await pace.keep()
+            if self._crew.stopping:
+                return
+
+    def _is_unattended(self, saga_id: str) -> bool:
+        """Return whether a saga is to be driven here, or to be reported as parked."""
+        if saga_id not in self._open.sagas or self._roster.knows(saga_id):
+            return False
+        needed = self._open.sagas[saga_id]
+        if self._shards.tenure_of(saga_id, needed) is None:
+            return False
+        is_runnable = needed is None or needed in self._shards.runs
+        return is_runnable or not self._shards.can_be_run(cast("Declaration", needed))
 
     async def _balance(self) -> None:
-        """Take and give back shards, as who is there makes it fair."""
+        """Take and give back leases, as the live coordinators make it fair."""
         try:
             plan = await self._shards.plan()
-            for tenure in self._shards.give(plan.give):
-                self._leave(tenure)
+            leaving = self._shards.give(plan.give)
+            leaving += await self._shards.delegate([*self._open.groups])
+            for tenure in leaving:
+                await self._wake(self._roster.of(tenure))
             await self._shards.release_idle()
             await self._shards.take(plan)
         except OutcomeUnknown:
@@ -343,8 +407,39 @@ class Follower:
             self._unanswered = True
         else:
             self._unanswered = False
+        self._review_foreign()
 
-    def _leave(self, tenure: Tenure) -> None:
-        """Have the sagas of a shard end the move that they make."""
-        for run in self._roster.of(tenure):
+    def _review_foreign(self) -> None:
+        """Park what no live coordinator can run any more, and the other way round."""
+        able = [*self._shards.able.values()]
+        if able == self._able:
+            return
+        self._able = able
+        for (shard, needed), group in self._open.groups.items():
+            if needed is None or needed in self._shards.runs:
+                continue
+            if shard not in self._shards.mine:
+                continue
+            if not self._shards.can_be_run(needed):
+                self._gained[shard, needed] = None
+                self._alarm.ring()
+                continue
+            for saga_id in self._roster.parked.keys() & group.keys():
+                del self._roster.parked[saga_id]
+
+    def _find_overdue(self) -> None:
+        """Report parked sagas whose deadline has passed: it doesn't undo them."""
+        for one in self._roster.find_overdue(self._clock.now()):
+            _log.error(
+                "saga %r is overdue since %s and can't be driven: %s",
+                one.id,
+                one.progress.deadline,
+                one.error.reason,
+            )
+
+    async def _wake(self, runs: Iterable[Run[Any]]) -> None:
+        """Have the sagas of a tenure that ends finish the move that they make."""
+        pace = Pace(TASKS_A_TURN)
+        for run in runs:
             run.wake(stale=False)
+            await pace.keep()

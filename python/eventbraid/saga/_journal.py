@@ -81,6 +81,9 @@ class SagaProgress(msgspec.Struct, frozen=True):
 
 Observer = Callable[[SagaProgress], None]
 
+NEEDS_CODE = "needs_code"
+"""Begins the reason for which a saga is parked that no live coordinator can run."""
+
 
 class Journal:
     """Writes and reads the streams of sagas."""
@@ -172,6 +175,25 @@ class Journal:
             raise
         self._take_over(run, progress, state, events)
         return executed
+
+    async def record(
+        self, progress: Progress, version: int, events: Iterable[SagaEvent]
+    ) -> None:
+        """Record a decision about a saga whose declaration isn't needed for it.
+
+        Args:
+            progress: The fold of the saga's stream.
+            version: The version of the stream.
+            events: What is to be recorded.
+
+        Raises:
+            InvalidTransition: They don't follow from what was recorded.
+            VersionConflict: Another writer has written to the stream.
+        """
+        events = tuple(events)
+        after(progress, events)
+        written = [(progress.id, *encode_event(event)) for event in events]
+        await self.store.append(written, expect={progress.id: version})
 
     async def reload(self, run: Run[Any]) -> None:
         """Read the saga's stream again, because somebody else has written to it."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from eventbraid.errors import GraphMismatch, InvalidArgument
+from eventbraid.saga._declaration import declaration_of
 from eventbraid.saga._graph import graph_difference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from eventbraid.saga._declaration import Declaration
     from eventbraid.saga._definition import Saga
     from eventbraid.saga._progress import Progress
 
@@ -36,6 +38,15 @@ class Library:
                 )
             self._sagas[key] = saga
 
+    def declarations(self) -> frozenset[Declaration]:
+        """Return what the sagas are known by in the log."""
+        return frozenset(map(declaration_of, self._sagas.values()))
+
+    def contradicts(self, needed: Declaration) -> bool:
+        """Return whether its version is known with another graph."""
+        saga = self._sagas.get((needed.saga, needed.version))
+        return saga is not None and saga.graph_hash != needed.graph_hash
+
     def has(self, saga: Saga[Any]) -> bool:
         """Tell whether this very declaration is known."""
         return self._sagas.get((saga.name, saga.version)) is saga
@@ -44,23 +55,17 @@ class Library:
         """Give the declaration of a recorded saga, if its version is known."""
         return self._sagas.get((progress.saga, progress.version))
 
-    def check_graphs(self, unfinished: Iterable[Progress]) -> None:
-        """Refuse to drive sagas that were started with other steps.
+    def refuse(self, progress: Progress, saga_ids: Sequence[str]) -> NoReturn:
+        """Refuse sagas that were started with other steps.
+
+        Args:
+            progress: One of them.
+            saga_ids: All of them.
 
         Raises:
-            GraphMismatch: Names the first saga and how its graphs differ.
+            GraphMismatch: Names the sagas and how the graphs differ.
         """
-        others: dict[tuple[str, int, str], list[Progress]] = {}
-        for progress in unfinished:
-            saga = self.find(progress)
-            if saga is not None and saga.graph_hash != progress.graph_hash:
-                key = progress.saga, progress.version, progress.graph_hash
-                others.setdefault(key, []).append(progress)
-        for (name, version, _), mismatched in others.items():
-            declared = self._sagas[name, version].graph
-            raise GraphMismatch(
-                name,
-                version,
-                [progress.id for progress in mismatched],
-                graph_difference(mismatched[0].graph, declared),
-            )
+        name, version = progress.saga, progress.version
+        declared = self._sagas[name, version].graph
+        difference = graph_difference(progress.graph, declared)
+        raise GraphMismatch(name, version, saga_ids, difference)

@@ -1,10 +1,10 @@
 """Tells in the log which sagas their owner can't drive, for those who wait elsewhere.
 
-That a saga is parked says something of the program that has its shard and nothing of
-the saga, so it isn't recorded in the saga's stream. It is told on the attention stream,
-as is that one is stuck. The notice demands the shard's fence and the saga's version. So
-it holds from its place in the log until the shard is taken anew or let go, or until the
-saga's stream moves on; whoever reads it can tell by the log alone.
+That a saga is parked says something of the live programs and nothing of the saga, so it
+isn't recorded in the saga's stream. It is told on the attention stream, as is that one
+is stuck. The notice demands the fence of the lease under which the saga would be driven
+and the saga's version. So it holds from its place in the log until that lease is taken
+anew or released, or until the saga's stream moves on; the log alone decides.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from eventbraid.errors import VersionConflict
 from eventbraid.event import encode_event
-from eventbraid.role._event import PREFIX
+from eventbraid.saga._declaration import declaration_of
 from eventbraid.saga._event import ATTENTION_STREAM, SagaNeedsAttention
+from eventbraid.saga._journal import NEEDS_CODE
 from eventbraid.saga._notices import Notices
-from eventbraid.saga._shards import role_of, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,9 +57,9 @@ class Parking:
         """
         untold: list[tuple[Parked, Tenure]] = []
         for one in parked:
-            tenure = self._shards.mine.get(shard_of(one.id))
-            if tenure is not None and tenure.told.get(one.id) != one.version:
-                untold.append((one, tenure))
+            known = one.tenure.told.get(one.id)
+            if self._shards.holds(one.tenure) and known != (one.version, one.overdue):
+                untold.append((one, one.tenure))
         moved: list[str] = []
         for start in range(0, len(untold), _MOST_TOLD):
             moved += await self._tell(untold[start : start + _MOST_TOLD])
@@ -81,20 +81,30 @@ class Parking:
             and haven't moved on from what is known of them here.
         """
         wanted: dict[str, int] = {}
-        for run in runs:
+        found = {run.id: run for run in runs}
+        for run in found.values():
             last = await self._last(run.id)
             if last is not None and last.version == run.version:
                 wanted[run.id] = last.position
         reasons: dict[str, str] = {}
         for saga_id, place in (await self._notices.find(wanted)).items():
-            standing = await self._last(PREFIX + role_of(shard_of(saga_id)))
-            if standing is not None and standing.position > place.position:
-                # Whoever has the shard now may well drive it, or will tell if not.
+            if await self._has_moved(found[saga_id], place.position):
+                # The coordinator that has the saga now may well drive it, or will
+                # tell if not.
                 continue
             reason = await self._notices.reason(place)
-            if reason is not None:
+            # A coordinator where it is waited for has the code.
+            if reason is not None and NEEDS_CODE not in reason:
                 reasons[saga_id] = reason
         return reasons
+
+    async def _has_moved(self, run: Run[Any], position: int) -> bool:
+        """Return whether a saga's lease was taken or released after a position."""
+        for stream in self._shards.leases_of(run.id, declaration_of(run.saga)):
+            last = await self._last(stream)
+            if last is not None and last.position > position:
+                return True
+        return False
 
     async def _tell(self, untold: list[tuple[Parked, Tenure]]) -> list[str]:
         moved: list[str] = []
@@ -116,7 +126,7 @@ class Parking:
                 ]
             else:
                 for one, tenure in untold:
-                    tenure.told[one.id] = one.version
+                    tenure.told[one.id] = one.version, one.overdue
                 return moved
         return moved
 
@@ -130,5 +140,7 @@ def _notice_of(parked: Parked) -> tuple[str, str, bytes]:
     progress, error = parked.progress, parked.error
     reason = error.reason[:_MOST_CHARACTERS].encode(errors="replace").decode()
     step = progress.current or ""
+    if parked.overdue and progress.deadline is not None:
+        reason = f"overdue since {progress.deadline:%Y-%m-%d %H:%M:%S %Z}: {reason}"
     notice = SagaNeedsAttention(parked.id, progress.saga, step, reason)
     return (ATTENTION_STREAM, *encode_event(notice))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid.errors import CoordinatorClosed, SagaParked
+from eventbraid.saga._pace import Pace
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._shards import shard_of
 
@@ -33,7 +36,10 @@ class SagaSummary:
         status: Where it stands.
         step: The step that is being done or undone, if there is one.
         failure: What is undoing it, or why it is stuck or parked; None if it is well.
-        parked: Whether this program can't drive it: it needs code.
+        parked: Whether it can't be driven: no live coordinator has its code, or a
+            defect in a step prevents it.
+        overdue: Whether its deadline has passed and it isn't being undone. A parked
+            saga is not undone by its deadline.
 
     Example:
         >>> import eventbraid as eb
@@ -48,6 +54,7 @@ class SagaSummary:
     step: str | None
     failure: str | None
     parked: bool = False
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +65,15 @@ class Parked:
         progress: As far as it can be folded.
         error: What is missing.
         version: The version of its stream at which that was found.
+        tenure: The tenure under which it was found.
+        overdue: Whether it was reported that its deadline has passed.
     """
 
     progress: Progress
     error: SagaParked
     version: int
+    tenure: Tenure
+    overdue: bool = False
 
     @property
     def id(self) -> str:
@@ -84,6 +95,7 @@ class Roster:
 
     __slots__ = (
         "_alarm",
+        "_deadlines",
         "at_work",
         "elsewhere",
         "parked",
@@ -99,6 +111,8 @@ class Roster:
             alarm: Is rung when there is something to be told.
         """
         self._alarm = alarm
+        # Of parked sagas, also of some that aren't parked any more.
+        self._deadlines: list[tuple[datetime, str]] = []
         self.at_work: dict[str, Run[Any]] = {}
         self.stuck: dict[str, Run[Any]] = {}
         self.parked: dict[str, Parked] = {}
@@ -141,16 +155,21 @@ class Roster:
             self.stuck[run.id] = run
         run.rest()
 
-    def park(self, progress: Progress, error: SagaParked, version: int) -> None:
+    def park(
+        self, progress: Progress, error: SagaParked, version: int, tenure: Tenure
+    ) -> None:
         """List a saga that this program can't drive, and tell those who wait.
 
         Args:
             progress: The saga's progress, as far as it can be folded.
             error: What is missing.
             version: The version of its stream.
+            tenure: The tenure under which it is parked.
         """
-        parked = Parked(progress, error, version)
+        parked = Parked(progress, error, version, tenure)
         self.parked[parked.id] = self.untold[parked.id] = parked
+        if progress.deadline is not None:
+            heapq.heappush(self._deadlines, (progress.deadline, parked.id))
         self._alarm.ring()
         # Somebody may have begun to wait when it was another coordinator's.
         run = self.at_work.pop(parked.id, None) or self.elsewhere.get(parked.id)
@@ -163,6 +182,26 @@ class Roster:
         """Give those that are to be told of, and are still parked."""
         untold, self.untold = self.untold, {}
         return [one for one in untold.values() if self.parked.get(one.id) is one]
+
+    def find_overdue(self, now: datetime) -> list[Parked]:
+        """Return the parked sagas whose deadline has passed since the last time.
+
+        They are to be told of once more.
+        """
+        found: list[Parked] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, saga_id = heapq.heappop(self._deadlines)
+            parked = self.parked.get(saga_id)
+            if parked is None or parked.overdue or not is_overdue(parked.progress, now):
+                continue
+            parked = replace(parked, overdue=True)
+            self.parked[saga_id] = self.untold[saga_id] = parked
+            found.append(parked)
+        return found
+
+    def next_deadline(self) -> datetime | None:
+        """Return when a parked saga's deadline may pass next."""
+        return self._deadlines[0][0] if self._deadlines else None
 
     def reopen(self, shard: int) -> None:
         """Let those wait again who wait for what a shard's owner so far had parked."""
@@ -185,21 +224,39 @@ class Roster:
         runs = [*self.at_work.values(), *self.stuck.values()]
         return [run for run in runs if run.tenure is tenure]
 
-    def hand_over(self, tenure: Tenure) -> None:
-        """List nothing of a shard any more; those who wait go on waiting."""
-        for run in self.of(tenure):
+    def hand_over(self, tenure: Tenure) -> list[Run[Any]]:
+        """List nothing of a tenure any more; its waiters go on waiting.
+
+        Returns:
+            The runs that were under it.
+        """
+        runs = self.of(tenure)
+        for run in runs:
             self.at_work.pop(run.id, None)
             self.stuck.pop(run.id, None)
             self.elsewhere[run.id] = run
-        for saga_id in [*self.parked]:
-            if shard_of(saga_id) == tenure.shard:
+        for saga_id, parked in [*self.parked.items()]:
+            if parked.tenure is tenure:
                 del self.parked[saga_id]
+        return runs
 
-    def summaries(self) -> list[SagaSummary]:
+    async def summaries(self) -> list[SagaSummary]:
         """List all, those at work first."""
-        runs = [*self.at_work.values(), *self.stuck.values()]
-        parked = [_parked(one) for one in self.parked.values()]
-        return [*(summary_of(run.progress) for run in runs), *parked]
+        found: list[SagaSummary] = []
+        pace = Pace()
+        for run in [*self.at_work.values(), *self.stuck.values()]:
+            found.append(summary_of(run.progress))
+            await pace.keep()
+        return found + await self.parked_summaries()
+
+    async def parked_summaries(self) -> list[SagaSummary]:
+        """List the parked ones."""
+        found: list[SagaSummary] = []
+        pace = Pace()
+        for one in [*self.parked.values()]:
+            found.append(_parked(one))
+            await pace.keep()
+        return found
 
 
 def summary_of(progress: Progress) -> SagaSummary:
@@ -211,7 +268,15 @@ def summary_of(progress: Progress) -> SagaSummary:
         progress.status,
         progress.current,
         progress.trouble,
+        overdue=is_overdue(progress, datetime.now(UTC)),
     )
+
+
+def is_overdue(progress: Progress, now: datetime) -> bool:
+    """Return whether a saga's deadline has passed and it isn't being undone."""
+    if progress.status.ended or progress.undoing or progress.deadline is None:
+        return False
+    return now >= progress.deadline
 
 
 def _parked(parked: Parked) -> SagaSummary:
@@ -224,4 +289,5 @@ def _parked(parked: Parked) -> SagaSummary:
         progress.current,
         parked.error.reason,
         parked=True,
+        overdue=is_overdue(progress, datetime.now(UTC)),
     )

@@ -1,82 +1,110 @@
-"""Which coordinator may drive which saga: by shards, each of which is a role.
+"""Which coordinator may drive which saga: by shards, each of which is a lease.
 
 A saga's shard follows from its id alone. Each record of a saga that a coordinator
-drives demands the shard's fence, so from the moment at which somebody else has taken
-the shard, the store refuses the late coordinator.
+drives demands the shard's fence, so from the moment at which another coordinator has
+taken the shard, the store refuses the late one.
+
+Not every coordinator can run every saga. Where the holder of a shard lacks a
+declaration, a coordinator that has it takes a lease for just the sagas of that
+declaration in that shard. Such a lease is taken only at a version of the shard's own
+lease at which the holder can't run them. So once a coordinator that can run them holds
+the shard, the log says whether they are still leased to another one.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from contextlib import suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from eventbraid.errors import VersionConflict
 from eventbraid.role._event import PREFIX
 from eventbraid.role._owner import leave, owner_of
 from eventbraid.role._standing import Standing, Witness, releasing, taking
-from eventbraid.saga._balance import Plan, planned
+from eventbraid.saga._balance import Plan, delegated, planned
+from eventbraid.saga._members import Members
 from eventbraid.store import EXISTS
 from eventbraid.store._heartbeat import LoopHeartbeat
 from eventbraid.store._presence import appear, sightings_async
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from eventbraid.saga._declaration import Declaration
+    from eventbraid.saga._members import Capabilities
     from eventbraid.store import AsyncEventStore, RecordedEvent
 
 SHARDS = 16
 """For good: another number would give the sagas of a store to other shards."""
 
-_SHARD = "saga-shard-"
-_SEAT = "saga-coordinator-"
-_SEATS = SHARDS  # More coordinators than shards have nothing to do but to stand by.
+# Names with $ are refused to applications, so their own roles never meet these.
+_LEASE = re.compile(r"\$saga-shard-(\d\d)(?:-([0-9a-f]{16}))?")
 _NOBODY: Mapping[str, float] = MappingProxyType({})
+_FREE = Standing()
 
 
 def shard_of(saga_id: str) -> int:
-    """Give the shard of a saga."""
-    return zlib.crc32(saga_id.encode()) % SHARDS
+    """Return the shard of a saga."""
+    return zlib.crc32(saga_id.encode(errors="replace")) % SHARDS
 
 
-def role_of(shard: int) -> str:
-    """Give the role of a shard."""
-    return f"{_SHARD}{shard:02}"
+def role_of(shard: int, needed: Declaration | None = None) -> str:
+    """Return the name of a shard's lease.
+
+    Args:
+        shard: The shard.
+        needed: The declaration, for the lease of just its sagas in that shard.
+    """
+    name = f"$saga-shard-{shard:02}"
+    return name if needed is None else f"{name}-{needed.digest}"
 
 
 def shard_in(stream: str) -> int | None:
-    """Give the shard whose role has a stream; None if the stream is no shard's."""
-    number = stream.removeprefix(PREFIX + _SHARD)
-    return None if number == stream else int(number)
+    """Return the shard whose lease has a stream; None for another stream."""
+    found = _LEASE.fullmatch(stream.removeprefix(PREFIX))
+    if found is None or int(found[1]) >= SHARDS:
+        return None
+    return int(found[1])
 
 
 class Tenure:
-    """A shard that this coordinator has, from its taking to its loss.
+    """A lease that this coordinator holds, from its taking to its loss.
 
     Attributes:
         shard: The shard.
+        needed: The declaration of its sagas; None for the lease of the shard itself.
         token: The fencing token.
-        fence: What each record of the shard's sagas demands.
+        role: The name of the lease.
+        fence: What each record of its sagas demands.
         leaving: Whether no saga of it makes another move here.
         told: Its sagas that the log says are parked here, each with its version.
     """
 
-    __slots__ = ("_working", "fence", "leaving", "shard", "token", "told")
+    __slots__ = (
+        "_working",
+        "fence",
+        "leaving",
+        "needed",
+        "role",
+        "shard",
+        "token",
+        "told",
+    )
 
-    def __init__(self, shard: int, token: int) -> None:
+    def __init__(
+        self, shard: int, token: int, needed: Declaration | None = None
+    ) -> None:
         """Begin with no saga at work."""
         self.shard = shard
+        self.needed = needed
         self.token = token
-        self.fence: Mapping[str, int] = {PREFIX + role_of(shard): token}
+        self.role = role_of(shard, needed)
+        self.fence: Mapping[str, int] = {PREFIX + self.role: token}
         self.leaving = False
-        self.told: dict[str, int] = {}
+        self.told: dict[str, object] = {}
         self._working = 0
-
-    @property
-    def role(self) -> str:
-        """The shard's role."""
-        return role_of(self.shard)
 
     @property
     def working(self) -> int:
@@ -92,97 +120,193 @@ class Tenure:
         self._working -= 1
 
 
+Part = tuple[int, "Declaration | None"]
+"""A shard, or the sagas of one declaration in it."""
+
+
+class Change(NamedTuple):
+    """What a record of a lease changes for this coordinator.
+
+    Attributes:
+        ended: The tenure that has ended by it.
+        gained: What this coordinator is to drive from now on.
+    """
+
+    ended: Tenure | None = None
+    gained: Part | None = None
+
+
+_NO_CHANGE = Change()
+
+
 class Shards:
     """The shards of a store, and those among them that one coordinator has.
 
     Args:
         store: The store.
-        stale_after: From how many seconds of silence on one counts as stopped.
+        stale_after: From which age of its heartbeat on a session counts as stopped.
+        runs: The declarations that the coordinator can run. One that can run none
+            takes no leases and isn't announced to the others.
+
+    Attributes:
+        mine: The shards that it has.
+        lent: The sagas of single declarations that it has in the shards of others.
+        able: What each live coordinator can run, as of the last look.
     """
 
     __slots__ = (
         "_ending",
+        "_leased",
+        "_members",
         "_opening",
         "_owner",
-        "_seat",
+        "_parts",
+        "_roles",
         "_stale_after",
         "_standings",
         "_store",
         "_unnoted",
+        "_witness",
+        "able",
+        "lent",
         "mine",
+        "runs",
     )
 
-    def __init__(self, store: AsyncEventStore, stale_after: float) -> None:
-        """Know of nothing yet."""
+    def __init__(
+        self, store: AsyncEventStore, stale_after: float, runs: Capabilities
+    ) -> None:
+        """Begin without a shard."""
         self._store = store
         self._stale_after = stale_after
         self._opening = ""
         self._owner = ""
-        self._seat: tuple[str, int] | None = None
+        self._witness = Witness("", _NOBODY, stale_after)
+        self._members = Members(store)
+        # The leases that this coordinator may take, and those that were ever taken.
+        self._parts: dict[str, Part] = {
+            role_of(shard, needed): (shard, needed)
+            for needed in (None, *runs)
+            for shard in range(SHARDS)
+        }
+        self._roles = {part: role for role, part in self._parts.items()}
+        # Sagas of single declarations that are leased, to whichever coordinator.
+        self._leased: set[Part] = set()
         self._standings: dict[str, Standing] = {}
         self._ending: dict[int, Tenure] = {}
         # Roles that were asked for, and whose records were not read yet.
         self._unnoted: set[str] = set()
+        self.runs = runs
+        self.able: Mapping[str, Collection[Declaration]] = {}
         self.mine: dict[int, Tenure] = {}
+        self.lent: dict[Part, Tenure] = {}
 
     async def open(self) -> None:
-        """Look where all roles stand, and show that this coordinator is alive."""
+        """Read the state of all leases, and announce this coordinator."""
+        for role, part in self._parts.items():
+            if await self._store.version(PREFIX + role):
+                self._put_standing(part, await self._standing(role))
+        await self._members.read()
+        if not self.runs:
+            return
         self._opening = appear(self._store)
         self._owner = owner_of(self._opening, LoopHeartbeat(self._store))
-        for role in (*map(_seat, range(_SEATS)), *map(role_of, range(SHARDS))):
-            self._standings[role] = await self._standing(role)
+        await self._look()
+        await self._join()
 
     @property
     def has_company(self) -> bool:
-        """Whether somebody else may have a shard or a seat, alive or not."""
+        """Whether another coordinator may be a member or hold a lease, alive or not."""
+        if any(owner != self._owner for owner in self._members.runs):
+            return True
         return any(
             standing.taken is not None and standing.taken.owner != self._owner
             for standing in self._standings.values()
         )
 
-    def tenure_of(self, saga_id: str) -> Tenure | None:
-        """Give the tenure under which a saga is to be driven here, if it is."""
-        tenure = self.mine.get(shard_of(saga_id))
+    def tenure_of(
+        self, saga_id: str, needed: Declaration | None = None
+    ) -> Tenure | None:
+        """Return the tenure under which a saga is to be driven here, if it is.
+
+        Args:
+            saga_id: The saga's id.
+            needed: The declaration that it needs, if that is known.
+        """
+        part = shard_of(saga_id), needed
+        # The log decides whether it is leased, not the heartbeat of the holder.
+        is_leased = part in self._leased
+        tenure = self.lent.get(part) if is_leased else self.mine.get(part[0])
         return None if tenure is None or tenure.leaving else tenure
 
-    def note(self, recorded: RecordedEvent) -> Tenure | None:
-        """Take in a record of a role's stream.
+    def holds(self, tenure: Tenure) -> bool:
+        """Return whether a tenure hasn't ended."""
+        if tenure.needed is None:
+            return self.mine.get(tenure.shard) is tenure
+        return self.lent.get((tenure.shard, tenure.needed)) is tenure
 
-        Returns:
-            The tenure that has begun by it, or has ended.
+    def can_be_run(self, needed: Declaration) -> bool:
+        """Return whether a live coordinator can run sagas of a declaration."""
+        if needed in self.runs:
+            return True
+        return any(needed in runs for runs in self.able.values())
+
+    def leases_of(self, saga_id: str, needed: Declaration) -> tuple[str, ...]:
+        """Return the streams of the leases on which it depends who drives a saga.
+
+        The last of them is the one that is held by the coordinator that drives it.
         """
+        part = shard_of(saga_id), needed
+        own, lent = PREFIX + role_of(part[0]), PREFIX + role_of(*part)
+        return (lent,) if part in self._leased else (lent, own)
+
+    def note(self, recorded: RecordedEvent) -> Change:
+        """Take over a record of a lease's stream."""
         role = recorded.stream.removeprefix(PREFIX)
-        known = self._standings.get(role)
-        if known is None or recorded.version <= known.version:
-            return None
-        self._standings[role] = standing = Standing.of(recorded)
+        part = self._parts.get(role)
+        if part is None or recorded.version <= self._standing_of(role).version:
+            return _NO_CHANGE
+        standing = Standing.of(recorded)
+        self._put_standing(part, standing)
         self._unnoted.discard(role)
-        is_ours = standing.is_of(self._owner)
-        if role.startswith(_SEAT):
-            if is_ours:
-                self._seat = role, standing.version
-            elif self._seat is not None and self._seat[0] == role:
-                self._seat = None
-            return None
-        shard = int(role.removeprefix(_SHARD))
-        if is_ours:
-            self.mine[shard] = begun = Tenure(shard, standing.version)
-            return begun
+        shard, needed = part
+        if needed is not None:
+            return self._note_lent(part, standing)
+        if standing.is_of(self._owner):
+            self.mine[shard] = Tenure(shard, standing.version)
+            return Change(gained=part)
         ended = self.mine.pop(shard, None)
         if ended is not None:
             ended.leaving = True
             self._ending[shard] = ended
-        return ended
+        return Change(ended)
+
+    def note_members(self, recorded: RecordedEvent) -> None:
+        """Take over a record of the store's coordinators."""
+        self._members.note(recorded)
+        # Members that have just joined are alive until a look says otherwise.
+        self.able = {**self._members.runs}
+
+    async def look(self) -> None:
+        """Look which coordinators are alive."""
+        await self._look()
+        self.able = {
+            owner: runs
+            for owner, runs in self._members.runs.items()
+            if owner == self._owner or self._witness.counts_on(owner)
+        }
 
     async def plan(self) -> Plan:
-        """Look who is alive, and say what is to be taken and given back."""
-        seen = await sightings_async(self._store) if self.has_company else _NOBODY
-        witness = Witness(self._opening, seen, self._stale_after)
+        """Look who is alive, and return which shards are to be taken and given."""
+        if not self.runs:
+            return Plan()
+        await self.look()
+        await self._tend_members()
         self._ending = {s: t for s, t in self._ending.items() if t.working}
         leaving = {shard for shard, tenure in self.mine.items() if tenure.leaving}
         return planned(
-            {seat: self._alive(_seat(seat), witness) for seat in range(_SEATS)},
-            {shard: self._alive(role_of(shard), witness) for shard in range(SHARDS)},
+            [*self.able],
+            {shard: self._holder((shard, None)) for shard in range(SHARDS)},
             self._owner,
             leaving=leaving.union(self._ending),
         )
@@ -196,37 +320,138 @@ class Shards:
         return given
 
     async def take(self, plan: Plan) -> None:
-        """Take what a plan says, but for what somebody else takes before.
+        """Take what a plan says, but for what others take before.
 
         The tenures begin when the records of it are noted.
         """
         wanted = [role_of(shard) for shard in plan.take]
-        if plan.seat is not None:
-            wanted.append(_seat(plan.seat))
-        versions = {role: self._standings[role].version for role in wanted}
+        versions = {role: self._standing_of(role).version for role in wanted}
         self._unnoted.update(versions)
         await self._append_to(versions, taking)
 
+    async def delegate(self, unfinished: Iterable[Part]) -> list[Tenure]:
+        """Take over sagas that the holders of their shards can't run, and give back.
+
+        Args:
+            unfinished: The shards and declarations of the unfinished sagas.
+
+        Returns:
+            The tenures whose sagas are to make no more moves here.
+        """
+        take: list[Part] = []
+        given: list[Tenure] = []
+        for part in {*unfinished, *self.lent} if self._is_shared else ():
+            shard, needed = part
+            if needed is None or needed not in self.runs:
+                continue
+            what = delegated(
+                shard,
+                needed,
+                runs=self.able,
+                shard_holder=self._holder((shard, None)),
+                holder=self._holder(part),
+                is_free=part not in self._leased,
+                me=self._owner,
+            )
+            tenure = self.lent.get(part)
+            if what.give and tenure is not None and not tenure.leaving:
+                tenure.leaving = True
+                given.append(tenure)
+            if what.evict:
+                await self._evict(part)
+            if what.take:
+                take.append(part)
+        await self._take_lent(take)
+        return given
+
     async def release_idle(self) -> None:
-        """Let those shards go in which no saga makes a move any more.
+        """Release those leases under which no saga makes a move any more.
 
         The tenures end when the records of it are noted.
         """
-        idle = [t for t in self.mine.values() if t.leaving and not t.working]
+        tenures = (*self.mine.values(), *self.lent.values())
+        idle = [t for t in tenures if t.leaving and not t.working]
         await self._append_to({t.role: t.token for t in idle}, releasing)
 
     async def close(self) -> None:
-        """Let everything go, so that others needn't wait."""
+        """Release everything, so that others needn't wait."""
         try:
-            held = {tenure.role: tenure.token for tenure in self.mine.values()}
-            if self._seat is not None:
-                held[self._seat[0]] = self._seat[1]
+            tenures = (*self.mine.values(), *self.lent.values())
+            held = {tenure.role: tenure.token for tenure in tenures}
             if self._unnoted:
                 held = await self._held()
             await self._append_to(held, releasing)
+            await self._members.leave(self._owner)
         finally:
             self.mine.clear()
+            self.lent.clear()
             leave(self._owner)
+
+    # --- within ----------------------------------------------------------------------
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether coordinators differ in what they can run, or have differed."""
+        return bool(self._leased) or any(r != self.runs for r in self.able.values())
+
+    def _put_standing(self, part: Part, standing: Standing) -> None:
+        self._standings[self._roles[part]] = standing
+        if part[1] is not None:
+            change = (
+                self._leased.discard if standing.taken is None else self._leased.add
+            )
+            change(part)
+
+    def _note_lent(self, part: Part, standing: Standing) -> Change:
+        shard, needed = part
+        ended = self.lent.pop(part, None)
+        if ended is not None:
+            ended.leaving = True
+        if standing.is_of(self._owner):
+            self.lent[part] = Tenure(shard, standing.version, needed)
+            return Change(ended, part)
+        if standing.taken is None and shard in self.mine:
+            return Change(ended, part)
+        return Change(ended)
+
+    async def _join(self) -> None:
+        await self._members.join(self._owner, self.runs, is_gone=self._is_gone)
+        self.able = {**self._members.runs}
+
+    async def _tend_members(self) -> None:
+        """Keep this coordinator among the members, and remove those that are gone."""
+        if self._owner not in self._members.runs:
+            await self._join()
+        elif next(iter(self.able)) == self._owner:
+            await self._members.remove(filter(self._is_gone, self._members.runs))
+
+    def _is_gone(self, owner: str) -> bool:
+        return self._witness.silence(owner) is None
+
+    async def _take_lent(self, parts: Collection[Part]) -> None:
+        """Take leases of single declarations, if the shards' own haven't moved."""
+        roles = [self._roles[part] for part in parts]
+        if not roles:
+            return
+        shards = {role_of(shard) for shard, _ in parts}
+        expect = {PREFIX + r: self._standing_of(r).version for r in (*roles, *shards)}
+        events = [taking(role, self._owner) for role in roles]
+        self._unnoted.update(roles)
+        try:
+            await self._store.append(events, expect=expect)
+        except VersionConflict:
+            # All is planned anew, from what the others have recorded.
+            self._unnoted.difference_update(roles)
+
+    async def _evict(self, part: Part) -> None:
+        """Release the lease of a holder that has ended, or is stopped."""
+        role = self._roles[part]
+        standing = self._standing_of(role)
+        if standing.taken is not None:
+            event = releasing(role, standing.taken.owner)
+            expect = {PREFIX + role: standing.version}
+            with suppress(VersionConflict):
+                await self._store.append([event], expect=expect)
 
     async def _append_to(
         self,
@@ -248,22 +473,28 @@ class Shards:
                 return
 
     async def _held(self) -> dict[str, int]:
-        """Ask the log what this coordinator has, once what is under way is through."""
+        """Read what this coordinator has, once the appends under way are through."""
         with suppress(VersionConflict):
-            await self._store.append([], expect={PREFIX + _seat(0): EXISTS})
-        found = {role: await self._standing(role) for role in self._standings}
+            await self._store.append([], expect={PREFIX + role_of(0): EXISTS})
+        roles = {*map(role_of, range(SHARDS)), *self._standings, *self._unnoted}
+        found = {role: await self._standing(role) for role in roles}
         return {r: s.version for r, s in found.items() if s.is_of(self._owner)}
 
-    def _alive(self, role: str, witness: Witness) -> str | None:
-        standing = self._standings[role]
+    def _holder(self, part: Part) -> str | None:
+        """Return the live holder of a lease."""
+        standing = self._standing_of(self._roles[part])
         taken = standing.taken
-        return None if taken is None or standing.is_free(witness) else taken.owner
+        is_free = taken is None or standing.is_free(self._witness)
+        return None if is_free or taken is None else taken.owner
+
+    def _standing_of(self, role: str) -> Standing:
+        return self._standings.get(role, _FREE)
+
+    async def _look(self) -> None:
+        seen = await sightings_async(self._store) if self.has_company else _NOBODY
+        self._witness = Witness(self._opening, seen, self._stale_after)
 
     async def _standing(self, role: str) -> Standing:
         last = self._store.read_stream(PREFIX + role, backward=True, limit=1)
         found = [recorded async for recorded in last]
         return Standing.of(found[0] if found else None)
-
-
-def _seat(number: int) -> str:
-    return f"{_SEAT}{number:02}"

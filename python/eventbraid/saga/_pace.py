@@ -1,0 +1,41 @@
+"""Long work on an event loop, in slices between which other tasks run."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from anyio.lowlevel import checkpoint
+
+SLICE_SECONDS = 0.002
+"""For how long work may go on before other tasks get a turn.
+
+The longest step between two calls of `Pace.keep` comes on top of it.
+"""
+
+TASKS_A_TURN = 32
+"""How many tasks are started or woken before these get a turn: they all run in it."""
+
+
+class Pace:
+    """Gives the loop's other tasks a turn whenever a slice of work is done."""
+
+    __slots__ = ("_began", "_left", "_most")
+
+    def __init__(self, most: int | None = None) -> None:
+        """Begin a slice.
+
+        Args:
+            most: How many items a slice has at most; None: the time alone counts.
+        """
+        self._most = math.inf if most is None else most
+        self._left = self._most
+        self._began = time.perf_counter()
+
+    async def keep(self) -> None:
+        """Yield to the event loop if the slice is over; call it once per item."""
+        self._left -= 1
+        if self._left <= 0 or time.perf_counter() - self._began >= SLICE_SECONDS:
+            await checkpoint()
+            self._left = self._most
+            self._began = time.perf_counter()

@@ -1,0 +1,356 @@
+"""Coordinators that were given different sagas share a store without harm.
+
+As in each rolling deploy, and with each script that only wants to cancel a saga. The
+hazards: a coordinator that takes sagas it can't run and blocks them, a saga that no
+coordinator drives because the one with the code has not its shard, one that two drive
+while it changes hands, and a saga that is undone by its deadline because its code was
+missing for a while.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+import pytest
+
+import eventbraid as eb
+from eventbraid.role import _standing
+from eventbraid.saga._shards import SHARDS, shard_of
+from tests.saga_kit import (
+    SECOND,
+    Receiver,
+    Trip,
+    inside,
+    outside,
+    records,
+    trip,
+)
+
+pytestmark = pytest.mark.anyio
+IDS = [f"saga-{n}" for n in range(40)]
+SOON = 20
+ATTENTION = "saga-attention"
+
+
+@pytest.fixture
+async def openings(tmp_path):
+    async with (
+        eb.open_async(tmp_path / "store") as one,
+        eb.open_async(tmp_path / "store") as two,
+        eb.open_async(tmp_path / "store") as three,
+    ):
+        yield one, two, three
+
+
+@pytest.fixture
+def receiver():
+    return Receiver()
+
+
+@pytest.fixture
+def saga(receiver):
+    return trip(inside("book"), outside(receiver, "pay"))
+
+
+@pytest.fixture
+def other():
+    """A saga that the coordinators of the other deploy have."""
+    return trip(inside("x"), name="other")
+
+
+async def until(condition) -> None:
+    with anyio.fail_after(SOON):
+        while not condition():  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.005)
+
+
+async def shards_of(*coordinators) -> None:
+    """Wait until the shards are shared evenly among coordinators."""
+    share = SHARDS // len(coordinators)
+    await until(lambda: all(len(c._shards.mine) == share for c in coordinators))
+
+
+async def all_completed(handles) -> None:
+    with anyio.fail_after(SOON):
+        for handle in handles:
+            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+
+
+async def start_all(coordinator, saga, ids=IDS):
+    return [await coordinator.start(saga, Trip("mia"), id=id_) for id_ in ids]
+
+
+async def test_sagas_are_driven_by_coordinators_that_have_their_declarations(
+    openings, receiver, saga, other
+):
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as able,
+        eb.SagaCoordinator(openings[1], [other]) as unable,
+    ):
+        await shards_of(able, unable)
+        await all_completed(await start_all(able, saga))
+        others = await start_all(unable, other, [f"other-{n}" for n in range(40)])
+        await all_completed(others)
+        assert await able.parked() == await unable.parked() == []
+    assert set(receiver.calls.values()) == {1}
+    assert await openings[2].version(ATTENTION) == 0
+
+
+async def test_sagas_at_work_stay_with_the_code_while_other_coordinators_come_and_go(
+    openings, receiver, saga, other
+):
+    async with eb.SagaCoordinator(openings[0], [saga], concurrency=4) as able:
+        handles = []
+
+        async def start() -> None:
+            for saga_id in IDS:
+                handles.append(await able.start(saga, Trip("mia"), id=saga_id))
+                await anyio.sleep(0.005)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(start)
+            for _ in range(3):
+                async with eb.SagaCoordinator(openings[1], [other]):
+                    await anyio.sleep(0.15)
+        await all_completed(handles)
+        await shards_of(able)
+        assert await able.parked() == []
+    assert set(receiver.calls.values()) == {1}
+    assert await openings[2].version(ATTENTION) == 0
+
+
+async def test_sagas_pass_from_one_coordinator_with_the_code_to_the_next(
+    openings, receiver, saga, other
+):
+    """All leases change hands: of the shards, and of the sagas that were leased alone."""
+    receiver.plan = {"pay": ["drop"]}
+    slow = trip(
+        inside("book"),
+        outside(
+            receiver,
+            "pay",
+            retry=eb.Retry(attempts=30, first=0.2 * SECOND, jitter="none"),
+        ),
+    )
+    async with eb.SagaCoordinator(openings[1], [other]) as unable:
+        async with eb.SagaCoordinator(openings[0], [slow]) as first:
+            await shards_of(first, unable)
+            handles = await start_all(first, slow)
+            await until(lambda: first._shards.lent)
+        async with eb.SagaCoordinator(openings[2], [slow, other]) as second:
+            await shards_of(unable, second)
+            await until(lambda: second._shards.lent)
+            receiver.plan["pay"] = ["ok"]
+            handles = [await second.get(slow, saga_id) for saga_id in IDS]
+            await all_completed(handles)
+
+
+async def test_a_lease_of_single_sagas_ends_when_the_shard_has_the_code(
+    openings, saga, other
+):
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as one,
+        eb.SagaCoordinator(openings[1], [saga]) as two,
+    ):
+        async with eb.SagaCoordinator(openings[2], [other]) as unable:
+            await until(lambda: len(unable._shards.mine) == SHARDS // 3)
+            await all_completed(await start_all(one, saga))
+            await until(lambda: one._shards.lent or two._shards.lent)
+        await shards_of(one, two)
+        await until(lambda: not one._shards.lent and not two._shards.lent)
+        await all_completed(
+            await start_all(one, saga, [f"more-{n}" for n in range(40)])
+        )
+
+
+async def test_a_coordinator_that_was_given_no_sagas_takes_none(openings, saga):
+    async with eb.SagaCoordinator(openings[0], []) as idle:
+        head = await openings[0].head()
+        async with eb.SagaCoordinator(openings[1], [saga]) as able:
+            await shards_of(able)
+            await all_completed(await start_all(able, saga))
+            assert await idle.list() == []
+        assert not idle._shards.mine
+        assert head == 0
+
+
+async def test_sagas_can_be_cancelled_and_retried_where_their_code_is_missing(
+    openings, receiver
+):
+    receiver.plan = {"pay": ["drop"], "ship": ["decline"], "undo pay": ["decline"]}
+    sleepy = eb.Retry(attempts=30, first=30 * SECOND, jitter="none")
+    sleeping = trip(inside("book"), outside(receiver, "pay", retry=sleepy))
+    sticky = trip(
+        outside(receiver, "take"),
+        inside("book", undo_unless="never", unless="no"),
+        name="sticky",
+    )
+    receiver.plan["undo take"] = ["decline", "ok"]
+    async with (
+        eb.SagaCoordinator(openings[0], [sleeping, sticky]) as able,
+        eb.SagaCoordinator(openings[1], []) as script,
+    ):
+        handle = await able.start(sleeping, Trip("mia"), id="saga-1")
+        with anyio.fail_after(SOON):
+            while "step_unknown" not in await records(openings[0], "saga-1"):  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        receiver.plan["undo pay"] = ["ok"]
+        await script.cancel("saga-1", reason="changed my mind")
+        with anyio.fail_after(SOON):
+            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+        stuck = await able.start(sticky, Trip("mia"), id="saga-2")
+        with anyio.fail_after(SOON):
+            assert (await stuck.result()).outcome is eb.Outcome.STUCK
+        assert [s.id for s in await script.stuck()] == ["saga-2"]
+        await script.retry("saga-2", by="mia", note="again")
+        with anyio.fail_after(SOON):
+            while "compensated" not in await records(openings[0], "saga-2"):  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        with pytest.raises(eb.InvalidTransition):
+            await script.cancel("saga-2", reason="too late")
+        with pytest.raises(eb.SagaNotFound):
+            await script.cancel("saga-none", reason="never was")
+
+
+async def test_a_saga_is_parked_once_no_live_coordinator_has_its_code(
+    openings, receiver, other
+):
+    """And is driven again as soon as one has it."""
+    receiver.plan = {"pay": ["drop", "ok"]}
+    sleepy = eb.Retry(attempts=30, first=0.5 * SECOND, jitter="none")
+    saga = trip(inside("book"), outside(receiver, "pay", retry=sleepy))
+    async with (
+        eb.SagaCoordinator(openings[1], [other]) as unable,
+        eb.SagaCoordinator(openings[2], []) as script,
+    ):
+        async with eb.SagaCoordinator(openings[0], [saga]) as able:
+            await shards_of(able, unable)
+            await able.start(saga, Trip("mia"), id="saga-1")
+            with anyio.fail_after(SOON):
+                while "step_unknown" not in await records(openings[0], "saga-1"):  # noqa: ASYNC110
+                    await anyio.sleep(0.005)
+            assert await script.parked() == await unable.parked() == []
+        for coordinator in (unable, script):
+            with anyio.fail_after(SOON):
+                while not (found := await coordinator.parked()):  # noqa: ASYNC110
+                    await anyio.sleep(0.005)
+            [parked] = found
+            assert (parked.id, parked.parked) == ("saga-1", True)
+            assert parked.failure.startswith("needs_code")
+        async with eb.SagaCoordinator(openings[0], [saga]) as able:
+            await all_completed([await able.get(saga, "saga-1")])
+            assert await unable.parked() == await script.parked() == []
+
+
+async def test_a_parked_saga_is_overdue_after_its_deadline_and_not_undone(
+    openings, receiver, other, caplog
+):
+    receiver.plan = {"pay": ["drop", "ok"]}
+    sleepy = eb.Retry(attempts=30, first=30 * SECOND, jitter="none")
+    saga = trip(
+        inside("book"),
+        outside(receiver, "pay", retry=sleepy),
+        deadline=0.6 * SECOND,
+    )
+    async with eb.SagaCoordinator(openings[0], [saga]) as able:
+        await able.start(saga, Trip("mia"), id="saga-1")
+        with anyio.fail_after(SOON):
+            while "step_unknown" not in await records(openings[0], "saga-1"):  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+    before = await records(openings[0], "saga-1")
+    async with eb.SagaCoordinator(openings[1], [other]) as unable:
+        with caplog.at_level(logging.ERROR, "eventbraid.saga"), anyio.fail_after(SOON):
+            while not [s for s in await unable.parked() if s.overdue]:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            while "overdue" not in caplog.text:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            while "overdue" not in str(await notices(openings[0])):  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        assert await records(openings[0], "saga-1") == before
+
+
+async def notices(store):
+    return [eb.decode_event(r) async for r in store.read_stream(ATTENTION)]
+
+
+async def test_other_steps_under_one_version_are_refused_whoever_drives_the_sagas(
+    openings,
+):
+    receiver = Receiver()
+    receiver.plan = {"pay": ["stall"]}
+    saga = trip(outside(receiver, "pay", timeout=30 * SECOND), inside("book"))
+    with anyio.CancelScope() as block:
+        async with eb.SagaCoordinator(openings[0], [saga]) as running:
+            handles = await start_all(running, saga)
+            with pytest.raises(eb.GraphMismatch) as caught:
+                async with eb.SagaCoordinator(openings[1], [trip(inside("book"))]):
+                    pass
+            assert caught.value.saga_ids == tuple(sorted(IDS))
+            assert caught.value.difference[0].startswith("removed 'pay'")
+            await shards_of(running)
+            assert {handle.status for handle in handles} == {eb.Status.RUNNING}
+            block.cancel()
+
+
+async def test_sagas_started_after_other_steps_came_in_stay_with_their_coordinator(
+    openings, saga
+):
+    """Nothing was unfinished when it entered, so there was nothing to compare."""
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as one,
+        eb.SagaCoordinator(openings[1], [trip(inside("book"))]) as two,
+    ):
+        await shards_of(one, two)
+        await all_completed(await start_all(one, saga))
+        assert await two.parked() == []
+
+
+async def test_the_store_refuses_what_a_stopped_coordinator_records_of_leased_sagas(
+    openings, receiver, other, monkeypatch
+):
+    """Its lease of single sagas is as fenced as that of a shard."""
+    receiver.plan = {"pay": ["drop", "ok"]}
+    sleepy = eb.Retry(attempts=30, first=0.8 * SECOND, jitter="none")
+    saga = trip(inside("book"), outside(receiver, "pay", retry=sleepy))
+    seen = _standing.silence_of
+    async with (
+        eb.SagaCoordinator(openings[0], [other]) as unable,
+        eb.SagaCoordinator(openings[1], [saga]) as late,
+    ):
+        await shards_of(unable, late)
+        saga_id = next(i for i in IDS if shard_of(i) in unable._shards.mine)
+        handle = await late.start(saga, Trip("mia"), id=saga_id)
+        await until(lambda: late._shards.lent)
+        [lost] = late._shards.lent.values()
+        owner = late._shards._owner
+        monkeypatch.setattr(
+            _standing,
+            "silence_of",
+            lambda asked, *known: 60.0 if asked == owner else seen(asked, *known),
+        )
+        async with eb.SagaCoordinator(openings[2], [saga]) as fresh:
+            taken = await fresh.get(saga, saga_id)
+            await all_completed([taken])
+            monkeypatch.setattr(_standing, "silence_of", seen)
+            with pytest.raises(eb.VersionConflict):
+                await openings[1].append([("x-1", "x", b"")], expect=lost.fence)
+            await all_completed([handle])
+    assert (await records(openings[0], saga_id)).count("step_succeeded") == 2
+
+
+async def test_leases_are_bounded_whatever_the_number_of_sagas(openings, saga, other):
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as able,
+        eb.SagaCoordinator(openings[1], [other]) as unable,
+    ):
+        await shards_of(able, unable)
+        ids = [f"saga-{n}" for n in range(300)]
+        await all_completed(await start_all(able, saga, ids))
+    system = [
+        recorded.type
+        async for recorded in openings[2].read_all()
+        if recorded.stream.startswith("$")
+    ]
+    # Two coordinators have joined, shared, leased and left.
+    assert len(system) <= 2 * 100
