@@ -76,6 +76,8 @@ from eventbraid.event import (
 )
 from eventbraid.role import AsyncRole, Role
 from eventbraid.saga import (
+    DEFECTS,
+    CompensationOrder,
     Done,
     Ended,
     Kind,
@@ -124,6 +126,7 @@ from eventbraid.store import (
 
 __all__ = [
     "ANY",
+    "DEFECTS",
     "EXISTS",
     "NO_STREAM",
     "Appended",
@@ -133,6 +136,7 @@ __all__ = [
     "AsyncSubscription",
     "Command",
     "CommandRejected",
+    "CompensationOrder",
     "ConflictedStream",
     "CoordinatorClosed",
     "CorruptStore",

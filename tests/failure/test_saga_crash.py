@@ -200,18 +200,24 @@ async def test_a_second_crash_while_resuming(scene):
             assert end.outcome is outcome
 
 
-async def test_a_process_that_always_dies_ends_the_saga_by_its_bounded_attempts():
-    """Each crash inside of the call uses up an attempt, so it doesn't go on for ever."""
+async def test_a_saga_whose_call_always_ends_the_process_becomes_stuck():
+    """The crashes are no attempts, but neither do they go on for ever."""
     receiver = DeadlyReceiver()
     async with eb.open_async("memory:") as store:
         saga = trip(outside(receiver, "pay"))
-        for _ in range(QUICK.attempts):
+        for _ in range(2 + QUICK.crashes):
             mortal = MortalStore(store)
             receiver.mortal, receiver.kills_at = mortal, receiver.called + 1
             receiver.after = True
             await die(mortal, saga)
         receiver.kills_at = None
         end = await drive(store, saga)
-    assert end.outcome is eb.Outcome.COMPENSATED
-    assert receiver.calls["saga-1/pay/1"] == QUICK.attempts
+        assert end.outcome is eb.Outcome.STUCK
+        assert "the process ended 2 times during the call of step 'pay'" in end.failure
+        assert receiver.calls["saga-1/pay/1"] == 2 + QUICK.crashes
+        # A person may have it undone all the same.
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            await coordinator.cancel("saga-1", reason="the bank's library crashes")
+            handle = await coordinator.get(saga, "saga-1")
+            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
     assert receiver.standing() == []

@@ -199,7 +199,10 @@ def effects(life: Life, *, declined: bool) -> set[str]:
     if not declined:
         return {f"do {pay}", f"do {ship}"}
     asked = life.shapes.count("after step_succeeded and step_started") > 1
-    refused = "after step_failed and compensation_started" in life.shapes
+    refused = any(
+        shape.startswith("after step_failed and compensation_started")
+        for shape in life.shapes
+    )
     # Who died over the refusal may have shipped for all that the other one knows.
     voided = {f"undo {ship}"} if asked and not refused else set()
     return {f"do {pay}", f"undo {pay}", *voided}

@@ -193,33 +193,52 @@ class Notes(Note):
             yield self.ledger.write(Noted(what))
 
 
-async def test_a_local_step_whose_command_is_too_large_undoes_the_saga(store, receiver):
+async def blocked(store, receiver, last):
+    """Run a saga whose last step has a defect: it is recorded, and nothing is undone."""
+    saga = trip(outside(receiver, "pay"), last)
+    with pytest.raises(eb.SagaParked):
+        await ended(store, saga)
+    await readable(store)
+    assert (await records(store, "saga-1"))[-1] == "blocked"
+    assert receiver.standing() == ["pay"]
+
+
+async def test_a_local_step_whose_command_is_too_large_blocks_the_saga(store, receiver):
     last = eb.local("large", note(HUGE)).without_compensation()
-    await undone(store, receiver, last)
+    await blocked(store, receiver, last)
 
 
 @pytest.mark.parametrize("where", ["then", "record"])
-async def test_a_function_that_refuses_an_answer_undoes_the_saga(
+async def test_a_function_that_raises_on_an_answer_blocks_the_saga(
     store, receiver, where
 ):
     def refuse(*_):
         raise Speechless
 
-    await undone(store, receiver, returning("ok", **{where: refuse}))
+    await blocked(store, receiver, returning("ok", **{where: refuse}))
 
 
-async def test_a_command_that_cannot_be_made_undoes_the_saga(store, receiver):
-    def refuse(_):
-        raise Speechless
-
-    await undone(store, receiver, eb.local("make", refuse).without_compensation())
-
-
-async def test_a_replacement_that_is_refused_without_a_text_undoes_the_saga(
+async def test_an_answer_too_large_for_the_record_of_a_defect_is_left_out(
     store, receiver
 ):
     def refuse(*_):
         raise Speechless
+
+    await blocked(store, receiver, returning(HUGE, record=refuse))
+
+
+async def test_a_command_that_cannot_be_made_blocks_the_saga(store, receiver):
+    def refuse(_):
+        raise Speechless
+
+    await blocked(store, receiver, eb.local("make", refuse).without_compensation())
+
+
+async def test_a_replacement_that_is_rejected_without_a_text_undoes_the_saga(
+    store, receiver
+):
+    def refuse(*_):
+        raise eb.CommandRejected(HUGE, HALF, {"itself": ITSELF})
 
     last = eb.local("book", note("book", unless=HUGE), otherwise=refuse)
     end = await undone(store, receiver, last.compensated_by(note("undo book")))
@@ -347,13 +366,14 @@ async def test_a_reason_of_another_type_is_refused_with_what_is_expected(
         name="second",
     )
     async with eb.SagaCoordinator(store, [first, second]) as coordinator:
-        with pytest.raises(TypeError, match="expected the reason as text or True"):
-            await coordinator.start(first, Trip("mia"), id="saga-0")
+        handle = await coordinator.start(first, Trip("mia"), id="saga-0")
+        with pytest.raises(eb.SagaParked, match="expected the reason as text or True"):
+            await handle.result(timeout=20 * SECOND)
         handle = await coordinator.start(second, Trip("mia"), id="saga-1")
         with pytest.raises(eb.SagaParked, match="expected the reason as text or True"):
             await handle.result(timeout=20 * SECOND)
     # The step before has happened, so its end is recorded.
-    assert (await records(store, "saga-1"))[-1] == "step_succeeded"
+    assert (await records(store, "saga-1"))[-2:] == ["step_succeeded", "blocked"]
 
 
 # --- names ----------------------------------------------------------------------------

@@ -16,22 +16,24 @@ import eventbraid as eb
 from eventbraid.saga import _event as e
 from eventbraid.saga._follow import (
     cancelled,
+    compensated,
+    compensation_failed,
     failed,
-    interruption,
+    has_interrupted_attempt,
+    interrupted,
     refused_after_success,
     retried_by_hand,
     skipped_by_hand,
     succeeded,
-    undo_failed,
-    undone,
 )
 from eventbraid.saga._plan import (
+    Blocked,
     Call,
     Commit,
+    Compensate,
     Execute,
+    Record,
     Rest,
-    UndoCall,
-    UndoExecute,
     Wait,
     next_move,
 )
@@ -72,6 +74,18 @@ def inside(name, **options):
 PIVOT = {"kind": eb.Kind.PIVOT}
 RETRIABLE = {"kind": eb.Kind.RETRIABLE}
 JOURNEY = eb.Saga("journey", int, steps=[outside("a"), inside("b"), outside("c")])
+SIMPLE = eb.Saga(
+    "simple",
+    int,
+    steps=[
+        outside("a"),
+        eb.local("b", lambda c: None).compensated_by(
+            lambda c: None, retry=eb.Retry(attempts=1)
+        ),
+        outside("c"),
+    ],
+)
+STRICT = eb.Saga("strict", int, steps=SIMPLE.steps, compensation_order="strict")
 POINTED = eb.Saga(
     "pointed",
     int,
@@ -103,8 +117,12 @@ def state_of(saga, state=0):
     return saga.state_codec.record(state)
 
 
-def moved(saga, progress, now=NOW):
-    return next_move(saga, progress, state_of(saga), now)
+def moved(saga, progress, now=NOW, defective=()):
+    return next_move(saga, progress, state_of(saga), now, defective)
+
+
+def undo_failed(saga, progress, failure, step="a"):
+    return compensation_failed(saga, progress, step, failure, NOW)
 
 
 # --- forward --------------------------------------------------------------------------
@@ -168,6 +186,7 @@ def test_a_proven_failure_is_not_retried_and_not_undone():
     assert verdict.events == (
         e.StepFailed("c", "Declined", "no"),
         e.CompensationStarted("failed", ("b", "a"), "c"),
+        e.CompensationAttempted("b"),
     )
 
 
@@ -208,6 +227,7 @@ def test_a_rejected_command_is_not_retried():
     assert verdict.events == (
         e.StepFailed("b", "Declined", "no"),
         e.CompensationStarted("failed", ("a",), "b"),
+        e.CompensationAttempted("a"),
     )
 
 
@@ -236,9 +256,13 @@ def test_a_replaceable_step_is_given_up_and_the_saga_goes_on():
 
 def test_a_crash_during_a_call_leaves_its_outcome_unknown():
     progress = started(JOURNEY, tried("a"))
-    assert interruption(progress).doubt == "crash"
-    assert interruption(started(JOURNEY)) is None
-    assert interruption(after(progress, [e.StepUnknown("a", "lost")])) is None
+    assert has_interrupted_attempt(progress)
+    assert not has_interrupted_attempt(started(JOURNEY))
+    settled = after(progress, [e.StepUnknown("a", "lost")])
+    assert not has_interrupted_attempt(settled)
+    [record] = interrupted(JOURNEY, progress, NOW, chance=0)
+    assert record.why == "crash"
+    assert record.retry_at == NOW
 
 
 def test_a_step_that_happened_but_whose_command_was_refused_is_undone_too():
@@ -247,6 +271,7 @@ def test_a_step_that_happened_but_whose_command_was_refused_is_undone_too():
     assert events == (
         did("a"),
         e.CompensationStarted("failed", ("a",), "a", "a: Declined: no"),
+        e.CompensationAttempted("a"),
     )
 
 
@@ -365,35 +390,90 @@ def undoing(*events):
 
 def test_steps_are_undone_in_the_reverse_of_their_completion():
     progress = undoing()
-    assert moved(JOURNEY, progress) == UndoExecute(JOURNEY.steps[1], 1)
-    assert undone(progress) == (e.StepCompensated("b"),)
-    progress = after(progress, undone(progress))
-    assert moved(JOURNEY, progress) == UndoCall(JOURNEY.steps[0], 1)
-    assert undone(progress) == (e.StepCompensated("a"), e.SagaCompensated())
+    assert moved(JOURNEY, progress) == Compensate(JOURNEY.steps[1], 1)
+    events = compensated(JOURNEY, progress, "b", NOW)
+    assert events == (e.StepCompensated("b"), e.CompensationAttempted("a"))
+    progress = after(progress, events)
+    assert moved(JOURNEY, progress) == Compensate(JOURNEY.steps[0], 1)
+    assert compensated(JOURNEY, progress, "a", NOW) == (
+        e.StepCompensated("a"),
+        e.SagaCompensated(),
+    )
+
+
+def test_an_attempt_to_compensate_is_recorded_before_it_is_made():
+    progress = undoing(e.StepCompensated("b"))
+    attempt = e.CompensationAttempted("a")
+    assert moved(JOURNEY, progress) == Commit((attempt,))
+    progress = after(progress, [attempt])
+    assert moved(JOURNEY, progress) == Compensate(JOURNEY.steps[0], 1)
 
 
 def test_a_failed_compensation_is_retried_and_then_waits_for_a_person():
     progress = undoing(e.StepCompensated("b"))
-    [record] = undo_failed(JOURNEY, progress, LOST, NOW)
+    [record] = undo_failed(JOURNEY, progress, LOST)
     assert record.retry_at == NOW + SECOND
     progress = after(progress, [record])
     assert moved(JOURNEY, progress) == Wait(NOW + SECOND)
-    assert moved(JOURNEY, progress, NOW + SECOND) == UndoCall(JOURNEY.steps[0], 2)
-    record, stuck = undo_failed(JOURNEY, progress, LOST, NOW)
+    again = e.CompensationAttempted("a", 2)
+    assert moved(JOURNEY, progress, NOW + SECOND) == Commit((again,))
+    record, stuck = undo_failed(JOURNEY, after(progress, [again]), LOST)
     assert record.attempt == 2
     assert stuck == e.SagaStuck("a", "can't be undone: a: OSError: gone")
 
 
 def test_a_receiver_that_refuses_to_undo_is_not_asked_again():
     progress = undoing(e.StepCompensated("b"))
-    record, stuck = undo_failed(JOURNEY, progress, NO, NOW)
+    record, stuck = undo_failed(JOURNEY, progress, NO)
     assert record.retry_at is None
     assert stuck.step == "a"
 
 
 def test_a_rejected_local_compensation_is_retried():
-    [record] = undo_failed(JOURNEY, undoing(), NO, NOW)
+    [record] = undo_failed(JOURNEY, undoing(), NO, "b")
     assert record.retry_at is not None
+
+
+def test_a_stuck_compensation_holds_back_none_of_the_others():
+    progress = undoing()
+    record, follow = compensation_failed(SIMPLE, progress, "b", NO, NOW)
+    assert record.retry_at is None
+    assert follow == e.CompensationAttempted("a")
+    progress = after(progress, [record, follow])
+    assert progress.stuck_steps == ("b",)
+    events = compensated(SIMPLE, progress, "a", NOW)
+    assert events[1] == e.SagaStuck("b", "can't be undone: b: Declined: no")
+    progress = after(progress, events)
+    assert progress.plan == ("b",)
+    assert moved(SIMPLE, progress) == Rest(eb.Status.STUCK)
+
+
+def test_a_strict_order_stops_at_a_stuck_compensation():
+    progress = undoing()
+    _, stuck = compensation_failed(STRICT, progress, "b", NO, NOW)
+    assert stuck == e.SagaStuck("b", "can't be undone: b: Declined: no")
+
+
+def test_several_stuck_compensations_are_retried_together_and_skipped_one_by_one():
+    progress = undoing()
+    for step in ("b", "a"):
+        events = compensation_failed(SIMPLE, progress, step, NO, NOW)
+        progress = after(progress, events)
+    assert progress.status is eb.Status.STUCK
+    assert progress.current == "b"
+    retried = retried_by_hand(progress, "mia", "again")
+    assert [event.step for event in retried] == ["b", "a"]
+    assert after(progress, retried).open_steps == ("b", "a")
+    skip = skipped_by_hand(
+        SIMPLE, progress, state_of(SIMPLE), "b", "mia", "by phone", NOW
+    )
+    progress = after(progress, skip)
+    assert progress.status is eb.Status.STUCK
+    assert (progress.current, progress.stuck_for) == ("a", "a: Declined: no")
+    skip = skipped_by_hand(
+        SIMPLE, progress, state_of(SIMPLE), "a", "mia", "by phone", NOW
+    )
+    assert after(progress, skip).status is eb.Status.COMPENSATED
 
 
 def test_cancelling_undoes_what_may_have_happened():
@@ -403,12 +483,122 @@ def test_cancelling_undoes_what_may_have_happened():
     )
 
 
+# --- crashes and defects --------------------------------------------------------------
+
+
+def crash_in(saga, progress):
+    return after(progress, interrupted(saga, progress, NOW, chance=0))
+
+
+def test_a_crash_counts_against_no_number_of_attempts():
+    progress = started(JOURNEY, tried("a"))
+    progress = crash_in(JOURNEY, progress)
+    progress = after(progress, [tried("a", 2), e.StepUnknown("a", "lost", attempt=2)])
+    progress = after(progress, [tried("a", 3)])
+    record = failed(JOURNEY, progress, LOST, NOW).events[0]
+    assert record.retry_at is None  # Two of its attempts have failed, as `retry` says.
+
+
+def test_after_two_crashes_a_call_is_made_alone():
+    progress = crash_in(JOURNEY, started(JOURNEY, tried("a")))
+    assert moved(JOURNEY, progress) == Commit((tried("a", 2),))
+    progress = crash_in(JOURNEY, after(progress, [tried("a", 2)]))
+    assert moved(JOURNEY, progress) == Call(
+        JOURNEY.steps[0], 3, alone=True, start=e.StepStarted("a", 3, alone=True)
+    )
+
+
+def test_crashes_beside_other_calls_never_leave_a_saga_stuck():
+    progress = started(JOURNEY)
+    for attempt in range(1, 20):
+        progress = crash_in(JOURNEY, after(progress, [tried("a", attempt)]))
+        assert progress.status is eb.Status.RUNNING
+
+
+def test_a_saga_whose_process_ends_in_its_own_call_becomes_stuck():
+    progress = started(JOURNEY)
+    for attempt in (1, 2, 3, 4):
+        start = e.StepStarted("a", attempt, alone=attempt > 2)
+        progress = crash_in(JOURNEY, after(progress, [start]))
+    assert progress.status is eb.Status.STUCK
+    assert "the process ended 2 times during the call" in progress.stuck_for
+
+
+def test_a_compensation_whose_process_ends_in_its_own_call_becomes_stuck():
+    progress = undoing(e.StepCompensated("b"))
+    for attempt in (1, 2, 3, 4):
+        start = e.CompensationAttempted("a", attempt, alone=attempt > 2)
+        progress = crash_in(JOURNEY, after(progress, [start]))
+    assert progress.stuck_steps == ("a",)
+    move = moved(JOURNEY, progress)
+    assert "the process ended 2 times during the call" in move.events[0].reason
+
+
+def test_an_outcome_ends_a_row_of_crashes():
+    progress = crash_in(JOURNEY, started(JOURNEY, tried("a")))
+    progress = crash_in(JOURNEY, after(progress, [tried("a", 2)]))
+    lost = e.StepUnknown("a", "lost", attempt=3)
+    progress = after(progress, [tried("a", 3), lost])
+    assert (progress.crashes, progress.crashes_alone) == (0, 0)
+
+
+def test_the_pause_after_crashes_grows():
+    progress = started(JOURNEY)
+    pauses = []
+    for attempt in range(1, 5):
+        progress = after(progress, [tried("a", attempt)])
+        [record] = interrupted(JOURNEY, progress, NOW)
+        pauses.append(record.retry_at - NOW)
+        progress = after(progress, [record])
+    assert pauses == sorted(set(pauses))
+
+
+def test_a_defect_counts_as_no_attempt_and_may_have_had_an_effect():
+    blocked = e.SagaBlocked("a", "action", "TypeError", attempt=1)
+    progress = started(JOURNEY, tried("a"), blocked)
+    assert progress.undo_plan == ("a",)
+    assert moved(JOURNEY, progress) == Commit((tried("a", 2),))
+    progress = after(progress, [tried("a", 2)])
+    record = failed(JOURNEY, progress, LOST, NOW).events[0]
+    assert record.retry_at is not None
+
+
+def test_an_answer_that_a_defect_kept_from_being_recorded_is_not_asked_for_again():
+    blocked = e.SagaBlocked(
+        "a", "record", "TypeError", attempt=1, answer=msgspec.Raw(b"1"), answered=True
+    )
+    progress = started(JOURNEY, tried("a"), blocked)
+    assert moved(JOURNEY, progress) == Record(JOURNEY.steps[0], 1)
+
+
+def test_the_deadline_of_a_blocked_saga_does_not_compensate_it():
+    blocked = e.SagaBlocked("a", "action", "TypeError", attempt=1)
+    progress = started(JOURNEY, tried("a"), blocked, deadline=NOW)
+    later = NOW + SECOND
+    assert moved(JOURNEY, progress, later) == Commit((tried("a", 2),))
+
+
+def test_a_compensation_with_a_defect_holds_back_none_of_the_others():
+    blocked = e.SagaBlocked("b", "compensation", "TypeError", attempt=1)
+    progress = undoing(blocked)
+    defective = {"b"}
+    [start] = moved(SIMPLE, progress, defective=defective).events
+    assert start == e.CompensationAttempted("a")
+    progress = after(progress, [start])
+    events = compensated(SIMPLE, progress, "a", NOW, defective=defective)
+    progress = after(progress, events)
+    assert progress.plan == ("b",)
+    assert moved(SIMPLE, progress, defective=defective) == Blocked()
+    [start] = moved(SIMPLE, progress).events
+    assert start == e.CompensationAttempted("b", 2)
+
+
 # --- by hand --------------------------------------------------------------------------
 
 
 def stuck(failure):
     progress = undoing(e.StepCompensated("b"))
-    return after(progress, undo_failed(JOURNEY, progress, failure, NOW))
+    return after(progress, undo_failed(JOURNEY, progress, failure))
 
 
 def test_a_retry_after_a_proven_failure_gets_a_new_key():
@@ -419,16 +609,16 @@ def test_a_retry_after_a_proven_failure_gets_a_new_key():
 
 def test_a_retry_after_a_doubt_keeps_the_key():
     progress = undoing(
-        e.StepCompensated("b"), e.CompensationFailed("a", "x", "", 1, "lost")
+        e.StepCompensated("b"), e.CompensationFailed("a", "x", "", 1, "lost", NOW)
     )
-    progress = after(progress, undo_failed(JOURNEY, progress, LOST, NOW))
+    progress = after(progress, undo_failed(JOURNEY, progress, LOST))
     assert retried_by_hand(progress, "mia", "again")[0].generation == 1
 
 
 def test_a_retried_step_begins_its_attempts_anew():
     progress = after(stuck(NO), retried_by_hand(stuck(NO), "mia", "again"))
-    assert moved(JOURNEY, progress) == UndoCall(JOURNEY.steps[0], 1)
-    assert progress.undo_generation == 2
+    assert moved(JOURNEY, progress) == Commit((e.CompensationAttempted("a"),))
+    assert progress.compensation("a").generation == 2
 
 
 def test_a_skipped_compensation_counts_as_done():

@@ -75,12 +75,18 @@ STORY = [
         "OSError: gone; again at 03:04:05.678",
     ),
     (e.CompensationFailed("ship", "No", "", 2), "compensation failed", "No"),
+    (
+        e.SagaBlocked("pack", "compensation", "TypeError", "1 + None", "Traceback"),
+        "blocked",
+        "compensation raised TypeError: 1 + None",
+    ),
     (e.SagaStuck("ship", "can't be undone"), "stuck", "can't be undone"),
     (
         e.RetriedByHand("ship", "mia", "called them", 2),
         "retried by hand",
         "mia: called them",
     ),
+    (e.CompensationAttempted("ship"), "compensating", ""),
     (e.StepCompensated("ship"), "compensated", ""),
     (e.CompensationFailed("pack", "no", "", 1), "compensation failed", "no"),
     (e.SagaStuck("pack", "it is glued"), "stuck", "it is glued"),
@@ -134,7 +140,7 @@ def test_a_saga_under_way_has_no_outcome(store):
 
 
 def test_a_stuck_saga_says_why(store):
-    record(store, *(event for event, _, _ in STORY[:16]))
+    record(store, *(event for event, _, _ in STORY[:17]))
     timeline = eb.read_timeline(store, "saga-1")
     assert timeline.outcome is eb.Outcome.STUCK
     assert timeline.failure == "can't be undone"

@@ -1,74 +1,132 @@
-"""One attempt of an external call: bounded in time, ending in one of three ways."""
+"""One attempt of an external call: bounded in time, with an outcome of its own."""
 
 from __future__ import annotations
 
-import asyncio
-import math
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 
+from eventbraid._logging import SAGA
 from eventbraid.errors import CommandRejected
+from eventbraid.saga._cancellation import (
+    Host,
+    cancellation_requests,
+    drop_cancellation_requests,
+)
 from eventbraid.saga._context import Done, Doubt, StepFailure
+from eventbraid.saga._defect import (
+    Bug,
+    is_defect,
+    raise_if_it_ends_the_program,
+)
 from eventbraid.saga._text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
+    from eventbraid.saga._context import StepContext
+    from eventbraid.saga._defect import Where
     from eventbraid.saga._retry import Retry
 
 R = TypeVar("R")
 
 _MAXIMUM_CODE = 200
 _MAXIMUM_TEXT = 500
-_INNER = "something that the call waited for was cancelled"
+
+Attempted: TypeAlias = Done[R] | StepFailure | Bug
+"""How an attempt ended."""
+
+_CANCELLED = "the call was cancelled from inside, by itself or with what it waited for"
 
 
 async def attempted(
     call: Callable[[], Awaitable[R]],
+    context: StepContext[Any],
+    where: Where,
+    *,
     retry: Retry,
     timeout: timedelta,
-    *,
+    defects: tuple[type[BaseException], ...],
+    host: Host,
     shield: bool = False,
-) -> Done[R] | StepFailure:
-    """Make a call and say how it ended.
+) -> Attempted[R]:
+    """Make a call and return how it ended.
+
+    The end of an attempt is only its own: a cancellation that the call brings upon its
+    own task, and an exception outside of `Exception`, are outcomes like any other.
 
     Args:
         call: Makes the call.
-        retry: Knows which exceptions prove that nothing happened.
+        context: What the call was given, for the log.
+        where: The function that is called, for the log.
+        retry: Decides which exceptions prove that nothing happened.
         timeout: The time that the call may take.
+        defects: The exceptions that show a bug in the call.
+        host: Decides whether a cancellation comes from outside.
         shield: Whether a cancellation from outside waits until the call has ended.
+
+    Raises:
+        KeyboardInterrupt: The call was interrupted; the coordinator ends.
+        SystemExit: The call ends the program; the coordinator ends.
     """
+    requests = cancellation_requests()
+    outcome: Attempted[R]
     try:
         with anyio.move_on_after(timeout.total_seconds(), shield=shield):
             try:
-                return Done(await call())
+                answer = await call()
             except anyio.get_cancelled_exc_class():
-                if _is_cancelled():
+                if host.is_cancelled:
                     raise
-                return StepFailure("CancelledError", _INNER, doubt="lost")
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded
-        return failure_of(error, retry)
-    return StepFailure("timeout", f"no answer within {timeout}", doubt="timeout")
+                await drop_cancellation_requests(requests)
+                outcome = StepFailure("CancelledError", _CANCELLED, doubt="lost")
+                log_failure(context, where, outcome)
+                return outcome
+            await drop_cancellation_requests(requests)
+            return Done(answer)
+    except anyio.get_cancelled_exc_class():
+        raise
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is recorded
+        raise_if_it_ends_the_program(error)
+        if not retry.proves_failure(error) and is_defect(error, defects):
+            return Bug(error)
+        outcome = failure_of(error, retry)
+        log_failure(context, where, outcome, error)
+        return outcome
+    outcome = StepFailure("timeout", f"no answer within {timeout}", doubt="timeout")
+    log_failure(context, where, outcome)
+    return outcome
 
 
-def _is_cancelled() -> bool:
-    """Whether the task itself is being cancelled.
+def log_failure(
+    context: StepContext[Any],
+    where: Where,
+    failure: StepFailure,
+    error: BaseException | None = None,
+) -> None:
+    """Report an attempt that failed.
 
-    On asyncio a call that waits for a task which somebody cancelled raises the same
-    exception, and a task group would take it for its own cancellation.
+    Args:
+        context: What the attempt was given.
+        where: The function that failed.
+        failure: What is known of the attempt.
+        error: What it raised, if it did.
     """
-    if anyio.current_effective_deadline() == -math.inf:
-        return True
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return True  # On trio it is always the task itself.
-    return task is not None and task.cancelling() > 0
+    SAGA.warning(
+        "%s of step %r of saga %r failed in attempt %d: %s",
+        where,
+        context.step,
+        context.saga_id,
+        context.attempt,
+        failure,
+        exc_info=error,
+    )
 
 
-def failure_of(error: Exception, retry: Retry) -> StepFailure:
+def failure_of(error: BaseException, retry: Retry) -> StepFailure:
     """Say what is known after an attempt raised an exception."""
     doubt = None if retry.proves_failure(error) else _doubt_of(error)
     return StepFailure(type(error).__name__, _shortened(error), doubt=doubt)
@@ -82,7 +140,7 @@ def refusal_of(error: Exception) -> StepFailure:
     return StepFailure(type(error).__name__, _shortened(error))
 
 
-def _doubt_of(error: Exception) -> Doubt:
+def _doubt_of(error: BaseException) -> Doubt:
     return "timeout" if isinstance(error, TimeoutError) else "lost"
 
 

@@ -7,38 +7,60 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from msgspec import structs
 
-from eventbraid.saga._attempt import attempted, refusal_of
+from eventbraid.errors import CommandRejected
+from eventbraid.saga._attempt import attempted, log_failure, refusal_of
 from eventbraid.saga._context import Done, StepContext, StepFailure, Unknown
-from eventbraid.saga._follow import undo_failed, undone
-from eventbraid.saga._journal import parked
+from eventbraid.saga._defect import Bug, Defect, trouble_of
+from eventbraid.saga._follow import compensated, compensation_failed, interrupted
 from eventbraid.saga._keys import forward_key, undo_key
+from eventbraid.saga._step import Local, external
 from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from eventbraid.saga._cancellation import Host
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._node import AnyCommand, Node
-    from eventbraid.saga._step import Local, Step, Undo
+    from eventbraid.saga._step import Step, Undo
 
 
 class Backward:
     """Makes the attempts to undo steps."""
 
-    __slots__ = ("_draw", "_journal")
+    __slots__ = ("_draw", "_host", "_journal")
 
-    def __init__(self, journal: Journal, draw: Callable[[], float]) -> None:
+    def __init__(self, journal: Journal, host: Host, draw: Callable[[], float]) -> None:
         """Record by a journal, with a draw from 0 to 1 for the jitter."""
         self._journal = journal
+        self._host = host
         self._draw = draw
 
-    async def execute(self, run: Run[Any], node: Local[Any], attempt: int) -> None:
-        """Execute the command that undoes a local step, with the record of it.
+    async def compensate(self, run: Run[Any], node: Node[Any], attempt: int) -> None:
+        """Make an attempt to compensate a step; its start is recorded.
+
+        Raises:
+            Defect: The step's code has a bug.
+            Outage: The system refused something to the step's code.
+            VersionConflict: Somebody else wrote to the saga's stream.
+        """
+        if isinstance(node, Local):
+            await self._execute(run, node, attempt)
+        else:
+            await self._call(run, external(node), attempt)
+
+    async def resolve(self, run: Run[Any]) -> None:
+        """Record that the process ended during an attempt to compensate.
 
         Raises:
             VersionConflict: Somebody else wrote to the saga's stream.
         """
+        now = run.clock.now()
+        events = interrupted(run.saga, run.progress, now, chance=self._draw())
+        await self._journal.commit(run, events, run.state)
+
+    async def _execute(self, run: Run[Any], node: Local[Any], attempt: int) -> None:
         make = node.undo
         if make is None:
             raise AssertionError(node.name)
@@ -47,17 +69,15 @@ class Backward:
             await self._commit(run, context, make(context))
         except NOT_ABOUT_THE_STEP:
             raise
-        except Exception as error:  # noqa: BLE001 - recorded as the compensation's failure
-            await self._fail(run, refusal_of(error))
+        except CommandRejected as rejection:
+            failure = refusal_of(rejection)
+            log_failure(context, "compensation", failure, rejection)
+            await self._fail(run, node, failure)
+        except BaseException as error:
+            raise trouble_of(node.name, "compensation", error) from error
 
-    async def call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
-        """Make an attempt to undo an external step.
-
-        Neither a cancellation from outside nor the saga's deadline ends it.
-
-        Raises:
-            VersionConflict: Somebody else wrote to the saga's stream.
-        """
+    async def _call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
+        """Neither a cancellation from outside nor the saga's deadline ends the call."""
         undo = node.undo
         if undo is None:
             raise AssertionError(node.name)
@@ -65,16 +85,27 @@ class Backward:
         did = _what_is_known(run, node)
         with anyio.CancelScope(shield=True):
             outcome = await attempted(
-                lambda: undo.action(context, did), undo.retry, undo.timeout
+                lambda: undo.action(context, did),
+                context,
+                "compensation",
+                retry=undo.retry,
+                timeout=undo.timeout,
+                defects=run.saga.defects if node.defects is None else node.defects,
+                host=self._host,
             )
+            if isinstance(outcome, Bug):
+                raise Defect(
+                    node.name, "compensation", outcome.error
+                ) from outcome.error
             if isinstance(outcome, StepFailure):
-                await self._fail(run, outcome)
+                await self._fail(run, node, outcome)
             else:
-                await self._undone(run, undo, context, outcome.result)
+                await self._undone(run, node, undo, context, outcome.result)
 
     async def _undone(
         self,
         run: Run[Any],
+        node: Step[Any, Any],
         undo: Undo[Any, Any],
         context: StepContext[Any],
         answer: object,
@@ -87,15 +118,25 @@ class Backward:
             await self._commit(run, context, command)
         except NOT_ABOUT_THE_STEP:
             raise
-        except Exception as error:  # noqa: BLE001 - recorded as the compensation's failure
-            refused = refusal_of(error)
+        except CommandRejected as rejection:
+            refused = refusal_of(rejection)
             message = f"it is undone, but its command was refused: {refused.message}"
-            await self._fail(run, StepFailure(refused.code, message, doubt="lost"))
+            failure = StepFailure(refused.code, message, doubt="lost")
+            log_failure(context, "record", failure, rejection)
+            await self._fail(run, node, failure)
+        except BaseException as error:
+            raise trouble_of(node.name, "record", error) from error
 
     async def _commit(
         self, run: Run[Any], context: StepContext[Any], command: AnyCommand | None
     ) -> None:
-        events = undone(run.progress)
+        events = compensated(
+            run.saga,
+            run.progress,
+            context.step,
+            run.clock.now(),
+            defective=run.defective,
+        )
         if command is None:
             await self._journal.commit(run, events, run.state)
         else:
@@ -103,9 +144,15 @@ class Backward:
                 run, command, events, run.state, cause=context.idempotency_key
             )
 
-    async def _fail(self, run: Run[Any], failure: StepFailure) -> None:
-        events = undo_failed(
-            run.saga, run.progress, failure, run.clock.now(), chance=self._draw()
+    async def _fail(self, run: Run[Any], node: Node[Any], failure: StepFailure) -> None:
+        events = compensation_failed(
+            run.saga,
+            run.progress,
+            node.name,
+            failure,
+            run.clock.now(),
+            chance=self._draw(),
+            defective=run.defective,
         )
         await self._journal.commit(run, events, run.state)
 
@@ -117,8 +164,8 @@ def _what_is_known(run: Run[Any], node: Step[Any, Any]) -> Done[Any] | Unknown:
     try:
         return Done(node.result.decode(result))
     except ValueError as error:
-        reason = f"{node.result.what} can't be read back ({error})"
-        raise parked(run.progress, f"{reason}; correct the program") from error
+        unreadable = ValueError(f"{node.result.what} can't be read back ({error})")
+        raise Defect(node.name, "compensation", unreadable) from error
 
 
 def _context(run: Run[Any], node: Node[Any], attempt: int) -> StepContext[Any]:

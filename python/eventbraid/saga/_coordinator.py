@@ -39,7 +39,7 @@ from eventbraid.saga._keys import check_saga_id
 from eventbraid.saga._library import Library
 from eventbraid.saga._pace import TASKS_A_TURN, Pace
 from eventbraid.saga._parking import Parking
-from eventbraid.saga._plan import advance
+from eventbraid.saga._plan import advance_if_possible
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._roster import Roster, SagaSummary, summary_of
 from eventbraid.saga._shards import Shards
@@ -357,6 +357,7 @@ class SagaCoordinator:
         copy = run.copy()
         await self._commit_anew(copy, lambda run: plan(run.progress))
         run.wake(stale=True)
+        self._crew.work_again(run)
         await self._follower.catch_up(run)
 
     async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:
@@ -601,7 +602,7 @@ def _first_records(
         deadline,
     )
     nothing = Progress(saga_id)
-    follow = advance(saga, evolve(nothing, started), initial, now)
+    follow = advance_if_possible(saga, evolve(nothing, started), initial, now)
     return Run(saga, nothing, initial, 0, saga_clock), (started, *follow)
 
 

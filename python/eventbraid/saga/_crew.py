@@ -75,7 +75,7 @@ class Crew:
         self._checkpoint_due = anyio.Event()
         self._stopped = anyio.Event()
         self._tasks: TaskGroup | None = None
-        self._broken: Exception | None = None
+        self._broken: BaseException | None = None
 
     @property
     def begun(self) -> bool:
@@ -111,6 +111,7 @@ class Crew:
         Args:
             follow: Is done all the while, until the crew is told to stop.
         """
+        self._driver.host.enter()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._write_checkpoints)
@@ -133,16 +134,19 @@ class Crew:
         tasks = self._open_tasks()
         self._stop()
         is_ours: bool | None = None
-        if isinstance(error, anyio.get_cancelled_exc_class()):
-            is_ours = await tasks.__aexit__(kind, error, traceback)
-        else:
-            if error is not None:
-                tasks.cancel_scope.cancel()
+        try:
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                is_ours = await tasks.__aexit__(kind, error, traceback)
             else:
-                await self._wake_all()
-            # Without the error, which would come out wrapped in a group.
-            await tasks.__aexit__(None, None, None)
-        self._roster.close()
+                if error is not None:
+                    tasks.cancel_scope.cancel()
+                else:
+                    await self._wake_all()
+                # Without the error, which would come out wrapped in a group.
+                await tasks.__aexit__(None, None, None)
+        finally:
+            # However the tasks ended, nobody may wait for a saga any longer.
+            self._roster.close(self._broken)
         if self._broken is not None:
             raise self._broken
         return is_ours
@@ -187,15 +191,15 @@ class Crew:
     async def _do(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
-        except Exception as error:  # noqa: BLE001 - raised when the block is left
+        except (anyio.get_cancelled_exc_class(), GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised when the block is left
             self._break(error)
 
     async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
         tenure = run.tenure
-        worker = Worker(run, self._slots)
+        worker = Worker(run, self._slots, self._driver.calls)
         try:
-            if not run.holds_slot:
-                await self.take_place(run)
             await self._driver.drive(run, resumed=resumed)
             self._note_rest(run)
         except ENDS_THE_COORDINATOR as error:
@@ -206,9 +210,14 @@ class Crew:
                 tenure.leaving = True
         except SagaParked as error:
             self._park(run, error)
-        except Exception as error:  # noqa: BLE001 - one saga's bug must not stop the others
-            reason = f"{described(error)}; correct the program"
-            self._park(run, parked(run.progress, reason))
+        except (anyio.get_cancelled_exc_class(), GeneratorExit):
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._break(error)
+        except BaseException as error:  # noqa: BLE001 - one saga's bug must not stop the others
+            failure = parked(run.progress, f"{described(error)}; correct the program")
+            failure.__cause__ = error
+            self._park(run, failure)
         finally:
             worker.end()
             self.give_place(run)
@@ -240,12 +249,14 @@ class Crew:
             self._checkpoint_due = anyio.Event()
             try:
                 await self._open_sagas.save()
-            except Exception as error:  # noqa: BLE001 - raised when the block is left
+            except (anyio.get_cancelled_exc_class(), GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised when the block is left
                 self._break(error)
                 return
 
-    def _break(self, error: Exception) -> None:
-        """Stop everything because the store is out of order."""
+    def _break(self, error: BaseException) -> None:
+        """Stop everything: the store is out of order, or the program is being ended."""
         if self._broken is None:
             self._broken = error
         self._stop()

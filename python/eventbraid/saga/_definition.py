@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga._codec import Codec
+from eventbraid.saga._defect import DEFECTS, check_defects
 from eventbraid.saga._graph import StepShape, graph_hash
 from eventbraid.saga._node import Kind, Node
 from eventbraid.saga._step import Local, Step
@@ -20,6 +21,9 @@ S = TypeVar("S")
 # Every notice about a saga names it.
 _MAXIMUM_NAME_BYTES = 255
 
+CompensationOrder = Literal["relaxed", "strict"]
+"""What a stuck compensation means for the others of its saga."""
+
 
 class Saga(Generic[S]):
     """A declared sequence of named steps over a state of type ``S``.
@@ -32,6 +36,10 @@ class Saga(Generic[S]):
         version: The version of its graph, from 1.
         deadline: How long a saga may take before it is undone, or None. A call that is
             under way is waited for. Behind the point of no return it doesn't count.
+        defects: The exceptions of actions and compensations that show a bug in the
+            program. They block the saga and never compensate it.
+        compensation_order: ``"relaxed"``: a compensation that is stuck holds back none
+            of the others. ``"strict"``: the others wait for it.
         steps: The steps in their order.
         graph: What the log keeps of them.
         graph_hash: A hash of the graph, 16 hexadecimal digits.
@@ -54,7 +62,9 @@ class Saga(Generic[S]):
     __slots__ = (
         "_settled_from",
         "by_name",
+        "compensation_order",
         "deadline",
+        "defects",
         "graph",
         "graph_hash",
         "name",
@@ -72,6 +82,8 @@ class Saga(Generic[S]):
         steps: Sequence[Node[S]],
         version: int = 1,
         deadline: timedelta | None = None,
+        defects: tuple[type[BaseException], ...] = DEFECTS,
+        compensation_order: CompensationOrder = "relaxed",
     ) -> None:
         """Build the saga and check it.
 
@@ -81,13 +93,26 @@ class Saga(Generic[S]):
             steps: The steps in their order.
             version: The version of its graph, from 1.
             deadline: How long a saga may take before it is undone.
+            defects: The exceptions of actions and compensations that count as defects,
+                unless a step names its own. An exception of a step's ``retry.never``
+                is never one. What the saga's own functions raise (the commands of local
+                steps, ``then``, ``record``, ``otherwise``, ``skip_if``) is always a
+                defect, but for `CommandRejected`, and for `OSError`, after which they
+                are called again.
+            compensation_order: Compensations are made one after the other, the last
+                step's first. ``"relaxed"`` passes over one that is stuck or blocked,
+                makes the others, and then waits for a person. ``"strict"`` waits for
+                a person before the others.
         """
         deadline = _checked_deadline(name, deadline)
         _check_head(name, version, deadline)
+        _check_order_name(name, compensation_order)
         _check_steps(name, steps)
         self.name = name
         self.version = version
         self.deadline = deadline
+        self.defects = check_defects(defects)
+        self.compensation_order: CompensationOrder = compensation_order
         self.steps: tuple[Node[S], ...] = tuple(steps)
         self.by_name: dict[str, Node[S]] = {node.name: node for node in self.steps}
         self.graph = tuple(_shape(node) for node in self.steps)
@@ -98,6 +123,11 @@ class Saga(Generic[S]):
     def __repr__(self) -> str:
         """Name it with its version."""
         return f"<Saga {self.name!r} version {self.version}, {len(self.steps)} steps>"
+
+    @property
+    def is_strict(self) -> bool:
+        """Return whether a stuck compensation holds back the others."""
+        return self.compensation_order == "strict"
 
     def is_settled_at(self, cursor: int) -> bool:
         """Tell whether only steps are left that can't undo the saga.
@@ -152,6 +182,13 @@ def _checked_deadline(name: str, deadline: timedelta | None) -> timedelta | None
         return validate_duration("deadline", deadline, minimum=timedelta.min)
     except InvalidArgument as error:
         raise InvalidSaga(f"saga {name!r}: {error}") from error
+
+
+def _check_order_name(name: str, order: str) -> None:
+    if order not in get_args(CompensationOrder):
+        raise InvalidSaga(
+            f"saga {name!r}: compensation_order is 'relaxed' or 'strict', not {order!r}"
+        )
 
 
 def _check_steps(name: str, steps: Sequence[Node[S]]) -> None:

@@ -7,25 +7,38 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from msgspec import structs
 
-from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
+from eventbraid._logging import SAGA
+from eventbraid.errors import (
+    LimitExceeded,
+    OutcomeUnknown,
+    RetriesExhausted,
+    VersionConflict,
+)
 from eventbraid.saga._backward import Backward
-from eventbraid.saga._follow import interruption
+from eventbraid.saga._calls import Calls
+from eventbraid.saga._cancellation import Host, drop_cancellation_requests
+from eventbraid.saga._defect import Defect, Outage, log_outage
+from eventbraid.saga._event import NOTHING
+from eventbraid.saga._follow import blocked, has_interrupted_attempt
 from eventbraid.saga._forward import Forward
+from eventbraid.saga._journal import parked
 from eventbraid.saga._plan import (
+    Blocked,
     Call,
     Commit,
+    Compensate,
     Execute,
     Move,
+    Record,
     Rest,
-    UndoCall,
-    UndoExecute,
     Wait,
     is_overdue,
     next_move,
 )
 from eventbraid.saga._progress import Status
-from eventbraid.saga._trouble import breather
+from eventbraid.saga._trouble import breather, pause_after
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -38,7 +51,16 @@ if TYPE_CHECKING:
 class Driver:
     """Drives sagas, one call of `drive` each, until they rest or it is told to stop."""
 
-    __slots__ = ("_backward", "_draw", "_forward", "_journal", "_slots", "stopping")
+    __slots__ = (
+        "_backward",
+        "_draw",
+        "_forward",
+        "_journal",
+        "_slots",
+        "calls",
+        "host",
+        "stopping",
+    )
 
     def __init__(self, journal: Journal, slots: Slots) -> None:
         """Drive by a journal.
@@ -50,65 +72,157 @@ class Driver:
         self._journal = journal
         self._slots = slots
         self._draw = random.Random().random
-        self._forward = Forward(journal, self._draw)
-        self._backward = Backward(journal, self._draw)
+        self.host = Host()
+        self.calls = Calls()
+        self._forward = Forward(journal, self.host, self._draw)
+        self._backward = Backward(journal, self.host, self._draw)
         self.stopping = False
 
     async def drive(self, run: Run[Any], *, resumed: bool) -> None:
         """Make the saga's moves, one after the other.
 
         Args:
-            run: The saga; it holds a slot.
+            run: The saga.
             resumed: Whether an attempt that is under way was made by a process that
                 has ended.
 
         Raises:
-            SagaParked: This program can't fold the saga's results.
+            SagaParked: This program can't fold the saga's results, or the saga is
+                blocked by a defect.
             RoleLost: The saga's shard is another coordinator's.
             EventbraidError: The store is out of order.
         """
+        outages = 0
         while not (self.stopping or _is_given_back(run)):
             try:
-                if run.stale:
-                    await self._journal.reload(run)
+                if not await self._is_prepared(run):
+                    continue
                 if await self._make_next(run, resumed=resumed):
                     return
                 resumed = False
+                outages = 0
             except VersionConflict:
                 # Somebody else wrote to the stream: nothing of ours was recorded.
-                await self._journal.reload(run)
+                run.stale = True
             except (OutcomeUnknown, RetriesExhausted):
                 await anyio.sleep(breather(self._draw()))
-                await self._journal.reload(run)
+                run.stale = True
+            except Outage as outage:
+                outages += 1
+                log_outage(run.id, outage)
+                seconds = pause_after(outages, self._draw())
+                await self._sleep(run, run.clock.now() + timedelta(seconds=seconds))
+                run.stale = True
+            except anyio.get_cancelled_exc_class():
+                if self.host.is_cancelled:
+                    raise
+                # Something in this program cancelled the task of this saga.
+                SAGA.warning("the task of saga %r was cancelled; it goes on", run.id)
+                await drop_cancellation_requests(0)
+                run.stale = True
+
+    async def _is_prepared(self, run: Run[Any]) -> bool:
+        """Do what a move needs, and return whether there was nothing to wait for."""
+        if not run.holds_slot:
+            await self._take_slot(run)
+            return False
+        if run.stale:
+            await self._journal.reload(run)
+        return not await self._has_awaited_time(run)
 
     async def _make_next(self, run: Run[Any], *, resumed: bool) -> bool:
         """Make one move, and tell whether the saga rests."""
-        if await self._has_awaited_time(run):
+        try:
+            if resumed and has_interrupted_attempt(run.progress):
+                await self._resolve(run)
+                return False
+            move = next_move(
+                run.saga,
+                run.progress,
+                run.state,
+                run.clock.now(),
+                run.defective,
+            )
+            await self._make(run, move)
+        except Defect as defect:
+            await self._block(run, defect)
             return False
-        died = interruption(run.progress) if resumed else None
-        if died is not None:
-            await self._forward.resolve(run, died)
-            return False
-        move = next_move(run.saga, run.progress, run.state, run.clock.now())
-        await self._make(run, move)
+        if isinstance(move, Rest) and move.status is Status.STUCK:
+            SAGA.error("saga %r is stuck: %s", run.id, run.progress.stuck_for)
         return isinstance(move, Rest)
 
+    async def _resolve(self, run: Run[Any]) -> None:
+        if run.progress.undoing:
+            await self._backward.resolve(run)
+            return
+        await self.calls.begin(run.id)
+        try:
+            await self._forward.resolve(run)
+        finally:
+            self.calls.end(run.id)
+
     async def _make(self, run: Run[Any], move: Move) -> None:
+        match move:
+            case Commit(events):
+                await self._journal.commit(run, events, run.state)
+            case Wait(until):
+                await self._sleep(run, until)
+            case Rest():
+                return
+            case Blocked():
+                defect = next(iter(run.defective.values()))
+                raise parked(run.progress, defect.reason) from defect.error
+            case Call(alone=True, start=start) | Compensate(alone=True, start=start):
+                async with self.calls.alone(run.id):
+                    if run.stale or self.stopping or _is_given_back(run):
+                        return
+                    if start is not None:
+                        await self._journal.commit(run, (start,), run.state)
+                    await self._attempt(run, move)
+            case _:
+                await self.calls.begin(run.id)
+                try:
+                    await self._attempt(run, move)
+                finally:
+                    self.calls.end(run.id)
+
+    async def _attempt(
+        self, run: Run[Any], move: Call | Record | Execute | Compensate
+    ) -> None:
         match move:
             case Execute(node, attempt):
                 await self._forward.execute(run, node, attempt)
             case Call(node, attempt):
                 await self._forward.call(run, node, attempt)
-            case Commit(events):
-                await self._journal.commit(run, events, run.state)
-            case UndoCall(node, attempt):
-                await self._backward.call(run, node, attempt)
-            case UndoExecute(node, attempt):
-                await self._backward.execute(run, node, attempt)
-            case Wait(until):
-                await self._sleep(run, until)
-            case Rest():
-                return
+            case Record(node, attempt):
+                await self._forward.record(run, node, attempt)
+            case Compensate(node, attempt):
+                await self._backward.compensate(run, node, attempt)
+
+    async def _block(self, run: Run[Any], defect: Defect) -> None:
+        """Record a defect, and block the saga unless other compensations are left.
+
+        Raises:
+            SagaParked: The saga is blocked.
+            VersionConflict: Somebody else wrote to the saga's stream.
+        """
+        record = blocked(run.progress, defect)
+        if record is not None:
+            try:
+                await self._journal.commit(run, (record,), run.state)
+            except LimitExceeded:
+                # The answer is too large: the receiver is called again after the fix.
+                record = structs.replace(record, answer=NOTHING, answered=False)
+                await self._journal.commit(run, (record,), run.state)
+        if run.progress.undoing:
+            # The plan says whether another step may be compensated meanwhile.
+            run.defective[defect.step] = defect
+            return
+        raise parked(run.progress, defect.reason) from defect.error
+
+    async def _take_slot(self, run: Run[Any]) -> None:
+        await self._slots.acquire()
+        run.holds_slot = True
 
     async def _has_awaited_time(self, run: Run[Any]) -> bool:
         """Wait for a confirmed time, if the saga's deadline seems to have passed.
@@ -137,8 +251,7 @@ class Driver:
         with anyio.move_on_after(seconds):
             await run.nudged.wait()
         if not run.holds_slot:
-            await self._slots.acquire()
-            run.holds_slot = True
+            await self._take_slot(run)
 
 
 def _is_given_back(run: Run[Any]) -> bool:

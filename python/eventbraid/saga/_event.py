@@ -34,10 +34,18 @@ class SagaStarted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @register_event("saga.step_started")
 class StepStarted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An attempt of an external step is about to be made."""
+    """An attempt of an external step is about to be made.
+
+    Attributes:
+        step: The step's name.
+        attempt: The number of the attempt.
+        alone: Whether the coordinator makes no other call while this one runs. If its
+            process ends meanwhile, the cause is this call.
+    """
 
     step: str
     attempt: int = 1
+    alone: bool = False
 
 
 @register_event("saga.step_succeeded")
@@ -140,6 +148,22 @@ class CompensationStarted(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
+@register_event("saga.compensation_attempted")
+class CompensationAttempted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An attempt to compensate a step is about to be made.
+
+    Attributes:
+        step: The step's name.
+        attempt: The number of the attempt.
+        alone: Whether the coordinator makes no other call while this one runs. If its
+            process ends meanwhile, the cause is this call.
+    """
+
+    step: str
+    attempt: int = 1
+    alone: bool = False
+
+
 @register_event("saga.step_compensated")
 class StepCompensated(msgspec.Struct, frozen=True, omit_defaults=True):
     """A step was undone."""
@@ -175,6 +199,35 @@ class SagaStuck(msgspec.Struct, frozen=True):
 
     step: str
     reason: str
+
+
+@register_event("saga.blocked")
+class SagaBlocked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The code of a step has a bug, so the saga waits for a corrected program.
+
+    An attempt that ended so counts for nothing: neither as a failure nor against the
+    number of attempts.
+
+    Attributes:
+        step: The step's name.
+        where: The function of its declaration that raised: ``"action"``, ``"then"``.
+        code: The name of the exception's class.
+        message: The exception's text.
+        traceback: The end of its traceback.
+        attempt: The attempt that ended so; 0 if none was under way.
+        answer: What the receiver had returned before, as JSON; the call isn't made
+            again.
+        answered: Whether the receiver had returned.
+    """
+
+    step: str
+    where: str
+    code: str
+    message: str = ""
+    traceback: str = ""
+    attempt: int = 0
+    answer: msgspec.Raw = NOTHING
+    answered: bool = False
 
 
 @register_event("saga.retried_by_hand")
@@ -269,9 +322,11 @@ SagaEvent: TypeAlias = (
     | StepGivenUp
     | StepAnsweredLate
     | CompensationStarted
+    | CompensationAttempted
     | StepCompensated
     | CompensationFailed
     | SagaStuck
+    | SagaBlocked
     | RetriedByHand
     | SkippedByHand
     | SagaCompleted

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid.saga._context import StepFailure
+from eventbraid.saga._defect import traceback_of
 from eventbraid.saga._event import (
     NOTHING,
     CompensationFailed,
     RetriedByHand,
+    SagaBlocked,
+    SagaCompensated,
     SagaEvent,
     SagaStuck,
     SkippedByHand,
@@ -26,22 +29,25 @@ from eventbraid.saga._event import (
 )
 from eventbraid.saga._node import Kind, Node
 from eventbraid.saga._plan import (
-    advance,
+    advance_compensation,
     advance_if_possible,
-    end_of_undo,
     is_overdue,
     start_undo,
 )
 from eventbraid.saga._progress import Progress, Status
+from eventbraid.saga._retry import crash_delay
 from eventbraid.saga._step import is_external
+from eventbraid.saga._text import text_of
 from eventbraid.saga._transition import evolve
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from datetime import datetime
 
     import msgspec
 
     from eventbraid.saga._codec import Encoded
+    from eventbraid.saga._defect import Defect
     from eventbraid.saga._definition import Saga
 
 
@@ -79,7 +85,7 @@ def succeeded(
         now: The time.
     """
     after = evolve(progress, event)
-    return (event, *advance(saga, after, state, now))
+    return (event, *advance_if_possible(saga, after, state, now))
 
 
 def failed(
@@ -115,21 +121,126 @@ def failed(
     if _leaves_stuck(saga, after, node):
         return Verdict((record, SagaStuck(node.name, after.failure or str(failure))))
     reason: UndoReason = "unknown" if after.may_have_happened else "failed"
-    return Verdict((record, *start_undo(after, reason, step=node.name)))
+    undo = start_undo(after, reason, step=node.name, begin=True)
+    return Verdict((record, *undo))
 
 
-def interruption(progress: Progress) -> StepFailure | None:
-    """Tell what is known of an attempt that was under way when the process died.
+def interrupted(
+    saga: Saga[Any], progress: Progress, now: datetime, *, chance: float = 1.0
+) -> tuple[SagaEvent, ...]:
+    """Return the records for attempts that were under way when their process ended.
+
+    Such an attempt doesn't count as one of the step's `Retry`: other causes than the
+    call may have ended the process. If no other call was under way, the cause was the
+    call, and after a number of those the saga is stuck.
 
     Args:
+        saga: The saga's declaration.
         progress: The saga's progress as recorded.
+        now: The time.
+        chance: The draw of the jitter, from 0 to 1.
 
     Returns:
-        What is known of it, or None if no attempt was under way.
+        The records; none if no attempt was under way.
     """
-    if progress.status is not Status.RUNNING or not progress.in_flight:
-        return None
-    return StepFailure("crash", "the process ended during the call", doubt="crash")
+    if progress.status is Status.RUNNING and progress.in_flight:
+        return _interrupted_step(saga, progress, now, chance)
+    if progress.status is not Status.COMPENSATING:
+        return ()
+    return tuple(
+        _interrupted_compensation(saga, progress, step, now, chance)
+        for step in progress.plan
+        if progress.compensation(step).in_flight
+    )
+
+
+def has_interrupted_attempt(progress: Progress) -> bool:
+    """Return whether an attempt was under way when its process ended."""
+    if progress.status is Status.RUNNING:
+        return progress.in_flight
+    return progress.status is Status.COMPENSATING and any(
+        at.in_flight for at in progress.compensations.values()
+    )
+
+
+def blocked(progress: Progress, defect: Defect) -> SagaBlocked | None:
+    """Return the record of a defect; None if it is the last one that was recorded.
+
+    Args:
+        progress: The saga's progress.
+        defect: The defect.
+    """
+    attempt = 0
+    if progress.undoing:
+        known = progress.compensation(defect.step)
+        attempt = known.attempt if known.in_flight else 0
+    elif progress.in_flight and progress.step == defect.step:
+        attempt = progress.attempt
+    error, answer = defect.error, defect.answer
+    record = SagaBlocked(
+        defect.step,
+        defect.where,
+        type(error).__name__,
+        text_of(error),
+        traceback_of(error),
+        attempt,
+        NOTHING if answer is None else answer,
+        answered=answer is not None,
+    )
+    last = progress.blocked
+    is_repeated = last is not None and not attempt and _names(last) == _names(record)
+    return None if is_repeated else record
+
+
+def _names(record: SagaBlocked) -> tuple[str, str, str, str]:
+    return record.step, record.where, record.code, record.message
+
+
+_CRASH = StepFailure("crash", "the process ended during the call", doubt="crash")
+
+
+def _interrupted_step(
+    saga: Saga[Any], progress: Progress, now: datetime, chance: float
+) -> tuple[SagaEvent, ...]:
+    node = saga.steps[progress.cursor]
+    crashes_alone = progress.crashes_alone + progress.alone
+    is_final = crashes_alone >= node.retry.crashes
+    retry_at = now + crash_delay(progress.crashes + 1, chance=chance)
+    record = StepUnknown(
+        node.name,
+        "crash",
+        _CRASH.code,
+        _CRASH.message,
+        progress.attempt,
+        None if is_final else retry_at,
+    )
+    if not is_final:
+        return (record,)
+    return (record, SagaStuck(node.name, _killed(node.name, crashes_alone)))
+
+
+def _interrupted_compensation(
+    saga: Saga[Any], progress: Progress, step: str, now: datetime, chance: float
+) -> CompensationFailed:
+    known = progress.compensation(step)
+    crashes_alone = known.crashes_alone + known.alone
+    is_final = crashes_alone >= saga.by_name[step].undo_retry.crashes
+    retry_at = now + crash_delay(known.crashes + 1, chance=chance)
+    return CompensationFailed(
+        step,
+        _CRASH.code,
+        _killed(step, crashes_alone) if is_final else _CRASH.message,
+        known.attempt,
+        _CRASH.doubt,
+        None if is_final else retry_at,
+    )
+
+
+def _killed(step: str, times: int) -> str:
+    return (
+        f"the process ended {times} times during the call of step {step!r}, while it "
+        "made no other call"
+    )
 
 
 def refused_after_success(
@@ -144,7 +255,7 @@ def refused_after_success(
     """
     after = evolve(progress, event)
     detail = f"{event.step}: {failure}"
-    undo = start_undo(after, "failed", step=event.step, detail=detail)
+    undo = start_undo(after, "failed", step=event.step, detail=detail, begin=True)
     return (event, *undo)
 
 
@@ -158,54 +269,77 @@ def cancelled(progress: Progress, reason: str) -> tuple[SagaEvent, ...]:
     return start_undo(progress, "cancelled", detail=f"cancelled: {reason}")
 
 
-def undone(progress: Progress) -> tuple[SagaEvent, ...]:
-    """Give the records for the first step of the plan being undone.
-
-    Args:
-        progress: The saga's progress before.
-    """
-    record = StepCompensated(progress.plan[0], progress.undo_attempt + 1)
-    return (record, *end_of_undo(progress.plan[1:]))
-
-
-def undo_failed(
+def compensated(
     saga: Saga[Any],
     progress: Progress,
+    step: str,
+    now: datetime,
+    *,
+    defective: Container[str] = (),
+) -> tuple[SagaEvent, ...]:
+    """Return the records for a step being compensated, and what follows at once.
+
+    Args:
+        saga: The saga's declaration.
+        progress: The saga's progress before.
+        step: The step.
+        now: The time.
+        defective: The steps whose compensation has a defect in this program.
+    """
+    record = StepCompensated(step, _attempt_under_way(progress, step))
+    after = evolve(progress, record)
+    return (record, *advance_compensation(saga, after, now, defective))
+
+
+def compensation_failed(
+    saga: Saga[Any],
+    progress: Progress,
+    step: str,
     failure: StepFailure,
     now: datetime,
     *,
     chance: float = 1.0,
+    defective: Container[str] = (),
 ) -> tuple[SagaEvent, ...]:
-    """Give the records for an attempt to undo that failed.
+    """Return the records for an attempt to compensate that failed.
 
     Args:
         saga: The saga's declaration.
         progress: Its progress before.
+        step: The step.
         failure: What is known of the attempt.
         now: The time.
         chance: The draw of the jitter, from 0 to 1.
+        defective: The steps whose compensation has a defect in this program.
     """
-    node = saga.by_name[progress.plan[0]]
-    attempt = progress.undo_attempt + 1
+    node = saga.by_name[step]
+    attempt = _attempt_under_way(progress, step)
+    counted = attempt - progress.compensation(step).unspent
     retry = node.undo_retry
     # A rejected command may be accepted later; a receiver's proven no stays a no.
     final = is_external(node) and failure.doubt is None
-    again = retry.allows(attempt) and not final
+    again = retry.allows(counted) and not final
     record = CompensationFailed(
         node.name,
         failure.code,
         failure.message,
         attempt,
         failure.doubt,
-        now + retry.delay(attempt, chance=chance) if again else None,
+        now + retry.delay(counted, chance=chance) if again else None,
     )
     if again:
         return (record,)
-    return (record, SagaStuck(node.name, f"can't be undone: {node.name}: {failure}"))
+    after = evolve(progress, record)
+    return (record, *advance_compensation(saga, after, now, defective))
+
+
+def _attempt_under_way(progress: Progress, step: str) -> int:
+    known = progress.compensation(step)
+    return known.attempt if known.in_flight else known.attempt + 1
 
 
 def retried_by_hand(progress: Progress, by: str, note: str) -> tuple[SagaEvent, ...]:
-    """Give the records by which a person lets the stuck step be tried again.
+    """Give the records by which a person lets each stuck step be tried again.
 
     A receiver may remember its refusal under the key. So the key gets a new generation,
     unless an attempt under the old one may have had its effect.
@@ -215,12 +349,17 @@ def retried_by_hand(progress: Progress, by: str, note: str) -> tuple[SagaEvent, 
         by: Who.
         note: Why.
     """
-    step = progress.current or ""
-    if progress.undoing:
-        generation = progress.undo_generation + (not progress.undo_doubt)
-    else:
+    if not progress.undoing:
+        step = progress.current or ""
         generation = progress.generations.get(step, 1) + (progress.doubt is None)
-    return (RetriedByHand(step, by, note, generation),)
+        return (RetriedByHand(step, by, note, generation),)
+    # Without a stuck step the record is refused, with the status as the reason.
+    steps = progress.stuck_steps or (progress.current or "",)
+    known = [(step, progress.compensation(step)) for step in steps]
+    return tuple(
+        RetriedByHand(step, by, note, at.generation + (not at.doubt))
+        for step, at in known
+    )
 
 
 def skipped_by_hand(
@@ -244,9 +383,9 @@ def skipped_by_hand(
         now: The time.
     """
     record = SkippedByHand(step, by, note)
-    if progress.undoing:
-        return (record, *end_of_undo(progress.plan[1:]))
     after = evolve(progress, record)
+    if progress.undoing:
+        return (record,) if after.plan else (record, SagaCompensated())
     return (record, *advance_if_possible(saga, after, state, now))
 
 
@@ -263,9 +402,10 @@ def _retry_at(
     proven = failure.doubt is None
     if proven and (is_external(node) or node.kind is not Kind.RETRIABLE):
         return None
-    if not node.retry.allows(attempt) or is_overdue(saga, progress, now):
+    counted = attempt - progress.unspent
+    if not node.retry.allows(counted) or is_overdue(saga, progress, now):
         return None
-    return now + node.retry.delay(attempt, chance=chance)
+    return now + node.retry.delay(counted, chance=chance)
 
 
 def _record(

@@ -176,6 +176,12 @@ class Follower:
             return known
         run = self._roster.recognized(run)
         status = run.progress.status
+        parked = self._roster.parked.get(run.id)
+        if parked is not None and parked.is_blocked_at(run.version):
+            # The same code would meet the same defect.
+            self._roster.elsewhere[run.id] = run
+            run.rest(parked.error)
+            return run
         if status.ended:
             run.rest()
             return run
@@ -288,7 +294,7 @@ class Follower:
                 await self.catch_up(run)
         elif saga_id in self._roster.at_work:
             run.wake(stale=True)
-        elif what in BY_HAND_TYPES:
+        elif what in {*BY_HAND_TYPES, UNDO_TYPE}:
             self._crew.work_again(run)
 
     def _known_of(self, saga_id: str) -> int:

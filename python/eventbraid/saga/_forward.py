@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from msgspec import structs
 
-from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
-from eventbraid.saga._attempt import attempted, refusal_of
+from eventbraid._logging import SAGA
+from eventbraid.errors import (
+    CommandRejected,
+    LimitExceeded,
+    OutcomeUnknown,
+    RetriesExhausted,
+    VersionConflict,
+)
+from eventbraid.saga._attempt import attempted, log_failure, refusal_of
 from eventbraid.saga._context import Done, StepContext, StepFailure
+from eventbraid.saga._defect import (
+    Bug,
+    Defect,
+    Outage,
+    log_outage,
+    raise_if_it_ends_the_program,
+    trouble_of,
+)
 from eventbraid.saga._event import (
     SagaEvent,
     StepAnsweredLate,
@@ -22,44 +36,49 @@ from eventbraid.saga._facts import encode_facts
 from eventbraid.saga._follow import (
     Verdict,
     failed,
+    interrupted,
     refused_after_success,
     succeeded,
 )
-from eventbraid.saga._journal import fold_result, parked
+from eventbraid.saga._journal import fold_result
 from eventbraid.saga._keys import forward_key
 from eventbraid.saga._node import Kind, Node
 from eventbraid.saga._plan import advance_if_possible
+from eventbraid.saga._progress import Status
 from eventbraid.saga._step import Local, Step, external
-from eventbraid.saga._text import described, text_of
+from eventbraid.saga._text import text_of
 from eventbraid.saga._transition import after
-from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP, breather
+from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP, breather, pause_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eventbraid.command import Executed
+    from eventbraid.saga._attempt import Attempted
+    from eventbraid.saga._cancellation import Host
     from eventbraid.saga._codec import Encoded
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._node import AnyCommand
 
-_log = logging.getLogger("eventbraid.saga")
-
 
 class Forward:
     """Makes the attempts of steps."""
 
-    __slots__ = ("_draw", "_journal")
+    __slots__ = ("_draw", "_host", "_journal")
 
-    def __init__(self, journal: Journal, draw: Callable[[], float]) -> None:
+    def __init__(self, journal: Journal, host: Host, draw: Callable[[], float]) -> None:
         """Record by a journal, with a draw from 0 to 1 for the jitter."""
         self._journal = journal
+        self._host = host
         self._draw = draw
 
     async def execute(self, run: Run[Any], node: Local[Any], attempt: int) -> None:
         """Commit a local step's command with the record of it and what follows.
 
         Raises:
+            Defect: The step's code has a bug.
+            Outage: The system refused something to the step's code.
             VersionConflict: Somebody else wrote to the saga's stream.
         """
         key = forward_key(run.progress, node.name)
@@ -77,9 +96,13 @@ class Forward:
             )
         except NOT_ABOUT_THE_STEP:
             raise
-        except Exception as error:  # noqa: BLE001 - it is recorded as the step's failure
-            await self._fail(run, node, refusal_of(error))
+        except CommandRejected as rejection:
+            failure = refusal_of(rejection)
+            log_failure(context, "command", failure, rejection)
+            await self._fail(run, node, failure)
             return
+        except BaseException as error:
+            raise trouble_of(node.name, "command", error) from error
         if node.then is not None:
             run.state = _folded(run, node, own_part(commit, run.id))
 
@@ -87,36 +110,98 @@ class Forward:
         """Make the attempt of an external step whose start is recorded.
 
         Raises:
+            Defect: The step's code has a bug.
             VersionConflict: Somebody else wrote to the saga's stream.
         """
         context = _call_context(run, node, attempt)
         outcome = await attempted(
-            lambda: node.action(context), node.retry, node.timeout
+            lambda: node.action(context),
+            context,
+            "action",
+            retry=node.retry,
+            timeout=node.timeout,
+            defects=_defects(run, node),
+            host=self._host,
         )
         await self._settle(run, node, context, outcome)
 
-    async def resolve(self, run: Run[Any], failure: StepFailure) -> None:
-        """Find out about the attempt that was under way when the process died."""
+    async def record(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
+        """Record the success of a step whose answer an earlier record kept.
+
+        Raises:
+            Defect: The step's code still has a bug.
+            VersionConflict: Somebody else wrote to the saga's stream.
+        """
+        answer = run.progress.answer
+        if answer is None:
+            raise AssertionError(node.name)
+        context = _call_context(run, node, attempt)
+        try:
+            result = node.result.decode(answer)
+        except ValueError as error:
+            raise Defect(node.name, "record", error, answer) from error
+        await self._happened(run, node, context, result, None)
+
+    async def resolve(self, run: Run[Any]) -> None:
+        """Record that the process ended during a call, and ask the receiver.
+
+        The record comes first: asking is a call that may end this process too.
+
+        Raises:
+            Defect: The step's code has a bug.
+            VersionConflict: Somebody else wrote to the saga's stream.
+        """
         node = external(run.saga.steps[run.progress.cursor])
         context = _call_context(run, node, run.progress.attempt)
-        await self._settle(run, node, context, failure)
+        events = interrupted(
+            run.saga, run.progress, run.clock.now(), chance=self._draw()
+        )
+        await self._journal.commit(run, events, run.state)
+        if run.progress.status is not Status.RUNNING:
+            return
+        known = await self._asked(run, node, context)
+        if known is not None:
+            await self._happened(run, node, context, known.result, None, asked=True)
 
     async def _settle(
         self,
         run: Run[Any],
         node: Step[Any, Any],
         context: StepContext[Any],
-        outcome: Done[Any] | StepFailure,
+        outcome: Attempted[Any],
     ) -> None:
+        if isinstance(outcome, Bug):
+            raise Defect(node.name, "action", outcome.error) from outcome.error
         if isinstance(outcome, Done):
             await self._happened(run, node, context, outcome.result, None)
             return
-        doubted = outcome.doubt is not None
-        known = await _asked(node, _renewed(context, run)) if doubted else None
+        known = None
+        if outcome.doubt is not None:
+            known = await self._asked(run, node, _renewed(context, run))
         if known is None:
             await self._fail(run, node, outcome)
         else:
-            await self._happened(run, node, context, known.result, outcome)
+            await self._happened(run, node, context, known.result, outcome, asked=True)
+
+    async def _asked(
+        self, run: Run[Any], node: Step[Any, Any], context: StepContext[Any]
+    ) -> Done[Any] | None:
+        """Ask the receiver whether it knows the key; no answer is no knowledge."""
+        ask = node.ask
+        if ask is None:
+            return None
+        answer = await attempted(
+            lambda: ask(context),
+            context,
+            "ask",
+            retry=node.retry,
+            timeout=node.timeout,
+            defects=_defects(run, node),
+            host=self._host,
+        )
+        if isinstance(answer, Bug):
+            raise Defect(node.name, "ask", answer.error) from answer.error
+        return answer.result if isinstance(answer, Done) else None
 
     async def _happened(
         self,
@@ -125,19 +210,28 @@ class Forward:
         context: StepContext[Any],
         result: object,
         doubted: StepFailure | None,
+        *,
+        asked: bool = False,
     ) -> None:
         """Record a success, however often others write to the stream meanwhile.
 
         The receiver has answered, so it isn't called again for contention in the store.
         """
+        outages = 0
         while True:
             try:
-                await self._record_success(run, node, context, result, doubted)
+                await self._record_success(
+                    run, node, context, result, doubted, asked=asked
+                )
             except VersionConflict:
                 await self._journal.reload(run)
             except (OutcomeUnknown, RetriesExhausted):
                 await anyio.sleep(breather(self._draw()))
                 await self._journal.reload(run)
+            except Outage as outage:
+                outages += 1
+                log_outage(run.id, outage)
+                await anyio.sleep(pause_after(outages, self._draw()))
             else:
                 return
             if not run.progress.awaits(node.name):
@@ -151,36 +245,54 @@ class Forward:
         context: StepContext[Any],
         result: object,
         doubted: StepFailure | None,
+        *,
+        asked: bool,
     ) -> None:
-        command: AnyCommand | None = None
         try:
             answer = node.result.record(result)
-            state = fold_result(run.saga, node, run.state, answer.read)
-            if node.record is not None:
-                command = node.record(_renewed(context, run), answer.read())
         except Exception as error:  # noqa: BLE001 - recorded: the effect stands, its record doesn't
-            await self._fail(run, node, _unrecordable(error))
+            await self._fail_to_record(run, node, context, error)
             return
-        asked = doubted is not None
+        command = _command_of(run, node, context, answer)
         done = StepSucceeded(node.name, run.progress.attempt, answer.json, asked=asked)
         doubt = _doubt_record(node, run, doubted)
         reached = after(run.progress, (*doubt, done))
-        follow = advance_if_possible(run.saga, reached, state, run.clock.now())
-        events = (*doubt, done, *follow)
+        # A bug in `then` must not hold back the fact that the step happened.
+        state, defect = _state_after(run, node, answer)
+        events: tuple[SagaEvent, ...] = (*doubt, done)
+        if defect is None:
+            events += advance_if_possible(run.saga, reached, state, run.clock.now())
         try:
             if command is None:
                 await self._journal.commit(run, events, state)
             else:
-                await self._journal.execute(
-                    run, command, events, state, cause=context.idempotency_key
-                )
+                cause = context.idempotency_key
+                await self._journal.execute(run, command, events, state, cause=cause)
         except NOT_ABOUT_THE_STEP:
             raise
-        except Exception as error:  # noqa: BLE001 - recorded as what undoes the saga
+        except (CommandRejected, LimitExceeded) as error:
             if command is None:
-                await self._fail(run, node, _unrecordable(error))
-            else:
-                await self._refused(run, node, done, doubt, state, refusal_of(error))
+                await self._fail_to_record(run, node, context, error)
+                return
+            failure = refusal_of(error)
+            log_failure(context, "record", failure, error)
+            await self._refused(run, node, done, doubt, state, failure)
+            return
+        except BaseException as error:
+            raise trouble_of(node.name, "record", error, answer.json) from error
+        if defect is not None:
+            raise defect
+
+    async def _fail_to_record(
+        self,
+        run: Run[Any],
+        node: Step[Any, Any],
+        context: StepContext[Any],
+        error: Exception,
+    ) -> None:
+        failure = _unrecordable(error)
+        log_failure(context, "action", failure, error)
+        await self._fail(run, node, failure)
 
     async def _refused(
         self,
@@ -222,7 +334,7 @@ class Forward:
             except NOT_ABOUT_THE_STEP:
                 raise
             except Exception as error:  # noqa: BLE001 - the answer is not needed
-                _log.warning(
+                SAGA.warning(
                     "the late answer of step %r of saga %r can't be recorded: %s",
                     node.name,
                     run.id,
@@ -239,10 +351,15 @@ class Forward:
             await self._replace(run, node, node.otherwise, failure, verdict.events)
         except NOT_ABOUT_THE_STEP:
             raise
-        except Exception as error:  # noqa: BLE001 - recorded with the step's failure
-            both = _with_refusal(failure, refusal_of(error))
+        except CommandRejected as rejection:
+            both = _with_refusal(failure, refusal_of(rejection))
+            key = forward_key(run.progress, node.name)
+            context = _context(run, node, max(run.progress.attempt, 1), key)
+            log_failure(context, "otherwise", both, rejection)
             verdict = self._verdict(run, both, replaceable=False)
             await self._journal.commit(run, verdict.events, run.state)
+        except BaseException as error:
+            raise trouble_of(node.name, "otherwise", error) from error
 
     async def _replace(
         self,
@@ -275,21 +392,45 @@ class Forward:
         )
 
 
-async def _asked(node: Step[Any, Any], context: StepContext[Any]) -> Done[Any] | None:
-    """Ask the receiver whether it knows the key; no answer is no knowledge."""
-    ask = node.ask
-    if ask is None:
+def _command_of(
+    run: Run[Any],
+    node: Step[Any, Any],
+    context: StepContext[Any],
+    answer: Encoded[Any],
+) -> AnyCommand | None:
+    if node.record is None:
         return None
-    answer = await attempted(lambda: ask(context), node.retry, node.timeout)
-    return answer.result if isinstance(answer, Done) else None
+    try:
+        return node.record(_renewed(context, run), answer.read())
+    except BaseException as error:
+        raise trouble_of(node.name, "record", error, answer.json) from error
+
+
+def _defects(run: Run[Any], node: Step[Any, Any]) -> tuple[type[BaseException], ...]:
+    return run.saga.defects if node.defects is None else node.defects
+
+
+def _state_after(
+    run: Run[Any], node: Step[Any, Any], answer: Encoded[Any]
+) -> tuple[Encoded[Any], Defect | None]:
+    """Return the state after a step, or the state before it and why."""
+    try:
+        return fold_result(run.saga, node, run.state, answer.read), None
+    except BaseException as error:
+        trouble = trouble_of(node.name, "then", error)
+        if isinstance(trouble, Outage):
+            raise trouble from error
+        trouble.__cause__ = error
+        return run.state, trouble
 
 
 def _folded(run: Run[Any], node: Local[Any], executed: Executed) -> Encoded[Any]:
     try:
         return fold_result(run.saga, node, run.state, lambda: executed)
-    except Exception as error:
-        reason = f"`then` of step {node.name!r} raised {described(error)}"
-        raise parked(run.progress, f"{reason}; correct the program") from error
+    except BaseException as error:
+        raise_if_it_ends_the_program(error)
+        # The command is committed, so the step can't be executed again.
+        raise Defect(node.name, "then", error) from error
 
 
 def _context(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eventbraid.errors import SagaError
     from eventbraid.saga._clock import SagaClock
     from eventbraid.saga._codec import Encoded
+    from eventbraid.saga._defect import Defect
     from eventbraid.saga._definition import Saga
     from eventbraid.saga._progress import Progress, Status
     from eventbraid.saga._shards import Tenure
@@ -72,6 +73,7 @@ class Run(Generic[S]):
         "at_rest",
         "claimed",
         "clock",
+        "defective",
         "error",
         "holds_slot",
         "id",
@@ -101,6 +103,8 @@ class Run(Generic[S]):
         self.version = version
         # The version up to which records of the stream are, or may be, this run's own.
         self.claimed = version
+        # The steps whose compensation has a defect in this program.
+        self.defective: dict[str, Defect] = {}
         self.tenure: Tenure | None = None
         self.error: SagaError | None = None
         self.at_rest = anyio.Event()

@@ -33,7 +33,8 @@ def forward_key(progress: Progress, step: str) -> str:
 
 def undo_key(progress: Progress, step: str) -> str:
     """Give the key of a step's compensation."""
-    return f"{progress.id}/{_quoted(step)}/{progress.undo_generation}{_UNDO}"
+    generation = progress.compensation(step).generation
+    return f"{progress.id}/{_quoted(step)}/{generation}{_UNDO}"
 
 
 def check_saga_id(saga: Saga[object], saga_id: str) -> None:

@@ -10,21 +10,25 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
 
 from eventbraid.saga._clock import TOLERANCE
+from eventbraid.saga._defect import Defect, Outage, trouble_of
 from eventbraid.saga._event import (
+    CompensationAttempted,
     CompensationStarted,
     SagaCompensated,
     SagaCompleted,
     SagaEvent,
+    SagaStuck,
     StepSkipped,
     StepStarted,
     UndoReason,
 )
 from eventbraid.saga._progress import Progress, Status
+from eventbraid.saga._retry import crash_delay
 from eventbraid.saga._step import Local, Step, external, is_external
 from eventbraid.saga._text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container
     from datetime import datetime
 
     from eventbraid.saga._codec import Encoded
@@ -38,6 +42,10 @@ _TOLERANCE = timedelta(seconds=TOLERANCE)
 _NOT_NEEDED = "it is not needed"
 _DEADLINE_PASSED = "the saga's deadline has passed"
 
+# From this number of crashes in a row a call is made alone, so that the next crash has
+# one possible cause. A single crash, as of a deployment, makes no call wait for others.
+_CRASHES_BEFORE_ALONE = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
@@ -48,7 +56,24 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Make the attempt whose start is recorded."""
+    """Make an attempt of an external step.
+
+    Attributes:
+        step: The step.
+        attempt: The number of the attempt.
+        alone: Whether no other call may be made meanwhile.
+        start: What is to be recorded before; None if the start is recorded.
+    """
+
+    step: Step[Any, Any]
+    attempt: int
+    alone: bool = False
+    start: StepStarted | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Record the success of a step whose answer was kept by an earlier record."""
 
     step: Step[Any, Any]
     attempt: int
@@ -63,19 +88,20 @@ class Execute:
 
 
 @dataclass(frozen=True, slots=True)
-class UndoCall:
-    """Make an attempt to undo an external step."""
+class Compensate:
+    """Make an attempt to compensate a step: a call or a command.
 
-    step: Step[Any, Any]
+    Attributes:
+        step: The step.
+        attempt: The number of the attempt.
+        alone: Whether no other call may be made meanwhile.
+        start: What is to be recorded before; None if the start is recorded.
+    """
+
+    step: Node[Any]
     attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class UndoExecute:
-    """Execute the command that undoes a local step, with the record of it."""
-
-    step: Local[Any]
-    attempt: int
+    alone: bool = False
+    start: CompensationAttempted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +118,39 @@ class Rest:
     status: Status
 
 
-Move: TypeAlias = Commit | Call | Execute | UndoCall | UndoExecute | Wait | Rest
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Nothing more can be done by this program: what is left has a defect."""
+
+
+Move: TypeAlias = Commit | Call | Record | Execute | Compensate | Wait | Rest | Blocked
 
 
 def next_move(
-    saga: Saga[S], progress: Progress, state: Encoded[S], now: datetime
+    saga: Saga[S],
+    progress: Progress,
+    state: Encoded[S],
+    now: datetime,
+    defective: Container[str] = (),
 ) -> Move:
-    """Say what a saga does next.
+    """Return what a saga does next.
 
     Args:
         saga: Its declaration.
         progress: The fold of its stream.
         state: The fold of its results.
         now: The time.
+        defective: The steps whose compensation has a defect in this program.
+
+    Raises:
+        Defect: A ``skip_if`` raised.
+        Outage: A ``skip_if`` was refused something by the system.
     """
     match progress.status:
         case Status.RUNNING:
             return _forward(saga, progress, state, now)
         case Status.COMPENSATING:
-            return _backward(saga, progress, now)
+            return _backward(saga, progress, now, defective)
         case _:
             return Rest(progress.status)
 
@@ -128,6 +168,10 @@ def advance(
         progress: Its progress, with no attempt made at the step at the cursor.
         state: The fold of its results.
         now: The time.
+
+    Raises:
+        Defect: A ``skip_if`` raised.
+        Outage: A ``skip_if`` was refused something by the system.
     """
     if is_overdue(saga, progress, now):
         return start_undo(progress, "deadline", detail=_DEADLINE_PASSED)
@@ -152,13 +196,21 @@ def advance_if_possible(
     """
     try:
         return advance(saga, progress, state, now)
-    except Exception:  # noqa: BLE001 - reported by the next move
+    except (Defect, Outage):
         return ()
 
 
 def _skip_reason(node: Node[S], state: Encoded[S]) -> str | None:
     """Return why a step isn't needed; None if it is."""
-    reason: object = None if node.skip_if is None else node.skip_if(state.read())
+    if node.skip_if is None:
+        return None
+    try:
+        return _as_reason(node, node.skip_if(state.read()))
+    except BaseException as error:
+        raise trouble_of(node.name, "skip_if", error) from error
+
+
+def _as_reason(node: Node[S], reason: object) -> str | None:
     match reason:
         case None | False:
             return None
@@ -174,8 +226,13 @@ def _skip_reason(node: Node[S], state: Encoded[S]) -> str | None:
 
 
 def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
-    """Tell whether the deadline has passed for a saga that can still be undone."""
+    """Return whether the deadline has passed for a saga that can still be undone.
+
+    The deadline of a blocked saga doesn't count before its step was tried again.
+    """
     if progress.deadline is None or now < progress.deadline:
+        return False
+    if progress.blocked is not None:
         return False
     return not (saga.is_settled_at(progress.cursor) or progress.has_open_pivot)
 
@@ -184,37 +241,115 @@ def _forward(
     saga: Saga[S], progress: Progress, state: Encoded[S], now: datetime
 ) -> Move:
     if progress.in_flight:
-        return Call(external(saga.steps[progress.cursor]), progress.attempt)
+        step = external(saga.steps[progress.cursor])
+        return Call(step, progress.attempt, progress.alone)
+    if progress.answer is not None:
+        return Record(external(saga.steps[progress.cursor]), progress.attempt)
     if progress.attempt == 0:
         records = advance(saga, progress, state, now)
         if records:
             return Commit(records)
     elif is_overdue(saga, progress, now):
-        return Commit(start_undo(progress, "deadline", detail=_DEADLINE_PASSED))
+        return Commit(
+            start_undo(progress, "deadline", detail=_DEADLINE_PASSED, begin=True)
+        )
     elif _is_ahead(progress.retry_at, now, _forward_delay(saga, progress)):
         return Wait(_earliest(saga, progress, progress.retry_at))
     node = saga.steps[progress.cursor]
+    attempt = progress.attempt + 1
     if isinstance(node, Local):
-        return Execute(node, progress.attempt + 1)
-    return Commit((StepStarted(node.name, progress.attempt + 1),))
+        return Execute(node, attempt)
+    if progress.crashes < _CRASHES_BEFORE_ALONE:
+        return Commit((StepStarted(node.name, attempt),))
+    start = StepStarted(node.name, attempt, alone=True)
+    return Call(external(node), attempt, alone=True, start=start)
 
 
-def _backward(saga: Saga[Any], progress: Progress, now: datetime) -> Move:
+def _backward(
+    saga: Saga[Any], progress: Progress, now: datetime, defective: Container[str]
+) -> Move:
+    records = advance_compensation(saga, progress, now, defective)
+    if records:
+        return Commit(records)
+    name = _next_compensation(saga, progress, defective)
+    if name is None:
+        return Blocked()
+    known = progress.compensation(name)
+    node = saga.by_name[name]
+    if known.in_flight:
+        return Compensate(node, known.attempt, known.alone)
+    if _is_ahead(known.retry_at, now, _compensation_delay(saga, progress, name)):
+        return Wait(known.retry_at)
+    attempt = known.attempt + 1
+    start = CompensationAttempted(name, attempt, alone=True)
+    return Compensate(node, attempt, alone=True, start=start)
+
+
+def advance_compensation(
+    saga: Saga[Any],
+    progress: Progress,
+    now: datetime,
+    defective: Container[str] = (),
+) -> tuple[SagaEvent, ...]:
+    """Return the records that can be made before the next attempt to compensate.
+
+    That is the start of the attempt, or how the saga comes to rest.
+
+    Args:
+        saga: The saga's declaration.
+        progress: Its progress.
+        now: The time.
+        defective: The steps whose compensation has a defect in this program.
+    """
+    if progress.status is not Status.COMPENSATING:
+        return ()
     if not progress.plan:
-        return Commit((SagaCompensated(),))
-    node = saga.by_name[progress.plan[0]]
-    delay = node.undo_retry.delay(progress.undo_attempt)
-    if _is_ahead(progress.retry_at, now, delay):
-        return Wait(progress.retry_at)
-    attempt = progress.undo_attempt + 1
-    if isinstance(node, Local):
-        return UndoExecute(node, attempt)
-    return UndoCall(external(node), attempt)
+        return (SagaCompensated(),)
+    name = _next_compensation(saga, progress, defective)
+    if name is None:
+        stuck = progress.stuck_steps
+        has_defect = any(step in defective for step in progress.open_steps)
+        if not stuck or (has_defect and not saga.is_strict):
+            return ()
+        failure = progress.compensation(stuck[0]).failure
+        return (SagaStuck(stuck[0], f"can't be undone: {failure}"),)
+    known = progress.compensation(name)
+    is_ahead = _is_ahead(known.retry_at, now, _compensation_delay(saga, progress, name))
+    if known.in_flight or is_ahead or known.crashes >= _CRASHES_BEFORE_ALONE:
+        return ()
+    return (CompensationAttempted(name, known.attempt + 1),)
+
+
+def _next_compensation(
+    saga: Saga[Any], progress: Progress, defective: Container[str]
+) -> str | None:
+    """Return the step to be compensated next; None if each one left is held up."""
+    for step in progress.plan:
+        is_held_up = progress.compensation(step).failure is not None or (
+            step in defective
+        )
+        if not is_held_up:
+            return step
+        if saga.is_strict:
+            return None
+    return None
 
 
 def _forward_delay(saga: Saga[Any], progress: Progress) -> timedelta:
     """Return the longest delay after the last attempt at the step at the cursor."""
-    return saga.steps[progress.cursor].retry.delay(progress.attempt)
+    if progress.crashes:
+        return crash_delay(progress.crashes)
+    counted = max(progress.attempt - progress.unspent, 1)
+    return saga.steps[progress.cursor].retry.delay(counted)
+
+
+def _compensation_delay(saga: Saga[Any], progress: Progress, step: str) -> timedelta:
+    """Return the longest delay after the last attempt to compensate a step."""
+    known = progress.compensation(step)
+    if known.crashes:
+        return crash_delay(known.crashes)
+    counted = max(known.attempt - known.unspent, 1)
+    return saga.by_name[step].undo_retry.delay(counted)
 
 
 def _is_ahead(
@@ -236,7 +371,12 @@ def _earliest(saga: Saga[Any], progress: Progress, at: datetime) -> datetime:
 
 
 def start_undo(
-    progress: Progress, reason: UndoReason, *, step: str = "", detail: str = ""
+    progress: Progress,
+    reason: UndoReason,
+    *,
+    step: str = "",
+    detail: str = "",
+    begin: bool = False,
 ) -> tuple[SagaEvent, ...]:
     """Give the records that begin to undo a saga.
 
@@ -245,12 +385,12 @@ def start_undo(
         reason: Why.
         step: The step whose end caused it, if one did.
         detail: The text for people.
+        begin: Whether the first attempt to compensate is made at once.
     """
     plan = progress.undo_plan
     record = CompensationStarted(reason, plan, step, detail)
-    return (record, *end_of_undo(plan))
-
-
-def end_of_undo(plan: Sequence[str]) -> tuple[SagaEvent, ...]:
-    """Give the record of the end, if nothing is left of a plan."""
-    return () if plan else (SagaCompensated(),)
+    if not plan:
+        return (record, SagaCompensated())
+    if begin:
+        return (record, CompensationAttempted(plan[0]))
+    return (record,)

@@ -11,6 +11,7 @@ import msgspec
 from eventbraid.saga._context import Doubt
 from eventbraid.saga._event import (
     NOTHING,
+    SagaBlocked,
 )
 from eventbraid.saga._graph import Graph
 
@@ -37,6 +38,39 @@ class Status(Enum):
         return self is Status.COMPLETED or self is Status.COMPENSATED
 
 
+class Compensation(msgspec.Struct, frozen=True):
+    """How far the compensation of one step has come.
+
+    Attributes:
+        attempt: The number of the last attempt; 0: none.
+        in_flight: Whether that attempt was started and has no outcome.
+        alone: Whether it was made while its process made no other call.
+        doubt: Whether an attempt may have had its effect.
+        retry_at: When the next attempt is due.
+        generation: The generation of the key.
+        unspent: The number of attempts that don't count: they ended with their process
+            or by a defect.
+        crashes: The number of attempts since the last outcome that ended with their
+            process.
+        crashes_alone: The number of those that were made alone.
+        failure: Why it failed for good; None if it didn't.
+    """
+
+    attempt: int = 0
+    in_flight: bool = False
+    alone: bool = False
+    doubt: bool = False
+    retry_at: datetime | None = None
+    generation: int = 1
+    unspent: int = 0
+    crashes: int = 0
+    crashes_alone: int = 0
+    failure: str | None = None
+
+
+_UNTRIED = Compensation()
+
+
 class Progress(msgspec.Struct, frozen=True):
     """How far a saga has come: everything that planning needs.
 
@@ -52,8 +86,17 @@ class Progress(msgspec.Struct, frozen=True):
         cursor: How many steps are settled; the next one stands there in the graph.
         attempt: The number of the last attempt at that step; 0: none.
         in_flight: Whether that attempt was started and has no outcome.
+        alone: Whether it was made while its process made no other call.
+        unspent: The number of attempts at that step that don't count: they ended with
+            their process or by a defect.
+        crashes: The number of attempts at that step since the last outcome that ended
+            with their process.
+        crashes_alone: The number of those that were made alone.
+        blocked: The last record, if it says that the code of a step has a bug.
+        answer: What the step at the cursor has returned, as JSON, if a defect kept its
+            success from being recorded.
         doubt: Why it isn't known whether the step at the cursor happened, if so.
-        retry_at: When the next attempt (of the step or its compensation) is due.
+        retry_at: When the next attempt of the step is due.
         generations: The generation of a step's key, where it isn't 1.
         done: The steps that succeeded, in the order in which they did.
         results: What they returned, as JSON; also results that came late.
@@ -61,9 +104,8 @@ class Progress(msgspec.Struct, frozen=True):
         stuck_for: Why it is stuck, for people.
         undoing: Whether it has begun to be undone.
         plan: The steps that are still to be undone, in this order.
-        undo_attempt: The number of attempts made to undo the first of them.
-        undo_doubt: Whether one of these attempts may have had its effect.
-        undo_generation: The generation of the key of its compensation.
+        compensations: How far the compensations of these have come, where they were
+            attempted.
     """
 
     id: str
@@ -77,6 +119,12 @@ class Progress(msgspec.Struct, frozen=True):
     cursor: int = 0
     attempt: int = 0
     in_flight: bool = False
+    alone: bool = False
+    unspent: int = 0
+    crashes: int = 0
+    crashes_alone: int = 0
+    blocked: SagaBlocked | None = None
+    answer: msgspec.Raw | None = None
     doubt: Doubt | None = None
     retry_at: datetime | None = None
     generations: Mapping[str, int] = {}
@@ -86,9 +134,7 @@ class Progress(msgspec.Struct, frozen=True):
     stuck_for: str | None = None
     undoing: bool = False
     plan: tuple[str, ...] = ()
-    undo_attempt: int = 0
-    undo_doubt: bool = False
-    undo_generation: int = 1
+    compensations: Mapping[str, Compensation] = {}
 
     @property
     def step(self) -> str | None:
@@ -98,9 +144,29 @@ class Progress(msgspec.Struct, frozen=True):
     @property
     def current(self) -> str | None:
         """The name of the step that is being done or undone."""
-        if self.undoing:
-            return self.plan[0] if self.plan else None
-        return self.step
+        if not self.undoing:
+            return self.step
+        if self.status is Status.STUCK:
+            return next(iter(self.stuck_steps), None)
+        return next(iter((*self.open_steps, *self.stuck_steps)), None)
+
+    def compensation(self, step: str) -> Compensation:
+        """Return how far the compensation of a step has come."""
+        return self.compensations.get(step, _UNTRIED)
+
+    @property
+    def stuck_steps(self) -> tuple[str, ...]:
+        """The steps of the plan whose compensation failed for good."""
+        return tuple(
+            step for step in self.plan if self.compensation(step).failure is not None
+        )
+
+    @property
+    def open_steps(self) -> tuple[str, ...]:
+        """The steps of the plan whose compensation may be attempted."""
+        return tuple(
+            step for step in self.plan if self.compensation(step).failure is None
+        )
 
     @property
     def may_have_happened(self) -> bool:

@@ -42,6 +42,30 @@ def result_type(action: Callable[..., object], step: str) -> object:
     return returned if inspect.iscoroutinefunction(function) else _awaited(returned)
 
 
+def is_asynchronous(function: Callable[..., object]) -> bool:
+    """Return whether a callable returns an awaitable, as far as its declaration says.
+
+    Args:
+        function: A function, a partial of one, or an object that can be called.
+    """
+    inner = _annotated(function)
+    if any(_is_coroutine_function(found) for found in (function, inner)):
+        return True
+    if getattr(inner, "__name__", "") == "<lambda>":
+        return True  # What it returns is known when it is called.
+    try:
+        returned = _returned(inner)
+    except NameError:
+        return False
+    origin = typing.get_origin(returned) or returned
+    return inspect.isclass(origin) and issubclass(origin, Awaitable)
+
+
+def _is_coroutine_function(function: object) -> bool:
+    # The second one is how `AsyncMock` and others mark themselves before Python 3.12.
+    return inspect.iscoroutinefunction(function) or hasattr(function, "_is_coroutine")
+
+
 _MISSING = object()
 
 

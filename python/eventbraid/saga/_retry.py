@@ -32,6 +32,8 @@ class Retry:
         cap: The longest delay; `timedelta.max` counts as 100 years.
         jitter: ``"full"`` draws between 0 and the delay, ``"equal"`` between half of
             it and all of it, ``"none"`` takes it as it is.
+        crashes: How many attempts may end with their process while it made no other
+            call. These don't count as ``attempts``; after them the saga is stuck.
         never: Exceptions by which the receiver proves that nothing happened. They end
             the step at once; every other exception leaves its outcome unknown.
 
@@ -53,6 +55,7 @@ class Retry:
     factor: float = 2.0
     cap: timedelta = timedelta(seconds=30)
     jitter: Jitter = "full"
+    crashes: int = 2
     never: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
@@ -60,6 +63,8 @@ class Retry:
         if self.attempts is not None:
             attempts = checked("retry attempts", self.attempts, minimum=1)
             object.__setattr__(self, "attempts", attempts)
+        crashes = checked("retry crashes", self.crashes, minimum=1)
+        object.__setattr__(self, "crashes", crashes)
         for name in ("first", "cap"):
             given: object = getattr(self, name)
             length = validate_duration(f"retry {name}", given)
@@ -130,3 +135,17 @@ PATIENTLY = Retry(attempts=20)
 
 BRIEFLY = Retry(attempts=5)
 """For a local compensation: a rule that says no rarely changes its mind."""
+
+_AFTER_CRASHES = Retry(
+    attempts=None, first=timedelta(milliseconds=50), cap=timedelta(minutes=1)
+)
+
+
+def crash_delay(crashes: int, *, chance: float = 1.0) -> timedelta:
+    """Return the time to wait after an attempt that ended with its process.
+
+    Args:
+        crashes: The number of such attempts in a row, this one included.
+        chance: The draw of the jitter, from 0 to 1.
+    """
+    return _AFTER_CRASHES.delay(crashes, chance=chance)

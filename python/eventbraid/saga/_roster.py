@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from eventbraid._logging import SAGA
 from eventbraid.errors import CoordinatorClosed, SagaParked
 from eventbraid.saga._pace import Pace
 from eventbraid.saga._progress import Progress, Status
@@ -79,6 +80,17 @@ class Parked:
     def id(self) -> str:
         """The saga's id."""
         return self.progress.id
+
+    def is_blocked_at(self, version: int) -> bool:
+        """Return whether a call with a defect blocks the saga at a stream's version.
+
+        Such a call isn't made again by the same program. The functions without effects
+        are called again when the saga is asked for.
+        """
+        blocked = self.progress.blocked
+        if blocked is None or self.version != version:
+            return False
+        return blocked.where in {"action", "ask", "compensation"}
 
 
 class Roster:
@@ -166,6 +178,7 @@ class Roster:
             version: The version of its stream.
             tenure: The tenure under which it is parked.
         """
+        SAGA.error("%s", error, exc_info=error.__cause__)
         parked = Parked(progress, error, version, tenure)
         self.parked[parked.id] = self.untold[parked.id] = parked
         if progress.deadline is not None:
@@ -211,11 +224,17 @@ class Roster:
             if shard_of(run.id) == shard:
                 run.go_on()
 
-    def close(self) -> None:
-        """Tell those who wait that nobody drives their saga any more."""
+    def close(self, cause: BaseException | None = None) -> None:
+        """Release those who wait: their saga isn't driven here any more.
+
+        Args:
+            cause: The error that ended the coordinator, if one did.
+        """
         for run in (*self.at_work.values(), *self.elsewhere.values()):
             if not run.at_rest.is_set():
-                run.rest(CoordinatorClosed())
+                closed = CoordinatorClosed()
+                closed.__cause__ = cause
+                run.rest(closed)
         self.at_work.clear()
         self.elsewhere.clear()
 

@@ -17,6 +17,7 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from eventbraid.saga._calls import Calls
     from eventbraid.saga._handle import Run
 
 
@@ -70,12 +71,14 @@ class Slots:
 class Worker:
     """One task that works on a saga, as the functions that it calls know it."""
 
-    __slots__ = ("_is_at_work", "_run", "_slots", "_waits")
+    __slots__ = ("_calls", "_has_paused", "_is_at_work", "_run", "_slots", "_waits")
 
-    def __init__(self, run: Run[Any], slots: Slots) -> None:
+    def __init__(self, run: Run[Any], slots: Slots, calls: Calls) -> None:
         """Work on a saga from now on, in this task and those that it begins."""
         self._run = run
         self._slots = slots
+        self._calls = calls
+        self._has_paused = False
         self._is_at_work = True
         self._waits = 0
         _worker.set(self)
@@ -88,6 +91,7 @@ class Worker:
     def waiting(self) -> Generator[None]:
         """Release the saga's slot while one of its functions waits for another saga."""
         self._waits += 1
+        self._has_paused |= self._calls.pause(self._run.id)
         if self._run.holds_slot:
             self._run.holds_slot = False
             self._slots.release()
@@ -97,6 +101,9 @@ class Worker:
             self._waits -= 1
             # At once: the function's time runs, and it has waited long enough.
             is_back = self._is_at_work and not self._waits
+            if is_back and self._has_paused:
+                self._has_paused = False
+                self._calls.resume(self._run.id)
             if is_back and not self._run.holds_slot:
                 self._slots.reclaim()
                 self._run.holds_slot = True

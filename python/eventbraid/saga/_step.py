@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
 
 from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga._codec import Codec
+from eventbraid.saga._defect import check_defects
 from eventbraid.saga._node import Kind, Node
-from eventbraid.saga._result import result_type
+from eventbraid.saga._result import is_asynchronous, result_type
 from eventbraid.saga._retry import BRIEFLY, FOREVER, PATIENTLY, Retry
 from eventbraid.store._duration import validate_duration
 
@@ -67,6 +69,7 @@ class Step(Node[S], Generic[S, R]):
     ask: Callable[[StepContext[S]], Awaitable[Done[R] | None]] | None
     then: Callable[[S, R], S] | None
     record: Callable[[StepContext[S], R], AnyCommand] | None
+    defects: tuple[type[BaseException], ...] | None = None
     undo: Undo[S, R] | None = None
     nothing_to_undo: bool = False
 
@@ -112,10 +115,13 @@ class Step(Node[S], Generic[S, R]):
             The step with its compensation; the receiver stays as it was.
 
         Raises:
-            InvalidSaga: The step is retriable, or the timeout isn't above 0.
+            InvalidSaga: The step is retriable, the timeout isn't above 0, the action
+                is synchronous, or ``record`` isn't.
         """
         _refuse_undo_of_retriable(self)
         timeout = _require_positive(timeout, self.name)
+        _require_asynchronous(action, "compensation", self.name)
+        _require_synchronous(self.name, record=record)
         undo: Undo[S, R] = Undo(
             action=action, retry=retry, timeout=timeout, record=record
         )
@@ -182,9 +188,10 @@ class Local(Node[S]):
             The step with its compensation; the receiver stays as it was.
 
         Raises:
-            InvalidSaga: The step is retriable.
+            InvalidSaga: The step is retriable, or ``make`` is asynchronous.
         """
         _refuse_undo_of_retriable(self)
+        _require_synchronous(self.name, command=make)
         return dataclasses.replace(self, undo=make, retry_of_undo=retry)
 
     def without_compensation(self) -> Local[S]:
@@ -206,19 +213,23 @@ def step(
     record: Callable[[StepContext[S], R], AnyCommand] | None = None,
     otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None = None,
     skip_if: Callable[[S], str | bool | None] | None = None,
+    defects: tuple[type[BaseException], ...] | None = None,
 ) -> Step[S, R]:
     """Declare an external step: a call to something outside of the store.
 
     Its start is recorded before the call. The call gets an idempotency key that is
     stable across attempts and restarts: at least once on the wire, once in effect at
     receivers that honour keys. An exception of ``retry.never`` means that nothing
-    happened; a timeout, a crash or any other exception leaves the outcome unknown,
+    happened. A defect, such as a `TypeError`, shows a bug in the program: it blocks the
+    saga until a coordinator with corrected code makes the call again, and it counts as
+    no attempt. A timeout, a crash or any other exception leaves the outcome unknown,
     which is resolved by ``ask``, then by further attempts with the same key, then by
     compensating as `Unknown`.
 
     Args:
         name: The step's name: unique in its saga, 1 to 80 bytes, kept for good.
-        action: The call.
+        action: The call: an ``async def``, or a callable annotated to return an
+            awaitable.
         timeout: The time that each attempt may take.
         kind: What its failure means.
         retry: How attempts follow each other. By default five, or without end for a
@@ -235,13 +246,16 @@ def step(
             happened.
         skip_if: Returns the reason why the step isn't needed, or just True; None or
             False if it is needed. Pure.
+        defects: The exceptions of the action and its compensation that count as
+            defects; by default those of the saga, which are `DEFECTS` by default.
 
     Returns:
         The step; give it a compensation with `Step.compensated_by`.
 
     Raises:
-        InvalidSaga: A name or timeout out of bounds, or a result whose type can't be
-            determined.
+        InvalidSaga: A name or timeout out of bounds, a result whose type can't be
+            determined, a synchronous action, or an asynchronous function where a
+            synchronous one is called.
 
     Example:
         >>> import eventbraid as eb
@@ -254,6 +268,12 @@ def step(
     """
     _require_name(name)
     timeout = _require_positive(timeout, name)
+    _require_asynchronous(action, "action", name)
+    if ask is not None:
+        _require_asynchronous(ask, "ask", name)
+    _require_synchronous(
+        name, then=then, record=record, otherwise=otherwise, skip_if=skip_if
+    )
     return Step(
         name=name,
         kind=kind,
@@ -266,6 +286,7 @@ def step(
         ask=ask,
         then=then,
         record=record,
+        defects=None if defects is None else check_defects(defects),
     )
 
 
@@ -283,7 +304,9 @@ def local(
     """Declare a local step: a command whose events are in the same store.
 
     The command's events, the record of the step and the start of the next step are one
-    commit: exactly once, crash or not. If the command is rejected, the step failed.
+    commit: exactly once, crash or not. If the command is rejected, the step failed. Any
+    other exception of the step's functions is a defect and blocks the saga, but for
+    `OSError`, after which the step is executed again.
 
     Args:
         name: The step's name: unique in its saga, 1 to 80 bytes, kept for good.
@@ -302,7 +325,7 @@ def local(
         The step; give it a compensation with `Local.compensated_by`.
 
     Raises:
-        InvalidSaga: A name out of bounds.
+        InvalidSaga: A name out of bounds, or an asynchronous function.
 
     Example:
         >>> import eventbraid as eb
@@ -311,6 +334,9 @@ def local(
         'reserve'
     """
     _require_name(name)
+    _require_synchronous(
+        name, command=make, then=then, otherwise=otherwise, skip_if=skip_if
+    )
     return Local(
         name=name,
         kind=kind,
@@ -373,6 +399,32 @@ def _require_positive(timeout: timedelta, name: str) -> timedelta:
             step=name,
         )
     return bounded
+
+
+def _require_asynchronous(
+    function: Callable[..., object], what: str, name: str
+) -> None:
+    if not is_asynchronous(function):
+        raise InvalidSaga(
+            f"the {what} of step {name!r} is {function!r}, which isn't asynchronous; "
+            "declare it with `async def`, or annotate it to return an awaitable. Give "
+            "a synchronous command of this store to local(), and run a blocking call "
+            "in a thread: `await anyio.to_thread.run_sync(...)`",
+            step=name,
+        )
+
+
+def _require_synchronous(
+    name: str, /, **functions: Callable[..., object] | None
+) -> None:
+    for what, function in functions.items():
+        if function is not None and inspect.iscoroutinefunction(function):
+            raise InvalidSaga(
+                f"`{what}` of step {name!r} is asynchronous, but it is called between "
+                "two commits and must not wait; declare it with `def`, and move what "
+                "it waits for into the action of a step",
+                step=name,
+            )
 
 
 def _refuse_undo_of_retriable(node: Node[S]) -> None:

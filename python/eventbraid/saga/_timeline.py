@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, cast
 from eventbraid.errors import SagaNotFound
 from eventbraid.event import decode_event
 from eventbraid.saga._event import (
+    CompensationAttempted,
     CompensationFailed,
     CompensationStarted,
     RetriedByHand,
+    SagaBlocked,
     SagaCompensated,
     SagaCompleted,
     SagaEvent,
@@ -49,6 +51,7 @@ class SagaEntry:
         detail: The reason, the error or the result, for people; empty if there is none.
         position: The record's place in the log.
         type: The record's event type.
+        traceback: The end of the traceback of a defect; empty otherwise.
 
     Example:
         >>> import eventbraid as eb
@@ -63,6 +66,7 @@ class SagaEntry:
     detail: str
     position: int
     type: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,7 @@ def _entry(recorded: RecordedEvent, event: SagaEvent) -> SagaEntry:
         detail,
         recorded.position,
         recorded.type,
+        getattr(event, "traceback", ""),
     )
 
 
@@ -172,8 +177,8 @@ def _told(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one lin
     match event:
         case SagaStarted(saga=saga, version=version):
             return "saga started", f"{saga} version {version}"
-        case StepStarted():
-            return "started", ""
+        case StepStarted(alone=alone):
+            return "started", _ALONE if alone else ""
         case StepSucceeded(asked=asked):
             answer = _shown(event)
             return "succeeded", f"{answer} (asked)" if asked else answer
@@ -190,12 +195,16 @@ def _told(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one lin
         case CompensationStarted(reason=reason, plan=plan, detail=detail):
             order = " -> ".join(plan) or "nothing to undo"
             return f"compensation started ({reason})", f"{detail or order}"
+        case CompensationAttempted(alone=alone):
+            return "compensating", _ALONE if alone else ""
         case StepCompensated():
             return "compensated", ""
         case CompensationFailed(code=code, message=message, retry_at=retry_at):
             return "compensation failed", _because(code, message, retry_at)
         case SagaStuck(reason=reason):
             return "stuck", reason
+        case SagaBlocked(where=where, code=code, message=message):
+            return "blocked", f"{where} raised {_because(code, message, None)}"
         case RetriedByHand(by=by, note=note):
             return "retried by hand", f"{by}: {note}"
         case SkippedByHand(by=by, note=note):
@@ -207,6 +216,7 @@ def _told(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one lin
 
 
 _MOST_SHOWN = 120
+_ALONE = "alone, because the process ended during the attempts before"
 
 
 def _shown(event: StepSucceeded | StepAnsweredLate) -> str:

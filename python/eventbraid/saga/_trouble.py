@@ -6,7 +6,6 @@ from eventbraid.errors import (
     CoordinatorClosed,
     CorruptStore,
     DeadlineExceeded,
-    DiscoveryLimit,
     EventDecodeError,
     InvalidTransition,
     OutcomeUnknown,
@@ -19,7 +18,6 @@ from eventbraid.errors import (
     StoreDetached,
     StorePoisoned,
     StoreUnavailable,
-    UndeclaredStream,
     UnknownEventType,
     VersionConflict,
 )
@@ -28,7 +26,6 @@ NOT_ABOUT_THE_STEP = (
     CoordinatorClosed,
     CorruptStore,
     DeadlineExceeded,
-    DiscoveryLimit,
     EventDecodeError,
     InvalidTransition,
     OutcomeUnknown,
@@ -41,7 +38,6 @@ NOT_ABOUT_THE_STEP = (
     StoreDetached,
     StorePoisoned,
     StoreUnavailable,
-    UndeclaredStream,
     UnknownEventType,
     VersionConflict,
 )
@@ -69,3 +65,19 @@ def breather(chance: float) -> float:
         chance: A draw from 0 to 1, so that those who met don't meet again.
     """
     return _BREATHER_SECONDS * (1 + chance)
+
+
+_MAXIMUM_PAUSE_SECONDS = 5.0
+_MAXIMUM_DOUBLINGS = 10
+
+
+def pause_after(outages: int, chance: float) -> float:
+    """Return the seconds to wait before code is called again that the system stopped.
+
+    Args:
+        outages: The number of outages in a row.
+        chance: A draw from 0 to 1, so that those who met don't meet again.
+    """
+    growth = 2.0 ** min(outages - 1, _MAXIMUM_DOUBLINGS)
+    full: float = min(_BREATHER_SECONDS * growth, _MAXIMUM_PAUSE_SECONDS)
+    return full * (1 + chance)

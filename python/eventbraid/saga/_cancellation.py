@@ -1,0 +1,74 @@
+"""Tells the end of a coordinator from a cancellation that a step causes by accident.
+
+On asyncio any code may cancel the task that it runs in, or a task that it kept. A task
+group takes a `CancelledError` that leaves one of its tasks for the group's own end, so
+a stray one would end the coordinator without an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Host:
+    """The task that entered the coordinator, and whether it is being ended."""
+
+    __slots__ = ("_requests", "_task")
+
+    def __init__(self) -> None:
+        """Begin with no task."""
+        self._task: asyncio.Task[Any] | None = None
+        self._requests = 0
+
+    def enter(self) -> None:
+        """Take the current task for the host."""
+        self._task = _current_task()
+        self._requests = cancellation_requests()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the current task is cancelled from outside, and has to end.
+
+        Either a cancel scope around it is cancelled, or its event loop is shut down:
+        `asyncio.run` then cancels all tasks, the host included.
+        """
+        if anyio.current_effective_deadline() == -math.inf:
+            return True
+        host = self._task
+        return host is not None and (host.done() or host.cancelling() > self._requests)
+
+
+def cancellation_requests() -> int:
+    """Return the number of requests to cancel the current task; 0 on trio."""
+    task = _current_task()
+    return 0 if task is None else task.cancelling()
+
+
+async def drop_cancellation_requests(down_to: int) -> None:
+    """Forget requests to cancel the current task, beyond a number.
+
+    A cancel scope that is cancelled asks again, so none of its requests is lost.
+    """
+    task = _current_task()
+    if task is None or task.cancelling() <= down_to:
+        return
+    with suppress(asyncio.CancelledError):
+        # A request that wasn't delivered yet is delivered here.
+        await asyncio.sleep(0)
+    while task.cancelling() > down_to:
+        task.uncancel()
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None  # The event loop is trio's.

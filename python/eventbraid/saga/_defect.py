@@ -1,0 +1,197 @@
+"""Exceptions that show a bug in a step's own code, and how they are described."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+import anyio
+
+from eventbraid._logging import SAGA
+from eventbraid.errors import InvalidArgument
+from eventbraid.saga._text import described, shortened
+
+if TYPE_CHECKING:
+    import msgspec
+
+DEFECTS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+)
+"""The exceptions of actions and compensations that count as defects by default."""
+
+Where: TypeAlias = Literal[
+    "action",
+    "ask",
+    "command",
+    "compensation",
+    "otherwise",
+    "record",
+    "skip_if",
+    "then",
+]
+"""The function of a step's declaration that raised."""
+
+# Below the maximum of every text in a record, which would cut off the end.
+_MAXIMUM_TRACEBACK = 3_900
+_MAXIMUM_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """The outcome of an attempt whose code has a bug.
+
+    Attributes:
+        error: What it raised.
+    """
+
+    error: BaseException
+
+
+class Defect(Exception):
+    """Raised by a move when a step's code has a bug. The driver blocks the saga.
+
+    Attributes:
+        step: The step's name.
+        where: The function that raised.
+        error: The exception that it raised.
+        answer: What the receiver had returned before, as JSON; None without an answer.
+    """
+
+    def __init__(
+        self,
+        step: str,
+        where: Where,
+        error: BaseException,
+        answer: msgspec.Raw | None = None,
+    ) -> None:
+        """Name the function and its exception."""
+        self.step = step
+        self.where: Where = where
+        self.error = error
+        self.answer = answer
+        super().__init__(step, where, error)
+
+    @property
+    def description(self) -> str:
+        """Describe the exception, shortened."""
+        return shortened(described(self.error), _MAXIMUM_REASON)
+
+    @property
+    def reason(self) -> str:
+        """Describe the defect for people, with the remedy."""
+        return (
+            f"{self.where} of step {self.step!r} raised {self.description}; "
+            "correct the program: a coordinator with the corrected code resumes the "
+            "saga at this step"
+        )
+
+
+class Outage(Exception):
+    """Raised by a move when the system refused something to a step's local code.
+
+    Nothing of the move was recorded. The driver makes the move again after a pause.
+    """
+
+    def __init__(self, step: str, where: Where, error: OSError) -> None:
+        """Name the function and its exception."""
+        self.step = step
+        self.where: Where = where
+        self.error = error
+        super().__init__(step, where, error)
+
+
+def trouble_of(
+    step: str, where: Where, error: BaseException, answer: msgspec.Raw | None = None
+) -> Defect | Outage:
+    """Classify what a step's local code raised, if it isn't a rejection.
+
+    Local code has no effects outside of the store. So an error of the operating system
+    is worth another attempt, and any other exception is a bug.
+    """
+    raise_if_it_ends_the_program(error)
+    if isinstance(error, OSError):
+        return Outage(step, where, error)
+    return Defect(step, where, error, answer)
+
+
+def raise_if_it_ends_the_program(error: BaseException) -> None:
+    """Raise what isn't about a step: an interruption, an exit, a cancellation."""
+    if isinstance(error, Exception):
+        return
+    ends = (
+        KeyboardInterrupt,
+        SystemExit,
+        GeneratorExit,
+        anyio.get_cancelled_exc_class(),
+    )
+    if isinstance(error, ends):
+        raise error
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        for inner in group.exceptions:
+            raise_if_it_ends_the_program(inner)
+
+
+def log_outage(saga_id: str, outage: Outage) -> None:
+    """Report that the system refused something to a step's local code."""
+    SAGA.warning(
+        "%s of step %r of saga %r was refused something by the system: %s; "
+        "it is called again",
+        outage.where,
+        outage.step,
+        saga_id,
+        described(outage.error),
+        exc_info=outage.error,
+    )
+
+
+def is_defect(error: BaseException, defects: tuple[type[BaseException], ...]) -> bool:
+    """Return whether an exception, or one inside of a group, is a defect."""
+    if isinstance(error, defects):
+        return True
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return any(is_defect(inner, defects) for inner in group.exceptions)
+    return False
+
+
+def check_defects(
+    defects: tuple[type[BaseException], ...],
+) -> tuple[type[BaseException], ...]:
+    """Return a tuple of exception classes.
+
+    Raises:
+        InvalidArgument: It holds something else.
+    """
+    kinds = cast("object", defects)
+    if isinstance(kinds, tuple):
+        members = cast("tuple[object, ...]", kinds)
+        if all(_is_exception_class(kind) for kind in members):
+            return defects
+    raise InvalidArgument("defects", repr(kinds), "a tuple of exception classes")
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the end of an exception's traceback, of bounded length."""
+    try:
+        lines = traceback.format_exception(error)
+    except Exception:  # noqa: BLE001 - the texts of exceptions are foreign code
+        lines = [*traceback.format_tb(error.__traceback__), described(error)]
+    text = "".join(lines).encode("utf-8", "backslashreplace").decode()
+    if len(text) <= _MAXIMUM_TRACEBACK:
+        return text
+    return f"…{text[1 - _MAXIMUM_TRACEBACK :]}"
+
+
+def _is_exception_class(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
