@@ -334,6 +334,8 @@ class Store:
         read_only: bool,
         shared: bool,
         lock_timeout: float,
+        identity: bytes | None = None,
+        base: str | os.PathLike[str] | None = None,
     ) -> Store:
         """Open a directory, or a fresh store in memory if the location is `None`.
 
@@ -348,6 +350,9 @@ class Store:
                 else.
             lock_timeout: How long another process is waited for that has the store or
                 one of its locks, in seconds.
+            identity: The id of the store that must be there, as `identity` returns it;
+                any other is refused with `StoreDetached`.
+            base: Where a relative location begins, in place of the working directory.
 
         Raises:
             CorruptStore: If acknowledged data is damaged.
@@ -372,6 +377,8 @@ class Store:
         read_only: bool,
         shared: bool,
         lock_timeout: float,
+        identity: bytes | None = None,
+        base: str | os.PathLike[str] | None = None,
     ) -> int:
         """Like `open`; a `Store` arrives at the port."""
     def append(
@@ -524,6 +531,8 @@ class Store:
         Args:
             prefix: Only ids that begin with this.
         """
+    def identity(self) -> bytes:
+        """Return the id that the store was given when it was made."""
     def stats(self) -> dict[str, int]:
         """Give the store's counters by name."""
     def members(self) -> list[tuple[str, dict[str, int]]]:

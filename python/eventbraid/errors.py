@@ -718,16 +718,20 @@ class StoreBusy(EventbraidError):
 
 
 class StoreDetached(EventbraidError):
-    """What the processes of a store come together by was deleted or changed.
+    """The files at the store's path are no longer those that this program has open.
 
-    Nothing was written, and nothing more is written through this opening; what was
-    acknowledged before is safe. Close the store in every process and open it again. A
-    program that removes or restores files of a store, such as a backup or a clean-up of
-    temporary folders, must not run while the store is open.
+    The directory, or a symbolic link above it, was moved, removed or replaced while the
+    store was open, another store is at its path, or a file by which the processes of a
+    store coordinate was deleted or changed. Nothing was written; what was acknowledged
+    before is safe, in the directory that was opened, wherever it is now.
+
+    A program that moves, removes or restores files of a store, such as a deployment, a
+    backup or a clean-up of temporary folders, must not run while the store is open.
 
     Attributes:
-        path: The path of the file.
-        reason: What became of it.
+        path: The path.
+        reason: What happened to it.
+        remedy: What to do.
 
     Example:
         >>> import eventbraid as eb
@@ -735,14 +739,18 @@ class StoreDetached(EventbraidError):
         'it was deleted'
     """
 
-    def __init__(self, path: str, reason: str) -> None:
-        """Name the file and what became of it."""
+    def __init__(
+        self,
+        path: str,
+        reason: str,
+        remedy: str = "this opening writes nothing more; close the store in every "
+        "process and open it again",
+    ) -> None:
+        """Name the path, what happened to it, and what to do."""
         self.path = path
         self.reason = reason
-        super().__init__(
-            f"{path!r}: {reason}; nothing was written, and this opening writes nothing "
-            "more; close the store in every process and open it again"
-        )
+        self.remedy = remedy
+        super().__init__(f"{path!r}: {reason}; nothing was written; {remedy}")
 
 
 class SharingUnsupported(EventbraidError):

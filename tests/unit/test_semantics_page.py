@@ -11,6 +11,7 @@ import pytest
 
 from eventbraid.testing import StoreContract
 
+# Those that every backend keeps. The page names tests of the embedded store's rules, too.
 RULES = range(1, 21)
 LINE = re.compile(r"^- `(?P<file>[^`]+)`: `(?P<name>\w+)`$")
 
@@ -31,7 +32,7 @@ def rules(repository):
 
 
 def test_every_rule_has_a_test(rules):
-    assert sorted(rules) == list(RULES)
+    assert set(RULES) <= set(rules)
     assert all(rules.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from eventbraid.errors import InvalidArgument
@@ -27,17 +28,26 @@ StoreMode = Literal["shared", "exclusive"]
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a store lives."""
+    """Where a store lives.
+
+    Attributes:
+        name: The location as the caller gave it.
+        path: The path of the directory, or None for a store in memory.
+        base: Where the path begins: the working directory when it was given. None for a
+            path that begins at the root.
+    """
 
     name: str
     path: str | None
+    base: str | None = None
 
     @classmethod
     def parse(cls, location: str | os.PathLike[str]) -> Location:
         """Tell a store in memory from a directory.
 
         Raises:
-            InvalidArgument: If it names a kind of store that this version doesn't have.
+            InvalidArgument: If it names a kind of store that this version doesn't have,
+                or is relative to a working directory that no longer exists.
             TypeError: If it is neither a string nor a path.
         """
         path = os.fsdecode(location)
@@ -49,7 +59,18 @@ class Location:
         if "://" in path:
             reason = 'this version opens directories and "memory:" only'
             raise InvalidArgument("location", path, reason)
-        return cls(path, path)
+        return cls(path, path, _base_of(path))
+
+
+def _base_of(path: str) -> str | None:
+    """Return the directory that a relative path begins at, now and after `os.chdir`."""
+    if Path(path).is_absolute():
+        return None
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        reason = "the working directory was removed; give the path from the root"
+        raise InvalidArgument("location", path, reason) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

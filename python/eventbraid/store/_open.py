@@ -43,7 +43,8 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
 
     Args:
         location: The path of a directory, or ``"memory:"`` for a fresh store that is
-            gone when it is closed.
+            gone when it is closed. The store stays the one that is opened here: what
+            the path leads to later, after `os.chdir` for example, changes nothing.
         create: Whether to make a new store if there is none.
         segment_size: The size of the first file of the log, in bytes; later ones grow.
         max_segment_size: The size up to which files grow, in bytes.
@@ -74,7 +75,7 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
             it with ``mode="exclusive"``.
         StorageFull: If there is no space for a new store.
         StoreBusy: If another process has it to itself, or doesn't answer.
-        StoreDetached: If what its processes come together by was deleted or changed.
+        StoreDetached: If a file by which its processes coordinate was deleted.
         StoreUnavailable: If the system refuses, for want of permission for example.
 
     Example:
@@ -158,7 +159,7 @@ def _refuse_fresh_view(place: Location, options: Options) -> None:
         raise InvalidArgument("read_only", "True", reason)
 
 
-def _opened(place: Location, options: Options) -> Store:
+def _opened(place: Location, options: Options, identity: bytes | None = None) -> Store:
     return Store.open(
         place.path,
         create=options.create,
@@ -168,21 +169,24 @@ def _opened(place: Location, options: Options) -> Store:
         read_only=options.read_only,
         shared=options.mode == "shared",
         lock_timeout=options.lock_timeout,
+        identity=identity,
+        base=place.base,
     )
 
 
 def _handle_of(native: Store, place: Location, options: Options) -> Handle:
-    return Handle(native, place.name, partial(_opened_in_child, place, options))
+    open_again = partial(_opened_in_child, place, options, native.identity())
+    return Handle(native, place.name, open_again)
 
 
-def _opened_in_child(place: Location, options: Options) -> Store:
+def _opened_in_child(place: Location, options: Options, identity: bytes) -> Store:
     if place.path is None:
         raise StoreClosed(
             "a store in memory belongs to the process that made it, of which this one "
             "is a fork; open another"
         )
     # It was there: should it be gone, an empty one is no stand-in.
-    return _opened(place, replace(options, create=False))
+    return _opened(place, replace(options, create=False), identity)
 
 
 class Opening:
@@ -238,6 +242,7 @@ class Opening:
             read_only=self._options.read_only,
             shared=self._options.mode == "shared",
             lock_timeout=self._options.lock_timeout,
+            base=self._place.base,
         )
         native = unwrapped(await port.result(token), Store)
         return AsyncEventStore(_handle_of(native, self._place, self._options))

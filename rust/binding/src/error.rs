@@ -67,6 +67,11 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
             actual,
             limit,
         } => raise::LimitExceeded::new_err((what, actual, limit)),
+        Error::Moved { path, reason } => {
+            let remedy = "nothing that was acknowledged is lost; move the store back, or close it \
+                          and open it where it is now";
+            raise::StoreDetached::new_err((shown(&path), reason, remedy))
+        }
         Error::NotAStore { path, reason } => raise::NotAStore::new_err((shown(&path), reason)),
         Error::OutcomeUnknown { reason } => raise::OutcomeUnknown::new_err((reason,)),
         Error::Poisoned { reason } => raise::StorePoisoned::new_err((reason,)),

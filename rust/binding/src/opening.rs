@@ -11,6 +11,7 @@ use std::time::Duration;
 /// What is to be opened; owned, so that any thread may do it.
 pub(crate) struct Opening {
     location: Option<PathBuf>,
+    base: Option<PathBuf>,
     options: Options,
 }
 
@@ -27,6 +28,8 @@ impl Opening {
         read_only: bool,
         shared: bool,
         lock_timeout: Duration,
+        identity: Option<[u8; 16]>,
+        base: Option<PathBuf>,
     ) -> Self {
         let mut options = Options::default();
         options.create = create;
@@ -35,16 +38,24 @@ impl Opening {
         options.cache = cache;
         options.read_only = read_only;
         options.lock_timeout = lock_timeout;
+        options.identity = identity;
         if shared && location.is_some() {
             options.mode = Mode::Shared;
         }
-        Self { location, options }
+        Self {
+            location,
+            base,
+            options,
+        }
     }
 
     /// Opens it; takes as long as recovery takes.
     pub(crate) fn run(self) -> Result<Store, Error> {
         let (vfs, directory): (Arc<dyn Vfs>, _) = match &self.location {
-            Some(directory) => (Arc::new(OsVfs::new()), directory.as_path()),
+            Some(directory) => {
+                let vfs = self.base.map_or_else(OsVfs::new, OsVfs::relative_to);
+                (Arc::new(vfs), directory.as_path())
+            }
             None => (Arc::new(SimVfs::memory()), Path::new("/memory")),
         };
         Store::open(vfs, directory, self.options)

@@ -3,7 +3,7 @@
 use eventbraid_engine::{self as engine, Effort, Error};
 use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyMapping, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(crate) struct Store {
 impl Store {
     /// Open a directory, or a fresh store in memory if the location is `None`.
     #[staticmethod]
-    #[pyo3(signature = (location, *, create, first_segment, max_segment, cache, read_only, shared, lock_timeout))]
+    #[pyo3(signature = (location, *, create, first_segment, max_segment, cache, read_only, shared, lock_timeout, identity=None, base=None))]
     #[expect(clippy::too_many_arguments, reason = "an opening has so many options")]
     fn open(
         py: Python<'_>,
@@ -41,6 +41,8 @@ impl Store {
         read_only: bool,
         shared: bool,
         lock_timeout: f64,
+        identity: Option<[u8; 16]>,
+        base: Option<PathBuf>,
     ) -> PyResult<Self> {
         let opening = Opening::new(
             location,
@@ -51,6 +53,8 @@ impl Store {
             read_only,
             shared,
             seconds("lock_timeout", lock_timeout)?,
+            identity,
+            base,
         );
         let opened = interrupt::run(py, "open", move || opening.run())?;
         Ok(Self::new(
@@ -60,7 +64,7 @@ impl Store {
 
     /// Like `open`; a `Store` arrives at the port.
     #[staticmethod]
-    #[pyo3(signature = (port, location, *, create, first_segment, max_segment, cache, read_only, shared, lock_timeout))]
+    #[pyo3(signature = (port, location, *, create, first_segment, max_segment, cache, read_only, shared, lock_timeout, identity=None, base=None))]
     #[expect(clippy::too_many_arguments, reason = "an opening has so many options")]
     fn open_async(
         port: &CompletionPort,
@@ -72,6 +76,8 @@ impl Store {
         read_only: bool,
         shared: bool,
         lock_timeout: f64,
+        identity: Option<[u8; 16]>,
+        base: Option<PathBuf>,
     ) -> PyResult<u64> {
         let opening = Opening::new(
             location,
@@ -82,6 +88,8 @@ impl Store {
             read_only,
             shared,
             seconds("lock_timeout", lock_timeout)?,
+            identity,
+            base,
         );
         let promise = port.promise();
         let token = promise.token();
@@ -330,6 +338,11 @@ impl Store {
         let names = py.detach(|| store.streams(prefix));
         let names = names.map_err(|error| exception(py, error))?;
         Ok(StreamNames::new(self.engine(), names))
+    }
+
+    /// Return the id that the store was given when it was made.
+    fn identity<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.engine.store()?.identity()))
     }
 
     /// Give the store's counters by name.

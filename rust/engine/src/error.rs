@@ -83,6 +83,14 @@ pub enum Error {
         /// How much there may be.
         limit: u64,
     },
+    /// The path of the store leads to another directory, or another store, than the one that
+    /// was opened.
+    Moved {
+        /// The path.
+        path: PathBuf,
+        /// What is there instead.
+        reason: String,
+    },
     /// The directory holds no store.
     NotAStore {
         /// The directory.
@@ -168,6 +176,16 @@ impl Error {
         }
     }
 
+    /// A path that names another directory than the one that is open.
+    pub(crate) fn moved(path: &Path) -> Self {
+        Self::Moved {
+            path: path.to_path_buf(),
+            reason: "the path no longer names the directory that this program has open; it was \
+                     moved, removed or replaced"
+                .to_owned(),
+        }
+    }
+
     /// A file of a format that this build is too old for.
     pub(crate) fn newer(path: &Path, found: u32) -> Self {
         Self::IncompatibleFormat {
@@ -244,6 +262,9 @@ impl fmt::Display for Error {
             } => {
                 write!(f, "{what} may be at most {limit}, this is {actual}")
             }
+            Self::Moved { path, reason } => {
+                write!(f, "{}: {reason}; {MOVED_REMEDY}", path.display())
+            }
             Self::NotAStore { path, reason } => {
                 write!(f, "{} is not an event store: {reason}", path.display())
             }
@@ -287,6 +308,10 @@ impl fmt::Display for Error {
         }
     }
 }
+
+/// What a program can do whose store was moved or replaced.
+const MOVED_REMEDY: &str = "nothing was written, and nothing that was acknowledged is lost: \
+     move the store back, or close it and open it where it is now";
 
 /// The store that a file belongs to.
 fn store_of(file: &Path) -> &Path {

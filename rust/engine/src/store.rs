@@ -55,6 +55,9 @@ pub struct Options {
     pub mode: Mode,
     /// How long another process is waited for that has the store or one of its locks.
     pub lock_timeout: Duration,
+    /// The id of the store that must be in the directory, if it is known: any other is refused
+    /// before anything in it is changed.
+    pub identity: Option<[u8; 16]>,
 }
 
 /// Who else may open a store while it is open.
@@ -80,6 +83,7 @@ impl Default for Options {
             read_only: false,
             mode: Mode::Exclusive,
             lock_timeout: Duration::from_secs(10),
+            identity: None,
         }
     }
 }
@@ -161,7 +165,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::StoreBusy`], [`Error::NotAStore`], [`Error::IncompatibleFormat`],
-    /// [`Error::CorruptStore`], or [`Error::Io`] with the path.
+    /// [`Error::CorruptStore`], [`Error::Moved`] where [`Options::identity`] names another
+    /// store, or [`Error::Io`] with the path.
     pub fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Result<Self> {
         let layout = Layout::new(vfs, directory.to_path_buf());
         if !recovery::directory(&layout)? {
@@ -172,8 +177,10 @@ impl Store {
                     reason,
                 });
             }
-            layout.ensure_dir(directory)?;
+            layout.ensure_dir(&layout.root)?;
         }
+        let layout = layout.hold()?;
+        layout.refuse_other_store(options.identity)?;
         let door = Door {
             layout: &layout,
             options: &options,
@@ -503,6 +510,11 @@ impl Store {
             return Err(damage.clone());
         }
         verify(log, &self.open.committer, depth)
+    }
+
+    /// The id that the store was given when it was made, which no other store has.
+    pub fn identity(&self) -> [u8; 16] {
+        self.open.committer.log.segments.identity.uuid
     }
 
     /// Finishes queued appends, records the durable end of the log, and lets go of the

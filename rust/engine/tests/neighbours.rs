@@ -91,6 +91,15 @@ impl fmt::Debug for LockedVfs {
 }
 
 impl Vfs for LockedVfs {
+    fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>> {
+        Ok(Arc::new(Self {
+            disk: self.disk.holding(directory)?,
+            hook: Arc::clone(&self.hook),
+        }))
+    }
+    fn is_in_place(&self, directory: &Path) -> io::Result<bool> {
+        self.disk.is_in_place(directory)
+    }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.disk.create_dir(path)
     }

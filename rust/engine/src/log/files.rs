@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::vfs::{Entry, OpenMode, Vfs, read_full, write_all_at};
+use crate::vfs::{Entry, OpenMode, Vfs, parent_of, read_full, write_all_at};
 
 /// The paths inside a store.
 #[derive(Clone, Debug)]
@@ -20,6 +20,13 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// The same directory, reached from now on whatever its path names later.
+    pub(crate) fn hold(self) -> Result<Self> {
+        let held = self.vfs.hold(&self.root);
+        let held = held.map_err(|e| Error::io(&self.root, "open", &e))?;
+        Ok(Self::new(held, self.root))
+    }
+
     pub(crate) fn new(vfs: Arc<dyn Vfs>, root: PathBuf) -> Self {
         Self {
             vfs,
@@ -89,6 +96,20 @@ impl Layout {
         self.log().join(format!("{ordinal:010}.hot"))
     }
 
+    /// Refuses to make a new file or name in `directory` if its path, or the store's, names
+    /// another directory by now: whoever opens the store by its path would not find it.
+    pub(crate) fn check_attached(&self, directory: &Path) -> Result<()> {
+        let is_inside = directory != self.root && directory.starts_with(&self.root);
+        let inner = is_inside.then_some(directory);
+        for path in std::iter::once(self.root.as_path()).chain(inner) {
+            let is_in_place = self.vfs.is_in_place(path);
+            if !is_in_place.map_err(|e| Error::io(path, "look up", &e))? {
+                return Err(Error::moved(path));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a directory unless it is there, durably.
     pub(crate) fn ensure_dir(&self, path: &Path) -> Result<()> {
         match self
@@ -102,6 +123,7 @@ impl Layout {
                 reason: format!("{} is not a directory", path.display()),
             }),
             None => {
+                self.check_attached(parent_of(path))?;
                 match self.vfs.create_dir(path) {
                     // Somebody else makes the same store; the lock decides between us.
                     Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
@@ -142,6 +164,15 @@ impl Layout {
         path: &Path,
         write: impl FnOnce(&dyn crate::vfs::VfsFile) -> io::Result<()>,
     ) -> Result<()> {
+        self.check_attached(parent_of(path))?;
+        self.place_in_held(path, write)
+    }
+
+    fn place_in_held(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&dyn crate::vfs::VfsFile) -> io::Result<()>,
+    ) -> Result<()> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".tmp");
         let beside = PathBuf::from(beside);
@@ -173,9 +204,18 @@ impl Layout {
     /// Puts a small file in place, if need be in the room of the ballast: what it says must
     /// be said on a full disk too.
     pub(crate) fn place_bytes(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let place = || self.place(path, |file| write_all_at(file, &[IoSlice::new(bytes)], 0));
-        match place() {
-            Err(Error::StorageFull { .. }) if self.release_ballast() => place(),
+        self.check_attached(parent_of(path))?;
+        self.place_bytes_in_held(path, bytes)
+    }
+
+    /// As [`Layout::place_bytes`], also after the directory was moved: for what belongs to the
+    /// files that were written there, wherever they are.
+    pub(crate) fn place_bytes_in_held(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let write = |file: &dyn crate::vfs::VfsFile| write_all_at(file, &[IoSlice::new(bytes)], 0);
+        match self.place_in_held(path, write) {
+            Err(Error::StorageFull { .. }) if self.release_ballast() => {
+                self.place_in_held(path, write)
+            }
             placed => placed,
         }
     }
@@ -190,13 +230,6 @@ impl Layout {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path, "remove", &e)),
             _ => Ok(()),
         }
-    }
-}
-
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 

@@ -20,6 +20,28 @@ pub(crate) struct Identity {
     created_at: u64,
 }
 
+impl Layout {
+    /// Refuses a directory that holds another store than the one of this id, or none.
+    pub(crate) fn refuse_other_store(&self, id: Option<[u8; 16]>) -> Result<()> {
+        let Some(expected) = id else {
+            return Ok(());
+        };
+        let found = Identity::read(self);
+        let reason = match found {
+            Ok(Some(identity)) if identity.uuid == expected => return Ok(()),
+            Ok(Some(_)) => "another store is there now than the one that was opened",
+            Ok(None) | Err(Error::NotAStore { .. }) => {
+                "the store that was opened there is there no more"
+            }
+            Err(e) => return Err(e),
+        };
+        Err(Error::Moved {
+            path: self.root.clone(),
+            reason: reason.to_owned(),
+        })
+    }
+}
+
 impl Identity {
     pub(crate) fn create(layout: &Layout) -> Result<Self> {
         let path = layout.identity();

@@ -38,7 +38,7 @@ pub(crate) enum Found {
 
 impl Marker {
     pub(crate) fn place(&self, layout: &Layout) -> Result<()> {
-        layout.place_bytes(&layout.poisoned(), &self.encode())
+        layout.place_bytes_in_held(&layout.poisoned(), &self.encode())
     }
 
     pub(crate) fn find(layout: &Layout, store: [u8; 16]) -> Result<Found> {

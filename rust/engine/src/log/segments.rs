@@ -421,6 +421,7 @@ impl Segments {
 
 fn make_ballast(layout: &Layout) -> Result<()> {
     let path = layout.ballast();
+    layout.check_attached(&layout.root)?;
     layout.remove_if_there(&path)?;
     let file = layout.vfs.open(&path, OpenMode::CreateNew);
     file.and_then(|file| fill_zeros(&*file, 0, BALLAST))

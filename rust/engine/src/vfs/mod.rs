@@ -44,6 +44,12 @@ pub enum Entry {
 /// Every change of the directory tree is durable only after [`Vfs::sync_dir`] of the
 /// directory that holds the name.
 pub trait Vfs: Debug + Send + Sync + 'static {
+    /// Opens a directory and returns the file system in which all paths below its path are
+    /// looked up relative to the open directory, whatever the path names later. A directory in
+    /// it is held in the same way from its first use.
+    fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>>;
+    /// Whether the path of a directory that [`Vfs::hold`] holds still names that directory.
+    fn is_in_place(&self, directory: &Path) -> io::Result<bool>;
     /// Makes one directory, accessible by its owner only. An existing one is an error.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// What stands at `path`; `None` when nothing does.
@@ -186,6 +192,14 @@ pub trait SharedPage: Debug + Send + Sync + 'static {
     /// isn't known.
     fn device(&self) -> io::Result<u64> {
         Ok(0)
+    }
+}
+
+/// The directory that a path is in.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

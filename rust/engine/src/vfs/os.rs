@@ -1,13 +1,13 @@
 //! The operating system's files, clock and randomness.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Dir, FileType, Mode, OFlags};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
@@ -15,83 +15,166 @@ use super::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 #[cfg(test)]
 mod alone;
 mod fork;
+mod held;
 mod lock;
 mod page;
 mod place;
 
 pub use fork::forks;
+use held::{At, Held};
 
 /// The file system of the operating system.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct OsVfs;
+pub struct OsVfs {
+    /// Where relative paths begin; the working directory of the process if there is none.
+    base: Option<PathBuf>,
+    /// The directory whose files are reached relative to it.
+    held: Option<Arc<Held>>,
+}
 
 impl OsVfs {
-    /// The one file system there is: the value holds no state.
+    /// The file system, in which every path is looked up from its beginning.
     pub fn new() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// The file system in which relative paths begin at `base`, whatever the working directory
+    /// of the process is. Errors show them as they were given.
+    pub fn relative_to(base: PathBuf) -> Self {
+        Self {
+            base: Some(base),
+            held: None,
+        }
+    }
+
+    /// A path from where the system begins to look.
+    fn looked_up(&self, path: &Path) -> PathBuf {
+        let base = self.base.as_ref();
+        base.map_or_else(|| path.to_path_buf(), |base| base.join(path))
+    }
+
+    fn at(&self, path: &Path) -> io::Result<At> {
+        let held = self.held.as_ref().map_or(Ok(None), |held| held.at(path));
+        Ok(held?.unwrap_or_else(|| At::path(&self.looked_up(path))))
+    }
+
+    /// The path by which others find a file.
+    fn public_path(&self, path: &Path) -> PathBuf {
+        let held = self.held.as_ref().and_then(|held| held.absolute(path));
+        held.unwrap_or_else(|| self.looked_up(path))
+    }
+
+    fn held_directory(&self, path: &Path) -> io::Result<Option<Arc<File>>> {
+        self.held
+            .as_ref()
+            .map_or(Ok(None), |held| held.of_path(path))
     }
 }
 
 impl Vfs for OsVfs {
+    fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>> {
+        let absolute = std::path::absolute(self.looked_up(directory))?;
+        Ok(Arc::new(Self {
+            base: self.base.clone(),
+            held: Some(Arc::new(Held::open(directory, absolute)?)),
+        }))
+    }
+
+    fn is_in_place(&self, directory: &Path) -> io::Result<bool> {
+        self.held
+            .as_ref()
+            .map_or(Ok(true), |held| held.is_in_place(directory))
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        DirBuilder::new().mode(0o700).create(path)
+        let at = self.at(path)?;
+        Ok(rustix::fs::mkdirat(at.directory(), &at.name, Mode::RWXU)?)
     }
 
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
-        match fs::metadata(path) {
-            Ok(found) if found.is_dir() => Ok(Some(Entry::Directory)),
-            Ok(found) if found.is_file() => Ok(Some(Entry::File(found.len()))),
-            Ok(_) => Ok(Some(Entry::Other)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+        let found = match self.at(path).and_then(|at| at.stat()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found?,
+        };
+        Ok(Some(match FileType::from_raw_mode(found.st_mode) {
+            FileType::Directory => Entry::Directory,
+            FileType::RegularFile => Entry::File(found.st_size.unsigned_abs()),
+            _ => Entry::Other,
+        }))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let mut names = fs::read_dir(path)?
+        let entries = match self.held_directory(path)? {
+            Some(held) => Dir::read_from(&held)?,
+            None => Dir::new(self.at(path)?.open_dir()?)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
             // A name that is not UTF-8 is none of ours: lossy, it still shows up in a report.
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect::<io::Result<Vec<_>>>()?;
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
         names.sort_unstable();
         Ok(names)
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
-        let mut options = OpenOptions::new(); // std sets O_CLOEXEC
-        options.read(true);
-        match mode {
-            OpenMode::CreateNew => options.write(true).create_new(true).mode(0o600),
-            OpenMode::Read => &mut options,
-            OpenMode::ReadWrite => options.write(true),
+        let (flags, permissions) = match mode {
+            OpenMode::CreateNew => (
+                OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+                Mode::RUSR | Mode::WUSR,
+            ),
+            OpenMode::Read => (OFlags::RDONLY, Mode::empty()),
+            OpenMode::ReadWrite => (OFlags::RDWR, Mode::empty()),
         };
-        Ok(Arc::new(OsFile::new(options.open(path)?)))
+        Ok(Arc::new(OsFile::new(
+            self.at(path)?.open(flags, permissions)?,
+        )))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        let (from, to) = (self.at(from)?, self.at(to)?);
+        let renamed = rustix::fs::renameat(from.directory(), &from.name, to.directory(), &to.name);
+        Ok(renamed?)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        self.at(path)?.remove()
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        sync_all(&open_dir(path)?)
+        match self.held_directory(path)? {
+            Some(held) => sync_all(&held),
+            None => sync_all(&self.at(path)?.open_dir()?),
+        }
     }
 
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
-        Ok(Arc::new(lock::OsLockFile::open(path, create)?))
+        Ok(Arc::new(lock::OsLockFile::open(
+            &self.at(path)?,
+            self.public_path(path),
+            create,
+        )?))
     }
 
     fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
-        Ok(Arc::new(page::OsPage::open(path, mode)?))
+        Ok(Arc::new(page::OsPage::open(
+            &self.at(path)?,
+            self.public_path(path),
+            mode,
+        )?))
     }
 
     #[cfg(target_os = "linux")]
     fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
-        let found = rustix::fs::statfs(directory)?.f_type;
-        Ok(place::why_not(lower_half(found.to_le_bytes())))
+        let found = match self.held_directory(directory)? {
+            Some(held) => rustix::fs::fstatfs(&held)?,
+            None => rustix::fs::statfs(self.looked_up(directory))?,
+        };
+        Ok(place::why_not(lower_half(found.f_type.to_le_bytes())))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -156,11 +239,6 @@ pub(super) fn random(mut buf: &mut [u8]) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn random(buf: &mut [u8]) -> io::Result<()> {
     io::Read::read_exact(&mut File::open("/dev/urandom")?, buf)
-}
-
-fn open_dir(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
 // The syncs are not std's: std retries EINTR by itself, and whether a failed sync may be tried

@@ -54,6 +54,8 @@ expectations! {
     a_wait_lasts_until_its_timeout
     a_wake_ends_every_wait_for_the_word
     files_of_this_place_can_be_shared
+    a_held_directory_has_all_that_its_path_has
+    a_held_directory_is_in_place_while_its_path_names_it
 }
 
 fn on_os(check: fn(&Arc<dyn Vfs>, &Path)) {
@@ -105,6 +107,120 @@ fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, outcome) = mpsc::channel();
     std::thread::spawn(move || done.send(work()));
     outcome.recv_timeout(LIMIT).unwrap()
+}
+
+fn a_held_directory_has_all_that_its_path_has(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let (store, inner) = (dir.join("store"), dir.join("store/inner"));
+    vfs.create_dir(&store).unwrap();
+    let held = vfs.hold(&store).unwrap();
+    held.create_dir(&inner).unwrap();
+    write(&held, &inner.join("a"), b"a");
+    held.rename(&inner.join("a"), &store.join("b")).unwrap();
+    held.sync_dir(&inner).unwrap();
+    held.sync_dir(&store).unwrap();
+    held.sync_dir(dir).unwrap();
+    assert_eq!(vfs.list(&store).unwrap(), ["b", "inner"]);
+    assert_eq!(held.list(&store).unwrap(), ["b", "inner"]);
+    assert!(held.list(&inner).unwrap().is_empty());
+    assert_eq!(held.entry(&store.join("b")).unwrap(), Some(Entry::File(1)));
+    assert_eq!(held.entry(&store).unwrap(), Some(Entry::Directory));
+    assert_eq!(held.entry(&inner.join("a")).unwrap(), None);
+    assert_eq!(held.entry(&store.join("none/a")).unwrap(), None);
+    assert_eq!(held.unshareable(&store).unwrap(), None);
+    let lock = held.open_lock(&store, false).unwrap();
+    assert!(lock.try_lock(Hold::Exclusive).unwrap() && lock.is_in_place().unwrap());
+    let by_path = vfs.open_lock(&store, false).unwrap();
+    assert!(!by_path.try_lock(Hold::Shared).unwrap());
+    held.remove(&store.join("b")).unwrap();
+    assert_eq!(vfs.list(&store).unwrap(), ["inner"]);
+    assert!(vfs.hold(&dir.join("none")).is_err());
+}
+
+fn a_held_directory_is_in_place_while_its_path_names_it(vfs: &Arc<dyn Vfs>, dir: &Path) {
+    let (store, inner) = (dir.join("store"), dir.join("store/inner"));
+    vfs.create_dir(&store).unwrap();
+    vfs.create_dir(&inner).unwrap();
+    let held = vfs.hold(&store).unwrap();
+    assert!(held.is_in_place(&store).unwrap() && held.is_in_place(&inner).unwrap());
+    assert!(vfs.is_in_place(&store).unwrap() && held.is_in_place(dir).unwrap());
+}
+
+/// What no file system of ours offers to programs is done to it from outside.
+fn after_a_directory_was_replaced(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    move_directory: impl Fn(&Path, &Path),
+) {
+    let (store, away) = (dir.join("store"), dir.join("away"));
+    let inner = store.join("inner");
+    vfs.create_dir(&store).unwrap();
+    vfs.create_dir(&inner).unwrap();
+    let held = vfs.hold(&store).unwrap();
+    write(&held, &inner.join("before"), b"");
+    let lock = held.open_lock(&store, false).unwrap();
+    assert!(lock.try_lock(Hold::Exclusive).unwrap());
+
+    move_directory(&store, &away);
+    assert!(!held.is_in_place(&store).unwrap() && !held.is_in_place(&inner).unwrap());
+    vfs.create_dir(&store).unwrap();
+    vfs.create_dir(&inner).unwrap();
+    assert!(!held.is_in_place(&store).unwrap() && !held.is_in_place(&inner).unwrap());
+    assert!(!lock.is_in_place().unwrap());
+    let other = vfs.open_lock(&store, false).unwrap();
+    assert!(other.try_lock(Hold::Exclusive).unwrap());
+    let same = vfs.open_lock(&away, false).unwrap();
+    assert!(!same.try_lock(Hold::Shared).unwrap());
+
+    write(&held, &inner.join("after"), b"");
+    held.rename(&inner.join("before"), &store.join("renamed"))
+        .unwrap();
+    held.sync_dir(&inner).unwrap();
+    held.sync_dir(&store).unwrap();
+    assert_eq!(vfs.list(&store).unwrap(), ["inner"]);
+    assert!(vfs.list(&inner).unwrap().is_empty());
+    assert_eq!(vfs.list(&away).unwrap(), ["inner", "renamed"]);
+    assert_eq!(vfs.list(&away.join("inner")).unwrap(), ["after"]);
+
+    move_directory(&store, &dir.join("other"));
+    move_directory(&away, &store);
+    assert!(held.is_in_place(&store).unwrap() && held.is_in_place(&inner).unwrap());
+    assert!(lock.is_in_place().unwrap());
+}
+
+#[test]
+fn a_held_directory_of_the_system_is_reached_after_another_took_its_path() {
+    on_os(|vfs, dir| {
+        after_a_directory_was_replaced(vfs, dir, |from, to| std::fs::rename(from, to).unwrap());
+    });
+}
+
+#[test]
+fn a_held_directory_of_the_simulation_is_reached_after_another_took_its_path() {
+    for sim in [SimVfs::memory(), SimVfs::tracked(1)] {
+        let vfs: Arc<dyn Vfs> = Arc::new(sim.clone());
+        after_a_directory_was_replaced(&vfs, Path::new("/"), |from, to| {
+            sim.move_outside(from, to).unwrap();
+        });
+    }
+}
+
+#[test]
+fn what_a_simulated_directory_has_is_as_durable_after_it_was_moved() {
+    use super::sim::Persist;
+    let sim = SimVfs::tracked(1);
+    let vfs: Arc<dyn Vfs> = Arc::new(sim.clone());
+    let store = Path::new("/store");
+    vfs.create_dir(store).unwrap();
+    vfs.sync_dir(Path::new("/")).unwrap();
+    write(&vfs, &store.join("synced"), b"");
+    vfs.sync_dir(store).unwrap();
+    write(&vfs, &store.join("unsynced"), b"");
+    sim.move_outside(store, "/away").unwrap();
+    let left = |persist| sim.power_cut(persist).list(Path::new("/away")).unwrap();
+    assert_eq!(left(Persist::Nothing), ["synced"]);
+    assert_eq!(left(Persist::Everything), ["synced", "unsynced"]);
+    assert!(sim.move_outside("/away", "/away/inner").is_err());
+    assert!(sim.move_outside("/none", "/store").is_err());
 }
 
 fn an_exclusive_lock_is_held_by_one_opening(vfs: &Arc<dyn Vfs>, dir: &Path) {

@@ -90,6 +90,15 @@ impl fmt::Debug for HookedVfs {
 }
 
 impl Vfs for HookedVfs {
+    fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>> {
+        Ok(Arc::new(Self {
+            inner: self.inner.hold(directory)?,
+            ..self.clone()
+        }))
+    }
+    fn is_in_place(&self, directory: &Path) -> io::Result<bool> {
+        self.inner.is_in_place(directory)
+    }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.inner.create_dir(path)
     }

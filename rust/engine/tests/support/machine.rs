@@ -289,6 +289,17 @@ impl ProcessVfs {
 }
 
 impl Vfs for ProcessVfs {
+    fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>> {
+        Ok(Arc::new(Self {
+            disk: self.disk.holding(directory)?,
+            me: self.me.clone(),
+        }))
+    }
+
+    fn is_in_place(&self, directory: &Path) -> io::Result<bool> {
+        self.disk.is_in_place(directory)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.step("mkdir", path)?;
         self.disk.create_dir(path)

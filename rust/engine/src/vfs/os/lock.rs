@@ -1,14 +1,14 @@
 //! `flock`: the kernel frees it when its holder dies, whatever kills it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::fork::OwnFile;
+use super::held::At;
 use crate::vfs::{Hold, LockFile};
 
 #[derive(Debug)]
@@ -18,23 +18,24 @@ pub(super) struct OsLockFile {
 }
 
 impl OsLockFile {
-    pub(super) fn open(path: &Path, create: bool) -> io::Result<Self> {
+    /// Opens the file at `at`, which others find by `path`.
+    pub(super) fn open(at: &At, path: PathBuf, create: bool) -> io::Result<Self> {
         let open = || {
-            if fs::metadata(path).is_ok_and(|found| found.is_dir()) {
-                return super::open_dir(path);
+            let found = at.stat();
+            if found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode).is_dir()) {
+                return at.open_dir();
             }
-            let mut options = OpenOptions::new(); // std sets O_CLOEXEC
-            options.read(true);
             // Who opens a pipe would wait for its other end.
-            options.custom_flags(libc::O_NONBLOCK);
+            let flags = OFlags::NONBLOCK;
             if create {
-                options.write(true).create(true).mode(0o600);
+                let flags = flags | OFlags::RDWR | OFlags::CREATE;
+                return at.open(flags, Mode::RUSR | Mode::WUSR);
             }
-            options.open(path)
+            at.open(flags | OFlags::RDONLY, Mode::empty())
         };
         Ok(Self {
             file: OwnFile::open(open)?,
-            path: path.to_path_buf(),
+            path,
         })
     }
 
@@ -93,6 +94,7 @@ pub(super) fn names(path: &Path, file: &File) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::net::UnixListener;
 

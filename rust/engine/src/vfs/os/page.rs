@@ -9,15 +9,17 @@
     reason = "words of mapped memory, which begins at a page, are made from a pointer"
 )]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{Mode, OFlags};
 
+use super::held::At;
 use crate::vfs::{OpenMode, PAGE_WORDS, SharedPage};
 
 const BYTES: usize = PAGE_WORDS * size_of::<u64>();
@@ -30,29 +32,25 @@ pub(super) struct OsPage {
 }
 
 impl OsPage {
-    pub(super) fn open(path: &Path, mode: OpenMode) -> io::Result<Self> {
-        let mut options = OpenOptions::new(); // std sets O_CLOEXEC
-        options.read(true).write(true);
-        if mode == OpenMode::CreateNew {
-            options.create_new(true).mode(0o600);
-        }
-        let mut file = options.open(path)?;
+    /// Opens the file at `at`, which others find by `path`.
+    pub(super) fn open(at: &At, path: PathBuf, mode: OpenMode) -> io::Result<Self> {
+        let creation = match mode {
+            OpenMode::CreateNew => OFlags::CREATE | OFlags::EXCL,
+            OpenMode::Read | OpenMode::ReadWrite => OFlags::empty(),
+        };
+        let mut file = at.open(OFlags::RDWR | creation, Mode::RUSR | Mode::WUSR)?;
         if mode == OpenMode::CreateNew {
             let zeroed = file.write_all(&vec![0; BYTES]);
             let allocated = zeroed.and_then(|()| allocate(&file));
             // Nobody is to find a page that is not whole.
-            allocated.inspect_err(|_| drop(fs::remove_file(path)))?;
+            allocated.inspect_err(|_| drop(at.remove()))?;
         }
         if file.metadata()?.len() != BYTES as u64 {
             let reason = "it has not the size of a page";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         let map = MmapOptions::new().len(BYTES).map_raw(&file)?;
-        Ok(Self {
-            map,
-            file,
-            path: path.to_path_buf(),
-        })
+        Ok(Self { map, file, path })
     }
 
     fn word(&self, word: usize) -> Option<&AtomicU64> {
@@ -202,16 +200,21 @@ mod polling {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::time::Instant;
 
     use super::*;
 
+    fn open(path: &Path, mode: OpenMode) -> io::Result<OsPage> {
+        OsPage::open(&At::path(path), path.to_path_buf(), mode)
+    }
+
     #[test]
     fn a_page_is_its_owners_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("page");
-        OsPage::open(&path, OpenMode::CreateNew).unwrap();
+        open(&path, OpenMode::CreateNew).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -222,7 +225,7 @@ mod tests {
     fn a_new_page_has_all_its_blocks() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("page");
-        OsPage::open(&path, OpenMode::CreateNew).unwrap();
+        open(&path, OpenMode::CreateNew).unwrap();
         // Not every file system keeps blocks for zeros, so this is asked to as well.
         let yardstick = File::create_new(dir.path().join("yardstick")).unwrap();
         (&yardstick).write_all(&vec![0; BYTES]).unwrap();
@@ -245,7 +248,7 @@ mod tests {
         let path = dir.path().join("pipe");
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let (done, opened) = std::sync::mpsc::channel();
-        std::thread::spawn(move || done.send(OsPage::open(&path, OpenMode::ReadWrite)));
+        std::thread::spawn(move || done.send(open(&path, OpenMode::ReadWrite)));
         let refused = opened.recv_timeout(Duration::from_mins(1)).unwrap();
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }

@@ -35,6 +35,18 @@ impl LyingVfs {
 }
 
 impl Vfs for LyingVfs {
+    fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>> {
+        let held = self.inner.hold(directory)?;
+        Ok(Arc::new(Self {
+            inner: held,
+            lie: self.lie,
+        }))
+    }
+
+    fn is_in_place(&self, directory: &Path) -> io::Result<bool> {
+        self.inner.is_in_place(directory)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.inner.create_dir(path)
     }

@@ -23,12 +23,13 @@
 //! # }
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::lock::MutexGuard;
+use crate::lock::{Mutex, MutexGuard};
 use rustix::io::Errno;
 
 mod content;
@@ -54,9 +55,9 @@ use self::content::Content;
 use self::file::Inode;
 use self::handle::SimFile;
 use self::power::Fates;
-use self::shared::{Lockable, SimLockFile, SimPage};
+use self::shared::{Opened, SimLockFile, SimPage};
 use self::tree::Node;
-use self::world::{State, World};
+use self::world::{HeldDirectory, State, World};
 use super::{Entry, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile, os, write_all_at};
 
 /// The number of the one kernel that all simulated machines run.
@@ -66,6 +67,16 @@ const KERNEL: u64 = 7;
 #[derive(Clone)]
 pub struct SimVfs {
     world: Arc<World>,
+    held: Option<Held>,
+}
+
+/// A directory that is held, and those in it that were used.
+#[derive(Clone)]
+struct Held {
+    /// The path that it had when it was opened.
+    path: String,
+    /// By the path below it; its own is empty.
+    directories: Arc<Mutex<BTreeMap<String, HeldDirectory>>>,
 }
 
 impl SimVfs {
@@ -212,16 +223,81 @@ impl SimVfs {
     fn new(world: World) -> Self {
         Self {
             world: Arc::new(world),
+            held: None,
         }
     }
 
+    /// The same file system, in which all below `directory` is reached through the directory
+    /// that is there now; see [`Vfs::hold`].
+    pub fn holding(&self, directory: &Path) -> io::Result<Self> {
+        let opened = self.world.state.lock().hold(&tree::key(directory)?)?;
+        let directories = Mutex::new(BTreeMap::from([(String::new(), opened)]));
+        Ok(Self {
+            world: Arc::clone(&self.world),
+            held: Some(Held {
+                path: tree::key(directory)?,
+                directories: Arc::new(directories),
+            }),
+        })
+    }
+
+    /// Renames a directory with all that is in it, as another program would, in memory and on
+    /// the disk. Neither a step nor subject to faults.
+    pub fn move_outside(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        let (from, to) = (tree::key(from.as_ref())?, tree::key(to.as_ref())?);
+        self.world.state.lock().move_directory(&from, &to)
+    }
+
+    /// Where the name at the end of a path is looked up by now.
+    fn key(&self, path: &Path) -> io::Result<String> {
+        let key = tree::key(path)?;
+        Ok(match self.below(&key) {
+            Some((_, "")) => self.directory_key(path)?,
+            Some((held, below)) => {
+                let (parent, name) = below.rsplit_once('/').unwrap_or(("", below));
+                tree::join(&self.directory(held, parent), name)
+            }
+            None => key,
+        })
+    }
+
+    /// Where the directory is by now that was first found at a path.
+    fn directory_key(&self, path: &Path) -> io::Result<String> {
+        let key = tree::key(path)?;
+        Ok(match self.below(&key) {
+            Some((held, below)) => self.directory(held, below),
+            None => key,
+        })
+    }
+
+    fn below<'a>(&self, key: &'a str) -> Option<(&Held, &'a str)> {
+        let held = self.held.as_ref()?;
+        Some((held, tree::below(key, &held.path)?))
+    }
+
+    /// The path of a directory in the one held, which is held from its first use.
+    fn directory(&self, held: &Held, below: &str) -> String {
+        if let Some(directory) = held.directories.lock().get(below) {
+            return directory.path();
+        }
+        let (parent, name) = below.rsplit_once('/').unwrap_or(("", below));
+        let path = tree::join(&self.directory(held, parent), name);
+        // One that isn't there is looked up anew each time.
+        let opened = self.world.state.lock().hold(&path);
+        if let Ok(opened) = opened {
+            held.directories.lock().insert(below.to_owned(), opened);
+        }
+        path
+    }
+
     fn inode(&self, path: &Path) -> io::Result<Arc<Inode>> {
-        self.world.state.lock().tree.file(&tree::key(path)?)
+        let key = self.key(path)?;
+        self.world.state.lock().tree.file(&key)
     }
 
     /// Judges a call that is not about bytes; goes on only if it may.
     fn enter(&self, call: Call, path: &Path) -> io::Result<(MutexGuard<'_, State>, String)> {
-        let key = tree::key(path)?;
+        let key = self.key(path)?;
         let (state, verdict) = self.world.judge(call, &key, format_args!(""), 0);
         verdict.error.map_or(Ok((state, key)), Err)
     }
@@ -262,6 +338,14 @@ impl fmt::Debug for SimVfs {
 }
 
 impl Vfs for SimVfs {
+    fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>> {
+        Ok(Arc::new(self.holding(directory)?))
+    }
+
+    fn is_in_place(&self, directory: &Path) -> io::Result<bool> {
+        Ok(tree::key(directory)? == self.directory_key(directory)?)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let (mut state, key) = self.enter(Call::CreateDir, path)?;
         state.tree.create(&key, Node::Directory)
@@ -273,7 +357,9 @@ impl Vfs for SimVfs {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let (state, key) = self.enter(Call::List, path)?;
+        let key = self.directory_key(path)?;
+        let (state, verdict) = self.world.judge(Call::List, &key, format_args!(""), 0);
+        verdict.error.map_or(Ok(()), Err)?;
         state.tree.list(&key)
     }
 
@@ -292,7 +378,7 @@ impl Vfs for SimVfs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (tree::key(from)?, tree::key(to)?);
+        let (from, to) = (self.key(from)?, self.key(to)?);
         let (mut state, verdict) =
             self.world
                 .judge(Call::Rename, &from, format_args!(" -> {to}"), 0);
@@ -306,7 +392,7 @@ impl Vfs for SimVfs {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let key = tree::key(path)?;
+        let key = self.directory_key(path)?;
         let (mut state, verdict) = self.world.judge(Call::SyncDir, &key, format_args!(""), 0);
         if verdict.lose {
             state.tree.lose_unsynced(&key);
@@ -319,22 +405,22 @@ impl Vfs for SimVfs {
 
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
         let (mut state, key) = self.enter(Call::Entry, path)?;
-        let lockable = match state.tree.entry(&key) {
-            Some(Entry::Directory) => Lockable::Directory(key.clone()),
+        let opened = match state.tree.entry(&key) {
+            Some(Entry::Directory) => Opened::Directory(state.hold(&key)?),
             None if create => {
                 self.world.go_on(&mut state, Call::Create, &key)?;
-                Lockable::File(state.create(&key)?.id)
+                Opened::File(state.create(&key)?.id)
             }
             _ => {
                 self.world.go_on(&mut state, Call::Open, &key)?;
-                Lockable::File(state.tree.file(&key)?.id)
+                Opened::File(state.tree.file(&key)?.id)
             }
         };
         state.openings += 1;
         Ok(Arc::new(SimLockFile {
             world: Arc::clone(&self.world),
             path: key,
-            lockable,
+            opened,
             opening: state.openings,
         }))
     }

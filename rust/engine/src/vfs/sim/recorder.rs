@@ -87,7 +87,7 @@ pub struct Record {
 ///
 /// ```
 /// use std::io::IoSlice;
-/// use std::path::Path;
+/// use std::path::{Path, PathBuf};
 /// use std::sync::Arc;
 /// use eventbraid_engine::vfs::sim::{RecordingVfs, SimVfs};
 /// use eventbraid_engine::vfs::{OpenMode, Vfs};
@@ -191,6 +191,18 @@ impl RecordingVfs {
 }
 
 impl Vfs for RecordingVfs {
+    fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>> {
+        let held = self.inner.hold(directory)?;
+        Ok(Arc::new(Self {
+            inner: held,
+            log: Arc::clone(&self.log),
+        }))
+    }
+
+    fn is_in_place(&self, directory: &Path) -> io::Result<bool> {
+        self.inner.is_in_place(directory)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.record(Operation::on(Call::CreateDir, path), || {
             self.inner.create_dir(path)

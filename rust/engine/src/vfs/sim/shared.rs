@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::faults::Call;
 use super::file::Inode;
-use super::world::World;
+use super::world::{HeldDirectory, World};
 use crate::lock::{Condvar, Mutex};
 use crate::vfs::{Hold, LockFile, PAGE_WORDS, SharedPage};
 
@@ -56,8 +56,24 @@ impl Holders {
 pub(super) struct SimLockFile {
     pub(super) world: Arc<World>,
     pub(super) path: String,
-    pub(super) lockable: Lockable,
+    pub(super) opened: Opened,
     pub(super) opening: u64,
+}
+
+/// What was opened.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Directory(HeldDirectory),
+    File(u64),
+}
+
+impl SimLockFile {
+    fn lockable(&self) -> Lockable {
+        match &self.opened {
+            Opened::Directory(held) => Lockable::Directory(held.path()),
+            Opened::File(id) => Lockable::File(*id),
+        }
+    }
 }
 
 impl LockFile for SimLockFile {
@@ -66,13 +82,13 @@ impl LockFile for SimLockFile {
             .world
             .judge(Call::Lock, &self.path, format_args!(""), 0);
         verdict.error.map_or(Ok(()), Err)?;
-        let holders = state.holders.entry(self.lockable.clone()).or_default();
+        let holders = state.holders.entry(self.lockable()).or_default();
         Ok(holders.take(self.opening, hold))
     }
 
     fn unlock(&self) -> io::Result<()> {
         let mut state = self.world.state.lock();
-        if let Some(holders) = state.holders.get_mut(&self.lockable) {
+        if let Some(holders) = state.holders.get_mut(&self.lockable()) {
             holders.free(self.opening);
         }
         Ok(())
@@ -80,9 +96,9 @@ impl LockFile for SimLockFile {
 
     fn is_in_place(&self) -> io::Result<bool> {
         let state = self.world.state.lock();
-        Ok(match &self.lockable {
-            Lockable::Directory(path) => state.tree.require_dir(path).is_ok(),
-            Lockable::File(id) => {
+        Ok(match &self.opened {
+            Opened::Directory(held) => held.path() == self.path,
+            Opened::File(id) => {
                 let file = state.tree.file(&self.path);
                 file.is_ok_and(|inode| inode.id == *id)
             }
@@ -90,9 +106,9 @@ impl LockFile for SimLockFile {
     }
 
     fn number(&self) -> io::Result<u64> {
-        match self.lockable {
-            Lockable::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
-            Lockable::File(id) => Ok(id),
+        match self.opened {
+            Opened::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
+            Opened::File(id) => Ok(id),
         }
     }
 }

@@ -11,8 +11,8 @@ use super::file::Inode;
 use super::power::Fates;
 use crate::vfs::Entry;
 
-/// What a name stands for. Directories have no state of their own: they can be neither renamed
-/// nor removed, so a path is as good as an identity.
+/// What a name stands for. Directories have no state of their own: programs can neither rename
+/// nor remove them, and where a test moves one, all that holds it is given its new path.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
     Directory,
@@ -57,6 +57,18 @@ impl Change {
             Self::Rename { to, inode, .. } => {
                 names.retain(|_, node| !node.is(inode));
                 names.insert(to.clone(), Node::File(Arc::clone(inode)));
+            }
+        }
+    }
+
+    fn move_paths(&mut self, from: &str, to: &str) {
+        match self {
+            Self::Create { path, .. } | Self::Remove { path, .. } => *path = moved(path, from, to),
+            Self::Rename {
+                from: old, to: new, ..
+            } => {
+                *old = moved(old, from, to);
+                *new = moved(new, from, to);
             }
         }
     }
@@ -162,6 +174,25 @@ impl Tree {
             path: path.to_owned(),
             inode,
         });
+        Ok(())
+    }
+
+    /// Gives a directory another path, in memory and on the disk.
+    pub(super) fn move_directory(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.require_dir(from)?;
+        self.require_parent(to)?;
+        if self.node(to).is_some() || from.is_empty() || is_in(to, from) {
+            return Err(Errno::INVAL.into());
+        }
+        for names in [&mut self.live, &mut self.durable] {
+            let moved_names = std::mem::take(names).into_iter();
+            *names = moved_names
+                .map(|(path, node)| (moved(&path, from, to), node))
+                .collect();
+        }
+        for change in &mut self.unsynced {
+            change.move_paths(from, to);
+        }
         Ok(())
     }
 
@@ -353,6 +384,37 @@ pub(super) fn key(path: &Path) -> io::Result<String> {
         }
     }
     Ok(names.join("/"))
+}
+
+/// The part of a path below a directory; empty for the directory itself.
+pub(super) fn below<'a>(path: &'a str, dir: &str) -> Option<&'a str> {
+    if dir.is_empty() {
+        return Some(path);
+    }
+    match path.strip_prefix(dir)? {
+        "" => Some(""),
+        rest => rest.strip_prefix('/'),
+    }
+}
+
+fn is_in(path: &str, dir: &str) -> bool {
+    below(path, dir).is_some()
+}
+
+/// A path in the directory `dir`.
+pub(super) fn join(dir: &str, below: &str) -> String {
+    match (dir, below) {
+        ("", path) | (path, "") => path.to_owned(),
+        _ => format!("{dir}/{below}"),
+    }
+}
+
+/// What a path is after the directory `from` has become `to`.
+pub(super) fn moved(path: &str, from: &str, to: &str) -> String {
+    match below(path, from) {
+        Some(below) => join(to, below),
+        None => path.to_owned(),
+    }
 }
 
 fn parent(path: &str) -> &str {

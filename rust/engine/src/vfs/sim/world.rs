@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::lock::{Mutex, MutexGuard};
 
@@ -11,10 +11,20 @@ use super::faults::{Call, Script, Verdict};
 use super::file::{BLOCK, Inode};
 use super::random::Random;
 use super::shared::{Holders, Lockable};
-use super::tree::{Node, Tree};
+use super::tree::{Node, Tree, moved};
 
 /// Some day in 2023, in microseconds.
 const FIRST_INSTANT: u64 = 1_700_000_000_000_000;
+
+/// A directory that is open, whatever its path is by now.
+#[derive(Clone, Debug)]
+pub(super) struct HeldDirectory(Arc<Mutex<String>>);
+
+impl HeldDirectory {
+    pub(super) fn path(&self) -> String {
+        self.0.lock().clone()
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct World {
@@ -30,6 +40,7 @@ impl World {
             tree: Tree::new(tracked),
             script: Script::new(Random::new(random.next())),
             holders: BTreeMap::new(),
+            held: Vec::new(),
             openings: 0,
             random,
             clock: FIRST_INSTANT,
@@ -86,6 +97,8 @@ pub(super) struct State {
     pub(super) script: Script,
     /// Who holds which lock.
     pub(super) holders: BTreeMap<Lockable, Holders>,
+    /// The directories that programs have open.
+    held: Vec<Weak<Mutex<String>>>,
     /// How many files were opened to be locked.
     pub(super) openings: u64,
     pub(super) random: Random,
@@ -103,6 +116,34 @@ impl State {
         let inode = Arc::new(Inode::new(self.files_made));
         self.tree.create(path, Node::File(Arc::clone(&inode)))?;
         Ok(inode)
+    }
+
+    /// Opens a directory.
+    pub(super) fn hold(&mut self, path: &str) -> io::Result<HeldDirectory> {
+        self.tree.require_dir(path)?;
+        let held = Arc::new(Mutex::new(path.to_owned()));
+        self.held.retain(|held| held.strong_count() > 0);
+        self.held.push(Arc::downgrade(&held));
+        Ok(HeldDirectory(held))
+    }
+
+    /// Gives a directory another path, and all that is in it.
+    pub(super) fn move_directory(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.tree.move_directory(from, to)?;
+        let holders = std::mem::take(&mut self.holders);
+        let moved_lockable = |lockable| match lockable {
+            Lockable::Directory(path) => Lockable::Directory(moved(&path, from, to)),
+            file @ Lockable::File(_) => file,
+        };
+        self.holders = holders
+            .into_iter()
+            .map(|(lockable, holders)| (moved_lockable(lockable), holders))
+            .collect();
+        for held in self.held.iter().filter_map(Weak::upgrade) {
+            let mut path = held.lock();
+            *path = moved(&path, from, to);
+        }
+        Ok(())
     }
 
     /// Blocks that can still be allocated.
