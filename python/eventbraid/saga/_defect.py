@@ -102,12 +102,23 @@ class Outage(Exception):
     Nothing of the move was recorded. The driver makes the move again after a pause.
     """
 
-    def __init__(self, step: str, where: Where, error: OSError) -> None:
+    def __init__(
+        self,
+        step: str,
+        where: Where,
+        error: OSError,
+        answer: msgspec.Raw | None = None,
+    ) -> None:
         """Name the function and its exception."""
         self.step = step
         self.where: Where = where
         self.error = error
+        self.answer = answer
         super().__init__(step, where, error)
+
+    def as_defect(self) -> Defect:
+        """Return the defect for an outage that doesn't end."""
+        return Defect(self.step, self.where, self.error, self.answer)
 
 
 def trouble_of(
@@ -120,7 +131,7 @@ def trouble_of(
     """
     raise_if_it_ends_the_program(error)
     if isinstance(error, OSError):
-        return Outage(step, where, error)
+        return Outage(step, where, error, answer)
     return Defect(step, where, error, answer)
 
 

@@ -22,7 +22,6 @@ from eventbraid.saga._defect import (
     Defect,
     Outage,
     log_outage,
-    raise_if_it_ends_the_program,
     trouble_of,
 )
 from eventbraid.saga._event import (
@@ -60,6 +59,9 @@ if TYPE_CHECKING:
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._node import AnyCommand
+
+# About half a minute. What has happened is kept, so the saga is blocked and not undone.
+_MAXIMUM_OUTAGES = 10
 
 
 class Forward:
@@ -104,7 +106,19 @@ class Forward:
         except BaseException as error:
             raise trouble_of(node.name, "command", error) from error
         if node.then is not None:
-            run.state = _folded(run, node, own_part(commit, run.id))
+            await self._fold(run, node, own_part(commit, run.id))
+
+    async def _fold(self, run: Run[Any], node: Local[Any], executed: Executed) -> None:
+        """Fold what was executed; the command is committed and can't be again."""
+        outages = 0
+        while True:
+            try:
+                run.state = _folded(run, node, executed)
+            except Outage as outage:
+                outages += 1
+                await self._sit_out(run, outage, outages)
+            else:
+                return
 
     async def call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
         """Make the attempt of an external step whose start is recorded.
@@ -230,13 +244,23 @@ class Forward:
                 await self._journal.reload(run)
             except Outage as outage:
                 outages += 1
-                log_outage(run.id, outage)
-                await anyio.sleep(pause_after(outages, self._draw()))
+                await self._sit_out(run, outage, outages)
             else:
                 return
             if not run.progress.awaits(node.name):
                 await self._answer_late(run, node, result)
                 return
+
+    async def _sit_out(self, run: Run[Any], outage: Outage, outages: int) -> None:
+        """Wait before code is called again that the system has refused something.
+
+        Raises:
+            Defect: It has been refused too often.
+        """
+        log_outage(run.id, outage)
+        if outages >= _MAXIMUM_OUTAGES:
+            raise outage.as_defect() from outage.error
+        await anyio.sleep(pause_after(outages, self._draw()))
 
     async def _record_success(
         self,
@@ -428,9 +452,7 @@ def _folded(run: Run[Any], node: Local[Any], executed: Executed) -> Encoded[Any]
     try:
         return fold_result(run.saga, node, run.state, lambda: executed)
     except BaseException as error:
-        raise_if_it_ends_the_program(error)
-        # The command is committed, so the step can't be executed again.
-        raise Defect(node.name, "then", error) from error
+        raise trouble_of(node.name, "then", error) from error
 
 
 def _context(

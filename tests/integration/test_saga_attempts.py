@@ -1,0 +1,331 @@
+"""The end of an attempt is only its own, and waiters are always released.
+
+The hazard: an action cancels its own task, or raises something outside of `Exception`;
+the task group takes that for its own end, and all sagas stop without an error, while
+those who wait for their results wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+
+import anyio
+import pytest
+
+import eventbraid as eb
+from tests.saga_kit import QUICK, SECOND, Receiver, Trip, inside, outside, trip
+
+pytestmark = pytest.mark.anyio
+SOON = 10 * SECOND
+asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
+class Odd(BaseException):
+    """Raised by a library that thinks little of `Exception`."""
+
+
+@pytest.fixture
+async def store():
+    async with eb.open_async("memory:") as opened:
+        yield opened
+
+
+def acting(act, name: str = "act", **options):
+    """A saga whose single action is a function; "ben" isn't harmed by it."""
+
+    async def action(context: eb.StepContext[Trip]) -> str:
+        if context.state.who == "ben":
+            await anyio.sleep(0.1)
+        else:
+            await act()
+        return "done"
+
+    options.setdefault("retry", QUICK)
+    step = eb.step(name, action, timeout=2 * SECOND, **options)
+    return trip(step.without_compensation(), name=name)
+
+
+async def ends_beside_another(store, saga) -> eb.Outcome:
+    """Run a saga in trouble beside one without, which completes all the same."""
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        good = await coordinator.start(saga, Trip("ben"), id="saga-good")
+        bad = await coordinator.start(saga, Trip("mia"), id="saga-bad")
+        ended = await bad.result(timeout=SOON)
+        assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        later = await coordinator.start(saga, Trip("ben"), id="saga-later")
+        assert (await later.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+    return ended.outcome
+
+
+# --- exceptions outside of Exception --------------------------------------------------
+
+
+async def test_a_base_exception_ends_its_own_attempt_only(store):
+    async def act():
+        raise Odd
+
+    outcome = await ends_beside_another(store, acting(act))
+    assert outcome is eb.Outcome.COMPENSATED
+
+
+async def test_a_base_exception_of_never_is_a_refusal(store):
+    async def act():
+        raise Odd
+
+    saga = acting(act, retry=eb.Retry(never=(Odd,)))
+    assert await ends_beside_another(store, saga) is eb.Outcome.COMPENSATED
+
+
+async def test_a_group_of_base_exceptions_ends_its_own_attempt_only(store):
+    async def fail():
+        raise Odd
+
+    async def act():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fail)
+
+    assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPENSATED
+
+
+@pytest.mark.parametrize("where", ["then", "record", "skip_if", "command"])
+async def test_a_base_exception_of_a_function_blocks_its_own_saga_only(store, where):
+    def function(first, *_):
+        who = first.who if isinstance(first, Trip) else first.state.who
+        if who == "mia":
+            raise Odd
+        return {"then": first, "skip_if": None}.get(where) or _note(first)
+
+    def _note(context):
+        from tests.saga_kit import note
+
+        return None if where == "skip_if" else note("x")(context)
+
+    if where == "command":
+        step = eb.local("act", function).without_compensation()
+    else:
+        step = outside(Receiver(), "act", **{where: function})
+    saga = trip(step)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        bad = await coordinator.start(saga, Trip("mia"), id="saga-bad")
+        good = await coordinator.start(saga, Trip("ben"), id="saga-good")
+        with pytest.raises(eb.SagaParked, match="Odd"):
+            await bad.result(timeout=SOON)
+        assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+
+
+async def test_a_base_exception_of_a_compensation_ends_its_own_attempt_only(store):
+    calls = []
+
+    async def pay(context: eb.StepContext[Trip]) -> str:
+        return "paid"
+
+    async def undo(context, did):
+        calls.append(context.attempt)
+        if len(calls) < 3:
+            raise Odd
+
+    step = eb.step("pay", pay, timeout=SECOND).compensated_by(undo, retry=QUICK)
+    saga = trip(step, inside("book", unless="sold_out"))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        ended = await handle.result(timeout=SOON)
+    assert ended.outcome is eb.Outcome.COMPENSATED
+    assert calls == [1, 2, 3]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", ["action", "command"])
+async def test_an_interruption_ends_the_coordinator_and_releases_its_waiters(
+    store, error, where
+):
+    release = anyio.Event()
+    released: list[BaseException] = []
+
+    async def act():
+        await release.wait()
+        raise error
+
+    def make(context):
+        raise error
+
+    slow = acting(anyio.sleep_forever, name="slow")
+    ending = acting(act, name="ending")
+    if where == "command":
+        ending = trip(eb.local("x", make).without_compensation(), name="ending")
+
+    async def wait(handle) -> None:
+        try:
+            await handle.result()
+        except eb.CoordinatorClosed as closed:
+            released.append(closed)
+
+    async with anyio.create_task_group() as tasks:
+        with pytest.raises(error):
+            async with eb.SagaCoordinator(store, [slow, ending]) as coordinator:
+                handle = await coordinator.start(slow, Trip("mia"), id="saga-slow")
+                tasks.start_soon(wait, handle)
+                await anyio.wait_all_tasks_blocked()
+                await coordinator.start(ending, Trip("mia"), id="saga-ending")
+                release.set()
+                await anyio.sleep_forever()
+    [closed] = released
+    assert type(closed.__cause__) is error
+
+
+# --- cancellations --------------------------------------------------------------------
+
+
+async def suicide() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+@asyncio_only
+async def test_an_action_that_cancels_its_own_task_ends_its_own_attempt_only(store):
+    async def act():
+        await suicide()
+        await asyncio.sleep(1)
+
+    assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPENSATED
+
+
+@asyncio_only
+async def test_an_action_that_returns_after_it_cancelled_its_task_has_succeeded(store):
+    saga = acting(suicide)
+    assert await ends_beside_another(store, saga) is eb.Outcome.COMPLETED
+
+
+@asyncio_only
+async def test_an_action_that_swallows_its_own_cancellation_has_succeeded(store):
+    async def act():
+        await suicide()
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            return
+
+    assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPLETED
+
+
+@asyncio_only
+@pytest.mark.parametrize("delay", [0.0, 0.001, 0.02, 0.05, 0.1])
+async def test_a_late_cancellation_of_a_sagas_task_does_not_end_the_saga(store, delay):
+    """As by a home-made timeout that nobody called off."""
+
+    async def act():
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(delay, task.cancel)
+
+    receiver = Receiver(plan={"pay": ["drop", "drop", "ok"]})
+    retry = eb.Retry(attempts=3, first=0.05 * SECOND, jitter="none")
+
+    async def action(context: eb.StepContext[Trip]) -> str:
+        await act()
+        return "done"
+
+    first = eb.step("act", action, timeout=SECOND, retry=retry).without_compensation()
+    saga = trip(first, outside(receiver, "pay", retry=retry), inside("pack"))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        ended = await handle.result(timeout=SOON)
+        assert ended.outcome in {eb.Outcome.COMPLETED, eb.Outcome.COMPENSATED}
+        other = await coordinator.start(saga, Trip("ben"), id="saga-2")
+        await other.result(timeout=SOON)
+
+
+@asyncio_only
+async def test_a_compensation_that_cancels_its_own_task_is_tried_again(store):
+    calls = []
+
+    async def pay(context: eb.StepContext[Trip]) -> str:
+        return "paid"
+
+    async def undo(context, did):
+        calls.append(context.attempt)
+        if len(calls) < 3:
+            await suicide()
+            await asyncio.sleep(1)
+
+    step = eb.step("pay", pay, timeout=SECOND).compensated_by(undo, retry=QUICK)
+    saga = trip(step, inside("book", unless="sold_out"))
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        ended = await handle.result(timeout=SOON)
+    assert ended.outcome is eb.Outcome.COMPENSATED
+    assert calls == [1, 2, 3]
+
+
+async def test_a_cancellation_that_left_its_scope_ends_its_own_attempt_only(store):
+    async def act():
+        kept: BaseException | None = None
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await anyio.lowlevel.checkpoint()
+            except anyio.get_cancelled_exc_class() as error:
+                kept = error
+        assert kept is not None
+        raise kept
+
+    assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPENSATED
+
+
+@asyncio_only
+async def test_a_cancelled_block_still_ends_with_its_cancellation(store):
+    saga = acting(anyio.sleep_forever)
+    entered = asyncio.Event()
+
+    async def serve():
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            await coordinator.start(saga, Trip("mia"), id="saga-1")
+            entered.set()
+            await asyncio.sleep(60)
+
+    service = asyncio.create_task(serve())
+    await entered.wait()
+    service.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(service, timeout=10)
+
+
+PROGRAM = """
+    import asyncio, sys
+    from datetime import timedelta
+    import eventbraid as eb
+
+    async def act(context: eb.StepContext[int]) -> None:
+        await asyncio.sleep(60)
+
+    step = eb.step("act", act, timeout=timedelta(minutes=2)).without_compensation()
+    saga = eb.Saga("s", int, steps=[step])
+
+    async def main():
+        store = await eb.open_async("memory:").__aenter__()
+        coordinator = eb.SagaCoordinator(store, [saga])
+        await coordinator.__aenter__()
+        await coordinator.start(saga, 1, id="saga-1")
+        await asyncio.sleep(0.1)
+        print("leaving", flush=True)
+        if sys.argv[1] == "exit":
+            sys.exit(3)
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["return", "exit"])
+def test_a_loop_that_is_shut_down_ends_a_coordinator_that_was_never_left(how):
+    program = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), how],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert program.stdout == "leaving\n"
+    assert program.returncode == (3 if how == "exit" else 0), program.stderr
