@@ -15,7 +15,7 @@ use crate::coord::{
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
-use crate::log::{Identity, Layout, Manifest, Marker, Segment, Segments, bytes_below};
+use crate::log::{Claims, Identity, Layout, Manifest, Marker, Segment, Segments, bytes_below};
 use crate::names;
 use crate::presence::{Presence, Sighting};
 use crate::read::{
@@ -538,6 +538,7 @@ impl Open {
         let closed = finished.and_then(|durable| self.record_end(durable, &mut boot));
         self.committer.end();
         self.presence.end();
+        self.committer.log.segments.release();
         if let Some(joint) = self.committer.log.coord.joint() {
             joint.entry.leave();
         }
@@ -606,13 +607,14 @@ impl Opened {
         let cache = self.cache();
         let (seed, hasher) = (self.identity.seed(), self.identity.hasher());
         let coord = Arc::new(Coord::alone(&self.layout));
+        let claims = Claims::none(&self.layout);
         let segments = Segments::new(
             self.layout,
             self.identity,
             self.options,
             Arc::clone(&coord),
-            shown.segments,
-            shown.manifest,
+            claims,
+            (shown.segments, shown.manifest),
         );
         let tail = Tail {
             segment: segments.of_tail(shown.tail).ok_or(Error::Closed)?,
@@ -636,7 +638,7 @@ impl Opened {
     /// Opens a store that nobody else has, so that others may come in later.
     fn recover_first(self, locks: Locks, boot: Booting) -> Result<Store> {
         let live = locks.live.clone();
-        let joint = match self.make_page(locks.numbers) {
+        let joint = match self.make_page(locks.numbers, live.number().unwrap_or(0)) {
             Ok(page) => {
                 let entry = Entrant::take(&self.layout, &page, false)?;
                 Some(Joint { page, locks, entry })
@@ -650,14 +652,14 @@ impl Opened {
         Ok(opened)
     }
 
-    fn make_page(&self, locks: LockNumbers) -> Result<SharedPage> {
+    fn make_page(&self, locks: LockNumbers, root: u64) -> Result<SharedPage> {
         let path = self.layout.page();
         self.layout.remove_if_there(&path)?;
         let words = self.layout.vfs.open_page(&path, OpenMode::CreateNew);
         let words = words.map_err(|e| Error::io(&path, "create", &e))?;
         let session = random_word(&*self.layout.vfs)?;
         let kernel = self.layout.vfs.kernel();
-        let made = SharedPage::make(words, session, self.identity.uuid, kernel, locks);
+        let made = SharedPage::make(words, session, self.identity.uuid, kernel, locks, root);
         made.map_err(|e| Error::io(&path, "look at", &e))
     }
 
@@ -674,6 +676,7 @@ impl Opened {
             self.options.lock_timeout,
         ));
         let Recovered {
+            claims,
             segments,
             manifest,
             listed,
@@ -696,8 +699,8 @@ impl Opened {
             self.identity,
             self.options,
             Arc::clone(&coord),
-            segments,
-            manifest,
+            claims,
+            (segments, manifest),
         );
         let mut address = end;
         if let Some(seal) = seal {
@@ -721,6 +724,9 @@ impl Opened {
             joint.page.publish_tail(&durable);
             joint.page.publish_durable(&durable);
             joint.page.set_generation(segments.generation());
+        }
+        segments.share()?;
+        if let Some(joint) = coord.joint() {
             // Who wants the store alone may come between the two states of the lock.
             if is_shared && !joint.locks.live.try_take(Hold::Shared)? {
                 return Err(Error::StoreBusy {
@@ -752,6 +758,16 @@ impl Opened {
         let lost = || Error::detached(&self.layout.page(), "its records are damaged");
         let durable = page.durable().ok_or_else(lost)?;
         let (segments, manifest) = self.listed(durable.ordinal)?;
+        let claims = if self.options.read_only {
+            Claims::none(&self.layout)
+        } else {
+            Claims::joined(&self.layout)?
+        };
+        for segment in &segments {
+            if !self.options.read_only && segment.entry.ordinal >= durable.ordinal {
+                claims.add(segment.entry.ordinal, &segment.path)?;
+            }
+        }
         let mut scan = Scan::new(self.identity.seed(), self.identity.hasher());
         scan.run(&segments, durable.end)?;
         if scan.tail != durable.end && durable.next_position > 1 {
@@ -771,8 +787,8 @@ impl Opened {
             self.identity,
             self.options,
             Arc::clone(&coord),
-            segments,
-            manifest,
+            claims,
+            (segments, manifest),
         );
         let tail = Tail {
             segment: segments.of_ordinal(durable.ordinal).ok_or(Error::Closed)?,

@@ -6,6 +6,7 @@
 //! is busy.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Locks;
@@ -198,10 +199,10 @@ impl Door<'_> {
         let mut has_knocked = false;
         loop {
             if live.try_take(Hold::Exclusive)? {
-                return self.first(boot, held, live).map(Some);
+                return self.first(boot, held, live);
             }
             if live.try_take(Hold::Shared)? {
-                match self.page()? {
+                match self.page(&live)? {
                     Some(page)
                         if page.phase() == Phase::Shared
                             && is_anyone_alive(self.layout, &page)? =>
@@ -212,7 +213,7 @@ impl Door<'_> {
                     _ => live.free(),
                 }
             } else {
-                match self.page()? {
+                match self.page(&live)? {
                     Some(page)
                         if page.phase() == Phase::Sole
                             && !std::mem::replace(&mut has_knocked, true) =>
@@ -230,16 +231,61 @@ impl Door<'_> {
         }
     }
 
-    fn first(&self, boot: Lock, held: HeldLock, live: Lock) -> Result<Entered> {
+    /// With `live` held alone; `None` where `boot` was replaced and has to be taken again.
+    fn first(&self, boot: Lock, held: HeldLock, live: Lock) -> Result<Option<Entered>> {
         if self.options.read_only {
-            return self.enter_with(live);
+            return self.enter_with(live).map(Some);
         }
         let identity = self.identify()?;
+        if self.replace_linked_locks()? {
+            live.free();
+            return Ok(None);
+        }
         let locks = self.locks(boot, live, true)?;
-        Ok(Entered {
+        Ok(Some(Entered {
             identity,
             held: Held::First(locks, held),
-        })
+        }))
+    }
+
+    /// Replaces the lock files that have further names: with a copy of the directory by hard
+    /// links, its sessions would be kept waiting by those of the original, and the other way
+    /// round. Returns whether `boot` was among them. The caller holds `boot` and `live` alone,
+    /// so that no session of this directory has any of the files open.
+    fn replace_linked_locks(&self) -> Result<bool> {
+        let (vfs, directory) = (&self.layout.vfs, self.layout.locks());
+        let names = vfs.list(&directory);
+        let names = names.map_err(|e| Error::io(&directory, "list", &e))?;
+        let is_lock = |name: &&String| Path::new(name).extension().is_some_and(|e| e == "lock");
+        let mut has_new_boot = false;
+        for path in names
+            .iter()
+            .filter(is_lock)
+            .map(|name| directory.join(name))
+        {
+            let lock = match Lock::open(vfs, path.clone(), false) {
+                Err(Error::Io {
+                    kind: ErrorKind::PermissionDenied,
+                    ..
+                }) => continue,
+                opened => opened?,
+            };
+            if lock.links()? <= 1 {
+                continue;
+            }
+            if path != self.layout.boot() {
+                self.layout.remove_if_there(&path)?;
+                continue;
+            }
+            // Renamed over the old one: at no time is the store without the file.
+            let beside = path.with_extension("lock.tmp");
+            self.layout.remove_if_there(&beside)?;
+            Lock::open(vfs, beside.clone(), true)?;
+            let renamed = vfs.rename(&beside, &path);
+            renamed.map_err(|e| Error::io(&path, "rename", &e))?;
+            has_new_boot = true;
+        }
+        Ok(has_new_boot)
     }
 
     fn among(&self, boot: Lock, live: Lock, page: Page) -> Result<Entered> {
@@ -290,7 +336,7 @@ impl Door<'_> {
     }
 
     /// The page of those who have the store, if there is one that we can talk through.
-    fn page(&self) -> Result<Option<Page>> {
+    fn page(&self, live: &Lock) -> Result<Option<Page>> {
         let (root, path) = (&self.layout.root, self.layout.page());
         let words = match self.layout.vfs.open_page(&path, OpenMode::ReadWrite) {
             Ok(words) => words,
@@ -302,7 +348,7 @@ impl Door<'_> {
         let Some(identity) = Identity::read(self.layout)? else {
             return Ok(None);
         };
-        match Page::of(words, identity.uuid) {
+        match Page::of(words, identity.uuid, live.number().unwrap_or(0)) {
             Ok(page) if !page.is_foreign_to(self.layout.vfs.kernel()) => Ok(Some(page)),
             // Its locks reach this kernel, and its memory does not. Without anybody alive it
             // is left from before this machine was started.

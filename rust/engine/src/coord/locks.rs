@@ -70,6 +70,12 @@ impl Lock {
         number.map_err(|e| Error::io(&self.0.path, "look at", &e))
     }
 
+    /// The number of names that the file has.
+    pub(crate) fn links(&self) -> Result<u64> {
+        let links = self.0.file.links();
+        links.map_err(|e| Error::io(&self.0.path, "look at", &e))
+    }
+
     /// Gives it back. That can fail only for a file that isn't open, which has no lock.
     pub(crate) fn free(&self) {
         let _freed = self.0.file.unlock();

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::vfs::SharedPage;
 
 /// The layout below. Processes that know different ones never share a store.
-pub(crate) const PROTOCOL: u64 = 2;
+pub(crate) const PROTOCOL: u64 = 3;
 const MAGIC: u64 = u64::from_le_bytes(*b"EBCOORD\n");
 
 // Words that different processes write at the same time stand in cache lines of their own.
@@ -30,6 +30,7 @@ const AT_KERNEL: usize = 7;
 const AT_DEVICE: usize = 9;
 const AT_POISON: usize = 8;
 const AT_LOCKS: [usize; 4] = [10, 11, 12, 13];
+const AT_ROOT: usize = 14;
 const AT_KNOCK: usize = 16;
 const AT_BELL: usize = 24;
 const AT_LISTENERS: usize = 32;
@@ -160,12 +161,14 @@ impl Page {
         store: [u8; 16],
         kernel: u64,
         locks: LockNumbers,
+        root: u64,
     ) -> io::Result<Self> {
         let number = words.number()?;
         let page = Self { words, session };
         page.words.store(AT_NUMBER, number);
         page.words.store(AT_KERNEL, kernel);
         page.words.store(AT_DEVICE, page.words.device()?);
+        page.words.store(AT_ROOT, root);
         let store = AT_STORE.into_iter().zip(halves(store));
         for (at, word) in store.chain(AT_LOCKS.into_iter().zip(locks)) {
             page.words.store(at, word);
@@ -176,8 +179,16 @@ impl Page {
         Ok(page)
     }
 
-    /// The page of a session that others began.
-    pub(crate) fn of(words: Arc<dyn SharedPage>, store: [u8; 16]) -> Result<Self, Stranger> {
+    /// The page of the sessions in the store directory that the file system numbers `root`; 0
+    /// where that isn't known.
+    ///
+    /// A copy of the directory by hard links has the very file and the very lock files, and is
+    /// another store: sessions of the two would list segments in different directories.
+    pub(crate) fn of(
+        words: Arc<dyn SharedPage>,
+        store: [u8; 16],
+        root: u64,
+    ) -> Result<Self, Stranger> {
         if words.load(AT_MAGIC) != MAGIC {
             return Err(Stranger::Foreign);
         }
@@ -189,7 +200,8 @@ impl Page {
         let is_itself = words
             .number()
             .is_ok_and(|number| number == words.load(AT_NUMBER));
-        if !is_itself || AT_STORE.map(|at| words.load(at)) != halves(store) {
+        let is_elsewhere = root != 0 && words.load(AT_ROOT) != root;
+        if !is_itself || is_elsewhere || AT_STORE.map(|at| words.load(at)) != halves(store) {
             return Err(Stranger::Foreign);
         }
         let session = words.load(AT_SESSION);

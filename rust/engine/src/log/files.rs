@@ -158,21 +158,24 @@ impl Layout {
     }
 
     /// Puts a file in place whole and durable: written beside, synced, renamed, the
-    /// directory synced. `write` gives the content.
-    pub(crate) fn place(
+    /// directory synced. `write` gives the content; `before` is called with the path of the
+    /// finished file before it gets its name.
+    pub(crate) fn place<T>(
         &self,
         path: &Path,
         write: impl FnOnce(&dyn crate::vfs::VfsFile) -> io::Result<()>,
-    ) -> Result<()> {
+        before: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
         self.check_attached(parent_of(path))?;
-        self.place_in_held(path, write)
+        self.place_in_held(path, write, before)
     }
 
-    fn place_in_held(
+    fn place_in_held<T>(
         &self,
         path: &Path,
         write: impl FnOnce(&dyn crate::vfs::VfsFile) -> io::Result<()>,
-    ) -> Result<()> {
+        before: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".tmp");
         let beside = PathBuf::from(beside);
@@ -194,11 +197,13 @@ impl Layout {
             let _removed = self.vfs.remove(&beside);
             return Err(e);
         }
+        let outcome = before(&beside)?;
         if let Err(e) = self.vfs.rename(&beside, path) {
             self.unsure.store(true, Ordering::SeqCst);
             return Err(Error::io(path, "rename", &e));
         }
-        self.sync_parent(path)
+        self.sync_parent(path)?;
+        Ok(outcome)
     }
 
     /// Puts a small file in place, if need be in the room of the ballast: what it says must
@@ -212,9 +217,9 @@ impl Layout {
     /// files that were written there, wherever they are.
     pub(crate) fn place_bytes_in_held(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let write = |file: &dyn crate::vfs::VfsFile| write_all_at(file, &[IoSlice::new(bytes)], 0);
-        match self.place_in_held(path, write) {
+        match self.place_in_held(path, write, |_| Ok(())) {
             Err(Error::StorageFull { .. }) if self.release_ballast() => {
-                self.place_in_held(path, write)
+                self.place_in_held(path, write, |_| Ok(()))
             }
             placed => placed,
         }

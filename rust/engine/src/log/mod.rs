@@ -1,5 +1,6 @@
 //! The log on disk: identity, manifests, segments.
 
+mod claims;
 mod files;
 mod holder;
 mod identity;
@@ -8,6 +9,7 @@ mod poisoned;
 mod segment;
 mod segments;
 
+pub(crate) use claims::Claims;
 pub(crate) use files::{Layout, read_file};
 pub(crate) use holder::shown as shown_holder;
 pub(crate) use identity::Identity;

@@ -1,12 +1,14 @@
 //! All segments of a log: which one holds an address, and how the next one comes to be.
 
 use std::io::IoSlice;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::lock::{Mutex, RwLock};
 
+use super::claims::Claims;
 use super::files::Layout;
 use super::identity::Identity;
 use super::manifest::{Manifest, SegmentEntry};
@@ -15,7 +17,7 @@ use crate::coord::Coord;
 use crate::error::{Error, Result};
 use crate::recovery::open_listed;
 use crate::store::{Mode, Options};
-use crate::vfs::{Entry, OpenMode, write_all_at};
+use crate::vfs::{Entry, OpenMode, VfsFile, write_all_at};
 
 /// How often a manifest is read again that is being replaced.
 const RELOADS: u32 = 200;
@@ -31,6 +33,7 @@ pub(crate) struct Segments {
     pub(crate) identity: Identity,
     options: Options,
     coord: Arc<Coord>,
+    claims: Claims,
     open: RwLock<Vec<Arc<Segment>>>,
     manifest: Mutex<Manifest>,
 }
@@ -41,8 +44,8 @@ impl Segments {
         identity: Identity,
         options: Options,
         coord: Arc<Coord>,
-        open: Vec<Arc<Segment>>,
-        manifest: Manifest,
+        claims: Claims,
+        (open, manifest): (Vec<Arc<Segment>>, Manifest),
     ) -> Self {
         let (open, manifest) = (RwLock::new(open), Mutex::new(manifest));
         Self {
@@ -50,9 +53,20 @@ impl Segments {
             identity,
             options,
             coord,
+            claims,
             open,
             manifest,
         }
+    }
+
+    /// Lets further sessions of the same store directory write to the log's files.
+    pub(crate) fn share(&self) -> Result<()> {
+        self.claims.share()
+    }
+
+    /// Frees the locks on the files of the log. The caller writes nothing more.
+    pub(crate) fn release(&self) {
+        self.claims.release();
     }
 
     /// The generation of the manifest that this process knows.
@@ -118,6 +132,7 @@ impl Segments {
                     OpenMode::ReadWrite
                 };
                 let segment = open_listed(&self.layout, &self.identity, *entry, mode)?;
+                self.claims.add(entry.ordinal, &segment.path)?;
                 let mut open = self.open.write();
                 // Another thread may have been faster.
                 if open
@@ -272,10 +287,12 @@ impl Segments {
         } else {
             SEGMENT_HEADER
         };
-        self.layout.place(&path, |file| {
+        let write = |file: &dyn VfsFile| {
             write_all_at(file, &[IoSlice::new(&bytes)], 0)?;
             fill_zeros(file, SEGMENT_HEADER, filled)
-        })?;
+        };
+        let claim = |beside: &Path| self.claims.add_new(entry.ordinal, beside);
+        self.layout.place(&path, write, claim)?;
         Segment::open(&*self.layout.vfs, path, &header, OpenMode::ReadWrite)
     }
 

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::index::MemoryIndex;
 use crate::log::{
-    FORMAT, Found, Identity, Layout, Manifest, Marker, SEGMENT_HEADER, Seal, Segment, fill_zeros,
+    Claims, FORMAT, Found, Identity, Layout, Manifest, Marker, SEGMENT_HEADER, Seal, Segment,
+    fill_zeros,
 };
 use crate::vfs::{Entry, read_full, write_all_at};
 
@@ -34,6 +35,8 @@ pub(crate) use scan::{FrameScanner, Scan, describe};
 /// A recovered log.
 #[derive(Debug)]
 pub(crate) struct Recovered {
+    /// On the segments that the log may go on in, still exclusive.
+    pub(crate) claims: Claims,
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) manifest: Manifest,
     /// Whether the manifest on disk says so already.
@@ -94,9 +97,10 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     layout.sync_parent_if_allowed(&layout.root)?;
     layout.sync_dir(&layout.log())?;
     layout.sync_dir(&layout.root)?;
+    let claims = Claims::alone(layout)?;
     let found = Marker::find(layout, identity.uuid)?;
     let Catalogue {
-        segments,
+        mut segments,
         manifest,
         listed,
     } = catalogue::catalogue(layout, identity, found != Found::Absent)?;
@@ -114,6 +118,7 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
             segment.drop_cache();
         }
     }
+    claims.own(identity, &mut segments)?;
     let mut scan = Scan::new(identity.seed(), identity.hasher());
     scan.run(&segments, u64::MAX)?;
     verdict::judge_tail(&segments, &scan, known, identity.seed())?;
@@ -125,6 +130,7 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
         None => settle_tail(&segments, proven, scan.tail)?,
     }
     Ok(Recovered {
+        claims,
         segments,
         manifest,
         listed: listed && found == Found::Absent,

@@ -157,6 +157,10 @@ pub trait LockFile: Debug + Send + Sync + 'static {
     fn is_in_place(&self) -> io::Result<bool>;
     /// What tells the file from any other that is there at the same time.
     fn number(&self) -> io::Result<u64>;
+    /// The number of names that the file has. A symbolic link to it is one more name.
+    fn links(&self) -> io::Result<u64> {
+        Ok(1)
+    }
 }
 
 /// Words in a [`SharedPage`].

@@ -17,7 +17,7 @@ use std::os::fd::{BorrowedFd, FromRawFd as _, IntoRawFd as _, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
-/// Files that may be open to be locked in a process: six a store.
+/// Files that may be open to be locked in a process: ten a store.
 const SLOTS: usize = 16 * 1024;
 /// What a slot holds that is nobody's.
 const FREE: i32 = -1;

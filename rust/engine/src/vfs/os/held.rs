@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::lock::Mutex;
@@ -65,6 +65,13 @@ impl At {
     pub(super) fn stat(&self) -> io::Result<rustix::fs::Stat> {
         let flags = rustix::fs::AtFlags::empty();
         Ok(rustix::fs::statat(self.directory(), &self.name, flags)?)
+    }
+
+    /// Whether the name is that of a symbolic link.
+    pub(super) fn is_symbolic(&self) -> bool {
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        let found = rustix::fs::statat(self.directory(), &self.name, flags);
+        found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode).is_symlink())
     }
 
     pub(super) fn remove(&self) -> io::Result<()> {

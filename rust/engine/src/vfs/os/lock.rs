@@ -14,6 +14,8 @@ use crate::vfs::{Hold, LockFile};
 #[derive(Debug)]
 pub(super) struct OsLockFile {
     file: OwnFile,
+    /// Whether it was reached through a symbolic link.
+    is_symbolic: bool,
     path: PathBuf,
 }
 
@@ -35,6 +37,7 @@ impl OsLockFile {
         };
         Ok(Self {
             file: OwnFile::open(open)?,
+            is_symbolic: at.is_symbolic(),
             path,
         })
     }
@@ -67,6 +70,15 @@ impl LockFile for OsLockFile {
 
     fn number(&self) -> io::Result<u64> {
         Ok(rustix::fs::fstat(self.file.get()?)?.st_ino)
+    }
+
+    #[allow(
+        clippy::useless_conversion,
+        reason = "some systems have a smaller type"
+    )]
+    fn links(&self) -> io::Result<u64> {
+        let names = u64::from(rustix::fs::fstat(self.file.get()?)?.st_nlink);
+        Ok(names + u64::from(self.is_symbolic))
     }
 }
 
