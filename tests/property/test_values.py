@@ -198,7 +198,7 @@ def test_every_legal_event_comes_back_as_it_was(event):
 
 @given(ordered)
 def test_both_encoders_write_the_same(event):
-    from eventbraid.event._codec import to_json
+    from eventbraid.event._wire import to_json
 
     plain = msgspec.json.Encoder(enc_hook=to_json).encode(event)
     assert msgspec.json.decode(eb.encode_event(event)[1]) == msgspec.json.decode(plain)

@@ -17,6 +17,7 @@ from eventbraid.command._declared import stream, streams
 from eventbraid.command._shape import Shape
 from eventbraid.command._write import Writable
 from eventbraid.domain._fields import check_when_made
+from eventbraid.domain._schema import Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,7 +98,7 @@ class Command(ABC, Generic[S, E]):
     ) -> None:
         """Make a frozen, keyword-only dataclass of a new command and check it."""
         super().__init_subclass__()
-        check_when_made(cls)
+        check_when_made(cls, Use.COMMAND)
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
         cls.__shape__ = Shape.of(
             cls,

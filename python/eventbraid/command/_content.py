@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from eventbraid.errors import InvalidArgument
-from eventbraid.event._codec import to_json
+from eventbraid.event._wire import to_json
 
 if TYPE_CHECKING:
     from eventbraid.command._command import Command

@@ -7,12 +7,21 @@ import inspect
 import sys
 import types
 import typing
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, Union, cast
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+)
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 _MARKS = ("__dataclass_fields__", "__struct_fields__", "__attrs_attrs__")
@@ -24,25 +33,68 @@ class _Alias(Protocol):
     __value__: object
 
 
-def field_types(cls: type) -> dict[str, object]:
-    """Give the type of each field of a dataclass, Struct or attrs class.
+class Unresolved(TypeError):
+    """A name in an annotation means nothing at run time, or not yet."""
+
+
+def field_types(cls: type, arguments: tuple[object, ...] = ()) -> dict[str, object]:
+    """Return the type of each field of a dataclass, Struct or attrs class.
 
     Fields that are descriptors are left out: they judge what they are given
     themselves, so nobody has to be able to resolve their annotations.
 
+    Args:
+        cls: The class.
+        arguments: Its type arguments, if it is a generic class that was given any.
+
     Raises:
-        TypeError: A name in an annotation means nothing at run time.
+        Unresolved: A name in an annotation means nothing at run time.
     """
-    names = [name for name in _field_names(cls) if not _is_descriptor(cls, name)]
+    names = [name for name in field_names(cls) if not _is_descriptor(cls, name)]
+    bindings: dict[type, _Binding] = {}
+    _bind(cls, arguments, bindings)
     hints: dict[str, object] = {}
     for base in reversed(cls.__mro__):
-        hints.update(_resolved(base, names))
+        bound = bindings.get(base, {})
+        for name, annotation in _resolved(base, names).items():
+            hints[name] = substituted(annotation, bound)
     return {name: hints[name] for name in names if name in hints}
+
+
+_Binding: TypeAlias = "dict[object, object]"
+
+
+def _bind(
+    cls: type, arguments: tuple[object, ...], found: dict[type, _Binding]
+) -> None:
+    """Find out which types the type variables of a class and its bases stand for."""
+    parameters: tuple[object, ...] = getattr(cls, "__parameters__", ())
+    bound = found[cls] = dict(zip(parameters, arguments, strict=False))
+    bases: tuple[object, ...] = vars(cls).get("__orig_bases__", ())
+    for base in bases:
+        origin = typing.get_origin(base)
+        if isinstance(origin, type) and origin is not typing.Generic:
+            given: tuple[object, ...] = typing.get_args(base)
+            _bind(origin, tuple(substituted(one, bound) for one in given), found)
+
+
+def substituted(annotation: object, bound: Mapping[object, object]) -> object:
+    """Return an annotation with its type variables replaced."""
+    if isinstance(annotation, TypeVar):
+        return bound.get(annotation, annotation)
+    parameters: tuple[object, ...] = getattr(annotation, "__parameters__", ())
+    if not parameters or isinstance(annotation, type) or not bound:
+        return annotation
+    return cast("Any", annotation)[tuple(bound.get(one, one) for one in parameters)]
 
 
 def _resolved(base: type, names: Iterable[str]) -> dict[str, object]:
     """Resolve the annotations that one class of the hierarchy has for these fields."""
     module = sys.modules.get(base.__module__)
+    known = dict(vars(module)) if module else {}
+    # While a class is defined, its module doesn't have it yet, or has an older one.
+    if "." not in base.__qualname__:
+        known[base.__name__] = base
     try:
         written: dict[str, object] = inspect.get_annotations(base)
         wanted = {name: written[name] for name in names if name in written}
@@ -50,11 +102,11 @@ def _resolved(base: type, names: Iterable[str]) -> dict[str, object]:
         return typing.get_type_hints(
             types.SimpleNamespace(__annotations__=wanted),
             globalns=dict(vars(base)),
-            localns=vars(module) if module else {},
+            localns=known,
             include_extras=True,
         )
     except NameError as error:
-        raise TypeError(
+        raise Unresolved(
             f"an annotation of {base.__name__} can't be resolved ({error}); import "
             "what it names outside of `if TYPE_CHECKING`, and define it in the module"
         ) from error
@@ -71,7 +123,13 @@ def has_fields(cls: type) -> bool:
     return any(hasattr(cls, mark) for mark in _MARKS)
 
 
-def _field_names(cls: type) -> Iterable[str]:
+def is_model(cls: type) -> bool:
+    """Return whether the class is a model or a dataclass of pydantic's."""
+    return hasattr(cls, "__pydantic_validator__")
+
+
+def field_names(cls: type) -> Iterable[str]:
+    """Return the names of the fields of a dataclass, Struct or attrs class."""
     struct_fields: tuple[str, ...] | None = getattr(cls, "__struct_fields__", None)
     if struct_fields is not None:
         return struct_fields

@@ -2,104 +2,142 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import TYPE_CHECKING
+import operator
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from eventbraid.domain._annotation import alternatives, field_types, name_of
-from eventbraid.domain._id import Id
-from eventbraid.domain._int import Int
+from eventbraid.domain._annotated import schema_of
+from eventbraid.domain._annotation import field_types
+from eventbraid.domain._misfit import misfit_error
+from eventbraid.domain._post_init import only_reads
+from eventbraid.domain._record_schema import CHECKED, OWN
 from eventbraid.domain._refusal import refusal
-from eventbraid.domain._rule import ANYTHING, CHECKED, rule_of
-from eventbraid.domain._text import Text
+from eventbraid.domain._schema import EVERYTHING, Misfit, Schema, Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eventbraid.errors import InvalidValue
-
     FieldRule = tuple[str, type | None, Callable[[object], bool]]
 
-_OWN = "__eventbraid_own__"
-"""On a checking ``__post_init__``: the class's own one, so that heirs check once."""
+_MISSING = object()
 
 
-def check_fields(value: object) -> None:
-    """Refuse a value one of whose fields isn't what its annotation says.
-
-    Raises:
-        InvalidValue: Names the class, the field, and what to do.
-    """
-    kind: type = type(value)
-    for field, exact, accepts in rules_of(kind):
-        held = getattr(value, field)
-        if type(held) is not exact and not accepts(held):
-            raise _broken(value, field)
-
-
-def check_when_made(cls: type) -> None:
+def check_when_made(cls: type, use: Use = Use.MADE) -> None:
     """Make a class that is about to become a dataclass check its fields.
 
-    An own ``__post_init__`` runs after the checks, on fields of the right types.
+    An own ``__post_init__`` runs after the checks, on fields of the right types. What
+    it sets is checked after it.
     """
+    if "__init__" in vars(cls):
+        return  # Nothing calls __post_init__; its values are checked when written.
     found: Callable[..., None] | None = getattr(cls, "__post_init__", None)
-    own: Callable[..., None] | None = getattr(found, _OWN, found)
+    own: Callable[..., None] | None = getattr(found, OWN, found)
+    checking = _field_check(cls, use)
+    if own is not None:
+        checking = _check_then_own(cls, checking, own)
+    setattr(checking, OWN, own)
+    setattr(cls, "__post_init__", checking)  # noqa: B010 - no attribute of `type`
+    setattr(cls, CHECKED, True)
+
+
+def _field_check(cls: type, use: Use) -> Callable[..., None]:
     rules: tuple[FieldRule, ...] | None = None
 
     def check(self: object) -> None:
         nonlocal rules
         if rules is None:  # Not before now: annotations may name later classes.
             rules = rules_of(cls)
-        for field, exact, accepts in rules:
-            held = getattr(self, field)
-            if type(held) is not exact and not accepts(held):
-                raise _broken(self, field)
+        try:
+            for field, exact, accepts in rules:
+                held = getattr(self, field)
+                if type(held) is not exact and not accepts(held):
+                    _settle(self, field, held, use)
+        except (AttributeError, RecursionError):
+            # A field that __post_init__ has yet to set, or deep nesting.
+            for field, _, _ in rules:
+                _settle(self, field, getattr(self, field, _MISSING), use)
+
+    return check
+
+
+def _check_then_own(
+    cls: type, check: Callable[[object], None], own: Callable[..., None]
+) -> Callable[..., None]:
+    computed: tuple[str, ...] | None = None
+    is_harmless = False
 
     def check_then_own(self: object, *init_only: object) -> None:
+        nonlocal computed, is_harmless
+        if computed is None:
+            computed = _computed_fields(cls)
+            is_harmless = not computed and only_reads(own, _schemas_of(cls))
         check(self)
-        if own is not None:
+        if is_harmless:
             own(self, *init_only)
+            return
+        before = [getattr(self, field, _MISSING) for field in _schemas_of(cls)]
+        own(self, *init_only)
+        after = [getattr(self, field, _MISSING) for field in _schemas_of(cls)]
+        if computed or not all(map(operator.is_, before, after)):
+            REWRITING.add(cls)
+            check(self)
+            for field in computed:
+                if not hasattr(self, field):
+                    _refuse_missing(self, field)
 
-    checking = check if own is None else check_then_own
-    setattr(checking, _OWN, own)
-    setattr(cls, "__post_init__", checking)  # noqa: B010 - no attribute of `type`
-    setattr(cls, CHECKED, True)
+    return check_then_own
+
+
+REWRITING: set[type] = set()
+"""Classes whose own ``__post_init__`` has changed a field.
+
+It runs again when an instance is decoded, so that what comes of it is uncertain.
+"""
+
+
+def _computed_fields(cls: type) -> tuple[str, ...]:
+    return tuple(
+        field.name for field in dataclasses.fields(cast("Any", cls)) if not field.init
+    )
 
 
 @functools.cache
 def rules_of(cls: type) -> tuple[FieldRule, ...]:
-    """Give the rules of a class's fields, without those that accept anything."""
-    rules = ((field, rule_of(kind)) for field, kind in field_types(cls).items())
+    """Return the checks of a class's fields, without those that accept anything."""
+    rules = ((field, schema.rule()) for field, schema in _schemas_of(cls).items())
     return tuple(
         (field, rule.exact, rule.accepts)
         for field, rule in rules
-        if rule is not ANYTHING
+        if rule is not EVERYTHING
     )
 
 
-def _broken(value: object, field: str) -> InvalidValue:
-    held: object = getattr(value, field)
-    annotation = field_types(type(value))[field]
-    return refusal(
-        f"{type(value).__name__}.{field}",
-        held,
-        f"the field holds {name_of(annotation)}, and this is {_what(held)}",
-        _remedy(annotation, held),
-    )
+@functools.cache
+def _schemas_of(cls: type) -> dict[str, Schema]:
+    return {field: schema_of(held) for field, held in field_types(cls).items()}
 
 
-def _what(held: object) -> str:
-    name = type(held).__name__
-    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
+def _settle(value: object, field: str, held: object, use: Use) -> None:
+    """Replace what a field holds by the equal value of the declared type, or refuse."""
+    kind: type = type(value)
+    schema = _schemas_of(kind)[field]
+    name = f"{kind.__name__}.{field}"
+    if held is _MISSING:
+        if field in _computed_fields(kind):
+            return  # __post_init__ has yet to set it.
+        _refuse_missing(value, field)
+    try:
+        narrowed = schema.narrow(held, use)
+    except Misfit as misfit:
+        raise misfit_error(name, held, schema.annotation, misfit) from None
+    except RecursionError:
+        deep = Misfit(held, schema, "it is nested too deeply")
+        raise misfit_error(name, held, schema.annotation, deep) from None
+    if narrowed is not held:
+        object.__setattr__(value, field, narrowed)
 
 
-def _remedy(annotation: object, held: object) -> str:
-    for kind in alternatives(annotation):
-        if not isinstance(kind, type) or isinstance(held, bool):
-            continue
-        if issubclass(kind, Int) and isinstance(held, int):
-            return f"write {kind.__name__}({int(held)})"
-        if issubclass(kind, Id | Text) and isinstance(held, str):
-            return f"write {kind.__name__}({str(held)!r})"
-        if kind is int and isinstance(held, Int):
-            return "write int(value)"
-    return f"give {name_of(annotation)}"
+def _refuse_missing(value: object, field: str) -> NoReturn:
+    name = f"{type(value).__name__}.{field}"
+    raise refusal(name, None, "the field has no value", "set it in __post_init__")

@@ -18,8 +18,12 @@ def refusal(kind: str, value: object, bound: str, remedy: str) -> InvalidValue:
 
 
 def shown(value: object) -> str:
-    """Give a value's repr, cut so that a message stays readable."""
-    text = repr(value)
+    """Return a value's repr, cut so that a message stays readable."""
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - the caller reports a worse error
+        # Deep nesting, a number of too many digits, or a faulty __repr__.
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
     if len(text) <= LONGEST_SHOWN:
         return text
     return f"{text[: LONGEST_SHOWN - 3]}..."

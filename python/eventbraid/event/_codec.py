@@ -2,144 +2,333 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+import math
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import orjson
 
-from eventbraid.domain._annotation import has_fields
-from eventbraid.domain._fields import check_fields
-from eventbraid.domain._id import Id
-from eventbraid.domain._int import Int
-from eventbraid.domain._rule import CHECKED
-from eventbraid.domain._text import Text
-from eventbraid.errors import InvalidEventType
-from eventbraid.event._plain import is_plain_class
+from eventbraid.domain._annotated import schema_of
+from eventbraid.domain._annotation import Unresolved, field_names, has_fields, is_model
+from eventbraid.domain._fields import REWRITING
+from eventbraid.domain._misfit import misfit_error
+from eventbraid.domain._model_schema import ModelRecord
+from eventbraid.domain._record_schema import CHECKED, FieldsRecord, Record, may_assign
+from eventbraid.domain._refusal import shown
+from eventbraid.domain._same import is_same
+from eventbraid.domain._schema import (
+    MAX_NESTING,
+    Misfit,
+    Schema,
+    Use,
+    depth,
+    is_changeable,
+    is_plain,
+    problem,
+    reachable,
+)
+from eventbraid.errors import InvalidArgument, InvalidEventType
+from eventbraid.event._nesting import is_too_deep
+from eventbraid.event._wire import Wire, from_json, prime, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Encode = Callable[[object], bytes]
-    Decode = Callable[[bytes], object]
+    Encode = Callable[[Any], bytes]
+    Decode = Callable[[bytes], Any]
+
+TOO_DEEP = (
+    f"its JSON is nested more than {MAX_NESTING} levels deep; keep deep structures "
+    "flat, as lists of parts that name each other"
+)
 
 
-def codec_of(kind: type) -> Codec:
-    """Choose the codec of a class.
+def codec_of(kind: type) -> ClassCodec:
+    """Return the codec of an event class.
 
     Raises:
-        InvalidEventType: Nothing here knows how to store such a class.
+        InvalidEventType: Not every instance of the class could be read back.
     """
-    if hasattr(kind, "__pydantic_validator__"):
-        return PydanticCodec(kind)
-    if has_fields(kind):
-        return FieldsCodec(kind)
-    raise InvalidEventType(
-        "event class",
-        kind.__qualname__,
-        "it is no dataclass, msgspec Struct, attrs class or pydantic model; "
-        "use @event, which makes a dataclass of a plain class",
-    )
+    if not has_fields(kind) and not is_model(kind):
+        raise InvalidEventType(
+            "event class",
+            kind.__qualname__,
+            "it is no dataclass, msgspec Struct, attrs class or pydantic model; "
+            "use @event, which makes a dataclass of a plain class",
+        )
+    # A class that names one that is defined later is judged at its first use.
+    with contextlib.suppress(Unresolved):
+        _refuse_unreadable(kind, schema_of(kind))
+    return ClassCodec(kind)
 
 
-@dataclass
-class FieldsCodec:
-    """Dataclasses, Structs and attrs classes.
+class ClassCodec:
+    """The codec of a class, made at its first use.
 
-    msgspec decodes and checks in one pass. orjson encodes the values that are ours
-    (subclasses of `int` and `str`) without calling back into Python, so it does the
-    classes that it writes exactly as msgspec reads them. What a class means is found
-    out at its first use, not before: annotations may name classes defined later.
+    Annotations may name classes that are defined later.
     """
 
-    kind: type
+    def __init__(self, kind: type) -> None:
+        """Take the class."""
+        self._kind = kind
 
     @functools.cached_property
-    def decode(self) -> Decode:
-        """Give the function that makes an event of bytes."""
-        return msgspec.json.Decoder(self.kind, dec_hook=from_json).decode
+    def _made(self) -> SchemaCodec:
+        schema = schema_of(self._kind)
+        _refuse_unreadable(self._kind, schema)
+        try:
+            return SchemaCodec(schema)
+        except TypeError as error:
+            raise InvalidEventType(
+                "event class",
+                self._kind.__qualname__,
+                f"what it holds can't be read back: {error}",
+            ) from error
 
     @functools.cached_property
     def encode(self) -> Encode:
-        """Give the function that makes bytes of an event."""
-        encode = _orjson_first if is_plain_class(self.kind) else _encoder.encode
-        if CHECKED in self.kind.__dict__:
-            return encode
+        """Make bytes of an event."""
+        return self._made.encode
 
-        def check_and_encode(event: object) -> bytes:
-            check_fields(event)
-            return encode(event)
+    @functools.cached_property
+    def decode(self) -> Decode:
+        """Make an event of bytes."""
+        return self._made.decode
+
+
+def _refuse_unreadable(kind: type, schema: Schema) -> None:
+    found = problem(schema) or Wire(schema).problem()
+    if found is not None:
+        path, reason = found
+        raise InvalidEventType(
+            "event class",
+            f"{kind.__qualname__}{path}",
+            f"what it holds couldn't be read back: {reason}",
+        )
+
+
+class SchemaCodec:
+    """The codec of a schema, built from what the schema leaves open.
+
+    msgspec decodes and checks in one pass. orjson encodes values that are subclasses of
+    `int` and `str` without a call into Python, so it writes the classes that it writes
+    exactly as msgspec reads them. An event whose class has checked it, and which can't
+    have changed since, is not checked again.
+
+    Args:
+        schema: What is encoded; `problem` has found nothing.
+        limit: The number of JSON levels that are allowed.
+        converts: Whether the value that is read back is used instead of the one that
+            was given. What `Any` holds may then become what JSON has: a list for a
+            tuple. Sets are sorted, and keys too, so that equal values give equal bytes
+            in each process.
+    """
+
+    def __init__(
+        self, schema: Schema, limit: int = MAX_NESTING, *, converts: bool = False
+    ) -> None:
+        """Build the functions.
+
+        Raises:
+            TypeError: msgspec refuses the type.
+        """
+        self._schema = schema
+        self._limit = limit
+        self._converts = converts
+        self._wire = Wire(schema)
+        for _, one in reachable(schema):
+            for name in one.names():
+                prime(name)
+        nesting = depth(schema)
+        self._is_bounded = nesting is not None and nesting <= limit
+        self._watched = frozenset(
+            one.kind
+            for _, one in reachable(schema)
+            if isinstance(one, FieldsRecord) and may_assign(one.kind)
+        )
+        self._must_confirm = any(_computes(kind) for kind in self._watched)
+        self.decode: Decode = self._decoder()
+        self.encode: Encode = self._encoder()
+
+    # --- decoding
+
+    def _decoder(self) -> Decode:
+        decode = self._unbounded_decoder()
+        if self._is_bounded:
+            return decode
+        limit = self._limit
+
+        def decode_bounded(data: bytes) -> object:
+            if is_too_deep(data, limit):
+                raise ValueError(TOO_DEEP)
+            return decode(data)
+
+        return decode_bounded
+
+    def _unbounded_decoder(self) -> Decode:
+        schema, wire = self._schema, self._wire
+        if isinstance(schema, ModelRecord):
+            return schema.decode
+        if isinstance(schema, FieldsRecord) and not wire.is_native:
+            mirror, build = wire.mirror(schema)
+            decode_mirror = _decoder_of(mirror)
+            return lambda data: build(decode_mirror(data))
+        return _decoder_of(wire.type_of(schema))
+
+    # --- encoding
+
+    def _encoder(self) -> Encode:
+        encode = self._limited(self._writer())
+        if self._watched:
+            encode = self._confirmed(encode)
+        schema = self._schema
+        trusted = isinstance(schema, FieldsRecord) and schema.is_checked
+        if trusted and not is_changeable(schema):
+            return encode
+        return self._verified(encode)
+
+    def _writer(self) -> Encode:
+        schema = self._schema
+        write = self._wire.writer(schema)
+        if self._converts:
+            return _sorted if write is None else lambda value: _sorted(write(value))
+        if isinstance(schema, ModelRecord):
+            return schema.encode
+        if write is not None:
+            return lambda value: _encoder.encode(write(value))
+        if self._is_bounded and isinstance(schema, Record) and is_plain(schema):
+            return _orjson_first
+        # orjson doesn't count every level, and writes beyond its memory if there are
+        # many; msgspec raises RecursionError.
+        return _encoder.encode
+
+    def _limited(self, encode: Encode) -> Encode:
+        if self._is_bounded:
+            return encode
+        limit = self._limit
+
+        def encode_bounded(value: object) -> bytes:
+            try:
+                data = encode(value)
+            except RecursionError:
+                data = None
+            if data is None or is_too_deep(data, limit):
+                raise InvalidArgument("event", shown(value), TOO_DEEP)
+            return data
+
+        return encode_bounded
+
+    def _confirmed(self, encode: Encode) -> Encode:
+        """Read back what depends on code that runs whenever an instance is made."""
+        watched, always, decode = self._watched, self._must_confirm, self.decode
+
+        def encode_and_read_back(value: object) -> bytes:
+            data = encode(value)
+            if always or not watched.isdisjoint(REWRITING):
+                again = decode(data)
+                if not is_same(again, value):
+                    raise InvalidArgument(
+                        "event",
+                        shown(value),
+                        f"it would be read back as {shown(again)}; __post_init__ runs "
+                        "again then, and must come to the same values",
+                    )
+            return data
+
+        return encode_and_read_back
+
+    def _verified(self, encode: Encode) -> Encode:
+        """Check what its class hasn't checked, or what may have changed since."""
+        schema = self._schema
+        rule = schema.rule(stored=not self._converts)
+        use = Use.MADE if self._converts else Use.STORED
+        if self._converts and any(one.anything for _, one in reachable(schema)):
+            encode = _refusing_lost_numbers(encode)
+
+        def check_and_encode(value: object) -> bytes:
+            try:
+                if not rule.allows(value):
+                    value = schema.narrow(value, use)
+            except Misfit as misfit:
+                raise _refusal(schema, value, misfit) from None
+            except RecursionError:
+                raise InvalidArgument("event", shown(value), TOO_DEEP) from None
+            return encode(value)
 
         return check_and_encode
 
 
-@dataclass
-class PydanticCodec:
-    """Pydantic's models and dataclasses."""
+def _refusing_lost_numbers(encode: Encode) -> Encode:
+    """Refuse NaN and infinity inside of `Any`: they would become null."""
 
-    kind: type
+    def encode_numbers(value: object) -> bytes:
+        data = encode(value)
+        if b"null" in data and _has_lost_number(value):
+            raise InvalidArgument(
+                "value", shown(value), "JSON has neither NaN nor infinity"
+            )
+        return data
 
-    @functools.cached_property
-    def _adapter(self) -> _Adapter:
-        from pydantic import TypeAdapter  # noqa: PLC0415 - an optional dependency
-
-        return cast("_Adapter", TypeAdapter(self.kind))
-
-    @functools.cached_property
-    def decode(self) -> Decode:
-        """Give the function that makes an event of bytes."""
-        return self._adapter.validate_json
-
-    @functools.cached_property
-    def encode(self) -> Encode:
-        """Give the function that makes bytes of an event."""
-        adapter = self._adapter
-
-        def encode_and_check(event: object) -> bytes:
-            # A model can be changed, or made by model_construct, behind its own back.
-            data = adapter.dump_json(event, warnings="error")
-            adapter.validate_json(data)
-            return data
-
-        return encode_and_check
+    return encode_numbers
 
 
-Codec: TypeAlias = FieldsCodec | PydanticCodec
-"""From an event to bytes and back."""
+def _has_lost_number(value: object) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        entries = cast("dict[object, object]", value)
+        return any(map(_has_lost_number, entries.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_has_lost_number, cast("list[object]", value)))
+    kind: type = type(value)
+    return has_fields(kind) and any(
+        _has_lost_number(getattr(value, name, None)) for name in field_names(kind)
+    )
 
 
-class _Adapter(Protocol):
-    def dump_json(self, instance: object, /, *, warnings: str) -> bytes: ...
-    def validate_json(self, data: bytes, /) -> object: ...
+def _refusal(schema: Schema, value: object, misfit: Misfit) -> Exception:
+    """Name the field that doesn't fit."""
+    name, annotation = schema.name, schema.annotation
+    held = value
+    if isinstance(schema, Record) and misfit.path.startswith("."):
+        field, _, rest = misfit.path[1:].partition(".")
+        field, bracket, index = field.partition("[")
+        fields = dict(schema.fields)
+        if field in fields:
+            name = f"{name}.{field}"
+            annotation = fields[field].annotation
+            held = getattr(value, field)
+            misfit.path = f"{bracket}{index}" + (f".{rest}" if rest else "")
+    return misfit_error(name, held, annotation, misfit)
 
 
-def to_json(value: object) -> int | str:
-    """Encode a domain value as what it is made of."""
-    if isinstance(value, Int):
-        return int(value)
-    if isinstance(value, str):
-        return str.__str__(value)
-    raise NotImplementedError(f"{type(value).__qualname__} can't be stored as JSON")
+def _computes(kind: type) -> bool:
+    """Return whether it is certain that the author's code sets fields, or unknown."""
+    if CHECKED not in vars(kind):
+        return True
+    fields: dict[str, Any] = cast("Any", kind).__dataclass_fields__
+    return any(not field.init for field in fields.values())
 
 
-def from_json(kind: type, value: object) -> object:
-    """Decode a domain value, or refuse."""
-    make = _makers.get(kind)
-    return _learnt_maker(kind)(value) if make is None else make(value)
-
-
-_makers: dict[type, Callable[[object], object]] = {}
-
-
-def _learnt_maker(kind: type) -> Callable[[object], object]:
-    if not issubclass(kind, Int | Id | Text):
-        raise NotImplementedError(f"{kind.__qualname__} can't be read from JSON")
-    make = cast("Callable[[object], object]", kind)
-    return _makers.setdefault(kind, make)
+def _decoder_of(kind: object) -> Decode:
+    decoder = msgspec.json.Decoder(cast("Any", kind), dec_hook=from_json)
+    return cast("Decode", decoder.decode)
 
 
 _encoder = msgspec.json.Encoder(enc_hook=to_json)
+_sorting_encoder = msgspec.json.Encoder(enc_hook=to_json, order="deterministic")
+
+
+def _sorted(value: object) -> bytes:
+    try:
+        return _sorting_encoder.encode(value)
+    except TypeError:  # A key that isn't text, which this encoder can't sort.
+        plain = msgspec.to_builtins(
+            value, str_keys=True, order="deterministic", enc_hook=to_json
+        )
+        return _sorting_encoder.encode(plain)
 
 
 def _orjson_first(event: object) -> bytes:

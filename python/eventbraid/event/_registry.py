@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from eventbraid.domain._tag import set_tag
 from eventbraid.errors import InvalidArgument, InvalidEventType
 from eventbraid.event._codec import codec_of
 
 if TYPE_CHECKING:
-    from eventbraid.event._codec import Codec
+    from eventbraid.event._codec import ClassCodec
 
 MOST_BYTES = 255
+HIGHEST_VERSION = 999_999_999
 _CONTROLS = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
 
 
@@ -29,7 +31,7 @@ class EventType:
     name: str
     version: int
     kind: type
-    codec: Codec
+    codec: ClassCodec
 
 
 class EventRegistry:
@@ -57,6 +59,7 @@ class EventRegistry:
         """
         self._refuse_second_name(kind, name, version)
         self._refuse_second_class(kind, name, version)
+        set_tag(kind, name if version == 1 else f"{name}@{version}")
         found = EventType(name, version, kind, codec_of(kind))
         replaced = self._by_name.get((name, version))
         self._by_kind[kind] = found
@@ -128,7 +131,7 @@ def _is_redefinition(known: type, kind: type) -> bool:
     )
 
 
-def check_name(name: object, version: int) -> None:
+def check_name(name: object, version: object) -> None:
     """Refuse what can't be an event type or its version.
 
     Raises:
@@ -144,9 +147,15 @@ def check_name(name: object, version: int) -> None:
         )
     if not _CONTROLS.isdisjoint(name):
         raise InvalidEventType("event type", name, "it holds a control character")
-    if version < 1:
+    if not isinstance(version, int) or isinstance(version, bool):
         raise InvalidEventType(
-            "event type", name, f"its version is {version}; versions count from 1"
+            "event type", name, f"its version is {version!r}, expected an int"
+        )
+    if not 1 <= version <= HIGHEST_VERSION:
+        raise InvalidEventType(
+            "event type",
+            name,
+            f"its version is {version}; versions count from 1 to {HIGHEST_VERSION:,}",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from eventbraid.domain._refusal import shown
@@ -11,6 +12,7 @@ from eventbraid.errors import (
     InvalidArgument,
     UnknownEventType,
 )
+from eventbraid.event._codec import TOO_DEEP
 from eventbraid.event._recorded import Recorded
 from eventbraid.event._registry import default_registry
 from eventbraid.store import NewEvent
@@ -92,18 +94,18 @@ def decode_event(recorded: RecordedEvent, /) -> object:
         ...     [eb.decode_event(recorded) for recorded in store.read_stream("bell-1")]
         [BellMuted(by='mia')]
     """
-    version = _schema_version(recorded)
-    found = default_registry.find(recorded.type, version)
-    if found is None:
-        raise UnknownEventType(
-            recorded.type, version, recorded.stream, recorded.position
-        )
     try:
-        return found.codec.decode(recorded.data)
-    except (TypeError, ValueError, NotImplementedError) as error:
+        version = _schema_version(recorded)
+        found = default_registry.find(recorded.type, version)
+        if found is not None:
+            return found.codec.decode(recorded.data)
+    except Exception as error:
+        # Whatever it was (deep nesting, a number of too many digits, an exception of
+        # the author's __post_init__): to the reader, it is a body that doesn't decode.
         raise EventDecodeError(
-            recorded.type, recorded.stream, recorded.position, str(error)
+            recorded.type, recorded.stream, recorded.position, _reason(error)
         ) from error
+    raise UnknownEventType(recorded.type, version, recorded.stream, recorded.position)
 
 
 def decoded(recorded: RecordedEvent) -> Recorded[object]:
@@ -136,6 +138,8 @@ def _encoded(found: EventType, event: object) -> bytes:
         return found.codec.encode(event)
     except EventbraidError:
         raise
+    except RecursionError as error:
+        raise InvalidArgument("event", shown(event), TOO_DEEP) from error
     except (TypeError, ValueError, NotImplementedError) as error:
         raise InvalidArgument("event", shown(event), str(error)) from error
 
@@ -144,11 +148,21 @@ def _schema_version(recorded: RecordedEvent) -> int:
     written = recorded.metadata_value(SCHEMA_VERSION)
     if written is None:
         return 1
-    if not written.isdecimal():
-        raise EventDecodeError(
-            recorded.type,
-            recorded.stream,
-            recorded.position,
-            f"its schema version is {written!r}, which is no number",
+    if _VERSION.fullmatch(written) is None:
+        raise ValueError(
+            f"its schema version is {shown(written)}, expected a number of at most 9 "
+            "digits"
         )
     return int(written)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return TOO_DEEP
+    text = str(error)
+    if isinstance(error, TypeError | ValueError | NotImplementedError):
+        return text
+    return f"{type(error).__name__}: {text}"
+
+
+_VERSION = re.compile("[0-9]{1,9}")

@@ -7,27 +7,23 @@ then the same before and after a restart.
 
 from __future__ import annotations
 
-import inspect
-import typing
-from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar, cast
 
 import msgspec
-from msgspec import inspect as shapes
 
-from eventbraid.domain import Id, Int, Text
+from eventbraid.domain._annotated import schema_of
 from eventbraid.domain._annotation import name_of
-from eventbraid.domain._rule import rule_of
+from eventbraid.domain._schema import MAX_NESTING, is_changeable, problem
 from eventbraid.errors import InvalidSaga, InvalidValue
-from eventbraid.event._codec import PydanticCodec, from_json, to_json
-from eventbraid.event._frozen import is_frozen_type
+from eventbraid.event._codec import SchemaCodec
+from eventbraid.event._wire import Wire
 from eventbraid.saga._text import shown, text_of
 
 T = TypeVar("T")
 
-_OURS = (Int, Id, Text)
-# Sets and mappings are written in one order, so that equal values give equal bytes.
-_encoder = msgspec.json.Encoder(enc_hook=to_json, order="deterministic")
+_LEVELS_AROUND = 4
+"""The levels of JSON that the events of a saga may put around a state or a result."""
+
 _UNREAD: object = object()
 
 
@@ -75,7 +71,7 @@ class Codec(Generic[T]):
         InvalidSaga: Values of this type couldn't be read back.
     """
 
-    __slots__ = ("_allows", "_decode", "_encode", "annotation", "is_frozen", "what")
+    __slots__ = ("_codec", "annotation", "is_frozen", "what")
 
     def __init__(
         self, annotation: object, *, what: str, step: str | None = None
@@ -84,9 +80,15 @@ class Codec(Generic[T]):
         self.annotation = annotation
         self.what = what
         try:
-            self._encode, self._decode = _functions(annotation)
-            self._allows = rule_of(annotation).allows
-            self.is_frozen = is_frozen_type(annotation)
+            schema = schema_of(annotation)
+            found = problem(schema) or Wire(schema).problem()
+            if found is not None:
+                raise TypeError(": ".join(filter(None, found)))  # noqa: TRY301
+            limit = MAX_NESTING - _LEVELS_AROUND
+            # Sets and mappings are written in one order, so that equal values give
+            # equal bytes.
+            self._codec = SchemaCodec(schema, limit, converts=True)
+            self.is_frozen = not is_changeable(schema)
         except (TypeError, NameError) as error:
             raise InvalidSaga(
                 f"{what} has the type {name_of(annotation)}, which couldn't be read "
@@ -111,12 +113,13 @@ class Codec(Generic[T]):
             InvalidValue: The value isn't of the declared type, or would be read back
                 as another one.
         """
-        if not self._allows(value):
-            raise self._refusal(value, f"its type is {name_of(self.annotation)}")
         try:
-            json = msgspec.Raw(self._encode(value))
+            json = msgspec.Raw(self._codec.encode(value))
             decoded = self.decode(json)
             is_kept = self._are_same(decoded, value)
+        except InvalidValue as error:
+            bound = f"its type is {name_of(self.annotation)}: {error}"
+            raise self._refusal(value, bound) from error
         except Exception as error:
             bound = f"JSON can't hold it: {text_of(error)}"
             raise self._refusal(value, bound) from error
@@ -139,7 +142,7 @@ class Codec(Generic[T]):
             ValueError: The JSON isn't a value of this type.
         """
         try:
-            return cast("T", self._decode(bytes(raw)))
+            return cast("T", self._codec.decode(bytes(raw)))
         except ValueError:
             raise
         except Exception as error:
@@ -167,65 +170,16 @@ class Codec(Generic[T]):
     def _are_same(self, decoded: object, value: object) -> bool:
         """Return whether a value is equal to another one, or is encoded as it is.
 
-        Equality alone is too strict: a list of JSON is no tuple, and a class may
-        compare by identity. So are bytes alone: 1 and 1.0 are equal.
+        Equality alone is too strict: a class may compare by identity. So are bytes
+        alone: 1 and 1.0 are equal.
         """
         try:
             if decoded == value:
                 return True
         except Exception:  # noqa: BLE001, S110 - a class may refuse to be compared
             pass
-        return self._encode(decoded) == self._encode(value)
+        return self._codec.encode(decoded) == self._codec.encode(value)
 
     def _refusal(self, value: object, bound: str) -> InvalidValue:
         remedy = "correct the annotation or the value"
         return InvalidValue(self.what, shown(value), bound, remedy)
-
-
-_Encode = Callable[[object], bytes]
-_Decode = Callable[[bytes], object]
-
-
-def _functions(annotation: object) -> tuple[_Encode, _Decode]:
-    if inspect.isclass(annotation) and hasattr(annotation, "__pydantic_validator__"):
-        codec = PydanticCodec(annotation)
-        return codec.encode, codec.decode
-    kind = cast("type[object]", annotation)
-    for stranger in _strangers(shapes.type_info(kind)):
-        raise TypeError(f"{stranger.__qualname__} has no JSON of its own")
-    return _in_one_order, msgspec.json.Decoder(kind, dec_hook=from_json).decode
-
-
-def _in_one_order(value: object) -> bytes:
-    try:
-        return _encoder.encode(value)
-    except TypeError:  # A key that isn't text, which this encoder can't sort.
-        plain = msgspec.to_builtins(
-            value, str_keys=True, order="deterministic", enc_hook=to_json
-        )
-        return _encoder.encode(plain)
-
-
-def _strangers(shape: object) -> Iterator[type]:
-    """Find the classes inside of a type that nothing here can read back."""
-    seen: set[int] = set()
-    todo = [shape]
-    while todo:
-        found = todo.pop()
-        if id(found) in seen:
-            continue
-        seen.add(id(found))
-        if isinstance(found, shapes.CustomType):
-            origin = typing.get_origin(found.cls) or found.cls
-            if not issubclass(origin, _OURS):
-                yield origin
-        todo.extend(_inside(found))
-
-
-def _inside(shape: object) -> Iterator[object]:
-    for name in getattr(shape, "__struct_fields__", ()):
-        held = getattr(shape, name)
-        if isinstance(held, tuple):
-            yield from cast("tuple[object, ...]", held)
-        elif isinstance(held, shapes.Type | shapes.Field):
-            yield held

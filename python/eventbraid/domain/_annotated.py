@@ -1,0 +1,150 @@
+"""From an annotation to its schema."""
+
+from __future__ import annotations
+
+import enum
+import types
+import typing
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+import msgspec
+
+from eventbraid.domain._annotation import alternatives, has_fields, is_model
+from eventbraid.domain._container_schema import CONTAINERS, Array, FixedTuple, Map
+from eventbraid.domain._id import Id
+from eventbraid.domain._int import Int
+from eventbraid.domain._model_schema import ModelRecord
+from eventbraid.domain._record_schema import (
+    FieldsRecord,
+    NamedTupleRecord,
+    TypedDictRecord,
+)
+from eventbraid.domain._scalar_schema import (
+    ATOMS,
+    AnyKey,
+    Anything,
+    Atom,
+    Bounded,
+    Foreign,
+    Member,
+    Named,
+    OneOf,
+    RawJson,
+)
+from eventbraid.domain._text import Text
+from eventbraid.domain._union_schema import Choice
+
+if typing.TYPE_CHECKING:
+    from eventbraid.domain._schema import Schema
+
+
+class _Builder:
+    """Builds the schemas of one root, each class once, so that classes may recur."""
+
+    def __init__(self) -> None:
+        self._records: dict[object, Schema] = {}
+
+    def build(self, annotation: object) -> Schema:
+        options = alternatives(annotation)
+        if len(options) != 1:
+            return self._union(annotation, options)
+        option = options[0]
+        if isinstance(option, TypeVar):
+            return self._variable(option)
+        origin: object = typing.get_origin(option)
+        if origin is Annotated:
+            return Bounded(option, self.build(typing.get_args(option)[0]))
+        if origin is Literal:
+            return OneOf(option)
+        return self._class(option, origin or option)
+
+    def _union(self, annotation: object, options: tuple[object, ...]) -> Schema:
+        if Any in options:
+            return Anything(Any)
+        built = [self.build(option) for option in dict.fromkeys(options)]
+        return built[0] if len(built) == 1 else Choice(annotation, built)
+
+    def _variable(self, variable: TypeVar) -> Schema:
+        """A type variable that nothing was given for holds what its bound allows."""
+        if variable.__constraints__:
+            return self.build(typing.Union[variable.__constraints__])  # noqa: UP007
+        return self.build(Any if variable.__bound__ is None else variable.__bound__)
+
+    def _class(self, option: object, found: object) -> Schema:
+        if option is None:
+            return Atom(types.NoneType)
+        if option is Any:
+            return Anything(option)
+        if not isinstance(found, type) or found is object:
+            return Foreign(
+                option,
+                "it says nothing about what is stored; annotate typing.Any for plain "
+                "JSON, or the class that is meant",
+            )
+        kind = cast("type[object]", found)
+        if kind in CONTAINERS:
+            return self._container(option, kind)
+        if kind in ATOMS:
+            return Atom(kind)
+        if kind is msgspec.Raw:
+            return RawJson(kind)
+        return self._own_kind(kind) or self._record(option, kind)
+
+    def _own_kind(self, kind: type) -> Schema | None:
+        if issubclass(kind, enum.Enum):
+            return Member(kind)
+        return Named(kind) if issubclass(kind, Int | Id | Text) else None
+
+    def _container(self, option: object, origin: type) -> Schema:
+        arguments: tuple[object, ...] = typing.get_args(option)
+        members = [self.build(one) for one in arguments if one is not Ellipsis]
+        if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+            return FixedTuple(option, members)
+        if origin is tuple and option is not tuple and not arguments:
+            return FixedTuple(option, [])  # tuple[()]
+        while len(members) < 2:  # noqa: PLR2004 - a key and a member
+            members.append(Anything(Any))
+        if _derives(origin, typing.Mapping):
+            key, member = members
+            return Map(
+                option, origin, AnyKey() if isinstance(key, Anything) else key, member
+            )
+        return Array(option, origin, members[0])
+
+    def _record(self, option: object, kind: type) -> Schema:
+        key = option
+        if key in self._records:
+            return self._records[key]
+        made = self._new_record(option, kind)
+        self._records[key] = made
+        return made
+
+    def _new_record(self, option: object, kind: type) -> Schema:
+        arguments: tuple[object, ...] = typing.get_args(option)
+        if is_model(kind):
+            return ModelRecord(option, kind, self.build)
+        if has_fields(kind):
+            return FieldsRecord(option, kind, arguments, self.build)
+        if _derives(kind, tuple) and hasattr(kind, "_fields"):
+            return NamedTupleRecord(option, kind, self.build)
+        if typing.is_typeddict(kind):
+            return TypedDictRecord(option, kind, self.build)
+        return Foreign(
+            option,
+            f"JSON has no counterpart of {kind.__name__}; use a class made with "
+            "@eb.value, a dataclass, a Struct, a pydantic model or a built-in type",
+        )
+
+
+def _derives(kind: type, base: type) -> bool:
+    return issubclass(kind, base)
+
+
+def schema_of(annotation: object) -> Schema:
+    """Build the schema of an annotation.
+
+    Raises:
+        Unresolved: A name in an annotation means nothing at run time. Classes inside
+            of it are resolved at the first use.
+    """
+    return _Builder().build(annotation)

@@ -1,0 +1,122 @@
+"""Schemas of pydantic's models and dataclasses."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from eventbraid.domain._record_schema import Record
+from eventbraid.domain._same import is_same
+from eventbraid.domain._schema import Misfit, Rule, Schema, Use
+from eventbraid.domain._tag import tag_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from eventbraid.domain._record_schema import Build
+
+
+class ModelRecord(Record):
+    """A model: pydantic decides what it holds, and how it is written.
+
+    Models are written by the names of their fields and read by names and aliases, so
+    that an alias may change.
+    """
+
+    anything = True
+    is_custom = True
+    changeable = True
+
+    def __init__(self, annotation: object, kind: type, build: Build) -> None:
+        """Take the model."""
+        super().__init__(annotation, kind, build)
+        self.tag = tag_of(kind)
+
+    @functools.cached_property
+    def _adapter(self) -> _Adapter:
+        from pydantic import TypeAdapter  # noqa: PLC0415 - an optional dependency
+
+        adapter: Any = TypeAdapter(cast("Any", self.annotation))
+        return cast("_Adapter", adapter)
+
+    def children(self) -> Iterable[tuple[str, Schema]]:
+        """Return nothing: pydantic checks its fields."""
+        return ()
+
+    def dump(self, value: object) -> object:
+        """Return what JSON is made of.
+
+        Raises:
+            ValueError: A field isn't what its annotation says.
+        """
+        return self._adapter.dump_python(
+            value, mode="json", by_alias=False, round_trip=True, warnings="error"
+        )
+
+    def encode(self, value: object) -> bytes:
+        """Make JSON of a model.
+
+        Raises:
+            ValueError: A field isn't what its annotation says.
+        """
+        return self._adapter.dump_json(
+            value, by_alias=False, round_trip=True, warnings="error"
+        )
+
+    def decode(self, data: bytes) -> object:
+        """Make a model of JSON.
+
+        Raises:
+            ValueError: The JSON isn't what the model demands.
+        """
+        return self._adapter.validate_json(data, by_alias=True, by_name=True)
+
+    def make_rule(self, *, stored: bool) -> Rule:
+        """Accept instances; a model that is to be stored must come back equal."""
+        if not stored:
+            return Rule(self.kind, lambda _: False)
+
+        def accepts(value: object) -> bool:
+            if type(value) is not self.kind:
+                return False
+            try:
+                return is_same(self.decode(self.encode(value)), value)
+            except ValueError:
+                return False
+
+        return Rule(None, accepts)
+
+    def narrow(self, value: object, use: Use) -> object:
+        """Return the model."""
+        if use is Use.COMMAND and isinstance(value, self.kind):
+            return value
+        if type(value) is not self.kind:
+            raise Misfit(value, self, self._reason_of_heir(value))
+        if use is not Use.STORED:
+            return value
+        try:
+            again = self.decode(self.encode(value))
+        except ValueError as error:
+            raise Misfit(value, self, str(error)) from error
+        if not is_same(again, value):
+            raise Misfit(value, self, f"it would come back as {again!r:.80}")
+        return value
+
+
+class _Adapter(Protocol):
+    def dump_python(
+        self,
+        instance: object,
+        /,
+        *,
+        mode: str,
+        by_alias: bool,
+        round_trip: bool,
+        warnings: str,
+    ) -> object: ...
+    def dump_json(
+        self, instance: object, /, *, by_alias: bool, round_trip: bool, warnings: str
+    ) -> bytes: ...
+    def validate_json(
+        self, data: bytes, /, *, by_alias: bool, by_name: bool
+    ) -> object: ...

@@ -1,0 +1,17 @@
+"""The tags that tell classes apart in a union."""
+
+from __future__ import annotations
+
+_TAG = "__eventbraid_tag__"
+
+
+def set_tag(kind: type, tag: str) -> None:
+    """Give a class its tag; one that was chosen before stays."""
+    if _TAG not in vars(kind):
+        setattr(kind, _TAG, tag)
+
+
+def tag_of(kind: type) -> str | None:
+    """Return the tag of a class; None if it has none of its own."""
+    tag: str | None = vars(kind).get(_TAG)
+    return tag
