@@ -19,7 +19,6 @@ from eventbraid.saga._follow import (
     compensated,
     compensation_failed,
     failed,
-    has_interrupted_attempt,
     interrupted,
     refused_after_success,
     retried_by_hand,
@@ -256,10 +255,9 @@ def test_a_replaceable_step_is_given_up_and_the_saga_goes_on():
 
 def test_a_crash_during_a_call_leaves_its_outcome_unknown():
     progress = started(JOURNEY, tried("a"))
-    assert has_interrupted_attempt(progress)
-    assert not has_interrupted_attempt(started(JOURNEY))
+    assert interrupted(JOURNEY, started(JOURNEY), NOW) == ()
     settled = after(progress, [e.StepUnknown("a", "lost")])
-    assert not has_interrupted_attempt(settled)
+    assert interrupted(JOURNEY, settled, NOW) == ()
     [record] = interrupted(JOURNEY, progress, NOW, chance=0)
     assert record.why == "crash"
     assert record.retry_at == NOW
@@ -532,6 +530,28 @@ def test_a_compensation_whose_process_ends_in_its_own_call_becomes_stuck():
     assert progress.stuck_steps == ("a",)
     move = moved(JOURNEY, progress)
     assert "the process ended 2 times during the call" in move.events[0].reason
+
+
+def test_the_attempt_of_a_local_step_that_crashed_has_had_no_effect():
+    progress = started(JOURNEY, tried("a"), did("a"), tried("b"))
+    assert progress.undo_plan == ("a",)
+    assert moved(JOURNEY, progress) == Execute(JOURNEY.steps[1], 1)
+    progress = crash_in(JOURNEY, progress)
+    assert progress.undo_plan == ("a",)
+    assert moved(JOURNEY, progress) == Commit((tried("b", 2),))
+    progress = after(progress, [tried("b", 2)])
+    events = succeeded(JOURNEY, progress, state_of(JOURNEY), did("b", 2), NOW)
+    assert after(progress, events).step == "c"
+
+
+def test_a_local_step_whose_process_ends_each_time_becomes_stuck():
+    progress = started(JOURNEY, tried("a"), did("a"))
+    for attempt in (1, 2, 3, 4):
+        start = e.StepStarted("b", attempt, alone=attempt > 2)
+        progress = crash_in(JOURNEY, after(progress, [start]))
+    assert progress.status is eb.Status.STUCK
+    [retried] = retried_by_hand(progress, "mia", "mended")
+    assert moved(JOURNEY, after(progress, [retried])) == Execute(JOURNEY.steps[1], 1)
 
 
 def test_an_outcome_ends_a_row_of_crashes():

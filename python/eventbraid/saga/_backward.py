@@ -11,7 +11,7 @@ from eventbraid.errors import CommandRejected
 from eventbraid.saga._attempt import attempted, log_failure, refusal_of
 from eventbraid.saga._context import Done, StepContext, StepFailure, Unknown
 from eventbraid.saga._defect import Bug, Defect, trouble_of
-from eventbraid.saga._follow import compensated, compensation_failed, interrupted
+from eventbraid.saga._follow import compensated, compensation_failed
 from eventbraid.saga._keys import forward_key, undo_key
 from eventbraid.saga._step import Local, external
 from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP
@@ -49,16 +49,6 @@ class Backward:
             await self._execute(run, node, attempt)
         else:
             await self._call(run, external(node), attempt)
-
-    async def resolve(self, run: Run[Any]) -> None:
-        """Record that the process ended during an attempt to compensate.
-
-        Raises:
-            VersionConflict: Somebody else wrote to the saga's stream.
-        """
-        now = run.clock.now()
-        events = interrupted(run.saga, run.progress, now, chance=self._draw())
-        await self._journal.commit(run, events, run.state)
 
     async def _execute(self, run: Run[Any], node: Local[Any], attempt: int) -> None:
         make = node.undo

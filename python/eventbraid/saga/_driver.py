@@ -20,8 +20,8 @@ from eventbraid.saga._backward import Backward
 from eventbraid.saga._calls import Calls
 from eventbraid.saga._cancellation import Host, drop_cancellation_requests
 from eventbraid.saga._defect import Defect, Outage, log_outage
-from eventbraid.saga._event import NOTHING
-from eventbraid.saga._follow import blocked, has_interrupted_attempt
+from eventbraid.saga._event import NOTHING, StepStarted
+from eventbraid.saga._follow import blocked, interrupted
 from eventbraid.saga._forward import Forward
 from eventbraid.saga._journal import parked
 from eventbraid.saga._plan import (
@@ -133,9 +133,13 @@ class Driver:
     async def _make_next(self, run: Run[Any], *, resumed: bool) -> bool:
         """Make one move, and tell whether the saga rests."""
         try:
-            if resumed and has_interrupted_attempt(run.progress):
-                await self._resolve(run)
-                return False
+            if resumed:
+                events = interrupted(
+                    run.saga, run.progress, run.clock.now(), chance=self._draw()
+                )
+                if events:
+                    await self._journal.commit(run, events, run.state)
+                    return False
             move = next_move(
                 run.saga,
                 run.progress,
@@ -143,6 +147,7 @@ class Driver:
                 run.clock.now(),
                 run.defective,
             )
+            move = _watched(run, move)
             await self._make(run, move)
         except Defect as defect:
             await self._block(run, defect)
@@ -150,16 +155,6 @@ class Driver:
         if isinstance(move, Rest) and move.status is Status.STUCK:
             SAGA.error("saga %r is stuck: %s", run.id, run.progress.stuck_for)
         return isinstance(move, Rest)
-
-    async def _resolve(self, run: Run[Any]) -> None:
-        if run.progress.undoing:
-            await self._backward.resolve(run)
-            return
-        await self.calls.begin(run.id)
-        try:
-            await self._forward.resolve(run)
-        finally:
-            self.calls.end(run.id)
 
     async def _make(self, run: Run[Any], move: Move) -> None:
         match move:
@@ -172,7 +167,11 @@ class Driver:
             case Blocked():
                 defect = next(iter(run.defective.values()))
                 raise parked(run.progress, defect.reason) from defect.error
-            case Call(alone=True, start=start) | Compensate(alone=True, start=start):
+            case (
+                Call(alone=True, start=start)
+                | Execute(alone=True, start=start)
+                | Compensate(alone=True, start=start)
+            ):
                 async with self.calls.alone(run.id):
                     if run.stale or self.stopping or _is_given_back(run):
                         return
@@ -252,6 +251,20 @@ class Driver:
             await run.nudged.wait()
         if not run.holds_slot:
             await self._take_slot(run)
+
+
+def _watched(run: Run[Any], move: Move) -> Move:
+    """Have the attempt of a local step recorded before it, after a takeover.
+
+    The process that had the saga before may have ended in this step. Otherwise
+    the attempt isn't recorded: a commit for each local step would cost too much.
+    """
+    if not run.is_taken_over or isinstance(move, Wait):
+        return move
+    run.is_taken_over = False
+    if isinstance(move, Execute) and not run.progress.in_flight and move.start is None:
+        return Commit((StepStarted(move.step.name, move.attempt),))
+    return move
 
 
 def _is_given_back(run: Run[Any]) -> bool:

@@ -34,7 +34,9 @@ class SagaStarted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @register_event("saga.step_started")
 class StepStarted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An attempt of an external step is about to be made.
+    """An attempt of a step is about to be made.
+
+    Of a local step only attempts after a takeover and after a crash are recorded.
 
     Attributes:
         step: The step's name.
@@ -76,6 +78,8 @@ class StepFailed(msgspec.Struct, frozen=True, omit_defaults=True):
         attempt: The attempt that failed.
         facts: What the rule looked at, as JSON.
         retry_at: When the next attempt is due; None: there is none.
+        crashed: Whether it ended with its process: the attempt of a local step, of
+            which nothing was committed.
     """
 
     step: str
@@ -84,6 +88,7 @@ class StepFailed(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 1
     facts: msgspec.Raw = NOTHING
     retry_at: datetime | None = None
+    crashed: bool = False
 
 
 @register_event("saga.step_unknown")

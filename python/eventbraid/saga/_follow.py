@@ -110,7 +110,7 @@ def failed(
         replaceable: Whether another command may take the step's place.
     """
     node = saga.steps[progress.cursor]
-    attempt = progress.attempt + (0 if is_external(node) else 1)
+    attempt = progress.attempt + (0 if progress.in_flight or is_external(node) else 1)
     retry_at = _retry_at(saga, progress, node, failure, attempt, now, chance)
     record = _record(node, failure, attempt, facts, retry_at)
     if retry_at is not None:
@@ -151,15 +151,6 @@ def interrupted(
         _interrupted_compensation(saga, progress, step, now, chance)
         for step in progress.plan
         if progress.compensation(step).in_flight
-    )
-
-
-def has_interrupted_attempt(progress: Progress) -> bool:
-    """Return whether an attempt was under way when its process ended."""
-    if progress.status is Status.RUNNING:
-        return progress.in_flight
-    return progress.status is Status.COMPENSATING and any(
-        at.in_flight for at in progress.compensations.values()
     )
 
 
@@ -206,13 +197,12 @@ def _interrupted_step(
     crashes_alone = progress.crashes_alone + progress.alone
     is_final = crashes_alone >= node.retry.crashes
     retry_at = now + crash_delay(progress.crashes + 1, chance=chance)
-    record = StepUnknown(
-        node.name,
-        "crash",
-        _CRASH.code,
-        _CRASH.message,
-        progress.attempt,
-        None if is_final else retry_at,
+    name, code, message = node.name, _CRASH.code, _CRASH.message
+    attempt, due = progress.attempt, None if is_final else retry_at
+    record = (
+        StepUnknown(name, "crash", code, message, attempt, due)
+        if is_external(node)
+        else StepFailed(name, code, message, attempt, retry_at=due, crashed=True)
     )
     if not is_final:
         return (record,)

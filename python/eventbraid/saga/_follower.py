@@ -369,10 +369,15 @@ class Follower:
         started, self._started = self._started, {}
         gained, self._gained = self._gained, {}
         await self._attend_to(started, take)
+
+        def take_over(run: Run[Any]) -> None:
+            run.is_taken_over = True
+            take(run)
+
         for shard, needed in gained:
             for group in [*self._open.groups]:
                 if group[0] == shard and needed in {None, group[1]}:
-                    await self._attend_to(self._open.groups.get(group, ()), take)
+                    await self._attend_to(self._open.groups.get(group, ()), take_over)
 
     async def _attend_to(
         self, saga_ids: Iterable[str], take: Callable[[Run[Any]], object]

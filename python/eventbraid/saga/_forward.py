@@ -35,7 +35,6 @@ from eventbraid.saga._facts import encode_facts
 from eventbraid.saga._follow import (
     Verdict,
     failed,
-    interrupted,
     refused_after_success,
     succeeded,
 )
@@ -43,8 +42,6 @@ from eventbraid.saga._journal import fold_result
 from eventbraid.saga._keys import forward_key
 from eventbraid.saga._node import Kind, Node
 from eventbraid.saga._plan import advance_if_possible
-from eventbraid.saga._progress import Status
-from eventbraid.saga._step import Local, Step, external
 from eventbraid.saga._text import text_of
 from eventbraid.saga._transition import after
 from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP, breather, pause_after
@@ -59,6 +56,7 @@ if TYPE_CHECKING:
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._node import AnyCommand
+    from eventbraid.saga._step import Local, Step
 
 # About half a minute. What has happened is kept, so the saga is blocked and not undone.
 _MAXIMUM_OUTAGES = 10
@@ -128,6 +126,14 @@ class Forward:
             VersionConflict: Somebody else wrote to the saga's stream.
         """
         context = _call_context(run, node, attempt)
+        if run.progress.crashes:
+            # The attempt before may have had its effect. The receiver is asked here,
+            # in a recorded attempt, because asking may end this process as well.
+            known = await self._asked(run, node, context)
+            if known is not None:
+                await self._happened(run, node, context, known.result, None, asked=True)
+                return
+            context = _renewed(context, run)
         outcome = await attempted(
             lambda: node.action(context),
             context,
@@ -155,27 +161,6 @@ class Forward:
         except ValueError as error:
             raise Defect(node.name, "record", error, answer) from error
         await self._happened(run, node, context, result, None)
-
-    async def resolve(self, run: Run[Any]) -> None:
-        """Record that the process ended during a call, and ask the receiver.
-
-        The record comes first: asking is a call that may end this process too.
-
-        Raises:
-            Defect: The step's code has a bug.
-            VersionConflict: Somebody else wrote to the saga's stream.
-        """
-        node = external(run.saga.steps[run.progress.cursor])
-        context = _call_context(run, node, run.progress.attempt)
-        events = interrupted(
-            run.saga, run.progress, run.clock.now(), chance=self._draw()
-        )
-        await self._journal.commit(run, events, run.state)
-        if run.progress.status is not Status.RUNNING:
-            return
-        known = await self._asked(run, node, context)
-        if known is not None:
-            await self._happened(run, node, context, known.result, None, asked=True)
 
     async def _settle(
         self,

@@ -77,6 +77,7 @@ class Run(Generic[S]):
         "error",
         "holds_slot",
         "id",
+        "is_taken_over",
         "nudged",
         "progress",
         "saga",
@@ -105,6 +106,8 @@ class Run(Generic[S]):
         self.claimed = version
         # The steps whose compensation has a defect in this program.
         self.defective: dict[str, Defect] = {}
+        # Whether another process may have ended in the move that comes next.
+        self.is_taken_over = False
         self.tenure: Tenure | None = None
         self.error: SagaError | None = None
         self.at_rest = anyio.Event()

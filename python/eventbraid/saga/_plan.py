@@ -81,10 +81,19 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Execute the command of a local step together with the record of it."""
+    """Execute the command of a local step together with the record of it.
+
+    Attributes:
+        step: The step.
+        attempt: The number of the attempt.
+        alone: Whether no other call may be made meanwhile.
+        start: What is to be recorded before; None if nothing is, or if it is recorded.
+    """
 
     step: Local[Any]
     attempt: int
+    alone: bool = False
+    start: StepStarted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +250,7 @@ def _forward(
     saga: Saga[S], progress: Progress, state: Encoded[S], now: datetime
 ) -> Move:
     if progress.in_flight:
-        step = external(saga.steps[progress.cursor])
-        return Call(step, progress.attempt, progress.alone)
+        return _attempt_under_way(saga.steps[progress.cursor], progress)
     if progress.answer is not None:
         return Record(external(saga.steps[progress.cursor]), progress.attempt)
     if progress.attempt == 0:
@@ -255,13 +263,24 @@ def _forward(
         )
     elif _is_ahead(progress.retry_at, now, _forward_delay(saga, progress)):
         return Wait(_earliest(saga, progress, progress.retry_at))
-    node = saga.steps[progress.cursor]
-    attempt = progress.attempt + 1
+    return _next_attempt(saga.steps[progress.cursor], progress)
+
+
+def _attempt_under_way(node: Node[Any], progress: Progress) -> Move:
     if isinstance(node, Local):
+        return Execute(node, progress.attempt, progress.alone)
+    return Call(external(node), progress.attempt, progress.alone)
+
+
+def _next_attempt(node: Node[Any], progress: Progress) -> Move:
+    attempt = progress.attempt + 1
+    if isinstance(node, Local) and not progress.crashes:
         return Execute(node, attempt)
     if progress.crashes < _CRASHES_BEFORE_ALONE:
         return Commit((StepStarted(node.name, attempt),))
     start = StepStarted(node.name, attempt, alone=True)
+    if isinstance(node, Local):
+        return Execute(node, attempt, alone=True, start=start)
     return Call(external(node), attempt, alone=True, start=start)
 
 

@@ -170,8 +170,13 @@ class Progress(msgspec.Struct, frozen=True):
 
     @property
     def may_have_happened(self) -> bool:
-        """Tell whether the step at the cursor may have had an effect."""
-        return self.in_flight or self.doubt is not None
+        """Tell whether the step at the cursor may have had an effect.
+
+        The attempt of a local step has none before it is committed.
+        """
+        if self.doubt is not None:
+            return True
+        return self.in_flight and not self.graph[self.cursor].local
 
     @property
     def undo_plan(self) -> tuple[str, ...]:

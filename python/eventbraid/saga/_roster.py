@@ -151,6 +151,7 @@ class Roster:
         if held is None or held is run:
             return run
         held.replace(run.progress, run.state, run.version)
+        held.is_taken_over = run.is_taken_over
         return held
 
     def begin(self, run: Run[Any]) -> None:

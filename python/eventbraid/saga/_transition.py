@@ -143,8 +143,9 @@ def _step_failed(progress: Progress, event: StepFailed) -> Progress:
         progress,
         attempt=event.attempt,
         in_flight=False,
-        crashes=0,
-        crashes_alone=0,
+        unspent=progress.unspent + event.crashed,
+        crashes=progress.crashes + 1 if event.crashed else 0,
+        crashes_alone=progress.crashes_alone + progress.alone if event.crashed else 0,
         answer=None,
         retry_at=event.retry_at,
         failure=_failure_text(event.step, event.code, event.message),
@@ -209,7 +210,7 @@ def _compensation_started(progress: Progress, event: CompensationStarted) -> Pro
         progress,
         status=Status.COMPENSATING,
         undoing=True,
-        doubt="lost" if progress.in_flight else progress.doubt,
+        doubt=progress.doubt or ("lost" if progress.may_have_happened else None),
         in_flight=False,
         retry_at=None,
         answer=None,
@@ -385,10 +386,10 @@ def _attempt_under_way(progress: Progress) -> int:
     """Give the attempt whose outcome may be recorded.
 
     An external step's was started, or is in doubt and the receiver was asked. A local
-    step's isn't recorded before its outcome.
+    step's is recorded before its outcome only after a takeover or a crash.
     """
     if progress.graph[progress.cursor].local:
-        return progress.attempt + 1
+        return progress.attempt + (not progress.in_flight)
     return progress.attempt if progress.may_have_happened else 0
 
 

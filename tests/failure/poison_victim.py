@@ -1,0 +1,110 @@
+"""Coordinates sagas one of which kills its process: the other half of test_saga_poison.py.
+
+Usage: poison_victim.py STORE WHERE
+
+Starts a saga that sends SIGKILL to its own process in one of its functions, WHERE, and a
+healthy one that is in the middle of a call meanwhile. Prints how both came to rest.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+
+import anyio
+
+import eventbraid as eb
+from tests.saga_kit import QUICK, SECOND, SOON, Trip, inside, note, trip
+
+RETRY = eb.Retry(attempts=3, first=SOON, cap=SOON, never=(PermissionError,))
+
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def die_in_call(*_):
+    await anyio.sleep(0.05)
+    die()
+
+
+async def pay(context: eb.StepContext[Trip]) -> str:
+    return "paid"
+
+
+async def refuse(context: eb.StepContext[Trip]) -> str:
+    raise PermissionError("no")
+
+
+async def lose(context: eb.StepContext[Trip]) -> str:
+    raise ConnectionError("lost")
+
+
+async def undo(context, did):
+    return None
+
+
+async def die_as_action(context: eb.StepContext[Trip]) -> str:
+    await die_in_call()
+    return "never"
+
+
+async def linger(context: eb.StepContext[Trip]) -> str:
+    await anyio.sleep(0.2)
+    return "lingered"
+
+
+def external(name, action, undone_by=undo, **options):
+    step = eb.step(name, action, timeout=5 * SECOND, retry=RETRY, **options)
+    return step.compensated_by(undone_by, retry=replace(RETRY, never=()))
+
+
+def poisonous(where: str) -> eb.Saga[Trip]:
+    match where:
+        case "action":
+            steps = [external("a", pay), external("b", die_as_action)]
+        case "ask":
+            steps = [external("a", lose, ask=die_in_call)]
+        case "record":
+            steps = [external("a", pay, record=die)]
+        case "compensation":
+            steps = [
+                external("z", pay),
+                external("a", pay, undone_by=die_in_call),
+                external("b", refuse),
+            ]
+        case "local compensation":
+            steps = [
+                eb.local("a", note("a")).compensated_by(die, retry=QUICK),
+                external("b", refuse),
+            ]
+        case "local step":
+            steps = [external("a", pay), eb.local("b", die).without_compensation()]
+        case _:
+            raise AssertionError(where)
+    return trip(*steps, name="poisonous")
+
+
+async def main(path: str, where: str) -> None:
+    bad, good = (
+        poisonous(where),
+        trip(external("a", linger), inside("b"), external("c", linger), name="healthy"),
+    )
+    async with (
+        eb.open_async(path) as store,
+        eb.SagaCoordinator(store, [bad, good]) as coordinator,
+    ):
+        healthy = [
+            await coordinator.start(good, Trip("ben"), id=f"saga-{number}")
+            for number in range(3)
+        ]
+        handle = await coordinator.start(bad, Trip("mia"), id="saga-bad")
+        for one in (handle, *healthy):
+            ended = await one.result(timeout=20 * SECOND)
+            sys.stdout.write(f"{ended.outcome.value}\n")
+
+
+if __name__ == "__main__":
+    anyio.run(main, *sys.argv[1:])
