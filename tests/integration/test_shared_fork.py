@@ -235,7 +235,7 @@ def test_a_lock_that_is_held_at_the_fork_is_the_parents(location):
         def work():
             assert asyncio.run(store.as_async().head()) == 20
             queues = _queue.queues_of(store).get()
-            queues.leave("account-1", None)
+            queues.leave("account-1", None, 0.0)
             eb.Executor(store)
             for _ in range(3):
                 executor.execute(deposit)
