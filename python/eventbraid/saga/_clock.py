@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ TOLERANCE = 1.0
 CONFIRMATION = 5.0
 """Seconds for which the wall clock must agree with the monotonic one to be trusted."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOOK_INTERVAL = 0.5
 
 
 class Clock:
@@ -37,7 +37,15 @@ class Clock:
         monotonic: Returns seconds since an unknown moment; never jumps.
     """
 
-    __slots__ = ("_jumped_at", "_jumped_to", "_monotonic", "_offset", "_since", "_wall")
+    __slots__ = (
+        "_jumped_at",
+        "_jumped_to",
+        "_monotonic",
+        "_next_look",
+        "_offset",
+        "_since",
+        "_wall",
+    )
 
     def __init__(
         self,
@@ -50,11 +58,15 @@ class Clock:
         self._since = monotonic()
         self._offset = wall() - self._since
         self._jumped_to: float | None = None
+        self._next_look = self._since + _LOOK_INTERVAL
         self._jumped_at = 0.0
 
     def monotonic(self) -> float:
-        """Return the monotonic clock's seconds."""
-        return self._monotonic()
+        """Return the monotonic clock's seconds, and look at the wall clock at times."""
+        now = self._monotonic()
+        if now >= self._next_look:
+            self.offset()
+        return now
 
     def offset(self) -> float:
         """Return what the wall clock is ahead of the monotonic clock, in seconds.
@@ -62,6 +74,7 @@ class Clock:
         After a jump it is the offset from before, until the new one is confirmed.
         """
         now = self._monotonic()
+        self._next_look = now + _LOOK_INTERVAL
         measured = self._wall() - now
         jump = measured - self._offset
         if abs(jump) <= TOLERANCE:
@@ -117,11 +130,12 @@ class SagaClock:
         Before it is confirmed it is rather too early than too late: to be late for a
         deadline can't be taken back.
         """
-        monotonic, lowest = self._clock.monotonic(), self._clock.lowest_offset()
-        if self._offset is None and not self._clock.seconds_to_confirm():
-            self._offset = self._clock.offset()
-        offset = lowest if self._offset is None else self._offset
-        return _EPOCH + timedelta(seconds=monotonic + offset)
+        monotonic, offset = self._clock.monotonic(), self._offset
+        if offset is None:
+            offset = self._clock.lowest_offset()
+            if not self._clock.seconds_to_confirm():
+                self._offset = offset
+        return datetime.fromtimestamp(monotonic + offset, UTC)
 
     def seconds_to_confirm(self) -> float:
         """Return how long a verdict by a time of another process has to wait."""

@@ -25,6 +25,8 @@ _LEVELS_AROUND = 4
 """The levels of JSON that the events of a saga may put around a state or a result."""
 
 _UNREAD: object = object()
+# Never another value after they were read back, and never changed.
+_SCALARS = frozenset({bool, int, str, type(None)})
 
 
 class UnfitValue(InvalidValue, TypeError):
@@ -113,19 +115,30 @@ class Codec(Generic[T]):
             InvalidValue: The value isn't of the declared type, or would be read back
                 as another one.
         """
+        json = self._encode(value)
+        if type(value) in _SCALARS and type(value) is self.annotation:
+            return Encoded(self, json, value)
         try:
-            json = msgspec.Raw(self._codec.encode(value))
             decoded = self.decode(json)
             is_kept = self._are_same(decoded, value)
-        except InvalidValue as error:
-            bound = f"its type is {name_of(self.annotation)}: {error}"
-            raise self._refusal(value, bound) from error
         except Exception as error:
-            bound = f"JSON can't hold it: {text_of(error)}"
-            raise self._refusal(value, bound) from error
+            raise self._unfit(value, error) from error
         if not is_kept:
             raise self._refusal(value, f"it would be read back as {shown(decoded)}")
         return Encoded(self, json, decoded)
+
+    def keep(self, value: T) -> Encoded[T]:
+        """Take a value that is computed again, not read back, at each resume.
+
+        One that can't be changed is used as it is.
+
+        Raises:
+            InvalidValue: The value isn't of the declared type, or is of a type that
+                can be changed and would be read back as another value.
+        """
+        if self.is_frozen and type(value) is self.annotation:
+            return Encoded(self, self._encode(value), value)
+        return self.record(value)
 
     def restore(self, raw: msgspec.Raw) -> Encoded[T]:
         """Decode a recorded value for those who use it.
@@ -179,6 +192,19 @@ class Codec(Generic[T]):
         except Exception:  # noqa: BLE001, S110 - a class may refuse to be compared
             pass
         return self._codec.encode(decoded) == self._codec.encode(value)
+
+    def _encode(self, value: object) -> msgspec.Raw:
+        try:
+            return msgspec.Raw(self._codec.encode(value))
+        except Exception as error:
+            raise self._unfit(value, error) from error
+
+    def _unfit(self, value: object, error: Exception) -> InvalidValue:
+        if isinstance(error, InvalidValue):
+            bound = f"its type is {name_of(self.annotation)}: {error}"
+        else:
+            bound = f"JSON can't hold it: {text_of(error)}"
+        return self._refusal(value, bound)
 
     def _refusal(self, value: object, bound: str) -> InvalidValue:
         remedy = "correct the annotation or the value"

@@ -496,6 +496,8 @@ class SagaCoordinator:
 
     async def _wait_for_place(self, run: Run[Any]) -> None:
         """Wait for a place, or until a step of a saga at work needs the start."""
+        if self._crew.take_free_place(run):
+            return
         with anyio.CancelScope() as scope:
             self._waiting_starts[run.id] = scope
             try:

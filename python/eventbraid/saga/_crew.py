@@ -156,6 +156,11 @@ class Crew:
         await self._slots.acquire()
         run.holds_slot = True
 
+    def take_free_place(self, run: Run[Any]) -> bool:
+        """Take a place if there is a free one; return whether there was."""
+        run.holds_slot = self._slots.acquire_nowait()
+        return run.holds_slot
+
     def give_place(self, run: Run[Any]) -> None:
         """Give the place of a saga to another one."""
         if run.holds_slot:

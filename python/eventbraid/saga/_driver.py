@@ -128,7 +128,8 @@ class Driver:
             return False
         if run.stale:
             await self._journal.reload(run)
-        return not await self._has_awaited_time(run)
+        has_deadline = run.progress.deadline is not None
+        return not (has_deadline and await self._has_awaited_time(run))
 
     async def _make_next(self, run: Run[Any], *, resumed: bool) -> bool:
         """Make one move, and tell whether the saga rests."""
@@ -232,12 +233,10 @@ class Driver:
             Whether it has waited, so that all is to be looked at again.
         """
         progress = run.progress
-        if progress.deadline is None or progress.status is not Status.RUNNING:
-            return False
-        if not is_overdue(run.saga, progress, run.clock.now()):
+        if progress.status is not Status.RUNNING:
             return False
         seconds = run.clock.seconds_to_confirm()
-        if not seconds:
+        if not seconds or not is_overdue(run.saga, progress, run.clock.now()):
             return False
         await self._sleep(run, run.clock.now() + timedelta(seconds=seconds))
         return True

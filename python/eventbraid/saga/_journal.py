@@ -367,7 +367,7 @@ def fold_result(
         return state
     folded: S = node.then(state.read(), result())
     try:
-        return saga.state_codec.record(folded)
+        return saga.state_codec.keep(folded)
     except InvalidValue as error:
         raise UnfitValue(
             f"`then` of step {node.name!r}",

@@ -36,10 +36,15 @@ class Slots:
         # Ordered, because on leaving a coordinator any number of them are cancelled.
         self._waiting: OrderedDict[anyio.Event, None] = OrderedDict()
 
+    def acquire_nowait(self) -> bool:
+        """Take a slot if one is free; return whether it was."""
+        is_free = self._free > 0 and not self._waiting
+        self._free -= is_free
+        return is_free
+
     async def acquire(self) -> None:
         """Take a slot; wait until there is one."""
-        if self._free > 0 and not self._waiting:
-            self._free -= 1
+        if self.acquire_nowait():
             return
         given = anyio.Event()
         self._waiting[given] = None
