@@ -24,6 +24,7 @@ from eventbraid.errors import StreamCondition
 __all__ = [
     "Appended",
     "CompletionPort",
+    "LogFilter",
     "LogWaiter",
     "NewEvent",
     "Page",
@@ -32,6 +33,7 @@ __all__ = [
     "StreamNames",
     "StreamsSnapshot",
     "forks",
+    "system_event",
     "uuid7",
 ]
 
@@ -255,6 +257,30 @@ class Page:
         """The position that the read is pinned to."""
 
 @final
+class LogFilter:
+    """Which events of the log are wanted; all conditions that are given must hold.
+
+    Args:
+        stream: Only events of this stream.
+        prefix: Only events of streams whose id begins with this.
+        category: Only events of streams of this category.
+        types: Only events of these types.
+        system: Whether events of streams are wanted whose id begins with ``$``.
+
+    Raises:
+        InvalidStreamId: If no stream could have this id.
+    """
+
+    def __new__(
+        cls,
+        stream: str | None,
+        prefix: str | None,
+        category: str | None,
+        types: Sequence[str] | None,
+        system: bool,
+    ) -> LogFilter: ...
+
+@final
 class CompletionPort:
     """The way back from the engine's threads into one event loop.
 
@@ -475,9 +501,7 @@ class Store:
         limit: int,
         backward: bool,
         at: int | None,
-        prefix: str | None,
-        category: str | None,
-        types: Sequence[str] | None,
+        wanted: LogFilter,
     ) -> Page:
         """Read one page of the log.
 
@@ -487,9 +511,7 @@ class Store:
             limit: At most so many events.
             backward: Whether to read from the newest event down.
             at: Only events up to this position; the durable head if not given.
-            prefix: Only events of streams whose id begins with this.
-            category: Only events of streams of this category.
-            types: Only events of these types.
+            wanted: Only events that pass this filter.
         """
     def read_log_async(
         self,
@@ -499,9 +521,7 @@ class Store:
         limit: int,
         backward: bool,
         at: int | None,
-        prefix: str | None,
-        category: str | None,
-        types: Sequence[str] | None,
+        wanted: LogFilter,
     ) -> Page | int:
         """Like `read_log`; a token only if the page isn't in memory."""
     def read_streams(
@@ -525,11 +545,12 @@ class Store:
         after: Mapping[str, int] | None,
     ) -> StreamsSnapshot | int:
         """Like `read_streams`; a token only if an event isn't in memory."""
-    def streams(self, prefix: str) -> StreamNames:
+    def streams(self, prefix: str, system: bool) -> StreamNames:
         """Begin a listing of the streams that have events now.
 
         Args:
             prefix: Only ids that begin with this.
+            system: Whether ids that begin with ``$`` are listed.
         """
     def identity(self) -> bytes:
         """Return the id that the store was given when it was made."""
@@ -574,6 +595,9 @@ class Store:
         """Finish the appends under way and free the directory. May be called again."""
     def close_async(self, port: CompletionPort) -> int:
         """Like `close`; `None` arrives at the port."""
+
+def system_event(event: NewEvent, /) -> NewEvent:
+    """Mark an event as written by the library, so that it may go to a ``$`` stream."""
 
 def uuid7() -> UUID:
     """Make a UUIDv7: it sorts by the time at which it was made.

@@ -567,6 +567,8 @@ class InvalidArgument(EventbraidError, ValueError):
 class InvalidStreamId(InvalidArgument):
     """A stream id that isn't 1 to 255 bytes of UTF-8 without control characters.
 
+    Ids that begin with ``$`` are reserved for the library: appends to them are refused.
+
     Example:
         >>> import eventbraid as eb
         >>> with eb.open("memory:") as store:

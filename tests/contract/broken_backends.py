@@ -113,7 +113,7 @@ class Buffered(SqliteStore):
 class Wildcards(SqliteStore):
     """A prefix is a LIKE pattern."""
 
-    def streams(self, prefix=None):
+    def streams(self, prefix=None, *, system=False):
         pattern = f"{prefix or ''}%"
         query = "SELECT DISTINCT stream FROM event WHERE stream LIKE ? ORDER BY stream"
         yield from (name for (name,) in self._db.execute(query, (pattern,)).fetchall())
@@ -135,8 +135,8 @@ class Unpinned(SqliteStore):
 class Deaf(SqliteStore):
     """A subscription that has caught up skips what comes in the meantime."""
 
-    def subscribe(self, *, after=0, prefix=None, category=None, types=None):
-        wanted = sqlite_store._filter(prefix, category, types)
+    def subscribe(self, *, after=0, **wanted):
+        wanted = sqlite_store._filter(**wanted)
         return DeafSubscription(self, after, wanted)
 
 

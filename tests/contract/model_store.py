@@ -76,11 +76,23 @@ class ModelStore:
         mine = [row for row in self.log if row.stream == stream]
         return _part(mine, lambda row: row.version, **bounds)
 
-    def read_all(self, *, prefix=None, category=None, types=None, **bounds):
+    def read_all(
+        self,
+        *,
+        stream=None,
+        prefix=None,
+        category=None,
+        types=None,
+        system=False,
+        **bounds,
+    ):
+        system = system or _name_system(stream, prefix, category)
         passed = [
             row
             for row in self.log
-            if row.stream.encode().startswith((prefix or "").encode())
+            if (system or not row.stream.startswith("$"))
+            and (stream is None or row.stream == stream)
+            and row.stream.encode().startswith((prefix or "").encode())
             and (category is None or row.category == category)
             and (types is None or row.type in types)
         ]
@@ -100,8 +112,13 @@ class ModelStore:
     def head(self):
         return len(self.log)
 
-    def streams(self, prefix=None):
-        names = {row.stream.encode() for row in self.log}
+    def streams(self, prefix=None, *, system=False):
+        system = system or _name_system(prefix)
+        names = {
+            row.stream.encode()
+            for row in self.log
+            if system or not row.stream.startswith("$")
+        }
         wanted = (prefix or "").encode()
         return [name.decode() for name in sorted(names) if name.startswith(wanted)]
 
@@ -123,6 +140,10 @@ def _meant(events, expect):
     """What a key stands for; ANY demands nothing, so it is no part of it."""
     facts = [(e.stream, e.type, e.data, dict(e.metadata)) for e in events]
     return facts, {s: repr(e) for s, e in expect.items() if e is not eb.ANY}
+
+
+def _name_system(*beginnings):
+    return any((beginning or "").startswith("$") for beginning in beginnings)
 
 
 def _part(rows, place, *, after=0, before=None, limit=None, backward=False):

@@ -23,6 +23,8 @@ def checked(events, expect, key):
     if key is not None:
         check_key(key)
     _within("the expectations of a commit", len(expect), EXPECTATIONS)
+    for event in events:
+        _refuse_system(event.stream)
     for stream, expected in expect.items():
         check_stream(stream)
         _check_expectation(expected)
@@ -38,6 +40,12 @@ def check_stream(stream):
     _check_name("stream", stream, eb.InvalidStreamId)
     if any(unicodedata.category(character) == "Cc" for character in stream):
         raise eb.InvalidStreamId("stream", stream, "holds a control character")
+
+
+def _refuse_system(stream):
+    """Refuse appends to streams of the library's own."""
+    if stream.startswith("$"):
+        raise eb.InvalidStreamId("stream", stream, "is reserved for the library")
 
 
 def check_key(key):

@@ -47,7 +47,9 @@ VERSION = "SELECT coalesce(max(version), 0) FROM event WHERE stream = ?"
 HEAD = "SELECT coalesce(max(position), 0) FROM event"
 PREFIX = "substr(CAST(stream AS BLOB), 1, length(:prefix)) = :prefix"
 FILTER = f"""
-    (:prefix IS NULL OR {PREFIX})
+    (:stream IS NULL OR stream = :stream)
+    AND (:system OR substr(stream, 1, 1) <> '$')
+    AND (:prefix IS NULL OR {PREFIX})
     AND (:category IS NULL OR category = :category)
     AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
 """
@@ -183,17 +185,14 @@ class SqliteStore:
         before=None,
         limit=None,
         backward=False,
-        prefix=None,
-        category=None,
-        types=None,
+        **wanted,
     ):
         limits.check_bounds(after=after, before=before, limit=limit)
         return self._events(
             f"""position > :after AND (:before IS NULL OR position < :before)
                 AND {FILTER}
                 ORDER BY position {"DESC" if backward else "ASC"} LIMIT :limit""",
-            {"after": after, "before": before, "limit": limit}
-            | _filter(prefix, category, types),
+            {"after": after, "before": before, "limit": limit} | _filter(**wanted),
         )
 
     def read_streams(self, streams, *, at=None, after=None):
@@ -217,9 +216,9 @@ class SqliteStore:
             )
             return SqliteSnapshot(at, versions, list(events))
 
-    def subscribe(self, *, after=0, prefix=None, category=None, types=None):
+    def subscribe(self, *, after=0, **wanted):
         limits.check_bounds(after=after)
-        return SqliteSubscription(self, after, _filter(prefix, category, types))
+        return SqliteSubscription(self, after, _filter(**wanted))
 
     def version(self, stream):
         limits.check_stream(stream)
@@ -230,11 +229,11 @@ class SqliteStore:
         with self._transaction():
             return self._one(HEAD)
 
-    def streams(self, prefix=None) -> Iterator[str]:
+    def streams(self, prefix=None, *, system=False) -> Iterator[str]:
         with self._transaction():
             names = self._db.execute(
-                f"SELECT DISTINCT stream FROM event WHERE {PREFIX} ORDER BY stream",
-                {"prefix": (prefix or "").encode()},
+                f"SELECT DISTINCT stream FROM event WHERE {FILTER} ORDER BY stream",
+                _filter(prefix=prefix or "", system=system),
             ).fetchall()
         yield from itertools.chain.from_iterable(names)
 
@@ -351,8 +350,13 @@ def _content(events, expect, given):
     return json.dumps(parts, sort_keys=True).encode()
 
 
-def _filter(prefix, category, types):
+def _filter(*, stream=None, prefix=None, category=None, types=None, system=False):
+    if stream is not None:
+        limits.check_stream(stream)
+    names = (stream, prefix, category)
     return {
+        "stream": stream,
+        "system": system or any((name or "").startswith("$") for name in names),
         "prefix": None if prefix is None else prefix.encode(),
         "category": category,
         "types": None if types is None else json.dumps(list(types)),

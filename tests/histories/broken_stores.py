@@ -67,8 +67,8 @@ class Tearing(Sound):
 class Skipping(Sound):
     """A subscription leaves an event out."""
 
-    def subscribe(self, *, after=0, prefix=None, category=None, types=None):
-        wanted = _filter(prefix, category, types)
+    def subscribe(self, *, after=0, **wanted):
+        wanted = _filter(**wanted)
         return SkippingSubscription(self, after, wanted)
 
 
@@ -82,8 +82,8 @@ class SkippingSubscription(SqliteSubscription):
 class Repeating(Sound):
     """A subscription brings an event twice."""
 
-    def subscribe(self, *, after=0, prefix=None, category=None, types=None):
-        wanted = _filter(prefix, category, types)
+    def subscribe(self, *, after=0, **wanted):
+        wanted = _filter(**wanted)
         return RepeatingSubscription(self, after, wanted)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.saga._checkpoint import MOST_OPEN, OpenSagas
+from eventbraid.store._system import system_event
 from tests.saga_kit import (
     Crash,
     MortalStore,
@@ -133,7 +134,7 @@ async def test_an_old_checkpoint_of_another_coordinator_does_no_harm(store, saga
     await run(store, saga, ["saga-1"])
     early = await last_checkpoint(store)
     await run(store, saga, ["saga-2"])
-    await store.append([(CHECKPOINTS, *eb.encode_event(early))])
+    await store.append([system_event(CHECKPOINTS, *eb.encode_event(early))])
     assert await known(store) == set()
 
 

@@ -349,7 +349,7 @@ async def test_leases_are_bounded_whatever_the_number_of_sagas(openings, saga, o
         await all_completed(await start_all(able, saga, ids))
     system = [
         recorded.type
-        async for recorded in openings[2].read_all()
+        async for recorded in openings[2].read_all(system=True)
         if recorded.stream.startswith("$")
     ]
     # Two coordinators have joined, shared, leased and left.

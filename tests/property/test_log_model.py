@@ -48,6 +48,8 @@ filters = st.fixed_dictionaries(
         "prefix": st.sampled_from(["", "a", "a-", "A", "a%", "order-é", "é"]),
         "category": st.sampled_from(["a", "A", "b", "order", "a%", ""]),
         "types": st.lists(st.sampled_from([*TYPES, "X"]), max_size=2),
+        "stream": st.sampled_from([*STREAMS, "z"]),
+        "system": st.booleans(),
     },
 )
 places = st.integers(0, 60)

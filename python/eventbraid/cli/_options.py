@@ -55,18 +55,25 @@ class Wanted:
         prefix: Only events of streams whose id begins with this.
         category: Only events of streams of this category.
         types: Only events of these types; all if None.
+        system: Whether system streams are shown.
     """
 
     prefix: str | None
     category: str | None
     types: tuple[str, ...] | None
+    system: bool
 
     @classmethod
     def of(
-        cls, prefix: str | None, category: str | None, types: tuple[str, ...]
+        cls,
+        prefix: str | None,
+        category: str | None,
+        types: tuple[str, ...],
+        *,
+        system: bool = False,
     ) -> Wanted:
         """Take over what the options say."""
-        return cls(prefix, category, types or None)
+        return cls(prefix, category, types or None, system)
 
 
 def prefix_option() -> Callable[[FC], FC]:
@@ -76,8 +83,17 @@ def prefix_option() -> Callable[[FC], FC]:
     )
 
 
+def system_option() -> Callable[[FC], FC]:
+    """Add `--system`."""
+    return click.option(
+        "--system",
+        is_flag=True,
+        help="Also system streams, whose ids begin with $: the library's own records.",
+    )
+
+
 def filter_options(command: FC) -> FC:
-    """Add `--prefix`, `--category` and `--type`."""
+    """Add `--prefix`, `--category`, `--type` and `--system`."""
     options = (
         prefix_option(),
         click.option(
@@ -92,6 +108,7 @@ def filter_options(command: FC) -> FC:
             multiple=True,
             help="Only events of this type; may be given several times.",
         ),
+        system_option(),
     )
     for option in reversed(options):
         command = option(command)

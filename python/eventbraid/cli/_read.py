@@ -77,6 +77,7 @@ def read(
     prefix: str | None,
     category: str | None,
     types: tuple[str, ...],
+    system: bool,
     read_only: bool,
     as_json: bool,
 ) -> Exit:
@@ -89,7 +90,7 @@ def read(
     from eventbraid.cli._events import event_printer
     from eventbraid.cli._output import output
 
-    wanted = Wanted.of(prefix, category, types)
+    wanted = Wanted.of(prefix, category, types, system=system)
     if streams and (prefix is not None or category is not None):
         raise click.UsageError(
             "--prefix and --category choose among all streams: leave out STREAM or them"
@@ -136,6 +137,7 @@ def _events(
             prefix=wanted.prefix,
             category=wanted.category,
             types=wanted.types,
+            system=wanted.system,
         )
     chosen = (
         store.read_stream(

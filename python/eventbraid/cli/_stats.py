@@ -76,7 +76,7 @@ def _measured(store: eb.EventStore) -> _Size:
 
 
 def _time(store: eb.EventStore, *, backward: bool) -> datetime | None:
-    for recorded in store.read_all(limit=1, backward=backward):
+    for recorded in store.read_all(limit=1, backward=backward, system=True):
         return recorded.recorded_at
     return None
 

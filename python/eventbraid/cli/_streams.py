@@ -6,7 +6,7 @@ import click
 
 from eventbraid.cli._exit import Exit
 from eventbraid.cli._opening import look_at_store, read_only_option
-from eventbraid.cli._options import json_option, prefix_option
+from eventbraid.cli._options import json_option, prefix_option, system_option
 from eventbraid.cli._store_choice import store_argument
 
 _EPILOG = """\b
@@ -20,10 +20,16 @@ _VERSION_WIDTH = 9
 @click.command(epilog=_EPILOG)
 @store_argument()
 @prefix_option()
+@system_option()
 @read_only_option()
 @json_option("Print JSON, one stream a line: stream, version.")
 def streams(
-    *, location: str, prefix: str | None, read_only: bool, as_json: bool
+    *,
+    location: str,
+    prefix: str | None,
+    system: bool,
+    read_only: bool,
+    as_json: bool,
 ) -> Exit:
     """Print the version and the name of each stream, by name.
 
@@ -33,7 +39,7 @@ def streams(
 
     count = 0
     with look_at_store(location, read_only=read_only) as store, output() as out:
-        for stream in store.streams(prefix):
+        for stream in store.streams(prefix, system=system):
             count += 1
             version = store.version(stream)
             if as_json:

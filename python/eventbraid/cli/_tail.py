@@ -66,6 +66,7 @@ def tail(
     prefix: str | None,
     category: str | None,
     types: tuple[str, ...],
+    system: bool,
     read_only: bool,
     as_json: bool,
 ) -> Exit:
@@ -73,7 +74,7 @@ def tail(
     from eventbraid.cli._events import event_printer
     from eventbraid.cli._output import output
 
-    wanted = Wanted.of(prefix, category, types)
+    wanted = Wanted.of(prefix, category, types, system=system)
     if follow:
         wait_for_store(location)
     with look_at_store(location, read_only=read_only) as store, output() as out:
@@ -123,6 +124,7 @@ def show_last(
         prefix=wanted.prefix,
         category=wanted.category,
         types=wanted.types,
+        system=wanted.system,
     ):
         first = recorded.position
     if first is None:
@@ -134,6 +136,7 @@ def show_last(
             prefix=wanted.prefix,
             category=wanted.category,
             types=wanted.types,
+            system=wanted.system,
         )
     )
 
@@ -148,6 +151,7 @@ def follow_log(
         prefix=wanted.prefix,
         category=wanted.category,
         types=wanted.types,
+        system=wanted.system,
     ) as subscription:
         for recorded in subscription:
             printer.show([recorded])

@@ -25,13 +25,14 @@ from eventbraid.errors import (
 from eventbraid.event import decode_event, encode_event
 from eventbraid.role._event import PREFIX, RoleReleased, RoleTaken
 from eventbraid.role._owner import silence_of
+from eventbraid.store._system import system_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from eventbraid.errors import VersionConflict
-    from eventbraid.store import RecordedEvent
+    from eventbraid.store import NewEvent, RecordedEvent
 
 _log = logging.getLogger("eventbraid.role")
 
@@ -132,16 +133,16 @@ def stale_seconds(stale_after: float) -> float:
     return stale_after
 
 
-def taking(role: str, owner: str) -> tuple[str, str, bytes]:
+def taking(role: str, owner: str) -> NewEvent:
     """Make the event by which an owner of this process takes a role."""
     program = PurePath(sys.argv[0] if sys.argv else "").name or "python"
     event = RoleTaken(owner, socket.gethostname(), os.getpid(), program)
-    return (PREFIX + role, *encode_event(event))
+    return system_event(PREFIX + role, *encode_event(event))
 
 
-def releasing(role: str, owner: str) -> tuple[str, str, bytes]:
+def releasing(role: str, owner: str) -> NewEvent:
     """Make the event by which an owner lets a role go."""
-    return (PREFIX + role, *encode_event(RoleReleased(owner)))
+    return system_event(PREFIX + role, *encode_event(RoleReleased(owner)))
 
 
 def busy(role: str, standing: Standing, witness: Witness) -> RoleBusy:

@@ -22,6 +22,7 @@ from eventbraid.saga._event import (
 )
 from eventbraid.saga._pace import Pace
 from eventbraid.saga._shards import shard_of
+from eventbraid.store._system import system_event
 
 if TYPE_CHECKING:
     from collections.abc import KeysView, Mapping
@@ -112,7 +113,8 @@ class OpenSagas:
         checkpoint = SagaCheckpoint(
             self.position, tuple(self.sagas), tuple(indexes), tuple(needs)
         )
-        await self._store.append([(CHECKPOINT_STREAM, *encode_event(checkpoint))])
+        event = system_event(CHECKPOINT_STREAM, *encode_event(checkpoint))
+        await self._store.append([event])
 
     # --- within ----------------------------------------------------------------------
 

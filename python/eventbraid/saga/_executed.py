@@ -52,7 +52,7 @@ async def recall(store: AsyncEventStore, record_position: int, cause: str) -> Ex
     whole = True
     while whole:
         before = found[-1].position if found else record_position
-        log = store.read_all(before=before, backward=True, limit=_PAGE)
+        log = store.read_all(before=before, backward=True, limit=_PAGE, system=True)
         page = [recorded async for recorded in log]
         own = list(takewhile(lambda recorded: recorded.causation_id == cause, page))
         found += own

@@ -243,7 +243,9 @@ class Follower:
         head = await self._store.head()
         pace = Pace()
         while self._followed < head:
-            news = self._store.read_all(after=self._followed, types=_TYPES, limit=_PAGE)
+            news = self._store.read_all(
+                after=self._followed, types=_TYPES, limit=_PAGE, system=True
+            )
             # All of a page first: a cancelled loop would leave the read open.
             page = [found async for found in news]
             for recorded in page:

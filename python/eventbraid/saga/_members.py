@@ -22,6 +22,7 @@ from eventbraid.event import decode_event, encode_event
 from eventbraid.saga._declaration import Declaration
 from eventbraid.saga._event import COORDINATORS_STREAM, CoordinatorsChanged
 from eventbraid.saga._trouble import breather
+from eventbraid.store._system import system_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -89,7 +90,7 @@ class Members:
 
     async def _change(self, runs: Mapping[str, Capabilities]) -> None:
         """Record members, unless others have changed them; then read these."""
-        record = (COORDINATORS_STREAM, *encode_event(_record_of(runs)))
+        record = system_event(COORDINATORS_STREAM, *encode_event(_record_of(runs)))
         expect = {COORDINATORS_STREAM: self.version}
         try:
             await self._store.append([record], expect=expect)

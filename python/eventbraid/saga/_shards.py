@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from eventbraid.saga._declaration import Declaration
     from eventbraid.saga._members import Capabilities
-    from eventbraid.store import AsyncEventStore, RecordedEvent
+    from eventbraid.store import AsyncEventStore, NewEvent, RecordedEvent
 
 SHARDS = 16
 """For good: another number would give the sagas of a store to other shards."""
@@ -456,7 +456,7 @@ class Shards:
     async def _append_to(
         self,
         roles: dict[str, int],
-        event: Callable[[str, str], tuple[str, str, bytes]],
+        event: Callable[[str, str], NewEvent],
     ) -> None:
         """Append to those roles whose version is still the one that is known."""
         while roles:

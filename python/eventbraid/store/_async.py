@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from eventbraid._native import Appended, Page, StreamsSnapshot
 from eventbraid.store._completion import current_port, unwrapped
-from eventbraid.store._paging import NAMES_A_PAGE, LogFilter, Paging
+from eventbraid.store._paging import NAMES_A_PAGE, Paging, log_filter, names_system
 from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
 from eventbraid.store._subscription import AsyncSubscription
 
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from eventbraid._native import NewEvent, RecordedEvent, Store, StreamNames
+    from eventbraid._native import (
+        LogFilter,
+        NewEvent,
+        RecordedEvent,
+        Store,
+        StreamNames,
+    )
     from eventbraid.store._completion import LoopPort
     from eventbraid.store._expectation import Expectation
     from eventbraid.store._handle import Handle
@@ -177,9 +183,11 @@ class AsyncEventStore:
         before: int | None = None,
         limit: int | None = None,
         backward: bool = False,
+        stream: str | None = None,
         prefix: str | None = None,
         category: str | None = None,
         types: Iterable[str] | None = None,
+        system: bool = False,
     ) -> AsyncIterator[RecordedEvent]:
         """Read the log, page by page.
 
@@ -188,9 +196,13 @@ class AsyncEventStore:
             before: Only events below this position.
             limit: At most so many events that pass the filter.
             backward: Whether to read from the newest event down.
+            stream: Only events of this stream.
             prefix: Only events of streams whose id begins with this, byte for byte.
             category: Only events of streams of this category.
             types: Only events of these types.
+            system: Whether events of system streams are included, whose ids begin with
+                ``$``: the library's own records. They are also included if `stream`,
+                `prefix` or `category` begins with ``$``.
 
         Returns:
             The events.
@@ -199,23 +211,36 @@ class AsyncEventStore:
             InvalidArgument: If a number makes no sense.
         """
         paging = Paging(after=after, before=before, limit=limit, backward=backward)
-        return self._log_events(LogFilter.of(prefix, category, types), paging)
+        wanted = log_filter(
+            stream=stream,
+            prefix=prefix,
+            category=category,
+            types=types,
+            system=system,
+        )
+        return self._log_events(wanted, paging)
 
     def subscribe(
         self,
         *,
         after: int = 0,
+        stream: str | None = None,
         prefix: str | None = None,
         category: str | None = None,
         types: Iterable[str] | None = None,
+        system: bool = False,
     ) -> AsyncSubscription:
         """Follow the log: first what is there, then what comes.
 
         Args:
             after: The position to begin behind; `head()` for new events only.
+            stream: Only events of this stream.
             prefix: Only events of streams whose id begins with this, byte for byte.
             category: Only events of streams of this category.
             types: Only events of these types.
+            system: Whether events of system streams are included, whose ids begin with
+                ``$``: the library's own records. They are also included if `stream`,
+                `prefix` or `category` begins with ``$``.
 
         Returns:
             An endless async iterator that waits for events; close it to end it.
@@ -223,7 +248,13 @@ class AsyncEventStore:
         Raises:
             InvalidArgument: If the position makes no sense.
         """
-        wanted = LogFilter.of(prefix, category, types)
+        wanted = log_filter(
+            stream=stream,
+            prefix=prefix,
+            category=category,
+            types=types,
+            system=system,
+        )
         return AsyncSubscription(self._handle, after, wanted)
 
     async def version(self, stream: str) -> int:
@@ -254,17 +285,21 @@ class AsyncEventStore:
         native = await self._caught_up()
         return native.head()
 
-    async def streams(self, prefix: str | None = None) -> AsyncIterator[str]:
+    async def streams(
+        self, prefix: str | None = None, *, system: bool = False
+    ) -> AsyncIterator[str]:
         """List the streams that have events.
 
         Args:
             prefix: Only ids that begin with this, byte for byte.
+            system: Whether system streams are listed, whose ids begin with ``$``. They
+                are also listed if `prefix` begins with ``$``.
 
         Yields:
             Their ids in ascending order of bytes, as of the first one asked for.
         """
         native = await self._caught_up()
-        listing = native.streams(prefix or "")
+        listing = native.streams(prefix or "", system or names_system(prefix))
         while names := await _next_names(listing):
             for name in names:
                 yield name
@@ -380,9 +415,7 @@ class AsyncEventStore:
                 paging.limit(_INLINE_EVENTS),
                 paging.backward,
                 paging.at,
-                wanted.prefix,
-                wanted.category,
-                wanted.types,
+                wanted,
             )
             page = await _arrived(port, page)
             paging.advance(page)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eventbraid.errors import InvalidArgument
+from eventbraid._native import LogFilter
+from eventbraid.errors import InvalidArgument, InvalidStreamId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,33 +79,42 @@ class Paging:
         self.done = not page.more or self._left == 0
 
 
-@dataclass(frozen=True, slots=True)
-class LogFilter:
-    """Which events of the log are wanted."""
+def log_filter(
+    *,
+    stream: str | None = None,
+    prefix: str | None = None,
+    category: str | None = None,
+    types: Iterable[str] | None = None,
+    system: bool = False,
+) -> LogFilter:
+    """Build the filter of a read or a subscription from its arguments.
 
-    prefix: str | None
-    category: str | None
-    types: tuple[str, ...] | None
+    System streams, whose ids begin with ``$``, are left out unless `system` is true or
+    one of the other arguments names them.
 
-    @classmethod
-    def of(
-        cls, prefix: str | None, category: str | None, types: Iterable[str] | None
-    ) -> LogFilter:
-        """Take over the arguments of a read.
+    Raises:
+        InvalidArgument: If the types are one string instead of several, or if a text
+            has no UTF-8.
+        InvalidStreamId: If no stream could have this id.
+        TypeError: If an argument is of another type.
+    """
+    if isinstance(types, str):
+        reason = "give a list of event types, even for one"
+        raise InvalidArgument("types", types, reason)
+    wanted = None if types is None else tuple(types)
+    names = (("stream", stream), ("prefix", prefix), ("category", category))
+    for name, text in names:
+        _refuse_surrogates(name, text)
+    for text in wanted or ():
+        _refuse_surrogates("event type", text)
+    for _, text in names:
+        system = system or names_system(text)
+    return LogFilter(stream, prefix, category, wanted, system)
 
-        Raises:
-            InvalidArgument: If the types are one string instead of several, or if a
-                text has no UTF-8.
-        """
-        if isinstance(types, str):
-            reason = "give a list of event types, even for one"
-            raise InvalidArgument("types", types, reason)
-        wanted = cls(prefix, category, None if types is None else tuple(types))
-        for name, text in (("prefix", prefix), ("category", category)):
-            _refuse_surrogates(name, text)
-        for text in wanted.types or ():
-            _refuse_surrogates("event type", text)
-        return wanted
+
+def names_system(text: str | None) -> bool:
+    """Whether the beginning of a stream's id can only be that of a system stream."""
+    return isinstance(text, str) and text.startswith("$")
 
 
 def _refuse_surrogates(name: str, text: str | None) -> None:
@@ -116,4 +125,5 @@ def _refuse_surrogates(name: str, text: str | None) -> None:
         text.encode()
     except UnicodeEncodeError:
         reason = "it holds a lone surrogate, which has no UTF-8"
-        raise InvalidArgument(name, ascii(text), reason) from None
+        refusal = InvalidStreamId if name == "stream" else InvalidArgument
+        raise refusal(name, ascii(text), reason) from None

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from eventbraid._native import LogWaiter, Page
 from eventbraid.store._completion import current_port, unwrapped
-from eventbraid.store._paging import FIRST_PAGE, LARGEST_PAGE, LogFilter, checked
+from eventbraid.store._paging import FIRST_PAGE, LARGEST_PAGE, checked
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from eventbraid._native import RecordedEvent, Store
+    from eventbraid._native import LogFilter, RecordedEvent, Store
     from eventbraid.store._handle import Handle
 
 
@@ -167,16 +167,14 @@ class Subscription:
 
     def _more(self) -> bool:
         """Read a page, and wait if it ends at the head; false if closed meanwhile."""
-        native, wanted = self._handle.own(), self._filter
+        native = self._handle.own()
         page = native.read_log(
             after=self._cursor.fetched,
             before=None,
             limit=self._cursor.size,
             backward=False,
             at=None,
-            prefix=wanted.prefix,
-            category=wanted.category,
-            types=wanted.types,
+            wanted=self._filter,
         )
         if not self._cursor.advance(page):
             return True
@@ -275,7 +273,6 @@ class AsyncSubscription:
         port = current_port()
         # A busy log must not starve the loop's other tasks.
         await port.let_others_run()
-        wanted = self._filter
         page = native.read_log_async(
             port.native,
             after=self._cursor.fetched,
@@ -283,9 +280,7 @@ class AsyncSubscription:
             limit=self._cursor.size,
             backward=False,
             at=None,
-            prefix=wanted.prefix,
-            category=wanted.category,
-            types=wanted.types,
+            wanted=self._filter,
         )
         if isinstance(page, int):
             page = unwrapped(await port.result(page), Page)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eventbraid.store._async import AsyncEventStore
-from eventbraid.store._paging import NAMES_A_PAGE, LogFilter, Paging
+from eventbraid.store._paging import NAMES_A_PAGE, Paging, log_filter, names_system
 from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
 from eventbraid.store._subscription import Subscription
 
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from eventbraid._native import Appended, NewEvent, RecordedEvent, StreamsSnapshot
+    from eventbraid._native import (
+        Appended,
+        LogFilter,
+        NewEvent,
+        RecordedEvent,
+        StreamsSnapshot,
+    )
     from eventbraid.store._expectation import Expectation
     from eventbraid.store._handle import Handle
 
@@ -196,9 +202,11 @@ class EventStore:
         before: int | None = None,
         limit: int | None = None,
         backward: bool = False,
+        stream: str | None = None,
         prefix: str | None = None,
         category: str | None = None,
         types: Iterable[str] | None = None,
+        system: bool = False,
     ) -> Iterator[RecordedEvent]:
         """Read the log, page by page.
 
@@ -209,15 +217,20 @@ class EventStore:
             before: Only events below this position.
             limit: At most so many events that pass the filter.
             backward: Whether to read from the newest event down.
+            stream: Only events of this stream.
             prefix: Only events of streams whose id begins with this, byte for byte.
             category: Only events of streams of this category.
             types: Only events of these types.
+            system: Whether events of system streams are included, whose ids begin with
+                ``$``: the library's own records. They are also included if `stream`,
+                `prefix` or `category` begins with ``$``.
 
         Returns:
             The events.
 
         Raises:
             InvalidArgument: If a number makes no sense.
+            InvalidStreamId: If no stream could have this id.
 
         Example:
             >>> import eventbraid as eb
@@ -229,23 +242,36 @@ class EventStore:
             ['order-1']
         """
         paging = Paging(after=after, before=before, limit=limit, backward=backward)
-        return self._log_events(LogFilter.of(prefix, category, types), paging)
+        wanted = log_filter(
+            stream=stream,
+            prefix=prefix,
+            category=category,
+            types=types,
+            system=system,
+        )
+        return self._log_events(wanted, paging)
 
     def subscribe(
         self,
         *,
         after: int = 0,
+        stream: str | None = None,
         prefix: str | None = None,
         category: str | None = None,
         types: Iterable[str] | None = None,
+        system: bool = False,
     ) -> Subscription:
         """Follow the log: first what is there, then what comes.
 
         Args:
             after: The position to begin behind; `head()` for new events only.
+            stream: Only events of this stream.
             prefix: Only events of streams whose id begins with this, byte for byte.
             category: Only events of streams of this category.
             types: Only events of these types.
+            system: Whether events of system streams are included, whose ids begin with
+                ``$``: the library's own records. They are also included if `stream`,
+                `prefix` or `category` begins with ``$``.
 
         Returns:
             An endless iterator that waits for events; close it to end it.
@@ -261,7 +287,13 @@ class EventStore:
             ...         next(subscription).stream
             'order-1'
         """
-        wanted = LogFilter.of(prefix, category, types)
+        wanted = log_filter(
+            stream=stream,
+            prefix=prefix,
+            category=category,
+            types=types,
+            system=system,
+        )
         return Subscription(self._handle, after, wanted)
 
     def version(self, stream: str) -> int:
@@ -302,11 +334,15 @@ class EventStore:
         """
         return self._handle.own().head()
 
-    def streams(self, prefix: str | None = None) -> Iterator[str]:
+    def streams(
+        self, prefix: str | None = None, *, system: bool = False
+    ) -> Iterator[str]:
         """List the streams that have events.
 
         Args:
             prefix: Only ids that begin with this, byte for byte.
+            system: Whether system streams are listed, whose ids begin with ``$``. They
+                are also listed if `prefix` begins with ``$``.
 
         Returns:
             Their ids in ascending order of bytes, as of the first one asked for.
@@ -318,7 +354,9 @@ class EventStore:
             ...     list(store.streams())
             ['a', 'b']
         """
-        listing = self._handle.own().streams(prefix or "")
+        listing = self._handle.own().streams(
+            prefix or "", system or names_system(prefix)
+        )
         while names := listing.page(NAMES_A_PAGE):
             yield from names
 
@@ -422,9 +460,7 @@ class EventStore:
                 paging.limit(),
                 paging.backward,
                 paging.at,
-                wanted.prefix,
-                wanted.category,
-                wanted.types,
+                wanted,
             )
             paging.advance(page)
             yield from page.events

@@ -224,8 +224,13 @@ fn hold_tuple<'py>(tuple: &Bound<'py, PyTuple>) -> PyResult<Held<'py>> {
 impl Held<'_> {
     fn borrowed(&self) -> PyResult<EventInput<'_>> {
         let whole = self.whole.as_ref().map(Bound::get);
+        let stream = utf8("stream", &self.stream)?;
+        if engine::is_system(stream) && !whole.is_some_and(NewEvent::is_system) {
+            let reason = "ids that begin with $ are reserved for the library; give it another";
+            return Err(invalid("stream", stream.to_owned(), reason.to_owned()));
+        }
         Ok(EventInput {
-            stream: utf8("stream", &self.stream)?,
+            stream,
             event_type: utf8("event type", &self.event_type)?,
             event_id: whole.and_then(NewEvent::id_bytes),
             metadata: whole.map_or(b"", NewEvent::encoded_metadata),

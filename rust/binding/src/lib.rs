@@ -17,6 +17,7 @@ mod engine;
 mod error;
 mod fork;
 mod interrupt;
+mod log_filter;
 mod metadata;
 mod new_event;
 mod opening;
@@ -42,7 +43,9 @@ mod _native {
     #[pymodule_export]
     use crate::fork::forks;
     #[pymodule_export]
-    use crate::new_event::NewEvent;
+    use crate::log_filter::LogFilter;
+    #[pymodule_export]
+    use crate::new_event::{NewEvent, system_event};
     #[pymodule_export]
     use crate::page::Page;
     #[pymodule_export]

@@ -32,6 +32,8 @@ pub(crate) struct NewEvent {
     data: Py<PyBytes>,
     metadata: Box<[u8]>,
     event_id: Option<[u8; 16]>,
+    /// Whether it may go to a stream of the library's own.
+    is_system: bool,
 }
 
 #[pymethods]
@@ -57,6 +59,7 @@ impl NewEvent {
                 .transpose()?
                 .unwrap_or_default(),
             event_id: event_id.map(bytes_from_uuid).transpose()?,
+            is_system: false,
         })
     }
 
@@ -157,6 +160,11 @@ impl NewEvent {
         self.event_id
     }
 
+    /// Whether it may go to a stream of the library's own.
+    pub(crate) fn is_system(&self) -> bool {
+        self.is_system
+    }
+
     fn facts<'a>(&'a self, py: Python<'a>) -> PyResult<Facts<'a>> {
         Ok((
             self.stream.to_str(py)?,
@@ -165,6 +173,21 @@ impl NewEvent {
             &self.metadata,
             self.event_id,
         ))
+    }
+}
+
+/// Mark an event as written by the library, so that it may go to a stream whose id begins
+/// with `$`.
+#[pyfunction]
+#[pyo3(signature = (event, /))]
+pub(crate) fn system_event(py: Python<'_>, event: &NewEvent) -> NewEvent {
+    NewEvent {
+        stream: event.stream.clone_ref(py),
+        event_type: event.event_type.clone_ref(py),
+        data: event.data.clone_ref(py),
+        metadata: event.metadata.clone(),
+        event_id: event.event_id,
+        is_system: true,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading: the arguments of a read, owned, so that any thread may run it.
 
 use eventbraid_engine::{
-    self as engine, Effort, Error, Filter, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery,
+    self as engine, Effort, Error, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery,
 };
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
@@ -10,6 +10,7 @@ use pyo3::types::{PyBool, PyInt, PyMapping, PyString};
 use crate::appended::Appended;
 use crate::completion::Promise;
 use crate::error::{exception, invalid};
+use crate::log_filter::LogFilter;
 use crate::page;
 use crate::reader_pool::ReaderPool;
 use crate::snapshot::StreamsSnapshot;
@@ -70,9 +71,7 @@ pub(crate) struct StreamRead {
 /// One page of the log.
 pub(crate) struct LogRead {
     pub(crate) bounds: Bounds,
-    pub(crate) prefix: Option<String>,
-    pub(crate) category: Option<String>,
-    pub(crate) types: Option<Vec<String>>,
+    pub(crate) wanted: LogFilter,
 }
 
 /// Where a page begins and ends.
@@ -135,23 +134,17 @@ impl Read for LogRead {
             backward,
             at,
         } = &self.bounds;
-        let types: Option<Vec<&str>> = self
-            .types
-            .as_ref()
-            .map(|types| types.iter().map(String::as_str).collect());
-        store.read_log(&LogQuery {
-            after,
-            before,
-            limit,
-            max_bytes: page_bytes(effort),
-            backward,
-            at,
-            filter: Filter {
-                prefix: self.prefix.as_deref(),
-                category: self.category.as_deref(),
-                types: types.as_deref(),
-            },
-            effort,
+        self.wanted.lent(|filter| {
+            store.read_log(&LogQuery {
+                after,
+                before,
+                limit,
+                max_bytes: page_bytes(effort),
+                backward,
+                at,
+                filter,
+                effort,
+            })
         })
     }
 

@@ -46,7 +46,7 @@ use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 pub(crate) struct RecordedEvent(Source);
 
 enum Source {
-    /// A view into the log.
+    /// An event out of the log.
     Log(Recorded),
     /// Facts that a caller gave.
     Given(Box<Given>),
@@ -176,7 +176,7 @@ impl RecordedEvent {
         PyBytes::new(py, self.data_bytes())
     }
 
-    /// Return the bytes that it takes, those of its record in the log included.
+    /// Return the bytes that it keeps alive, those of its record included.
     fn __sizeof__(&self) -> usize {
         size_of::<Self>() + self.bytes_held()
     }
@@ -219,6 +219,12 @@ impl RecordedEvent {
     }
 }
 
+impl Given {
+    fn length(&self) -> usize {
+        self.stream.len() + self.event_type.len() + self.metadata.len() + self.data.len()
+    }
+}
+
 type Facts<'a> = (
     u64,
     [u8; 16],
@@ -232,8 +238,10 @@ type Facts<'a> = (
 
 impl RecordedEvent {
     fn bytes_held(&self) -> usize {
-        let names = self.stream_str().len() + self.type_str().len();
-        names + self.metadata_bytes().len() + self.data_bytes().len()
+        match &self.0 {
+            Source::Log(recorded) => recorded.bytes_held(),
+            Source::Given(given) => size_of::<Given>() + given.length(),
+        }
     }
 
     fn facts(&self) -> Facts<'_> {

@@ -13,6 +13,7 @@ use crate::completion::CompletionPort;
 use crate::engine::Engine;
 use crate::error::{close_exception, exception, open_exception};
 use crate::interrupt;
+use crate::log_filter::LogFilter;
 use crate::opening::Opening;
 use crate::read::{Bounds, CommittedRead, LogRead, Read, SnapshotRead, StreamRead};
 use crate::report;
@@ -254,9 +255,7 @@ impl Store {
         limit: usize,
         backward: bool,
         at: Option<u64>,
-        prefix: Option<String>,
-        category: Option<String>,
-        types: Option<Vec<String>>,
+        wanted: LogFilter,
     ) -> PyResult<Bound<'py, PyAny>> {
         let bounds = Bounds {
             after,
@@ -265,13 +264,7 @@ impl Store {
             backward,
             at,
         };
-        LogRead {
-            bounds,
-            prefix,
-            category,
-            types,
-        }
-        .blocking(py, self.engine.store()?)
+        LogRead { bounds, wanted }.blocking(py, self.engine.store()?)
     }
 
     /// Like `read_log`; a token only if the page isn't in memory.
@@ -285,9 +278,7 @@ impl Store {
         limit: usize,
         backward: bool,
         at: Option<u64>,
-        prefix: Option<String>,
-        category: Option<String>,
-        types: Option<Vec<String>>,
+        wanted: LogFilter,
     ) -> PyResult<Bound<'py, PyAny>> {
         let bounds = Bounds {
             after,
@@ -296,16 +287,7 @@ impl Store {
             backward,
             at,
         };
-        self.inline(
-            py,
-            port,
-            LogRead {
-                bounds,
-                prefix,
-                category,
-                types,
-            },
-        )
+        self.inline(py, port, LogRead { bounds, wanted })
     }
 
     /// Read several streams as of one position.
@@ -332,10 +314,15 @@ impl Store {
     }
 
     /// Begin a listing of the streams that have events now.
-    fn streams(&self, py: Python<'_>, prefix: &Bound<'_, PyString>) -> PyResult<StreamNames> {
+    fn streams(
+        &self,
+        py: Python<'_>,
+        prefix: &Bound<'_, PyString>,
+        system: bool,
+    ) -> PyResult<StreamNames> {
         let store = self.engine.store()?;
         let prefix = utf8("prefix", prefix)?;
-        let names = py.detach(|| store.streams(prefix));
+        let names = py.detach(|| store.streams(prefix, system));
         let names = names.map_err(|error| exception(py, error))?;
         Ok(StreamNames::new(self.engine(), names))
     }

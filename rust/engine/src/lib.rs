@@ -55,6 +55,7 @@ mod watch;
 pub use commit::{Append, Appended, EventInput, Expectation, Prepared, Ticket, prepare};
 pub use coord::Member;
 pub use error::{ConflictedStream, Error, Result};
+pub use names::{check_stream, is_system};
 pub use presence::Sighting;
 pub use read::{
     Effort, Filter, LogQuery, Page, Recorded, Snapshot, SnapshotQuery, StreamNames, StreamQuery,

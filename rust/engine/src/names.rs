@@ -9,7 +9,10 @@ use crate::error::{Error, Result};
 pub(crate) const NAME_LIMIT: usize = 255;
 
 /// Checks a stream id: 1-255 bytes of UTF-8 without control characters.
-pub(crate) fn check_stream(name: &str) -> Result<()> {
+///
+/// # Errors
+/// [`Error::InvalidArgument`], naming what is wrong.
+pub fn check_stream(name: &str) -> Result<()> {
     check("stream", name)?;
     match name.chars().find(|c| c.is_control()) {
         Some(c) => Err(Error::argument(
@@ -43,6 +46,11 @@ pub(crate) fn category(stream: &str) -> &str {
     stream
         .split_once('-')
         .map_or(stream, |(category, _)| category)
+}
+
+/// Whether a stream is the library's own: its name begins with `$`.
+pub fn is_system(stream: &str) -> bool {
+    stream.starts_with('$')
 }
 
 /// Keyed 128-bit hashes of names: an outsider who picks names can't make two collide.

@@ -355,12 +355,12 @@ impl Store {
     }
 
     /// Begins a listing of the streams whose names begin with `prefix`: those that have events
-    /// now.
+    /// now; without `system`, none whose name begins with `$`.
     ///
     /// # Errors
     /// [`Error::Closed`].
-    pub fn streams(&self, prefix: &str) -> Result<StreamNames> {
-        Ok(self.current(Effort::Blocking)?.stream_names(prefix))
+    pub fn streams(&self, prefix: &str, system: bool) -> Result<StreamNames> {
+        Ok(self.current(Effort::Blocking)?.stream_names(prefix, system))
     }
 
     /// Reads some of what a listing still needs; answers whether it is complete.

@@ -39,6 +39,78 @@ fn versions_and_positions_are_dense() {
 }
 
 #[test]
+fn an_event_keeps_alive_its_own_bytes_and_not_the_log_around_it() {
+    let store = open(SimVfs::tracked(1)).unwrap();
+    let (bulk, large) = (vec![b'x'; 1024], vec![b'y'; 1 << 20]);
+    let mut events = vec![("small", &b"1"[..])];
+    events.extend((0..4096).map(|_| ("bulk", &bulk[..])));
+    append(&store, &events).unwrap();
+    append(&store, &[("small", b"2"), ("large", &large)]).unwrap();
+    for recorded in stream(&store, "small").iter().chain(&log(&store)) {
+        let own = recorded.data().len() + 64 + 8;
+        let held = recorded.bytes_held();
+        assert!(held <= 2 * own, "{recorded:?} holds {held} bytes");
+    }
+}
+
+#[test]
+fn a_page_is_bounded_by_the_bytes_that_it_keeps_alive() {
+    let store = open(SimVfs::tracked(1)).unwrap();
+    let metadata = vec![b'm'; 60 << 10];
+    let event = EventInput {
+        stream: "s",
+        event_type: "t",
+        event_id: None,
+        metadata: &metadata,
+        library_metadata: b"",
+        data: b"",
+    };
+    let events = [event; 100];
+    let append = Append {
+        events: &events,
+        ..Append::default()
+    };
+    store.append(prepare(&append).unwrap()).unwrap();
+    let page = store
+        .read_log(&LogQuery {
+            max_bytes: 256 << 10,
+            ..LogQuery::all()
+        })
+        .unwrap();
+    assert!((1..10).contains(&page.events.len()) && page.more);
+    let page = store
+        .read_stream(&StreamQuery {
+            max_bytes: 256 << 10,
+            ..StreamQuery::all("s")
+        })
+        .unwrap();
+    assert!((1..10).contains(&page.events.len()) && page.more);
+}
+
+#[test]
+fn an_inline_read_leaves_large_work_to_a_thread() {
+    let store = open(SimVfs::tracked(1)).unwrap();
+    let body = vec![b'x'; 1024];
+    for _ in 0..2 {
+        append(&store, &vec![("bulk", &body[..]); 4096]).unwrap();
+    }
+    let page = store.read_log(&LogQuery {
+        effort: Effort::Inline,
+        limit: 16,
+        ..LogQuery::all()
+    });
+    assert!(matches!(page, Err(Error::WouldBlock)), "{page:?}");
+    assert_eq!(log(&store).len(), 8192);
+    let snapshot = SnapshotQuery {
+        streams: &[("bulk", 7000)],
+        at: None,
+        effort: Effort::Inline,
+    };
+    let found = store.read_streams(&snapshot);
+    assert!(matches!(found, Err(Error::WouldBlock)), "{found:?}");
+}
+
+#[test]
 fn every_failing_stream_is_reported_and_nothing_is_written() {
     let store = open(SimVfs::tracked(1)).unwrap();
     append(&store, &[("a", b"1")]).unwrap();

@@ -47,7 +47,7 @@ fn every_stream_is_named_once_in_the_order_of_bytes() {
 fn a_listing_is_as_of_when_it_began_and_complete_before_it_is_shown() {
     let store = open(SimVfs::memory()).unwrap();
     let names = filled(&store, 10);
-    let mut listing = store.streams("").unwrap();
+    let mut listing = store.streams("", true).unwrap();
     append(&store, &[("aaa", b"late")]).unwrap();
     assert!(!store.gather(&mut listing).unwrap());
     assert_eq!(listing.page(100), [""; 0]);
@@ -89,8 +89,8 @@ fn a_listing_drives_nothing_out_of_the_cache() {
 fn a_closed_store_lists_nothing() {
     let store = open(SimVfs::memory()).unwrap();
     filled(&store, 10);
-    let mut listing = store.streams("").unwrap();
+    let mut listing = store.streams("", true).unwrap();
     store.close().unwrap();
     assert!(matches!(store.gather(&mut listing), Err(Error::Closed)));
-    assert!(matches!(store.streams(""), Err(Error::Closed)));
+    assert!(matches!(store.streams("", true), Err(Error::Closed)));
 }

@@ -326,6 +326,7 @@ impl Machine {
                     prefix: *prefix,
                     category: *category,
                     types: types.as_ref().map(<[_; 1]>::as_slice),
+                    ..Filter::default()
                 };
                 self.read_log(*bounds, filter);
             }

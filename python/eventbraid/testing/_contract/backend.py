@@ -151,9 +151,11 @@ class StoreUnderTest(Protocol):
         before: int | None = None,
         limit: int | None = None,
         backward: bool = False,
+        stream: str | None = None,
         prefix: str | None = None,
         category: str | None = None,
         types: Iterable[str] | None = None,
+        system: bool = False,
     ) -> AsyncIterator[RecordedEvent]:
         """Read the log."""
         ...
@@ -162,9 +164,11 @@ class StoreUnderTest(Protocol):
         self,
         *,
         after: int = 0,
+        stream: str | None = None,
         prefix: str | None = None,
         category: str | None = None,
         types: Iterable[str] | None = None,
+        system: bool = False,
     ) -> SubscriptionUnderTest:
         """Follow the log."""
         ...
@@ -177,7 +181,9 @@ class StoreUnderTest(Protocol):
         """Give the position of the last event."""
         ...
 
-    def streams(self, prefix: str | None = None) -> AsyncIterator[str]:
+    def streams(
+        self, prefix: str | None = None, *, system: bool = False
+    ) -> AsyncIterator[str]:
         """List the streams that have events, in ascending order of bytes."""
         ...
 

@@ -88,6 +88,8 @@ class LimitsContract(ContractCase):
             pytest.param(
                 [("é" * 128, "x", b"")], eb.InvalidStreamId, id="128 two-byte letters"
             ),
+            pytest.param([("$", "x", b"")], eb.InvalidStreamId, id="system stream"),
+            pytest.param([("$a-1", "x", b"")], eb.InvalidStreamId, id="system id"),
             pytest.param([("a\nb", "x", b"")], eb.InvalidStreamId, id="newline"),
             pytest.param([("a\0", "x", b"")], eb.InvalidStreamId, id="zero"),
             pytest.param([("a\x7f", "x", b"")], eb.InvalidStreamId, id="delete"),
@@ -108,7 +110,10 @@ class LimitsContract(ContractCase):
         events: Events,
         kind: type[eb.InvalidArgument],
     ) -> None:
-        """A name is 1-255 bytes of UTF-8; a stream's has no control characters."""
+        """A name is 1-255 bytes of UTF-8.
+
+        A stream's has no control characters, and does not begin with ``$``.
+        """
         good = ("good", "x", b"")
         for batch in (events, [good, *events], [*events, good]):
             error = await refusal(store.append(batch), kind)

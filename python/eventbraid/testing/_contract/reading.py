@@ -97,12 +97,20 @@ class ReadingContract(ContractCase):
             ({"category": "order", "types": ["paid"]}, []),
             ({"category": "account", "types": ["paid"]}, [2, 6]),
             ({"prefix": "orders", "category": "order"}, []),
+            ({"stream": "order-1"}, [1]),
+            ({"stream": "order"}, [4]),
+            ({"stream": "order-1", "types": ["opened", "paid"]}, [1]),
+            ({"stream": "order-1", "types": ["paid"]}, []),
+            ({"stream": "order-1", "prefix": "account"}, []),
+            ({"stream": "order-1", "category": "order"}, [1]),
+            ({"stream": "orde"}, []),
+            ({"system": True}, [1, 2, 3, 4, 5, 6]),
         ],
     )
     async def test_rule_14_the_log_is_filtered_by_prefix_category_and_type(
         self, store: StoreUnderTest, wanted: dict[str, Any], expected: list[int]
     ) -> None:
-        """The log is filtered by stream prefix, category and event type."""
+        """The log is filtered by stream, prefix, category and event type."""
         await store.append(
             [
                 ("order-1", "opened", b""),
@@ -118,6 +126,33 @@ class ReadingContract(ContractCase):
         assert await positions(store.read_all(**wanted)) == passed
         backward = await positions(store.read_all(backward=True, **wanted))
         assert backward == passed[::-1]
+
+    async def test_rule_14_one_stream_is_read_from_the_log_by_position(
+        self, store: StoreUnderTest
+    ) -> None:
+        """The events of one stream are read by position, within bounds and a limit."""
+        for number in range(300):
+            await store.append([("a-1", "x", b""), ("a-10", f"t{number % 3}", b"")])
+        place = await positions(store.read_all(stream="a-10"))
+        assert len(place) == 300
+        for backward in (False, True):
+            order = place[::-1] if backward else place
+            found = store.read_all(stream="a-10", backward=backward)
+            assert await positions(found) == order
+            found = store.read_all(stream="a-10", backward=backward, limit=100)
+            assert await positions(found) == order[:100]
+            within = store.read_all(
+                stream="a-10", backward=backward, after=place[9], before=place[200]
+            )
+            inner = place[10:200]
+            assert await positions(within) == (inner[::-1] if backward else inner)
+            typed = store.read_all(
+                stream="a-10", types=["t1"], backward=backward, limit=7
+            )
+            matching = place[1::3]
+            assert await positions(typed) == (
+                matching[:-8:-1] if backward else matching[:7]
+            )
 
     async def test_rule_14_a_filter_applies_before_the_limit(
         self, store: StoreUnderTest

@@ -36,6 +36,19 @@ class SubscribingContract(ContractCase):
             seen = await first(102, subscription)
             assert seen == await listed(store.read_all())
 
+    async def test_rule_18_a_subscription_to_one_stream_gets_no_other(
+        self, store: StoreUnderTest
+    ) -> None:
+        """A subscription to one stream gets its events alone, old and new ones."""
+        await filled(store, "a-10", "a-1", "a-10")
+        async with (
+            store.subscribe(stream="a-1") as subscription,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(filled, store, "a-11", "a-1", "a", "a-10", "a-1")
+            seen = await first(3, subscription)
+            assert seen == await listed(store.read_stream("a-1"))
+
     async def test_rule_18_a_slow_subscriber_loses_nothing(
         self, store: StoreUnderTest
     ) -> None:

@@ -142,13 +142,14 @@ pub fn read(store: &Store) -> Result<Vec<Shown>, Error> {
         prefix: Some("a"),
         category: Some("a"),
         types: Some(&["happened"]),
-    };
+..Filter::default()
+};
     store.read_log(&LogQuery {
         filter,
         limit: 2,
         ..LogQuery::all()
     })?;
-    let mut names = store.streams("")?;
+    let mut names = store.streams("", true)?;
     while !store.gather(&mut names)? {}
     for stream in names.page(usize::MAX) {
         let own = store.read_stream(&StreamQuery::all(stream))?;

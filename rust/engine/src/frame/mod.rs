@@ -14,4 +14,4 @@ mod view;
 
 pub(crate) use encode::{Encoder, EncoderEvent, FrameBytes, Sealed, StreamHead, mark};
 pub(crate) use header::{ALIGN, FRAME_LIMIT, HEADER, Header, Seed};
-pub(crate) use view::{EVENT, EventView, FrameView, StreamView, Truth};
+pub(crate) use view::{EVENT, EventBytes, EventView, FrameView, StreamView, Truth};

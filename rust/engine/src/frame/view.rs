@@ -38,6 +38,18 @@ pub(crate) struct StreamView<'a> {
     pub(crate) name: &'a str,
 }
 
+/// One event as bytes, for a copy of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EventBytes<'a> {
+    pub(crate) version: u64,
+    pub(crate) event_id: [u8; 16],
+    pub(crate) stream: &'a [u8],
+    /// Type, metadata and data, one after the other.
+    pub(crate) body: &'a [u8],
+    pub(crate) type_length: u16,
+    pub(crate) metadata_length: u32,
+}
+
 /// One event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EventView<'a> {
@@ -133,6 +145,15 @@ impl<'a> FrameView<'a> {
 
     pub(crate) fn stream(&self, i: u32) -> Option<StreamView<'a>> {
         let at = HEADER + i as usize * STREAM;
+        Some(StreamView {
+            base_version: u64_at(self.bytes, at + 16)?,
+            count: u32_at(self.bytes, at + 24)?,
+            name: str::from_utf8(self.stream_name(i)?).ok()?,
+        })
+    }
+
+    fn stream_name(&self, i: u32) -> Option<&'a [u8]> {
+        let at = HEADER + i as usize * STREAM;
         let names_at = HEADER + self.header.streams as usize * STREAM;
         let from = if i == 0 {
             0
@@ -140,12 +161,7 @@ impl<'a> FrameView<'a> {
             u32_at(self.bytes, at - STREAM + 28)? as usize
         };
         let to = u32_at(self.bytes, at + 28)? as usize;
-        let name = self.bytes.get(names_at + from..names_at + to)?;
-        Some(StreamView {
-            base_version: u64_at(self.bytes, at + 16)?,
-            count: u32_at(self.bytes, at + 24)?,
-            name: str::from_utf8(name).ok()?,
-        })
+        self.bytes.get(names_at + from..names_at + to)
     }
 
     pub(crate) fn streams(&self) -> impl Iterator<Item = StreamView<'a>> {
@@ -188,6 +204,36 @@ impl<'a> FrameView<'a> {
     /// The stream index of the `i`-th event.
     pub(crate) fn event_stream(&self, i: u32) -> Option<u32> {
         u32_at(self.bytes, self.entries_at() + i as usize * EVENT)
+    }
+
+    /// As [`FrameView::event`], without a look at whether its texts are UTF-8.
+    pub(crate) fn event_bytes(&self, i: u32) -> Option<EventBytes<'a>> {
+        if i >= self.header.events {
+            return None;
+        }
+        let entries_at = self.entries_at();
+        let at = entries_at + i as usize * EVENT;
+        let entry: &[u8; EVENT] = self.bytes.get(at..at + EVENT)?.try_into().ok()?;
+        let stream = u32_at(entry, 0)?;
+        let type_length = u16_at(entry, 20)?;
+        let metadata_length = u32_at(entry, 12)?;
+        let bodies_at = entries_at + self.header.events as usize * EVENT;
+        let begin = bodies_at.checked_add(u32_at(entry, 8)? as usize)?;
+        let length =
+            usize::from(type_length) + metadata_length as usize + u32_at(entry, 16)? as usize;
+        let end = begin + length;
+        if end > self.bytes.len().checked_sub(TRAILER)? {
+            return None;
+        }
+        let base = u64_at(self.bytes, HEADER + stream as usize * STREAM + 16)?;
+        Some(EventBytes {
+            version: base + 1 + u64::from(u32_at(entry, 4)?),
+            event_id: array(entry, 24)?,
+            stream: self.stream_name(stream)?,
+            body: self.bytes.get(begin..end)?,
+            type_length,
+            metadata_length,
+        })
     }
 
     pub(crate) fn event(&self, i: u32) -> Option<EventView<'a>> {

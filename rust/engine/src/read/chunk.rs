@@ -7,6 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 
 use super::query::Effort;
+use super::recorded::Recorded;
 use crate::error::{Error, Result};
 use crate::frame::{FrameView, Seed, Truth};
 use crate::index::{Chunk, Index};
@@ -28,6 +29,40 @@ pub(super) struct FrameAt {
     pub(super) events: u32,
 }
 
+impl FrameAt {
+    /// Which of its events is at a position, if it has it.
+    fn ordinal(&self, position: u64) -> Option<u32> {
+        let ordinal = u32::try_from(position.checked_sub(self.first_position)?).ok()?;
+        (ordinal < self.events).then_some(ordinal)
+    }
+}
+
+/// Takes events out of one chunk; neighbours in a frame need the frame's header only once.
+pub(super) struct Picker<'a> {
+    chunk: &'a Arc<LoadedChunk>,
+    frame: Option<(FrameAt, FrameView<'a>)>,
+}
+
+impl<'a> Picker<'a> {
+    pub(super) fn new(chunk: &'a Arc<LoadedChunk>) -> Self {
+        Self { chunk, frame: None }
+    }
+
+    /// The event at a position, if the chunk holds it.
+    pub(super) fn event(&mut self, position: u64) -> Option<Recorded> {
+        let known = self.frame.filter(|(at, _)| at.ordinal(position).is_some());
+        let (at, view) = match known {
+            Some(known) => known,
+            None => {
+                let at = self.chunk.locate(position)?;
+                (at, self.chunk.frame_from(at.offset)?)
+            }
+        };
+        self.frame = Some((at, view));
+        Recorded::new(self.chunk, at.offset, &view, at.ordinal(position)?)
+    }
+}
+
 impl LoadedChunk {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -37,21 +72,35 @@ impl LoadedChunk {
         &self.frames
     }
 
-    /// The frame that holds an event, and the event's place in it.
-    pub(super) fn locate(&self, position: u64) -> Option<(u32, u32)> {
+    /// The frame that holds an event.
+    fn locate(&self, position: u64) -> Option<FrameAt> {
         let i = self
             .frames
             .partition_point(|f| f.first_position <= position)
             .checked_sub(1)?;
-        let frame = self.frames.get(i)?;
-        let event = u32::try_from(position - frame.first_position).ok()?;
-        (event < frame.events).then_some((frame.offset, event))
+        self.frames.get(i).copied()
     }
 
     /// The frame that begins at an address.
     pub(super) fn frame_at(&self, address: u64) -> Option<FrameView<'_>> {
-        let offset = usize::try_from(address.checked_sub(self.address)?).ok()?;
-        FrameView::trusted(self.bytes.get(offset..)?)
+        let offset = u32::try_from(address.checked_sub(self.address)?).ok()?;
+        self.frame_from(offset)
+    }
+
+    /// The frame that begins at an offset in the chunk.
+    pub(super) fn frame_from(&self, offset: u32) -> Option<FrameView<'_>> {
+        FrameView::trusted(self.bytes.get(offset as usize..)?)
+    }
+
+    /// The stream of the event at a position.
+    pub(super) fn stream_of(&self, position: u64) -> Option<&str> {
+        let at = self.locate(position)?;
+        let frame = self.frame_from(at.offset)?;
+        Some(
+            frame
+                .stream(frame.event_stream(at.ordinal(position)?)?)?
+                .name,
+        )
     }
 
     /// Takes up the frames in the bytes from `from` on, or says where one is bad.
@@ -80,6 +129,54 @@ impl fmt::Debug for LoadedChunk {
             .field("address", &self.address)
             .field("bytes", &self.bytes.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// How much log a read may load that must not wait, in bytes: the disk's cache gives and the
+/// processor verifies that much in well below a millisecond.
+const LOADED_INLINE: u64 = 1 << 20;
+
+/// Loads the chunks that one read needs, one after the other.
+pub(super) struct Loader<'a> {
+    log: &'a LiveLog,
+    effort: Effort,
+    /// What an inline read may still load that isn't in memory.
+    left: u64,
+    current: Option<(u64, Arc<LoadedChunk>)>,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(log: &'a LiveLog, effort: Effort) -> Self {
+        let left = match effort {
+            Effort::Blocking => u64::MAX,
+            Effort::Inline => LOADED_INLINE,
+        };
+        Self {
+            log,
+            effort,
+            left,
+            current: None,
+        }
+    }
+
+    /// The frames of a chunk.
+    ///
+    /// # Errors
+    /// As [`LiveLog::load`]; [`Error::WouldBlock`] also where an inline read would load too
+    /// much.
+    pub(super) fn chunk(&mut self, chunk: Chunk) -> Result<&Arc<LoadedChunk>> {
+        if !matches!(&self.current, Some((address, _)) if *address == chunk.address) {
+            if self.effort == Effort::Inline {
+                let left = self.left.checked_sub(self.log.missing(chunk));
+                self.left = left.ok_or(Error::WouldBlock)?;
+            }
+            let loaded = self.log.load(chunk, self.effort)?;
+            self.current = Some((chunk.address, loaded));
+        }
+        self.current
+            .as_ref()
+            .map(|(_, loaded)| loaded)
+            .ok_or(Error::Closed)
     }
 }
 
@@ -124,6 +221,12 @@ impl LiveLog {
         self.known_or_read(chunk, effort, |loaded| {
             self.cache.0.insert(chunk.address, Arc::clone(loaded));
         })
+    }
+
+    /// How many bytes of a chunk are not in memory.
+    fn missing(&self, chunk: Chunk) -> u64 {
+        let known = self.cache.0.peek(&chunk.address);
+        chunk.length - known.map_or(0, |known| chunk.length.min(known.bytes.len() as u64))
     }
 
     /// As [`LiveLog::load`], for a reader that comes by once: what it reads drives nothing out

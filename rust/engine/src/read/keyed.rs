@@ -1,5 +1,6 @@
 //! The result that an idempotency key stands for.
 
+use super::chunk::Loader;
 use super::query::Effort;
 use crate::commit::{Appended, content_digest};
 use crate::error::{Error, Result};
@@ -41,7 +42,8 @@ impl LiveLog {
             .chunks()
             .of_address(address)
             .ok_or(Error::Closed)?;
-        let loaded = self.load(chunk, effort)?;
+        let mut loader = Loader::new(self, effort);
+        let loaded = loader.chunk(chunk)?;
         let frame = loaded.frame_at(address).ok_or(Error::Closed)?;
         match frame.key() {
             Some((text, known)) if text == key && digest.is_none_or(|digest| digest == known) => {

@@ -1,49 +1,80 @@
 //! Reads of the log by position, filtered.
 
-use super::chunk::LoadedChunk;
+use super::chunk::{FrameAt, LoadedChunk, Loader, Picker};
 use super::query::{Effort, Filter, LogQuery, Page};
-use super::recorded::Recorded;
-use crate::error::Result;
+use super::recorded::{Recorded, page_bytes};
+use super::stream_read::{Places, places};
+use crate::error::{Error, Result};
 use crate::frame::FrameView;
 use crate::index::Index;
 use crate::live::LiveLog;
 use crate::names;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// How much log one page may scan in search of matches, in bytes.
 const SCAN: u64 = 16 << 20;
 const SCAN_INLINE: u64 = 1 << 20;
+/// How many events an inline page may look at: well below a millisecond's work.
+const LOOKED_AT_INLINE: u64 = 16 << 10;
+/// How many events of one stream a page looks at in search of matches.
+const STREAM_SCAN: u64 = 4 << 10;
 
 impl Filter<'_> {
     fn is_empty(&self) -> bool {
-        self.prefix.is_none() && self.category.is_none() && self.types.is_none()
+        !self.restricts_streams() && self.types.is_none()
     }
 
-    fn wants_stream(&self, stream: &str) -> bool {
-        self.prefix
-            .is_none_or(|prefix| stream.as_bytes().starts_with(prefix.as_bytes()))
+    fn restricts_streams(&self) -> bool {
+        self.hides_system
+            || self.stream.is_some()
+            || self.prefix.is_some()
+            || self.category.is_some()
+    }
+
+    /// Whether events of a stream are wanted, if they are of a wanted type.
+    pub(crate) fn wants_stream(&self, stream: &str) -> bool {
+        !(self.hides_system && names::is_system(stream))
+            && self.stream.is_none_or(|wanted| stream == wanted)
+            && self
+                .prefix
+                .is_none_or(|prefix| stream.as_bytes().starts_with(prefix.as_bytes()))
             && self
                 .category
                 .is_none_or(|category| names::category(stream) == category)
     }
 
-    fn wants(&self, frame: &FrameView<'_>, event: u32) -> bool {
-        let type_wanted = self.types.is_none_or(|types| {
-            frame
-                .event(event)
-                .is_some_and(|event| types.contains(&event.event_type))
-        });
-        type_wanted
-            && frame
-                .event_stream(event)
-                .and_then(|stream| frame.stream(stream))
-                .is_some_and(|stream| self.wants_stream(stream.name))
+    /// Whether events of a type are wanted.
+    pub(crate) fn wants_type(&self, event_type: &str) -> bool {
+        self.types.is_none_or(|types| types.contains(&event_type))
     }
+
+    fn wants(&self, frame: &FrameView<'_>, event: u32) -> bool {
+        let type_wanted = self.types.is_none()
+            || frame
+                .event(event)
+                .is_some_and(|event| self.wants_type(event.event_type));
+        type_wanted
+            && (!self.restricts_streams()
+                || frame
+                    .event_stream(event)
+                    .and_then(|stream| frame.stream(stream))
+                    .is_some_and(|stream| self.wants_stream(stream.name)))
+    }
+}
+
+/// Why a page ends within a chunk.
+enum End {
+    /// It has as many events as it may, or has looked at as many.
+    Full,
+    /// The frame does not have the event at this position.
+    Lost(u64),
 }
 
 /// A page in the making.
 struct Collector<'a> {
     query: &'a LogQuery<'a>,
+    filtered: bool,
     events: Vec<Recorded>,
     bytes: usize,
     /// Lowest and highest position wanted.
@@ -51,90 +82,129 @@ struct Collector<'a> {
     highest: u64,
     /// The last position looked at.
     seen: u64,
+    /// How many more events may be looked at.
+    left: u64,
 }
 
-impl Collector<'_> {
+impl<'a> Collector<'a> {
+    fn new(query: &'a LogQuery<'a>, lowest: u64, highest: u64) -> Self {
+        Self {
+            query,
+            filtered: !query.filter.is_empty(),
+            events: Vec::new(),
+            bytes: 0,
+            lowest,
+            highest,
+            seen: if query.backward {
+                highest.saturating_add(1)
+            } else {
+                query.after
+            },
+            left: match query.effort {
+                Effort::Blocking => u64::MAX,
+                Effort::Inline => LOOKED_AT_INLINE,
+            },
+        }
+    }
+
     fn is_full(&self) -> bool {
-        self.events.len() >= self.query.limit || self.bytes > self.query.max_bytes
+        self.events.len() >= self.query.limit || self.bytes > self.query.max_bytes || self.left == 0
     }
 
-    /// Looks at every event of a chunk, in order; `false` when the page is complete.
-    fn chunk(&mut self, loaded: &Arc<LoadedChunk>) -> bool {
-        let frames = loaded.frames();
+    fn is_at_end(&self) -> bool {
         if self.query.backward {
-            let begin = frames.partition_point(|frame| frame.first_position <= self.highest);
-            let own = frames.get(..begin).unwrap_or_default();
-            own.iter().rev().all(|at| {
-                (0..at.events)
-                    .rev()
-                    .all(|event| self.event(loaded, at.offset, at.first_position, event))
-            })
+            self.seen <= self.lowest
         } else {
-            let begin = frames.partition_point(|frame| {
-                frame.first_position + u64::from(frame.events) <= self.lowest
-            });
-            let own = frames.get(begin..).unwrap_or_default();
-            own.iter().all(|at| {
-                (0..at.events).all(|event| self.event(loaded, at.offset, at.first_position, event))
-            })
+            self.seen >= self.highest
         }
     }
 
-    fn event(&mut self, loaded: &Arc<LoadedChunk>, frame: u32, first: u64, event: u32) -> bool {
-        let position = first + u64::from(event);
-        let before = if self.query.backward {
-            position > self.highest
+    /// Looks at every event of a chunk, in order, until the page ends.
+    fn chunk(&mut self, loaded: &Arc<LoadedChunk>) -> ControlFlow<End> {
+        let frames = loaded.frames();
+        let begin = frames
+            .partition_point(|frame| frame.first_position + u64::from(frame.events) <= self.lowest);
+        let end = frames.partition_point(|frame| frame.first_position <= self.highest);
+        let mut wanted = frames.get(begin..end).unwrap_or_default().iter();
+        if self.query.backward {
+            wanted.rev().try_for_each(|at| self.frame(loaded, *at))
         } else {
-            position < self.lowest
+            wanted.try_for_each(|at| self.frame(loaded, *at))
+        }
+    }
+
+    fn frame(&mut self, loaded: &Arc<LoadedChunk>, at: FrameAt) -> ControlFlow<End> {
+        let Some(view) = loaded.frame_from(at.offset) else {
+            return ControlFlow::Break(End::Lost(at.first_position));
         };
-        if before {
-            return true;
+        let within = |position: u64| {
+            let ordinal = position.saturating_sub(at.first_position);
+            u32::try_from(ordinal).map_or(at.events, |ordinal| ordinal.min(at.events))
+        };
+        let mut wanted = within(self.lowest)..within(self.highest.saturating_add(1));
+        if self.query.backward {
+            wanted
+                .rev()
+                .try_for_each(|event| self.event(loaded, at, &view, event))
+        } else {
+            wanted.try_for_each(|event| self.event(loaded, at, &view, event))
         }
-        if position < self.lowest || position > self.highest || self.is_full() {
-            return false;
+    }
+
+    fn event(
+        &mut self,
+        loaded: &Arc<LoadedChunk>,
+        at: FrameAt,
+        view: &FrameView<'_>,
+        event: u32,
+    ) -> ControlFlow<End> {
+        if self.is_full() {
+            return ControlFlow::Break(End::Full);
         }
-        let filter = &self.query.filter;
-        let wanted = filter.is_empty()
-            || FrameView::trusted(loaded.bytes().get(frame as usize..).unwrap_or_default())
-                .is_some_and(|view| filter.wants(&view, event));
-        if wanted {
-            let recorded = Recorded::new(Arc::clone(loaded), frame, event);
-            if self.query.max_bytes < usize::MAX {
-                self.bytes += recorded.data().len();
-            }
+        let position = at.first_position + u64::from(event);
+        if !self.filtered || self.query.filter.wants(view, event) {
+            let Some(recorded) = Recorded::new(loaded, at.offset, view, event) else {
+                return ControlFlow::Break(End::Lost(position));
+            };
+            self.bytes += page_bytes(&recorded);
             self.events.push(recorded);
         }
+        self.left -= 1;
         self.seen = position;
-        true
+        ControlFlow::Continue(())
+    }
+
+    /// The page, of a read that is pinned to `at` and has looked at enough where it is bounded.
+    fn page(self, at: u64, bounded: bool) -> Page {
+        let is_empty = self.lowest > self.highest;
+        let more = !is_empty && !self.is_at_end() && (bounded || self.is_full());
+        let next = match (more, self.query.backward) {
+            (true, _) => self.seen,
+            (false, false) => self.highest.max(self.query.after),
+            (false, true) => self.lowest.min(self.seen),
+        };
+        Page {
+            events: self.events,
+            next,
+            more,
+            at,
+        }
     }
 }
 
 impl LiveLog {
     /// A page of the log.
     pub(crate) fn read_log(&self, query: &LogQuery<'_>) -> Result<Page> {
+        if let Some(stream) = query.filter.stream {
+            return self.read_log_of_stream(query, stream);
+        }
         let (at, first_chunk, lowest, highest) = {
             let index = self.index.read();
-            let at = query.at.map_or(index.head(), |at| at.min(index.head()));
-            let lowest = query.after.saturating_add(1);
-            let highest = query
-                .before
-                .map_or(at, |before| before.saturating_sub(1).min(at));
+            let (at, lowest, highest) = span(&*index, query);
             let begin = if query.backward { highest } else { lowest };
             (at, index.chunks().of_position(begin), lowest, highest)
         };
-        let seen = if query.backward {
-            highest.saturating_add(1)
-        } else {
-            query.after
-        };
-        let mut page = Collector {
-            query,
-            events: Vec::new(),
-            bytes: 0,
-            lowest,
-            highest,
-            seen,
-        };
+        let mut page = Collector::new(query, lowest, highest);
         let mut bounded = false;
         if let Some(first) = first_chunk
             && lowest <= highest
@@ -142,23 +212,7 @@ impl LiveLog {
         {
             bounded = self.collect(&mut page, first)?;
         }
-        let end = if query.backward {
-            page.seen <= lowest
-        } else {
-            page.seen >= highest
-        };
-        let more = lowest <= highest && !end && (bounded || page.is_full());
-        let next = match (more, query.backward) {
-            (true, _) => page.seen,
-            (false, false) => highest.max(query.after),
-            (false, true) => lowest.min(page.seen),
-        };
-        Ok(Page {
-            events: page.events,
-            next,
-            more,
-            at,
-        })
+        Ok(page.page(at, bounded))
     }
 
     /// Goes from chunk to chunk; answers whether it stopped because it had scanned enough.
@@ -169,6 +223,7 @@ impl LiveLog {
         } else {
             SCAN
         };
+        let mut loader = Loader::new(self, effort);
         let mut scanned = 0;
         let mut next = Some(first);
         while let Some(i) = next {
@@ -176,9 +231,18 @@ impl LiveLog {
             if scanned > budget {
                 return Ok(true);
             }
-            let loaded = self.load(chunk, effort)?;
+            let loaded = match loader.chunk(chunk) {
+                // What was found so far is a page of its own.
+                Err(Error::WouldBlock) if scanned > 0 => return Ok(true),
+                loaded => loaded?,
+            };
             scanned += chunk.length;
-            if !page.chunk(&loaded) {
+            match page.chunk(loaded) {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(End::Full) => break,
+                ControlFlow::Break(End::Lost(position)) => return Err(self.lost(position, chunk)),
+            }
+            if page.is_at_end() {
                 break;
             }
             next = if page.query.backward {
@@ -189,4 +253,86 @@ impl LiveLog {
         }
         Ok(false)
     }
+
+    /// A page of the events of one stream, by position: the index says where they are.
+    fn read_log_of_stream(&self, query: &LogQuery<'_>, stream: &str) -> Result<Page> {
+        names::check_stream(stream)?;
+        let (at, lowest, highest, (candidates, mut bounded)) = {
+            let index = self.index.read();
+            let (at, lowest, highest) = span(&*index, query);
+            let candidates = if lowest <= highest && query.filter.wants_stream(stream) {
+                let key = self.hasher.stream(stream);
+                candidates(&*index, query, key, (lowest, highest))
+            } else {
+                (Places::new(), false)
+            };
+            (at, lowest, highest, candidates)
+        };
+        let mut page = Collector::new(query, lowest, highest);
+        let mut loader = Loader::new(self, query.effort);
+        for (position, chunk) in candidates {
+            if page.is_full() {
+                bounded = true;
+                break;
+            }
+            let loaded = match loader.chunk(chunk) {
+                // What was found so far is a page of its own.
+                Err(Error::WouldBlock) if !page.events.is_empty() => {
+                    bounded = true;
+                    break;
+                }
+                loaded => loaded?,
+            };
+            let found = Picker::new(loaded).event(position);
+            let recorded = found.ok_or_else(|| self.lost(position, chunk))?;
+            if query.filter.wants_type(recorded.event_type()) {
+                page.bytes += page_bytes(&recorded);
+                page.events.push(recorded);
+            }
+            page.left -= 1;
+            page.seen = position;
+        }
+        Ok(page.page(at, bounded))
+    }
+}
+
+/// Where the events of a stream are within a span of positions, in the order of the query, and
+/// whether there are more than a page looks at.
+fn candidates(
+    index: &dyn Index,
+    query: &LogQuery<'_>,
+    stream: u128,
+    (lowest, highest): (u64, u64),
+) -> (Places, bool) {
+    let first = index.version_at(stream, lowest.saturating_sub(1)) + 1;
+    let last = index.version_at(stream, highest);
+    let most = match query.filter.types {
+        Some(_) => STREAM_SCAN,
+        None => STREAM_SCAN.min(query.limit as u64),
+    };
+    let (first, last, bounded) = if (last + 1).saturating_sub(first) <= most {
+        (first, last, false)
+    } else if query.backward {
+        (last + 1 - most, last, true)
+    } else {
+        (first, (first + most).saturating_sub(1), true)
+    };
+    let mut positions = Vec::new();
+    if first <= last && query.limit > 0 {
+        index.positions(stream, first, last, &mut positions);
+    }
+    if query.backward {
+        positions.reverse();
+    }
+    (places(index, &positions), bounded)
+}
+
+/// What the read is pinned to, and the lowest and the highest position that it wants.
+fn span(index: &dyn Index, query: &LogQuery<'_>) -> (u64, u64, u64) {
+    let at = query.at.map_or(index.head(), |at| at.min(index.head()));
+    let lowest = query.after.saturating_add(1);
+    let highest = query
+        .before
+        .map_or(at, |before| before.saturating_sub(1).min(at));
+    (at, lowest, highest)
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use super::chunk::LoadedChunk;
 use super::query::Effort;
-use super::recorded::Recorded;
 use crate::error::{Error, Result};
 use crate::index::{Chunk, Index};
 use crate::live::LiveLog;
+use crate::names::is_system;
 
 /// Bytes of log that a slice loads, about.
 const SLICE_BYTES: u64 = 8 << 20;
@@ -26,6 +26,7 @@ const LENGTH_BITS: u32 = 8;
 #[derive(Clone)]
 pub struct StreamNames {
     prefix: Box<str>,
+    system: bool,
     /// The streams looked at, and all that there were, in the order in which they began.
     seen: u64,
     all: u64,
@@ -51,7 +52,7 @@ impl StreamNames {
     }
 
     fn add(&mut self, name: &str) {
-        if name.starts_with(&*self.prefix) {
+        if name.starts_with(&*self.prefix) && (self.system || !is_system(name)) {
             let span = (self.text.len() as u64) << LENGTH_BITS | name.len() as u64;
             self.spans.push(span);
             self.text.push_str(name);
@@ -86,9 +87,10 @@ fn name(text: &str, span: u64) -> &str {
 
 impl LiveLog {
     /// Begins a listing of the streams there are now.
-    pub(crate) fn stream_names(&self, prefix: &str) -> StreamNames {
+    pub(crate) fn stream_names(&self, prefix: &str, system: bool) -> StreamNames {
         StreamNames {
             prefix: prefix.into(),
+            system,
             seen: 0,
             all: self.index.read().streams(),
             text: String::new(),
@@ -114,11 +116,10 @@ impl LiveLog {
                 break;
             }
             loaded_bytes += self.step_to(chunk, &mut current)?;
-            let first = current.as_ref().and_then(|(_, loaded)| {
-                let (frame, event) = loaded.locate(position)?;
-                Some(Recorded::new(Arc::clone(loaded), frame, event))
-            });
-            names.add(first.ok_or_else(|| self.lost(position, chunk))?.stream());
+            let first = current
+                .as_ref()
+                .and_then(|(_, loaded)| loaded.stream_of(position));
+            names.add(first.ok_or_else(|| self.lost(position, chunk))?);
             names.seen += 1;
         }
         Ok(false)

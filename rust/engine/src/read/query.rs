@@ -23,7 +23,7 @@ pub struct StreamQuery<'a> {
     pub before: Option<u64>,
     /// Events in the page, at most.
     pub limit: usize,
-    /// Bytes of data in the page, about; at least one event is answered.
+    /// Bytes that the page's events keep alive, about; at least one event is answered.
     pub max_bytes: usize,
     /// Newest first.
     pub backward: bool,
@@ -52,12 +52,16 @@ impl<'a> StreamQuery<'a> {
 /// Which events of the log are wanted; all conditions that are given must hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filter<'a> {
+    /// This stream.
+    pub stream: Option<&'a str>,
     /// Streams whose names begin with these bytes.
     pub prefix: Option<&'a str>,
     /// Streams of this category.
     pub category: Option<&'a str>,
     /// Events of these types.
     pub types: Option<&'a [&'a str]>,
+    /// No streams whose names begin with `$`.
+    pub hides_system: bool,
 }
 
 /// A page of the log.
@@ -69,7 +73,7 @@ pub struct LogQuery<'a> {
     pub before: Option<u64>,
     /// Events in the page, at most.
     pub limit: usize,
-    /// Bytes of data in the page, about; at least one event is answered.
+    /// Bytes that the page's events keep alive, about; at least one event is answered.
     pub max_bytes: usize,
     /// Newest first.
     pub backward: bool,

@@ -4,80 +4,214 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::chunk::LoadedChunk;
-use crate::frame::{EventView, FrameView, StreamView};
+use crate::bytes::{array, put, u16_at, u32_at, u64_at};
+use crate::frame::{EventBytes, EventView, FrameView, StreamView};
 
-/// A durable event: a share of verified log bytes, decoded field by field on access.
+/// A durable event. It keeps alive its own bytes, never the stretch of log around them: the
+/// bytes are copied out of the log, except where the event makes up most of its chunk.
 #[derive(Clone)]
-pub struct Recorded {
-    chunk: Arc<LoadedChunk>,
-    frame: u32,
-    event: u32,
+pub struct Recorded(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    Copied(Copied),
+    Shared {
+        chunk: Arc<LoadedChunk>,
+        frame: u32,
+        event: u32,
+    },
 }
 
+/// An event out of the log in one allocation: the numbers that follow, then stream, type,
+/// metadata and data. Readers make and drop one for each event, so it is one pointer to move
+/// and one block to free.
+#[derive(Clone)]
+struct Copied(Box<[u8]>);
+
+const POSITION: usize = 0;
+const VERSION: usize = 8;
+const RECORDED_AT: usize = 16;
+const EVENT_ID: usize = 24;
+const METADATA_LENGTH: usize = 40;
+const STREAM_LENGTH: usize = 44;
+const TYPE_LENGTH: usize = 46;
+const STREAM_AT: usize = 48;
+
+/// How many times its own size an event may keep alive of the log, to spare the copy.
+const SHARED_TIMES: usize = 2;
+
 impl Recorded {
-    pub(super) fn new(chunk: Arc<LoadedChunk>, frame: u32, event: u32) -> Self {
-        Self {
-            chunk,
-            frame,
-            event,
+    /// Takes an event out of a chunk; `view` is the frame at the offset `frame`, and has the
+    /// event. `None` if the frame's directories contradict each other.
+    pub(super) fn new(
+        chunk: &Arc<LoadedChunk>,
+        frame: u32,
+        view: &FrameView<'_>,
+        event: u32,
+    ) -> Option<Self> {
+        let found = view.event_bytes(event)?;
+        let length = found.stream.len() + found.body.len();
+        if length.saturating_mul(SHARED_TIMES) >= chunk.bytes().len() {
+            return Some(Self(Bytes::Shared {
+                chunk: Arc::clone(chunk),
+                frame,
+                event,
+            }));
         }
+        Some(Self(Bytes::Copied(Copied::new(view, event, &found)?)))
     }
 
-    fn frame(&self) -> Option<FrameView<'_>> {
-        FrameView::trusted(self.chunk.bytes().get(self.frame as usize..)?)
-    }
-
-    fn view(&self) -> Option<EventView<'_>> {
-        self.frame()?.event(self.event)
-    }
-
-    fn stream_view(&self) -> Option<StreamView<'_>> {
-        let frame = self.frame()?;
-        frame.stream(frame.event_stream(self.event)?)
+    /// How many bytes it keeps alive on the heap.
+    pub fn bytes_held(&self) -> usize {
+        match &self.0 {
+            Bytes::Copied(copied) => copied.0.len(),
+            Bytes::Shared { chunk, .. } => chunk.bytes().len(),
+        }
     }
 
     /// Its place in the global order.
     pub fn position(&self) -> u64 {
-        self.frame()
-            .map_or(0, |f| f.header().first_position + u64::from(self.event))
+        match &self.0 {
+            Bytes::Copied(copied) => copied.number(POSITION),
+            Bytes::Shared { event, .. } => self
+                .frame()
+                .map_or(0, |f| f.header().first_position + u64::from(*event)),
+        }
     }
 
     /// How many events its stream had with it.
     pub fn version(&self) -> u64 {
-        let offset = self.view().map_or(0, |event| event.offset);
-        self.stream_view()
-            .map_or(0, |s| s.base_version + 1 + u64::from(offset))
+        match &self.0 {
+            Bytes::Copied(copied) => copied.number(VERSION),
+            Bytes::Shared { .. } => {
+                let offset = self.view().map_or(0, |event| event.offset);
+                self.stream_view()
+                    .map_or(0, |s| s.base_version + 1 + u64::from(offset))
+            }
+        }
     }
 
     /// Its stream's name.
     pub fn stream(&self) -> &str {
-        self.stream_view().map_or("", |stream| stream.name)
+        match &self.0 {
+            Bytes::Copied(copied) => text(copied.part(STREAM_AT, copied.type_at())),
+            Bytes::Shared { .. } => self.stream_view().map_or("", |stream| stream.name),
+        }
     }
 
     /// Its type's name.
     pub fn event_type(&self) -> &str {
-        self.view().map_or("", |event| event.event_type)
+        match &self.0 {
+            Bytes::Copied(copied) => text(copied.part(copied.type_at(), copied.metadata_at())),
+            Bytes::Shared { .. } => self.view().map_or("", |event| event.event_type),
+        }
     }
 
     /// Its UUID, in network order.
     pub fn event_id(&self) -> [u8; 16] {
-        self.view().map_or([0; 16], |event| event.event_id)
+        match &self.0 {
+            Bytes::Copied(copied) => array(&copied.0, EVENT_ID).unwrap_or_default(),
+            Bytes::Shared { .. } => self.view().map_or([0; 16], |event| event.event_id),
+        }
     }
 
     /// When it was committed, in microseconds since the Unix epoch.
     pub fn recorded_at_micros(&self) -> u64 {
-        self.frame().map_or(0, |frame| frame.header().commit_time)
+        match &self.0 {
+            Bytes::Copied(copied) => copied.number(RECORDED_AT),
+            Bytes::Shared { .. } => self.frame().map_or(0, |frame| frame.header().commit_time),
+        }
     }
 
     /// Its metadata, as given.
     pub fn metadata(&self) -> &[u8] {
-        self.view().map_or(&[], |event| event.metadata)
+        match &self.0 {
+            Bytes::Copied(copied) => copied.part(copied.metadata_at(), copied.data_at()),
+            Bytes::Shared { .. } => self.view().map_or(&[], |event| event.metadata),
+        }
     }
 
     /// Its body, as given.
     pub fn data(&self) -> &[u8] {
-        self.view().map_or(&[], |event| event.data)
+        match &self.0 {
+            Bytes::Copied(copied) => copied.part(copied.data_at(), copied.0.len()),
+            Bytes::Shared { .. } => self.view().map_or(&[], |event| event.data),
+        }
     }
+
+    fn frame(&self) -> Option<FrameView<'_>> {
+        match &self.0 {
+            Bytes::Copied(_) => None,
+            Bytes::Shared { chunk, frame, .. } => chunk.frame_from(*frame),
+        }
+    }
+
+    fn view(&self) -> Option<EventView<'_>> {
+        match &self.0 {
+            Bytes::Copied(_) => None,
+            Bytes::Shared { event, .. } => self.frame()?.event(*event),
+        }
+    }
+
+    fn stream_view(&self) -> Option<StreamView<'_>> {
+        self.frame()?.stream(self.view()?.stream)
+    }
+}
+
+impl Copied {
+    fn new(view: &FrameView<'_>, event: u32, found: &EventBytes<'_>) -> Option<Self> {
+        let mut numbers = [0; STREAM_AT];
+        let position = view.header().first_position + u64::from(event);
+        put(&mut numbers, POSITION, &position.to_le_bytes());
+        put(&mut numbers, VERSION, &found.version.to_le_bytes());
+        let recorded_at = view.header().commit_time;
+        put(&mut numbers, RECORDED_AT, &recorded_at.to_le_bytes());
+        put(&mut numbers, EVENT_ID, &found.event_id);
+        let metadata_length = found.metadata_length.to_le_bytes();
+        put(&mut numbers, METADATA_LENGTH, &metadata_length);
+        let stream_length = u16::try_from(found.stream.len()).ok()?;
+        put(&mut numbers, STREAM_LENGTH, &stream_length.to_le_bytes());
+        put(&mut numbers, TYPE_LENGTH, &found.type_length.to_le_bytes());
+        let mut bytes = Vec::with_capacity(STREAM_AT + found.stream.len() + found.body.len());
+        bytes.extend_from_slice(&numbers);
+        bytes.extend_from_slice(found.stream);
+        bytes.extend_from_slice(found.body);
+        Some(Self(bytes.into_boxed_slice()))
+    }
+
+    fn number(&self, at: usize) -> u64 {
+        u64_at(&self.0, at).unwrap_or_default()
+    }
+
+    fn length(&self, at: usize) -> usize {
+        u16_at(&self.0, at).unwrap_or_default().into()
+    }
+
+    fn part(&self, begin: usize, end: usize) -> &[u8] {
+        self.0.get(begin..end).unwrap_or_default()
+    }
+
+    fn type_at(&self) -> usize {
+        STREAM_AT + self.length(STREAM_LENGTH)
+    }
+
+    fn metadata_at(&self) -> usize {
+        self.type_at() + self.length(TYPE_LENGTH)
+    }
+
+    fn data_at(&self) -> usize {
+        self.metadata_at() + u32_at(&self.0, METADATA_LENGTH).unwrap_or_default() as usize
+    }
+}
+
+/// Text that was UTF-8 when the frame was verified.
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// What an event counts for in a page: what it keeps alive.
+pub(super) fn page_bytes(recorded: &Recorded) -> usize {
+    size_of::<Recorded>() + recorded.bytes_held()
 }
 
 impl fmt::Debug for Recorded {

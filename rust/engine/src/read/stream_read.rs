@@ -1,20 +1,20 @@
 //! Reads by stream.
 
-use std::sync::Arc;
-
-use super::chunk::LoadedChunk;
+use super::chunk::{Loader, Picker};
 use super::query::{Effort, Page, Snapshot, SnapshotQuery, StreamQuery};
-use super::recorded::Recorded;
+use super::recorded::{Recorded, page_bytes};
 use crate::error::{Error, Result};
 use crate::index::{Chunk, Index};
 use crate::live::LiveLog;
 use crate::names;
 
-/// Events that an inline snapshot may hold: more would keep an event loop from its work.
-const INLINE: usize = 2_048;
+/// Events that an inline snapshot may hold, and about how many bytes: more would keep an event
+/// loop from its work.
+const EVENTS_INLINE: usize = 2_048;
+const BYTES_INLINE: usize = 1 << 20;
 
 /// Events to fetch: each with the chunk that holds it.
-type Places = Vec<(u64, Chunk)>;
+pub(super) type Places = Vec<(u64, Chunk)>;
 
 impl LiveLog {
     /// A page of one stream.
@@ -92,14 +92,22 @@ impl LiveLog {
                 index.positions(key, after.saturating_add(1), version, &mut positions);
                 versions.push(version);
             }
-            if query.effort == Effort::Inline && positions.len() > INLINE {
+            if query.effort == Effort::Inline && positions.len() > EVENTS_INLINE {
                 return Err(Error::WouldBlock);
             }
             positions.sort_unstable();
             positions.dedup();
             (position, versions, places(&*index, &positions))
         };
-        let events = self.fetch(&places, usize::MAX, query.effort)?;
+        let max_bytes = match query.effort {
+            Effort::Blocking => usize::MAX,
+            Effort::Inline => BYTES_INLINE,
+        };
+        let wanted = places.len();
+        let events = self.fetch(&places, max_bytes, query.effort)?;
+        if events.len() < wanted {
+            return Err(Error::WouldBlock);
+        }
         Ok(Snapshot {
             position,
             versions,
@@ -107,31 +115,30 @@ impl LiveLog {
         })
     }
 
-    /// Loads events, about as many as `max_bytes` of data allow, and at least one.
-    fn fetch(&self, places: &Places, max_bytes: usize, effort: Effort) -> Result<Vec<Recorded>> {
+    /// Loads events, about as many as `max_bytes` allow, and at least one.
+    pub(super) fn fetch(
+        &self,
+        places: &Places,
+        max_bytes: usize,
+        effort: Effort,
+    ) -> Result<Vec<Recorded>> {
         let mut events = Vec::with_capacity(places.len());
         let mut bytes = 0;
-        let mut current: Option<(u64, Arc<LoadedChunk>)> = None;
-        for (position, chunk) in places {
-            let loaded = match &current {
-                Some((address, loaded)) if *address == chunk.address => Arc::clone(loaded),
-                _ => {
-                    let loaded = self.load(*chunk, effort)?;
-                    current = Some((chunk.address, Arc::clone(&loaded)));
-                    loaded
-                }
-            };
-            let Some((frame, event)) = loaded.locate(*position) else {
-                return Err(self.lost(*position, *chunk));
-            };
-            let recorded = Recorded::new(loaded, frame, event);
-            if max_bytes < usize::MAX {
-                bytes += recorded.data().len();
-            }
-            if bytes > max_bytes && !events.is_empty() {
+        let mut loader = Loader::new(self, effort);
+        for neighbours in places.chunk_by(|one, next| one.1.address == next.1.address) {
+            let Some((_, chunk)) = neighbours.first() else {
                 break;
+            };
+            let mut picker = Picker::new(loader.chunk(*chunk)?);
+            for (position, chunk) in neighbours {
+                let found = picker.event(*position);
+                let recorded = found.ok_or_else(|| self.lost(*position, *chunk))?;
+                bytes += page_bytes(&recorded);
+                if bytes > max_bytes && !events.is_empty() {
+                    return Ok(events);
+                }
+                events.push(recorded);
             }
-            events.push(recorded);
         }
         Ok(events)
     }
@@ -148,7 +155,7 @@ impl LiveLog {
     }
 }
 
-fn places(index: &dyn Index, positions: &[u64]) -> Places {
+pub(super) fn places(index: &dyn Index, positions: &[u64]) -> Places {
     let chunks = index.chunks();
     positions
         .iter()

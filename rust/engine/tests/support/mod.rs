@@ -106,7 +106,7 @@ pub(crate) fn bodies(events: &[Recorded]) -> Vec<String> {
 
 /// The names of all streams with a prefix.
 pub(crate) fn streams(store: &Store, prefix: &str) -> Result<Vec<String>, Error> {
-    let mut names = store.streams(prefix)?;
+    let mut names = store.streams(prefix, true)?;
     while !store.gather(&mut names)? {}
     let mut all = Vec::new();
     loop {
