@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from eventbraid.errors import CoordinatorClosed, RoleLost, SagaParked
-from eventbraid.saga._driver import Driver
+from eventbraid.saga._driver import Driver, Pause
 from eventbraid.saga._journal import parked
-from eventbraid.saga._pace import TASKS_A_TURN, Pace
 from eventbraid.saga._progress import Status
 from eventbraid.saga._slots import Slots, Worker
 from eventbraid.saga._text import described
+from eventbraid.saga._timers import Timers
 from eventbraid.saga._trouble import ENDS_THE_COORDINATOR
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from eventbraid.saga._checkpoint import OpenSagas
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
+    from eventbraid.saga._plan import Rest
     from eventbraid.saga._roster import Roster
 
 
@@ -52,6 +53,8 @@ class Crew:
         "_slots",
         "_stopped",
         "_tasks",
+        "_timers",
+        "_timing",
     )
 
     def __init__(
@@ -66,6 +69,8 @@ class Crew:
     ) -> None:
         """Prepare; no task runs before `begin`."""
         self._slots = Slots(concurrency)
+        self._timers = Timers(self._work_on_after_sleep)
+        self._timing = anyio.CancelScope()
         self._driver = Driver(journal, self._slots)
         self._roster = roster
         self._open_sagas = open_sagas
@@ -115,6 +120,7 @@ class Crew:
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._write_checkpoints)
+        self._tasks.start_soon(self._wake_sleepers)
         self._tasks.start_soon(self._do, follow)
 
     async def end(
@@ -140,13 +146,12 @@ class Crew:
             else:
                 if error is not None:
                     tasks.cancel_scope.cancel()
-                else:
-                    await self._wake_all()
                 # Without the error, which would come out wrapped in a group.
                 await tasks.__aexit__(None, None, None)
         finally:
             # However the tasks ended, nobody may wait for a saga any longer.
-            self._roster.close(self._broken)
+            with anyio.CancelScope(shield=True):
+                await self._roster.close(self._broken)
         if self._broken is not None:
             raise self._broken
         return is_ours
@@ -188,10 +193,15 @@ class Crew:
                 has ended.
         """
         tasks = self._open_tasks()
+        run.let_go()
         self._roster.begin(run)
         if run.tenure is not None:
             run.tenure.begin_work()
         tasks.start_soon(self._work, run, resumed)
+
+    async def _wake_sleepers(self) -> None:
+        with self._timing:
+            await self._timers.run()
 
     async def _do(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -202,10 +212,16 @@ class Crew:
             self._break(error)
 
     async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
-        tenure = run.tenure
+        end = await self._drive(run, resumed)
+        # Handed over meanwhile, it is woken by its next coordinator.
+        if isinstance(end, Pause) and self._roster.at_work.get(run.id) is run:
+            self._timers.sleep(run, end.seconds, resumed=end.resumed)
+
+    async def _drive(self, run: Run[Any], resumed: bool) -> Pause | Rest | None:  # noqa: FBT001 - as above
+        tenure, end = run.tenure, None
         worker = Worker(run, self._slots, self._driver.calls)
         try:
-            await self._driver.drive(run, resumed=resumed)
+            end = await self._driver.drive(run, resumed=resumed)
             self._note_rest(run)
         except ENDS_THE_COORDINATOR as error:
             self._break(error)
@@ -230,6 +246,13 @@ class Crew:
                 tenure.end_work()
                 if tenure.leaving:
                     self._alarm.ring()
+        return end
+
+    def _work_on_after_sleep(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - a callback
+        """Put a saga back to work, unless it isn't to be driven here any more."""
+        is_leaving = run.tenure is not None and run.tenure.leaving
+        if not (self._driver.stopping or is_leaving):
+            self.work_on(run, resumed=resumed)
 
     def _park(self, run: Run[Any], error: SagaParked) -> None:
         """List a saga as parked, unless it was handed over meanwhile."""
@@ -269,17 +292,10 @@ class Crew:
 
     def _stop(self) -> None:
         self._driver.stopping = True
+        self._timing.cancel()
         self._checkpoint_due.set()
         self._stopped.set()
         self._alarm.ring()
-
-    async def _wake_all(self) -> None:
-        """End the sleeps between attempts, a few at a time."""
-        pace = Pace(TASKS_A_TURN)
-        with anyio.CancelScope(shield=True):
-            for run in [*self._roster.at_work.values()]:
-                run.wake(stale=False)
-                await pace.keep()
 
     def _open_tasks(self) -> TaskGroup:
         if self._tasks is None:

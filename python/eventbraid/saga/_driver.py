@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -41,15 +41,27 @@ from eventbraid.saga._progress import Status
 from eventbraid.saga._trouble import breather, pause_after
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._slots import Slots
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait of a saga before it is driven on.
+
+    Attributes:
+        seconds: How long it is.
+        resumed: Whether an attempt that is under way was made by a process that has
+            ended.
+    """
+
+    seconds: float
+    resumed: bool = False
+
+
 class Driver:
-    """Drives sagas, one call of `drive` each, until they rest or it is told to stop."""
+    """Drives sagas, one call of `drive` each, until they rest or have to wait."""
 
     __slots__ = (
         "_backward",
@@ -67,7 +79,7 @@ class Driver:
 
         Args:
             journal: Reads and writes the sagas' streams.
-            slots: Bounds how many sagas are at work; one that sleeps gives its place.
+            slots: Bounds how many sagas are at work.
         """
         self._journal = journal
         self._slots = slots
@@ -78,13 +90,17 @@ class Driver:
         self._backward = Backward(journal, self.host, self._draw)
         self.stopping = False
 
-    async def drive(self, run: Run[Any], *, resumed: bool) -> None:
-        """Make the saga's moves, one after the other.
+    async def drive(self, run: Run[Any], *, resumed: bool) -> Pause | Rest | None:
+        """Make the saga's moves, one after the other, until it rests or has to wait.
 
         Args:
             run: The saga.
             resumed: Whether an attempt that is under way was made by a process that
                 has ended.
+
+        Returns:
+            After which pause it is to be driven on, or that it rests; None if it
+            mustn't be driven on here.
 
         Raises:
             SagaParked: This program can't fold the saga's results, or the saga is
@@ -92,15 +108,15 @@ class Driver:
             RoleLost: The saga's shard is another coordinator's.
             EventbraidError: The store is out of order.
         """
-        outages = 0
         while not (self.stopping or _is_given_back(run)):
             try:
-                if not await self._is_prepared(run):
+                if not run.holds_slot:
+                    await self._take_slot(run)
                     continue
-                if await self._make_next(run, resumed=resumed):
-                    return
+                end = await self._advance(run, resumed=resumed)
+                if end is not None:
+                    return end
                 resumed = False
-                outages = 0
             except VersionConflict:
                 # Somebody else wrote to the stream: nothing of ours was recorded.
                 run.stale = True
@@ -108,11 +124,11 @@ class Driver:
                 await anyio.sleep(breather(self._draw()))
                 run.stale = True
             except Outage as outage:
-                outages += 1
-                log_outage(run.id, outage)
-                seconds = pause_after(outages, self._draw())
-                await self._sleep(run, run.clock.now() + timedelta(seconds=seconds))
+                run.outages += 1
                 run.stale = True
+                log_outage(run.id, outage)
+                seconds = pause_after(run.outages, self._draw())
+                return Pause(seconds, resumed=resumed)
             except anyio.get_cancelled_exc_class():
                 if self.host.is_cancelled:
                     raise
@@ -120,19 +136,27 @@ class Driver:
                 SAGA.warning("the task of saga %r was cancelled; it goes on", run.id)
                 await drop_cancellation_requests(0)
                 run.stale = True
+        return None
 
-    async def _is_prepared(self, run: Run[Any]) -> bool:
-        """Do what a move needs, and return whether there was nothing to wait for."""
-        if not run.holds_slot:
-            await self._take_slot(run)
-            return False
+    async def _advance(self, run: Run[Any], *, resumed: bool) -> Pause | Rest | None:
+        """Make one move; return None if the next one may follow."""
         if run.stale:
             await self._journal.reload(run)
-        has_deadline = run.progress.deadline is not None
-        return not (has_deadline and await self._has_awaited_time(run))
+        seconds = _seconds_to_confirm(run)
+        if seconds:
+            return Pause(seconds, resumed=resumed)
+        move = await self._make_next(run, resumed=resumed)
+        run.outages = 0
+        match move:
+            case Wait(until):
+                return Pause((until - run.clock.now()).total_seconds())
+            case Rest():
+                return move
+            case _:
+                return None
 
-    async def _make_next(self, run: Run[Any], *, resumed: bool) -> bool:
-        """Make one move, and tell whether the saga rests."""
+    async def _make_next(self, run: Run[Any], *, resumed: bool) -> Move | None:
+        """Make one move, and return it; None if something else had to be recorded."""
         try:
             if resumed:
                 events = interrupted(
@@ -140,7 +164,7 @@ class Driver:
                 )
                 if events:
                     await self._journal.commit(run, events, run.state)
-                    return False
+                    return None
             move = next_move(
                 run.saga,
                 run.progress,
@@ -152,18 +176,16 @@ class Driver:
             await self._make(run, move)
         except Defect as defect:
             await self._block(run, defect)
-            return False
+            return None
         if isinstance(move, Rest) and move.status is Status.STUCK:
             SAGA.error("saga %r is stuck: %s", run.id, run.progress.stuck_for)
-        return isinstance(move, Rest)
+        return move
 
     async def _make(self, run: Run[Any], move: Move) -> None:
         match move:
             case Commit(events):
                 await self._journal.commit(run, events, run.state)
-            case Wait(until):
-                await self._sleep(run, until)
-            case Rest():
+            case Wait() | Rest():
                 return
             case Blocked():
                 defect = next(iter(run.defective.values()))
@@ -224,32 +246,20 @@ class Driver:
         await self._slots.acquire()
         run.holds_slot = True
 
-    async def _has_awaited_time(self, run: Run[Any]) -> bool:
-        """Wait for a confirmed time, if the saga's deadline seems to have passed.
 
-        A process that starts while the wall clock is wrong would undo the saga.
+def _seconds_to_confirm(run: Run[Any]) -> float:
+    """Return how long a confirmed time is to be waited for.
 
-        Returns:
-            Whether it has waited, so that all is to be looked at again.
-        """
-        progress = run.progress
-        if progress.status is not Status.RUNNING:
-            return False
-        seconds = run.clock.seconds_to_confirm()
-        if not seconds or not is_overdue(run.saga, progress, run.clock.now()):
-            return False
-        await self._sleep(run, run.clock.now() + timedelta(seconds=seconds))
-        return True
-
-    async def _sleep(self, run: Run[Any], until: datetime) -> None:
-        seconds = (until - run.clock.now()).total_seconds()
-        if run.holds_slot:
-            self._slots.release()
-            run.holds_slot = False
-        with anyio.move_on_after(seconds):
-            await run.nudged.wait()
-        if not run.holds_slot:
-            await self._take_slot(run)
+    If the saga's deadline seems to have passed, it may be that this process has started
+    while the wall clock was wrong; then it would undo the saga.
+    """
+    progress = run.progress
+    if progress.deadline is None or progress.status is not Status.RUNNING:
+        return 0.0
+    seconds = run.clock.seconds_to_confirm()
+    if not seconds or not is_overdue(run.saga, progress, run.clock.now()):
+        return 0.0
+    return seconds
 
 
 def _watched(run: Run[Any], move: Move) -> Move:

@@ -21,7 +21,7 @@ UndoReason = Literal["failed", "unknown", "deadline", "cancelled"]
 
 
 @register_event("saga.started")
-class SagaStarted(msgspec.Struct, frozen=True, omit_defaults=True):
+class SagaStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The saga's declaration and input; always the first event of its stream."""
 
     saga: str
@@ -33,7 +33,7 @@ class SagaStarted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.step_started")
-class StepStarted(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An attempt of a step is about to be made.
 
     Of a local step only attempts after a takeover and after a crash are recorded.
@@ -51,7 +51,7 @@ class StepStarted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.step_succeeded")
-class StepSucceeded(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepSucceeded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A step happened.
 
     Attributes:
@@ -68,7 +68,7 @@ class StepSucceeded(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.step_failed")
-class StepFailed(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An attempt certainly had no effect: the receiver or a business rule said no.
 
     Attributes:
@@ -92,7 +92,7 @@ class StepFailed(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.step_unknown")
-class StepUnknown(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepUnknown(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An attempt may have had its effect, or may have it yet.
 
     Attributes:
@@ -113,7 +113,7 @@ class StepUnknown(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.step_skipped")
-class StepSkipped(msgspec.Struct, frozen=True):
+class StepSkipped(msgspec.Struct, frozen=True, gc=False):
     """The step wasn't needed, for this reason."""
 
     step: str
@@ -121,14 +121,14 @@ class StepSkipped(msgspec.Struct, frozen=True):
 
 
 @register_event("saga.step_given_up")
-class StepGivenUp(msgspec.Struct, frozen=True):
+class StepGivenUp(msgspec.Struct, frozen=True, gc=False):
     """The step failed for good, another command took its place; the saga goes on."""
 
     step: str
 
 
 @register_event("saga.step_answered_late")
-class StepAnsweredLate(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepAnsweredLate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An answer came when the saga had moved on; it only tells what is to be undone."""
 
     step: str
@@ -137,7 +137,7 @@ class StepAnsweredLate(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.compensation_started")
-class CompensationStarted(msgspec.Struct, frozen=True, omit_defaults=True):
+class CompensationStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The saga is being undone.
 
     Attributes:
@@ -154,7 +154,7 @@ class CompensationStarted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.compensation_attempted")
-class CompensationAttempted(msgspec.Struct, frozen=True, omit_defaults=True):
+class CompensationAttempted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An attempt to compensate a step is about to be made.
 
     Attributes:
@@ -170,7 +170,7 @@ class CompensationAttempted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.step_compensated")
-class StepCompensated(msgspec.Struct, frozen=True, omit_defaults=True):
+class StepCompensated(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A step was undone."""
 
     step: str
@@ -178,7 +178,7 @@ class StepCompensated(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.compensation_failed")
-class CompensationFailed(msgspec.Struct, frozen=True, omit_defaults=True):
+class CompensationFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An attempt to undo a step failed.
 
     Attributes:
@@ -199,7 +199,7 @@ class CompensationFailed(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.stuck")
-class SagaStuck(msgspec.Struct, frozen=True):
+class SagaStuck(msgspec.Struct, frozen=True, gc=False):
     """The saga can't go on by itself: it waits for a person to retry or skip a step."""
 
     step: str
@@ -207,7 +207,7 @@ class SagaStuck(msgspec.Struct, frozen=True):
 
 
 @register_event("saga.blocked")
-class SagaBlocked(msgspec.Struct, frozen=True, omit_defaults=True):
+class SagaBlocked(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The code of a step has a bug, so the saga waits for a corrected program.
 
     An attempt that ended so counts for nothing: neither as a failure nor against the
@@ -236,7 +236,7 @@ class SagaBlocked(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.retried_by_hand")
-class RetriedByHand(msgspec.Struct, frozen=True, omit_defaults=True):
+class RetriedByHand(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A person let the stuck step be tried again.
 
     Attributes:
@@ -253,7 +253,7 @@ class RetriedByHand(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.skipped_by_hand")
-class SkippedByHand(msgspec.Struct, frozen=True):
+class SkippedByHand(msgspec.Struct, frozen=True, gc=False):
     """A person took the stuck step as settled."""
 
     step: str
@@ -262,17 +262,17 @@ class SkippedByHand(msgspec.Struct, frozen=True):
 
 
 @register_event("saga.completed")
-class SagaCompleted(msgspec.Struct, frozen=True):
+class SagaCompleted(msgspec.Struct, frozen=True, gc=False):
     """Every step is settled. The end."""
 
 
 @register_event("saga.compensated")
-class SagaCompensated(msgspec.Struct, frozen=True):
+class SagaCompensated(msgspec.Struct, frozen=True, gc=False):
     """Everything that happened was undone. The end."""
 
 
 @register_event("saga.needs_attention")
-class SagaNeedsAttention(msgspec.Struct, frozen=True):
+class SagaNeedsAttention(msgspec.Struct, frozen=True, gc=False):
     """Told on the stream ``saga-attention`` when a saga is stuck or parked.
 
     If it is stuck, its own stream says so too, in the same commit.
@@ -285,7 +285,7 @@ class SagaNeedsAttention(msgspec.Struct, frozen=True):
 
 
 @register_event("saga.checkpoint")
-class SagaCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+class SagaCheckpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The sagas that were unfinished as of a position of the log.
 
     Attributes:
@@ -302,7 +302,7 @@ class SagaCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @register_event("saga.coordinators")
-class CoordinatorsChanged(msgspec.Struct, frozen=True):
+class CoordinatorsChanged(msgspec.Struct, frozen=True, gc=False):
     """The coordinators of a store, after one has joined or left.
 
     Each record has all of them, so only the last one has to be read.

@@ -276,7 +276,7 @@ class Follower:
         self._roster.reopen(shard)
         if ended is not None:
             self._gained.pop((ended.shard, ended.needed), None)
-            await self._wake(self._roster.hand_over(ended))
+            await self._let_go(self._roster.hand_over(ended))
         if gained is not None:
             self._gained[gained] = None
 
@@ -412,7 +412,7 @@ class Follower:
             leaving = self._shards.give(plan.give)
             leaving += await self._shards.delegate([*self._open.groups])
             for tenure in leaving:
-                await self._wake(self._roster.of(tenure))
+                await self._let_go(self._roster.of(tenure))
             await self._shards.release_idle()
             await self._shards.take(plan)
         except OutcomeUnknown:
@@ -450,9 +450,9 @@ class Follower:
                 one.error.reason,
             )
 
-    async def _wake(self, runs: Iterable[Run[Any]]) -> None:
-        """Have the sagas of a tenure that ends finish the move that they make."""
-        pace = Pace(TASKS_A_TURN)
+    async def _let_go(self, runs: Iterable[Run[Any]]) -> None:
+        """Have the sagas of a tenure that ends make no move after the present one."""
+        pace = Pace()
         for run in runs:
-            run.wake(stale=False)
+            run.let_go()
             await pace.keep()

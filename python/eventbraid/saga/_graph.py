@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class StepShape(msgspec.Struct, frozen=True, array_like=True):
+class StepShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the log keeps of a step's declaration: the part that planning rests on.
 
     Attributes:

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from eventbraid.saga._slots import waiting_for_saga
 from eventbraid.store._duration import duration_seconds
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from eventbraid.saga._definition import Saga
     from eventbraid.saga._progress import Progress, Status
     from eventbraid.saga._shards import Tenure
+    from eventbraid.saga._timers import Sleep
 
 S = TypeVar("S")
 
@@ -78,9 +80,10 @@ class Run(Generic[S]):
         "holds_slot",
         "id",
         "is_taken_over",
-        "nudged",
+        "outages",
         "progress",
         "saga",
+        "sleep",
         "stale",
         "state",
         "tenure",
@@ -111,7 +114,10 @@ class Run(Generic[S]):
         self.tenure: Tenure | None = None
         self.error: SagaError | None = None
         self.at_rest = anyio.Event()
-        self.nudged = anyio.Event()
+        # How often in a row the store failed, which is no attempt's fault.
+        self.outages = 0
+        # The wait for the next attempt, if it is waited for.
+        self.sleep: Sleep | None = None
         self.stale = False
         self.holds_slot = False
 
@@ -144,8 +150,13 @@ class Run(Generic[S]):
             stale: Whether somebody else has written to the saga's stream.
         """
         self.stale = self.stale or stale
-        self.nudged.set()
-        self.nudged = anyio.Event()
+        if self.sleep is not None:
+            self.sleep.wake()
+
+    def let_go(self) -> None:
+        """Wait for no further attempt: the saga isn't to be driven on here."""
+        if self.sleep is not None:
+            self.sleep.cancel()
 
     def ended(self) -> Ended[S]:
         """Give the end of a saga that is at rest."""
@@ -218,7 +229,9 @@ class SagaHandle(Generic[S]):
             if self._run.error is not None:
                 # Nobody is told when a parked saga only goes on.
                 await self._catch_up(self._run)
-            if not self._run.at_rest.is_set():
+            if self._run.at_rest.is_set():
+                await checkpoint()
+            else:
                 with waiting_for_saga():
                     await self._run.at_rest.wait()
         if self._run.error is not None:

@@ -38,7 +38,7 @@ class Status(Enum):
         return self is Status.COMPLETED or self is Status.COMPENSATED
 
 
-class Compensation(msgspec.Struct, frozen=True):
+class Compensation(msgspec.Struct, frozen=True, gc=False):
     """How far the compensation of one step has come.
 
     Attributes:
@@ -71,7 +71,7 @@ class Compensation(msgspec.Struct, frozen=True):
 _UNTRIED = Compensation()
 
 
-class Progress(msgspec.Struct, frozen=True):
+class Progress(msgspec.Struct, frozen=True, gc=False):
     """How far a saga has come: everything that planning needs.
 
     Attributes:

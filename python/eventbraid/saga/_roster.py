@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid._logging import SAGA
 from eventbraid.errors import CoordinatorClosed, SagaParked
-from eventbraid.saga._pace import Pace
+from eventbraid.saga._pace import TASKS_A_TURN, Pace
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._shards import shard_of
 
@@ -225,17 +225,19 @@ class Roster:
             if shard_of(run.id) == shard:
                 run.go_on()
 
-    def close(self, cause: BaseException | None = None) -> None:
+    async def close(self, cause: BaseException | None = None) -> None:
         """Release those who wait: their saga isn't driven here any more.
 
         Args:
             cause: The error that ended the coordinator, if one did.
         """
-        for run in (*self.at_work.values(), *self.elsewhere.values()):
+        pace = Pace(TASKS_A_TURN)
+        for run in [*self.at_work.values(), *self.elsewhere.values()]:
             if not run.at_rest.is_set():
                 closed = CoordinatorClosed()
                 closed.__cause__ = cause
                 run.rest(closed)
+            await pace.keep()
         self.at_work.clear()
         self.elsewhere.clear()
 
