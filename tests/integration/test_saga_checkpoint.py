@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga._checkpoint import MOST_OPEN, OpenSagas
+from eventbraid.saga._checkpoint import MOST_OPEN, CheckpointBudget, OpenSagas
 from eventbraid.store._system import system_event
 from tests.saga_kit import (
     Crash,
@@ -155,3 +155,22 @@ async def test_only_a_streams_first_event_starts_a_saga(store, saga):
     [first, *_] = [r async for r in store.read_stream("saga-1")]
     await store.append([("order-1", "x", b""), ("order-1", first.type, first.data)])
     assert await known(store) == set()
+
+
+def test_checkpoints_are_bounded_in_an_hour_and_the_first_come_at_once():
+    budget = CheckpointBudget()
+    now, written = 1_000.0, []
+    while now < 1_000.0 + 3_600:
+        now += budget.spend(now)
+        written.append(now)
+    assert written[11] == 1_000.0
+    assert len(written) <= 73
+    # After a quiet time as many may come at once as in the beginning.
+    assert [budget.spend(now + 10_000) for _ in range(13)] == [0.0] * 12 + [60.0]
+
+
+async def test_leaving_writes_no_checkpoint_if_nothing_has_changed(store, saga):
+    await run(store, saga, ["saga-1"])
+    before = await store.version(CHECKPOINTS)
+    await run(store, saga, [])
+    assert await store.version(CHECKPOINTS) == before

@@ -10,6 +10,7 @@ missing for a while.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import anyio
 import pytest
@@ -339,18 +340,56 @@ async def test_the_store_refuses_what_a_stopped_coordinator_records_of_leased_sa
     assert (await records(openings[0], saga_id)).count("step_succeeded") == 2
 
 
-async def test_leases_are_bounded_whatever_the_number_of_sagas(openings, saga, other):
+async def system_records(store) -> Counter[str]:
+    """How many records of the library's own streams there are, by type."""
+    log = store.read_all(system=True)
+    return Counter([r.type async for r in log if r.stream.startswith("$")])
+
+
+async def test_the_librarys_records_are_bounded_whatever_the_number_of_sagas(
+    openings, saga
+):
+    async with eb.SagaCoordinator(openings[0], [saga], ends_a_checkpoint=1) as one:
+        await shards_of(one)
+        await all_completed(await start_all(one, saga, [f"s-{n}" for n in range(300)]))
+    found = await system_records(openings[2])
+    assert found["role.taken"] == found["role.released"] == SHARDS
+    assert found["saga.coordinators"] == 2
+    assert found["saga.checkpoint"] <= 13
+    assert found.total() <= 100
+
+
+async def test_the_librarys_records_are_bounded_when_sagas_are_leased_alone(
+    openings, saga, other
+):
     async with (
         eb.SagaCoordinator(openings[0], [saga]) as able,
         eb.SagaCoordinator(openings[1], [other]) as unable,
     ):
         await shards_of(able, unable)
-        ids = [f"saga-{n}" for n in range(300)]
-        await all_completed(await start_all(able, saga, ids))
-    system = [
-        recorded.type
-        async for recorded in openings[2].read_all(system=True)
-        if recorded.stream.startswith("$")
-    ]
+        await all_completed(await start_all(able, saga, [f"s-{n}" for n in range(300)]))
     # Two coordinators have joined, shared, leased and left.
-    assert len(system) <= 2 * 100
+    assert (await system_records(openings[2])).total() <= 2 * 60
+
+
+async def test_coordinators_that_only_live_record_nothing(openings, saga, other):
+    """Heartbeats are in the shared page, and leases aren't renewed."""
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as able,
+        eb.SagaCoordinator(openings[1], [other]) as unable,
+    ):
+        await shards_of(able, unable)
+        await all_completed(await start_all(able, saga))
+        await anyio.sleep(0.3)
+        head = await openings[2].head()
+        await anyio.sleep(1.0)
+        assert await openings[2].head() == head
+
+
+async def test_a_coordinator_that_only_looks_records_nothing(openings, saga):
+    async with eb.SagaCoordinator(openings[0], [saga]) as able:
+        await all_completed(await start_all(able, saga))
+    head = await openings[0].head()
+    async with eb.SagaCoordinator(openings[1], []) as looking:
+        assert await looking.list() == []
+    assert await openings[0].head() == head

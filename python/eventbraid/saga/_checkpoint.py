@@ -9,6 +9,7 @@ moment only makes the next fold longer.
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, cast
 
 from eventbraid.errors import EventDecodeError, UnknownEventType
@@ -36,7 +37,35 @@ MOST_OPEN = 30_000
 # The declaration of one of a checkpoint's sagas that couldn't be read.
 _UNREADABLE = -1
 
+# A checkpoint is worth its record if the next fold would be longer by this.
+_LONG_FOLD = 10_000
+# Checkpoints that may follow each other at once, and the seconds for each further one.
+_AT_ONCE = 12
+_SECONDS_EACH = 60.0
+
 Group = tuple[int, Declaration | None]
+
+
+class CheckpointBudget:
+    """Bounds how often a coordinator writes a checkpoint, however many sagas end.
+
+    At most 72 come in an hour; what isn't in a checkpoint is folded from the log.
+    """
+
+    __slots__ = ("_full_at",)
+
+    def __init__(self) -> None:
+        """Begin with all that may be written at once."""
+        self._full_at = -math.inf
+
+    def spend(self, now: float) -> float:
+        """Spend one checkpoint, and return in how many seconds it may be written.
+
+        Args:
+            now: The seconds of a monotonic clock.
+        """
+        self._full_at = max(self._full_at, now) + _SECONDS_EACH
+        return max(self._full_at - now - _AT_ONCE * _SECONDS_EACH, 0.0)
 
 
 class OpenSagas:
@@ -49,13 +78,24 @@ class OpenSagas:
         groups: Their ids by shard and declaration.
     """
 
-    __slots__ = ("_declarations", "_store", "groups", "position", "sagas")
+    __slots__ = (
+        "_declarations",
+        "_has_changed",
+        "_saved_position",
+        "_store",
+        "groups",
+        "position",
+        "sagas",
+    )
 
     def __init__(self, store: AsyncEventStore) -> None:
         """Begin with none at position 0."""
         self._store = store
         # One object for all sagas that need the same one.
         self._declarations: dict[Declaration, Declaration] = {}
+        # Whether the last checkpoint isn't what the fold says, and how old it is.
+        self._has_changed = False
+        self._saved_position = 0
         self.position = 0
         self.sagas: dict[str, Declaration | None] = {}
         self.groups: dict[Group, dict[str, None]] = {}
@@ -95,8 +135,10 @@ class OpenSagas:
             return
         if recorded.type == STARTED_TYPE and recorded.version == 1:
             self._add(recorded.stream, recorded_declaration(recorded))
+            self._has_changed = True
         elif recorded.type in ENDED_TYPES:
             self._remove(recorded.stream)
+            self._has_changed = True
         self.position = recorded.position
 
     def reach(self, position: int) -> None:
@@ -104,10 +146,19 @@ class OpenSagas:
         self.position = max(self.position, position)
 
     async def save(self) -> None:
-        """Write a checkpoint of now, unless there are too many open sagas for one."""
+        """Write a checkpoint of now.
+
+        Unless there are too many open sagas for one, or it would save the next fold
+        next to nothing.
+        """
         await self.catch_up()
-        if len(self.sagas) > MOST_OPEN:
+        is_worth_it = (
+            self._has_changed or self.position - self._saved_position > _LONG_FOLD
+        )
+        if len(self.sagas) > MOST_OPEN or not is_worth_it:
             return
+        self._has_changed = False
+        self._saved_position = self.position
         indexes = {one: index for index, one in enumerate(self._needed())}
         needs = [_UNREADABLE if d is None else indexes[d] for d in self.sagas.values()]
         checkpoint = SagaCheckpoint(
@@ -162,7 +213,7 @@ class OpenSagas:
                 needed = await self._read_declaration(saga_id)
             self._add(saga_id, needed)
             await pace.keep()
-        self.position = checkpoint.position
+        self.position = self._saved_position = checkpoint.position
 
     async def _read_declaration(self, saga_id: str) -> Declaration | None:
         first = self._store.read_stream(saga_id, limit=1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from eventbraid.errors import CoordinatorClosed, RoleLost, SagaParked
+from eventbraid.saga._checkpoint import CheckpointBudget
 from eventbraid.saga._driver import Driver, Pause
 from eventbraid.saga._journal import parked
 from eventbraid.saga._progress import Status
@@ -270,12 +272,19 @@ class Crew:
                 self._checkpoint_due.set()
 
     async def _write_checkpoints(self) -> None:
+        budget = CheckpointBudget()
         while True:
             await self._checkpoint_due.wait()
             if self._driver.stopping:
                 return
             self._checkpoint_due = anyio.Event()
             try:
+                seconds = budget.spend(time.monotonic())
+                if seconds:
+                    await self.pause(seconds)
+                if not self.running:
+                    # One is written when the coordinator is left.
+                    return
                 await self._open_sagas.save()
             except (anyio.get_cancelled_exc_class(), GeneratorExit):
                 raise
