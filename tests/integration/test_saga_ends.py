@@ -203,9 +203,37 @@ async def blocked(store, receiver, last):
     assert receiver.standing() == ["pay"]
 
 
-async def test_a_local_step_whose_command_is_too_large_blocks_the_saga(store, receiver):
+async def test_a_local_step_whose_command_is_too_large_undoes_the_saga(store, receiver):
     last = eb.local("large", note(HUGE)).without_compensation()
-    await blocked(store, receiver, last)
+    end = await undone(store, receiver, last)
+    assert "large: LimitExceeded" in end.failure
+
+
+async def test_a_replacement_that_is_too_large_undoes_the_saga(store, receiver):
+    last = eb.local("book", note("book", unless="no"), otherwise=note(HUGE))
+    end = await undone(store, receiver, last.compensated_by(note("undo book")))
+    assert "what should take its place: LimitExceeded" in end.failure
+
+
+@pytest.mark.parametrize("where", ["command", "record"])
+async def test_a_compensation_whose_command_is_too_large_is_tried_and_then_stuck(
+    store, where
+):
+    async def undo(context, did):
+        return "undone"
+
+    async def pay(context: eb.StepContext[Trip]) -> str:
+        return "paid"
+
+    first = eb.local("pay", note("pay")).compensated_by(note(HUGE), retry=QUICK)
+    if where == "record":
+        first = eb.step("pay", pay, timeout=SECOND).compensated_by(
+            undo, retry=QUICK, record=note(HUGE)
+        )
+    end = await ended(store, trip(first, raising(ConnectionError())))
+    assert end.outcome is eb.Outcome.STUCK
+    assert "LimitExceeded" in end.failure or "too large" in end.failure
+    await readable(store)
 
 
 @pytest.mark.parametrize("where", ["then", "record"])

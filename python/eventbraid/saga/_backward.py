@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from msgspec import structs
 
-from eventbraid.errors import CommandRejected
 from eventbraid.saga._attempt import attempted, log_failure, refusal_of
 from eventbraid.saga._context import Done, StepContext, StepFailure, Unknown
 from eventbraid.saga._defect import Bug, Defect, trouble_of
 from eventbraid.saga._follow import compensated, compensation_failed
 from eventbraid.saga._keys import forward_key, undo_key
 from eventbraid.saga._step import Local, external
-from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP
+from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP, REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +58,7 @@ class Backward:
             await self._commit(run, context, make(context))
         except NOT_ABOUT_THE_STEP:
             raise
-        except CommandRejected as rejection:
+        except REFUSALS as rejection:
             failure = refusal_of(rejection)
             log_failure(context, "compensation", failure, rejection)
             await self._fail(run, node, failure)
@@ -108,7 +107,7 @@ class Backward:
             await self._commit(run, context, command)
         except NOT_ABOUT_THE_STEP:
             raise
-        except CommandRejected as rejection:
+        except REFUSALS as rejection:
             refused = refusal_of(rejection)
             message = f"it is undone, but its command was refused: {refused.message}"
             failure = StepFailure(refused.code, message, doubt="lost")

@@ -144,3 +144,8 @@ class SagaClock:
 
 PROCESS_CLOCK = Clock()
 """The clock of this process; it is confirmed a few seconds after the import."""
+
+
+def time_of_day() -> datetime:
+    """Return the time of day in this process."""
+    return SagaClock(PROCESS_CLOCK).now()

@@ -9,8 +9,6 @@ from msgspec import structs
 
 from eventbraid._logging import SAGA
 from eventbraid.errors import (
-    CommandRejected,
-    LimitExceeded,
     OutcomeUnknown,
     RetriesExhausted,
     VersionConflict,
@@ -44,7 +42,12 @@ from eventbraid.saga._node import Kind, Node
 from eventbraid.saga._plan import advance_if_possible
 from eventbraid.saga._text import text_of
 from eventbraid.saga._transition import after
-from eventbraid.saga._trouble import NOT_ABOUT_THE_STEP, breather, pause_after
+from eventbraid.saga._trouble import (
+    NOT_ABOUT_THE_STEP,
+    REFUSALS,
+    breather,
+    pause_after,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +99,7 @@ class Forward:
             )
         except NOT_ABOUT_THE_STEP:
             raise
-        except CommandRejected as rejection:
+        except REFUSALS as rejection:
             failure = refusal_of(rejection)
             log_failure(context, "command", failure, rejection)
             await self._fail(run, node, failure)
@@ -279,7 +282,7 @@ class Forward:
                 await self._journal.execute(run, command, events, state, cause=cause)
         except NOT_ABOUT_THE_STEP:
             raise
-        except (CommandRejected, LimitExceeded) as error:
+        except REFUSALS as error:
             if command is None:
                 await self._fail_to_record(run, node, context, error)
                 return
@@ -360,7 +363,7 @@ class Forward:
             await self._replace(run, node, node.otherwise, failure, verdict.events)
         except NOT_ABOUT_THE_STEP:
             raise
-        except CommandRejected as rejection:
+        except REFUSALS as rejection:
             both = _with_refusal(failure, refusal_of(rejection))
             key = forward_key(run.progress, node.name)
             context = _context(run, node, max(run.progress.attempt, 1), key)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import heapq
 import weakref
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid._logging import SAGA
 from eventbraid.errors import CoordinatorClosed, SagaParked
+from eventbraid.saga._clock import time_of_day
 from eventbraid.saga._pace import TASKS_A_TURN, Pace
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._shards import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
+    from datetime import datetime
 
     import anyio
 
@@ -290,7 +291,7 @@ def summary_of(progress: Progress) -> SagaSummary:
         progress.status,
         progress.current,
         progress.trouble,
-        overdue=is_overdue(progress, datetime.now(UTC)),
+        overdue=is_overdue(progress, time_of_day()),
     )
 
 
@@ -311,5 +312,5 @@ def _parked(parked: Parked) -> SagaSummary:
         progress.current,
         parked.error.reason,
         parked=True,
-        overdue=is_overdue(progress, datetime.now(UTC)),
+        overdue=is_overdue(progress, time_of_day()),
     )

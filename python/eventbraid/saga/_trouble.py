@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from eventbraid.errors import (
+    CommandRejected,
     CoordinatorClosed,
     CorruptStore,
     DeadlineExceeded,
     EventDecodeError,
     InvalidTransition,
+    LimitExceeded,
     OutcomeUnknown,
     RetriesExhausted,
     RoleLost,
@@ -42,6 +44,9 @@ NOT_ABOUT_THE_STEP = (
     VersionConflict,
 )
 """Passed on by a step: recording them as its failure would undo a healthy saga."""
+
+REFUSALS = (CommandRejected, LimitExceeded)
+"""A command was refused for what it holds: that ends a step, and shows no bug."""
 
 ENDS_THE_COORDINATOR = (
     CoordinatorClosed,
