@@ -115,7 +115,7 @@ async def test_an_unfit_id_is_refused(store, receiver, saga_id):
 async def test_a_wrong_state_or_an_unknown_saga_is_refused(store, receiver):
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
-        with pytest.raises(eb.InvalidValue, match="the state of saga 'trip'"):
+        with pytest.raises(eb.InvalidValue, match="state of saga 'trip'"):
             await coordinator.start(saga, {"who": "mia"}, id="saga-1")
         with pytest.raises(eb.InvalidArgument, match="among those given"):
             await coordinator.start(journey(receiver), Trip("mia"), id="saga-1")

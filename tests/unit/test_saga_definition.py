@@ -240,7 +240,7 @@ def test_a_state_that_could_not_be_read_back_is_refused():
 
 def test_a_value_of_another_type_is_not_recorded():
     codec = eb.step("a", call, timeout=SECOND).result
-    with pytest.raises(eb.InvalidValue, match="the result of step 'a'"):
+    with pytest.raises(eb.InvalidValue, match="result of step 'a'"):
         codec.encode(3)
 
 

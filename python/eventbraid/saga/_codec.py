@@ -25,6 +25,7 @@ _LEVELS_AROUND = 4
 """The levels of JSON that the events of a saga may put around a state or a result."""
 
 _UNREAD: object = object()
+_NOT_ENCODED = msgspec.Raw(b"")
 # Never another value after they were read back, and never changed.
 _SCALARS = frozenset({bool, int, str, type(None)})
 
@@ -40,7 +41,7 @@ class Encoded(Generic[T]):
     sees what another one changed. Values that can't be changed are decoded once.
 
     Attributes:
-        json: The value as JSON.
+        json: The value as JSON; empty if the value is neither recorded nor copied.
     """
 
     __slots__ = ("_codec", "_unread", "json")
@@ -73,7 +74,7 @@ class Codec(Generic[T]):
         InvalidSaga: Values of this type couldn't be read back.
     """
 
-    __slots__ = ("_codec", "annotation", "is_frozen", "what")
+    __slots__ = ("_codec", "_is_valid", "annotation", "is_frozen", "what")
 
     def __init__(
         self, annotation: object, *, what: str, step: str | None = None
@@ -91,6 +92,7 @@ class Codec(Generic[T]):
             # equal bytes.
             self._codec = SchemaCodec(schema, limit, converts=True)
             self.is_frozen = not is_changeable(schema)
+            self._is_valid = schema.rule(stored=True).allows
         except (TypeError, NameError) as error:
             raise InvalidSaga(
                 f"{what} has the type {name_of(annotation)}, which couldn't be read "
@@ -116,7 +118,7 @@ class Codec(Generic[T]):
                 as another one.
         """
         json = self._encode(value)
-        if type(value) in _SCALARS and type(value) is self.annotation:
+        if type(value) is self.annotation and type(value) in _SCALARS:
             return Encoded(self, json, value)
         try:
             decoded = self.decode(json)
@@ -136,8 +138,9 @@ class Codec(Generic[T]):
             InvalidValue: The value isn't of the declared type, or is of a type that
                 can be changed and would be read back as another value.
         """
-        if self.is_frozen and type(value) is self.annotation:
-            return Encoded(self, self._encode(value), value)
+        is_kept = self.is_frozen and type(value) is self.annotation
+        if is_kept and self._is_valid(value):
+            return Encoded(self, _NOT_ENCODED, value)
         return self.record(value)
 
     def restore(self, raw: msgspec.Raw) -> Encoded[T]:
@@ -208,4 +211,5 @@ class Codec(Generic[T]):
 
     def _refusal(self, value: object, bound: str) -> InvalidValue:
         remedy = "correct the annotation or the value"
-        return InvalidValue(self.what, shown(value), bound, remedy)
+        kind = self.what.removeprefix("the ")
+        return InvalidValue(kind, shown(value), bound, remedy)
