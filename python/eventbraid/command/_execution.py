@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from eventbraid._logging import COMMAND
 from eventbraid.command._content import content_of
 from eventbraid.command._decision import decided, expectations, holds
 from eventbraid.command._executed import Executed
@@ -241,12 +242,21 @@ class Execution(Generic[S]):
         self._contended.update({stream: stream in written for stream in streams})
 
     async def _pause_after(self, error: VersionConflict | OutcomeUnknown) -> None:
+        name = self._command.__shape__.name
+        COMMAND.debug("attempt %d of %s failed: %s", self._attempts, name, error)
         pause = self._policy.pause(self._attempts)
         resumed_at = self._port.now() + pause
         self._last = error
         self._refuse_late(resumed_at)
         too_late = resumed_at >= self._terms.give_up_at
         if self._attempts >= self._policy.attempts or too_late:
+            COMMAND.warning(
+                "%s failed in each of %d attempts: %s",
+                name,
+                self._attempts,
+                error,
+                exc_info=error,
+            )
             self._raise_doubt(error)
             raise RetriesExhausted(self._attempts, error) from error
         self._reading.release()

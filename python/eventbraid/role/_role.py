@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from eventbraid._logging import ROLE
 from eventbraid.errors import (
     EventbraidError,
     InvalidArgument,
@@ -118,6 +119,7 @@ class _Tenure:
         if isinstance(error, VersionConflict):
             lost = loss(self._role, self._token, error)
             if lost is not None:
+                ROLE.warning("%s", lost)
                 raise lost from error
 
     def _is_over(self, began: float) -> bool:
@@ -256,6 +258,7 @@ class Role(_Tenure):
             self._tried = 0
             raise busy(self._role, Standing(), witness) from conflict
         self._token = self._tried
+        ROLE.info("lease %r was acquired with token %d", self._role, self._token)
 
     def _release(self) -> None:
         self.append([releasing(self._role, self._owner)])
@@ -401,6 +404,7 @@ class AsyncRole(_Tenure):
             self._tried = 0
             raise busy(self._role, Standing(), witness) from conflict
         self._token = self._tried
+        ROLE.info("lease %r was acquired with token %d", self._role, self._token)
 
     async def _release(self) -> None:
         await self.append([releasing(self._role, self._owner)])

@@ -93,6 +93,22 @@ class SagaCoordinator:
     deadline doesn't undo it while it is parked: it is reported as overdue. If the store
     itself fails, the coordinator stops and raises its error.
 
+    A defect in a step's code blocks its saga in this way and compensates nothing. The
+    saga's stream holds the traceback (``saga.blocked``), and no attempt is spent. The
+    same program doesn't make the defective call again: correct the code and start it
+    anew, and the first coordinator with corrected code that drives the saga goes on at
+    that step, under the same key. `cancel` compensates a blocked saga.
+
+    A call that ends its process is made again by the next coordinator, after a growing
+    pause, and after two crashes in a row alone: the others of that coordinator wait for
+    it. If it ends the process then too, ``Retry.crashes`` times, its saga is stuck.
+
+    The logger ``eventbraid.saga`` reports each failed attempt at WARNING, and each
+    stuck or blocked saga at ERROR, with tracebacks. `KeyboardInterrupt` and
+    `SystemExit` from a step end the coordinator: its block raises them, and each
+    `SagaHandle.result` under way raises `CoordinatorClosed`. Any other exception, and a
+    cancellation of a saga's own task, only ends the attempt.
+
     An action or a compensation may start other sagas, and may wait for their results.
     A saga that it starts is recorded at once and takes its place later; while it waits
     for a result it doesn't count as being at work. Its own timeout goes on meanwhile.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from eventbraid.store import AsyncEventStore, RecordedEvent
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("eventbraid.saga")
 
 # Notices read at a time, and sagas of which the place of a notice is kept: a few MB.
 _PAGE = 1_024

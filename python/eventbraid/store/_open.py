@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from eventbraid._logging import STORE
 from eventbraid._native import Store
 from eventbraid.errors import InvalidArgument, StoreClosed
 from eventbraid.store._async import AsyncEventStore
@@ -176,6 +177,7 @@ def _opened(place: Location, options: Options, identity: bytes | None = None) ->
 
 def _handle_of(native: Store, place: Location, options: Options) -> Handle:
     open_again = partial(_opened_in_child, place, options, native.identity())
+    STORE.debug("opened %s", place.name)
     return Handle(native, place.name, open_again)
 
 
