@@ -203,11 +203,12 @@ class Codec(Generic[T]):
             raise self._unfit(value, error) from error
 
     def _unfit(self, value: object, error: Exception) -> InvalidValue:
-        if isinstance(error, InvalidValue):
-            bound = f"its type is {name_of(self.annotation)}: {error}"
-        else:
-            bound = f"JSON can't hold it: {text_of(error)}"
-        return self._refusal(value, bound)
+        if not isinstance(error, InvalidValue):
+            return self._refusal(value, f"JSON can't hold it: {text_of(error)}")
+        name = name_of(self.annotation)
+        is_whole = error.type == name
+        inside = "" if is_whole else f", and {error}"
+        return self._refusal(value, f"its type is {name}{inside}")
 
     def _refusal(self, value: object, bound: str) -> InvalidValue:
         remedy = "correct the annotation or the value"

@@ -369,12 +369,9 @@ def fold_result(
     try:
         return saga.state_codec.keep(folded)
     except InvalidValue as error:
-        raise UnfitValue(
-            f"`then` of step {node.name!r}",
-            error.value,
-            f"{error.type}: {error.bound}",
-            "return the new state",
-        ) from error
+        returned = f"{error.value}, returned by `then` of step {node.name!r},"
+        remedy = "return the new state"
+        raise UnfitValue(error.type, returned, error.bound, remedy) from error
 
 
 def _demands(run: Run[Any]) -> dict[str, int]:

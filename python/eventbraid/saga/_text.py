@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eventbraid.saga._event import SagaEvent
 
 _MAXIMUM_SHOWN = 80
+_MAXIMUM_DESCRIBED = 2_000
 # More than each function here produces by itself; what exceeds it came from outside.
 _MAXIMUM_RECORDED = 4_000
 # Names by which records refer to something are never changed.
@@ -28,9 +29,9 @@ def text_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Return the class and the text of an exception."""
+    """Return the class and the shortened text of an exception."""
     name, text = type(error).__name__, text_of(error)
-    return f"{name}: {text}" if text else name
+    return shortened(f"{name}: {text}" if text else name, _MAXIMUM_DESCRIBED)
 
 
 def safe_text(value: object) -> str:
