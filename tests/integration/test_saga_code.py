@@ -17,7 +17,8 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.role import _standing
-from eventbraid.saga._shards import SHARDS, shard_of
+from eventbraid.role._standing import taking
+from eventbraid.saga._shards import SHARDS, role_of, shard_of
 from tests.saga_kit import (
     SECOND,
     Receiver,
@@ -163,6 +164,26 @@ async def test_a_lease_of_single_sagas_ends_when_the_shard_has_the_code(
         await all_completed(
             await start_all(one, saga, [f"more-{n}" for n in range(40)])
         )
+
+
+async def test_a_lease_of_single_sagas_is_released_for_a_holder_that_has_ended(
+    openings, saga, other, monkeypatch
+):
+    """Also if none of its sagas is left: nobody would look at it any more."""
+    async with eb.SagaCoordinator(openings[0], [saga]) as lasting:
+        async with eb.SagaCoordinator(openings[1], [other]) as unable:
+            await shards_of(lasting, unable)
+            await all_completed(await start_all(lasting, saga))
+            await until(lambda: lasting._shards.lent)
+            leased = {*lasting._shards._leased}
+        await shards_of(lasting)
+        await until(lambda: not lasting._shards._leased)
+        # As a coordinator leaves them that was killed.
+        taken = [taking(role_of(*part), "0000000000000000.1") for part in leased]
+        await openings[2].append(taken)
+        await until(lambda: lasting._shards._leased)
+        await until(lambda: not lasting._shards._leased)
+        await all_completed(await start_all(lasting, saga, ["saga-after"]))
 
 
 async def test_a_coordinator_that_was_given_no_sagas_takes_none(openings, saga):

@@ -340,7 +340,7 @@ class Shards:
         """
         take: list[Part] = []
         given: list[Tenure] = []
-        for part in {*unfinished, *self.lent} if self._is_shared else ():
+        for part in {*unfinished, *self._leased} if self._is_shared else ():
             shard, needed = part
             if needed is None or needed not in self.runs:
                 continue
