@@ -246,6 +246,27 @@ async def test_a_step_starts_a_saga_while_its_coordinator_is_left(store):
             assert end.outcome is eb.Outcome.COMPLETED
 
 
+async def test_a_step_that_waits_does_not_hold_back_the_end_of_its_coordinator(store):
+    """What it waits for is driven by nobody once the coordinator is left."""
+
+    async def acting(family, context):
+        if context.attempt == 1:
+            leave.set()
+        return (await (await family.start(context)).result()).outcome.value
+
+    leave = anyio.Event()
+    family = Family(acting)
+    step = eb.step("act", family.act, timeout=TIMEOUT, retry=eb.Retry(attempts=2))
+    family.saga = eb.Saga("family", int, steps=[step.without_compensation()])
+    with anyio.fail_after(TIMEOUT.total_seconds() / 2):
+        async with eb.SagaCoordinator(store, [family.saga]) as family.coordinator:
+            await family.coordinator.start(family.saga, 1, id="saga-0")
+            await leave.wait()
+        async with eb.SagaCoordinator(store, [family.saga]) as family.coordinator:
+            handle = await family.coordinator.get(family.saga, "saga-0")
+            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+
+
 async def _later(event):
     await anyio.sleep(0.1)
     event.set()

@@ -301,6 +301,7 @@ class Crew:
 
     def _stop(self) -> None:
         self._driver.stopping = True
+        self._slots.close()
         self._timing.cancel()
         self._checkpoint_due.set()
         self._stopped.set()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint
 
+from eventbraid.errors import CoordinatorClosed
 from eventbraid.saga._slots import waiting_for_saga
 from eventbraid.store._duration import duration_seconds
 
@@ -234,6 +235,11 @@ class SagaHandle(Generic[S]):
             else:
                 with waiting_for_saga():
                     await self._run.at_rest.wait()
+            if not self._run.at_rest.is_set():
+                raise CoordinatorClosed(
+                    "the coordinator of this step is being left; the step's next "
+                    "attempt waits again"
+                )
         if self._run.error is not None:
             raise self._run.error
         return self._run.ended()

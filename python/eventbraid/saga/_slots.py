@@ -28,13 +28,15 @@ class Slots:
         maximum: The number of slots.
     """
 
-    __slots__ = ("_free", "_waiting")
+    __slots__ = ("_free", "_interruptible", "_is_closed", "_waiting")
 
     def __init__(self, maximum: int) -> None:
         """Begin with all slots free."""
         self._free = maximum
         # Ordered, because on leaving a coordinator any number of them are cancelled.
         self._waiting: OrderedDict[anyio.Event, None] = OrderedDict()
+        self._interruptible: set[anyio.CancelScope] = set()
+        self._is_closed = False
 
     def acquire_nowait(self) -> bool:
         """Take a slot if one is free; return whether it was."""
@@ -72,6 +74,24 @@ class Slots:
         """
         self._free -= 1
 
+    @contextmanager
+    def interruptible(self) -> Generator[None]:
+        """End the wait inside at once when the coordinator is left."""
+        with anyio.CancelScope() as scope:
+            self._interruptible.add(scope)
+            if self._is_closed:
+                scope.cancel()
+            try:
+                yield
+            finally:
+                self._interruptible.discard(scope)
+
+    def close(self) -> None:
+        """End the waits of steps for other sagas: none of these goes further here."""
+        self._is_closed = True
+        for scope in [*self._interruptible]:
+            scope.cancel()
+
 
 class Worker:
     """One task that works on a saga, as the functions that it calls know it."""
@@ -101,7 +121,8 @@ class Worker:
             self._run.holds_slot = False
             self._slots.release()
         try:
-            yield
+            with self._slots.interruptible():
+                yield
         finally:
             self._waits -= 1
             # At once: the function's time runs, and it has waited long enough.
@@ -134,7 +155,10 @@ def current_worker() -> Worker | None:
 
 @contextmanager
 def waiting_for_saga() -> Generator[None]:
-    """Wait for another saga without holding a slot."""
+    """Wait for another saga without holding a slot.
+
+    If the coordinator of the step that waits is left, the wait ends early.
+    """
     worker = current_worker()
     if worker is None:
         yield
