@@ -107,6 +107,21 @@ def test_a_stuck_saga_is_named_with_exit_code_1(tmp_path, capfd):
     assert run(["saga", "show", "saga-1", "--store", str(tmp_path / "s")]) == Exit.OFF
 
 
+def test_the_traceback_of_a_blocked_saga_is_shown_as_plain_text(tmp_path, capfd):
+    from eventbraid.saga._event import SagaBlocked
+
+    *records, _ = _stuck_saga("saga-1")
+    trace = "Traceback:\n  File [bold]x[/]\nTypeError: \x1b[31moops\n"
+    blocked = SagaBlocked("pay", "compensation", "TypeError", "oops", trace)
+    with eb.open(tmp_path / "s") as store:
+        store.append([*records[:6], ("saga-1", *eb.encode_event(blocked))])
+    assert run(["saga", "show", "saga-1", "--store", str(tmp_path / "s")]) == Exit.FINE
+    out = capfd.readouterr().out
+    assert "compensation raised TypeError: oops" in out
+    assert "\n  File [bold]x[/]\n" in out
+    assert "\x1b[31m" not in out
+
+
 def _stuck_saga(saga_id):
     """The records of a saga whose compensation failed for good, written by hand."""
     from eventbraid.saga._event import (

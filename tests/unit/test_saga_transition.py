@@ -48,6 +48,8 @@ UNDOING = [*A_DONE, e.CompensationStarted("cancelled", ("a",))]
 P_OPEN = [*A_DONE, e.StepSucceeded("b"), e.StepStarted("p")]
 P_DONE = [*P_OPEN, e.StepSucceeded("p")]
 STUCK = [*UNDOING, e.CompensationFailed("a", "x", ""), e.SagaStuck("a", "x")]
+ATTEMPTED = [*UNDOING, e.CompensationAttempted("a")]
+FAILED = [*UNDOING, e.CompensationFailed("a", "x", "")]
 ENDED = [*UNDOING, e.StepCompensated("a"), e.SagaCompensated()]
 LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
 
@@ -83,6 +85,19 @@ LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
         (UNDOING, e.StepCompensated("a", 2), "attempt 2 isn't"),
         (UNDOING, e.SagaCompensated(), "'a' isn't undone"),
         (UNDOING, e.SagaCompleted(), "must be running"),
+        (UNDOING, e.CompensationAttempted("b"), "isn't next"),
+        (UNDOING, e.CompensationAttempted("a", 2), "attempt 2 isn't"),
+        (UNDOING, e.SagaStuck("a", "x"), "'a' hasn't failed for good"),
+        (UNDOING, e.RetriedByHand("a", "m", "n"), "must be stuck"),
+        (ATTEMPTED, e.CompensationAttempted("a", 2), "has no outcome yet"),
+        (ATTEMPTED, e.StepCompensated("a", 2), "attempt 2 isn't"),
+        (ATTEMPTED, e.SagaBlocked("a", "then", "x", attempt=2), "attempt 2 isn't"),
+        (FAILED, e.CompensationAttempted("a", 2), "failed for good"),
+        (FAILED, e.StepCompensated("a", 2), "failed for good"),
+        ([], e.SagaBlocked("zz", "then", "TypeError"), "no step 'zz'"),
+        ([], e.SagaBlocked("a", "action", "x", attempt=2), "attempt 2 isn't"),
+        (ENDED, e.SagaBlocked("a", "then", "x"), "must be compensating or running"),
+        (STUCK, e.CompensationStarted("cancelled", ("a",)), "undone already"),
         (STUCK, e.StepCompensated("a", 2), "must be compensating"),
         (STUCK, e.RetriedByHand("b", "m", "n"), "stuck at 'a', not 'b'"),
         (STUCK, e.SkippedByHand("b", "m", "n"), "stuck at 'a', not 'b'"),
@@ -115,6 +130,8 @@ def test_every_status_refuses_what_it_does_not_have():
         e.StepSkipped("a", "x"),
         e.CompensationStarted("cancelled", ()),
         e.StepCompensated("a"),
+        e.CompensationAttempted("a"),
+        e.SagaBlocked("a", "then", "TypeError"),
         e.RetriedByHand("a", "m", "n"),
         e.SkippedByHand("a", "m", "n"),
         e.SagaCompleted(),
@@ -132,6 +149,9 @@ def test_every_status_refuses_what_it_does_not_have():
         (status.RUNNING, "StepStarted", status.RUNNING),
         (status.RUNNING, "StepSkipped", status.RUNNING),
         (status.RUNNING, "CompensationStarted", status.COMPENSATING),
+        (status.RUNNING, "SagaBlocked", status.RUNNING),
+        (status.COMPENSATING, "CompensationAttempted", status.COMPENSATING),
+        (status.COMPENSATING, "SagaBlocked", status.COMPENSATING),
         (status.COMPENSATING, "StepCompensated", status.COMPENSATING),
         (status.STUCK, "RetriedByHand", status.COMPENSATING),
         (status.STUCK, "SkippedByHand", status.COMPENSATING),

@@ -29,7 +29,8 @@ _STUCK_FIELDS = (
 )
 _SHOW_FIELDS = (
     "Print one JSON object: saga_id, saga, version, status, outcome, failure, steps, "
-    "entries (time, what, step, attempt, detail, position, type)."
+    "entries (time, what, step, attempt, detail, position, type, "
+    "traceback)."
 )
 
 

@@ -47,6 +47,10 @@ def print_timeline(timeline: eb.SagaTimeline) -> None:
             f"{elapsed:,.0f}", _data(entry.step), _what(entry), _detail(entry)
         )
     out.print(table)
+    if timeline.entries[-1].traceback:
+        out.print()
+        for line in timeline.entries[-1].traceback.splitlines():
+            out.print(_data(line))
 
 
 def _data(text: str, style: str = "") -> Text:

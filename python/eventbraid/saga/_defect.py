@@ -10,7 +10,7 @@ import anyio
 
 from eventbraid._logging import SAGA
 from eventbraid.errors import InvalidArgument
-from eventbraid.saga._text import described, shortened
+from eventbraid.saga._text import described, shortened, shown
 
 if TYPE_CHECKING:
     import msgspec
@@ -184,12 +184,11 @@ def check_defects(
     Raises:
         InvalidArgument: It holds something else.
     """
-    kinds = cast("object", defects)
-    if isinstance(kinds, tuple):
-        members = cast("tuple[object, ...]", kinds)
-        if all(_is_exception_class(kind) for kind in members):
-            return defects
-    raise InvalidArgument("defects", repr(kinds), "a tuple of exception classes")
+    given: object = defects
+    members = cast("tuple[object, ...]", given) if isinstance(given, tuple) else None
+    if members is None or not all(_is_exception_class(kind) for kind in members):
+        raise InvalidArgument("defects", shown(given), "a tuple of exception classes")
+    return defects
 
 
 def traceback_of(error: BaseException) -> str:

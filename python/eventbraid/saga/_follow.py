@@ -33,6 +33,7 @@ from eventbraid.saga._plan import (
     advance_if_possible,
     is_overdue,
     start_undo,
+    stuck_compensation,
 )
 from eventbraid.saga._progress import Progress, Status
 from eventbraid.saga._retry import crash_delay
@@ -375,8 +376,17 @@ def skipped_by_hand(
     record = SkippedByHand(step, by, note)
     after = evolve(progress, record)
     if progress.undoing:
-        return (record,) if after.plan else (record, SagaCompensated())
+        return (record, *_rest_of_compensation(after))
     return (record, *advance_if_possible(saga, after, state, now))
+
+
+def _rest_of_compensation(progress: Progress) -> tuple[SagaEvent, ...]:
+    """Return how the saga comes to rest, if no compensation is left to be attempted."""
+    if progress.open_steps:
+        return ()
+    if not progress.plan:
+        return (SagaCompensated(),)
+    return (stuck_compensation(progress),)
 
 
 def _retry_at(

@@ -330,13 +330,19 @@ def advance_compensation(
         has_defect = any(step in defective for step in progress.open_steps)
         if not stuck or (has_defect and not saga.is_strict):
             return ()
-        failure = progress.compensation(stuck[0]).failure
-        return (SagaStuck(stuck[0], f"can't be undone: {failure}"),)
+        return (stuck_compensation(progress),)
     known = progress.compensation(name)
     is_ahead = _is_ahead(known.retry_at, now, _compensation_delay(saga, progress, name))
     if known.in_flight or is_ahead or known.crashes >= _CRASHES_BEFORE_ALONE:
         return ()
     return (CompensationAttempted(name, known.attempt + 1),)
+
+
+def stuck_compensation(progress: Progress) -> SagaStuck:
+    """Return the record that a saga waits for a person because of a compensation."""
+    step = progress.stuck_steps[0]
+    failure = progress.compensation(step).failure
+    return SagaStuck(step, f"can't be undone: {failure}")
 
 
 def _next_compensation(

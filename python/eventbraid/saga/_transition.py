@@ -334,11 +334,9 @@ def _skipped_by_hand(progress: Progress, event: SkippedByHand) -> Progress:
     _require_stuck_at(progress, event, event.step)
     if not progress.undoing:
         return replace(_settle(progress), status=Status.RUNNING, stuck_for=None)
-    settled = _undone(progress, event.step)
-    others = settled.stuck_steps
-    if others and not settled.open_steps:
-        return replace(settled, stuck_for=settled.compensation(others[0]).failure)
-    return replace(settled, status=Status.COMPENSATING, stuck_for=None)
+    return replace(
+        _undone(progress, event.step), status=Status.COMPENSATING, stuck_for=None
+    )
 
 
 def _completed(progress: Progress, event: SagaCompleted) -> Progress:

@@ -10,6 +10,8 @@ from typing import Protocol
 import eventbraid as eb
 
 SECOND = timedelta(seconds=1)
+DEFECTS: tuple[type[BaseException], ...] = (*eb.DEFECTS, ValueError)
+ORDER: eb.CompensationOrder = "strict"
 
 
 class Cents(eb.Int, ge=0):
@@ -157,6 +159,8 @@ def order_saga(bank: Bank) -> eb.Saga[Order]:
         Order,
         version=2,
         deadline=timedelta(days=3),
+        defects=DEFECTS,
+        compensation_order=ORDER,
         steps=[
             eb.local("book", book).compensated_by(unbook),
             Capture(bank).step(),
