@@ -7,7 +7,7 @@ then the same before and after a restart.
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -118,7 +118,7 @@ class Codec(Generic[T]):
                 as another one.
         """
         json = self._encode(value)
-        if type(value) is self.annotation and type(value) in _SCALARS:
+        if self._is_exact(value) and type(value) in _SCALARS:
             return Encoded(self, json, value)
         try:
             decoded = self.decode(json)
@@ -138,8 +138,7 @@ class Codec(Generic[T]):
             InvalidValue: The value isn't of the declared type, or is of a type that
                 can be changed and would be read back as another value.
         """
-        is_kept = self.is_frozen and type(value) is self.annotation
-        if is_kept and self._is_valid(value):
+        if self.is_frozen and self._is_exact(value) and self._is_valid(value):
             return Encoded(self, _NOT_ENCODED, value)
         return self.record(value)
 
@@ -195,6 +194,9 @@ class Codec(Generic[T]):
         except Exception:  # noqa: BLE001, S110 - a class may refuse to be compared
             pass
         return self._codec.encode(decoded) == self._codec.encode(value)
+
+    def _is_exact(self, value: object) -> bool:
+        return type(value) is cast("Any", self.annotation)
 
     def _encode(self, value: object) -> msgspec.Raw:
         try:
