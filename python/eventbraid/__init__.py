@@ -72,6 +72,7 @@ from eventbraid.event import (
     encode_event,
     event,
     event_type,
+    new_event,
     register_event,
 )
 from eventbraid.role import AsyncRole, Role
@@ -225,6 +226,7 @@ __all__ = [
     "event",
     "event_type",
     "local",
+    "new_event",
     "open",
     "open_async",
     "read_timeline",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -210,3 +212,28 @@ def test_values_count_and_index():
 def test_order_and_extremes_work():
     assert sorted([Money(3), Money(1)]) == [Money(1), Money(3)]
     assert max(Money(3), Money(1)) == Money(3)
+
+
+def test_fractions_and_decimals_do_not_swallow_the_kind():
+    for operation in (operator.add, operator.sub, operator.mul, operator.lt):
+        for other in (Fraction(1), Decimal(1), 1.5, 1j):
+            with pytest.raises(TypeError):
+                operation(Money(3), other)
+        with pytest.raises(TypeError):
+            operation(Fraction(1), Money(3))
+    for other in (Fraction(3), Decimal(3), 3.0, 3 + 0j):
+        with pytest.raises(TypeError):
+            assert Money(3) != other
+    assert Decimal(Money(3)) == 3
+
+
+def test_numbers_of_numpy_leave_the_operation_to_the_kind():
+    # numpy's protocol: an operand with this attribute decides, and it refuses.
+    assert Money.__array_ufunc__ is None
+    numpy = pytest.importorskip("numpy")
+    for number in (numpy.int64(1), numpy.float64(1.5), numpy.array([1, 2])):
+        for operation in (operator.add, operator.sub, operator.mul, operator.lt):
+            with pytest.raises(TypeError):
+                operation(number, Money(3))
+            with pytest.raises(TypeError):
+                operation(Money(3), number)

@@ -76,7 +76,9 @@ def decided(
     encoded: list[NewEvent] = []
     size = 0
     for write in itertools.chain(checked(command, writes, kinds), also):
-        new = new_event(write.stream, write.event, merged(metadata, write.metadata))
+        new = new_event(
+            write.stream, write.event, metadata=merged(metadata, write.metadata)
+        )
         size += len(new.data)
         if size > COMMIT_BYTES_LIMIT:
             raise LimitExceeded("bytes of a commit", size, COMMIT_BYTES_LIMIT)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from eventbraid._native import uuid7
-from eventbraid.domain._refusal import pydantic_schema, refusal
+from eventbraid.domain._pydantic import pydantic_schema
+from eventbraid.domain._refusal import refusal
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from pydantic import GetJsonSchemaHandler
     from pydantic_core import CoreSchema
 
 MOST_BYTES = 255
@@ -145,4 +147,12 @@ class Id(str):
         cls, source: object, handler: object, /
     ) -> CoreSchema:
         """Tell pydantic how to check, read and write an id of this kind."""
-        return pydantic_schema(cls, str)
+        return pydantic_schema(cls, str, {"max_length": MOST_BYTES})
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> dict[str, Any]:
+        """Add the form of an id to its JSON schema."""
+        start = re.sub("[.$]", r"\\\g<0>", cls._start)
+        return {**handler(schema), "pattern": rf"^{start}\S+$"}

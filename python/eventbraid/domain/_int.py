@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import TYPE_CHECKING, ClassVar, Never, TypeGuard
 
-from eventbraid.domain._refusal import described, pydantic_schema, refusal, shown
+from eventbraid.domain._pydantic import pydantic_schema
+from eventbraid.domain._refusal import described, refusal, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +30,10 @@ class Int(int):
     `TypeError`, so that cents never meet pieces by accident: say ``int(value)`` to
     leave the kind and ``Kind(number)`` to enter it.
 
-    Sums need a start of the kind: ``sum(prices, Money(0))``. A `float` on the left
-    (``1.5 + Money(1)``) is the one mixture that Python decides without asking us:
-    the result is a bare `float`, which nothing that holds money accepts.
+    Sums need a start of the kind: ``sum(prices, Money(0))``. A `float`, a `complex` or
+    a `Decimal` on the left (``1.5 + Money(1)``) is decided by these types alone, which
+    take a subclass of `int` for an `int`: the result is a bare number, which no field
+    of the kind accepts. A `Fraction` and numpy's numbers and arrays are refused.
 
     Raises:
         InvalidValue: The number is out of bounds, or no whole number.
@@ -174,18 +177,34 @@ class Int(int):
     def __eq__(self, other: object, /) -> bool:
         if type(other) is type(self):
             return int.__eq__(self, other)
-        if isinstance(other, int | float):
+        if isinstance(other, Number):
             raise _mixed(self, "==", other)
         return NotImplemented
 
     def __ne__(self, other: object, /) -> bool:
         if type(other) is type(self):
             return int.__ne__(self, other)
-        if isinstance(other, int | float):
+        if isinstance(other, Number):
             raise _mixed(self, "!=", other)
         return NotImplemented
 
     __hash__ = int.__hash__
+
+    # numpy's numbers and arrays leave an operation to an operand that says so; it is
+    # refused here. Otherwise the result would be a bare number.
+    __array_ufunc__ = None
+
+    # `Fraction(1) + Money(1)` asks for these, and would make a bare fraction of them.
+
+    @property
+    def numerator(self) -> Never:
+        """Refuse to be a part of a fraction."""
+        raise _mixed_fraction(self)
+
+    @property
+    def denominator(self) -> Never:
+        """Refuse to be a part of a fraction."""
+        raise _mixed_fraction(self)
 
     def __neg__(self) -> Self:
         return type(self)(int.__neg__(self))
@@ -206,7 +225,7 @@ class Int(int):
         cls, source: object, handler: object, /
     ) -> CoreSchema:
         """Tell pydantic how to check, read and write a number of this kind."""
-        return pydantic_schema(cls, int)
+        return pydantic_schema(cls, int, {"ge": cls.lowest, "le": cls.highest})
 
 
 def _one_bound(
@@ -272,6 +291,14 @@ def _mixed(left: object, operator: str, right: object) -> TypeError:
     else:
         remedy = f"use whole numbers of the kind {kind}, or int(value) to leave it"
     return TypeError(f"{described(left)} {operator} {described(right)}: {remedy}")
+
+
+def _mixed_fraction(number: Int) -> TypeError:
+    kind = type(number).__name__
+    return TypeError(
+        f"{described(number)} can't become a fraction: use whole numbers of the kind "
+        f"{kind}, or int(value) to leave it"
+    )
 
 
 def _refusing(symbol: str, *, reflected: bool) -> Callable[..., Never]:

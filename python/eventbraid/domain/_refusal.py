@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from eventbraid.errors import InvalidValue
-
-if TYPE_CHECKING:
-    from pydantic_core import CoreSchema
 
 LONGEST_SHOWN = 80
 
@@ -34,19 +29,3 @@ def described(value: object) -> str:
     name = type(value).__name__
     text = shown(value)
     return text if text.startswith(f"{name}(") else f"{text} ({name})"
-
-
-def pydantic_schema(kind: type, plain: type[int | str]) -> CoreSchema:
-    """Give pydantic's view of a value class: itself in Python, its base in JSON."""
-    from pydantic_core import core_schema  # noqa: PLC0415 - an optional dependency
-
-    base = (
-        core_schema.int_schema(strict=True)
-        if plain is int
-        else core_schema.str_schema(strict=True)
-    )
-    return core_schema.json_or_python_schema(
-        json_schema=core_schema.no_info_after_validator_function(kind, base),
-        python_schema=core_schema.is_instance_schema(kind),
-        serialization=core_schema.plain_serializer_function_ser_schema(plain),
-    )

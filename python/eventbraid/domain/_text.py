@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from eventbraid.domain._refusal import pydantic_schema, refusal
+from eventbraid.domain._pydantic import pydantic_schema
+from eventbraid.domain._refusal import refusal
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from pydantic import GetJsonSchemaHandler
     from pydantic_core import CoreSchema
 
 
@@ -91,4 +93,17 @@ class Text(str):
         cls, source: object, handler: object, /
     ) -> CoreSchema:
         """Tell pydantic how to check, read and write a text of this kind."""
-        return pydantic_schema(cls, str)
+        bounds = {"min_length": cls._shortest, "max_length": cls._longest}
+        return pydantic_schema(
+            cls, str, {name: n for name, n in bounds.items() if n is not None}
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> dict[str, Any]:
+        """Add the form of a text to its JSON schema."""
+        found = handler(schema)
+        if cls._form is not None:
+            found["pattern"] = f"^(?:{cls._form.pattern})$"
+        return found

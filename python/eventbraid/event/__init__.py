@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from eventbraid.event._define import event, register_event
 from eventbraid.event._recorded import Recorded
-from eventbraid.event._transcribe import decode_event, encode_event, event_type
+from eventbraid.event._transcribe import (
+    decode_event,
+    encode_event,
+    event_type,
+    new_event,
+)
 
 __all__ = [
     "Recorded",
@@ -12,5 +17,6 @@ __all__ = [
     "encode_event",
     "event",
     "event_type",
+    "new_event",
     "register_event",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import TYPE_CHECKING, TypeVar, dataclass_transform
 
 from eventbraid.domain._fields import check_when_made
@@ -48,7 +49,14 @@ def event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
     def define(kind: type[T]) -> type[T]:
         _refuse_made_already(kind, name)
         check_when_made(kind)
-        made = dataclasses.dataclass(frozen=True)(kind)
+        try:
+            made = dataclasses.dataclass(frozen=True)(kind)
+        except (TypeError, ValueError) as error:
+            raise InvalidEventType(
+                "event class",
+                kind.__qualname__,
+                f"no frozen dataclass can be made of it: {error}",
+            ) from error
         default_registry.add(made, name, version)
         return made
 
@@ -90,10 +98,22 @@ _MADE_ELSEWHERE = ("__struct_fields__", "__attrs_attrs__", "__pydantic_validator
 
 
 def _refuse_made_already(kind: type, name: str) -> None:
-    """To make a dataclass of a Struct or a model would break it in odd ways."""
+    """Making a dataclass of a Struct, a model or an enum breaks it in odd ways."""
     if any(hasattr(kind, mark) for mark in _MADE_ELSEWHERE):
+        reason = "it is no plain class"
+    elif "__dataclass_fields__" in vars(kind):
+        reason = "it is a dataclass already"
+    elif issubclass(kind, tuple | dict | str | int | enum.Enum):
         raise InvalidEventType(
             "event class",
             kind.__qualname__,
-            f'it is no plain class; use @register_event("{name}")',
+            "it is no class with fields of its own; write a plain class with "
+            "annotated fields",
         )
+    else:
+        return
+    raise InvalidEventType(
+        "event class",
+        kind.__qualname__,
+        f'{reason}; use @register_event("{name}")',
+    )

@@ -19,12 +19,32 @@ from eventbraid.store import NewEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
+    from uuid import UUID
 
     from eventbraid.event._registry import EventType
     from eventbraid.store import RecordedEvent
 
 SCHEMA_VERSION = "v"
 """The metadata key of a schema version other than 1."""
+
+
+class VersionedBody(bytes):
+    """A body of another schema version than 1, with the metadata that tells so.
+
+    `NewEvent`, and `append` of a tuple, take the metadata over.
+    """
+
+    metadata: dict[str, str]
+
+    def __new__(cls, data: bytes, version: int) -> Self:
+        """Attach the version to a body."""
+        made = super().__new__(cls, data)
+        made.metadata = {SCHEMA_VERSION: str(version)}
+        return made
+
+    def __reduce__(self) -> tuple[type[Self], tuple[bytes, int]]:
+        return type(self), (bytes(self), int(self.metadata[SCHEMA_VERSION]))
 
 
 def event_type(kind: type, /) -> str:
@@ -48,15 +68,18 @@ def event_type(kind: type, /) -> str:
 
 
 def encode_event(event: object, /) -> tuple[str, bytes]:
-    """Give an event's type and its JSON.
-
-    A schema version other than 1 is kept in the metadata, not in these.
+    """Return an event's type and its JSON.
 
     Args:
         event: An instance of a registered class.
 
+    Returns:
+        What `append` and `NewEvent` take after the stream. A schema version other than
+        1 is kept in the event's metadata; the body carries it there as its attribute
+        ``metadata``. Code that takes only the bytes has to pass the version on.
+
     Raises:
-        InvalidArgument: The class isn't registered, or a value can't be stored.
+        InvalidArgument: The class isn't registered, or a value couldn't be read back.
         InvalidValue: A field isn't what its annotation says.
 
     Example:
@@ -68,7 +91,10 @@ def encode_event(event: object, /) -> tuple[str, bytes]:
         ('doc.bell.rung', b'{"times":3}')
     """
     found = default_registry.of_class(type(event))
-    return found.name, _encoded(found, event)
+    data = _encoded(found, event)
+    if found.version != 1:
+        return found.name, VersionedBody(data, found.version)
+    return found.name, data
 
 
 def decode_event(recorded: RecordedEvent, /) -> object:
@@ -114,13 +140,34 @@ def decoded(recorded: RecordedEvent) -> Recorded[object]:
 
 
 def new_event(
-    stream: str, event: object, metadata: Mapping[str, str] | None
+    stream: str,
+    event: object,
+    /,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    event_id: UUID | None = None,
 ) -> NewEvent:
-    """Make what a store appends of an event.
+    """Make what a store appends of an event: its type, body and schema version.
+
+    Args:
+        stream: The id of the stream that it goes to.
+        event: An instance of a registered class.
+        metadata: What is to be known about the event besides its body.
+        event_id: The event's id; if not given, one is made when it is appended.
 
     Raises:
-        InvalidArgument: The class isn't registered, or a value can't be stored.
+        InvalidArgument: The class isn't registered, or a value couldn't be read back.
         InvalidValue: A field isn't what its annotation says.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> @eb.event("doc.bell.cast", version=2)
+        ... class BellCast:
+        ...     kilograms: int
+        >>> with eb.open("memory:") as store:
+        ...     done = store.append([eb.new_event("bell-1", BellCast(900))])
+        ...     [eb.decode_event(recorded) for recorded in store.read_stream("bell-1")]
+        [BellCast(kilograms=900)]
     """
     found = default_registry.of_class(type(event))
     data = _encoded(found, event)
@@ -130,7 +177,7 @@ def new_event(
         )
     if found.version != 1:
         metadata = {**(metadata or {}), SCHEMA_VERSION: str(found.version)}
-    return NewEvent(stream, found.name, data, metadata=metadata)
+    return NewEvent(stream, found.name, data, metadata=metadata, event_id=event_id)
 
 
 def _encoded(found: EventType, event: object) -> bytes:

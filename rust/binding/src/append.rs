@@ -12,7 +12,7 @@ use crate::completion::Promise;
 use crate::error::{Conditions, append_exception, exception, invalid};
 use crate::interrupt;
 use crate::new_event::NewEvent;
-use crate::text::{bytes, string, utf8, wrong_type};
+use crate::text::{bytes, carried_metadata, string, utf8, wrong_type};
 
 /// Below this size, encoding takes less time than giving up the GIL and getting it back
 /// from another thread may.
@@ -212,6 +212,9 @@ const SHAPE: &str = "each event must be a NewEvent or a (stream, type, data) tup
 fn hold_tuple<'py>(tuple: &Bound<'py, PyTuple>) -> PyResult<Held<'py>> {
     if tuple.len() != 3 {
         return Err(PyTypeError::new_err(SHAPE));
+    }
+    if carried_metadata(&tuple.get_item(2)?)?.is_some() {
+        return hold(NewEvent::of_tuple(tuple)?.into_any());
     }
     Ok(Held {
         stream: string("stream", &tuple.get_item(0)?)?.clone(),

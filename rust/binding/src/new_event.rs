@@ -1,12 +1,12 @@
 //! `NewEvent`: an event to be appended.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyMappingProxy, PyString};
+use pyo3::types::{PyBytes, PyDict, PyMapping, PyMappingProxy, PyString, PyTuple};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::error::exceptions::EventbraidError;
 use crate::metadata;
-use crate::text::{bytes, string, utf8};
+use crate::text::{bytes, carried_metadata, string, utf8, wrong_type};
 use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 
 /// An event to be appended. Immutable.
@@ -50,11 +50,18 @@ impl NewEvent {
         let (stream, event_type) = (string("stream", stream)?, string("event type", r#type)?);
         utf8("stream", stream)?;
         utf8("event type", event_type)?;
+        let carried = carried_metadata(data)?;
+        let metadata = match (&carried, metadata) {
+            (Some(carried), Some(given)) => Some(joined(carried, given)?),
+            (Some(carried), None) => Some(carried.clone()),
+            (None, given) => given.cloned(),
+        };
         Ok(Self {
             stream: plain(stream)?,
             event_type: plain(event_type)?,
-            data: bytes("data", data)?.unbind(),
+            data: exact(bytes("data", data)?).unbind(),
             metadata: metadata
+                .as_ref()
                 .map(metadata::encode)
                 .transpose()?
                 .unwrap_or_default(),
@@ -147,9 +154,37 @@ impl NewEvent {
     }
 }
 
+/// Metadata that a body carries and metadata that was given; what was given prevails.
+fn joined<'py>(
+    carried: &Bound<'py, PyAny>,
+    given: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let both = PyDict::new(carried.py());
+    both.update(carried.cast::<PyMapping>()?)?;
+    let given = given
+        .cast::<PyMapping>()
+        .map_err(|_| wrong_type("metadata", "a mapping of str to str", given))?;
+    both.update(given)?;
+    Ok(both.into_any())
+}
+
+/// The same bytes as `bytes` of no subclass.
+fn exact(data: Bound<'_, PyBytes>) -> Bound<'_, PyBytes> {
+    if data.is_exact_instance_of::<PyBytes>() {
+        return data;
+    }
+    PyBytes::new(data.py(), data.as_bytes())
+}
+
 type Facts<'a> = (&'a str, &'a str, &'a [u8], &'a [u8], Option<[u8; 16]>);
 
 impl NewEvent {
+    /// Makes the event of a (stream, type, data) tuple whose body carries metadata.
+    pub(crate) fn of_tuple<'py>(tuple: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, Self>> {
+        let (stream, kind, data) = (tuple.get_item(0)?, tuple.get_item(1)?, tuple.get_item(2)?);
+        Bound::new(tuple.py(), Self::new(&stream, &kind, &data, None, None)?)
+    }
+
     /// The metadata as the log keeps it.
     pub(crate) fn encoded_metadata(&self) -> &[u8] {
         &self.metadata

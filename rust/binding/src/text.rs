@@ -44,6 +44,20 @@ pub(crate) fn bytes<'py>(
     Ok(view.call_method0("tobytes")?.cast_into()?)
 }
 
+/// The metadata that a body carries. An encoded event of a later schema version is `bytes`
+/// with its version in `metadata`, because a body alone would be read as version 1.
+pub(crate) fn carried_metadata<'py>(
+    data: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if data.is_exact_instance_of::<pyo3::types::PyBytes>() {
+        return Ok(None);
+    }
+    if !data.is_instance_of::<pyo3::types::PyBytes>() {
+        return Ok(None);
+    }
+    data.getattr_opt(pyo3::intern!(data.py(), "metadata"))
+}
+
 /// The time that an argument says in seconds.
 pub(crate) fn seconds(what: &'static str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value).map_err(|error| {
