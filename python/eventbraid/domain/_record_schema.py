@@ -192,8 +192,10 @@ class FieldsRecord(Record):
         yield from field_names(self.kind)
         encoded: tuple[str, ...] = getattr(self.kind, "__struct_encode_fields__", ())
         yield from encoded
-        if isinstance(self.native_tag, str):
-            yield self.native_tag
+        struct_config: Any = getattr(self.kind, "__struct_config__", None)
+        if struct_config is not None:
+            tag = (struct_config.tag_field, struct_config.tag)
+            yield from (text for text in tag if isinstance(text, str))
 
 
 def _is_frozen(kind: type) -> bool:
