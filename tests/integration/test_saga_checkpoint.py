@@ -174,3 +174,27 @@ async def test_leaving_writes_no_checkpoint_if_nothing_has_changed(store, saga):
     before = await store.version(CHECKPOINTS)
     await run(store, saga, [])
     assert await store.version(CHECKPOINTS) == before
+
+
+async def test_a_saga_that_has_ended_here_needs_no_driver_before_its_end_is_read(
+    store, saga
+):
+    """Its start is read a little late: it would be read back and driven for nothing."""
+    await run(store, saga, ["saga-1"])
+    [start] = [r async for r in store.read_stream("saga-1", limit=1)]
+    opened = OpenSagas(store)
+    opened.fold(start)
+    assert opened.needs_driver("saga-1")
+    opened.note_end("saga-1")
+    assert not opened.needs_driver("saga-1")
+    # What is remembered of ends is bounded.
+    for n in range(10_000):
+        opened.note_end(f"other-{n}")
+    assert opened.needs_driver("saga-1")
+
+
+async def test_a_coordinator_notes_the_sagas_that_have_ended_at_it(store, saga):
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+        await handle.result()
+        assert "saga-1" in coordinator._open._ended_here

@@ -39,6 +39,8 @@ _UNREADABLE = -1
 
 # A checkpoint is worth its record if the next fold would be longer by this.
 _LONG_FOLD = 10_000
+# Ended sagas that are remembered: many more than end between two looks at the log.
+_ENDED_KEPT = 4_096
 # Checkpoints that may follow each other at once, and the seconds for each further one.
 _AT_ONCE = 12
 _SECONDS_EACH = 60.0
@@ -80,6 +82,7 @@ class OpenSagas:
 
     __slots__ = (
         "_declarations",
+        "_ended_here",
         "_has_changed",
         "_saved_position",
         "_store",
@@ -93,6 +96,8 @@ class OpenSagas:
         self._store = store
         # One object for all sagas that need the same one.
         self._declarations: dict[Declaration, Declaration] = {}
+        # The last sagas that have ended here; the log says so a little later.
+        self._ended_here: dict[str, None] = {}
         # Whether the last checkpoint isn't what the fold says, and how old it is.
         self._has_changed = False
         self._saved_position = 0
@@ -140,6 +145,16 @@ class OpenSagas:
             self._remove(recorded.stream)
             self._has_changed = True
         self.position = recorded.position
+
+    def note_end(self, saga_id: str) -> None:
+        """Remember that a saga has ended, before its end is folded."""
+        self._ended_here[saga_id] = None
+        if len(self._ended_here) > _ENDED_KEPT:
+            del self._ended_here[next(iter(self._ended_here))]
+
+    def needs_driver(self, saga_id: str) -> bool:
+        """Return whether a saga is unfinished, as far as is known here."""
+        return saga_id in self.sagas and saga_id not in self._ended_here
 
     def reach(self, position: int) -> None:
         """Record that all up to a position is folded."""

@@ -267,6 +267,7 @@ class Crew:
         if status.ended or status is Status.STUCK:
             self._roster.leave(run)
         if status.ended:
+            self._open_sagas.note_end(run.id)
             self._ended += 1
             if self._ended % self._ends_a_checkpoint == 0:
                 self._checkpoint_due.set()

@@ -397,7 +397,7 @@ class Follower:
 
     def _is_unattended(self, saga_id: str) -> bool:
         """Return whether a saga is to be driven here, or to be reported as parked."""
-        if saga_id not in self._open.sagas or self._roster.knows(saga_id):
+        if self._roster.knows(saga_id) or not self._open.needs_driver(saga_id):
             return False
         needed = self._open.sagas[saga_id]
         if self._shards.tenure_of(saga_id, needed) is None:
