@@ -63,9 +63,10 @@ async def ends_beside_another(store, saga) -> eb.Outcome:
 # --- exceptions outside of Exception --------------------------------------------------
 
 
-async def test_a_base_exception_ends_its_own_attempt_only(store):
+@pytest.mark.parametrize("error", [Odd, GeneratorExit, asyncio.CancelledError])
+async def test_a_base_exception_ends_its_own_attempt_only(store, error):
     async def act():
-        raise Odd
+        raise error
 
     outcome = await ends_beside_another(store, acting(act))
     assert outcome is eb.Outcome.COMPENSATED
@@ -291,6 +292,34 @@ async def test_a_cancelled_block_still_ends_with_its_cancellation(store):
     service.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(service, timeout=10)
+
+
+async def test_a_call_that_is_cancelled_with_its_coordinator_leaves_nothing_stuck(
+    store,
+):
+    """As with a deployment that cancels the block, again and again."""
+    calls = []
+    is_over = anyio.Event()
+
+    async def act():
+        calls.append(1)
+        await is_over.wait()
+
+    saga = acting(act)
+    for number in range(8):
+        with anyio.CancelScope() as scope:
+            async with eb.SagaCoordinator(store, [saga]) as coordinator:
+                await coordinator.start(saga, Trip("mia"), id="saga-1")
+                with anyio.fail_after(10):
+                    while len(calls) <= number:  # noqa: ASYNC110 - no event tells
+                        await anyio.sleep(0.002)
+                scope.cancel()
+    is_over.set()
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.get(saga, "saga-1")
+        assert (await handle.result(timeout=60 * SECOND)).outcome is (
+            eb.Outcome.COMPLETED
+        )
 
 
 PROGRAM = """

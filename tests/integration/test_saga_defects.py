@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.saga._shards import shard_of
 from tests.saga_kit import (
     QUICK,
     SECOND,
@@ -388,7 +389,7 @@ async def test_a_defect_in_the_first_steps_condition_does_not_refuse_the_start(
 
 async def test_the_same_defect_is_recorded_once(store, receiver):
     bug = Bug(TypeError("oops"))
-    saga = trip(step_with("command", receiver, bug))
+    saga = trip(step_with("skip_if", receiver, bug))
     await blocked(store, saga)
     for _ in range(3):
         with pytest.raises(eb.SagaParked):
@@ -512,6 +513,40 @@ async def test_the_same_program_does_not_make_a_defective_compensation_again(
                 await handle.result(timeout=SOON)
             handle = await coordinator.get(saga, "saga-1")
     assert bug.calls == 1
+
+
+# --- several coordinators -------------------------------------------------------------
+
+
+async def holds(coordinator, shards: int) -> None:
+    with anyio.fail_after(SOON.total_seconds()):
+        while len(coordinator._shards.mine) < shards:  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.005)
+
+
+async def test_a_defect_is_known_where_the_saga_is_waited_for_and_resumed_elsewhere(
+    tmp_path, receiver
+):
+    """A rolling deployment: the program with the bug goes, the corrected one stays."""
+    broken, mended = Bug(TypeError("oops")), Bug(TypeError("oops"))
+    mended.mended = True
+    path = tmp_path / "shop.braid"
+    async with eb.open_async(path) as one, eb.open_async(path) as two:
+        old = eb.SagaCoordinator(one, [trip(outside(receiver, "pay"), acting(broken))])
+        fixed = trip(outside(receiver, "pay"), acting(mended))
+        async with eb.SagaCoordinator(two, [fixed]) as new:
+            async with old:
+                await holds(old, 8)
+                ids = (f"saga-{number}" for number in range(1000))
+                owned = next(one for one in ids if shard_of(one) in old._shards.mine)
+                handle = await new.start(fixed, Trip("mia"), id=owned)
+                with pytest.raises(eb.SagaParked, match="TypeError: oops"):
+                    await handle.result(timeout=SOON)
+                assert broken.calls == 1
+            await holds(new, 16)
+            assert (await handle.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+    assert mended.calls == 1
+    assert receiver.calls[f"{owned}/pay/1"] == 1
 
 
 # --- deadlines ------------------------------------------------------------------------

@@ -555,6 +555,16 @@ def test_a_local_step_whose_process_ends_each_time_becomes_stuck():
     assert moved(JOURNEY, after(progress, [retried])) == Execute(JOURNEY.steps[1], 1)
 
 
+def test_a_coordinator_that_is_ended_during_a_call_is_not_charged_to_it():
+    progress = started(JOURNEY)
+    for attempt in range(1, 20):
+        start = e.StepStarted("a", attempt, alone=attempt > 2)
+        ended = e.StepUnknown("a", "crash", attempt=attempt, cancelled=True)
+        progress = after(progress, [start, ended])
+    assert progress.status is eb.Status.RUNNING
+    assert progress.crashes_alone == 0
+
+
 def test_an_outcome_ends_a_row_of_crashes():
     progress = crash_in(JOURNEY, started(JOURNEY, tried("a")))
     progress = crash_in(JOURNEY, after(progress, [tried("a", 2)]))

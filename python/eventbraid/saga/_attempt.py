@@ -87,8 +87,6 @@ async def attempted(
             return Done(answer)
     except anyio.get_cancelled_exc_class():
         raise
-    except GeneratorExit:
-        raise
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is recorded
         raise_if_it_ends_the_program(error)
         if not retry.proves_failure(error) and is_defect(error, defects):

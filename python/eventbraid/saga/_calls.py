@@ -18,13 +18,12 @@ class Calls:
     that waits for another saga doesn't count, because it depends on that saga's calls.
     """
 
-    __slots__ = ("_alone", "_changed", "_turn", "_under_way")
+    __slots__ = ("_alone", "_changed", "_under_way")
 
     def __init__(self) -> None:
         """Begin with no call under way."""
         self._under_way: set[str] = set()
         self._alone: str | None = None
-        self._turn = anyio.Lock()
         self._changed = anyio.Event()
 
     async def begin(self, saga_id: str) -> None:
@@ -42,16 +41,19 @@ class Calls:
     @asynccontextmanager
     async def alone(self, saga_id: str) -> AsyncGenerator[None]:
         """Wait until no call is under way, and hold back others meanwhile."""
-        async with self._turn:
-            self._alone = saga_id
-            try:
-                while self._under_way:
-                    await self._changed.wait()
-                yield
-            finally:
+        while self._alone is not None:
+            await self._changed.wait()
+        self._alone = saga_id
+        try:
+            while self._under_way:
+                await self._changed.wait()
+            yield
+        finally:
+            # It may have paused, and another one may be alone since.
+            if self._alone == saga_id:
                 self._alone = None
-                self._under_way.discard(saga_id)
-                self._notify()
+            self._under_way.discard(saga_id)
+            self._notify()
 
     def pause(self, saga_id: str) -> bool:
         """Hold back no other call while a saga's call waits for another saga.

@@ -46,6 +46,15 @@ class Host:
         return host is not None and (host.done() or host.cancelling() > self._requests)
 
 
+def is_in_a_task() -> bool:
+    """Return whether a task of a running event loop executes this code."""
+    try:
+        anyio.get_current_task()
+    except Exception:  # noqa: BLE001 - without a loop each backend fails in its own way
+        return False
+    return True
+
+
 def cancellation_requests() -> int:
     """Return the number of requests to cancel the current task; 0 on trio."""
     task = _current_task()

@@ -10,6 +10,7 @@ import anyio
 
 from eventbraid._logging import SAGA
 from eventbraid.errors import InvalidArgument
+from eventbraid.saga._cancellation import is_in_a_task
 from eventbraid.saga._text import described, shortened, shown
 
 if TYPE_CHECKING:
@@ -139,12 +140,9 @@ def raise_if_it_ends_the_program(error: BaseException) -> None:
     """Raise what isn't about a step: an interruption, an exit, a cancellation."""
     if isinstance(error, Exception):
         return
-    ends = (
-        KeyboardInterrupt,
-        SystemExit,
-        GeneratorExit,
-        anyio.get_cancelled_exc_class(),
-    )
+    if isinstance(error, GeneratorExit) and not is_in_a_task():
+        raise error  # The coroutine itself is closed: its event loop is gone.
+    ends = (KeyboardInterrupt, SystemExit, anyio.get_cancelled_exc_class())
     if isinstance(error, ends):
         raise error
     if isinstance(error, BaseExceptionGroup):

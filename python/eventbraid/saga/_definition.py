@@ -97,8 +97,8 @@ class Saga(Generic[S]):
                 unless a step names its own. An exception of a step's ``retry.never``
                 is never one. What the saga's own functions raise (the commands of local
                 steps, ``then``, ``record``, ``otherwise``, ``skip_if``) is always a
-                defect, but for `CommandRejected`, and for `OSError`, after which they
-                are called again.
+                defect, but for `CommandRejected` and `LimitExceeded`, which fail the
+                step, and for `OSError`, after which they are called again.
             compensation_order: Compensations are made one after the other, the last
                 step's first. ``"relaxed"`` passes over one that is stuck or blocked,
                 makes the others, and then waits for a person. ``"strict"`` waits for

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from eventbraid._logging import SAGA
 from eventbraid.errors import (
+    EventbraidError,
     LimitExceeded,
     OutcomeUnknown,
     RetriesExhausted,
@@ -20,7 +21,7 @@ from eventbraid.saga._backward import Backward
 from eventbraid.saga._calls import Calls
 from eventbraid.saga._cancellation import Host, drop_cancellation_requests
 from eventbraid.saga._defect import Defect, Outage, log_outage
-from eventbraid.saga._event import NOTHING, StepStarted
+from eventbraid.saga._event import NOTHING, StepStarted, StepUnknown
 from eventbraid.saga._follow import blocked, interrupted
 from eventbraid.saga._forward import Forward
 from eventbraid.saga._journal import parked
@@ -58,6 +59,10 @@ class Pause:
 
     seconds: float
     resumed: bool = False
+
+
+# For the last record of a call when its coordinator is ended.
+_SECONDS_TO_RECORD = 1.0
 
 
 class Driver:
@@ -200,7 +205,7 @@ class Driver:
                         return
                     if start is not None:
                         await self._journal.commit(run, (start,), run.state)
-                    await self._attempt(run, move)
+                    await self._attempt_alone(run, move)
             case _:
                 await self.calls.begin(run.id)
                 try:
@@ -220,6 +225,38 @@ class Driver:
                 await self._forward.record(run, node, attempt)
             case Compensate(node, attempt):
                 await self._backward.compensate(run, node, attempt)
+
+    async def _attempt_alone(
+        self, run: Run[Any], move: Call | Execute | Compensate
+    ) -> None:
+        """Make an attempt that counts if the process ends during it.
+
+        If the coordinator is ended instead, that is recorded: the call isn't the cause.
+        """
+        try:
+            await self._attempt(run, move)
+        except anyio.get_cancelled_exc_class():
+            if self.host.is_cancelled and isinstance(move, Call):
+                with anyio.move_on_after(_SECONDS_TO_RECORD, shield=True):
+                    await self._record_cancellation(run, move)
+            raise
+
+    async def _record_cancellation(self, run: Run[Any], call: Call) -> None:
+        record = StepUnknown(
+            call.step.name,
+            "crash",
+            "CancelledError",
+            "the coordinator was ended during the call",
+            call.attempt,
+            run.clock.now(),
+            cancelled=True,
+        )
+        try:
+            await self._journal.commit(run, (record,), run.state)
+        except EventbraidError as error:
+            SAGA.warning(
+                "the end of a call of saga %r isn't recorded: %s", run.id, error
+            )
 
     async def _block(self, run: Run[Any], defect: Defect) -> None:
         """Record a defect, and block the saga unless other compensations are left.

@@ -102,6 +102,8 @@ class StepUnknown(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         message: The exception's text.
         attempt: The attempt that ended so.
         retry_at: When the next attempt is due; None: there is none.
+        cancelled: Whether the coordinator was ended during the call and recorded this
+            itself: the call isn't the cause.
     """
 
     step: str
@@ -110,6 +112,7 @@ class StepUnknown(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     message: str = ""
     attempt: int = 1
     retry_at: datetime | None = None
+    cancelled: bool = False
 
 
 @register_event("saga.step_skipped")

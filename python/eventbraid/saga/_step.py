@@ -304,9 +304,10 @@ def local(
     """Declare a local step: a command whose events are in the same store.
 
     The command's events, the record of the step and the start of the next step are one
-    commit: exactly once, crash or not. If the command is rejected, the step failed. Any
-    other exception of the step's functions is a defect and blocks the saga, but for
-    `OSError`, after which the step is executed again.
+    commit: exactly once, crash or not. If the command is rejected, or exceeds a limit
+    of the store, the step failed. Any other exception of the step's functions is a
+    defect and blocks the saga, but for `OSError`, after which the step is executed
+    again.
 
     Args:
         name: The step's name: unique in its saga, 1 to 80 bytes, kept for good.

@@ -158,12 +158,13 @@ def _step_unknown(progress: Progress, event: StepUnknown) -> Progress:
         _refuse(progress, event, "no attempt is under way")
     _require_attempt(progress, event, event.attempt, progress.attempt)
     is_crash = event.why == "crash"
+    is_charged = progress.alone and not event.cancelled
     return replace(
         progress,
         in_flight=False,
         unspent=progress.unspent + is_crash,
         crashes=progress.crashes + 1 if is_crash else 0,
-        crashes_alone=progress.crashes_alone + progress.alone if is_crash else 0,
+        crashes_alone=progress.crashes_alone + is_charged if is_crash else 0,
         answer=None,
         doubt=event.why,
         retry_at=event.retry_at,
