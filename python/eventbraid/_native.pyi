@@ -413,6 +413,7 @@ class Store:
         expect: Mapping[str, int | StreamCondition] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        reservation: int = 0,
     ) -> Appended:
         """Append events and wait until they are durable.
 
@@ -421,6 +422,7 @@ class Store:
             expect: What is demanded of which stream.
             idempotency_key: The request's key: 1 to 255 bytes of UTF-8.
             content: What the key stands for; the events and expectations if not given.
+            reservation: The reservation that it is made under; 0 for none.
 
         Raises:
             IdempotencyMismatch: If the key stands for something else.
@@ -441,8 +443,21 @@ class Store:
         expect: Mapping[str, int | StreamCondition] | None = None,
         idempotency_key: str | None = None,
         content: bytes | None = None,
+        reservation: int = 0,
     ) -> int:
         """Like `append`; `Appended` arrives at the port. Bad input raises at once."""
+    def reserve(self, streams: list[str], seconds: float) -> int | None:
+        """Have appends of others to some streams wait for a time.
+
+        Args:
+            streams: The streams; only the first 16 count.
+            seconds: For how long, at most 5 s.
+
+        Returns:
+            What `append` and `release` take; None if a reservation is in force already.
+        """
+    def release(self, reservation: int) -> None:
+        """End a reservation, unless it has ended."""
     def committed(
         self, idempotency_key: str, content: bytes | None = None
     ) -> Appended | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -20,6 +21,7 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.event._transcribe import decode_event
+from eventbraid.store._reservation import LONGEST_SECONDS, NO_RESERVATION, under
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
     from eventbraid.store import Appended, Expectation
 
 S = TypeVar("S")
+
+CONFLICTS_BEFORE_RESERVING = 3
+"""After so many conflicts a command has the writers of other processes wait for it."""
+
+RESERVATION_SECONDS = 0.1
+"""How long they wait, besides four times the longest attempt so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,8 @@ class Execution(Generic[S]):
         "_port",
         "_queues",
         "_reading",
+        "_reservation",
+        "_reserved_until",
         "_terms",
     )
 
@@ -96,10 +106,18 @@ class Execution(Generic[S]):
         self._doubt: OutcomeUnknown | None = None
         self._last: VersionConflict | OutcomeUnknown | None = None
         self._longest = 0.0
+        self._reservation = NO_RESERVATION
+        self._reserved_until = 0.0
         self._reading = Reading(command, bounds, memory, self._refuse_late)
 
     async def run(self) -> Executed:
         """Try until it is done, refused, or no longer worth it."""
+        try:
+            return await self._run()
+        finally:
+            self._release()
+
+    async def _run(self) -> Executed:
         self._refuse_late()
         while True:
             try:
@@ -131,9 +149,38 @@ class Execution(Generic[S]):
         try:
             await turns.take(self._contended, self._terms.give_up_at)
             self._refuse_late()
-            return await self._timed_attempt(turns.states())
+            await self._reserve_if_starving()
+            with under(self._reservation):
+                return await self._timed_attempt(turns.states())
         finally:
             turns.give_back()
+
+    async def _reserve_if_starving(self) -> None:
+        """After some conflicts, have writers of other processes and threads wait, too.
+
+        The reservation is kept for further attempts, because an append may have been
+        under way when it began. It isn't waited for any longer than a turn lasts: its
+        holder may be unable to run.
+        """
+        enough = min(CONFLICTS_BEFORE_RESERVING, self._policy.attempts - 1)
+        if self._attempts < max(enough, 1) or self._port.now() < self._reserved_until:
+            return
+        self._release()
+        streams = sorted(self._contended)
+        lasts = RESERVATION_SECONDS + 4 * self._longest
+        until = min(self._port.now() + TURN_SECONDS, self._terms.give_up_at)
+        while (reserved := self._port.reserve(streams, lasts)) is None:
+            if self._port.now() >= until:
+                return
+            await self._port.sleep(random.uniform(0.0005, 0.003))
+        self._reservation = reserved
+        self._reserved_until = self._port.now() + min(lasts, LONGEST_SECONDS)
+
+    def _release(self) -> None:
+        reservation, self._reservation = self._reservation, NO_RESERVATION
+        self._reserved_until = 0.0
+        if reservation:
+            self._port.release(reservation)
 
     async def _timed_attempt(self, states: SharedStates | None = None) -> Executed:
         began = self._port.now()
@@ -244,7 +291,8 @@ class Execution(Generic[S]):
     async def _pause_after(self, error: VersionConflict | OutcomeUnknown) -> None:
         name = self._command.__shape__.name
         COMMAND.debug("attempt %d of %s failed: %s", self._attempts, name, error)
-        pause = self._policy.pause(self._attempts)
+        is_undisturbed = self._reservation and self._port.now() < self._reserved_until
+        pause = 0.0 if is_undisturbed else self._policy.pause(self._attempts)
         resumed_at = self._port.now() + pause
         self._last = error
         self._refuse_late(resumed_at)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
 
+from eventbraid.store._reservation import release, reserve
+
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncIterator,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         Iterable,
         Iterator,
         Mapping,
+        Sequence,
     )
 
     import trio
@@ -127,7 +130,15 @@ class Port(Protocol):
         ...
 
     def waiter(self) -> Waiter:
-        """Make somebody who can wait for a turn here."""
+        """Make a waiter that can wait for a turn here."""
+        ...
+
+    def reserve(self, streams: Sequence[str], seconds: float) -> int | None:
+        """Reserve streams; see `store._reservation.reserve`. It doesn't wait."""
+        ...
+
+    def release(self, reservation: int) -> None:
+        """End a reservation."""
         ...
 
     def now(self) -> float:
@@ -135,13 +146,32 @@ class Port(Protocol):
         ...
 
 
-class AsyncPort:
+class Reserving:
+    """Reservations of streams, on any store."""
+
+    __slots__ = ("_reservable",)
+
+    def __init__(self, store: object) -> None:
+        """Reserve streams of a store, if it has reservations."""
+        self._reservable = store
+
+    def reserve(self, streams: Sequence[str], seconds: float) -> int | None:
+        """Reserve streams; see `store._reservation.reserve`. It doesn't wait."""
+        return reserve(self._reservable, streams, seconds)
+
+    def release(self, reservation: int) -> None:
+        """End a reservation."""
+        release(self._reservable, reservation)
+
+
+class AsyncPort(Reserving):
     """The world of an event loop: asyncio, uvloop or trio."""
 
     __slots__ = ("store",)
 
     def __init__(self, store: AsyncStore) -> None:
         """Execute on a store that is awaited."""
+        super().__init__(store)
         self.store = store
 
     async def sleep(self, seconds: float) -> None:
@@ -157,13 +187,14 @@ class AsyncPort:
         return time.monotonic()
 
 
-class SyncPort:
+class SyncPort(Reserving):
     """The world of a thread."""
 
     __slots__ = ("store",)
 
     def __init__(self, store: SyncStore) -> None:
         """Execute on a store that blocks."""
+        super().__init__(store)
         self.store = AnsweringStore(store)
 
     async def sleep(self, seconds: float) -> None:

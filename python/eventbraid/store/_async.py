@@ -8,6 +8,7 @@ from eventbraid._native import Appended, Page, StreamsSnapshot
 from eventbraid.store._completion import current_port, unwrapped
 from eventbraid.store._paging import NAMES_A_PAGE, Paging, log_filter, names_system
 from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
+from eventbraid.store._reservation import held_reservation
 from eventbraid.store._subscription import AsyncSubscription
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class AsyncEventStore:
         port = current_port()
         await port.raise_if_cancelled()
         token = native.append_async(
-            port.native, events, expect, idempotency_key, content
+            port.native, events, expect, idempotency_key, content, held_reservation()
         )
         return unwrapped(await _outcome(port, token, idempotency_key), Appended)
 

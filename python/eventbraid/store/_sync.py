@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from eventbraid.store._async import AsyncEventStore
 from eventbraid.store._paging import NAMES_A_PAGE, Paging, log_filter, names_system
 from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
+from eventbraid.store._reservation import held_reservation
 from eventbraid.store._subscription import Subscription
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ class EventStore:
             ...     ).versions["account-alice"]
             1
         """
-        return self._handle.own().append(events, expect, idempotency_key, content)
+        return self._handle.own().append(
+            events, expect, idempotency_key, content, held_reservation()
+        )
 
     def committed(
         self, idempotency_key: str, *, content: bytes | None = None

@@ -24,6 +24,8 @@ pub(crate) struct Arguments<'a, 'py> {
     pub(crate) expect: Option<&'a Bound<'py, PyAny>>,
     pub(crate) idempotency_key: Option<&'a Bound<'py, PyString>>,
     pub(crate) content: Option<&'a [u8]>,
+    /// The reservation that it is made under, 0 if none.
+    pub(crate) reservation: u64,
 }
 
 /// Appends and waits until it is durable.
@@ -32,9 +34,10 @@ pub(crate) fn append(
     store: &engine::Store,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<Appended> {
+    let reservation = arguments.reservation;
     // Detached once, from the first byte encoded to the answer: among many threads, each
     // return to Python is a wait for the GIL of its own.
-    let begun = arguments.lent(|append| Ok(py.detach(|| Begun::of(store, append))))?;
+    let begun = arguments.lent(|append| Ok(py.detach(|| Begun::of(store, append, reservation))))?;
     let Begun {
         ticket,
         intent,
@@ -80,7 +83,7 @@ pub(crate) fn append_async(
             Err(error) => Err(intent.raised(py, error)),
         });
     };
-    store.submit(prepared, Box::new(answer));
+    store.submit(prepared.under(arguments.reservation), Box::new(answer));
     Ok(token)
 }
 
@@ -94,8 +97,8 @@ struct Begun {
 
 impl Begun {
     /// Encodes and queues an append, and waits for its answer for one slice.
-    fn of(store: &engine::Store, append: &Append<'_>) -> Result<Self, Error> {
-        let prepared = prepare(append)?;
+    fn of(store: &engine::Store, append: &Append<'_>, reservation: u64) -> Result<Self, Error> {
+        let prepared = prepare(append)?.under(reservation);
         let intent = Intent::of(append, &prepared);
         let ticket = store.begin(prepared)?;
         let answer = ticket.wait(interrupt::SLICE);

@@ -3,6 +3,7 @@
 use eventbraid_engine::{self as engine, Effort, Error};
 use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -105,7 +106,7 @@ impl Store {
     }
 
     /// Append events and wait until they are durable.
-    #[pyo3(signature = (events, expect=None, idempotency_key=None, content=None))]
+    #[pyo3(signature = (events, expect=None, idempotency_key=None, content=None, reservation=0))]
     fn append(
         &self,
         py: Python<'_>,
@@ -113,18 +114,21 @@ impl Store {
         expect: Option<&Bound<'_, PyAny>>,
         idempotency_key: Option<&Bound<'_, PyString>>,
         content: Option<&[u8]>,
+        reservation: u64,
     ) -> PyResult<Appended> {
         let arguments = Arguments {
             events,
             expect,
             idempotency_key,
             content,
+            reservation,
         };
         append::append(py, self.engine.store()?, &arguments)
     }
 
     /// Like `append`; `Appended` arrives at the port. Bad input raises at once.
-    #[pyo3(signature = (port, events, expect=None, idempotency_key=None, content=None))]
+    #[pyo3(signature = (port, events, expect=None, idempotency_key=None, content=None, reservation=0))]
+    #[expect(clippy::too_many_arguments, reason = "an append has so many facts")]
     fn append_async(
         &self,
         py: Python<'_>,
@@ -133,14 +137,39 @@ impl Store {
         expect: Option<&Bound<'_, PyAny>>,
         idempotency_key: Option<&Bound<'_, PyString>>,
         content: Option<&[u8]>,
+        reservation: u64,
     ) -> PyResult<u64> {
         let arguments = Arguments {
             events,
             expect,
             idempotency_key,
             content,
+            reservation,
         };
         append::append_async(py, self.engine.store()?, port.promise(), &arguments)
+    }
+
+    /// Have appends of others to some streams wait for a time; None if some wait already.
+    #[expect(clippy::needless_pass_by_value, reason = "taken over from Python")]
+    fn reserve(
+        &self,
+        py: Python<'_>,
+        streams: Vec<PyBackedStr>,
+        seconds: f64,
+    ) -> PyResult<Option<u64>> {
+        let store = self.engine.store()?;
+        let time = crate::text::seconds("reservation", seconds)?;
+        let reserved = py.detach(|| {
+            let streams: Vec<_> = streams.iter().map(|stream| &**stream).collect();
+            store.reserve(&streams, time)
+        });
+        reserved.map_err(|error| exception(py, error))
+    }
+
+    /// End a reservation, unless it has ended.
+    fn release(&self, reservation: u64) -> PyResult<()> {
+        self.engine.store()?.release(reservation);
+        Ok(())
     }
 
     /// Look up what was done under an idempotency key.

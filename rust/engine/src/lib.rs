@@ -53,7 +53,7 @@ pub mod vfs;
 mod watch;
 
 pub use commit::{Append, Appended, EventInput, Expectation, Prepared, Ticket, prepare};
-pub use coord::Member;
+pub use coord::{LONGEST_RESERVATION, Member};
 pub use error::{ConflictedStream, Error, Result};
 pub use names::{check_stream, is_system};
 pub use presence::Sighting;

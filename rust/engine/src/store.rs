@@ -289,6 +289,30 @@ impl Store {
         }
     }
 
+    /// Reserves streams for a time, at most [`crate::LONGEST_RESERVATION`]: appends of others that
+    /// write them wait until it ends, in this process and in others, and those made
+    /// [`Prepared::under`] it don't. `None` if a reservation is in force already.
+    ///
+    /// It is advice to those who would win a race otherwise, and guards nothing: it may end at
+    /// any time, and ends with this process. Further streams than 16 are not reserved.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for what is no stream name; [`Error::Closed`]; [`Error::Io`] for
+    /// a store that is only read.
+    pub fn reserve(&self, streams: &[&str], time: Duration) -> Result<Option<u64>> {
+        let log = self.writable()?;
+        for stream in streams {
+            names::check_stream(stream)?;
+        }
+        let hashes = streams.iter().map(|stream| log.hasher.stream(stream));
+        self.open.committer.reserve(hashes, time)
+    }
+
+    /// Ends a reservation, unless it has ended.
+    pub fn release(&self, reservation: u64) {
+        self.open.committer.release(reservation);
+    }
+
     /// The durable result of an earlier append under this key; with `content`, only if that
     /// was its content.
     ///

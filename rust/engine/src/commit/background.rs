@@ -96,11 +96,18 @@ impl Bell {
         self.changed.notify_all();
     }
 
-    /// Waits for a ring and takes it; `false` when the store closes.
-    fn wait(&self) -> bool {
+    /// Waits for a ring and takes it, or for a time; `false` when the store closes.
+    fn wait(&self, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.state.lock();
         while !state.rung && !state.stopped {
-            self.changed.wait(&mut state);
+            let Some(deadline) = deadline else {
+                self.changed.wait(&mut state);
+                continue;
+            };
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
         }
         state.rung = false;
         !state.stopped
@@ -126,6 +133,7 @@ impl Committer {
         if self.chores.has_threads() {
             self.chores.drive.ring();
         } else {
+            self.restore_deferred();
             self.drive(Patience::Full);
         }
     }
@@ -156,13 +164,14 @@ impl Committer {
     }
 
     fn commit_in_background(self: Arc<Self>) {
-        while self.chores.drive.wait() {
+        while self.chores.drive.wait(self.deferred_for()) {
+            self.restore_deferred();
             self.drive(Patience::Full);
         }
     }
 
     fn maintain_in_background(self: Arc<Self>) {
-        while self.chores.maintain.wait() {
+        while self.chores.maintain.wait(None) {
             // What can't be done ahead is done, and its failure told, by the append that
             // needs it.
             let _done_ahead = self.prepare_room();

@@ -25,7 +25,7 @@ use super::request::Request;
 use super::sync::Syncer;
 use super::watcher::Watcher;
 use super::{Answer, Tail, is_refusal};
-use crate::coord::{Joint, Mark, Page, Turn};
+use crate::coord::{Joint, LONGEST_RESERVATION, Mark, Page, Reserved, Turn};
 use crate::error::{Error, Result};
 use crate::frame::{HEADER, Header};
 use crate::live::LiveLog;
@@ -43,6 +43,13 @@ const WORTH_OVERLAPPING: usize = 64 * 1024;
 /// How long a caller's thread waits for another process, at most.
 const BRIEF: Duration = Duration::from_millis(20);
 
+/// How often it is looked whether a reservation has ended. Its holder may be another process,
+/// which doesn't wake this one.
+const DEFERRED_CHECK: Duration = Duration::from_millis(1);
+
+/// How often it is looked whether the session that holds a reservation is alive.
+const HOLDER_CHECK_MICROS: u64 = 20_000;
+
 /// How long another process is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
@@ -59,6 +66,8 @@ pub(crate) struct Committer {
     /// Identifies this opening of the store in the frames it writes.
     epoch: u64,
     queue: Mutex<Queue>,
+    /// Appends to streams that are reserved, until the reservation ends.
+    deferred: Mutex<Deferred>,
     /// Somebody is in the write phase.
     writing: AtomicBool,
     /// How many threads write or sync a group, and will look at the queue again after it.
@@ -123,12 +132,37 @@ impl Queue {
     }
 }
 
+#[derive(Default)]
+struct Deferred {
+    requests: Vec<Request>,
+    /// The reservation that they wait for.
+    reservation: u64,
+    /// When its holder is next looked at, which may have died.
+    next_look: u64,
+}
+
+impl std::fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deferred")
+            .field("requests", &self.requests.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queue")
             .field("requests", &self.requests.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Whether an append has to wait for the end of a reservation: it would change a stream that
+/// somebody else has reserved.
+fn is_excluded(request: &Request, reserved: &Reserved) -> bool {
+    let prepared = &request.prepared;
+    let is_others = !request.was_deferred && prepared.reservation != reserved.id;
+    is_others && (prepared.written().iter()).any(|stream| reserved.has(stream.key))
 }
 
 /// The answer to what is done already.
@@ -164,6 +198,7 @@ impl Committer {
         Arc::new(Self {
             epoch,
             queue: Mutex::default(),
+            deferred: Mutex::default(),
             writing: AtomicBool::new(false),
             committing: AtomicUsize::new(0),
             writer: Mutex::new(writer),
@@ -275,9 +310,10 @@ impl Committer {
     }
 
     fn refuse_queued(&self) {
+        let deferred = std::mem::take(&mut self.deferred.lock().requests);
         let requests = self.queue.lock().take();
         if let Err(poisoned) = self.log.health() {
-            for request in requests {
+            for request in deferred.into_iter().chain(requests) {
                 request.answer(Err(poisoned.clone()));
             }
         }
@@ -438,8 +474,16 @@ impl Committer {
             epoch: self.epoch,
         };
         let mut plan = Plan::new(&writer.tail, stamp);
+        let reserved = self.reserved();
         let mut requests = self.queue.lock().take().into_iter();
         while let Some(mut request) = requests.next() {
+            if let Some(reserved) = &reserved
+                && is_excluded(&request, reserved)
+            {
+                request.was_deferred = true;
+                self.defer(request, reserved);
+                continue;
+            }
             match self.place(writer, &mut plan, &mut request.prepared) {
                 Ok(Some(answer)) => plan.answers.push((request, answer)),
                 Ok(None) => {
@@ -459,6 +503,92 @@ impl Committer {
             }
         }
         self.write(writer, plan)
+    }
+
+    /// Has the appends of others to some streams wait, for at most `time`. The answer is the
+    /// reservation's id, `None` if another one is in force.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        streams: impl Iterator<Item = u128>,
+        time: Duration,
+    ) -> Result<Option<u64>> {
+        let layout = &self.log.segments.layout;
+        let mut bytes = [0; 8];
+        let drawn = layout.vfs.random(&mut bytes);
+        drawn.map_err(|e| Error::io(&layout.root, "draw randomness for", &e))?;
+        let id = u64::from_le_bytes(bytes).max(1);
+        let now = layout.vfs.uptime_micros();
+        let time = time.min(LONGEST_RESERVATION);
+        let until = now.saturating_add(u64::try_from(time.as_micros()).unwrap_or_default());
+        let coord = &self.log.coord;
+        let member = coord.joint().map_or(0, |joint| joint.entry.number());
+        let new = Reserved::new(id, member, until, streams);
+        Ok(coord.reserve(layout, new, now).then_some(id))
+    }
+
+    /// Ends a reservation, unless it has ended.
+    pub(crate) fn release(self: &Arc<Self>, id: u64) {
+        self.log.coord.release(id);
+        if !self.deferred.lock().requests.is_empty() {
+            self.drive_soon();
+        }
+    }
+
+    /// The reservation in force that appends have to respect.
+    ///
+    /// Without threads nobody would take up again what waits; with the store being closed, it
+    /// ends.
+    fn reserved(&self) -> Option<Reserved> {
+        let reserved = self.log.coord.reserved()?;
+        let now = self.log.segments.layout.vfs.uptime_micros();
+        let counts = reserved.is_in_force(now) && self.chores.has_threads();
+        (counts && !self.queue.lock().closed).then_some(reserved)
+    }
+
+    fn has_queued(&self) -> bool {
+        let is_deferred = !self.deferred.lock().requests.is_empty();
+        is_deferred || !self.queue.lock().requests.is_empty()
+    }
+
+    fn defer(self: &Arc<Self>, request: Request, reserved: &Reserved) {
+        let mut deferred = self.deferred.lock();
+        if deferred.reservation != reserved.id {
+            deferred.reservation = reserved.id;
+            deferred.next_look = 0;
+        }
+        deferred.requests.push(request);
+        drop(deferred);
+        self.drive_soon();
+    }
+
+    /// After which time the background thread is to look at what is deferred.
+    pub(super) fn deferred_for(&self) -> Option<Duration> {
+        let is_waiting = !self.deferred.lock().requests.is_empty();
+        is_waiting.then_some(DEFERRED_CHECK)
+    }
+
+    /// Queues what was deferred, if the reservation has ended that it waits for.
+    pub(super) fn restore_deferred(&self) {
+        let mut deferred = self.deferred.lock();
+        if deferred.requests.is_empty() {
+            return;
+        }
+        let layout = &self.log.segments.layout;
+        let now = layout.vfs.uptime_micros();
+        if let Some(reserved) = self.reserved()
+            && reserved.id == deferred.reservation
+        {
+            let is_look_due = now >= deferred.next_look;
+            if !is_look_due || self.log.coord.is_session_alive(layout, reserved.member) {
+                if is_look_due {
+                    deferred.next_look = now + HOLDER_CHECK_MICROS;
+                }
+                return;
+            }
+            self.log.coord.release(reserved.id);
+        }
+        let requests = std::mem::take(&mut deferred.requests);
+        self.queue.lock().put_back(requests);
     }
 
     /// Decides on one append; `None` when the group has frames already and the segment no
@@ -810,13 +940,14 @@ impl Committer {
     pub(crate) fn close(self: &Arc<Self>) -> Result<(u64, u64)> {
         self.queue.lock().closed = true;
         let (end, chain) = loop {
-            while !self.queue.lock().requests.is_empty() {
+            while self.has_queued() {
+                self.restore_deferred();
                 self.drive(Patience::Full);
                 std::thread::yield_now();
             }
             // Held so that nobody is in a write phase, who might put requests back.
             let writer = self.writer.lock();
-            if self.queue.lock().requests.is_empty() {
+            if !self.has_queued() {
                 break (writer.tail.address, writer.tail.chain);
             }
         };

@@ -99,6 +99,8 @@ pub struct Prepared {
     pub(crate) key: Option<PreparedKey>,
     /// For each written stream, the ordinals of its events, one range after the other.
     pub(crate) ordinals: Vec<u32>,
+    /// The reservation that it is made under, 0 if none.
+    pub(crate) reservation: u64,
     event_ids: Vec<[u8; 16]>,
 }
 
@@ -163,6 +165,7 @@ pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
         written,
         events: append.events.len() as u64,
         key,
+        reservation: 0,
         event_ids,
     })
 }
@@ -171,6 +174,13 @@ impl Prepared {
     /// The ids of its events, in order.
     pub fn event_ids(&self) -> impl Iterator<Item = [u8; 16]> + '_ {
         self.event_ids.iter().copied()
+    }
+
+    /// Makes it under a reservation, with the id that [`crate::Store::reserve`] answered.
+    #[must_use]
+    pub fn under(mut self, reservation: u64) -> Self {
+        self.reservation = reservation;
+        self
     }
 
     /// Fills in the store's own hashes of the names.
@@ -196,6 +206,7 @@ impl Prepared {
             events: 0,
             key: None,
             ordinals: Vec::new(),
+            reservation: 0,
             event_ids: Vec::new(),
         }
     }

@@ -16,6 +16,8 @@ pub(crate) type Done = Box<dyn FnOnce(Result<Appended>) + Send>;
 /// caller still hears, and hears the truth, that the outcome isn't known.
 pub(crate) struct Request {
     pub(crate) prepared: Prepared,
+    /// It has waited for the end of a reservation, and waits for no further one.
+    pub(crate) was_deferred: bool,
     done: Option<Done>,
 }
 
@@ -23,6 +25,7 @@ impl Request {
     pub(crate) fn new(prepared: Prepared, done: Done) -> Self {
         Self {
             prepared,
+            was_deferred: false,
             done: Some(done),
         }
     }

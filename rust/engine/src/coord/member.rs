@@ -202,7 +202,7 @@ pub(crate) fn is_anyone_alive(layout: &Layout, page: &Page) -> Result<bool> {
     Ok(false)
 }
 
-fn is_alive(layout: &Layout, number: usize) -> Result<bool> {
+pub(super) fn is_alive(layout: &Layout, number: usize) -> Result<bool> {
     let lock = match Lock::open(&layout.vfs, layout.member(number), false) {
         Err(Error::Io {
             kind: std::io::ErrorKind::NotFound,

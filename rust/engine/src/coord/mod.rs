@@ -19,6 +19,7 @@ mod enter;
 mod locks;
 mod member;
 mod page;
+mod reserve;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,12 +31,15 @@ pub(crate) use locks::{Lock, RECHECK, Turn};
 pub use member::Member;
 pub(crate) use member::{Entry, members, sightings};
 pub(crate) use page::{LockNumbers, Mark, Page, Phase};
+pub use reserve::LONGEST_RESERVATION;
+pub(crate) use reserve::Reserved;
 
 use crate::error::{Error, Result};
 use crate::log::Layout;
 use crate::vfs::Hold;
 use locks::{Gate, Passage};
-use member::name;
+use member::{is_alive, name};
+use reserve::LocalReservation;
 
 /// How this process has the store, together with others or not.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub(crate) struct Coord {
     joint: Option<Joint>,
     shared: AtomicBool,
     maint: Gate,
+    /// The reservation of a store that nobody else can open.
+    reservation: LocalReservation,
     /// How long another process is waited for.
     patience: Duration,
 }
@@ -86,6 +92,7 @@ impl Coord {
             joint,
             shared: AtomicBool::new(shared),
             maint: Gate::new(),
+            reservation: LocalReservation::default(),
             patience,
         }
     }
@@ -133,6 +140,36 @@ impl Coord {
         }
         let reason = "another process took the store for itself alone";
         Err(Error::detached(&self.root, reason))
+    }
+
+    /// The reservation that is recorded, whether it is in force or not.
+    pub(crate) fn reserved(&self) -> Option<Reserved> {
+        match self.joint() {
+            Some(joint) => joint.page.reserved(),
+            None => self.reservation.get(),
+        }
+    }
+
+    /// Records a reservation; `false` if another one is in force.
+    pub(crate) fn reserve(&self, layout: &Layout, new: Reserved, now: u64) -> bool {
+        let page = self.joint().map(|joint| &joint.page);
+        reserve::reserve(page, &self.reservation, new, now, |member| {
+            self.is_session_alive(layout, member)
+        })
+    }
+
+    /// Ends a reservation, unless it has ended.
+    pub(crate) fn release(&self, id: u64) {
+        let page = self.joint().map(|joint| &joint.page);
+        reserve::release(page, &self.reservation, id);
+    }
+
+    /// Whether the session with this number, from 1, is alive. One of which that can't be found
+    /// out counts as alive.
+    pub(crate) fn is_session_alive(&self, layout: &Layout, member: u64) -> bool {
+        let own = self.joint().map_or(0, |joint| joint.entry.number());
+        let number = usize::try_from(member.wrapping_sub(1)).ok();
+        member == own || number.is_none_or(|number| is_alive(layout, number).unwrap_or(true))
     }
 
     /// By when another process is to be done.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::reserve::{Reserved, STREAMS};
 use crate::vfs::SharedPage;
 
 /// The layout below. Processes that know different ones never share a store.
@@ -47,6 +48,8 @@ const AT_DURABLE: usize = 112;
 const AT_SEATS: usize = 192;
 const SEATS: usize = 16;
 const SEAT_WORDS: usize = 8;
+/// The reservation: its id, its holder, its end, and parts of its streams' hashes.
+const AT_RESERVED: usize = 448;
 /// The members' table.
 const AT_MEMBERS: usize = 512;
 
@@ -469,6 +472,43 @@ impl Page {
         self.words.add(seat + 1, u64::MAX);
     }
 
+    // --- reservations ---
+
+    /// The reservation that is recorded, whether it is in force or not. It may be the mixture
+    /// of two, if one is being recorded: it delays others at worst, and not for long.
+    pub(crate) fn reserved(&self) -> Option<Reserved> {
+        let id = self.words.load(AT_RESERVED);
+        if id == 0 {
+            return None;
+        }
+        Some(Reserved {
+            id,
+            member: self.words.load(AT_RESERVED + 1),
+            until: self.words.load(AT_RESERVED + 2),
+            streams: std::array::from_fn(|i| self.words.load(AT_RESERVED + 3 + i)),
+        })
+    }
+
+    /// Records a reservation in place of that with the id `held`, 0 if there was none; whether
+    /// it was still that one.
+    pub(crate) fn reserve(&self, held: u64, new: &Reserved) -> bool {
+        if !self.words.exchange(AT_RESERVED, held, new.id) {
+            return false;
+        }
+        // Not in force before it is whole.
+        self.words.store(AT_RESERVED + 2, 0);
+        self.words.store(AT_RESERVED + 1, new.member);
+        for (i, stream) in new.streams.iter().enumerate() {
+            self.words.store(AT_RESERVED + 3 + i, *stream);
+        }
+        self.words.store(AT_RESERVED + 2, new.until);
+        true
+    }
+
+    pub(crate) fn release(&self, id: u64) {
+        self.words.exchange(AT_RESERVED, id, 0);
+    }
+
     // --- who is here ---
 
     pub(crate) fn member(&self, member: usize, word: usize) -> u64 {
@@ -496,6 +536,7 @@ fn halves(uuid: [u8; 16]) -> [u64; 2] {
     [half(number), half(number >> 64)]
 }
 
-const _: () = assert!(AT_SEATS + SEATS * SEAT_WORDS <= AT_MEMBERS);
+const _: () = assert!(AT_SEATS + SEATS * SEAT_WORDS <= AT_RESERVED);
+const _: () = assert!(AT_RESERVED + 3 + STREAMS <= AT_MEMBERS);
 const _: () = assert!(AT_MEMBERS + MEMBERS * MEMBER_WORDS <= crate::vfs::PAGE_WORDS);
 const _: () = assert!(AT_DURABLE + 3 * RECORD <= AT_SEATS && AT_TAIL + 3 * RECORD <= AT_DURABLE);

@@ -1,0 +1,158 @@
+//! Reservations: who waits for them, and that nobody waits for long.
+//!
+//! The hazard: an append that is held back and never taken up again, or held back for a holder
+//! that is gone.
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eventbraid_engine::vfs::Vfs;
+use eventbraid_engine::vfs::os::OsVfs;
+use eventbraid_engine::{LONGEST_RESERVATION, Mode, Options, Store, Ticket};
+
+/// No test waits for longer, and no wait here is close to it but by a fault.
+const SOON: Duration = Duration::from_secs(4);
+const SHORT: Duration = Duration::from_millis(150);
+
+fn options(mode: Mode) -> Options {
+    let mut options = Options::default();
+    options.mode = mode;
+    options
+}
+
+/// Two openings of one store in a directory, as two processes have it.
+fn two() -> (tempfile::TempDir, Store, Store) {
+    let root = tempfile::tempdir().unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs::new());
+    let path = root.path().join("shop");
+    let open = || Store::open(Arc::clone(&vfs), &path, options(Mode::Shared)).unwrap();
+    let (a, b) = (open(), open());
+    (root, a, b)
+}
+
+/// One opening that nobody else can have.
+fn alone() -> (tempfile::TempDir, Store) {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("shop");
+    let store = Store::open(Arc::new(OsVfs::new()), &path, options(Mode::Exclusive)).unwrap();
+    (root, store)
+}
+
+fn begin(store: &Store, stream: &str) -> Ticket {
+    store.begin(support::prepared(stream, b"x")).unwrap()
+}
+
+fn is_done(ticket: &Ticket, within: Duration) -> bool {
+    ticket.wait(within).is_some_and(|answer| {
+        answer.unwrap();
+        true
+    })
+}
+
+#[test]
+fn appends_of_others_wait_for_the_end_of_a_reservation_and_its_holders_do_not() {
+    let (_root, a, b) = two();
+    let (_own, c) = alone();
+    for (holder, other) in [(&a, &b), (&b, &a), (&a, &a), (&c, &c)] {
+        let reserved = holder.reserve(&["order-1"], SOON).unwrap().unwrap();
+        assert_eq!(other.reserve(&["order-2"], SOON).unwrap(), None);
+        let waiting = begin(other, "order-1");
+        assert!(!is_done(&waiting, SHORT));
+        assert!(is_done(&begin(other, "order-2"), SOON), "not reserved");
+        let own = support::prepared("order-1", b"own").under(reserved);
+        assert!(is_done(&holder.begin(own).unwrap(), SOON));
+        holder.release(reserved);
+        assert!(is_done(&waiting, SOON));
+        assert!(is_done(&begin(other, "order-1"), SOON));
+    }
+}
+
+#[test]
+fn a_reservation_ends_by_itself_at_its_time_and_never_lasts_for_long() {
+    let (_root, a, b) = two();
+    let (_own, c) = alone();
+    for (holder, other) in [(&a, &b), (&c, &c)] {
+        assert!(holder.reserve(&["order-1"], SHORT).unwrap().is_some());
+        let began = Instant::now();
+        assert!(is_done(&begin(other, "order-1"), SOON));
+        assert!(began.elapsed() > SHORT / 2);
+        // As long as that one was in force there was no other; now there is.
+        let forever = holder.reserve(&["order-1"], Duration::MAX).unwrap();
+        let began = Instant::now();
+        assert!(is_done(
+            &begin(other, "order-1"),
+            LONGEST_RESERVATION + SOON
+        ));
+        assert!(began.elapsed() < LONGEST_RESERVATION + SOON);
+        holder.release(forever.unwrap());
+    }
+}
+
+#[test]
+fn a_reservation_ends_with_its_session() {
+    let (_root, a, b) = two();
+    let reserved = a.reserve(&["order-1"], Duration::MAX).unwrap();
+    assert!(reserved.is_some());
+    let waiting = begin(&b, "order-1");
+    assert!(!is_done(&waiting, SHORT));
+    a.close().unwrap();
+    assert!(is_done(&waiting, SOON));
+    assert!(b.reserve(&["order-1"], SHORT).unwrap().is_some());
+}
+
+#[test]
+fn an_append_waits_for_one_reservation_and_for_no_further_one() {
+    let (_root, a, b) = two();
+    let first = a.reserve(&["order-1"], SOON).unwrap().unwrap();
+    let waiting = begin(&b, "order-1");
+    assert!(!is_done(&waiting, SHORT));
+    a.release(first);
+    let second = a.reserve(&["order-1"], Duration::MAX).unwrap();
+    let began = Instant::now();
+    assert!(is_done(&waiting, SOON));
+    assert!(began.elapsed() < LONGEST_RESERVATION / 2);
+    a.release(second.unwrap());
+}
+
+#[test]
+fn what_waits_for_a_reservation_is_written_before_its_store_is_closed() {
+    let (_root, a, b) = two();
+    let (_own, c) = alone();
+    for (holder, other) in [(&a, &b), (&c, &c)] {
+        let reserved = holder.reserve(&["order-1"], Duration::MAX).unwrap();
+        let waiting: Vec<_> = (0..10).map(|_| begin(other, "order-1")).collect();
+        let began = Instant::now();
+        other.close().unwrap();
+        assert!(waiting.iter().all(|ticket| is_done(ticket, SOON)));
+        assert!(began.elapsed() < LONGEST_RESERVATION / 2);
+        holder.release(reserved.unwrap());
+    }
+}
+
+#[test]
+fn a_release_of_what_has_ended_ends_nothing_else() {
+    let (_root, a, b) = two();
+    let ended = a.reserve(&["order-1"], Duration::ZERO).unwrap().unwrap();
+    let current = b.reserve(&["order-1"], SOON).unwrap().unwrap();
+    a.release(ended);
+    assert_eq!(a.reserve(&["order-1"], SOON).unwrap(), None);
+    b.release(current);
+    assert!(a.reserve(&["order-1"], SOON).unwrap().is_some());
+}
+
+#[test]
+fn what_is_no_stream_is_not_reserved() {
+    let (_root, store) = alone();
+    assert!(store.reserve(&[""], SOON).is_err());
+    let many: Vec<_> = (0..100).map(|n| format!("order-{n}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let reserved = store.reserve(&many, SOON).unwrap();
+    assert!(
+        is_done(&begin(&store, "order-99"), SOON),
+        "beyond the limit"
+    );
+    store.release(reserved.unwrap());
+}

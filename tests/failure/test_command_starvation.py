@@ -1,0 +1,131 @@
+"""No command starves, and no append waits for a reservation whose holder can't run.
+
+The hazard: a command that takes longer to fold its streams than others take to append
+to them conflicts each time; and what holds the others back meanwhile outlives the
+command's process.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+import eventbraid as eb
+from eventbraid.store._reservation import LONGEST_SECONDS, reserve
+from tests.commands import Account, AccountEvent, Deposited, Money, raw
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+A = "account-a"
+LONG = 5_000
+COMMANDS = 10
+SOON = 3.0
+
+
+class Fold(eb.Command[list[int], AccountEvent]):
+    """Folds into a list, which its decision changes: each attempt folds all events."""
+
+    account: eb.Declared[AccountEvent] = eb.stream(Account)
+
+    def initial(self):
+        return []
+
+    def apply(self, state, recorded, /):
+        state.append(recorded.version)
+        return state
+
+    def decide(self, state, /):
+        # Longer than an append takes, on the fastest disk.
+        time.sleep(0.01)
+        assert state == list(range(1, len(state) + 1))
+        state.clear()
+        yield self.account.write(Deposited(Money(1)))
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "starving.braid"
+    with eb.open(path) as store:
+        store.append([raw(A, Deposited(Money(1))) for _ in range(LONG)])
+    return path
+
+
+@contextmanager
+def rival(part: str, path: object) -> Iterator[subprocess.Popen[str]]:
+    """Another process, in its part; it has begun."""
+    command = [sys.executable, "-m", "tests.failure.starvation_rival"]
+    with subprocess.Popen(
+        [*command, part, str(path), A],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline().startswith("ready")
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.timeout(90)
+def test_a_command_that_folds_a_long_stream_is_done_beside_a_process_that_appends(path):
+    with eb.open(path) as store, rival("append", path) as process:
+        executor = eb.Executor(store)
+        done = [executor.execute(Fold(account=A)) for _ in range(COMMANDS)]
+        told, _ = process.communicate(timeout=20)
+        appended, longest = told.split()
+        assert store.version(A) == LONG + COMMANDS + int(appended)
+    assert max(one.attempts for one in done) <= 10
+    # The other process has its turns, too, and waits for none of them for long.
+    assert int(appended) > COMMANDS
+    assert float(longest) < LONGEST_SECONDS + SOON
+
+
+@pytest.mark.timeout(90)
+def test_a_command_is_done_beside_a_thread_that_appends_in_the_same_process():
+    ended = threading.Event()
+    with eb.open("memory:") as store:
+        store.append([raw(A, Deposited(Money(1))) for _ in range(LONG)])
+
+        def append() -> None:
+            while not ended.is_set():
+                version = store.version(A)
+                with suppress(eb.VersionConflict):
+                    store.append([raw(A, Deposited(Money(1)))], expect={A: version})
+
+        thread = threading.Thread(target=append)
+        thread.start()
+        try:
+            executor = eb.Executor(store)
+            for _ in range(COMMANDS):
+                executor.execute(Fold(account=A))
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"]
+)
+def test_a_reservation_of_a_process_that_can_not_run_holds_nobody_up(path, number):
+    with eb.open(path) as store, rival("hold", path) as process:
+        assert reserve(store, [A], 1.0) is None
+        process.send_signal(number)
+        began = time.monotonic()
+        store.append([raw(A, Deposited(Money(1)))])
+        waited = time.monotonic() - began
+        # A dead holder is known at once, a stopped one by its time.
+        assert waited < (SOON if number == signal.SIGKILL else LONGEST_SECONDS + SOON)
+        began = time.monotonic()
+        eb.Executor(store).execute(Fold(account=A))
+        assert time.monotonic() - began < SOON
