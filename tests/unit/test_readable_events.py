@@ -17,7 +17,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypedDict,
+    TypeVar,
+)
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -154,6 +163,17 @@ class Struct(msgspec.Struct, frozen=True):
     payment: Card | Cash | None = None
 
 
+class Sparse(msgspec.Struct, frozen=True):
+    price: int | msgspec.UnsetType = msgspec.UNSET
+    other: int | msgspec.UnsetType = 5
+
+
+@attrs.frozen
+class DependentDefault:
+    price: int
+    double: int = attrs.Factory(lambda self: self.price * 2, takes_self=True)
+
+
 class Tagged(msgspec.Struct, frozen=True, tag=True):
     price: Money
 
@@ -270,6 +290,10 @@ COMES_BACK = [
     (Colour, Colour.GREEN),
     (Level | None, Level.LOW),
     (Literal["größe", 1] | None, "größe"),
+    (Literal["a"] | Literal["b"] | None, "b"),  # noqa: PYI030 - as users write it
+    (Final[int], 5),
+    (Sparse, Sparse()),
+    (Sparse, Sparse(1, 2)),
     (Sequence[Money], [Money(1)]),
     (Mapping[str, Money], {"a": Money(1)}),
     (set[Money], {Money(1)}),
@@ -313,6 +337,7 @@ UNREADABLE = [
     (Size, "values of its members"),
     (Literal[Colour.RED], "A|a Literal may list"),
     (Literal[True], "a Literal may list"),
+    (DependentDefault, "default of DependentDefault.double"),
     (Money | int, r"doesn't tell Money from int.*whole numbers"),
     (Money | Fee, "doesn't tell Money from Fee"),
     (OrderId | str, "doesn't tell OrderId from str.*texts"),
@@ -414,6 +439,7 @@ WOULD_CHANGE = [
     (Point, {"y": 1}),
     (By, {}),
     (Doubled, Doubled(2)),
+    (Sparse, Sparse(1, msgspec.UNSET)),
     (Loose, Loose(5)),
     (Struct, Struct(Money(1), GoldCard("1"))),
     (Model, Model.model_construct(price=-5)),

@@ -21,6 +21,7 @@ from eventbraid.domain._record_schema import (
 )
 from eventbraid.domain._scalar_schema import (
     ATOMS,
+    Absent,
     AnyKey,
     Anything,
     Atom,
@@ -61,7 +62,13 @@ class _Builder:
     def _union(self, annotation: object, options: tuple[object, ...]) -> Schema:
         if Any in options:
             return Anything(Any)
-        built = [self.build(option) for option in dict.fromkeys(options)]
+        options = tuple(dict.fromkeys(options))
+        literals = [one for one in options if typing.get_origin(one) is Literal]
+        if len(literals) > 1:
+            listed = tuple(value for one in literals for value in typing.get_args(one))
+            others = tuple(one for one in options if one not in literals)
+            return self._union(annotation, (*others, Literal[listed]))
+        built = [self.build(option) for option in options]
         return built[0] if len(built) == 1 else Choice(annotation, built)
 
     def _variable(self, variable: TypeVar) -> Schema:
@@ -88,6 +95,8 @@ class _Builder:
             return Atom(kind)
         if kind is msgspec.Raw:
             return RawJson(kind)
+        if kind is msgspec.UnsetType:
+            return Absent(kind)
         return self._own_kind(kind) or self._record(option, kind)
 
     def _own_kind(self, kind: type) -> Schema | None:

@@ -11,6 +11,7 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
+    Final,
     Protocol,
     TypeAlias,
     TypeVar,
@@ -140,9 +141,10 @@ def field_names(cls: type) -> Iterable[str]:
 
 
 def bare(annotation: object) -> object:
-    """Take off what says nothing about values: aliases, NewType, most of Annotated."""
+    """Take off what says nothing about values: aliases, Final, most of Annotated."""
     while True:
-        if typing.get_origin(annotation) is Annotated and not is_bounded(annotation):
+        origin = typing.get_origin(annotation)
+        if origin is Final or (origin is Annotated and not is_bounded(annotation)):
             annotation = typing.get_args(annotation)[0]
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__

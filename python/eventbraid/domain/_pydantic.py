@@ -61,7 +61,7 @@ def _entering(
             return make(value)
         if isinstance(value, bool) or not isinstance(value, plain) or _is_kind(value):
             raise PydanticCustomError(
-                f"{base.__name__}_type",
+                "int_type" if base is int else "str_type",
                 "Input should be a valid {kind}",
                 {"kind": kind.__name__},
             )

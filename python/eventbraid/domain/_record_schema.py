@@ -217,6 +217,12 @@ def _reason(kind: type) -> str | None:
                 f"the value of {kind.__name__}.{name}, an InitVar, isn't stored; make "
                 "it a field, or compute what depends on it before"
             )
+    for attribute in getattr(kind, "__attrs_attrs__", ()):
+        if getattr(attribute.default, "takes_self", False):
+            return (
+                f"the default of {kind.__name__}.{attribute.name} depends on the "
+                "instance; give it a default of its own"
+            )
     return None
 
 

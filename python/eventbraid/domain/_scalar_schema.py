@@ -366,6 +366,17 @@ def _is_json(value: object, allowed: int = MAX_NESTING) -> bool:
     return False
 
 
+class Absent(Schema):
+    """`msgspec.UnsetType`: a field that isn't written, and is read as its default."""
+
+    json = frozenset()
+
+    def make_rule(self, *, stored: bool) -> Rule:
+        """Accept the one value of the type."""
+        del stored
+        return Rule(msgspec.UnsetType, NOTHING.accepts)
+
+
 class RawJson(Schema):
     """`msgspec.Raw`: JSON that is written as it is."""
 

@@ -18,6 +18,7 @@ from eventbraid.domain._model_schema import ModelRecord
 from eventbraid.domain._record_schema import CHECKED, FieldsRecord, Record, may_assign
 from eventbraid.domain._refusal import shown
 from eventbraid.domain._same import is_same
+from eventbraid.domain._scalar_schema import Absent
 from eventbraid.domain._schema import (
     MAX_NESTING,
     Misfit,
@@ -80,7 +81,7 @@ class ClassCodec:
         _refuse_unreadable(self._kind, schema)
         try:
             return SchemaCodec(schema)
-        except TypeError as error:
+        except (TypeError, NotImplementedError) as error:
             raise InvalidEventType(
                 "event class",
                 self._kind.__qualname__,
@@ -148,7 +149,9 @@ class SchemaCodec:
             for _, one in reachable(schema)
             if isinstance(one, FieldsRecord) and may_assign(one.kind)
         )
-        self._must_confirm = any(_computes(kind) for kind in self._watched)
+        self._must_confirm = any(_computes(kind) for kind in self._watched) or any(
+            isinstance(one, Absent) for _, one in reachable(schema)
+        )
         self.decode: Decode = self._decoder()
         self.encode: Encode = self._encoder()
 
@@ -181,7 +184,7 @@ class SchemaCodec:
 
     def _encoder(self) -> Encode:
         encode = self._limited(self._writer())
-        if self._watched:
+        if self._watched or self._must_confirm:
             encode = self._confirmed(encode)
         schema = self._schema
         trusted = isinstance(schema, FieldsRecord) and schema.is_checked

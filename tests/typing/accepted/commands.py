@@ -35,6 +35,26 @@ class Address:
     country: Country = Country("DE")
 
 
+@eb.value(tag="card")
+class Card:
+    number: str
+
+
+@eb.value
+class Cash: ...
+
+
+@eb.event("typing.paid")
+class Paid:
+    by: Card | Cash
+    address: Address
+
+
+assert_type(Card(number="1"), Card)
+assert_type(Paid(Card("1"), Address("x")).by, Card | Cash)
+assert_type(eb.new_event("paid-1", Paid(Cash(), Address("x"))), eb.NewEvent)
+
+
 @eb.event("typing.account.withdrawn")
 class Withdrawn:
     amount: Money
