@@ -197,3 +197,22 @@ def test_a_name_that_means_nothing_at_run_time_is_explained():
 
     with pytest.raises(TypeError, match=r"Lost.*Nowhere.*TYPE_CHECKING"):
         Lost(1)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_dataclass_is_refused_with_the_remedy(frozen):
+    made = dataclasses.make_dataclass("Made", [("x", int)], frozen=frozen)
+    with pytest.raises(eb.InvalidArgument, match="leave out @dataclass"):
+        eb.value(made)
+
+
+def test_a_deep_value_is_refused_when_it_is_made():
+    @eb.value
+    class Holder:
+        inside: Unchecked
+
+    deep = Unchecked(Money(1))
+    for _ in range(5_000):
+        deep = Unchecked(Money(1), deep)
+    with pytest.raises(eb.InvalidValue, match="nested too deeply"):
+        Holder(deep)

@@ -69,6 +69,11 @@ class Card:
 
 
 @eb.value
+class Voucher:
+    number: str
+
+
+@eb.value
 class Cash:
     amount: Money
 
@@ -616,3 +621,32 @@ def test_a_default_fills_in_for_a_field_beside_a_tagged_one():
         store.append([("case-1", eb.event_type(WithDefaults), body)])
         [recorded] = store.read_stream("case-1")
     assert eb.decode_event(recorded) == WithDefaults(Card("1"))
+
+
+class Happenings(eb.Stream[Happened], category="happenings"): ...
+
+
+class Pay(eb.Command[None, Happened]):
+    happenings: eb.Declared[Happened] = eb.stream(Happenings)
+    by: tuple[Card | Voucher, ...]
+
+    def initial(self) -> None:
+        return None
+
+    def apply(self, state: None, recorded: eb.Recorded[Happened], /) -> None:
+        del state, recorded
+
+    def decide(self, state: None, /):
+        del state
+        yield self.happenings.write(Happened("x"))
+
+
+def test_a_key_tells_values_of_a_union_with_the_same_fields_apart():
+    with eb.open("memory:") as store:
+        executor = eb.Executor(store)
+        card = Pay(happenings="happenings-1", by=(Card("1"),))
+        voucher = Pay(happenings="happenings-1", by=(Voucher("1"),))
+        executor.execute(card, idempotency_key="a")
+        assert executor.execute(card, idempotency_key="a").replayed
+        with pytest.raises(eb.IdempotencyMismatch):
+            executor.execute(voucher, idempotency_key="a")
