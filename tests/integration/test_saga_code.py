@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from random import Random
 
 import anyio
 import pytest
@@ -414,3 +415,41 @@ async def test_a_coordinator_that_only_looks_records_nothing(openings, saga):
     async with eb.SagaCoordinator(openings[1], []) as looking:
         assert await looking.list() == []
     assert await openings[0].head() == head
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_each_saga_is_driven_once_whichever_code_comes_and_goes(openings, seed):
+    """Coordinators with some of the sagas come and go; one with each always stays."""
+    draw = Random(seed)
+    receiver = Receiver()
+    sagas = [
+        trip(inside("book"), outside(receiver, "pay", timeout=30 * SECOND), name=name)
+        for name in ("red", "green", "blue")
+    ]
+
+    async def come_and_go() -> None:
+        for _ in range(5):
+            given = draw.sample(sagas, draw.randint(0, 3))
+            opening = draw.choice(openings)
+            async with eb.SagaCoordinator(opening, given) as coordinator:
+                await anyio.sleep(draw.uniform(0, 0.3))
+                assert await coordinator.parked() == []
+
+    async with (
+        eb.SagaCoordinator(openings[0], [sagas[0], sagas[1]]) as one,
+        eb.SagaCoordinator(openings[1], [sagas[2]]) as two,
+    ):
+        handles = []
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(come_and_go)
+            for n in range(90):
+                saga = sagas[n % 3]
+                starter = two if saga is sagas[2] else one
+                handles.append(await starter.start(saga, Trip("mia"), id=f"saga-{n}"))
+                await anyio.sleep(0.01)
+        await all_completed(handles)
+        await shards_of(one, two)
+        assert await one.list() == await two.list() == []
+    assert set(receiver.calls.values()) == {1}
+    assert await openings[2].version(ATTENTION) == 0
