@@ -182,10 +182,8 @@ def check_defects(
     Raises:
         InvalidArgument: It holds something else.
     """
-    given: object = defects
-    members = cast("tuple[object, ...]", given) if isinstance(given, tuple) else None
-    if members is None or not all(_is_exception_class(kind) for kind in members):
-        raise InvalidArgument("defects", shown(given), "a tuple of exception classes")
+    if not _are_exception_classes(defects):
+        raise InvalidArgument("defects", shown(defects), "a tuple of exception classes")
     return defects
 
 
@@ -199,6 +197,12 @@ def traceback_of(error: BaseException) -> str:
     if len(text) <= _MAXIMUM_TRACEBACK:
         return text
     return f"…{text[1 - _MAXIMUM_TRACEBACK :]}"
+
+
+def _are_exception_classes(given: object) -> bool:
+    if not isinstance(given, tuple):
+        return False
+    return all(map(_is_exception_class, cast("tuple[object, ...]", given)))
 
 
 def _is_exception_class(kind: object) -> bool:
