@@ -14,7 +14,7 @@ that was forked from the one that opened it.
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import final
+from typing import ClassVar, final
 from uuid import UUID
 
 from typing_extensions import Buffer
@@ -218,7 +218,13 @@ class Appended:
 class StreamsSnapshot:
     """Several streams as of one position.
 
-    Stores make these.
+    Stores make these. The constructor is for tests and for code that moves snapshots
+    between processes.
+
+    Args:
+        position: The position that it was read at.
+        versions: Each stream's version as of it.
+        events: The streams' events up to it, in global order.
 
     Example:
         >>> import eventbraid as eb
@@ -229,6 +235,12 @@ class StreamsSnapshot:
         (1, {'account-alice': 1, 'account-bob': 0}, 1)
     """
 
+    def __new__(
+        cls, position: int, versions: dict[str, int], events: list[RecordedEvent]
+    ) -> StreamsSnapshot: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment] # pyright: ignore[reportIncompatibleMethodOverride]
+    def __getnewargs__(self) -> tuple[int, dict[str, int], list[RecordedEvent]]: ...
     @property
     def position(self) -> int:
         """The position that it was read at: the durable head, or the one given."""

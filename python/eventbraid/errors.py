@@ -612,6 +612,8 @@ class LimitExceeded(InvalidArgument):
         self.actual = actual
         self.limit = limit
         super().__init__(what, str(actual), f"the limit is {limit}")
+        subject = what.removeprefix("the ")
+        self.message = f"the {subject} exceed the limit of {limit}: {actual}"
 
 
 # --- the store itself ----------------------------------------------------------------

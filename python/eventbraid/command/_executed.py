@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,3 +52,8 @@ class Executed:
     first_position: int | None
     attempts: int
     replayed: bool
+
+    def __reduce__(self) -> tuple[type[Executed], tuple[object, ...]]:
+        """Restore by the values: a read-only view of versions has no pickle."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self), tuple({**values, "versions": dict(self.versions)}.values())

@@ -373,11 +373,40 @@ class Reading(Generic[S]):
 
 
 def fold(command: Command[S, Any], state: S, recorded: Iterable[Recorded[Any]]) -> S:
-    """Give the state after these events."""
-    apply = command.apply
-    for one in recorded:
-        state = apply(state, one)
+    """Return the state after these events.
+
+    Raises:
+        InvalidArgument: `apply` returned None, which is no state of the command.
+    """
+    apply, state_before, last = command.apply, state, None
+    try:
+        for last in recorded:
+            state = apply(state, last)
+    except Exception as error:
+        if state is None and _needs_state(command, state_before):
+            raise _missing_state(command, last) from error
+        raise
+    if state is None and _needs_state(command, state_before):
+        raise _missing_state(command, last)
     return state
+
+
+def _needs_state(command: Command[Any, Any], state: object) -> bool:
+    return state is not None and not command.__shape__.may_be_none
+
+
+def _missing_state(
+    command: Command[Any, Any], last: Recorded[Any] | None
+) -> InvalidArgument:
+    name = command.__shape__.name
+    event = "an event" if last is None else type(last.event).__name__
+    place = "" if last is None else f", version {last.version} of {last.stream!r}"
+    return InvalidArgument(
+        f"state of {name}",
+        "None",
+        f"{name}.apply() returned None for {event}{place}, or for an event before it; "
+        "return the state for each event, also for one that doesn't change it",
+    )
 
 
 def declared_kinds(command: Command[Any, Any]) -> dict[str, EventKinds]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventbraid.command._declared import Declared, DeclaredMany
@@ -12,6 +14,7 @@ from eventbraid.command._typing import (
     is_covered,
     type_arguments,
 )
+from eventbraid.domain._annotation import alternatives
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,6 +37,7 @@ class Shape:
         declared: Its fields that declare streams.
         events: The classes of events that it applies, if they are known.
         discovers: Whether it asks for further streams.
+        may_be_none: Whether its state may be None, as far as that is known.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Shape:
     declared: tuple[AnyDeclared, ...]
     events: EventKinds
     discovers: bool
+    may_be_none: bool
 
     @classmethod
     def of(
@@ -70,6 +75,7 @@ class Shape:
             declared=declared,
             events=event_kinds(arguments[1]) if arguments else None,
             discovers=discovers,
+            may_be_none=not arguments or _may_be_none(arguments[0]),
         )
         for one in declared:
             lacking = shape.lacking(one.kind)
@@ -87,6 +93,18 @@ class Shape:
             return ""
         lacking = [one for one in kind.events if not is_covered(one, self.events)]
         return ", ".join(sorted(one.__name__ for one in lacking))
+
+
+def _may_be_none(state: object) -> bool:
+    """Return whether None is a state; of what isn't a class, that is not known."""
+    return any(
+        not isinstance(option, type) or option in {object, NoneType}
+        for option in map(_origin, alternatives(state))
+    )
+
+
+def _origin(option: object) -> object:
+    return typing.get_origin(option) or option
 
 
 def _refuse_missing_methods(kind: type) -> None:

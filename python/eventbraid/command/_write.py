@@ -73,6 +73,10 @@ class Writable(str, Generic[E_contra]):
         handle.owner = owner
         return handle
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, object]]:
+        """Restore by the stream and the command that may write it."""
+        return type(self), (str.__str__(self), self.owner)
+
     def write(
         self, event: E_contra, /, *, metadata: Mapping[str, str] | None = None
     ) -> Write:

@@ -136,8 +136,14 @@ def stale_seconds(stale_after: float) -> float:
 def taking(role: str, owner: str) -> NewEvent:
     """Make the event by which an owner of this process takes a role."""
     program = PurePath(sys.argv[0] if sys.argv else "").name or "python"
-    event = RoleTaken(owner, socket.gethostname(), os.getpid(), program)
+    host = socket.gethostname()
+    event = RoleTaken(owner, _encodable(host), os.getpid(), _encodable(program))
     return system_event(PREFIX + role, *encode_event(event))
+
+
+def _encodable(name: str) -> str:
+    """Return a name of the system, without the bytes in it that are not UTF-8."""
+    return name.encode(errors="replace").decode()
 
 
 def releasing(role: str, owner: str) -> NewEvent:

@@ -8,7 +8,13 @@ use crate::recorded_event;
 
 /// Several streams as of one position.
 ///
-/// Stores make these.
+/// Stores make these. The constructor is for tests and for code that moves snapshots between
+/// processes.
+///
+/// Args:
+///     position: The position that it was read at.
+///     versions: Each stream's version as of it.
+///     events: The streams' events up to it, in global order.
 ///
 /// Example:
 ///     >>> import eventbraid as eb
@@ -26,6 +32,15 @@ pub(crate) struct StreamsSnapshot {
 
 #[pymethods]
 impl StreamsSnapshot {
+    #[new]
+    fn new(position: u64, versions: Py<PyDict>, events: Py<PyList>) -> Self {
+        Self {
+            position,
+            versions,
+            events,
+        }
+    }
+
     /// The position that it was read at: the durable head, or the one given.
     #[getter]
     fn position(&self) -> u64 {
@@ -42,6 +57,24 @@ impl StreamsSnapshot {
     #[getter]
     fn events<'py>(&self, py: Python<'py>) -> &Bound<'py, PyList> {
         self.events.bind(py)
+    }
+
+    fn __getnewargs__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> (u64, &Bound<'py, PyDict>, &Bound<'py, PyList>) {
+        (self.position, self.versions(py), self.events(py))
+    }
+
+    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let Ok(other) = other.cast::<Self>() else {
+            return Ok(py.NotImplemented());
+        };
+        let other = other.get();
+        let same = self.position == other.position
+            && self.versions(py).eq(other.versions(py))?
+            && self.events(py).eq(other.events(py))?;
+        Ok(same.into_pyobject(py)?.to_owned().into_any().unbind())
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
