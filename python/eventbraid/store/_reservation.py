@@ -15,7 +15,7 @@ from eventbraid.errors import EventbraidError
 from eventbraid.store._handle import Handle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
 LONGEST_SECONDS = 5.0
 """How long a reservation lasts at most."""
@@ -58,7 +58,7 @@ def release(store: object, reservation: int) -> None:
 
 
 @contextmanager
-def under(reservation: int) -> Iterator[None]:
+def under(reservation: int) -> Generator[None]:
     """Make the appends of a block under a reservation."""
     token = _held.set(reservation)
     try:
