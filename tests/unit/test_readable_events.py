@@ -117,6 +117,22 @@ class Doubled:
 
 
 @eb.value
+class Growing:
+    items: list[int]
+
+    def __post_init__(self) -> None:
+        self.items.append(0)
+
+
+@eb.value
+class Sorted:
+    items: list[int]
+
+    def __post_init__(self) -> None:
+        self.items.sort()
+
+
+@eb.value
 class NotANumber:
     amount: float
 
@@ -314,11 +330,16 @@ COMES_BACK = [
     (float, -0.0),
     (float, 1e300),
     (int, 2**13000),
+    (int, 10**4299),
+    (int, -(10**4298)),
+    (str, "1" * 10_000),
+    (Any, ["1" * 10_000, -(10**4298)]),
     (Huge, Huge(2**150)),
     (str, "\u2028\x00\N{PILE OF POO}"),
     (Any, {"a": [1, 2**70, 0.5, None, True, "x", {}]}),
     (list[Any], [[], {}]),
     (Upper, Upper("abc")),
+    (Sorted, Sorted([3, 1, 2])),
     (Labelled, Labelled("abc")),
     (msgspec.Raw, msgspec.Raw(b'{"a":[1]}')),
 ]
@@ -423,6 +444,9 @@ WOULD_CHANGE = [
     (Decimal, Decimal("Infinity")),
     (int, True),
     (int, 10**5000),
+    (int, -(10**4299)),
+    (Any, [-(10**4299)]),
+    (dict[int, int], {-(10**4299): 1}),
     (bool, 1),
     (str, "\ud800"),
     (Any, float("nan")),
@@ -444,6 +468,7 @@ WOULD_CHANGE = [
     (Point, {"y": 1}),
     (By, {}),
     (Doubled, Doubled(2)),
+    (Growing, Growing([1])),
     (Sparse, Sparse(1, msgspec.UNSET)),
     (Loose, Loose(5)),
     (Struct, Struct(Money(1), GoldCard("1"))),

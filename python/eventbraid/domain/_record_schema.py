@@ -251,11 +251,16 @@ def _is_plain(kind: type) -> bool:
 
 def may_assign(kind: type) -> bool:
     """Return whether code of the class's author may set fields of a new instance."""
-    if hasattr(kind, "__attrs_attrs__"):
-        return hasattr(kind, "__attrs_post_init__")
-    post_init: object = getattr(kind, "__post_init__", None)
-    own: object = getattr(post_init, OWN, post_init)
+    own = own_post_init(kind)
     return own is not None and not only_reads(own, tuple(field_names(kind)))
+
+
+def own_post_init(kind: type) -> object:
+    """Return the method of the class's author that completes an instance, if any."""
+    if hasattr(kind, "__attrs_attrs__"):
+        return getattr(kind, "__attrs_post_init__", None)
+    post_init: object = getattr(kind, "__post_init__", None)
+    return getattr(post_init, OWN, post_init)
 
 
 class NamedTupleRecord(Record):

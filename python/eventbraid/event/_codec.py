@@ -15,10 +15,16 @@ from eventbraid.domain._annotation import Unresolved, field_names, has_fields, i
 from eventbraid.domain._fields import REWRITING
 from eventbraid.domain._misfit import misfit_error
 from eventbraid.domain._model_schema import ModelRecord
-from eventbraid.domain._record_schema import CHECKED, FieldsRecord, Record, may_assign
+from eventbraid.domain._record_schema import (
+    CHECKED,
+    FieldsRecord,
+    Record,
+    may_assign,
+    own_post_init,
+)
 from eventbraid.domain._refusal import shown
 from eventbraid.domain._same import is_same
-from eventbraid.domain._scalar_schema import Absent
+from eventbraid.domain._scalar_schema import Absent, Atom, Named
 from eventbraid.domain._schema import (
     MAX_NESTING,
     Misfit,
@@ -150,7 +156,8 @@ class SchemaCodec:
             if isinstance(one, FieldsRecord) and may_assign(one.kind)
         )
         self._must_confirm = any(_computes(kind) for kind in self._watched) or any(
-            isinstance(one, Absent) for _, one in reachable(schema)
+            isinstance(one, Absent) or _may_change_members(one)
+            for _, one in reachable(schema)
         )
         self.decode: Decode = self._decoder()
         self.encode: Encode = self._encoder()
@@ -193,6 +200,23 @@ class SchemaCodec:
         return self._verified(encode)
 
     def _writer(self) -> Encode:
+        encode, decode = self._any_writer(), self.decode
+        if encode is None:
+            encode_rest = _with_readable_numbers(_encoder.encode, decode)
+
+            def encode_quickly(value: object) -> bytes:
+                try:
+                    return orjson.dumps(value)
+                except orjson.JSONEncodeError:
+                    # A number beyond 64 bits, or a key of our own.
+                    return encode_rest(value)
+
+            return encode_quickly
+        if any(_is_unbounded_int(one) for _, one in reachable(self._schema)):
+            return _with_readable_numbers(encode, decode)
+        return encode
+
+    def _any_writer(self) -> Encode | None:
         schema = self._schema
         write = self._wire.writer(schema)
         if self._converts:
@@ -202,7 +226,7 @@ class SchemaCodec:
         if write is not None:
             return lambda value: _encoder.encode(write(value))
         if self._is_bounded and isinstance(schema, Record) and is_plain(schema):
-            return _orjson_first
+            return None  # orjson writes it.
         # orjson doesn't count every level, and writes beyond its memory if there are
         # many; msgspec raises RecursionError.
         return _encoder.encode
@@ -307,6 +331,15 @@ def _refusal(schema: Schema, value: object, misfit: Misfit) -> Exception:
     return misfit_error(name, held, annotation, misfit)
 
 
+def _may_change_members(schema: Schema) -> bool:
+    """Return whether code of the class's author could add to a list, for example."""
+    return (
+        isinstance(schema, FieldsRecord)
+        and own_post_init(schema.kind) is not None
+        and is_changeable(schema)
+    )
+
+
 def _computes(kind: type) -> bool:
     """Return whether it is certain that the author's code sets fields, or unknown."""
     if CHECKED not in vars(kind):
@@ -324,6 +357,37 @@ _encoder = msgspec.json.Encoder(enc_hook=to_json)
 _sorting_encoder = msgspec.json.Encoder(enc_hook=to_json, order="deterministic")
 
 
+def _with_readable_numbers(encode: Encode, decode: Decode) -> Encode:
+    """Refuse whole numbers with more digits than can be read back.
+
+    msgspec counts the sign among the digits when it decodes. Digits may also be a text,
+    so a long run of them is decoded to find out.
+    """
+
+    def encode_numbers(value: object) -> bytes:
+        data = encode(value)
+        if len(data) > _DIGITS and _has_long_number(data):
+            decode(data)
+        return data
+
+    return encode_numbers
+
+
+def _is_unbounded_int(schema: Schema) -> bool:
+    if schema.anything:
+        return True
+    return "int" in schema.json and isinstance(schema, Atom | Named)
+
+
+_DIGITS = 2_048
+
+
+def _has_long_number(data: bytes) -> bool:
+    # A run of twice as many digits contains one of these pieces as a whole.
+    pieces = range(0, len(data), _DIGITS)
+    return any(data[at : at + _DIGITS].isdigit() for at in pieces)
+
+
 def _sorted(value: object) -> bytes:
     try:
         return _sorting_encoder.encode(value)
@@ -332,10 +396,3 @@ def _sorted(value: object) -> bytes:
             value, str_keys=True, order="deterministic", enc_hook=to_json
         )
         return _sorting_encoder.encode(plain)
-
-
-def _orjson_first(event: object) -> bytes:
-    try:
-        return orjson.dumps(event)
-    except orjson.JSONEncodeError:  # A number beyond 64 bits, or a key of our own.
-        return _encoder.encode(event)
