@@ -479,7 +479,7 @@ impl Store {
             return Ok(Vec::new());
         };
         joint.entry.tell(&log.counters);
-        members(&log.segments.layout, &joint.page, joint.entry.number())
+        members(&log.segments.layout, joint)
     }
 
     /// Has this opening give signs of life from now on, for all who share the store to see,

@@ -3,6 +3,7 @@
 //! A member is an entry in the page and a lock file of its own, which it holds as long as it
 //! lives: process ids say nothing across containers.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::Joint;
@@ -60,25 +61,49 @@ pub struct Member {
 #[derive(Debug)]
 pub(crate) struct Entry {
     page: Page,
-    number: usize,
+    /// `None` for a session that only reads and found no free lock file: it is not listed.
+    number: Option<usize>,
+    since_micros: u64,
     /// Held as long as the entry is this process's.
     held: Mutex<Option<Held>>,
 }
 
 impl Entry {
-    /// Takes the first entry that nobody alive has.
+    /// Takes the first entry that nobody alive has. A session that only reads makes no file for
+    /// it and can do without: it holds nothing that others would wait for.
     pub(crate) fn take(layout: &Layout, page: &Page, read_only: bool) -> Result<Self> {
+        let now = layout.vfs.now_micros();
+        let of = |number, held| Self {
+            page: page.clone(),
+            number,
+            since_micros: now,
+            held: Mutex::new(held),
+        };
         for number in 0..MEMBERS {
-            let path = layout.member(number);
-            if let Some(held) = Lock::open(&layout.vfs, path, true)?.try_hold()? {
-                let entry = Self {
-                    page: page.clone(),
-                    number,
-                    held: Mutex::new(Some(held)),
-                };
-                entry.introduce(layout.vfs.now_micros(), read_only);
+            let lock = match Lock::open(&layout.vfs, layout.member(number), !read_only) {
+                // Of another user, made by a version that gave it to nobody else.
+                Err(Error::Io {
+                    kind: ErrorKind::PermissionDenied,
+                    ..
+                }) => continue,
+                Err(Error::Io {
+                    kind: ErrorKind::NotFound,
+                    ..
+                }) if read_only => continue,
+                opened => opened?,
+            };
+            if let Some(held) = lock.try_hold()? {
+                let entry = of(Some(number), Some(held));
+                entry.introduce(read_only);
+                if !read_only && number + 1 < MEMBERS {
+                    // For a session that only reads. Without it that one is not listed.
+                    let _spare = Lock::open(&layout.vfs, layout.member(number + 1), true);
+                }
                 return Ok(entry);
             }
+        }
+        if read_only {
+            return Ok(of(None, None));
         }
         let limit = MEMBERS as u64;
         Err(Error::LimitExceeded {
@@ -88,7 +113,7 @@ impl Entry {
         })
     }
 
-    fn introduce(&self, now: u64, read_only: bool) {
+    fn introduce(&self, read_only: bool) {
         for word in 0..MEMBER_WORDS {
             self.set(word, 0);
         }
@@ -102,17 +127,33 @@ impl Entry {
             self.set(PROGRAM + i, u64::from_le_bytes(bytes));
         }
         self.set(FLAGS, if read_only { READ_ONLY } else { 0 });
-        self.set(SINCE, now);
+        self.set(SINCE, self.since_micros);
         self.set(PID, u64::from(std::process::id()));
     }
 
     fn set(&self, word: usize, value: u64) {
-        self.page.set_member(self.number, word, value);
+        if let Some(number) = self.number {
+            self.page.set_member(number, word, value);
+        }
     }
 
-    /// As it is written in the page where a member is named, from 1.
+    /// As it is written in the page where a member is named, from 1; 0 without an entry.
     pub(crate) fn number(&self) -> u64 {
-        self.number as u64 + 1
+        self.number.map_or(0, |number| number as u64 + 1)
+    }
+
+    /// The session itself as a member, where it has no entry in the page to be read from.
+    fn unlisted(&self) -> Option<Member> {
+        let program = std::env::args_os().next().unwrap_or_default();
+        let member = Member {
+            pid: u64::from(std::process::id()),
+            since_micros: self.since_micros,
+            program: shown(program.to_string_lossy().as_bytes()),
+            read_only: true,
+            is_self: true,
+            ..Member::default()
+        };
+        self.number.is_none().then_some(member)
     }
 
     /// Tells the others what this opening has done.
@@ -158,15 +199,16 @@ fn told(counters: &Counters) -> [u64; 8] {
     ]
 }
 
-/// The members that are alive; `own` is the number of this process's entry.
-pub(crate) fn members(layout: &Layout, page: &Page, own: u64) -> Result<Vec<Member>> {
-    let mut members = Vec::new();
+/// The members that are alive, with the session that asks.
+pub(crate) fn members(layout: &Layout, joint: &Joint) -> Result<Vec<Member>> {
+    let (page, own) = (&joint.page, joint.entry.number());
+    let mut members = Vec::from_iter(joint.entry.unlisted());
     for number in 0..MEMBERS {
         if page.member(number, PID) == 0 {
             continue;
         }
         let is_self = number as u64 + 1 == own;
-        if is_self || is_alive(layout, number)? {
+        if is_self || is_alive(layout, number)?.unwrap_or(true) {
             members.push(read(page, number, is_self));
         }
     }
@@ -182,7 +224,7 @@ pub(crate) fn sightings(layout: &Layout, joint: &Joint, now: u64) -> Result<Vec<
         if page.member(number, PID) == 0 || life == 0 {
             continue;
         }
-        if number as u64 + 1 == own || is_alive(layout, number)? {
+        if number as u64 + 1 == own || is_alive(layout, number)?.unwrap_or(true) {
             // A beat may come between the two looks at the clock.
             let silence = Duration::from_micros(now.saturating_sub(beat));
             seen.push((life, silence));
@@ -191,28 +233,45 @@ pub(crate) fn sightings(layout: &Layout, joint: &Joint, now: u64) -> Result<Vec<
     Ok(seen)
 }
 
-/// Whether any member is alive. Without one the page is that of a session which is over,
-/// whatever it says: its file may even be from before a loss of power.
+/// Whether any member is alive. Without one, and without a session that only reads, the page
+/// is that of a session which is over, whatever it says: its file may even be from before a
+/// loss of power.
 pub(crate) fn is_anyone_alive(layout: &Layout, page: &Page) -> Result<bool> {
     for number in 0..MEMBERS {
-        if page.member(number, PID) != 0 && is_alive(layout, number)? {
+        if page.member(number, PID) != 0 && is_alive(layout, number)? == Some(true) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-pub(super) fn is_alive(layout: &Layout, number: usize) -> Result<bool> {
+/// The members that are alive, as they are named in an error.
+pub(crate) fn alive(layout: &Layout, page: &Page) -> Result<Vec<String>> {
+    let mut alive = Vec::new();
+    for number in 0..MEMBERS {
+        if page.member(number, PID) != 0 && is_alive(layout, number)? == Some(true) {
+            alive.push(name(page, number as u64 + 1));
+        }
+    }
+    Ok(alive)
+}
+
+/// Whether the member of a number lives; `None` where this user may not know.
+pub(super) fn is_alive(layout: &Layout, number: usize) -> Result<Option<bool>> {
     let lock = match Lock::open(&layout.vfs, layout.member(number), false) {
         Err(Error::Io {
-            kind: std::io::ErrorKind::NotFound,
+            kind: ErrorKind::NotFound,
             ..
-        }) => return Ok(false),
+        }) => return Ok(Some(false)),
+        Err(Error::Io {
+            kind: ErrorKind::PermissionDenied,
+            ..
+        }) => return Ok(None),
         opened => opened?,
     };
     let is_free = lock.try_take(Hold::Shared)?;
     lock.free();
-    Ok(!is_free)
+    Ok(Some(!is_free))
 }
 
 fn read(page: &Page, number: usize, is_self: bool) -> Member {

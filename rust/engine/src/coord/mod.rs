@@ -169,7 +169,8 @@ impl Coord {
     pub(crate) fn is_session_alive(&self, layout: &Layout, member: u64) -> bool {
         let own = self.joint().map_or(0, |joint| joint.entry.number());
         let number = usize::try_from(member.wrapping_sub(1)).ok();
-        member == own || number.is_none_or(|number| is_alive(layout, number).unwrap_or(true))
+        member == own
+            || number.is_none_or(|number| is_alive(layout, number).ok().flatten().unwrap_or(true))
     }
 
     /// By when another process is to be done.

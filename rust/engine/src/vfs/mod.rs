@@ -19,7 +19,8 @@ mod tests;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenMode {
-    /// Must not exist yet; read and written. Made readable by its owner only.
+    /// Must not exist yet; read and written. Made with the owner and the access rights of the
+    /// directory that holds it, but for others than its owner and its group.
     CreateNew,
     /// Must exist; read only.
     Read,
@@ -50,7 +51,9 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>>;
     /// Whether the path of a directory that [`Vfs::hold`] holds still names that directory.
     fn is_in_place(&self, directory: &Path) -> io::Result<bool>;
-    /// Makes one directory, accessible by its owner only. An existing one is an error.
+    /// Makes one directory. An existing one is an error. In a directory that [`Vfs::hold`] holds
+    /// it gets the owner and the access rights of that one, but for others than its owner and
+    /// its group; elsewhere it is accessible by its owner only.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// What stands at `path`; `None` when nothing does.
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>>;

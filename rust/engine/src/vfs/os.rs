@@ -88,8 +88,7 @@ impl Vfs for OsVfs {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let at = self.at(path)?;
-        Ok(rustix::fs::mkdirat(at.directory(), &at.name, Mode::RWXU)?)
+        self.at(path)?.create_dir()
     }
 
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
@@ -122,17 +121,13 @@ impl Vfs for OsVfs {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
-        let (flags, permissions) = match mode {
-            OpenMode::CreateNew => (
-                OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
-                Mode::RUSR | Mode::WUSR,
-            ),
-            OpenMode::Read => (OFlags::RDONLY, Mode::empty()),
-            OpenMode::ReadWrite => (OFlags::RDWR, Mode::empty()),
+        let at = self.at(path)?;
+        let file = match mode {
+            OpenMode::CreateNew => at.create()?,
+            OpenMode::Read => at.open(OFlags::RDONLY, Mode::empty())?,
+            OpenMode::ReadWrite => at.open(OFlags::RDWR, Mode::empty())?,
         };
-        Ok(Arc::new(OsFile::new(
-            self.at(path)?.open(flags, permissions)?,
-        )))
+        Ok(Arc::new(OsFile::new(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::lock::Mutex;
@@ -67,6 +67,48 @@ impl At {
         Ok(rustix::fs::statat(self.directory(), &self.name, flags)?)
     }
 
+    /// Makes a file that must not exist yet. In a directory that is held it gets the owner and
+    /// the access rights of the directory.
+    pub(super) fn create(&self) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let file = self.open(flags, Mode::RUSR | Mode::WUSR)?;
+        let allowed = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP;
+        self.adopt(&file, allowed)
+            .inspect_err(|_| drop(self.remove()))?;
+        Ok(file)
+    }
+
+    /// Makes a directory that must not exist yet, in the same way.
+    pub(super) fn create_dir(&self) -> io::Result<()> {
+        rustix::fs::mkdirat(self.directory(), &self.name, Mode::RWXU)?;
+        if self.directory.is_none() {
+            return Ok(());
+        }
+        self.adopt(&self.open_dir()?, Mode::RWXU | Mode::RWXG | Mode::SGID)
+    }
+
+    /// Gives what was made the owner of the directory that holds it, and those of the access
+    /// rights `allowed` that the directory gives to its owner and its group: whoever may use the
+    /// store must be able to use every file in it, whichever user's process made the file, and
+    /// whatever umask that process had.
+    fn adopt(&self, made: &File, allowed: Mode) -> io::Result<()> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        let (parent, own) = (rustix::fs::fstat(directory)?, rustix::fs::fstat(made)?);
+        let mut rights = Mode::from_raw_mode(parent.st_mode) & allowed | (allowed & Mode::RWXU);
+        let uid = (own.st_uid != parent.st_uid).then(|| Uid::from_raw(parent.st_uid));
+        let gid = (own.st_gid != parent.st_gid).then(|| Gid::from_raw(parent.st_gid));
+        if (uid.is_some() || gid.is_some()) && !chown(made, uid, gid)? && !chown(made, None, gid)? {
+            // The group would be another one than the directory's.
+            rights -= Mode::RWXG;
+        }
+        if Mode::from_raw_mode(own.st_mode) != rights {
+            rustix::fs::fchmod(made, rights)?;
+        }
+        Ok(())
+    }
+
     /// Whether the name is that of a symbolic link.
     pub(super) fn is_symbolic(&self) -> bool {
         let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
@@ -77,6 +119,16 @@ impl At {
     pub(super) fn remove(&self) -> io::Result<()> {
         let flags = rustix::fs::AtFlags::empty();
         Ok(rustix::fs::unlinkat(self.directory(), &self.name, flags)?)
+    }
+}
+
+/// Changes the owner, where this process may; only a privileged one may give a file away.
+fn chown(file: &File, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<bool> {
+    match rustix::fs::fchown(file, uid, gid) {
+        Ok(()) => Ok(true),
+        // An id that has no meaning in this user namespace is invalid.
+        Err(Errno::PERM | Errno::INVAL) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -29,11 +29,17 @@ impl OsLockFile {
             }
             // Who opens a pipe would wait for its other end.
             let flags = OFlags::NONBLOCK;
-            if create {
-                let flags = flags | OFlags::RDWR | OFlags::CREATE;
-                return at.open(flags, Mode::RUSR | Mode::WUSR);
+            loop {
+                match at.open(flags | OFlags::RDONLY, Mode::empty()) {
+                    Err(e) if create && e.kind() == io::ErrorKind::NotFound => {}
+                    opened => return opened,
+                }
+                match at.create() {
+                    // Made by another process meanwhile.
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !at.is_symbolic() => {}
+                    created => return created,
+                }
             }
-            at.open(flags | OFlags::RDONLY, Mode::empty())
         };
         Ok(Self {
             file: OwnFile::open(open)?,

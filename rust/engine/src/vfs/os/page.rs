@@ -34,11 +34,10 @@ pub(super) struct OsPage {
 impl OsPage {
     /// Opens the file at `at`, which others find by `path`.
     pub(super) fn open(at: &At, path: PathBuf, mode: OpenMode) -> io::Result<Self> {
-        let creation = match mode {
-            OpenMode::CreateNew => OFlags::CREATE | OFlags::EXCL,
-            OpenMode::Read | OpenMode::ReadWrite => OFlags::empty(),
+        let mut file = match mode {
+            OpenMode::CreateNew => at.create()?,
+            OpenMode::Read | OpenMode::ReadWrite => at.open(OFlags::RDWR, Mode::empty())?,
         };
-        let mut file = at.open(OFlags::RDWR | creation, Mode::RUSR | Mode::WUSR)?;
         if mode == OpenMode::CreateNew {
             let zeroed = file.write_all(&vec![0; BYTES]);
             let allocated = zeroed.and_then(|()| allocate(&file));
