@@ -72,6 +72,41 @@ def test_a_folder_with_anything_else_in_it_is_no_place_for_a_store(location, nam
     assert name in error.reason
 
 
+@pytest.mark.parametrize("name", ["lost+found", ".snapshot", ".DS_Store"])
+def test_a_store_is_made_at_the_root_of_a_fresh_volume(location, name):
+    location.mkdir()
+    own = location / name
+    own.touch() if name == ".DS_Store" else own.mkdir()
+    with eb.open(location) as store:
+        store.append([("a", "x", b"1")])
+    assert own.exists()
+    with eb.open(location, create=False) as store:
+        assert store.head() == 1
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_what_is_in_a_folder_that_is_no_store_is_named_with_a_remedy(location, create):
+    (location / "lost+found").mkdir(parents=True)
+    for number in range(5):
+        (location / f"letter-{number}").write_text("mine")
+    with pytest.raises(eb.NotAStore) as error:
+        eb.open(location, create=create)
+    for text in (
+        "letter-0",
+        "letter-2",
+        "and 2 more",
+        "give an empty or a new directory",
+    ):
+        assert text in error.value.reason
+    assert "lost+found" not in error.value.reason
+
+
+def test_a_fresh_volume_is_no_store_without_leave_to_make_one(location):
+    (location / "lost+found").mkdir(parents=True)
+    with pytest.raises(eb.NotAStore, match="leave out create=False"):
+        eb.open(location, create=False)
+
+
 def test_a_folder_whose_identity_is_another_programs_is_no_store(location):
     location.mkdir()
     (location / "IDENTITY").write_text("I am somebody else, and this is my file.\n" * 9)

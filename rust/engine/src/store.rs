@@ -1,7 +1,7 @@
 //! The face of the engine: open, append, read, subscribe, verify, close.
 
 use std::fmt;
-use std::io::{ErrorKind, IoSlice};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,9 +21,9 @@ use crate::presence::{Presence, Sighting};
 use crate::read::{
     Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
 };
-use crate::recovery::{self, Recovered, Scan};
+use crate::recovery::{self, Recovered, Scan, Shown};
 use crate::verify::{Depth, Verified, verify};
-use crate::vfs::{Hold, OpenMode, Vfs, write_all_at};
+use crate::vfs::{Hold, OpenMode, Vfs};
 use crate::watch::WaitGuard;
 
 /// How a store is opened.
@@ -599,6 +599,9 @@ impl Open {
     }
 }
 
+/// How often a log is read that looks damaged while others may write to it.
+const LOOKS: u32 = 8;
+
 /// How long who leaves waits for those who come.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -624,10 +627,10 @@ impl Opened {
     /// Opens a store without a change to anything. What is shown of it changes no more, so
     /// that where others may come in they need not wait for the end of the look.
     fn look(self, live: Lock) -> Result<Store> {
-        let shown = recovery::look(&self.layout, &self.identity)?;
-        if self.options.mode == Mode::Shared {
-            live.free();
-        }
+        let shown = match self.options.mode {
+            Mode::Exclusive => recovery::look(&self.layout, &self.identity)?,
+            Mode::Shared => self.look_beside_writers(&live)?,
+        };
         let cache = self.cache();
         let (seed, hasher) = (self.identity.seed(), self.identity.hasher());
         let coord = Arc::new(Coord::alone(&self.layout));
@@ -657,6 +660,39 @@ impl Opened {
         };
         let log = LiveLog::new(segments, coord, shown.index, cache, seed, hasher);
         Ok(Store::new(log, tail, opening, live, Some(view)))
+    }
+
+    /// Reads the log without keeping writers waiting, which may take long: nothing below what is
+    /// proven durable ever changes. A writer that comes meanwhile may be seen amid a write, so
+    /// what looks like damage counts only if no writer is there, or if it is the same again.
+    fn look_beside_writers(&self, live: &Lock) -> Result<Shown> {
+        live.free();
+        let look = || recovery::look(&self.layout, &self.identity);
+        let mut shown = look();
+        for _ in 0..LOOKS {
+            let before = match &shown {
+                Ok(Shown { damage: None, .. }) => break,
+                Ok(Shown {
+                    damage: Some(damage),
+                    ..
+                }) => damage.to_string(),
+                Err(e) => e.to_string(),
+            };
+            let is_alone = live.try_take(Hold::Exclusive)?;
+            shown = look();
+            live.free();
+            let same = match &shown {
+                Ok(found) => found
+                    .damage
+                    .as_ref()
+                    .is_some_and(|e| e.to_string() == before),
+                Err(e) => e.to_string() == before,
+            };
+            if is_alone || same {
+                break;
+            }
+        }
+        shown
     }
 
     /// Opens a store that nobody else has, so that others may come in later.
@@ -690,7 +726,6 @@ impl Opened {
     /// Opens the store after making sure of its log, with `live` held alone.
     fn recover(self, live: Lock, joint: Option<Joint>) -> Result<Store> {
         let recovered = recovery::recover(&self.layout, &self.identity)?;
-        tell_holder(&self.layout);
         // Without a thread that hears a knock, the store is open to others from the first.
         let is_shared = joint.is_some() && !self.options.background;
         let coord = Arc::new(Coord::new(
@@ -867,29 +902,6 @@ fn mark(tail: &Tail, end: u64, commit_time: u64) -> Mark {
         // A log that was only opened needs no mark of its end.
         is_marked: true,
     }
-}
-
-/// Tells others who holds the store: a help for people, never trusted and never synced. A
-/// disk that is full keeps nobody from opening a store to read it.
-fn tell_holder(layout: &Layout) {
-    let program = std::env::args_os().next().unwrap_or_default();
-    let text = format!(
-        "process {} running {}",
-        std::process::id(),
-        program.to_string_lossy()
-    );
-    let padded: Vec<u8> = text
-        .into_bytes()
-        .into_iter()
-        .chain([b' '; 256])
-        .take(256)
-        .collect();
-    let path = layout.holder();
-    let file = match layout.vfs.open(&path, OpenMode::ReadWrite) {
-        Err(e) if e.kind() == ErrorKind::NotFound => layout.vfs.open(&path, OpenMode::CreateNew),
-        opened => opened,
-    };
-    let _told = file.and_then(|file| write_all_at(&*file, &[IoSlice::new(&padded)], 0));
 }
 
 fn random_word(vfs: &dyn Vfs) -> Result<u64> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Locks;
 use super::locks::{Held as HeldLock, Lock};
-use super::member::is_anyone_alive;
+use super::member::{alive, is_anyone_alive};
 use super::page::{PROTOCOL, Page, Phase, Stranger};
 use crate::error::{Error, Result};
 use crate::log::{Identity, Layout, read_file, shown_holder};
@@ -21,6 +21,12 @@ use crate::vfs::{Entry, Hold, OpenMode, Vfs};
 
 /// How long who holds the store without a page to knock at is waited for: it may be making one.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// How many processes that share a store are named in an error.
+const SHOWN: usize = 4;
+
+/// How often the report of a process that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How the store is held.
 #[derive(Debug)]
@@ -108,7 +114,7 @@ impl Door<'_> {
 
     fn enter_shared(&self) -> Result<Entered> {
         self.refuse_where_unsafe()?;
-        let deadline = Instant::now() + self.options.lock_timeout;
+        let mut wait = Wait::begin(self);
         let grace = Instant::now() + GRACE.min(self.options.lock_timeout);
         let mut pause = Pause::default();
         loop {
@@ -123,11 +129,11 @@ impl Door<'_> {
                     return Err(self.busy());
                 }
             } else if let Some(boot) = self.boot()?
-                && let Some(entered) = self.through(boot, deadline, grace)?
+                && let Some(entered) = self.through(boot, wait.deadline, grace)?
             {
                 return Ok(entered);
             }
-            if Instant::now() >= deadline {
+            if wait.is_over(self) {
                 return Err(self.busy());
             }
             pause.rest(&*self.layout.vfs);
@@ -203,11 +209,18 @@ impl Door<'_> {
             }
             if live.try_take(Hold::Shared)? {
                 match self.page(&live)? {
-                    Some(page)
-                        if page.phase() == Phase::Shared
-                            && is_anyone_alive(self.layout, &page)? =>
-                    {
-                        return self.among(boot, live, page).map(Some);
+                    Some(page) if page.phase() == Phase::Shared => {
+                        if is_anyone_alive(self.layout, &page)? {
+                            return self.among(boot, live, page).map(Some);
+                        }
+                        // A session that only reads may have no entry. It holds `live`, and has
+                        // held it since the page was made: otherwise there would be another.
+                        if live.try_take(Hold::Exclusive)? {
+                            return self.first(boot, held, live);
+                        }
+                        if live.try_take(Hold::Shared)? {
+                            return self.among(boot, live, page).map(Some);
+                        }
                     }
                     // Who held the store, alone or the last of several, is gone by now.
                     _ => live.free(),
@@ -369,15 +382,78 @@ impl Door<'_> {
         }
     }
 
+    /// What the process that opened the store first, or opens it now, reports of itself.
+    fn holder(&self) -> Option<Vec<u8>> {
+        read_file(&*self.layout.vfs, &self.layout.holder()).ok()?
+    }
+
+    /// The live members of a store that is shared, for people: the one that was the first may
+    /// have left.
+    fn members(&self) -> Option<String> {
+        let page = self.page(&self.live().ok()?).ok()??;
+        if page.phase() != Phase::Shared {
+            return None;
+        }
+        let alive = alive(self.layout, &page).ok()?;
+        let shown = alive
+            .iter()
+            .take(SHOWN)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        match alive.len().checked_sub(SHOWN) {
+            None | Some(0) => (!shown.is_empty()).then_some(shown),
+            Some(more) => Some(format!("{shown} and {more} more")),
+        }
+    }
+
     fn busy(&self) -> Error {
-        let holder = match read_file(&*self.layout.vfs, &self.layout.holder()) {
-            Ok(Some(bytes)) => shown_holder(&bytes),
-            _ => "an unknown process".to_owned(),
-        };
+        let holder = self.members().or_else(|| {
+            let holder = self.holder().map(|bytes| shown_holder(&bytes));
+            holder.filter(|holder| !holder.is_empty())
+        });
+        let holder = holder.unwrap_or_else(|| "an unknown process".to_owned());
         Error::StoreBusy {
             path: self.layout.root.clone(),
             holder,
         }
+    }
+}
+
+/// A wait for another process that opens the store: it may take long to recover a large log, and
+/// is waited for as long as it reports progress.
+struct Wait {
+    deadline: Instant,
+    timeout: Duration,
+    /// What was reported last, and when it was looked at.
+    report: Option<Vec<u8>>,
+    looked: Instant,
+}
+
+impl Wait {
+    fn begin(door: &Door<'_>) -> Self {
+        let (now, timeout) = (Instant::now(), door.options.lock_timeout);
+        Self {
+            deadline: now + timeout,
+            timeout,
+            report: door.holder(),
+            looked: now,
+        }
+    }
+
+    /// Whether the time is over that another process may take without progress.
+    fn is_over(&mut self, door: &Door<'_>) -> bool {
+        let now = Instant::now();
+        if now < self.deadline && now - self.looked < LOOK {
+            return false;
+        }
+        self.looked = now;
+        let report = door.holder();
+        if report != self.report {
+            self.report = report;
+            self.deadline = now + self.timeout;
+        }
+        now >= self.deadline
     }
 }
 

@@ -1,4 +1,79 @@
-//! Who holds a store, as another process wrote it down: bytes for people, never trusted.
+//! Which process holds a store and how far its recovery is, in words: bytes for people, which
+//! are never trusted. A process that waits for the store only looks whether they change.
+
+use std::io::{ErrorKind, IoSlice};
+use std::sync::Arc;
+
+use super::files::Layout;
+use crate::vfs::{OpenMode, VfsFile, write_all_at};
+
+/// Bytes of log between two reports of a recovery.
+const REPORTED: u64 = 16 << 20;
+
+/// The report of the process that holds a store.
+///
+/// It is never synced, and no failure to write it is an error: a full disk keeps nobody from
+/// opening a store to read it.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    file: Option<Arc<dyn VfsFile>>,
+    program: String,
+    reported: u64,
+}
+
+impl Holder {
+    /// Begins the report of this process in a file of its own: the file of an earlier one may
+    /// belong to a copy of the store as well.
+    pub(crate) fn begin(layout: &Layout) -> Self {
+        let path = layout.holder();
+        let _removed = layout.remove_if_there(&path);
+        let file = match layout.vfs.open(&path, OpenMode::CreateNew) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                layout.vfs.open(&path, OpenMode::ReadWrite)
+            }
+            opened => opened,
+        };
+        let program = std::env::args_os().next().unwrap_or_default();
+        let program = program.to_string_lossy();
+        let holder = Self {
+            file: file.ok(),
+            program: program.into_owned(),
+            reported: 0,
+        };
+        holder.write("");
+        holder
+    }
+
+    /// Reports that the log is read up to the address `done` of about `total`, from time to
+    /// time.
+    pub(crate) fn progress(&mut self, done: u64, total: u64) {
+        if done.saturating_sub(self.reported) >= REPORTED {
+            self.reported = done;
+            let total = total.max(done);
+            self.write(&format!(
+                " (recovering the log, {done} of {total} bytes are read)"
+            ));
+        }
+    }
+
+    /// Reports that the recovery is over.
+    pub(crate) fn end(&self) {
+        if self.reported > 0 {
+            self.write("");
+        }
+    }
+
+    /// The state comes before the program, whose path may be longer than all that is shown.
+    fn write(&self, state: &str) {
+        let (pid, program) = (std::process::id(), &self.program);
+        let text = format!("process {pid}{state} running {program}");
+        let padding = std::iter::repeat_n(b' ', SHOWN);
+        let padded: Vec<u8> = text.bytes().chain(padding).take(SHOWN).collect();
+        if let Some(file) = &self.file {
+            let _written = write_all_at(&**file, &[IoSlice::new(&padded)], 0);
+        }
+    }
+}
 
 /// As many bytes as a process writes of itself.
 const SHOWN: usize = 256;

@@ -11,7 +11,7 @@ mod segments;
 
 pub(crate) use claims::Claims;
 pub(crate) use files::{Layout, read_file};
-pub(crate) use holder::shown as shown_holder;
+pub(crate) use holder::{Holder, shown as shown_holder};
 pub(crate) use identity::Identity;
 pub(crate) use manifest::{Manifest, SegmentEntry};
 pub(crate) use poisoned::{Found, Marker};

@@ -20,16 +20,16 @@ use std::io;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::index::MemoryIndex;
+use crate::index::{FrameEntry, MemoryIndex};
 use crate::log::{
-    Claims, FORMAT, Found, Identity, Layout, Manifest, Marker, SEGMENT_HEADER, Seal, Segment,
-    fill_zeros,
+    Claims, FORMAT, Found, Holder, Identity, Layout, Manifest, Marker, SEGMENT_HEADER, Seal,
+    Segment, fill_zeros,
 };
 use crate::vfs::{Entry, read_full, write_all_at};
 
 use catalogue::Catalogue;
 pub(crate) use catalogue::{open_listed, view};
-pub(crate) use look::look;
+pub(crate) use look::{Shown, look};
 pub(crate) use scan::{FrameScanner, Scan, describe};
 
 /// A recovered log.
@@ -58,12 +58,9 @@ pub(crate) fn identify(layout: &Layout, create: bool) -> Result<Identity> {
     if let Some(identity) = Identity::read(layout)? {
         return Ok(identity);
     }
-    let reason = if create {
-        foreign(layout)?
-    } else {
-        Some("it has no IDENTITY file; leave out create=False to make a new store".to_owned())
-    };
-    if let Some(reason) = reason {
+    let absent = "it has no IDENTITY file; leave out create=False to make a new store";
+    let absent = (!create).then(|| absent.to_owned());
+    if let Some(reason) = foreign(layout)?.or(absent) {
         return Err(Error::NotAStore {
             path: layout.root.clone(),
             reason,
@@ -72,20 +69,37 @@ pub(crate) fn identify(layout: &Layout, create: bool) -> Result<Identity> {
     Identity::create(layout)
 }
 
-/// What in the directory is not from a creation that was cut off.
+/// Names that file systems and desktops put into the root of a volume by themselves.
+const VOLUMES_OWN: [&str; 5] = ["lost+found", ".snapshot", ".snapshots", ".zfs", ".DS_Store"];
+/// How many names are listed in an error.
+const LISTED: usize = 3;
+
+/// What in the directory is neither from a creation that was cut off nor the volume's own.
 fn foreign(layout: &Layout) -> Result<Option<String>> {
     let root = &layout.root;
     let names = layout
         .vfs
         .list(root)
         .map_err(|e| Error::io(root, "list", &e))?;
-    let foreign = names.iter().find(|name| *name != "IDENTITY.tmp");
-    Ok(foreign.map(|name| {
-        format!(
-            "it is not empty (it holds {name:?}) and has no IDENTITY file of format {FORMAT}; \
-             give an empty or a new directory"
-        )
-    }))
+    let is_ours = |name: &str| name == "IDENTITY.tmp" || VOLUMES_OWN.contains(&name);
+    let foreign: Vec<&String> = names.iter().filter(|name| !is_ours(name)).collect();
+    if foreign.is_empty() {
+        return Ok(None);
+    }
+    let listed: Vec<String> = foreign
+        .iter()
+        .take(LISTED)
+        .map(|name| format!("{name:?}"))
+        .collect();
+    let more = match foreign.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Ok(Some(format!(
+        "it is not empty (it holds {}{more}) and has no IDENTITY file of format {FORMAT}; \
+         give an empty or a new directory, such as one in it",
+        listed.join(", ")
+    )))
 }
 
 /// Recovers the log of a store whose identity is known. The caller holds the store's lock.
@@ -98,6 +112,7 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     layout.sync_dir(&layout.log())?;
     layout.sync_dir(&layout.root)?;
     let claims = Claims::alone(layout)?;
+    let mut holder = Holder::begin(layout);
     let found = Marker::find(layout, identity.uuid)?;
     let Catalogue {
         mut segments,
@@ -120,7 +135,14 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     }
     claims.own(identity, &mut segments)?;
     let mut scan = Scan::new(identity.seed(), identity.hasher());
-    scan.run(&segments, u64::MAX)?;
+    let end = segments
+        .last()
+        .map_or(0, |last| last.entry.base + last.filled());
+    let mut report = |_: &Segment, frame: &FrameEntry| {
+        holder.progress(frame.end(), end);
+        Ok(())
+    };
+    scan.run_with(&segments, u64::MAX, &mut report)?;
     verdict::judge_tail(&segments, &scan, known, identity.seed())?;
     let proven = manifest.durable.max(scan.hint).max(scan.sealed);
     // A log that is known to have gone on after the marker was written has left it behind.
@@ -129,6 +151,7 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
         Some(seal) => scan = cut_at(seal, &segments, scan, identity)?,
         None => settle_tail(&segments, proven, scan.tail)?,
     }
+    holder.end();
     Ok(Recovered {
         claims,
         segments,

@@ -21,6 +21,7 @@ pub(crate) const MAINTAINER: &str = "braid-maintain";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     Create,
+    Read,
     Rename,
     Remove,
     SyncDir,
@@ -192,6 +193,7 @@ impl fmt::Debug for HookedFile {
 
 impl VfsFile for HookedFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.ask(Op::Read)?;
         self.inner.read_at(buf, offset)
     }
     fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
