@@ -164,7 +164,8 @@ fn a_recovery_that_stands_still_is_named_with_its_progress() {
     let holder = root.path().join("locks/live.holder");
     std::fs::write(&holder, "process 1 running a dead program").unwrap();
     let recovering = Opener::new(root.path(), 100, false);
-    let report = || std::fs::read_to_string(&holder).unwrap();
+    // The file is made anew, so for a moment it is not there.
+    let report = || std::fs::read_to_string(&holder).unwrap_or_default();
     support::hook::until("a report of the recovery", || {
         report().contains("recovering")
     });
