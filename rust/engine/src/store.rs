@@ -778,6 +778,8 @@ impl Opened {
             next_position,
             chain,
         };
+        tail.segment.activate()?;
+        segments.release_before(&tail.segment);
         let durable = mark(&tail, address, last_commit_time);
         if let Some(joint) = coord.joint() {
             joint.page.publish_tail(&durable);
@@ -855,6 +857,9 @@ impl Opened {
             next_position: durable.next_position,
             chain: durable.chain,
         };
+        if !self.options.read_only {
+            tail.segment.activate()?;
+        }
         let opening = Opening {
             epoch,
             background: self.options.background,
@@ -869,14 +874,11 @@ impl Opened {
     /// The segments up to one that is known to be there. CURRENT may name a manifest that is
     /// being replaced in this moment.
     fn listed(&self, ordinal: u64) -> Result<(Vec<Arc<Segment>>, Manifest)> {
-        let mode = if self.options.read_only {
-            OpenMode::Read
-        } else {
-            OpenMode::ReadWrite
-        };
+        let is_writable = !self.options.read_only;
         let deadline = Instant::now() + LEAVE;
         loop {
-            let (segments, manifest, missing) = recovery::view(&self.layout, &self.identity, mode)?;
+            let (segments, manifest, missing) =
+                recovery::view(&self.layout, &self.identity, is_writable)?;
             if manifest.generation > 0 && segments.iter().any(|s| s.entry.ordinal == ordinal) {
                 return Ok((segments, manifest));
             }

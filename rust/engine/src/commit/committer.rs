@@ -407,6 +407,7 @@ impl Committer {
         let mark = self.syncer.mark();
         writer.last_commit_time = mark.commit_time;
         writer.ends_in_mark = mark.is_marked;
+        self.activate(&writer.tail.segment)?;
         self.clean_up(joint, &writer.tail)?;
         let ends = self.check_end(&writer.tail);
         self.syncer.stopping(ends)?;
@@ -428,7 +429,7 @@ impl Committer {
                 return self.syncer.stopping(Err(self.log.coord.detached(reason)));
             }
             let to = segment.offset(dirty).min(segment.measure()?);
-            fill_zeros(&*segment.file, segment.offset(tail.address), to)
+            fill_zeros(&segment.file, segment.offset(tail.address), to)
                 .map_err(|e| segment.error("zero", &e))?;
             self.syncer.alone(segment)?;
         }
@@ -443,7 +444,7 @@ impl Committer {
         let places = later.iter().map(|segment| (segment, segment.first_frame()));
         for (segment, address) in std::iter::once((&tail.segment, tail.address)).chain(places) {
             let mut bytes = [0; HEADER];
-            let n = read_full(&*segment.file, &mut bytes, segment.offset(address))
+            let n = read_full(&segment.file, &mut bytes, segment.offset(address))
                 .map_err(|e| segment.error("read", &e))?;
             let bytes = bytes.get(..n).unwrap_or_default();
             let header = Header::read(bytes, self.log.seed, address);
@@ -646,11 +647,20 @@ impl Committer {
     fn roll(&self, writer: &mut Writer, length: u64) -> Result<()> {
         self.syncer.until(writer.tail.address)?;
         let next = self.prepare_after(&writer.tail.segment, length)?;
+        next.activate()?;
         writer.tail.address = next.first_frame();
         writer.tail.segment = next;
         let before = self.syncer.mark();
         let last = (before.end, before.commit_time, before.is_marked);
         self.syncer.publish(&writer.tail, last, None);
+        self.log.segments.release_before(&writer.tail.segment);
+        Ok(())
+    }
+
+    /// Opens the segment that is about to be written to; all before it is durable.
+    fn activate(&self, segment: &Segment) -> Result<()> {
+        segment.activate()?;
+        self.log.segments.release_before(segment);
         Ok(())
     }
 

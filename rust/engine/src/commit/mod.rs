@@ -101,6 +101,7 @@ fn is_refusal(error: &std::io::Error) -> bool {
     matches!(
         error.kind(),
         std::io::ErrorKind::StorageFull
+            | std::io::ErrorKind::OutOfMemory
             | std::io::ErrorKind::QuotaExceeded
             | std::io::ErrorKind::FileTooLarge
             | std::io::ErrorKind::ReadOnlyFilesystem

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::frame::{Sealed, Seed, StreamHead};
 use crate::index::{FrameEntry, StreamEntry};
 use crate::log::fill_zeros;
-use crate::vfs::read_full;
+use crate::vfs::{VfsFile as _, read_full};
 
 /// What all frames of a group have in common.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ impl Plan {
         let segment = &self.begin.segment;
         let from = segment.offset(self.begin.address);
         let to = (from + bytes).min(segment.file.size()?);
-        fill_zeros(&*segment.file, from, to)
+        fill_zeros(&segment.file, from, to)
     }
 
     /// Whether there are only zeros where all after the first so many bytes was to be written.
@@ -125,7 +125,7 @@ impl Plan {
         while at < to {
             let wanted = usize::try_from(to - at).map_or(buffer.len(), |n| n.min(buffer.len()));
             let piece = buffer.get_mut(..wanted).unwrap_or_default();
-            let n = read_full(&*segment.file, piece, at)?;
+            let n = read_full(&segment.file, piece, at)?;
             if piece.iter().take(n).any(|byte| *byte != 0) {
                 return Ok(false);
             }

@@ -245,7 +245,7 @@ impl Syncer {
             return Ok(true);
         }
         let (tail, durable) = self.marks(joint)?;
-        let segment = self.segment_of(&tail)?;
+        let segment = self.active_segment_of(&tail)?;
         if durable.address >= tail.address {
             return Ok(true);
         }
@@ -268,6 +268,13 @@ impl Syncer {
             Some(segment) => Ok(segment),
             None => self.log.segments.refresh(mark.ordinal),
         }
+    }
+
+    /// The segment of a mark, open to be written to and synced.
+    fn active_segment_of(&self, mark: &Mark) -> Result<Arc<Segment>> {
+        let segment = self.segment_of(mark)?;
+        segment.activate()?;
+        Ok(segment)
     }
 
     /// Leads, unless `settled` by the time that the lead is free, or waits for who leads.
@@ -378,7 +385,7 @@ impl Syncer {
         if durable.address >= tail.address {
             return Ok(());
         }
-        let segment = self.segment_of(&tail)?;
+        let segment = self.active_segment_of(&tail)?;
         if !self.finish_sync(joint)? || !self.sync_busily(joint, &segment) {
             return Ok(());
         }
@@ -426,11 +433,11 @@ impl Syncer {
                     .unwrap_or(usize::MAX)
                     .min(buffer.len());
                 let piece = buffer.get_mut(..wanted).unwrap_or_default();
-                let n = read_full(&*segment.file, piece, at)?;
+                let n = read_full(&segment.file, piece, at)?;
                 if n < wanted {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
                 }
-                write_all_at(&*segment.file, &[IoSlice::new(piece)], at)?;
+                write_all_at(&segment.file, &[IoSlice::new(piece)], at)?;
                 at += n as u64;
             }
             Ok::<_, std::io::Error>(())
@@ -498,7 +505,7 @@ impl Syncer {
 
     /// Whether the segment is durable; poisons if not.
     fn sync_segment(&self, segment: &Segment) -> bool {
-        if let Err(e) = segment.file.sync_data() {
+        if let Err(e) = segment.sync() {
             // A second sync could succeed without the data.
             self.poison_leading(format!("could not sync {}: {e}", segment.path.display()));
         }

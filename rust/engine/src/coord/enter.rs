@@ -384,7 +384,7 @@ impl Door<'_> {
 
     /// What the process that opened the store first, or opens it now, reports of itself.
     fn holder(&self) -> Option<Vec<u8>> {
-        read_file(&*self.layout.vfs, &self.layout.holder()).ok()?
+        read_file(self.layout, &self.layout.holder()).ok()?
     }
 
     /// The live members of a store that is shared, for people: the one that was the first may

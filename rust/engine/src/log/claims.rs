@@ -23,7 +23,7 @@ use super::segment::Segment;
 use crate::error::{Error, Result};
 use crate::lock::Mutex;
 use crate::recovery::{FrameScanner, open_listed};
-use crate::vfs::{Hold, LockFile, OpenMode, VfsFile, read_full, write_all_at};
+use crate::vfs::{Hold, LockFile, VfsFile, read_full, write_all_at};
 
 /// How long a lock is tried again that is held while another store looks at the file.
 const WAIT: Duration = Duration::from_secs(5);
@@ -109,7 +109,7 @@ impl Claims {
             if links > 1 {
                 let own = self.copy(segment)?;
                 let entry = segment.entry;
-                let copied = open_listed(&self.layout, identity, entry, OpenMode::ReadWrite)?;
+                let copied = open_listed(&self.layout, identity, entry, true)?;
                 *segment = Arc::new(copied);
                 self.segments
                     .lock()
@@ -224,7 +224,7 @@ impl Claims {
             .file
             .size()
             .map_err(|e| segment.error("measure", &e))?;
-        let write = |to: &dyn VfsFile| copy_backward(&*segment.file, to, size);
+        let write = |to: &dyn VfsFile| copy_backward(&segment.file, to, size);
         self.layout.place(&segment.path, write, claim)
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::open_files::OpenFiles;
 use crate::error::{Error, Result};
 use crate::vfs::{Entry, OpenMode, Vfs, parent_of, read_full, write_all_at};
 
@@ -15,6 +16,8 @@ pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     /// A rename or the sync of a directory failed: what the disk names is not known.
     unsure: Arc<AtomicBool>,
+    /// The files of its segments.
+    pub(crate) files: Arc<OpenFiles>,
     /// The reserve for a full disk is there.
     pub(crate) ballasted: Arc<AtomicBool>,
 }
@@ -29,6 +32,7 @@ impl Layout {
 
     pub(crate) fn new(vfs: Arc<dyn Vfs>, root: PathBuf) -> Self {
         Self {
+            files: Arc::new(OpenFiles::new(Arc::clone(&vfs))),
             vfs,
             root,
             unsure: Arc::default(),
@@ -185,7 +189,7 @@ impl Layout {
             move |e: io::Error| Error::io(&beside, operation, &e)
         };
         let file = self
-            .vfs
+            .files
             .open(&beside, OpenMode::CreateNew)
             .map_err(io("create"))?;
         let written = write(&*file)
@@ -199,7 +203,9 @@ impl Layout {
         }
         let outcome = before(&beside)?;
         if let Err(e) = self.vfs.rename(&beside, path) {
-            self.unsure.store(true, Ordering::SeqCst);
+            if !is_refusal(&e) {
+                self.unsure.store(true, Ordering::SeqCst);
+            }
             return Err(Error::io(path, "rename", &e));
         }
         self.sync_parent(path)?;
@@ -238,9 +244,17 @@ impl Layout {
     }
 }
 
+/// Whether a rename was refused for want of memory or room, and so is known not to be done.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// A small file's bytes; `None` when there is no such file.
-pub(crate) fn read_file(vfs: &dyn Vfs, path: &Path) -> Result<Option<Vec<u8>>> {
-    let file = match vfs.open(path, OpenMode::Read) {
+pub(crate) fn read_file(layout: &Layout, path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = match layout.files.open(path, OpenMode::Read) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(path, "open", &e)),

@@ -64,7 +64,7 @@ impl Identity {
     /// Reads IDENTITY; `None` when there is no such file.
     pub(crate) fn read(layout: &Layout) -> Result<Option<Self>> {
         let path = layout.identity();
-        let Some(bytes) = read_file(&*layout.vfs, &path)? else {
+        let Some(bytes) = read_file(layout, &path)? else {
             return Ok(None);
         };
         if bytes.get(..8) != Some(MAGIC) {

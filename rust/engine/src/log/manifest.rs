@@ -54,7 +54,7 @@ impl Manifest {
     /// The live manifest. `None` when there is none or it is damaged: the caller then lists
     /// the log itself and trusts no older manifest.
     pub(crate) fn live(layout: &Layout) -> Result<Option<Self>> {
-        let Some(current) = read_file(&*layout.vfs, &layout.current())? else {
+        let Some(current) = read_file(layout, &layout.current())? else {
             return Ok(None);
         };
         let generation = std::str::from_utf8(&current)
@@ -64,7 +64,7 @@ impl Manifest {
             return Ok(None);
         };
         let path = layout.manifest(generation);
-        let Some(bytes) = read_file(&*layout.vfs, &path)? else {
+        let Some(bytes) = read_file(layout, &path)? else {
             return Ok(None);
         };
         if let Some(found) = newer_format(&bytes) {

@@ -5,6 +5,7 @@ mod files;
 mod holder;
 mod identity;
 mod manifest;
+mod open_files;
 mod poisoned;
 mod segment;
 mod segments;

@@ -43,7 +43,7 @@ impl Marker {
 
     pub(crate) fn find(layout: &Layout, store: [u8; 16]) -> Result<Found> {
         let path = layout.poisoned();
-        let Some(bytes) = read_file(&*layout.vfs, &path)? else {
+        let Some(bytes) = read_file(layout, &path)? else {
             return Ok(Found::Absent);
         };
         match Self::decode(&bytes) {

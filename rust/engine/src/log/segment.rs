@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::lock::Mutex;
 
 use super::FORMAT;
+use super::files::Layout;
 use super::manifest::SegmentEntry;
+use super::open_files::SegmentFile;
 use crate::bytes::{array, put, u32_at, u64_at};
 use crate::error::{Error, Result};
-use crate::vfs::{OpenMode, Vfs, VfsFile, read_full, write_all_at, write_counting};
+use crate::vfs::{VfsFile, read_full, write_all_at, write_counting};
 
 /// Bytes before the first frame.
 pub(crate) const SEGMENT_HEADER: u64 = 4096;
@@ -116,9 +118,7 @@ fn is_checked(bytes: &[u8], length: usize) -> Option<bool> {
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn VfsFile>,
-    /// The same file, opened a second time, to fill it ahead of the tail.
-    ahead: Arc<dyn VfsFile>,
+    pub(crate) file: SegmentFile,
     pub(crate) entry: SegmentEntry,
     /// What it goes on from, if not from the end of the segment before.
     pub(crate) continues_from: Option<Seal>,
@@ -130,24 +130,23 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Opens the segment file at `path`, which has this header.
-    pub(crate) fn open(
-        vfs: &dyn Vfs,
-        path: PathBuf,
+    /// The segment of a file that was opened to look at its header.
+    pub(crate) fn of(
+        layout: &Layout,
         header: &SegmentHeader,
-        mode: OpenMode,
+        is_writable: bool,
+        opened: Arc<dyn VfsFile>,
     ) -> Result<Self> {
-        let open = || {
-            vfs.open(&path, mode)
-                .map_err(|e| Error::io(&path, "open", &e))
-        };
-        let (file, ahead) = (open()?, open()?);
-        let size = file.size().map_err(|e| Error::io(&path, "measure", &e))?;
+        let path = layout.segment(header.entry.ordinal);
+        let size = opened.size();
+        let size = size.map_err(|e| Error::io(&path, "measure", &e))?;
+        let files = Arc::clone(&layout.files);
+        let file = SegmentFile::new(files, path.clone(), *header, is_writable);
+        file.opened(opened);
         let (filled, filling) = (AtomicU64::new(size), Mutex::new(()));
         Ok(Self {
             path,
             file,
-            ahead,
             entry: header.entry,
             continues_from: header.continues_from,
             filled,
@@ -155,9 +154,26 @@ impl Segment {
         })
     }
 
+    /// Opens the file to be written to, before anything is: a failure concerns this process
+    /// alone.
+    pub(crate) fn activate(&self) -> Result<()> {
+        self.file.activate().map_err(|e| self.error("open", &e))
+    }
+
+    /// Closes what was open to be written to. The caller knows that all of it is durable, and
+    /// that the log goes on in a later segment.
+    pub(crate) fn release(&self) {
+        self.file.release();
+    }
+
+    /// Makes the frames that were written durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_written()
+    }
+
     /// Whether the file still begins with the header that it was opened with.
     pub(crate) fn has_its_header(&self, store: [u8; 16]) -> Result<bool> {
-        let bytes = SegmentHeader::read(&*self.file).map_err(|e| self.error("read", &e))?;
+        let bytes = SegmentHeader::read(&self.file).map_err(|e| self.error("read", &e))?;
         let own = SegmentHeader {
             store,
             entry: self.entry,
@@ -171,7 +187,7 @@ impl Segment {
         let mut buffer = vec![0; 1 << 20];
         let mut at = from;
         loop {
-            let n = read_full(&*self.file, &mut buffer, at).map_err(|e| self.error("read", &e))?;
+            let n = read_full(&self.file, &mut buffer, at).map_err(|e| self.error("read", &e))?;
             let read = buffer.get(..n).unwrap_or_default();
             if let Some(i) = read.iter().position(|byte| *byte != 0) {
                 return Ok(Some(at + i as u64));
@@ -205,6 +221,9 @@ impl Segment {
 
     /// An I/O error of this segment.
     pub(crate) fn error(&self, operation: &'static str, e: &io::Error) -> Error {
+        if e.kind() == io::ErrorKind::InvalidData {
+            return Error::corrupt(&self.path, 0, e.to_string());
+        }
         Error::io(&self.path, operation, e)
     }
 
@@ -230,10 +249,10 @@ impl Segment {
         let offset = self.offset(address);
         let end = offset + bytes as u64;
         if end <= self.filled() {
-            return write_counting(&*self.file, frames, offset);
+            return write_counting(&self.file, frames, offset);
         }
         let filling = self.filling.lock();
-        write_counting(&*self.file, frames, offset)?;
+        write_counting(&self.file, frames, offset)?;
         self.filled.fetch_max(end, Ordering::AcqRel);
         drop(filling);
         Ok(())
@@ -254,10 +273,10 @@ impl Segment {
         let filling = self.filling.lock();
         let from = self.filled();
         let to = to(from);
-        if from >= to {
+        let Some(ahead) = self.file.ahead().filter(|_| from < to) else {
             return Ok(false);
-        }
-        fill_zeros(&*self.ahead, from, to)?;
+        };
+        fill_zeros(&*ahead, from, to)?;
         self.filled.fetch_max(to, Ordering::AcqRel);
         drop(filling);
         Ok(true)
@@ -269,7 +288,7 @@ impl Segment {
     /// once that a write failed, and a failure that concerns frames must reach the one that
     /// syncs them too.
     pub(crate) fn sync_ahead(&self) -> io::Result<()> {
-        self.ahead.sync_data()
+        self.file.ahead().map_or(Ok(()), |ahead| ahead.sync_data())
     }
 }
 

@@ -126,12 +126,8 @@ impl Segments {
     fn open_new(&self, live: &Manifest) -> Result<()> {
         for entry in &live.segments {
             if self.of_ordinal(entry.ordinal).is_none() {
-                let mode = if self.is_read_only() {
-                    OpenMode::Read
-                } else {
-                    OpenMode::ReadWrite
-                };
-                let segment = open_listed(&self.layout, &self.identity, *entry, mode)?;
+                let is_writable = !self.is_read_only();
+                let segment = open_listed(&self.layout, &self.identity, *entry, is_writable)?;
                 self.claims.add(entry.ordinal, &segment.path)?;
                 let mut open = self.open.write();
                 // Another thread may have been faster.
@@ -293,7 +289,20 @@ impl Segments {
         };
         let claim = |beside: &Path| self.claims.add_new(entry.ordinal, beside);
         self.layout.place(&path, write, claim)?;
-        Segment::open(&*self.layout.vfs, path, &header, OpenMode::ReadWrite)
+        let opened = self.layout.files.open(&path, OpenMode::Read);
+        let opened = opened.map_err(|e| Error::io(&path, "open", &e))?;
+        let segment = Segment::of(&self.layout, &header, true, opened)?;
+        // Where no descriptor is left the segment is made, and opened by the append that needs
+        // it.
+        let _opened = segment.activate();
+        Ok(segment)
+    }
+
+    /// Closes the segments before one, as far as they were open to be written to.
+    pub(crate) fn release_before(&self, segment: &Segment) {
+        let open = self.open.read();
+        let before = |known: &&Arc<Segment>| known.entry.ordinal < segment.entry.ordinal;
+        open.iter().filter(before).for_each(|known| known.release());
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

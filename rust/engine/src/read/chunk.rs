@@ -13,6 +13,7 @@ use crate::frame::{FrameView, Seed, Truth};
 use crate::index::{Chunk, Index};
 use crate::live::LiveLog;
 use crate::log::Segment;
+use crate::vfs::{VfsFile as _, read_full};
 
 /// Whole frames, verified.
 pub(crate) struct LoadedChunk {
@@ -298,7 +299,7 @@ impl LiveLog {
 fn read_exactly(segment: &Segment, bytes: &mut [u8], offset: u64, effort: Effort) -> Result<()> {
     let wanted = bytes.len();
     let read = match effort {
-        Effort::Blocking => crate::vfs::read_full(&*segment.file, bytes, offset),
+        Effort::Blocking => read_full(&segment.file, bytes, offset),
         Effort::Inline => match segment.file.read_at_nowait(bytes, offset) {
             Ok(Some(n)) if n == wanted => Ok(n),
             Ok(_) => return Err(Error::WouldBlock),

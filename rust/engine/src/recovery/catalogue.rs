@@ -41,7 +41,7 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) ->
             ));
         }
         found.retain(|ordinal| ordinal != &entry.ordinal);
-        let segment = open_listed(layout, identity, *entry, OpenMode::ReadWrite)?;
+        let segment = open_listed(layout, identity, *entry, true)?;
         segments.push(Arc::new(segment));
     }
     if live.is_none() && found.is_empty() && manifest.generation > 0 {
@@ -69,7 +69,7 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) ->
 pub(crate) fn view(
     layout: &Layout,
     identity: &Identity,
-    mode: OpenMode,
+    is_writable: bool,
 ) -> Result<(Vec<Arc<Segment>>, Manifest, Option<Error>)> {
     let live = Manifest::live(layout)?;
     let found = ordinals(layout)?;
@@ -89,7 +89,7 @@ pub(crate) fn view(
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     for (i, ordinal) in listed.into_iter().enumerate() {
         let segment = if found.contains(&ordinal) {
-            open(layout, identity, ordinal, mode)?
+            open(layout, identity, ordinal, is_writable)?
         } else {
             None
         };
@@ -113,9 +113,9 @@ pub(crate) fn open_listed(
     layout: &Layout,
     identity: &Identity,
     entry: SegmentEntry,
-    mode: OpenMode,
+    is_writable: bool,
 ) -> Result<Segment> {
-    open(layout, identity, entry.ordinal, mode)?
+    open(layout, identity, entry.ordinal, is_writable)?
         .filter(|segment| segment.entry == entry)
         .ok_or_else(|| {
             let path = layout.segment(entry.ordinal);
@@ -134,7 +134,7 @@ fn adopt(
     let mut adopted = false;
     for ordinal in found {
         let next = segments.last().map(|last| last.entry);
-        match open(layout, identity, *ordinal, OpenMode::ReadWrite)? {
+        match open(layout, identity, *ordinal, true)? {
             Some(segment) if follows(next, segment.entry) => {
                 segments.push(Arc::new(segment));
                 adopted = true;
@@ -220,10 +220,10 @@ fn open(
     layout: &Layout,
     identity: &Identity,
     ordinal: u64,
-    mode: OpenMode,
+    is_writable: bool,
 ) -> Result<Option<Segment>> {
     let path = layout.segment(ordinal);
-    let opened = layout.vfs.open(&path, OpenMode::Read);
+    let opened = layout.files.open(&path, OpenMode::Read);
     let file = opened.map_err(|e| Error::io(&path, "open", &e))?;
     let bytes = SegmentHeader::read(&*file).map_err(|e| Error::io(&path, "read", &e))?;
     if let Some(found) = SegmentHeader::newer_format(&bytes) {
@@ -231,7 +231,7 @@ fn open(
     }
     match SegmentHeader::decode(&bytes) {
         Some(header) if header.store == identity.uuid && header.entry.ordinal == ordinal => {
-            Segment::open(&*layout.vfs, path, &header, mode).map(Some)
+            Segment::of(layout, &header, is_writable, file).map(Some)
         }
         _ => Ok(None),
     }

@@ -10,7 +10,6 @@ use super::{catalogue, last_non_zero, verdict};
 use crate::error::{Error, Result};
 use crate::index::MemoryIndex;
 use crate::log::{Found, Identity, Layout, Manifest, Marker, Segment, limits};
-use crate::vfs::OpenMode;
 
 /// What can be shown of a log.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ pub(crate) struct Shown {
 
 /// Looks at the log of a store whose identity is known. The caller holds the store's lock.
 pub(crate) fn look(layout: &Layout, identity: &Identity) -> Result<Shown> {
-    let (segments, manifest, missing) = catalogue::view(layout, identity, OpenMode::Read)?;
+    let (segments, manifest, missing) = catalogue::view(layout, identity, false)?;
     if segments.is_empty() {
         return Err(missing.unwrap_or_else(|| half_made(layout)));
     }

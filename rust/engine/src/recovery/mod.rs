@@ -25,7 +25,7 @@ use crate::log::{
     Claims, FORMAT, Found, Holder, Identity, Layout, Manifest, Marker, SEGMENT_HEADER, Seal,
     Segment, fill_zeros,
 };
-use crate::vfs::{Entry, read_full, write_all_at};
+use crate::vfs::{Entry, VfsFile as _, read_full, write_all_at};
 
 use catalogue::Catalogue;
 pub(crate) use catalogue::{open_listed, view};
@@ -194,7 +194,7 @@ fn cut(segments: &[Arc<Segment>], tail: u64) -> Result<()> {
         let from = segment.offset(tail.max(segment.first_frame()));
         let end = last_non_zero(segment, from).map_err(|e| segment.error("read", &e))?;
         if end > from {
-            fill_zeros(&*segment.file, from, end).map_err(|e| segment.error("zero", &e))?;
+            fill_zeros(&segment.file, from, end).map_err(|e| segment.error("zero", &e))?;
             segment
                 .file
                 .sync_data()
@@ -210,7 +210,7 @@ fn last_non_zero(segment: &Segment, from: u64) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 20];
     let mut at = from;
     loop {
-        let n = read_full(&*segment.file, &mut buffer, at)?;
+        let n = read_full(&segment.file, &mut buffer, at)?;
         let read = buffer.get(..n).unwrap_or_default();
         if let Some(i) = read.iter().rposition(|byte| *byte != 0) {
             end = at + i as u64 + 1;
@@ -240,9 +240,9 @@ fn rewrite(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
                 .unwrap_or(usize::MAX)
                 .min(buffer.len());
             let piece = buffer.get_mut(..wanted).unwrap_or_default();
-            let n = read_full(&*segment.file, piece, at).map_err(|e| segment.error("read", &e))?;
+            let n = read_full(&segment.file, piece, at).map_err(|e| segment.error("read", &e))?;
             let read = piece.get(..n).unwrap_or_default();
-            write_all_at(&*segment.file, &[io::IoSlice::new(read)], at)
+            write_all_at(&segment.file, &[io::IoSlice::new(read)], at)
                 .map_err(|e| segment.error("write", &e))?;
             if n < wanted {
                 break;

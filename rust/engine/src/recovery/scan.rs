@@ -52,7 +52,7 @@ impl<'a> FrameScanner<'a> {
             let left = end.saturating_sub(offset);
             let window = WINDOW.min(usize::try_from(left).unwrap_or(WINDOW));
             self.window.resize(length.max(window), 0);
-            let n = read_full(&*self.segment.file, &mut self.window, offset)?;
+            let n = read_full(&self.segment.file, &mut self.window, offset)?;
             self.window.truncate(n);
             self.window_at = offset;
         }
