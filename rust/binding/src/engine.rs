@@ -4,7 +4,7 @@ use eventbraid_engine as engine;
 use eventbraid_engine::vfs::os::forks;
 use pyo3::prelude::*;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::error::{closed, forked};
 use crate::reader_pool::ReaderPool;
@@ -12,43 +12,51 @@ use crate::reader_pool::ReaderPool;
 /// An open store of the engine. In a forked child it is out of reach: the threads don't
 /// exist there, and the locks may be held by one of them.
 pub(crate) struct Engine {
-    open: Option<Open>,
+    /// `None` once it is closed: its files, its index and its memory go with the last call that
+    /// still uses them, and not with the last object in Python that knows the store.
+    open: RwLock<Option<Open>>,
     /// What [`forks`] said when it was opened.
     born: u64,
-    closed: AtomicBool,
 }
 
 /// What must not be touched in a forked child, not even to drop it.
+#[derive(Clone)]
 struct Open {
     store: engine::Store,
-    readers: ReaderPool,
+    readers: Arc<ReaderPool>,
 }
 
 impl Engine {
     pub(crate) fn new(store: engine::Store) -> Self {
-        let readers = ReaderPool::new();
+        let readers = Arc::new(ReaderPool::new());
         Self {
-            open: Some(Open { store, readers }),
+            open: RwLock::new(Some(Open { store, readers })),
             born: forks(),
-            closed: AtomicBool::new(false),
         }
     }
 
     /// The store, if it is open and this is the process that opened it.
-    pub(crate) fn store(&self) -> PyResult<&engine::Store> {
-        self.reached().map(|open| &open.store)
+    pub(crate) fn store(&self) -> PyResult<engine::Store> {
+        self.reached(|open| open.store.clone())
     }
 
     /// The threads for its reads, on the same conditions.
-    pub(crate) fn readers(&self) -> PyResult<&ReaderPool> {
-        self.reached().map(|open| &open.readers)
+    pub(crate) fn readers(&self) -> PyResult<Arc<ReaderPool>> {
+        self.reached(|open| Arc::clone(&open.readers))
     }
 
     /// Finishes what is under way and closes the store, for all who hold on to it. In a
-    /// forked child it only closes the door: the store is the parent's.
+    /// forked child nothing happens: the store is the parent's.
     pub(crate) fn close(&self) -> Result<(), engine::Error> {
-        self.closed.store(true, Ordering::Release);
-        self.ours().map_or(Ok(()), |open| open.store.close())
+        if !self.is_ours() {
+            return Ok(());
+        }
+        let open = self
+            .open
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        open.map_or(Ok(()), |open| open.store.close())
     }
 
     /// Whether this is the process that opened the store.
@@ -56,22 +64,20 @@ impl Engine {
         forks() == self.born
     }
 
-    fn reached(&self) -> PyResult<&Open> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(closed());
+    fn reached<T>(&self, get: impl FnOnce(&Open) -> T) -> PyResult<T> {
+        if !self.is_ours() {
+            return Err(forked());
         }
-        self.ours().ok_or_else(forked)
-    }
-
-    fn ours(&self) -> Option<&Open> {
-        self.open.as_ref().filter(|_| self.is_ours())
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().map(get).ok_or_else(closed)
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
         if !self.is_ours() {
-            mem::forget(self.open.take());
+            let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+            mem::forget(open.take());
         }
     }
 }

@@ -60,8 +60,12 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
             path,
             operation,
             kind,
+            code,
             reason,
-        } => raise::StoreUnavailable::new_err((shown(&path), operation, reason, errno(kind))),
+        } => {
+            let code = code.or_else(|| errno(kind));
+            raise::StoreUnavailable::new_err((shown(&path), operation, reason, code))
+        }
         Error::LimitExceeded {
             what,
             actual,
@@ -212,7 +216,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The error number that Python programs look for; the engine keeps only the kind.
+/// The error number that Python programs look for, of a failure that the engine found itself.
 fn errno(kind: ErrorKind) -> Option<i32> {
     use rustix::io::Errno;
     let number = match kind {

@@ -49,6 +49,12 @@ impl Opening {
         }
     }
 
+    /// Where it is, for people.
+    pub(crate) fn path(&self) -> String {
+        let path = self.location.as_ref();
+        path.map_or_else(|| "memory:".to_owned(), |path| path.display().to_string())
+    }
+
     /// Opens it; takes as long as recovery takes.
     pub(crate) fn run(self) -> Result<Store, Error> {
         let (vfs, directory): (Arc<dyn Vfs>, _) = match &self.location {

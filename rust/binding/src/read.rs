@@ -54,7 +54,7 @@ pub(crate) trait Read: Send + Sync + Sized + 'static {
                     promise.keep(move |py| {
                         self.shown(py, found.map_err(|error| exception(py, error))?)
                     });
-                })?;
+                });
                 Ok(token.into_pyobject(py)?.into_any())
             }
             found => self.shown(py, found.map_err(|error| exception(py, error))?),

@@ -33,18 +33,29 @@ impl ReaderPool {
         Self(Arc::default())
     }
 
-    /// Runs a job on one of the threads, in the order of arrival.
-    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) -> PyResult<()> {
+    /// Runs a job on one of the threads, in the order of arrival. Where none can be started it
+    /// is done by the calling thread.
+    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.state.lock();
-        if state.idle <= state.jobs.len() && state.threads < THREADS {
-            let shared = Arc::clone(&self.0);
-            spawn("reader", move || shared.work())?;
-            state.threads += 1;
-        }
         state.jobs.push_back(Box::new(job));
+        if state.idle < state.jobs.len() && state.threads < THREADS {
+            let shared = Arc::clone(&self.0);
+            match spawn("reader", move || shared.work()) {
+                Ok(()) => state.threads += 1,
+                Err(no_thread) if state.threads == 0 => {
+                    let job = state.jobs.pop_front();
+                    drop((state, no_thread));
+                    if let Some(job) = job {
+                        Python::attach(|py| py.detach(job));
+                    }
+                    return;
+                }
+                // The other thread will come to it.
+                Err(_) => {}
+            }
+        }
         drop(state);
         self.0.changed.notify_one();
-        Ok(())
     }
 }
 

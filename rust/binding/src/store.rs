@@ -93,15 +93,17 @@ impl Store {
             identity,
             base,
         );
+        let path = opening.path();
         let promise = port.promise();
         let token = promise.token();
-        interrupt::spawn("open", move || {
+        let started = interrupt::spawn("open", move || {
             let opened = opening.run().map(Self::new);
             promise.keep(move |py| {
                 let store = opened.map_err(|error| open_exception(py, error))?;
                 Ok(Bound::new(py, store)?.into_any())
             });
-        })?;
+        });
+        started.map_err(|no_thread| no_thread.exception(&path))?;
         Ok(token)
     }
 
@@ -123,7 +125,7 @@ impl Store {
             content,
             reservation,
         };
-        append::append(py, self.engine.store()?, &arguments)
+        append::append(py, &self.engine.store()?, &arguments)
     }
 
     /// Like `append`; `Appended` arrives at the port. Bad input raises at once.
@@ -146,7 +148,7 @@ impl Store {
             content,
             reservation,
         };
-        append::append_async(py, self.engine.store()?, port.promise(), &arguments)
+        append::append_async(py, &self.engine.store()?, port.promise(), &arguments)
     }
 
     /// Have appends of others to some streams wait for a time; None if some wait already.
@@ -180,7 +182,7 @@ impl Store {
         idempotency_key: &Bound<'py, PyString>,
         content: Option<&[u8]>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        committed_read(idempotency_key, content)?.blocking(py, self.engine.store()?)
+        committed_read(idempotency_key, content)?.blocking(py, &self.engine.store()?)
     }
 
     /// Like `committed`; a token only if the frame isn't in memory.
@@ -208,7 +210,7 @@ impl Store {
         self.engine.readers()?.run(move || {
             let _told_later = store.catch_up(Effort::Blocking);
             promise.keep(|py| Ok(py.None().into_bound(py)));
-        })?;
+        });
         Ok(Some(token))
     }
 
@@ -247,7 +249,7 @@ impl Store {
             at,
         };
         let stream = utf8("stream", stream)?.into();
-        StreamRead { stream, bounds }.blocking(py, self.engine.store()?)
+        StreamRead { stream, bounds }.blocking(py, &self.engine.store()?)
     }
 
     /// Like `read_stream`; a token only if the page isn't in memory.
@@ -293,7 +295,7 @@ impl Store {
             backward,
             at,
         };
-        LogRead { bounds, wanted }.blocking(py, self.engine.store()?)
+        LogRead { bounds, wanted }.blocking(py, &self.engine.store()?)
     }
 
     /// Like `read_log`; a token only if the page isn't in memory.
@@ -327,7 +329,7 @@ impl Store {
         at: Option<&Bound<'py, PyAny>>,
         after: Option<&Bound<'py, PyMapping>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        SnapshotRead::of(streams, at, after)?.blocking(py, self.engine.store()?)
+        SnapshotRead::of(streams, at, after)?.blocking(py, &self.engine.store()?)
     }
 
     /// Like `read_streams`; a token only if an event isn't in memory.
@@ -375,20 +377,20 @@ impl Store {
 
     /// Read the store's files again and check them; gives what was counted.
     fn verify<'py>(&self, py: Python<'py>, quick: bool) -> PyResult<Bound<'py, PyDict>> {
-        let store = self.engine.store()?.clone();
+        let store = self.engine.store()?;
         let verify = move || store.verify(depth(quick));
         report::verified(py, interrupt::run(py, "verify", verify)?)
     }
 
     /// Like `verify`; the counts arrive at the port.
     fn verify_async(&self, port: &CompletionPort, quick: bool) -> PyResult<u64> {
-        let store = self.engine.store()?.clone();
+        let store = self.engine.store()?;
         let promise = port.promise();
         let token = promise.token();
         self.engine.readers()?.run(move || {
             let verified = store.verify(depth(quick));
             promise.keep(move |py| Ok(report::verified(py, verified)?.into_any()));
-        })?;
+        });
         Ok(token)
     }
 
@@ -428,13 +430,13 @@ impl Store {
 
     /// Like `sightings`; the list arrives at the port.
     fn sightings_async(&self, port: &CompletionPort) -> PyResult<u64> {
-        let store = self.engine.store()?.clone();
+        let store = self.engine.store()?;
         let promise = port.promise();
         let token = promise.token();
         self.engine.readers()?.run(move || {
             let seen = store.sightings();
             promise.keep(move |py| report::sightings(py, seen)?.into_bound_py_any(py));
-        })?;
+        });
         Ok(token)
     }
 
@@ -450,19 +452,22 @@ impl Store {
     }
 
     /// Like `close`; `None` arrives at the port.
-    fn close_async(&self, port: &CompletionPort) -> PyResult<u64> {
+    fn close_async(&self, port: &CompletionPort) -> u64 {
         let promise = port.promise();
         let token = promise.token();
         let engine = Arc::clone(&self.engine);
-        interrupt::spawn("close", move || {
+        let started = interrupt::spawn("close", move || {
             let closed = engine.close();
             drop(engine);
             promise.keep(move |py| {
                 closed.map_err(|error| close_exception(py, error))?;
                 Ok(py.None().into_bound(py))
             });
-        })?;
-        Ok(token)
+        });
+        if let Err(no_thread) = started {
+            no_thread.run_here();
+        }
+        token
     }
 }
 
@@ -486,8 +491,8 @@ impl Store {
     ) -> PyResult<Bound<'py, PyAny>> {
         read.inline(
             py,
-            self.engine.store()?,
-            self.engine.readers()?,
+            &self.engine.store()?,
+            &*self.engine.readers()?,
             port.promise(),
         )
     }

@@ -33,7 +33,7 @@ impl StreamNames {
 
     /// Like `page`; what arrives at the port is `None` while there is more to gather.
     fn page_async(&self, port: &CompletionPort, limit: usize) -> PyResult<u64> {
-        let store = self.engine.store()?.clone();
+        let store = self.engine.store()?;
         let names = Arc::clone(&self.names);
         let promise = port.promise();
         let token = promise.token();
@@ -45,7 +45,7 @@ impl StreamNames {
                 }
                 Ok(py.None().into_bound(py))
             });
-        })?;
+        });
         Ok(token)
     }
 }

@@ -68,7 +68,7 @@ impl LogWaiter {
     ///     KeyboardInterrupt: As any other exception of a signal handler, at once.
     fn wait(&self, py: Python<'_>, position: u64) -> PyResult<bool> {
         let store = self.engine.store()?;
-        grows_beyond(py, store, position)?;
+        grows_beyond(py, &store, position)?;
         let before = self.shared.state.lock().wakes;
         let shared = Arc::clone(&self.shared);
         // Who registers learns first of what other processes have written.
@@ -81,7 +81,7 @@ impl LogWaiter {
     /// Like `wait`; the answer arrives at the port.
     fn wait_async(&self, py: Python<'_>, port: &CompletionPort, position: u64) -> PyResult<u64> {
         let store = self.engine.store()?;
-        grows_beyond(py, store, position)?;
+        grows_beyond(py, &store, position)?;
         let promise = port.promise();
         let token = promise.token();
         if !self.shared.park(promise) {

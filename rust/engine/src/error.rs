@@ -71,6 +71,8 @@ pub enum Error {
         operation: &'static str,
         /// The kind of failure.
         kind: io::ErrorKind,
+        /// The operating system's number of it, if it comes from there.
+        code: Option<i32>,
         /// The operating system's words.
         reason: String,
     },
@@ -154,6 +156,7 @@ impl Error {
                 path,
                 operation,
                 kind,
+                code: error.raw_os_error(),
                 reason,
             },
         }

@@ -213,11 +213,11 @@ impl Store {
     }
 
     /// Begins to listen for other processes, if there can be any.
-    fn attended(self, options: &Options) -> Self {
+    fn attended(self, options: &Options) -> Result<Self> {
         if options.background && self.open.committer.log.coord.joint().is_some() {
-            self.open.committer.watch_others();
+            self.open.committer.watch_others()?;
         }
-        self
+        Ok(self)
     }
 
     /// The log, if appends may be made to it.
@@ -230,6 +230,7 @@ impl Store {
             path: log.segments.layout.root.clone(),
             operation: "append to",
             kind: ErrorKind::ReadOnlyFilesystem,
+            code: None,
             reason: "the store was opened with read_only; open it without to append".to_owned(),
         })
     }
@@ -808,7 +809,7 @@ impl Opened {
         };
         let (seed, hasher) = (self.identity.seed(), self.identity.hasher());
         let log = LiveLog::new(segments, coord, index, cache, seed, hasher);
-        Ok(Store::new(log, tail, opening, live, None).attended(&self.options))
+        Store::new(log, tail, opening, live, None).attended(&self.options)
     }
 
     /// Joins the processes that have the store. What they have written is theirs to make sure
@@ -868,7 +869,7 @@ impl Opened {
         let (seed, hasher) = (self.identity.seed(), self.identity.hasher());
         let log = LiveLog::new(segments, coord, scan.index, cache, seed, hasher);
         let view = self.options.read_only.then(View::default);
-        Ok(Store::new(log, tail, opening, live, view).attended(&self.options))
+        Store::new(log, tail, opening, live, view).attended(&self.options)
     }
 
     /// The segments up to one that is known to be there. CURRENT may name a manifest that is

@@ -20,23 +20,40 @@ use crate::log::{Segment, fill_step};
 /// The last frame's durable hint is brought up to date when the log has rested this long.
 const REST: Duration = Duration::from_millis(50);
 
+/// How soon a thread is tried again that the system had no room for.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// What the background threads are asked to do.
 #[derive(Debug)]
 pub(super) struct Chores {
-    /// Cleared when a thread can't be started: all is then done in the callers' threads.
-    background: AtomicBool,
+    /// Whether there may be threads at all.
+    background: bool,
+    /// Whether the system refused a thread: all is done in the callers' threads until it has
+    /// one.
+    refused: AtomicBool,
     started: AtomicBool,
+    starting: Mutex<Starting>,
     drive: Bell,
     maintain: Bell,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopping: AtomicBool,
 }
 
+/// The threads that run, and when one was last refused.
+#[derive(Debug, Default)]
+struct Starting {
+    commits: bool,
+    maintains: bool,
+    refused_at: Option<Instant>,
+}
+
 impl Chores {
     pub(super) fn new(background: bool) -> Self {
         Self {
-            background: AtomicBool::new(background),
+            background,
+            refused: AtomicBool::new(false),
             started: AtomicBool::new(false),
+            starting: Mutex::default(),
             drive: Bell::default(),
             maintain: Bell::default(),
             threads: Mutex::default(),
@@ -53,8 +70,12 @@ impl Chores {
         self.stopping.load(Ordering::SeqCst)
     }
 
+    pub(super) fn may_have_threads(&self) -> bool {
+        self.background
+    }
+
     pub(super) fn has_threads(&self) -> bool {
-        self.background.load(Ordering::SeqCst)
+        self.background && !self.refused.load(Ordering::SeqCst)
     }
 
     /// Ends the threads. After it none of them touches a file; a thread that closes the
@@ -144,22 +165,44 @@ impl Committer {
         self.chores.maintain.ring();
     }
 
+    /// Starts the threads, those that the system refused before included. Until it has room
+    /// for them all is done in the callers' threads.
     fn start_threads(self: &Arc<Self>) {
-        if !self.chores.has_threads() || self.chores.started.swap(true, Ordering::SeqCst) {
+        let chores = &self.chores;
+        if !chores.background || chores.started.load(Ordering::SeqCst) {
             return;
         }
-        let (commit, maintain) = (Arc::clone(self), Arc::clone(self));
-        self.spawn("braid-commit", move || commit.commit_in_background());
-        self.spawn("braid-maintain", move || maintain.maintain_in_background());
+        let mut starting = chores.starting.lock();
+        let is_recent = |at: Instant| at.elapsed() < RETRY;
+        if chores.is_stopping() || starting.refused_at.is_some_and(is_recent) {
+            return;
+        }
+        if !starting.commits {
+            let commit = Arc::clone(self);
+            starting.commits = self.spawn("braid-commit", move || commit.commit_in_background());
+        }
+        if !starting.maintains {
+            let maintain = Arc::clone(self);
+            starting.maintains =
+                self.spawn("braid-maintain", move || maintain.maintain_in_background());
+        }
+        let are_running = starting.commits && starting.maintains;
+        starting.refused_at = (!are_running).then(Instant::now);
+        chores.refused.store(!are_running, Ordering::SeqCst);
+        chores.started.store(are_running, Ordering::SeqCst);
     }
 
-    pub(super) fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) {
+    /// Starts a thread; answers whether the system had room for it.
+    pub(super) fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> bool {
         match std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(body)
         {
-            Ok(thread) => self.chores.threads.lock().push(thread),
-            Err(_) => self.chores.background.store(false, Ordering::SeqCst),
+            Ok(thread) => {
+                self.chores.threads.lock().push(thread);
+                true
+            }
+            Err(_) => false,
         }
     }
 

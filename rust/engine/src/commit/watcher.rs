@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::committer::Committer;
 use crate::coord::Joint;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::lock::Mutex;
 use crate::read::Effort;
 
 /// How long it sleeps at most, should a wake-up be lost with whoever died before it.
@@ -22,19 +23,38 @@ const ATTENTION: Duration = Duration::from_secs(1);
 /// Whether the watcher listens to other processes' commits.
 #[derive(Debug, Default)]
 pub(super) struct Watcher {
+    /// Whether the thread runs.
+    runs: Mutex<bool>,
     listens: AtomicBool,
 }
 
 impl Committer {
-    /// Starts to listen for other processes.
-    pub(crate) fn watch_others(self: &Arc<Self>) {
-        let watching = Arc::clone(self);
-        self.spawn("braid-watch", move || watching.watch());
+    /// Starts to listen for other processes. Where the system has no room for a thread the
+    /// store is open to them from now on, as nobody would hear them ask, and the thread is tried
+    /// again by those who wait for events.
+    pub(crate) fn watch_others(self: &Arc<Self>) -> Result<()> {
+        if self.ensure_watcher() || self.log.coord.shared().is_some() {
+            return Ok(());
+        }
+        self.share()
+    }
+
+    /// Whether the thread runs by now.
+    fn ensure_watcher(self: &Arc<Self>) -> bool {
+        let mut runs = self.watcher.runs.lock();
+        if !*runs && self.chores.may_have_threads() && !self.chores.is_stopping() {
+            let watching = Arc::clone(self);
+            *runs = self.spawn("braid-watch", move || watching.watch());
+        }
+        *runs
     }
 
     /// Sees to it that whoever waits hears of other processes' commits. The caller has been
     /// counted by the watch before: the watcher, about to listen no more, looks at the count.
-    pub(crate) fn attend(&self) {
+    pub(crate) fn attend(self: &Arc<Self>) {
+        if self.log.coord.joint().is_some() {
+            self.ensure_watcher();
+        }
         if let Some(joint) = self.log.coord.shared()
             && !self.watcher.listens.swap(true, Ordering::SeqCst)
         {

@@ -1,0 +1,291 @@
+"""A process runs out of descriptors or threads: it gets errors, and no store stops.
+
+Only a failed sync stops a store. What one process can't open concerns that process alone,
+and it goes on when it has descriptors again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import os
+import resource
+import tempfile
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import eventbraid as eb
+from tests.contract import programs
+from tests.peers import peer
+
+pytestmark = pytest.mark.timeout(120)
+
+SMALL = {"segment_size": 65536, "max_segment_size": 65536, "cache_size": 0}
+BODY = b"y" * 20_000
+
+
+def descriptors():
+    """Return how many descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def descriptors_left(count):
+    """Leave the process so many descriptors to open, and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 64, hard))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for descriptor in taken[:count]:
+            os.close(descriptor)
+        del taken[:count]
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A store of far more segments than a process should have files open."""
+    path = tmp_path / "large.braid"
+    with eb.open(path, **SMALL) as store:
+        for i in range(100):
+            store.append([(f"s-{i}", "x", BODY * 4)])
+        assert store.stats().segments >= 100
+    return path
+
+
+# --- how many descriptors a store has ------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "exclusive"}, {"read_only": True}])
+def test_a_store_of_any_size_has_a_bounded_number_of_files_open(large, options):
+    before = descriptors()
+    with eb.open(large, **SMALL, **options) as store:
+        assert descriptors() - before <= 128
+        assert len(list(store.read_all())) == 100
+        assert len(list(store.read_all(backward=True))) == 100
+        store.verify()
+        assert descriptors() - before <= 128
+        if not options.get("read_only"):
+            for _ in range(60):
+                store.append([("more", "x", BODY)])
+            assert store.verify().events == 160
+        assert descriptors() - before <= 128
+
+
+def test_a_process_that_follows_another_has_a_bounded_number_of_files_open(tmp_path):
+    path = tmp_path / "shop.braid"
+    with peer(path, **SMALL) as other, eb.open(path, **SMALL) as store:
+        before = descriptors()
+        for i in range(80):
+            other.ask(f"store.append([('s-{i}', 'x', {BODY!r} * 4)]).last_position")
+        assert len(list(store.read_all())) == 80
+        store.append([("own", "x", b"")])
+        assert descriptors() - before <= 128
+
+
+def test_a_closed_store_that_is_still_known_keeps_nothing_open(large):
+    gc.collect()
+    before = descriptors()
+    store = eb.open(large, **SMALL)
+    subscription = store.subscribe()
+    next(subscription)
+    names = store.streams()
+    next(iter(names))
+    store.close()
+    gc.collect()
+    assert descriptors() <= before
+    with pytest.raises(eb.StoreClosed):
+        store.head()
+    store.close()
+
+
+# --- no descriptors left -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", range(6))
+def test_a_process_without_descriptors_stops_no_store(tmp_path, left):
+    path = tmp_path / "shop.braid"
+    with peer(path, **SMALL) as other, eb.open(path, **SMALL) as store:
+        other.append("s")
+        done = 0
+        with descriptors_left(left):
+            for _ in range(40):
+                try:
+                    store.append([("own", "x", BODY)])
+                    done += 1
+                except eb.StoreUnavailable:
+                    pass
+        assert other.append("s")
+        assert store.append([("own", "x", b"")])
+        assert not store.stats().poisoned
+        assert store.version("own") >= done + 1
+        assert store.verify().events == store.head()
+
+
+def test_a_process_without_descriptors_still_reads_a_large_store(large):
+    with eb.open(large, **SMALL) as store, descriptors_left(0):
+        assert len(list(store.read_all())) == 100
+        assert store.version("s-1") == 1
+
+
+def test_an_opening_without_descriptors_says_so_and_harms_nobody(tmp_path):
+    path = tmp_path / "shop.braid"
+    with eb.open(path, **SMALL) as store:
+        store.append([("s", "x", b"")])
+        refused = 0
+        for left in range(14):
+            with descriptors_left(left):
+                try:
+                    eb.open(path, **SMALL).close()
+                except eb.StoreUnavailable:
+                    refused += 1
+        assert refused
+        store.append([("s", "x", b"")])
+        assert store.verify().events == 2
+        with eb.open(path, **SMALL) as other:
+            assert other.head() == 2
+
+
+def test_the_error_of_a_process_without_descriptors_has_their_number(tmp_path):
+    with descriptors_left(0), pytest.raises(eb.StoreUnavailable) as refused:
+        eb.open(tmp_path, **SMALL)
+    assert refused.value.errno == errno.EMFILE
+    assert isinstance(refused.value, OSError)
+
+
+# --- no threads left -----------------------------------------------------------------
+
+# The limit does not bind root, so the program becomes another user.
+WITHOUT_THREADS = """
+import asyncio, os, resource, sys, threading
+
+async def imported():
+    async with eb.open_async("memory:") as store:
+        await store.append([("s", "x", b"")])
+        await store.verify()
+
+# What is imported when it is first needed: the other user may not be allowed to read it.
+asyncio.run(imported())
+if os.getuid() == 0:
+    os.setgid(54321)
+    os.setuid(54321)
+_, most = resource.getrlimit(resource.RLIMIT_NPROC)
+
+def limit(count):
+    resource.setrlimit(resource.RLIMIT_NPROC, (count, most))
+
+def refused():
+    limit(0)
+    try:
+        threading.Thread(target=int).start()
+    except RuntimeError:
+        return
+    sys.exit(77)
+
+location = sys.argv[1]
+"""
+
+
+def without_threads(program):
+    """Run a program as a user who may be kept from starting threads."""
+    with tempfile.TemporaryDirectory() as base:
+        location = Path(base) / "store"
+        location.mkdir()
+        if os.getuid() == 0:
+            Path(base).chmod(0o755)
+            os.chown(location, 54321, 54321)
+        text = WITHOUT_THREADS + textwrap.dedent(program)
+        done = programs.run(text, location / "shop.braid", seconds=60)
+        if done.returncode == 77:
+            pytest.skip("this system starts threads beyond the limit")
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_store_is_used_and_closed_by_a_process_that_gets_no_threads():
+    without_threads(
+        """
+        refused()
+        store = eb.open(location)
+        for i in range(300):
+            store.append([("s", "x", b"y" * 10_000)])
+        assert store.version("s") == store.verify().events == 300
+        assert len(list(store.read_all())) == 300
+        store.close()
+        with eb.open(location) as store:
+            assert store.head() == 300
+        """
+    )
+
+
+def test_a_store_opened_before_is_used_and_closed_when_threads_run_out():
+    without_threads(
+        """
+        store = eb.open(location)
+        refused()
+        with store.subscribe() as subscription:
+            store.append([("s", "x", b"1")])
+            assert next(subscription).data == b"1"
+        limit(most)
+        for i in range(20):
+            store.append([("s", "x", b"2")])
+        assert store.verify().events == 21
+        refused()
+        store.close()
+        """
+    )
+
+
+def test_an_event_loop_closes_its_store_when_threads_run_out():
+    without_threads(
+        """
+        async def main():
+            store = await eb.open_async(location)
+            await store.append([("s", "x", b"1")])
+            refused()
+            await store.append([("s", "x", b"2")])
+            assert [r.data async for r in store.read_stream("s")] == [b"1", b"2"]
+            assert (await store.verify()).events == 2
+            try:
+                await eb.open_async(location)
+            except eb.StoreUnavailable as error:
+                assert "start a thread" in str(error), error
+            else:
+                raise AssertionError("opened without a thread")
+            await store.close()
+
+        asyncio.run(main())
+        limit(most)
+        with eb.open(location) as store:
+            assert store.head() == 2
+        """
+    )
+
+
+def test_another_process_comes_in_to_one_that_gets_no_threads():
+    without_threads(
+        """
+        refused()
+        store = eb.open(location)
+        store.append([("s", "x", b"1")])
+        limit(most)
+        child = os.fork()
+        if not child:
+            with eb.open(location) as other:
+                other.append([("s", "x", b"2")])
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert store.version("s") == 2
+        store.close()
+        """
+    )
