@@ -80,6 +80,10 @@ class StoreStats:
         unproven: Bytes of log that follow what a store shows that was opened with
             ``read_only=True``; they may be commits. 0 otherwise.
         waits: Times that another process was waited for.
+        clock_jumps: Times that the wall clock of this machine was found to have been
+            set by more than ten seconds. A jump ahead by more than a day is not
+            recorded: until the store is opened again, commits carry the time at which
+            they would have been made without it.
         members: Who has the store open, this opening included; nobody if no other
             opening could come in, because it is in memory or exclusive.
 
@@ -107,6 +111,7 @@ class StoreStats:
     poisoned: bool = False
     unproven: int = 0
     waits: int = 0
+    clock_jumps: int = 0
     members: tuple[StoreMember, ...] = ()
 
 

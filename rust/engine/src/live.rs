@@ -43,6 +43,8 @@ pub(crate) struct Counters {
     pub(crate) replays: Counter,
     /// Times that another process was waited for.
     pub(crate) waits: Counter,
+    /// Times that the wall clock was found to have been set.
+    pub(crate) clock_jumps: Counter,
     pub(crate) cache_hits: Counter,
     pub(crate) cache_misses: Counter,
 }

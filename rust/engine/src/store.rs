@@ -116,6 +116,9 @@ pub struct Stats {
     pub replays: u64,
     /// Times that another process was waited for since open.
     pub waits: u64,
+    /// Times since open that the wall clock of this machine was found to have been set, by more
+    /// than ten seconds. A jump ahead by more than a day is not recorded in commits.
+    pub clock_jumps: u64,
     /// Chunk loads answered from memory since open.
     pub cache_hits: u64,
     /// Chunk loads that read the file since open.
@@ -463,6 +466,7 @@ impl Store {
             conflicts: counters.conflicts.value(),
             replays: counters.replays.value(),
             waits: counters.waits.value(),
+            clock_jumps: counters.clock_jumps.value(),
             cache_hits: counters.cache_hits.value(),
             cache_misses: counters.cache_misses.value(),
             poisoned: log.is_poisoned(),

@@ -498,6 +498,84 @@ fn a_page_that_is_cut_short_says_that_there_is_more() {
     }
 }
 
+/// Ten years of microseconds.
+const DECADE: u64 = 3650 * 24 * 3600 * 1_000_000;
+
+fn times(store: &Store) -> Vec<u64> {
+    let recorded = log(store);
+    recorded
+        .iter()
+        .map(eventbraid_engine::Recorded::recorded_at_micros)
+        .collect()
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_by_years_is_reported_and_moves_no_commit_there() {
+    let vfs = SimVfs::tracked(1);
+    let start = vfs.now_micros();
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"1")]).unwrap();
+    assert_eq!(store.stats().clock_jumps, 0);
+    vfs.set_clock(start + DECADE);
+    append(&store, &[("a", b"2")]).unwrap();
+    append(&store, &[("a", b"3")]).unwrap();
+    assert_eq!(store.stats().clock_jumps, 1);
+    vfs.set_clock(start + 1_000_000);
+    append(&store, &[("a", b"4")]).unwrap();
+    assert_eq!(store.stats().clock_jumps, 2);
+    let times = times(&store);
+    assert!(times.is_sorted(), "{times:?}");
+    assert!(
+        times.iter().all(|time| *time < start + 2_000_000),
+        "{times:?}"
+    );
+}
+
+#[test]
+fn a_log_whose_last_commit_is_years_ahead_goes_on_with_the_time_that_it_is() {
+    let vfs = SimVfs::tracked(1);
+    let start = vfs.now_micros();
+    vfs.set_clock(start + DECADE);
+    let ahead = open(vfs.clone()).unwrap();
+    append(&ahead, &[("a", b"1")]).unwrap();
+    // The first commit of a session has nothing to be compared with.
+    assert!(times(&ahead).iter().all(|time| *time >= start + DECADE));
+    ahead.close().unwrap();
+    vfs.set_clock(start);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"2")]).unwrap();
+    append(&store, &[("a", b"3")]).unwrap();
+    assert_eq!(store.stats().clock_jumps, 1);
+    assert!(
+        times(&store)[1..]
+            .iter()
+            .all(|time| *time < start + 1_000_000)
+    );
+    assert!(times(&store)[1..].is_sorted());
+}
+
+#[test]
+fn a_session_with_a_wrong_clock_is_corrected_by_those_that_are_there() {
+    let vfs = SimVfs::tracked(1);
+    let mut options = support::options();
+    options.mode = eventbraid_engine::Mode::Shared;
+    let start = vfs.now_micros();
+    let right = support::open_with(vfs.clone(), options).unwrap();
+    append(&right, &[("a", b"1")]).unwrap();
+    let wrong = support::open_with(vfs.clone(), options).unwrap();
+    vfs.set_clock(start + DECADE);
+    append(&wrong, &[("a", b"2")]).unwrap();
+    assert_eq!(wrong.stats().clock_jumps, 1);
+    vfs.set_clock(start + 1_000_000);
+    append(&right, &[("a", b"3")]).unwrap();
+    let times = times(&right);
+    assert!(times.is_sorted(), "{times:?}");
+    assert!(
+        times.iter().all(|time| *time < start + 2_000_000),
+        "{times:?}"
+    );
+}
+
 #[test]
 fn a_clock_set_back_makes_no_later_event_look_earlier() {
     let vfs = SimVfs::tracked(1);

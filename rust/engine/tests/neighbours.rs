@@ -138,6 +138,9 @@ impl Vfs for LockedVfs {
     fn kernel(&self) -> u64 {
         self.disk.kernel()
     }
+    fn since_boot_micros(&self) -> u64 {
+        self.disk.since_boot_micros()
+    }
     fn now_micros(&self) -> u64 {
         self.disk.now_micros()
     }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crate::lock::{Mutex, MutexGuard};
 
 use super::background::Chores;
+use super::clock::{Clocks, CommitClock};
 use super::judge::{Overlay, State, Verdict};
 use super::plan::{Plan, Stamp};
 use super::prepare::{Appended, Prepared};
@@ -97,6 +98,7 @@ struct Writer {
     tail: Tail,
     overlay: Overlay,
     last_commit_time: u64,
+    clock: CommitClock,
     ends_in_mark: bool,
 }
 
@@ -193,6 +195,7 @@ impl Committer {
             tail: tail.clone(),
             overlay: Overlay::default(),
             last_commit_time: durable.commit_time,
+            clock: CommitClock::default(),
             ends_in_mark: durable.is_marked,
         };
         Arc::new(Self {
@@ -459,14 +462,7 @@ impl Committer {
     fn write_queued(self: &Arc<Self>, writer: &mut MutexGuard<'_, Writer>) -> Group {
         let durable_hint = self.syncer.durable_end();
         writer.overlay.forget_durable(durable_hint);
-        // A clock that is set back must not make later commits look earlier.
-        let now = self
-            .log
-            .segments
-            .layout
-            .vfs
-            .now_micros()
-            .max(writer.last_commit_time);
+        let now = self.commit_time(writer);
         let seed = self.log.seed;
         let stamp = Stamp {
             seed,
@@ -590,6 +586,26 @@ impl Committer {
         }
         let requests = std::mem::take(&mut deferred.requests);
         self.queue.lock().put_back(requests);
+    }
+
+    /// The time of the next commit.
+    fn commit_time(&self, writer: &mut Writer) -> u64 {
+        let vfs = &self.log.segments.layout.vfs;
+        let clocks = Clocks {
+            wall: vfs.now_micros(),
+            since_boot: vfs.since_boot_micros(),
+        };
+        let page = self.log.coord.joint().map(|joint| &joint.page);
+        let shared = page.and_then(Page::clock);
+        let timed = writer.clock.stamp(clocks, writer.last_commit_time, shared);
+        self.log
+            .counters
+            .clock_jumps
+            .add(u64::from(timed.has_jumped));
+        if let Some(page) = page.filter(|_| shared != Some(timed.accepted)) {
+            page.set_clock(timed.accepted);
+        }
+        timed.time
     }
 
     /// Decides on one append; `None` when the group has frames already and the segment no

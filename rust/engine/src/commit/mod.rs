@@ -5,10 +5,11 @@
 //! * `plan`: the group's frames, sealed one after the other.
 //! * `committer`: the write phase. `sync`: the sync phase. `background`: the threads.
 //! * `catch_up`: what other processes have written. `watcher`: the thread that hears of it.
-//! * `request`: what a caller waits on.
+//! * `request`: what a caller waits on. `clock`: the time of a commit.
 
 mod background;
 mod catch_up;
+mod clock;
 mod committer;
 mod judge;
 mod plan;

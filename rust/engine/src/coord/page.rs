@@ -39,6 +39,7 @@ const AT_NEXT_TICKET: usize = 40;
 const AT_SERVING: usize = 48;
 const AT_DIRTY: usize = 56;
 const AT_WRITER: usize = 57;
+const AT_CLOCK: usize = 58;
 const AT_SYNC_BUSY: usize = 64;
 const AT_SYNCER: usize = 65;
 const AT_GENERATION: usize = 72;
@@ -377,6 +378,17 @@ impl Page {
     /// The member who took the write lock last, counted from 1; a help for people.
     pub(crate) fn writer(&self) -> u64 {
         self.words.load(AT_WRITER)
+    }
+
+    /// By how many microseconds the wall clock was ahead of the time since boot at the last
+    /// commit, if there was one. Changed by the process that has the write lock.
+    pub(crate) fn clock(&self) -> Option<i64> {
+        let ahead = self.words.load(AT_CLOCK).cast_signed();
+        (ahead != 0).then_some(ahead)
+    }
+
+    pub(crate) fn set_clock(&self, ahead: i64) {
+        self.words.store(AT_CLOCK, ahead.cast_unsigned());
     }
 
     pub(crate) fn set_writer(&self, member: u64) {

@@ -98,6 +98,11 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     fn uptime_micros(&self) -> u64 {
         self.now_micros()
     }
+    /// Microseconds since the machine was started, by a clock that nobody can set and that goes
+    /// on while the machine sleeps, where there is one.
+    fn since_boot_micros(&self) -> u64 {
+        self.uptime_micros()
+    }
     /// Sleeps, to look then whether another process has gone on. The simulation has the other
     /// process go on instead.
     fn pause(&self, time: Duration) {

@@ -189,6 +189,11 @@ impl Vfs for OsVfs {
         uptime_micros()
     }
 
+    #[cfg(target_os = "linux")]
+    fn since_boot_micros(&self) -> u64 {
+        micros_of(rustix::time::ClockId::Boottime)
+    }
+
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {
         random(buf)
     }
@@ -208,8 +213,12 @@ fn kernel() -> u64 {
 }
 
 /// Microseconds by the system's monotonic clock.
-fn uptime_micros() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+pub(super) fn uptime_micros() -> u64 {
+    micros_of(rustix::time::ClockId::Monotonic)
+}
+
+fn micros_of(clock: rustix::time::ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(clock);
     let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
     seconds
         .saturating_mul(1_000_000)

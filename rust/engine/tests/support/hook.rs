@@ -148,6 +148,9 @@ impl Vfs for HookedVfs {
         self.inner.kernel()
     }
 
+    fn since_boot_micros(&self) -> u64 {
+        self.inner.since_boot_micros()
+    }
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
     }

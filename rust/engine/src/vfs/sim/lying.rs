@@ -98,6 +98,9 @@ impl Vfs for LyingVfs {
         self.inner.kernel()
     }
 
+    fn since_boot_micros(&self) -> u64 {
+        self.inner.since_boot_micros()
+    }
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
     }

@@ -154,9 +154,13 @@ impl SimVfs {
         self.world.state.lock().script.disarm();
     }
 
-    /// Sets the clock of a tracked one. From there it goes on by a microsecond a look.
+    /// Sets the clock of a tracked one, which goes on from there by a microsecond a look. The time
+    /// since the machine was started goes on as it did.
     pub fn set_clock(&self, micros: u64) {
-        self.world.state.lock().clock = micros;
+        let mut state = self.world.state.lock();
+        let change = micros.wrapping_sub(state.clock);
+        state.set_by = state.set_by.wrapping_add(change);
+        state.clock = micros;
     }
 
     /// Gives the disk room for so many bytes; `None` for as many as are asked for. A write
@@ -456,6 +460,15 @@ impl Vfs for SimVfs {
         let mut state = self.world.state.lock();
         state.clock += 1;
         state.clock
+    }
+
+    fn since_boot_micros(&self) -> u64 {
+        if !self.world.tracked {
+            return os::uptime_micros();
+        }
+        let mut state = self.world.state.lock();
+        state.clock += 1;
+        state.clock.wrapping_sub(state.set_by)
     }
 
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {

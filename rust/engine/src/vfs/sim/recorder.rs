@@ -267,6 +267,9 @@ impl Vfs for RecordingVfs {
         self.inner.kernel()
     }
 
+    fn since_boot_micros(&self) -> u64 {
+        self.inner.since_boot_micros()
+    }
     fn now_micros(&self) -> u64 {
         self.inner.now_micros()
     }

@@ -44,6 +44,7 @@ impl World {
             openings: 0,
             random,
             clock: FIRST_INSTANT,
+            set_by: 0,
             files_made: 0,
             cold: false,
             capacity: None,
@@ -60,6 +61,7 @@ impl World {
         let next = successor.state.get_mut();
         next.tree = tree;
         next.clock = state.clock;
+        next.set_by = state.set_by;
         next.files_made = state.files_made;
         next.capacity = state.capacity;
         successor
@@ -103,6 +105,8 @@ pub(super) struct State {
     pub(super) openings: u64,
     pub(super) random: Random,
     pub(super) clock: u64,
+    /// By how much the clock was set, all in all.
+    pub(super) set_by: u64,
     pub(super) files_made: u64,
     pub(super) cold: bool,
     /// Bytes that the disk has room for; `None` for as many as are asked for.

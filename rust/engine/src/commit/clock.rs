@@ -1,0 +1,195 @@
+//! The time of a commit, by a wall clock that may be set while the store is open.
+//!
+//! How far the wall clock is ahead of the time since the machine was started changes only when
+//! the wall clock is set. The sessions of a boot keep the last difference that they accepted in
+//! the shared page. A commit time that jumps far ahead of it is not recorded: all later commits
+//! would have to carry it, too, until the true time has caught up. The first commit of a session
+//! that is alone has nothing to compare with, and takes the wall clock as it is.
+
+/// A difference that is reported, in microseconds: clocks are set by less as a matter of course.
+const NOTICED: i64 = 10_000_000;
+/// A jump ahead that is recorded: a virtual machine that stood still for a night, for example.
+const ACCEPTED: i64 = 24 * 3_600 * 1_000_000;
+
+/// What one session has seen of the clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CommitClock {
+    /// The wall clock less the time since boot, as last accepted.
+    accepted: Option<i64>,
+    /// The same, as last read.
+    observed: Option<i64>,
+}
+
+/// The clocks at a commit, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    pub(super) wall: u64,
+    pub(super) since_boot: u64,
+}
+
+/// When a commit is recorded to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timed {
+    pub(super) time: u64,
+    /// The difference of the clocks that later commits are compared with.
+    pub(super) accepted: i64,
+    /// Whether the wall clock was set since it was last read, or before the session.
+    pub(super) has_jumped: bool,
+}
+
+impl CommitClock {
+    /// Returns the time of a commit after one at `last`. `shared` is what the sessions of this
+    /// boot accepted last.
+    pub(super) fn stamp(&mut self, clocks: Clocks, last: u64, shared: Option<i64>) -> Timed {
+        let (wall, since_boot) = (signed(clocks.wall), signed(clocks.since_boot));
+        let difference = wall.saturating_sub(since_boot);
+        let is_sound = |accepted: &i64| {
+            // The page may say anything. The last commit of a boot was made in that boot.
+            let passed = since_boot
+                .saturating_add(*accepted)
+                .saturating_sub(signed(last));
+            (-NOTICED..=since_boot.saturating_add(NOTICED)).contains(&passed)
+        };
+        let accepted = shared.filter(is_sound).or(self.accepted);
+        let before = self.observed.or(accepted);
+        let has_jumped = before.map_or(wall.saturating_add(NOTICED) < signed(last), |before| {
+            difference.saturating_sub(before).saturating_abs() > NOTICED
+        });
+        let (accepted, time) = match accepted {
+            None if has_jumped => (difference, wall),
+            None => (difference, wall.max(signed(last))),
+            Some(accepted) => {
+                let ahead = difference.saturating_sub(accepted);
+                // A clock that was set back makes no later commit look earlier.
+                let kept = if (-NOTICED..=ACCEPTED).contains(&ahead) {
+                    difference
+                } else {
+                    accepted
+                };
+                (kept, since_boot.saturating_add(kept).max(signed(last)))
+            }
+        };
+        (self.accepted, self.observed) = (Some(accepted), Some(difference));
+        Timed {
+            time: time.unsigned_abs(),
+            accepted,
+            has_jumped,
+        }
+    }
+}
+
+fn signed(micros: u64) -> i64 {
+    i64::try_from(micros).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+    const HOUR: u64 = 3_600 * SECOND;
+    const YEAR: u64 = 365 * 24 * HOUR;
+    const NOW: u64 = 50 * YEAR;
+    const UPTIME: u64 = 10 * 24 * HOUR;
+
+    /// A machine: what passes, passes on both clocks.
+    struct Machine {
+        wall: u64,
+        since_boot: u64,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let (wall, since_boot) = (NOW, UPTIME);
+            Self { wall, since_boot }
+        }
+
+        fn after(&mut self, micros: u64) -> Clocks {
+            self.wall += micros;
+            self.since_boot += micros;
+            self.read()
+        }
+
+        fn read(&self) -> Clocks {
+            let (wall, since_boot) = (self.wall, self.since_boot);
+            Clocks { wall, since_boot }
+        }
+    }
+
+    #[test]
+    fn a_commit_has_the_time_of_the_wall_clock() {
+        let (mut machine, mut clock) = (Machine::new(), CommitClock::default());
+        let mut last = 0;
+        for pause in [0, 1, SECOND, 100 * HOUR] {
+            let timed = clock.stamp(machine.after(pause), last, None);
+            assert_eq!((timed.time, timed.has_jumped), (machine.wall, false));
+            last = timed.time;
+        }
+    }
+
+    #[test]
+    fn a_jump_by_years_is_not_recorded_and_counted_once() {
+        let (mut machine, mut clock) = (Machine::new(), CommitClock::default());
+        let first = clock.stamp(machine.read(), 0, None);
+        machine.wall += 10 * YEAR;
+        let ahead = clock.stamp(machine.after(SECOND), first.time, None);
+        assert_eq!((ahead.time, ahead.has_jumped), (NOW + SECOND, true));
+        let later = clock.stamp(machine.after(SECOND), ahead.time, None);
+        assert_eq!((later.time, later.has_jumped), (NOW + 2 * SECOND, false));
+        machine.wall -= 10 * YEAR;
+        let back = clock.stamp(machine.after(SECOND), later.time, None);
+        assert_eq!((back.time, back.has_jumped), (NOW + 3 * SECOND, true));
+    }
+
+    #[test]
+    fn a_session_that_joins_is_judged_by_those_that_are_there() {
+        let mut machine = Machine::new();
+        let shared = CommitClock::default().stamp(machine.read(), 0, None);
+        machine.wall += 10 * YEAR;
+        let mut joined = CommitClock::default();
+        let timed = joined.stamp(machine.after(HOUR), shared.time, Some(shared.accepted));
+        assert_eq!((timed.time, timed.has_jumped), (NOW + HOUR, true));
+        assert_eq!(timed.accepted, shared.accepted);
+    }
+
+    #[test]
+    fn a_jump_by_hours_is_recorded_and_reported() {
+        let (mut machine, mut clock) = (Machine::new(), CommitClock::default());
+        let first = clock.stamp(machine.read(), 0, None);
+        machine.wall += 8 * HOUR;
+        let timed = clock.stamp(machine.read(), first.time, None);
+        assert_eq!((timed.time, timed.has_jumped), (NOW + 8 * HOUR, true));
+    }
+
+    #[test]
+    fn time_goes_on_after_the_clock_was_set_back() {
+        let (mut machine, mut clock) = (Machine::new(), CommitClock::default());
+        let first = clock.stamp(machine.read(), 0, None);
+        machine.wall -= 8 * HOUR;
+        let timed = clock.stamp(machine.after(HOUR), first.time, None);
+        assert_eq!((timed.time, timed.has_jumped), (NOW + HOUR, true));
+    }
+
+    #[test]
+    fn the_first_commit_of_a_session_takes_the_wall_clock_as_it_is() {
+        let machine = Machine::new();
+        for last in [NOW - YEAR, NOW - HOUR] {
+            let timed = CommitClock::default().stamp(machine.read(), last, None);
+            assert_eq!((timed.time, timed.has_jumped), (NOW, false));
+        }
+        let timed = CommitClock::default().stamp(machine.read(), NOW + 10 * YEAR, None);
+        assert_eq!((timed.time, timed.has_jumped), (NOW, true));
+        let timed = CommitClock::default().stamp(machine.read(), NOW + SECOND, None);
+        assert_eq!((timed.time, timed.has_jumped), (NOW + SECOND, false));
+    }
+
+    #[test]
+    fn what_the_page_says_is_believed_only_if_it_can_be() {
+        let machine = Machine::new();
+        let expected = CommitClock::default().stamp(machine.read(), NOW - HOUR, None);
+        for junk in [i64::MIN, -1, 1, i64::MAX, signed(NOW + YEAR)] {
+            let timed = CommitClock::default().stamp(machine.read(), NOW - HOUR, Some(junk));
+            assert_eq!(timed, expected, "{junk}");
+        }
+    }
+}
