@@ -7,6 +7,7 @@
 
 mod support;
 
+use eventbraid_engine::vfs::Vfs as _;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::{
@@ -501,7 +502,7 @@ fn a_page_that_is_cut_short_says_that_there_is_more() {
 /// Ten years of microseconds.
 const DECADE: u64 = 3650 * 24 * 3600 * 1_000_000;
 
-fn times(store: &Store) -> Vec<u64> {
+fn times(store: &eventbraid_engine::Store) -> Vec<u64> {
     let recorded = log(store);
     recorded
         .iter()
