@@ -71,11 +71,12 @@ def outside(receiver: LedgerReceiver, name: str):
         name,
         act,
         timeout=5 * SECOND,
-        # Every kill may use up an attempt of each call under way.
-        retry=replace(QUICK, attempts=100, never=(Declined,)),
+        # The process is killed inside of its calls on purpose, often the same one.
+        retry=replace(QUICK, attempts=100, crashes=100, never=(Declined,)),
         record=note(name),
     )
-    return step.compensated_by(undo, retry=replace(QUICK, attempts=None))
+    often = replace(QUICK, attempts=None, crashes=100)
+    return step.compensated_by(undo, retry=often)
 
 
 async def main(store: str, ledger: str, sagas: int, moment: int) -> None:
