@@ -75,20 +75,22 @@ def decided(
     events: list[object] = []
     encoded: list[NewEvent] = []
     size = 0
-    for write in itertools.chain(checked(command, writes, kinds), also):
+    own = checked(command, writes, kinds)
+    for count, write in enumerate(itertools.chain(own, also) if also else own, 1):
+        added = write.metadata
         new = new_event(
-            write.stream, write.event, metadata=merged(metadata, write.metadata)
+            write.stream,
+            write.event,
+            metadata=merged(metadata, added) if added else metadata,
         )
         size += len(new.data)
         if size > COMMIT_BYTES_LIMIT:
             raise LimitExceeded("bytes of a commit", size, COMMIT_BYTES_LIMIT)
-        if len(encoded) >= COMMIT_EVENTS_LIMIT:
-            raise LimitExceeded(
-                "events of a commit", len(encoded) + 1, COMMIT_EVENTS_LIMIT
-            )
+        if count > COMMIT_EVENTS_LIMIT:
+            raise LimitExceeded("events of a commit", count, COMMIT_EVENTS_LIMIT)
         events.append(write.event)
         encoded.append(new)
-        if len(encoded) % _WRITES_A_CHECK == 0:
+        if count % _WRITES_A_CHECK == 0:
             check_time()
     return Decision(tuple(events), encoded)
 
@@ -121,13 +123,15 @@ def checked(
                 write.stream,
                 "it was written by the handle of another command; use self's own",
             )
-        _refuse_foreign(name, write, kinds[write.stream])
+        allowed = kinds[write.stream]
+        if allowed is not None and type(write.event) not in allowed:
+            _refuse_foreign(name, write, allowed)
         yield write
 
 
-def _refuse_foreign(name: str, write: Write, kinds: EventKinds) -> None:
+def _refuse_foreign(name: str, write: Write, kinds: frozenset[type]) -> None:
     event = type(write.event)
-    if kinds is None or event in kinds or is_covered(event, kinds):
+    if is_covered(event, kinds):
         return
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise InvalidArgument(

@@ -55,6 +55,7 @@ class Terms:
     also: tuple[Write, ...]
     expect: Mapping[str, Expectation] | None
     deadline: float | None
+    begun_at: float
     give_up_at: float
 
 
@@ -63,6 +64,7 @@ class Execution(Generic[S]):
 
     __slots__ = (
         "_attempts",
+        "_began",
         "_command",
         "_contended",
         "_content",
@@ -100,6 +102,7 @@ class Execution(Generic[S]):
         self._queues = queues
         self._policy = policy
         self._attempts = 0
+        self._began = terms.begun_at
         self._content = None if terms.idempotency_key is None else content_of(command)
         self._contended: dict[str, bool] = {}
         self._decision: Decision | None = None
@@ -112,46 +115,55 @@ class Execution(Generic[S]):
 
     async def run(self) -> Executed:
         """Try until it is done, refused, or no longer worth it."""
-        try:
-            return await self._run()
-        finally:
-            self._release()
-
-    async def _run(self) -> Executed:
         self._refuse_late()
-        while True:
-            try:
-                return await self._attempt_in_turn()
-            except VersionConflict as conflict:
-                self._raise_foreign(conflict)
-                await self._pause_after(conflict)
-            except OutcomeUnknown as unknown:
-                if self._terms.idempotency_key is None:
+        try:
+            while True:
+                try:
+                    if self._is_contended():
+                        return await self._attempt_in_turn()
+                    return await self._attempt(None)
+                except VersionConflict as conflict:
+                    self._note_duration()
+                    self._raise_foreign(conflict)
+                    await self._pause_after(conflict)
+                except OutcomeUnknown as unknown:
+                    if self._terms.idempotency_key is None:
+                        raise
+                    self._note_duration()
+                    self._doubt = unknown
+                    known = await self._known_after(unknown)
+                    if known is not None:
+                        return known
+                    await self._pause_after(unknown)
+                except Exception as error:
+                    self._raise_doubt(error)
                     raise
-                self._doubt = unknown
-                known = await self._known_after(unknown)
-                if known is not None:
-                    return known
-                await self._pause_after(unknown)
-            except Exception as error:
-                self._raise_doubt(error)
-                raise
-            except BaseException as error:
-                self._mark_doubt(error)
-                raise
+                except BaseException as error:
+                    self._mark_doubt(error)
+                    raise
+        finally:
+            if self._reservation:
+                self._release()
 
-    async def _attempt_in_turn(self) -> Executed:
+    def _is_contended(self) -> bool:
+        """Return whether an attempt has to wait for turns."""
         for stream in self._queues.contended(self._reading.kinds):
             self._contended.setdefault(stream, True)
-        if not self._contended:
-            return await self._timed_attempt()
+        return bool(self._contended)
+
+    def _note_duration(self) -> None:
+        """Note how long a failed attempt took; the clock isn't read for others."""
+        self._longest = max(self._longest, self._port.now() - self._began)
+
+    async def _attempt_in_turn(self) -> Executed:
         turns = Turns(self._queues, self._port, TURN_SECONDS + 3 * self._longest)
         try:
             await turns.take(self._contended, self._terms.give_up_at)
             self._refuse_late()
             await self._reserve_if_starving()
             with under(self._reservation):
-                return await self._timed_attempt(turns.states())
+                self._began = self._port.now()
+                return await self._attempt(turns.states())
         finally:
             turns.give_back()
 
@@ -181,13 +193,6 @@ class Execution(Generic[S]):
         self._reserved_until = 0.0
         if reservation:
             self._port.release(reservation)
-
-    async def _timed_attempt(self, states: SharedStates | None = None) -> Executed:
-        began = self._port.now()
-        try:
-            return await self._attempt(states)
-        finally:
-            self._longest = max(self._longest, self._port.now() - began)
 
     async def _attempt(self, states: SharedStates | None) -> Executed:
         self._attempts += 1
@@ -309,6 +314,7 @@ class Execution(Generic[S]):
             raise RetriesExhausted(self._attempts, error) from error
         self._reading.release()
         await self._port.sleep(pause)
+        self._began = self._port.now()
 
     def _refuse_late(self, now: float | None = None) -> None:
         """No attempt begins after the deadline."""

@@ -19,7 +19,7 @@ from eventbraid.domain._refusal import shown
 from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
 from eventbraid.store._duration import duration_seconds
 from eventbraid.store._fork import PerProcess
-from eventbraid.store._paging import checked
+from eventbraid.store._paging import LARGEST_NUMBER, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -285,6 +285,7 @@ class _Engine:
             also=_checked_writes(also) if also else (),
             expect=_checked_expectations(expect) if expect else None,
             deadline=ends,
+            begun_at=now,
             give_up_at=give_up_at if ends is None else min(give_up_at, ends),
         )
         return Execution(
@@ -316,7 +317,8 @@ def _checked_expectations(
 ) -> Mapping[str, Expectation]:
     return {
         stream: expected
-        if isinstance(expected, StreamCondition)
+        if (type(expected) is int and 0 <= expected <= LARGEST_NUMBER)
+        or isinstance(expected, StreamCondition)
         else checked("expectation", expected)
         for stream, expected in expect.items()
     }

@@ -176,7 +176,8 @@ class Reading(Generic[S]):
     async def _begin(self, store: AsyncStore) -> None:
         if not self._is_complete:
             self._begin_anew()
-        snapshot = await self._read(store, list(self.kinds))
+        snapshot, self._recorded = await self._fetch(store, [*self.kinds], {})
+        self.versions = dict(snapshot.versions)
         self.position = snapshot.position
         self._rounds = [Round(frozenset(self.kinds), self._folded(self._recorded))]
 
@@ -238,9 +239,15 @@ class Reading(Generic[S]):
         Returns:
             The snapshot of what isn't remembered, and all events in order.
         """
+        remembered_streams = self._memory.recall(streams)
+        if not remembered_streams:
+            snapshot = await store.read_streams(streams, at=at, after=after or None)
+            new = self._decoded(snapshot)
+            self._memory.learn(after, snapshot.versions, new, self._generation)
+            return snapshot, new
         known = {
             stream: (remembered, len(remembered.events))
-            for stream, remembered in self._memory.recall(streams).items()
+            for stream, remembered in remembered_streams.items()
         }
         known_until = {stream: count for stream, (_, count) in known.items()}
         skipped = {
