@@ -14,16 +14,17 @@ that was forked from the one that opened it.
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 from uuid import UUID
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 from eventbraid.errors import StreamCondition
 
 __all__ = [
     "Appended",
     "CompletionPort",
+    "EventBuffer",
     "LogFilter",
     "LogWaiter",
     "NewEvent",
@@ -33,6 +34,7 @@ __all__ = [
     "StreamNames",
     "StreamsSnapshot",
     "forks",
+    "mark_interrupted",
     "system_event",
     "uuid7",
 ]
@@ -250,6 +252,8 @@ class StreamsSnapshot:
     @property
     def events(self) -> list[RecordedEvent]:
         """The streams' events up to `position`, in global order."""
+    def _fill(self) -> bool:
+        """Make some of the events; return whether there are more."""
 
 @final
 class Page:
@@ -291,6 +295,47 @@ class LogFilter:
         types: Sequence[str] | None,
         system: bool,
     ) -> LogFilter: ...
+
+@disjoint_base
+class EventBuffer:
+    """A place in the log, and the events that were read beyond it.
+
+    Taking an event and noting a page are one step each: neither another thread nor an
+    exception of a signal handler can come in between. Iteration takes events, and calls
+    ``_more`` where there are none.
+    """
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    def _begin(self, after: int) -> None:
+        """Start after a position."""
+    @property
+    def _after(self) -> int:
+        """The position up to which every matching event was handed out."""
+    @property
+    def _fetched(self) -> int:
+        """The position up to which every matching event was read."""
+    @property
+    def _size(self) -> int:
+        """How many events the next page should have at most."""
+    @property
+    def _has_unread(self) -> bool:
+        """Whether there are events to take."""
+    @property
+    def closed(self) -> bool:
+        """Whether iteration has been ended."""
+    def _end(self) -> None:
+        """End iteration."""
+    def _take(self) -> RecordedEvent | None:
+        """Take the next event; `None` if there is none."""
+    def _extend(self, page: Page) -> bool:
+        """Note the page that was read after `_fetched`.
+
+        Returns:
+            Whether it ends at the head without an event, so that there is only to wait.
+        """
+    def _pass(self, position: int) -> None:
+        """Note that no event up to a position matches."""
+    def __next__(self) -> RecordedEvent: ...
 
 @final
 class CompletionPort:
@@ -622,6 +667,13 @@ class Store:
         """Finish the appends under way and free the directory. May be called again."""
     def close_async(self, port: CompletionPort) -> int:
         """Like `close`; `None` arrives at the port."""
+
+def mark_interrupted(error: BaseException, idempotency_key: str | None, /) -> None:
+    """Mark an exception that ended a call of `append` but is not its outcome.
+
+    It gets ``outcome_unknown=True`` and a note. What the native call itself raised on
+    this thread is left as it is.
+    """
 
 def system_event(event: NewEvent, /) -> NewEvent:
     """Mark an event as written by the library, so that it may go to a ``$`` stream."""

@@ -6,8 +6,12 @@ counted as refused, and happened.
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import random
 import signal
 import time
+import traceback
 
 import pytest
 
@@ -130,3 +134,140 @@ def test_an_interrupted_opening_leaves_a_store_that_opens(tmp_path):
     assert done.returncode in {0, -signal.SIGINT}, done.stderr
     with eb.open(location) as store:
         assert store.head() == 20
+
+
+# --- interruptions at any moment ---------------------------------------------------------
+
+
+@pytest.fixture
+def no_finalizers():
+    """Let no finalizer of an earlier test be what a signal handler interrupts."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Interruption(BaseException):
+    """What a signal handler raises."""
+
+
+@contextlib.contextmanager
+def interrupted_after(seconds):
+    """Have a signal handler raise in the block, if the block takes that long."""
+    armed = True
+
+    def interrupt(_number, _frame):
+        if armed:
+            raise Interruption
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def is_raised_here(error):
+    """Whether a signal handler raised in the test itself, outside of the library."""
+    trace = error.__traceback__
+    frames = [frame for frame, _ in traceback.walk_tb(trace)]
+    inner = [f for f in frames if f.f_code.co_name != "interrupt"][-1]
+    return inner.f_code.co_filename == __file__
+
+
+@eb.event("interrupt-test.raised")
+class Raised:
+    by: int
+
+
+class Counter(eb.Stream[Raised], category="counter"): ...
+
+
+class Raise(eb.Command[int, Raised]):
+    counter: eb.Declared[Raised] = eb.stream(Counter)
+
+    def initial(self):
+        return 0
+
+    def apply(self, state, recorded, /):
+        return state + recorded.event.by
+
+    def decide(self, state, /):
+        yield self.counter.write(Raised(1))
+
+
+def appended(store, executor):
+    store.append([("counter-1", "interrupt-test.raised", b'{"by":1}')])
+
+
+def executed(store, executor):
+    executor.execute(Raise(counter="counter-1"))
+
+
+@pytest.mark.parametrize("write", [appended, executed])
+@pytest.mark.usefixtures("no_finalizers")
+def test_an_interruption_after_the_commit_began_says_so_at_any_moment(tmp_path, write):
+    chance = random.Random(7)
+    silent = inside = 0
+    with eb.open(tmp_path / "store.braid") as store:
+        executor = eb.Executor(store)
+        began = time.perf_counter()
+        for _ in range(50):
+            write(store, executor)
+        longest = 2 * (time.perf_counter() - began) / 50
+        for _ in range(600):
+            version = store.version("counter-1")
+            try:
+                with interrupted_after(chance.uniform(20e-6, longest)):
+                    write(store, executor)
+            except Interruption as error:
+                if is_raised_here(error):
+                    continue
+                inside += 1
+                is_written = store.version("counter-1") > version
+                silent += is_written and not getattr(error, "outcome_unknown", False)
+    assert inside > 20
+    # What is raised at the very return to the caller is the caller's own.
+    assert silent <= inside // 50
+
+
+def test_what_is_raised_before_the_commit_is_not_marked():
+    def events():
+        yield ("a", "x", b"")
+        raise KeyboardInterrupt
+
+    with eb.open("memory:") as store:
+        with pytest.raises(KeyboardInterrupt) as interrupted:
+            store.append(events())
+        assert not hasattr(interrupted.value, "outcome_unknown")
+        with pytest.raises(eb.VersionConflict) as refused:
+            store.append([("a", "x", b"")], expect={"a": 3})
+        assert not hasattr(refused.value, "outcome_unknown")
+        assert store.head() == 0
+
+
+@pytest.mark.usefixtures("no_finalizers")
+def test_a_subscription_goes_on_with_the_next_event_after_interruptions():
+    with eb.open("memory:") as store:
+        for _ in range(20):
+            store.append([("a", "x", b"")] * 500)
+        chance, seen = random.Random(7), []
+        with store.subscribe() as subscription:
+            while len(seen) < 10_000:
+                with (
+                    contextlib.suppress(Interruption),
+                    interrupted_after(chance.uniform(20e-6, 2e-3)),
+                ):
+                    for recorded in subscription:
+                        seen.append(recorded.position)
+                        if len(seen) == 10_000:
+                            break
+    missed = 10_000 - len(set(seen))
+    # The test itself may be interrupted between an event's arrival and its note of it.
+    assert len(seen) - len(set(seen)) == 0
+    assert seen == sorted(seen)
+    assert missed <= 10

@@ -70,6 +70,7 @@ class Execution(Generic[S]):
         "_content",
         "_decision",
         "_doubt",
+        "_is_committed",
         "_last",
         "_longest",
         "_policy",
@@ -107,6 +108,7 @@ class Execution(Generic[S]):
         self._contended: dict[str, bool] = {}
         self._decision: Decision | None = None
         self._doubt: OutcomeUnknown | None = None
+        self._is_committed = False
         self._last: VersionConflict | OutcomeUnknown | None = None
         self._longest = 0.0
         self._reservation = NO_RESERVATION
@@ -224,6 +226,8 @@ class Execution(Generic[S]):
             idempotency_key=key,
             content=self._content,
         )
+        # An interruption of the append itself says so by itself.
+        self._is_committed = True
         if appended.replayed:
             return await self._replayed(appended)
         return self._done(decision, appended)
@@ -328,7 +332,7 @@ class Execution(Generic[S]):
 
     def _mark_doubt(self, interruption: BaseException) -> None:
         """A cancellation or Ctrl-C says so if an attempt may have been committed."""
-        if self._doubt is not None:
+        if self._doubt is not None or self._is_committed:
             interruption.__dict__["outcome_unknown"] = True
 
     def _raise_doubt(self, error: Exception) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from eventbraid._native import Appended, Page, StreamsSnapshot
-from eventbraid.store._completion import current_port, unwrapped
+from eventbraid._native import Appended, Page, StreamsSnapshot, mark_interrupted
+from eventbraid.store._completion import TURN_SECONDS, current_port, unwrapped
 from eventbraid.store._paging import NAMES_A_PAGE, Paging, log_filter, names_system
 from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
 from eventbraid.store._reservation import held_reservation
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
         Store,
         StreamNames,
     )
-    from eventbraid.store._completion import LoopPort
     from eventbraid.store._expectation import Expectation
     from eventbraid.store._handle import Handle
     from eventbraid.store._sync import EventStore
@@ -95,10 +95,24 @@ class AsyncEventStore:
         native = await self._handle.own_async()
         port = current_port()
         await port.raise_if_cancelled()
-        token = native.append_async(
-            port.native, events, expect, idempotency_key, content, held_reservation()
-        )
-        return unwrapped(await _outcome(port, token, idempotency_key), Appended)
+        reservation = held_reservation()
+        result: object = None
+        try:
+            token = native.append_async(
+                port.native,
+                events,
+                expect,
+                idempotency_key,
+                content,
+                reservation,
+            )
+            result = await port.result(token)
+            return unwrapped(result, Appended)
+        except BaseException as error:
+            # What arrived is the outcome; anything else came while the commit ran on.
+            if error is not result:
+                mark_interrupted(error, idempotency_key)
+            raise
 
     async def committed(
         self, idempotency_key: str, *, content: bytes | None = None
@@ -117,6 +131,7 @@ class AsyncEventStore:
         """
         native = await self._handle.own_async()
         port = current_port()
+        await port.checkpoint()
         found = native.committed_async(port.native, idempotency_key, content)
         if not isinstance(found, int):
             return found
@@ -172,9 +187,13 @@ class AsyncEventStore:
         """
         native = await self._handle.own_async()
         port = current_port()
+        # Before the read: what follows it runs before any other task can append.
+        await port.checkpoint()
         found = native.read_streams_async(port.native, streams, at, after)
         if isinstance(found, int):
-            return unwrapped(await port.result(found), StreamsSnapshot)
+            found = unwrapped(await port.result(found), StreamsSnapshot)
+        while found._fill():  # noqa: SLF001 - of the same layer
+            await port.checkpoint()
         return found
 
     def read_all(
@@ -301,8 +320,13 @@ class AsyncEventStore:
         """
         native = await self._caught_up()
         listing = native.streams(prefix or "", system or names_system(prefix))
+        port = current_port()
         while names := await _next_names(listing):
+            began = monotonic()
             for name in names:
+                if monotonic() - began > TURN_SECONDS:
+                    await port.checkpoint()
+                    began = monotonic()
                 yield name
 
     async def stats(self) -> StoreStats:
@@ -339,6 +363,7 @@ class AsyncEventStore:
         port = current_port()
         native = self._handle.let_go()
         if native is None:
+            await port.checkpoint()
             return
         token = native.close_async(port.native)
         unwrapped(await port.shielded_result(token), type(None))
@@ -378,6 +403,7 @@ class AsyncEventStore:
         """
         native = await self._handle.own_async()
         port = current_port()
+        await port.checkpoint()
         token = native.catch_up_async(port.native)
         if token is not None:
             unwrapped(await port.result(token), type(None))
@@ -389,6 +415,7 @@ class AsyncEventStore:
         while not paging.done:
             native = await self._handle.own_async()
             port = current_port()
+            await port.checkpoint()
             page = native.read_stream_async(
                 port.native,
                 stream,
@@ -398,9 +425,14 @@ class AsyncEventStore:
                 paging.backward,
                 paging.at,
             )
-            page = await _arrived(port, page)
+            if isinstance(page, int):
+                page = unwrapped(await port.result(page), Page)
             paging.advance(page)
+            began = monotonic()
             for recorded in page.events:
+                if monotonic() - began > TURN_SECONDS:
+                    await port.checkpoint()
+                    began = monotonic()
                 yield recorded
 
     async def _log_events(
@@ -409,6 +441,7 @@ class AsyncEventStore:
         while not paging.done:
             native = await self._handle.own_async()
             port = current_port()
+            await port.checkpoint()
             page = native.read_log_async(
                 port.native,
                 paging.after,
@@ -418,36 +451,15 @@ class AsyncEventStore:
                 paging.at,
                 wanted,
             )
-            page = await _arrived(port, page)
+            if isinstance(page, int):
+                page = unwrapped(await port.result(page), Page)
             paging.advance(page)
+            began = monotonic()
             for recorded in page.events:
+                if monotonic() - began > TURN_SECONDS:
+                    await port.checkpoint()
+                    began = monotonic()
                 yield recorded
-
-
-async def _arrived(port: LoopPort, page: Page | int) -> Page:
-    """Answer a page when it is there, after the loop had a turn if there is more."""
-    if isinstance(page, int):
-        return unwrapped(await port.result(page), Page)
-    if page.more:
-        await port.let_others_run()
-    return page
-
-
-async def _outcome(port: LoopPort, token: int, idempotency_key: str | None) -> object:
-    """Wait for an append; whatever ends the wait carries that the commit runs on."""
-    try:
-        return await port.result(token)
-    except BaseException as interruption:
-        remedy = (
-            "look for its events in the log"
-            if idempotency_key is None
-            else f"append again with the key {idempotency_key!r}"
-        )
-        interruption.add_note(
-            f"the append's commit runs on, its outcome is unknown here; {remedy}"
-        )
-        interruption.outcome_unknown = True  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-        raise
 
 
 async def _next_names(listing: StreamNames) -> list[str]:

@@ -27,6 +27,9 @@ _T = TypeVar("_T")
 # after which timers and sockets get their turn.
 RESULTS_A_TURN = 64
 
+TURN_SECONDS = 0.002
+"""How long a task may iterate over events in memory before other tasks get a turn."""
+
 
 class LoopPort(Protocol):
     """The port of the event loop that runs now."""
@@ -45,8 +48,8 @@ class LoopPort(Protocol):
         """Stop here if the task has been cancelled, before anything is begun."""
         ...
 
-    async def let_others_run(self) -> None:
-        """Give the loop's other tasks a turn."""
+    async def checkpoint(self) -> None:
+        """Let the loop's other tasks run, and stop here if this one is cancelled."""
         ...
 
 
@@ -125,7 +128,7 @@ class _AsyncioPort:
         # asyncio delivers a cancellation when the task next runs, which is before this.
         return
 
-    async def let_others_run(self) -> None:
+    async def checkpoint(self) -> None:
         await asyncio.sleep(0)
 
     def _drain(self) -> None:

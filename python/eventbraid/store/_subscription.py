@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+import threading
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from eventbraid._native import LogWaiter, Page
-from eventbraid.store._completion import current_port, unwrapped
-from eventbraid.store._paging import FIRST_PAGE, LARGEST_PAGE, checked
+from eventbraid._native import EventBuffer, LogWaiter, Page
+from eventbraid.store._completion import TURN_SECONDS, current_port, unwrapped
+from eventbraid.store._fork import PerProcess
+from eventbraid.store._paging import checked
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -15,43 +17,6 @@ if TYPE_CHECKING:
 
     from eventbraid._native import LogFilter, RecordedEvent, Store
     from eventbraid.store._handle import Handle
-
-
-class _Cursor:
-    """A place in the log and what was read beyond it. No I/O."""
-
-    __slots__ = ("_fetched", "_size", "_unread", "after")
-
-    def __init__(self, after: int) -> None:
-        self.after = checked("after", after)
-        self._fetched = self.after
-        self._size = FIRST_PAGE
-        self._unread: deque[RecordedEvent] = deque()
-
-    @property
-    def fetched(self) -> int:
-        return self._fetched
-
-    @property
-    def size(self) -> int:
-        return self._size
-
-    def take(self) -> RecordedEvent | None:
-        """Step to the next event that is in hand."""
-        if not self._unread:
-            return None
-        recorded = self._unread.popleft()
-        self.after = recorded.position if self._unread else self._fetched
-        return recorded
-
-    def advance(self, page: Page) -> bool:
-        """Go on behind a page; answer whether there is nothing to do but wait."""
-        self._unread.extend(page.events)
-        self._fetched = page.next
-        if not self._unread:
-            self.after = page.next
-        self._size = min(self._size * 4, LARGEST_PAGE) if page.more else FIRST_PAGE
-        return not page.events and not page.more
 
 
 class _Waiting:
@@ -83,11 +48,13 @@ class _Waiting:
         self._waiter.close()
 
 
-class Subscription:
+class Subscription(EventBuffer):
     """Every matching event once, in order: first those that are there, then new ones.
 
     Made by `EventStore.subscribe`. It waits in the thread that iterates over it; any
-    other thread may close it.
+    other thread may close it. Threads that iterate over one subscription take turns:
+    each event goes to one of them. If a signal handler raises while it waits, the next
+    call continues with the next event.
 
     Example:
         >>> import eventbraid as eb
@@ -98,13 +65,15 @@ class Subscription:
         account.opened
     """
 
-    __slots__ = ("_cursor", "_filter", "_handle", "_waiting")
+    __slots__ = ("_filter", "_handle", "_turn", "_waiting")
 
     def __init__(self, handle: Handle, after: int, wanted: LogFilter) -> None:
         """Start at a position; nothing is read yet."""
         self._handle = handle
         self._filter = wanted
-        self._cursor = _Cursor(after)
+        self._begin(checked("after", after))
+        # Reentrant, because a signal handler may interrupt its holder and read on.
+        self._turn = PerProcess(threading.RLock)
         self._waiting = _Waiting(handle.native)
 
     @property
@@ -114,38 +83,16 @@ class Subscription:
         Kept in a safe place, it is the ``after`` of a later subscription. It also moves
         over events that the filter leaves out.
         """
-        return self._cursor.after
-
-    @property
-    def closed(self) -> bool:
-        """Whether the subscription was closed."""
-        return self._waiting.closed
+        return self._after
 
     def close(self) -> None:
         """End the subscription, and a blocked wait at once. Any thread may call it."""
+        self._end()
         self._waiting.close()
 
     def __iter__(self) -> Self:
         """Iterate over the events."""
         return self
-
-    def __next__(self) -> RecordedEvent:
-        """Give the next event; wait for it if need be.
-
-        Raises:
-            StopIteration: If the subscription was closed.
-            StoreClosed: If the store was closed.
-            StoreDetached: If what the processes of the store come together by was
-                deleted or changed, and all that is known to be durable was given.
-            StorePoisoned: If a sync failed, and all that is durable was given.
-        """
-        while not self._waiting.closed:
-            recorded = self._cursor.take()
-            if recorded is not None:
-                return recorded
-            if not self._more():
-                break
-        raise StopIteration
 
     def __enter__(self) -> Self:
         """Use it in a ``with`` block, which closes it."""
@@ -167,25 +114,32 @@ class Subscription:
 
     def _more(self) -> bool:
         """Read a page, and wait if it ends at the head; false if closed meanwhile."""
-        native = self._handle.own()
-        page = native.read_log(
-            after=self._cursor.fetched,
-            before=None,
-            limit=self._cursor.size,
-            backward=False,
-            at=None,
-            wanted=self._filter,
-        )
-        if not self._cursor.advance(page):
-            return True
-        return self._waiting.on(native).wait(self._cursor.fetched)
+        with self._turn.get():
+            if self.closed:
+                return False
+            if self._has_unread:
+                # Another thread has read a page meanwhile.
+                return True
+            native = self._handle.own()
+            page = native.read_log(
+                after=self._fetched,
+                before=None,
+                limit=self._size,
+                backward=False,
+                at=None,
+                wanted=self._filter,
+            )
+            if not self._extend(page):
+                return True
+            return self._waiting.on(native).wait(self._fetched)
 
 
-class AsyncSubscription:
+class AsyncSubscription(EventBuffer):
     """Every matching event once, in order: first those that are there, then new ones.
 
-    Made by `AsyncEventStore.subscribe`. One task iterates over it; any task or thread
-    may close it.
+    Made by `AsyncEventStore.subscribe`. One task iterates over it, and a second one
+    that waits for an event at the same time is refused with `RuntimeError`, as by an
+    async generator; any task or thread may close it.
 
     Example:
         >>> import asyncio
@@ -201,13 +155,15 @@ class AsyncSubscription:
         account.opened
     """
 
-    __slots__ = ("_cursor", "_filter", "_handle", "_waiting")
+    __slots__ = ("_filter", "_handle", "_is_reading", "_turn_began", "_waiting")
 
     def __init__(self, handle: Handle, after: int, wanted: LogFilter) -> None:
         """Start at a position; nothing is read yet."""
         self._handle = handle
         self._filter = wanted
-        self._cursor = _Cursor(after)
+        self._begin(checked("after", after))
+        self._is_reading = False
+        self._turn_began = 0.0
         self._waiting = _Waiting(handle.native)
 
     @property
@@ -217,15 +173,11 @@ class AsyncSubscription:
         Kept in a safe place, it is the ``after`` of a later subscription. It also moves
         over events that the filter leaves out.
         """
-        return self._cursor.after
-
-    @property
-    def closed(self) -> bool:
-        """Whether the subscription was closed."""
-        return self._waiting.closed
+        return self._after
 
     def close(self) -> None:
         """End the subscription, and a blocked wait at once. Any task may call it."""
+        self._end()
         self._waiting.close()
 
     def __aiter__(self) -> Self:
@@ -236,17 +188,31 @@ class AsyncSubscription:
         """Give the next event; wait for it if need be.
 
         Raises:
+            RuntimeError: If another task waits for an event of this subscription.
             StopAsyncIteration: If the subscription was closed.
             StoreClosed: If the store was closed.
             StoreDetached: As `Subscription` raises it.
             StorePoisoned: As `Subscription` raises it.
         """
-        while not self._waiting.closed:
-            recorded = self._cursor.take()
+        if monotonic() - self._turn_began > TURN_SECONDS:
+            await current_port().checkpoint()
+            self._turn_began = monotonic()
+        while not self.closed:
+            recorded = self._take()
             if recorded is not None:
                 return recorded
-            if not await self._more():
-                break
+            if self._is_reading:
+                message = (
+                    "another task waits for the next event of this subscription; "
+                    "give each task a subscription of its own"
+                )
+                raise RuntimeError(message)
+            self._is_reading = True
+            try:
+                if not await self._more():
+                    break
+            finally:
+                self._is_reading = False
         raise StopAsyncIteration
 
     async def __aenter__(self) -> Self:
@@ -271,23 +237,23 @@ class AsyncSubscription:
         """Read a page, and wait if it ends at the head; false if closed meanwhile."""
         native = await self._handle.own_async()
         port = current_port()
-        # A busy log must not starve the loop's other tasks.
-        await port.let_others_run()
+        await port.checkpoint()
+        self._turn_began = monotonic()
         page = native.read_log_async(
             port.native,
-            after=self._cursor.fetched,
+            after=self._fetched,
             before=None,
-            limit=self._cursor.size,
+            limit=self._size,
             backward=False,
             at=None,
             wanted=self._filter,
         )
         if isinstance(page, int):
             page = unwrapped(await port.result(page), Page)
-        if not self._cursor.advance(page):
+        if not self._extend(page):
             return True
         waiter = self._waiting.on(native)
-        token = waiter.wait_async(port.native, self._cursor.fetched)
+        token = waiter.wait_async(port.native, self._fetched)
         try:
             return unwrapped(await port.result(token), bool)
         except BaseException:

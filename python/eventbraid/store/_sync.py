@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventbraid._native import mark_interrupted
 from eventbraid.store._async import AsyncEventStore
 from eventbraid.store._paging import NAMES_A_PAGE, Paging, log_filter, names_system
 from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
@@ -102,9 +103,14 @@ class EventStore:
             ...     ).versions["account-alice"]
             1
         """
-        return self._handle.own().append(
-            events, expect, idempotency_key, content, held_reservation()
-        )
+        reservation = held_reservation()
+        native = self._handle.own()
+        try:
+            return native.append(events, expect, idempotency_key, content, reservation)
+        except BaseException as error:
+            # A signal handler runs as soon as the native call has returned.
+            mark_interrupted(error, idempotency_key)
+            raise
 
     def committed(
         self, idempotency_key: str, *, content: bytes | None = None

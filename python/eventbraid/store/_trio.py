@@ -60,17 +60,22 @@ class TrioPort:
         """Stop here if the task has been cancelled, before anything is begun."""
         await trio.lowlevel.checkpoint_if_cancelled()
 
-    async def let_others_run(self) -> None:
-        """Give the run's other tasks a turn."""
+    async def checkpoint(self) -> None:
+        """Let the run's other tasks run, and stop here if this one is cancelled."""
         await trio.lowlevel.checkpoint()
 
     async def _serve(self) -> NoReturn:
         while True:
             await trio.lowlevel.wait_readable(self.native.fileno())
-            for token, result in self.native.drain(RESULTS_A_TURN):
-                task = self._waiting.pop(token, None)
-                if task is not None:
-                    trio.lowlevel.reschedule(task, outcome.Value(result))
+            self._drain()
+
+    def _drain(self) -> None:
+        # In a frame of its own, which ends: a result that is no longer awaited may be a
+        # store, and a variable of the endless loop would keep it open.
+        for token, result in self.native.drain(RESULTS_A_TURN):
+            task = self._waiting.pop(token, None)
+            if task is not None:
+                trio.lowlevel.reschedule(task, outcome.Value(result))
 
 
 _port: trio.lowlevel.RunVar[TrioPort] = trio.lowlevel.RunVar("eventbraid port")

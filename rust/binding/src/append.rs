@@ -3,9 +3,11 @@
 use eventbraid_engine::{
     self as engine, Append, Error, EventInput, Expectation, Prepared, Ticket, prepare,
 };
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyList, PyMapping, PyString, PyTuple};
+
+use std::cell::Cell;
 
 use crate::appended::Appended;
 use crate::completion::Promise;
@@ -28,8 +30,63 @@ pub(crate) struct Arguments<'a, 'py> {
     pub(crate) reservation: u64,
 }
 
+thread_local! {
+    /// The address of the exception that the last append of this thread raised; 0 if none. Only
+    /// compared, never followed.
+    static RAISED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Notes what an append raises, for [`mark_interrupted`].
+fn noted<T>(py: Python<'_>, outcome: PyResult<T>) -> PyResult<T> {
+    let raised = outcome
+        .as_ref()
+        .map_or_else(|error| error.value(py).as_ptr() as usize, |_| 0);
+    RAISED.set(raised);
+    outcome
+}
+
+/// Mark an exception that ended a call of `append` but is not its outcome: the commit was
+/// begun, and runs on.
+///
+/// A signal handler runs as soon as the native call has returned, and what it raises takes
+/// the place of the answer. What the native call itself raised says what has happened.
+#[pyfunction]
+#[pyo3(signature = (error, idempotency_key, /))]
+pub(crate) fn mark_interrupted(
+    error: &Bound<'_, PyBaseException>,
+    idempotency_key: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    if RAISED.get() == error.as_ptr() as usize {
+        return Ok(());
+    }
+    let key = idempotency_key.and_then(|key| key.extract::<String>().ok());
+    mark(error, key.as_deref())
+}
+
+fn mark(error: &Bound<'_, PyBaseException>, key: Option<&str>) -> PyResult<()> {
+    let remedy = match key {
+        Some(key) => {
+            let key = PyString::new(error.py(), key).repr()?;
+            format!("append again with the key {key}")
+        }
+        None => "look for its events in the log".to_owned(),
+    };
+    error.setattr("outcome_unknown", true)?;
+    let note = format!("the append's commit runs on, its outcome is unknown here; {remedy}");
+    error.call_method1("add_note", (note,))?;
+    Ok(())
+}
+
 /// Appends and waits until it is durable.
 pub(crate) fn append(
+    py: Python<'_>,
+    store: &engine::Store,
+    arguments: &Arguments<'_, '_>,
+) -> PyResult<Appended> {
+    noted(py, appended(py, store, arguments))
+}
+
+fn appended(
     py: Python<'_>,
     store: &engine::Store,
     arguments: &Arguments<'_, '_>,
@@ -59,6 +116,15 @@ pub(crate) fn append(
 
 /// Appends; the result arrives at the port.
 pub(crate) fn append_async(
+    py: Python<'_>,
+    store: &engine::Store,
+    promise: Promise,
+    arguments: &Arguments<'_, '_>,
+) -> PyResult<u64> {
+    noted(py, submitted(py, store, promise, arguments))
+}
+
+fn submitted(
     py: Python<'_>,
     store: &engine::Store,
     promise: Promise,
@@ -130,13 +196,7 @@ impl Intent {
 
     /// Says on an interruption that the commit runs on.
     fn marked(&self, py: Python<'_>, interruption: PyErr) -> PyErr {
-        let remedy = match &self.key {
-            Some(key) => format!("append again with the key {key:?}"),
-            None => "look for its events in the log".to_owned(),
-        };
-        let note = format!("the append's commit runs on, its outcome is unknown here; {remedy}");
-        let marked = interruption.value(py).setattr("outcome_unknown", true);
-        if let Err(error) = marked.and_then(|()| interruption.add_note(py, note)) {
+        if let Err(error) = mark(interruption.value(py), self.key.as_deref()) {
             error.write_unraisable(py, None);
         }
         interruption

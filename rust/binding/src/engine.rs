@@ -24,13 +24,19 @@ pub(crate) struct Engine {
 struct Open {
     store: engine::Store,
     readers: Arc<ReaderPool>,
+    /// Threads for work that takes as long as the log is large.
+    long_work: Arc<ReaderPool>,
 }
 
 impl Engine {
     pub(crate) fn new(store: engine::Store) -> Self {
-        let readers = Arc::new(ReaderPool::new());
+        let open = Open {
+            store,
+            readers: Arc::new(ReaderPool::new()),
+            long_work: Arc::new(ReaderPool::new()),
+        };
         Self {
-            open: RwLock::new(Some(Open { store, readers })),
+            open: RwLock::new(Some(open)),
             born: forks(),
         }
     }
@@ -43,6 +49,11 @@ impl Engine {
     /// The threads for its reads, on the same conditions.
     pub(crate) fn readers(&self) -> PyResult<Arc<ReaderPool>> {
         self.reached(|open| Arc::clone(&open.readers))
+    }
+
+    /// The threads for checks of the whole log, which must not hold up reads.
+    pub(crate) fn long_work(&self) -> PyResult<Arc<ReaderPool>> {
+        self.reached(|open| Arc::clone(&open.long_work))
     }
 
     /// Finishes what is under way and closes the store, for all who hold on to it. In a

@@ -15,6 +15,7 @@ mod appended;
 mod completion;
 mod engine;
 mod error;
+mod event_buffer;
 mod fork;
 mod interrupt;
 mod log_filter;
@@ -37,9 +38,13 @@ mod waiter;
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
+    use crate::append::mark_interrupted;
+    #[pymodule_export]
     use crate::appended::Appended;
     #[pymodule_export]
     use crate::completion::CompletionPort;
+    #[pymodule_export]
+    use crate::event_buffer::EventBuffer;
     #[pymodule_export]
     use crate::fork::forks;
     #[pymodule_export]

@@ -19,19 +19,19 @@ pub(crate) struct Page {
 impl Page {
     /// The events; may be none while `more` is true, if a filter passed none.
     #[getter]
-    fn events<'py>(&self, py: Python<'py>) -> &Bound<'py, PyList> {
+    pub(crate) fn events<'py>(&self, py: Python<'py>) -> &Bound<'py, PyList> {
         self.events.bind(py)
     }
 
     /// Where the next page goes on: a version in a stream, a position in the log.
     #[getter]
-    fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
     /// Whether there may be more up to `at`.
     #[getter]
-    fn more(&self) -> bool {
+    pub(crate) fn more(&self) -> bool {
         self.more
     }
 

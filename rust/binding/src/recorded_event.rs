@@ -111,7 +111,7 @@ impl RecordedEvent {
 
     /// Its place in the log, counted from 1.
     #[getter]
-    fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         match &self.0 {
             Source::Log(recorded) => recorded.position(),
             Source::Given(given) => given.position,
@@ -305,6 +305,11 @@ impl RecordedEvent {
             EventDecodeError::new_err((kind, stream, self.position(), reason))
         })
     }
+}
+
+/// Shows an event of the engine.
+pub(crate) fn shown(py: Python<'_>, recorded: Recorded) -> PyResult<Bound<'_, RecordedEvent>> {
+    Bound::new(py, RecordedEvent(Source::Log(recorded)))
 }
 
 /// Shows events of the engine as a list.

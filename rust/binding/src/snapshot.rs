@@ -1,8 +1,11 @@
 //! `StreamsSnapshot`: several streams as of one position.
 
 use eventbraid_engine as engine;
+use eventbraid_engine::lock::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+
+use std::vec;
 
 use crate::recorded_event;
 
@@ -28,7 +31,12 @@ pub(crate) struct StreamsSnapshot {
     position: u64,
     versions: Py<PyDict>,
     events: Py<PyList>,
+    /// Events that are not in the list yet: a loop must not stand still while all are made.
+    rest: Mutex<vec::IntoIter<engine::Recorded>>,
 }
+
+/// How many events are made at once.
+const PART: usize = 1024;
 
 #[pymethods]
 impl StreamsSnapshot {
@@ -38,6 +46,7 @@ impl StreamsSnapshot {
             position,
             versions,
             events,
+            rest: Mutex::new(Vec::new().into_iter()),
         }
     }
 
@@ -55,15 +64,27 @@ impl StreamsSnapshot {
 
     /// The streams' events up to `position`, in global order.
     #[getter]
-    fn events<'py>(&self, py: Python<'py>) -> &Bound<'py, PyList> {
-        self.events.bind(py)
+    fn events<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyList>> {
+        while self._fill(py)? {}
+        Ok(self.events.bind(py))
+    }
+
+    /// Make some of the events; return whether there are more.
+    fn _fill(&self, py: Python<'_>) -> PyResult<bool> {
+        // One part at a time, in order: appending to a list runs no other Python code.
+        let mut rest = self.rest.lock();
+        for recorded in rest.by_ref().take(PART) {
+            let event = recorded_event::shown(py, recorded)?;
+            self.events.bind(py).append(event)?;
+        }
+        Ok(rest.len() > 0)
     }
 
     fn __getnewargs__<'py>(
         &self,
         py: Python<'py>,
-    ) -> (u64, &Bound<'py, PyDict>, &Bound<'py, PyList>) {
-        (self.position, self.versions(py), self.events(py))
+    ) -> PyResult<(u64, &Bound<'py, PyDict>, &Bound<'py, PyList>)> {
+        Ok((self.position, self.versions(py), self.events(py)?))
     }
 
     fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
@@ -73,13 +94,13 @@ impl StreamsSnapshot {
         let other = other.get();
         let same = self.position == other.position
             && self.versions(py).eq(other.versions(py))?
-            && self.events(py).eq(other.events(py))?;
+            && self.events(py)?.eq(other.events(py)?)?;
         Ok(same.into_pyobject(py)?.to_owned().into_any().unbind())
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let (position, versions) = (self.position, self.versions(py).repr()?);
-        let events = self.events(py).len();
+        let events = self.events(py)?.len();
         Ok(format!(
             "<StreamsSnapshot at {position}: {events} events, versions {versions}>"
         ))
@@ -102,16 +123,17 @@ impl StreamsSnapshot {
         for ((stream, _), version) in streams.iter().zip(found) {
             versions.set_item(&**stream, version)?;
         }
-        let (versions, events) = (
-            versions.unbind(),
-            recorded_event::list(py, events)?.unbind(),
-        );
+        let mut events = events.into_iter();
+        let first: Vec<_> = events.by_ref().take(PART).collect();
+        let (versions, rest) = (versions.unbind(), Mutex::new(events));
+        let events = recorded_event::list(py, first)?.unbind();
         Ok(Bound::new(
             py,
             Self {
                 position,
                 versions,
                 events,
+                rest,
             },
         )?
         .into_any())

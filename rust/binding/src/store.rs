@@ -387,7 +387,7 @@ impl Store {
         let store = self.engine.store()?;
         let promise = port.promise();
         let token = promise.token();
-        self.engine.readers()?.run(move || {
+        self.engine.long_work()?.run(move || {
             let verified = store.verify(depth(quick));
             promise.keep(move |py| Ok(report::verified(py, verified)?.into_any()));
         });

@@ -1,0 +1,163 @@
+"""Every asynchronous call of a store is a checkpoint: it lets other tasks run, and a
+cancellation ends it, also where the answer is in memory.
+
+The hazard: a loop of calls that are answered from memory, which no timeout ends and
+beside which no other task runs.
+"""
+
+from __future__ import annotations
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import eventbraid as eb
+
+pytestmark = pytest.mark.anyio
+
+
+async def _read(events):
+    async for _ in events:
+        pass
+
+
+CALLS = {
+    "head": lambda store: store.head(),
+    "version": lambda store: store.version("a-1"),
+    "read_streams": lambda store: store.read_streams(["a-1"]),
+    "committed": lambda store: store.committed("no such key"),
+    "known key": lambda store: store.committed("key"),
+    "stats": lambda store: store.stats(),
+    "verify": lambda store: store.verify(quick=True),
+    "read_stream": lambda store: _read(store.read_stream("a-1")),
+    "read of no events": lambda store: _read(store.read_stream("none")),
+    "read_all": lambda store: _read(store.read_all()),
+    "streams": lambda store: _read(store.streams()),
+    "append": lambda store: store.append([("b-1", "x", b"")]),
+    "check": lambda store: store.append([], expect={"a-1": 1}),
+    "event of a subscription": lambda store: anext(store.subscribe()),
+}
+
+
+@pytest.fixture
+async def store():
+    async with eb.open_async("memory:") as store:
+        await store.append([("a-1", "x", b"1")], idempotency_key="key")
+        yield store
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_other_tasks_run_during_each_call(store, call):
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        await anyio.sleep(0.01)
+        before = turns
+        # Twice, because trio runs the tasks of one turn in any order.
+        await call(store)
+        await call(store)
+        assert turns > before
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_a_cancelled_scope_ends_each_call(store, call):
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await call(store)
+        pytest.fail("the call went through")
+    assert scope.cancelled_caught
+    with anyio.move_on_after(0.05) as scope, anyio.fail_after(20):
+        while True:
+            await call(store)
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    "iterate",
+    [
+        lambda store: store.read_all(),
+        lambda store: store.read_stream("a-1"),
+        lambda store: store.subscribe(),
+    ],
+    ids=["read_all", "read_stream", "subscribe"],
+)
+async def test_iteration_lets_other_tasks_run_every_few_milliseconds(store, iterate):
+    await store.append([("a-1", "x", bytes(100))] * 5_000)
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        left, before, longest, since = 5_001, 0, 0, 0
+        events = iterate(store)
+        while left:
+            await anext(events)
+            sum(range(500))
+            since = since + 1 if turns == before else 0
+            before = turns
+            longest = max(longest, since)
+            left -= 1
+        if hasattr(events, "aclose"):
+            await events.aclose()
+        tasks.cancel_scope.cancel()
+    # A page has up to 1,024 events, and 2 ms is the limit.
+    assert longest < 1_000
+    assert turns > 5
+
+
+async def test_a_large_snapshot_is_made_in_parts(store):
+    await store.append([("a-2", "x", bytes(10))] * 10_000)
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        await anyio.lowlevel.checkpoint()
+        before = turns
+        snapshot = await store.read_streams(["a-2"])
+        assert turns - before >= 5
+        tasks.cancel_scope.cancel()
+    assert [recorded.version for recorded in snapshot.events] == [*range(1, 10_001)]
+    snapshot = store.as_sync().read_streams(["a-2"])
+    assert [recorded.version for recorded in snapshot.events] == [*range(1, 10_001)]
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_cancelled_opening_holds_no_store(tmp_path, anyio_backend):
+    path = tmp_path / "shop.braid"
+    (await eb.open_async(path)).as_sync().close()
+    for _ in range(5):
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_open, path)
+                await anyio.lowlevel.checkpoint()
+                scope.cancel()
+        with anyio.fail_after(20):
+            while True:
+                try:
+                    async with eb.open_async(path, mode="exclusive", lock_timeout=0):
+                        break
+                except eb.StoreBusy:
+                    await anyio.sleep(0.01)
+
+
+async def _open(path):
+    await eb.open_async(path, mode="exclusive", lock_timeout=0)
