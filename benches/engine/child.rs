@@ -136,7 +136,7 @@ fn measure(directory: &Path, what: &str) -> Outcome<()> {
 
 /// Lists every stream; answers how many.
 fn list(store: &Store) -> Outcome<u64> {
-    let mut names = store.streams("")?;
+    let mut names = store.streams("", true)?;
     while !store.gather(&mut names)? {}
     let mut listed = 0;
     loop {

@@ -92,7 +92,8 @@ impl EventBuffer {
     }
 
     /// Take the next event; `None` if there is none.
-    fn _take(&self, py: Python<'_>) -> Option<Py<RecordedEvent>> {
+    #[pyo3(name = "_take")]
+    fn take(&self, py: Python<'_>) -> Option<Py<RecordedEvent>> {
         let mut state = self.state.lock();
         let taken = state.unread.pop_front()?;
         state.after = if state.unread.is_empty() {
@@ -142,7 +143,7 @@ impl EventBuffer {
             if slf.get().closed() {
                 return Ok(None);
             }
-            if let Some(taken) = slf.get()._take(py) {
+            if let Some(taken) = slf.get().take(py) {
                 return Ok(Some(taken));
             }
             if !slf.call_method0(intern!(py, "_more"))?.is_truthy()? {

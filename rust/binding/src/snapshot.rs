@@ -65,12 +65,13 @@ impl StreamsSnapshot {
     /// The streams' events up to `position`, in global order.
     #[getter]
     fn events<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyList>> {
-        while self._fill(py)? {}
+        while self.fill(py)? {}
         Ok(self.events.bind(py))
     }
 
     /// Make some of the events; return whether there are more.
-    fn _fill(&self, py: Python<'_>) -> PyResult<bool> {
+    #[pyo3(name = "_fill")]
+    fn fill(&self, py: Python<'_>) -> PyResult<bool> {
         // One part at a time, in order: appending to a list runs no other Python code.
         let mut rest = self.rest.lock();
         for recorded in rest.by_ref().take(PART) {

@@ -52,12 +52,11 @@ impl<'a> Picker<'a> {
     /// The event at a position, if the chunk holds it.
     pub(super) fn event(&mut self, position: u64) -> Option<Recorded> {
         let known = self.frame.filter(|(at, _)| at.ordinal(position).is_some());
-        let (at, view) = match known {
-            Some(known) => known,
-            None => {
-                let at = self.chunk.locate(position)?;
-                (at, self.chunk.frame_from(at.offset)?)
-            }
+        let (at, view) = if let Some(known) = known {
+            known
+        } else {
+            let at = self.chunk.locate(position)?;
+            (at, self.chunk.frame_from(at.offset)?)
         };
         self.frame = Some((at, view));
         Recorded::new(self.chunk, at.offset, &view, at.ordinal(position)?)

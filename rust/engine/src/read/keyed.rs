@@ -42,8 +42,8 @@ impl LiveLog {
             .chunks()
             .of_address(address)
             .ok_or(Error::Closed)?;
-        let mut loader = Loader::new(self, effort);
-        let loaded = loader.chunk(chunk)?;
+        let mut chunks = Loader::new(self, effort);
+        let loaded = chunks.chunk(chunk)?;
         let frame = loaded.frame_at(address).ok_or(Error::Closed)?;
         match frame.key() {
             Some((text, known)) if text == key && digest.is_none_or(|digest| digest == known) => {

@@ -223,7 +223,7 @@ impl LiveLog {
         } else {
             SCAN
         };
-        let mut loader = Loader::new(self, effort);
+        let mut chunks = Loader::new(self, effort);
         let mut scanned = 0;
         let mut next = Some(first);
         while let Some(i) = next {
@@ -231,7 +231,7 @@ impl LiveLog {
             if scanned > budget {
                 return Ok(true);
             }
-            let loaded = match loader.chunk(chunk) {
+            let loaded = match chunks.chunk(chunk) {
                 // What was found so far is a page of its own.
                 Err(Error::WouldBlock) if scanned > 0 => return Ok(true),
                 loaded => loaded?,
@@ -269,13 +269,13 @@ impl LiveLog {
             (at, lowest, highest, candidates)
         };
         let mut page = Collector::new(query, lowest, highest);
-        let mut loader = Loader::new(self, query.effort);
+        let mut chunks = Loader::new(self, query.effort);
         for (position, chunk) in candidates {
             if page.is_full() {
                 bounded = true;
                 break;
             }
-            let loaded = match loader.chunk(chunk) {
+            let loaded = match chunks.chunk(chunk) {
                 // What was found so far is a page of its own.
                 Err(Error::WouldBlock) if !page.events.is_empty() => {
                     bounded = true;

@@ -124,12 +124,12 @@ impl LiveLog {
     ) -> Result<Vec<Recorded>> {
         let mut events = Vec::with_capacity(places.len());
         let mut bytes = 0;
-        let mut loader = Loader::new(self, effort);
+        let mut chunks = Loader::new(self, effort);
         for neighbours in places.chunk_by(|one, next| one.1.address == next.1.address) {
             let Some((_, chunk)) = neighbours.first() else {
                 break;
             };
-            let mut picker = Picker::new(loader.chunk(*chunk)?);
+            let mut picker = Picker::new(chunks.chunk(*chunk)?);
             for (position, chunk) in neighbours {
                 let found = picker.event(*position);
                 let recorded = found.ok_or_else(|| self.lost(*position, *chunk))?;
