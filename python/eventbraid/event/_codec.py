@@ -160,7 +160,13 @@ class SchemaCodec:
             for _, one in reachable(schema)
         )
         self.decode: Decode = self._decoder()
-        self.encode: Encode = self._encoder()
+        self.encode_accepted: Encode = self._encoder()
+        self.encode: Encode = self._checking_encoder()
+
+    @property
+    def has_own_code(self) -> bool:
+        """Whether code of a class's author may change what is read back."""
+        return bool(self._watched) or self._must_confirm
 
     # --- decoding
 
@@ -190,10 +196,12 @@ class SchemaCodec:
     # --- encoding
 
     def _encoder(self) -> Encode:
+        """Return what encodes values that the rule for stored values accepts."""
         encode = self._limited(self._writer())
-        if self._watched or self._must_confirm:
-            encode = self._confirmed(encode)
-        schema = self._schema
+        return self._confirmed(encode) if self.has_own_code else encode
+
+    def _checking_encoder(self) -> Encode:
+        encode, schema = self.encode_accepted, self._schema
         trusted = isinstance(schema, FieldsRecord) and schema.is_checked
         if trusted and not is_changeable(schema):
             return encode
@@ -270,13 +278,15 @@ class SchemaCodec:
         """Check what its class hasn't checked, or what may have changed since."""
         schema = self._schema
         rule = schema.rule(stored=not self._converts)
+        exact, accepts = rule.exact, rule.accepts
         use = Use.MADE if self._converts else Use.STORED
         if self._converts and any(one.anything for _, one in reachable(schema)):
             encode = _refusing_lost_numbers(encode)
 
         def check_and_encode(value: object) -> bytes:
             try:
-                if not rule.allows(value):
+                # `Rule.allows` inline: this is asked of each event that is appended.
+                if type(value) is not exact and not accepts(value):
                     value = schema.narrow(value, use)
             except Misfit as misfit:
                 raise _refusal(schema, value, misfit) from None

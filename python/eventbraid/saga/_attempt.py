@@ -10,7 +10,7 @@ from eventbraid._logging import SAGA
 from eventbraid.errors import CommandRejected
 from eventbraid.saga._cancellation import (
     Host,
-    cancellation_requests,
+    current_task,
     drop_cancellation_requests,
 )
 from eventbraid.saga._context import Done, Doubt, StepFailure
@@ -70,7 +70,8 @@ async def attempted(
         KeyboardInterrupt: The call was interrupted; the coordinator ends.
         SystemExit: The call ends the program; the coordinator ends.
     """
-    requests = cancellation_requests()
+    task = current_task()
+    requests = 0 if task is None else task.cancelling()
     outcome: Attempted[R]
     try:
         with anyio.move_on_after(timeout.total_seconds(), shield=shield):
@@ -83,7 +84,8 @@ async def attempted(
                 outcome = StepFailure("CancelledError", _CANCELLED, doubt="lost")
                 log_failure(context, where, outcome)
                 return outcome
-            await drop_cancellation_requests(requests)
+            if task is not None and task.cancelling() > requests:
+                await drop_cancellation_requests(requests)
             return Done(answer)
     except anyio.get_cancelled_exc_class():
         raise

@@ -30,7 +30,7 @@ class Host:
 
     def enter(self) -> None:
         """Take the current task for the host."""
-        self._task = _current_task()
+        self._task = current_task()
         self._requests = cancellation_requests()
 
     @property
@@ -57,7 +57,7 @@ def is_in_a_task() -> bool:
 
 def cancellation_requests() -> int:
     """Return the number of requests to cancel the current task; 0 on trio."""
-    task = _current_task()
+    task = current_task()
     return 0 if task is None else task.cancelling()
 
 
@@ -66,7 +66,7 @@ async def drop_cancellation_requests(down_to: int) -> None:
 
     A cancel scope that is cancelled asks again, so none of its requests is lost.
     """
-    task = _current_task()
+    task = current_task()
     if task is None or task.cancelling() <= down_to:
         return
     with suppress(asyncio.CancelledError):
@@ -76,7 +76,8 @@ async def drop_cancellation_requests(down_to: int) -> None:
         task.uncancel()
 
 
-def _current_task() -> asyncio.Task[Any] | None:
+def current_task() -> asyncio.Task[Any] | None:
+    """Return the current task of asyncio; None on trio."""
     try:
         return asyncio.current_task()
     except RuntimeError:

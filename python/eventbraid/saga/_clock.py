@@ -40,11 +40,11 @@ class Clock:
     __slots__ = (
         "_jumped_at",
         "_jumped_to",
-        "_monotonic",
-        "_next_look",
         "_offset",
         "_since",
         "_wall",
+        "next_look",
+        "read_monotonic",
     )
 
     def __init__(
@@ -54,27 +54,20 @@ class Clock:
     ) -> None:
         """Take the wall clock's time of now, until another one is confirmed."""
         self._wall = wall
-        self._monotonic = monotonic
+        self.read_monotonic = monotonic
         self._since = monotonic()
         self._offset = wall() - self._since
         self._jumped_to: float | None = None
-        self._next_look = self._since + _LOOK_INTERVAL
+        self.next_look = self._since + _LOOK_INTERVAL
         self._jumped_at = 0.0
-
-    def monotonic(self) -> float:
-        """Return the monotonic clock's seconds, and look at the wall clock at times."""
-        now = self._monotonic()
-        if now >= self._next_look:
-            self.offset()
-        return now
 
     def offset(self) -> float:
         """Return what the wall clock is ahead of the monotonic clock, in seconds.
 
         After a jump it is the offset from before, until the new one is confirmed.
         """
-        now = self._monotonic()
-        self._next_look = now + _LOOK_INTERVAL
+        now = self.read_monotonic()
+        self.next_look = now + _LOOK_INTERVAL
         measured = self._wall() - now
         jump = measured - self._offset
         if abs(jump) <= TOLERANCE:
@@ -105,7 +98,7 @@ class Clock:
         """Return how long it takes at least to confirm the offset; 0 if it is."""
         self.offset()
         since = self._since if self._jumped_to is None else self._jumped_at
-        return max(since + CONFIRMATION - self._monotonic(), 0.0)
+        return max(since + CONFIRMATION - self.read_monotonic(), 0.0)
 
 
 class SagaClock:
@@ -115,14 +108,18 @@ class SagaClock:
         clock: The clock of the process.
         is_new: Whether the saga is started now. Its times are made by this clock, so
             they needn't be compared with those of another one.
+
+    Attributes:
+        is_confirmed: Whether its times can be compared with those of other processes.
     """
 
-    __slots__ = ("_clock", "_offset")
+    __slots__ = ("_clock", "_offset", "is_confirmed")
 
     def __init__(self, clock: Clock, *, is_new: bool = False) -> None:
         """Begin with the time of the process."""
         self._clock = clock
         self._offset = clock.offset() if is_new else None
+        self.is_confirmed = is_new
 
     def now(self) -> datetime:
         """Return the time of day for this saga.
@@ -130,16 +127,21 @@ class SagaClock:
         Before it is confirmed it is rather too early than too late: to be late for a
         deadline can't be taken back.
         """
-        monotonic, offset = self._clock.monotonic(), self._offset
+        clock, offset = self._clock, self._offset
+        monotonic = clock.read_monotonic()
+        # Jumps of the wall clock are reported even if no time of another process is
+        # compared with it.
+        if monotonic >= clock.next_look:
+            clock.offset()
         if offset is None:
             offset = self._clock.lowest_offset()
             if not self._clock.seconds_to_confirm():
-                self._offset = offset
+                self._offset, self.is_confirmed = offset, True
         return datetime.fromtimestamp(monotonic + offset, UTC)
 
     def seconds_to_confirm(self) -> float:
         """Return how long a verdict by a time of another process has to wait."""
-        return 0.0 if self._offset is not None else self._clock.seconds_to_confirm()
+        return 0.0 if self.is_confirmed else self._clock.seconds_to_confirm()
 
 
 PROCESS_CLOCK = Clock()

@@ -1,19 +1,33 @@
 """How a saga's state and the results of its steps become JSON and come back.
 
 What can't be read back is refused when the saga is built, not when it is resumed. A
-value is used as it is read back, never as its author's object: what the steps see is
-then the same before and after a restart.
+value is used as it is read back: what the steps see is then the same before and after a
+restart. Reading back is spared where it can give nothing else than the value itself.
 """
 
 from __future__ import annotations
 
+from datetime import date
+from enum import Flag
+from types import NoneType
 from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
 
 import msgspec
 
 from eventbraid.domain._annotated import schema_of
 from eventbraid.domain._annotation import name_of
-from eventbraid.domain._schema import MAX_NESTING, is_changeable, problem
+from eventbraid.domain._container_schema import Array, FixedTuple
+from eventbraid.domain._record_schema import CHECKED, FieldsRecord
+from eventbraid.domain._scalar_schema import Atom, Member, Named, OneOf
+from eventbraid.domain._schema import (
+    MAX_NESTING,
+    Schema,
+    is_changeable,
+    problem,
+    reachable,
+)
+from eventbraid.domain._union_schema import Choice
 from eventbraid.errors import InvalidSaga, InvalidValue
 from eventbraid.event._codec import SchemaCodec
 from eventbraid.event._wire import Wire
@@ -26,8 +40,9 @@ _LEVELS_AROUND = 4
 
 _UNREAD: object = object()
 _NOT_ENCODED = msgspec.Raw(b"")
-# Never another value after they were read back, and never changed.
-_SCALARS = frozenset({bool, int, str, type(None)})
+# Values of these types are read back as the same values. Others may lose something
+# that doesn't make them unequal, such as the name of a time zone.
+_LOSSLESS = frozenset({NoneType, bool, int, float, str, bytes, UUID, date})
 
 
 class UnfitValue(InvalidValue, TypeError):
@@ -74,7 +89,14 @@ class Codec(Generic[T]):
         InvalidSaga: Values of this type couldn't be read back.
     """
 
-    __slots__ = ("_codec", "_is_valid", "annotation", "is_frozen", "what")
+    __slots__ = (
+        "_codec",
+        "_is_lossless",
+        "_is_valid",
+        "annotation",
+        "is_frozen",
+        "what",
+    )
 
     def __init__(
         self, annotation: object, *, what: str, step: str | None = None
@@ -92,6 +114,11 @@ class Codec(Generic[T]):
             # equal bytes.
             self._codec = SchemaCodec(schema, limit, converts=True)
             self.is_frozen = not is_changeable(schema)
+            self._is_lossless = (
+                self.is_frozen
+                and not self._codec.has_own_code
+                and all(_is_lossless(one) for _, one in reachable(schema))
+            )
             self._is_valid = schema.rule(stored=True).allows
         except (TypeError, NameError) as error:
             raise InvalidSaga(
@@ -117,9 +144,13 @@ class Codec(Generic[T]):
             InvalidValue: The value isn't of the declared type, or would be read back
                 as another one.
         """
-        json = self._encode(value)
-        if self._is_exact(value) and type(value) in _SCALARS:
+        if self._is_lossless and self._is_valid(value):
+            try:
+                json = msgspec.Raw(self._codec.encode_accepted(value))
+            except Exception as error:
+                raise self._unfit(value, error) from error
             return Encoded(self, json, value)
+        json = self._encode(value)
         try:
             decoded = self.decode(json)
             is_kept = self._are_same(decoded, value)
@@ -138,7 +169,8 @@ class Codec(Generic[T]):
             InvalidValue: The value isn't of the declared type, or is of a type that
                 can be changed and would be read back as another value.
         """
-        if self.is_frozen and self._is_exact(value) and self._is_valid(value):
+        exact: Any = self.annotation
+        if self.is_frozen and type(value) is exact and self._is_valid(value):
             return Encoded(self, _NOT_ENCODED, value)
         return self.record(value)
 
@@ -195,9 +227,6 @@ class Codec(Generic[T]):
             pass
         return self._codec.encode(decoded) == self._codec.encode(value)
 
-    def _is_exact(self, value: object) -> bool:
-        return type(value) is cast("Any", self.annotation)
-
     def _encode(self, value: object) -> msgspec.Raw:
         try:
             return msgspec.Raw(self._codec.encode(value))
@@ -216,3 +245,32 @@ class Codec(Generic[T]):
         remedy = "correct the annotation or the value"
         kind = self.what.removeprefix("the ")
         return InvalidValue(kind, shown(value), bound, remedy)
+
+
+def _is_lossless(schema: Schema) -> bool:
+    """Return whether accepted values are read back as they are, members apart.
+
+    Then the value itself can be used: reading it back would give the same one.
+    """
+    if isinstance(schema, Atom):
+        return schema.kind in _LOSSLESS
+    if isinstance(schema, Member):
+        return not issubclass(schema.kind, Flag)
+    if isinstance(schema, Choice):
+        return sum(one.json != {"null"} for one in schema.options) == 1
+    if isinstance(schema, FieldsRecord):
+        return not schema.arguments and _is_made_of_fields(schema.kind)
+    return isinstance(schema, Named | OneOf | Array | FixedTuple)
+
+
+def _is_made_of_fields(kind: type) -> bool:
+    """Return whether an instance is what its fields are, and nothing else."""
+    record: Any = kind
+    if hasattr(kind, "__struct_config__"):
+        return not record.__struct_config__.dict
+    if "__dataclass_fields__" not in vars(kind) or hasattr(kind, "__attrs_attrs__"):
+        return False
+    is_generated = record.__dataclass_params__.init and "__post_init__" not in dir(kind)
+    return (is_generated or CHECKED in vars(kind)) and all(
+        field.init for field in record.__dataclass_fields__.values()
+    )

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from eventbraid.saga._checkpoint import OpenSagas
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
-    from eventbraid.saga._plan import Rest
     from eventbraid.saga._roster import Roster
+    from eventbraid.saga._shards import Tenure
 
 
 class Crew:
@@ -214,12 +214,6 @@ class Crew:
             self._break(error)
 
     async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
-        end = await self._drive(run, resumed)
-        # Handed over meanwhile, it is woken by its next coordinator.
-        if isinstance(end, Pause) and self._roster.at_work.get(run.id) is run:
-            self._timers.sleep(run, end.seconds, resumed=end.resumed)
-
-    async def _drive(self, run: Run[Any], resumed: bool) -> Pause | Rest | None:  # noqa: FBT001 - as above
         tenure, end = run.tenure, None
         worker = Worker(run, self._slots, self._driver.calls)
         try:
@@ -243,12 +237,17 @@ class Crew:
             self._park(run, failure)
         finally:
             worker.end()
-            self.give_place(run)
-            if tenure is not None:
-                tenure.end_work()
-                if tenure.leaving:
-                    self._alarm.ring()
-        return end
+            self._end_work(run, tenure)
+        # Handed over meanwhile, it is woken by its next coordinator.
+        if isinstance(end, Pause) and self._roster.at_work.get(run.id) is run:
+            self._timers.sleep(run, end.seconds, resumed=end.resumed)
+
+    def _end_work(self, run: Run[Any], tenure: Tenure | None) -> None:
+        self.give_place(run)
+        if tenure is not None:
+            tenure.end_work()
+            if tenure.leaving:
+                self._alarm.ring()
 
     def _work_on_after_sleep(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - a callback
         """Put a saga back to work, unless it isn't to be driven here any more."""

@@ -42,6 +42,8 @@ from eventbraid.saga._progress import Status
 from eventbraid.saga._trouble import breather, pause_after
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from eventbraid.saga._handle import Run
     from eventbraid.saga._journal import Journal
     from eventbraid.saga._slots import Slots
@@ -118,7 +120,8 @@ class Driver:
                 if not run.holds_slot:
                     await self._take_slot(run)
                     continue
-                end = await self._advance(run, resumed=resumed)
+                end = await self._make_next(run, resumed=resumed)
+                run.outages = 0
                 if end is not None:
                     return end
                 resumed = False
@@ -143,33 +146,15 @@ class Driver:
                 run.stale = True
         return None
 
-    async def _advance(self, run: Run[Any], *, resumed: bool) -> Pause | Rest | None:
+    async def _make_next(self, run: Run[Any], *, resumed: bool) -> Pause | Rest | None:
         """Make one move; return None if the next one may follow."""
         if run.stale:
             await self._journal.reload(run)
-        seconds = _seconds_to_confirm(run)
-        if seconds:
+        if not run.clock.is_confirmed and (seconds := _seconds_to_confirm(run)):
             return Pause(seconds, resumed=resumed)
-        move = await self._make_next(run, resumed=resumed)
-        run.outages = 0
-        match move:
-            case Wait(until):
-                return Pause((until - run.clock.now()).total_seconds())
-            case Rest():
-                return move
-            case _:
-                return None
-
-    async def _make_next(self, run: Run[Any], *, resumed: bool) -> Move | None:
-        """Make one move, and return it; None if something else had to be recorded."""
         try:
-            if resumed:
-                events = interrupted(
-                    run.saga, run.progress, run.clock.now(), chance=self._draw()
-                )
-                if events:
-                    await self._journal.commit(run, events, run.state)
-                    return None
+            if resumed and await self._record_interruption(run):
+                return None
             move = next_move(
                 run.saga,
                 run.progress,
@@ -177,14 +162,28 @@ class Driver:
                 run.clock.now(),
                 run.defective,
             )
-            move = _watched(run, move)
+            if run.is_taken_over:
+                move = _watched(run, move)
             await self._make(run, move)
         except Defect as defect:
             await self._block(run, defect)
             return None
-        if isinstance(move, Rest) and move.status is Status.STUCK:
+        if isinstance(move, Wait):
+            return Pause((move.until - run.clock.now()).total_seconds())
+        if not isinstance(move, Rest):
+            return None
+        if move.status is Status.STUCK:
             SAGA.error("saga %r is stuck: %s", run.id, run.progress.stuck_for)
         return move
+
+    async def _record_interruption(self, run: Run[Any]) -> bool:
+        """Record what has ended with its process; return whether anything has."""
+        events = interrupted(
+            run.saga, run.progress, run.clock.now(), chance=self._draw()
+        )
+        if events:
+            await self._journal.commit(run, events, run.state)
+        return bool(events)
 
     async def _make(self, run: Run[Any], move: Move) -> None:
         match move:
@@ -213,18 +212,19 @@ class Driver:
                 finally:
                     self.calls.end(run.id)
 
-    async def _attempt(
+    def _attempt(
         self, run: Run[Any], move: Call | Record | Execute | Compensate
-    ) -> None:
+    ) -> Awaitable[None]:
+        # Not a coroutine of its own: each one around a call costs time at each wait.
         match move:
             case Execute(node, attempt):
-                await self._forward.execute(run, node, attempt)
+                return self._forward.execute(run, node, attempt)
             case Call(node, attempt):
-                await self._forward.call(run, node, attempt)
+                return self._forward.call(run, node, attempt)
             case Record(node, attempt):
-                await self._forward.record(run, node, attempt)
+                return self._forward.record(run, node, attempt)
             case Compensate(node, attempt):
-                await self._backward.compensate(run, node, attempt)
+                return self._backward.compensate(run, node, attempt)
 
     async def _attempt_alone(
         self, run: Run[Any], move: Call | Execute | Compensate
@@ -305,7 +305,7 @@ def _watched(run: Run[Any], move: Move) -> Move:
     The process that had the saga before may have ended in this step. Otherwise
     the attempt isn't recorded: a commit for each local step would cost too much.
     """
-    if not run.is_taken_over or isinstance(move, Wait):
+    if isinstance(move, Wait):
         return move
     run.is_taken_over = False
     if isinstance(move, Execute) and not run.progress.in_flight and move.start is None:

@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eventbraid.command import Executed
-    from eventbraid.saga._attempt import Attempted
     from eventbraid.saga._cancellation import Host
     from eventbraid.saga._codec import Encoded
     from eventbraid.saga._handle import Run
@@ -137,16 +136,20 @@ class Forward:
                 await self._happened(run, node, context, known.result, None, asked=True)
                 return
             context = _renewed(context, run)
+        defects = node.defects
         outcome = await attempted(
             lambda: node.action(context),
             context,
             "action",
             retry=node.retry,
             timeout=node.timeout,
-            defects=_defects(run, node),
+            defects=run.saga.defects if defects is None else defects,
             host=self._host,
         )
-        await self._settle(run, node, context, outcome)
+        if isinstance(outcome, Done):
+            await self._happened(run, node, context, outcome.result, None)
+        else:
+            await self._settle(run, node, context, outcome)
 
     async def record(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
         """Record the success of a step whose answer an earlier record kept.
@@ -170,13 +173,11 @@ class Forward:
         run: Run[Any],
         node: Step[Any, Any],
         context: StepContext[Any],
-        outcome: Attempted[Any],
+        outcome: StepFailure | Bug,
     ) -> None:
+        """Ask what has come of an attempt that didn't succeed, and record it."""
         if isinstance(outcome, Bug):
             raise Defect(node.name, "action", outcome.error) from outcome.error
-        if isinstance(outcome, Done):
-            await self._happened(run, node, context, outcome.result, None)
-            return
         known = None
         if outcome.doubt is not None:
             known = await self._asked(run, node, _renewed(context, run))
@@ -267,10 +268,12 @@ class Forward:
             return
         command = _command_of(run, node, context, answer)
         done = StepSucceeded(node.name, run.progress.attempt, answer.json, asked=asked)
-        doubt = _doubt_record(node, run, doubted)
+        doubt = () if doubted is None else _doubt_record(node, run, doubted)
         reached = after(run.progress, (*doubt, done))
-        # A bug in `then` must not hold back the fact that the step happened.
-        state, defect = _state_after(run, node, answer)
+        state, defect = run.state, None
+        if node.then is not None:
+            # A bug in `then` must not hold back the fact that the step happened.
+            state, defect = _state_after(run, node, answer)
         events: tuple[SagaEvent, ...] = (*doubt, done)
         if defect is None:
             events += advance_if_possible(run.saga, reached, state, run.clock.now())
@@ -471,10 +474,10 @@ def _renewed(context: StepContext[Any], run: Run[Any]) -> StepContext[Any]:
 
 
 def _doubt_record(
-    node: Step[Any, Any], run: Run[Any], doubted: StepFailure | None
+    node: Step[Any, Any], run: Run[Any], doubted: StepFailure
 ) -> tuple[SagaEvent, ...]:
     """Give the record of the doubt that asking the receiver has resolved."""
-    if doubted is None or doubted.doubt is None or not run.progress.in_flight:
+    if doubted.doubt is None or not run.progress.in_flight:
         return ()
     record = StepUnknown(
         node.name,

@@ -116,7 +116,7 @@ class Journal:
             RoleLost: The saga's shard is another coordinator's.
             VersionConflict: Somebody else has written to the stream.
         """
-        events = tuple(map(recordable, events))
+        events = recordable(events)
         progress = after(run.progress, events)
         written = [(run.id, *encode_event(event)) for event in events]
         written += [
@@ -158,7 +158,7 @@ class Journal:
             RoleLost: The saga's shard is another coordinator's.
             VersionConflict: Somebody else has written to the saga's stream.
         """
-        events = tuple(map(recordable, events))
+        events = recordable(events)
         progress = after(run.progress, events)
         also = [Write(run.id, event) for event in events]
         also += _notices(run, events)

@@ -186,7 +186,7 @@ def advance(
         return start_undo(progress, "deadline", detail=_DEADLINE_PASSED)
     events: list[SagaEvent] = []
     for node in saga.steps[progress.cursor :]:
-        reason = _skip_reason(node, state)
+        reason = None if node.skip_if is None else _skip_reason(node, state)
         if reason is None:
             if is_external(node):
                 events.append(StepStarted(node.name))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, cast
 from msgspec import structs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from eventbraid.saga._event import SagaEvent
 
 _MAXIMUM_SHOWN = 80
@@ -61,10 +63,20 @@ def shortened(text: object, maximum: int) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def recordable(event: SagaEvent) -> SagaEvent:
-    """Return a record whose texts for people are text, of limited length."""
+def recordable(events: Iterable[SagaEvent]) -> tuple[SagaEvent, ...]:
+    """Return records whose texts for people are text, of limited length."""
+    return tuple(
+        [
+            _with_recordable_texts(event, names) if names else event
+            for event in events
+            for names in (_texts(type(event)),)
+        ]
+    )
+
+
+def _with_recordable_texts(event: SagaEvent, names: tuple[str, ...]) -> SagaEvent:
     changed: dict[str, str] = {}
-    for name in _texts(type(event)):
+    for name in names:
         text: object = getattr(event, name)
         # Without the common case's encoding: most records have short ASCII texts.
         if type(text) is str and len(text) <= _MAXIMUM_RECORDED and text.isascii():
