@@ -142,8 +142,8 @@ pub fn read(store: &Store) -> Result<Vec<Shown>, Error> {
         prefix: Some("a"),
         category: Some("a"),
         types: Some(&["happened"]),
-..Filter::default()
-};
+        ..Filter::default()
+    };
     store.read_log(&LogQuery {
         filter,
         limit: 2,
