@@ -1,7 +1,7 @@
 //! Which process holds a store and how far its recovery is, in words: bytes for people, which
 //! are never trusted. A process that waits for the store only looks whether they change.
 
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::files::Layout;
@@ -22,26 +22,33 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// Begins the report of this process in a file of its own: the file of an earlier one may
-    /// belong to a copy of the store as well.
+    /// Begins the report of this process. The file of an earlier process is written over: a full
+    /// disk may have no room for another one. A file that has a further name is replaced instead,
+    /// because the other name is that of a copy of the store; so is one that can't be opened.
     pub(crate) fn begin(layout: &Layout) -> Self {
         let path = layout.holder();
-        let _removed = layout.remove_if_there(&path);
-        let file = match layout.vfs.open(&path, OpenMode::CreateNew) {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                layout.vfs.open(&path, OpenMode::ReadWrite)
-            }
-            opened => opened,
-        };
+        let (vfs, is_own) = (&layout.vfs, Self::is_own(layout));
+        let kept = is_own.then(|| vfs.open(&path, OpenMode::ReadWrite));
+        let file = kept.and_then(io::Result::ok).or_else(|| {
+            let _removed = layout.remove_if_there(&path);
+            vfs.open(&path, OpenMode::CreateNew).ok()
+        });
         let program = std::env::args_os().next().unwrap_or_default();
         let program = program.to_string_lossy();
         let holder = Self {
-            file: file.ok(),
+            file,
             program: program.into_owned(),
             reported: 0,
         };
         holder.write("");
         holder
+    }
+
+    /// Whether the file is there and has no other name.
+    fn is_own(layout: &Layout) -> bool {
+        let file = layout.vfs.open_lock(&layout.holder(), false);
+        file.and_then(|file| file.links())
+            .is_ok_and(|links| links == 1)
     }
 
     /// Reports that the log is read up to the address `done` of about `total`, from time to
