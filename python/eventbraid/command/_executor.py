@@ -315,13 +315,13 @@ def _checked_writes(also: Iterable[object]) -> tuple[Write, ...]:
 def _checked_expectations(
     expect: Mapping[str, Expectation],
 ) -> Mapping[str, Expectation]:
-    return {
-        stream: expected
-        if (type(expected) is int and 0 <= expected <= LARGEST_NUMBER)
-        or isinstance(expected, StreamCondition)
-        else checked("expectation", expected)
-        for stream, expected in expect.items()
-    }
+    found = dict(expect)
+    for stream, expected in found.items():
+        if isinstance(expected, StreamCondition):
+            continue
+        if type(expected) is not int or not 0 <= expected <= LARGEST_NUMBER:
+            found[stream] = checked("expectation", expected)
+    return found
 
 
 def _seconds_until(deadline: timedelta | datetime) -> float:

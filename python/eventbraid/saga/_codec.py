@@ -65,16 +65,19 @@ class Encoded(Generic[T]):
         """Keep a value together with what was decoded of it, which nobody else has."""
         self.json = json
         self._codec = codec
-        self._unread: object = decoded
+        # The value, or `_UNREAD`; `Any` because a `cast` costs a call at each read.
+        self._unread: Any = decoded
 
     def read(self) -> T:
         """Return the value; a new one each time if it can be changed."""
-        value = self._unread
-        if value is _UNREAD:
+        if self._codec.is_frozen:
+            known: T = self._unread
+            return known
+        if self._unread is _UNREAD:
             return self._codec.decode(self.json)
-        if not self._codec.is_frozen:
-            self._unread = _UNREAD
-        return cast("T", value)
+        own: T = self._unread
+        self._unread = _UNREAD
+        return own
 
 
 class Codec(Generic[T]):
@@ -119,7 +122,8 @@ class Codec(Generic[T]):
                 and not self._codec.has_own_code
                 and all(_is_lossless(one) for _, one in reachable(schema))
             )
-            self._is_valid = schema.rule(stored=True).allows
+            rule = schema.rule(stored=True)
+            self._is_valid = rule.accepts if rule.exact is None else rule.allows
         except (TypeError, NameError) as error:
             raise InvalidSaga(
                 f"{what} has the type {name_of(annotation)}, which couldn't be read "

@@ -416,7 +416,9 @@ def _command_of(
     if node.record is None:
         return None
     try:
-        return node.record(_renewed(context, run), answer.read())
+        is_frozen = run.saga.state_codec.is_frozen
+        own = context if is_frozen else _renewed(context, run)
+        return node.record(own, answer.read())
     except BaseException as error:
         raise trouble_of(node.name, "record", error, answer.json) from error
 

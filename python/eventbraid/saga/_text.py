@@ -65,13 +65,11 @@ def shortened(text: object, maximum: int) -> str:
 
 def recordable(events: Iterable[SagaEvent]) -> tuple[SagaEvent, ...]:
     """Return records whose texts for people are text, of limited length."""
-    return tuple(
-        [
-            _with_recordable_texts(event, names) if names else event
-            for event in events
-            for names in (_texts(type(event)),)
-        ]
-    )
+    made: list[SagaEvent] = []
+    for event in events:
+        names = _texts(type(event))
+        made.append(_with_recordable_texts(event, names) if names else event)
+    return tuple(made)
 
 
 def _with_recordable_texts(event: SagaEvent, names: tuple[str, ...]) -> SagaEvent:
