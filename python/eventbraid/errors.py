@@ -361,10 +361,10 @@ class CommandRejected(EventbraidError):
         """Say which rule refused, and the facts behind it."""
         self.code = code
         self.facts = dict(facts or {})
-        told = ", ".join(
+        listed = ", ".join(
             f"{name}={_shown(value)}" for name, value in self.facts.items()
         )
-        super().__init__(message or (f"{code} ({told})" if told else code))
+        super().__init__(message or (f"{code} ({listed})" if listed else code))
 
 
 class RetriesExhausted(EventbraidError):
@@ -411,9 +411,9 @@ class DeadlineExceeded(EventbraidError, TimeoutError):
         self.command = command
         self.attempts = attempts
         self.last = last
-        told = "" if last is None else f"; the last one failed: {last}"
+        reason = "" if last is None else f"; the last one failed: {last}"
         super().__init__(
-            f"the deadline of {command} passed after {attempts} attempts{told}; "
+            f"the deadline of {command} passed after {attempts} attempts{reason}; "
             "give it more time, or try again later"
         )
 

@@ -74,7 +74,7 @@ class Demands:
         return f"{self.key}/{batch.number}"
 
     def expect_of(self, batch: Batch) -> Mapping[str, eb.Expectation]:
-        """Give what a commit expects: later ones follow from the first."""
+        """Return the expectations of a commit: later ones follow from the first."""
         return self.expect if batch.number == 1 else {}
 
     def concern(self, batch: Batch) -> bool:

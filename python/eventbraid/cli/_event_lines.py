@@ -57,17 +57,17 @@ class BadLines(click.ClickException):
     """Some lines are no events, so their commit was not written."""
 
     def __init__(self, faults: list[str], count: int, batch: Batch) -> None:
-        """Name the lines, and what was written before them."""
-        told = "\n".join(f"  {printable(fault)}" for fault in faults)
+        """Name the faulty lines, and the events that were written before them."""
+        listed = "\n".join(f"  {printable(fault)}" for fault in faults)
         if count > len(faults):
-            told += f"\n  and {count - len(faults):,} more"
+            listed += f"\n  and {count - len(faults):,} more"
         before = (
             "nothing was written"
             if batch.number == 1
             else f"commit {batch.number} and what follows it were not written; "
             f"the {batch.number - 1:,} before it were"
         )
-        super().__init__(f"{before}, because of these lines:\n{told}")
+        super().__init__(f"{before}, because of these lines:\n{listed}")
 
 
 def batches(lines: BinaryIO, size: int | None) -> Iterator[Batch]:
@@ -98,7 +98,7 @@ def batches(lines: BinaryIO, size: int | None) -> Iterator[Batch]:
             yield batch
             batch, room = Batch(batch.number + 1), LARGEST_COMMIT
     if faults:
-        raise BadLines(faults.told, faults.count, batch)
+        raise BadLines(faults.listed, faults.count, batch)
     if batch.events or batch.number == 1:
         yield batch
 
@@ -132,9 +132,9 @@ class _NoEvent(ValueError):
 
 @dataclass(slots=True)
 class _Faults:
-    """What is wrong with which lines; the first few are told."""
+    """What is wrong with which lines; the first few are listed."""
 
-    told: list[str] = field(default_factory=list[str])
+    listed: list[str] = field(default_factory=list[str])
     count: int = 0
 
     def __bool__(self) -> bool:
@@ -142,8 +142,8 @@ class _Faults:
 
     def add(self, line: int, fault: str) -> None:
         self.count += 1
-        if len(self.told) < _MOST_TOLD:
-            self.told.append(f"line {line}: {fault}")
+        if len(self.listed) < _MOST_TOLD:
+            self.listed.append(f"line {line}: {fault}")
 
 
 def _numbered(lines: BinaryIO) -> Iterator[tuple[int, bytes]]:

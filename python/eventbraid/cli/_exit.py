@@ -38,7 +38,7 @@ DEBUG = "EVENTBRAID_DEBUG"
 
 
 def explain(error: BaseException) -> Exit:
-    """Tell people what went wrong and what to do, and answer the exit code."""
+    """Print the error and its remedy, and return the exit code."""
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
     cause = _first_cause(error)

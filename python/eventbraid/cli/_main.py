@@ -70,7 +70,7 @@ def _version() -> str:
 
 
 class _Commands(click.Group):
-    """Tells apart by exit code what click makes one: a reader who has left."""
+    """Distinguishes a reader that has left from other errors by the exit code."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:

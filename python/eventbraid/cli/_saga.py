@@ -36,7 +36,7 @@ _SHOW_FIELDS = (
 
 @click.group()
 def saga() -> None:
-    """Show sagas: what happened to one, which there are, which are stuck."""
+    """Show sagas: the timeline of one, the list of all, those that are stuck."""
 
 
 @saga.command()

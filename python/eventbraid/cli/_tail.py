@@ -144,7 +144,7 @@ def show_last(
 def follow_log(
     store: eb.EventStore, printer: EventPrinter, out: Output, wanted: Wanted, head: int
 ) -> None:
-    """Print what comes after the head, each event as soon as it is there."""
+    """Print the events after the head, each as soon as it is durable."""
     out.flush()
     with store.subscribe(
         after=head,

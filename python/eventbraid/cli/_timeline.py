@@ -24,7 +24,7 @@ _COLOURS = {
 
 
 def print_timeline(timeline: eb.SagaTimeline) -> None:
-    """Print what happened to a saga, a line a record."""
+    """Print the timeline of a saga, one line per record."""
     out = console()
     out.print(
         _data(

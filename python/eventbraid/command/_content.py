@@ -46,7 +46,7 @@ def content_of(command: Command[Any, Any]) -> bytes:
 
 @functools.cache
 def _tagging(kind: type) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    """Return the fields whose values are told apart by their tags, as in events."""
+    """Return the fields whose values are distinguished by their tags, as in events."""
     found: list[tuple[str, Callable[[Any], Any]]] = []
     for field, annotation in field_types(kind).items():
         schema = schema_of(annotation)

@@ -331,5 +331,5 @@ def _seconds_until(deadline: timedelta | datetime) -> float:
                 "deadline", str(deadline), "it has no time zone; use datetime.now(UTC)"
             )
         deadline -= datetime.now(UTC)
-    # One that has passed is no wrong argument: the command is too late.
+    # A deadline that has passed is a valid argument: the command is too late.
     return duration_seconds("deadline", deadline, minimum=timedelta.min)

@@ -383,7 +383,7 @@ def fold(command: Command[S, Any], state: S, recorded: Iterable[Recorded[Any]]) 
     """Return the state after these events.
 
     Raises:
-        InvalidArgument: `apply` returned None, which is no state of the command.
+        InvalidArgument: `apply` returned None, which is not a state of the command.
     """
     apply, state_before, last = command.apply, state, None
     try:

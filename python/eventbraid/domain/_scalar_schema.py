@@ -416,7 +416,7 @@ class Foreign(Schema):
         self.reason = reason
 
     def make_rule(self, *, stored: bool) -> Rule:
-        """Accept instances of the class; everything if it is no class."""
+        """Accept instances of the class; every value if it isn't a class."""
         kind = typing.get_origin(self.annotation) or self.annotation
         if stored:
             return NOTHING

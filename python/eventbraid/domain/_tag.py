@@ -1,4 +1,4 @@
-"""The tags that tell classes apart in a union."""
+"""The tags that distinguish classes in a union."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas of unions: what tells the members apart in JSON."""
+"""Schemas of unions: how the members are distinguished in JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TAG = "$type"
 class Choice(Schema):
     """A union.
 
-    Members that JSON tells apart by itself (a number, a text, null) are written as
+    Members that JSON distinguishes by itself (a number, a text, null) are written as
     always. Two or more values with fields are written with their tag.
     """
 
     def __init__(self, annotation: object, options: list[Schema]) -> None:
-        """Find out whether JSON tells the members apart."""
+        """Determine whether JSON distinguishes the members."""
         super().__init__(annotation)
         self.options = options
         self.json = frozenset().union(*(option.json for option in options))

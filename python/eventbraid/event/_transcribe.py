@@ -30,7 +30,7 @@ SCHEMA_VERSION = "v"
 
 
 class VersionedBody(bytes):
-    """A body of another schema version than 1, with the metadata that tells so.
+    """A body of another schema version than 1, with the metadata that records it.
 
     `NewEvent`, and `append` of a tuple, take the metadata over.
     """

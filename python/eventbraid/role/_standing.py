@@ -89,7 +89,7 @@ class Standing:
         try:
             event = decode_event(last)
         except (EventDecodeError, UnknownEventType) as error:
-            # It moves the version all the same, so nobody holds the lease any more.
+            # It moves the version all the same, so no session holds the lease any more.
             _log.warning("lease %r is free: its last record is: %s", last.stream, error)
             return cls(last.version)
         taken = event if isinstance(event, RoleTaken) else None

@@ -62,7 +62,7 @@ class Encoded(Generic[T]):
     __slots__ = ("_codec", "_unread", "json")
 
     def __init__(self, codec: Codec[T], json: msgspec.Raw, decoded: T) -> None:
-        """Keep a value together with what was decoded of it, which nobody else has."""
+        """Keep a value and its decoded form, to which no other code refers."""
         self.json = json
         self._codec = codec
         # The value, or `_UNREAD`; `Any` because a `cast` costs a call at each read.
@@ -200,7 +200,7 @@ class Codec(Generic[T]):
             raise ValueError(text_of(error)) from error
 
     def matches(self, value: T, raw: msgspec.Raw) -> bool:
-        """Return whether a value is the recorded one, as far as the log can tell.
+        """Return whether a value is the recorded one, as far as the log shows.
 
         Args:
             value: A value of the declared type.

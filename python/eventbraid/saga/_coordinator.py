@@ -88,9 +88,10 @@ class SagaCoordinator:
     of that declaration. One that is given no sagas drives none; it can list and cancel.
 
     A saga that no live coordinator can drive is parked: none has its declaration, or a
-    bug makes it impossible. It is listed, and told on the stream ``saga-attention``, so
-    that those know who wait for it at other coordinators; the others go on. Its
-    deadline doesn't undo it while it is parked: it is reported as overdue. If the store
+    bug makes it impossible. It is listed, and reported on the stream
+    ``saga-attention``, so that `SagaHandle.result` raises `SagaParked` at every
+    coordinator; other sagas go on. Its deadline doesn't compensate it while it is
+    parked: it is reported as overdue. If the store
     itself fails, the coordinator stops and raises its error.
 
     A defect in a step's code blocks its saga in this way and compensates nothing. The
@@ -124,10 +125,10 @@ class SagaCoordinator:
         command_retry: How commands of local steps are tried again after conflicts.
         stale_after: From how much silence on another coordinator counts as stopped, at
             least 1 s. Let it be the same for all.
-        ends_a_checkpoint: After how many ended sagas the set of unfinished ones is
-            written down, so that a resume reads only what came after. However many
+        ends_a_checkpoint: The number of ended sagas after which the set of unfinished
+            ones is recorded, so that a resume reads only the log after it. However many
             end, that is done 12 times at once and then once a minute.
-        on_event: Is told each recorded transition, on the event loop, after its
+        on_event: Called with each recorded transition, on the event loop, after its
             commit. It must be quick; if it raises, the coordinator stops.
 
     Raises:

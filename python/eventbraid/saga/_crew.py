@@ -96,7 +96,7 @@ class Crew:
 
     @property
     def stopping(self) -> bool:
-        """Return whether it was told to stop."""
+        """Return whether a stop was requested."""
         return self._driver.stopping
 
     def require_running(self) -> None:
@@ -151,7 +151,7 @@ class Crew:
                 # Without the error, which would come out wrapped in a group.
                 await tasks.__aexit__(None, None, None)
         finally:
-            # However the tasks ended, nobody may wait for a saga any longer.
+            # However the tasks ended, no caller may wait for a saga any longer.
             with anyio.CancelScope(shield=True):
                 await self._roster.close(self._broken)
         if self._broken is not None:

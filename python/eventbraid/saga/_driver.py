@@ -263,7 +263,7 @@ class Driver:
 
         Raises:
             SagaParked: The saga is blocked.
-            VersionConflict: Somebody else wrote to the saga's stream.
+            VersionConflict: Another writer appended to the saga's stream.
         """
         record = blocked(run.progress, defect)
         if record is not None:

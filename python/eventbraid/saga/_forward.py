@@ -81,7 +81,7 @@ class Forward:
         Raises:
             Defect: The step's code has a bug.
             Outage: The system refused something to the step's code.
-            VersionConflict: Somebody else wrote to the saga's stream.
+            VersionConflict: Another writer appended to the saga's stream.
         """
         key = forward_key(run.progress, node.name)
         context = _context(run, node, attempt, key)
@@ -125,7 +125,7 @@ class Forward:
 
         Raises:
             Defect: The step's code has a bug.
-            VersionConflict: Somebody else wrote to the saga's stream.
+            VersionConflict: Another writer appended to the saga's stream.
         """
         context = _call_context(run, node, attempt)
         if run.progress.crashes:
@@ -156,7 +156,7 @@ class Forward:
 
         Raises:
             Defect: The step's code still has a bug.
-            VersionConflict: Somebody else wrote to the saga's stream.
+            VersionConflict: Another writer appended to the saga's stream.
         """
         answer = run.progress.answer
         if answer is None:
@@ -189,7 +189,7 @@ class Forward:
     async def _asked(
         self, run: Run[Any], node: Step[Any, Any], context: StepContext[Any]
     ) -> Done[Any] | None:
-        """Ask the receiver whether it knows the key; no answer is no knowledge."""
+        """Ask the receiver whether it knows the key; None if it is not known."""
         ask = node.ask
         if ask is None:
             return None

@@ -360,7 +360,7 @@ def fold_result(
         result: Returns the result, as it is recorded.
 
     Raises:
-        UnfitValue: ``then`` returned something that is no state of this saga.
+        UnfitValue: ``then`` returned a value that is not a state of this saga.
         Exception: Whatever ``then`` raises.
     """
     if node.then is None:

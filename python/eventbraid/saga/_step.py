@@ -99,17 +99,18 @@ class Step(Node[S], Generic[S, R]):
     ) -> Step[S, R]:
         """Give the step its compensation.
 
-        The compensation must be idempotent, and must stand that the action never
-        happened and that it happens later: it voids by ``context.forward_key``.
+        The compensation must be idempotent, and must work where the action never
+        happened or happens later: it voids by ``context.forward_key``.
 
         Args:
-            action: The call that undoes, told what is known of the step.
+            action: The call that compensates. It takes two arguments: the context,
+                and the outcome of the step, `Done` with its result or `Unknown`.
             retry: How its attempts follow each other. When they end, or an exception
                 of ``never`` is raised, the saga is stuck and waits for a person.
             timeout: The time that each attempt may take.
-            record: Makes the command that the undoing means, from what the action
-                returned; it is committed together with the record of it. None: there
-                is nothing to record.
+            record: Returns the command that follows from the compensation, from the
+                context and the value that the action returned; it is committed
+                together with the record of the compensation. None: no command.
 
         Returns:
             The step with its compensation; the receiver stays as it was.

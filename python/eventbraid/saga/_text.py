@@ -59,7 +59,7 @@ def shortened(text: object, maximum: int) -> str:
     # Cut first: the rest of a huge text needn't be encoded.
     if len(text) > maximum:
         text = f"{text[: maximum - 1]}…"
-    # Half a character, as names of files may hold, is no text that can be recorded.
+    # A lone surrogate, as in some file names, can't be encoded and so not recorded.
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -36,7 +36,7 @@ class Problem(Exception):
         detail: What is wrong and what to do, for people.
         retry_after: After how many seconds to try again, if that may help.
         close: Whether the connection is of no further use: the rest of the request is
-            still to come on it, and nobody will read that.
+            still to come on it, and no code reads that.
     """
 
     def __init__(
