@@ -976,11 +976,16 @@ class StoreUnavailable(EventbraidError, OSError):
             and operation != "append to"
             else ""
         )
-        remedy = (
-            "raise this process's limit on the size of files (ulimit -f)"
-            if code == errno.EFBIG
-            else "check that the path exists and that this user may read and write it"
+        limits = {
+            errno.EFBIG: "raise this process's limit on the size of files (ulimit -f)",
+            errno.EMFILE: "raise this process's limit on open files (ulimit -n)",
+            errno.ENFILE: "raise the system's limit on open files",
+            errno.EAGAIN: "raise this user's limit on threads (ulimit -u)",
+        }
+        otherwise = (
+            "check that the path exists and that this user may read and write it"
         )
+        remedy = limits.get(code or 0, otherwise)
         super().__init__(f"could not {operation} {path!r}: {reason}; {remedy}{view}")
         self.errno = code
 

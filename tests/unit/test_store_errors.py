@@ -142,3 +142,19 @@ def test_a_detached_store_is_named_with_what_to_do():
         "it was deleted",
     )
     assert "open it again" in str(detached)
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.EMFILE, "ulimit -n"),
+        (errno.ENFILE, "limit on open files"),
+        (errno.EAGAIN, "ulimit -u"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.ENOENT, "check that the path exists"),
+    ],
+)
+def test_an_exhausted_limit_is_named_instead_of_the_path(code, remedy):
+    error = eb.StoreUnavailable("shop.braid", "open", "refused", code)
+    assert remedy in str(error)
+    assert ("check that the path" in str(error)) == (code == errno.ENOENT)
