@@ -33,9 +33,9 @@ class Mutant:
 MUTANTS = [
     Mutant(
         name="no fdatasync",
-        file="src/commit/sync.rs",
-        good="segment.file.sync_data()",
-        bad="Ok::<(), std::io::Error>(())",
+        file="src/log/open_files.rs",
+        good="active.map_or(Ok(()), |file| file.sync_data())",
+        bad="active.map_or(Ok(()), |_file| Ok(()))",
         suite="durability",
         test="every_answer_comes_after_the_sync_of_what_it_speaks_of",
     ),

@@ -19,7 +19,10 @@ from pathlib import PurePosixPath
 CALLS = (
     "openat",
     "mkdir",
+    "mkdirat",
     "rename",
+    "renameat",
+    "renameat2",
     "write",
     "pwrite64",
     "pwritev",
@@ -33,6 +36,8 @@ _BEGUN = re.compile(r"(?P<name>\w+)\((?P<arguments>.*) <unfinished \.\.\.>$")
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(?P<text>.*)")
 _FILE = re.compile(r"\d+<(?P<path>[^>]*)>")
 _STRING = re.compile(r'"(?P<text>[^"]*)"')
+# A name is looked up in the directory whose descriptor precedes it, if one does.
+_NAME = re.compile(r'(?:(?:AT_FDCWD|\d+)<(?P<directory>[^>]*)>, )?"(?P<text>[^"]*)"')
 _TOKEN = re.compile(r"<[^<>\s]+ \d+>")
 
 
@@ -54,8 +59,17 @@ class Call:
 
     @property
     def paths(self) -> list[str]:
-        """The paths that it names."""
-        return [found["text"] for found in _STRING.finditer(self.arguments)]
+        """The paths that it names, from the root."""
+        return [
+            str(PurePosixPath(found["directory"] or "/") / found["text"])
+            for found in _NAME.finditer(self.arguments)
+        ]
+
+    @property
+    def text(self) -> str:
+        """The first string among its arguments."""
+        found = _STRING.search(self.arguments)
+        return found["text"] if found else ""
 
 
 def calls(lines: Iterable[str]) -> Iterator[Call]:
@@ -106,9 +120,9 @@ class Disk:
                 self._sync(call)
             case "openat" if "O_CREAT" in call.arguments:
                 self._name(call.paths[0], call)
-            case "mkdir":
+            case "mkdir" | "mkdirat":
                 self._name(call.paths[0], call)
-            case "rename":
+            case "rename" | "renameat" | "renameat2":
                 self._rename(call)
 
     def _write(self, call: Call) -> None:
@@ -186,7 +200,7 @@ def unfounded(lines: list[str], marks: str, root: str) -> tuple[int, list[Unfoun
         if call.name == "write" and call.file == marks:
             answers += 1
             for token in _TOKEN.findall(call.arguments):
-                answer = call.paths[0].removesuffix("\\n")
+                answer = call.text.removesuffix("\\n")
                 if why := disk.at_stake(token, root):
                     found.append(Unfounded(answer, why))
         elif call.result >= 0:

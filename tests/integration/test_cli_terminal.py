@@ -114,7 +114,8 @@ def test_json_of_sagas_has_the_documented_fields(stuck_store, capfd):
     ]
     assert shown["status"] == "stuck"
     assert list(shown["entries"][0]) == [
-        *("time", "what", "step", "attempt", "detail", "position", "type")
+        *("time", "what", "step", "attempt", "detail", "position", "type"),
+        "traceback",
     ]
     run(["saga", "list", stuck_store, "--json", "--status", "stuck"])
     listed = json_lines(capfd.readouterr().out)

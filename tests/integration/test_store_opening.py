@@ -205,6 +205,34 @@ def test_a_second_process_is_told_who_holds_the_store(location):
             assert store.append([("a", "x", b"")]).last_position == 1
 
 
+@pytest.mark.parametrize(
+    "path",
+    [".", "./", "..", "../", "../store.braid", "./log/..", "../other/../store.braid"],
+)
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_store_opens_by_every_relative_path(tmp_path, monkeypatch, path, read_only):
+    made = tmp_path / "store.braid"
+    (tmp_path / "other").mkdir()
+    with eb.open(made) as store:
+        store.append([("a", "x", b"")])
+    inside = path in {"..", "../"}
+    monkeypatch.chdir(made / "log" if inside else made)
+    with eb.open(path, create=False, read_only=read_only) as store:
+        assert store.head() == 1
+        if not read_only:
+            store.append([("a", "x", b"")])
+    with eb.open(made, create=False) as store:
+        assert store.version("a") == (1 if read_only else 2)
+
+
+def test_a_store_is_made_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with eb.open(".") as store:
+        store.append([("a", "x", b"")])
+    with eb.open(tmp_path, create=False) as store:
+        assert store.version("a") == 1
+
+
 def test_every_path_to_a_store_leads_to_the_same_lock(made, tmp_path, monkeypatch):
     link = tmp_path / "link"
     link.symlink_to(made)

@@ -12,7 +12,9 @@ from eventbraid.store._location import KIB, MIB, Location, Options
 
 def test_a_location_is_memory_or_a_directory():
     assert Location.parse("memory:").path is None
-    assert Location.parse(Path("shop.braid")) == Location("shop.braid", "shop.braid")
+    here = Location("shop.braid", "shop.braid", str(Path.cwd()))
+    assert Location.parse(Path("shop.braid")) == here
+    assert Location.parse("/shop.braid") == Location("/shop.braid", "/shop.braid")
     assert Location.parse(b"shop.braid").path == "shop.braid"
 
 

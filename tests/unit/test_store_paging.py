@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventbraid as eb
-from eventbraid.store._paging import LARGEST_PAGE, LogFilter, Paging, checked
+from eventbraid.store._paging import LARGEST_PAGE, Paging, checked, log_filter
 
 
 def page(count, following, *, more, at=100):
@@ -73,5 +73,11 @@ def test_other_types_are_refused_by_name(number):
 
 def test_one_string_is_not_a_list_of_types():
     with pytest.raises(eb.InvalidArgument, match="list"):
-        LogFilter.of(None, None, "opened")
-    assert LogFilter.of("a", "b", iter(["x", "y"])) == LogFilter("a", "b", ("x", "y"))
+        log_filter(types="opened")
+
+
+def test_types_may_be_any_iterable_of_texts():
+    with eb.open("memory:") as store:
+        store.append([("a", name, b"") for name in ("x", "y", "z")])
+        found = [one.type for one in store.read_all(types=iter(["x", "z"]))]
+    assert found == ["x", "z"]

@@ -121,6 +121,8 @@ def _directory(location: str) -> str:
             "'memory:' is a store of one process; give the path of a directory",
             param_hint="STORE",
         )
+    if not location:
+        raise click.BadParameter("the path is empty", param_hint="STORE")
     path = click.Path(file_okay=False, path_type=Path).convert(location, None, None)
     return str(_store_of_demo(Path(path)))
 

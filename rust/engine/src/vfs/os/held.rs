@@ -145,11 +145,11 @@ impl Held {
 
     /// Where a path is to be looked up, if it leads into the directory, or to its parent.
     pub(super) fn at(&self, path: &Path) -> io::Result<Option<At>> {
-        if parent_of(&self.root) == path {
-            return self.name_in(Path::new(""), Path::new("..")).map(Some);
-        }
         let Some(below) = self.below(path) else {
-            return Ok(None);
+            // Only now: the parent of `.` is spelled `.`, too.
+            let is_parent = parent_of(&self.root) == path;
+            let parent = is_parent.then(|| self.name_in(Path::new(""), Path::new("..")));
+            return parent.transpose();
         };
         let at = match (below.parent(), below.file_name()) {
             (Some(parent), Some(name)) => self.name_in(parent, Path::new(name)),
