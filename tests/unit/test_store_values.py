@@ -230,6 +230,16 @@ def test_a_recorded_event_shows_its_facts():
     )
 
 
+def test_the_repr_of_a_recorded_event_has_its_data():
+    with eb.open("memory:") as store:
+        store.append([("a-1", "x", b'{"by":"mia"}'), ("a-1", "x", b"\x1b" * 200)])
+        short, long = store.read_all()
+    assert repr(short).endswith(""", data b'{"by":"mia"}'>""")
+    assert repr(long).endswith("... (200 bytes)>")
+    assert len(repr(long)) < 500
+    assert repr(long).isprintable()
+
+
 def test_a_recorded_event_keeps_the_moment_whatever_the_time_zone():
     elsewhere = NOON.astimezone(timezone(timedelta(hours=-8)))
     assert recorded_event(recorded_at=elsewhere) == recorded_event()

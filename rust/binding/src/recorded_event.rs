@@ -197,11 +197,12 @@ impl RecordedEvent {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         Ok(format!(
-            "<RecordedEvent {} at position {}, {} version {}>",
+            "<RecordedEvent {} at position {}, {} version {}, data {}>",
             self.event_type(py).repr()?,
             self.position(),
             self.stream(py).repr()?,
             self.version(),
+            shown_data(py, self.data_bytes())?,
         ))
     }
 
@@ -324,6 +325,18 @@ pub(crate) fn list(py: Python<'_>, events: Vec<Recorded>) -> PyResult<Bound<'_, 
 
 const SECONDS_A_DAY: u64 = 86_400;
 const MICROS_A_DAY: u64 = SECONDS_A_DAY * 1_000_000;
+
+/// The bytes of a body that `repr` shows; beyond them it shows the length instead.
+const SHOWN_DATA: usize = 80;
+
+fn shown_data(py: Python<'_>, data: &[u8]) -> PyResult<String> {
+    let shown = PyBytes::new(py, data.get(..SHOWN_DATA).unwrap_or(data)).repr()?;
+    Ok(if data.len() > SHOWN_DATA {
+        format!("{shown}... ({} bytes)", data.len())
+    } else {
+        shown.to_string()
+    })
+}
 
 fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     value.extract::<u64>().map_err(|error| {
