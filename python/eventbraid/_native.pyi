@@ -14,7 +14,7 @@ that was forked from the one that opened it.
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import ClassVar, Self, final
+from typing import Any, ClassVar, Self, final
 from uuid import UUID
 
 from typing_extensions import Buffer, disjoint_base
@@ -305,7 +305,8 @@ class EventBuffer:
     ``_more`` where there are none.
     """
 
-    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    # Any, because a subclass takes arguments of its own.
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _begin(self, after: int) -> None:
         """Start after a position."""
     @property

@@ -261,7 +261,7 @@ def _is_lossless(schema: Schema) -> bool:
     if isinstance(schema, Member):
         return not issubclass(schema.kind, Flag)
     if isinstance(schema, Choice):
-        return sum(one.json != {"null"} for one in schema.options) == 1
+        return sum(one.json != frozenset({"null"}) for one in schema.options) == 1
     if isinstance(schema, FieldsRecord):
         return not schema.arguments and _is_made_of_fields(schema.kind)
     return isinstance(schema, Named | OneOf | Array | FixedTuple)
