@@ -16,7 +16,17 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from tests.saga_kit import QUICK, SECOND, Receiver, Trip, inside, outside, trip
+from tests.saga_kit import (
+    QUICK,
+    SECOND,
+    Receiver,
+    Trip,
+    inside,
+    note,
+    outside,
+    records,
+    trip,
+)
 
 pytestmark = pytest.mark.anyio
 SOON = 10 * SECOND
@@ -89,6 +99,92 @@ async def test_a_group_of_base_exceptions_ends_its_own_attempt_only(store):
             tasks.start_soon(fail)
 
     assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPENSATED
+
+
+@asyncio_only
+@pytest.mark.parametrize("cancels_itself", [False, True])
+async def test_a_group_with_a_cancellation_ends_its_own_attempt_only(
+    store, cancels_itself
+):
+    async def act():
+        if cancels_itself:
+            await suicide()
+        raise BaseExceptionGroup("two", [asyncio.CancelledError(), Odd()])
+
+    with anyio.fail_after(20):
+        outcome = await ends_beside_another(store, acting(act))
+    assert outcome is eb.Outcome.COMPENSATED
+
+
+@pytest.mark.parametrize("proves", [False, True])
+async def test_a_group_of_any_depth_ends_its_own_attempt_only(store, proves):
+    attempts = []
+
+    async def act():
+        attempts.append(1)
+        error: Exception = OSError("deep inside")
+        for _ in range(3_000):
+            error = ExceptionGroup("one more level", [error])
+        raise error
+
+    retry = eb.Retry(attempts=2, first=0.001 * SECOND, never=(OSError,) * proves)
+    outcome = await ends_beside_another(store, acting(act, retry=retry))
+    assert outcome is eb.Outcome.COMPENSATED
+    assert len(attempts) == (1 if proves else 2)
+
+
+async def test_an_exception_whose_text_raises_anything_ends_its_own_attempt_only(store):
+    class Speechless(Exception):
+        def __str__(self) -> str:
+            raise Odd
+
+    async def act():
+        raise Speechless
+
+    assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPENSATED
+
+
+async def test_a_base_exception_of_then_at_a_resume_parks_its_own_saga_only(store):
+    """The next coordinator folds the results again, and must not end by it."""
+    receiver = Receiver(plan={"wait": ["stall"]})
+    has_bug = False
+
+    def then(state: Trip, _: str) -> Trip:
+        if has_bug:
+            raise Odd
+        return state
+
+    slow = eb.Retry(attempts=9, first=60 * SECOND, cap=60 * SECOND, jitter="none")
+    receiver.plan["wait"] = ["drop", "ok"]
+    saga = trip(
+        outside(receiver, "pay", then=then), outside(receiver, "wait", retry=slow)
+    )
+    other = acting(anyio.lowlevel.checkpoint, name="other")
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        await coordinator.start(saga, Trip("mia"), id="saga-bad")
+        with anyio.fail_after(10):
+            while "step_unknown" not in await records(store, "saga-bad"):  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+    has_bug = True
+    async with eb.SagaCoordinator(store, [saga, other]) as coordinator:
+        good = await coordinator.start(other, Trip("mia"), id="saga-good")
+        assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        assert [one.id for one in await coordinator.parked()] == ["saga-bad"]
+
+
+async def test_an_observer_that_raises_a_base_exception_stops_the_coordinator(store):
+    """The commit stands, so it is no defect of the step."""
+
+    def watch(progress: eb.SagaProgress) -> None:
+        if progress.what == "saga.step_succeeded":
+            raise Odd
+
+    saga = trip(inside("book"), outside(Receiver(), "pay"))
+    with pytest.raises(eb.CoordinatorClosed, match="on_event raised Odd"):
+        async with eb.SagaCoordinator(store, [saga], on_event=watch) as coordinator:
+            await coordinator.start(saga, Trip("mia"), id="saga-1")
+            await anyio.sleep(10)
+    assert "blocked" not in await records(store, "saga-1")
 
 
 @pytest.mark.parametrize("where", ["then", "record", "skip_if", "command"])
@@ -237,6 +333,28 @@ async def test_a_late_cancellation_of_a_sagas_task_does_not_end_the_saga(store, 
         assert ended.outcome in {eb.Outcome.COMPLETED, eb.Outcome.COMPENSATED}
         other = await coordinator.start(saga, Trip("ben"), id="saga-2")
         await other.result(timeout=SOON)
+
+
+@asyncio_only
+async def test_a_command_that_cancels_its_own_task_stops_no_other_saga(store):
+    """It does so at each move, so the moves follow each other after pauses."""
+    moves = []
+
+    def make(context: eb.StepContext[Trip]):
+        moves.append(context)
+        task = asyncio.current_task()
+        assert task is not None
+        if context.state.who == "mia":
+            task.cancel()
+        return note("x")(context)
+
+    saga = trip(eb.local("book", make).without_compensation())
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        await coordinator.start(saga, Trip("mia"), id="saga-bad")
+        good = await coordinator.start(saga, Trip("ben"), id="saga-good")
+        assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        await anyio.sleep(0.3)
+        assert 2 <= len(moves) < 20
 
 
 @asyncio_only

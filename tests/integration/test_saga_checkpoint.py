@@ -198,3 +198,18 @@ async def test_a_coordinator_notes_the_sagas_that_have_ended_at_it(store, saga):
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await handle.result()
         assert "saga-1" in coordinator._open._ended_here
+
+
+async def test_sagas_whose_ids_are_too_long_for_a_checkpoint_raise_nothing(store):
+    """Anybody may write records that look like starts, in streams of long names."""
+    starts = [
+        (f"saga-{number:06}".ljust(250, '"'), "saga.started", b"{}")
+        for number in range(20_000)
+    ]
+    for first in range(0, len(starts), 5_000):
+        await store.append(starts[first : first + 5_000])
+    opened = OpenSagas(store)
+    await opened.load()
+    await opened.save()
+    assert not await store.version(CHECKPOINTS)
+    assert await known(store) == await truth(store)

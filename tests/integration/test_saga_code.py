@@ -236,6 +236,25 @@ async def test_sagas_can_be_cancelled_and_retried_where_their_code_is_missing(
             await script.cancel("saga-none", reason="never was")
 
 
+@pytest.mark.parametrize(
+    "text", ["half a character: \ud83d", "x" * 9_000_000], ids=["surrogate", "9 MB"]
+)
+async def test_a_decision_without_the_code_is_recorded_whatever_its_text(
+    openings, receiver, text
+):
+    receiver.plan = {"pay": ["drop"]}
+    sleepy = eb.Retry(attempts=30, first=30 * SECOND, jitter="none")
+    saga = trip(inside("book"), outside(receiver, "pay", retry=sleepy))
+    async with (
+        eb.SagaCoordinator(openings[0], [saga]) as able,
+        eb.SagaCoordinator(openings[1], []) as script,
+    ):
+        handle = await able.start(saga, Trip("mia"), id="saga-1")
+        await script.cancel("saga-1", reason=text)
+        with anyio.fail_after(SOON):
+            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+
+
 async def test_a_saga_is_parked_once_no_live_coordinator_has_its_code(
     openings, receiver, other
 ):

@@ -6,6 +6,7 @@ then every customer is refunded, while nobody can see where the program failed.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from dataclasses import replace
@@ -355,6 +356,42 @@ async def test_a_defect_in_a_function_of_the_saga_blocks_it(
     bug.mended = True
     assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
     assert (await notes(store, "saga-1"))[-1] == "pack"
+
+
+@pytest.mark.parametrize("where", FUNCTIONS)
+async def test_a_cancelled_error_that_a_function_raises_is_a_defect(
+    store, receiver, where
+):
+    """As ``future.result()`` raises it; nothing has cancelled the saga's task."""
+    saga = trip(step_with(where, receiver, Bug(asyncio.CancelledError())))
+    with anyio.fail_after(20):
+        raised = await blocked(store, saga)
+    assert "CancelledError" in raised.reason
+
+
+@pytest.mark.parametrize(
+    "error", [eb.StoreClosed(), eb.VersionConflict([]), eb.CoordinatorClosed()]
+)
+@pytest.mark.parametrize("where", ["command", "otherwise", "record"])
+async def test_an_error_of_another_store_in_a_function_is_a_defect(
+    store, receiver, where, error
+):
+    saga = trip(step_with(where, receiver, Bug(error)))
+    with anyio.fail_after(20):
+        raised = await blocked(store, saga)
+    assert type(error).__name__ in raised.reason
+
+
+@pytest.mark.parametrize("answer", ["a receipt", True, 0])
+async def test_an_ask_that_returns_something_else_is_a_defect(store, receiver, answer):
+    async def ask(context):
+        return answer
+
+    receiver.plan["pay"] = ["lose"]
+    saga = trip(outside(receiver, "pay", ask=ask))
+    raised = await blocked(store, saga)
+    assert "ask of step 'pay' raised TypeError" in raised.reason
+    assert (await block_record(store)).where == "ask"
 
 
 @pytest.mark.parametrize("where", ["record", "then"])

@@ -48,6 +48,12 @@ def test_states_match_by_what_would_be_recorded(annotation, one, same, other):
     assert not codec.matches(other, codec.encode(one))
 
 
+@pytest.mark.parametrize(("one", "other"), [(True, 1), (1, 1.0), (0, False)])
+def test_equal_values_that_are_recorded_differently_do_not_match(one, other):
+    codec = Codec(dict, what="the state")
+    assert not codec.matches({"a": other}, codec.encode({"a": one}))
+
+
 def test_a_record_of_another_type_does_not_match():
     assert not Codec(int, what="the state").matches(1, msgspec.Raw(b'"1"'))
 

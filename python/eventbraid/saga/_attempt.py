@@ -90,6 +90,9 @@ async def attempted(
     except anyio.get_cancelled_exc_class():
         raise
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is recorded
+        if not host.is_cancelled:
+            # A group may hold a cancellation that the call brought upon its own task.
+            await drop_cancellation_requests(requests)
         raise_if_it_ends_the_program(error)
         if not retry.proves_failure(error) and is_defect(error, defects):
             return Bug(error)
@@ -115,15 +118,13 @@ def log_failure(
         failure: What is known of the attempt.
         error: What it raised, if it did.
     """
-    SAGA.warning(
-        "%s of step %r of saga %r failed in attempt %d: %s",
-        where,
-        context.step,
-        context.saga_id,
-        context.attempt,
-        failure,
-        exc_info=error,
-    )
+    text = "%s of step %r of saga %r failed in attempt %d: %s"
+    values = where, context.step, context.saga_id, context.attempt, failure
+    try:
+        SAGA.warning(text, *values, exc_info=error)
+    except RecursionError:
+        # A handler formats a group recursively, and raises this error alone.
+        SAGA.warning(text, *values)
 
 
 def failure_of(error: BaseException, retry: Retry) -> StepFailure:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from eventbraid.saga._attempt import attempted, log_failure, refusal_of
 from eventbraid.saga._context import Done, StepContext, StepFailure, Unknown
-from eventbraid.saga._defect import Bug, Defect, trouble_of
+from eventbraid.saga._defect import Bug, Defect, Outage, called, trouble_of
 from eventbraid.saga._follow import compensated, compensation_failed
 from eventbraid.saga._keys import forward_key, undo_key
 from eventbraid.saga._step import Local, external
@@ -55,8 +55,9 @@ class Backward:
             raise AssertionError(node.name)
         context = _context(run, node, attempt)
         try:
-            await self._commit(run, context, make(context))
-        except NOT_ABOUT_THE_STEP:
+            command = called(node.name, "compensation", lambda: make(context))
+            await self._commit(run, context, command)
+        except (*NOT_ABOUT_THE_STEP, Defect, Outage):
             raise
         except REFUSALS as rejection:
             failure = refusal_of(rejection)
@@ -99,13 +100,14 @@ class Backward:
         context: StepContext[Any],
         answer: object,
     ) -> None:
+        command: AnyCommand | None = None
+        record = undo.record
         try:
-            command: AnyCommand | None = None
-            if undo.record is not None:
+            if record is not None:
                 renewed = structs.replace(context, state=run.state.read())
-                command = undo.record(renewed, answer)
+                command = called(node.name, "record", lambda: record(renewed, answer))
             await self._commit(run, context, command)
-        except NOT_ABOUT_THE_STEP:
+        except (*NOT_ABOUT_THE_STEP, Defect, Outage):
             raise
         except REFUSALS as rejection:
             refused = refusal_of(rejection)

@@ -46,6 +46,17 @@ class Host:
         return host is not None and (host.done() or host.cancelling() > self._requests)
 
 
+def is_being_cancelled() -> bool:
+    """Return whether the current task was asked to end.
+
+    If it wasn't, a `CancelledError` is an exception that some code raised, as
+    ``future.result()`` does for a future that was cancelled.
+    """
+    if anyio.current_effective_deadline() == -math.inf:
+        return True
+    return cancellation_requests() > 0
+
+
 def is_in_a_task() -> bool:
     """Return whether a task of a running event loop executes this code."""
     try:

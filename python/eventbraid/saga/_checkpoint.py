@@ -12,7 +12,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, cast
 
-from eventbraid.errors import EventDecodeError, UnknownEventType
+from eventbraid.errors import EventDecodeError, LimitExceeded, UnknownEventType
 from eventbraid.event import decode_event, encode_event
 from eventbraid.saga._declaration import Declaration, recorded_declaration
 from eventbraid.saga._event import (
@@ -172,15 +172,20 @@ class OpenSagas:
         )
         if len(self.sagas) > MOST_OPEN or not is_worth_it:
             return
-        self._has_changed = False
-        self._saved_position = self.position
         indexes = {one: index for index, one in enumerate(self._needed())}
         needs = [_UNREADABLE if d is None else indexes[d] for d in self.sagas.values()]
         checkpoint = SagaCheckpoint(
             self.position, tuple(self.sagas), tuple(indexes), tuple(needs)
         )
         event = system_event(CHECKPOINT_STREAM, *encode_event(checkpoint))
-        await self._store.append([event])
+        try:
+            await self._store.append([event])
+        except LimitExceeded as error:
+            # The ids are too long; the log is folded from an older checkpoint on.
+            _log.warning("no checkpoint of %d sagas: %s", len(self.sagas), error)
+            return
+        self._has_changed = False
+        self._saved_position = checkpoint.position
 
     # --- within ----------------------------------------------------------------------
 

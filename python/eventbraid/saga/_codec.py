@@ -216,7 +216,8 @@ class Codec(Generic[T]):
             recorded = self.decode(raw)
         except ValueError:
             return False
-        return self._are_same(encoded.read(), recorded)
+        # As bytes: True and 1 are equal, and yet two states.
+        return self._codec.encode(encoded.read()) == self._codec.encode(recorded)
 
     def _are_same(self, decoded: object, value: object) -> bool:
         """Return whether a value is equal to another one, or is encoded as it is.

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast
 
 import anyio
 
 from eventbraid._logging import SAGA
-from eventbraid.errors import InvalidArgument
-from eventbraid.saga._cancellation import is_in_a_task
+from eventbraid.errors import CommandRejected, InvalidArgument, LimitExceeded
+from eventbraid.saga._cancellation import is_being_cancelled, is_in_a_task
+from eventbraid.saga._groups import exceptions_in
 from eventbraid.saga._text import described, shortened, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import msgspec
+
+R = TypeVar("R")
 
 DEFECTS: tuple[type[Exception], ...] = (
     ArithmeticError,
@@ -136,19 +141,35 @@ def trouble_of(
     return Defect(step, where, error, answer)
 
 
+def called(step: str, where: Where, function: Callable[[], R]) -> R:
+    """Call a function of a step's local code.
+
+    Raises:
+        CommandRejected: The function refused the step.
+        LimitExceeded: The function made a command that is too large.
+        Defect: The function has a bug.
+        Outage: The system refused something to the function.
+    """
+    try:
+        return function()
+    except (CommandRejected, LimitExceeded):
+        raise  # A refusal, and so the step's failure.
+    except BaseException as error:
+        raise trouble_of(step, where, error) from error
+
+
 def raise_if_it_ends_the_program(error: BaseException) -> None:
     """Raise what isn't about a step: an interruption, an exit, a cancellation."""
     if isinstance(error, Exception):
         return
     if isinstance(error, GeneratorExit) and not is_in_a_task():
         raise error  # The coroutine itself is closed: its event loop is gone.
-    ends = (KeyboardInterrupt, SystemExit, anyio.get_cancelled_exc_class())
-    if isinstance(error, ends):
-        raise error
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        for inner in group.exceptions:
-            raise_if_it_ends_the_program(inner)
+    cancelled = anyio.get_cancelled_exc_class()
+    for single in exceptions_in(error):
+        if isinstance(single, KeyboardInterrupt | SystemExit):
+            raise single
+        if isinstance(single, cancelled) and is_being_cancelled():
+            raise single
 
 
 def log_outage(saga_id: str, outage: Outage) -> None:
@@ -166,12 +187,7 @@ def log_outage(saga_id: str, outage: Outage) -> None:
 
 def is_defect(error: BaseException, defects: tuple[type[BaseException], ...]) -> bool:
     """Return whether an exception, or one inside of a group, is a defect."""
-    if isinstance(error, defects):
-        return True
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return any(is_defect(inner, defects) for inner in group.exceptions)
-    return False
+    return any(isinstance(single, defects) for single in exceptions_in(error))
 
 
 def check_defects(

@@ -144,6 +144,10 @@ class Driver:
                 SAGA.warning("the task of saga %r was cancelled; it goes on", run.id)
                 await drop_cancellation_requests(0)
                 run.stale = True
+                # The cause may cancel it at each move, so each move follows a pause.
+                run.outages += 1
+                seconds = pause_after(run.outages, self._draw())
+                return Pause(seconds, resumed=resumed)
         return None
 
     async def _make_next(self, run: Run[Any], *, resumed: bool) -> Pause | Rest | None:

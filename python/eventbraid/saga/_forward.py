@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from msgspec import structs
@@ -19,6 +19,7 @@ from eventbraid.saga._defect import (
     Bug,
     Defect,
     Outage,
+    called,
     log_outage,
     trouble_of,
 )
@@ -40,7 +41,7 @@ from eventbraid.saga._journal import fold_result
 from eventbraid.saga._keys import forward_key
 from eventbraid.saga._node import Kind, Node
 from eventbraid.saga._plan import advance_if_possible
-from eventbraid.saga._text import text_of
+from eventbraid.saga._text import shown, text_of
 from eventbraid.saga._transition import after
 from eventbraid.saga._trouble import (
     NOT_ABOUT_THE_STEP,
@@ -93,10 +94,12 @@ class Forward:
             else (done,)
         )
         try:
+            # By itself: whatever the function raises, it says nothing of this store.
+            command = called(node.name, "command", lambda: node.make(context))
             commit = await self._journal.execute(
-                run, node.make(context), events, run.state, cause=key
+                run, command, events, run.state, cause=key
             )
-        except NOT_ABOUT_THE_STEP:
+        except (*NOT_ABOUT_THE_STEP, Defect, Outage):
             raise
         except REFUSALS as rejection:
             failure = refusal_of(rejection)
@@ -204,7 +207,16 @@ class Forward:
         )
         if isinstance(answer, Bug):
             raise Defect(node.name, "ask", answer.error) from answer.error
-        return answer.result if isinstance(answer, Done) else None
+        if not isinstance(answer, Done) or answer.result is None:
+            return None
+        known = cast("object", answer.result)
+        if isinstance(known, Done):
+            return answer.result
+        wrong = TypeError(
+            f"`ask` of step {node.name!r} returned {shown(known)}; expected "
+            "Done(result) if the receiver knows the key, None if it doesn't"
+        )
+        raise Defect(node.name, "ask", wrong)
 
     async def _happened(
         self,
@@ -364,7 +376,7 @@ class Forward:
             return
         try:
             await self._replace(run, node, node.otherwise, failure, verdict.events)
-        except NOT_ABOUT_THE_STEP:
+        except (*NOT_ABOUT_THE_STEP, Defect, Outage):
             raise
         except REFUSALS as rejection:
             both = _with_refusal(failure, refusal_of(rejection))
@@ -387,7 +399,7 @@ class Forward:
         """Commit the command that takes the place of a step that failed for good."""
         key = forward_key(run.progress, node.name)
         context = _context(run, node, max(run.progress.attempt, 1), key)
-        command = otherwise(context, failure)
+        command = called(node.name, "otherwise", lambda: otherwise(context, failure))
         given_up = after(run.progress, events)
         events += advance_if_possible(run.saga, given_up, run.state, run.clock.now())
         cause = f"{key}/otherwise"

@@ -29,6 +29,7 @@ from eventbraid.event import decode_event, encode_event
 from eventbraid.role._standing import loss
 from eventbraid.saga._clock import PROCESS_CLOCK, SagaClock
 from eventbraid.saga._codec import UnfitValue
+from eventbraid.saga._defect import raise_if_it_ends_the_program
 from eventbraid.saga._event import (
     ATTENTION_STREAM,
     SagaEvent,
@@ -190,7 +191,7 @@ class Journal:
             InvalidTransition: They don't follow from what was recorded.
             VersionConflict: Another writer has written to the stream.
         """
-        events = tuple(events)
+        events = recordable(events)
         after(progress, events)
         written = [(progress.id, *encode_event(event)) for event in events]
         await self.store.append(written, expect={progress.id: version})
@@ -303,7 +304,8 @@ def fold_state(
             if isinstance(event, StepSucceeded):
                 step = f"step {event.step!r}"
                 state = _folded(saga, state, event, executed)
-    except Exception as error:
+    except BaseException as error:
+        raise_if_it_ends_the_program(error)
         reason = f"{step} can't be folded ({described(error)})"
         raise parked(progress, f"{reason}; correct the program") from error
     return state
@@ -403,7 +405,8 @@ def _tell(observer: Observer, progress: Progress, events: Iterable[SagaEvent]) -
     try:
         for event in events:
             observer(_told(progress, event))
-    except Exception as error:
+    except BaseException as error:
+        raise_if_it_ends_the_program(error)
         # The commit stands, so this must not pass for the failure of the step.
         raise CoordinatorClosed(
             f"the coordinator stops, because its on_event raised {error!r}; nothing is "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from eventbraid.errors import InvalidArgument
+from eventbraid.saga._groups import exceptions_in
 from eventbraid.store._duration import validate_duration
 from eventbraid.store._paging import checked
 
@@ -115,12 +116,10 @@ class Retry:
         Args:
             error: What the attempt raised.
         """
-        if isinstance(error, self.never):
-            return True
-        if isinstance(error, BaseExceptionGroup):
-            group = cast("BaseExceptionGroup[BaseException]", error)
-            return all(self.proves_failure(inner) for inner in group.exceptions)
-        return False
+        return all(
+            isinstance(single, (*self.never, BaseExceptionGroup))
+            for single in exceptions_in(error, below=self.never)
+        )
 
 
 def _is_exception_class(kind: object) -> bool:

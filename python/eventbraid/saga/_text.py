@@ -40,7 +40,9 @@ def safe_text(value: object) -> str:
     """Return the text of an object; its class if the object can't give one."""
     try:
         return str(value)
-    except Exception as error:  # noqa: BLE001 - any code may stand there
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - any code may stand there
         return f"<{type(value).__name__}, whose str() raises {type(error).__name__}>"
 
 
