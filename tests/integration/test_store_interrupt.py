@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import pathlib
 import random
 import signal
 import time
@@ -171,12 +172,16 @@ def interrupted_after(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
-def is_raised_here(error):
-    """Whether a signal handler raised in the test itself, outside of the library."""
-    trace = error.__traceback__
-    frames = [frame for frame, _ in traceback.walk_tb(trace)]
-    inner = [f for f in frames if f.f_code.co_name != "interrupt"][-1]
-    return inner.f_code.co_filename == __file__
+PACKAGE = str(pathlib.Path(eb.__file__).parent)
+
+
+def is_raised_inside(error):
+    """Whether a signal handler raised in a frame of the library.
+
+    It may also raise in the test or in `contextlib`, when the call has returned.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_filename.startswith(PACKAGE) for frame, _ in frames)
 
 
 @eb.event("interrupt-test.raised")
@@ -208,6 +213,8 @@ def executed(store, executor):
     executor.execute(Raise(counter="counter-1"))
 
 
+# An execution that is interrupted before its coroutine starts is never awaited.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("write", [appended, executed])
 @pytest.mark.usefixtures("no_finalizers")
 def test_an_interruption_after_the_commit_began_says_so_at_any_moment(tmp_path, write):
@@ -219,20 +226,20 @@ def test_an_interruption_after_the_commit_began_says_so_at_any_moment(tmp_path, 
         for _ in range(50):
             write(store, executor)
         longest = 2 * (time.perf_counter() - began) / 50
-        for _ in range(600):
+        ends_at = time.monotonic() + 10
+        while inside < 500 and time.monotonic() < ends_at:
             version = store.version("counter-1")
             try:
-                with interrupted_after(chance.uniform(20e-6, longest)):
+                with interrupted_after(chance.uniform(1e-6, longest)):
                     write(store, executor)
             except Interruption as error:
-                if is_raised_here(error):
+                if not is_raised_inside(error):
                     continue
                 inside += 1
                 is_written = store.version("counter-1") > version
                 silent += is_written and not getattr(error, "outcome_unknown", False)
     assert inside > 20
-    # What is raised at the very return to the caller is the caller's own.
-    assert silent <= inside // 50
+    assert silent == 0
 
 
 def test_what_is_raised_before_the_commit_is_not_marked():
