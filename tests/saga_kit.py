@@ -218,10 +218,10 @@ class Crash(eb.StoreClosed):
     """The process has died, as far as the store can tell."""
 
 
-LEASES = ("$role-", "$saga-coordinators")
+LEASES = ("$lease-", "$saga-coordinators")
 
 
-def is_about_roles(events) -> bool:
+def is_about_leases(events) -> bool:
     """Whether an append takes or releases leases, or announces who takes them."""
     streams = [
         event[0] if isinstance(event, tuple) else event.stream for event in events
@@ -230,7 +230,7 @@ def is_about_roles(events) -> bool:
 
 
 class MortalStore:
-    """A store whose process dies at its n-th append, roles not counted.
+    """A store whose process dies at its n-th append, leases not counted.
 
     Args:
         store: The store, which lives on.
@@ -254,7 +254,7 @@ class MortalStore:
     async def append(self, events, **options):
         if self.dead:
             raise Crash
-        if is_about_roles(events):
+        if is_about_leases(events):
             return await self._store.append(events, **options)
         self.appends += 1
         if self.appends != self._dies_at:

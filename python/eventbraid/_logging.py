@@ -11,6 +11,6 @@ import logging
 logging.getLogger("eventbraid").addHandler(logging.NullHandler())
 
 STORE = logging.getLogger("eventbraid.store")
-ROLE = logging.getLogger("eventbraid.role")
+LEASE = logging.getLogger("eventbraid.lease")
 COMMAND = logging.getLogger("eventbraid.command")
 SAGA = logging.getLogger("eventbraid.saga")

@@ -642,11 +642,11 @@ class Store:
         """
     def verify_async(self, port: CompletionPort, quick: bool) -> int:
         """Like `verify`; the counts arrive at the port."""
-    def appear(self) -> str:
-        """Show all who share the store that this opening is alive, from now on.
+    def start_heartbeat(self) -> str:
+        """Start the heartbeat of this session, unless it runs already.
 
         Returns:
-            The id of the opening: the same each time, and no other ever had it.
+            The session's id: the same at each call, and unique among all sessions.
 
         Raises:
             StoreUnavailable: If the system refuses, or the store is read only.
@@ -654,16 +654,16 @@ class Store:
     def register_loop(self) -> int:
         """Register an event loop whose tasks hold leases; return its number.
 
-        Others see this opening as silent since the last tick of its slowest loop.
+        For other sessions, this one's heartbeat is the last tick of its slowest loop.
         """
     def tick(self, number: int) -> None:
         """Record that a registered event loop runs. Ignored in a forked child."""
     def unregister_loop(self, number: int) -> None:
         """End the registration of an event loop. Ignored in a forked child."""
-    def sightings(self) -> list[tuple[str, float]]:
-        """Tell which openings are alive: id, and seconds of silence."""
-    def sightings_async(self, port: CompletionPort) -> int:
-        """Like `sightings`; the list arrives at the port."""
+    def heartbeat_ages(self) -> list[tuple[str, float]]:
+        """Return the live sessions: id, and seconds since the last heartbeat."""
+    def heartbeat_ages_async(self, port: CompletionPort) -> int:
+        """Like `heartbeat_ages`; the list arrives at the port."""
     def close(self) -> None:
         """Finish the appends under way and free the directory. May be called again."""
     def close_async(self, port: CompletionPort) -> int:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     _State = tuple[object, ...]
 
 __all__ = [
+    "AppendError",
+    "CommandError",
     "CommandRejected",
     "ConflictedStream",
     "CoordinatorClosed",
@@ -37,6 +39,7 @@ __all__ = [
     "DeadlineExceeded",
     "DiscoveryLimit",
     "EventDecodeError",
+    "EventError",
     "EventbraidError",
     "GraphMismatch",
     "IdempotencyMismatch",
@@ -47,12 +50,13 @@ __all__ = [
     "InvalidStreamId",
     "InvalidTransition",
     "InvalidValue",
+    "LeaseError",
+    "LeaseHeld",
+    "LeaseLost",
     "LimitExceeded",
     "NotAStore",
     "OutcomeUnknown",
     "RetriesExhausted",
-    "RoleBusy",
-    "RoleLost",
     "SagaError",
     "SagaExists",
     "SagaNotFound",
@@ -62,6 +66,7 @@ __all__ = [
     "StoreBusy",
     "StoreClosed",
     "StoreDetached",
+    "StoreError",
     "StorePoisoned",
     "StoreUnavailable",
     "StreamCondition",
@@ -157,6 +162,81 @@ def _shown(value: object) -> str:
     return text if len(text) <= _MAXIMUM_SHOWN else f"{text[: _MAXIMUM_SHOWN - 1]}…"
 
 
+# --- the base of each layer ----------------------------------------------------------
+
+
+class StoreError(EventbraidError):
+    """The base of the errors that a store raises.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     try:
+        ...         store.append([("a-1", "x", b"")], expect={"a-1": eb.EXISTS})
+        ...     except eb.StoreError as error:
+        ...         print(type(error).__name__)
+        VersionConflict
+    """
+
+
+class AppendError(StoreError):
+    """The base of the errors of one append; the store itself can still be used.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> issubclass(eb.VersionConflict, eb.AppendError)
+        True
+    """
+
+
+class EventError(EventbraidError):
+    """The base of the errors of typed events.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> issubclass(eb.UnknownEventType, eb.EventError)
+        True
+    """
+
+
+class CommandError(EventbraidError):
+    """The base of the errors that the execution of a command raises.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> issubclass(eb.CommandRejected, eb.CommandError)
+        True
+    """
+
+
+class LeaseError(EventbraidError):
+    """The base of the errors of leases.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store, eb.Lease(store, "importer"):
+        ...     try:
+        ...         eb.Lease(store, "importer").__enter__()
+        ...     except eb.LeaseError as error:
+        ...         print(type(error).__name__)
+        LeaseHeld
+    """
+
+
+class SagaError(EventbraidError):
+    """The base of the errors of sagas.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     try:
+        ...         eb.read_timeline(store, "saga-1")
+        ...     except eb.SagaError as error:
+        ...         print(type(error).__name__)
+        SagaNotFound
+    """
+
+
 # --- appending -----------------------------------------------------------------------
 
 
@@ -189,7 +269,7 @@ class ConflictedStream:
         return f"{self.stream!r} (expected {wanted}, is at version {self.actual})"
 
 
-class VersionConflict(EventbraidError):
+class VersionConflict(AppendError):
     """At least one stream was not at its expected version. Nothing was written.
 
     Attributes:
@@ -215,7 +295,7 @@ class VersionConflict(EventbraidError):
         )
 
 
-class IdempotencyMismatch(EventbraidError):
+class IdempotencyMismatch(AppendError):
     """An idempotency key was used before, for something else. Nothing was written.
 
     Attributes:
@@ -241,7 +321,7 @@ class IdempotencyMismatch(EventbraidError):
         )
 
 
-class OutcomeUnknown(EventbraidError):
+class OutcomeUnknown(AppendError):
     """The store can't say whether the append happened.
 
     Retry with the same idempotency key, or look for the event ids.
@@ -282,7 +362,7 @@ class OutcomeUnknown(EventbraidError):
 # --- commands ------------------------------------------------------------------------
 
 
-class UndeclaredStream(EventbraidError):
+class UndeclaredStream(CommandError):
     """A command wrote to a stream that it neither declared nor discovered.
 
     Attributes:
@@ -311,7 +391,7 @@ class UndeclaredStream(EventbraidError):
         )
 
 
-class DiscoveryLimit(EventbraidError):
+class DiscoveryLimit(CommandError):
     """A command's discovery asked for more rounds or streams than are allowed.
 
     Attributes:
@@ -337,7 +417,7 @@ class DiscoveryLimit(EventbraidError):
         )
 
 
-class CommandRejected(EventbraidError):
+class CommandRejected(CommandError):
     """A business rule said no. Nothing was written, and it isn't retried.
 
     Attributes:
@@ -367,7 +447,7 @@ class CommandRejected(EventbraidError):
         super().__init__(message or (f"{code} ({listed})" if listed else code))
 
 
-class RetriesExhausted(EventbraidError):
+class RetriesExhausted(CommandError):
     """A command met conflicts on every attempt allowed. Nothing was written.
 
     Attributes:
@@ -390,7 +470,7 @@ class RetriesExhausted(EventbraidError):
         )
 
 
-class DeadlineExceeded(EventbraidError, TimeoutError):
+class DeadlineExceeded(CommandError, TimeoutError):
     """A command was not done before its deadline. Nothing was written.
 
     Attributes:
@@ -421,7 +501,7 @@ class DeadlineExceeded(EventbraidError, TimeoutError):
 # --- events and values ---------------------------------------------------------------
 
 
-class UnknownEventType(EventbraidError):
+class UnknownEventType(EventError):
     """No class is registered for an event type.
 
     Attributes:
@@ -456,7 +536,7 @@ class UnknownEventType(EventbraidError):
         )
 
 
-class EventDecodeError(EventbraidError):
+class EventDecodeError(EventError):
     """The data of a recorded event isn't what its class demands.
 
     Attributes:
@@ -489,7 +569,7 @@ class EventDecodeError(EventbraidError):
         )
 
 
-class StreamDeleted(EventbraidError):
+class StreamDeleted(StoreError):
     """The stream was deleted.
 
     Attributes:
@@ -578,7 +658,7 @@ class InvalidStreamId(InvalidArgument):
     """
 
 
-class InvalidEventType(InvalidArgument):
+class InvalidEventType(EventError, InvalidArgument):
     """An event type that isn't 1 to 255 bytes of UTF-8.
 
     Example:
@@ -619,7 +699,7 @@ class LimitExceeded(InvalidArgument):
 # --- the store itself ----------------------------------------------------------------
 
 
-class StoreClosed(EventbraidError):
+class StoreClosed(StoreError):
     """The store was closed, or belongs to another process.
 
     Example:
@@ -636,7 +716,7 @@ class StoreClosed(EventbraidError):
         super().__init__(message or "the store is closed; open it again")
 
 
-class NotAStore(EventbraidError):
+class NotAStore(StoreError):
     """The path doesn't hold an event store, and none may be made there.
 
     Attributes:
@@ -662,7 +742,7 @@ class NotAStore(EventbraidError):
         )
 
 
-class IncompatibleFormat(EventbraidError):
+class IncompatibleFormat(StoreError):
     """The store was written in a format that this version can't read.
 
     Attributes:
@@ -687,7 +767,7 @@ class IncompatibleFormat(EventbraidError):
         )
 
 
-class StoreBusy(EventbraidError):
+class StoreBusy(StoreError):
     """Another process has the store, or a lock of it, to itself. Nothing was written.
 
     Opening raises it if one of the two wants the store exclusively, if the one process
@@ -721,7 +801,7 @@ class StoreBusy(EventbraidError):
         )
 
 
-class StoreDetached(EventbraidError):
+class StoreDetached(StoreError):
     """The files at the store's path are no longer those that this program has open.
 
     The directory, or a symbolic link above it, was moved, removed or replaced while the
@@ -757,7 +837,7 @@ class StoreDetached(EventbraidError):
         super().__init__(f"{path!r}: {reason}; nothing was written; {remedy}")
 
 
-class SharingUnsupported(EventbraidError):
+class SharingUnsupported(StoreError):
     """Several processes can't safely share a store at this place. Nothing was changed.
 
     A network file system, or a folder that a virtual machine shares with its host,
@@ -784,67 +864,69 @@ class SharingUnsupported(EventbraidError):
         )
 
 
-class RoleBusy(EventbraidError):
-    """Somebody else has the role.
+class LeaseHeld(LeaseError):
+    """Another holder has the lease.
 
     Attributes:
-        role: The role's name.
-        holder: Who has it: the program, its process and machine.
-        since: When it was taken; None if that isn't known.
-        silence: How many seconds ago its last sign of life was.
+        lease: The lease's name.
+        holder: The holder: its program, process id and machine.
+        since: The time at which it was acquired; None if that isn't known.
+        heartbeat_age: The seconds since the holder's last heartbeat.
 
     Example:
         >>> import eventbraid as eb
-        >>> with eb.open("memory:") as store, eb.Role(store, "importer"):
+        >>> with eb.open("memory:") as store, eb.Lease(store, "importer"):
         ...     try:
-        ...         with eb.Role(store, "importer"):
+        ...         with eb.Lease(store, "importer"):
         ...             pass
-        ...     except eb.RoleBusy as error:
-        ...         print(error.role)
+        ...     except eb.LeaseHeld as error:
+        ...         print(error.lease)
         importer
     """
 
     def __init__(
-        self, role: str, holder: str, since: datetime | None, silence: float
+        self, lease: str, holder: str, since: datetime | None, heartbeat_age: float
     ) -> None:
-        """Name the role and who has it."""
-        self.role = role
+        """Name the lease and its holder."""
+        self.lease = lease
         self.holder = holder
         self.since = since
-        self.silence = silence
+        self.heartbeat_age = heartbeat_age
         when = "" if since is None else f" since {since.isoformat(timespec='seconds')}"
         super().__init__(
-            f"the role {role!r} is held by {holder}{when}, last heard of "
-            f"{silence:.1f} s ago; wait for it (`wait=`), or end that process"
+            f"lease {lease!r} is held by {holder}{when}; its last heartbeat was "
+            f"{heartbeat_age:.1f} s ago: wait for the lease with wait=, or end that "
+            "process"
         )
 
 
-class RoleLost(EventbraidError):
-    """Somebody else has taken the role meanwhile; nothing was written.
+class LeaseLost(LeaseError):
+    """Another holder acquired the lease in the meantime; nothing was written.
 
     Attributes:
-        role: The role's name.
-        token: The fencing token under which the append was made.
-        actual: The version of the role's stream.
+        lease: The lease's name.
+        token: The fencing token of the append that was refused.
+        actual: The version of the lease's stream.
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.RoleLost("importer", 3, 4).token
+        >>> eb.LeaseLost("importer", 3, 4).token
         3
     """
 
-    def __init__(self, role: str, token: int, actual: int) -> None:
-        """Name the role, the token and the version that is."""
-        self.role = role
+    def __init__(self, lease: str, token: int, actual: int) -> None:
+        """Name the lease, the token and the actual version."""
+        self.lease = lease
         self.token = token
         self.actual = actual
         super().__init__(
-            f"the role {role!r} was taken by somebody else: its fence was {token} and "
-            f"is {actual}; nothing was written, stop what is done under the role"
+            f"lease {lease!r} was lost to another holder: its fencing token was "
+            f"{token} and is {actual}; nothing was written: stop the work that the "
+            "lease protects"
         )
 
 
-class StorePoisoned(EventbraidError):
+class StorePoisoned(StoreError):
     """The disk refused to keep what was written, so the store takes nothing more.
 
     Reads of what is durable go on. Close the store and open it again: it then goes on
@@ -876,7 +958,7 @@ def _store_of(file: str) -> str:
     return str(folder.parent if folder.name == "log" else folder)
 
 
-class CorruptStore(EventbraidError):
+class CorruptStore(StoreError):
     """Acknowledged data is damaged. Nothing was changed.
 
     Attributes:
@@ -907,7 +989,7 @@ class CorruptStore(EventbraidError):
         )
 
 
-class StorageFull(EventbraidError, OSError):
+class StorageFull(StoreError, OSError):
     """There is no space left. Nothing was written; reads go on.
 
     An append may be tried again, and so may an opening. A store that says so when it is
@@ -939,7 +1021,7 @@ class StorageFull(EventbraidError, OSError):
         return _restore, (type(self), self.args, facts)
 
 
-class StoreUnavailable(EventbraidError, OSError):
+class StoreUnavailable(StoreError, OSError):
     """The system refused to open, read or write a file of the store.
 
     Attributes:
@@ -996,20 +1078,6 @@ class StoreUnavailable(EventbraidError, OSError):
 
 
 # --- sagas ---------------------------------------------------------------------------
-
-
-class SagaError(EventbraidError):
-    """The root of the errors that only sagas raise.
-
-    Example:
-        >>> import eventbraid as eb
-        >>> with eb.open("memory:") as store:
-        ...     try:
-        ...         eb.read_timeline(store, "saga-1")
-        ...     except eb.SagaError as error:
-        ...         print(type(error).__name__)
-        SagaNotFound
-    """
 
 
 class InvalidSaga(SagaError, ValueError):

@@ -1,6 +1,6 @@
 """Hangs its event loop while it holds leases: the other half of test_hung_event_loop.py.
 
-Usage: hung_loop_victim.py STORE BACKEND role    holds the role "importer"
+Usage: hung_loop_victim.py STORE BACKEND lease    holds the lease "importer"
        hung_loop_victim.py STORE BACKEND saga    drives the saga "saga-hung"
 
 It says "hanging" and blocks its event loop by reading its input. After a line it
@@ -53,14 +53,14 @@ signed = eb.Saga(
 )
 
 
-async def hold_role(path: str) -> None:
+async def hold_lease(path: str) -> None:
     async with eb.open_async(path) as store:
         try:
-            async with eb.AsyncRole(store, "importer", stale_after=SECOND) as role:
+            async with eb.AsyncLease(store, "importer", stale_after=SECOND) as lease:
                 hang()
-                await role.append([("order-1", "imported", b"late")])
+                await lease.append([("order-1", "imported", b"late")])
                 say("appended")
-        except eb.RoleLost:
+        except eb.LeaseLost:
             say("lost")
 
 
@@ -74,5 +74,5 @@ async def drive(path: str) -> None:
 
 
 if __name__ == "__main__":
-    run = hold_role if sys.argv[3] == "role" else drive
+    run = hold_lease if sys.argv[3] == "lease" else drive
     anyio.run(run, sys.argv[1], backend=sys.argv[2])

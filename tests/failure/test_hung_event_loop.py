@@ -48,15 +48,15 @@ def hanging(path: Path, backend: str, what: str):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_role_held_by_a_hung_event_loop_is_taken_and_its_late_append_refused(
+def test_a_lease_held_by_a_hung_event_loop_is_taken_and_its_late_append_refused(
     path, backend
 ):
     with (
         eb.open(path) as store,
-        hanging(path, backend, "role") as victim,
-        eb.Role(store, "importer", stale_after=SECOND, wait=30 * SECOND) as role,
+        hanging(path, backend, "lease") as victim,
+        eb.Lease(store, "importer", stale_after=SECOND, wait=30 * SECOND) as lease,
     ):
-        role.append([("order-1", "imported", b"in time")])
+        lease.append([("order-1", "imported", b"in time")])
         out, _ = victim.communicate("continue\n", timeout=30)
         assert out == "lost\n"
         assert [r.data for r in store.read_stream("order-1")] == [b"in time"]
@@ -95,13 +95,13 @@ def test_within_a_process_only_the_leases_of_the_hung_event_loop_are_lost(
 
     async def hang() -> None:
         try:
-            async with eb.AsyncRole(store.as_async(), "hung", stale_after=SECOND):
+            async with eb.AsyncLease(store.as_async(), "hung", stale_after=SECOND):
                 entered.set()
                 wake.wait(60)
-        except eb.RoleLost:
+        except eb.LeaseLost:
             ends.append("lost")
 
-    with eb.open(path) as store, eb.Role(store, "held"):
+    with eb.open(path) as store, eb.Lease(store, "held"):
         thread = threading.Thread(
             target=anyio.run, args=(hang,), kwargs={"backend": backend}
         )
@@ -109,11 +109,11 @@ def test_within_a_process_only_the_leases_of_the_hung_event_loop_are_lost(
         try:
             assert entered.wait(30)
             with (
-                pytest.raises(eb.RoleBusy),
-                eb.Role(store, "held", stale_after=SECOND, wait=2 * SECOND),
+                pytest.raises(eb.LeaseHeld),
+                eb.Lease(store, "held", stale_after=SECOND, wait=2 * SECOND),
             ):
                 pass
-            with eb.Role(store, "hung", stale_after=SECOND, wait=30 * SECOND):
+            with eb.Lease(store, "hung", stale_after=SECOND, wait=30 * SECOND):
                 pass
         finally:
             wake.set()
@@ -127,12 +127,12 @@ def test_an_event_loop_that_only_waits_keeps_its_leases(path, backend):
         async with (
             eb.open_async(path) as one,
             eb.open_async(path) as two,
-            eb.AsyncRole(one, "importer") as role,
+            eb.AsyncLease(one, "importer") as lease,
         ):
             await anyio.sleep(1.5)
-            with pytest.raises(eb.RoleBusy):
-                async with eb.AsyncRole(two, "importer", stale_after=SECOND):
+            with pytest.raises(eb.LeaseHeld):
+                async with eb.AsyncLease(two, "importer", stale_after=SECOND):
                     pass
-            await role.append([("order-1", "imported", b"")])
+            await lease.append([("order-1", "imported", b"")])
 
     anyio.run(main, backend=backend)

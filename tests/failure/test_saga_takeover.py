@@ -24,8 +24,8 @@ from pathlib import Path
 import pytest
 
 import eventbraid as eb
-from eventbraid.role._event import PREFIX, RoleTaken
-from eventbraid.saga._shards import role_of, shard_of
+from eventbraid.lease._events import PREFIX, LeaseAcquired
+from eventbraid.saga._shards import lease_of, shard_of
 from tests.failure.test_saga_kill import check
 
 VICTIM = Path(__file__).with_name("takeover_victim.py")
@@ -138,9 +138,9 @@ def wait_until(condition, within: float) -> float:
 def owners(store, saga_id: str) -> list[int | None]:
     """Give the processes that had a saga's shard, None where it was let go."""
     events = map(
-        eb.decode_event, store.read_stream(PREFIX + role_of(shard_of(saga_id)))
+        eb.decode_event, store.read_stream(PREFIX + lease_of(shard_of(saga_id)))
     )
-    return [event.pid if isinstance(event, RoleTaken) else None for event in events]
+    return [event.pid if isinstance(event, LeaseAcquired) else None for event in events]
 
 
 def records(store, saga_id: str) -> list[str]:

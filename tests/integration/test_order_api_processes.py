@@ -182,9 +182,9 @@ def test_of_two_coordinators_the_second_goes_on_when_the_first_is_killed(locatio
             assert standing_by.ask_to_end() == 0
     with eb.open(location) as store:
         started = [one.stream for one in store.read_all(types=["saga.started"])]
-        taken = list(store.read_stream("$role-order-api-reader"))
+        taken = list(store.read_stream("$lease-order-api-reader"))
     assert len(started) == len(set(started)) == 2
-    assert [one.type for one in taken].count("role.taken") == 2
+    assert [one.type for one in taken].count("lease.acquired") == 2
 
 
 def test_a_reader_that_was_stopped_stands_by_when_it_goes_on(location):

@@ -17,9 +17,9 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.role import _standing
-from eventbraid.role._standing import taking
-from eventbraid.saga._shards import SHARDS, role_of, shard_of
+from eventbraid.lease import _state
+from eventbraid.lease._state import acquired
+from eventbraid.saga._shards import SHARDS, lease_of, shard_of
 from tests.saga_kit import (
     SECOND,
     Receiver,
@@ -180,7 +180,7 @@ async def test_a_lease_of_single_sagas_is_released_for_a_holder_that_has_ended(
         await shards_of(lasting)
         await until(lambda: not lasting._shards._leased)
         # As a coordinator leaves them that was killed.
-        taken = [taking(role_of(*part), "0000000000000000.1") for part in leased]
+        taken = [acquired(lease_of(*part), "0000000000000000.1") for part in leased]
         await openings[2].append(taken)
         await until(lambda: lasting._shards._leased)
         await until(lambda: not lasting._shards._leased)
@@ -355,7 +355,7 @@ async def test_the_store_refuses_what_a_stopped_coordinator_records_of_leased_sa
     receiver.plan = {"pay": ["drop", "ok"]}
     sleepy = eb.Retry(attempts=30, first=0.8 * SECOND, jitter="none")
     saga = trip(inside("book"), outside(receiver, "pay", retry=sleepy))
-    seen = _standing.silence_of
+    seen = _state.heartbeat_age
     async with (
         eb.SagaCoordinator(openings[0], [other]) as unable,
         eb.SagaCoordinator(openings[1], [saga]) as late,
@@ -367,14 +367,14 @@ async def test_the_store_refuses_what_a_stopped_coordinator_records_of_leased_sa
         [lost] = late._shards.lent.values()
         owner = late._shards._owner
         monkeypatch.setattr(
-            _standing,
-            "silence_of",
+            _state,
+            "heartbeat_age",
             lambda asked, *known: 60.0 if asked == owner else seen(asked, *known),
         )
         async with eb.SagaCoordinator(openings[2], [saga]) as fresh:
             taken = await fresh.get(saga, saga_id)
             await all_completed([taken])
-            monkeypatch.setattr(_standing, "silence_of", seen)
+            monkeypatch.setattr(_state, "heartbeat_age", seen)
             with pytest.raises(eb.VersionConflict):
                 await openings[1].append([("x-1", "x", b"")], expect=lost.fence)
             await all_completed([handle])
@@ -394,7 +394,7 @@ async def test_the_librarys_records_are_bounded_whatever_the_number_of_sagas(
         await shards_of(one)
         await all_completed(await start_all(one, saga, [f"s-{n}" for n in range(300)]))
     found = await system_records(openings[2])
-    assert found["role.taken"] == found["role.released"] == SHARDS
+    assert found["lease.acquired"] == found["lease.released"] == SHARDS
     assert found["saga.coordinators"] == 2
     assert found["saga.checkpoint"] <= 13
     assert found.total() <= 100

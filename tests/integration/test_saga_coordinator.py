@@ -21,7 +21,7 @@ from tests.saga_kit import (
     Receiver,
     Trip,
     inside,
-    is_about_roles,
+    is_about_leases,
     notes,
     outside,
     recorded,
@@ -195,7 +195,7 @@ class Forgetful(MortalStore):
         self.commits = commits
 
     async def append(self, events, **options):
-        if is_about_roles(events):
+        if is_about_leases(events):
             return await super().append(events, **options)
         if self.appends == 0 and not self.commits:
             self.appends += 1

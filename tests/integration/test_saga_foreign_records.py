@@ -1,7 +1,7 @@
 """What others write stops no coordinator: one bad record costs at most its own saga.
 
 Anybody who shares a store can write to any stream but the library's, and can take any
-role but the library's. The hazards: a record that can't be decoded where a coordinator
+lease but the library's. The hazards: a record that can't be decoded where a coordinator
 follows the log, a name that it takes for one of its own, and a start that it takes for a
 saga's.
 """
@@ -71,7 +71,7 @@ RECORDS = {
     "a compensation of nothing": eb.NewEvent(
         "junk", "saga.compensation_started", b"\xff"
     ),
-    "a lease in another stream": eb.NewEvent("junk", "role.taken", b"\xff"),
+    "a lease in another stream": eb.NewEvent("junk", "lease.acquired", b"\xff"),
     "members in another stream": eb.NewEvent("junk", "saga.coordinators", b"\xff"),
     "a checkpoint in another stream": eb.NewEvent("junk", "saga.checkpoint", b"\xff"),
 }
@@ -93,8 +93,12 @@ INTERNAL = {
         COORDINATORS_STREAM,
         *eb.encode_event(CoordinatorsChanged((("a.1", 7),), ())),
     ),
-    "a lease of bytes": ("$role-$saga-shard-03", "role.taken", b"\xff"),
-    "a lease of a shard that isn't": ("$role-$saga-shard-77", "role.taken", b"\xff"),
+    "a lease of bytes": ("$lease-$saga-shard-03", "lease.acquired", b"\xff"),
+    "a lease of a shard that isn't": (
+        "$lease-$saga-shard-77",
+        "lease.acquired",
+        b"\xff",
+    ),
 }
 
 
@@ -172,19 +176,19 @@ async def test_members_that_were_lost_from_the_log_join_again(store):
 @pytest.mark.parametrize(
     "name", ["saga-shard-eu", "saga-shard-00", "saga-shard-", "saga-coordinator-00"]
 )
-async def test_a_role_of_any_name_harms_no_coordinator(store, name):
-    async with coordinating(store), eb.AsyncRole(store, name):
+async def test_a_lease_of_any_name_harms_no_coordinator(store, name):
+    async with coordinating(store), eb.AsyncLease(store, name):
         pass
-    async with eb.AsyncRole(store, name), coordinating(store):
+    async with eb.AsyncLease(store, name), coordinating(store):
         pass
 
 
 @pytest.mark.parametrize("name", ["$saga-shard-00", "$", "$mine"])
 async def test_names_of_the_librarys_own_leases_are_refused(store, name):
-    with pytest.raises(eb.InvalidArgument, match="library's own"):
-        eb.AsyncRole(store, name)
-    with pytest.raises(eb.InvalidArgument, match="library's own"):
-        eb.Role(store.as_sync(), name)
+    with pytest.raises(eb.InvalidArgument, match="reserved for the library"):
+        eb.AsyncLease(store, name)
+    with pytest.raises(eb.InvalidArgument, match="reserved for the library"):
+        eb.Lease(store.as_sync(), name)
 
 
 async def test_a_record_that_breaks_a_sagas_stream_costs_that_saga_alone(store):

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.role._standing import releasing
+from eventbraid.lease._state import released
 from eventbraid.saga import _notices
 from eventbraid.saga._event import SagaNeedsAttention
 from eventbraid.saga._follow import cancelled
@@ -477,7 +477,7 @@ async def test_a_saga_whose_shard_is_lost_before_its_notice_is_told_gets_none(
         handle = await owner.start(undoable, Trip("mia"), id="saga-1")
         await held.began.wait()
         lost = owner._shards.tenure_of(handle.id)
-        await openings[1].append([releasing(lost.role, owner._shards._owner)])
+        await openings[1].append([released(lost.lease, owner._shards._owner)])
         held.gate.set()
         with anyio.fail_after(SOON):
             # It takes the shard anew, parks the saga anew, and tells of it.

@@ -171,7 +171,7 @@ async def test_each_asynchronous_method_is_a_checkpoint():
             "cancel": lambda: coordinator.cancel("saga-2", reason="r"),
             "retry": lambda: coordinator.retry("saga-2", by="mia", note="n"),
             "skip": lambda: coordinator.skip("saga-2", "pay", by="mia", note="n"),
-            "role": eb.AsyncRole(store, "importer").__aenter__,
+            "lease": eb.AsyncLease(store, "importer").__aenter__,
         }
         for name, call in calls.items():
             with anyio.CancelScope() as scope:

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.role import _standing
+from eventbraid.lease import _state
 from eventbraid.saga._shards import SHARDS, shard_of
 from tests.saga_kit import (
     SECOND,
@@ -50,11 +50,11 @@ def journey(receiver):
 async def owners(store):
     """How many shards each owner has, by the log."""
     found: Counter[str] = Counter()
-    async for stream in store.streams(prefix="$role-$saga-shard-"):
+    async for stream in store.streams(prefix="$lease-$saga-shard-"):
         last = [r async for r in store.read_stream(stream, backward=True, limit=1)]
         event = eb.decode_event(last[0])
         if hasattr(event, "host"):
-            found[event.owner] += 1
+            found[event.holder] += 1
     return found
 
 
@@ -167,7 +167,7 @@ async def test_a_coordinator_that_was_stopped_records_nothing_more(
             then=lambda state, receipt: Trip(state.who, (receipt,)),
         ).without_compensation()
     )
-    seen = _standing.silence_of
+    seen = _state.heartbeat_age
     async with eb.SagaCoordinator(store, [saga]) as late:
         handle = await late.start(saga, Trip("mia"), id="saga-1")
         await entered.wait()
@@ -176,7 +176,7 @@ async def test_a_coordinator_that_was_stopped_records_nothing_more(
         def stopped(asked, *known):
             return 60.0 if asked == owner else seen(asked, *known)
 
-        monkeypatch.setattr(_standing, "silence_of", stopped)
+        monkeypatch.setattr(_state, "heartbeat_age", stopped)
         async with eb.SagaCoordinator(store, [saga]) as fresh:
             taken_over = await fresh.get(saga, "saga-1")
             with anyio.fail_after(10):
@@ -184,7 +184,7 @@ async def test_a_coordinator_that_was_stopped_records_nothing_more(
             assert end.state.receipts == ("receipt 2",)
             before = await records(store, "saga-1")
             opened.set()
-            monkeypatch.setattr(_standing, "silence_of", seen)
+            monkeypatch.setattr(_state, "heartbeat_age", seen)
             with anyio.fail_after(10):
                 assert await handle.result() == end
             assert await records(store, "saga-1") == before
@@ -258,7 +258,7 @@ async def test_every_record_of_a_driven_saga_demands_its_shards_fence(store, rec
     async with eb.SagaCoordinator(Noting(), [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await handle.result()
-    fence = f"$role-$saga-shard-{shard_of('saga-1'):02}"
+    fence = f"$lease-$saga-shard-{shard_of('saga-1'):02}"
     assert Noting.demands
     assert all(demand[fence] == 1 for demand in Noting.demands)
 

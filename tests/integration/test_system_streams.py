@@ -18,21 +18,21 @@ from tests.command_line import ran
 
 MARKED = [
     ("order-1", "placed", b"1"),
-    system_event("$role-x", "role.taken", b"2"),
+    system_event("$lease-x", "lease.acquired", b"2"),
     ("order-10", "placed", b"3"),
-    system_event("$role-y", "role.taken", b"4"),
+    system_event("$lease-y", "lease.acquired", b"4"),
 ]
 ORDINARY = ["order-1", "order-10"]
-ALL = ["order-1", "$role-x", "order-10", "$role-y"]
+ALL = ["order-1", "$lease-x", "order-10", "$lease-y"]
 ASKED = [
     ({}, ORDINARY),
     ({"system": True}, ALL),
     ({"prefix": ""}, ORDINARY),
-    ({"prefix": "$role-"}, ["$role-x", "$role-y"]),
-    ({"category": "$role"}, ["$role-x", "$role-y"]),
-    ({"stream": "$role-x"}, ["$role-x"]),
-    ({"types": ["role.taken"]}, []),
-    ({"types": ["role.taken"], "system": True}, ["$role-x", "$role-y"]),
+    ({"prefix": "$lease-"}, ["$lease-x", "$lease-y"]),
+    ({"category": "$lease"}, ["$lease-x", "$lease-y"]),
+    ({"stream": "$lease-x"}, ["$lease-x"]),
+    ({"types": ["lease.acquired"]}, []),
+    ({"types": ["lease.acquired"], "system": True}, ["$lease-x", "$lease-y"]),
 ]
 
 
@@ -48,8 +48,8 @@ def test_system_streams_are_left_out_unless_they_are_asked_for(store, wanted, ex
     assert [recorded.stream for recorded in store.read_all(**wanted)] == expected
     backward = store.read_all(backward=True, **wanted)
     assert [recorded.stream for recorded in backward] == expected[::-1]
-    store.append([("order-1", "role.taken", b"end")])
-    last = [] if expected and expected[0] == "$role-x" else ["order-1"]
+    store.append([("order-1", "lease.acquired", b"end")])
+    last = [] if expected and expected[0] == "$lease-x" else ["order-1"]
     with store.subscribe(**wanted) as subscription:
         seen = [next(subscription).stream for _ in [*expected, *last]]
     assert seen == [*expected, *last]
@@ -71,7 +71,7 @@ def test_listings_leave_out_system_streams_unless_they_are_asked_for(store):
     for wanted, expected in (
         ({}, ORDINARY),
         ({"system": True}, sorted(ALL)),
-        ({"prefix": "$"}, ["$role-x", "$role-y"]),
+        ({"prefix": "$"}, ["$lease-x", "$lease-y"]),
         ({"prefix": "order-1"}, ORDINARY),
     ):
         assert list(store.streams(**wanted)) == expected
@@ -79,24 +79,24 @@ def test_listings_leave_out_system_streams_unless_they_are_asked_for(store):
 
 
 def test_a_system_stream_that_is_named_can_be_read(store):
-    assert [recorded.data for recorded in store.read_stream("$role-x")] == [b"2"]
-    assert store.version("$role-x") == 1
-    assert store.read_streams(["$role-x", "order-1"]).versions == {
-        "$role-x": 1,
+    assert [recorded.data for recorded in store.read_stream("$lease-x")] == [b"2"]
+    assert store.version("$lease-x") == 1
+    assert store.read_streams(["$lease-x", "order-1"]).versions == {
+        "$lease-x": 1,
         "order-1": 1,
     }
 
 
 def test_users_can_check_a_system_stream_but_not_write_to_it(store):
     with pytest.raises(eb.InvalidStreamId, match="reserved") as refused:
-        store.append([("order-1", "x", b""), ("$role-x", "x", b"")])
-    assert refused.value.value == "$role-x"
+        store.append([("order-1", "x", b""), ("$lease-x", "x", b"")])
+    assert refused.value.value == "$lease-x"
     with pytest.raises(eb.InvalidStreamId):
         store.append([eb.NewEvent("$mine", "x", b"")])
     with pytest.raises(eb.InvalidStreamId):
         asyncio.run(store.as_async().append([("$mine", "x", b"")]))
     assert store.head() == len(MARKED)
-    store.append([("order-1", "x", b"")], expect={"$role-x": 1})
+    store.append([("order-1", "x", b"")], expect={"$lease-x": 1})
 
 
 @pytest.mark.parametrize("system", [False, True])
@@ -117,7 +117,7 @@ def test_the_command_line_shows_system_streams_only_if_asked(tmp_path, system):
 
 def test_what_leases_record_is_in_no_ordinary_read():
     with eb.open("memory:") as store:
-        with eb.Role(store, "importer") as role:
-            role.append([("order-1", "imported", b"")])
+        with eb.Lease(store, "importer") as lease:
+            lease.append([("order-1", "imported", b"")])
         assert [recorded.stream for recorded in store.read_all()] == ["order-1"]
         assert len(list(store.read_all(system=True))) == 3

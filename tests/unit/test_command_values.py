@@ -120,5 +120,5 @@ def test_a_body_that_is_too_deep_stops_the_command_with_a_typed_error():
 
 def test_a_lease_is_taken_by_a_program_whose_name_is_not_utf8(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/bin/w\udce4hrung"])
-    with eb.open("memory:") as store, eb.Role(store, "importer") as role:
-        assert role.token == 1
+    with eb.open("memory:") as store, eb.Lease(store, "importer") as lease:
+        assert lease.token == 1

@@ -82,15 +82,15 @@ def test_a_deadline_that_is_no_time_is_refused_before_anything_is_read():
 def test_a_lease_may_be_waited_for_without_end():
     with (
         eb.open("memory:") as store,
-        eb.Role(store, "endless", stale_after=ENDLESS, wait=ENDLESS) as role,
+        eb.Lease(store, "endless", stale_after=ENDLESS, wait=ENDLESS) as lease,
     ):
-        assert role.token == 1
+        assert lease.token == 1
 
 
 @pytest.mark.parametrize("name", ["stale_after", "wait"])
 def test_a_lease_refuses_what_is_no_duration(name):
     with eb.open("memory:") as store, pytest.raises(eb.InvalidArgument, match=name):
-        eb.Role(store, "lease", **{name: 5})
+        eb.Lease(store, "lease", **{name: 5})
 
 
 def test_subclasses_of_int_are_numbers_of_the_store():

@@ -58,10 +58,10 @@ def test_a_lease_and_a_store_are_reported(caplog, tmp_path):
     with (
         caplog.at_level(logging.DEBUG, "eventbraid"),
         eb.open(tmp_path / "shop.braid") as store,
-        eb.Role(store, "billing"),
+        eb.Lease(store, "billing"),
     ):
         pass
     assert [(one.name, one.levelname) for one in caplog.records] == [
         ("eventbraid.store", "DEBUG"),
-        ("eventbraid.role", "INFO"),
+        ("eventbraid.lease", "INFO"),
     ]

@@ -16,17 +16,17 @@ from eventbraid.saga._shards import SHARDS, shard_of
 
 
 class World:
-    """The roles as all see them, and who is alive."""
+    """The leases as all see them, and who is alive."""
 
     def __init__(self) -> None:
         self.members: list[str] = []
         self.shards: dict[int, str | None] = dict.fromkeys(range(SHARDS))
         self.alive: set[str] = set()
 
-    def seen(self, roles):
+    def seen(self, leases):
         return {
-            role: owner if owner in self.alive else None
-            for role, owner in roles.items()
+            lease: owner if owner in self.alive else None
+            for lease, owner in leases.items()
         }
 
     def step(self, me: str) -> int:

@@ -38,8 +38,8 @@ EXAMPLES = [
         "the disk failed", idempotency_key="k", event_ids=[uuid.UUID(int=1)]
     ),
     eb.RetriesExhausted(5, eb.VersionConflict([CONFLICT])),
-    eb.RoleBusy("importer", "python (process 7 on host)", MOMENT, 1.5),
-    eb.RoleLost("importer", 3, 4),
+    eb.LeaseHeld("importer", "python (process 7 on host)", MOMENT, 1.5),
+    eb.LeaseLost("importer", 3, 4),
     eb.SharingUnsupported("shop.braid", "it is on NFS"),
     eb.StorageFull("log/2", "no space left on device"),
     eb.StoreBusy("shop.braid", "process 7"),
@@ -63,16 +63,36 @@ def facts(error):
     return type(error), str(error), error.args, shown, getattr(error, "errno", None)
 
 
-def test_every_error_of_the_store_is_among_the_examples():
-    kinds = {
-        kind
-        for _, kind in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(kind, eb.EventbraidError)
-    }
-    sagas = getattr(errors, "SagaError", ())
-    assert {kind for kind in kinds if not issubclass(kind, sagas)} == set(
-        map(type, EXAMPLES)
-    )
+ALL = {
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, eb.EventbraidError)
+}
+BASES = {
+    eb.AppendError,
+    eb.CommandError,
+    eb.EventError,
+    eb.EventbraidError,
+    eb.LeaseError,
+    eb.SagaError,
+    eb.StoreError,
+}
+
+
+def test_every_error_but_those_of_sagas_is_among_the_examples():
+    examples = set(map(type, EXAMPLES)) - BASES
+    assert {
+        kind for kind in ALL - BASES if not issubclass(kind, eb.SagaError)
+    } == examples
+
+
+@pytest.mark.parametrize("kind", ALL - BASES, ids=lambda kind: kind.__name__)
+def test_every_error_has_the_base_of_its_layer(kind):
+    layers = BASES - {eb.EventbraidError, eb.AppendError}
+    bases = [base for base in layers if issubclass(kind, base)]
+    # What is wrong with an argument or a value concerns every layer.
+    is_of_all_layers = issubclass(kind, eb.InvalidArgument | eb.InvalidValue)
+    assert len(bases) == 1 or (is_of_all_layers and len(bases) <= 1)
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 from eventbraid.command._decision import COMMIT_EVENTS_LIMIT
 from eventbraid.command._execution import Execution, Terms
 from eventbraid.command._memory import EventMemory
-from eventbraid.command._port import AsyncPort, SyncPort, run_without_loop
+from eventbraid.command._port import AsyncPort, SyncPort
 from eventbraid.command._queue import queues_of
 from eventbraid.command._reading import DiscoveryBounds
 from eventbraid.command._retry import RetryPolicy
 from eventbraid.command._write import Write
 from eventbraid.domain._refusal import shown
 from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
+from eventbraid.store._coroutine import run_without_loop
 from eventbraid.store._duration import duration_seconds
 from eventbraid.store._fork import PerProcess
 from eventbraid.store._paging import LARGEST_NUMBER, checked

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         AsyncIterator,
         Awaitable,
         Callable,
-        Coroutine,
         Iterable,
         Iterator,
         Mapping,
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
         RecordedEvent,
         StreamsSnapshot,
     )
-
-T = TypeVar("T")
 
 
 class SyncStore(Protocol):
@@ -254,21 +251,6 @@ class AnsweringStore:
         """Read the log."""
         for recorded in self._store.read_all(after=after, before=before):
             yield recorded
-
-
-def run_without_loop(execution: Coroutine[object, object, T]) -> T:
-    """Run a coroutine that never suspends, and give its result.
-
-    Raises:
-        RuntimeError: It did suspend, which a `SyncPort` never does.
-    """
-    try:
-        execution.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    execution.close()
-    raise RuntimeError("a synchronous execution waited for an event loop")
 
 
 class ThreadWaiter:

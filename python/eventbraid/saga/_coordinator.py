@@ -17,13 +17,13 @@ from eventbraid.errors import (
     GraphMismatch,
     InvalidArgument,
     InvalidTransition,
-    RoleLost,
+    LeaseLost,
     SagaExists,
     SagaNotFound,
     SagaParked,
     VersionConflict,
 )
-from eventbraid.role._standing import stale_seconds
+from eventbraid.lease._state import validate_stale_after
 from eventbraid.saga._alarm import Alarm
 from eventbraid.saga._archive import Archive
 from eventbraid.saga._checkpoint import OpenSagas
@@ -189,7 +189,7 @@ class SagaCoordinator:
         self._waiting_starts: dict[str, anyio.CancelScope] = {}
         self._shards = Shards(
             store,
-            stale_seconds(duration_seconds("stale_after", stale_after)),
+            validate_stale_after(duration_seconds("stale_after", stale_after)),
             self._library.declarations(),
         )
         self._archive = Archive(
@@ -505,7 +505,7 @@ class SagaCoordinator:
                 await self._journal.commit(run, events, run.state)
                 self._crew.work_on(run, resumed=False)
                 return run
-        except RoleLost:
+        except LeaseLost:
             self._alarm.ring()
         finally:
             if run.id not in self._roster.at_work:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from eventbraid.errors import CoordinatorClosed, RoleLost, SagaParked
+from eventbraid.errors import CoordinatorClosed, LeaseLost, SagaParked
 from eventbraid.saga._checkpoint import CheckpointBudget
 from eventbraid.saga._driver import Driver, Pause
 from eventbraid.saga._journal import parked
@@ -221,7 +221,7 @@ class Crew:
             self._note_rest(run)
         except ENDS_THE_COORDINATOR as error:
             self._break(error)
-        except RoleLost:
+        except LeaseLost:
             # The log says so too, and what follows from it.
             if tenure is not None:
                 tenure.leaving = True

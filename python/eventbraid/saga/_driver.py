@@ -112,7 +112,7 @@ class Driver:
         Raises:
             SagaParked: This program can't fold the saga's results, or the saga is
                 blocked by a defect.
-            RoleLost: The saga's shard is another coordinator's.
+            LeaseLost: The saga's shard is another coordinator's.
             EventbraidError: The store is out of order.
         """
         while not (self.stopping or _is_given_back(run)):

@@ -1,4 +1,4 @@
-"""Keeps a coordinator in step with what all processes record of roles and sagas.
+"""Keeps a coordinator up to date with the recorded events of leases and sagas.
 
 It reads the log in order, so it knows of each saga that was started before it got a
 shard when it gets the shard, and hears of each one that is started after.
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("eventbraid.saga")
 
-_ROLE_TYPES = ("role.taken", "role.released")
+_LEASE_TYPES = ("lease.acquired", "lease.released")
 _TYPES = (
-    *_ROLE_TYPES,
+    *_LEASE_TYPES,
     *BY_HAND_TYPES,
     *ENDED_TYPES,
     ATTENTION_TYPE,
@@ -258,8 +258,8 @@ class Follower:
 
     async def _note(self, recorded: RecordedEvent) -> None:
         self._open.fold(recorded)
-        if recorded.type in _ROLE_TYPES:
-            await self._note_role(recorded)
+        if recorded.type in _LEASE_TYPES:
+            await self._note_lease(recorded)
         elif recorded.type == COORDINATORS_TYPE:
             if recorded.stream == COORDINATORS_STREAM:
                 self._shards.note_members(recorded)
@@ -268,7 +268,7 @@ class Follower:
         else:
             await self._note_saga(recorded)
 
-    async def _note_role(self, recorded: RecordedEvent) -> None:
+    async def _note_lease(self, recorded: RecordedEvent) -> None:
         shard = shard_in(recorded.stream)
         if shard is None:
             return

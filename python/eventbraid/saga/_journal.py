@@ -26,7 +26,7 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.event import decode_event, encode_event
-from eventbraid.role._standing import loss
+from eventbraid.lease._state import lost_error
 from eventbraid.saga._clock import PROCESS_CLOCK, SagaClock
 from eventbraid.saga._codec import UnfitValue
 from eventbraid.saga._defect import raise_if_it_ends_the_program
@@ -114,7 +114,7 @@ class Journal:
 
         Raises:
             InvalidTransition: They don't follow from what was recorded.
-            RoleLost: The saga's shard is another coordinator's.
+            LeaseLost: The saga's shard is another coordinator's.
             VersionConflict: Somebody else has written to the stream.
         """
         events = recordable(events)
@@ -156,7 +156,7 @@ class Journal:
         Raises:
             CommandRejected: A business rule said no; nothing was recorded.
             InvalidTransition: The records don't follow from what was recorded.
-            RoleLost: The saga's shard is another coordinator's.
+            LeaseLost: The saga's shard is another coordinator's.
             VersionConflict: Somebody else has written to the saga's stream.
         """
         events = recordable(events)
@@ -384,7 +384,7 @@ def _demands(run: Run[Any]) -> dict[str, int]:
 
 def _raise_loss(run: Run[Any], conflict: VersionConflict) -> None:
     if run.tenure is not None:
-        lost = loss(run.tenure.role, run.tenure.token, conflict)
+        lost = lost_error(run.tenure.lease, run.tenure.token, conflict)
         if lost is not None:
             raise lost from conflict
 

@@ -20,14 +20,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from eventbraid.errors import VersionConflict
-from eventbraid.role._event import PREFIX
-from eventbraid.role._owner import leave, owner_of
-from eventbraid.role._standing import Standing, Witness, releasing, taking
+from eventbraid.lease._events import PREFIX
+from eventbraid.lease._holder import register_holder, unregister_holder
+from eventbraid.lease._state import LeaseState, Liveness, acquired, released
 from eventbraid.saga._balance import Plan, delegated, planned
 from eventbraid.saga._members import Members
 from eventbraid.store import EXISTS
 from eventbraid.store._heartbeat import LoopHeartbeat
-from eventbraid.store._presence import appear, sightings_async
+from eventbraid.store._session import heartbeat_ages_async, start_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 SHARDS = 16
 """For good: another number would give the sagas of a store to other shards."""
 
-# Names with $ are refused to applications, so their own roles never meet these.
+# Names with $ are refused to applications, so their own leases never meet these.
 _LEASE = re.compile(r"\$saga-shard-(\d\d)(?:-([0-9a-f]{16}))?")
 _NOBODY: Mapping[str, float] = MappingProxyType({})
-_FREE = Standing()
+_FREE = LeaseState()
 
 
 def shard_of(saga_id: str) -> int:
@@ -50,7 +50,7 @@ def shard_of(saga_id: str) -> int:
     return zlib.crc32(saga_id.encode(errors="replace")) % SHARDS
 
 
-def role_of(shard: int, needed: Declaration | None = None) -> str:
+def lease_of(shard: int, needed: Declaration | None = None) -> str:
     """Return the name of a shard's lease.
 
     Args:
@@ -76,7 +76,7 @@ class Tenure:
         shard: The shard.
         needed: The declaration of its sagas; None for the lease of the shard itself.
         token: The fencing token.
-        role: The name of the lease.
+        lease: The name of the lease.
         fence: What each record of its sagas demands.
         leaving: Whether no saga of it makes another move here.
         told: Its sagas that the log says are parked here, each with its version.
@@ -85,9 +85,9 @@ class Tenure:
     __slots__ = (
         "_working",
         "fence",
+        "lease",
         "leaving",
         "needed",
-        "role",
         "shard",
         "token",
         "told",
@@ -100,8 +100,8 @@ class Tenure:
         self.shard = shard
         self.needed = needed
         self.token = token
-        self.role = role_of(shard, needed)
-        self.fence: Mapping[str, int] = {PREFIX + self.role: token}
+        self.lease = lease_of(shard, needed)
+        self.fence: Mapping[str, int] = {PREFIX + self.lease: token}
         self.leaving = False
         self.told: dict[str, object] = {}
         self._working = 0
@@ -157,16 +157,16 @@ class Shards:
     __slots__ = (
         "_ending",
         "_leased",
+        "_leases",
+        "_liveness",
         "_members",
-        "_opening",
         "_owner",
         "_parts",
-        "_roles",
+        "_session",
         "_stale_after",
-        "_standings",
+        "_states",
         "_store",
         "_unnoted",
-        "_witness",
         "able",
         "lent",
         "mine",
@@ -179,22 +179,22 @@ class Shards:
         """Begin without a shard."""
         self._store = store
         self._stale_after = stale_after
-        self._opening = ""
+        self._session = ""
         self._owner = ""
-        self._witness = Witness("", _NOBODY, stale_after)
+        self._liveness = Liveness("", _NOBODY, stale_after)
         self._members = Members(store)
         # The leases that this coordinator may take, and those that were ever taken.
         self._parts: dict[str, Part] = {
-            role_of(shard, needed): (shard, needed)
+            lease_of(shard, needed): (shard, needed)
             for needed in (None, *runs)
             for shard in range(SHARDS)
         }
-        self._roles = {part: role for role, part in self._parts.items()}
+        self._leases = {part: lease for lease, part in self._parts.items()}
         # Sagas of single declarations that are leased, to whichever coordinator.
         self._leased: set[Part] = set()
-        self._standings: dict[str, Standing] = {}
+        self._states: dict[str, LeaseState] = {}
         self._ending: dict[int, Tenure] = {}
-        # Roles that were asked for, and whose records were not read yet.
+        # Leases that were asked for, and whose records were not read yet.
         self._unnoted: set[str] = set()
         self.runs = runs
         self.able: Mapping[str, Collection[Declaration]] = {}
@@ -203,14 +203,14 @@ class Shards:
 
     async def open(self) -> None:
         """Read the state of all leases, and announce this coordinator."""
-        for role, part in self._parts.items():
-            if await self._store.version(PREFIX + role):
-                self._put_standing(part, await self._standing(role))
+        for lease, part in self._parts.items():
+            if await self._store.version(PREFIX + lease):
+                self._put_state(part, await self._state(lease))
         await self._members.read()
         if not self.runs:
             return
-        self._opening = appear(self._store)
-        self._owner = owner_of(self._opening, LoopHeartbeat(self._store))
+        self._session = start_heartbeat(self._store)
+        self._owner = register_holder(self._session, LoopHeartbeat(self._store))
         await self._look()
         await self._join()
 
@@ -220,8 +220,8 @@ class Shards:
         if any(owner != self._owner for owner in self._members.runs):
             return True
         return any(
-            standing.taken is not None and standing.taken.owner != self._owner
-            for standing in self._standings.values()
+            state.held is not None and state.held.holder != self._owner
+            for state in self._states.values()
         )
 
     def tenure_of(
@@ -257,23 +257,23 @@ class Shards:
         The last of them is the one that is held by the coordinator that drives it.
         """
         part = shard_of(saga_id), needed
-        own, lent = PREFIX + role_of(part[0]), PREFIX + role_of(*part)
+        own, lent = PREFIX + lease_of(part[0]), PREFIX + lease_of(*part)
         return (lent,) if part in self._leased else (lent, own)
 
     def note(self, recorded: RecordedEvent) -> Change:
         """Take over a record of a lease's stream."""
-        role = recorded.stream.removeprefix(PREFIX)
-        part = self._parts.get(role)
-        if part is None or recorded.version <= self._standing_of(role).version:
+        lease = recorded.stream.removeprefix(PREFIX)
+        part = self._parts.get(lease)
+        if part is None or recorded.version <= self._state_of(lease).version:
             return _NO_CHANGE
-        standing = Standing.of(recorded)
-        self._put_standing(part, standing)
-        self._unnoted.discard(role)
+        state = LeaseState.of(recorded)
+        self._put_state(part, state)
+        self._unnoted.discard(lease)
         shard, needed = part
         if needed is not None:
-            return self._note_lent(part, standing)
-        if standing.is_of(self._owner):
-            self.mine[shard] = Tenure(shard, standing.version)
+            return self._note_lent(part, state)
+        if state.is_held_by(self._owner):
+            self.mine[shard] = Tenure(shard, state.version)
             return Change(gained=part)
         ended = self.mine.pop(shard, None)
         if ended is not None:
@@ -293,7 +293,7 @@ class Shards:
         self.able = {
             owner: runs
             for owner, runs in self._members.runs.items()
-            if owner == self._owner or self._witness.counts_on(owner)
+            if owner == self._owner or self._liveness.is_live(owner)
         }
 
     async def plan(self) -> Plan:
@@ -324,10 +324,10 @@ class Shards:
 
         The tenures begin when the records of it are noted.
         """
-        wanted = [role_of(shard) for shard in plan.take]
-        versions = {role: self._standing_of(role).version for role in wanted}
+        wanted = [lease_of(shard) for shard in plan.take]
+        versions = {lease: self._state_of(lease).version for lease in wanted}
         self._unnoted.update(versions)
-        await self._append_to(versions, taking)
+        await self._append_to(versions, acquired)
 
     async def delegate(self, unfinished: Iterable[Part]) -> list[Tenure]:
         """Take over sagas that the holders of their shards can't run, and give back.
@@ -371,21 +371,21 @@ class Shards:
         """
         tenures = (*self.mine.values(), *self.lent.values())
         idle = [t for t in tenures if t.leaving and not t.working]
-        await self._append_to({t.role: t.token for t in idle}, releasing)
+        await self._append_to({t.lease: t.token for t in idle}, released)
 
     async def close(self) -> None:
         """Release everything, so that others needn't wait."""
         try:
             tenures = (*self.mine.values(), *self.lent.values())
-            held = {tenure.role: tenure.token for tenure in tenures}
+            held = {tenure.lease: tenure.token for tenure in tenures}
             if self._unnoted:
                 held = await self._held()
-            await self._append_to(held, releasing)
+            await self._append_to(held, released)
             await self._members.leave(self._owner)
         finally:
             self.mine.clear()
             self.lent.clear()
-            leave(self._owner)
+            unregister_holder(self._owner)
 
     # --- within ----------------------------------------------------------------------
 
@@ -394,23 +394,21 @@ class Shards:
         """Whether coordinators differ in what they can run, or have differed."""
         return bool(self._leased) or any(r != self.runs for r in self.able.values())
 
-    def _put_standing(self, part: Part, standing: Standing) -> None:
-        self._standings[self._roles[part]] = standing
+    def _put_state(self, part: Part, state: LeaseState) -> None:
+        self._states[self._leases[part]] = state
         if part[1] is not None:
-            change = (
-                self._leased.discard if standing.taken is None else self._leased.add
-            )
+            change = self._leased.discard if state.held is None else self._leased.add
             change(part)
 
-    def _note_lent(self, part: Part, standing: Standing) -> Change:
+    def _note_lent(self, part: Part, state: LeaseState) -> Change:
         shard, needed = part
         ended = self.lent.pop(part, None)
         if ended is not None:
             ended.leaving = True
-        if standing.is_of(self._owner):
-            self.lent[part] = Tenure(shard, standing.version, needed)
+        if state.is_held_by(self._owner):
+            self.lent[part] = Tenure(shard, state.version, needed)
             return Change(ended, part)
-        if standing.taken is None and shard in self.mine:
+        if state.held is None and shard in self.mine:
             return Change(ended, part)
         return Change(ended)
 
@@ -426,75 +424,75 @@ class Shards:
             await self._members.remove(filter(self._is_gone, self._members.runs))
 
     def _is_gone(self, owner: str) -> bool:
-        return self._witness.silence(owner) is None
+        return self._liveness.age_of(owner) is None
 
     async def _take_lent(self, parts: Collection[Part]) -> None:
         """Take leases of single declarations, if the shards' own haven't moved."""
-        roles = [self._roles[part] for part in parts]
-        if not roles:
+        leases = [self._leases[part] for part in parts]
+        if not leases:
             return
-        shards = {role_of(shard) for shard, _ in parts}
-        expect = {PREFIX + r: self._standing_of(r).version for r in (*roles, *shards)}
-        events = [taking(role, self._owner) for role in roles]
-        self._unnoted.update(roles)
+        shards = {lease_of(shard) for shard, _ in parts}
+        expect = {PREFIX + r: self._state_of(r).version for r in (*leases, *shards)}
+        events = [acquired(lease, self._owner) for lease in leases]
+        self._unnoted.update(leases)
         try:
             await self._store.append(events, expect=expect)
         except VersionConflict:
             # All is planned anew, from what the others have recorded.
-            self._unnoted.difference_update(roles)
+            self._unnoted.difference_update(leases)
 
     async def _evict(self, part: Part) -> None:
         """Release the lease of a holder that has ended, or is stopped."""
-        role = self._roles[part]
-        standing = self._standing_of(role)
-        if standing.taken is not None:
-            event = releasing(role, standing.taken.owner)
-            expect = {PREFIX + role: standing.version}
+        lease = self._leases[part]
+        state = self._state_of(lease)
+        if state.held is not None:
+            event = released(lease, state.held.holder)
+            expect = {PREFIX + lease: state.version}
             with suppress(VersionConflict):
                 await self._store.append([event], expect=expect)
 
     async def _append_to(
         self,
-        roles: dict[str, int],
+        leases: dict[str, int],
         event: Callable[[str, str], NewEvent],
     ) -> None:
-        """Append to those roles whose version is still the one that is known."""
-        while roles:
-            events = [event(role, self._owner) for role in roles]
-            expect = {PREFIX + role: version for role, version in roles.items()}
+        """Append to those leases whose version is still the one that is known."""
+        while leases:
+            events = [event(lease, self._owner) for lease in leases]
+            expect = {PREFIX + lease: version for lease, version in leases.items()}
             try:
                 await self._store.append(events, expect=expect)
             except VersionConflict as conflict:
                 for failure in conflict.failures:
-                    role = failure.stream.removeprefix(PREFIX)
-                    self._unnoted.discard(role)
-                    del roles[role]
+                    lease = failure.stream.removeprefix(PREFIX)
+                    self._unnoted.discard(lease)
+                    del leases[lease]
             else:
                 return
 
     async def _held(self) -> dict[str, int]:
         """Read what this coordinator has, once the appends under way are through."""
         with suppress(VersionConflict):
-            await self._store.append([], expect={PREFIX + role_of(0): EXISTS})
-        roles = {*map(role_of, range(SHARDS)), *self._standings, *self._unnoted}
-        found = {role: await self._standing(role) for role in roles}
-        return {r: s.version for r, s in found.items() if s.is_of(self._owner)}
+            await self._store.append([], expect={PREFIX + lease_of(0): EXISTS})
+        leases = {*map(lease_of, range(SHARDS)), *self._states, *self._unnoted}
+        found = {lease: await self._state(lease) for lease in leases}
+        return {r: s.version for r, s in found.items() if s.is_held_by(self._owner)}
 
     def _holder(self, part: Part) -> str | None:
         """Return the live holder of a lease."""
-        standing = self._standing_of(self._roles[part])
-        taken = standing.taken
-        is_free = taken is None or standing.is_free(self._witness)
-        return None if is_free or taken is None else taken.owner
+        state = self._state_of(self._leases[part])
+        taken = state.held
+        is_free = taken is None or state.is_free(self._liveness)
+        return None if is_free or taken is None else taken.holder
 
-    def _standing_of(self, role: str) -> Standing:
-        return self._standings.get(role, _FREE)
+    def _state_of(self, lease: str) -> LeaseState:
+        return self._states.get(lease, _FREE)
 
     async def _look(self) -> None:
-        seen = await sightings_async(self._store) if self.has_company else _NOBODY
-        self._witness = Witness(self._opening, seen, self._stale_after)
+        seen = await heartbeat_ages_async(self._store) if self.has_company else _NOBODY
+        self._liveness = Liveness(self._session, seen, self._stale_after)
 
-    async def _standing(self, role: str) -> Standing:
-        last = self._store.read_stream(PREFIX + role, backward=True, limit=1)
+    async def _state(self, lease: str) -> LeaseState:
+        last = self._store.read_stream(PREFIX + lease, backward=True, limit=1)
         found = [recorded async for recorded in last]
-        return Standing.of(found[0] if found else None)
+        return LeaseState.of(found[0] if found else None)

@@ -83,14 +83,14 @@ pub(crate) fn verified(
     )
 }
 
-/// Shows which openings are alive: id, and seconds since the last sign of life.
-pub(crate) fn sightings(
+/// Converts the live sessions: id, and seconds since the last heartbeat.
+pub(crate) fn heartbeat_ages(
     py: Python<'_>,
-    seen: Result<Vec<Sighting>, Error>,
+    sessions: Result<Vec<Sighting>, Error>,
 ) -> PyResult<Vec<(String, f64)>> {
-    let seen = seen.map_err(|error| exception(py, error))?;
-    let shown = |seen: Sighting| (seen.id, seen.silence.as_secs_f64());
-    Ok(seen.into_iter().map(shown).collect())
+    let sessions = sessions.map_err(|error| exception(py, error))?;
+    let age = |session: Sighting| (session.id, session.silence.as_secs_f64());
+    Ok(sessions.into_iter().map(age).collect())
 }
 
 fn by_name<'py>(py: Python<'py>, counts: &[(&str, u64)]) -> PyResult<Bound<'py, PyDict>> {

@@ -394,8 +394,8 @@ impl Store {
         Ok(token)
     }
 
-    /// Show all who share the store that this opening is alive, from now on; gives its id.
-    fn appear(&self, py: Python<'_>) -> PyResult<String> {
+    /// Start the heartbeat of this session, unless it runs already; return the session's id.
+    fn start_heartbeat(&self, py: Python<'_>) -> PyResult<String> {
         let store = self.engine.store()?;
         let id = py.detach(|| store.appear());
         id.map_err(|error| exception(py, error))
@@ -421,21 +421,21 @@ impl Store {
         }
     }
 
-    /// Tell which openings are alive: id, and seconds since the last sign of life.
-    fn sightings(&self, py: Python<'_>) -> PyResult<Vec<(String, f64)>> {
+    /// Return the live sessions: id, and seconds since the last heartbeat.
+    fn heartbeat_ages(&self, py: Python<'_>) -> PyResult<Vec<(String, f64)>> {
         let store = self.engine.store()?;
-        let seen = py.detach(|| store.sightings());
-        report::sightings(py, seen)
+        let sessions = py.detach(|| store.sightings());
+        report::heartbeat_ages(py, sessions)
     }
 
-    /// Like `sightings`; the list arrives at the port.
-    fn sightings_async(&self, port: &CompletionPort) -> PyResult<u64> {
+    /// Like `heartbeat_ages`; the list arrives at the port.
+    fn heartbeat_ages_async(&self, port: &CompletionPort) -> PyResult<u64> {
         let store = self.engine.store()?;
         let promise = port.promise();
         let token = promise.token();
         self.engine.readers()?.run(move || {
-            let seen = store.sightings();
-            promise.keep(move |py| report::sightings(py, seen)?.into_bound_py_any(py));
+            let sessions = store.sightings();
+            promise.keep(move |py| report::heartbeat_ages(py, sessions)?.into_bound_py_any(py));
         });
         Ok(token)
     }

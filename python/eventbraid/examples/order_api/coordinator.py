@@ -105,36 +105,36 @@ async def _fulfil(shop: Shop) -> None:
     while True:
         try:
             await _read_orders_in_turn(shop)
-        except eb.RoleLost:
+        except eb.LeaseLost:
             # Each saga is started once, however many read its order.
             _say("was silent too long, and another one reads the orders by now")
 
 
 async def _read_orders_in_turn(shop: Shop) -> None:
     async with AsyncExitStack() as stack:
-        role = await _become_reader(shop, stack)
+        lease = await _become_reader(shop, stack)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_when_lost, role, tasks.cancel_scope)
+            tasks.start_soon(_cancel_when_lost, lease, tasks.cancel_scope)
             await _read_orders(shop)
 
 
-async def _become_reader(shop: Shop, stack: AsyncExitStack) -> eb.AsyncRole:
-    """Take the role of who reads the orders; sagas are driven meanwhile."""
+async def _become_reader(shop: Shop, stack: AsyncExitStack) -> eb.AsyncLease:
+    """Take the lease of who reads the orders; sagas are driven meanwhile."""
     try:
-        return await stack.enter_async_context(eb.AsyncRole(shop.store, _READER))
-    except eb.RoleBusy as busy:
+        return await stack.enter_async_context(eb.AsyncLease(shop.store, _READER))
+    except eb.LeaseHeld as busy:
         _say(f"{busy.holder} reads the orders; fulfilling with it, and standing by")
-        role = eb.AsyncRole(shop.store, _READER, wait=None)
-        return await stack.enter_async_context(role)
+        lease = eb.AsyncLease(shop.store, _READER, wait=None)
+        return await stack.enter_async_context(lease)
 
 
-async def _cancel_when_lost(role: eb.AsyncRole, scope: anyio.CancelScope) -> None:
-    """Stop the reading when another one has the role; that is told on leaving it."""
+async def _cancel_when_lost(lease: eb.AsyncLease, scope: anyio.CancelScope) -> None:
+    """Stop the reading when another one has the lease; that is told on leaving it."""
     while True:
         await anyio.sleep(_CONFIRM_SECONDS)
         try:
-            await role.append([])
-        except eb.RoleLost:
+            await lease.append([])
+        except eb.LeaseLost:
             scope.cancel()
             return
 

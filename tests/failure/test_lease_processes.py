@@ -1,6 +1,6 @@
-"""A role passes from process to process: on death, on silence, and of the owner's will.
+"""A lease passes from process to process: on death, on silence, and of the owner's will.
 
-The hazards: a role that stays with a dead process, a stopped process that is waited for
+The hazards: a lease that stays with a dead process, a stopped process that is waited for
 without end, and one that goes on after it was replaced and writes.
 """
 
@@ -19,14 +19,14 @@ import pytest
 
 import eventbraid as eb
 
-VICTIM = Path(__file__).parent / "role_victim.py"
+VICTIM = Path(__file__).parent / "lease_victim.py"
 LONG = timedelta(minutes=5)
 # What the documentation promises is a look each 50 ms; the rest is for a busy machine.
 SOON = 5.0
 
 
 class Owner:
-    """Another process, which has the role or waits for it."""
+    """Another process, which has the lease or waits for it."""
 
     def __init__(self, path: Path) -> None:
         self.process = subprocess.Popen(
@@ -81,13 +81,13 @@ def stop_outside_of_a_write(owner: Owner, path: Path) -> None:
 def test_a_killed_owner_is_replaced_at_once(path):
     with owner_of(path) as owner, eb.open(path) as store:
         assert owner.said() == "taken 1"
-        with pytest.raises(eb.RoleBusy, match=str(owner.process.pid)):
-            eb.Role(store, "importer", stale_after=LONG).__enter__()
+        with pytest.raises(eb.LeaseHeld, match=str(owner.process.pid)):
+            eb.Lease(store, "importer", stale_after=LONG).__enter__()
         owner.send(signal.SIGKILL)
         began = time.monotonic()
-        with eb.Role(store, "importer", stale_after=LONG, wait=LONG) as role:
+        with eb.Lease(store, "importer", stale_after=LONG, wait=LONG) as lease:
             assert time.monotonic() - began < SOON
-            assert role.token == 2
+            assert lease.token == 2
 
 
 def test_a_stopped_owner_is_replaced_after_the_stated_time_and_writes_nothing(path):
@@ -98,29 +98,29 @@ def test_a_stopped_owner_is_replaced_after_the_stated_time_and_writes_nothing(pa
         assert owner.said() == "done"
         stop_outside_of_a_write(owner, path)
         began = time.monotonic()
-        with eb.Role(store, "importer", stale_after=stale_after, wait=LONG) as role:
+        with eb.Lease(store, "importer", stale_after=stale_after, wait=LONG) as lease:
             waited = time.monotonic() - began
             # Its last sign of life may be 0.2 s before it was stopped, and the time since.
             assert 0.5 < waited < stale_after.total_seconds() + SOON
-            role.append([("work-1", "mine", b"")])
+            lease.append([("work-1", "mine", b"")])
             owner.ask("late")
             owner.send(signal.SIGCONT)
             assert owner.said() == "lost"
             assert owner.said() == "refused"
-            role.append([("work-1", "mine", b"")])
+            lease.append([("work-1", "mine", b"")])
         types = [recorded.type for recorded in store.read_stream("work-1")]
         assert types == ["early", "mine", "mine"]
-        assert store.version("$role-importer") == 3
+        assert store.version("$lease-importer") == 3
 
 
-def test_an_owner_that_lets_the_role_go_is_followed_at_once(path):
+def test_an_owner_that_lets_the_lease_go_is_followed_at_once(path):
     with owner_of(path) as owner, eb.open(path) as store:
         assert owner.said() == "taken 1"
         owner.ask("release")
         began = time.monotonic()
-        with eb.Role(store, "importer", stale_after=LONG, wait=LONG) as role:
+        with eb.Lease(store, "importer", stale_after=LONG, wait=LONG) as lease:
             assert time.monotonic() - began < SOON
-            assert role.token == 3
+            assert lease.token == 3
 
 
 def test_those_who_wait_come_one_after_the_other(path):
@@ -142,9 +142,9 @@ def test_a_stopped_owner_that_nobody_replaced_goes_on(path):
     with owner_of(path) as owner, eb.open(path) as store:
         assert owner.said() == "taken 1"
         stop_outside_of_a_write(owner, path)
-        with pytest.raises(eb.RoleBusy) as busy:
-            eb.Role(store, "importer", stale_after=LONG).__enter__()
-        assert busy.value.role == "importer"
+        with pytest.raises(eb.LeaseHeld) as busy:
+            eb.Lease(store, "importer", stale_after=LONG).__enter__()
+        assert busy.value.lease == "importer"
         owner.send(signal.SIGCONT)
         owner.ask("on")
         assert owner.said() == "done"

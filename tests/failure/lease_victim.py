@@ -1,9 +1,9 @@
-"""Takes a role and works under it on request, until the test kills or stops it.
+"""Takes a lease and works under it on request, until the test kills or stops it.
 
-    python role_victim.py STORE
+    python lease_victim.py STORE
 
 It says ``taken TOKEN``; then for each line on its input it appends that line under the
-role and says ``done``, or ``lost``. ``release`` lets the role go and ends it.
+lease and says ``done``, or ``lost``. ``release`` lets the lease go and ends it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ def say(what: str) -> None:
     sys.stdout.flush()
 
 
-def work(role: eb.Role) -> None:
+def work(lease: eb.Lease) -> None:
     for line in sys.stdin:
         if line.strip() == "release":
             return
         try:
-            role.append([("work-1", line.strip(), b"")])
-        except eb.RoleLost:
+            lease.append([("work-1", line.strip(), b"")])
+        except eb.LeaseLost:
             say("lost")
             return
         say("done")
@@ -33,12 +33,12 @@ def work(role: eb.Role) -> None:
 
 def main() -> None:
     with eb.open(sys.argv[1]) as store:
-        role = eb.Role(store, "importer", stale_after=timedelta(minutes=5), wait=None)
+        lease = eb.Lease(store, "importer", stale_after=timedelta(minutes=5), wait=None)
         try:
-            with role:
-                say(f"taken {role.token}")
-                work(role)
-        except eb.RoleLost:
+            with lease:
+                say(f"taken {lease.token}")
+                work(lease)
+        except eb.LeaseLost:
             say("refused")
 
 

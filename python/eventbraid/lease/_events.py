@@ -1,0 +1,33 @@
+"""The recorded events of a lease's stream."""
+
+from __future__ import annotations
+
+import msgspec
+
+from eventbraid.event import register_event
+
+PREFIX = "$lease-"
+
+
+@register_event("lease.acquired")
+class LeaseAcquired(msgspec.Struct, frozen=True):
+    """A holder acquired the lease; the version of this event is the fencing token.
+
+    Attributes:
+        holder: The session of the store, and the number of the holder in it.
+        host: The name of the machine.
+        pid: The process id.
+        program: The name of the program that the process runs.
+    """
+
+    holder: str
+    host: str
+    pid: int
+    program: str
+
+
+@register_event("lease.released")
+class LeaseReleased(msgspec.Struct, frozen=True):
+    """The holder released the lease, so the next holder doesn't have to wait."""
+
+    holder: str

@@ -1,0 +1,150 @@
+"""The operations on a store that a lease needs, for threads and for event loops."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from eventbraid.store._heartbeat import LoopHeartbeat
+from eventbraid.store._session import heartbeat_ages, heartbeat_ages_async
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from contextlib import AbstractContextManager
+
+    from typing_extensions import Buffer
+
+    from eventbraid.store import (
+        Appended,
+        AsyncEventStore,
+        EventStore,
+        Expectation,
+        NewEvent,
+        RecordedEvent,
+    )
+
+
+class Port(Protocol):
+    """The operations that a lease needs. Over `ThreadPort` none of them suspends."""
+
+    @property
+    def store(self) -> object:
+        """The store."""
+        ...
+
+    async def append(
+        self,
+        events: Iterable[NewEvent | tuple[str, str, Buffer]],
+        *,
+        expect: Mapping[str, Expectation],
+        idempotency_key: str | None = None,
+    ) -> Appended:
+        """Append events."""
+        ...
+
+    async def last_of(self, stream: str) -> RecordedEvent | None:
+        """Return the last event of a stream; None if the stream is empty."""
+        ...
+
+    async def heartbeat_ages(self) -> Mapping[str, float]:
+        """Return the live sessions, with the age of the last heartbeat of each."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    def shield(self) -> AbstractContextManager[object]:
+        """Return a block that a cancellation doesn't interrupt."""
+        ...
+
+    def heartbeat(self) -> LoopHeartbeat | None:
+        """Start a heartbeat of the event loop, if the holder lives in one."""
+        ...
+
+
+class ThreadPort:
+    """The operations of a store that blocks the calling thread."""
+
+    __slots__ = ("store",)
+
+    def __init__(self, store: EventStore) -> None:
+        """Use a store that blocks."""
+        self.store = store
+
+    async def append(
+        self,
+        events: Iterable[NewEvent | tuple[str, str, Buffer]],
+        *,
+        expect: Mapping[str, Expectation],
+        idempotency_key: str | None = None,
+    ) -> Appended:
+        """Append events."""
+        return self.store.append(events, expect=expect, idempotency_key=idempotency_key)
+
+    async def last_of(self, stream: str) -> RecordedEvent | None:
+        """Return the last event of a stream; None if the stream is empty."""
+        return next(self.store.read_stream(stream, backward=True, limit=1), None)
+
+    async def heartbeat_ages(self) -> Mapping[str, float]:
+        """Return the live sessions, with the age of the last heartbeat of each."""
+        return heartbeat_ages(self.store)
+
+    async def sleep(self, seconds: float) -> None:
+        """Block the thread; Ctrl-C ends the wait."""
+        time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs this coroutine
+
+    def shield(self) -> AbstractContextManager[object]:
+        """Return an empty block: a thread isn't cancelled."""
+        return contextlib.nullcontext()
+
+    def heartbeat(self) -> LoopHeartbeat | None:
+        """Return None: the session's own heartbeat covers its threads."""
+        return None
+
+
+class LoopPort:
+    """The operations of a store that is awaited: on asyncio, uvloop or trio."""
+
+    __slots__ = ("store",)
+
+    def __init__(self, store: AsyncEventStore) -> None:
+        """Use a store that is awaited."""
+        self.store = store
+
+    async def append(
+        self,
+        events: Iterable[NewEvent | tuple[str, str, Buffer]],
+        *,
+        expect: Mapping[str, Expectation],
+        idempotency_key: str | None = None,
+    ) -> Appended:
+        """Append events."""
+        return await self.store.append(
+            events, expect=expect, idempotency_key=idempotency_key
+        )
+
+    async def last_of(self, stream: str) -> RecordedEvent | None:
+        """Return the last event of a stream; None if the stream is empty."""
+        last = self.store.read_stream(stream, backward=True, limit=1)
+        events = [recorded async for recorded in last]
+        return events[0] if events else None
+
+    async def heartbeat_ages(self) -> Mapping[str, float]:
+        """Return the live sessions, with the age of the last heartbeat of each."""
+        return await heartbeat_ages_async(self.store)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait while other tasks run."""
+        await anyio.sleep(seconds)
+
+    def shield(self) -> AbstractContextManager[object]:
+        """Return a block that a cancellation doesn't interrupt."""
+        return anyio.CancelScope(shield=True)
+
+    def heartbeat(self) -> LoopHeartbeat | None:
+        """Start a heartbeat of the running event loop."""
+        return LoopHeartbeat(self.store)
