@@ -33,6 +33,7 @@ __all__ = [
     "Store",
     "StreamNames",
     "StreamsSnapshot",
+    "check_stream_id",
     "forks",
     "mark_interrupted",
     "system_event",
@@ -678,6 +679,14 @@ def mark_interrupted(error: BaseException, idempotency_key: str | None, /) -> No
 
 def system_event(event: NewEvent, /) -> NewEvent:
     """Mark an event as written by the library, so that it may go to a ``$`` stream."""
+
+def check_stream_id(stream: object, /) -> None:
+    """Validate the id of a stream that a read names, before the read begins.
+
+    Raises:
+        InvalidStreamId: If no stream can have this id.
+        TypeError: If it is not a str.
+    """
 
 def uuid7() -> UUID:
     """Make a UUIDv7: it sorts by the time at which it was made.

@@ -377,6 +377,35 @@ def test_what_was_closed_before_the_fork_is_closed_in_the_child(location):
     )
 
 
+READS = """
+reads = [
+    lambda store: store.read_stream("a"),
+    lambda store: store.read_all(),
+    lambda store: store.streams(),
+    lambda store: store.subscribe(),
+]
+"""
+
+
+def test_a_child_that_cannot_open_the_store_refuses_reads_at_the_call(location):
+    forking(
+        READS
+        + """
+with eb.open(location, mode="exclusive") as store, eb.open("memory:") as memory:
+    def work():
+        for read in reads:
+            raised(eb.StoreBusy, lambda: read(store))
+            for face in (memory, memory.as_async()):
+                assert "memory" in raised(eb.StoreClosed, lambda: read(face))
+        memory.close()
+        for read in reads:
+            raised(eb.StoreClosed, lambda: read(memory.as_async()))
+    ended(in_child(work))
+    """,
+        location,
+    )
+
+
 def test_a_child_that_closes_what_it_never_used_leaves_its_parents_alone(location):
     forking(
         """

@@ -5,9 +5,20 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from eventbraid._native import Appended, Page, StreamsSnapshot, mark_interrupted
+from eventbraid._native import (
+    Appended,
+    Page,
+    StreamsSnapshot,
+    check_stream_id,
+    mark_interrupted,
+)
 from eventbraid.store._completion import TURN_SECONDS, current_port, unwrapped
-from eventbraid.store._paging import NAMES_A_PAGE, Paging, log_filter, names_system
+from eventbraid.store._paging import (
+    NAMES_A_PAGE,
+    Paging,
+    checked_listing,
+    log_filter,
+)
 from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
 from eventbraid.store._reservation import held_reservation
 from eventbraid.store._subscription import AsyncSubscription
@@ -37,7 +48,8 @@ class AsyncEventStore:
     """An open event store, for asyncio, uvloop and trio.
 
     Made by `eventbraid.open_async`. It never blocks the event loop and uses no
-    thread for a call. What `EventStore` says of a method holds here too.
+    thread for a call. The documentation of `EventStore` applies here, too, except that
+    a forked child opens the store when the first call is awaited.
 
     Example:
         >>> import asyncio
@@ -162,6 +174,8 @@ class AsyncEventStore:
         Raises:
             InvalidArgument: If the id or a number makes no sense.
         """
+        self._handle.begin_async_read()
+        check_stream_id(stream)
         paging = Paging(after=after, before=before, limit=limit, backward=backward)
         return self._stream_events(stream, paging)
 
@@ -230,6 +244,7 @@ class AsyncEventStore:
         Raises:
             InvalidArgument: If a number makes no sense.
         """
+        self._handle.begin_async_read()
         paging = Paging(after=after, before=before, limit=limit, backward=backward)
         wanted = log_filter(
             stream=stream,
@@ -268,6 +283,7 @@ class AsyncEventStore:
         Raises:
             InvalidArgument: If the position makes no sense.
         """
+        self._handle.begin_async_read()
         wanted = log_filter(
             stream=stream,
             prefix=prefix,
@@ -305,7 +321,7 @@ class AsyncEventStore:
         native = await self._caught_up()
         return native.head()
 
-    async def streams(
+    def streams(
         self, prefix: str | None = None, *, system: bool = False
     ) -> AsyncIterator[str]:
         """List the streams that have events.
@@ -315,19 +331,15 @@ class AsyncEventStore:
             system: Whether system streams are listed, whose ids begin with ``$``. They
                 are also listed if `prefix` begins with ``$``.
 
-        Yields:
+        Returns:
             Their ids in ascending order of bytes, as of the first one asked for.
+
+        Raises:
+            InvalidArgument: If the prefix has no UTF-8.
         """
-        native = await self._caught_up()
-        listing = native.streams(prefix or "", system or names_system(prefix))
-        port = current_port()
-        while names := await _next_names(listing):
-            began = monotonic()
-            for name in names:
-                if monotonic() - began > TURN_SECONDS:
-                    await port.checkpoint()
-                    began = monotonic()
-                yield name
+        self._handle.begin_async_read()
+        prefix, system = checked_listing(prefix, system)
+        return self._stream_names(prefix, system=system)
 
     async def stats(self) -> StoreStats:
         """Give the store's counters, and who has it open.
@@ -408,6 +420,18 @@ class AsyncEventStore:
         if token is not None:
             unwrapped(await port.result(token), type(None))
         return native
+
+    async def _stream_names(self, prefix: str, *, system: bool) -> AsyncIterator[str]:
+        native = await self._caught_up()
+        listing = native.streams(prefix, system)
+        port = current_port()
+        while names := await _next_names(listing):
+            began = monotonic()
+            for name in names:
+                if monotonic() - began > TURN_SECONDS:
+                    await port.checkpoint()
+                    began = monotonic()
+                yield name
 
     async def _stream_events(
         self, stream: str, paging: Paging

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 class Handle:
     """Owns a native store and warns if it is forgotten open.
 
-    In a forked child it opens the store anew when it is first used. What the parent had
-    open is left alone there: the threads behind it are the parent's, and so is every
-    lock that one of them held.
+    In a forked child it opens the store again at the first use. The child leaves the
+    parent's native store alone: its threads exist only in the parent, and a lock that
+    one of them held at the fork would never be released.
     """
 
     __slots__ = (
         "__weakref__",
+        "_is_in_memory",
         "_open_again",
         "_opened_by",
         "_opening",
@@ -37,24 +38,31 @@ class Handle:
     )
 
     def __init__(
-        self, native: Store, location: str, open_again: Callable[[], Store]
+        self,
+        native: Store,
+        location: str,
+        open_again: Callable[[], Store],
+        *,
+        is_in_memory: bool,
     ) -> None:
-        """Take over an open native store.
+        """Take ownership of an open native store.
 
         Args:
             native: The store.
-            location: What people know it by.
-            open_again: Opens it in a forked child.
+            location: The location for messages.
+            open_again: Opens the store in a forked child.
+            is_in_memory: Whether the store is lost in a forked child.
         """
         self.native = native
         self._opened_by = forks()
+        self._is_in_memory = is_in_memory
         self._open_again = open_again
         self._opening = PerProcess(threading.Lock)
         self.location = location
         self.open = True
 
     def own(self) -> Store:
-        """Give the native store of this process, which may have to be opened.
+        """Return the native store of this process; open it in a forked child.
 
         Raises:
             EventbraidError: In a forked child, whatever opening raises.
@@ -62,18 +70,45 @@ class Handle:
         return self.native if self._opened_by == forks() else self._own_again()
 
     async def own_async(self) -> Store:
-        """Give the native store of this process, opened off the event loop if need be.
+        """Return the native store of this process; open it off the event loop.
 
         Raises:
             EventbraidError: As `own` does.
         """
         if self._opened_by == forks():
             return self.native
-        # Once a process: what is begun goes on for the others if this task gives up.
+        # Once a process: an opening goes on for other tasks if this one is cancelled.
         return await anyio.to_thread.run_sync(self._own_again, abandon_on_cancel=True)
 
+    def begin_read(self) -> None:
+        """Raise at the call of a method what its iterator would raise later.
+
+        A generator runs nothing before its first item, so a method that returns one
+        calls this first. A forked child opens the store here.
+
+        Raises:
+            StoreClosed: The store is closed.
+            EventbraidError: In a forked child, whatever opening raises.
+        """
+        if not self.open:
+            raise StoreClosed
+        if self._opened_by != forks():
+            self._own_again()
+
+    def begin_async_read(self) -> None:
+        """Do as `begin_read`, without the opening: it would block the event loop.
+
+        Raises:
+            StoreClosed: The store is closed, or the parent of this process has it in
+                memory.
+        """
+        if not self.open:
+            raise StoreClosed
+        if self._is_in_memory and self._opened_by != forks():
+            self._own_again()
+
     def let_go(self) -> Store | None:
-        """Call it closed; give the native store that this process has to close."""
+        """Mark it closed; return the native store if this process has to close it."""
         self.open = False
         return self.native if self._opened_by == forks() else None
 
@@ -88,14 +123,14 @@ class Handle:
             if self._opened_by == forks():
                 return self.native
             self._refuse_if_closed()
-            # The parent's drops here, which does nothing in a child.
+            # The parent's is dropped here, which has no effect in a child.
             self.native = self._open_again()
-            # Only now: whoever sees this needs no lock.
+            # After the assignment above: a thread that sees this takes no lock.
             self._opened_by = forks()
             try:
                 self._refuse_if_closed()
             except StoreClosed:
-                # Closed by another thread, which found nothing to close.
+                # Another thread closed the handle and found no native store to close.
                 self.native.close()
                 raise
             return self.native
@@ -105,7 +140,7 @@ class Handle:
             raise StoreClosed
 
     def __del__(self) -> None:
-        """Close a forgotten store, and say that it was forgotten."""
+        """Close a forgotten store and warn about it."""
         if not self.open or self._opened_by != forks():
             return
         warnings.warn(
@@ -118,6 +153,6 @@ class Handle:
         self.close()
 
     def describe(self, face: str) -> str:
-        """Give the text that a face shows as its `repr`."""
+        """Return the `repr` of a face of the store."""
         state = "" if self.open else ", closed"
         return f"<{face} {self.location!r}{state}>"

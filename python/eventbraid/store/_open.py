@@ -178,7 +178,7 @@ def _opened(place: Location, options: Options, identity: bytes | None = None) ->
 def _handle_of(native: Store, place: Location, options: Options) -> Handle:
     open_again = partial(_opened_in_child, place, options, native.identity())
     STORE.debug("opened %s", place.name)
-    return Handle(native, place.name, open_again)
+    return Handle(native, place.name, open_again, is_in_memory=place.path is None)
 
 
 def _opened_in_child(place: Location, options: Options, identity: bytes) -> Store:

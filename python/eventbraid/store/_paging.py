@@ -1,4 +1,4 @@
-"""Reading in pages, without I/O: what to ask for next, and when to stop."""
+"""Reading in pages, without I/O: the bounds of the next page, and the end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LARGEST_NUMBER = 2**63 - 1
 
 
 def checked(name: str, number: SupportsIndex, *, minimum: int = 0) -> int:
-    """Return a version, position or count as a plain `int`, or refuse it by its name.
+    """Return a version, position or count as a plain `int`.
 
-    A subclass of `int` is converted before it is compared: one that is a domain value
+    A subclass of `int` is converted before it is compared, because a domain value
     refuses to be compared with a bare `int`.
 
     Raises:
@@ -40,6 +40,21 @@ def checked(name: str, number: SupportsIndex, *, minimum: int = 0) -> int:
     return plain
 
 
+def checked_flag(name: str, value: object) -> bool:
+    """Return an argument that must be a `bool`, or numpy's.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    kind = type(value)
+    if kind is bool or (
+        kind.__module__ == "numpy" and kind.__name__ in {"bool", "bool_"}
+    ):
+        return bool(value)
+    message = f"{name} must be a bool, not {kind.__name__}"
+    raise TypeError(message)
+
+
 class Paging:
     """The state of one read that is fetched page by page.
 
@@ -52,22 +67,25 @@ class Paging:
     def __init__(
         self, *, after: int, before: int | None, limit: int | None, backward: bool
     ) -> None:
-        """Check the arguments of a read and start before its first page."""
-        self.after = checked("after", after)
+        """Validate the arguments of a read and start before its first page."""
+        # Inline for a plain int, which nearly every read has: a call less.
+        is_plain = type(after) is int and 0 <= after <= LARGEST_NUMBER
+        self.after = after if is_plain else checked("after", after)
         self.before = None if before is None else checked("before", before)
-        self.backward = backward
+        is_plain = backward is True or backward is False
+        self.backward = backward if is_plain else checked_flag("backward", backward)
         self.at: int | None = None
         self._left = None if limit is None else checked("limit", limit)
         self._size = FIRST_PAGE
         self.done = self._left == 0
 
     def limit(self, largest: int = LARGEST_PAGE) -> int:
-        """Say how many events the next page should have at most."""
+        """Return the maximum number of events of the next page."""
         size = min(self._size, largest)
         return size if self._left is None else min(size, self._left)
 
     def advance(self, page: Page) -> None:
-        """Go on behind a page that was read."""
+        """Move to the place after a page that was read."""
         self.at = page.at
         self._size = min(self._size * 4, LARGEST_PAGE)
         if self.backward:
@@ -112,13 +130,28 @@ def log_filter(
     return LogFilter(stream, prefix, category, wanted, system)
 
 
-def names_system(text: str | None) -> bool:
-    """Whether the beginning of a stream's id can only be that of a system stream."""
+def names_system(text: object) -> bool:
+    """Return whether only system streams have ids that begin with this text."""
     return isinstance(text, str) and text.startswith("$")
 
 
-def _refuse_surrogates(name: str, text: str | None) -> None:
-    # What is no text at all is refused, by its type, where the filter is used.
+def checked_listing(prefix: object, system: object) -> tuple[str, bool]:
+    """Return the prefix of a listing of streams and whether it has system streams.
+
+    Raises:
+        InvalidArgument: If the prefix has no UTF-8.
+        TypeError: If an argument is of another type.
+    """
+    if prefix is not None and not isinstance(prefix, str):
+        message = f"prefix must be a str, not {type(prefix).__name__}"
+        raise TypeError(message)
+    _refuse_surrogates("prefix", prefix)
+    with_system = checked_flag("system", system)
+    return prefix or "", with_system or names_system(prefix)
+
+
+def _refuse_surrogates(name: str, text: object) -> None:
+    # A value of another type is refused where the filter is built.
     if not isinstance(text, str) or text.isascii():
         return
     try:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventbraid._native import mark_interrupted
+from eventbraid._native import check_stream_id, mark_interrupted
 from eventbraid.store._async import AsyncEventStore
-from eventbraid.store._paging import NAMES_A_PAGE, Paging, log_filter, names_system
+from eventbraid.store._paging import (
+    NAMES_A_PAGE,
+    Paging,
+    checked_listing,
+    log_filter,
+)
 from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
 from eventbraid.store._reservation import held_reservation
 from eventbraid.store._subscription import Subscription
@@ -32,11 +37,13 @@ if TYPE_CHECKING:
 class EventStore:
     """An open event store. Made by `eventbraid.open`; any number of threads may use it.
 
-    Every method raises `StoreClosed` once the store is closed. A forked child opens
-    the store anew, with the same options, when it first uses it; subscriptions and
-    reads go on there from where they were. What its parent has open exclusively it
-    can't open (`StoreBusy`), and what its parent has in memory it hasn't
-    (`StoreClosed`).
+    Every method raises `StoreClosed` once the store is closed. A method that returns
+    an iterator raises this, and refuses wrong arguments, at the call.
+
+    A forked child opens the store again, with the same options, at its first use of it;
+    subscriptions and reads continue there. A store that the parent has open exclusively
+    can't be opened in the child (`StoreBusy`), and a store in memory does not exist
+    there (`StoreClosed`).
 
     Example:
         >>> import eventbraid as eb
@@ -171,6 +178,8 @@ class EventStore:
             ...     ]
             [b'2', b'1']
         """
+        self._handle.begin_read()
+        check_stream_id(stream)
         paging = Paging(after=after, before=before, limit=limit, backward=backward)
         return self._stream_events(stream, paging)
 
@@ -250,6 +259,7 @@ class EventStore:
             ...     [recorded.stream for recorded in store.read_all(category="order")]
             ['order-1']
         """
+        self._handle.begin_read()
         paging = Paging(after=after, before=before, limit=limit, backward=backward)
         wanted = log_filter(
             stream=stream,
@@ -296,6 +306,7 @@ class EventStore:
             ...         next(subscription).stream
             'order-1'
         """
+        self._handle.begin_read()
         wanted = log_filter(
             stream=stream,
             prefix=prefix,
@@ -363,11 +374,9 @@ class EventStore:
             ...     list(store.streams())
             ['a', 'b']
         """
-        listing = self._handle.own().streams(
-            prefix or "", system or names_system(prefix)
-        )
-        while names := listing.page(NAMES_A_PAGE):
-            yield from names
+        self._handle.begin_read()
+        prefix, system = checked_listing(prefix, system)
+        return self._stream_names(prefix, system=system)
 
     def stats(self) -> StoreStats:
         """Give the store's counters, and who has it open.
@@ -447,6 +456,11 @@ class EventStore:
     def __repr__(self) -> str:
         """Name the location."""
         return self._handle.describe("EventStore")
+
+    def _stream_names(self, prefix: str, *, system: bool) -> Iterator[str]:
+        listing = self._handle.own().streams(prefix, system)
+        while names := listing.page(NAMES_A_PAGE):
+            yield from names
 
     def _stream_events(self, stream: str, paging: Paging) -> Iterator[RecordedEvent]:
         while not paging.done:

@@ -62,6 +62,8 @@ mod _native {
     #[pymodule_export]
     use crate::stream_names::StreamNames;
     #[pymodule_export]
+    use crate::text::check_stream_id;
+    #[pymodule_export]
     use crate::uuid::uuid7;
     #[pymodule_export]
     use crate::waiter::LogWaiter;
