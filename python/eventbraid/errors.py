@@ -242,11 +242,11 @@ class SagaError(EventbraidError):
 
 @dataclass(frozen=True, slots=True)
 class ConflictedStream:
-    """One stream whose version was not what an append demanded.
+    """One stream that did not meet the expectation of an append.
 
     Attributes:
         stream: The stream's id.
-        expected: The exact version or the condition that was demanded.
+        expected: The exact version or the condition that was expected.
         actual: The version that the stream has (0 = no events).
 
     Example:
@@ -260,20 +260,22 @@ class ConflictedStream:
     actual: int
 
     def __str__(self) -> str:
-        """Say it in words."""
-        wanted = (
+        """Return the stream with its expected and its actual version."""
+        expected = (
             f"version {self.expected}"
             if isinstance(self.expected, int)
             else self.expected.name
         )
-        return f"{self.stream!r} (expected {wanted}, is at version {self.actual})"
+        return f"{self.stream!r} (expected {expected}, is at version {self.actual})"
 
 
 class VersionConflict(AppendError):
-    """At least one stream was not at its expected version. Nothing was written.
+    """At least one stream did not meet its expectation. Nothing was written.
+
+    The message names the first eight of the streams.
 
     Attributes:
-        failures: Every failing stream, with what was expected and what is.
+        failures: Every failing stream, with its expected and its actual version.
 
     Example:
         >>> import eventbraid as eb
@@ -286,13 +288,32 @@ class VersionConflict(AppendError):
     """
 
     def __init__(self, failures: Iterable[ConflictedStream]) -> None:
-        """Make a conflict out of every stream that failed its check."""
+        """Build the error from every stream that failed its check."""
         self.failures = tuple(failures)
-        streams = ", ".join(str(failure) for failure in self.failures)
+        streams = ", ".join(map(str, self.failures[:_SHOWN]))
+        if len(self.failures) > _SHOWN:
+            streams += f" and {len(self.failures) - _SHOWN} more"
+        remedies = dict.fromkeys(map(_remedy_for, self.failures))
         super().__init__(
-            f"nothing was written, because other events came first: {streams}; "
-            "read the streams again and decide anew"
+            "; ".join(
+                (f"nothing was written: conflict on {streams or 'a stream'}", *remedies)
+            )
         )
+
+
+def _remedy_for(failure: ConflictedStream) -> str:
+    """Return the remedy: only some conflicts mean that other events came first."""
+    if failure.expected is StreamCondition.EXISTS:
+        return (
+            "a stream that is expected to exist has no events: correct its id, or "
+            "append its first event"
+        )
+    if isinstance(failure.expected, int) and failure.actual < failure.expected:
+        return (
+            "a stream has fewer events than expected: correct its id, or read its "
+            "version again"
+        )
+    return "other events were appended first: read the streams again and decide anew"
 
 
 class IdempotencyMismatch(AppendError):

@@ -132,6 +132,29 @@ def test_a_conflict_names_each_stream_with_both_versions():
     assert "'account-b' (expected version 4, is at version 5)" in str(conflict)
 
 
+@pytest.mark.parametrize(
+    ("expected", "actual", "remedy"),
+    [
+        (eb.EXISTS, 0, "append its first event"),
+        (7, 3, "fewer events than expected"),
+        (3, 7, "other events were appended first"),
+        (eb.NO_STREAM, 1, "other events were appended first"),
+    ],
+)
+def test_a_conflict_names_the_remedy_for_its_expectation(expected, actual, remedy):
+    message = str(eb.VersionConflict([eb.ConflictedStream("a", expected, actual)]))
+    assert remedy in message
+    assert ("other events" in message) == ("other events" in remedy)
+
+
+def test_a_conflict_on_many_streams_has_a_short_message():
+    failures = [eb.ConflictedStream(f"a-{n}", eb.EXISTS, 0) for n in range(10_000)]
+    conflict = eb.VersionConflict(failures)
+    assert len(conflict.failures) == 10_000
+    assert "and 9992 more" in str(conflict)
+    assert str(conflict).count("append its first event") == 1
+
+
 def test_an_unknown_outcome_says_how_to_find_out():
     assert "'k'" in str(eb.OutcomeUnknown("why", idempotency_key="k"))
     assert "event ids" in str(eb.OutcomeUnknown("why"))
