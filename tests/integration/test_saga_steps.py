@@ -134,7 +134,7 @@ async def test_a_step_that_is_not_needed_is_skipped(store, receiver):
 
 async def test_a_local_step_may_fold_what_it_executed(store, receiver):
     def shown(state, executed):
-        places = f"{executed.first_position}-{executed.position}"
+        places = f"{executed.first_position}-{executed.last_position}"
         return replace(state, who=f"{executed.events} {places} {executed.versions}")
 
     saga = trip(

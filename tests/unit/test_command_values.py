@@ -98,7 +98,7 @@ def test_none_is_a_state_where_the_command_says_so():
 
     with eb.open("memory:") as store:
         store.append([raw(A, Deposited(Money(1)))])
-        assert eb.Executor(store).execute(Last(account=A)).position == 1
+        assert eb.Executor(store).execute(Last(account=A)).read_position == 1
 
 
 def test_a_limit_that_is_exceeded_is_named_with_both_numbers():

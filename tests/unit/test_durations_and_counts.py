@@ -147,7 +147,7 @@ def test_an_executor_takes_domain_values_as_its_limits():
         expect = {A: Number(0), "account-b": Positive(1)}
         store.append([raw("account-b", Deposited(Money(1)))])
         done = executor.execute(Reads(account=A), expect=expect)
-        assert done.position == 1
+        assert done.read_position == 1
 
 
 @pytest.mark.parametrize(

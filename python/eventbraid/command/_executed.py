@@ -1,8 +1,8 @@
-"""What an execution did."""
+"""The result of an execution."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,18 +11,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """What an executed command did.
+    """The result of an executed command.
+
+    A read model that is to include the command's effect waits for `last_position`.
 
     Attributes:
-        events: The events of its commit, in order: what it decided, then what was
-            given as ``also=``.
+        events: The events of its commit, in order: the events that it decided on, then
+            those of ``also=``.
         versions: The new version of each stream that was written.
-        position: The position of its last event. Without events: where it read; 0
-            when it is replayed.
-        first_position: The position of its first event, if it has any.
-        attempts: How often it was tried, this time included.
-        replayed: Whether it had been done before under its idempotency key, so that
-            this is the first result again.
+        first_position: The position of its first event; `None` without events.
+        last_position: The position of its last event; `None` without events.
+        read_position: The position of the log as of which it read its streams; `None`
+            if nothing was read, because the result is replayed. It is not compared:
+            a replayed result equals the first one but for `replayed`.
+        attempts: The number of attempts.
+        replayed: Whether the command was executed before under its idempotency key, so
+            that this is the first result again.
 
     Example:
         >>> import eventbraid as eb
@@ -42,18 +46,19 @@ class Executed:
         ...     again = executor.execute(Switch(light="light-1"), idempotency_key="k")
         >>> once.versions["light-1"], once.replayed, again.replayed
         (1, False, True)
-        >>> once.position == again.position
-        True
+        >>> once.read_position, once.last_position, again.last_position
+        (0, 1, 1)
     """
 
     events: tuple[object, ...]
     versions: Mapping[str, int]
-    position: int
     first_position: int | None
+    last_position: int | None
+    read_position: int | None = field(compare=False)
     attempts: int
     replayed: bool
 
     def __reduce__(self) -> tuple[type[Executed], tuple[object, ...]]:
         """Restore by the values: a read-only view of versions has no pickle."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
         return type(self), tuple({**values, "versions": dict(self.versions)}.values())

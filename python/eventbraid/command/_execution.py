@@ -248,8 +248,9 @@ class Execution(Generic[S]):
         return Executed(
             events=(),
             versions={},
-            position=self._reading.position,
             first_position=None,
+            last_position=None,
+            read_position=self._reading.position,
             attempts=self._attempts,
             replayed=False,
         )
@@ -258,8 +259,9 @@ class Execution(Generic[S]):
         return Executed(
             events=decision.events,
             versions=appended.versions,
-            position=appended.last_position or self._reading.position,
             first_position=appended.first_position,
+            last_position=appended.last_position,
+            read_position=self._reading.position,
             attempts=self._attempts,
             replayed=False,
         )
@@ -273,8 +275,9 @@ class Execution(Generic[S]):
         return Executed(
             events=tuple(events),
             versions=known.versions,
-            position=last or 0,
             first_position=first,
+            last_position=last,
+            read_position=None,
             attempts=self._attempts,
             replayed=True,
         )

@@ -182,7 +182,7 @@ class AsyncExecutor:
         ...     async with eb.open_async("memory:") as store:
         ...         executor = eb.AsyncExecutor(store)
         ...         done = await executor.execute(ReadGauge(gauge="gauge-1"))
-        ...         print(done.position)
+        ...         print(done.last_position)
         >>> asyncio.run(main())
         1
     """

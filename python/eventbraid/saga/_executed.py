@@ -1,6 +1,6 @@
-"""What a local step's command did: now, and when the saga is resumed.
+"""The result of a local step's command: at its execution, and at a resume.
 
-Only what the log knows is told, so that folding it gives the same state both times.
+It has only facts that are in the log, so that both times it folds into the same state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PAGE = 32
 
 
 def own_part(executed: Executed, saga_id: str) -> Executed:
-    """Take the record of the step off what was executed together with it.
+    """Return the part of a commit that is the command's, without the step's record.
 
     Args:
         executed: The whole commit; its last event is the record.
@@ -39,9 +39,9 @@ def own_part(executed: Executed, saga_id: str) -> Executed:
 
 
 async def recall(store: AsyncEventStore, record_position: int, cause: str) -> Executed:
-    """Read back what a local step's command did.
+    """Read the result of a local step's command from the log.
 
-    Its events stand right before the record of the step, and name it as their cause.
+    Its events come directly before the record of the step, and their cause is the step.
 
     Args:
         store: The store.
@@ -78,8 +78,9 @@ def _executed(
     return Executed(
         events=events,
         versions=versions,
-        position=record_position - 1,
         first_position=record_position - len(events) if events else None,
+        last_position=record_position - 1 if events else None,
+        read_position=None,
         attempts=1,
         replayed=False,
     )

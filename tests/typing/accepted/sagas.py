@@ -176,7 +176,7 @@ def order_saga(bank: Bank) -> eb.Saga[Order]:
                 lambda c: RecordCapture(payments=c.state.payments, cents=Cents(0)),
                 kind=eb.Kind.RETRIABLE,
                 then=lambda order, executed: replace(
-                    order, parcel=f"{order.parcel} {executed.position}"
+                    order, parcel=f"{order.parcel} {executed.last_position}"
                 ),
             ),
             eb.step(
