@@ -629,11 +629,11 @@ class Store:
     def identity(self) -> bytes:
         """Return the id that the store was given when it was made."""
     def stats(self) -> dict[str, int]:
-        """Give the store's counters by name."""
-    def members(self) -> list[tuple[str, dict[str, int]]]:
-        """Give who has the store open: each one's program and numbers by name."""
+        """Return the store's counters by name."""
+    def sessions(self) -> list[tuple[str, dict[str, int]]]:
+        """Return the sessions: the program and the counters by name of each."""
     def verify(self, quick: bool) -> dict[str, int]:
-        """Read the store's files again and check them; gives what was counted.
+        """Read and verify the store's files; return the counts.
 
         Args:
             quick: Read the small files, the headers and the newest frames alone.

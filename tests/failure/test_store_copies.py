@@ -141,7 +141,7 @@ def test_a_linked_copy_is_never_opened_as_part_of_the_original(location, copy):
                 eb.open(copy, lock_timeout=0.3, **SMALL)
         finally:
             os.close(directory)
-        assert one.ask("len(store.stats().members)") == 2
+        assert one.ask("len(store.stats().sessions)") == 2
     assert found(copy) == {"original": 2}
 
 

@@ -149,7 +149,7 @@ def test_a_member_lock_that_may_not_be_opened_is_passed_over(shared_folder):
             lock.touch()
             os.chown(lock, 0, 0)
             lock.chmod(0o600)
-        see = "print(len(store.stats().members), flush=True)"
+        see = "print(len(store.stats().sessions), flush=True)"
         assert done(OWNER, path, f"{APPEND}\n{see}") == "2\n"
 
 

@@ -318,10 +318,10 @@ def test_stats_say_how_much_there_is(shop, tmp_path, capfd):
     (told,) = json_lines(capfd.readouterr().out)
     assert list(told) == [
         "head", "streams", "bytes", "segments", "first_recorded_at", "last_recorded_at",
-        "members",
+        "sessions",
     ]  # fmt: skip
     assert (told["head"], told["streams"]) == (6, 4)
-    assert [member["is_self"] for member in told["members"]] == [True]
+    assert [member["is_self"] for member in told["sessions"]] == [True]
     eb.open(tmp_path / "empty").close()
     run(["stats", str(tmp_path / "empty"), "--json"])
     (told,) = json_lines(capfd.readouterr().out)
@@ -334,15 +334,15 @@ def test_stats_tell_who_else_has_the_store_open(tmp_path, how, capfd):
         store.append([("a", "t", b""), ("a", "t", b"")])
         shown = ran("stats", tmp_path / "s", *how).stdout.decode()
         heading, columns, row = shown.splitlines()[-3:]
-        assert heading == "also open in 1:"
+        assert heading == "other sessions: 1"
         cells = [re.split(r"  +", line.strip()) for line in (columns, row)]
         told = dict(zip(*cells, strict=True))
         assert told["pid"] == str(os.getpid())
-        counts = [told[name] for name in ("appends", "events", "group")]
+        counts = [told[name] for name in ("appends", "events", "batch")]
         assert counts == ["1", "2", "1.0"]
         assert int(told["fsyncs"]) >= 1
         (told,) = json_lines(ran("stats", tmp_path / "s", *how, "--json").stdout)
-        this, command = told["members"]
+        this, command = told["sessions"]
         assert (this["pid"], this["is_self"]) == (os.getpid(), False)
         assert (this["commits"], this["events"]) == (1, 2)
         assert datetime.fromisoformat(this["since"]).utcoffset() == timedelta(0)

@@ -59,7 +59,7 @@ def test_a_store_is_the_first_argument_an_option_or_in_the_environment(
 
 def without_times(text):
     """What a command prints without what differs between two runs of it."""
-    varying = {"seconds", "members"}
+    varying = {"seconds", "sessions"}
     return json.dumps(
         [{k: v for k, v in one.items() if k not in varying} for one in json_lines(text)]
     )

@@ -83,7 +83,7 @@ def test_a_child_uses_the_store_as_its_parent_does(location):
                 assert list(store.streams()) == ["a"]
                 assert store.read_streams(["a"]).position == 2
                 assert store.verify().events == 2
-                assert os.getpid() in [m.pid for m in store.stats().members if m.is_self]
+                assert os.getpid() in [m.pid for m in store.stats().sessions if m.is_self]
                 store.close()
                 assert "closed" in raised(eb.StoreClosed, store.head)
 
@@ -262,7 +262,7 @@ def test_workers_of_a_prepared_parent_share_its_store(location):
         def serve():
             for _ in range(20):
                 executor.execute(Deposit(account="account-1", amount=Money(1)))
-            assert store.stats().members
+            assert store.stats().sessions
             store.close()
 
         ended(*[in_child(serve) for _ in range(4)])
@@ -287,7 +287,7 @@ def test_threads_of_a_child_that_begin_together_open_one_store(location):
                     thread.start()
                 for thread in threads:
                     thread.join()
-                own = [m for m in store.stats().members if m.pid == os.getpid()]
+                own = [m for m in store.stats().sessions if m.pid == os.getpid()]
                 assert len(own) == 1, own
                 store.close()
 
@@ -306,7 +306,7 @@ def test_a_grandchild_has_a_store_of_its_own(location):
 
             def young():
                 assert store.append([("a", "x", b"")]).last_position == 3
-                assert len(store.stats().members) == 3
+                assert len(store.stats().sessions) == 3
                 store.close()
 
             def work():
@@ -516,7 +516,7 @@ def test_a_killed_child_leaves_its_parent_and_its_locks_alone(location):
                 os.waitpid(child, 0)
                 store.append([("a", "x", b"")])
             assert store.version("a") == 6
-            assert [m.pid for m in store.stats().members] == [os.getpid()]
+            assert [m.pid for m in store.stats().sessions] == [os.getpid()]
             assert store.verify().events == store.head()
         """,
         location,

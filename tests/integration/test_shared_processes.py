@@ -331,7 +331,7 @@ def test_others_go_on_when_a_writer_is_killed(store, location):
             acknowledged = max([acknowledged, *told])
         after = store.append([("own", "x", b"")]).last_position
         assert after > max(acknowledged, own)
-        assert [member.pid for member in store.stats().members] == [os.getpid()]
+        assert [member.pid for member in store.stats().sessions] == [os.getpid()]
     assert store.version("own") == 5 * 21
     assert store.verify().events == store.head()
     positions = [recorded.position for recorded in store.read_all()]
@@ -366,7 +366,7 @@ def test_the_members_are_listed_with_what_they_did(store, location):
         writer.append("a")
         writer.ask("store.append([('a', 'x', b'')], expect={'a': 1})")
         assert reader.ask("store.head()") == 4
-        members = {member.pid: member for member in store.stats().members}
+        members = {member.pid: member for member in store.stats().sessions}
         assert set(members) == {os.getpid(), writer.pid, reader.pid, idle.pid}
         own, other = members[os.getpid()], members[writer.pid]
         assert (own.commits, own.events, own.appends) == (1, 2, 1)
@@ -376,12 +376,12 @@ def test_the_members_are_listed_with_what_they_did(store, location):
         assert [m.pid for m in members.values() if m.is_self] == [os.getpid()]
         assert all(began < m.since <= datetime.now(UTC) for m in members.values())
         assert Path(own.program).name.startswith("python")
-        seen = writer.ask("[(m.pid, m.is_self) for m in store.stats().members]")
+        seen = writer.ask("[(m.pid, m.is_self) for m in store.stats().sessions]")
         assert sorted(seen) == sorted((pid, pid == writer.pid) for pid in members)
         idle.close()
-        assert {m.pid for m in store.stats().members} == set(members) - {idle.pid}
+        assert {m.pid for m in store.stats().sessions} == set(members) - {idle.pid}
 
 
-def test_a_store_that_nobody_else_may_open_has_no_members(location):
+def test_a_store_that_nobody_else_may_open_has_no_other_sessions(location):
     with eb.open(location, mode="exclusive") as alone, eb.open("memory:") as memory:
-        assert alone.stats().members == memory.stats().members == ()
+        assert alone.stats().sessions == memory.stats().sessions == ()

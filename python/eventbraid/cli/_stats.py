@@ -31,7 +31,7 @@ class _Size:
     segments: int
     first_recorded_at: datetime | None
     last_recorded_at: datetime | None
-    members: tuple[eb.StoreMember, ...]
+    sessions: tuple[eb.StoreSession, ...]
 
 
 @click.command()
@@ -39,13 +39,13 @@ class _Size:
 @read_only_option()
 @json_option(
     "Print one JSON object: head, streams, bytes, segments, first_recorded_at, "
-    "last_recorded_at, members (who has it open; is_self is this command)."
+    "last_recorded_at, sessions (those that have it open; is_self is this command)."
 )
 def stats(*, location: str, read_only: bool, as_json: bool) -> Exit:
-    """Print how much a store holds, and which other processes have it open.
+    """Print the size of a store, and the other sessions that have it open.
 
-    Of each of these: its appends, events, commits per write, and syncs since it came,
-    how many appends were refused, and how often it waited for another process.
+    For each session: its appends, events, commits per write and syncs since it opened
+    the store, the number of refused appends, and of waits for another session.
     """
     from eventbraid.cli._output import output
 
@@ -57,7 +57,7 @@ def stats(*, location: str, read_only: bool, as_json: bool) -> Exit:
         else:
             for name, value in _rows(size):
                 out.line(f"{name:<14}{value}")
-            for line in _table(size.members):
+            for line in _table(size.sessions):
                 out.line(line)
     return Exit.FINE
 
@@ -71,7 +71,7 @@ def _measured(store: eb.EventStore) -> _Size:
         segments=counted.segments,
         first_recorded_at=_time(store, backward=False),
         last_recorded_at=_time(store, backward=True),
-        members=counted.members,
+        sessions=counted.sessions,
     )
 
 
@@ -95,19 +95,19 @@ def _rows(size: _Size) -> list[tuple[str, str]]:
 
 
 _COLUMNS = (
-    "pid", "since", "appends", "events", "group", "fsyncs",
+    "pid", "since", "appends", "events", "batch", "fsyncs",
     "conflicts", "waits", "program",
 )  # fmt: skip
 
 
-def _table(members: tuple[eb.StoreMember, ...]) -> Iterator[str]:
-    """Show the others who have the store open, in columns as wide as they need."""
-    rows = [_COLUMNS, *(_cells(one) for one in members if not one.is_self)]
+def _table(sessions: tuple[eb.StoreSession, ...]) -> Iterator[str]:
+    """Format the other sessions, in columns as wide as their content."""
+    rows = [_COLUMNS, *(_cells(one) for one in sessions if not one.is_self)]
     if len(rows) == 1:
         return
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     yield ""
-    yield f"also open in {len(rows) - 1}:"
+    yield f"other sessions: {len(rows) - 1}"
     for *cells, program in rows:
         aligned = (
             f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False)
@@ -115,21 +115,23 @@ def _table(members: tuple[eb.StoreMember, ...]) -> Iterator[str]:
         yield f"  {'  '.join(aligned)}  {program}"
 
 
-def _cells(member: eb.StoreMember) -> tuple[str, ...]:
+def _cells(session: eb.StoreSession) -> tuple[str, ...]:
     from eventbraid.cli._output import printable
 
-    only_looks = " (read only)" if member.read_only else ""
+    read_only = " (read only)" if session.read_only else ""
     return (
-        str(member.pid),
-        _told(member.since),
-        f"{member.appends:,}",
-        f"{member.events:,}",
-        # Commits that were written with one call.
-        f"{member.commits / member.groups:.1f}" if member.groups else "-",
-        f"{member.fsyncs:,}",
-        f"{member.conflicts:,}",
-        f"{member.waits:,}",
-        printable(member.program) + only_looks,
+        str(session.pid),
+        _told(session.since),
+        f"{session.appends:,}",
+        f"{session.events:,}",
+        # The mean number of commits in a write batch.
+        f"{session.commits / session.write_batches:.1f}"
+        if session.write_batches
+        else "-",
+        f"{session.fsyncs:,}",
+        f"{session.conflicts:,}",
+        f"{session.waits:,}",
+        printable(session.program) + read_only,
     )
 
 

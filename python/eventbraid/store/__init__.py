@@ -12,8 +12,8 @@ from eventbraid._native import (
 from eventbraid.store._async import AsyncEventStore
 from eventbraid.store._expectation import ANY, EXISTS, NO_STREAM, Expectation
 from eventbraid.store._location import StoreMode
-from eventbraid.store._open import Opening, open, open_async  # noqa: A004
-from eventbraid.store._report import StoreMember, StoreStats, Verified
+from eventbraid.store._open import open, open_async  # noqa: A004
+from eventbraid.store._report import StoreSession, StoreStats, VerifyReport
 from eventbraid.store._subscription import AsyncSubscription, Subscription
 from eventbraid.store._sync import EventStore
 
@@ -27,14 +27,13 @@ __all__ = [
     "EventStore",
     "Expectation",
     "NewEvent",
-    "Opening",
     "RecordedEvent",
-    "StoreMember",
     "StoreMode",
+    "StoreSession",
     "StoreStats",
     "StreamsSnapshot",
     "Subscription",
-    "Verified",
+    "VerifyReport",
     "open",
     "open_async",
     "uuid7",

@@ -19,7 +19,12 @@ from eventbraid.store._paging import (
     checked_listing,
     log_filter,
 )
-from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
+from eventbraid.store._report import (
+    StoreStats,
+    VerifyReport,
+    stats_of,
+    verify_report_of,
+)
 from eventbraid.store._reservation import held_reservation
 from eventbraid.store._subscription import AsyncSubscription
 
@@ -349,9 +354,9 @@ class AsyncEventStore:
             others have written, they are those of what it shows.
         """
         native = await self._caught_up()
-        return stats_of(native.stats(), native.members())
+        return stats_of(native.stats(), native.sessions())
 
-    async def verify(self, *, quick: bool = False) -> Verified:
+    async def verify(self, *, quick: bool = False) -> VerifyReport:
         """Read the whole log again and check it, off the event loop.
 
         Args:
@@ -368,7 +373,7 @@ class AsyncEventStore:
         port = current_port()
         token = native.verify_async(port.native, quick)
         counts = cast("dict[str, int]", unwrapped(await port.result(token), dict))
-        return verified_of(counts, quick=quick)
+        return verify_report_of(counts, quick=quick)
 
     async def close(self) -> None:
         """Finish the appends under way and free the directory. May be called again."""

@@ -110,7 +110,7 @@ def open_async(
     read_only: bool = False,
     mode: StoreMode = "shared",
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
-) -> Opening:
+) -> OpenedStore:
     """Open an event store, for use under asyncio, uvloop or trio.
 
     Args:
@@ -151,7 +151,7 @@ def open_async(
     )
     place = Location.parse(location)
     _refuse_fresh_view(place, options)
-    return Opening(place, options)
+    return OpenedStore(place, options)
 
 
 def _refuse_fresh_view(place: Location, options: Options) -> None:
@@ -191,8 +191,8 @@ def _opened_in_child(place: Location, options: Options, identity: bytes) -> Stor
     return _opened(place, replace(options, create=False), identity)
 
 
-class Opening:
-    """A store that is about to be opened: await it, or use it in ``async with``.
+class OpenedStore:
+    """The result of `open_async`: await it, or use it in ``async with``.
 
     Example:
         >>> import asyncio
@@ -208,7 +208,7 @@ class Opening:
     __slots__ = ("_options", "_place", "_store")
 
     def __init__(self, place: Location, options: Options) -> None:
-        """Note what is to be opened; nothing happens yet."""
+        """Store the arguments; the store is opened when this is awaited or entered."""
         self._place = place
         self._options = options
         self._store: AsyncEventStore | None = None

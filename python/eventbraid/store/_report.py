@@ -1,4 +1,4 @@
-"""What a store says about itself."""
+"""Counters of a store, its sessions, and the report of a verification."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ _LATEST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoreMember:
-    """One opening of a store that several may have open, as its process tells of it.
+class StoreSession:
+    """One session of a store: an opening of the store by one process.
 
-    What others have done is as of their last commit. It is a help for people: any
-    program that may write to the store could have written it.
+    The counters of other sessions are as of their last commit. They are a help for
+    people, not evidence: any program that may write to the store could change them.
 
     Attributes:
-        pid: The number of the process, as its own container counts.
-        since: When it opened the store, in UTC.
-        program: What runs there, shortened to 64 bytes.
-        read_only: Whether it only looks.
-        is_self: Whether it is the opening that was asked.
-        appends: Appends that were asked for.
+        pid: The process id, in the process's own container.
+        since: The time at which it opened the store, in UTC.
+        program: The name of its program, shortened to 64 bytes.
+        read_only: Whether it only reads.
+        is_self: Whether it is the session that made this report.
+        appends: Appends that were requested.
         commits: Appends that were written.
         events: Events that were written.
-        groups: Writes of commits to the disk; each may carry many.
-        fsyncs: Times the disk was told to keep what was written.
+        write_batches: Writes to the log; each carries one or more commits.
+        fsyncs: Syncs of the log to the disk.
         conflicts: Appends refused because of an expectation.
         replays: Appends answered by their idempotency key.
-        waits: Times it waited for another member to write or to sync.
+        waits: Waits for another session to write or to sync.
 
     Example:
         >>> import eventbraid as eb
         >>> with eb.open("shop.braid") as store:
-        ...     [(member.is_self, member.commits) for member in store.stats().members]
+        ...     [
+        ...         (session.is_self, session.commits)
+        ...         for session in store.stats().sessions
+        ...     ]
         [(True, 0)]
     """
 
@@ -50,7 +53,7 @@ class StoreMember:
     appends: int
     commits: int
     events: int
-    groups: int
+    write_batches: int
     fsyncs: int
     conflicts: int
     replays: int
@@ -66,11 +69,11 @@ class StoreStats:
         streams: How many streams have events.
         bytes: The size of the log's content, in bytes.
         segments: How many files the log has.
-        appends: Appends that were asked for.
+        appends: Appends that were requested.
         commits: Appends that were written.
         events: Events that were written.
-        groups: Writes of commits to the disk; each may carry many.
-        fsyncs: Times the disk was told to keep what was written.
+        write_batches: Writes to the log; each carries one or more commits.
+        fsyncs: Syncs of the log to the disk.
         conflicts: Appends refused because of an expectation.
         replays: Appends answered by their idempotency key.
         cache_hits: Reads of log blocks answered from memory.
@@ -79,13 +82,13 @@ class StoreStats:
             is written until the store is closed and opened again.
         unproven: Bytes of log that follow what a store shows that was opened with
             ``read_only=True``; they may be commits. 0 otherwise.
-        waits: Times that another process was waited for.
+        waits: Waits for another session.
         clock_jumps: Times that the wall clock of this machine was found to have been
             set by more than ten seconds. A jump ahead by more than a day is not
             recorded: until the store is opened again, commits carry the time at which
             they would have been made without it.
-        members: Who has the store open, this opening included; nobody if no other
-            opening could come in, because it is in memory or exclusive.
+        sessions: The sessions that have the store open, this one included; empty if
+            the store can't be shared, because it is in memory or exclusive.
 
     Example:
         >>> import eventbraid as eb
@@ -102,7 +105,7 @@ class StoreStats:
     appends: int
     commits: int
     events: int
-    groups: int
+    write_batches: int
     fsyncs: int
     conflicts: int
     replays: int
@@ -112,18 +115,18 @@ class StoreStats:
     unproven: int = 0
     waits: int = 0
     clock_jumps: int = 0
-    members: tuple[StoreMember, ...] = ()
+    sessions: tuple[StoreSession, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """What was read and found whole by a check of the log.
+class VerifyReport:
+    """The counts of a verification that found no damage.
 
     Attributes:
         frames: Commits that were read.
         events: Events in them.
         streams: Streams that these events belong to.
-        bytes: The size of what was checked, in bytes.
+        bytes: The size of the verified files, in bytes.
         quarantined: Files that recovery could not place in the log, and kept in the
             store's folder ``quarantine``.
         depth: ``"full"``, or ``"quick"`` if only the newest commits were read.
@@ -145,23 +148,24 @@ class Verified:
 
 
 def stats_of(
-    counters: Mapping[str, int], members: Iterable[tuple[str, Mapping[str, int]]]
+    counters: Mapping[str, int], sessions: Iterable[tuple[str, Mapping[str, int]]]
 ) -> StoreStats:
-    """Give what the native store tells of itself its types."""
+    """Build the report from the counters of the native store."""
     numbers = {name: n for name, n in counters.items() if name != "poisoned"}
     return StoreStats(
         **numbers,
         poisoned=bool(counters["poisoned"]),
-        members=tuple(_member_of(program, told) for program, told in members),
+        sessions=tuple(_session_of(program, facts) for program, facts in sessions),
     )
 
 
-def _member_of(program: str, told: Mapping[str, int]) -> StoreMember:
-    # A time that no calendar has must not keep anyone from seeing the rest.
-    since = _EPOCH + timedelta(microseconds=min(told["since_micros"], _LATEST))
-    flags = {name: bool(told[name]) for name in ("read_only", "is_self")}
-    others = {n: told[n] for n in told if n != "since_micros" and n not in flags}
-    return StoreMember(
+def _session_of(program: str, facts: Mapping[str, int]) -> StoreSession:
+    # The page is writable for every session: a time out of range must not make the
+    # whole report fail.
+    since = _EPOCH + timedelta(microseconds=min(facts["since_micros"], _LATEST))
+    flags = {name: bool(facts[name]) for name in ("read_only", "is_self")}
+    others = {n: facts[n] for n in facts if n != "since_micros" and n not in flags}
+    return StoreSession(
         program=program,
         since=since,
         read_only=flags["read_only"],
@@ -170,6 +174,6 @@ def _member_of(program: str, told: Mapping[str, int]) -> StoreMember:
     )
 
 
-def verified_of(counts: Mapping[str, int], *, quick: bool) -> Verified:
-    """Say how deep the native store's check was."""
-    return Verified(**counts, depth="quick" if quick else "full")
+def verify_report_of(counts: Mapping[str, int], *, quick: bool) -> VerifyReport:
+    """Build the report from the counts of the native store."""
+    return VerifyReport(**counts, depth="quick" if quick else "full")

@@ -12,7 +12,12 @@ from eventbraid.store._paging import (
     checked_listing,
     log_filter,
 )
-from eventbraid.store._report import StoreStats, Verified, stats_of, verified_of
+from eventbraid.store._report import (
+    StoreStats,
+    VerifyReport,
+    stats_of,
+    verify_report_of,
+)
 from eventbraid.store._reservation import held_reservation
 from eventbraid.store._subscription import Subscription
 
@@ -392,9 +397,9 @@ class EventStore:
             0
         """
         native = self._handle.own()
-        return stats_of(native.stats(), native.members())
+        return stats_of(native.stats(), native.sessions())
 
-    def verify(self, *, quick: bool = False) -> Verified:
+    def verify(self, *, quick: bool = False) -> VerifyReport:
         """Read the whole log again, check every byte, and compare it with the index.
 
         Args:
@@ -413,7 +418,7 @@ class EventStore:
             ...     store.verify().frames
             0
         """
-        return verified_of(self._handle.own().verify(quick), quick=quick)
+        return verify_report_of(self._handle.own().verify(quick), quick=quick)
 
     def close(self) -> None:
         """Finish the appends under way and free the directory. May be called again.

@@ -1,4 +1,4 @@
-//! What the engine says about a store, as Python collections.
+//! Converts the counters and reports of the engine to Python collections.
 
 use eventbraid_engine::{Error, Member, Sighting, Stats, Verified};
 use pyo3::prelude::*;
@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::error::exception;
 
-/// Shows the engine's counters by name.
+/// Converts the engine's counters, by name.
 pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
     by_name(
         py,
@@ -18,7 +18,7 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, 
             ("appends", stats.appends),
             ("commits", stats.commits),
             ("events", stats.events),
-            ("groups", stats.groups),
+            ("write_batches", stats.groups),
             ("fsyncs", stats.fsyncs),
             ("conflicts", stats.conflicts),
             ("replays", stats.replays),
@@ -32,41 +32,41 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, 
     )
 }
 
-/// Shows who has a store open, each as its program and its numbers by name.
-pub(crate) fn members(
+/// Converts the sessions of a store: the program and the counters by name of each.
+pub(crate) fn sessions(
     py: Python<'_>,
-    members: Result<Vec<Member>, Error>,
+    sessions: Result<Vec<Member>, Error>,
 ) -> PyResult<Bound<'_, PyList>> {
-    let members = members.map_err(|error| exception(py, error))?;
-    let shown = members
+    let sessions = sessions.map_err(|error| exception(py, error))?;
+    let shown = sessions
         .iter()
-        .map(|member| Ok((&*member.program, member_numbers(py, member)?)))
+        .map(|session| Ok((&*session.program, session_counters(py, session)?)))
         .collect::<PyResult<Vec<_>>>()?;
     PyList::new(py, shown)
 }
 
-fn member_numbers<'py>(py: Python<'py>, member: &Member) -> PyResult<Bound<'py, PyDict>> {
+fn session_counters<'py>(py: Python<'py>, session: &Member) -> PyResult<Bound<'py, PyDict>> {
     by_name(
         py,
         &[
-            ("pid", member.pid),
-            ("since_micros", member.since_micros),
-            ("read_only", u64::from(member.read_only)),
-            ("is_self", u64::from(member.is_self)),
-            ("appends", member.appends),
-            ("commits", member.commits),
-            ("events", member.events),
-            ("groups", member.groups),
-            ("fsyncs", member.fsyncs),
-            ("conflicts", member.conflicts),
-            ("replays", member.replays),
-            ("waits", member.waits),
+            ("pid", session.pid),
+            ("since_micros", session.since_micros),
+            ("read_only", u64::from(session.read_only)),
+            ("is_self", u64::from(session.is_self)),
+            ("appends", session.appends),
+            ("commits", session.commits),
+            ("events", session.events),
+            ("write_batches", session.groups),
+            ("fsyncs", session.fsyncs),
+            ("conflicts", session.conflicts),
+            ("replays", session.replays),
+            ("waits", session.waits),
         ],
     )
 }
 
-/// Shows by name what a check of the log has counted.
-pub(crate) fn verified(
+/// Converts the counts of a verification, by name.
+pub(crate) fn verify_report(
     py: Python<'_>,
     verified: Result<Verified, Error>,
 ) -> PyResult<Bound<'_, PyDict>> {

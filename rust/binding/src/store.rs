@@ -369,17 +369,17 @@ impl Store {
         report::stats(py, &py.detach(|| store.stats()))
     }
 
-    /// Give who has the store open: each one's program and numbers by name.
-    fn members<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    /// Return the sessions: the program and the counters by name of each.
+    fn sessions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let store = self.engine.store()?;
-        report::members(py, py.detach(|| store.members()))
+        report::sessions(py, py.detach(|| store.members()))
     }
 
     /// Read the store's files again and check them; gives what was counted.
     fn verify<'py>(&self, py: Python<'py>, quick: bool) -> PyResult<Bound<'py, PyDict>> {
         let store = self.engine.store()?;
         let verify = move || store.verify(depth(quick));
-        report::verified(py, interrupt::run(py, "verify", verify)?)
+        report::verify_report(py, interrupt::run(py, "verify", verify)?)
     }
 
     /// Like `verify`; the counts arrive at the port.
@@ -389,7 +389,7 @@ impl Store {
         let token = promise.token();
         self.engine.long_work()?.run(move || {
             let verified = store.verify(depth(quick));
-            promise.keep(move |py| Ok(report::verified(py, verified)?.into_any()));
+            promise.keep(move |py| Ok(report::verify_report(py, verified)?.into_any()));
         });
         Ok(token)
     }
