@@ -203,22 +203,27 @@ class Execution(Generic[S]):
             self._port.store,
             self._reading,
         )
-        if key is not None:
-            known = await self._known(key)
-            if known is not None:
-                return known
-        state = await reading.state(store, states)
-        decision = decided(
-            self._command,
-            self._command.decide(state),
-            reading.kinds,
-            self._terms.metadata,
-            self._terms.also,
-            self._refuse_late,
-        )
+        try:
+            if key is not None:
+                known = await self._known(key)
+                if known is not None:
+                    return known
+            state = await reading.state(store, states)
+            decision = decided(
+                self._command,
+                self._command.decide(state),
+                reading.kinds,
+                self._terms.metadata,
+                self._terms.also,
+                self._refuse_late,
+            )
+        except Exception:
+            await self._port.checkpoint()
+            raise
         self._decision = decision
         expect = expectations(reading.versions, self._terms.expect)
         if not decision.encoded and not expect and key is None:
+            await self._port.checkpoint()
             return self._checked_nothing()
         appended = await store.append(
             decision.encoded,
@@ -272,6 +277,8 @@ class Execution(Generic[S]):
         if first is not None and last is not None:
             recorded = self._port.store.read_all(after=first - 1, before=last + 1)
             events = [decode_event(one) async for one in recorded]
+        else:
+            await self._port.checkpoint()
         return Executed(
             events=tuple(events),
             versions=known.versions,

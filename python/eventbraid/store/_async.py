@@ -146,14 +146,10 @@ class AsyncEventStore:
         Raises:
             IdempotencyMismatch: If the key stands for other content.
         """
-        native = await self._handle.own_async()
-        port = current_port()
-        await port.checkpoint()
-        found = native.committed_async(port.native, idempotency_key, content)
-        if not isinstance(found, int):
-            return found
-        late = await port.result(found)
-        return None if late is None else unwrapped(late, Appended)
+        await current_port().checkpoint()
+        return await committed_without_checkpoint(
+            self._handle, idempotency_key, content=content
+        )
 
     def read_stream(
         self,
@@ -204,16 +200,11 @@ class AsyncEventStore:
         Raises:
             InvalidArgument: If an id or a number makes no sense.
         """
-        native = await self._handle.own_async()
-        port = current_port()
         # Before the read: what follows it runs before any other task can append.
-        await port.checkpoint()
-        found = native.read_streams_async(port.native, streams, at, after)
-        if isinstance(found, int):
-            found = unwrapped(await port.result(found), StreamsSnapshot)
-        while found._fill():  # noqa: SLF001 - of the same layer
-            await port.checkpoint()
-        return found
+        await current_port().checkpoint()
+        return await read_streams_without_checkpoint(
+            self._handle, streams, at=at, after=after
+        )
 
     def read_all(
         self,
@@ -489,6 +480,41 @@ class AsyncEventStore:
                     await port.checkpoint()
                     began = monotonic()
                 yield recorded
+
+
+async def committed_without_checkpoint(
+    handle: Handle, idempotency_key: str, *, content: bytes | None = None
+) -> Appended | None:
+    """Look up a key as `AsyncEventStore.committed` does, for calls that wait later."""
+    native = await handle.own_async()
+    port = current_port()
+    found = native.committed_async(port.native, idempotency_key, content)
+    if not isinstance(found, int):
+        return found
+    late = await port.result(found)
+    return None if late is None else unwrapped(late, Appended)
+
+
+async def read_streams_without_checkpoint(
+    handle: Handle,
+    streams: Iterable[str],
+    *,
+    at: int | None = None,
+    after: Mapping[str, int] | None = None,
+) -> StreamsSnapshot:
+    """Read as `AsyncEventStore.read_streams` does, for calls that wait later.
+
+    A command appends what it decides on, and that is its checkpoint. Another one would
+    cost each command a turn of the event loop.
+    """
+    native = await handle.own_async()
+    port = current_port()
+    found = native.read_streams_async(port.native, streams, at, after)
+    if isinstance(found, int):
+        found = unwrapped(await port.result(found), StreamsSnapshot)
+    while found._fill():  # noqa: SLF001 - of the same layer
+        await port.checkpoint()
+    return found
 
 
 async def _next_names(listing: StreamNames) -> list[str]:
