@@ -24,7 +24,7 @@ import anyio
 import anyio.to_thread
 
 import eventbraid as eb
-from eventbraid.saga._shards import SHARDS
+from eventbraid.saga.coordination._shards import SHARDS
 from tests.failure.saga_victim import LedgerReceiver, outside
 from tests.saga_kit import SECOND, Trip, inside, trip
 

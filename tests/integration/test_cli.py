@@ -108,7 +108,7 @@ def test_a_stuck_saga_is_named_with_exit_code_1(tmp_path, capfd):
 
 
 def test_the_traceback_of_a_blocked_saga_is_shown_as_plain_text(tmp_path, capfd):
-    from eventbraid.saga._event import SagaBlocked
+    from eventbraid.saga.machine._events import SagaBlocked
 
     *records, _ = _stuck_saga("saga-1")
     trace = "Traceback:\n  File [bold]x[/]\nTypeError: \x1b[31moops\n"
@@ -124,7 +124,8 @@ def test_the_traceback_of_a_blocked_saga_is_shown_as_plain_text(tmp_path, capfd)
 
 def _stuck_saga(saga_id):
     """The records of a saga whose compensation failed for good, written by hand."""
-    from eventbraid.saga._event import (
+    from eventbraid.saga.definition._graph import StepShape
+    from eventbraid.saga.machine._events import (
         CompensationFailed,
         CompensationStarted,
         SagaStarted,
@@ -133,7 +134,6 @@ def _stuck_saga(saga_id):
         StepStarted,
         StepSucceeded,
     )
-    from eventbraid.saga._graph import StepShape
 
     graph = (
         StepShape("pay", "compensatable", False, True, False),

@@ -12,7 +12,11 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga._checkpoint import MOST_OPEN, CheckpointBudget, OpenSagas
+from eventbraid.saga.coordination._checkpoint import (
+    MOST_OPEN,
+    CheckpointBudget,
+    OpenSagas,
+)
 from eventbraid.store._system import system_event
 from tests.saga_kit import (
     Crash,
@@ -140,7 +144,7 @@ async def test_an_old_checkpoint_of_another_coordinator_does_no_harm(store, saga
 
 async def test_too_many_open_sagas_are_not_written_down(store, saga, monkeypatch):
     assert MOST_OPEN * 260 < 8 * 1024 * 1024
-    monkeypatch.setattr("eventbraid.saga._checkpoint.MOST_OPEN", 0)
+    monkeypatch.setattr("eventbraid.saga.coordination._checkpoint.MOST_OPEN", 0)
     parked = trip(inside("other"), name="parked")
     with pytest.raises(Crash):
         await run(MortalStore(store, 2), parked, ["saga-1"])

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga import _clock, _journal
+from eventbraid.saga.running import _clock, _journal
 from tests.saga_kit import SECOND, Crash, MortalStore, Receiver, Trip, outside, trip
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga._shards import shard_of
+from eventbraid.saga.coordination._shards import shard_of
 from tests.saga_kit import (
     QUICK,
     SECOND,

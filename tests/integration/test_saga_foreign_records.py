@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga._event import (
+from eventbraid.saga.machine._events import (
     COORDINATORS_STREAM,
     CoordinatorsChanged,
     SagaCheckpoint,

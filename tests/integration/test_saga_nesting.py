@@ -307,7 +307,7 @@ async def test_a_task_that_outlives_its_step_waits_for_a_slot_like_any_other(sto
 
 
 async def test_slots_are_given_in_the_order_of_asking_and_survive_cancellation():
-    from eventbraid.saga._slots import Slots
+    from eventbraid.saga.running._permits import Slots
 
     slots, order = Slots(1), []
 

@@ -13,9 +13,9 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.lease._state import released
-from eventbraid.saga import _notices
-from eventbraid.saga._event import SagaNeedsAttention
-from eventbraid.saga._follow import cancelled
+from eventbraid.saga.coordination import _attention_notices as _notices
+from eventbraid.saga.machine._consequences import cancelled
+from eventbraid.saga.machine._events import SagaNeedsAttention
 from tests.integration.test_saga_waiting import (
     A_WHILE,
     IDS,

@@ -15,8 +15,8 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga._event import SagaNeedsAttention
-from eventbraid.saga._shards import SHARDS
+from eventbraid.saga.coordination._shards import SHARDS
+from eventbraid.saga.machine._events import SagaNeedsAttention
 from tests.saga_kit import (
     SECOND,
     Declined,

@@ -19,7 +19,7 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.domain._schema import MAX_NESTING
-from eventbraid.saga._codec import Codec
+from eventbraid.saga.definition._codec import Codec
 
 
 @eb.value
@@ -246,7 +246,7 @@ def test_a_deep_state_of_a_saga_is_refused(depth):
 
 
 def test_a_state_that_is_accepted_fits_into_its_record():
-    from eventbraid.saga._event import SagaStarted
+    from eventbraid.saga.machine._events import SagaStarted
 
     codec = Codec(Any, what="the state")
     depth = next(d for d in range(MAX_NESTING + 1) if not is_accepted(codec, d + 1))

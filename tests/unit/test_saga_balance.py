@@ -10,9 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventbraid.saga._balance import Delegation, delegated, fair_share, planned
-from eventbraid.saga._declaration import Declaration
-from eventbraid.saga._shards import SHARDS, shard_of
+from eventbraid.saga.coordination._shard_balance import (
+    Delegation,
+    delegated,
+    fair_share,
+    planned,
+)
+from eventbraid.saga.coordination._shards import SHARDS, shard_of
+from eventbraid.saga.definition._declaration import Declaration
 
 
 class World:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from eventbraid.saga._calls import Calls
+from eventbraid.saga.running._calls import Calls
 
 pytestmark = pytest.mark.anyio
 

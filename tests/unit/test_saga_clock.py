@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from eventbraid.saga._clock import CONFIRMATION, TOLERANCE, Clock, SagaClock
+from eventbraid.saga.running._clock import CONFIRMATION, TOLERANCE, Clock, SagaClock
 
 DAY = 86_400.0
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga._codec import Codec
+from eventbraid.saga.definition._codec import Codec
 
 
 class Money(eb.Int, ge=0): ...

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga import _event as e
-from eventbraid.saga._follow import (
+from eventbraid.saga.machine import _events as e
+from eventbraid.saga.machine._consequences import (
     cancelled,
     compensated,
     compensation_failed,
@@ -25,7 +25,7 @@ from eventbraid.saga._follow import (
     skipped_by_hand,
     succeeded,
 )
-from eventbraid.saga._plan import (
+from eventbraid.saga.machine._next_action import (
     Blocked,
     Call,
     Commit,
@@ -36,7 +36,7 @@ from eventbraid.saga._plan import (
     Wait,
     next_move,
 )
-from eventbraid.saga._transition import after, fold
+from eventbraid.saga.machine._transitions import after, fold
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga import _event as e
+from eventbraid.saga.machine import _events as e
 
 DUE = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

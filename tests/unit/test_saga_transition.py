@@ -12,8 +12,8 @@ from datetime import timedelta
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga import _event as e
-from eventbraid.saga._transition import evolve, fold
+from eventbraid.saga.machine import _events as e
+from eventbraid.saga.machine._transitions import evolve, fold
 
 SECOND = timedelta(seconds=1)
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from eventbraid.saga._context import Done, StepContext, StepFailure, Unknown
-from eventbraid.saga._coordinator import SagaCoordinator
-from eventbraid.saga._defect import DEFECTS
-from eventbraid.saga._definition import CompensationOrder, Saga
-from eventbraid.saga._handle import Ended, Outcome, SagaHandle
-from eventbraid.saga._journal import SagaProgress
-from eventbraid.saga._node import Kind, Node
-from eventbraid.saga._progress import Status
-from eventbraid.saga._retry import Retry
-from eventbraid.saga._roster import SagaSummary
-from eventbraid.saga._step import Local, Step, local, step
 from eventbraid.saga._timeline import SagaEntry, SagaTimeline, read_timeline
+from eventbraid.saga.coordination._coordinator import SagaCoordinator
+from eventbraid.saga.coordination._saga_registry import SagaSummary
+from eventbraid.saga.definition._context import Done, StepContext, StepFailure, Unknown
+from eventbraid.saga.definition._retry import Retry
+from eventbraid.saga.definition._saga import CompensationOrder, Saga
+from eventbraid.saga.definition._step import Local, Step, local, step
+from eventbraid.saga.definition._step_base import Kind, Node
+from eventbraid.saga.machine._defect import DEFECTS
+from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.running._handle import Ended, Outcome, SagaHandle
+from eventbraid.saga.running._journal import SagaProgress
 
 __all__ = [
     "DEFECTS",

@@ -15,7 +15,7 @@ from msgspec import structs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from eventbraid.saga._event import SagaEvent
+    from eventbraid.saga.machine._events import SagaEvent
 
 _MAXIMUM_SHOWN = 80
 _MAXIMUM_DESCRIBED = 2_000

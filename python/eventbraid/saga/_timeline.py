@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from eventbraid.errors import SagaNotFound
 from eventbraid.event import decode_event
-from eventbraid.saga._event import (
+from eventbraid.saga.machine._events import (
     CompensationAttempted,
     CompensationFailed,
     CompensationStarted,
@@ -28,9 +28,9 @@ from eventbraid.saga._event import (
     StepSucceeded,
     StepUnknown,
 )
-from eventbraid.saga._handle import Outcome
-from eventbraid.saga._progress import Progress, Status
-from eventbraid.saga._transition import evolve
+from eventbraid.saga.machine._progress import Progress, Status
+from eventbraid.saga.machine._transitions import evolve
+from eventbraid.saga.running._handle import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

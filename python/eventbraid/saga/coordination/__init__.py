@@ -1,0 +1,1 @@
+"""How coordinators share the sagas of a store: shards, workers, and the log."""

@@ -1,0 +1,146 @@
+"""Tells in the log which sagas their owner can't drive, for those who wait elsewhere.
+
+That a saga is parked says something of the live programs and nothing of the saga, so it
+isn't recorded in the saga's stream. It is told on the attention stream, as is that one
+is stuck. The notice demands the fence of the lease under which the saga would be driven
+and the saga's version. So it holds from its place in the log until that lease is taken
+anew or released, or until the saga's stream moves on; the log alone decides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.errors import VersionConflict
+from eventbraid.event import encode_event
+from eventbraid.saga.coordination._attention_notices import Notices
+from eventbraid.saga.definition._declaration import declaration_of
+from eventbraid.saga.machine._events import ATTENTION_STREAM, SagaNeedsAttention
+from eventbraid.saga.running._journal import NEEDS_CODE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from eventbraid.saga.coordination._saga_registry import Parked
+    from eventbraid.saga.coordination._shards import Shards, Tenure
+    from eventbraid.saga.running._handle import Run
+    from eventbraid.store import AsyncEventStore, RecordedEvent
+
+# Notices of one commit.
+_MOST_TOLD = 256
+# The text of any error may come in, and a notice mustn't fail for it.
+_MOST_CHARACTERS = 4_000
+
+
+class Parking:
+    """Tells what is parked here, and finds what was told elsewhere.
+
+    Args:
+        store: The store.
+        shards: Knows which shards are this coordinator's.
+    """
+
+    __slots__ = ("_notices", "_shards", "_store")
+
+    def __init__(self, store: AsyncEventStore, shards: Shards) -> None:
+        """Tell nothing yet."""
+        self._store = store
+        self._shards = shards
+        self._notices = Notices(store)
+
+    async def tell(self, parked: Iterable[Parked]) -> list[str]:
+        """Tell of sagas that are parked, once for each of their versions.
+
+        Returns:
+            Those that have moved on since they were parked: they weren't told of, and
+            are to be looked at again.
+        """
+        untold: list[tuple[Parked, Tenure]] = []
+        for one in parked:
+            known = one.tenure.told.get(one.id)
+            if self._shards.holds(one.tenure) and known != (one.version, one.overdue):
+                untold.append((one, one.tenure))
+        moved: list[str] = []
+        for start in range(0, len(untold), _MOST_TOLD):
+            moved += await self._tell(untold[start : start + _MOST_TOLD])
+        return moved
+
+    def note(self, recorded: RecordedEvent) -> str | None:
+        """Take in the next record of the attention stream.
+
+        Returns:
+            The saga that it is about; None if it is no notice.
+        """
+        return self._notices.note(recorded)
+
+    async def reasons(self, runs: Iterable[Run[Any]]) -> Mapping[str, str]:
+        """Give why sagas are parked at the coordinators that have their shards.
+
+        Returns:
+            The reasons, by the ids of those that are parked, as far as the log says,
+            and haven't moved on from what is known of them here.
+        """
+        wanted: dict[str, int] = {}
+        found = {run.id: run for run in runs}
+        for run in found.values():
+            last = await self._last(run.id)
+            if last is not None and last.version == run.version:
+                wanted[run.id] = last.position
+        reasons: dict[str, str] = {}
+        for saga_id, place in (await self._notices.find(wanted)).items():
+            if await self._has_moved(found[saga_id], place.position):
+                # The coordinator that has the saga now may well drive it, or will
+                # tell if not.
+                continue
+            reason = await self._notices.reason(place)
+            # A coordinator where it is waited for has the code.
+            if reason is not None and NEEDS_CODE not in reason:
+                reasons[saga_id] = reason
+        return reasons
+
+    async def _has_moved(self, run: Run[Any], position: int) -> bool:
+        """Return whether a saga's lease was taken or released after a position."""
+        for stream in self._shards.leases_of(run.id, declaration_of(run.saga)):
+            last = await self._last(stream)
+            if last is not None and last.position > position:
+                return True
+        return False
+
+    async def _tell(self, untold: list[tuple[Parked, Tenure]]) -> list[str]:
+        moved: list[str] = []
+        while untold:
+            expect: dict[str, int] = {}
+            for one, tenure in untold:
+                expect |= {one.id: one.version, **tenure.fence}
+            notices = [_notice_of(one) for one, _ in untold]
+            try:
+                await self._store.append(notices, expect=expect)
+            except VersionConflict as conflict:
+                failed = {failure.stream for failure in conflict.failures}
+                moved += [one.id for one, _ in untold if one.id in failed]
+                # Of a shard that is lost its new owner tells.
+                untold = [
+                    (one, tenure)
+                    for one, tenure in untold
+                    if failed.isdisjoint({one.id, *tenure.fence})
+                ]
+            else:
+                for one, tenure in untold:
+                    tenure.told[one.id] = one.version, one.overdue
+                return moved
+        return moved
+
+    async def _last(self, stream: str) -> RecordedEvent | None:
+        newest = self._store.read_stream(stream, backward=True, limit=1)
+        found = [recorded async for recorded in newest]
+        return found[0] if found else None
+
+
+def _notice_of(parked: Parked) -> tuple[str, str, bytes]:
+    progress, error = parked.progress, parked.error
+    reason = error.reason[:_MOST_CHARACTERS].encode(errors="replace").decode()
+    step = progress.current or ""
+    if parked.overdue and progress.deadline is not None:
+        reason = f"overdue since {progress.deadline:%Y-%m-%d %H:%M:%S %Z}: {reason}"
+    notice = SagaNeedsAttention(parked.id, progress.saga, step, reason)
+    return (ATTENTION_STREAM, *encode_event(notice))

@@ -1,0 +1,641 @@
+"""Starts, drives, resumes and compensates sagas."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from eventbraid.command import AsyncExecutor, RetryPolicy
+from eventbraid.errors import (
+    CoordinatorClosed,
+    EventbraidError,
+    GraphMismatch,
+    InvalidArgument,
+    InvalidTransition,
+    LeaseLost,
+    SagaExists,
+    SagaNotFound,
+    SagaParked,
+    VersionConflict,
+)
+from eventbraid.lease._state import validate_stale_after
+from eventbraid.saga.coordination._attention import Parking
+from eventbraid.saga.coordination._checkpoint import OpenSagas
+from eventbraid.saga.coordination._definition_registry import Library
+from eventbraid.saga.coordination._log_follower import Follower
+from eventbraid.saga.coordination._saga_loader import Archive
+from eventbraid.saga.coordination._saga_registry import Roster, SagaSummary, summary_of
+from eventbraid.saga.coordination._shards import Shards
+from eventbraid.saga.coordination._wakeup import Alarm
+from eventbraid.saga.coordination._worker_pool import Crew
+from eventbraid.saga.definition._declaration import declaration_of
+from eventbraid.saga.machine._consequences import (
+    cancelled,
+    retried_by_hand,
+    skipped_by_hand,
+)
+from eventbraid.saga.machine._events import ATTENTION_STREAM, SagaStarted
+from eventbraid.saga.machine._idempotency_keys import check_saga_id
+from eventbraid.saga.machine._next_action import advance_if_possible
+from eventbraid.saga.machine._progress import Progress, Status
+from eventbraid.saga.machine._transitions import evolve
+from eventbraid.saga.running._clock import SagaClock
+from eventbraid.saga.running._handle import Run, SagaHandle
+from eventbraid.saga.running._journal import NEEDS_CODE, Journal
+from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
+from eventbraid.saga.running._permits import current_worker
+from eventbraid.store._duration import duration_seconds
+from eventbraid.store._paging import checked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from eventbraid.saga.definition._saga import Saga
+    from eventbraid.saga.machine._events import SagaEvent
+    from eventbraid.saga.running._clock import Clock
+    from eventbraid.saga.running._journal import Observer
+    from eventbraid.store import AsyncEventStore
+
+S = TypeVar("S")
+
+_ENDS_A_CHECKPOINT = 1_000
+_COMMAND_RETRY = RetryPolicy()
+_STALE_AFTER = timedelta(seconds=10)
+
+
+class SagaCoordinator:
+    """Starts sagas, drives them to their end, and resumes those that a crash left.
+
+    Use it as an async context manager: entering it resumes the unfinished sagas of the
+    store; leaving it lets each saga finish the move that it is making, and leaves the
+    rest to the next coordinator. Nothing is lost either way: a saga's state is its
+    stream. If the block raises or is cancelled, calls under way are cancelled too,
+    except compensations, and resolved by the next coordinator.
+
+    Any number of coordinators, of any number of processes, may share a store. The sagas
+    are in 16 shards by their id. Each coordinator has its share of these, gives shards
+    back when another one comes, takes those of one that goes or dies at once, and those
+    of one that is stopped, or whose event loop hangs, after ``stale_after``. Whichever
+    coordinator a saga is started, cancelled or retried at, one that was given its
+    declaration drives it; the store refuses what a late one records.
+
+    Coordinators needn't be given the same sagas, as while a new program is being rolled
+    out: each announces what it was given, and drives nothing else. Where the holder of
+    a shard lacks a declaration, another live coordinator that has it drives the sagas
+    of that declaration. One that is given no sagas drives none; it can list and cancel.
+
+    A saga that no live coordinator can drive is parked: none has its declaration, or a
+    bug makes it impossible. It is listed, and reported on the stream
+    ``saga-attention``, so that `SagaHandle.result` raises `SagaParked` at every
+    coordinator; other sagas go on. Its deadline doesn't compensate it while it is
+    parked: it is reported as overdue. If the store
+    itself fails, the coordinator stops and raises its error.
+
+    A defect in a step's code blocks its saga in this way and compensates nothing. The
+    saga's stream holds the traceback (``saga.blocked``), and no attempt is spent. The
+    same program doesn't make the defective call again: correct the code and start it
+    anew, and the first coordinator with corrected code that drives the saga goes on at
+    that step, under the same key. `cancel` compensates a blocked saga.
+
+    A call that ends its process is made again by the next coordinator, after a growing
+    pause, and after two crashes in a row alone: the others of that coordinator wait for
+    it. If it ends the process then too, ``Retry.crashes`` times, its saga is stuck.
+
+    The logger ``eventbraid.saga`` reports each failed attempt at WARNING, and each
+    stuck or blocked saga at ERROR, with tracebacks. `KeyboardInterrupt` and
+    `SystemExit` from a step end the coordinator: its block raises them, and each
+    `SagaHandle.result` under way raises `CoordinatorClosed`. Any other exception, and a
+    cancellation of a saga's own task, only ends the attempt.
+
+    An action or a compensation may start other sagas, and may wait for their results.
+    A saga that it starts is recorded at once and takes its place later; while it waits
+    for a result it doesn't count as being at work. Its own timeout goes on meanwhile.
+
+    Args:
+        store: The store; it stays open.
+        sagas: The declarations of the sagas that it may start and drive; none for a
+            program that only lists and cancels.
+        concurrency: How many sagas this coordinator works on at a time. Those that
+            wait for their next attempt don't count. `start` waits for a place if the
+            saga is in one of its own shards; those that were started elsewhere, or left
+            by another one, wait for one here, in any number.
+        command_retry: How commands of local steps are tried again after conflicts.
+        stale_after: From how much silence on another coordinator counts as stopped, at
+            least 1 s. Let it be the same for all.
+        ends_a_checkpoint: The number of ended sagas after which the set of unfinished
+            ones is recorded, so that a resume reads only the log after it. However many
+            end, that is done 12 times at once and then once a minute.
+        on_event: Called with each recorded transition, on the event loop, after its
+            commit. It must be quick; if it raises, the coordinator stops.
+
+    Raises:
+        CoordinatorClosed: On entering: it was entered before.
+        GraphMismatch: On entering: an unfinished saga, whichever coordinator drives it,
+            was started with other steps under the same version.
+        InvalidArgument: Two sagas have one name and version, or a number is below 1.
+
+    Example:
+        >>> import anyio
+        >>> import eventbraid as eb
+        >>> from datetime import timedelta
+        >>> async def greet(context: eb.StepContext[str]) -> str:
+        ...     return f"hello {context.state}"
+        >>> saga = eb.Saga(
+        ...     "doc-greeting",
+        ...     str,
+        ...     steps=[
+        ...         eb.step(
+        ...             "greet",
+        ...             greet,
+        ...             timeout=timedelta(seconds=1),
+        ...             then=lambda state, result: result,
+        ...         ).without_compensation()
+        ...     ],
+        ... )
+        >>> async def main() -> None:
+        ...     async with eb.open_async("memory:") as store:
+        ...         async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        ...             handle = await coordinator.start(saga, "mia", id="saga-1")
+        ...             print(await handle.result())
+        >>> anyio.run(main)
+        Ended(outcome=<Outcome.COMPLETED: 'completed'>, state='hello mia', failure=None)
+    """
+
+    def __init__(
+        self,
+        store: AsyncEventStore,
+        sagas: Sequence[Saga[Any]],
+        /,
+        *,
+        concurrency: int = 256,
+        command_retry: RetryPolicy = _COMMAND_RETRY,
+        stale_after: timedelta = _STALE_AFTER,
+        ends_a_checkpoint: int = _ENDS_A_CHECKPOINT,
+        on_event: Observer | None = None,
+    ) -> None:
+        """Prepare to coordinate; nothing happens before it is entered."""
+        concurrency = checked("concurrency", concurrency, minimum=1)
+        ends = checked("ends_a_checkpoint", ends_a_checkpoint, minimum=1)
+        self._store = store
+        executor = AsyncExecutor(store, retry=command_retry)
+        self._journal = Journal(store, executor, on_event)
+        self._library = Library(sagas)
+        self._alarm = Alarm()
+        self._roster = Roster(self._alarm)
+        self._open = OpenSagas(store)
+        self._waiting_starts: dict[str, anyio.CancelScope] = {}
+        self._shards = Shards(
+            store,
+            validate_stale_after(duration_seconds("stale_after", stale_after)),
+            self._library.declarations(),
+        )
+        self._archive = Archive(
+            self._journal, self._library, self._roster, self._open, self._shards
+        )
+        self._crew = Crew(
+            self._journal,
+            self._roster,
+            self._open,
+            self._alarm,
+            concurrency=concurrency,
+            ends_a_checkpoint=ends,
+        )
+        self._follower = Follower(
+            self._journal,
+            self._archive,
+            self._roster,
+            self._open,
+            self._shards,
+            Parking(store, self._shards),
+            self._crew,
+            self._alarm,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Resume the unfinished sagas."""
+        if self._crew.begun:
+            raise CoordinatorClosed("a coordinator is entered once; make another one")
+        try:
+            unfinished = await self._follower.begin()
+            await self._crew.begin(self._follower.run)
+        except BaseException as error:
+            await self._let_go(error)
+            raise
+        try:
+            pace = Pace(TASKS_A_TURN)
+            for run in unfinished:
+                self._follower.take_in(run)
+                await pace.keep()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Let each saga finish its move, and leave the rest to the next coordinator."""
+        try:
+            is_ours = await self._crew.end(kind, error, traceback)
+        except BaseException as failure:
+            await self._let_go(failure)
+            raise
+        await self._let_go(error)
+        if error is None:
+            await self._open.save()
+        return is_ours
+
+    async def start(self, saga: Saga[S], state: S, /, *, id: str) -> SagaHandle[S]:  # noqa: A002 - the design's name
+        """Start a saga, durably, unless it was started before.
+
+        If the saga is in one of this coordinator's shards, waits while ``concurrency``
+        sagas are at work. If it is in another's, or is started by a step of another
+        saga, the start is only recorded, without waiting, and the saga itself waits for
+        a place.
+
+        Args:
+            saga: The declaration; one of those that the coordinator was given.
+            state: The initial state. It is copied: the saga works on what is recorded.
+            id: The saga's id, which is its stream: ``"saga-0198..."``. Starting it
+                again with the same state answers the same saga, ended or not.
+
+        Returns:
+            A handle, to wait for the result.
+
+        Raises:
+            SagaExists: The id is taken by a saga with another state, or by something
+                else.
+            InvalidArgument: The id can't be a saga's, or the saga wasn't given.
+            InvalidValue: The state isn't of the declared type, or would be read back
+                as another one.
+            CoordinatorClosed: The coordinator isn't running.
+        """
+        self._require_startable()
+        if not self._library.has(saga):
+            raise InvalidArgument(
+                "saga", repr(saga), "it isn't among those given to the coordinator"
+            )
+        _check_id(saga, id)
+        while True:
+            self._require_startable()
+            known = self._roster.is_held(id)
+            run = None if known else await self._begin(saga, id, state)
+            if run is not None:
+                return SagaHandle(run, self._follower.catch_up)
+            try:
+                return await self._existing(saga, id, state)
+            except SagaExists:
+                # Who was starting it may have been cancelled before its commit.
+                if await self._journal.exists(id):
+                    raise
+
+    async def get(self, saga: Saga[S], saga_id: str, /) -> SagaHandle[S]:
+        """Give the handle of a saga that was started before.
+
+        Args:
+            saga: Its declaration.
+            saga_id: Its id.
+
+        Returns:
+            A handle. The saga is driven if it is unfinished.
+
+        Raises:
+            SagaNotFound: No saga of this declaration was started under the id.
+            SagaParked: This program can't drive it.
+            GraphMismatch: It was started with other steps under the same version.
+            CoordinatorClosed: The coordinator isn't running.
+        """
+        self._crew.require_running()
+        run = await self._load(saga_id)
+        if run.saga is not saga:
+            raise SagaNotFound(saga_id)
+        return SagaHandle(run, self._follower.catch_up)
+
+    async def list(self) -> Sequence[SagaSummary]:
+        """List the unfinished sagas: at work, stuck or parked.
+
+        Those of other coordinators are read from the store. Of them, those are listed
+        as parked that no live coordinator can run; whether a defect parks one there
+        isn't known here.
+        """
+        await checkpoint()
+        return [*await self._roster.summaries(), *await self._of_others()]
+
+    async def stuck(self) -> Sequence[SagaSummary]:
+        """List the sagas that wait for a person, each with its step and the reason."""
+        return [
+            summary
+            for summary in await self.list()
+            if summary.status is Status.STUCK and not summary.parked
+        ]
+
+    async def parked(self) -> Sequence[SagaSummary]:
+        """List the sagas that can't be driven, each with what is missing.
+
+        They are those of this coordinator's shards, and all that no live coordinator
+        can run. A parked saga is not undone by its deadline: it is ``overdue``.
+        """
+        await checkpoint()
+        here = await self._roster.parked_summaries()
+        return [*here, *await self._of_others(only_parked=True)]
+
+    async def cancel(self, saga_id: str, /, *, reason: str) -> None:
+        """Undo a saga on request, also one whose declaration wasn't given.
+
+        A call that is under way is waited for, and its late answer only tells what is
+        to be undone.
+
+        Args:
+            saga_id: The saga's id.
+            reason: Why, for people; recorded.
+
+        Raises:
+            SagaNotFound: No saga was started under the id.
+            InvalidTransition: It has ended, or has passed its point of no return.
+            SagaParked: Its records can't be read.
+        """
+        self._crew.require_running()
+
+        def plan(progress: Progress) -> Sequence[SagaEvent]:
+            return cancelled(progress, reason)
+
+        try:
+            run = await self._load(saga_id)
+        except (SagaParked, GraphMismatch):
+            # Another coordinator undoes it, which finds the record in the log.
+            await self._record(saga_id, plan)
+            return
+        # A copy, because the saga's own task may be in the middle of a move.
+        copy = run.copy()
+        await self._commit_anew(copy, lambda run: plan(run.progress))
+        run.wake(stale=True)
+        self._crew.work_again(run)
+        await self._follower.catch_up(run)
+
+    async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:
+        """Let a stuck saga try its step, or its compensation, again.
+
+        Its declaration needn't have been given.
+
+        Args:
+            saga_id: The saga's id.
+            by: Who decided it; recorded.
+            note: Why; recorded.
+
+        Raises:
+            SagaNotFound: No saga was started under the id.
+            InvalidTransition: It isn't stuck.
+            SagaParked: Its records can't be read.
+        """
+        _require_who_and_why(by, note)
+
+        def plan(progress: Progress) -> Sequence[SagaEvent]:
+            return retried_by_hand(progress, by, note)
+
+        try:
+            await self._by_hand(saga_id, lambda run: plan(run.progress))
+        except (SagaParked, GraphMismatch):
+            await self._record(saga_id, plan)
+
+    async def skip(self, saga_id: str, step: str, /, *, by: str, note: str) -> None:
+        """Take the step at which a saga is stuck as settled, and let it go on.
+
+        Args:
+            saga_id: The saga's id.
+            step: The step; named so that nobody skips another one by mistake.
+            by: Who decided it; recorded.
+            note: Why, and what was done instead; recorded.
+
+        Raises:
+            SagaNotFound: No saga was started under the id.
+            InvalidTransition: It isn't stuck, or is stuck at another step.
+            SagaParked: This program can't drive it.
+        """
+        _require_who_and_why(by, note)
+        await self._by_hand(
+            saga_id,
+            lambda run: skipped_by_hand(
+                run.saga,
+                run.progress,
+                run.state,
+                step,
+                by,
+                note,
+                run.clock.now(),
+            ),
+        )
+
+    # --- within ----------------------------------------------------------------------
+
+    def _require_startable(self) -> None:
+        """Refuse a start that this coordinator can't record.
+
+        A step that ends its move while the coordinator is left may still start a saga,
+        which the next coordinator drives: refused, it would count as a failed attempt.
+        """
+        if not self._crew.is_working(current_worker()):
+            self._crew.require_running()
+
+    async def _of_others(self, *, only_parked: bool = False) -> Sequence[SagaSummary]:
+        found: list[SagaSummary] = []
+        await self._open.catch_up()
+        await self._shards.look()
+        pace = Pace()
+        for saga_id, needed in [*self._open.sagas.items()]:
+            await pace.keep()
+            is_foreign = needed is not None and not self._shards.can_be_run(needed)
+            if self._roster.knows(saga_id) or (only_parked and not is_foreign):
+                continue
+            try:
+                summary = summary_of(await self._archive.progress(saga_id))
+            except SagaParked as error:
+                summary = summary_of(Progress(saga_id, stuck_for=error.reason))
+            except SagaNotFound:
+                # The log knows a start of it, so nothing but a race ends here.
+                continue
+            if is_foreign:
+                reason = f"{NEEDS_CODE}: no live coordinator has its declaration"
+                summary = replace(summary, failure=reason, parked=True)
+            if not summary.status.ended:
+                found.append(summary)
+        return found
+
+    async def _let_go(self, error: BaseException | None) -> None:
+        """Give the shards back; that this failed is only noted if there is an error."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._shards.close()
+        except EventbraidError as failure:
+            if error is None:
+                raise
+            error.add_note(f"what it coordinated was not let go: {failure}")
+
+    async def _begin(self, saga: Saga[S], saga_id: str, state: S) -> Run[S] | None:
+        """Record a start and have the saga driven; None if the id is taken."""
+        done = self._roster.starting[saga_id] = anyio.Event()
+        try:
+            is_here = self._shards.tenure_of(saga_id, declaration_of(saga)) is not None
+            # A step that waited for a place would hold the one that it waits for.
+            if is_here and current_worker() is None:
+                return await self._start_here(saga, saga_id, state)
+            return await self._start_elsewhere(saga, saga_id, state)
+        except VersionConflict:
+            return None
+        except BaseException:
+            # Should it be recorded all the same, the follower finds it in the log.
+            self._alarm.ring()
+            raise
+        finally:
+            del self._roster.starting[saga_id]
+            done.set()
+
+    async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
+        run, events = _first_records(saga, saga_id, state, self._journal.clock)
+        try:
+            await self._wait_for_place(run)
+            self._crew.require_running()
+            run.tenure = self._shards.tenure_of(saga_id, declaration_of(saga))
+            if run.tenure is not None and run.holds_slot:
+                await self._journal.commit(run, events, run.state)
+                self._crew.work_on(run, resumed=False)
+                return run
+        except LeaseLost:
+            self._alarm.ring()
+        finally:
+            if run.id not in self._roster.at_work:
+                self._crew.give_place(run)
+        return await self._start_elsewhere(saga, saga_id, state)
+
+    async def _wait_for_place(self, run: Run[Any]) -> None:
+        """Wait for a place, or until a step of a saga at work needs the start."""
+        if self._crew.take_free_place(run):
+            return
+        with anyio.CancelScope() as scope:
+            self._waiting_starts[run.id] = scope
+            try:
+                await self._crew.take_place(run)
+            finally:
+                del self._waiting_starts[run.id]
+
+    async def _start_elsewhere(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
+        """Record a start, and leave the first step to a task that takes its place."""
+        run, (started, *_) = _first_records(saga, saga_id, state, self._journal.clock)
+        self._roster.elsewhere[saga_id] = run
+        try:
+            await self._journal.commit(run, [started], run.state)
+        except BaseException:
+            self._roster.elsewhere.pop(saga_id, None)
+            raise
+        taken_in = self._follower.take_in(run)
+        await self._follower.catch_up(taken_in)
+        return cast("Run[S]", taken_in)
+
+    async def _load(self, saga_id: str) -> Run[Any]:
+        """Find a saga, or read it and drive it if it is unfinished."""
+        waiting = self._waiting_starts.get(saga_id)
+        if waiting is not None and current_worker() is not None:
+            waiting.cancel()
+        while saga_id in self._roster.starting:
+            # Its start is being recorded here, by whom it will be driven.
+            await self._roster.starting[saga_id].wait()
+        run = self._roster.find(saga_id) or self._roster.elsewhere.get(saga_id)
+        if run is None or saga_id in self._roster.parked:
+            run = self._follower.take_in(await self._archive.load(saga_id))
+            self._follower.ask(run)
+        else:
+            await checkpoint()
+        await self._follower.catch_up(run)
+        return run
+
+    async def _existing(self, saga: Saga[S], saga_id: str, state: S) -> SagaHandle[S]:
+        """Answer the saga that holds the id, if it was started with the same state."""
+        try:
+            run = await self._load(saga_id)
+        except SagaNotFound:
+            raise SagaExists(saga_id, "the stream holds something else") from None
+        if run.saga.name != saga.name:
+            raise SagaExists(saga_id, f"it is a saga {run.saga.name!r}")
+        if not saga.state_codec.matches(state, run.progress.input):
+            raise SagaExists(saga_id, "it was started with another state")
+        return SagaHandle(cast("Run[S]", run), self._follower.catch_up)
+
+    async def _by_hand(
+        self, saga_id: str, plan: Callable[[Run[Any]], Sequence[SagaEvent]]
+    ) -> None:
+        """Record what a person decided, and drive the saga on."""
+        self._crew.require_running()
+        run = await self._load(saga_id)
+        # A copy: somebody else's decision may have put the saga to work meanwhile. If
+        # the answer is lost, the follower finds the decision in the log.
+        await self._commit_anew(run.copy(), plan)
+        self._crew.work_again(run)
+        await self._follower.catch_up(run)
+
+    async def _record(
+        self, saga_id: str, plan: Callable[[Progress], Sequence[SagaEvent]]
+    ) -> None:
+        """Record a decision about a saga that this program can't drive."""
+        while True:
+            recorded = await self._journal.read(saga_id)
+            progress = self._journal.progress(saga_id, recorded)
+            with suppress(VersionConflict):
+                await self._journal.record(progress, len(recorded), plan(progress))
+                return
+
+    async def _commit_anew(
+        self, run: Run[Any], plan: Callable[[Run[Any]], Sequence[SagaEvent]]
+    ) -> None:
+        """Record what a plan says, planned again if others wrote to the stream."""
+        while True:
+            try:
+                await self._journal.commit(run, plan(run), run.state)
+            except VersionConflict:
+                await self._journal.reload(run)
+            except InvalidTransition:
+                # The saga's own task, or another coordinator, may be ahead of it.
+                if await self._journal.is_current(run):
+                    raise
+                await self._journal.reload(run)
+            else:
+                return
+
+
+def _first_records(
+    saga: Saga[S], saga_id: str, state: S, clock: Clock
+) -> tuple[Run[S], tuple[SagaEvent, ...]]:
+    initial = saga.state_codec.record(state)
+    saga_clock = SagaClock(clock, is_new=True)
+    now = saga_clock.now()
+    deadline = None if saga.deadline is None else now + saga.deadline
+    started = SagaStarted(
+        saga.name,
+        saga.version,
+        saga.graph_hash,
+        saga.graph,
+        initial.json,
+        deadline,
+    )
+    nothing = Progress(saga_id)
+    follow = advance_if_possible(saga, evolve(nothing, started), initial, now)
+    return Run(saga, nothing, initial, 0, saga_clock), (started, *follow)
+
+
+def _check_id(saga: Saga[Any], saga_id: str) -> None:
+    if saga_id == ATTENTION_STREAM:
+        raise InvalidArgument("saga id", saga_id, "this stream is the library's own")
+    check_saga_id(saga, saga_id)
+
+
+def _require_who_and_why(by: str, note: str) -> None:
+    if not by or not note:
+        raise InvalidArgument("by and note", f"{by!r}, {note!r}", "say who and why")

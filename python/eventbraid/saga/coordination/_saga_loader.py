@@ -1,0 +1,152 @@
+"""Reads recorded sagas back, as this program's declarations understand them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.errors import GraphMismatch, SagaNotFound, SagaParked
+from eventbraid.saga.definition._declaration import declaration_in
+from eventbraid.saga.machine._progress import Progress
+from eventbraid.saga.running._journal import NEEDS_CODE, parked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from eventbraid.saga.coordination._checkpoint import OpenSagas
+    from eventbraid.saga.coordination._definition_registry import Library
+    from eventbraid.saga.coordination._saga_registry import Roster
+    from eventbraid.saga.coordination._shards import Shards, Tenure
+    from eventbraid.saga.definition._saga import Saga
+    from eventbraid.saga.running._handle import Run
+    from eventbraid.saga.running._journal import Journal
+    from eventbraid.store import RecordedEvent
+
+
+class Archive:
+    """The recorded sagas of a store."""
+
+    __slots__ = ("_journal", "_library", "_open", "_roster", "_shards")
+
+    def __init__(
+        self,
+        journal: Journal,
+        library: Library,
+        roster: Roster,
+        open_sagas: OpenSagas,
+        shards: Shards,
+    ) -> None:
+        """Read by a journal, and list in a roster what can't be driven."""
+        self._journal = journal
+        self._library = library
+        self._roster = roster
+        self._open = open_sagas
+        self._shards = shards
+
+    async def load(self, saga_id: str) -> Run[Any]:
+        """Read one saga; one of these shards that can't be driven is listed as parked.
+
+        Args:
+            saga_id: Its id.
+
+        Raises:
+            SagaNotFound: No saga was started under the id.
+            SagaParked: This program can't drive it.
+            GraphMismatch: It was started with other steps under the same version.
+        """
+        tenure = self._tenure_of(saga_id)
+        recorded = await self._journal.read(saga_id)
+        progress = Progress(saga_id)
+        try:
+            progress = self._journal.progress(saga_id, recorded)
+            saga = self._declaration(progress)
+            return await self._journal.restore(saga, saga_id, recorded)
+        except SagaParked as error:
+            self._park(tenure, progress, error, recorded)
+            raise
+        except GraphMismatch as error:
+            needs_code = parked(progress, f"{NEEDS_CODE}: {error}")
+            self._park(tenure, progress, needs_code, recorded)
+            raise
+
+    async def progress(self, saga_id: str) -> Progress:
+        """Read how far a saga is, whoever drives it.
+
+        Raises:
+            SagaNotFound: No saga was started under the id.
+            SagaParked: Its stream can't be folded.
+        """
+        recorded = await self._journal.read(saga_id)
+        return self._journal.progress(saga_id, recorded)
+
+    async def check_graphs(self) -> None:
+        """Refuse to coordinate beside sagas that were started with other steps.
+
+        Whichever coordinator drives them: of two programs that take one version for
+        different graphs, only one can be right.
+
+        Raises:
+            GraphMismatch: Names the first such version, its sagas, and the difference.
+        """
+        for (_, needed), group in [*self._open.groups.items()]:
+            if needed is None or not self._library.contradicts(needed):
+                continue
+            for saga_id in [*group]:
+                # A record that only looks like a start concerns no program but its own.
+                with suppress(SagaParked, SagaNotFound):
+                    self._refuse_graph(await self.progress(saga_id))
+
+    async def load_for(self, saga_id: str, take: Callable[[Run[Any]], object]) -> None:
+        """Read an unfinished saga; one that can't be driven is parked and listed.
+
+        Args:
+            saga_id: Its id.
+            take: Is called with it if it can be driven.
+        """
+        with suppress(SagaParked, SagaNotFound, GraphMismatch):
+            take(await self.load(saga_id))
+
+    # --- within ----------------------------------------------------------------------
+
+    def _refuse_graph(self, progress: Progress) -> None:
+        if progress.status.ended:
+            return
+        needed = declaration_in(progress)
+        groups = self._open.groups.items()
+        found = [ids for (_, other), ids in groups if other == needed]
+        saga_ids = sorted(saga_id for ids in found for saga_id in ids)
+        self._library.refuse(progress, saga_ids)
+
+    def _tenure_of(self, saga_id: str) -> Tenure | None:
+        return self._shards.tenure_of(saga_id, self._open.sagas.get(saga_id))
+
+    def _park(
+        self,
+        tenure: Tenure | None,
+        progress: Progress,
+        error: SagaParked,
+        recorded: Sequence[RecordedEvent],
+    ) -> None:
+        """List a saga as parked, if it was this coordinator's all the while.
+
+        If its shard was handed over during the read, its new holder judges, and the
+        saga must not be listed here: it would be passed over when the shard comes back.
+        Nor is it listed here if another coordinator can run it.
+        """
+        if tenure is None or self._tenure_of(progress.id) is not tenure:
+            return
+        needed = self._open.sagas.get(progress.id)
+        is_foreign = needed is not None and needed not in self._shards.runs
+        if needed is not None and is_foreign and self._shards.can_be_run(needed):
+            return
+        self._roster.park(progress, error, recorded[-1].version, tenure)
+
+    def _declaration(self, progress: Progress) -> Saga[Any]:
+        saga = self._library.find(progress)
+        if saga is None:
+            raise parked(
+                progress, f"{NEEDS_CODE}: give its declaration to a coordinator"
+            )
+        if saga.graph_hash != progress.graph_hash:
+            self._library.refuse(progress, [progress.id])
+        return saga

@@ -1,0 +1,316 @@
+"""The unfinished sagas of one coordinator, by what they are doing."""
+
+from __future__ import annotations
+
+import heapq
+import weakref
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from eventbraid._logging import SAGA
+from eventbraid.errors import CoordinatorClosed, SagaParked
+from eventbraid.saga.coordination._shards import shard_of
+from eventbraid.saga.machine._progress import Progress, Status
+from eventbraid.saga.running._clock import time_of_day
+from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from datetime import datetime
+
+    import anyio
+
+    from eventbraid.saga.coordination._shards import Tenure
+    from eventbraid.saga.coordination._wakeup import Alarm
+    from eventbraid.saga.running._handle import Run
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class SagaSummary:
+    """An unfinished saga, as a coordinator lists it.
+
+    Attributes:
+        id: The saga's id.
+        saga: The name of its declaration.
+        version: The version of its graph.
+        status: Where it stands.
+        step: The step that is being done or undone, if there is one.
+        failure: What is undoing it, or why it is stuck or parked; None if it is well.
+        parked: Whether it can't be driven: no live coordinator has its code, or a
+            defect in a step prevents it.
+        overdue: Whether its deadline has passed and it isn't being undone. A parked
+            saga is not undone by its deadline.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.SagaSummary("saga-1", "ship", 1, eb.Status.RUNNING, "pack", None).step
+        'pack'
+    """
+
+    id: str
+    saga: str
+    version: int
+    status: Status
+    step: str | None
+    failure: str | None
+    parked: bool = False
+    overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A saga that this program can't drive.
+
+    Attributes:
+        progress: As far as it can be folded.
+        error: What is missing.
+        version: The version of its stream at which that was found.
+        tenure: The tenure under which it was found.
+        overdue: Whether it was reported that its deadline has passed.
+    """
+
+    progress: Progress
+    error: SagaParked
+    version: int
+    tenure: Tenure
+    overdue: bool = False
+
+    @property
+    def id(self) -> str:
+        """The saga's id."""
+        return self.progress.id
+
+    def is_blocked_at(self, version: int) -> bool:
+        """Return whether a call with a defect blocks the saga at a stream's version.
+
+        Such a call isn't made again by the same program. The functions without effects
+        are called again when the saga is asked for.
+        """
+        blocked = self.progress.blocked
+        if blocked is None or self.version != version:
+            return False
+        return blocked.where in {"action", "ask", "compensation"}
+
+
+class Roster:
+    """Which sagas are at work, stuck or parked here, and which are waited for.
+
+    Attributes:
+        at_work: Those that are driven.
+        stuck: Those that wait for a person.
+        parked: Those that this program can't drive.
+        untold: Those that were parked since the log was told of such.
+        starting: Those whose start is being recorded, each with its end.
+        elsewhere: Those that aren't driven here, while somebody holds them.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_deadlines",
+        "at_work",
+        "elsewhere",
+        "parked",
+        "starting",
+        "stuck",
+        "untold",
+    )
+
+    def __init__(self, alarm: Alarm) -> None:
+        """Begin with none.
+
+        Args:
+            alarm: Is rung when there is something to be told.
+        """
+        self._alarm = alarm
+        # Of parked sagas, also of some that aren't parked any more.
+        self._deadlines: list[tuple[datetime, str]] = []
+        self.at_work: dict[str, Run[Any]] = {}
+        self.stuck: dict[str, Run[Any]] = {}
+        self.parked: dict[str, Parked] = {}
+        self.untold: dict[str, Parked] = {}
+        self.starting: dict[str, anyio.Event] = {}
+        self.elsewhere: MutableMapping[str, Run[Any]] = weakref.WeakValueDictionary()
+
+    def find(self, saga_id: str) -> Run[Any] | None:
+        """Give the run of a saga that is at work or stuck."""
+        return self.at_work.get(saga_id) or self.stuck.get(saga_id)
+
+    def knows(self, saga_id: str) -> bool:
+        """Tell whether a saga is listed."""
+        return self.find(saga_id) is not None or saga_id in self.parked
+
+    def is_held(self, saga_id: str) -> bool:
+        """Tell whether a saga is worked on, started or waited for here."""
+        held = (self.starting, self.at_work, self.stuck, self.elsewhere)
+        return any(saga_id in known for known in held)
+
+    def recognized(self, run: Run[Any]) -> Run[Any]:
+        """Give the run that somebody here holds of a saga, with what was read now."""
+        held = self.elsewhere.pop(run.id, None)
+        if held is None or held is run:
+            return run
+        held.replace(run.progress, run.state, run.version)
+        held.is_taken_over = run.is_taken_over
+        return held
+
+    def begin(self, run: Run[Any]) -> None:
+        """Put a saga to work."""
+        self.stuck.pop(run.id, None)
+        self.parked.pop(run.id, None)
+        self.at_work[run.id] = run
+
+    def leave(self, run: Run[Any]) -> None:
+        """Take a saga that has come to rest from work, and tell those who wait."""
+        if self.at_work.get(run.id) is run:
+            del self.at_work[run.id]
+        if run.progress.status is Status.STUCK:
+            self.stuck[run.id] = run
+        run.rest()
+
+    def park(
+        self, progress: Progress, error: SagaParked, version: int, tenure: Tenure
+    ) -> None:
+        """List a saga that this program can't drive, and tell those who wait.
+
+        Args:
+            progress: The saga's progress, as far as it can be folded.
+            error: What is missing.
+            version: The version of its stream.
+            tenure: The tenure under which it is parked.
+        """
+        SAGA.error("%s", error, exc_info=error.__cause__)
+        parked = Parked(progress, error, version, tenure)
+        self.parked[parked.id] = self.untold[parked.id] = parked
+        if progress.deadline is not None:
+            heapq.heappush(self._deadlines, (progress.deadline, parked.id))
+        self._alarm.ring()
+        # Somebody may have begun to wait when it was another coordinator's.
+        run = self.at_work.pop(parked.id, None) or self.elsewhere.get(parked.id)
+        if run is not None:
+            # Kept, so that those who hold it hear when it can be driven again.
+            self.elsewhere[parked.id] = run
+            run.rest(error)
+
+    def take_untold(self) -> list[Parked]:
+        """Give those that are to be told of, and are still parked."""
+        untold, self.untold = self.untold, {}
+        return [one for one in untold.values() if self.parked.get(one.id) is one]
+
+    def find_overdue(self, now: datetime) -> list[Parked]:
+        """Return the parked sagas whose deadline has passed since the last time.
+
+        They are to be told of once more.
+        """
+        found: list[Parked] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, saga_id = heapq.heappop(self._deadlines)
+            parked = self.parked.get(saga_id)
+            if parked is None or parked.overdue or not is_overdue(parked.progress, now):
+                continue
+            parked = replace(parked, overdue=True)
+            self.parked[saga_id] = self.untold[saga_id] = parked
+            found.append(parked)
+        return found
+
+    def next_deadline(self) -> datetime | None:
+        """Return when a parked saga's deadline may pass next."""
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def reopen(self, shard: int) -> None:
+        """Let those wait again who wait for what a shard's owner so far had parked."""
+        for run in [*self.elsewhere.values()]:
+            if run.error is None or run.progress.status.ended:
+                continue
+            if shard_of(run.id) == shard:
+                run.go_on()
+
+    async def close(self, cause: BaseException | None = None) -> None:
+        """Release those who wait: their saga isn't driven here any more.
+
+        Args:
+            cause: The error that ended the coordinator, if one did.
+        """
+        pace = Pace(TASKS_A_TURN)
+        for run in [*self.at_work.values(), *self.elsewhere.values()]:
+            if not run.at_rest.is_set():
+                closed = CoordinatorClosed()
+                closed.__cause__ = cause
+                run.rest(closed)
+            await pace.keep()
+        self.at_work.clear()
+        self.elsewhere.clear()
+
+    def of(self, tenure: Tenure) -> list[Run[Any]]:
+        """Give the runs that are under a tenure."""
+        runs = [*self.at_work.values(), *self.stuck.values()]
+        return [run for run in runs if run.tenure is tenure]
+
+    def hand_over(self, tenure: Tenure) -> list[Run[Any]]:
+        """List nothing of a tenure any more; its waiters go on waiting.
+
+        Returns:
+            The runs that were under it.
+        """
+        runs = self.of(tenure)
+        for run in runs:
+            self.at_work.pop(run.id, None)
+            self.stuck.pop(run.id, None)
+            self.elsewhere[run.id] = run
+        for saga_id, parked in [*self.parked.items()]:
+            if parked.tenure is tenure:
+                del self.parked[saga_id]
+        return runs
+
+    async def summaries(self) -> list[SagaSummary]:
+        """List all, those at work first."""
+        found: list[SagaSummary] = []
+        pace = Pace()
+        for run in [*self.at_work.values(), *self.stuck.values()]:
+            found.append(summary_of(run.progress))
+            await pace.keep()
+        return found + await self.parked_summaries()
+
+    async def parked_summaries(self) -> list[SagaSummary]:
+        """List the parked ones."""
+        found: list[SagaSummary] = []
+        pace = Pace()
+        for one in [*self.parked.values()]:
+            found.append(_parked(one))
+            await pace.keep()
+        return found
+
+
+def summary_of(progress: Progress) -> SagaSummary:
+    """Summarize a saga, whoever drives it."""
+    return SagaSummary(
+        progress.id,
+        progress.saga,
+        progress.version,
+        progress.status,
+        progress.current,
+        progress.trouble,
+        overdue=is_overdue(progress, time_of_day()),
+    )
+
+
+def is_overdue(progress: Progress, now: datetime) -> bool:
+    """Return whether a saga's deadline has passed and it isn't being undone."""
+    if progress.status.ended or progress.undoing or progress.deadline is None:
+        return False
+    return now >= progress.deadline
+
+
+def _parked(parked: Parked) -> SagaSummary:
+    progress = parked.progress
+    return SagaSummary(
+        progress.id,
+        progress.saga,
+        progress.version,
+        progress.status,
+        progress.current,
+        parked.error.reason,
+        parked=True,
+        overdue=is_overdue(progress, time_of_day()),
+    )

@@ -1,0 +1,313 @@
+"""The tasks of a coordinator: one a saga at work, and one that writes checkpoints."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from eventbraid.errors import CoordinatorClosed, LeaseLost, SagaParked
+from eventbraid.saga._text import described
+from eventbraid.saga.coordination._checkpoint import CheckpointBudget
+from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.running._driver import Driver, Pause
+from eventbraid.saga.running._error_classes import ENDS_THE_COORDINATOR
+from eventbraid.saga.running._journal import parked
+from eventbraid.saga.running._permits import Slots, Worker
+from eventbraid.saga.running._timers import Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
+
+    from eventbraid.saga.coordination._checkpoint import OpenSagas
+    from eventbraid.saga.coordination._saga_registry import Roster
+    from eventbraid.saga.coordination._shards import Tenure
+    from eventbraid.saga.coordination._wakeup import Alarm
+    from eventbraid.saga.running._handle import Run
+    from eventbraid.saga.running._journal import Journal
+
+
+class Crew:
+    """Works on sagas until it is told to stop, or the store is out of order.
+
+    Args:
+        journal: Reads and writes the sagas' streams.
+        roster: Lists what is worked on.
+        open_sagas: Knows which sagas are unfinished.
+        alarm: Is rung when a shard has no more sagas at work, or is lost.
+        concurrency: How many sagas may be at work at a time.
+        ends_a_checkpoint: After how many ended sagas a checkpoint is written.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_broken",
+        "_checkpoint_due",
+        "_driver",
+        "_ended",
+        "_ends_a_checkpoint",
+        "_open_sagas",
+        "_roster",
+        "_slots",
+        "_stopped",
+        "_tasks",
+        "_timers",
+        "_timing",
+    )
+
+    def __init__(
+        self,
+        journal: Journal,
+        roster: Roster,
+        open_sagas: OpenSagas,
+        alarm: Alarm,
+        *,
+        concurrency: int,
+        ends_a_checkpoint: int,
+    ) -> None:
+        """Prepare; no task runs before `begin`."""
+        self._slots = Slots(concurrency)
+        self._timers = Timers(self._work_on_after_sleep)
+        self._timing = anyio.CancelScope()
+        self._driver = Driver(journal, self._slots)
+        self._roster = roster
+        self._open_sagas = open_sagas
+        self._alarm = alarm
+        self._ends_a_checkpoint = ends_a_checkpoint
+        self._ended = 0
+        self._checkpoint_due = anyio.Event()
+        self._stopped = anyio.Event()
+        self._tasks: TaskGroup | None = None
+        self._broken: BaseException | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether it was ever told to begin."""
+        return self._tasks is not None
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it was told to begin, and not to stop."""
+        return self._tasks is not None and not self._driver.stopping
+
+    @property
+    def stopping(self) -> bool:
+        """Return whether a stop was requested."""
+        return self._driver.stopping
+
+    def require_running(self) -> None:
+        """Refuse to do what nobody would carry on.
+
+        Raises:
+            CoordinatorClosed: It wasn't told to begin, or was told to stop.
+        """
+        if not self.running:
+            raise CoordinatorClosed
+
+    def is_working(self, worker: Worker | None) -> bool:
+        """Return whether a worker belongs to this coordinator and is at work."""
+        return worker is not None and worker.uses(self._slots)
+
+    async def begin(self, follow: Callable[[], Awaitable[None]]) -> None:
+        """Open the task group.
+
+        Args:
+            follow: Is done all the while, until the crew is told to stop.
+        """
+        self._driver.host.enter()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._write_checkpoints)
+        self._tasks.start_soon(self._wake_sleepers)
+        self._tasks.start_soon(self._do, follow)
+
+    async def end(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Wait until each saga has finished its move, or was cancelled by an error.
+
+        Returns:
+            Whether the error was a cancellation that the crew itself had begun.
+
+        Raises:
+            EventbraidError: The store was out of order.
+        """
+        tasks = self._open_tasks()
+        self._stop()
+        is_ours: bool | None = None
+        try:
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                is_ours = await tasks.__aexit__(kind, error, traceback)
+            else:
+                if error is not None:
+                    tasks.cancel_scope.cancel()
+                # Without the error, which would come out wrapped in a group.
+                await tasks.__aexit__(None, None, None)
+        finally:
+            # However the tasks ended, no caller may wait for a saga any longer.
+            with anyio.CancelScope(shield=True):
+                await self._roster.close(self._broken)
+        if self._broken is not None:
+            raise self._broken
+        return is_ours
+
+    async def take_place(self, run: Run[Any]) -> None:
+        """Wait for one of the places of sagas at work."""
+        await self._slots.acquire()
+        run.holds_slot = True
+
+    def take_free_place(self, run: Run[Any]) -> bool:
+        """Take a place if there is a free one; return whether there was."""
+        run.holds_slot = self._slots.acquire_nowait()
+        return run.holds_slot
+
+    def give_place(self, run: Run[Any]) -> None:
+        """Give the place of a saga to another one."""
+        if run.holds_slot:
+            run.holds_slot = False
+            self._slots.release()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so many seconds, or until the crew is told to stop."""
+        with anyio.move_on_after(seconds):
+            await self._stopped.wait()
+
+    def work_again(self, run: Run[Any]) -> None:
+        """Put a saga that was stuck back to work, from what its stream says."""
+        if self._roster.stuck.get(run.id) is run:
+            run.go_on()
+            run.stale = True
+            self.work_on(run, resumed=False)
+
+    def work_on(self, run: Run[Any], *, resumed: bool) -> None:
+        """Drive a saga until it rests, or its shard is given back.
+
+        Args:
+            run: The saga.
+            resumed: Whether an attempt that is under way was made by a process that
+                has ended.
+        """
+        tasks = self._open_tasks()
+        run.let_go()
+        self._roster.begin(run)
+        if run.tenure is not None:
+            run.tenure.begin_work()
+        tasks.start_soon(self._work, run, resumed)
+
+    async def _wake_sleepers(self) -> None:
+        with self._timing:
+            await self._timers.run()
+
+    async def _do(self, task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await task()
+        except (anyio.get_cancelled_exc_class(), GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised when the block is left
+            self._break(error)
+
+    async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
+        tenure, end = run.tenure, None
+        worker = Worker(run, self._slots, self._driver.calls)
+        try:
+            end = await self._driver.drive(run, resumed=resumed)
+            self._note_rest(run)
+        except ENDS_THE_COORDINATOR as error:
+            self._break(error)
+        except LeaseLost:
+            # The log says so too, and what follows from it.
+            if tenure is not None:
+                tenure.leaving = True
+        except SagaParked as error:
+            self._park(run, error)
+        except (anyio.get_cancelled_exc_class(), GeneratorExit):
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._break(error)
+        except BaseException as error:  # noqa: BLE001 - one saga's bug must not stop the others
+            failure = parked(run.progress, f"{described(error)}; correct the program")
+            failure.__cause__ = error
+            self._park(run, failure)
+        finally:
+            worker.end()
+            self._end_work(run, tenure)
+        # Handed over meanwhile, it is woken by its next coordinator.
+        if isinstance(end, Pause) and self._roster.at_work.get(run.id) is run:
+            self._timers.sleep(run, end.seconds, resumed=end.resumed)
+
+    def _end_work(self, run: Run[Any], tenure: Tenure | None) -> None:
+        self.give_place(run)
+        if tenure is not None:
+            tenure.end_work()
+            if tenure.leaving:
+                self._alarm.ring()
+
+    def _work_on_after_sleep(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - a callback
+        """Put a saga back to work, unless it isn't to be driven here any more."""
+        is_leaving = run.tenure is not None and run.tenure.leaving
+        if not (self._driver.stopping or is_leaving):
+            self.work_on(run, resumed=resumed)
+
+    def _park(self, run: Run[Any], error: SagaParked) -> None:
+        """List a saga as parked, unless it was handed over meanwhile."""
+        if self._roster.at_work.get(run.id) is run and run.tenure is not None:
+            self._roster.park(run.progress, error, run.version, run.tenure)
+
+    def _note_rest(self, run: Run[Any]) -> None:
+        """Take a saga that rests from work; one that was only interrupted stays."""
+        status = run.progress.status
+        if status.ended or status is Status.STUCK:
+            self._roster.leave(run)
+        if status.ended:
+            self._open_sagas.note_end(run.id)
+            self._ended += 1
+            if self._ended % self._ends_a_checkpoint == 0:
+                self._checkpoint_due.set()
+
+    async def _write_checkpoints(self) -> None:
+        budget = CheckpointBudget()
+        while True:
+            await self._checkpoint_due.wait()
+            if self._driver.stopping:
+                return
+            self._checkpoint_due = anyio.Event()
+            try:
+                seconds = budget.spend(time.monotonic())
+                if seconds:
+                    await self.pause(seconds)
+                if not self.running:
+                    # One is written when the coordinator is left.
+                    return
+                await self._open_sagas.save()
+            except (anyio.get_cancelled_exc_class(), GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised when the block is left
+                self._break(error)
+                return
+
+    def _break(self, error: BaseException) -> None:
+        """Stop everything: the store is out of order, or the program is being ended."""
+        if self._broken is None:
+            self._broken = error
+        self._stop()
+        self._open_tasks().cancel_scope.cancel()
+
+    def _stop(self) -> None:
+        self._driver.stopping = True
+        self._slots.close()
+        self._timing.cancel()
+        self._checkpoint_due.set()
+        self._stopped.set()
+        self._alarm.ring()
+
+    def _open_tasks(self) -> TaskGroup:
+        if self._tasks is None:
+            raise CoordinatorClosed
+        return self._tasks

@@ -1,0 +1,1 @@
+"""The declaration of a saga: steps, retries, its graph and its codec."""

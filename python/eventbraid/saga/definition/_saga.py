@@ -1,0 +1,241 @@
+"""A saga: a checked, hashed sequence of named steps over a typed state."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
+
+from eventbraid.errors import InvalidArgument, InvalidSaga
+from eventbraid.saga.definition._codec import Codec
+from eventbraid.saga.definition._graph import StepShape, graph_hash
+from eventbraid.saga.definition._step import Local, Step
+from eventbraid.saga.definition._step_base import Kind, Node
+from eventbraid.saga.machine._defect import DEFECTS, check_defects
+from eventbraid.store._duration import validate_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+S = TypeVar("S")
+
+# Every notice about a saga names it.
+_MAXIMUM_NAME_BYTES = 255
+
+CompensationOrder = Literal["relaxed", "strict"]
+"""What a stuck compensation means for the others of its saga."""
+
+
+class Saga(Generic[S]):
+    """A declared sequence of named steps over a state of type ``S``.
+
+    It is checked when it is built. Steps are known by their names; a saga whose steps
+    change gets a new version.
+
+    Attributes:
+        name: The saga's name: stable, because the log knows it.
+        version: The version of its graph, from 1.
+        deadline: How long a saga may take before it is undone, or None. A call that is
+            under way is waited for. Behind the point of no return it doesn't count.
+        defects: The exceptions of actions and compensations that show a bug in the
+            program. They block the saga and never compensate it.
+        compensation_order: ``"relaxed"``: a compensation that is stuck holds back none
+            of the others. ``"strict"``: the others wait for it.
+        steps: The steps in their order.
+        graph: What the log keeps of them.
+        graph_hash: A hash of the graph, 16 hexadecimal digits.
+
+    Raises:
+        InvalidSaga: What can't work: no steps, a name twice, a pivot that isn't alone,
+            a compensatable step behind the point of no return or without compensation.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> from datetime import timedelta
+        >>> async def greet(context: eb.StepContext[str]) -> None:
+        ...     print("hello", context.state)
+        >>> greeting = eb.step("greet", greet, timeout=timedelta(seconds=1))
+        >>> saga = eb.Saga("greeting", str, steps=[greeting.without_compensation()])
+        >>> [step.name for step in saga.steps]
+        ['greet']
+    """
+
+    __slots__ = (
+        "_settled_from",
+        "by_name",
+        "compensation_order",
+        "deadline",
+        "defects",
+        "graph",
+        "graph_hash",
+        "name",
+        "state_codec",
+        "steps",
+        "version",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        state: type[S],
+        /,
+        *,
+        steps: Sequence[Node[S]],
+        version: int = 1,
+        deadline: timedelta | None = None,
+        defects: tuple[type[BaseException], ...] = DEFECTS,
+        compensation_order: CompensationOrder = "relaxed",
+    ) -> None:
+        """Build the saga and check it.
+
+        Args:
+            name: The saga's name.
+            state: The type of its state: anything that an event may hold.
+            steps: The steps in their order.
+            version: The version of its graph, from 1.
+            deadline: How long a saga may take before it is undone.
+            defects: The exceptions of actions and compensations that count as defects,
+                unless a step names its own. An exception of a step's ``retry.never``
+                is never one. What the saga's own functions raise (the commands of local
+                steps, ``then``, ``record``, ``otherwise``, ``skip_if``) is always a
+                defect, but for `CommandRejected` and `LimitExceeded`, which fail the
+                step, and for `OSError`, after which they are called again.
+            compensation_order: Compensations are made one after the other, the last
+                step's first. ``"relaxed"`` passes over one that is stuck or blocked,
+                makes the others, and then waits for a person. ``"strict"`` waits for
+                a person before the others.
+        """
+        deadline = _checked_deadline(name, deadline)
+        _check_head(name, version, deadline)
+        _check_order_name(name, compensation_order)
+        _check_steps(name, steps)
+        self.name = name
+        self.version = version
+        self.deadline = deadline
+        self.defects = check_defects(defects)
+        self.compensation_order: CompensationOrder = compensation_order
+        self.steps: tuple[Node[S], ...] = tuple(steps)
+        self.by_name: dict[str, Node[S]] = {node.name: node for node in self.steps}
+        self.graph = tuple(_shape(node) for node in self.steps)
+        self.graph_hash = graph_hash(name, self.graph)
+        self.state_codec: Codec[S] = Codec(state, what=f"the state of saga {name!r}")
+        self._settled_from = _settled_from(self.steps)
+
+    def __repr__(self) -> str:
+        """Name it with its version."""
+        return f"<Saga {self.name!r} version {self.version}, {len(self.steps)} steps>"
+
+    @property
+    def is_strict(self) -> bool:
+        """Return whether a stuck compensation holds back the others."""
+        return self.compensation_order == "strict"
+
+    def is_settled_at(self, cursor: int) -> bool:
+        """Tell whether only steps are left that can't undo the saga.
+
+        Args:
+            cursor: How many steps are settled.
+        """
+        return cursor >= self._settled_from
+
+
+def _shape(node: Node[S]) -> StepShape:
+    return StepShape(
+        node.name,
+        node.kind.value,
+        isinstance(node, Local),
+        node.undoable,
+        node.otherwise is not None,
+    )
+
+
+def _settled_from(steps: Sequence[Node[S]]) -> int:
+    """Count the steps up to the last one whose failure undoes the saga."""
+    fatal = [i for i, node in enumerate(steps) if _may_undo_saga(node)]
+    return fatal[-1] + 1 if fatal else 0
+
+
+def _may_undo_saga(node: Node[S]) -> bool:
+    if node.kind is Kind.RETRIABLE:
+        return False
+    return node.otherwise is None or node.undoable
+
+
+def _check_head(name: str, version: int, deadline: timedelta | None) -> None:
+    if not name or not name.isprintable():
+        raise InvalidSaga(f"a saga's name is printable text, but {name!r} is not")
+    if len(name.encode()) > _MAXIMUM_NAME_BYTES:
+        raise InvalidSaga(
+            f"a saga's name has at most {_MAXIMUM_NAME_BYTES} bytes, but "
+            f"{name[:40]!r}... has {len(name.encode())}; shorten it"
+        )
+    if version < 1:
+        raise InvalidSaga(f"saga {name!r}: a version is at least 1, not {version}")
+    if deadline is not None and deadline <= timedelta():
+        raise InvalidSaga(f"saga {name!r}: the deadline {deadline} is not above 0")
+
+
+def _checked_deadline(name: str, deadline: timedelta | None) -> timedelta | None:
+    """Return the deadline, at most what can be added to a date."""
+    if deadline is None:
+        return None
+    try:
+        return validate_duration("deadline", deadline, minimum=timedelta.min)
+    except InvalidArgument as error:
+        raise InvalidSaga(f"saga {name!r}: {error}") from error
+
+
+def _check_order_name(name: str, order: str) -> None:
+    if order not in get_args(CompensationOrder):
+        raise InvalidSaga(
+            f"saga {name!r}: compensation_order is 'relaxed' or 'strict', not {order!r}"
+        )
+
+
+def _check_steps(name: str, steps: Sequence[Node[S]]) -> None:
+    if not steps:
+        raise InvalidSaga(f"saga {name!r} has no steps; give it at least one")
+    for node in steps:
+        _check_node(name, node)
+    _check_names(name, steps)
+    _check_order(name, steps)
+
+
+def _check_node(name: str, node: Node[S]) -> None:
+    if not isinstance(node, Step | Local):
+        raise InvalidSaga(
+            f"saga {name!r}: {node!r} is not a step; make it with step() or local()"
+        )
+    needs_undo = node.kind is Kind.COMPENSATABLE and node.otherwise is None
+    if needs_undo and not (node.undoable or node.settled_without_undo):
+        raise InvalidSaga(
+            f"saga {name!r}: step {node.name!r} is compensatable but has no "
+            "compensation; add .compensated_by(...), or .without_compensation() if "
+            "there is nothing to undo",
+            step=node.name,
+        )
+
+
+def _check_names(name: str, steps: Sequence[Node[S]]) -> None:
+    names = [node.name for node in steps]
+    for step in names:
+        if names.count(step) > 1:
+            raise InvalidSaga(
+                f"saga {name!r} has several steps named {step!r}; the log knows steps "
+                "by their names, so give each its own",
+                step=step,
+            )
+
+
+def _check_order(name: str, steps: Sequence[Node[S]]) -> None:
+    """Refuse a step that could fail behind the point of no return."""
+    settled_by: str | None = None
+    for node in steps:
+        if settled_by is not None and _may_undo_saga(node):
+            raise InvalidSaga(
+                f"saga {name!r}: step {node.name!r} is {node.kind.value} but stands "
+                f"behind {settled_by!r}, from where there is no way back; make it "
+                "kind=Kind.RETRIABLE, or put it before",
+                step=node.name,
+            )
+        if node.kind is not Kind.COMPENSATABLE:
+            settled_by = node.name

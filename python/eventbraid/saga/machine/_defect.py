@@ -1,0 +1,225 @@
+"""Exceptions that show a bug in a step's own code, and how they are described."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast
+
+import anyio
+
+from eventbraid._logging import SAGA
+from eventbraid.errors import CommandRejected, InvalidArgument, LimitExceeded
+from eventbraid.saga._cancellation import is_being_cancelled, is_in_a_task
+from eventbraid.saga._exception_groups import exceptions_in
+from eventbraid.saga._text import described, shortened, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import msgspec
+
+R = TypeVar("R")
+
+DEFECTS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+)
+"""The exceptions of actions and compensations that count as defects by default."""
+
+Where: TypeAlias = Literal[
+    "action",
+    "ask",
+    "command",
+    "compensation",
+    "otherwise",
+    "record",
+    "skip_if",
+    "then",
+]
+"""The function of a step's declaration that raised."""
+
+# Below the maximum of every text in a record, which would cut off the end.
+_MAXIMUM_TRACEBACK = 3_900
+_MAXIMUM_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """The outcome of an attempt whose code has a bug.
+
+    Attributes:
+        error: What it raised.
+    """
+
+    error: BaseException
+
+
+class Defect(Exception):
+    """Raised by a move when a step's code has a bug. The driver blocks the saga.
+
+    Attributes:
+        step: The step's name.
+        where: The function that raised.
+        error: The exception that it raised.
+        answer: What the receiver had returned before, as JSON; None without an answer.
+    """
+
+    def __init__(
+        self,
+        step: str,
+        where: Where,
+        error: BaseException,
+        answer: msgspec.Raw | None = None,
+    ) -> None:
+        """Name the function and its exception."""
+        self.step = step
+        self.where: Where = where
+        self.error = error
+        self.answer = answer
+        super().__init__(step, where, error)
+
+    @property
+    def description(self) -> str:
+        """Describe the exception, shortened."""
+        return shortened(described(self.error), _MAXIMUM_REASON)
+
+    @property
+    def reason(self) -> str:
+        """Describe the defect for people, with the remedy."""
+        return (
+            f"{self.where} of step {self.step!r} raised {self.description}; "
+            "correct the program: a coordinator with the corrected code resumes the "
+            "saga at this step"
+        )
+
+
+class Outage(Exception):
+    """Raised by a move when the system refused something to a step's local code.
+
+    Nothing of the move was recorded. The driver makes the move again after a pause.
+    """
+
+    def __init__(
+        self,
+        step: str,
+        where: Where,
+        error: OSError,
+        answer: msgspec.Raw | None = None,
+    ) -> None:
+        """Name the function and its exception."""
+        self.step = step
+        self.where: Where = where
+        self.error = error
+        self.answer = answer
+        super().__init__(step, where, error)
+
+    def as_defect(self) -> Defect:
+        """Return the defect for an outage that doesn't end."""
+        return Defect(self.step, self.where, self.error, self.answer)
+
+
+def trouble_of(
+    step: str, where: Where, error: BaseException, answer: msgspec.Raw | None = None
+) -> Defect | Outage:
+    """Classify what a step's local code raised, if it isn't a rejection.
+
+    Local code has no effects outside of the store. So an error of the operating system
+    is worth another attempt, and any other exception is a bug.
+    """
+    raise_if_it_ends_the_program(error)
+    if isinstance(error, OSError):
+        return Outage(step, where, error, answer)
+    return Defect(step, where, error, answer)
+
+
+def called(step: str, where: Where, function: Callable[[], R]) -> R:
+    """Call a function of a step's local code.
+
+    Raises:
+        CommandRejected: The function refused the step.
+        LimitExceeded: The function made a command that is too large.
+        Defect: The function has a bug.
+        Outage: The system refused something to the function.
+    """
+    try:
+        return function()
+    except (CommandRejected, LimitExceeded):
+        raise  # A refusal, and so the step's failure.
+    except BaseException as error:
+        raise trouble_of(step, where, error) from error
+
+
+def raise_if_it_ends_the_program(error: BaseException) -> None:
+    """Raise what isn't about a step: an interruption, an exit, a cancellation."""
+    if isinstance(error, Exception):
+        return
+    if isinstance(error, GeneratorExit) and not is_in_a_task():
+        raise error  # The coroutine itself is closed: its event loop is gone.
+    cancelled = anyio.get_cancelled_exc_class()
+    for single in exceptions_in(error):
+        if isinstance(single, KeyboardInterrupt | SystemExit):
+            raise single
+        if isinstance(single, cancelled) and is_being_cancelled():
+            raise single
+
+
+def log_outage(saga_id: str, outage: Outage) -> None:
+    """Report that the system refused something to a step's local code."""
+    SAGA.warning(
+        "%s of step %r of saga %r was refused something by the system: %s; "
+        "it is called again",
+        outage.where,
+        outage.step,
+        saga_id,
+        described(outage.error),
+        exc_info=outage.error,
+    )
+
+
+def is_defect(error: BaseException, defects: tuple[type[BaseException], ...]) -> bool:
+    """Return whether an exception, or one inside of a group, is a defect."""
+    return any(isinstance(single, defects) for single in exceptions_in(error))
+
+
+def check_defects(
+    defects: tuple[type[BaseException], ...],
+) -> tuple[type[BaseException], ...]:
+    """Return a tuple of exception classes.
+
+    Raises:
+        InvalidArgument: It holds something else.
+    """
+    if not _are_exception_classes(defects):
+        raise InvalidArgument("defects", shown(defects), "a tuple of exception classes")
+    return defects
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the end of an exception's traceback, of bounded length."""
+    try:
+        lines = traceback.format_exception(error)
+    except Exception:  # noqa: BLE001 - the texts of exceptions are foreign code
+        lines = [*traceback.format_tb(error.__traceback__), described(error)]
+    text = "".join(lines).encode("utf-8", "backslashreplace").decode()
+    if len(text) <= _MAXIMUM_TRACEBACK:
+        return text
+    return f"…{text[1 - _MAXIMUM_TRACEBACK :]}"
+
+
+def _are_exception_classes(given: object) -> bool:
+    if not isinstance(given, tuple):
+        return False
+    return all(map(_is_exception_class, cast("tuple[object, ...]", given)))
+
+
+def _is_exception_class(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)

@@ -1,0 +1,353 @@
+"""The recorded events of a saga's own stream: everything that happened to it.
+
+The status, the plan of what comes next and the timeline are folds of these. A record
+that names a step does so by its name.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from eventbraid.event import register_event
+from eventbraid.saga.definition._context import Doubt
+from eventbraid.saga.definition._graph import StepShape
+
+NOTHING = msgspec.Raw(b"null")
+
+UndoReason = Literal["failed", "unknown", "deadline", "cancelled"]
+
+
+@register_event("saga.started")
+class SagaStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The saga's declaration and input; always the first event of its stream."""
+
+    saga: str
+    version: int
+    graph_hash: str
+    graph: tuple[StepShape, ...]
+    input: msgspec.Raw
+    deadline: datetime | None = None
+
+
+@register_event("saga.step_started")
+class StepStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An attempt of a step is about to be made.
+
+    Of a local step only attempts after a takeover and after a crash are recorded.
+
+    Attributes:
+        step: The step's name.
+        attempt: The number of the attempt.
+        alone: Whether the coordinator makes no other call while this one runs. If its
+            process ends meanwhile, the cause is this call.
+    """
+
+    step: str
+    attempt: int = 1
+    alone: bool = False
+
+
+@register_event("saga.step_succeeded")
+class StepSucceeded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A step happened.
+
+    Attributes:
+        step: The step's name.
+        attempt: The attempt that did it.
+        result: What it returned, as JSON.
+        asked: Whether the receiver was asked for the outcome.
+    """
+
+    step: str
+    attempt: int = 1
+    result: msgspec.Raw = NOTHING
+    asked: bool = False
+
+
+@register_event("saga.step_failed")
+class StepFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An attempt certainly had no effect: the receiver or a business rule said no.
+
+    Attributes:
+        step: The step's name.
+        code: The rejection's code, or the name of the exception's class.
+        message: The text for people.
+        attempt: The attempt that failed.
+        facts: What the rule looked at, as JSON.
+        retry_at: When the next attempt is due; None: there is none.
+        crashed: Whether it ended with its process: the attempt of a local step, of
+            which nothing was committed.
+    """
+
+    step: str
+    code: str
+    message: str
+    attempt: int = 1
+    facts: msgspec.Raw = NOTHING
+    retry_at: datetime | None = None
+    crashed: bool = False
+
+
+@register_event("saga.step_unknown")
+class StepUnknown(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An attempt may have had its effect, or may have it yet.
+
+    Attributes:
+        step: The step's name.
+        why: ``"timeout"``, ``"crash"`` or ``"lost"``.
+        code: The name of the exception's class, if there was one.
+        message: The exception's text.
+        attempt: The attempt that ended so.
+        retry_at: When the next attempt is due; None: there is none.
+        cancelled: Whether the coordinator was ended during the call and recorded this
+            itself: the call isn't the cause.
+    """
+
+    step: str
+    why: Doubt
+    code: str = ""
+    message: str = ""
+    attempt: int = 1
+    retry_at: datetime | None = None
+    cancelled: bool = False
+
+
+@register_event("saga.step_skipped")
+class StepSkipped(msgspec.Struct, frozen=True, gc=False):
+    """The step wasn't needed, for this reason."""
+
+    step: str
+    reason: str
+
+
+@register_event("saga.step_given_up")
+class StepGivenUp(msgspec.Struct, frozen=True, gc=False):
+    """The step failed for good, another command took its place; the saga goes on."""
+
+    step: str
+
+
+@register_event("saga.step_answered_late")
+class StepAnsweredLate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An answer came when the saga had moved on; it only tells what is to be undone."""
+
+    step: str
+    attempt: int = 1
+    result: msgspec.Raw = NOTHING
+
+
+@register_event("saga.compensation_started")
+class CompensationStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The saga is being undone.
+
+    Attributes:
+        reason: Why.
+        plan: The steps to be undone, in this order.
+        step: The step whose end caused it, if one did.
+        detail: The text for people.
+    """
+
+    reason: UndoReason
+    plan: tuple[str, ...]
+    step: str = ""
+    detail: str = ""
+
+
+@register_event("saga.compensation_attempted")
+class CompensationAttempted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An attempt to compensate a step is about to be made.
+
+    Attributes:
+        step: The step's name.
+        attempt: The number of the attempt.
+        alone: Whether the coordinator makes no other call while this one runs. If its
+            process ends meanwhile, the cause is this call.
+    """
+
+    step: str
+    attempt: int = 1
+    alone: bool = False
+
+
+@register_event("saga.step_compensated")
+class StepCompensated(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A step was undone."""
+
+    step: str
+    attempt: int = 1
+
+
+@register_event("saga.compensation_failed")
+class CompensationFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An attempt to undo a step failed.
+
+    Attributes:
+        step: The step's name.
+        code: The rejection's code, or the name of the exception's class.
+        message: The text for people.
+        attempt: The attempt that failed.
+        doubt: None if it certainly had no effect; else why that isn't known.
+        retry_at: When the next attempt is due; None: there is none.
+    """
+
+    step: str
+    code: str
+    message: str
+    attempt: int = 1
+    doubt: Doubt | None = None
+    retry_at: datetime | None = None
+
+
+@register_event("saga.stuck")
+class SagaStuck(msgspec.Struct, frozen=True, gc=False):
+    """The saga can't go on by itself: it waits for a person to retry or skip a step."""
+
+    step: str
+    reason: str
+
+
+@register_event("saga.blocked")
+class SagaBlocked(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The code of a step has a bug, so the saga waits for a corrected program.
+
+    An attempt that ended so counts for nothing: neither as a failure nor against the
+    number of attempts.
+
+    Attributes:
+        step: The step's name.
+        where: The function of its declaration that raised: ``"action"``, ``"then"``.
+        code: The name of the exception's class.
+        message: The exception's text.
+        traceback: The end of its traceback.
+        attempt: The attempt that ended so; 0 if none was under way.
+        answer: What the receiver had returned before, as JSON; the call isn't made
+            again.
+        answered: Whether the receiver had returned.
+    """
+
+    step: str
+    where: str
+    code: str
+    message: str = ""
+    traceback: str = ""
+    attempt: int = 0
+    answer: msgspec.Raw = NOTHING
+    answered: bool = False
+
+
+@register_event("saga.retried_by_hand")
+class RetriedByHand(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A person let the stuck step be tried again.
+
+    Attributes:
+        step: The step's name.
+        by: Who.
+        note: Why.
+        generation: The generation of its key from now on.
+    """
+
+    step: str
+    by: str
+    note: str
+    generation: int = 1
+
+
+@register_event("saga.skipped_by_hand")
+class SkippedByHand(msgspec.Struct, frozen=True, gc=False):
+    """A person took the stuck step as settled."""
+
+    step: str
+    by: str
+    note: str
+
+
+@register_event("saga.completed")
+class SagaCompleted(msgspec.Struct, frozen=True, gc=False):
+    """Every step is settled. The end."""
+
+
+@register_event("saga.compensated")
+class SagaCompensated(msgspec.Struct, frozen=True, gc=False):
+    """Everything that happened was undone. The end."""
+
+
+@register_event("saga.needs_attention")
+class SagaNeedsAttention(msgspec.Struct, frozen=True, gc=False):
+    """Told on the stream ``saga-attention`` when a saga is stuck or parked.
+
+    If it is stuck, its own stream says so too, in the same commit.
+    """
+
+    saga_id: str
+    saga: str
+    step: str
+    reason: str
+
+
+@register_event("saga.checkpoint")
+class SagaCheckpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The sagas that were unfinished as of a position of the log.
+
+    Attributes:
+        position: The position.
+        open: Their ids.
+        declarations: The declarations that they need: name, version and graph hash.
+        needs: For each id, the index of its declaration; -1 if that can't be read.
+    """
+
+    position: int
+    open: tuple[str, ...]
+    declarations: tuple[tuple[str, int, str], ...] = ()
+    needs: tuple[int, ...] = ()
+
+
+@register_event("saga.coordinators")
+class CoordinatorsChanged(msgspec.Struct, frozen=True, gc=False):
+    """The coordinators of a store, after one has joined or left.
+
+    Each record has all of them, so only the last one has to be read.
+
+    Attributes:
+        members: Each coordinator in the order in which they joined, with the index of
+            what it can run.
+        declarations: What they can run: names, versions and graph hashes.
+    """
+
+    members: tuple[tuple[str, int], ...]
+    declarations: tuple[tuple[tuple[str, int, str], ...], ...]
+
+
+SagaEvent: TypeAlias = (
+    SagaStarted
+    | StepStarted
+    | StepSucceeded
+    | StepFailed
+    | StepUnknown
+    | StepSkipped
+    | StepGivenUp
+    | StepAnsweredLate
+    | CompensationStarted
+    | CompensationAttempted
+    | StepCompensated
+    | CompensationFailed
+    | SagaStuck
+    | SagaBlocked
+    | RetriedByHand
+    | SkippedByHand
+    | SagaCompleted
+    | SagaCompensated
+)
+
+STARTED_TYPE = "saga.started"
+STUCK_TYPE = "saga.stuck"
+UNDO_TYPE = "saga.compensation_started"
+ENDED_TYPES = ("saga.completed", "saga.compensated")
+BY_HAND_TYPES = ("saga.retried_by_hand", "saga.skipped_by_hand")
+ATTENTION_STREAM = "saga-attention"
+ATTENTION_TYPE = "saga.needs_attention"
+CHECKPOINT_STREAM = "$saga-checkpoint"
+COORDINATORS_STREAM = "$saga-coordinators"
+COORDINATORS_TYPE = "saga.coordinators"

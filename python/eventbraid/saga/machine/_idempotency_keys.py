@@ -1,0 +1,54 @@
+"""The idempotency keys of a saga's calls: the same after each restart."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from eventbraid.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from eventbraid.saga.definition._saga import Saga
+    from eventbraid.saga.machine._progress import Progress
+
+MOST_KEY_BYTES = 255
+_UNDO = "/undo"
+
+
+@functools.cache
+def _quoted(step: str) -> str:
+    # Slashes too: the parts of a key must not run into each other.
+    return quote(step, safe="")
+
+
+# Room for generations: each is made by a person.
+_MOST_SUFFIX = len("/1000/undo")
+
+
+def forward_key(progress: Progress, step: str) -> str:
+    """Give the key of a step's action: ``<saga>/<step>/<generation>``."""
+    return f"{progress.id}/{_quoted(step)}/{progress.generations.get(step, 1)}"
+
+
+def undo_key(progress: Progress, step: str) -> str:
+    """Give the key of a step's compensation."""
+    generation = progress.compensation(step).generation
+    return f"{progress.id}/{_quoted(step)}/{generation}{_UNDO}"
+
+
+def check_saga_id(saga: Saga[object], saga_id: str) -> None:
+    """Refuse an id whose keys would be too long for receivers and for the store.
+
+    Raises:
+        InvalidArgument: Names the id and what is wrong with it.
+    """
+    if not saga_id or not saga_id.isprintable():
+        raise InvalidArgument("saga id", saga_id, "it must be printable text")
+    if saga_id.startswith("$"):
+        raise InvalidArgument("saga id", saga_id, "names with $ are the library's own")
+    longest = max(len(_quoted(node.name)) for node in saga.steps) + _MOST_SUFFIX + 1
+    if len(saga_id.encode()) + longest > MOST_KEY_BYTES:
+        raise InvalidArgument(
+            "saga id", saga_id[:80], f"its keys would exceed {MOST_KEY_BYTES} bytes"
+        )

@@ -1,0 +1,1 @@
+"""How one saga is driven: attempts, compensations, and its journal."""

@@ -1,0 +1,172 @@
+"""Moves backward: the attempts to undo steps, and what is recorded of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from msgspec import structs
+
+from eventbraid.saga.definition._context import Done, StepContext, StepFailure, Unknown
+from eventbraid.saga.definition._step import Local, external
+from eventbraid.saga.machine._consequences import compensated, compensation_failed
+from eventbraid.saga.machine._defect import Bug, Defect, Outage, called, trouble_of
+from eventbraid.saga.machine._idempotency_keys import forward_key, undo_key
+from eventbraid.saga.running._attempt import attempted, log_failure, refusal_of
+from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eventbraid.saga._cancellation import Host
+    from eventbraid.saga.definition._step import Step, Undo
+    from eventbraid.saga.definition._step_base import AnyCommand, Node
+    from eventbraid.saga.running._handle import Run
+    from eventbraid.saga.running._journal import Journal
+
+
+class Backward:
+    """Makes the attempts to undo steps."""
+
+    __slots__ = ("_draw", "_host", "_journal")
+
+    def __init__(self, journal: Journal, host: Host, draw: Callable[[], float]) -> None:
+        """Record by a journal, with a draw from 0 to 1 for the jitter."""
+        self._journal = journal
+        self._host = host
+        self._draw = draw
+
+    async def compensate(self, run: Run[Any], node: Node[Any], attempt: int) -> None:
+        """Make an attempt to compensate a step; its start is recorded.
+
+        Raises:
+            Defect: The step's code has a bug.
+            Outage: The system refused something to the step's code.
+            VersionConflict: Somebody else wrote to the saga's stream.
+        """
+        if isinstance(node, Local):
+            await self._execute(run, node, attempt)
+        else:
+            await self._call(run, external(node), attempt)
+
+    async def _execute(self, run: Run[Any], node: Local[Any], attempt: int) -> None:
+        make = node.undo
+        if make is None:
+            raise AssertionError(node.name)
+        context = _context(run, node, attempt)
+        try:
+            command = called(node.name, "compensation", lambda: make(context))
+            await self._commit(run, context, command)
+        except (*NOT_ABOUT_THE_STEP, Defect, Outage):
+            raise
+        except REFUSALS as rejection:
+            failure = refusal_of(rejection)
+            log_failure(context, "compensation", failure, rejection)
+            await self._fail(run, node, failure)
+        except BaseException as error:
+            raise trouble_of(node.name, "compensation", error) from error
+
+    async def _call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
+        """Neither a cancellation from outside nor the saga's deadline ends the call."""
+        undo = node.undo
+        if undo is None:
+            raise AssertionError(node.name)
+        context = _context(run, node, attempt)
+        did = _what_is_known(run, node)
+        with anyio.CancelScope(shield=True):
+            outcome = await attempted(
+                lambda: undo.action(context, did),
+                context,
+                "compensation",
+                retry=undo.retry,
+                timeout=undo.timeout,
+                defects=run.saga.defects if node.defects is None else node.defects,
+                host=self._host,
+            )
+            if isinstance(outcome, Bug):
+                raise Defect(
+                    node.name, "compensation", outcome.error
+                ) from outcome.error
+            if isinstance(outcome, StepFailure):
+                await self._fail(run, node, outcome)
+            else:
+                await self._undone(run, node, undo, context, outcome.result)
+
+    async def _undone(
+        self,
+        run: Run[Any],
+        node: Step[Any, Any],
+        undo: Undo[Any, Any],
+        context: StepContext[Any],
+        answer: object,
+    ) -> None:
+        command: AnyCommand | None = None
+        record = undo.record
+        try:
+            if record is not None:
+                renewed = structs.replace(context, state=run.state.read())
+                command = called(node.name, "record", lambda: record(renewed, answer))
+            await self._commit(run, context, command)
+        except (*NOT_ABOUT_THE_STEP, Defect, Outage):
+            raise
+        except REFUSALS as rejection:
+            refused = refusal_of(rejection)
+            message = f"it is undone, but its command was refused: {refused.message}"
+            failure = StepFailure(refused.code, message, doubt="lost")
+            log_failure(context, "record", failure, rejection)
+            await self._fail(run, node, failure)
+        except BaseException as error:
+            raise trouble_of(node.name, "record", error) from error
+
+    async def _commit(
+        self, run: Run[Any], context: StepContext[Any], command: AnyCommand | None
+    ) -> None:
+        events = compensated(
+            run.saga,
+            run.progress,
+            context.step,
+            run.clock.now(),
+            defective=run.defective,
+        )
+        if command is None:
+            await self._journal.commit(run, events, run.state)
+        else:
+            await self._journal.execute(
+                run, command, events, run.state, cause=context.idempotency_key
+            )
+
+    async def _fail(self, run: Run[Any], node: Node[Any], failure: StepFailure) -> None:
+        events = compensation_failed(
+            run.saga,
+            run.progress,
+            node.name,
+            failure,
+            run.clock.now(),
+            chance=self._draw(),
+            defective=run.defective,
+        )
+        await self._journal.commit(run, events, run.state)
+
+
+def _what_is_known(run: Run[Any], node: Step[Any, Any]) -> Done[Any] | Unknown:
+    result = run.progress.results.get(node.name)
+    if result is None:
+        return Unknown(run.progress.doubt or "lost")
+    try:
+        return Done(node.result.decode(result))
+    except ValueError as error:
+        unreadable = ValueError(f"{node.result.what} can't be read back ({error})")
+        raise Defect(node.name, "compensation", unreadable) from error
+
+
+def _context(run: Run[Any], node: Node[Any], attempt: int) -> StepContext[Any]:
+    return StepContext(
+        state=run.state.read(),
+        saga_id=run.id,
+        step=node.name,
+        attempt=attempt,
+        idempotency_key=undo_key(run.progress, node.name),
+        forward_key=forward_key(run.progress, node.name),
+        deadline=run.progress.deadline,
+        failure=run.progress.failure,
+    )

@@ -1,0 +1,321 @@
+"""Drives one saga: the move that the plan says, again and again, until it rests."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from msgspec import structs
+
+from eventbraid._logging import SAGA
+from eventbraid.errors import (
+    EventbraidError,
+    LimitExceeded,
+    OutcomeUnknown,
+    RetriesExhausted,
+    VersionConflict,
+)
+from eventbraid.saga._cancellation import Host, drop_cancellation_requests
+from eventbraid.saga.machine._consequences import blocked, interrupted
+from eventbraid.saga.machine._defect import Defect, Outage, log_outage
+from eventbraid.saga.machine._events import NOTHING, StepStarted, StepUnknown
+from eventbraid.saga.machine._next_action import (
+    Blocked,
+    Call,
+    Commit,
+    Compensate,
+    Execute,
+    Move,
+    Record,
+    Rest,
+    Wait,
+    is_overdue,
+    next_move,
+)
+from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.running._calls import Calls
+from eventbraid.saga.running._compensation import Backward
+from eventbraid.saga.running._error_classes import breather, pause_after
+from eventbraid.saga.running._execution import Forward
+from eventbraid.saga.running._journal import parked
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from eventbraid.saga.running._handle import Run
+    from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._permits import Slots
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait of a saga before it is driven on.
+
+    Attributes:
+        seconds: How long it is.
+        resumed: Whether an attempt that is under way was made by a process that has
+            ended.
+    """
+
+    seconds: float
+    resumed: bool = False
+
+
+# For the last record of a call when its coordinator is ended.
+_SECONDS_TO_RECORD = 1.0
+
+
+class Driver:
+    """Drives sagas, one call of `drive` each, until they rest or have to wait."""
+
+    __slots__ = (
+        "_backward",
+        "_draw",
+        "_forward",
+        "_journal",
+        "_slots",
+        "calls",
+        "host",
+        "stopping",
+    )
+
+    def __init__(self, journal: Journal, slots: Slots) -> None:
+        """Drive by a journal.
+
+        Args:
+            journal: Reads and writes the sagas' streams.
+            slots: Bounds how many sagas are at work.
+        """
+        self._journal = journal
+        self._slots = slots
+        self._draw = random.Random().random
+        self.host = Host()
+        self.calls = Calls()
+        self._forward = Forward(journal, self.host, self._draw)
+        self._backward = Backward(journal, self.host, self._draw)
+        self.stopping = False
+
+    async def drive(self, run: Run[Any], *, resumed: bool) -> Pause | Rest | None:
+        """Make the saga's moves, one after the other, until it rests or has to wait.
+
+        Args:
+            run: The saga.
+            resumed: Whether an attempt that is under way was made by a process that
+                has ended.
+
+        Returns:
+            After which pause it is to be driven on, or that it rests; None if it
+            mustn't be driven on here.
+
+        Raises:
+            SagaParked: This program can't fold the saga's results, or the saga is
+                blocked by a defect.
+            LeaseLost: The saga's shard is another coordinator's.
+            EventbraidError: The store is out of order.
+        """
+        while not (self.stopping or _is_given_back(run)):
+            try:
+                if not run.holds_slot:
+                    await self._take_slot(run)
+                    continue
+                end = await self._make_next(run, resumed=resumed)
+                run.outages = 0
+                if end is not None:
+                    return end
+                resumed = False
+            except VersionConflict:
+                # Somebody else wrote to the stream: nothing of ours was recorded.
+                run.stale = True
+            except (OutcomeUnknown, RetriesExhausted):
+                await anyio.sleep(breather(self._draw()))
+                run.stale = True
+            except Outage as outage:
+                run.outages += 1
+                run.stale = True
+                log_outage(run.id, outage)
+                seconds = pause_after(run.outages, self._draw())
+                return Pause(seconds, resumed=resumed)
+            except anyio.get_cancelled_exc_class():
+                if self.host.is_cancelled:
+                    raise
+                # Something in this program cancelled the task of this saga.
+                SAGA.warning("the task of saga %r was cancelled; it goes on", run.id)
+                await drop_cancellation_requests(0)
+                run.stale = True
+                # The cause may cancel it at each move, so each move follows a pause.
+                run.outages += 1
+                seconds = pause_after(run.outages, self._draw())
+                return Pause(seconds, resumed=resumed)
+        return None
+
+    async def _make_next(self, run: Run[Any], *, resumed: bool) -> Pause | Rest | None:
+        """Make one move; return None if the next one may follow."""
+        if run.stale:
+            await self._journal.reload(run)
+        if not run.clock.is_confirmed and (seconds := _seconds_to_confirm(run)):
+            return Pause(seconds, resumed=resumed)
+        try:
+            if resumed and await self._record_interruption(run):
+                return None
+            move = next_move(
+                run.saga,
+                run.progress,
+                run.state,
+                run.clock.now(),
+                run.defective,
+            )
+            if run.is_taken_over:
+                move = _watched(run, move)
+            await self._make(run, move)
+        except Defect as defect:
+            await self._block(run, defect)
+            return None
+        if isinstance(move, Wait):
+            return Pause((move.until - run.clock.now()).total_seconds())
+        if not isinstance(move, Rest):
+            return None
+        if move.status is Status.STUCK:
+            SAGA.error("saga %r is stuck: %s", run.id, run.progress.stuck_for)
+        return move
+
+    async def _record_interruption(self, run: Run[Any]) -> bool:
+        """Record what has ended with its process; return whether anything has."""
+        events = interrupted(
+            run.saga, run.progress, run.clock.now(), chance=self._draw()
+        )
+        if events:
+            await self._journal.commit(run, events, run.state)
+        return bool(events)
+
+    async def _make(self, run: Run[Any], move: Move) -> None:
+        match move:
+            case Commit(events):
+                await self._journal.commit(run, events, run.state)
+            case Wait() | Rest():
+                return
+            case Blocked():
+                defect = next(iter(run.defective.values()))
+                raise parked(run.progress, defect.reason) from defect.error
+            case (
+                Call(alone=True, start=start)
+                | Execute(alone=True, start=start)
+                | Compensate(alone=True, start=start)
+            ):
+                async with self.calls.alone(run.id):
+                    if run.stale or self.stopping or _is_given_back(run):
+                        return
+                    if start is not None:
+                        await self._journal.commit(run, (start,), run.state)
+                    await self._attempt_alone(run, move)
+            case _:
+                await self.calls.begin(run.id)
+                try:
+                    await self._attempt(run, move)
+                finally:
+                    self.calls.end(run.id)
+
+    def _attempt(
+        self, run: Run[Any], move: Call | Record | Execute | Compensate
+    ) -> Awaitable[None]:
+        # Not a coroutine of its own: each one around a call costs time at each wait.
+        match move:
+            case Execute(node, attempt):
+                return self._forward.execute(run, node, attempt)
+            case Call(node, attempt):
+                return self._forward.call(run, node, attempt)
+            case Record(node, attempt):
+                return self._forward.record(run, node, attempt)
+            case Compensate(node, attempt):
+                return self._backward.compensate(run, node, attempt)
+
+    async def _attempt_alone(
+        self, run: Run[Any], move: Call | Execute | Compensate
+    ) -> None:
+        """Make an attempt that counts if the process ends during it.
+
+        If the coordinator is ended instead, that is recorded: the call isn't the cause.
+        """
+        try:
+            await self._attempt(run, move)
+        except anyio.get_cancelled_exc_class():
+            if self.host.is_cancelled and isinstance(move, Call):
+                with anyio.move_on_after(_SECONDS_TO_RECORD, shield=True):
+                    await self._record_cancellation(run, move)
+            raise
+
+    async def _record_cancellation(self, run: Run[Any], call: Call) -> None:
+        record = StepUnknown(
+            call.step.name,
+            "crash",
+            "CancelledError",
+            "the coordinator was ended during the call",
+            call.attempt,
+            run.clock.now(),
+            cancelled=True,
+        )
+        try:
+            await self._journal.commit(run, (record,), run.state)
+        except EventbraidError as error:
+            SAGA.warning(
+                "the end of a call of saga %r isn't recorded: %s", run.id, error
+            )
+
+    async def _block(self, run: Run[Any], defect: Defect) -> None:
+        """Record a defect, and block the saga unless other compensations are left.
+
+        Raises:
+            SagaParked: The saga is blocked.
+            VersionConflict: Another writer appended to the saga's stream.
+        """
+        record = blocked(run.progress, defect)
+        if record is not None:
+            try:
+                await self._journal.commit(run, (record,), run.state)
+            except LimitExceeded:
+                # The answer is too large: the receiver is called again after the fix.
+                record = structs.replace(record, answer=NOTHING, answered=False)
+                await self._journal.commit(run, (record,), run.state)
+        if run.progress.undoing:
+            # The plan says whether another step may be compensated meanwhile.
+            run.defective[defect.step] = defect
+            return
+        raise parked(run.progress, defect.reason) from defect.error
+
+    async def _take_slot(self, run: Run[Any]) -> None:
+        await self._slots.acquire()
+        run.holds_slot = True
+
+
+def _seconds_to_confirm(run: Run[Any]) -> float:
+    """Return how long a confirmed time is to be waited for.
+
+    If the saga's deadline seems to have passed, it may be that this process has started
+    while the wall clock was wrong; then it would undo the saga.
+    """
+    progress = run.progress
+    if progress.deadline is None or progress.status is not Status.RUNNING:
+        return 0.0
+    seconds = run.clock.seconds_to_confirm()
+    if not seconds or not is_overdue(run.saga, progress, run.clock.now()):
+        return 0.0
+    return seconds
+
+
+def _watched(run: Run[Any], move: Move) -> Move:
+    """Have the attempt of a local step recorded before it, after a takeover.
+
+    The process that had the saga before may have ended in this step. Otherwise
+    the attempt isn't recorded: a commit for each local step would cost too much.
+    """
+    if isinstance(move, Wait):
+        return move
+    run.is_taken_over = False
+    if isinstance(move, Execute) and not run.progress.in_flight and move.start is None:
+        return Commit((StepStarted(move.step.name, move.attempt),))
+    return move
+
+
+def _is_given_back(run: Run[Any]) -> bool:
+    return run.tenure is not None and run.tenure.leaving
