@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from eventbraid.domain._tag import set_tag
@@ -37,7 +38,7 @@ class EventType:
 class EventRegistry:
     """Event types by their class and by their name and version."""
 
-    __slots__ = ("_by_kind", "_by_name", "generation")
+    __slots__ = ("_by_kind", "_by_name", "_deferred", "generation")
 
     def __init__(self) -> None:
         """Begin with no event types.
@@ -50,6 +51,16 @@ class EventRegistry:
         self.generation = 0
         self._by_kind: dict[type, EventType] = {}
         self._by_name: dict[tuple[str, int], EventType] = {}
+        self._deferred: dict[str, str] = {}
+
+    def defer(self, prefix: str, package: str) -> None:
+        """Import a package when a type that it may register is first asked for.
+
+        Args:
+            prefix: How the names of the package's event types begin.
+            package: The package's full name.
+        """
+        self._deferred[prefix] = package
 
     def add(self, kind: type, name: str, version: int) -> None:
         """Register a class under a name and a version.
@@ -57,6 +68,7 @@ class EventRegistry:
         Raises:
             InvalidEventType: The name is taken, or the class has one.
         """
+        self._load_deferred(name, unless_within=kind.__module__)
         self._refuse_second_name(kind, name, version)
         self._refuse_second_class(kind, name, version)
         set_tag(kind, name if version == 1 else f"{name}@{version}")
@@ -71,7 +83,7 @@ class EventRegistry:
             self.generation += 1
 
     def of_class(self, kind: type) -> EventType:
-        """Give the type under which a class is registered.
+        """Return the type under which a class is registered.
 
         Raises:
             InvalidArgument: The class isn't registered.
@@ -82,12 +94,35 @@ class EventRegistry:
         return found
 
     def find(self, name: str, version: int) -> EventType | None:
-        """Give the type with this name and version, if there is one."""
-        return self._by_name.get((name, version))
+        """Return the type with this name and version, if there is one."""
+        found = self._by_name.get((name, version))
+        if found is None and self._load_deferred(name):
+            found = self._by_name.get((name, version))
+        return found
 
     def has(self, kind: type) -> bool:
-        """Tell whether the class is registered."""
+        """Return whether the class is registered."""
         return kind in self._by_kind
+
+    def _load_deferred(self, name: str, *, unless_within: str = "") -> bool:
+        """Import the package that registers event types with such a name.
+
+        The entry stays when the package is loaded: another thread may be in the middle
+        of its import, and only `import_module` waits for that to end.
+
+        Args:
+            name: The name of an event type.
+            unless_within: A module; nothing is done if it belongs to the package.
+
+        Returns:
+            Whether there is such a package.
+        """
+        for prefix, package in self._deferred.items():
+            if name.startswith(prefix):
+                if not f"{unless_within}.".startswith(f"{package}."):
+                    import_module(package)
+                return True
+        return False
 
     def _remedy(self, kind: type) -> str:
         if any(_is_redefinition(known, kind) for known in self._by_kind):
@@ -124,7 +159,7 @@ class EventRegistry:
 
 
 def _is_redefinition(known: type, kind: type) -> bool:
-    """Tell whether a module or a notebook's cell was run again."""
+    """Return whether a module or a notebook's cell was run again."""
     return known is kind or (
         (known.__module__, known.__qualname__) == (kind.__module__, kind.__qualname__)
         and "<locals>" not in kind.__qualname__

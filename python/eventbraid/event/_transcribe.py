@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from eventbraid._native import NewEvent
 from eventbraid.domain._refusal import shown
 from eventbraid.errors import (
     EventbraidError,
@@ -15,7 +16,6 @@ from eventbraid.errors import (
 from eventbraid.event._codec import TOO_DEEP
 from eventbraid.event._recorded import Recorded
 from eventbraid.event._registry import default_registry
-from eventbraid.store import NewEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
