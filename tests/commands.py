@@ -127,8 +127,7 @@ class PayAll(eb.Command[tuple[str, ...], Joined | AccountEvent]):
 
 def raw(stream: str, event: object) -> eb.NewEvent:
     """An event as somebody else would append it."""
-    version = {"v": "2"} if isinstance(event, LimitSet) else None
-    return eb.NewEvent(stream, *eb.encode_event(event), metadata=version)
+    return eb.new_event(stream, event)
 
 
 class Meddled:

@@ -223,9 +223,7 @@ LEASES = ("$lease-", "$saga-coordinators")
 
 def is_about_leases(events) -> bool:
     """Whether an append takes or releases leases, or announces who takes them."""
-    streams = [
-        event[0] if isinstance(event, tuple) else event.stream for event in events
-    ]
+    streams = [event.stream for event in events]
     return bool(streams) and all(stream.startswith(LEASES) for stream in streams)
 
 

@@ -75,7 +75,7 @@ class WatchedStore:
     async def append(self, events, **options):
         mine = [
             kind.removeprefix("saga.")
-            for stream, kind in map(stream_and_type, events)
+            for stream, kind in ((one.stream, one.type) for one in events)
             if stream == self.saga_id
         ]
         if not mine:
@@ -88,12 +88,6 @@ class WatchedStore:
 
     def __getattr__(self, name: str):
         return getattr(self._store, name)
-
-
-def stream_and_type(event) -> tuple[str, str]:
-    if isinstance(event, tuple):
-        return event[0], event[1]
-    return event.stream, event.type
 
 
 def journey(receiver: LedgerReceiver) -> eb.Saga[Trip]:

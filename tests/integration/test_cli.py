@@ -114,7 +114,7 @@ def test_the_traceback_of_a_blocked_saga_is_shown_as_plain_text(tmp_path, capfd)
     trace = "Traceback:\n  File [bold]x[/]\nTypeError: \x1b[31moops\n"
     blocked = SagaBlocked("pay", "compensation", "TypeError", "oops", trace)
     with eb.open(tmp_path / "s") as store:
-        store.append([*records[:6], ("saga-1", *eb.encode_event(blocked))])
+        store.append([*records[:6], eb.new_event("saga-1", blocked)])
     assert run(["saga", "show", "saga-1", "--store", str(tmp_path / "s")]) == Exit.FINE
     out = capfd.readouterr().out
     assert "compensation raised TypeError: oops" in out
@@ -149,7 +149,7 @@ def _stuck_saga(saga_id):
         CompensationFailed("pay", "Refused", "no refunds"),
         SagaStuck("pay", "no refunds"),
     ]
-    return [(saga_id, *eb.encode_event(record)) for record in records]
+    return [eb.new_event(saga_id, record) for record in records]
 
 
 def eb_raw(data):

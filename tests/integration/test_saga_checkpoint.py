@@ -138,7 +138,7 @@ async def test_an_old_checkpoint_of_another_coordinator_does_no_harm(store, saga
     await run(store, saga, ["saga-1"])
     early = await last_checkpoint(store)
     await run(store, saga, ["saga-2"])
-    await store.append([system_event(CHECKPOINTS, *eb.encode_event(early))])
+    await store.append([system_event(eb.new_event(CHECKPOINTS, early))])
     assert await known(store) == set()
 
 

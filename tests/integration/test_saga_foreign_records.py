@@ -77,24 +77,23 @@ RECORDS = {
 }
 
 INTERNAL = {
-    "a checkpoint of bytes": ("$saga-checkpoint", "saga.checkpoint", b"\xff"),
-    "a checkpoint of another type": ("$saga-checkpoint", "x", b"{}"),
-    "a checkpoint ahead of the log": (
-        "$saga-checkpoint",
-        *eb.encode_event(SagaCheckpoint(10**9, ())),
+    "a checkpoint of bytes": eb.NewEvent(
+        "$saga-checkpoint", "saga.checkpoint", b"\xff"
     ),
-    "a checkpoint with an index too high": (
-        "$saga-checkpoint",
-        *eb.encode_event(SagaCheckpoint(0, ("saga-1",), (), (7,))),
+    "a checkpoint of another type": eb.NewEvent("$saga-checkpoint", "x", b"{}"),
+    "a checkpoint ahead of the log": eb.new_event(
+        "$saga-checkpoint", SagaCheckpoint(10**9, ())
     ),
-    "members of bytes": (COORDINATORS_STREAM, "saga.coordinators", b"\xff"),
-    "members of another type": (COORDINATORS_STREAM, "x", b"{}"),
-    "members with an index too high": (
-        COORDINATORS_STREAM,
-        *eb.encode_event(CoordinatorsChanged((("a.1", 7),), ())),
+    "a checkpoint with an index too high": eb.new_event(
+        "$saga-checkpoint", SagaCheckpoint(0, ("saga-1",), (), (7,))
     ),
-    "a lease of bytes": ("$lease-$saga-shard-03", "lease.acquired", b"\xff"),
-    "a lease of a shard that isn't": (
+    "members of bytes": eb.NewEvent(COORDINATORS_STREAM, "saga.coordinators", b"\xff"),
+    "members of another type": eb.NewEvent(COORDINATORS_STREAM, "x", b"{}"),
+    "members with an index too high": eb.new_event(
+        COORDINATORS_STREAM, CoordinatorsChanged((("a.1", 7),), ())
+    ),
+    "a lease of bytes": eb.NewEvent("$lease-$saga-shard-03", "lease.acquired", b"\xff"),
+    "a lease of a shard that isn't": eb.NewEvent(
         "$lease-$saga-shard-77",
         "lease.acquired",
         b"\xff",
@@ -140,7 +139,7 @@ async def test_no_damaged_record_of_the_library_stops_the_next_coordinator(
 ):
     async with coordinating(store):
         pass
-    await store.append([system_event(*INTERNAL[what])])
+    await store.append([system_event(INTERNAL[what])])
     with caplog.at_level(logging.WARNING, "eventbraid"):
         async with coordinating(store) as later:
             assert await later.list() == []
@@ -156,14 +155,18 @@ async def test_unfinished_sagas_are_found_behind_a_damaged_checkpoint(store):
         with anyio.fail_after(SOON):
             while "step_unknown" not in await records(store, "saga-1"):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-    await store.append([system_event("$saga-checkpoint", "saga.checkpoint", b"\xff")])
+    await store.append(
+        [system_event(eb.NewEvent("$saga-checkpoint", "saga.checkpoint", b"\xff"))]
+    )
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         assert [summary.id for summary in await coordinator.list()] == ["saga-1"]
 
 
 async def test_members_that_were_lost_from_the_log_join_again(store):
     async with coordinating(store) as coordinator:
-        junk = system_event(COORDINATORS_STREAM, "saga.coordinators", b"\xff")
+        junk = system_event(
+            eb.NewEvent(COORDINATORS_STREAM, "saga.coordinators", b"\xff")
+        )
         await store.append([junk])
         with anyio.fail_after(SOON):
             while await store.version(COORDINATORS_STREAM) < 3:  # noqa: ASYNC110

@@ -383,9 +383,9 @@ class Counting:
         return getattr(self._store, name)
 
 
-def attention(saga_id: str) -> tuple[str, str, bytes]:
+def attention(saga_id: str) -> eb.NewEvent:
     notice = SagaNeedsAttention(saga_id, "trip", "pay", f"of {saga_id}")
-    return ("saga-attention", *eb.encode_event(notice))
+    return eb.new_event("saga-attention", notice)
 
 
 async def test_a_long_attention_stream_is_read_once_however_many_ask(openings):
@@ -461,7 +461,7 @@ async def test_a_saga_that_moves_on_before_its_notice_is_told_gets_none(
         journal = owner._journal
         progress = journal.progress(handle.id, await journal.read(handle.id))
         events = cancelled(progress, "it can't go on")
-        await openings[1].append([(handle.id, *eb.encode_event(e)) for e in events])
+        await openings[1].append([eb.new_event(handle.id, e) for e in events])
         held.gate.set()
         await recorded_of(openings[0], handle.id, "compensated")
         await settled(owner)

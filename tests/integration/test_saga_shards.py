@@ -248,9 +248,7 @@ async def test_every_record_of_a_driven_saga_demands_its_shards_fence(store, rec
             return getattr(store, name)
 
         async def append(self, events, **options):
-            if any(
-                event[0] == "saga-1" for event in events if isinstance(event, tuple)
-            ):
+            if any(event.stream == "saga-1" for event in events):
                 self.demands.append(dict(options["expect"]))
             return await store.append(events, **options)
 

@@ -532,7 +532,7 @@ class Contended(MortalStore):
         self.left = 3
 
     async def append(self, events, **options):
-        noted = [e.data for e in map(as_event, events) if e.stream == LEDGER]
+        noted = [e.data for e in events if e.stream == LEDGER]
         if self.left and any(self.what in data for data in noted):
             self.left -= 1
             conflict = eb.ConflictedStream(LEDGER, expected=0, actual=1)
@@ -541,10 +541,6 @@ class Contended(MortalStore):
 
 
 LEDGER = "ledger-saga-1"
-
-
-def as_event(event):
-    return eb.NewEvent(*event) if isinstance(event, tuple) else event
 
 
 async def test_commands_that_meet_too_many_conflicts_are_tried_until_they_are_done(

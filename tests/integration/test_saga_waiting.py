@@ -238,7 +238,7 @@ async def test_a_notice_from_before_the_shard_was_taken_says_nothing(
                     await anyio.sleep(0.005)
     for saga_id in IDS:
         notice = SagaNeedsAttention(saga_id, "trip", "pay", "needs_code")
-        await openings[0].append([("saga-attention", *eb.encode_event(notice))])
+        await openings[0].append([eb.new_event("saga-attention", notice)])
     async with (
         eb.SagaCoordinator(openings[0], [saga]) as owner,
         eb.SagaCoordinator(openings[1], [saga]) as other,

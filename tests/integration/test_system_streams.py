@@ -18,9 +18,9 @@ from tests.command_line import ran
 
 MARKED = [
     ("order-1", "placed", b"1"),
-    system_event("$lease-x", "lease.acquired", b"2"),
+    system_event(eb.NewEvent("$lease-x", "lease.acquired", b"2")),
     ("order-10", "placed", b"3"),
-    system_event("$lease-y", "lease.acquired", b"4"),
+    system_event(eb.NewEvent("$lease-y", "lease.acquired", b"4")),
 ]
 ORDINARY = ["order-1", "order-10"]
 ALL = ["order-1", "$lease-x", "order-10", "$lease-y"]

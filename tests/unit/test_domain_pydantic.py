@@ -148,7 +148,7 @@ class Paid:
 )
 def test_a_model_is_an_event_and_part_of_one(event):
     with eb.open("memory:") as store:
-        store.append([("pay-1", *eb.encode_event(event))])
+        store.append([eb.new_event("pay-1", event)])
         [recorded] = store.read_stream("pay-1")
     again = eb.decode_event(recorded)
     assert (type(again), again) == (type(event), event)

@@ -9,6 +9,7 @@ import pickle
 import sys
 import types
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
@@ -190,6 +191,34 @@ def test_type_and_body_carry_the_schema_version(new):
         [found] = store.read_stream(ORDER)
     assert eb.decode_event(found) == event
     assert found.metadata["v"] == "2"
+
+
+def test_the_library_itself_builds_typed_events_by_new_event_alone():
+    """A pair of type and body has no place for the schema version."""
+    package = Path(eb.__file__).parent
+    callers = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if "encode_event(" in file.read_text(encoding="utf-8")
+    }
+    assert callers == {"event/_transcribe.py"}
+
+
+@pytest.mark.anyio
+async def test_typed_events_are_appended_with_metadata_and_ids_to_both_faces():
+    event_id = eb.uuid7()
+    new = eb.new_event(ORDER, Moved(ORDER), metadata={"by": "me"}, event_id=event_id)
+    async with eb.open_async("memory:") as store:
+        await store.append([new], expect={ORDER: eb.NO_STREAM})
+        [found] = store.as_sync().read_stream(ORDER)
+    assert (eb.decode_event(found), found.event_id) == (Moved(ORDER), event_id)
+    assert dict(found.metadata) == {"by": "me", "v": "2"}
+    with eb.open("memory:") as again:
+        assert again.append([new, eb.new_event(ORDER, SUBMITTED)]).last_position == 2
+        assert [eb.decode_event(one) for one in again.read_all()] == [
+            Moved(ORDER),
+            SUBMITTED,
+        ]
 
 
 def test_an_event_that_is_appended_has_plain_bytes():

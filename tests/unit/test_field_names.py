@@ -97,7 +97,7 @@ with eb.open(sys.argv[1]) as store:
     if sys.argv[2] == "write":
         for number, value in enumerate(sys.argv[3:]):
             made = globals()[f"Ereignis{number}"](größe=eval(value))
-            store.append([(f"case-{number}", *eb.encode_event(made))])
+            store.append([eb.new_event(f"case-{number}", made)])
         sys.exit()
     events = list(store.read_all())
 for recorded in events:  # In a process of its own, so that no case helps another one.

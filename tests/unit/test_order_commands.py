@@ -428,7 +428,7 @@ def store():
 
 def given(store, events):
     if events:
-        store.append([(stream, *eb.encode_event(event)) for stream, event in events])
+        store.append([eb.new_event(stream, event) for stream, event in events])
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -127,10 +127,7 @@ class World:
     def verdict(self):
         with eb.open("memory:") as store:
             store.append(
-                [
-                    (stream, *eb.encode_event(event))
-                    for stream, event in self.log.values()
-                ]
+                [eb.new_event(stream, event) for stream, event in self.log.values()]
             )
             return reconcile(
                 store,

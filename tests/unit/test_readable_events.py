@@ -254,7 +254,7 @@ def event_class(annotation):
 
 def read_back(event):
     with eb.open("memory:") as store:
-        store.append([("case-1", *eb.encode_event(event))])
+        store.append([eb.new_event("case-1", event)])
         [recorded] = store.read_stream("case-1")
     return eb.decode_event(recorded)
 

@@ -103,7 +103,7 @@ def store():
 
 
 def record(store, *events):
-    store.append([("saga-1", *eb.encode_event(event)) for event in events])
+    store.append([eb.new_event("saga-1", event) for event in events])
 
 
 def test_each_record_is_told(store):

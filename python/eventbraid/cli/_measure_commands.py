@@ -125,8 +125,8 @@ def _deposits(accounts: int, *, owner: str = "a") -> list[Deposit]:
 
 
 def _command_bytes() -> bytes:
-    name, data = eb.encode_event(Deposited(amount=Amount(500)))
-    return b"benchaccount-a.500" + name.encode() + data
+    new = eb.new_event("benchaccount-a.500", Deposited(amount=Amount(500)))
+    return new.stream.encode() + new.type.encode() + new.data
 
 
 async def _execute_concurrently(

@@ -85,7 +85,7 @@ class Command(ABC, Generic[S, E]):
         ...         eb.require(state >= self.amount, "too_little", left=state)
         ...         yield self.purse.write(Spent(self.amount))
         >>> with eb.open("memory:") as store:
-        ...     done = store.append([("purse-1", *eb.encode_event(Filled(Money(9))))])
+        ...     done = store.append([eb.new_event("purse-1", Filled(Money(9)))])
         ...     spend = Spend(purse="purse-1", amount=Money(4))
         ...     eb.Executor(store).execute(spend).events
         (Spent(amount=Money(4)),)

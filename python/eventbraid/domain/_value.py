@@ -66,7 +66,7 @@ def value(
         >>> @eb.event("doc.bill.paid")
         ... class Paid:
         ...     by: Card | Cash
-        >>> eb.encode_event(Paid(Card("4111")))[1]
+        >>> eb.new_event("bill-1", Paid(Card("4111"))).data
         b'{"by":{"$type":"card","number":"4111"}}'
     """
 

@@ -82,8 +82,8 @@ def register_event(name: str, /, *, version: int = 1) -> Callable[[type[T]], typ
         >>> @eb.register_event("doc.parcel.weighed")
         ... class ParcelWeighed(msgspec.Struct, frozen=True):
         ...     grams: int
-        >>> eb.encode_event(ParcelWeighed(grams=250))
-        ('doc.parcel.weighed', b'{"grams":250}')
+        >>> eb.new_event("parcel-1", ParcelWeighed(grams=250))
+        NewEvent('parcel-1', 'doc.parcel.weighed', b'{"grams":250}')
     """
     check_name(name, version)
 

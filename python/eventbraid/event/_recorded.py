@@ -31,7 +31,7 @@ class Recorded(Generic[E_co]):
         ... class DoorOpened:
         ...     by: str
         >>> with eb.open("memory:") as store:
-        ...     done = store.append([("door-1", *eb.encode_event(DoorOpened("mia")))])
+        ...     done = store.append([eb.new_event("door-1", DoorOpened("mia"))])
         ...     [raw] = store.read_stream("door-1")
         >>> recorded = eb.Recorded(eb.decode_event(raw), raw)
         >>> recorded.event, recorded.stream, recorded.version

@@ -1,4 +1,9 @@
-"""Events to what a store keeps, and back."""
+"""From typed events to events to append, and from recorded events back.
+
+`new_event` is the one function by which the library builds a `NewEvent` of a typed
+event: a schema version other than 1 is part of the event's metadata, which a type and
+a body alone don't have.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +37,7 @@ SCHEMA_VERSION = "v"
 class VersionedBody(bytes):
     """A body of another schema version than 1, with the metadata that records it.
 
-    `NewEvent`, and `append` of a tuple, take the metadata over.
+    `NewEvent`, and `append` of a tuple, copy the metadata into the event.
     """
 
     metadata: dict[str, str]
@@ -48,7 +53,7 @@ class VersionedBody(bytes):
 
 
 def event_type(kind: type, /) -> str:
-    """Give the event type under which a class is registered.
+    """Return the event type under which a class is registered.
 
     Args:
         kind: The event's class.
@@ -68,15 +73,17 @@ def event_type(kind: type, /) -> str:
 
 
 def encode_event(event: object, /) -> tuple[str, bytes]:
-    """Return an event's type and its JSON.
+    """Return an event's type and its JSON, for code that does not append them.
+
+    To append an event, use `new_event`: it also records the schema version.
 
     Args:
         event: An instance of a registered class.
 
     Returns:
-        What `append` and `NewEvent` take after the stream. A schema version other than
-        1 is kept in the event's metadata; the body carries it there as its attribute
-        ``metadata``. Code that takes only the bytes has to pass the version on.
+        The event type and the body. The body of a schema version other than 1 has an
+        attribute ``metadata``, which `NewEvent` and `append` copy into the event. Code
+        that stores only the bytes must store the version, too.
 
     Raises:
         InvalidArgument: The class isn't registered, or a value couldn't be read back.
@@ -98,10 +105,10 @@ def encode_event(event: object, /) -> tuple[str, bytes]:
 
 
 def decode_event(recorded: RecordedEvent, /) -> object:
-    """Make the event of a recorded one.
+    """Decode a recorded event.
 
     Args:
-        recorded: The event as a store gave it.
+        recorded: The event as it was read from a store.
 
     Returns:
         An instance of the class that is registered under its type and version.
@@ -116,7 +123,7 @@ def decode_event(recorded: RecordedEvent, /) -> object:
         ... class BellMuted:
         ...     by: str
         >>> with eb.open("memory:") as store:
-        ...     done = store.append([("bell-1", *eb.encode_event(BellMuted("mia")))])
+        ...     done = store.append([eb.new_event("bell-1", BellMuted("mia"))])
         ...     [eb.decode_event(recorded) for recorded in store.read_stream("bell-1")]
         [BellMuted(by='mia')]
     """
@@ -126,8 +133,8 @@ def decode_event(recorded: RecordedEvent, /) -> object:
         if found is not None:
             return found.codec.decode(recorded.data)
     except Exception as error:
-        # Whatever it was (deep nesting, a number of too many digits, an exception of
-        # the author's __post_init__): to the reader, it is a body that doesn't decode.
+        # Deep nesting, a number of too many digits, an exception of the author's
+        # __post_init__: for the reader, each is a body that can't be decoded.
         raise EventDecodeError(
             recorded.type, recorded.stream, recorded.position, _reason(error)
         ) from error
@@ -147,13 +154,16 @@ def new_event(
     metadata: Mapping[str, str] | None = None,
     event_id: UUID | None = None,
 ) -> NewEvent:
-    """Make what a store appends of an event: its type, body and schema version.
+    """Build the event to append to a stream from a typed event.
+
+    It has the event's type, its body as JSON, and its schema version.
 
     Args:
-        stream: The id of the stream that it goes to.
+        stream: The id of the stream.
         event: An instance of a registered class.
-        metadata: What is to be known about the event besides its body.
-        event_id: The event's id; if not given, one is made when it is appended.
+        metadata: Further facts about the event, besides its body. The key ``v`` is
+            reserved for the schema version.
+        event_id: The event's id; by default, `append` generates one.
 
     Raises:
         InvalidArgument: The class isn't registered, or a value couldn't be read back.
@@ -164,8 +174,9 @@ def new_event(
         >>> @eb.event("doc.bell.cast", version=2)
         ... class BellCast:
         ...     kilograms: int
+        >>> cast = eb.new_event("bell-1", BellCast(900), metadata={"by": "mia"})
         >>> with eb.open("memory:") as store:
-        ...     done = store.append([eb.new_event("bell-1", BellCast(900))])
+        ...     done = store.append([cast], expect={"bell-1": eb.NO_STREAM})
         ...     [eb.decode_event(recorded) for recorded in store.read_stream("bell-1")]
         [BellCast(kilograms=900)]
     """
@@ -173,7 +184,9 @@ def new_event(
     data = _encoded(found, event)
     if metadata and SCHEMA_VERSION in metadata:
         raise InvalidArgument(
-            "metadata key", SCHEMA_VERSION, "the event's schema version is kept there"
+            "metadata key",
+            SCHEMA_VERSION,
+            "it is reserved for the event's schema version; use another key",
         )
     if found.version != 1:
         metadata = {**(metadata or {}), SCHEMA_VERSION: str(found.version)}

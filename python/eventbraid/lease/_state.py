@@ -22,7 +22,7 @@ from eventbraid.errors import (
     LeaseLost,
     UnknownEventType,
 )
-from eventbraid.event import decode_event, encode_event
+from eventbraid.event import decode_event, new_event
 from eventbraid.lease._events import PREFIX, LeaseAcquired, LeaseReleased
 from eventbraid.lease._holder import heartbeat_age
 from eventbraid.store._system import system_event
@@ -139,7 +139,7 @@ def acquired(name: str, holder: str) -> NewEvent:
     program = PurePath(sys.argv[0] if sys.argv else "").name or "python"
     host = socket.gethostname()
     event = LeaseAcquired(holder, _encodable(host), os.getpid(), _encodable(program))
-    return system_event(PREFIX + name, *encode_event(event))
+    return system_event(new_event(PREFIX + name, event))
 
 
 def _encodable(name: str) -> str:
@@ -149,7 +149,7 @@ def _encodable(name: str) -> str:
 
 def released(name: str, holder: str) -> NewEvent:
     """Build the event by which a holder releases a lease."""
-    return system_event(PREFIX + name, *encode_event(LeaseReleased(holder)))
+    return system_event(new_event(PREFIX + name, LeaseReleased(holder)))
 
 
 def held_error(name: str, state: LeaseState, liveness: Liveness) -> LeaseHeld:

@@ -79,8 +79,8 @@ class EventStore:
         """Append events to any number of streams: all or nothing, and durable.
 
         Args:
-            events: What to append, in order: `NewEvent` objects or
-                ``(stream, type, data)`` tuples.
+            events: The events, in order: `NewEvent` objects, which `new_event` builds
+                of typed events, or ``(stream, type, data)`` tuples.
             expect: What is demanded of which stream. A stream may be checked without
                 being written; a written stream that isn't named here may have any
                 version.

@@ -40,14 +40,14 @@ class Commit:
     Attributes:
         number: Its place among the commits, from 1.
         key: Its name for ever: appended again under it, nothing is stored twice.
-        events: What is stored: stream, type and data of each.
+        events: The events of the commit.
         expect: The version that each written stream has before: a customer's purchases
             stand in their order even if an earlier commit should have failed.
     """
 
     number: int
     key: str
-    events: list[tuple[str, str, bytes]]
+    events: list[eb.NewEvent]
     expect: dict[str, int]
 
 
@@ -81,10 +81,10 @@ class Plan:
         starts = range(0, len(self.purchases), self.commit_size)
         for number, start in enumerate(starts, start=1):
             chosen = self.purchases[start : start + self.commit_size]
-            events = [(stream_of(p.customer), *_event_of(p)) for p in chosen]
-            expect = {stream: versions[stream] for stream, _, _ in events}
-            for stream, _, _ in events:
-                versions[stream] += 1
+            events = [_event_of(purchase) for purchase in chosen]
+            expect = {event.stream: versions[event.stream] for event in events}
+            for event in events:
+                versions[event.stream] += 1
             yield Commit(number, f"{KEY}/{number}", events, expect)
 
 
@@ -98,12 +98,13 @@ def stream_of(customer: int) -> str:
     return str(CustomerId(f"customer-{customer:05d}"))
 
 
-def _event_of(purchase: Purchase) -> tuple[str, bytes]:
-    return eb.encode_event(
+def _event_of(purchase: Purchase) -> eb.NewEvent:
+    return eb.new_event(
+        stream_of(purchase.customer),
         Purchased(
             purchase.number,
             purchase.day,
             Quantity(purchase.cds),
             Money(purchase.cents),
-        )
+        ),
     )

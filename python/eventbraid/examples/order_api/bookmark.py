@@ -85,5 +85,4 @@ class Bookmark:
         position = self.position
         if position > self._noted:
             self._noted = position
-            read = OrdersRead(position)
-            await self._store.append([(STREAM, *eb.encode_event(read))])
+            await self._store.append([eb.new_event(STREAM, OrdersRead(position))])

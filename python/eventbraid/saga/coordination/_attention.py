@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventbraid.errors import VersionConflict
-from eventbraid.event import encode_event
+from eventbraid.event import new_event
 from eventbraid.saga.coordination._attention_notices import Notices
 from eventbraid.saga.definition._declaration import declaration_of
 from eventbraid.saga.machine._events import ATTENTION_STREAM, SagaNeedsAttention
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.coordination._saga_registry import Parked
     from eventbraid.saga.coordination._shards import Shards, Tenure
     from eventbraid.saga.running._handle import Run
-    from eventbraid.store import AsyncEventStore, RecordedEvent
+    from eventbraid.store import AsyncEventStore, NewEvent, RecordedEvent
 
 # Notices of one commit.
 _MOST_TOLD = 256
@@ -136,11 +136,11 @@ class Parking:
         return found[0] if found else None
 
 
-def _notice_of(parked: Parked) -> tuple[str, str, bytes]:
+def _notice_of(parked: Parked) -> NewEvent:
     progress, error = parked.progress, parked.error
     reason = error.reason[:_MOST_CHARACTERS].encode(errors="replace").decode()
     step = progress.current or ""
     if parked.overdue and progress.deadline is not None:
         reason = f"overdue since {progress.deadline:%Y-%m-%d %H:%M:%S %Z}: {reason}"
     notice = SagaNeedsAttention(parked.id, progress.saga, step, reason)
-    return (ATTENTION_STREAM, *encode_event(notice))
+    return new_event(ATTENTION_STREAM, notice)

@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING, cast
 
 from eventbraid.errors import EventDecodeError, LimitExceeded, UnknownEventType
-from eventbraid.event import decode_event, encode_event
+from eventbraid.event import decode_event, new_event
 from eventbraid.saga.coordination._shards import shard_of
 from eventbraid.saga.definition._declaration import Declaration, recorded_declaration
 from eventbraid.saga.machine._events import (
@@ -177,7 +177,7 @@ class OpenSagas:
         checkpoint = SagaCheckpoint(
             self.position, tuple(self.sagas), tuple(indexes), tuple(needs)
         )
-        event = system_event(CHECKPOINT_STREAM, *encode_event(checkpoint))
+        event = system_event(new_event(CHECKPOINT_STREAM, checkpoint))
         try:
             await self._store.append([event])
         except LimitExceeded as error:

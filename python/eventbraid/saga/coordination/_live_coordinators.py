@@ -18,7 +18,7 @@ from eventbraid.errors import (
     UnknownEventType,
     VersionConflict,
 )
-from eventbraid.event import decode_event, encode_event
+from eventbraid.event import decode_event, new_event
 from eventbraid.saga.definition._declaration import Declaration
 from eventbraid.saga.machine._events import COORDINATORS_STREAM, CoordinatorsChanged
 from eventbraid.saga.running._error_classes import breather
@@ -90,7 +90,7 @@ class Members:
 
     async def _change(self, runs: Mapping[str, Capabilities]) -> None:
         """Record members, unless others have changed them; then read these."""
-        record = system_event(COORDINATORS_STREAM, *encode_event(_record_of(runs)))
+        record = system_event(new_event(COORDINATORS_STREAM, _record_of(runs)))
         expect = {COORDINATORS_STREAM: self.version}
         try:
             await self._store.append([record], expect=expect)

@@ -25,7 +25,7 @@ from eventbraid.errors import (
     UnknownEventType,
     VersionConflict,
 )
-from eventbraid.event import decode_event, encode_event
+from eventbraid.event import decode_event, event_type, new_event
 from eventbraid.lease._state import lost_error
 from eventbraid.saga._text import described, recordable
 from eventbraid.saga.definition._codec import UnfitValue
@@ -119,11 +119,8 @@ class Journal:
         """
         events = recordable(events)
         progress = after(run.progress, events)
-        written = [(run.id, *encode_event(event)) for event in events]
-        written += [
-            (write.stream, *encode_event(write.event))
-            for write in _notices(run, events)
-        ]
+        written = [new_event(run.id, event) for event in events]
+        written += [new_event(one.stream, one.event) for one in _notices(run, events)]
         run.claimed = run.version + len(events)
         try:
             await self.store.append(written, expect=_demands(run))
@@ -193,7 +190,7 @@ class Journal:
         """
         events = recordable(events)
         after(progress, events)
-        written = [(progress.id, *encode_event(event)) for event in events]
+        written = [new_event(progress.id, event) for event in events]
         await self.store.append(written, expect={progress.id: version})
 
     async def reload(self, run: Run[Any]) -> None:
@@ -416,5 +413,5 @@ def _tell(observer: Observer, progress: Progress, events: Iterable[SagaEvent]) -
 
 def _told(progress: Progress, event: SagaEvent) -> SagaProgress:
     step: str = getattr(event, "step", "")
-    what, _ = encode_event(event)
+    what = event_type(type(event))
     return SagaProgress(progress.id, progress.saga, what, step, progress.status)
