@@ -24,7 +24,7 @@ import anyio
 import anyio.to_thread
 
 import eventbraid as eb
-from eventbraid.saga.coordination._shards import SHARDS
+from eventbraid.saga.running._shard_lease import SHARDS
 from tests.failure.saga_victim import LedgerReceiver, outside
 from tests.saga_kit import SECOND, Trip, inside, trip
 
@@ -121,7 +121,7 @@ async def die(store: str, ledger: Path, who: str, dies_at: int) -> None:
             while len(shards.mine) < SHARDS // 2:  # noqa: ASYNC110 - no event tells
                 await anyio.sleep(0.002)
             names = (f"saga-{who}-{dies_at}-{n}" for n in range(1000))
-            watched.saga_id = next(name for name in names if shards.tenure_of(name))
+            watched.saga_id = next(name for name in names if shards.lease_for(name))
             say(watched.saga_id)
             handle = await coordinator.start(saga, Trip(who), id=watched.saga_id)
             await handle.result()

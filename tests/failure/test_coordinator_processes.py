@@ -19,7 +19,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga.coordination._shards import SHARDS
+from eventbraid.saga.running._shard_lease import SHARDS
 from tests.failure.coordinator_victim import STALE_AFTER, signed
 from tests.saga_kit import Trip, inside, trip
 

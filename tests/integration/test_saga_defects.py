@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga.coordination._shards import shard_of
+from eventbraid.saga.running._shard_lease import shard_of
 from tests.saga_kit import (
     QUICK,
     SECOND,

@@ -308,7 +308,7 @@ async def test_an_ended_saga_is_waited_for_no_more_when_its_shard_is_taken(
             # As an error that came late would have left it.
             handle._run.rest(eb.SagaParked(handle.id, "trip", 1, "oops"))
         with anyio.fail_after(SOON):
-            while other._shards.tenure_of(handle.id) is None:  # noqa: ASYNC110
+            while other._shards.lease_for(handle.id) is None:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         await settled(other)
         assert handle._run.at_rest.is_set()
@@ -476,21 +476,21 @@ async def test_a_saga_whose_shard_is_lost_before_its_notice_is_told_gets_none(
         held = owner._follower._parking = HeldQuestions(owner, "tell")
         handle = await owner.start(undoable, Trip("mia"), id="saga-1")
         await held.began.wait()
-        lost = owner._shards.tenure_of(handle.id)
+        lost = owner._shards.lease_for(handle.id)
         await openings[1].append([released(lost.lease, owner._shards._owner)])
         held.gate.set()
         with anyio.fail_after(SOON):
             # It takes the shard anew, parks the saga anew, and tells of it.
             while not is_told(owner, handle.id):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-        regained = owner._shards.tenure_of(handle.id)
+        regained = owner._shards.lease_for(handle.id)
         assert regained.token > lost.token
     assert len(await notices(openings[1])) == 1
 
 
 def is_told(coordinator, saga_id: str) -> bool:
-    tenure = coordinator._shards.tenure_of(saga_id)
-    return tenure is not None and saga_id in tenure.told
+    shard_lease = coordinator._shards.lease_for(saga_id)
+    return shard_lease is not None and saga_id in shard_lease.told
 
 
 async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_parked(

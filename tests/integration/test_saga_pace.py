@@ -18,8 +18,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import eventbraid as eb
-from eventbraid.saga.coordination._shards import SHARDS
 from eventbraid.saga.machine._events import SagaStarted, StepStarted, StepUnknown
+from eventbraid.saga.running._shard_lease import SHARDS
 from tests.saga_kit import SECOND, Receiver, Trip, inside, outside, trip
 
 pytestmark = pytest.mark.anyio

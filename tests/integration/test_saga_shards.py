@@ -15,7 +15,7 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.lease import _state
-from eventbraid.saga.coordination._shards import SHARDS, shard_of
+from eventbraid.saga.running._shard_lease import SHARDS, shard_of
 from tests.saga_kit import (
     SECOND,
     Crash,

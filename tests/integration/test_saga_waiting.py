@@ -15,8 +15,8 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga.coordination._shards import SHARDS
 from eventbraid.saga.machine._events import SagaNeedsAttention
+from eventbraid.saga.running._shard_lease import SHARDS
 from tests.saga_kit import (
     SECOND,
     Declined,
@@ -64,7 +64,7 @@ class Pair:
         return len(coordinator._shards.mine) == SHARDS // 2
 
     def ids_of(self, coordinator) -> list[str]:
-        return [name for name in IDS if coordinator._shards.tenure_of(name)]
+        return [name for name in IDS if coordinator._shards.lease_for(name)]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ part impossible to test, replace or move on its own tomorrow.
 
 from __future__ import annotations
 
+import graphlib
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,32 @@ def test_no_layer_imports_the_public_face(imports, layer):
         if "eventbraid" in imports.find_modules_directly_imported_by(module)
     }
     assert users == set()
+
+
+# Imports for annotations, of an optional library's part where that library runs, and of
+# the other face by the method that returns it.
+ALLOWED = {
+    ("eventbraid.store._completion", "eventbraid.store._trio"),
+    ("eventbraid.store._heartbeat", "eventbraid.store._trio"),
+    ("eventbraid.store._async", "eventbraid.store._sync"),
+    (
+        "eventbraid.examples.order_fulfilment.coordinators",
+        "eventbraid.examples.order_fulfilment.demo",
+    ),
+}
+
+
+def test_no_two_modules_import_each_other_in_a_circle(imports):
+    """Modules of a circle can only be understood, tested and replaced together."""
+    graph = {
+        module: {
+            imported
+            for imported in imports.find_modules_directly_imported_by(module)
+            if (module, imported) not in ALLOWED
+        }
+        for module in imports.modules
+    }
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_errors_import_nothing(imports):

@@ -16,8 +16,8 @@ from eventbraid.saga.coordination._shard_balance import (
     fair_share,
     planned,
 )
-from eventbraid.saga.coordination._shards import SHARDS, shard_of
 from eventbraid.saga.definition._declaration import Declaration
+from eventbraid.saga.running._shard_lease import SHARDS, shard_of
 
 
 class World:

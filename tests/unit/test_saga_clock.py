@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from eventbraid.saga.running._clock import CONFIRMATION, TOLERANCE, Clock, SagaClock
+from eventbraid.saga.machine._next_action import CLOCK_TOLERANCE_SECONDS
+from eventbraid.saga.running._clock import CONFIRMATION, Clock, SagaClock
 
 DAY = 86_400.0
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,7 +60,7 @@ def confirmed(time):
 
 
 def is_at(now, expected):
-    return abs(now - expected) < timedelta(seconds=TOLERANCE)
+    return abs(now - expected) < timedelta(seconds=CLOCK_TOLERANCE_SECONDS)
 
 
 @pytest.mark.parametrize("jump", [DAY, -3_600.0, 3_652 * DAY])
@@ -118,7 +119,7 @@ def test_the_time_of_an_unconfirmed_clock_is_never_taken_for_confirmed(time):
 
 def test_drift_is_followed(time, confirmed):
     for _ in range(100):
-        time.shift += TOLERANCE / 2
+        time.shift += CLOCK_TOLERANCE_SECONDS / 2
         time.pass_by(confirmed, 60)
     assert is_at(SagaClock(confirmed, is_new=True).now(), _wall(time))
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from eventbraid.saga._timeline import SagaEntry, SagaTimeline, read_timeline
 from eventbraid.saga.coordination._coordinator import SagaCoordinator
+from eventbraid.saga.coordination._handle import SagaHandle
 from eventbraid.saga.coordination._saga_registry import SagaSummary
 from eventbraid.saga.definition._context import Done, StepContext, StepFailure, Unknown
+from eventbraid.saga.definition._defect_classes import DEFECTS
 from eventbraid.saga.definition._retry import Retry
 from eventbraid.saga.definition._saga import CompensationOrder, Saga
 from eventbraid.saga.definition._step import Local, Step, local, step
 from eventbraid.saga.definition._step_base import Kind, Node
-from eventbraid.saga.machine._defect import DEFECTS
 from eventbraid.saga.machine._progress import Status
-from eventbraid.saga.running._handle import Ended, Outcome, SagaHandle
 from eventbraid.saga.running._journal import SagaProgress
+from eventbraid.saga.running._run import Ended, Outcome
 
 __all__ = [
     "DEFECTS",

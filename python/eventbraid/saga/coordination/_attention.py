@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from eventbraid.saga.coordination._saga_registry import Parked
-    from eventbraid.saga.coordination._shards import Shards, Tenure
-    from eventbraid.saga.running._handle import Run
+    from eventbraid.saga.coordination._shards import Shards
+    from eventbraid.saga.running._run import Run
+    from eventbraid.saga.running._shard_lease import ShardLease
     from eventbraid.store import AsyncEventStore, NewEvent, RecordedEvent
 
 # Notices of one commit.
@@ -55,11 +56,14 @@ class Parking:
             Those that have moved on since they were parked: they weren't told of, and
             are to be looked at again.
         """
-        untold: list[tuple[Parked, Tenure]] = []
+        untold: list[tuple[Parked, ShardLease]] = []
         for one in parked:
-            known = one.tenure.told.get(one.id)
-            if self._shards.holds(one.tenure) and known != (one.version, one.overdue):
-                untold.append((one, one.tenure))
+            known = one.shard_lease.told.get(one.id)
+            if self._shards.holds(one.shard_lease) and known != (
+                one.version,
+                one.overdue,
+            ):
+                untold.append((one, one.shard_lease))
         moved: list[str] = []
         for start in range(0, len(untold), _MOST_TOLD):
             moved += await self._tell(untold[start : start + _MOST_TOLD])
@@ -106,12 +110,12 @@ class Parking:
                 return True
         return False
 
-    async def _tell(self, untold: list[tuple[Parked, Tenure]]) -> list[str]:
+    async def _tell(self, untold: list[tuple[Parked, ShardLease]]) -> list[str]:
         moved: list[str] = []
         while untold:
             expect: dict[str, int] = {}
-            for one, tenure in untold:
-                expect |= {one.id: one.version, **tenure.fence}
+            for one, shard_lease in untold:
+                expect |= {one.id: one.version, **shard_lease.fence}
             notices = [_notice_of(one) for one, _ in untold]
             try:
                 await self._store.append(notices, expect=expect)
@@ -120,13 +124,13 @@ class Parking:
                 moved += [one.id for one, _ in untold if one.id in failed]
                 # Of a shard that is lost its new owner tells.
                 untold = [
-                    (one, tenure)
-                    for one, tenure in untold
-                    if failed.isdisjoint({one.id, *tenure.fence})
+                    (one, shard_lease)
+                    for one, shard_lease in untold
+                    if failed.isdisjoint({one.id, *shard_lease.fence})
                 ]
             else:
-                for one, tenure in untold:
-                    tenure.told[one.id] = one.version, one.overdue
+                for one, shard_lease in untold:
+                    shard_lease.told[one.id] = one.version, one.overdue
                 return moved
         return moved
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, cast
 
 from eventbraid.errors import EventDecodeError, LimitExceeded, UnknownEventType
 from eventbraid.event import decode_event, new_event
-from eventbraid.saga.coordination._shards import shard_of
 from eventbraid.saga.definition._declaration import Declaration, recorded_declaration
 from eventbraid.saga.machine._events import (
     CHECKPOINT_STREAM,
@@ -23,6 +22,7 @@ from eventbraid.saga.machine._events import (
     SagaCheckpoint,
 )
 from eventbraid.saga.running._pace import Pace
+from eventbraid.saga.running._shard_lease import shard_of
 from eventbraid.store._system import system_event
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from eventbraid.lease._state import validate_stale_after
 from eventbraid.saga.coordination._attention import Parking
 from eventbraid.saga.coordination._checkpoint import OpenSagas
 from eventbraid.saga.coordination._definition_registry import Library
+from eventbraid.saga.coordination._handle import SagaHandle
 from eventbraid.saga.coordination._log_follower import Follower
 from eventbraid.saga.coordination._saga_loader import Archive
 from eventbraid.saga.coordination._saga_registry import Roster, SagaSummary, summary_of
@@ -45,10 +46,10 @@ from eventbraid.saga.machine._next_action import advance_if_possible
 from eventbraid.saga.machine._progress import Progress, Status
 from eventbraid.saga.machine._transitions import evolve
 from eventbraid.saga.running._clock import SagaClock
-from eventbraid.saga.running._handle import Run, SagaHandle
 from eventbraid.saga.running._journal import NEEDS_CODE, Journal
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
 from eventbraid.saga.running._permits import current_worker
+from eventbraid.saga.running._run import Run
 from eventbraid.store._duration import duration_seconds
 from eventbraid.store._paging import checked
 
@@ -484,7 +485,7 @@ class SagaCoordinator:
         """Record a start and have the saga driven; None if the id is taken."""
         done = self._roster.starting[saga_id] = anyio.Event()
         try:
-            is_here = self._shards.tenure_of(saga_id, declaration_of(saga)) is not None
+            is_here = self._shards.lease_for(saga_id, declaration_of(saga)) is not None
             # A step that waited for a place would hold the one that it waits for.
             if is_here and current_worker() is None:
                 return await self._start_here(saga, saga_id, state)
@@ -504,8 +505,8 @@ class SagaCoordinator:
         try:
             await self._wait_for_place(run)
             self._crew.require_running()
-            run.tenure = self._shards.tenure_of(saga_id, declaration_of(saga))
-            if run.tenure is not None and run.holds_slot:
+            run.shard_lease = self._shards.lease_for(saga_id, declaration_of(saga))
+            if run.shard_lease is not None and run.holds_slot:
                 await self._journal.commit(run, events, run.state)
                 self._crew.work_on(run, resumed=False)
                 return run

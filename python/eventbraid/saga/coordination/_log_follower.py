@@ -11,7 +11,6 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.errors import OutcomeUnknown, SagaParked
-from eventbraid.saga.coordination._shards import shard_in
 from eventbraid.saga.definition._declaration import declaration_of
 from eventbraid.saga.machine._events import (
     ATTENTION_STREAM,
@@ -28,6 +27,7 @@ from eventbraid.saga.machine._progress import Status
 from eventbraid.saga.running._clock import SagaClock
 from eventbraid.saga.running._journal import parked
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
+from eventbraid.saga.running._shard_lease import shard_in
 from eventbraid.store._waiting import wait_beyond
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from eventbraid.saga.coordination._wakeup import Alarm
     from eventbraid.saga.coordination._worker_pool import Crew
     from eventbraid.saga.definition._declaration import Declaration
-    from eventbraid.saga.running._handle import Run
     from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._run import Run
     from eventbraid.store import AsyncEventStore, RecordedEvent
 
 _log = logging.getLogger("eventbraid.saga")
@@ -185,16 +185,16 @@ class Follower:
         if status.ended:
             run.rest()
             return run
-        run.tenure = self._shards.tenure_of(run.id, declaration_of(run.saga))
-        if run.tenure is None:
+        run.shard_lease = self._shards.lease_for(run.id, declaration_of(run.saga))
+        if run.shard_lease is None:
             self._roster.elsewhere[run.id] = run
         if status is Status.STUCK:
-            if run.tenure is not None:
+            if run.shard_lease is not None:
                 self._roster.stuck[run.id] = run
             run.rest()
         else:
             self._wait_on(run)
-            if run.tenure is not None:
+            if run.shard_lease is not None:
                 self._crew.work_on(run, resumed=True)
         return run
 
@@ -400,7 +400,7 @@ class Follower:
         if self._roster.knows(saga_id) or not self._open.needs_driver(saga_id):
             return False
         needed = self._open.sagas[saga_id]
-        if self._shards.tenure_of(saga_id, needed) is None:
+        if self._shards.lease_for(saga_id, needed) is None:
             return False
         is_runnable = needed is None or needed in self._shards.runs
         return is_runnable or not self._shards.can_be_run(cast("Declaration", needed))
@@ -411,8 +411,8 @@ class Follower:
             plan = await self._shards.plan()
             leaving = self._shards.give(plan.give)
             leaving += await self._shards.delegate([*self._open.groups])
-            for tenure in leaving:
-                await self._let_go(self._roster.of(tenure))
+            for shard_lease in leaving:
+                await self._let_go(self._roster.of(shard_lease))
             await self._shards.release_idle()
             await self._shards.take(plan)
         except OutcomeUnknown:
@@ -451,7 +451,7 @@ class Follower:
             )
 
     async def _let_go(self, runs: Iterable[Run[Any]]) -> None:
-        """Have the sagas of a tenure that ends make no move after the present one."""
+        """Let the sagas of an ended lease take no further action here."""
         pace = Pace()
         for run in runs:
             run.let_go()

@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from eventbraid.errors import GraphMismatch, SagaNotFound, SagaParked
-from eventbraid.saga.definition._declaration import declaration_in
 from eventbraid.saga.machine._progress import Progress
 from eventbraid.saga.running._journal import NEEDS_CODE, parked
 
@@ -16,10 +15,11 @@ if TYPE_CHECKING:
     from eventbraid.saga.coordination._checkpoint import OpenSagas
     from eventbraid.saga.coordination._definition_registry import Library
     from eventbraid.saga.coordination._saga_registry import Roster
-    from eventbraid.saga.coordination._shards import Shards, Tenure
+    from eventbraid.saga.coordination._shards import Shards
     from eventbraid.saga.definition._saga import Saga
-    from eventbraid.saga.running._handle import Run
     from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._run import Run
+    from eventbraid.saga.running._shard_lease import ShardLease
     from eventbraid.store import RecordedEvent
 
 
@@ -54,7 +54,7 @@ class Archive:
             SagaParked: This program can't drive it.
             GraphMismatch: It was started with other steps under the same version.
         """
-        tenure = self._tenure_of(saga_id)
+        shard_lease = self._lease_for(saga_id)
         recorded = await self._journal.read(saga_id)
         progress = Progress(saga_id)
         try:
@@ -62,11 +62,11 @@ class Archive:
             saga = self._declaration(progress)
             return await self._journal.restore(saga, saga_id, recorded)
         except SagaParked as error:
-            self._park(tenure, progress, error, recorded)
+            self._park(shard_lease, progress, error, recorded)
             raise
         except GraphMismatch as error:
             needs_code = parked(progress, f"{NEEDS_CODE}: {error}")
-            self._park(tenure, progress, needs_code, recorded)
+            self._park(shard_lease, progress, needs_code, recorded)
             raise
 
     async def progress(self, saga_id: str) -> Progress:
@@ -111,18 +111,18 @@ class Archive:
     def _refuse_graph(self, progress: Progress) -> None:
         if progress.status.ended:
             return
-        needed = declaration_in(progress)
+        needed = progress.declaration
         groups = self._open.groups.items()
         found = [ids for (_, other), ids in groups if other == needed]
         saga_ids = sorted(saga_id for ids in found for saga_id in ids)
         self._library.refuse(progress, saga_ids)
 
-    def _tenure_of(self, saga_id: str) -> Tenure | None:
-        return self._shards.tenure_of(saga_id, self._open.sagas.get(saga_id))
+    def _lease_for(self, saga_id: str) -> ShardLease | None:
+        return self._shards.lease_for(saga_id, self._open.sagas.get(saga_id))
 
     def _park(
         self,
-        tenure: Tenure | None,
+        shard_lease: ShardLease | None,
         progress: Progress,
         error: SagaParked,
         recorded: Sequence[RecordedEvent],
@@ -133,13 +133,13 @@ class Archive:
         saga must not be listed here: it would be passed over when the shard comes back.
         Nor is it listed here if another coordinator can run it.
         """
-        if tenure is None or self._tenure_of(progress.id) is not tenure:
+        if shard_lease is None or self._lease_for(progress.id) is not shard_lease:
             return
         needed = self._open.sagas.get(progress.id)
         is_foreign = needed is not None and needed not in self._shards.runs
         if needed is not None and is_foreign and self._shards.can_be_run(needed):
             return
-        self._roster.park(progress, error, recorded[-1].version, tenure)
+        self._roster.park(progress, error, recorded[-1].version, shard_lease)
 
     def _declaration(self, progress: Progress) -> Saga[Any]:
         saga = self._library.find(progress)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid._logging import SAGA
 from eventbraid.errors import CoordinatorClosed, SagaParked
-from eventbraid.saga.coordination._shards import shard_of
 from eventbraid.saga.machine._progress import Progress, Status
 from eventbraid.saga.running._clock import time_of_day
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
+from eventbraid.saga.running._shard_lease import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from eventbraid.saga.coordination._shards import Tenure
     from eventbraid.saga.coordination._wakeup import Alarm
-    from eventbraid.saga.running._handle import Run
+    from eventbraid.saga.running._run import Run
+    from eventbraid.saga.running._shard_lease import ShardLease
 
 S = TypeVar("S")
 
@@ -67,14 +67,14 @@ class Parked:
         progress: As far as it can be folded.
         error: What is missing.
         version: The version of its stream at which that was found.
-        tenure: The tenure under which it was found.
+        shard_lease: The shard_lease under which it was found.
         overdue: Whether it was reported that its deadline has passed.
     """
 
     progress: Progress
     error: SagaParked
     version: int
-    tenure: Tenure
+    shard_lease: ShardLease
     overdue: bool = False
 
     @property
@@ -170,7 +170,11 @@ class Roster:
         run.rest()
 
     def park(
-        self, progress: Progress, error: SagaParked, version: int, tenure: Tenure
+        self,
+        progress: Progress,
+        error: SagaParked,
+        version: int,
+        shard_lease: ShardLease,
     ) -> None:
         """List a saga that this program can't drive, and tell those who wait.
 
@@ -178,10 +182,10 @@ class Roster:
             progress: The saga's progress, as far as it can be folded.
             error: What is missing.
             version: The version of its stream.
-            tenure: The tenure under which it is parked.
+            shard_lease: The shard_lease under which it is parked.
         """
         SAGA.error("%s", error, exc_info=error.__cause__)
-        parked = Parked(progress, error, version, tenure)
+        parked = Parked(progress, error, version, shard_lease)
         self.parked[parked.id] = self.untold[parked.id] = parked
         if progress.deadline is not None:
             heapq.heappush(self._deadlines, (progress.deadline, parked.id))
@@ -242,24 +246,24 @@ class Roster:
         self.at_work.clear()
         self.elsewhere.clear()
 
-    def of(self, tenure: Tenure) -> list[Run[Any]]:
-        """Give the runs that are under a tenure."""
+    def of(self, shard_lease: ShardLease) -> list[Run[Any]]:
+        """Return the sagas that are driven under a lease."""
         runs = [*self.at_work.values(), *self.stuck.values()]
-        return [run for run in runs if run.tenure is tenure]
+        return [run for run in runs if run.shard_lease is shard_lease]
 
-    def hand_over(self, tenure: Tenure) -> list[Run[Any]]:
-        """List nothing of a tenure any more; its waiters go on waiting.
+    def hand_over(self, shard_lease: ShardLease) -> list[Run[Any]]:
+        """Remove the sagas of a lease from the lists; their waiters keep waiting.
 
         Returns:
             The runs that were under it.
         """
-        runs = self.of(tenure)
+        runs = self.of(shard_lease)
         for run in runs:
             self.at_work.pop(run.id, None)
             self.stuck.pop(run.id, None)
             self.elsewhere[run.id] = run
         for saga_id, parked in [*self.parked.items()]:
-            if parked.tenure is tenure:
+            if parked.shard_lease is shard_lease:
                 del self.parked[saga_id]
         return runs
 

@@ -13,8 +13,6 @@ the shard, the log says whether they are still leased to another one.
 
 from __future__ import annotations
 
-import re
-import zlib
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +23,12 @@ from eventbraid.lease._holder import register_holder, unregister_holder
 from eventbraid.lease._state import LeaseState, Liveness, acquired, released
 from eventbraid.saga.coordination._live_coordinators import Members
 from eventbraid.saga.coordination._shard_balance import Plan, delegated, planned
+from eventbraid.saga.running._shard_lease import (
+    SHARDS,
+    ShardLease,
+    lease_of,
+    shard_of,
+)
 from eventbraid.store import EXISTS
 from eventbraid.store._heartbeat import LoopHeartbeat
 from eventbraid.store._session import heartbeat_ages_async, start_heartbeat
@@ -36,88 +40,8 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._declaration import Declaration
     from eventbraid.store import AsyncEventStore, NewEvent, RecordedEvent
 
-SHARDS = 16
-"""For good: another number would give the sagas of a store to other shards."""
-
-# Names with $ are refused to applications, so their own leases never meet these.
-_LEASE = re.compile(r"\$saga-shard-(\d\d)(?:-([0-9a-f]{16}))?")
 _NOBODY: Mapping[str, float] = MappingProxyType({})
 _FREE = LeaseState()
-
-
-def shard_of(saga_id: str) -> int:
-    """Return the shard of a saga."""
-    return zlib.crc32(saga_id.encode(errors="replace")) % SHARDS
-
-
-def lease_of(shard: int, needed: Declaration | None = None) -> str:
-    """Return the name of a shard's lease.
-
-    Args:
-        shard: The shard.
-        needed: The declaration, for the lease of just its sagas in that shard.
-    """
-    name = f"$saga-shard-{shard:02}"
-    return name if needed is None else f"{name}-{needed.digest}"
-
-
-def shard_in(stream: str) -> int | None:
-    """Return the shard whose lease has a stream; None for another stream."""
-    found = _LEASE.fullmatch(stream.removeprefix(PREFIX))
-    if found is None or int(found[1]) >= SHARDS:
-        return None
-    return int(found[1])
-
-
-class Tenure:
-    """A lease that this coordinator holds, from its taking to its loss.
-
-    Attributes:
-        shard: The shard.
-        needed: The declaration of its sagas; None for the lease of the shard itself.
-        token: The fencing token.
-        lease: The name of the lease.
-        fence: What each record of its sagas demands.
-        leaving: Whether no saga of it makes another move here.
-        told: Its sagas that the log says are parked here, each with its version.
-    """
-
-    __slots__ = (
-        "_working",
-        "fence",
-        "lease",
-        "leaving",
-        "needed",
-        "shard",
-        "token",
-        "told",
-    )
-
-    def __init__(
-        self, shard: int, token: int, needed: Declaration | None = None
-    ) -> None:
-        """Begin with no saga at work."""
-        self.shard = shard
-        self.needed = needed
-        self.token = token
-        self.lease = lease_of(shard, needed)
-        self.fence: Mapping[str, int] = {PREFIX + self.lease: token}
-        self.leaving = False
-        self.told: dict[str, object] = {}
-        self._working = 0
-
-    @property
-    def working(self) -> int:
-        """How many of its sagas are in the middle of something."""
-        return self._working
-
-    def begin_work(self) -> None:
-        """Count a saga that is put to work."""
-        self._working += 1
-
-    def end_work(self) -> None:
-        """Count a saga whose task has ended."""
-        self._working -= 1
 
 
 Part = tuple[int, "Declaration | None"]
@@ -128,11 +52,11 @@ class Change(NamedTuple):
     """What a record of a lease changes for this coordinator.
 
     Attributes:
-        ended: The tenure that has ended by it.
+        ended: The lease that has ended by it.
         gained: What this coordinator is to drive from now on.
     """
 
-    ended: Tenure | None = None
+    ended: ShardLease | None = None
     gained: Part | None = None
 
 
@@ -193,13 +117,13 @@ class Shards:
         # Sagas of single declarations that are leased, to whichever coordinator.
         self._leased: set[Part] = set()
         self._states: dict[str, LeaseState] = {}
-        self._ending: dict[int, Tenure] = {}
+        self._ending: dict[int, ShardLease] = {}
         # Leases that were asked for, and whose records were not read yet.
         self._unnoted: set[str] = set()
         self.runs = runs
         self.able: Mapping[str, Collection[Declaration]] = {}
-        self.mine: dict[int, Tenure] = {}
-        self.lent: dict[Part, Tenure] = {}
+        self.mine: dict[int, ShardLease] = {}
+        self.lent: dict[Part, ShardLease] = {}
 
     async def open(self) -> None:
         """Read the state of all leases, and announce this coordinator."""
@@ -224,10 +148,10 @@ class Shards:
             for state in self._states.values()
         )
 
-    def tenure_of(
+    def lease_for(
         self, saga_id: str, needed: Declaration | None = None
-    ) -> Tenure | None:
-        """Return the tenure under which a saga is to be driven here, if it is.
+    ) -> ShardLease | None:
+        """Return the lease under which a saga is driven here; None if it isn't.
 
         Args:
             saga_id: The saga's id.
@@ -236,14 +160,14 @@ class Shards:
         part = shard_of(saga_id), needed
         # The log decides whether it is leased, not the heartbeat of the holder.
         is_leased = part in self._leased
-        tenure = self.lent.get(part) if is_leased else self.mine.get(part[0])
-        return None if tenure is None or tenure.leaving else tenure
+        shard_lease = self.lent.get(part) if is_leased else self.mine.get(part[0])
+        return None if shard_lease is None or shard_lease.leaving else shard_lease
 
-    def holds(self, tenure: Tenure) -> bool:
-        """Return whether a tenure hasn't ended."""
-        if tenure.needed is None:
-            return self.mine.get(tenure.shard) is tenure
-        return self.lent.get((tenure.shard, tenure.needed)) is tenure
+    def holds(self, shard_lease: ShardLease) -> bool:
+        """Return whether a lease is still held."""
+        if shard_lease.needed is None:
+            return self.mine.get(shard_lease.shard) is shard_lease
+        return self.lent.get((shard_lease.shard, shard_lease.needed)) is shard_lease
 
     def can_be_run(self, needed: Declaration) -> bool:
         """Return whether a live coordinator can run sagas of a declaration."""
@@ -273,7 +197,7 @@ class Shards:
         if needed is not None:
             return self._note_lent(part, state)
         if state.is_held_by(self._owner):
-            self.mine[shard] = Tenure(shard, state.version)
+            self.mine[shard] = ShardLease(shard, state.version)
             return Change(gained=part)
         ended = self.mine.pop(shard, None)
         if ended is not None:
@@ -303,7 +227,9 @@ class Shards:
         await self.look()
         await self._tend_members()
         self._ending = {s: t for s, t in self._ending.items() if t.working}
-        leaving = {shard for shard, tenure in self.mine.items() if tenure.leaving}
+        leaving = {
+            shard for shard, shard_lease in self.mine.items() if shard_lease.leaving
+        }
         return planned(
             [*self.able],
             {shard: self._holder((shard, None)) for shard in range(SHARDS)},
@@ -311,35 +237,37 @@ class Shards:
             leaving=leaving.union(self._ending),
         )
 
-    def give(self, number: int) -> list[Tenure]:
+    def give(self, number: int) -> list[ShardLease]:
         """Have no more moves made in so many shards, those with least work first."""
-        kept = [tenure for tenure in self.mine.values() if not tenure.leaving]
-        given = sorted(kept, key=lambda tenure: tenure.working)[:number]
-        for tenure in given:
-            tenure.leaving = True
+        kept = [
+            shard_lease for shard_lease in self.mine.values() if not shard_lease.leaving
+        ]
+        given = sorted(kept, key=lambda shard_lease: shard_lease.working)[:number]
+        for shard_lease in given:
+            shard_lease.leaving = True
         return given
 
     async def take(self, plan: Plan) -> None:
         """Take what a plan says, but for what others take before.
 
-        The tenures begin when the records of it are noted.
+        The shard_leases begin when the records of it are noted.
         """
         wanted = [lease_of(shard) for shard in plan.take]
         versions = {lease: self._state_of(lease).version for lease in wanted}
         self._unnoted.update(versions)
         await self._append_to(versions, acquired)
 
-    async def delegate(self, unfinished: Iterable[Part]) -> list[Tenure]:
+    async def delegate(self, unfinished: Iterable[Part]) -> list[ShardLease]:
         """Take over sagas that the holders of their shards can't run, and give back.
 
         Args:
             unfinished: The shards and declarations of the unfinished sagas.
 
         Returns:
-            The tenures whose sagas are to make no more moves here.
+            The shard_leases whose sagas are to make no more moves here.
         """
         take: list[Part] = []
-        given: list[Tenure] = []
+        given: list[ShardLease] = []
         for part in {*unfinished, *self._leased} if self._is_shared else ():
             shard, needed = part
             if needed is None or needed not in self.runs:
@@ -353,10 +281,10 @@ class Shards:
                 is_free=part not in self._leased,
                 me=self._owner,
             )
-            tenure = self.lent.get(part)
-            if what.give and tenure is not None and not tenure.leaving:
-                tenure.leaving = True
-                given.append(tenure)
+            shard_lease = self.lent.get(part)
+            if what.give and shard_lease is not None and not shard_lease.leaving:
+                shard_lease.leaving = True
+                given.append(shard_lease)
             if what.evict:
                 await self._evict(part)
             if what.take:
@@ -367,17 +295,19 @@ class Shards:
     async def release_idle(self) -> None:
         """Release those leases under which no saga makes a move any more.
 
-        The tenures end when the records of it are noted.
+        The shard_leases end when the records of it are noted.
         """
-        tenures = (*self.mine.values(), *self.lent.values())
-        idle = [t for t in tenures if t.leaving and not t.working]
+        shard_leases = (*self.mine.values(), *self.lent.values())
+        idle = [t for t in shard_leases if t.leaving and not t.working]
         await self._append_to({t.lease: t.token for t in idle}, released)
 
     async def close(self) -> None:
         """Release everything, so that others needn't wait."""
         try:
-            tenures = (*self.mine.values(), *self.lent.values())
-            held = {tenure.lease: tenure.token for tenure in tenures}
+            shard_leases = (*self.mine.values(), *self.lent.values())
+            held = {
+                shard_lease.lease: shard_lease.token for shard_lease in shard_leases
+            }
             if self._unnoted:
                 held = await self._held()
             await self._append_to(held, released)
@@ -406,7 +336,7 @@ class Shards:
         if ended is not None:
             ended.leaving = True
         if state.is_held_by(self._owner):
-            self.lent[part] = Tenure(shard, state.version, needed)
+            self.lent[part] = ShardLease(shard, state.version, needed)
             return Change(ended, part)
         if state.held is None and shard in self.mine:
             return Change(ended, part)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from eventbraid.saga.coordination._checkpoint import OpenSagas
     from eventbraid.saga.coordination._saga_registry import Roster
-    from eventbraid.saga.coordination._shards import Tenure
     from eventbraid.saga.coordination._wakeup import Alarm
-    from eventbraid.saga.running._handle import Run
     from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._run import Run
+    from eventbraid.saga.running._shard_lease import ShardLease
 
 
 class Crew:
@@ -197,8 +197,8 @@ class Crew:
         tasks = self._open_tasks()
         run.let_go()
         self._roster.begin(run)
-        if run.tenure is not None:
-            run.tenure.begin_work()
+        if run.shard_lease is not None:
+            run.shard_lease.begin_work()
         tasks.start_soon(self._work, run, resumed)
 
     async def _wake_sleepers(self) -> None:
@@ -214,7 +214,7 @@ class Crew:
             self._break(error)
 
     async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
-        tenure, end = run.tenure, None
+        shard_lease, end = run.shard_lease, None
         worker = Worker(run, self._slots, self._driver.calls)
         try:
             end = await self._driver.drive(run, resumed=resumed)
@@ -223,8 +223,8 @@ class Crew:
             self._break(error)
         except LeaseLost:
             # The log says so too, and what follows from it.
-            if tenure is not None:
-                tenure.leaving = True
+            if shard_lease is not None:
+                shard_lease.leaving = True
         except SagaParked as error:
             self._park(run, error)
         except (anyio.get_cancelled_exc_class(), GeneratorExit):
@@ -237,28 +237,28 @@ class Crew:
             self._park(run, failure)
         finally:
             worker.end()
-            self._end_work(run, tenure)
+            self._end_work(run, shard_lease)
         # Handed over meanwhile, it is woken by its next coordinator.
         if isinstance(end, Pause) and self._roster.at_work.get(run.id) is run:
             self._timers.sleep(run, end.seconds, resumed=end.resumed)
 
-    def _end_work(self, run: Run[Any], tenure: Tenure | None) -> None:
+    def _end_work(self, run: Run[Any], shard_lease: ShardLease | None) -> None:
         self.give_place(run)
-        if tenure is not None:
-            tenure.end_work()
-            if tenure.leaving:
+        if shard_lease is not None:
+            shard_lease.end_work()
+            if shard_lease.leaving:
                 self._alarm.ring()
 
     def _work_on_after_sleep(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - a callback
         """Put a saga back to work, unless it isn't to be driven here any more."""
-        is_leaving = run.tenure is not None and run.tenure.leaving
+        is_leaving = run.shard_lease is not None and run.shard_lease.leaving
         if not (self._driver.stopping or is_leaving):
             self.work_on(run, resumed=resumed)
 
     def _park(self, run: Run[Any], error: SagaParked) -> None:
         """List a saga as parked, unless it was handed over meanwhile."""
-        if self._roster.at_work.get(run.id) is run and run.tenure is not None:
-            self._roster.park(run.progress, error, run.version, run.tenure)
+        if self._roster.at_work.get(run.id) is run and run.shard_lease is not None:
+            self._roster.park(run.progress, error, run.version, run.shard_lease)
 
     def _note_rest(self, run: Run[Any]) -> None:
         """Take a saga that rests from work; one that was only interrupted stays."""

@@ -9,7 +9,6 @@ import msgspec
 
 if TYPE_CHECKING:
     from eventbraid.saga.definition._saga import Saga
-    from eventbraid.saga.machine._progress import Progress
     from eventbraid.store import RecordedEvent
 
 
@@ -45,11 +44,6 @@ _heads = msgspec.json.Decoder(_Head)
 def declaration_of(saga: Saga[Any]) -> Declaration:
     """Return what a saga's declaration is known by."""
     return Declaration(saga.name, saga.version, saga.graph_hash)
-
-
-def declaration_in(progress: Progress) -> Declaration:
-    """Return the declaration that a saga was started with."""
-    return Declaration(progress.saga, progress.version, progress.graph_hash)
 
 
 def recorded_declaration(started: RecordedEvent) -> Declaration | None:

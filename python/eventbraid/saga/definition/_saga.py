@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga.definition._codec import Codec
+from eventbraid.saga.definition._defect_classes import DEFECTS, check_defects
 from eventbraid.saga.definition._graph import StepShape, graph_hash
 from eventbraid.saga.definition._step import Local, Step
 from eventbraid.saga.definition._step_base import Kind, Node
-from eventbraid.saga.machine._defect import DEFECTS, check_defects
 from eventbraid.store._duration import validate_duration
 
 if TYPE_CHECKING:

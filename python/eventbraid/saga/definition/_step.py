@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
 
 from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga.definition._codec import Codec
+from eventbraid.saga.definition._defect_classes import check_defects
 from eventbraid.saga.definition._result_type import is_asynchronous, result_type
 from eventbraid.saga.definition._retry import BRIEFLY, FOREVER, PATIENTLY, Retry
 from eventbraid.saga.definition._step_base import Kind, Node
-from eventbraid.saga.machine._defect import check_defects
 from eventbraid.store._duration import validate_duration
 
 if TYPE_CHECKING:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 import anyio
 
 from eventbraid._logging import SAGA
-from eventbraid.errors import CommandRejected, InvalidArgument, LimitExceeded
+from eventbraid.errors import CommandRejected, LimitExceeded
 from eventbraid.saga._cancellation import is_being_cancelled, is_in_a_task
 from eventbraid.saga._exception_groups import exceptions_in
-from eventbraid.saga._text import described, shortened, shown
+from eventbraid.saga._text import described, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,20 +20,6 @@ if TYPE_CHECKING:
     import msgspec
 
 R = TypeVar("R")
-
-DEFECTS: tuple[type[Exception], ...] = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    NotImplementedError,
-    RecursionError,
-    SyntaxError,
-    TypeError,
-)
-"""The exceptions of actions and compensations that count as defects by default."""
 
 Where: TypeAlias = Literal[
     "action",
@@ -190,19 +176,6 @@ def is_defect(error: BaseException, defects: tuple[type[BaseException], ...]) ->
     return any(isinstance(single, defects) for single in exceptions_in(error))
 
 
-def check_defects(
-    defects: tuple[type[BaseException], ...],
-) -> tuple[type[BaseException], ...]:
-    """Return a tuple of exception classes.
-
-    Raises:
-        InvalidArgument: It holds something else.
-    """
-    if not _are_exception_classes(defects):
-        raise InvalidArgument("defects", shown(defects), "a tuple of exception classes")
-    return defects
-
-
 def traceback_of(error: BaseException) -> str:
     """Return the end of an exception's traceback, of bounded length."""
     try:
@@ -213,13 +186,3 @@ def traceback_of(error: BaseException) -> str:
     if len(text) <= _MAXIMUM_TRACEBACK:
         return text
     return f"…{text[1 - _MAXIMUM_TRACEBACK :]}"
-
-
-def _are_exception_classes(given: object) -> bool:
-    if not isinstance(given, tuple):
-        return False
-    return all(map(_is_exception_class, cast("tuple[object, ...]", given)))
-
-
-def _is_exception_class(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseException)

@@ -25,7 +25,6 @@ from eventbraid.saga.machine._events import (
     UndoReason,
 )
 from eventbraid.saga.machine._progress import Progress, Status
-from eventbraid.saga.running._clock import TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -38,7 +37,10 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 # Two processes don't have quite the same time.
-_TOLERANCE = timedelta(seconds=TOLERANCE)
+CLOCK_TOLERANCE_SECONDS = 1.0
+"""Seconds by which two clocks may differ without one of them being wrong."""
+
+_TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_SECONDS)
 _NOT_NEEDED = "it is not needed"
 _DEADLINE_PASSED = "the saga's deadline has passed"
 

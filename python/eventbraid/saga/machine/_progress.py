@@ -9,6 +9,7 @@ from enum import Enum
 import msgspec
 
 from eventbraid.saga.definition._context import Doubt
+from eventbraid.saga.definition._declaration import Declaration
 from eventbraid.saga.definition._graph import Graph
 from eventbraid.saga.machine._events import (
     NOTHING,
@@ -135,6 +136,11 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     undoing: bool = False
     plan: tuple[str, ...] = ()
     compensations: Mapping[str, Compensation] = {}
+
+    @property
+    def declaration(self) -> Declaration:
+        """The declaration that the saga was started with."""
+        return Declaration(self.saga, self.version, self.graph_hash)
 
     @property
     def step(self) -> str | None:

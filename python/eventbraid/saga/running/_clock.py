@@ -15,13 +15,12 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from eventbraid.saga.machine._next_action import CLOCK_TOLERANCE_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _log = logging.getLogger("eventbraid.saga")
-
-TOLERANCE = 1.0
-"""Seconds by which two clocks may differ without one of them being wrong."""
 
 CONFIRMATION = 5.0
 """Seconds for which the wall clock must agree with the monotonic one to be trusted."""
@@ -70,11 +69,14 @@ class Clock:
         self.next_look = now + _LOOK_INTERVAL
         measured = self._wall() - now
         jump = measured - self._offset
-        if abs(jump) <= TOLERANCE:
+        if abs(jump) <= CLOCK_TOLERANCE_SECONDS:
             if self._jumped_to is not None:
                 _log.warning("the wall clock is back at its time from before the jump")
             self._offset, self._jumped_to = measured, None
-        elif self._jumped_to is None or abs(measured - self._jumped_to) > TOLERANCE:
+        elif (
+            self._jumped_to is None
+            or abs(measured - self._jumped_to) > CLOCK_TOLERANCE_SECONDS
+        ):
             _log.warning(
                 "the wall clock jumped by %+.1f s; sagas keep their time", jump
             )

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from eventbraid.saga._cancellation import Host
     from eventbraid.saga.definition._step import Step, Undo
     from eventbraid.saga.definition._step_base import AnyCommand, Node
-    from eventbraid.saga.running._handle import Run
     from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._run import Run
 
 
 class Backward:

@@ -44,9 +44,9 @@ from eventbraid.saga.running._journal import parked
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from eventbraid.saga.running._handle import Run
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._permits import Slots
+    from eventbraid.saga.running._run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,4 +318,4 @@ def _watched(run: Run[Any], move: Move) -> Move:
 
 
 def _is_given_back(run: Run[Any]) -> bool:
-    return run.tenure is not None and run.tenure.leaving
+    return run.shard_lease is not None and run.shard_lease.leaving

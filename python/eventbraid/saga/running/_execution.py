@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._codec import Encoded
     from eventbraid.saga.definition._step import Local, Step
     from eventbraid.saga.definition._step_base import AnyCommand
-    from eventbraid.saga.running._handle import Run
     from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._run import Run
 
 # About half a minute. What has happened is kept, so the saga is blocked and not undone.
 _MAXIMUM_OUTAGES = 10

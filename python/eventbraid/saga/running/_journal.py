@@ -27,7 +27,7 @@ from eventbraid.errors import (
 )
 from eventbraid.event import decode_event, event_type, new_event
 from eventbraid.lease._state import lost_error
-from eventbraid.saga._text import described, recordable
+from eventbraid.saga._text import described
 from eventbraid.saga.definition._codec import UnfitValue
 from eventbraid.saga.definition._step import Local, Step, external
 from eventbraid.saga.machine._defect import raise_if_it_ends_the_program
@@ -40,10 +40,11 @@ from eventbraid.saga.machine._events import (
 )
 from eventbraid.saga.machine._idempotency_keys import forward_key
 from eventbraid.saga.machine._progress import Progress, Status
+from eventbraid.saga.machine._record_texts import recordable
 from eventbraid.saga.machine._transitions import after, fold
 from eventbraid.saga.running._clock import PROCESS_CLOCK, SagaClock
 from eventbraid.saga.running._executed import recall
-from eventbraid.saga.running._handle import Run
+from eventbraid.saga.running._run import Run
 from eventbraid.store import EXISTS
 
 if TYPE_CHECKING:
@@ -376,12 +377,12 @@ def fold_result(
 def _demands(run: Run[Any]) -> dict[str, int]:
     """Give what each record of a saga demands: its stream's version, and the fence."""
     known = {run.id: run.version}
-    return known if run.tenure is None else {**known, **run.tenure.fence}
+    return known if run.shard_lease is None else {**known, **run.shard_lease.fence}
 
 
 def _raise_loss(run: Run[Any], conflict: VersionConflict) -> None:
-    if run.tenure is not None:
-        lost = lost_error(run.tenure.lease, run.tenure.token, conflict)
+    if run.shard_lease is not None:
+        lost = lost_error(run.shard_lease.lease, run.shard_lease.token, conflict)
         if lost is not None:
             raise lost from conflict
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from eventbraid.saga.running._calls import Calls
-    from eventbraid.saga.running._handle import Run
+    from eventbraid.saga.running._run import Run
 
 
 class Slots:

@@ -20,7 +20,7 @@ from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eventbraid.saga.running._handle import Run
+    from eventbraid.saga.running._run import Run
 
 _FEW = 64
 

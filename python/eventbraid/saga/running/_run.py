@@ -1,30 +1,21 @@
-"""What a caller holds of a saga: its id, its status, its end."""
+"""One saga as its coordinator knows it, and how it can end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint
-
-from eventbraid.errors import CoordinatorClosed
-from eventbraid.saga.running._permits import waiting_for_saga
-from eventbraid.store._duration import duration_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from eventbraid.errors import SagaError
-    from eventbraid.saga.coordination._shards import Tenure
     from eventbraid.saga.definition._codec import Encoded
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.machine._defect import Defect
-    from eventbraid.saga.machine._progress import Progress, Status
+    from eventbraid.saga.machine._progress import Progress
     from eventbraid.saga.running._clock import SagaClock
-    from eventbraid.saga.running._timers import Sleep
+    from eventbraid.saga.running._shard_lease import ShardLease
 
 S = TypeVar("S")
 
@@ -68,6 +59,18 @@ class Ended(Generic[S]):
     failure: str | None = None
 
 
+class Sleep(Protocol):
+    """The wait of a saga for its next attempt."""
+
+    def wake(self) -> None:
+        """End the wait, and put the saga back to work."""
+        ...
+
+    def cancel(self) -> None:
+        """End the wait, and leave the saga as it is."""
+        ...
+
+
 class Run(Generic[S]):
     """One saga as this process knows it; it changes with each commit."""
 
@@ -84,10 +87,10 @@ class Run(Generic[S]):
         "outages",
         "progress",
         "saga",
+        "shard_lease",
         "sleep",
         "stale",
         "state",
-        "tenure",
         "version",
     )
 
@@ -112,7 +115,7 @@ class Run(Generic[S]):
         self.defective: dict[str, Defect] = {}
         # Whether another process may have ended in the move that comes next.
         self.is_taken_over = False
-        self.tenure: Tenure | None = None
+        self.shard_lease: ShardLease | None = None
         self.error: SagaError | None = None
         self.at_rest = anyio.Event()
         # How often in a row the store failed, which is no attempt's fault.
@@ -165,85 +168,3 @@ class Run(Generic[S]):
         failed = outcome is not Outcome.COMPLETED
         trouble = self.progress.trouble if failed else None
         return Ended(outcome, self.state.read(), trouble)
-
-
-class SagaHandle(Generic[S]):
-    """A saga that was started; made by `SagaCoordinator.start`.
-
-    Example:
-        >>> import eventbraid as eb
-        >>> eb.SagaHandle.__name__
-        'SagaHandle'
-    """
-
-    __slots__ = ("_catch_up", "_run")
-
-    def __init__(
-        self, run: Run[S], catch_up: Callable[[Run[S]], Awaitable[None]]
-    ) -> None:
-        """Show a saga; use `SagaCoordinator.start` instead."""
-        self._run = run
-        self._catch_up = catch_up
-
-    @property
-    def id(self) -> str:
-        """The saga's id, which is its stream."""
-        return self._run.id
-
-    @property
-    def status(self) -> Status:
-        """Where the saga stands, as far as this coordinator knows.
-
-        Of a saga that another coordinator drives, only the end is heard of.
-        """
-        return self._run.progress.status
-
-    @property
-    def state(self) -> S:
-        """The saga's state, folded from the results so far; the caller's own copy."""
-        return self._run.state.read()
-
-    async def result(self, *, timeout: timedelta | None = None) -> Ended[S]:
-        """Wait until the saga has ended, or is stuck.
-
-        A step of another saga that waits here isn't counted by ``concurrency``
-        meanwhile.
-
-        Args:
-            timeout: How long to wait; without end if not given. The saga goes on.
-
-        Returns:
-            How it ended.
-
-        Raises:
-            TimeoutError: The time is over.
-            SagaParked: The program that has the saga's shard, this one or another one,
-                can't drive it. Called again, it waits if one that can has gone on with
-                the saga or has its shard now, and raises at once if not.
-            CoordinatorClosed: The coordinator was left before the saga ended.
-        """
-        seconds = None
-        if timeout is not None:
-            # A caller's time may be up already.
-            seconds = duration_seconds("timeout", timeout, minimum=timedelta.min)
-        with anyio.fail_after(seconds):
-            if self._run.error is not None:
-                # Nobody is told when a parked saga only goes on.
-                await self._catch_up(self._run)
-            if self._run.at_rest.is_set():
-                await checkpoint()
-            else:
-                with waiting_for_saga():
-                    await self._run.at_rest.wait()
-            if not self._run.at_rest.is_set():
-                raise CoordinatorClosed(
-                    "the coordinator of this step is being left; the step's next "
-                    "attempt waits again"
-                )
-        if self._run.error is not None:
-            raise self._run.error
-        return self._run.ended()
-
-    def __repr__(self) -> str:
-        """Name it with its status."""
-        return f"<SagaHandle {self.id!r}, {self.status.value}>"

@@ -1,0 +1,45 @@
+"""The classes of exceptions that show a bug in a step's own code."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from eventbraid.errors import InvalidArgument
+from eventbraid.saga._text import shown
+
+DEFECTS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+)
+"""The exceptions of actions and compensations that count as defects by default."""
+
+
+def check_defects(
+    defects: tuple[type[BaseException], ...],
+) -> tuple[type[BaseException], ...]:
+    """Return a tuple of exception classes.
+
+    Raises:
+        InvalidArgument: It holds something else.
+    """
+    if not _are_exception_classes(defects):
+        raise InvalidArgument("defects", shown(defects), "a tuple of exception classes")
+    return defects
+
+
+def _are_exception_classes(given: object) -> bool:
+    if not isinstance(given, tuple):
+        return False
+    return all(map(_is_exception_class, cast("tuple[object, ...]", given)))
+
+
+def _is_exception_class(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)

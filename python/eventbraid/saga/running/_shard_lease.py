@@ -1,0 +1,98 @@
+"""The lease under which a saga is driven: that of its shard.
+
+A saga's shard follows from its id alone.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import TYPE_CHECKING
+
+from eventbraid.lease._events import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eventbraid.saga.definition._declaration import Declaration
+
+SHARDS = 16
+"""For good: another number would give the sagas of a store to other shards."""
+
+# Names with $ are refused to applications, so their own leases never meet these.
+_LEASE = re.compile(r"\$saga-shard-(\d\d)(?:-([0-9a-f]{16}))?")
+
+
+def shard_of(saga_id: str) -> int:
+    """Return the shard of a saga."""
+    return zlib.crc32(saga_id.encode(errors="replace")) % SHARDS
+
+
+def lease_of(shard: int, needed: Declaration | None = None) -> str:
+    """Return the name of a shard's lease.
+
+    Args:
+        shard: The shard.
+        needed: The declaration, for the lease of just its sagas in that shard.
+    """
+    name = f"$saga-shard-{shard:02}"
+    return name if needed is None else f"{name}-{needed.digest}"
+
+
+def shard_in(stream: str) -> int | None:
+    """Return the shard whose lease has a stream; None for another stream."""
+    found = _LEASE.fullmatch(stream.removeprefix(PREFIX))
+    if found is None or int(found[1]) >= SHARDS:
+        return None
+    return int(found[1])
+
+
+class ShardLease:
+    """A lease that this coordinator holds, from its taking to its loss.
+
+    Attributes:
+        shard: The shard.
+        needed: The declaration of its sagas; None for the lease of the shard itself.
+        token: The fencing token.
+        lease: The name of the lease.
+        fence: What each record of its sagas demands.
+        leaving: Whether no saga of it makes another move here.
+        told: Its sagas that the log says are parked here, each with its version.
+    """
+
+    __slots__ = (
+        "_working",
+        "fence",
+        "lease",
+        "leaving",
+        "needed",
+        "shard",
+        "token",
+        "told",
+    )
+
+    def __init__(
+        self, shard: int, token: int, needed: Declaration | None = None
+    ) -> None:
+        """Begin with no saga at work."""
+        self.shard = shard
+        self.needed = needed
+        self.token = token
+        self.lease = lease_of(shard, needed)
+        self.fence: Mapping[str, int] = {PREFIX + self.lease: token}
+        self.leaving = False
+        self.told: dict[str, object] = {}
+        self._working = 0
+
+    @property
+    def working(self) -> int:
+        """How many of its sagas are in the middle of something."""
+        return self._working
+
+    def begin_work(self) -> None:
+        """Count a saga that is put to work."""
+        self._working += 1
+
+    def end_work(self) -> None:
+        """Count a saga whose task has ended."""
+        self._working -= 1
