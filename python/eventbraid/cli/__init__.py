@@ -1,7 +1,7 @@
-"""The command line: look into a store, append to it, check it; demo and bench."""
+"""The command line: read, append to and verify a store; the demo; the benchmark."""
 
 from __future__ import annotations
 
-from eventbraid.cli._main import main, run
+from eventbraid.cli._start import main, run
 
 __all__ = ["main", "run"]

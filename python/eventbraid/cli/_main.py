@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
@@ -32,16 +31,11 @@ is stuck, a store is damaged); 2 misuse; 3 the store, a ledger or the system ref
 """
 
 
-def main() -> NoReturn:
-    """Run the command line and exit the process."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line and answer its exit code.
+    """Run the command line and return its exit code.
 
     Args:
-        arguments: What stands behind the command's name.
+        arguments: The arguments after the name of the command.
     """
     try:
         code = eventbraid.main(
