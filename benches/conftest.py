@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventbraid.cli._machine import describe_machine
+from eventbraid.cli.bench._machine import describe_machine
 
 MEASUREMENTS = pytest.StashKey[list[str]]()
 

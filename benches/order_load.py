@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 
 import eventbraid as eb
-from eventbraid.cli._machine import describe_machine
+from eventbraid.cli.bench._machine import describe_machine
 
 API = "eventbraid.examples.order_api"
 TARGET = 3_000

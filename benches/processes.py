@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING
 import click
 
 import eventbraid as eb
-from eventbraid.cli._machine import describe_machine
-from eventbraid.cli._yardstick import RawDisk, workplace
+from eventbraid.cli.bench._baseline import RawDisk, workplace
+from eventbraid.cli.bench._machine import describe_machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,30 +12,30 @@ from functools import partial
 
 import pytest
 
-from eventbraid.cli import (
-    _measure_append,
-    _measure_commands,
-    _measure_replay,
-    _measure_sagas,
+from eventbraid.cli.bench import (
+    _append,
+    _commands,
+    _replay,
+    _sagas,
 )
 
 pytestmark = pytest.mark.timeout(600)
 
 
 def test_one_writer(measured):
-    measured(_measure_append.measure_appends)
+    measured(_append.measure_appends)
 
 
 def test_batched_appends(measured):
-    measured(_measure_append.measure_batches, lambda row: row.rate >= 300_000)
+    measured(_append.measure_batches, lambda row: row.rate >= 300_000)
 
 
 def test_batched_appends_of_objects(measured):
-    measured(_measure_append.measure_batches_of_objects)
+    measured(_append.measure_batches_of_objects)
 
 
 def test_threads(measured):
-    measured(_measure_append.measure_threads)
+    measured(_append.measure_threads)
 
 
 LOOPS = {
@@ -49,32 +49,28 @@ LOOPS = {
 def test_tasks(measured, loop):
     for name in {"uvloop", "trio"} & {loop}:
         pytest.importorskip(name)
-    measured(partial(_measure_append.measure_tasks, **LOOPS[loop]))
+    measured(partial(_append.measure_tasks, **LOOPS[loop]))
 
 
 def test_replay(measured):
-    measured(_measure_replay.measure_replay, moment=0.04)
+    measured(_replay.measure_replay, moment=0.04)
 
 
 def test_opening(measured):
-    measured(_measure_replay.measure_opening, moment=0.04)
+    measured(_replay.measure_opening, moment=0.04)
 
 
 def test_sequential_commands(measured):
-    measured(
-        _measure_commands.measure_commands, lambda row: row.yardsticks[0].ratio >= 0.5
-    )
+    measured(_commands.measure_commands, lambda row: row.yardsticks[0].ratio >= 0.5)
 
 
 def test_concurrent_commands(measured):
-    measured(
-        _measure_commands.measure_concurrent_commands, lambda row: row.rate >= 5_000
-    )
+    measured(_commands.measure_concurrent_commands, lambda row: row.rate >= 5_000)
 
 
 def test_sagas(measured):
-    measured(_measure_sagas.measure_sagas, lambda row: row.rate >= 300)
+    measured(_sagas.measure_sagas, lambda row: row.rate >= 300)
 
 
 def test_compensation(measured):
-    measured(_measure_sagas.measure_compensation, lambda row: row.p99 <= 0.050)
+    measured(_sagas.measure_compensation, lambda row: row.p99 <= 0.050)

@@ -342,9 +342,9 @@ def test_a_bench_of_some_rows_in_json(tmp_path, capfd):
 
 
 def test_the_rows_of_a_bench_are_those_that_its_options_name():
-    from eventbraid.cli import _bench, _rows
+    from eventbraid.cli.bench import _command, _rows
 
-    assert tuple(row.key for row in _rows.ROWS) == _bench._KEYS
+    assert tuple(row.key for row in _rows.ROWS) == _command._KEYS
 
 
 def test_a_reader_who_leaves_is_no_error(demo_directory):

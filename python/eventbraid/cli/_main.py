@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from eventbraid.cli._append import append
-from eventbraid.cli._bench import bench
-from eventbraid.cli._demo import demo
 from eventbraid.cli._exit import Exit, explain
 from eventbraid.cli._read import read
 from eventbraid.cli._saga import saga
@@ -17,6 +15,8 @@ from eventbraid.cli._stats import stats
 from eventbraid.cli._streams import streams
 from eventbraid.cli._tail import tail
 from eventbraid.cli._verify import verify
+from eventbraid.cli.bench import bench
+from eventbraid.cli.demo import demo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 import eventbraid as eb
-from eventbraid.cli._figures import RAW, Contender, Rate, alternate, repeated
-from eventbraid.cli._yardstick import RawDisk, workplace
+from eventbraid.cli.bench._baseline import RawDisk, workplace
+from eventbraid.cli.bench._results import RAW, Contender, Rate, alternate, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

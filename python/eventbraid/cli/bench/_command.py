@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from eventbraid.cli._rows import Measured, Row
+    from eventbraid.cli.bench._rows import Measured, Row
 
 # Named here as well, so that `--help` imports nothing that measures.
 _KEYS = (
@@ -72,7 +72,7 @@ def bench(
     Rust library whose model Eventbraid follows, states in its documents. What is
     measured is made in a new directory there and removed.
     """
-    from eventbraid.cli._machine import describe_machine
+    from eventbraid.cli.bench._machine import describe_machine
 
     where = directory or Path.cwd()
     machine = describe_machine(where)
@@ -90,7 +90,7 @@ def bench(
 
 def _each(directory: Path, seconds: float, keys: tuple[str, ...]) -> Iterator[_Done]:
     """Measure row by row, saying so on the way."""
-    from eventbraid.cli._rows import chosen, seconds_each
+    from eventbraid.cli.bench._rows import chosen, seconds_each
 
     for row, share in seconds_each(chosen(keys), seconds):
         click.echo(f"measuring {row.what} ...", err=True)

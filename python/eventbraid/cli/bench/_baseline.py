@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from eventbraid.cli._workload import Event
+    from eventbraid.cli.bench._workload import Event
 
 _MIB = 1 << 20
 _FETCHED = 1_000

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import eventbraid as eb
-from eventbraid.cli import _life
-from eventbraid.cli._figures import (
+from eventbraid.cli.bench import _store_process
+from eventbraid.cli.bench._baseline import SqliteTable, workplace
+from eventbraid.cli.bench._results import (
     SQLITE,
     Contender,
     Findings,
@@ -22,8 +23,7 @@ from eventbraid.cli._figures import (
     alternate,
     repeated,
 )
-from eventbraid.cli._workload import BATCH, batches
-from eventbraid.cli._yardstick import SqliteTable, workplace
+from eventbraid.cli.bench._workload import BATCH, batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,9 +183,9 @@ def _times_sqlite(what: str, rate: Rate, bound: float) -> Target:
 def _lived(*arguments: str | Path) -> bytes:
     """Let a fresh process do something with a store; answer what it says."""
     # By its path and not by its name: so it imports the library and nothing else of it.
-    program = [sys.executable, "-P", _life.__file__, *map(str, arguments)]
+    program = [sys.executable, "-P", _store_process.__file__, *map(str, arguments)]
     done = run(program, capture_output=True, check=False)  # noqa: S603 - ours
-    if done.returncode not in {0, _life.KILLED}:
+    if done.returncode not in {0, _store_process.KILLED}:
         message = f"{arguments}: {done.stderr.decode(errors='replace')}"
         raise RuntimeError(message)
     return done.stdout

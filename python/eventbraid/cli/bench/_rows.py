@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from eventbraid.cli._measure_append import (
+from eventbraid.cli.bench._append import (
     measure_appends,
     measure_batches,
     measure_batches_of_objects,
     measure_tasks,
     measure_threads,
 )
-from eventbraid.cli._measure_commands import measure_commands
-from eventbraid.cli._measure_replay import measure_opening, measure_replay
-from eventbraid.cli._measure_sagas import measure_compensation, measure_sagas
+from eventbraid.cli.bench._commands import measure_commands
+from eventbraid.cli.bench._replay import measure_opening, measure_replay
+from eventbraid.cli.bench._sagas import measure_compensation, measure_sagas
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from eventbraid.cli._figures import Target
+    from eventbraid.cli.bench._results import Target
 
 
 class Measured(Protocol):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 import eventbraid as eb
-from eventbraid.cli._figures import (
+from eventbraid.cli.bench._baseline import RawDisk, workplace
+from eventbraid.cli.bench._results import (
     RAW,
     Contender,
     Latency,
@@ -23,7 +24,6 @@ from eventbraid.cli._figures import (
     percentile,
     repeated,
 )
-from eventbraid.cli._yardstick import RawDisk, workplace
 from eventbraid.examples.order_fulfilment.catalogue import (
     PRODUCTS,
     placed_order,

@@ -15,7 +15,8 @@ import anyio
 import anyio.lowlevel
 
 import eventbraid as eb
-from eventbraid.cli._figures import (
+from eventbraid.cli.bench._baseline import RawDisk, SqliteTable, workplace
+from eventbraid.cli.bench._results import (
     RAW,
     ROUNDS,
     SQLITE,
@@ -27,14 +28,13 @@ from eventbraid.cli._figures import (
     percentile,
     repeated,
 )
-from eventbraid.cli._workload import BATCH, batches, bytes_of, single_events
-from eventbraid.cli._yardstick import RawDisk, SqliteTable, workplace
+from eventbraid.cli.bench._workload import BATCH, batches, bytes_of, single_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from eventbraid.cli._workload import Event
+    from eventbraid.cli.bench._workload import Event
 
 THREADS = 64
 TASKS = 256

@@ -144,8 +144,8 @@ def demo(
 def _run(options: DemoOptions) -> Exit:
     import anyio
 
-    from eventbraid.cli._demo_report import report
-    from eventbraid.cli._demo_watch import watching
+    from eventbraid.cli.demo._progress import watching
+    from eventbraid.cli.demo._report import report
     from eventbraid.examples.order_fulfilment.demo import run_demo
 
     try:

@@ -3,9 +3,9 @@
 It imports the library and nothing more, so that what it weighs is what the library
 weighs.
 
-    python _life.py fill STORE EVENTS COMMIT   append so many, then be killed
-    python _life.py kill STORE                 open, replay, append, then be killed
-    python _life.py close STORE                open, replay, close
+    _store_process.py fill STORE EVENTS COMMIT   append so many, then be killed
+    _store_process.py kill STORE                 open, replay, append, then be killed
+    _store_process.py close STORE                open, replay, close
 """
 
 from __future__ import annotations
