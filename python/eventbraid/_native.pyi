@@ -368,8 +368,11 @@ class LogWaiter:
     """
 
     def __new__(cls, store: Store) -> LogWaiter: ...
-    def wait(self, position: int) -> bool:
+    def wait(self, position: int, wanted: LogFilter | None = None) -> bool:
         """Wait until the durable head is beyond a position; any thread may `close`.
+
+        With a filter, wait until an event beyond the position matches. It may return
+        earlier, where a look at the new events would take long.
 
         Returns:
             False if the waiter was closed; true otherwise, also when the store closed.
@@ -378,10 +381,15 @@ class LogWaiter:
             EventbraidError: If the store has stopped, and has shown all that it will.
             KeyboardInterrupt: As any other exception of a signal handler, at once.
         """
-    def wait_async(self, port: CompletionPort, position: int) -> int:
+    def wait_async(
+        self, port: CompletionPort, position: int, wanted: LogFilter | None = None
+    ) -> int:
         """Like `wait`; the answer arrives at the port."""
     def abandon(self, token: int) -> None:
         """Forget a wait whose task gave up."""
+    @property
+    def passed(self) -> int:
+        """The position up to which the waits have passed what does not match."""
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Waiting:
-    """Waits for the log to grow: in a forked child, for the child's own store to."""
+    """Waits for matching events: in a forked child, for the child's own store."""
 
     __slots__ = ("_closed", "_native", "_waiter")
 
@@ -41,6 +41,11 @@ class _Waiting:
                 # By another thread, which saw the one before.
                 self._waiter.close()
         return self._waiter
+
+    @property
+    def passed(self) -> int:
+        """The position up to which the waits have passed events that don't match."""
+        return self._waiter.passed
 
     def close(self) -> None:
         # In this order: whoever makes a waiter meanwhile sees it.
@@ -81,8 +86,9 @@ class Subscription(EventBuffer):
         """The position up to which every matching event has been handed out.
 
         Kept in a safe place, it is the ``after`` of a later subscription. It also moves
-        over events that the filter leaves out.
+        over events that the filter leaves out, also while the subscription waits.
         """
+        self._pass(self._waiting.passed)
         return self._after
 
     def close(self) -> None:
@@ -121,6 +127,8 @@ class Subscription(EventBuffer):
                 # Another thread has read a page meanwhile.
                 return True
             native = self._handle.own()
+            # The wait has passed what it left out: it needn't be read again.
+            self._pass(self._waiting.passed)
             page = native.read_log(
                 after=self._fetched,
                 before=None,
@@ -131,7 +139,7 @@ class Subscription(EventBuffer):
             )
             if not self._extend(page):
                 return True
-            return self._waiting.on(native).wait(self._fetched)
+            return self._waiting.on(native).wait(self._fetched, self._filter)
 
 
 class AsyncSubscription(EventBuffer):
@@ -171,8 +179,9 @@ class AsyncSubscription(EventBuffer):
         """The position up to which every matching event has been handed out.
 
         Kept in a safe place, it is the ``after`` of a later subscription. It also moves
-        over events that the filter leaves out.
+        over events that the filter leaves out, also while the subscription waits.
         """
+        self._pass(self._waiting.passed)
         return self._after
 
     def close(self) -> None:
@@ -239,6 +248,8 @@ class AsyncSubscription(EventBuffer):
         port = current_port()
         await port.checkpoint()
         self._turn_began = monotonic()
+        # The wait has passed what it left out: it needn't be read again.
+        self._pass(self._waiting.passed)
         page = native.read_log_async(
             port.native,
             after=self._fetched,
@@ -253,7 +264,7 @@ class AsyncSubscription(EventBuffer):
         if not self._extend(page):
             return True
         waiter = self._waiting.on(native)
-        token = waiter.wait_async(port.native, self._fetched)
+        token = waiter.wait_async(port.native, self._fetched, self._filter)
         try:
             return unwrapped(await port.result(token), bool)
         except BaseException:

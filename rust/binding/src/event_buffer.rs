@@ -114,9 +114,10 @@ impl EventBuffer {
         let (is_empty, more) = (read.is_empty(), page.more());
         let mut state = self.state.lock();
         state.unread.extend(read);
-        state.fetched = page.next();
+        // `_pass` may have moved it beyond the page meanwhile, over events that don't match.
+        state.fetched = state.fetched.max(page.next());
         if state.unread.is_empty() {
-            state.after = state.fetched;
+            state.after = state.after.max(state.fetched);
         }
         state.size = if more {
             (state.size * 4).min(LARGEST_PAGE)

@@ -1,6 +1,6 @@
 //! `LogFilter`: which events of the log are wanted.
 
-use eventbraid_engine::{Filter, check_stream};
+use eventbraid_engine::{Filter, OwnedFilter, check_stream};
 use pyo3::prelude::*;
 use std::sync::Arc;
 
@@ -9,15 +9,7 @@ use crate::error::exception;
 /// Which events of the log are wanted; all conditions that are given must hold.
 #[pyclass(frozen, from_py_object, module = "eventbraid._native")]
 #[derive(Clone)]
-pub(crate) struct LogFilter(Arc<Conditions>);
-
-struct Conditions {
-    stream: Option<String>,
-    prefix: Option<String>,
-    category: Option<String>,
-    types: Option<Vec<String>>,
-    system: bool,
-}
+pub(crate) struct LogFilter(Arc<OwnedFilter>);
 
 #[pymethods]
 impl LogFilter {
@@ -33,12 +25,12 @@ impl LogFilter {
         if let Some(stream) = &stream {
             check_stream(stream).map_err(|error| exception(py, error))?;
         }
-        Ok(Self(Arc::new(Conditions {
+        Ok(Self(Arc::new(OwnedFilter {
             stream,
             prefix,
             category,
             types,
-            system,
+            hides_system: !system,
         })))
     }
 }
@@ -46,17 +38,11 @@ impl LogFilter {
 impl LogFilter {
     /// Lends the filter in the engine's terms.
     pub(crate) fn lent<T>(&self, act: impl FnOnce(Filter<'_>) -> T) -> T {
-        let wanted = &*self.0;
-        let types: Option<Vec<&str>> = wanted
-            .types
-            .as_ref()
-            .map(|types| types.iter().map(String::as_str).collect());
-        act(Filter {
-            stream: wanted.stream.as_deref(),
-            prefix: wanted.prefix.as_deref(),
-            category: wanted.category.as_deref(),
-            types: types.as_deref(),
-            hides_system: !wanted.system,
-        })
+        self.0.lend(act)
+    }
+
+    /// The filter of one that waits for events: none wants every event.
+    pub(crate) fn shared(wanted: Option<Self>) -> Arc<OwnedFilter> {
+        wanted.map_or_else(Arc::default, |wanted| wanted.0)
     }
 }

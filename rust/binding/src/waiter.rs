@@ -1,4 +1,4 @@
-//! `LogWaiter`: waits for the log to grow.
+//! `LogWaiter`: waits for the log to grow, or for an event that matches a filter.
 
 use eventbraid_engine::WaitGuard;
 use eventbraid_engine::lock::{Condvar, Mutex};
@@ -12,6 +12,7 @@ use crate::completion::{CompletionPort, Promise};
 use crate::engine::Engine;
 use crate::error::exception;
 use crate::interrupt;
+use crate::log_filter::LogFilter;
 use crate::store::Store;
 
 /// Waits for the log to grow; one waiter serves one subscription.
@@ -36,6 +37,11 @@ struct Shared {
 struct State {
     /// How often the engine has woken this waiter: a blocked thread waits for it to change.
     wakes: u64,
+    /// The position up to which no event matches, after the positions of the waits. Waits
+    /// that are over leave it here.
+    passed: u64,
+    /// The threads that wait: more than one where a signal handler waits in its turn.
+    blocked: Vec<Arc<WaitGuard>>,
     /// The event loops that wait, by token.
     parked: HashMap<u64, Parked>,
     /// Guards of waits that are over. The engine's thread leaves them here, because
@@ -60,26 +66,40 @@ impl LogWaiter {
 
     /// Wait until the durable head is beyond a position; any thread may `close`.
     ///
+    /// With a filter, wait until an event beyond the position matches. It may return
+    /// earlier, where a look at the new events would take long.
+    ///
     /// Returns:
     ///     False if the waiter was closed; true otherwise, also when the store closed.
     ///
     /// Raises:
     ///     EventbraidError: If the store has stopped, and has shown all that it will.
     ///     KeyboardInterrupt: As any other exception of a signal handler, at once.
-    fn wait(&self, py: Python<'_>, position: u64) -> PyResult<bool> {
+    #[pyo3(signature = (position, wanted=None))]
+    fn wait(&self, py: Python<'_>, position: u64, wanted: Option<LogFilter>) -> PyResult<bool> {
         let store = self.engine.store()?;
         grows_beyond(py, &store, position)?;
         let before = self.shared.state.lock().wakes;
         let shared = Arc::clone(&self.shared);
+        let filter = LogFilter::shared(wanted);
+        let wake = Box::new(move |passed| shared.wake(passed));
         // Who registers learns first of what other processes have written.
-        let guard = py.detach(|| store.on_beyond(position, Box::new(move || shared.wake())));
+        let guard = Arc::new(py.detach(|| store.on_match(position, &filter, wake)));
+        self.shared.block(&guard);
         let open = interrupt::wait(py, |slice| self.shared.changed_since(before, slice));
-        drop(guard);
+        self.shared.unblock(&guard);
         open
     }
 
     /// Like `wait`; the answer arrives at the port.
-    fn wait_async(&self, py: Python<'_>, port: &CompletionPort, position: u64) -> PyResult<u64> {
+    #[pyo3(signature = (port, position, wanted=None))]
+    fn wait_async(
+        &self,
+        py: Python<'_>,
+        port: &CompletionPort,
+        position: u64,
+        wanted: Option<LogFilter>,
+    ) -> PyResult<u64> {
         let store = self.engine.store()?;
         grows_beyond(py, &store, position)?;
         let promise = port.promise();
@@ -88,7 +108,9 @@ impl LogWaiter {
             return Ok(token);
         }
         let shared = Arc::clone(&self.shared);
-        let guard = store.on_beyond(position, Box::new(move || shared.unpark(token)));
+        let filter = LogFilter::shared(wanted);
+        let wake = Box::new(move |passed| shared.unpark(token, passed));
+        let guard = store.on_match(position, &filter, wake);
         self.shared.keep(token, guard);
         Ok(token)
     }
@@ -96,8 +118,23 @@ impl LogWaiter {
     /// Forget a wait whose task gave up.
     fn abandon(&self, token: u64) {
         if self.engine.is_ours() {
-            let parked = self.shared.state.lock().parked.remove(&token);
+            let parked = {
+                let mut state = self.shared.state.lock();
+                state.passed = state.passed_by_waits();
+                state.parked.remove(&token)
+            };
             drop(parked);
+        }
+    }
+
+    /// The position up to which the waits have passed what does not match.
+    #[getter]
+    fn passed(&self) -> u64 {
+        if self.engine.is_ours() {
+            self.shared.state.lock().passed_by_waits()
+        } else {
+            // In a forked child, the lock may be held for ever.
+            0
         }
     }
 
@@ -126,6 +163,17 @@ fn grows_beyond(py: Python<'_>, store: &eventbraid_engine::Store, position: u64)
     grows.map_err(|error| exception(py, error))
 }
 
+impl State {
+    /// The position up to which all waits, present and past, have passed what does not match. The
+    /// engine's lock comes after this one: it calls no wake-up under its own.
+    fn passed_by_waits(&self) -> u64 {
+        let parked = self.parked.values().filter_map(|p| p.guard.as_ref());
+        let blocked = self.blocked.iter().map(Arc::as_ref);
+        let passed = parked.chain(blocked).filter_map(WaitGuard::passed);
+        passed.fold(self.passed, u64::max)
+    }
+}
+
 impl Drop for LogWaiter {
     fn drop(&mut self) {
         self.close();
@@ -147,20 +195,37 @@ impl Shared {
     /// Lets nobody wait any more; answers those who did.
     fn close(&self) -> HashMap<u64, Parked> {
         let mut state = self.state.lock();
+        state.passed = state.passed_by_waits();
         self.closed.store(true, Ordering::Release);
         self.changed.notify_all();
         mem::take(&mut state.parked)
     }
 
     /// Called by the engine, for a blocked thread.
-    fn wake(&self) {
-        self.state.lock().wakes += 1;
+    fn wake(&self, passed: u64) {
+        let mut state = self.state.lock();
+        state.wakes += 1;
+        state.passed = state.passed.max(passed);
+        drop(state);
         self.changed.notify_all();
     }
 
-    /// Called by the engine, for an event loop.
-    fn unpark(&self, token: u64) {
+    /// Notes that a thread waits.
+    fn block(&self, guard: &Arc<WaitGuard>) {
+        self.state.lock().blocked.push(Arc::clone(guard));
+    }
+
+    /// Notes that a thread waits no more. The caller drops the guard without the lock.
+    fn unblock(&self, guard: &Arc<WaitGuard>) {
         let mut state = self.state.lock();
+        state.passed = state.passed_by_waits();
+        state.blocked.retain(|other| !Arc::ptr_eq(other, guard));
+    }
+
+    /// Called by the engine, for an event loop.
+    fn unpark(&self, token: u64, passed: u64) {
+        let mut state = self.state.lock();
+        state.passed = state.passed.max(passed);
         if let Some(parked) = state.parked.remove(&token) {
             state.spent.extend(parked.guard);
             drop(state);

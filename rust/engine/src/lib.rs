@@ -58,7 +58,8 @@ pub use error::{ConflictedStream, Error, Result};
 pub use names::{check_stream, is_system};
 pub use presence::Sighting;
 pub use read::{
-    Effort, Filter, LogQuery, Page, Recorded, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
+    Effort, Filter, LogQuery, OwnedFilter, Page, Recorded, Snapshot, SnapshotQuery, StreamNames,
+    StreamQuery,
 };
 pub use store::{Mode, Options, Stats, Store};
 pub use verify::{Depth, Verified};

@@ -11,7 +11,7 @@ use crate::frame::Seed;
 use crate::index::{Index, MemoryIndex};
 use crate::log::Segments;
 use crate::names::Hasher128Keyed;
-use crate::read::Cache;
+use crate::read::{Cache, Effort};
 use crate::watch::Watch;
 
 /// An open log.
@@ -84,6 +84,13 @@ impl LiveLog {
             stop: Mutex::new(None),
             stopped: AtomicBool::new(false),
         }
+    }
+
+    /// Wakes the waiters whose time has come. The caller holds no lock of the store, and
+    /// `effort` is whether it may wait for the disk.
+    pub(crate) fn deliver(&self, effort: Effort) {
+        self.watch
+            .deliver(|after, head| self.stretch(after, head, effort));
     }
 
     /// Stops all writing for good; the first reason stays. Answers whether this is the first.

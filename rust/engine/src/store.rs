@@ -19,7 +19,7 @@ use crate::log::{Claims, Identity, Layout, Manifest, Marker, Segment, Segments, 
 use crate::names;
 use crate::presence::{Presence, Sighting};
 use crate::read::{
-    Cache, Effort, LogQuery, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
+    Cache, Effort, LogQuery, OwnedFilter, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
 };
 use crate::recovery::{self, Recovered, Scan, Shown};
 use crate::verify::{Depth, Verified, verify};
@@ -433,11 +433,37 @@ impl Store {
     /// for the callback of [`Store::submit`] holds for it.
     pub fn on_beyond(&self, position: u64, wake: Box<dyn FnOnce() + Send>) -> WaitGuard {
         let registered = self.open.committer.log.watch.on_beyond(position, wake);
-        self.open.committer.attend();
-        // What became durable before the watcher listened; the rest it hears.
-        self.open.committer.catch_up_soon();
-        self.open.committer.log.watch.deliver();
+        self.hear_of_others();
         registered
+    }
+
+    /// As [`Store::on_beyond`], for an event beyond `position` that matches a filter. A
+    /// wake-up without such an event is possible, where a look for it would take long; `wake`
+    /// takes the position up to which no event matches. While the wake-up is registered,
+    /// [`WaitGuard::passed`] returns that position.
+    pub fn on_match(
+        &self,
+        position: u64,
+        filter: &Arc<OwnedFilter>,
+        wake: Box<dyn FnOnce(u64) + Send>,
+    ) -> WaitGuard {
+        let watch = &self.open.committer.log.watch;
+        let registered = if filter.is_selective() {
+            watch.on_match(position, Arc::clone(filter), wake)
+        } else {
+            watch.on_beyond(position, Box::new(move || wake(position)))
+        };
+        self.hear_of_others();
+        registered
+    }
+
+    /// Delivers what other processes made durable before the watcher thread listened to them;
+    /// that thread delivers the rest. Called after the registration of a waiter.
+    fn hear_of_others(&self) {
+        let committer = &self.open.committer;
+        committer.attend();
+        committer.catch_up_soon();
+        committer.log.deliver(Effort::Inline);
     }
 
     /// What the store holds and has done.

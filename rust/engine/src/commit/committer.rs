@@ -309,7 +309,7 @@ impl Committer {
         self.syncer
             .poison("the committing thread panicked".to_owned());
         self.refuse_queued();
-        self.log.watch.deliver();
+        self.log.deliver(Effort::Blocking);
     }
 
     fn refuse_queued(&self) {
@@ -807,7 +807,7 @@ impl Committer {
 
     /// Answers a group. No lock is held: a callback may call back.
     fn answer(&self, group: Group, durable: &Result<()>) {
-        self.log.watch.deliver();
+        self.log.deliver(Effort::Blocking);
         for (request, answer) in group.answers {
             let result = match (durable, answer) {
                 (Ok(()), Answer::Written(appended) | Answer::Replayed(appended)) => Ok(appended),
@@ -982,7 +982,7 @@ impl Committer {
         self.chores.stop();
         self.log.watch.end();
         let durable = self.syncer.until(end);
-        self.log.watch.deliver();
+        self.log.deliver(Effort::Blocking);
         durable.and_then(|()| self.log.health())?;
         Ok((self.syncer.durable_end(), chain))
     }

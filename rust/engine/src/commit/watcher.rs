@@ -153,6 +153,6 @@ impl Committer {
             // What keeps it from catching up is told to the read or the append that meets it.
             let _caught_up = self.catch_up(Effort::Blocking);
         }
-        self.log.watch.deliver();
+        self.log.deliver(Effort::Blocking);
     }
 }

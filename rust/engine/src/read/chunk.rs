@@ -224,7 +224,7 @@ impl LiveLog {
     }
 
     /// How many bytes of a chunk are not in memory.
-    fn missing(&self, chunk: Chunk) -> u64 {
+    pub(super) fn missing(&self, chunk: Chunk) -> u64 {
         let known = self.cache.0.peek(&chunk.address);
         chunk.length - known.map_or(0, |known| chunk.length.min(known.bytes.len() as u64))
     }

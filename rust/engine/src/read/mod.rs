@@ -9,10 +9,14 @@ mod log_read;
 mod names;
 mod query;
 mod recorded;
+mod sources;
 mod stream_read;
 
 pub(crate) use chunk::Cache;
 pub(crate) use keyed::replayed;
 pub use names::StreamNames;
-pub use query::{Effort, Filter, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
+pub use query::{
+    Effort, Filter, LogQuery, OwnedFilter, Page, Snapshot, SnapshotQuery, StreamQuery,
+};
 pub use recorded::Recorded;
+pub(crate) use sources::{Sources, Stretch};

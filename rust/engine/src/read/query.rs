@@ -64,6 +64,62 @@ pub struct Filter<'a> {
     pub hides_system: bool,
 }
 
+/// A [`Filter`] that owns its conditions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnedFilter {
+    /// As [`Filter::stream`].
+    pub stream: Option<String>,
+    /// As [`Filter::prefix`].
+    pub prefix: Option<String>,
+    /// As [`Filter::category`].
+    pub category: Option<String>,
+    /// As [`Filter::types`].
+    pub types: Option<Vec<String>>,
+    /// As [`Filter::hides_system`].
+    pub hides_system: bool,
+}
+
+impl OwnedFilter {
+    /// Lends the filter to a read.
+    pub fn lend<T>(&self, act: impl FnOnce(Filter<'_>) -> T) -> T {
+        let types: Option<Vec<&str>> = self
+            .types
+            .as_ref()
+            .map(|types| types.iter().map(String::as_str).collect());
+        act(Filter {
+            types: types.as_deref(),
+            ..self.of_streams()
+        })
+    }
+
+    /// Whether it names streams or types, so that most events don't concern it.
+    pub(crate) fn is_selective(&self) -> bool {
+        self.stream.is_some()
+            || self.prefix.is_some()
+            || self.category.is_some()
+            || self.types.is_some()
+    }
+
+    /// Whether events of a stream and a type match.
+    pub(crate) fn matches(&self, stream: &str, event_type: &str) -> bool {
+        self.of_streams().wants_stream(stream)
+            && self
+                .types
+                .as_ref()
+                .is_none_or(|types| types.iter().any(|wanted| wanted == event_type))
+    }
+
+    fn of_streams(&self) -> Filter<'_> {
+        Filter {
+            stream: self.stream.as_deref(),
+            prefix: self.prefix.as_deref(),
+            category: self.category.as_deref(),
+            types: None,
+            hides_system: self.hides_system,
+        }
+    }
+}
+
 /// A page of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct LogQuery<'a> {

@@ -1,5 +1,7 @@
 //! Who waits for the head to move: blocked threads and registered wake-ups.
 
+mod filtered;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -7,6 +9,8 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::lock::{Condvar, Mutex};
+use crate::read::{OwnedFilter, Stretch};
+use filtered::{FilteredWaiters, Waiter};
 
 type Wake = Box<dyn FnOnce() + Send>;
 
@@ -27,6 +31,7 @@ pub(crate) struct Watch {
 struct Waiters {
     next_id: u64,
     wakes: Vec<(u64, u64, Wake)>,
+    filtered: FilteredWaiters,
 }
 
 impl fmt::Debug for Watch {
@@ -75,11 +80,14 @@ impl Watch {
 
     /// Wakes those whose time has come. A wake-up may call back into the store, so whoever
     /// delivers holds no lock of it.
-    pub(crate) fn deliver(&self) {
+    ///
+    /// `load` returns the events after one position and up to another one, or `None` where
+    /// that would take long or fails: then all waiters for one of them are woken.
+    pub(crate) fn deliver(&self, load: impl FnOnce(u64, u64) -> Option<Stretch>) {
         if !self.due.swap(false, Ordering::SeqCst) {
             return;
         }
-        let due = {
+        let (due, filtered) = {
             let mut waiters = self.waiters.lock();
             let (head, ended) = (self.head(), self.ended.load(Ordering::SeqCst));
             let all = std::mem::take(&mut waiters.wakes);
@@ -88,11 +96,45 @@ impl Watch {
                 .partition(|(_, position, _)| ended || *position < head);
             waiters.wakes = rest;
             self.moved.notify_all();
-            due
+            let filtered = &waiters.filtered;
+            (due, (!filtered.is_empty()).then(|| filtered.scanned()))
         };
         self.waiting.fetch_sub(due.len(), Ordering::SeqCst);
         for (_, _, wake) in due {
             call(wake);
+        }
+        // Last, so that no other waiter waits for the scan.
+        if let Some(scanned) = filtered {
+            self.deliver_filtered(scanned, load);
+        }
+    }
+
+    /// Wakes the waiters whose filters match an event after `scanned`.
+    ///
+    /// Several threads may do so at the same time. Each takes in all events since a position
+    /// that was scanned, so a waiter that registers in between misses none: its own position
+    /// is not below the head, and the head not below what was scanned.
+    fn deliver_filtered(&self, scanned: u64, load: impl FnOnce(u64, u64) -> Option<Stretch>) {
+        // The head first: what is published later, another delivery follows.
+        let head = self.head.load(Ordering::SeqCst);
+        let ended = self.ended.load(Ordering::SeqCst);
+        // Without the lock, so that registrations and reads of a position don't wait for it.
+        let stretch = if ended { None } else { load(scanned, head) };
+        let sources = stretch
+            .as_ref()
+            .and_then(|stretch| Some((stretch.sources()?, stretch.head())));
+        let due = {
+            let mut waiters = self.waiters.lock();
+            let filtered = &mut waiters.filtered;
+            match sources {
+                _ if self.ended.load(Ordering::SeqCst) => filtered.take_all(),
+                Some((sources, head)) => filtered.take_matching(&sources, head),
+                None => filtered.take_before(head),
+            }
+        };
+        self.waiting.fetch_sub(due.len(), Ordering::SeqCst);
+        for waiter in due {
+            call(Box::new(move || waiter.wake(scanned)));
         }
     }
 
@@ -140,14 +182,51 @@ impl Watch {
         }
     }
 
+    /// Calls `wake` once, when an event beyond `position` matches, or may match, or the store
+    /// ends. The filter is a selective one.
+    pub(crate) fn on_match(
+        self: &Arc<Self>,
+        position: u64,
+        filter: Arc<OwnedFilter>,
+        wake: Box<dyn FnOnce(u64) + Send>,
+    ) -> WaitGuard {
+        let waiter = Waiter {
+            position,
+            filter,
+            wake,
+        };
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut waiters = self.waiters.lock();
+        let id = waiters.next_id;
+        waiters.next_id += 1;
+        // Compared under the lock: a delivery that took in a later head comes before, and
+        // then this head is not below it, or finds the waiter.
+        let head = self.head.load(Ordering::SeqCst);
+        if head > position || self.ended.load(Ordering::SeqCst) {
+            drop(waiters);
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            call(Box::new(move || waiter.wake(position)));
+        } else {
+            waiters.filtered.insert(id, waiter, head);
+        }
+        WaitGuard {
+            watch: Arc::downgrade(self),
+            id,
+        }
+    }
+
     fn cancel(&self, id: u64) {
-        let cancelled = {
+        let (unfiltered, filtered) = {
             let mut waiters = self.waiters.lock();
-            let i = waiters.wakes.iter().position(|(known, _, _)| *known == id);
-            i.map(|i| waiters.wakes.swap_remove(i))
+            let filtered = waiters.filtered.remove(id);
+            let i = match &filtered {
+                Some(_) => None,
+                None => waiters.wakes.iter().position(|(known, _, _)| *known == id),
+            };
+            (i.map(|i| waiters.wakes.swap_remove(i)), filtered)
         };
         // Dropped outside the lock: what it owns may be another guard.
-        if cancelled.is_some() {
+        if unfiltered.is_some() || filtered.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
     }
@@ -174,6 +253,16 @@ impl Drop for Waiting<'_> {
 pub struct WaitGuard {
     watch: Weak<Watch>,
     id: u64,
+}
+
+impl WaitGuard {
+    /// The position up to which no event matches the filter of a wake-up that is registered
+    /// by [`crate::Store::on_match`]; `None` once it was woken, and for one without a filter.
+    pub fn passed(&self) -> Option<u64> {
+        let watch = self.watch.upgrade()?;
+        let waiters = watch.waiters.lock();
+        waiters.filtered.passed(self.id)
+    }
 }
 
 impl Drop for WaitGuard {
