@@ -206,7 +206,7 @@ def test_a_lock_that_is_held_at_the_fork_is_the_parents(location):
     forking(
         """
         from eventbraid.command import _queue
-        from eventbraid.store import _completion
+        from eventbraid.store import _asyncio
         from tests.commands import Deposit, Money
         store = eb.open(location)
         executor = eb.Executor(store)
@@ -215,7 +215,7 @@ def test_a_lock_that_is_held_at_the_fork_is_the_parents(location):
             executor.execute(deposit)
         locks = [
             store._handle._opening.get(),
-            _completion._ports_lock.get(),
+            _asyncio._ports_lock.get(),
             _queue._queues_lock.get(),
             _queue.queues_of(store).get()._lock,
             executor._engine._memory.get()._lock,

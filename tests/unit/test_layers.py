@@ -47,11 +47,8 @@ def test_no_layer_imports_the_public_face(imports, layer):
     assert users == set()
 
 
-# Imports for annotations, of an optional library's part where that library runs, and of
-# the other face by the method that returns it.
+# Imports for annotations, and of the other face by the method that returns it.
 ALLOWED = {
-    ("eventbraid.store._completion", "eventbraid.store._trio"),
-    ("eventbraid.store._heartbeat", "eventbraid.store._trio"),
     ("eventbraid.store._async", "eventbraid.store._sync"),
     (
         "eventbraid.examples.order_fulfilment.coordinators",

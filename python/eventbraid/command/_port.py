@@ -21,7 +21,7 @@ from eventbraid.store._async import (
     committed_without_checkpoint,
     read_streams_without_checkpoint,
 )
-from eventbraid.store._completion import current_port
+from eventbraid.store._event_loop import current_port
 from eventbraid.store._handle import Handle
 from eventbraid.store._reservation import release, reserve
 

@@ -12,7 +12,8 @@ from eventbraid._native import (
     check_stream_id,
     mark_interrupted,
 )
-from eventbraid.store._completion import TURN_SECONDS, current_port, unwrapped
+from eventbraid.store._completion import TURN_SECONDS, unwrapped
+from eventbraid.store._event_loop import current_port
 from eventbraid.store._paging import (
     NAMES_A_PAGE,
     Paging,

@@ -7,23 +7,15 @@ than the last tick of its slowest loop.
 
 from __future__ import annotations
 
-import asyncio
-import sys
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, cast
 
-from eventbraid._native import forks
+from eventbraid.store._event_loop import current_ticker
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
     from eventbraid._native import Store
     from eventbraid.store._handle import Handle
-
-TICK_SECONDS = 0.1
-"""The interval between two ticks of an event loop."""
 
 
 class LoopHeartbeat:
@@ -59,107 +51,6 @@ class LoopHeartbeat:
         """Stop the heartbeat: the holder has released its leases."""
         self._ticker.remove(self)
         self._store.unregister_loop(self._number)
-
-
-class Ticker:
-    """The ticks of one event loop, while anything in it needs them."""
-
-    __slots__ = ("__weakref__", "_heartbeats", "made_by", "thread", "ticked_at")
-
-    def __init__(self) -> None:
-        """Begin without heartbeats."""
-        self._heartbeats: set[LoopHeartbeat] = set()
-        self.thread = threading.get_ident()
-        self.made_by = forks()
-        self.ticked_at = time.monotonic()
-
-    def add(self, heartbeat: LoopHeartbeat) -> None:
-        """Tick for a heartbeat from now on."""
-        if not self._heartbeats:
-            self.ticked_at = time.monotonic()
-            self.start()
-        self._heartbeats.add(heartbeat)
-
-    def remove(self, heartbeat: LoopHeartbeat) -> None:
-        """Tick no more for a heartbeat."""
-        self._heartbeats.discard(heartbeat)
-        if not self._heartbeats:
-            self.stop()
-
-    def tick(self) -> None:
-        """Record that the loop runs."""
-        self.ticked_at = time.monotonic()
-        for heartbeat in self._heartbeats:
-            heartbeat.tick()
-
-    def start(self) -> None:
-        """Have the loop tick."""
-        raise NotImplementedError
-
-    def stop(self) -> None:
-        """Have the loop tick no more."""
-        raise NotImplementedError
-
-
-class _AsyncioTicker(Ticker):
-    """Ticks by a timer of an asyncio or uvloop loop, which costs no task.
-
-    It holds no reference to the loop between two ticks but the timer's own.
-    """
-
-    __slots__ = ("_timer",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.thread = threading.get_ident()
-        self._timer = loop.call_later(TICK_SECONDS, self._turn, weakref.ref(loop))
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _turn(self, ref: weakref.ref[asyncio.AbstractEventLoop]) -> None:
-        self.tick()
-        loop = ref()
-        if loop is not None:
-            self._timer = loop.call_later(TICK_SECONDS, self._turn, ref)
-
-
-def current_ticker() -> Ticker:
-    """Find the ticker of the running event loop, or make it.
-
-    Raises:
-        RuntimeError: No event loop runs here.
-    """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return _trio_ticker()
-    ticker = _tickers.get(loop)
-    if ticker is None or ticker.made_by != forks():
-        ticker = _tickers[loop] = _AsyncioTicker()
-    return ticker
-
-
-_tickers: MutableMapping[asyncio.AbstractEventLoop, Ticker] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def _trio_ticker() -> Ticker:
-    # If trio was never imported, no trio loop runs; importing it would be in vain.
-    if "trio" in sys.modules:
-        from eventbraid.store import _trio  # noqa: PLC0415 - trio is optional
-
-        if _trio.is_running():
-            return _trio.current_ticker()
-    message = "no asyncio or trio event loop runs here"
-    raise RuntimeError(message)
 
 
 def _native_of(store: object) -> Store:

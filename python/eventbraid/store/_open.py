@@ -10,7 +10,8 @@ from eventbraid._logging import STORE
 from eventbraid._native import Store
 from eventbraid.errors import InvalidArgument, StoreClosed
 from eventbraid.store._async import AsyncEventStore
-from eventbraid.store._completion import current_port, unwrapped
+from eventbraid.store._completion import unwrapped
+from eventbraid.store._event_loop import current_port
 from eventbraid.store._handle import Handle
 from eventbraid.store._location import (
     DEFAULT_CACHE_SIZE,

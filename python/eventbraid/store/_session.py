@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from eventbraid.store._completion import current_port, unwrapped
+from eventbraid.store._completion import unwrapped
+from eventbraid.store._event_loop import current_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ import trio
 
 from eventbraid._native import CompletionPort
 from eventbraid.store._completion import RESULTS_A_TURN
-from eventbraid.store._heartbeat import TICK_SECONDS, Ticker
+from eventbraid.store._ticker import TICK_SECONDS, Ticker
 
 
 def is_running() -> bool:

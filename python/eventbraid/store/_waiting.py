@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from eventbraid._native import LogWaiter
-from eventbraid.store._completion import current_port, unwrapped
+from eventbraid.store._completion import unwrapped
+from eventbraid.store._event_loop import current_port
 
 if TYPE_CHECKING:
     from eventbraid.store._handle import Handle
