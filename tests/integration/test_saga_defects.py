@@ -140,6 +140,13 @@ async def test_a_defect_in_an_action_blocks_the_saga_and_undoes_nothing(
     assert "compensation_started" not in await records(store, "saga-1")
 
 
+@pytest.mark.parametrize("error", [StopIteration(), StopAsyncIteration()])
+async def test_the_end_of_an_iterator_that_leaves_an_action_is_a_defect(store, error):
+    """Python raises a RuntimeError in its place."""
+    raised = await blocked(store, trip(acting(Bug(error))))
+    assert type(error).__name__ in raised.reason
+
+
 async def test_the_traceback_of_a_defect_is_recorded(store, receiver):
     bug = Bug(AttributeError("no attribute 'amout'"))
     await blocked(store, trip(acting(bug)))
@@ -380,6 +387,93 @@ async def test_an_error_of_another_store_in_a_function_is_a_defect(
     with anyio.fail_after(20):
         raised = await blocked(store, saga)
     assert type(error).__name__ in raised.reason
+
+
+def command_raising(where: str, error: eb.EventbraidError):
+    """Make commands one of whose functions fails with an error of another store."""
+
+    def fail_if(function: str) -> None:
+        if where == function:
+            raise error
+
+    class Raising(Note):
+        def initial(self):
+            fail_if("initial")
+            return []
+
+        def apply(self, state, recorded, /):
+            fail_if("apply")
+            return state
+
+        def discover(self, state, /):
+            fail_if("discover")
+            return []
+
+        def decide(self, state, /):
+            fail_if("decide")
+            return self._writes()
+
+        def _writes(self):
+            fail_if("what decide yields")
+            yield self.ledger.write(Noted("decided"))
+
+    return lambda context, *_: Raising(ledger=ledger_of(context.saga_id), what="")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        eb.StoreClosed(),
+        eb.VersionConflict([]),
+        eb.OutcomeUnknown("lost"),
+        eb.EventDecodeError("kind", "stream", 1, "damaged"),
+    ],
+)
+@pytest.mark.parametrize(
+    "function", ["initial", "apply", "discover", "decide", "what decide yields"]
+)
+@pytest.mark.parametrize("place", ["local", "record", "otherwise", "compensation"])
+async def test_an_error_of_another_store_in_a_command_is_a_defect(
+    store, receiver, place, function, error
+):
+    """It says nothing of the store of the sagas, whose coordinator goes on."""
+    make = command_raising(function, error)
+    await store.append([(ledger_of("saga-1"), *eb.encode_event(Noted("before")))])
+    steps = []
+    match place:
+        case "local":
+            steps = [eb.local("act", make).without_compensation()]
+        case "record":
+            steps = [outside(receiver, "act", record=make)]
+        case "otherwise":
+            receiver.plan["act"] = ["decline"]
+            steps = [outside(receiver, "act", otherwise=make, undoable=False)]
+        case "compensation":
+            undoable = eb.local("act", note("act")).compensated_by(make)
+            steps = [undoable, refusing(receiver)]
+    with anyio.fail_after(20):
+        raised = await blocked(store, trip(*steps))
+    assert type(error).__name__ in raised.reason
+    assert (await block_record(store)).code == type(error).__name__
+
+
+@pytest.mark.parametrize("where", ["record", "then", "then of a command"])
+async def test_a_coordinator_is_left_in_time_while_the_system_refuses_something(
+    store, receiver, where
+):
+    """The answer is kept, so the receiver is not called again."""
+    bug = Bug(OSError(24, "Too many open files"))
+    saga = trip(step_with(where, receiver, bug), inside("pack"))
+    with anyio.fail_after(20):
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            await coordinator.start(saga, Trip("mia"), id="saga-1")
+            while bug.calls < 5:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            began = anyio.current_time()
+        assert anyio.current_time() - began < 1
+        bug.mended = True
+        assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert all(calls == 1 for calls in receiver.calls.values())
 
 
 @pytest.mark.parametrize("answer", ["a receipt", True, 0])

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from eventbraid.command._provenance import mark_raised_by_command
 from eventbraid.command._typing import is_covered
 from eventbraid.command._write import Write
 from eventbraid.domain._refusal import shown
@@ -108,25 +109,29 @@ def checked(
             shown(writes),
             "yield writes in decide(), or return a list of them",
         )
-    for write in cast("Iterable[object]", writes):
-        if not isinstance(write, Write):
-            raise InvalidArgument(
-                f"decision of {name}",
-                shown(write),
-                "yield what a handle's write() gives: self.field.write(event)",
-            )
-        if write.stream not in kinds:
-            raise UndeclaredStream(write.stream, name, kinds)
-        if write.owner is not None and write.owner is not command:
-            raise InvalidArgument(
-                f"decision of {name}",
-                write.stream,
-                "it was written by the handle of another command; use self's own",
-            )
-        allowed = kinds[write.stream]
-        if allowed is not None and type(write.event) not in allowed:
-            _refuse_foreign(name, write, allowed)
-        yield write
+    try:
+        for write in cast("Iterable[object]", writes):
+            if not isinstance(write, Write):
+                raise InvalidArgument(  # noqa: TRY301 - the mark makes no difference to it
+                    f"decision of {name}",
+                    shown(write),
+                    "yield what a handle's write() gives: self.field.write(event)",
+                )
+            if write.stream not in kinds:
+                raise UndeclaredStream(write.stream, name, kinds)  # noqa: TRY301
+            if write.owner is not None and write.owner is not command:
+                raise InvalidArgument(  # noqa: TRY301 - the mark makes no difference to it
+                    f"decision of {name}",
+                    write.stream,
+                    "it was written by the handle of another command; use self's own",
+                )
+            allowed = kinds[write.stream]
+            if allowed is not None and type(write.event) not in allowed:
+                _refuse_foreign(name, write, allowed)
+            yield write
+    except Exception as error:
+        mark_raised_by_command(error)
+        raise
 
 
 def _refuse_foreign(name: str, write: Write, kinds: frozenset[type]) -> None:

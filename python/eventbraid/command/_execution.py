@@ -10,6 +10,10 @@ from eventbraid._logging import COMMAND
 from eventbraid.command._content import content_of
 from eventbraid.command._decision import decided, expectations, holds
 from eventbraid.command._executed import Executed
+from eventbraid.command._provenance import (
+    is_raised_by_command,
+    mark_raised_by_command,
+)
 from eventbraid.command._queue import TURN_SECONDS, Turns
 from eventbraid.command._reading import Reading
 from eventbraid.errors import (
@@ -129,8 +133,7 @@ class Execution(Generic[S]):
                     self._raise_foreign(conflict)
                     await self._pause_after(conflict)
                 except OutcomeUnknown as unknown:
-                    if self._terms.idempotency_key is None:
-                        raise
+                    self._raise_final(unknown)
                     self._note_duration()
                     self._doubt = unknown
                     known = await self._known_after(unknown)
@@ -211,7 +214,7 @@ class Execution(Generic[S]):
             state = await reading.state(store, states)
             decision = decided(
                 self._command,
-                self._command.decide(state),
+                self._decide(state),
                 reading.kinds,
                 self._terms.metadata,
                 self._terms.also,
@@ -236,6 +239,13 @@ class Execution(Generic[S]):
         if appended.replayed:
             return await self._replayed(appended)
         return self._done(decision, appended)
+
+    def _decide(self, state: S) -> object:
+        try:
+            return self._command.decide(state)
+        except Exception as error:
+            mark_raised_by_command(error)
+            raise
 
     async def _known(self, key: str) -> Executed | None:
         known = await self._port.store.committed(key, content=self._content)
@@ -290,7 +300,13 @@ class Execution(Generic[S]):
         )
 
     def _raise_foreign(self, conflict: VersionConflict) -> None:
-        """A conflict in what the caller added is the caller's to solve."""
+        """A conflict in what the caller added is the caller's to solve.
+
+        So is one that a function of the command raised, of another store.
+        """
+        if is_raised_by_command(conflict):
+            self._raise_doubt(conflict)
+            raise conflict
         own = self._reading.versions
         further = self._terms.expect or {}
         for failure in conflict.failures:
@@ -299,6 +315,12 @@ class Execution(Generic[S]):
                 self._raise_doubt(conflict)
                 raise conflict
         self._queue_for(failure.stream for failure in conflict.failures)
+
+    def _raise_final(self, unknown: OutcomeUnknown) -> None:
+        """Without a key, or if it concerns another store, the outcome stays unknown."""
+        if self._terms.idempotency_key is None or is_raised_by_command(unknown):
+            self._raise_doubt(unknown)
+            raise unknown
 
     def _queue_for(self, streams: Iterable[str]) -> None:
         decision = self._decision

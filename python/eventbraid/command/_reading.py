@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from eventbraid.command._immutable import is_immutable
+from eventbraid.command._provenance import mark_raised_by_command
 from eventbraid.command._shared_state import (
     SharedState,
     folds_without_fields,
@@ -295,15 +296,21 @@ class Reading(Generic[S]):
         return DiscoveryLimit(self._command.__shape__.name, what, limit)
 
     def _discovered(self, state: S) -> Iterable[Stream[Any]]:
-        asked = cast("object", self._command.discover(state))
-        if not isinstance(asked, Iterable):
-            raise self._misdiscovered(asked, "return or yield streams from discover()")
-        for number, found in enumerate(cast("Iterable[object]", asked)):
-            if number >= REQUESTS_LIMIT:
-                raise self._unbounded("requests in one round", REQUESTS_LIMIT)
-            if not isinstance(found, Stream):
-                raise self._misdiscovered(found, "give a stream by its kind: Kind(id)")
-            yield found
+        try:
+            asked = cast("object", self._command.discover(state))
+            if not isinstance(asked, Iterable):
+                remedy = "return or yield streams from discover()"
+                raise self._misdiscovered(asked, remedy)  # noqa: TRY301
+            for number, found in enumerate(cast("Iterable[object]", asked)):
+                if number >= REQUESTS_LIMIT:
+                    raise self._unbounded("requests in one round", REQUESTS_LIMIT)  # noqa: TRY301
+                if not isinstance(found, Stream):
+                    remedy = "give a stream by its kind: Kind(id)"
+                    raise self._misdiscovered(found, remedy)  # noqa: TRY301
+                yield found
+        except Exception as error:
+            mark_raised_by_command(error)
+            raise
 
     def _misdiscovered(self, thing: object, remedy: str) -> InvalidArgument:
         name = self._command.__shape__.name
@@ -335,7 +342,12 @@ class Reading(Generic[S]):
         self.versions = {s: v for s, v in self.versions.items() if s in known}
 
     def _folded(self, recorded: Iterable[Recorded[Any]]) -> S:
-        return fold(self._command, self._command.initial(), recorded)
+        try:
+            state = self._command.initial()
+        except Exception as error:
+            mark_raised_by_command(error)
+            raise
+        return fold(self._command, state, recorded)
 
     def _decoded(self, snapshot: StreamsSnapshot) -> list[Recorded[Any]]:
         events = snapshot.events
@@ -392,6 +404,7 @@ def fold(command: Command[S, Any], state: S, recorded: Iterable[Recorded[Any]]) 
     except Exception as error:
         if state is None and _needs_state(command, state_before):
             raise _missing_state(command, last) from error
+        mark_raised_by_command(error)
         raise
     if state is None and _needs_state(command, state_before):
         raise _missing_state(command, last)

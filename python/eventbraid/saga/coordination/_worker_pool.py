@@ -73,7 +73,7 @@ class Crew:
         self._slots = Slots(concurrency)
         self._timers = Timers(self._work_on_after_sleep)
         self._timing = anyio.CancelScope()
-        self._driver = Driver(journal, self._slots)
+        self._driver = Driver(journal, self._slots, self.pause)
         self._roster = roster
         self._open_sagas = open_sagas
         self._alarm = alarm
@@ -174,10 +174,11 @@ class Crew:
             run.holds_slot = False
             self._slots.release()
 
-    async def pause(self, seconds: float) -> None:
-        """Wait so many seconds, or until the crew is told to stop."""
+    async def pause(self, seconds: float) -> bool:
+        """Wait for seconds, or until a stop is requested; return whether it was."""
         with anyio.move_on_after(seconds):
             await self._stopped.wait()
+        return self.stopping
 
     def work_again(self, run: Run[Any]) -> None:
         """Put a saga that was stuck back to work, from what its stream says."""

@@ -16,6 +16,8 @@ DEFECTS: tuple[type[Exception], ...] = (
     NameError,
     NotImplementedError,
     RecursionError,
+    StopAsyncIteration,
+    StopIteration,
     SyntaxError,
     TypeError,
 )

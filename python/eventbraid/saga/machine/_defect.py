@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 import anyio
 
 from eventbraid._logging import SAGA
-from eventbraid.errors import CommandRejected, LimitExceeded
+from eventbraid.errors import CommandRejected, EventbraidError, LimitExceeded
 from eventbraid.saga._cancellation import is_being_cancelled, is_in_a_task
 from eventbraid.saga._exception_groups import exceptions_in
 from eventbraid.saga._text import described, shortened
@@ -88,6 +88,21 @@ class Defect(Exception):
         )
 
 
+class CommandDefect(Exception):
+    """Raised in place of an error that a function of a command raised.
+
+    The error itself would be taken for one of the store that the sagas are in.
+
+    Attributes:
+        error: What the function raised.
+    """
+
+    def __init__(self, error: EventbraidError) -> None:
+        """Keep the error."""
+        self.error = error
+        super().__init__(error)
+
+
 class Outage(Exception):
     """Raised by a move when the system refused something to a step's local code.
 
@@ -122,6 +137,8 @@ def trouble_of(
     is worth another attempt, and any other exception is a bug.
     """
     raise_if_it_ends_the_program(error)
+    if isinstance(error, CommandDefect):
+        error = error.error
     if isinstance(error, OSError):
         return Outage(step, where, error, answer)
     return Defect(step, where, error, answer)
@@ -172,8 +189,19 @@ def log_outage(saga_id: str, outage: Outage) -> None:
 
 
 def is_defect(error: BaseException, defects: tuple[type[BaseException], ...]) -> bool:
-    """Return whether an exception, or one inside of a group, is a defect."""
-    return any(isinstance(single, defects) for single in exceptions_in(error))
+    """Return whether an exception, or one inside of a group, is a defect.
+
+    A `StopIteration` can't leave a coroutine: Python raises a `RuntimeError` from it.
+    """
+    return any(
+        isinstance(single, defects)
+        or (
+            isinstance(single, RuntimeError)
+            and isinstance(single.__cause__, StopIteration | StopAsyncIteration)
+            and isinstance(single.__cause__, defects)
+        )
+        for single in exceptions_in(error)
+    )
 
 
 def traceback_of(error: BaseException) -> str:

@@ -42,7 +42,7 @@ from eventbraid.saga.running._execution import Forward
 from eventbraid.saga.running._journal import parked
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._permits import Slots
@@ -81,19 +81,25 @@ class Driver:
         "stopping",
     )
 
-    def __init__(self, journal: Journal, slots: Slots) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        slots: Slots,
+        pause: Callable[[float], Awaitable[bool]],
+    ) -> None:
         """Drive by a journal.
 
         Args:
             journal: Reads and writes the sagas' streams.
             slots: Bounds how many sagas are at work.
+            pause: Waits for seconds, and returns whether the coordinator is left.
         """
         self._journal = journal
         self._slots = slots
         self._draw = random.Random().random
         self.host = Host()
         self.calls = Calls()
-        self._forward = Forward(journal, self.host, self._draw)
+        self._forward = Forward(journal, self.host, self._draw, pause)
         self._backward = Backward(journal, self.host, self._draw)
         self.stopping = False
 

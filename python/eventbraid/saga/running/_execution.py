@@ -51,7 +51,7 @@ from eventbraid.saga.running._executed import own_part
 from eventbraid.saga.running._journal import fold_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from eventbraid.command import Executed
     from eventbraid.saga._cancellation import Host
@@ -68,10 +68,24 @@ _MAXIMUM_OUTAGES = 10
 class Forward:
     """Makes the attempts of steps."""
 
-    __slots__ = ("_draw", "_host", "_journal")
+    __slots__ = ("_draw", "_host", "_journal", "_pause")
 
-    def __init__(self, journal: Journal, host: Host, draw: Callable[[], float]) -> None:
-        """Record by a journal, with a draw from 0 to 1 for the jitter."""
+    def __init__(
+        self,
+        journal: Journal,
+        host: Host,
+        draw: Callable[[], float],
+        pause: Callable[[float], Awaitable[bool]],
+    ) -> None:
+        """Record by a journal.
+
+        Args:
+            journal: Writes the sagas' streams.
+            host: Knows whether the coordinator is cancelled.
+            draw: Draws a number from 0 to 1, for the jitter.
+            pause: Waits for seconds, and returns whether the coordinator is left.
+        """
+        self._pause = pause
         self._journal = journal
         self._host = host
         self._draw = draw
@@ -256,12 +270,15 @@ class Forward:
         """Wait before code is called again that the system has refused something.
 
         Raises:
-            Defect: It has been refused too often.
+            Defect: It has been refused too often, or the coordinator is left. The
+                answer is recorded with it, so the receiver isn't called again.
         """
         log_outage(run.id, outage)
-        if outages >= _MAXIMUM_OUTAGES:
+        is_left = outages < _MAXIMUM_OUTAGES and await self._pause(
+            pause_after(outages, self._draw())
+        )
+        if is_left or outages >= _MAXIMUM_OUTAGES:
             raise outage.as_defect() from outage.error
-        await anyio.sleep(pause_after(outages, self._draw()))
 
     async def _record_success(
         self,
@@ -448,7 +465,7 @@ def _state_after(
     except BaseException as error:
         trouble = trouble_of(node.name, "then", error)
         if isinstance(trouble, Outage):
-            raise trouble from error
+            raise Outage(node.name, "then", trouble.error, answer.json) from error
         trouble.__cause__ = error
         return run.state, trouble
 

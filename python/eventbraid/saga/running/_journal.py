@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import msgspec
 
 from eventbraid.command import Write
+from eventbraid.command._provenance import is_raised_by_command
 from eventbraid.errors import (
     CoordinatorClosed,
+    EventbraidError,
     EventDecodeError,
     InvalidTransition,
     InvalidValue,
@@ -30,7 +32,7 @@ from eventbraid.lease._state import lost_error
 from eventbraid.saga._text import described
 from eventbraid.saga.definition._codec import UnfitValue
 from eventbraid.saga.definition._step import Local, Step, external
-from eventbraid.saga.machine._defect import raise_if_it_ends_the_program
+from eventbraid.saga.machine._defect import CommandDefect, raise_if_it_ends_the_program
 from eventbraid.saga.machine._events import (
     ATTENTION_STREAM,
     SagaEvent,
@@ -43,6 +45,7 @@ from eventbraid.saga.machine._progress import Progress, Status
 from eventbraid.saga.machine._record_texts import recordable
 from eventbraid.saga.machine._transitions import after, fold
 from eventbraid.saga.running._clock import PROCESS_CLOCK, SagaClock
+from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP
 from eventbraid.saga.running._executed import recall
 from eventbraid.saga.running._run import Run
 from eventbraid.store import EXISTS
@@ -152,6 +155,7 @@ class Journal:
             The whole commit, the records included.
 
         Raises:
+            CommandDefect: A function of the command raised an error of a store.
             CommandRejected: A business rule said no; nothing was recorded.
             InvalidTransition: The records don't follow from what was recorded.
             LeaseLost: The saga's shard is another coordinator's.
@@ -169,8 +173,11 @@ class Journal:
                 expect=_demands(run),
                 metadata={"correlation_id": run.id, "causation_id": cause},
             )
-        except VersionConflict as conflict:
-            _raise_loss(run, conflict)
+        except EventbraidError as error:
+            if is_raised_by_command(error) and isinstance(error, NOT_ABOUT_THE_STEP):
+                raise CommandDefect(error) from error
+            if isinstance(error, VersionConflict):
+                _raise_loss(run, error)
             raise
         self._take_over(run, progress, state, events)
         return executed
