@@ -272,6 +272,21 @@ async def test_filters_that_have_no_utf8_are_refused(store, filters):
             read(**filters)
 
 
+async def test_a_lone_surrogate_is_shown_in_one_way(store):
+    uses = (
+        lambda: store.append([("a\ud800", "x", b"")]),
+        lambda: store.append([("a", "x", b"")], expect={"a\ud800": 0}),
+        lambda: store.read_stream("a\ud800"),
+        lambda: store.read_all(stream="a\ud800"),
+        lambda: store.subscribe(stream="a\ud800"),
+    )
+    for use in uses:
+        with pytest.raises(eb.InvalidStreamId, match=r"^invalid stream 'a\\ud800': "):
+            await use()
+    with pytest.raises(eb.InvalidEventType, match=r"^invalid event type 'x\\ud800': "):
+        store.read_all(types=["x\ud800"])
+
+
 async def test_one_type_is_not_several(store):
     for read in (store.read_all, store.subscribe):
         with pytest.raises(eb.InvalidArgument, match="types"):

@@ -282,3 +282,24 @@ def test_options_that_make_no_sense_make_nothing(location, options, kind):
     with pytest.raises(kind):
         eb.open(location, **options)
     assert not location.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lock_timeout": 10**5000},
+        {"cache_size": -(10**5000)},
+        {"segment_size": 10**5000},
+        {"mode": 10**5000},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_an_option_of_too_many_digits_is_refused_by_its_name(options):
+    (name,) = options
+    with pytest.raises(eb.InvalidArgument, match=f"invalid {name} "):
+        eb.open("memory:", **options)
+
+
+def test_a_location_that_no_file_can_have_is_refused():
+    with pytest.raises(eb.InvalidArgument, match=r"invalid location 'a\\ud800'"):
+        eb.open("a\ud800")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from eventbraid.errors import InvalidArgument
+from eventbraid.store._argument import argument_text
 
 LONGEST_DURATION = timedelta(days=36_500)
 """Longer durations count as this one, which is 100 years.
@@ -32,7 +33,7 @@ def validate_duration(
     """
     if not isinstance(value, timedelta):
         remedy = "expected a datetime.timedelta, such as timedelta(seconds=5)"
-        raise InvalidArgument(name, repr(value), remedy)
+        raise InvalidArgument(name, argument_text(value), remedy)
     if value < minimum:
         bound = f"it must be at least {minimum}" if minimum else "it can't be negative"
         raise InvalidArgument(name, str(value), reason or bound)

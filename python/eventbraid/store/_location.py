@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from eventbraid.errors import InvalidArgument
+from eventbraid.store._argument import argument_text
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -56,6 +58,11 @@ class Location:
         if not path or "\0" in path:
             reason = 'give the path of a directory, or "memory:"'
             raise InvalidArgument("location", path, reason)
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            reason = "it holds a lone surrogate, which no file name has"
+            raise InvalidArgument("location", path, reason) from None
         if "://" in path:
             reason = 'this version opens directories and "memory:" only'
             raise InvalidArgument("location", path, reason)
@@ -108,20 +115,24 @@ def _between(name: str, size: int, least: int, most: int) -> int:
     plain = operator.index(size)
     if not least <= plain <= most:
         reason = f"it must be {least} to {most} bytes"
-        raise InvalidArgument(name, str(plain), reason)
+        raise InvalidArgument(name, argument_text(plain), reason)
     return plain
 
 
 def _refuse_unknown_mode(mode: str) -> None:
     if mode not in get_args(StoreMode):
         reason = 'it must be "shared" or "exclusive"'
-        raise InvalidArgument("mode", str(mode), reason)
+        raise InvalidArgument("mode", argument_text(mode), reason)
 
 
 def _refuse_endless_wait(timeout: float) -> None:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
         message = f"lock_timeout must be a float, not {type(timeout).__name__}"
         raise TypeError(message)
-    if not 0 <= float(timeout) <= LONGEST_LOCK_TIMEOUT:
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        seconds = math.inf
+    if not 0 <= seconds <= LONGEST_LOCK_TIMEOUT:
         reason = f"it must be 0 to {LONGEST_LOCK_TIMEOUT:.0f} seconds"
-        raise InvalidArgument("lock_timeout", str(timeout), reason)
+        raise InvalidArgument("lock_timeout", argument_text(timeout), reason)

@@ -6,7 +6,8 @@ import operator
 from typing import TYPE_CHECKING
 
 from eventbraid._native import LogFilter
-from eventbraid.errors import InvalidArgument, InvalidStreamId
+from eventbraid.errors import InvalidArgument, InvalidEventType, InvalidStreamId
+from eventbraid.store._argument import argument_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +19,8 @@ FIRST_PAGE = 64
 LARGEST_PAGE = 1024
 NAMES_A_PAGE = 10_000
 LARGEST_NUMBER = 2**63 - 1
+LONGEST_SHOWN = 64
+_REFUSALS = {"stream": InvalidStreamId, "event type": InvalidEventType}
 
 
 def checked(name: str, number: SupportsIndex, *, minimum: int = 0) -> int:
@@ -36,7 +39,7 @@ def checked(name: str, number: SupportsIndex, *, minimum: int = 0) -> int:
     plain = operator.index(number)
     if not minimum <= plain <= LARGEST_NUMBER:
         reason = f"it must be {minimum} to {LARGEST_NUMBER}"
-        raise InvalidArgument(name, str(plain), reason)
+        raise InvalidArgument(name, argument_text(plain), reason)
     return plain
 
 
@@ -158,5 +161,5 @@ def _refuse_surrogates(name: str, text: object) -> None:
         text.encode()
     except UnicodeEncodeError:
         reason = "it holds a lone surrogate, which has no UTF-8"
-        refusal = InvalidStreamId if name == "stream" else InvalidArgument
-        raise refusal(name, ascii(text), reason) from None
+        refusal = _REFUSALS.get(name, InvalidArgument)
+        raise refusal(name, text[:LONGEST_SHOWN], reason) from None

@@ -129,7 +129,10 @@ fn or_full(py: Python<'_>, error: Error, remedy: &'static str) -> PyErr {
 }
 
 /// Refuses an argument under the exception that its kind of argument has.
-pub(crate) fn invalid(what: &'static str, value: String, reason: String) -> PyErr {
+pub(crate) fn invalid<V>(what: &'static str, value: V, reason: String) -> PyErr
+where
+    V: for<'py> IntoPyObject<'py> + Send + Sync + 'static,
+{
     match what {
         "stream" => raise::InvalidStreamId::new_err((what, value, reason)),
         "event type" => raise::InvalidEventType::new_err((what, value, reason)),

@@ -3,11 +3,14 @@
 use eventbraid_engine::check_stream;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyMemoryView, PyString};
+use pyo3::types::{PyMemoryView, PySlice, PyString};
 
 use std::time::Duration;
 
 use crate::error::{exception, invalid};
+
+/// How many characters of a refused text an error shows.
+const LONGEST_SHOWN: isize = 64;
 
 /// Validate the id of a stream that a read names, before the read begins.
 ///
@@ -25,12 +28,16 @@ pub(crate) fn check_stream_id(py: Python<'_>, stream: &Bound<'_, PyAny>) -> PyRe
 /// have no UTF-8.
 pub(crate) fn utf8<'a>(what: &'static str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
     text.to_str().map_err(|_| {
-        let shown = text.to_string_lossy().chars().take(64).collect();
-        invalid(
-            what,
-            shown,
-            "it holds a lone surrogate, which has no UTF-8".to_owned(),
-        )
+        // Not a `String`: the error shows the surrogate itself, as `repr` does.
+        let beginning = PySlice::new(text.py(), 0, LONGEST_SHOWN, 1);
+        match text.get_item(beginning) {
+            Ok(shown) => invalid(
+                what,
+                shown.unbind(),
+                "it holds a lone surrogate, which has no UTF-8".to_owned(),
+            ),
+            Err(error) => error,
+        }
     })
 }
 
