@@ -272,6 +272,34 @@ def test_an_event_loop_closes_its_store_when_threads_run_out():
     )
 
 
+def test_a_forked_child_that_gets_no_threads_is_told_so_by_the_library():
+    without_threads(
+        """
+        async def main(location, refusal):
+            store = await eb.open_async(location)
+            await store.append([("s", "x", b"1")])
+            child = os.fork()
+            if not child:
+                refused()
+                for _ in range(2):
+                    try:
+                        await store.head()
+                    except refusal as error:
+                        if refusal is eb.StoreUnavailable:
+                            assert "start a thread" in str(error), error
+                    else:
+                        raise AssertionError("opened without a thread")
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            assert status == 0, status
+            await store.close()
+
+        asyncio.run(main(location, eb.StoreUnavailable))
+        asyncio.run(main("memory:", eb.StoreClosed))
+        """
+    )
+
+
 def test_another_process_comes_in_to_one_that_gets_no_threads():
     without_threads(
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import warnings
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from eventbraid._native import forks
-from eventbraid.errors import StoreClosed
+from eventbraid.errors import StoreClosed, StoreUnavailable
 from eventbraid.store._fork import PerProcess
 
 if TYPE_CHECKING:
@@ -74,11 +75,28 @@ class Handle:
 
         Raises:
             EventbraidError: As `own` does.
+            StoreUnavailable: The system starts no thread for the opening.
         """
         if self._opened_by == forks():
             return self.native
         # Once a process: an opening goes on for other tasks if this one is cancelled.
-        return await anyio.to_thread.run_sync(self._own_again, abandon_on_cancel=True)
+        if self._is_in_memory:
+            return self._own_again()
+        has_thread = False
+
+        def open_again() -> Store:
+            nonlocal has_thread
+            has_thread = True
+            return self._own_again()
+
+        try:
+            return await anyio.to_thread.run_sync(open_again, abandon_on_cancel=True)
+        except RuntimeError as error:
+            if has_thread:
+                raise
+            raise StoreUnavailable(
+                self.location, "start a thread for", str(error), errno.EAGAIN
+            ) from error
 
     def begin_read(self) -> None:
         """Raise at the call of a method what its iterator would raise later.
