@@ -480,3 +480,21 @@ def test_races_with_retries_lose_nothing():
         with ThreadPoolExecutor(4) as pool:
             done = list(pool.map(executor.execute, [ONE] * 4))
         assert sorted(one.versions[A] for one in done) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("factor", [1e308, 10**400], ids=["float", "int"])
+def test_a_pause_beyond_the_largest_float_is_the_cap(factor):
+    policy = eb.RetryPolicy(first=MS, factor=factor, cap=200 * MS, jitter="none")
+    assert [policy.pause(1), policy.pause(2), policy.pause(10**6)] == [0.001, 0.2, 0.2]
+    assert eb.RetryPolicy(first=0 * MS, factor=factor).pause(10**6) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"attempts": -(10**5000)}, {"factor": -(10**5000)}, {"first": 10**5000}],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_a_number_of_too_many_digits_is_refused_by_the_arguments_name(arguments):
+    (name,) = arguments
+    with pytest.raises(eb.InvalidArgument, match=rf"RetryPolicy\.{name} '<int whose"):
+        eb.RetryPolicy(**arguments)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Literal
 
 from eventbraid.errors import InvalidArgument
+from eventbraid.store._argument import argument_text
 from eventbraid.store._duration import validate_duration
 from eventbraid.store._paging import checked
 
@@ -65,10 +66,13 @@ class RetryPolicy:
             attempts: How many there were, at least one.
         """
         cap = self.cap.total_seconds()
-        # The power is bounded, because floats are: 2.0 ** 2000 raises.
-        longest = min(
-            cap, self.first.total_seconds() * self.factor ** min(attempts - 1, 64)
-        )
+        first = self.first.total_seconds()
+        try:
+            growth = 1.0 if attempts == 1 else float(self.factor) ** (attempts - 1)
+            longest = min(cap, first * growth)
+        except OverflowError:
+            # Beyond the largest float, and so beyond the cap; nothing times it is 0.
+            longest = cap if first else 0.0
         if self.jitter == "none":
             return longest
         low = longest / 2 if self.jitter == "equal" else 0.0
@@ -80,4 +84,4 @@ def _is_number(value: object) -> bool:
 
 
 def _senseless(name: str, value: object, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"RetryPolicy.{name}", str(value), reason)
+    return InvalidArgument(f"RetryPolicy.{name}", argument_text(value), reason)

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from eventbraid.errors import InvalidArgument
 from eventbraid.saga._exception_groups import exceptions_in
+from eventbraid.store._argument import argument_text
 from eventbraid.store._duration import validate_duration
 from eventbraid.store._paging import checked
 
@@ -73,14 +74,18 @@ class Retry:
         if self.cap < self.first:
             raise InvalidArgument("retry cap", str(self.cap), "not below `first`")
         if not 1.0 <= self.factor <= _MOST_FACTOR:
-            raise InvalidArgument("retry factor", str(self.factor), "1 to 100")
+            raise InvalidArgument(
+                "retry factor", argument_text(self.factor), "1 to 100"
+            )
         if self.jitter not in get_args(Jitter):
             raise InvalidArgument(
-                "retry jitter", str(self.jitter), "one of 'full', 'equal', 'none'"
+                "retry jitter",
+                argument_text(self.jitter),
+                "one of 'full', 'equal', 'none'",
             )
         if not all(_is_exception_class(kind) for kind in self.never):
             raise InvalidArgument(
-                "retry never", str(self.never), "a tuple of exception classes"
+                "retry never", argument_text(self.never), "a tuple of exception classes"
             )
 
     def allows(self, attempt: int) -> bool:
