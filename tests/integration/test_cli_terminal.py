@@ -215,3 +215,13 @@ def number_beside(name, shown):
     lines = shown.decode().splitlines()
     rows = [line.split() for line in lines if line.startswith(f"{name} ")]
     return rows[-1][1]
+
+
+@pytest.mark.parametrize("command", ["stats", "streams", "verify"])
+def test_a_surplus_argument_is_shown_without_controls(command, tmp_path, capfd):
+    store = str(tmp_path / "s")
+    eb.open(store).close()
+    assert run([command, store, f"x{CLEAR}\u202e{C1}\nFORGED"]) == 2
+    err = capfd.readouterr().err
+    assert r"x\x1b[2J\u202e\x9b" in err
+    assert "\nFORGED" not in err

@@ -50,6 +50,9 @@ def explain(error: BaseException) -> Exit:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE
     if isinstance(cause, click.ClickException):
+        if type(cause) is click.UsageError:
+            # click quotes surplus arguments as they are; its other errors escape them.
+            cause = click.UsageError(printable(cause.message), cause.ctx)
         cause.show()
         return Exit.USAGE
     if isinstance(cause, eb.EventbraidError):
