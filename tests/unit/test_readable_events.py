@@ -436,7 +436,9 @@ WOULD_CHANGE = [
     (list[Box[Money]], [Box(5)]),
     (date, datetime(2026, 1, 1, 5, tzinfo=UTC)),
     (datetime, datetime(1850, 1, 1, tzinfo=BERLIN)),
+    (datetime, datetime(2026, 10, 25, 2, 30, fold=1)),  # noqa: DTZ001 - without a zone
     (time, time(5, tzinfo=BERLIN)),
+    (time, time(2, 30, fold=1)),
     (float, 2**53 + 1),
     (float, 10**400),
     (float, float("nan")),
@@ -550,6 +552,15 @@ def test_an_equal_value_of_another_type_becomes_the_declared_one(
     event = event_class(annotation)(given)
     assert is_same(event.held, held)
     assert is_same(read_back(event), event)
+
+
+@pytest.mark.parametrize(
+    "given", [datetime(2026, 1, 1, fold=1, tzinfo=UTC), time(2, fold=1, tzinfo=UTC)]
+)
+def test_a_fold_without_a_meaning_is_dropped_when_the_event_is_made(given):
+    event = event_class(type(given))(given)
+    assert (event.held, event.held.fold) == (given, 0)
+    assert read_back(event).held.fold == 0
 
 
 def test_a_field_that_post_init_computes_comes_back():

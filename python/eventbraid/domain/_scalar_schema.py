@@ -86,14 +86,14 @@ def _is_datetime(value: object) -> bool:
     if type(value) is not dt.datetime:
         return False
     zone = value.tzinfo
-    return zone is _UTC or zone is None or _is_fixed(zone)
+    return (zone is _UTC or zone is None or _is_fixed(zone)) and not value.fold
 
 
 def _is_time(value: object) -> bool:
     if type(value) is not dt.time:
         return False
     zone = value.tzinfo
-    return zone is None or _is_fixed(zone)
+    return (zone is None or _is_fixed(zone)) and not value.fold
 
 
 def _is_fixed(zone: dt.tzinfo) -> bool:
@@ -135,6 +135,9 @@ def _fixed_datetime(value: object) -> dt.datetime:
     offset = value.utcoffset()
     if value.tzinfo is not None and offset is None:
         raise TypeError
+    if offset is None and value.fold:
+        # Of the two times of a clock that is set back the later, which is not written.
+        raise ValueError
     zone = None if offset is None else dt.timezone(offset)
     fixed = dt.datetime.combine(
         dt.date(value.year, value.month, value.day),
@@ -144,6 +147,13 @@ def _fixed_datetime(value: object) -> dt.datetime:
     if value.replace(tzinfo=None, fold=0) != fixed.replace(tzinfo=None):
         raise ValueError
     return fixed
+
+
+def _fixed_time(value: object) -> dt.time:
+    """Leave out the fold where a fixed offset gives it no meaning."""
+    if type(value) is dt.time and value.tzinfo is not None and value.fold:
+        return value.replace(fold=0)
+    raise TypeError
 
 
 _JSON: dict[type, str] = {
@@ -167,12 +177,15 @@ _NARROWER: dict[type, Callable[[object], object]] = {
     float: _bare_float,
     str: _bare_str,
     dt.datetime: _fixed_datetime,
+    dt.time: _fixed_time,
 }
 _REASONS: dict[type, str] = {
     float: "JSON has no NaN, no infinity and no whole number beyond 2**53 as a float",
     Decimal: "NaN and infinity are equal to nothing that is read back",
-    dt.datetime: "its offset from UTC must be whole minutes",
-    dt.time: "its zone must be a fixed offset of whole minutes",
+    dt.datetime: "its offset from UTC must be whole minutes, and without an offset "
+    "its fold must be 0",
+    dt.time: "its zone must be a fixed offset of whole minutes, and without a zone its "
+    "fold must be 0",
 }
 
 
