@@ -619,9 +619,9 @@ class InvalidValue(EventbraidError, ValueError):
 
     Example:
         >>> import eventbraid as eb
-        >>> raise eb.InvalidValue("Money", "-1", "it must be 0 or more", "give cents")
+        >>> raise eb.InvalidValue("Money", "-1", "it must be >= 0", "give 0")
         Traceback (most recent call last):
-        eventbraid.errors.InvalidValue: -1 is no Money: it must be 0 or more; give cents
+        eventbraid.errors.InvalidValue: -1 is not a valid Money: it must be >= 0; give 0
     """
 
     def __init__(
@@ -636,7 +636,7 @@ class InvalidValue(EventbraidError, ValueError):
         self.value = value
         self.bound = bound
         self.remedy = remedy
-        super().__init__(f"{value} is no {type}: {bound}; {remedy}")
+        super().__init__(f"{value} is not a valid {type}: {bound}; {remedy}")
 
 
 class InvalidArgument(EventbraidError, ValueError):

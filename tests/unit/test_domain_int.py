@@ -155,7 +155,9 @@ def test_the_bounds_themselves_are_fine(kind):
 
 
 def test_arithmetic_does_not_leave_the_bounds():
-    with pytest.raises(eb.InvalidValue, match="-2 is no Money: it must be >= 0"):
+    with pytest.raises(
+        eb.InvalidValue, match="-2 is not a valid Money: it must be >= 0"
+    ):
         Money(5) - Money(7)
     with pytest.raises(eb.InvalidValue):
         Percent(60) + Percent(60)

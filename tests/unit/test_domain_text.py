@@ -132,7 +132,7 @@ def test_a_fitting_text_is_a_value(kind, text):
     ],
 )
 def test_an_unfit_text_is_no_value(kind, bad):
-    with pytest.raises(eb.InvalidValue, match=f"is no {kind.__name__}"):
+    with pytest.raises(eb.InvalidValue, match=f"is not a valid {kind.__name__}"):
         kind(bad)
 
 

@@ -103,7 +103,7 @@ def _expectation(what: str, parameter: click.Parameter) -> eb.Expectation:
     if what.isascii() and what.isdigit() and int(what) <= LARGEST_NUMBER:
         return int(what)
     raise click.BadParameter(
-        f"{what!r} is no version, nor any, none or exists", param=parameter
+        f"{what!r} is not a version, any, none or exists", param=parameter
     )
 
 

@@ -45,7 +45,7 @@ class Id(str):
         >>> OrderId("payment-17")
         Traceback (most recent call last):
         ...
-        eventbraid.errors.InvalidValue: 'payment-17' is no OrderId: ...
+        eventbraid.errors.InvalidValue: 'payment-17' is not a valid OrderId: ...
     """
 
     __slots__ = ()
@@ -84,7 +84,7 @@ class Id(str):
     @classmethod
     def _broken_rule(cls, value: object) -> str | None:
         if not isinstance(value, str):
-            return "it is no text"
+            return "it is not a text"
         if not value.startswith(cls._start) or len(value) == len(cls._start):
             return f"it must be {cls._start!r} and something after it"
         if _UNFIT.search(value) is not None:

@@ -51,7 +51,7 @@ class Int(int):
         >>> Money(5) - Money(7)
         Traceback (most recent call last):
         ...
-        eventbraid.errors.InvalidValue: -2 is no Money: it must be >= 0; ...
+        eventbraid.errors.InvalidValue: -2 is not a valid Money: it must be >= 0; ...
     """
 
     __slots__ = ()
@@ -264,7 +264,7 @@ def _out_of_bounds(kind: type[Int], value: int) -> InvalidValue:
 
 
 def _plain(kind: type[Int], value: object) -> int:
-    """Leave a kind of the same family; refuse whatever is no whole number."""
+    """Leave a kind of the same family; refuse whatever is not a whole number."""
     if isinstance(value, Int):
         if isinstance(value, kind) or issubclass(kind, type(value)):
             return int(value)
@@ -272,7 +272,7 @@ def _plain(kind: type[Int], value: object) -> int:
         raise refusal(kind.__name__, value, "it is a number of another kind", remedy)
     if _is_whole(value):
         return int(value)
-    raise refusal(kind.__name__, value, "it is no whole number", "give an int")
+    raise refusal(kind.__name__, value, "it is not a whole number", "give an int")
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

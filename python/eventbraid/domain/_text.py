@@ -33,7 +33,7 @@ class Text(str):
         >>> CountryCode("Germany")
         Traceback (most recent call last):
         ...
-        eventbraid.errors.InvalidValue: 'Germany' is no CountryCode: ...
+        eventbraid.errors.InvalidValue: 'Germany' is not a valid CountryCode: ...
     """
 
     __slots__ = ()
@@ -76,7 +76,7 @@ class Text(str):
     @classmethod
     def _broken_rule(cls, value: object) -> str | None:
         if not isinstance(value, str):
-            return "it is no text"
+            return "it is not a text"
         if len(value) < cls._shortest:
             return f"it must have at least {cls._shortest} characters"
         if cls._longest is not None and len(value) > cls._longest:

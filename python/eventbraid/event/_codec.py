@@ -62,7 +62,7 @@ def codec_of(kind: type) -> ClassCodec:
         raise InvalidEventType(
             "event class",
             kind.__qualname__,
-            "it is no dataclass, msgspec Struct, attrs class or pydantic model; "
+            "it is not a dataclass, msgspec Struct, attrs class or pydantic model; "
             "use @event, which makes a dataclass of a plain class",
         )
     # A class that names one that is defined later is judged at its first use.

@@ -42,7 +42,7 @@ def event(name: str, /, *, version: int = 1) -> Callable[[type[T]], type[T]]:
         >>> Withdrawn(5)
         Traceback (most recent call last):
         ...
-        eventbraid.errors.InvalidValue: 5 is no Withdrawn.amount: ...
+        eventbraid.errors.InvalidValue: 5 is not a valid Withdrawn.amount: ...
     """
     check_name(name, version)
 
@@ -100,14 +100,14 @@ _MADE_ELSEWHERE = ("__struct_fields__", "__attrs_attrs__", "__pydantic_validator
 def _refuse_made_already(kind: type, name: str) -> None:
     """Making a dataclass of a Struct, a model or an enum breaks it in odd ways."""
     if any(hasattr(kind, mark) for mark in _MADE_ELSEWHERE):
-        reason = "it is no plain class"
+        reason = "it is not a plain class"
     elif "__dataclass_fields__" in vars(kind):
         reason = "it is a dataclass already"
     elif issubclass(kind, tuple | dict | str | int | enum.Enum):
         raise InvalidEventType(
             "event class",
             kind.__qualname__,
-            "it is no class with fields of its own; write a plain class with "
+            "it is not a class with fields of its own; write a plain class with "
             "annotated fields",
         )
     else:
