@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.contract.loops import ASYNCIO, TRIO
+from tests.mounts import unmount_leftovers
 
 # Tests that start pyright as a process must not make it look for updates.
 os.environ.setdefault("PYRIGHT_PYTHON_IGNORE_WARNINGS", "1")
@@ -32,6 +35,13 @@ for _signal in _NEEDED:
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=2_000)
 settings.load_profile("default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Unmount what an interrupted run left below the temporary root, which is removed."""
+    given: str | None = config.getoption("basetemp", None)
+    root = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
+    unmount_leftovers(Path(given) if given else root / f"pytest-of-{getpass.getuser()}")
 
 
 @pytest.fixture(params=[ASYNCIO, TRIO])

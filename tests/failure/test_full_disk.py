@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import resource
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 
 import eventbraid as eb
 from tests.contract.asking import listed
+from tests.mounts import mounted
 from tests.peers import peer
 
 MIB = 1 << 20
@@ -28,17 +28,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of three megabytes."""
     place = tmp_path / "disk"
     place.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=3m", "eventbraid-test", str(place)]
-    mounted = subprocess.run(
-        ["mount", *options], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    try:
+    options = ["-t", "tmpfs", "-o", "size=3m", "eventbraid-test"]
+    with mounted(place, *options) as refused:
+        if refused:
+            pytest.skip(f"no file system can be mounted here: {refused}")
         yield place
-    finally:
-        # A store that a failed test still holds has files open: lazily.
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def fill(disk: Path) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import eventbraid as eb
+from tests.mounts import mounted
 from tests.peers import peer, peers
 
 pytestmark = pytest.mark.timeout(120)
@@ -205,16 +206,14 @@ def test_a_log_directory_is_written_through_one_store_directory_at_a_time(
         append(store, "before")
     shutil.copytree(location, copy)
     shutil.rmtree(copy / "log")
-    with contextlib.ExitStack() as mounted:
+    with contextlib.ExitStack() as mounts:
         if how == "symbolic link":
             (copy / "log").symlink_to(location / "log")
         else:
             (copy / "log").mkdir()
-            command = ["mount", "--bind", location / "log", copy / "log"]
-            if subprocess.run(command, check=False, capture_output=True).returncode:
+            bind = mounted(copy / "log", "--bind", str(location / "log"))
+            if mounts.enter_context(bind):
                 pytest.skip("may not mount")
-            unmount = ["umount", "--lazy", copy / "log"]
-            mounted.callback(subprocess.run, unmount, check=True)
         for path, other in ((location, copy), (copy, location)):
             with peer(path, **SMALL) as original:
                 tell_to_append(original, "s")

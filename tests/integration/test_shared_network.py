@@ -13,6 +13,7 @@ import pytest
 
 import eventbraid as eb
 from tests.contract import programs
+from tests.mounts import marked, unmount
 
 pytestmark = [
     pytest.mark.timeout(60),
@@ -53,14 +54,16 @@ FILE_SYSTEM = """
 @pytest.fixture
 def mounted(tmp_path):
     """A directory on a file system that could be anyone's."""
-    with programs.started(FILE_SYSTEM, tmp_path) as serving:
+    place = tmp_path / "mounted"
+    place.mkdir()
+    with programs.started(FILE_SYSTEM, place) as serving, marked(place):
         answer = programs.line(serving)
         if answer != "mounted":
             pytest.skip(f"can't mount a file system: {answer}")
         try:
-            yield tmp_path
+            yield place
         finally:
-            programs.subprocess.run(["umount", "--lazy", tmp_path], check=True)
+            unmount(place)
 
 
 def test_sharing_is_refused_with_the_reason_and_the_way_out(mounted):

@@ -11,7 +11,7 @@ use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{Depth, Error, Expectation};
 use support::hook::{Flag, HookedVfs, Op, eio, temptation, until};
-use support::{append, append_expecting, bodies, log, open};
+use support::{append, append_expecting, bodies, log, open, open_with, options, threaded};
 
 const SEGMENT: &str = "0000000001.hot";
 
@@ -254,6 +254,81 @@ fn every_single_failing_call_gives_a_typed_answer_and_a_store_that_reopens() {
             failure == Failure::Short || refused > 50,
             "{failure:?}: only {refused} told of"
         );
+    }
+}
+
+/// The limits of a process, of the system and of a quota.
+const LIMITS: [i32; 5] = [
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::ENOMEM,
+    libc::ENOSPC,
+    libc::EDQUOT,
+];
+
+/// Appends across several segments while one kind of call fails; only a failed sync may stop
+/// the store. Returns whether a call failed.
+fn appends_beside_an_exhausted_limit(fault: Fault, zero_fill: bool, background: bool) -> bool {
+    let context = format!("{fault:?}, zeros ahead: {zero_fill}, threads: {background}");
+    let vfs = SimVfs::tracked(fault.nth);
+    let mut options = if background { threaded() } else { options() };
+    options.zero_fill = zero_fill;
+    let store = open_with(vfs.clone(), options).unwrap();
+    append(&store, &[("a", b"first")]).unwrap();
+    vfs.fail(fault);
+    let mut acknowledged = 1;
+    let mut refused = false;
+    for _ in 0..8 {
+        match append(&store, &[("a", &[b'x'; 12_000])]) {
+            Ok(_) => acknowledged += 1,
+            Err(Error::Io { .. } | Error::StorageFull { .. }) => refused = true,
+            Err(e) => panic!("{context}: {e}"),
+        }
+    }
+    assert!(!store.stats().poisoned, "{context}");
+    let failed = refused || vfs.trace().iter().any(|line| line.ends_with(" fails"));
+    vfs.heal();
+    append(&store, &[("a", b"last")]).unwrap_or_else(|e| panic!("{context}: {e}"));
+    acknowledged += 1;
+    assert_eq!(log(&store).len(), acknowledged, "{context}");
+    store.verify(Depth::Full).unwrap();
+    store.close().unwrap_or_else(|e| panic!("{context}: {e}"));
+    let cut = open(vfs.power_cut(Persist::Nothing)).unwrap();
+    assert_eq!(log(&cut).len(), acknowledged, "{context}");
+    failed
+}
+
+#[test]
+fn an_exhausted_limit_of_open_files_memory_or_space_poisons_no_store() {
+    for errno in LIMITS {
+        // A rename opens no file.
+        let opens = matches!(errno, libc::EMFILE | libc::ENFILE);
+        let renames = (!opens).then_some(Call::Rename);
+        for call in [Call::Create, Call::Open, Call::Write]
+            .into_iter()
+            .chain(renames)
+        {
+            let mut failed = 0;
+            for nth in 1..6 {
+                for (zero_fill, background) in
+                    [(true, false), (false, false), (true, true), (false, true)]
+                {
+                    let fault = Fault::once(call, nth, Failure::Errno(errno));
+                    failed += u32::from(appends_beside_an_exhausted_limit(
+                        fault, zero_fill, background,
+                    ));
+                    if call != Call::Write {
+                        // A write that fails for ever can't be undone.
+                        let fault = Fault::forever(call, nth, Failure::Errno(errno));
+                        appends_beside_an_exhausted_limit(fault, zero_fill, background);
+                    }
+                }
+            }
+            assert!(
+                failed > 0 || call == Call::Open,
+                "{errno}: {call:?} never failed"
+            );
+        }
     }
 }
 
