@@ -24,6 +24,7 @@ from eventbraid.examples.order_fulfilment.fulfilment import (
     Patience,
 )
 from eventbraid.examples.order_fulfilment.notifications import tell_the_untold
+from eventbraid.examples.order_fulfilment.plan import DemoPlanned
 from eventbraid.examples.order_fulfilment.purchases import purchases
 from eventbraid.examples.order_fulfilment.services.payment_gateway import (
     PaymentRefused,
@@ -344,3 +345,68 @@ async def test_the_untold_are_told_by_any_later_run():
         assert await tell_the_untold(store, services.notifier, rounds=1) == (0, 1)
         assert await tell_the_untold(store, services.notifier) == (1, 0)
         assert await tell_the_untold(store, services.notifier) == (0, 0)
+
+
+# --- a directory that is not the demo's
+
+
+def contents(directory):
+    """Return the bytes of each file below a directory."""
+    return {
+        path.relative_to(directory): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+async def refused(directory, **changes):
+    with pytest.raises(eb.InvalidArgument, match="did not create") as caught:
+        await run_demo(options(directory, limit=1, **changes), Quiet())
+    assert caught.value.what == "directory"
+    assert caught.value.value == str(directory)
+    assert "give a directory of its own, or none" in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [".", "shop.braid"])
+@pytest.mark.parametrize("coordinators", [1, 2])
+@pytest.mark.parametrize(
+    "stream", ["account-alice", "demo-plan", "demo-1"], ids=lambda stream: stream
+)
+async def test_a_store_of_its_user_is_refused_and_left_as_it_was(
+    tmp_path, place, coordinators, stream
+):
+    location = tmp_path / place
+    with eb.open(location) as store:
+        store.append([(stream, "account.opened", b"{}")])
+    before = contents(tmp_path)
+    await refused(tmp_path, coordinators=coordinators)
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "ledgers").exists()
+
+
+async def test_a_store_of_its_user_that_is_in_use_is_refused_at_once(tmp_path):
+    with anyio.fail_after(5), eb.open(tmp_path, mode="exclusive"):
+        await refused(tmp_path)
+
+
+async def test_an_empty_store_in_the_directory_itself_is_refused(tmp_path):
+    eb.open(tmp_path).close()
+    await refused(tmp_path)
+
+
+async def test_a_plan_after_other_events_does_not_make_it_the_demos(tmp_path):
+    with eb.open(tmp_path / "shop.braid") as store:
+        store.append([("account-alice", "account.opened", b"{}")])
+        store.append([eb.new_event("demo-plan", DemoPlanned(1, Quantity(5)))])
+    await refused(tmp_path)
+
+
+async def test_a_demo_that_died_before_its_plan_goes_on(tmp_path):
+    eb.open(tmp_path / "shop.braid").close()
+    await run(tmp_path, limit=1)
+
+
+async def test_files_that_are_no_store_stay_beside_the_demo(tmp_path):
+    (tmp_path / "notes.txt").write_text("remember the milk")
+    await run(tmp_path, limit=1)
+    assert (tmp_path / "notes.txt").read_text() == "remember the milk"

@@ -164,14 +164,18 @@ async def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
 
     Raises:
         CommandRejected: The directory holds a demo with another seed or stock.
+        InvalidArgument: The directory is or holds a store that no demo created.
         EventbraidError: The store cannot be opened or written.
     """
     tally = Tally()
     wanted = purchases()[: options.limit]
-    _make_room(options)
-    # Of two demos in one directory, each would tell the customers.
+    # Of two demos in one directory, each would notify the customers.
     mode: eb.StoreMode = "exclusive" if options.coordinators == 1 else "shared"
+    await _refuse_other_stores(options, mode)
+    _make_room(options)
     async with eb.open_async(options.store, mode=mode) as store:
+        # Again: the read-only view omits events that a crash left unproven.
+        await _refuse_other_store(store, options)
         plan = await _plan(store, options, wanted)
         stuck = await _trade(store, options, plan, wanted, tally, watcher)
         tally.phase = "reconciling"
@@ -180,6 +184,47 @@ async def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
             partial(_reconcile, store.as_sync(), options, wanted, stuck)
         )
     return DemoResult(plan, tally, verdict)
+
+
+async def _refuse_other_stores(options: DemoOptions, mode: eb.StoreMode) -> None:
+    """Raise if the directory is or holds a store that no demo created.
+
+    The stores are opened read-only: nothing of a user's store is changed, and no file
+    is put beside its own.
+    """
+    if await _is_store(options.directory, mode):
+        raise _other_store(options)
+    try:
+        async with eb.open_async(options.store, read_only=True, mode=mode) as store:
+            await _refuse_other_store(store, options)
+    except eb.NotAStore:
+        return
+
+
+async def _is_store(directory: Path, mode: eb.StoreMode) -> bool:
+    try:
+        async with eb.open_async(directory, read_only=True, mode=mode, lock_timeout=0):
+            return True
+    except eb.StoreBusy:
+        return True
+    except eb.NotAStore:
+        return False
+
+
+async def _refuse_other_store(store: eb.AsyncEventStore, options: DemoOptions) -> None:
+    """Raise if the store has events, and the first one is not the plan of a demo."""
+    first = [(r.stream, r.type) async for r in store.read_all(limit=1)]
+    if first and first != [(PLAN, eb.event_type(DemoPlanned))]:
+        raise _other_store(options)
+
+
+def _other_store(options: DemoOptions) -> eb.InvalidArgument:
+    return eb.InvalidArgument(
+        "directory",
+        str(options.directory),
+        "it is or holds an event store that the demo did not create; give a directory "
+        "of its own, or none to use a new one",
+    )
 
 
 def _make_room(options: DemoOptions) -> None:
