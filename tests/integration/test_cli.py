@@ -32,7 +32,7 @@ def test_a_demo_reports_and_reconciles(tmp_path, capfd):
     assert code == Exit.FINE, err
     assert "log and ledgers agree" in out
     assert "30 orders in" in out
-    assert f"saga show {tmp_path}/d 1" in out
+    assert f"saga show {tmp_path}/d saga-cdnow-00001" in out
     assert re.search(r"captured\s+\$", out)
 
 
@@ -57,22 +57,35 @@ def test_without_a_directory_a_new_one_is_made_and_named(tmp_path, monkeypatch, 
     assert str(made) in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("identifier", ["1", "order-cdnow-00001", "saga-cdnow-00001"])
-def test_an_order_is_shown_by_number_and_by_either_id(
-    demo_directory, identifier, capfd
-):
-    assert run(["saga", "show", identifier, "--store", str(demo_directory)]) == 0
+def test_a_saga_is_shown_by_its_id(demo_directory, capfd):
+    store = str(demo_directory)
+    assert run(["saga", "show", "saga-cdnow-00001", "--store", store]) == Exit.FINE
     out = capfd.readouterr().out
     assert "saga-cdnow-00001" in out
     assert "dispatch shipment" in out
     assert "saga completed" in out
 
 
+@pytest.mark.parametrize("identifier", ["77", "order-1", "order-cdnow-00001"])
+def test_no_id_is_taken_for_one_of_the_demo(tmp_path, identifier, capfd):
+    """Any string may be a saga's id; only the demo derives them from orders."""
+    store = str(tmp_path / "s")
+    with eb.open(store) as opened:
+        opened.append(_stuck_saga(identifier))
+    assert run(["saga", "show", identifier, "--store", store]) == Exit.OFF
+    assert capfd.readouterr().out.startswith(f"{identifier}: ")
+    missing = f"{identifier}9"
+    assert run(["saga", "show", missing, "--store", store]) == Exit.USAGE
+    err = capfd.readouterr().err
+    assert repr(missing) in err
+    assert "eventbraid saga list" in err
+
+
 def test_the_store_may_be_named_itself_or_by_the_environment(
     demo_directory, monkeypatch, capfd
 ):
     monkeypatch.setenv("EVENTBRAID_STORE", str(demo_directory / "shop.braid"))
-    assert run(["saga", "show", "1"]) == Exit.FINE
+    assert run(["saga", "show", "saga-cdnow-00001"]) == Exit.FINE
     assert "saga completed" in capfd.readouterr().out
 
 
@@ -188,8 +201,8 @@ def test_misuse_is_explained(case, capfd):
     assert "Traceback" not in out + err
 
 
-def test_an_unknown_order_is_explained(demo_directory, capfd):
-    code = run(["saga", "show", "order-9", "--store", str(demo_directory)])
+def test_an_unknown_saga_is_explained(demo_directory, capfd):
+    code = run(["saga", "show", "saga-9", "--store", str(demo_directory)])
     assert code == Exit.USAGE
     assert "saga-9" in capfd.readouterr().err
 
@@ -218,6 +231,15 @@ def test_a_directory_without_permission_is_explained(tmp_path, capfd):
     tmp_path.chmod(0o500)
     assert run(["demo", str(tmp_path / "d"), "--limit", "1"]) == Exit.STORE
     assert "Permission" in capfd.readouterr().err
+
+
+def test_a_demo_refuses_a_store_that_it_did_not_create(tmp_path, capfd):
+    with eb.open(tmp_path) as store:
+        store.append([("account-alice", "account.opened", b"{}")])
+    assert run(["demo", str(tmp_path), "--limit", "1"]) == Exit.USAGE
+    err = capfd.readouterr().err
+    assert str(tmp_path) in err
+    assert "give a directory of its own, or none" in err
 
 
 def test_a_damaged_ledger_is_explained(demo_directory, tmp_path, capfd):

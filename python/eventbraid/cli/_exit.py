@@ -100,6 +100,7 @@ _OPTIONS = {
     "makes a new store",
     'open it in both with mode="shared"': "open it there in the shared mode",
     "open it with read_only=True": "add --read-only",
+    "check the id, or start it": "`eventbraid saga list` prints the ids",
 }
 
 

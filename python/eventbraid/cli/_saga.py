@@ -45,13 +45,13 @@ def saga() -> None:
 def show(*, location: str, identifier: str, as_json: bool) -> Exit:
     """Print the timeline of one saga.
 
-    ID is a saga's id, an order's id, or the number of an order of the demo.
+    ID is the saga's id, as `eventbraid saga list` prints it.
     """
     from eventbraid.cli._output import output
     from eventbraid.cli._timeline import print_timeline
 
     with open_store(location) as store:
-        timeline = eb.read_timeline(store, _saga_id(identifier))
+        timeline = eb.read_timeline(store, identifier)
     if as_json:
         with output() as out:
             out.json(asdict(timeline))
@@ -127,17 +127,6 @@ def _stuck_facts(store: eb.EventStore, saga_id: str) -> dict[str, str]:
     except eb.EventbraidError as error:
         return {"error": f"its records can't be read: {error}"}
     return {"saga": timeline.saga, "failure": timeline.failure or ""}
-
-
-def _saga_id(identifier: str) -> str:
-    """Return the saga's id of an order's id, or of an order's number in the demo."""
-    if identifier.isascii() and identifier.isdigit():
-        from eventbraid.examples.order_fulfilment.catalogue import order_id
-
-        identifier = order_id(int(identifier))
-    if identifier.startswith("order-"):
-        return f"saga-{identifier.removeprefix('order-')}"
-    return identifier
 
 
 def _statuses(store: eb.EventStore) -> dict[str, str]:

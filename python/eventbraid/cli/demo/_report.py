@@ -10,7 +10,8 @@ from rich.text import Text
 
 from eventbraid.cli._console import console
 from eventbraid.cli._output import printable
-from eventbraid.examples.order_fulfilment.values import Money
+from eventbraid.examples.order_fulfilment.catalogue import order_id
+from eventbraid.examples.order_fulfilment.values import Money, SagaId
 
 if TYPE_CHECKING:
     from eventbraid.examples.order_fulfilment.demo import DemoOptions, DemoResult
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     )
 
 _MOST_FINDINGS = 5
+_FIRST_SAGA = SagaId.of(order_id(1))
 
 
 def report(result: DemoResult, options: DemoOptions) -> None:
@@ -39,7 +41,7 @@ def report(result: DemoResult, options: DemoOptions) -> None:
     else:
         out.print("every order had come to its end before; nothing was done twice")
     shown = printable(str(options.directory))
-    out.print(Text(f"look at one: eventbraid saga show {shown} 1"))
+    out.print(Text(f"look at one: eventbraid saga show {shown} {_FIRST_SAGA}"))
 
 
 def _orders(sums: Sums) -> Table:
