@@ -22,6 +22,16 @@ LAYERS = ("errors", "domain", "event", "store", "command", "lease", "saga")
 # refused to other classes, before the layer has been used for the first time.
 _EVENT_TYPES = {"lease.": "eventbraid.lease", "saga.": "eventbraid.saga"}
 
+# Former names, which programs may still use for now.
+_FORMER = {
+    "AsyncRole": "AsyncLease",
+    "Role": "Lease",
+    "RoleBusy": "LeaseHeld",
+    "RoleLost": "LeaseLost",
+    "StoreMember": "StoreSession",
+    "Verified": "VerifyReport",
+}
+
 
 def lazy_names(
     package: dict[str, object], names: Collection[str]
@@ -35,12 +45,14 @@ def lazy_names(
     """
     prefix = package["__name__"]
     public = frozenset(names)
+    known = public | set(_FORMER.values())
 
     def load(name: str) -> object:
         if name in LAYERS:
             # `eventbraid.saga` works after `import eventbraid`, as if it were loaded.
             return import_module(f"{prefix}.{name}")
-        if name in public:
+        name = _FORMER.get(name, name)
+        if name in known:
             for layer in LAYERS:
                 module = import_module(f"{prefix}.{layer}")
                 if hasattr(module, name):

@@ -920,6 +920,16 @@ class LeaseHeld(LeaseError):
             "process"
         )
 
+    @property
+    def role(self) -> str:
+        """The former name of `lease`."""
+        return self.lease
+
+    @property
+    def silence(self) -> float:
+        """The former name of `heartbeat_age`."""
+        return self.heartbeat_age
+
 
 class LeaseLost(LeaseError):
     """Another holder acquired the lease in the meantime; nothing was written.
@@ -945,6 +955,11 @@ class LeaseLost(LeaseError):
             f"{token} and is {actual}; nothing was written: stop the work that the "
             "lease protects"
         )
+
+    @property
+    def role(self) -> str:
+        """The former name of `lease`."""
+        return self.lease
 
 
 class StorePoisoned(StoreError):

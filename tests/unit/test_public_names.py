@@ -52,6 +52,32 @@ def test_all_and_the_exported_names_agree():
     assert set(eventbraid.__all__) == exported
 
 
+@pytest.mark.parametrize(
+    ("former", "name"),
+    [
+        ("AsyncRole", "AsyncLease"),
+        ("Role", "Lease"),
+        ("RoleBusy", "LeaseHeld"),
+        ("RoleLost", "LeaseLost"),
+        ("StoreMember", "StoreSession"),
+        ("Verified", "VerifyReport"),
+    ],
+)
+def test_a_former_name_can_still_be_used(former, name):
+    assert getattr(eventbraid, former) is getattr(eventbraid, name)
+    assert former not in eventbraid.__all__
+
+
+def test_former_attributes_can_still_be_used(tmp_path):
+    held = eventbraid.LeaseHeld("importer", "python", None, 1.5)
+    lost = eventbraid.LeaseLost("importer", 3, 4)
+    assert (held.role, held.silence, lost.role) == ("importer", 1.5, "importer")
+    with eventbraid.open(tmp_path / "store.braid") as store:
+        stats = store.stats()
+    assert stats.members == stats.sessions
+    assert stats.groups == stats.members[0].groups == stats.write_batches == 0
+
+
 def test_all_is_free_of_repetition():
     assert len(eventbraid.__all__) == len(set(eventbraid.__all__))
 

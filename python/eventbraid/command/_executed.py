@@ -58,6 +58,11 @@ class Executed:
     attempts: int
     replayed: bool
 
+    @property
+    def position(self) -> int:
+        """The last position, or the read position without events; a former name."""
+        return self.last_position or self.read_position or 0
+
     def __reduce__(self) -> tuple[type[Executed], tuple[object, ...]]:
         """Restore by the values: a read-only view of versions has no pickle."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
