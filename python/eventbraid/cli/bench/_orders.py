@@ -1,0 +1,566 @@
+"""The orders that the benchmark fulfils, each by a saga of nine steps.
+
+A saga has the shape of a usual order: it is submitted, paid, reserved, shipped and
+completed, in commands over up to seven streams and in calls to other services. The
+products are few and popular, so that sagas contend for their streams.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+from typing import TYPE_CHECKING
+
+import eventbraid as eb
+from eventbraid.cli.bench._services import Refused, Services
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PRODUCTS = 500
+
+_TIMEOUT = timedelta(seconds=5)
+_PAUSE = timedelta(milliseconds=50)
+_RETRY = eb.Retry(attempts=5, first=_PAUSE, never=(Refused,))
+_UNTIL_DONE = eb.Retry(
+    attempts=None, first=_PAUSE, cap=timedelta(seconds=5), never=(Refused,)
+)
+_LINE_COUNTS = (1, 2, 3, 4)
+_LINE_COUNT_WEIGHTS = (6, 3, 2, 1)
+# The most popular product is ordered about four times as often as the average one.
+_SKEW = 1.3
+
+
+class Money(eb.Int, ge=0):
+    """Cents."""
+
+
+class Quantity(eb.Int, gt=0):
+    """Pieces."""
+
+
+@eb.value
+class Item:
+    """A line of an order."""
+
+    product: str
+    quantity: Quantity
+    price: Money
+
+
+@eb.value
+class Address:
+    """Where an order goes."""
+
+    name: str
+    street: str
+    city: str
+    postal_code: str
+    country: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedOrder:
+    """What a customer wants: the state of the order's saga."""
+
+    number: str
+    customer: str
+    items: tuple[Item, ...]
+    address: Address
+
+    @property
+    def order(self) -> str:
+        """The order's stream."""
+        return f"order-{self.number}"
+
+    @property
+    def payment(self) -> str:
+        """The stream of its payment."""
+        return f"payment-{self.number}"
+
+    @property
+    def shipment(self) -> str:
+        """The stream of its shipment."""
+        return f"shipment-{self.number}"
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """The streams of its products."""
+        return tuple(item.product for item in self.items)
+
+
+def placed_orders(seed: int) -> Iterator[PlacedOrder]:
+    """Iterate over orders without end, the same for each seed."""
+    chance = random.Random(seed)
+    for number in count(1):
+        (lines,) = chance.choices(_LINE_COUNTS, _LINE_COUNT_WEIGHTS)
+        chosen: dict[str, None] = {}
+        while len(chosen) < lines:
+            chosen[product(int(chance.random() ** _SKEW * PRODUCTS))] = None
+        customer = chance.randrange(20_000)
+        yield PlacedOrder(
+            number=f"{number:07}",
+            customer=f"customer-{customer:05}",
+            items=tuple(
+                Item(name, Quantity(chance.randint(1, 3)), Money(1_499))
+                for name in chosen
+            ),
+            address=Address(
+                name=f"Customer {customer}",
+                street=f"{customer % 900 + 1} Market Street",
+                city="Philadelphia",
+                postal_code="19103",
+                country="US",
+            ),
+        )
+
+
+def product(number: int) -> str:
+    """Return the stream of a product, numbered from 0, the most popular first."""
+    return f"product-{number:03}"
+
+
+# --- events and streams
+
+
+@eb.event("bench.order_submitted")
+class OrderSubmitted:
+    """An order was placed."""
+
+    customer: str
+    items: tuple[Item, ...]
+    total: Money
+    address: Address
+
+
+@eb.event("bench.order_changed")
+class OrderChanged:
+    """An order was completed or cancelled, or its customer was notified."""
+
+    what: str
+    detail: str
+
+
+@eb.event("bench.service_called")
+class ServiceCalled:
+    """A service did what it was asked for."""
+
+    action: str
+    key: str
+    reference: str
+
+
+@eb.event("bench.stock_received")
+class StockReceived:
+    """Pieces of a product arrived."""
+
+    quantity: Quantity
+
+
+@eb.event("bench.stock_reserved")
+class StockReserved:
+    """Pieces are reserved for an order."""
+
+    order: str
+    quantity: Quantity
+
+
+@eb.event("bench.stock_released")
+class StockReleased:
+    """Pieces that were reserved for an order are available again."""
+
+    order: str
+    quantity: Quantity
+
+
+OrderEvent = OrderSubmitted | OrderChanged
+StockEvent = StockReceived | StockReserved | StockReleased
+
+
+class Order(eb.Stream[OrderEvent], category="order"):
+    """One order."""
+
+
+class Payment(eb.Stream[ServiceCalled], category="payment"):
+    """The payment of one order."""
+
+
+class Shipment(eb.Stream[ServiceCalled], category="shipment"):
+    """The shipment of one order."""
+
+
+class Product(eb.Stream[StockEvent], category="product"):
+    """The stock of one product."""
+
+
+# --- commands
+
+
+class _ChangeOrder(eb.Command[frozenset[str], OrderEvent], abstract=True):
+    """Fold what has happened to an order."""
+
+    def initial(self) -> frozenset[str]:
+        """Return the state of an order that does not exist."""
+        return frozenset()
+
+    def apply(
+        self, state: frozenset[str], recorded: eb.Recorded[OrderEvent], /
+    ) -> frozenset[str]:
+        """Add what an event says."""
+        match recorded.event:
+            case OrderSubmitted():
+                return state | {"submitted"}
+            case OrderChanged(what):
+                return state | {what}
+
+
+class SubmitOrder(_ChangeOrder):
+    """Submit an order, once."""
+
+    order: eb.Declared[OrderEvent] = eb.stream(Order)
+    customer: str
+    items: tuple[Item, ...]
+    address: Address
+
+    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
+        """Write the order if it is new."""
+        if not state:
+            total = Money(sum(int(i.price) * int(i.quantity) for i in self.items))
+            submitted = OrderSubmitted(self.customer, self.items, total, self.address)
+            yield self.order.write(submitted)
+
+
+class ChangeOrder(_ChangeOrder):
+    """Record a change of an order, once."""
+
+    order: eb.Declared[OrderEvent] = eb.stream(Order)
+    what: str
+    detail: str
+
+    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
+        """Write the change if it is new."""
+        eb.require("submitted" in state, "no_such_order")
+        if self.what not in state:
+            yield self.order.write(OrderChanged(self.what, self.detail))
+
+
+class _RecordCall(eb.Command[frozenset[str], ServiceCalled], abstract=True):
+    """Fold the calls that a service has answered."""
+
+    action: str
+    key: str
+    reference: str
+
+    def initial(self) -> frozenset[str]:
+        """Return the state before any call."""
+        return frozenset()
+
+    def apply(
+        self, state: frozenset[str], recorded: eb.Recorded[ServiceCalled], /
+    ) -> frozenset[str]:
+        """Add the key of a call."""
+        return state | {recorded.event.key}
+
+    @property
+    def called(self) -> ServiceCalled:
+        """The event to record."""
+        return ServiceCalled(self.action, self.key, self.reference)
+
+
+class RecordPayment(_RecordCall):
+    """Record what the payment service did, once for each key."""
+
+    payment: eb.Declared[ServiceCalled] = eb.stream(Payment)
+
+    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
+        """Write the call if it is new."""
+        if self.key not in state:
+            yield self.payment.write(self.called)
+
+
+class RecordShipment(_RecordCall):
+    """Record what the carrier did, once for each key."""
+
+    shipment: eb.Declared[ServiceCalled] = eb.stream(Shipment)
+
+    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
+        """Write the call if it is new."""
+        if self.key not in state:
+            yield self.shipment.write(self.called)
+
+
+class CompleteOrder(eb.Command[frozenset[str], OrderEvent | ServiceCalled]):
+    """Complete an order that is paid and dispatched; read three streams, write one."""
+
+    order: eb.Declared[OrderEvent] = eb.stream(Order)
+    payment: eb.Declared[ServiceCalled] = eb.stream(Payment)
+    shipment: eb.Declared[ServiceCalled] = eb.stream(Shipment)
+
+    def initial(self) -> frozenset[str]:
+        """Return the state before any event."""
+        return frozenset()
+
+    def apply(
+        self,
+        state: frozenset[str],
+        recorded: eb.Recorded[OrderEvent | ServiceCalled],
+        /,
+    ) -> frozenset[str]:
+        """Add what an event says."""
+        match recorded.event:
+            case OrderSubmitted():
+                return state | {"submitted"}
+            case OrderChanged(what) | ServiceCalled(what):
+                return state | {what}
+
+    def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
+        """Write the completion if the order is paid and on its way."""
+        eb.require(state >= {"submitted", "capture", "dispatch"}, "not_dispatched")
+        if "completed" not in state:
+            yield self.order.write(OrderChanged("completed", ""))
+
+
+@dataclass(slots=True)
+class _Stock:
+    """The stock of one product.
+
+    Attributes:
+        available: Pieces that are not reserved.
+        reserved: Pieces that are reserved for the order in question.
+    """
+
+    available: int = 0
+    reserved: int = 0
+
+
+class _ChangeStock(eb.Command[defaultdict[str, _Stock], StockEvent], abstract=True):
+    """Fold the stock of several products with regard to one order."""
+
+    order: str
+
+    def initial(self) -> defaultdict[str, _Stock]:
+        """Return the state of products without events."""
+        return defaultdict(_Stock)
+
+    def apply(
+        self,
+        state: defaultdict[str, _Stock],
+        recorded: eb.Recorded[StockEvent],
+        /,
+    ) -> defaultdict[str, _Stock]:
+        """Change the stock in place: a popular product has thousands of events."""
+        stock, event = state[recorded.stream], recorded.event
+        match event:
+            case StockReserved():
+                stock.available -= int(event.quantity)
+                if event.order == self.order:
+                    stock.reserved += int(event.quantity)
+            case StockReleased():
+                stock.available += int(event.quantity)
+                if event.order == self.order:
+                    stock.reserved -= int(event.quantity)
+            case StockReceived():
+                stock.available += int(event.quantity)
+        return state
+
+
+class ReserveStock(_ChangeStock):
+    """Reserve all items of an order or none."""
+
+    products: eb.DeclaredMany[StockEvent] = eb.streams(Product)
+    items: tuple[Item, ...]
+
+    def decide(self, state: defaultdict[str, _Stock], /) -> Iterator[eb.Write]:
+        """Write a reservation for each product."""
+        missing = [item for item in self.items if not state[item.product].reserved]
+        eb.require(
+            all(state[i.product].available >= int(i.quantity) for i in missing),
+            "out_of_stock",
+        )
+        for item in missing:
+            reserved = StockReserved(self.order, item.quantity)
+            yield self.products.of(item.product).write(reserved)
+
+
+class ReleaseStock(_ChangeStock):
+    """Release all that is reserved for an order."""
+
+    products: eb.DeclaredMany[StockEvent] = eb.streams(Product)
+
+    def decide(self, state: defaultdict[str, _Stock], /) -> Iterator[eb.Write]:
+        """Write a release for each product that has a reservation."""
+        for stream in self.products:
+            reserved = state[stream].reserved
+            if reserved:
+                yield stream.write(StockReleased(self.order, Quantity(reserved)))
+
+
+# --- the saga
+
+Context = eb.StepContext[PlacedOrder]
+
+
+def order_saga(services: Services) -> eb.Saga[PlacedOrder]:
+    """Build the saga of an order.
+
+    Args:
+        services: What its steps call.
+    """
+    return eb.Saga(
+        "bench-order",
+        PlacedOrder,
+        version=1,
+        deadline=timedelta(days=3),
+        steps=[
+            eb.local("submit order", _submit).compensated_by(_cancel),
+            _pay(services, "authorize", reversal="void"),
+            _pay(services, "capture", reversal="refund"),
+            eb.local("reserve stock", _reserve).compensated_by(_release),
+            _create_shipment(services),
+            _schedule_pickup(services),
+            _dispatch(services),
+            eb.local("complete order", _complete, kind=eb.Kind.RETRIABLE),
+            _notify(services),
+        ],
+    )
+
+
+def _submit(c: Context) -> SubmitOrder:
+    placed = c.state
+    return SubmitOrder(
+        order=placed.order,
+        customer=placed.customer,
+        items=placed.items,
+        address=placed.address,
+    )
+
+
+def _cancel(c: Context) -> ChangeOrder:
+    reason = c.failure or "given up"
+    return ChangeOrder(order=c.state.order, what="cancelled", detail=reason)
+
+
+def _reserve(c: Context) -> ReserveStock:
+    placed = c.state
+    return ReserveStock(
+        order=placed.order, products=placed.products, items=placed.items
+    )
+
+
+def _release(c: Context) -> ReleaseStock:
+    return ReleaseStock(order=c.state.order, products=c.state.products)
+
+
+def _complete(c: Context) -> CompleteOrder:
+    placed = c.state
+    return CompleteOrder(
+        order=placed.order, payment=placed.payment, shipment=placed.shipment
+    )
+
+
+def _pay(
+    services: Services, action: str, *, reversal: str
+) -> eb.Step[PlacedOrder, str]:
+    async def call(c: Context) -> str:
+        return await services.call(action, c.state.payment, c.idempotency_key)
+
+    async def reverse(c: Context, _: eb.Done[str] | eb.Unknown) -> str:
+        return await services.call(reversal, c.state.payment, c.idempotency_key)
+
+    def record(c: Context, reference: str) -> RecordPayment:
+        return _payment(c, action, reference)
+
+    def record_reversal(c: Context, reference: str) -> RecordPayment:
+        return _payment(c, reversal, reference)
+
+    return eb.step(
+        f"{action} payment", call, timeout=_TIMEOUT, retry=_RETRY, record=record
+    ).compensated_by(
+        reverse, timeout=_TIMEOUT, retry=_UNTIL_DONE, record=record_reversal
+    )
+
+
+def _payment(c: Context, action: str, reference: str) -> RecordPayment:
+    return RecordPayment(
+        payment=c.state.payment,
+        action=action,
+        key=c.idempotency_key,
+        reference=reference,
+    )
+
+
+def _create_shipment(services: Services) -> eb.Step[PlacedOrder, str]:
+    async def create(c: Context) -> str:
+        return await services.call("create", c.state.shipment, c.idempotency_key)
+
+    async def cancel(c: Context, _: eb.Done[str] | eb.Unknown) -> str:
+        return await services.call("cancel", c.state.shipment, c.idempotency_key)
+
+    return eb.step(
+        "create shipment",
+        create,
+        timeout=_TIMEOUT,
+        retry=_RETRY,
+        record=lambda c, reference: _shipment(c, "create", reference),
+    ).compensated_by(
+        cancel,
+        timeout=_TIMEOUT,
+        retry=_UNTIL_DONE,
+        record=lambda c, reference: _shipment(c, "cancel", reference),
+    )
+
+
+def _schedule_pickup(services: Services) -> eb.Step[PlacedOrder, str]:
+    async def schedule(c: Context) -> str:
+        return await services.call("schedule", c.state.shipment, c.idempotency_key)
+
+    return eb.step(
+        "schedule pickup",
+        schedule,
+        timeout=_TIMEOUT,
+        retry=_RETRY,
+        record=lambda c, reference: _shipment(c, "schedule", reference),
+    ).without_compensation()
+
+
+def _dispatch(services: Services) -> eb.Step[PlacedOrder, str]:
+    async def dispatch(c: Context) -> str:
+        return await services.call("dispatch", c.state.shipment, c.idempotency_key)
+
+    return eb.step(
+        "dispatch shipment",
+        dispatch,
+        kind=eb.Kind.PIVOT,
+        timeout=_TIMEOUT,
+        retry=_UNTIL_DONE,
+        record=lambda c, reference: _shipment(c, "dispatch", reference),
+    )
+
+
+def _shipment(c: Context, action: str, reference: str) -> RecordShipment:
+    return RecordShipment(
+        shipment=c.state.shipment,
+        action=action,
+        key=c.idempotency_key,
+        reference=reference,
+    )
+
+
+def _notify(services: Services) -> eb.Step[PlacedOrder, str]:
+    async def notify(c: Context) -> str:
+        return await services.call("notify", c.state.order, c.idempotency_key)
+
+    def record(c: Context, reference: str) -> ChangeOrder:
+        return ChangeOrder(order=c.state.order, what="notified", detail=reference)
+
+    return eb.step(
+        "notify customer",
+        notify,
+        kind=eb.Kind.RETRIABLE,
+        timeout=_TIMEOUT,
+        retry=_UNTIL_DONE,
+        record=record,
+    )
