@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from typing import NamedTuple
 
 import click
 
@@ -14,6 +15,8 @@ from eventbraid.cli._options import json_option
 from eventbraid.cli._store_choice import Others, store_argument
 
 _STARTED = "saga.started"
+_DEFECT = "saga.blocked"
+_BLOCKED = "blocked"
 _STATUS_OF = {
     _STARTED: "running",
     "saga.compensation_started": "compensating",
@@ -23,7 +26,12 @@ _STATUS_OF = {
     "saga.completed": "completed",
     "saga.compensated": "compensated",
 }
-_LIST_FIELDS = "Print JSON, one saga a line: saga_id, status."
+_STATUSES = sorted({*_STATUS_OF.values(), _BLOCKED})
+# Those of sagas that may be blocked.
+_UNDER_WAY = frozenset({"running", "compensating"})
+_LIST_FIELDS = (
+    "Print JSON, one saga a line: saga_id, status; of a blocked saga also reason."
+)
 _STUCK_FIELDS = (
     "Print JSON, one saga a line: saga_id, saga, failure; or saga_id, error."
 )
@@ -64,7 +72,7 @@ def show(*, location: str, identifier: str, as_json: bool) -> Exit:
 @store_argument()
 @click.option(
     "--status",
-    type=click.Choice(sorted(set(_STATUS_OF.values()))),
+    type=click.Choice(_STATUSES),
     help="Only sagas of this status.",
 )
 @click.option(
@@ -76,21 +84,31 @@ def show(*, location: str, identifier: str, as_json: bool) -> Exit:
 )
 @json_option(_LIST_FIELDS)
 def list_(*, location: str, status: str | None, limit: int, as_json: bool) -> Exit:
-    """Count the sagas by status, and name some."""
+    """Count the sagas by status, and name some.
+
+    A saga is blocked if no coordinator that was running could drive it: none had its
+    code, or the code of a step has a defect. The line of a blocked saga has the reason,
+    and whether the saga is overdue.
+    """
     from eventbraid.cli._output import output, printable
 
     with open_store(location) as store:
-        status_of = _statuses(store)
-    chosen = [s for s, name in status_of.items() if status in {None, name}]
+        found = _listed(store)
+    chosen = [s for s, one in found.items() if status in {None, one.status}]
     with output() as out:
         if as_json:
             for saga_id in chosen[:limit]:
-                out.json({"saga_id": saga_id, "status": status_of[saga_id]})
+                one = found[saga_id]
+                facts = {"reason": one.reason} if one.reason else {}
+                out.json({"saga_id": saga_id, "status": one.status, **facts})
             return Exit.FINE
-        for name, count in sorted(Counter(status_of.values()).items()):
+        counts = Counter(one.status for one in found.values())
+        for name, count in sorted(counts.items()):
             out.line(f"{count:>9,} {name}")
         for saga_id in chosen[:limit]:
-            out.line(f"{printable(saga_id)}  {status_of[saga_id]}")
+            one = found[saga_id]
+            reason = f"  {printable(one.reason)}" if one.reason else ""
+            out.line(f"{printable(saga_id)}  {one.status}{reason}")
         if len(chosen) > limit:
             out.line(f"and {len(chosen) - limit:,} more; name them with --limit")
     return Exit.FINE
@@ -129,15 +147,44 @@ def _stuck_facts(store: eb.EventStore, saga_id: str) -> dict[str, str]:
     return {"saga": timeline.saga, "failure": timeline.failure or ""}
 
 
+class _Listed(NamedTuple):
+    status: str
+    reason: str = ""
+
+
+def _listed(store: eb.EventStore) -> dict[str, _Listed]:
+    """Return each saga's status, and for those that are blocked the reason."""
+    from eventbraid.saga._blocked_sagas import read_blocked
+
+    statuses, defective = _transitions(store)
+    under_way = {s for s, name in statuses.items() if name in _UNDER_WAY}
+    blocked = read_blocked(store, under_way, under_way & defective)
+    return {
+        saga_id: _Listed(_BLOCKED, blocked[saga_id])
+        if saga_id in blocked
+        else _Listed(name)
+        for saga_id, name in statuses.items()
+    }
+
+
 def _statuses(store: eb.EventStore) -> dict[str, str]:
-    """Return each saga's status by its last transition.
+    """Return each saga's status by its last transition."""
+    return _transitions(store)[0]
+
+
+def _transitions(store: eb.EventStore) -> tuple[dict[str, str], set[str]]:
+    """Return each saga's status by its last transition, and those with a defect.
 
     A stream is a saga's if its first event started one: an application may use the same
     names of types in streams of its own.
     """
     statuses: dict[str, str] = {}
-    for recorded in store.read_all(types=list(_STATUS_OF)):
+    defective: set[str] = set()
+    for recorded in store.read_all(types=[*_STATUS_OF, _DEFECT]):
+        if recorded.type == _DEFECT:
+            defective.add(recorded.stream)
+            continue
         starts = recorded.type == _STARTED and recorded.version == 1
         if starts or recorded.stream in statuses:
             statuses[recorded.stream] = _STATUS_OF[recorded.type]
-    return statuses
+    return statuses, defective
