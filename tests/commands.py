@@ -48,7 +48,7 @@ class Group(eb.Stream[Joined], category="group"): ...
 
 
 class Deposit(eb.Command[int, AccountEvent]):
-    account: eb.Declared[AccountEvent] = eb.stream(Account)
+    account: eb.Declared[Account]
     amount: Money
 
     def initial(self) -> int:
@@ -64,9 +64,9 @@ class Deposit(eb.Command[int, AccountEvent]):
 class Transfer(eb.Command[dict[str, int], AccountEvent | LimitSet]):
     """Moves money; the limit's stream is only read."""
 
-    source: eb.Declared[AccountEvent] = eb.stream(Account)
-    target: eb.Declared[AccountEvent] = eb.stream(Account)
-    limit: eb.Declared[LimitSet] = eb.stream(Limit)
+    source: eb.Declared[Account]
+    target: eb.Declared[Account]
+    limit: eb.Declared[Limit]
     amount: Money
 
     def initial(self) -> dict[str, int]:
@@ -102,7 +102,7 @@ class Transfer(eb.Command[dict[str, int], AccountEvent | LimitSet]):
 class PayAll(eb.Command[tuple[str, ...], Joined | AccountEvent]):
     """Pays every account that has joined a group: discovered, not declared."""
 
-    group: eb.Declared[Joined] = eb.stream(Group)
+    group: eb.Declared[Group]
     amount: Money
 
     def initial(self) -> tuple[str, ...]:

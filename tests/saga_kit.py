@@ -33,7 +33,7 @@ class Ledger(eb.Stream[Noted], category="ledger"):
 class Note(eb.Command[list[str], Noted]):
     """Writes a mark, unless a rule says no."""
 
-    ledger: eb.Declared[Noted] = eb.stream(Ledger)
+    ledger: eb.Declared[Ledger]
     what: str
     unless: str = ""
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
         Write,
         caused_by,
         require,
-        stream,
-        streams,
     )
     from eventbraid.domain import (
         Id,
@@ -250,8 +248,6 @@ __all__ = [
     "register_event",
     "require",
     "step",
-    "stream",
-    "streams",
     "uuid7",
     "value",
 ]

@@ -30,6 +30,8 @@ _FORMER = {
     "RoleLost": "LeaseLost",
     "StoreMember": "StoreSession",
     "Verified": "VerifyReport",
+    "stream": "stream",
+    "streams": "streams",
 }
 
 
@@ -56,8 +58,10 @@ def lazy_names(
             for layer in LAYERS:
                 module = import_module(f"{prefix}.{layer}")
                 if hasattr(module, name):
-                    package[name] = getattr(module, name)
-                    return package[name]
+                    found: object = getattr(module, name)
+                    if name in public:
+                        package[name] = found
+                    return found
         raise AttributeError(f"module {prefix!r} has no attribute {name!r}")
 
     def list_names() -> list[str]:

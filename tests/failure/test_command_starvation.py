@@ -33,7 +33,7 @@ SOON = 3.0
 class Fold(eb.Command[list[int], AccountEvent]):
     """Folds into a list, which its decision changes: each attempt folds all events."""
 
-    account: eb.Declared[AccountEvent] = eb.stream(Account)
+    account: eb.Declared[Account]
 
     def initial(self):
         return []

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Count(eb.Command[int, AccountEvent]):
-    account: eb.Declared[AccountEvent] = eb.stream(Account)
+    account: eb.Declared[Account]
 
     def initial(self):
         return 0

@@ -34,7 +34,7 @@ SOON = 3.0
 class Gated(eb.Command[int, AccountEvent]):
     """Signals each call of `decide`, and waits in it until it may continue."""
 
-    account: eb.Declared[AccountEvent] = eb.stream(Account)
+    account: eb.Declared[Account]
 
     def initial(self):
         return 0

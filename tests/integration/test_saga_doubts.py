@@ -27,7 +27,7 @@ class Note(eb.Stream[Noted], category="doubtnote"):
 
 
 class Write(eb.Command[None, Noted]):
-    note: eb.Declared[Noted] = eb.stream(Note)
+    note: eb.Declared[Note]
     is_allowed: bool = True
 
     def initial(self):

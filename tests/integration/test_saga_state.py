@@ -176,7 +176,7 @@ class MutableStream(eb.Stream[Mutable], category="mutable"):
 class Write(eb.Command[None, Mutable]):
     """Writes an event that it keeps, and changes later."""
 
-    stream: eb.Declared[Mutable] = eb.stream(MutableStream)
+    stream: eb.Declared[MutableStream]
     keep: list[int]
 
     def initial(self):

@@ -47,7 +47,7 @@ class Shelf(eb.Stream[StockEvent], category="shelf"):
 
 
 class Reserve(eb.Command[int, StockEvent]):
-    shelf: eb.Declared[StockEvent] = eb.stream(Shelf)
+    shelf: eb.Declared[Shelf]
     order: str
     pieces: Pieces
 

@@ -19,7 +19,6 @@ from tests.commands import (
     Group,
     Joined,
     Limit,
-    LimitSet,
     Money,
     Transfer,
     Withdrawn,
@@ -34,7 +33,7 @@ class AccountId(eb.Id, prefix="account"): ...
 
 
 class JoinAll(eb.Command[None, Joined]):
-    groups: eb.DeclaredMany[Joined] = eb.streams(Group)
+    groups: eb.DeclaredMany[Group]
 
     def initial(self) -> None: ...
     def apply(self, state, recorded, /): ...
@@ -61,7 +60,7 @@ def test_a_command_without_a_method_is_refused_when_its_class_is_made(missing):
 
 def test_an_abstract_command_leaves_methods_to_its_heirs():
     class OnAccount(eb.Command[int, AccountEvent], abstract=True):
-        account: eb.Declared[AccountEvent] = eb.stream(Account)
+        account: eb.Declared[Account]
 
         def initial(self):
             return 0
@@ -90,7 +89,7 @@ def test_declared_streams_whose_events_are_not_applied_are_refused():
     with pytest.raises(TypeError, match=r"Blind reads Limit streams.*LimitSet"):
 
         class Blind(eb.Command[None, AccountEvent]):
-            limit: eb.Declared[LimitSet] = eb.stream(Limit)
+            limit: eb.Declared[Limit]
 
             def initial(self): ...
             def apply(self, state, recorded, /): ...
@@ -106,7 +105,7 @@ def test_events_may_be_covered_by_their_base():
     class Deriveds(eb.Stream[Derived], category="derived"): ...
 
     class Reading(eb.Command[int, Base]):
-        stream: eb.Declared[Derived] = eb.stream(Deriveds)
+        stream: eb.Declared[Deriveds]
 
         def initial(self):
             return 0
@@ -132,13 +131,133 @@ def test_the_events_of_a_generic_command_are_those_of_its_heir():
             return ()
 
     class Fine(Generically[Joined]):
-        group: eb.Declared[Joined] = eb.stream(Group)
+        group: eb.Declared[Group]
 
     assert Fine(group="group-1").group == "group-1"
     with pytest.raises(TypeError, match="Deposited, Withdrawn"):
 
         class Wrong(Generically[Joined]):
-            account: eb.Declared[AccountEvent] = eb.stream(Account)
+            account: eb.Declared[Account]
+
+
+# --- declaring streams ---------------------------------------------------------------
+
+
+class NoState(eb.Command[None, Any], abstract=True):
+    def initial(self): ...
+    def apply(self, state, recorded, /): ...
+    def decide(self, state, /):
+        return ()
+
+
+Held = eb.Declared[Account]
+
+
+def test_a_kind_of_the_function_around_the_command_is_found():
+    class Local(eb.Stream[Joined], category="local"): ...
+
+    def define():
+        class Inner(eb.Stream[Joined], category="inner"): ...
+
+        class Both(NoState):
+            local: eb.Declared[Local]
+            inner: eb.DeclaredMany[Inner]
+
+        return Both
+
+    both = define()
+    assert (both.local.kind, both.inner.kind.category) == (Local, "inner")
+    assert both(local="local-1", inner=["inner-1"]).inner == ("inner-1",)
+
+
+SOURCE = """
+import eventbraid as eb
+
+class Plain(eb.Stream[int], category="plain"): ...
+
+class Use(eb.Command[None, int], abstract=True):
+    plain: eb.Declared[Plain]
+    many: "eb.DeclaredMany['Plain']"
+    later: "Later"
+"""
+
+
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+@pytest.mark.parametrize("name", [{"__name__": "run_by_exec"}, {}])
+def test_annotations_are_evaluated_in_a_namespace_that_is_no_module(future, name):
+    source = SOURCE if future else SOURCE.replace("later:", "later: object = 1 #")
+    exec(compile(future + source, "<cell>", "exec", dont_inherit=True), name)
+    assert name["Use"].plain.kind is name["Plain"]
+    assert name["Use"].many.kind is name["Plain"]
+
+
+def test_a_kind_may_be_named_by_an_alias_or_be_generic():
+    class Log(eb.Stream[E], Generic[E], category="log"): ...
+
+    class Use(NoState):
+        held: Held
+        log: eb.Declared[Log[Joined]]
+
+    assert (Use.held.kind, Use.log.kind) == (Account, Log)
+
+
+def test_a_field_may_have_the_name_of_its_kind():
+    class Named(NoState):
+        Account: eb.Declared[Account]
+
+    assert Named(Account=A).Account == A
+
+
+@pytest.mark.parametrize("again", ["eb.Declared[Limit]", "str"])
+def test_a_subclass_may_annotate_an_inherited_stream_again(again):
+    class Base(NoState):
+        account: eb.Declared[Account]
+
+    def annotated(space):
+        space["__annotations__"] = {"account": again}
+
+    heir = types.new_class("Heir", (Base,), {}, annotated)
+    with pytest.raises(TypeError, match="account"):
+        heir()
+    with pytest.raises(eb.InvalidStreamId):
+        heir(account="group-1")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        ("eb.Declared[Missing]", "'Missing' is not defined.*TYPE_CHECKING"),
+        ("eb.DeclaredMany['Missing']", "'Missing' is not defined"),
+        ("eb.Declared[Account, Limit]", "can't be evaluated"),
+        ("eb.Declared[Joined]", "Joined, which is not a kind of stream"),
+        ("eb.Declared[eb.Stream]", "Stream, which is not a kind of stream"),
+        ("eb.Declared[E]", "~E, which is not a kind of stream"),
+        ("eb.Declared", "annotate it with Declared"),
+        ("eb.Declared[Account] | None", "DeclaredMany"),
+    ],
+)
+def test_an_annotation_that_names_no_kind_is_refused_at_the_definition(
+    annotation, message
+):
+    def annotated(space):
+        space["__annotations__"] = {"field": annotation}
+        space["__module__"] = __name__
+
+    with pytest.raises(TypeError, match=rf"(?s)Wrong\.field.*{message}"):
+        types.new_class("Wrong", (NoState,), {}, annotated)
+
+
+def test_other_fields_may_name_a_class_that_is_defined_later():
+    class Early(NoState):
+        account: eb.Declared[Account]
+        later: Later
+
+    assert Early(account=A, later=Later("x")).later.text == "x"
+
+
+@eb.value
+class Later:
+    text: str
 
 
 # --- making an instance --------------------------------------------------------------

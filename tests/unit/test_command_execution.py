@@ -82,7 +82,7 @@ async def test_a_rule_that_says_no_writes_nothing(bank):
 
 async def test_a_schema_version_is_kept_and_read_back(bank):
     class SetLimit(eb.Command[None, LimitSet]):
-        limit: eb.Declared[LimitSet] = eb.stream(Limit)
+        limit: eb.Declared[Limit]
 
         def initial(self): ...
         def apply(self, state, recorded, /): ...
@@ -197,7 +197,7 @@ async def test_21_an_event_of_an_unregistered_class_is_refused(bank):
     class Strangers(eb.Stream[Stranger], category="stranger"): ...
 
     class Strange(eb.Command[None, Stranger]):
-        stream: eb.Declared[Stranger] = eb.stream(Strangers)
+        stream: eb.Declared[Strangers]
 
         def initial(self): ...
         def apply(self, state, recorded, /): ...
@@ -274,7 +274,7 @@ async def test_23_the_state_is_folded_anew_from_the_start_in_global_order(bank):
 
 async def test_23_discovery_goes_on_until_nothing_new_is_asked_for(bank):
     class Chain(eb.Command[tuple[str, ...], Joined]):
-        group: eb.Declared[Joined] = eb.stream(Group)
+        group: eb.Declared[Group]
 
         def initial(self):
             return ()
@@ -298,7 +298,7 @@ async def test_23_discovery_goes_on_until_nothing_new_is_asked_for(bank):
 
 
 class Endless(eb.Command[int, Joined]):
-    group: eb.Declared[Joined] = eb.stream(Group)
+    group: eb.Declared[Group]
     width: int
 
     def initial(self):
@@ -397,7 +397,7 @@ async def test_24_only_what_is_new_is_folded_onto_a_state_that_cannot_change(ban
 
 async def test_24_a_state_that_decide_changed_is_not_used_again(bank):
     class Spoiling(eb.Command[list[int], Deposited | Withdrawn]):
-        account: eb.Declared[Deposited | Withdrawn] = eb.stream(Account)
+        account: eb.Declared[Account]
 
         def initial(self):
             return []

@@ -66,7 +66,7 @@ class Notes(eb.Stream[Noted], category="note"): ...
 class Generous(eb.Command[None, Noted]):
     """Writes without end, as `kind` says."""
 
-    note: eb.Declared[Noted] = eb.stream(Notes)
+    note: eb.Declared[Notes]
     kind: str
 
     def initial(self): ...
@@ -104,7 +104,7 @@ def test_further_writes_without_end_are_refused():
 
 
 class PayGroup(eb.Command[None, AccountEvent]):
-    accounts: eb.DeclaredMany[AccountEvent] = eb.streams(Account)
+    accounts: eb.DeclaredMany[Account]
 
     def initial(self): ...
 

@@ -39,7 +39,7 @@ LONG = 40
 class Positions(eb.Command[list[int], AccountEvent]):
     """Decides on nothing; its state is the positions in the order of the fold."""
 
-    accounts: eb.DeclaredMany[AccountEvent] = eb.streams(Account)
+    accounts: eb.DeclaredMany[Account]
 
     def initial(self):
         seen.clear()
@@ -127,7 +127,7 @@ def test_a_command_that_does_not_apply_what_is_remembered_is_stopped(store):
     class Narrow(eb.Stream[Deposited], category="account"): ...
 
     class OnlyDeposits(eb.Command[None, Deposited]):
-        account: eb.Declared[Deposited] = eb.stream(Narrow)
+        account: eb.Declared[Narrow]
 
         def initial(self): ...
         def apply(self, state, recorded, /): ...
@@ -185,7 +185,7 @@ def test_events_that_somebody_could_change_are_not_shared():
     class Lists(eb.Stream[Listed], category="listed"): ...
 
     class Spoil(eb.Command[int, Listed]):
-        stream: eb.Declared[Listed] = eb.stream(Lists)
+        stream: eb.Declared[Lists]
 
         def initial(self):
             return 0
@@ -259,7 +259,7 @@ def test_memory_is_bounded_by_the_bytes_that_it_keeps_alive():
     class Notes(eb.Stream[Noted], category="notes"): ...
 
     class Read(eb.Command[int, Noted]):
-        notes: eb.DeclaredMany[Noted] = eb.streams(Notes)
+        notes: eb.DeclaredMany[Notes]
 
         def initial(self):
             return 0
@@ -310,7 +310,7 @@ class Happened:
 class Happenings(eb.Stream[Happened], category="happening"): ...
 
 class Count(eb.Command[int, Happened]):
-    stream: eb.Declared[Happened] = eb.stream(Happenings)
+    stream: eb.Declared[Happenings]
 
     def initial(self):
         return 0
@@ -472,7 +472,7 @@ def test_a_state_that_becomes_mutable_on_the_way_is_folded_from_all_events(store
     """Nothing of the events is kept for a state that can't have changed, at first."""
 
     class Collects(eb.Command[tuple[int, ...] | list[int], AccountEvent]):
-        account: eb.Declared[AccountEvent] = eb.stream(Account)
+        account: eb.Declared[Account]
 
         def initial(self):
             return ()

@@ -38,8 +38,8 @@ MS = timedelta(milliseconds=1)
 class Claim(eb.Command[int, AccountEvent]):
     """Writes one account after a look at all the others."""
 
-    written: eb.Declared[AccountEvent] = eb.stream(Account)
-    checked: eb.DeclaredMany[AccountEvent] = eb.streams(Account)
+    written: eb.Declared[Account]
+    checked: eb.DeclaredMany[Account]
 
     def initial(self):
         return 0

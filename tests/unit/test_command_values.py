@@ -16,7 +16,7 @@ COMMAND = Deposit(account=A, amount=Money(1))
 
 
 class Group(eb.Command[int, AccountEvent]):
-    accounts: eb.DeclaredMany[AccountEvent] = eb.streams(Account)
+    accounts: eb.DeclaredMany[Account]
 
     def initial(self):
         return 0
@@ -84,7 +84,7 @@ def test_an_error_of_apply_itself_is_left_alone():
 
 def test_none_is_a_state_where_the_command_says_so():
     class Last(eb.Command[int | None, AccountEvent]):
-        account: eb.Declared[AccountEvent] = eb.stream(Account)
+        account: eb.Declared[Account]
 
         def initial(self):
             return 0

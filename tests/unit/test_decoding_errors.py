@@ -150,7 +150,7 @@ class Holding(eb.Stream[Held | Raising], category="holding"): ...
 
 
 class Look(eb.Command[int, Held | Raising]):
-    holding: eb.Declared[Held | Raising] = eb.stream(Holding)
+    holding: eb.Declared[Holding]
 
     def initial(self):
         return 0

@@ -184,7 +184,7 @@ class Payments(eb.Stream[Paid], category="pay"): ...
 
 
 class Register(eb.Command[None, Paid]):
-    payments: eb.Declared[Paid] = eb.stream(Payments)
+    payments: eb.Declared[Payments]
     pay: Pay
 
     def initial(self):

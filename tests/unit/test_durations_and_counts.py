@@ -123,7 +123,7 @@ def test_numbers_out_of_range_are_refused_by_name_whatever_their_class():
 
 
 class Reads(eb.Command[int, AccountEvent]):
-    account: eb.Declared[AccountEvent] = eb.stream(Account)
+    account: eb.Declared[Account]
 
     def initial(self):
         return 0

@@ -276,7 +276,7 @@ class Ledger(eb.Stream[Planted], category="ledger"): ...
 
 
 class Plant(eb.Command[None, Planted]):
-    ledger: eb.Declared[Planted] = eb.stream(Ledger)
+    ledger: eb.Declared[Ledger]
     what: Any
 
     def initial(self):

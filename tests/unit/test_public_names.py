@@ -68,6 +68,33 @@ def test_a_former_name_can_still_be_used(former, name):
     assert former not in eventbraid.__all__
 
 
+def test_the_former_form_of_a_declared_stream_can_still_be_used():
+    @eventbraid.event("test_public_names.raised")
+    class Raised: ...
+
+    class Counter(eventbraid.Stream[Raised], category="counter"): ...
+
+    class Raise(eventbraid.Command[int, Raised]):
+        counter: eventbraid.Declared[Raised] = eventbraid.stream(Counter)
+        others: eventbraid.DeclaredMany[Raised] = eventbraid.streams(Counter)
+
+        def initial(self):
+            return 0
+
+        def apply(self, state, recorded, /):
+            return state + 1
+
+        def decide(self, state, /):
+            yield self.counter.write(Raised())
+
+    with pytest.raises(TypeError, match="counter"):
+        Raise(others=[])
+    with eventbraid.open("memory:") as store:
+        command = Raise(counter="counter-1", others=["counter-2"])
+        assert eventbraid.Executor(store).execute(command).versions == {"counter-1": 1}
+    assert {"stream", "streams"}.isdisjoint(eventbraid.__all__)
+
+
 def test_former_attributes_can_still_be_used(tmp_path):
     held = eventbraid.LeaseHeld("importer", "python", None, 1.5)
     lost = eventbraid.LeaseLost("importer", 3, 4)

@@ -663,7 +663,7 @@ class Happenings(eb.Stream[Happened], category="happenings"): ...
 
 
 class Pay(eb.Command[None, Happened]):
-    happenings: eb.Declared[Happened] = eb.stream(Happenings)
+    happenings: eb.Declared[Happenings]
     by: tuple[Card | Voucher, ...]
 
     def initial(self) -> None:

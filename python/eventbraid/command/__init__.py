@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from eventbraid.command._command import Command
-from eventbraid.command._declared import Declared, DeclaredMany, stream, streams
+from eventbraid.command._declared import Declared, DeclaredMany
+from eventbraid.command._declared import stream as stream
+from eventbraid.command._declared import streams as streams
 from eventbraid.command._executed import Executed
 from eventbraid.command._executor import AsyncExecutor, Executor
 from eventbraid.command._metadata import caused_by
@@ -26,6 +28,4 @@ __all__ = [
     "Write",
     "caused_by",
     "require",
-    "stream",
-    "streams",
 ]

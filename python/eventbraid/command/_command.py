@@ -1,4 +1,4 @@
-"""The command: what an application derives its own from."""
+"""The base class of an application's commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import (
     dataclass_transform,
 )
 
-from eventbraid.command._declared import stream, streams
+from eventbraid.command._annotated_fields import make_dataclass
 from eventbraid.command._shape import Shape
 from eventbraid.command._write import Writable
 from eventbraid.domain._fields import check_when_made
@@ -34,28 +34,30 @@ T = TypeVar("T")
 @dataclass_transform(
     frozen_default=True,
     kw_only_default=True,
-    field_specifiers=(stream, streams, dataclasses.field),
+    field_specifiers=(dataclasses.field,),
 )
 class Command(ABC, Generic[S, E]):
     """A request that folds streams into a state and decides on new events.
 
     Derive a class: its type arguments are the state and the union of all events of
-    the streams that it reads. Its fields, always given by name, are the declared
-    streams and whatever else the decision needs; an instance can't be changed.
+    the streams that it reads. Its fields are the declared streams, annotated with
+    `Declared` or `DeclaredMany`, and the other values that the decision needs. They are
+    keyword-only arguments of the constructor, and an instance is immutable.
 
     `initial`, `apply`, `decide` and `discover` are pure: no input or output, no clock,
-    no randomness. They may run any number of times. What they need comes in as fields.
+    no randomness. They may run any number of times. Their input is in the fields.
 
-    A class that leaves some of them to its own heirs says ``abstract=True``. Declare
-    streams in the class that writes to them: mypy takes a declared stream that is
-    inherited for the id that it was made with. By ``name=`` a command keeps its
-    meaning for idempotency keys when its class moves.
+    A class that leaves some of the methods to its subclasses is defined with
+    ``abstract=True``. Declare a stream in the class that writes to it: for mypy, an
+    inherited declared stream has the type of the constructor's argument. With ``name=``
+    the idempotency keys of a command remain valid when its class is moved.
 
     Raises:
-        TypeError: When a class is made: a method is missing, or a declared stream has
-            events that the union doesn't name.
-        InvalidValue: When an instance is made: a field is of the wrong type.
-        InvalidStreamId: When an instance is made: a stream is of another category.
+        TypeError: When a class is defined: a method is missing, an annotation doesn't
+            name a kind of stream, or a declared stream has events that are not in the
+            union.
+        InvalidValue: When an instance is created: a field is of the wrong type.
+        InvalidStreamId: When an instance is created: a stream is of another category.
 
     Example:
         >>> import eventbraid as eb
@@ -68,7 +70,7 @@ class Command(ABC, Generic[S, E]):
         ...     amount: Money
         >>> class Purse(eb.Stream[Filled | Spent], category="purse"): ...
         >>> class Spend(eb.Command[Money, Filled | Spent]):
-        ...     purse: eb.Declared[Filled | Spent] = eb.stream(Purse)
+        ...     purse: eb.Declared[Purse]
         ...     amount: Money
         ...
         ...     def initial(self):
@@ -96,10 +98,10 @@ class Command(ABC, Generic[S, E]):
     def __init_subclass__(
         cls, *, abstract: bool = False, name: str | None = None
     ) -> None:
-        """Make a frozen, keyword-only dataclass of a new command and check it."""
+        """Make a frozen, keyword-only dataclass of a new command and validate it."""
         super().__init_subclass__()
         check_when_made(cls, Use.COMMAND)
-        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        make_dataclass(cls)
         cls.__shape__ = Shape.of(
             cls,
             Command,
@@ -110,15 +112,15 @@ class Command(ABC, Generic[S, E]):
 
     @abstractmethod
     def initial(self) -> S:
-        """Give the state before any event."""
+        """Return the state before any event."""
 
     @abstractmethod
     def apply(self, state: S, recorded: Recorded[E], /) -> S:
-        """Give the state after one more event.
+        """Return the state after one more event.
 
         Args:
-            state: The state so far; it may be changed and given back.
-            recorded: The event, with its stream and its place in it.
+            state: The state before the event; it may be changed and returned.
+            recorded: The event, with its stream and its version.
         """
 
     @abstractmethod
@@ -129,29 +131,29 @@ class Command(ABC, Generic[S, E]):
             state: All declared and discovered streams, folded.
 
         Returns:
-            Writes, made by handles; usually this is a generator. None at all is fine.
+            Writes, built by handles; usually this is a generator. There may be none.
         """
 
     def discover(self, state: S, /) -> Iterable[Stream[Any]]:
-        """Ask for further streams, after a look at the state.
+        """Return further streams to read, which depend on the state.
 
-        Asked again after each fold, until it asks for nothing new.
+        It is called again after each fold, until it returns no new stream.
 
         Args:
-            state: All streams known so far, folded.
+            state: The fold of all streams that were read before.
 
         Returns:
-            Streams; those that are known already don't matter.
+            Streams; those that were read before have no effect.
         """
         del state
         return ()
 
     def discovered(self, stream: Stream[T], /) -> Writable[T]:
-        """Give the handle of a stream that `discover` asked for.
+        """Return the handle of a stream that `discover` returned.
 
         Args:
-            stream: The stream. Whether it was discovered is checked when it is
-                written (`UndeclaredStream`).
+            stream: The stream. A write to a stream that was not discovered is refused
+                by the executor (`UndeclaredStream`).
         """
         return Writable(stream.id, self)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from eventbraid.command._stream import Stream
 from eventbraid.command._write import Writable, Writables
@@ -13,67 +13,24 @@ if TYPE_CHECKING:
     from typing import Self
 
 E = TypeVar("E")
+K_co = TypeVar("K_co", bound=Stream[Any], covariant=True)
 
 STREAMS_LIMIT = 10_000
-"""How many streams one commit can check."""
+"""The maximum number of streams that one commit can check."""
 
 GIVEN_LIMIT = 100_000
-"""How many streams may be given for one field, each as often as it is given."""
+"""The maximum number of ids that may be passed for one field, repetitions included."""
 
 
-def stream(kind: type[Stream[E]], /) -> Declared[E]:
-    """Declare one stream that a command reads and may write.
+class Declared(Generic[K_co]):
+    """The annotation of a field that declares one stream of a command.
 
-    Args:
-        kind: The kind of the stream.
+    The command reads the stream and may write to it. The constructor takes the
+    stream's id, as text or as an instance of its kind; in the command the field is the
+    stream's handle, a `Writable` of the kind's events.
 
-    Example:
-        >>> import eventbraid as eb
-        >>> @eb.event("doc.door.locked")
-        ... class DoorLocked: ...
-        >>> class Door(eb.Stream[DoorLocked], category="door"): ...
-        >>> class LockDoor(eb.Command[None, DoorLocked]):
-        ...     door: eb.Declared[DoorLocked] = eb.stream(Door)
-        ...
-        ...     def initial(self): ...
-        ...     def apply(self, state, recorded, /): ...
-        ...     def decide(self, state, /):
-        ...         yield self.door.write(DoorLocked())
-        >>> LockDoor(door="door-1")
-        LockDoor(door='door-1')
-    """
-    return Declared(kind)
-
-
-def streams(kind: type[Stream[E]], /) -> DeclaredMany[E]:
-    """Declare any number of streams of one kind, known when the command is made.
-
-    Args:
-        kind: The kind of the streams.
-
-    Example:
-        >>> import eventbraid as eb
-        >>> @eb.event("doc.seat.taken")
-        ... class SeatTaken: ...
-        >>> class Seat(eb.Stream[SeatTaken], category="seat"): ...
-        >>> class TakeSeats(eb.Command[None, SeatTaken]):
-        ...     seats: eb.DeclaredMany[SeatTaken] = eb.streams(Seat)
-        ...
-        ...     def initial(self): ...
-        ...     def apply(self, state, recorded, /): ...
-        ...     def decide(self, state, /):
-        ...         for seat in self.seats:
-        ...             yield seat.write(SeatTaken())
-        >>> TakeSeats(seats=["seat-1", "seat-2"])
-        TakeSeats(seats=('seat-1', 'seat-2'))
-    """
-    return DeclaredMany(kind)
-
-
-class Declared(Generic[E]):
-    """A field that takes a stream's id and is read as its handle.
-
-    Its type argument is the union of the stream's events. Made by `stream`.
+    The annotation is evaluated when the command's class is defined, so the kind must be
+    defined before it, and imported outside of ``if TYPE_CHECKING``.
 
     Attributes:
         kind: The kind of the stream.
@@ -85,50 +42,51 @@ class Declared(Generic[E]):
         ... class GateShut: ...
         >>> class Gate(eb.Stream[GateShut], category="gate"): ...
         >>> class ShutGate(eb.Command[None, GateShut]):
-        ...     gate: eb.Declared[GateShut] = eb.stream(Gate)
+        ...     gate: eb.Declared[Gate]
         ...
         ...     def initial(self): ...
         ...     def apply(self, state, recorded, /): ...
         ...     def decide(self, state, /):
         ...         yield self.gate.write(GateShut())
-        >>> ShutGate.gate.kind.category, ShutGate(gate="gate-1").gate
-        ('gate', 'gate-1')
+        >>> ShutGate(gate="gate-1"), ShutGate(gate=Gate("gate-2")).gate
+        (ShutGate(gate='gate-1'), 'gate-2')
+        >>> ShutGate.gate.kind.category
+        'gate'
     """
 
-    def __init__(self, kind: type[Stream[E]], /) -> None:
-        """Declare a stream of this kind."""
+    def __init__(self, kind: type[K_co], name: str, /) -> None:
+        """Build the descriptor of a field; `Command` does it for each annotation."""
         self.kind = kind
-        self.name = ""
-
-    def __set_name__(self, owner: type[object], name: str) -> None:
         self.name = name
 
     @overload
     def __get__(self, command: None, owner: type[object]) -> Self: ...
     @overload
-    def __get__(self, command: object, owner: type[object]) -> Writable[E]: ...
+    def __get__(
+        self: Declared[Stream[E]], command: object, owner: type[object]
+    ) -> Writable[E]: ...
     def __get__(
         self, command: object | None, owner: type[object]
-    ) -> Self | Writable[E]:
-        """Give the stream's handle, bound to the command."""
+    ) -> Self | Writable[Any]:
+        """Return the stream's handle, bound to the command."""
         if command is None:
-            _refuse_as_default(self.name, owner)
             return self
         return Writable(command.__dict__[self.name], command)
 
-    def __set__(self, command: object, value: str | Stream[E]) -> None:
-        """Keep the stream's id; only the command's constructor gets here."""
+    def __set__(self, command: object, value: str | K_co) -> None:
+        """Set the stream's id; a frozen command calls it in its constructor only."""
         command.__dict__[self.name] = _id_of(self.kind, value)
 
     def ids_of(self, command: object) -> tuple[str, ...]:
-        """Give the one stream that a command declares here."""
+        """Return the one stream that a command declares here."""
         return (command.__dict__[self.name],)
 
 
-class DeclaredMany(Generic[E]):
-    """A field that takes many streams' ids and is read as their handles.
+class DeclaredMany(Generic[K_co]):
+    """The annotation of a field that declares any number of streams of one kind.
 
-    Its type argument is the union of the streams' events. Made by `streams`.
+    The constructor takes a list of the streams' ids; in the command the field is a
+    tuple of their handles, each stream once. See `Declared`.
 
     Attributes:
         kind: The kind of the streams.
@@ -140,7 +98,7 @@ class DeclaredMany(Generic[E]):
         ... class WindowShut: ...
         >>> class Window(eb.Stream[WindowShut], category="window"): ...
         >>> class ShutAll(eb.Command[None, WindowShut]):
-        ...     windows: eb.DeclaredMany[WindowShut] = eb.streams(Window)
+        ...     windows: eb.DeclaredMany[Window]
         ...
         ...     def initial(self): ...
         ...     def apply(self, state, recorded, /): ...
@@ -150,33 +108,31 @@ class DeclaredMany(Generic[E]):
         ('window-1', 'window-2')
     """
 
-    def __init__(self, kind: type[Stream[E]], /) -> None:
-        """Declare any number of streams of this kind."""
+    def __init__(self, kind: type[K_co], name: str, /) -> None:
+        """Build the descriptor of a field; `Command` does it for each annotation."""
         self.kind = kind
-        self.name = ""
-
-    def __set_name__(self, owner: type[object], name: str) -> None:
         self.name = name
 
     @overload
     def __get__(self, command: None, owner: type[object]) -> Self: ...
     @overload
-    def __get__(self, command: object, owner: type[object]) -> Writables[E]: ...
+    def __get__(
+        self: DeclaredMany[Stream[E]], command: object, owner: type[object]
+    ) -> Writables[E]: ...
     def __get__(
         self, command: object | None, owner: type[object]
-    ) -> Self | Writables[E]:
-        """Give the streams' handles, bound to the command."""
+    ) -> Self | Writables[Any]:
+        """Return the streams' handles, bound to the command."""
         if command is None:
-            _refuse_as_default(self.name, owner)
             return self
         ids = self.ids_of(command)
         return Writables(Writable(one, command) for one in ids)
 
-    def __set__(self, command: object, value: Iterable[str | Stream[E]]) -> None:
-        """Keep the streams' ids, each once; only the constructor gets here.
+    def __set__(self, command: object, value: Iterable[str | K_co]) -> None:
+        """Set the streams' ids, each once; only the constructor calls it.
 
         Raises:
-            LimitExceeded: There are more than one commit can check.
+            LimitExceeded: There are more streams than one commit can check.
         """
         if isinstance(value, str):
             raise InvalidArgument(
@@ -192,19 +148,19 @@ class DeclaredMany(Generic[E]):
         command.__dict__[self.name] = tuple(ids)
 
     def ids_of(self, command: object) -> tuple[str, ...]:
-        """Give the streams that a command declares here."""
+        """Return the streams that a command declares here."""
         return cast("tuple[str, ...]", command.__dict__[self.name])
 
 
-def _id_of(kind: type[Stream[E]], value: object) -> str:
+def stream(kind: type[Stream[Any]], /) -> Any:
+    """Declare one stream by the value of its field; a former form of `Declared`."""
+    return Declared(kind, "")
+
+
+def streams(kind: type[Stream[Any]], /) -> Any:
+    """Declare streams by the value of their field; a former form of `DeclaredMany`."""
+    return DeclaredMany(kind, "")
+
+
+def _id_of(kind: type[Stream[Any]], value: object) -> str:
     return kind.checked_id(value.id if isinstance(value, Stream) else value)
-
-
-def _refuse_as_default(name: str, owner: type[object]) -> None:
-    """Hide the descriptor until its class is made.
-
-    While a class becomes a dataclass, a descriptor found on it would be taken for the
-    field's default.
-    """
-    if name not in owner.__dict__.get("__dataclass_fields__", ()):
-        raise AttributeError(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from types import NoneType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from eventbraid.command._declared import Declared, DeclaredMany
 from eventbraid.command._typing import (
@@ -19,9 +19,8 @@ from eventbraid.domain._annotation import alternatives
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from eventbraid.command._annotated_fields import AnyDeclared
     from eventbraid.command._stream import Stream
-
-AnyDeclared: TypeAlias = Declared[Any] | DeclaredMany[Any]
 
 _OWN_METHODS = ("initial", "apply", "decide")
 

@@ -1,26 +1,26 @@
-"""What the type arguments of a class say at run time."""
+"""The type arguments of a class at run time."""
 
 from __future__ import annotations
 
 import typing
-from typing import TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from eventbraid.domain._annotation import alternatives
 
 EventKinds: TypeAlias = frozenset[type] | None
-"""The classes of a union of events; `None` if it can't be known at run time."""
+"""The classes of a union of events; `None` if they are unknown at run time."""
 
 
 def type_arguments(cls: type, generic: type) -> tuple[object, ...]:
-    """Give the arguments with which a class derives from a generic one.
+    """Return the arguments with which a class derives from a generic one.
 
     Args:
         cls: The class.
         generic: One of its bases, at any distance.
 
     Returns:
-        One argument a parameter, a `TypeVar` where it is still open; empty if the
-        class gives none.
+        One argument for each parameter, a `TypeVar` where it is still open; empty if
+        the class has none.
     """
     bases: tuple[object, ...] = cls.__dict__.get("__orig_bases__", cls.__bases__)
     for base in bases:
@@ -40,15 +40,16 @@ def type_arguments(cls: type, generic: type) -> tuple[object, ...]:
 
 
 def event_kinds(union: object) -> EventKinds:
-    """Give the classes of a union of events, if all of them are classes."""
+    """Return the classes of a union of events, if all of them are classes."""
     options = alternatives(union)
-    if all(isinstance(option, type) for option in options):
+    # From Python 3.11 on, `Any` is a class, too.
+    if all(isinstance(option, type) and option is not Any for option in options):
         return frozenset(cast("tuple[type, ...]", options))
     return None
 
 
 def is_covered(kind: type, kinds: frozenset[type]) -> bool:
-    """Tell whether events of a class are among these, themselves or by a base."""
+    """Return whether these classes contain a class of events or a base of it."""
     return kind in kinds or any(base in kinds for base in kind.__mro__)
 
 

@@ -107,9 +107,9 @@ class Balances:
 
 
 class Transfer(eb.Command[Balances, AccountEvent | LimitSet]):
-    source: eb.Declared[AccountEvent] = eb.stream(Account)
-    target: eb.Declared[AccountEvent] = eb.stream(Account)
-    limit: eb.Declared[LimitSet] = eb.stream(Limit)
+    source: eb.Declared[Account]
+    target: eb.Declared[Account]
+    limit: eb.Declared[Limit]
     amount: Money
     note: str = ""
 
@@ -147,7 +147,7 @@ class OnAccounts(eb.Command[int, AccountEvent], abstract=True):
 
 
 class CloseAll(OnAccounts, name="close-all"):
-    accounts: eb.DeclaredMany[AccountEvent] = eb.streams(Account)
+    accounts: eb.DeclaredMany[Account]
 
     def discover(self, state: int, /) -> Iterable[eb.Stream[Any]]:
         return [Account(f"account-{state}")]
@@ -171,6 +171,12 @@ Transfer(
 )
 CloseAll(accounts=["account-a", Account("account-b")], reason="x")
 handle: str = transfer.source
+assert_type(transfer.source, eb.Writable[Withdrawn | Deposited])
+assert_type(transfer.limit, eb.Writable[LimitSet])
+assert_type(CloseAll(accounts=[], reason="x").accounts, eb.Writables[AccountEvent])
+assert_type(Transfer.source, eb.Declared[Account])
+assert_type(Transfer.source.kind, type[Account])
+assert_type(transfer.discovered(Limit("limit-1")), eb.Writable[LimitSet])
 
 total: Money = Money(5) + Money(7)
 total -= Money(1)

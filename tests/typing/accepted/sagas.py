@@ -36,7 +36,7 @@ class Payments(eb.Stream[Payment], category="payments"):
 
 
 class RecordCapture(eb.Command[None, Payment]):
-    payments: eb.Declared[Payment] = eb.stream(Payments)
+    payments: eb.Declared[Payments]
     cents: Cents
 
     def initial(self) -> None:
@@ -50,7 +50,7 @@ class RecordCapture(eb.Command[None, Payment]):
 
 
 class RecordRefund(eb.Command[None, Payment]):
-    payments: eb.Declared[Payment] = eb.stream(Payments)
+    payments: eb.Declared[Payments]
     cents: Cents
 
     def initial(self) -> None:

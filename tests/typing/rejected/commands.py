@@ -11,6 +11,7 @@ from tests.typing.accepted.commands import (
     AccountEvent,
     AccountId,
     Balances,
+    CloseAll,
     Deposited,
     Limit,
     LimitSet,
@@ -23,10 +24,14 @@ from tests.typing.accepted.commands import (
 
 
 class Bad(eb.Command[Balances, AccountEvent | LimitSet]):
-    source: eb.Declared[AccountEvent] = eb.stream(Account)
-    limit: eb.Declared[LimitSet] = eb.stream(Limit)
-    wrong: eb.Declared[LimitSet] = eb.stream(Account)  # refused: the kind carries other events
-    wrong_many: eb.DeclaredMany[LimitSet] = eb.streams(Account)  # refused: as above
+    source: eb.Declared[Account]
+    many: eb.DeclaredMany[Account]
+    limit: eb.Declared[Limit]
+    wrong: eb.Declared[LimitSet]  # refused: an event is no kind of stream
+    wrong_union: eb.Declared[AccountEvent]  # refused: as above
+    wrong_many: eb.DeclaredMany[LimitSet]  # refused: as above
+    no_kind: eb.Declared  # refused: which kind
+    assigned: eb.Declared[Account] = Account("account-a")  # refused: no default
     amount: Money
 
     def initial(self) -> Balances:
@@ -38,15 +43,20 @@ class Bad(eb.Command[Balances, AccountEvent | LimitSet]):
     def decide(self, state: Balances, /) -> Iterator[eb.Write]:
         yield self.source.write(LimitSet(amount=self.amount))  # refused: foreign event
         yield self.source.write("no event")  # refused: no event at all
+        yield self.limit.write(Withdrawn(self.amount))  # refused: foreign event
+        yield from [one.write(LimitSet(self.amount)) for one in self.many]  # refused: foreign event
+        yield self.many.of("account-x").write(LimitSet(self.amount))  # refused: foreign event
+        yield self.many.write(Withdrawn(self.amount))  # refused: which one of them
         yield Account("account-x").write(Withdrawn(self.amount))  # refused: a plain id has no write
         yield "account-x"  # refused: no write
         self.source = "account-b"  # refused: frozen
+        self.many = ["account-b"]  # refused: frozen
         self.amount = Money(1)  # refused: frozen
         yield self.discovered(Account("account-a")).write(LimitSet(self.amount))  # refused: foreign event
 
 
 class BadState(eb.Command[Balances, AccountEvent]):
-    source: eb.Declared[AccountEvent] = eb.stream(Account)
+    source: eb.Declared[Account]
 
     def initial(self) -> int:  # refused: wrong state
         return 0
@@ -59,7 +69,7 @@ class BadState(eb.Command[Balances, AccountEvent]):
 
 
 class Incomplete(eb.Command[Balances, AccountEvent], abstract=True):
-    source: eb.Declared[AccountEvent] = eb.stream(Account)
+    source: eb.Declared[Account]
 
     def initial(self) -> Balances:
         return Balances({})
@@ -68,6 +78,10 @@ class Incomplete(eb.Command[Balances, AccountEvent], abstract=True):
 Incomplete(source="account-a")  # refused: apply and decide are missing
 Transfer(source=Limit("limit-1"), target="b", limit="l", amount=Money(1))  # refused: wrong kind
 Transfer(source="a", target="b", limit="l")  # refused: missing field
+Transfer(source="a", limit="l", amount=Money(1))  # refused: missing stream
+CloseAll(accounts=[Limit("limit-1")], reason="x")  # refused: wrong kind
+CloseAll(accounts=Account("account-a"), reason="x")  # refused: no list
+CloseAll(reason="x")  # refused: missing streams
 Transfer(source=3, target="b", limit="l", amount=Money(1))  # refused: no id
 Transfer(source="a", target="b", limit="l", amount=5)  # refused: an int is no Money
 Transfer("a", "b", "l", Money(1))  # refused: by name only

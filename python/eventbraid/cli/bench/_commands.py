@@ -100,7 +100,7 @@ class Account(eb.Stream[Deposited], category="benchaccount"):
 class Deposit(eb.Command[int, Deposited]):
     """The measured command: folds one account's balance and deposits."""
 
-    account: eb.Declared[Deposited] = eb.stream(Account)
+    account: eb.Declared[Account]
     amount: Amount
 
     def initial(self) -> int:

@@ -220,7 +220,7 @@ class _ChangeOrder(eb.Command[frozenset[str], OrderEvent], abstract=True):
 class SubmitOrder(_ChangeOrder):
     """Submit an order, once."""
 
-    order: eb.Declared[OrderEvent] = eb.stream(Order)
+    order: eb.Declared[Order]
     customer: str
     items: tuple[Item, ...]
     address: Address
@@ -236,7 +236,7 @@ class SubmitOrder(_ChangeOrder):
 class ChangeOrder(_ChangeOrder):
     """Record a change of an order, once."""
 
-    order: eb.Declared[OrderEvent] = eb.stream(Order)
+    order: eb.Declared[Order]
     what: str
     detail: str
 
@@ -273,7 +273,7 @@ class _RecordCall(eb.Command[frozenset[str], ServiceCalled], abstract=True):
 class RecordPayment(_RecordCall):
     """Record what the payment service did, once for each key."""
 
-    payment: eb.Declared[ServiceCalled] = eb.stream(Payment)
+    payment: eb.Declared[Payment]
 
     def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
         """Write the call if it is new."""
@@ -284,7 +284,7 @@ class RecordPayment(_RecordCall):
 class RecordShipment(_RecordCall):
     """Record what the carrier did, once for each key."""
 
-    shipment: eb.Declared[ServiceCalled] = eb.stream(Shipment)
+    shipment: eb.Declared[Shipment]
 
     def decide(self, state: frozenset[str], /) -> Iterator[eb.Write]:
         """Write the call if it is new."""
@@ -295,9 +295,9 @@ class RecordShipment(_RecordCall):
 class CompleteOrder(eb.Command[frozenset[str], OrderEvent | ServiceCalled]):
     """Complete an order that is paid and dispatched; read three streams, write one."""
 
-    order: eb.Declared[OrderEvent] = eb.stream(Order)
-    payment: eb.Declared[ServiceCalled] = eb.stream(Payment)
-    shipment: eb.Declared[ServiceCalled] = eb.stream(Shipment)
+    order: eb.Declared[Order]
+    payment: eb.Declared[Payment]
+    shipment: eb.Declared[Shipment]
 
     def initial(self) -> frozenset[str]:
         """Return the state before any event."""
@@ -370,7 +370,7 @@ class _ChangeStock(eb.Command[defaultdict[str, _Stock], StockEvent], abstract=Tr
 class ReserveStock(_ChangeStock):
     """Reserve all items of an order or none."""
 
-    products: eb.DeclaredMany[StockEvent] = eb.streams(Product)
+    products: eb.DeclaredMany[Product]
     items: tuple[Item, ...]
 
     def decide(self, state: defaultdict[str, _Stock], /) -> Iterator[eb.Write]:
@@ -388,7 +388,7 @@ class ReserveStock(_ChangeStock):
 class ReleaseStock(_ChangeStock):
     """Release all that is reserved for an order."""
 
-    products: eb.DeclaredMany[StockEvent] = eb.streams(Product)
+    products: eb.DeclaredMany[Product]
 
     def decide(self, state: defaultdict[str, _Stock], /) -> Iterator[eb.Write]:
         """Write a release for each product that has a reservation."""

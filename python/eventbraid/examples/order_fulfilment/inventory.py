@@ -109,7 +109,7 @@ class ReserveInventory(_OrderInventoryCommand):
     every product that is short, if any one is.
     """
 
-    products: eb.DeclaredMany[InventoryEvent] = eb.streams(Product)
+    products: eb.DeclaredMany[Product]
     items: tuple[OrderItem, ...]
 
     def decide(self, state: defaultdict[str, Stock], /) -> Iterator[eb.Write]:
@@ -133,7 +133,7 @@ class ReserveInventory(_OrderInventoryCommand):
 class ReleaseInventory(_OrderInventoryCommand):
     """Give free what is kept for an order; nothing to do where nothing is."""
 
-    products: eb.DeclaredMany[InventoryEvent] = eb.streams(Product)
+    products: eb.DeclaredMany[Product]
 
     def decide(self, state: defaultdict[str, Stock], /) -> Iterator[eb.Write]:
         for product in self.products:
@@ -145,7 +145,7 @@ class ReleaseInventory(_OrderInventoryCommand):
 class ReceiveStock(eb.Command[frozenset[str], InventoryEvent]):
     """Take in a delivery; nothing to do if it was taken in before."""
 
-    product: eb.Declared[InventoryEvent] = eb.stream(Product)
+    product: eb.Declared[Product]
     quantity: Quantity
     delivery: str
 

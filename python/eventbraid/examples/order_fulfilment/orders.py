@@ -186,7 +186,7 @@ class SubmitOrder(_OrderCommand):
     `already_submitted` if another order has its id.
     """
 
-    order: eb.Declared[OrderEvent] = eb.stream(Order)
+    order: eb.Declared[Order]
     customer: CustomerId
     items: tuple[OrderItem, ...]
     address: ShippingAddress
@@ -225,7 +225,7 @@ class CancelOrder(_OrderCommand):
     Rejected as `order_completed` if it is on its way.
     """
 
-    order: eb.Declared[OrderEvent] = eb.stream(Order)
+    order: eb.Declared[Order]
     reason: str
 
     def decide(self, state: OrderState, /) -> Iterator[eb.Write]:
@@ -241,7 +241,7 @@ class CancelOrder(_OrderCommand):
 class RecordNotification(_OrderCommand):
     """The customer was told. Nothing to do if that is known."""
 
-    order: eb.Declared[OrderEvent] = eb.stream(Order)
+    order: eb.Declared[Order]
     key: str
 
     def decide(self, state: OrderState, /) -> Iterator[eb.Write]:
@@ -252,7 +252,7 @@ class RecordNotification(_OrderCommand):
 class DeferNotification(_OrderCommand):
     """The customer could not be told. Nothing to do if that is known, or was done."""
 
-    order: eb.Declared[OrderEvent] = eb.stream(Order)
+    order: eb.Declared[Order]
     key: str
     reason: str
 
@@ -279,9 +279,9 @@ class CompleteOrder(eb.Command[Fulfilled, OrderEvent | PaymentEvent | ShipmentEv
     Rejected as `order_not_open`, `order_not_paid` or `order_not_dispatched`.
     """
 
-    order: eb.Declared[OrderEvent] = eb.stream(Order)
-    payment: eb.Declared[PaymentEvent] = eb.stream(Payment)
-    shipment: eb.Declared[ShipmentEvent] = eb.stream(Shipment)
+    order: eb.Declared[Order]
+    payment: eb.Declared[Payment]
+    shipment: eb.Declared[Shipment]
 
     def initial(self) -> Fulfilled:
         return Fulfilled()

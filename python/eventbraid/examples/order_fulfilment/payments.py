@@ -131,7 +131,7 @@ class _PaymentCommand(eb.Command[PaymentState, PaymentEvent], abstract=True):
 class AuthorizePayment(_PaymentCommand):
     """The bank keeps an amount ready."""
 
-    payment: eb.Declared[PaymentEvent] = eb.stream(Payment)
+    payment: eb.Declared[Payment]
     amount: Money
     code: str
 
@@ -148,7 +148,7 @@ class CapturePayment(_PaymentCommand):
     Rejected as `not_authorized` if it is more than the bank keeps ready.
     """
 
-    payment: eb.Declared[PaymentEvent] = eb.stream(Payment)
+    payment: eb.Declared[Payment]
     amount: Money
     reference: str
 
@@ -172,7 +172,7 @@ class ReversePayment(_PaymentCommand):
     the gateway gave back; then both are recorded now.
     """
 
-    payment: eb.Declared[PaymentEvent] = eb.stream(Payment)
+    payment: eb.Declared[Payment]
     forward_key: str
     amount: Money
     reference: str

@@ -32,7 +32,7 @@ class PlanDemo(eb.Command[DemoPlanned | None, DemoPlanned]):
     Rejected as `another_plan` if it was begun with another seed or stock.
     """
 
-    plan: eb.Declared[DemoPlanned] = eb.stream(DemoPlan)
+    plan: eb.Declared[DemoPlan]
     seed: int
     stock: Quantity
 

@@ -118,7 +118,7 @@ class _ShipmentCommand(eb.Command[ShipmentState, ShipmentEvent], abstract=True):
 class CreateShipment(_ShipmentCommand):
     """The carrier knows of it. Rejected as `shipment_cancelled`."""
 
-    shipment: eb.Declared[ShipmentEvent] = eb.stream(Shipment)
+    shipment: eb.Declared[Shipment]
     pieces: Quantity
     label: str
 
@@ -133,7 +133,7 @@ class CreateShipment(_ShipmentCommand):
 class SchedulePickup(_ShipmentCommand):
     """The carrier will fetch it. Rejected as `shipment_not_open`."""
 
-    shipment: eb.Declared[ShipmentEvent] = eb.stream(Shipment)
+    shipment: eb.Declared[Shipment]
     confirmation: str
 
     def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
@@ -145,7 +145,7 @@ class SchedulePickup(_ShipmentCommand):
 class DispatchShipment(_ShipmentCommand):
     """It is on its way. Rejected as `shipment_not_scheduled`."""
 
-    shipment: eb.Declared[ShipmentEvent] = eb.stream(Shipment)
+    shipment: eb.Declared[Shipment]
     tracking_number: str
 
     def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
@@ -163,7 +163,7 @@ class CancelShipment(_ShipmentCommand):
     way, and must find the cancellation when it arrives.
     """
 
-    shipment: eb.Declared[ShipmentEvent] = eb.stream(Shipment)
+    shipment: eb.Declared[Shipment]
 
     def decide(self, state: ShipmentState, /) -> Iterator[eb.Write]:
         eb.require(state.tracking_number is None, "shipment_dispatched")
