@@ -84,6 +84,9 @@ class NewEvent:
     @property
     def event_id(self) -> UUID | None:
         """The id that was given, if any."""
+    @property
+    def is_system(self) -> bool:
+        """Whether the library made it: a store accepts it for a ``$`` stream."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(

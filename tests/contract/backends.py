@@ -26,6 +26,10 @@ class SyncFace:
     def __init__(self, store) -> None:
         self.store = store
 
+    @property
+    def coordination(self):
+        return self.store.coordination
+
     def __getattr__(self, name):
         method = getattr(self.store, name)
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+import anyio
+
 import eventbraid as eb
 from tests.contract import sqlite_limits as limits
 
@@ -96,6 +98,11 @@ class SqliteStore:
                 time.sleep(0.01)
             else:
                 return
+
+    @property
+    def coordination(self):
+        """The sessions that share the store: this one alone."""
+        return SqliteCoordination(self)
 
     # --- writing ----------------------------------------------------------------------
 
@@ -280,6 +287,35 @@ class SqliteStore:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+
+
+@dataclass(frozen=True)
+class SqliteCoordination:
+    """One session, whose heartbeat is never late."""
+
+    store: SqliteStore
+
+    def start_heartbeat(self):
+        return f"{id(self.store):016x}"
+
+    def heartbeat_ages(self):
+        return {self.start_heartbeat(): 0.0}
+
+    async def heartbeat_ages_async(self):
+        return self.heartbeat_ages()
+
+    def start_loop_heartbeat(self):
+        return self
+
+    def age(self):
+        return 0.0
+
+    def stop(self):
+        """Nothing runs."""
+
+    async def wait_beyond(self, position):
+        while self.store.head() <= position:  # noqa: ASYNC110 - others may write
+            await anyio.sleep(POLL)
 
 
 class SqliteSubscription:

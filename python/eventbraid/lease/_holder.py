@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eventbraid.store._heartbeat import LoopHeartbeat
+    from eventbraid.store._coordination import Heartbeat
 
 _numbers = itertools.count(1)
 # The holders of this process. Of a holder in another process only the age of its
 # session's heartbeat is known.
-_registered: dict[str, LoopHeartbeat | None] = {}
+_registered: dict[str, Heartbeat | None] = {}
 
 
-def register_holder(session: str, heartbeat: LoopHeartbeat | None = None) -> str:
+def register_holder(session: str, heartbeat: Heartbeat | None = None) -> str:
     """Register a holder of leases in this process, and return its id.
 
     Args:

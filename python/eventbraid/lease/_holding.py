@@ -28,7 +28,6 @@ from eventbraid.lease._state import (
     validate_stale_after,
 )
 from eventbraid.store._duration import duration_seconds
-from eventbraid.store._session import start_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -166,7 +165,7 @@ class Holding:
             reason = "this object acquired it before; make another one"
             raise InvalidArgument("lease", self.name, reason)
         self._process = os.getpid()
-        self._session = start_heartbeat(self._port.store)
+        self._session = self._port.coordination.start_heartbeat()
         self._holder = register_holder(self._session, self._port.heartbeat())
 
     async def _is_acquired_now(self, began: float) -> bool:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from eventbraid.store import (
         Appended,
-        AsyncEventStore,
-        EventStore,
+        AsyncStore,
         Expectation,
         NewEvent,
+        Store,
     )
 
 _STALE_AFTER = timedelta(seconds=10)
@@ -95,7 +95,7 @@ class Lease(_Lease):
 
     def __init__(
         self,
-        store: EventStore,
+        store: Store,
         name: str,
         /,
         *,
@@ -181,7 +181,7 @@ class AsyncLease(_Lease):
 
     def __init__(
         self,
-        store: AsyncEventStore,
+        store: AsyncStore,
         name: str,
         /,
         *,

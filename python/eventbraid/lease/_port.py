@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from eventbraid.store._heartbeat import LoopHeartbeat
-from eventbraid.store._session import heartbeat_ages, heartbeat_ages_async
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
@@ -19,20 +16,21 @@ if TYPE_CHECKING:
 
     from eventbraid.store import (
         Appended,
-        AsyncEventStore,
-        EventStore,
+        AsyncStore,
         Expectation,
         NewEvent,
         RecordedEvent,
+        Store,
     )
+    from eventbraid.store._coordination import Coordination, Heartbeat
 
 
 class Port(Protocol):
     """The operations that a lease needs. Over `ThreadPort` none of them suspends."""
 
     @property
-    def store(self) -> object:
-        """The store."""
+    def coordination(self) -> Coordination:
+        """The sessions that share the store."""
         ...
 
     async def append(
@@ -61,7 +59,7 @@ class Port(Protocol):
         """Return a block that a cancellation doesn't interrupt."""
         ...
 
-    def heartbeat(self) -> LoopHeartbeat | None:
+    def heartbeat(self) -> Heartbeat | None:
         """Start a heartbeat of the event loop, if the holder lives in one."""
         ...
 
@@ -69,11 +67,12 @@ class Port(Protocol):
 class ThreadPort:
     """The operations of a store that blocks the calling thread."""
 
-    __slots__ = ("store",)
+    __slots__ = ("_store", "coordination")
 
-    def __init__(self, store: EventStore) -> None:
+    def __init__(self, store: Store) -> None:
         """Use a store that blocks."""
-        self.store = store
+        self._store = store
+        self.coordination = store.coordination
 
     async def append(
         self,
@@ -83,15 +82,17 @@ class ThreadPort:
         idempotency_key: str | None = None,
     ) -> Appended:
         """Append events."""
-        return self.store.append(events, expect=expect, idempotency_key=idempotency_key)
+        return self._store.append(
+            events, expect=expect, idempotency_key=idempotency_key
+        )
 
     async def last_of(self, stream: str) -> RecordedEvent | None:
         """Return the last event of a stream; None if the stream is empty."""
-        return next(self.store.read_stream(stream, backward=True, limit=1), None)
+        return next(self._store.read_stream(stream, backward=True, limit=1), None)
 
     async def heartbeat_ages(self) -> Mapping[str, float]:
         """Return the live sessions, with the age of the last heartbeat of each."""
-        return heartbeat_ages(self.store)
+        return self.coordination.heartbeat_ages()
 
     async def sleep(self, seconds: float) -> None:
         """Block the thread; Ctrl-C ends the wait."""
@@ -101,7 +102,7 @@ class ThreadPort:
         """Return an empty block: a thread isn't cancelled."""
         return contextlib.nullcontext()
 
-    def heartbeat(self) -> LoopHeartbeat | None:
+    def heartbeat(self) -> Heartbeat | None:
         """Return None: the session's own heartbeat covers its threads."""
         return None
 
@@ -109,11 +110,12 @@ class ThreadPort:
 class LoopPort:
     """The operations of a store that is awaited: on asyncio, uvloop or trio."""
 
-    __slots__ = ("store",)
+    __slots__ = ("_store", "coordination")
 
-    def __init__(self, store: AsyncEventStore) -> None:
+    def __init__(self, store: AsyncStore) -> None:
         """Use a store that is awaited."""
-        self.store = store
+        self._store = store
+        self.coordination = store.coordination
 
     async def append(
         self,
@@ -123,19 +125,19 @@ class LoopPort:
         idempotency_key: str | None = None,
     ) -> Appended:
         """Append events."""
-        return await self.store.append(
+        return await self._store.append(
             events, expect=expect, idempotency_key=idempotency_key
         )
 
     async def last_of(self, stream: str) -> RecordedEvent | None:
         """Return the last event of a stream; None if the stream is empty."""
-        last = self.store.read_stream(stream, backward=True, limit=1)
+        last = self._store.read_stream(stream, backward=True, limit=1)
         events = [recorded async for recorded in last]
         return events[0] if events else None
 
     async def heartbeat_ages(self) -> Mapping[str, float]:
         """Return the live sessions, with the age of the last heartbeat of each."""
-        return await heartbeat_ages_async(self.store)
+        return await self.coordination.heartbeat_ages_async()
 
     async def sleep(self, seconds: float) -> None:
         """Wait while other tasks run."""
@@ -145,6 +147,6 @@ class LoopPort:
         """Return a block that a cancellation doesn't interrupt."""
         return anyio.CancelScope(shield=True)
 
-    def heartbeat(self) -> LoopHeartbeat | None:
+    def heartbeat(self) -> Heartbeat | None:
         """Start a heartbeat of the running event loop."""
-        return LoopHeartbeat(self.store)
+        return self.coordination.start_loop_heartbeat()

@@ -13,6 +13,7 @@ from eventbraid._native import (
     mark_interrupted,
 )
 from eventbraid.store._completion import TURN_SECONDS, unwrapped
+from eventbraid.store._coordination import NativeCoordination
 from eventbraid.store._event_loop import current_port
 from eventbraid.store._paging import (
     NAMES_A_PAGE,
@@ -74,6 +75,11 @@ class AsyncEventStore:
     def __init__(self, handle: Handle) -> None:
         """Show an open native store; use `eventbraid.open_async` instead."""
         self._handle = handle
+
+    @property
+    def coordination(self) -> NativeCoordination:
+        """The sessions that share the store, for leases and saga coordinators."""
+        return NativeCoordination(self._handle)
 
     async def append(
         self,

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from eventbraid.store._event_loop import current_ticker
 
 if TYPE_CHECKING:
     from eventbraid._native import Store
-    from eventbraid.store._handle import Handle
 
 
 class LoopHeartbeat:
@@ -23,13 +22,13 @@ class LoopHeartbeat:
 
     __slots__ = ("_number", "_store", "_ticker")
 
-    def __init__(self, store: object) -> None:
+    def __init__(self, store: Store) -> None:
         """Start the heartbeat; call it in the running event loop.
 
         Args:
-            store: The store, or an object that wraps one.
+            store: The native store.
         """
-        self._store = _native_of(store)
+        self._store = store
         self._number = self._store.register_loop()
         self._ticker = current_ticker()
         self._ticker.add(self)
@@ -51,8 +50,3 @@ class LoopHeartbeat:
         """Stop the heartbeat: the holder has released its leases."""
         self._ticker.remove(self)
         self._store.unregister_loop(self._number)
-
-
-def _native_of(store: object) -> Store:
-    handle = cast("Handle", getattr(store, "_handle"))  # noqa: B009 - of any face, or what wraps one
-    return handle.native

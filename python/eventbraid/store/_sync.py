@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from eventbraid._native import check_stream_id, mark_interrupted
 from eventbraid.store._async import AsyncEventStore
+from eventbraid.store._coordination import NativeCoordination
 from eventbraid.store._paging import (
     NAMES_A_PAGE,
     Paging,
@@ -67,6 +68,11 @@ class EventStore:
     def __init__(self, handle: Handle) -> None:
         """Show an open native store; use `eventbraid.open` instead."""
         self._handle = handle
+
+    @property
+    def coordination(self) -> NativeCoordination:
+        """The sessions that share the store, for leases and saga coordinators."""
+        return NativeCoordination(self._handle)
 
     def append(
         self,

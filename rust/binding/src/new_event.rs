@@ -102,6 +102,12 @@ impl NewEvent {
         self.event_id.map(|id| uuid_from_bytes(py, id)).transpose()
     }
 
+    /// Whether the library made it, so that it may go to a system stream.
+    #[getter(is_system)]
+    fn get_is_system(&self) -> bool {
+        self.is_system
+    }
+
     fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let Ok(other) = other.cast::<Self>() else {
             return Ok(py.NotImplemented());

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.coordination._shards import Shards
     from eventbraid.saga.running._run import Run
     from eventbraid.saga.running._shard_lease import ShardLease
-    from eventbraid.store import AsyncEventStore, NewEvent, RecordedEvent
+    from eventbraid.store import AsyncStore, NewEvent, RecordedEvent
 
 # Notices of one commit.
 _MOST_TOLD = 256
@@ -43,7 +43,7 @@ class Parking:
 
     __slots__ = ("_notices", "_shards", "_store")
 
-    def __init__(self, store: AsyncEventStore, shards: Shards) -> None:
+    def __init__(self, store: AsyncStore, shards: Shards) -> None:
         """Tell nothing yet."""
         self._store = store
         self._shards = shards

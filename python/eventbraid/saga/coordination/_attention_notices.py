@@ -22,7 +22,7 @@ from eventbraid.saga.machine._events import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from eventbraid.store import AsyncEventStore, RecordedEvent
+    from eventbraid.store import AsyncStore, RecordedEvent
 
 _log = logging.getLogger("eventbraid.saga")
 
@@ -51,7 +51,7 @@ class Notices:
 
     __slots__ = ("_before", "_last", "_most", "_since", "_store")
 
-    def __init__(self, store: AsyncEventStore, most: int = _MOST_KEPT) -> None:
+    def __init__(self, store: AsyncStore, most: int = _MOST_KEPT) -> None:
         """Know of none."""
         self._store = store
         self._most = most

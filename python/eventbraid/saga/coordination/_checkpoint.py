@@ -28,7 +28,7 @@ from eventbraid.store._system import system_event
 if TYPE_CHECKING:
     from collections.abc import KeysView, Mapping
 
-    from eventbraid.store import AsyncEventStore, RecordedEvent
+    from eventbraid.store import AsyncStore, RecordedEvent
 
 _log = logging.getLogger("eventbraid.saga")
 
@@ -91,7 +91,7 @@ class OpenSagas:
         "sagas",
     )
 
-    def __init__(self, store: AsyncEventStore) -> None:
+    def __init__(self, store: AsyncStore) -> None:
         """Begin with none at position 0."""
         self._store = store
         # One object for all sagas that need the same one.

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.running._clock import Clock
     from eventbraid.saga.running._journal import Observer
-    from eventbraid.store import AsyncEventStore
+    from eventbraid.store import AsyncStore
 
 S = TypeVar("S")
 
@@ -171,7 +171,7 @@ class SagaCoordinator:
 
     def __init__(
         self,
-        store: AsyncEventStore,
+        store: AsyncStore,
         sagas: Sequence[Saga[Any]],
         /,
         *,

@@ -27,7 +27,7 @@ from eventbraid.store._system import system_event
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from eventbraid.store import AsyncEventStore, RecordedEvent
+    from eventbraid.store import AsyncStore, RecordedEvent
 
 _log = logging.getLogger("eventbraid.saga")
 
@@ -44,7 +44,7 @@ class Members:
 
     __slots__ = ("_store", "runs", "version")
 
-    def __init__(self, store: AsyncEventStore) -> None:
+    def __init__(self, store: AsyncStore) -> None:
         """Begin with none."""
         self._store = store
         self.version = 0

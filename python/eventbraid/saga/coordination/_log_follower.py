@@ -28,7 +28,6 @@ from eventbraid.saga.running._clock import SagaClock
 from eventbraid.saga.running._journal import parked
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
 from eventbraid.saga.running._shard_lease import shard_in
-from eventbraid.store._waiting import wait_beyond
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._declaration import Declaration
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
-    from eventbraid.store import AsyncEventStore, RecordedEvent
+    from eventbraid.store import AsyncStore, RecordedEvent
 
 _log = logging.getLogger("eventbraid.saga")
 
@@ -127,7 +126,7 @@ class Follower:
         self._unanswered = False
 
     @property
-    def _store(self) -> AsyncEventStore:
+    def _store(self) -> AsyncStore:
         return self._journal.store
 
     async def begin(self) -> list[Run[Any]]:
@@ -153,7 +152,7 @@ class Follower:
     async def run(self) -> None:
         """Follow the log until the crew is told to stop."""
         while True:
-            wait = wait_beyond(self._store, self._followed)
+            wait = self._store.coordination.wait_beyond(self._followed)
             await self._alarm.wait(wait, self._seconds())
             if not self._crew.running:
                 return

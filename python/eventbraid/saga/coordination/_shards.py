@@ -30,15 +30,13 @@ from eventbraid.saga.running._shard_lease import (
     shard_of,
 )
 from eventbraid.store import EXISTS
-from eventbraid.store._heartbeat import LoopHeartbeat
-from eventbraid.store._session import heartbeat_ages_async, start_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from eventbraid.saga.coordination._live_coordinators import Capabilities
     from eventbraid.saga.definition._declaration import Declaration
-    from eventbraid.store import AsyncEventStore, NewEvent, RecordedEvent
+    from eventbraid.store import AsyncStore, NewEvent, RecordedEvent
 
 _NOBODY: Mapping[str, float] = MappingProxyType({})
 _FREE = LeaseState()
@@ -98,7 +96,7 @@ class Shards:
     )
 
     def __init__(
-        self, store: AsyncEventStore, stale_after: float, runs: Capabilities
+        self, store: AsyncStore, stale_after: float, runs: Capabilities
     ) -> None:
         """Begin without a shard."""
         self._store = store
@@ -133,8 +131,11 @@ class Shards:
         await self._members.read()
         if not self.runs:
             return
-        self._session = start_heartbeat(self._store)
-        self._owner = register_holder(self._session, LoopHeartbeat(self._store))
+        coordination = self._store.coordination
+        self._session = coordination.start_heartbeat()
+        self._owner = register_holder(
+            self._session, coordination.start_loop_heartbeat()
+        )
         await self._look()
         await self._join()
 
@@ -419,7 +420,9 @@ class Shards:
         return self._states.get(lease, _FREE)
 
     async def _look(self) -> None:
-        seen = await heartbeat_ages_async(self._store) if self.has_company else _NOBODY
+        seen = _NOBODY
+        if self.has_company:
+            seen = await self._store.coordination.heartbeat_ages_async()
         self._liveness = Liveness(self._session, seen, self._stale_after)
 
     async def _state(self, lease: str) -> LeaseState:

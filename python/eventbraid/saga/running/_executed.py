@@ -16,7 +16,7 @@ from eventbraid.event._registry import default_registry
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eventbraid.store import AsyncEventStore, RecordedEvent
+    from eventbraid.store import AsyncStore, RecordedEvent
 
 _PAGE = 32
 
@@ -38,7 +38,7 @@ def own_part(executed: Executed, saga_id: str) -> Executed:
     return _executed(events, versions, first + len(events))
 
 
-async def recall(store: AsyncEventStore, record_position: int, cause: str) -> Executed:
+async def recall(store: AsyncStore, record_position: int, cause: str) -> Executed:
     """Read the result of a local step's command from the log.
 
     Its events come directly before the record of the step, and their cause is the step.

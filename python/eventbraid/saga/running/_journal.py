@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.definition._step_base import AnyCommand
     from eventbraid.saga.running._clock import Clock
-    from eventbraid.store import AsyncEventStore, RecordedEvent
+    from eventbraid.store import AsyncStore, RecordedEvent
 
 S = TypeVar("S")
 
@@ -95,7 +95,7 @@ class Journal:
 
     def __init__(
         self,
-        store: AsyncEventStore,
+        store: AsyncStore,
         executor: AsyncExecutor,
         observer: Observer | None = None,
         clock: Clock | None = None,

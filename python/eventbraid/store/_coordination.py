@@ -1,0 +1,116 @@
+"""The sessions that share a store, as leases and saga coordinators need them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from eventbraid._native import LogWaiter
+from eventbraid.store._completion import unwrapped
+from eventbraid.store._event_loop import current_port
+from eventbraid.store._heartbeat import LoopHeartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eventbraid.store._handle import Handle
+
+
+class Heartbeat(Protocol):
+    """The heartbeat of an event loop."""
+
+    def age(self) -> float:
+        """Return the seconds since the event loop last ran; 0 within the loop."""
+        ...
+
+    def stop(self) -> None:
+        """Stop the heartbeat."""
+        ...
+
+
+class Coordination(Protocol):
+    """What a store reports about the sessions that share it.
+
+    A backend implements it so that leases and sagas work on it. A store that only one
+    session uses reports that session alone, with an age of 0.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> with eb.open("memory:") as store:
+        ...     session = store.coordination.start_heartbeat()
+        ...     list(store.coordination.heartbeat_ages()) == [session]
+        True
+    """
+
+    def start_heartbeat(self) -> str:
+        """Start the heartbeat of this session, unless it runs already.
+
+        Returns:
+            The session's id: the same at each call, and unique among all sessions.
+        """
+        ...
+
+    def heartbeat_ages(self) -> Mapping[str, float]:
+        """Return the live sessions, with the seconds since the last heartbeat of each.
+
+        Sessions that never started a heartbeat are left out.
+        """
+        ...
+
+    async def heartbeat_ages_async(self) -> Mapping[str, float]:
+        """Return what `heartbeat_ages` does, off the event loop."""
+        ...
+
+    def start_loop_heartbeat(self) -> Heartbeat:
+        """Start a heartbeat that comes from the running event loop.
+
+        Until it is stopped, this session's heartbeat is at most as recent as the last
+        one of its slowest event loop.
+        """
+        ...
+
+    async def wait_beyond(self, position: int) -> None:
+        """Wait until the durable head is beyond a position, or the store is closed.
+
+        Args:
+            position: The position.
+        """
+        ...
+
+
+class NativeCoordination:
+    """The sessions of a store of the engine."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: Handle) -> None:
+        """Report about the store of a handle."""
+        self._handle = handle
+
+    def start_heartbeat(self) -> str:
+        """Start the heartbeat of this session, unless it runs already."""
+        return self._handle.native.start_heartbeat()
+
+    def heartbeat_ages(self) -> Mapping[str, float]:
+        """Return the seconds since the last heartbeat of each live session."""
+        return dict(self._handle.native.heartbeat_ages())
+
+    async def heartbeat_ages_async(self) -> Mapping[str, float]:
+        """Return what `heartbeat_ages` does, off the event loop."""
+        port = current_port()
+        token = self._handle.native.heartbeat_ages_async(port.native)
+        ages = unwrapped(await port.result(token), list)
+        return dict(cast("list[tuple[str, float]]", ages))
+
+    def start_loop_heartbeat(self) -> LoopHeartbeat:
+        """Start a heartbeat that comes from the running event loop."""
+        return LoopHeartbeat(self._handle.native)
+
+    async def wait_beyond(self, position: int) -> None:
+        """Wait until the durable head is beyond a position, or the store is closed."""
+        port = current_port()
+        waiter = LogWaiter(self._handle.native)
+        token = waiter.wait_async(port.native, position)
+        try:
+            unwrapped(await port.result(token), bool)
+        finally:
+            waiter.abandon(token)

@@ -1,0 +1,155 @@
+"""Commands, leases and sagas work on any store that implements the public protocol.
+
+The hazard: a layer that reaches into the engine's store, so that no other backend can
+host it. The store here is on SQLite and shares no code with the engine.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import anyio
+import pytest
+
+import eventbraid as eb
+from tests.contract.backends import SyncFace
+from tests.contract.sqlite_store import SqliteStore
+
+pytestmark = pytest.mark.anyio
+SECOND = timedelta(seconds=1)
+
+
+@eb.event("protocol-test.raised")
+class Raised:
+    by: int
+
+
+class Counter(eb.Stream[Raised], category="counter"): ...
+
+
+class Raise(eb.Command[int, Raised]):
+    counter: eb.Declared[Raised] = eb.stream(Counter)
+
+    def initial(self):
+        return 0
+
+    def apply(self, state, recorded, /):
+        return state + recorded.event.by
+
+    def decide(self, state, /):
+        eb.require(state < 2, "high_enough")
+        yield self.counter.write(Raised(1))
+
+
+class Declined(Exception):
+    """The receiver says no."""
+
+
+@pytest.fixture
+def store(tmp_path):
+    with SqliteStore(tmp_path / "store.sqlite", synchronous="OFF") as opened:
+        yield opened
+
+
+def test_commands_run_on_any_store(store):
+    executor = eb.Executor(store)
+    assert executor.execute(Raise(counter="counter-1")).versions["counter-1"] == 1
+    again = executor.execute(Raise(counter="counter-1"), idempotency_key="a")
+    assert executor.execute(
+        Raise(counter="counter-1"), idempotency_key="a"
+    ).versions == dict(again.versions)
+    with pytest.raises(eb.CommandRejected):
+        executor.execute(Raise(counter="counter-1"))
+
+
+async def test_commands_in_an_event_loop_run_on_any_store(store):
+    executor = eb.AsyncExecutor(SyncFace(store))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(executor.execute, Raise(counter="counter-1"))
+    assert store.version("counter-1") == 2
+
+
+def test_leases_exclude_each_other_on_any_store(store):
+    with eb.Lease(store, "importer") as lease:
+        with pytest.raises(eb.LeaseHeld):
+            eb.Lease(store, "importer").__enter__()
+        lease.append([("order-1", "imported", b"")])
+    with eb.Lease(store, "importer") as lease:
+        assert lease.token == 3
+
+
+async def test_a_lease_in_an_event_loop_works_on_any_store(store):
+    face = SyncFace(store)
+    async with eb.AsyncLease(face, "importer") as lease:
+        with pytest.raises(eb.LeaseHeld):
+            await eb.AsyncLease(face, "importer").__aenter__()
+        await lease.append([("order-1", "imported", b"")])
+    assert store.version("order-1") == 1
+
+
+@pytest.mark.parametrize("is_declined", [False, True])
+async def test_a_saga_completes_or_is_compensated_on_any_store(store, is_declined):
+    calls = []
+
+    async def pay(context) -> str:
+        calls.append("pay")
+        return "paid"
+
+    async def refund(context, outcome) -> None:
+        calls.append("refund")
+
+    async def ship(context) -> None:
+        calls.append("ship")
+        if is_declined:
+            raise Declined
+
+    once = eb.Retry(attempts=1, never=(Declined,))
+    saga = eb.Saga(
+        "protocol-test",
+        str,
+        steps=[
+            eb.step("pay", pay, timeout=SECOND).compensated_by(refund),
+            eb.local(
+                "count", lambda context: Raise(counter="counter-1")
+            ).without_compensation(),
+            eb.step("ship", ship, timeout=SECOND, retry=once).without_compensation(),
+        ],
+    )
+    with anyio.fail_after(20):
+        async with eb.SagaCoordinator(SyncFace(store), [saga]) as coordinator:
+            handle = await coordinator.start(saga, "mia", id="saga-1")
+            ended = await handle.result()
+    if is_declined:
+        assert ended.outcome is eb.Outcome.COMPENSATED
+        assert calls == ["pay", "ship", "refund"]
+    else:
+        assert ended.outcome is eb.Outcome.COMPLETED
+        assert calls == ["pay", "ship"]
+    assert store.version("counter-1") == 1
+
+
+async def test_a_coordinator_resumes_sagas_of_another_one_on_any_store(store):
+    attempts = []
+
+    async def act(context) -> None:
+        attempts.append(context.attempt)
+        if len(attempts) == 1:
+            raise ConnectionError
+
+    slow = eb.Retry(attempts=5, first=SECOND / 10, jitter="none")
+    saga = eb.Saga(
+        "protocol-test-resumed",
+        str,
+        steps=[eb.step("act", act, timeout=SECOND, retry=slow).without_compensation()],
+    )
+    face = SyncFace(store)
+    with anyio.fail_after(20):
+        async with eb.SagaCoordinator(face, [saga]) as coordinator:
+            await coordinator.start(saga, "mia", id="saga-1")
+            while not attempts:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        async with eb.SagaCoordinator(face, [saga]) as coordinator:
+            handle = await coordinator.get(saga, "saga-1")
+            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+    assert attempts == [1, 2]
