@@ -30,7 +30,7 @@ def pytest_addoption(parser):
         "--seconds",
         type=float,
         default=10.0,
-        help="how long each row is measured, yardsticks included",
+        help="how long each row is measured, baselines included",
     )
 
 
@@ -41,7 +41,7 @@ def pytest_configure(config):
 def pytest_terminal_summary(terminalreporter, config):
     lines = config.stash[MEASUREMENTS]
     if lines:
-        terminalreporter.section("durable work beside its yardsticks")
+        terminalreporter.section("durable work beside its baselines")
         terminalreporter.write_line(describe_machine(disk_of(config)))
         for line in lines:
             terminalreporter.write_line(line)
@@ -59,9 +59,9 @@ def disk(request):
 
 @pytest.fixture
 def measured(request, benchmark, disk):
-    """Run a measuring function once, keep its figures, and hold it to its floors.
+    """Run a measuring function once, keep its numbers, and check its floors.
 
-    Floors are the row's targets and, where it says so, a figure of its own.
+    Floors are the row's targets and, where it says so, a condition of its own.
     """
 
     def measure(function, check=None, *, moment=0.5):
@@ -69,7 +69,7 @@ def measured(request, benchmark, disk):
         row = benchmark.pedantic(
             function, args=(disk,), kwargs={"seconds": seconds}, iterations=1, rounds=1
         )
-        benchmark.extra_info.update(row.figures())
+        benchmark.extra_info.update(row.numbers())
         request.config.stash[MEASUREMENTS].extend(row.lines())
         if request.config.option.assert_floors:
             held = (check is None or check(row)) and all(

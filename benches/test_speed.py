@@ -1,4 +1,4 @@
-"""The rows of durable speed, each beside yardsticks taken in the same run.
+"""The rows of durable speed, each beside baselines of the same run.
 
     pytest benches --benchmark-enable
     pytest benches --benchmark-enable --assert-floors
@@ -61,7 +61,7 @@ def test_opening(measured):
 
 
 def test_sequential_commands(measured):
-    measured(_commands.measure_commands, lambda row: row.yardsticks[0].ratio >= 0.5)
+    measured(_commands.measure_commands, lambda row: row.baselines[0].ratio >= 0.5)
 
 
 def test_concurrent_commands(measured):

@@ -67,7 +67,7 @@ class Declined(Exception):
 
 @dataclass
 class Receiver:
-    """Somebody outside, who honours keys and says what he did.
+    """An external service that honours idempotency keys and records its effects.
 
     Attributes:
         effects: What took effect, by its key.

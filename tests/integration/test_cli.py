@@ -338,7 +338,7 @@ def test_on_a_terminal_a_bar_grows(tmp_path):
     assert b"log and ledgers agree" in shown
 
 
-def test_a_bench_shows_the_stated_figures_and_the_targets_beside_ours(tmp_path):
+def test_a_bench_shows_the_stated_numbers_and_the_targets_beside_ours(tmp_path):
     with start("bench", str(tmp_path), "--seconds", "2") as bench:
         out, err = bench.communicate(timeout=200)
     assert bench.returncode == Exit.FINE, err

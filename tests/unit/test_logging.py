@@ -1,6 +1,6 @@
 """The library logs below ``eventbraid``, one logger a layer, and is silent by default.
 
-A library that configures logging, or that prints where nobody asked, takes away what is
+A library that configures logging, or that prints unasked, takes away what is
 the application's to decide.
 """
 

@@ -21,7 +21,7 @@ from eventbraid.cli.bench._results import (
     ROUNDS,
     SQLITE,
     Contender,
-    Findings,
+    Metrics,
     Rate,
     Target,
     alternate,
@@ -41,20 +41,21 @@ TASKS = 256
 
 _DISTINCT_BATCHES = 32
 _LONE_STREAMS = 1_000
-_FEWEST = 3
-_NAP = 0.001
-_STINT = 0.0003
-_CONTROL = 0.2
-# Only where the disk itself does so many commits a second are 40,000 appends asked for.
-_QUICK_DISK = 8_000
+_MINIMUM_SAMPLES = 3
+_SLEEP = 0.001
+_BUSY = 0.0003
+_CONTROL_SHARE = 0.2
+# The minimum rate of the disk, in commits per second, at which the target of 40,000
+# appends per second applies.
+_FAST_DISK = 8_000
 
 
-def measure_appends(directory: Path, *, seconds: float = 10.0) -> Findings:
-    """One writer, one event a commit: how long each append takes.
+def measure_appends(directory: Path, *, seconds: float = 10.0) -> Metrics:
+    """Measure the time of an append: one writer, one event per commit.
 
     Args:
         directory: An existing directory on the disk to be measured.
-        seconds: How long the whole measurement may take, yardsticks included.
+        seconds: The maximum duration of the measurement, baselines included.
 
     Returns:
         The median and the 99th percentile, beside those of raw `pwrite` + `fdatasync`
@@ -78,32 +79,32 @@ def measure_appends(directory: Path, *, seconds: float = 10.0) -> Findings:
 
 
 def measure_batches(directory: Path, *, seconds: float = 10.0) -> Rate:
-    """Commits of 1,000 events of 200 bytes over 10 of 10,000 streams at random.
+    """Measure commits of 1,000 events of 200 bytes over 10 of 10,000 streams.
 
-    The events are (stream, type, bytes) tuples, which stand ready on both sides. What
-    is timed of ours is the append of them, with the ids and the checks of each event;
-    each commit expects the exact version of every stream it writes.
+    The events are (stream, type, bytes) tuples, made before the time starts, here and
+    for the baselines. The time of an append includes the ids and the checks of its
+    events, and each commit expects the exact version of every stream that it writes.
 
     Args:
         directory: An existing directory on the disk to be measured.
-        seconds: How long the whole measurement may take, yardsticks included.
+        seconds: The maximum duration of the measurement, baselines included.
 
     Returns:
-        Events a second, beside raw `pwrite` + `fdatasync` of the same bytes and a bare
-        SQLite table.
+        Events per second, beside raw `pwrite` + `fdatasync` of the same bytes and a
+        plain SQLite table.
     """
     made = batches(_DISTINCT_BATCHES)
     return _batched("batched appends", directory, seconds, made, _as_they_are)
 
 
 def measure_batches_of_objects(directory: Path, *, seconds: float = 10.0) -> Rate:
-    """Like `measure_batches`, but the events are `NewEvent` objects.
+    """Measure as `measure_batches` does, with `NewEvent` objects.
 
-    They are made of the tuples within the time.
+    The objects are made of the tuples within the time.
 
     Args:
         directory: An existing directory on the disk to be measured.
-        seconds: How long the whole measurement may take, yardsticks included.
+        seconds: The maximum duration of the measurement, baselines included.
 
     Returns:
         As `measure_batches`.
@@ -113,14 +114,14 @@ def measure_batches_of_objects(directory: Path, *, seconds: float = 10.0) -> Rat
 
 
 def measure_threads(directory: Path, *, seconds: float = 10.0) -> Rate:
-    """64 threads, one event a commit, each on a stream of its own.
+    """Measure 64 threads, one event per commit, each on a stream of its own.
 
     Args:
         directory: An existing directory on the disk to be measured.
-        seconds: How long the whole measurement may take, yardsticks included.
+        seconds: The maximum duration of the measurement, baselines included.
 
     Returns:
-        Events a second, beside raw `pwrite` + `fdatasync` from one thread and a bare
+        Events per second, beside raw `pwrite` + `fdatasync` from one thread and a bare
         SQLite table whose one connection 64 threads share.
     """
     events = single_events(THREADS)
@@ -140,7 +141,7 @@ def measure_threads(directory: Path, *, seconds: float = 10.0) -> Rate:
             ],
             seconds=seconds,
         )
-    return rate.held_to(_times(rate, SQLITE, 4))
+    return rate.with_targets(_times(rate, SQLITE, 4))
 
 
 def measure_tasks(
@@ -150,20 +151,20 @@ def measure_tasks(
     backend: str = "asyncio",
     uvloop: bool = False,
 ) -> Rate:
-    """256 tasks of one event loop, one event a commit, each on a stream of its own.
+    """Measure 256 tasks of an event loop, one event per commit, each on its own stream.
 
-    Meanwhile one more task sleeps for a millisecond at a time and notes how late it
+    Meanwhile one more task sleeps for a millisecond at a time and records how late it
     wakes up.
 
     Args:
         directory: An existing directory on the disk to be measured.
-        seconds: How long the whole measurement may take, yardstick included.
+        seconds: The maximum duration of the measurement, baseline included.
         backend: The event loop: ``"asyncio"`` or ``"trio"``.
         uvloop: Whether asyncio runs on uvloop.
 
     Returns:
-        Events a second, beside raw `pwrite` + `fdatasync` from one thread, and the lag
-        of the event loop, beside that of a loop that only computes.
+        Events per second, beside raw `pwrite` + `fdatasync` from one thread, and the
+        lag of the event loop, beside that of a loop that only computes.
     """
     events = single_events(TASKS)
     lateness: list[float] = []
@@ -173,14 +174,14 @@ def measure_tasks(
         place = stack.enter_context(workplace(directory))
         raw = stack.enter_context(RawDisk(place, [bytes_of(events[:1])]))
 
-        def append(wanted: float) -> float:
-            anyio.run(_compute, machine, wanted * _CONTROL)
+        def append(seconds: float) -> float:
+            anyio.run(_compute, machine, seconds * _CONTROL_SHARE)
             return anyio.run(
                 _append_from_tasks,
                 place / "tasks.braid",
                 events,
                 lateness,
-                wanted * (1 - _CONTROL),
+                seconds * (1 - _CONTROL_SHARE),
                 backend=backend,
                 backend_options=options,
             )
@@ -193,19 +194,19 @@ def measure_tasks(
             seconds=seconds,
         )
     control = f"lag of a loop that only computes, p99: {_p99(machine):.2f} ms"
-    return replace(rate.held_to(*_task_targets(rate, lateness)), notes=(control,))
+    return replace(rate.with_targets(*_task_targets(rate, lateness)), notes=(control,))
 
 
 # --- one after the other
 
 
 def _timed(work: Callable[[], object]) -> Callable[[float], list[float]]:
-    """Do it again and again for some seconds; answer how long each time took."""
+    """Return a function that repeats the work and returns the time of each run."""
 
-    def for_seconds(wanted: float) -> list[float]:
+    def for_seconds(seconds: float) -> list[float]:
         times: list[float] = []
-        end = time.perf_counter() + wanted
-        while (start := time.perf_counter()) < end or len(times) < _FEWEST:
+        end = time.perf_counter() + seconds
+        while (start := time.perf_counter()) < end or len(times) < _MINIMUM_SAMPLES:
             work()
             times.append(time.perf_counter() - start)
         return times
@@ -215,8 +216,8 @@ def _timed(work: Callable[[], object]) -> Callable[[float], list[float]]:
 
 def _compared(
     contenders: Sequence[Callable[[float], list[float]]], seconds: float
-) -> Findings:
-    """Time ours, a raw sync and SQLite in short rounds, turn about."""
+) -> Metrics:
+    """Measure the store, a raw sync and SQLite in short alternating rounds."""
     share = seconds / ROUNDS / len(contenders)
     rounds = [[contender(share) for contender in contenders] for _ in range(ROUNDS)]
     ratio = median(median(ours) / median(raw) for ours, raw, _ in rounds)
@@ -229,9 +230,9 @@ def _compared(
         for name, times in (("ours", ours), (RAW, raw), (SQLITE, sqlite))
         for percent in (50, 99)
     }
-    return Findings(
+    return Metrics(
         name="one writer, one event a commit",
-        numbers={**percentiles, "samples": float(len(ours))},
+        others={**percentiles, "samples": float(len(ours))},
         notes=tuple(
             f"{name}: p50 {percentiles[f'{name} p50, us']:,.0f} us, "
             f"p99 {percentiles[f'{name} p99, us']:,.0f} us"
@@ -279,7 +280,7 @@ def _batched(
             ],
             seconds=seconds,
         )
-    return rate.held_to(_times(rate, SQLITE, 3))
+    return rate.with_targets(_times(rate, SQLITE, 3))
 
 
 def _appending(
@@ -287,7 +288,7 @@ def _appending(
     tuples: Sequence[list[Event]],
     ours: Callable[[list[Event]], Sequence[Event | eb.NewEvent]],
 ) -> Callable[[], None]:
-    """Append the batches in turn, expecting the versions that came of the last time."""
+    """Return a function that appends the next batch, with its exact versions."""
     written = [sorted({stream for stream, _, _ in batch}) for batch in tuples]
     versions = dict.fromkeys((stream for streams in written for stream in streams), 0)
     turn = cycle(zip(tuples, written, strict=True))
@@ -307,14 +308,14 @@ def _appending(
 def _from_threads(
     pool: ThreadPoolExecutor, events: Sequence[Event], append: Callable[[Event], object]
 ) -> Callable[[float], float]:
-    """Let every thread of the pool append its event, over and over."""
+    """Return a function that appends an event per thread, repeatedly."""
 
-    def for_seconds(wanted: float) -> float:
+    def for_seconds(seconds: float) -> float:
         ready = threading.Barrier(len(events))
 
         def work(event: Event) -> tuple[int, float]:
             ready.wait()
-            return _until(time.perf_counter() + wanted, lambda: append(event))
+            return _until(time.perf_counter() + seconds, lambda: append(event))
 
         done = list(pool.map(work, events))
         return sum(count / elapsed for count, elapsed in done)
@@ -323,7 +324,7 @@ def _from_threads(
 
 
 def _until(end: float, work: Callable[[], object]) -> tuple[int, float]:
-    """Do it until then; answer how often, and how long that took in the end."""
+    """Repeat the work until a time; return the number of runs and their duration."""
     start = time.perf_counter()
     count = 0
     while (now := time.perf_counter()) < end or not count:
@@ -336,13 +337,13 @@ def _until(end: float, work: Callable[[], object]) -> tuple[int, float]:
 
 
 async def _append_from_tasks(
-    path: Path, events: Sequence[Event], lateness: list[float], wanted: float
+    path: Path, events: Sequence[Event], lateness: list[float], seconds: float
 ) -> float:
-    """Let a task an event append it until the time is over; answer events a second."""
+    """Append each event from a task of its own; return events per second."""
     done = 0
     async with eb.open_async(path) as store:
         start = time.perf_counter()
-        end = start + wanted
+        end = start + seconds
 
         async def work(event: Event) -> None:
             nonlocal done
@@ -358,19 +359,19 @@ async def _append_from_tasks(
 
 
 async def _note_lateness(end: float, lateness: list[float]) -> None:
-    """Sleep for a millisecond at a time, and note how much later it was each time."""
+    """Sleep for a millisecond at a time, and record by how much each sleep is late."""
     while (start := time.perf_counter()) < end:
-        await anyio.sleep(_NAP)
-        lateness.append(time.perf_counter() - start - _NAP)
+        await anyio.sleep(_SLEEP)
+        lateness.append(time.perf_counter() - start - _SLEEP)
 
 
-async def _compute(lateness: list[float], wanted: float) -> None:
-    """Keep the loop busy without a store: what it lags then is the machine's."""
-    end = time.perf_counter() + wanted
+async def _compute(lateness: list[float], seconds: float) -> None:
+    """Keep the loop busy without a store: the lag is then the machine's."""
+    end = time.perf_counter() + seconds
 
     async def work() -> None:
         while (now := time.perf_counter()) < end:
-            while time.perf_counter() < now + _STINT:
+            while time.perf_counter() < now + _BUSY:
                 pass
             await anyio.lowlevel.checkpoint()
 
@@ -381,7 +382,7 @@ async def _compute(lateness: list[float], wanted: float) -> None:
 
 def _task_targets(rate: Rate, lateness: list[float]) -> list[Target]:
     targets = [_times(rate, RAW, 5)]
-    if rate.against(RAW).rate >= _QUICK_DISK:
+    if rate.against(RAW).rate >= _FAST_DISK:
         targets.append(
             Target(
                 what="appends", value=rate.rate, unit="events/s", bound=4e4, digits=0
@@ -397,11 +398,11 @@ def _task_targets(rate: Rate, lateness: list[float]) -> list[Target]:
 
 
 def _p99(lateness: list[float]) -> float:
-    """The 99th percentile, in milliseconds."""
+    """Return the 99th percentile, in milliseconds."""
     return percentile(sorted(lateness), 99) * 1e3
 
 
-def _times(rate: Rate, yardstick: str, bound: float) -> Target:
-    """A rate is to be so many times that of a yardstick."""
-    value = rate.against(yardstick).ratio
-    return Target(what=rate.unit, value=value, unit=f"x {yardstick}", bound=bound)
+def _times(rate: Rate, baseline: str, bound: float) -> Target:
+    """Build the target of a rate: a minimum multiple of a baseline's rate."""
+    value = rate.against(baseline).ratio
+    return Target(what=rate.unit, value=value, unit=f"x {baseline}", bound=bound)

@@ -1,7 +1,7 @@
-"""What the machine itself can do: the figures that ours are held against.
+"""Baselines: what the disk and SQLite do on the same machine in the same minute.
 
-A rate says nothing without the disk that it was measured on, so each measurement runs
-one of these in turn with itself, on the same directory.
+A rate means little without the disk that it was measured on, so each measurement
+alternates with one of these, in the same directory.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from eventbraid.cli.bench._workload import Event
 
 _MIB = 1 << 20
-_FETCHED = 1_000
+_ROWS_PER_FETCH = 1_000
 _INSERT = "INSERT INTO events (stream, version, type, data) VALUES (?, ?, ?, ?)"
 _SELECT = "SELECT position, stream, version, type, data FROM events ORDER BY position"
 
 
 @contextmanager
 def workplace(directory: Path) -> Generator[Path]:
-    """Make an empty directory for one measurement, and remove it after.
+    """Create an empty directory for one measurement, and remove it afterwards.
 
     Args:
         directory: An existing directory on the disk to be measured.
@@ -39,30 +39,30 @@ def workplace(directory: Path) -> Generator[Path]:
 
 
 class RawDisk:
-    """Writes blocks one after the other, each followed by `fdatasync`.
+    """Write blocks one after the other, each followed by `fdatasync`.
 
-    The file is filled with zeros first: no durable log can be faster on this disk,
-    since neither the file's size nor its blocks change while it is written.
+    The file is filled with zeros first: no durable log is faster on this disk, because
+    neither the file's size nor its blocks change while it is written.
 
     Args:
-        directory: Where the file is made; it is removed on exit.
-        blocks: The bytes to write, over and over.
-        room: The size of the file in bytes; at its end, writing starts over.
+        directory: Where the file is created; it is removed on exit.
+        blocks: The bytes to write, in turn.
+        size: The size of the file in bytes; at its end, writing starts over.
     """
 
     def __init__(
-        self, directory: Path, blocks: Sequence[bytes], *, room: int = 32 * _MIB
+        self, directory: Path, blocks: Sequence[bytes], *, size: int = 32 * _MIB
     ) -> None:
-        self._path = directory / "yardstick.raw"
+        self._path = directory / "baseline.raw"
         self._blocks = cycle(blocks)
-        self._room = max(room, *map(len, blocks))
+        self._size = max(size, *map(len, blocks))
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         self._at = 0
 
     def __enter__(self) -> Self:
         zeros = bytes(_MIB)
-        for offset in range(0, self._room, _MIB):
-            os.pwrite(self._file, zeros[: self._room - offset], offset)
+        for offset in range(0, self._size, _MIB):
+            os.pwrite(self._file, zeros[: self._size - offset], offset)
         os.fsync(self._file)
         return self
 
@@ -71,9 +71,9 @@ class RawDisk:
         self._path.unlink()
 
     def commit(self) -> None:
-        """Write the next block and wait until it is on the disk."""
+        """Write the next block, and return when it is on the disk."""
         block = next(self._blocks)
-        if self._at + len(block) > self._room:
+        if self._at + len(block) > self._size:
             self._at = 0
         os.pwrite(self._file, block, self._at)
         os.fdatasync(self._file)
@@ -81,18 +81,18 @@ class RawDisk:
 
 
 class SqliteTable:
-    """A bare SQLite table of events, in WAL mode with `synchronous=FULL`.
+    """A plain SQLite table of events, in WAL mode with `synchronous=FULL`.
 
-    Each commit is durable, and no stream has a version twice. All threads share one
-    connection behind a lock, each commit of one event is one statement, and rows are
+    Each commit is durable, and the versions of a stream are unique. All threads share
+    one connection under a lock, each commit of one event is one statement, and rows are
     fetched 1,000 at a time: measured, that is as fast as any other arrangement.
 
     Args:
-        directory: Where the database is made; it is removed on exit.
+        directory: Where the database is created; it is removed on exit.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / "yardstick.sqlite"
+        self._path = directory / "baseline.sqlite"
         self._database = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False
         )
@@ -136,13 +136,13 @@ class SqliteTable:
             self._database.execute(_INSERT, self._row(event))
 
     def replay(self) -> int:
-        """Fetch every row in order; answer how many there are."""
-        found = 0
+        """Fetch every row in order, and return their number."""
+        count = 0
         with closing(self._database.execute(_SELECT)) as cursor:
-            while rows := cursor.fetchmany(_FETCHED):
+            while rows := cursor.fetchmany(_ROWS_PER_FETCH):
                 for _ in rows:
-                    found += 1
-        return found
+                    count += 1
+        return count
 
     def _row(self, event: Event) -> tuple[str, int, str, bytes]:
         stream, kind, data = event

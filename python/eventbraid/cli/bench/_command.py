@@ -1,4 +1,4 @@
-"""`eventbraid bench`: what this machine does, beside yardsticks and targets."""
+"""The command `eventbraid bench`: measurements beside baselines and targets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from eventbraid.cli.bench._rows import Measured, Row
+    from eventbraid.cli.bench._rows import Result, Row
 
-# Named here as well, so that `--help` imports nothing that measures.
+# Repeated here, so that `--help` imports no measurement.
 _KEYS = (
     "commands",
     "sagas",
@@ -37,7 +37,7 @@ _KEYS = (
 @dataclass(frozen=True, slots=True)
 class _Done:
     row: Row
-    measured: Measured
+    result: Result
 
 
 @click.command()
@@ -51,26 +51,26 @@ class _Done:
     type=click.FloatRange(min=2),
     default=90.0,
     show_default=True,
-    help="About how long all measurements together take.",
+    help="The approximate duration of all measurements together.",
 )
 @click.option(
     "--only",
     "keys",
     type=click.Choice(_KEYS),
     multiple=True,
-    help="Measure this row; may be given again for another.",
+    help="Measure this row; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
 def bench(
     *, directory: Path | None, seconds: float, keys: tuple[str, ...], as_json: bool
 ) -> Exit:
-    """Measure durable work on this machine, beside yardsticks of the same run.
+    """Measure durable work on this machine, beside baselines of the same run.
 
-    Each row is measured in turn with a raw write and fdatasync of the same bytes, or
-    with sqlite3, on the disk that holds DIRECTORY (by default the current one), and
-    held against its target. Four rows stand beside the figures that EventCore, the
-    Rust library whose model Eventbraid follows, states in its documents. What is
-    measured is made in a new directory there and removed.
+    Each row alternates with a raw write and fdatasync of the same bytes, or with
+    sqlite3, on the disk that holds DIRECTORY (by default the current one), and is
+    compared with its target. Four rows are shown beside the numbers that EventCore, the
+    Rust library whose model Eventbraid follows, states in its documents. The stores are
+    created in a new directory there, which is removed at the end.
     """
     from eventbraid.cli.bench._machine import describe_machine
 
@@ -78,18 +78,18 @@ def bench(
     machine = describe_machine(where)
     if not as_json:
         click.echo(machine)
-    with tempfile.TemporaryDirectory(prefix="eventbraid-bench-", dir=where) as made:
-        done = _each(Path(made), seconds, keys)
+    with tempfile.TemporaryDirectory(prefix="eventbraid-bench-", dir=where) as created:
+        done = _each(Path(created), seconds, keys)
         if as_json:
             for one in done:
-                click.echo(json.dumps(_facts(one, machine)))
+                click.echo(json.dumps(_json(one, machine)))
         else:
             _print(list(done))
     return Exit.FINE
 
 
 def _each(directory: Path, seconds: float, keys: tuple[str, ...]) -> Iterator[_Done]:
-    """Measure row by row, saying so on the way."""
+    """Measure row by row, and print the name of each to the standard error."""
     from eventbraid.cli.bench._rows import chosen, seconds_each
 
     for row, share in seconds_each(chosen(keys), seconds):
@@ -97,13 +97,13 @@ def _each(directory: Path, seconds: float, keys: tuple[str, ...]) -> Iterator[_D
         yield _Done(row, row.measure(directory, seconds=share))
 
 
-def _facts(done: _Done, machine: str) -> dict[str, object]:
+def _json(done: _Done, machine: str) -> dict[str, object]:
     return {
         "row": done.row.key,
-        "name": done.measured.name,
+        "name": done.result.name,
         "machine": machine,
-        "figures": done.measured.figures(),
-        "targets": [target.facts() for target in done.measured.targets],
+        "figures": done.result.numbers(),
+        "targets": [target.json() for target in done.result.targets],
         "eventcore_states": done.row.stated,
     }
 
@@ -113,25 +113,25 @@ def _print(done: list[_Done]) -> None:
 
     out = console()
     stated = [
-        (one.row.what, one.row.stated, one.measured.summary())
+        (one.row.what, one.row.stated, one.result.summary())
         for one in done
         if one.row.stated is not None
     ]
-    held = [
-        (f"{one.row.what}, {t.what}", t.shown(), t.wanted(), t.verdict())
+    targets = [
+        (f"{one.row.what}, {t.what}", t.formatted(), t.formatted_bound(), t.status())
         for one in done
-        for t in one.measured.targets
+        for t in one.result.targets
     ]
     for headings, rows in (
         (("", "EventCore states", "Eventbraid, here"), stated),
-        (("", "here", "target", ""), held),
+        (("", "here", "target", ""), targets),
     ):
         if rows:
             out.print()
             out.print(_table(headings, rows))
     out.print()
     for one in done:
-        for line in one.measured.lines():
+        for line in one.result.lines():
             out.print(line, markup=False)
 
 

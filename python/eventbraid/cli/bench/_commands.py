@@ -1,4 +1,4 @@
-"""Measurements of commands: one after the other, and many at a time."""
+"""Measurements of commands: sequential and concurrent."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ACCOUNTS = 1_000
 
 
 def measure_commands(directory: Path, *, seconds: float = 10.0) -> Rate:
-    """One-stream commands, one after the other: read, fold, decide, durable append.
+    """Measure sequential commands of one stream: read, fold, decide, durable append.
 
     Args:
         directory: An existing directory on the disk to be measured.
-        seconds: How long the whole measurement may take, yardstick included.
+        seconds: The maximum duration of the measurement, baseline included.
 
     Returns:
-        Commands a second, beside raw `pwrite` + `fdatasync` of the same bytes.
+        Commands per second, beside raw `pwrite` + `fdatasync` of the same bytes.
     """
     commands = cycle(_deposits(_ACCOUNTS))
     with ExitStack() as stack:
@@ -52,14 +52,14 @@ def measure_commands(directory: Path, *, seconds: float = 10.0) -> Rate:
 
 
 def measure_concurrent_commands(directory: Path, *, seconds: float = 10.0) -> Rate:
-    """One-stream commands, 128 of them in flight on distinct streams, on asyncio.
+    """Measure commands of one stream, 128 in flight on distinct streams, on asyncio.
 
     Args:
         directory: An existing directory on the disk to be measured.
-        seconds: How long the whole measurement may take, yardstick included.
+        seconds: The maximum duration of the measurement, baseline included.
 
     Returns:
-        Commands a second, beside raw `pwrite` + `fdatasync` of the bytes of one.
+        Commands per second, beside raw `pwrite` + `fdatasync` of the bytes of one.
     """
     shares = [
         _deposits(_ACCOUNTS // 10, owner=f"w{worker}") for worker in range(CONCURRENCY)
@@ -68,9 +68,9 @@ def measure_concurrent_commands(directory: Path, *, seconds: float = 10.0) -> Ra
         place = stack.enter_context(workplace(directory))
         raw = stack.enter_context(RawDisk(place, [_command_bytes()]))
 
-        def execute(wanted: float) -> float:
+        def execute(seconds: float) -> float:
             return anyio.run(
-                _execute_concurrently, place / "concurrent.braid", shares, wanted
+                _execute_concurrently, place / "concurrent.braid", shares, seconds
             )
 
         return alternate(
@@ -88,7 +88,7 @@ class Amount(eb.Int, gt=0):
 
 @eb.event("bench.deposited")
 class Deposited:
-    """What a measured command writes."""
+    """The event of a measured command."""
 
     amount: Amount
 
@@ -98,13 +98,13 @@ class Account(eb.Stream[Deposited], category="benchaccount"):
 
 
 class Deposit(eb.Command[int, Deposited]):
-    """The measured command: folds one account's balance and deposits."""
+    """The measured command: fold one account's balance, and deposit."""
 
     account: eb.Declared[Account]
     amount: Amount
 
     def initial(self) -> int:
-        """An account starts empty."""
+        """Return the balance of an empty account."""
         return 0
 
     def apply(self, state: int, recorded: eb.Recorded[Deposited], /) -> int:
@@ -130,14 +130,14 @@ def _command_bytes() -> bytes:
 
 
 async def _execute_concurrently(
-    path: Path, shares: Sequence[Sequence[Deposit]], wanted: float
+    path: Path, shares: Sequence[Sequence[Deposit]], seconds: float
 ) -> float:
-    """Run one worker a share until the time is over; answer commands a second."""
+    """Run a worker for each share of the commands; return commands per second."""
     done = 0
     async with eb.open_async(path) as store:
         executor = eb.AsyncExecutor(store)
         start = time.perf_counter()
-        end = start + wanted
+        end = start + seconds
 
         async def work(commands: Sequence[Deposit]) -> None:
             nonlocal done

@@ -1,4 +1,4 @@
-"""The machine in one line: a figure without it cannot be compared."""
+"""The machine in one line, without which measurements can't be compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def describe_machine(directory: Path) -> str:
-    """Name the processor, its cores, the system, Python and the file system.
+    """Return the processor, its cores, the system, Python and the file system.
 
     Args:
         directory: A directory on the disk that is measured.
@@ -35,14 +35,14 @@ def _processor() -> str:
 
 
 def _cores() -> int:
-    """The cores this process may use, which a container makes fewer than there are."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _file_system(directory: Path) -> str:
-    """The type of the mount that holds the directory: the longest one above it."""
+    """Return the type of the file system: that of the longest mount point above."""
     where = directory.resolve()
     best, kind = Path("/"), "unknown file system"
     for line in _lines(Path("/proc/mounts")):
@@ -54,5 +54,5 @@ def _file_system(directory: Path) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file that only some systems have."""
+    """Return the lines of a file; none if this system doesn't have it."""
     return path.read_text().splitlines() if path.exists() else []

@@ -1,4 +1,4 @@
-"""Measurements of what is there already: reading all of it, and opening it."""
+"""Measurements of an existing store: reading all of it, and opening it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventbraid.cli.bench._baseline import SqliteTable, workplace
 from eventbraid.cli.bench._results import (
     SQLITE,
     Contender,
-    Findings,
+    Metrics,
     Rate,
     Target,
     alternate,
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 
 EVENTS = 1_000_000
 
-_EVENTS_A_SECOND = 125_000
+_EVENTS_PER_SECOND = 125_000
 _DISTINCT_BATCHES = 100
 _ROUNDS = 3
 _COMMIT = 10
 _MIB = 1 << 20
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What a process says of its life with the store.
+class OpenReport(msgspec.Struct, frozen=True):
+    """The report of a process that opened the store.
 
     Attributes:
-        opened: How long opening took, in seconds.
-        events: How many it found.
-        peak: The most memory that it had, in bytes.
+        opened: The duration of opening, in seconds.
+        events: The number of events that it read.
+        peak: Its peak memory, in bytes.
     """
 
     opened: float
@@ -53,8 +53,8 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def affordable(seconds: float) -> int:
-    """Say how many events a row of this length can do with: a million from 8 s on."""
-    return max(BATCH, min(EVENTS, int(seconds * _EVENTS_A_SECOND)) // BATCH * BATCH)
+    """Return the number of events for a duration: a million from 8 s on."""
+    return max(BATCH, min(EVENTS, int(seconds * _EVENTS_PER_SECOND)) // BATCH * BATCH)
 
 
 def measure_replay(directory: Path, *, seconds: float = 10.0) -> Rate:
@@ -62,11 +62,11 @@ def measure_replay(directory: Path, *, seconds: float = 10.0) -> Rate:
 
     Args:
         directory: An existing directory on the disk to be measured.
-        seconds: How long the reading may take, the yardstick's included; what is read
-            is written before.
+        seconds: The maximum duration of the reading, the baseline's included. The
+            writing of the events is not counted.
 
     Returns:
-        Events a second, beside fetching the same events from a bare SQLite table.
+        Events per second, beside fetching the same events from a bare SQLite table.
     """
     count = affordable(seconds)
     with ExitStack() as stack:
@@ -87,13 +87,13 @@ def measure_replay(directory: Path, *, seconds: float = 10.0) -> Rate:
 
         plain = beside_sqlite(f"replay of {count:,} events", lambda: _replayed(store))
         bodies = beside_sqlite("with .data", lambda: _replayed_with_data(store))
-    return plain.held_to(
+    return plain.with_targets(
         _times_sqlite("events", plain, 1.6),
         _times_sqlite("reading .data of each", bodies, 1.1),
     )
 
 
-def measure_opening(directory: Path, *, seconds: float = 10.0) -> Findings:
+def measure_opening(directory: Path, *, seconds: float = 10.0) -> Metrics:
     """Open a store of a million events; fewer, if there is little time.
 
     A process fills the store in commits of ten events and kills itself. Others then
@@ -101,24 +101,24 @@ def measure_opening(directory: Path, *, seconds: float = 10.0) -> Findings:
 
     Args:
         directory: An existing directory on the disk to be measured.
-        seconds: How long it may take, roughly; it says how many events there are.
+        seconds: The approximate duration; it determines the number of events.
 
     Returns:
-        How long opening took after a kill and after a clean end, and the most memory
-        that a process had which opened the store and read all of it.
+        The duration of opening after a kill and after a clean end, and the peak memory
+        of a process that opened the store and read all of it.
     """
     count = affordable(seconds)
     with workplace(directory) as place:
         path = place / "opened.braid"
-        _lived("fill", path, str(count), str(_COMMIT))
-        killed = [_told("kill", path, count) for _ in range(_ROUNDS)]
-        _told("close", path, count)
-        clean = [_told("close", path, count) for _ in range(_ROUNDS)]
+        _run_process("fill", path, str(count), str(_COMMIT))
+        killed = [_open_report("kill", path, count) for _ in range(_ROUNDS)]
+        _open_report("close", path, count)
+        clean = [_open_report("close", path, count) for _ in range(_ROUNDS)]
         size, reading = _read_plainly(path)
-    peak = max(told.peak for told in killed + clean) / _MIB
-    return Findings(
+    peak = max(report.peak for report in killed + clean) / _MIB
+    return Metrics(
         name=f"opening {count:,} events",
-        numbers={"log, MiB": size / _MIB, "plain read of the log, s": reading},
+        others={"log, MiB": size / _MIB, "plain read of the log, s": reading},
         notes=(f"plain read of its {size / _MIB:,.0f} MiB: {reading:.2f} s",),
         targets=(
             _opened("after a clean end", clean),
@@ -147,7 +147,7 @@ def _fill(count: int, store: eb.EventStore, sqlite: SqliteTable) -> None:
 
 
 def _whole(replay: Callable[[], int], count: int) -> Callable[[], None]:
-    """Replay, and make sure that it was all."""
+    """Return a function that replays and checks the number of events."""
 
     def work() -> None:
         found = replay()
@@ -180,9 +180,9 @@ def _times_sqlite(what: str, rate: Rate, bound: float) -> Target:
 # --- opening
 
 
-def _lived(*arguments: str | Path) -> bytes:
-    """Let a fresh process do something with a store; answer what it says."""
-    # By its path and not by its name: so it imports the library and nothing else of it.
+def _run_process(*arguments: str | Path) -> bytes:
+    """Run a process that opens a store, and return what it prints."""
+    # By its path and not by its module: so it imports the library and nothing else.
     program = [sys.executable, "-P", _store_process.__file__, *map(str, arguments)]
     done = run(program, capture_output=True, check=False)  # noqa: S603 - ours
     if done.returncode not in {0, _store_process.KILLED}:
@@ -191,21 +191,21 @@ def _lived(*arguments: str | Path) -> bytes:
     return done.stdout
 
 
-def _told(end: str, path: Path, least: int) -> Told:
-    told = msgspec.json.decode(_lived(end, path), type=Told)
-    if told.events < least:
-        message = f"{told.events} events left of {least}"
+def _open_report(end: str, path: Path, minimum: int) -> OpenReport:
+    report = msgspec.json.decode(_run_process(end, path), type=OpenReport)
+    if report.events < minimum:
+        message = f"read {report.events} events, expected at least {minimum}"
         raise AssertionError(message)
-    return told
+    return report
 
 
-def _opened(end: str, lives: list[Told]) -> Target:
-    opened = median(told.opened for told in lives)
+def _opened(end: str, reports: list[OpenReport]) -> Target:
+    opened = median(report.opened for report in reports)
     return Target(what=end, value=opened, unit="s", bound=0.5, at_most=True)
 
 
 def _read_plainly(path: Path) -> tuple[int, float]:
-    """Read every byte of the log's files; answer how many, and how long it took."""
+    """Read every byte of the log's files; return their number and the duration."""
     start = time.perf_counter()
     size = 0
     for part in (path / "log").iterdir():

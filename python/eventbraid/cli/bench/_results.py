@@ -1,7 +1,7 @@
-"""Figures of durable work, each beside a yardstick taken in the same run.
+"""Results of measurements, each beside a baseline of the same run.
 
-A measurement alternates short rounds of our work and of its yardsticks, so that a
-neighbour who slows the disk slows all of them, and answers medians.
+A measurement alternates short rounds of the store's work and of its baselines, so that
+another program that slows the disk slows all of them, and returns medians.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SQLITE = "sqlite3, WAL, FULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Yardstick:
-    """What something else did on the same machine, in the same minute.
+class Baseline:
+    """The result of something else on the same machine, in the same minute.
 
     Attributes:
         name: What was measured.
         rate: Its median rate per second, in the unit of the measurement.
-        ratio: The median of our rate divided by its rate, round by round.
+        ratio: The median of the store's rate divided by this rate, round by round.
     """
 
     name: str
@@ -38,15 +38,15 @@ class Yardstick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A figure, and what it is to be.
+    """A measured value, and its bound.
 
     Attributes:
-        what: What the figure says, such as ``"event-loop lag, p99"``.
-        value: The figure.
-        unit: Of the figure and of its bound.
-        bound: The least that it may be; with `at_most`, the most.
-        at_most: Whether the bound is an upper one.
-        digits: How many decimal places are shown.
+        what: The name of the value, such as ``"event-loop lag, p99"``.
+        value: The value.
+        unit: The unit of the value and of its bound.
+        bound: The minimum of the value; with `at_most`, the maximum.
+        at_most: Whether the bound is a maximum.
+        digits: The number of decimal places to print.
     """
 
     what: str
@@ -58,25 +58,25 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Whether the figure is what it is to be."""
+        """Whether the value is within the bound."""
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
-    def shown(self) -> str:
-        """Say the figure with its unit."""
+    def formatted(self) -> str:
+        """Return the value with its unit."""
         return f"{self.value:,.{self.digits}f} {self.unit}"
 
-    def wanted(self) -> str:
-        """Say the bound, with as much of the unit as it needs beside the figure."""
+    def formatted_bound(self) -> str:
+        """Return the bound with the first word of its unit."""
         side = "at most" if self.at_most else "at least"
         unit = self.unit.split()[0]
         return f"{side} {self.bound:,.10g} {unit}"
 
-    def verdict(self) -> str:
-        """Say in a word whether it is met."""
+    def status(self) -> str:
+        """Return in a word whether it is met."""
         return "met" if self.met else "MISSED"
 
-    def facts(self) -> dict[str, object]:
-        """Name every fact, for a machine to read."""
+    def json(self) -> dict[str, object]:
+        """Return all attributes by name, for programs."""
         return {
             "what": self.what,
             "value": self.value,
@@ -86,62 +86,61 @@ class Target:
         }
 
     def line(self) -> str:
-        """Say it to people."""
-        return f"    {self.what}: {self.shown()} ({self.wanted()}: {self.verdict()})"
+        """Return the line to print."""
+        comparison = f"{self.formatted_bound()}: {self.status()}"
+        return f"    {self.what}: {self.formatted()} ({comparison})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """How much was done a second.
+    """A rate per second.
 
     Attributes:
-        name: What was done.
+        name: What was measured.
         unit: What is counted, in the plural.
         rate: The median rate per second.
-        yardsticks: What it is held against.
-        targets: What the figures are to be.
-        notes: What people should know besides.
+        baselines: What it is compared with.
+        targets: The targets of the numbers.
+        notes: Further lines to print.
     """
 
     name: str
     unit: str
     rate: float
-    yardsticks: tuple[Yardstick, ...]
+    baselines: tuple[Baseline, ...]
     targets: tuple[Target, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def against(self, name: str) -> Yardstick:
-        """Find a yardstick by its name."""
-        return next(
-            yardstick for yardstick in self.yardsticks if yardstick.name == name
-        )
+    def against(self, name: str) -> Baseline:
+        """Return the baseline with a name."""
+        return next(baseline for baseline in self.baselines if baseline.name == name)
 
-    def held_to(self, *targets: Target) -> Rate:
-        """Add targets."""
+    def with_targets(self, *targets: Target) -> Rate:
+        """Return the rate with further targets."""
         return replace(self, targets=(*self.targets, *targets))
 
     def summary(self) -> str:
-        """Say the one figure that matters most."""
+        """Return the most important number with its unit."""
         return f"{self.rate:,.0f}/s"
 
-    def figures(self) -> dict[str, float]:
-        """Name every figure, for a machine to read."""
+    def numbers(self) -> dict[str, float]:
+        """Return every number by its name, for programs."""
         return {
             f"{self.unit}/s": self.rate,
-            **{f"{y.name}, {self.unit}/s": y.rate for y in self.yardsticks},
-            **{f"ratio to {y.name}": y.ratio for y in self.yardsticks},
+            **{f"{b.name}, {self.unit}/s": b.rate for b in self.baselines},
+            **{f"ratio to {b.name}": b.ratio for b in self.baselines},
             **{
                 f"{target.what}, {target.unit}": target.value for target in self.targets
             },
         }
 
     def lines(self) -> list[str]:
-        """Say it to people: one line, and one for each yardstick."""
+        """Return the lines to print: one, and one for each baseline."""
         return [
             f"{self.name}: {self.rate:,.0f} {self.unit}/s",
             *(
-                f"    {y.ratio:.2f} x {y.name} ({y.rate:,.0f} {self.unit}/s)"
-                for y in self.yardsticks
+                f"    {b.ratio:.2f} x {b.name} ({b.rate:,.0f} {self.unit}/s)"
+                for b in self.baselines
             ),
             *(target.line() for target in self.targets),
             *(f"    {note}" for note in self.notes),
@@ -149,34 +148,34 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """What was found out where no single rate says it.
+class Metrics:
+    """Several numbers, where no single rate is the result.
 
     Attributes:
         name: What was measured.
-        numbers: The figures by name, beside those of the targets.
-        notes: What people should know besides.
-        targets: What the figures are to be; the first one is the row's summary.
+        others: The numbers by name, beside those of the targets.
+        notes: Further lines to print.
+        targets: The targets; the first one is the row's summary.
     """
 
     name: str
-    numbers: dict[str, float]
+    others: dict[str, float]
     notes: tuple[str, ...]
     targets: tuple[Target, ...]
 
     def summary(self) -> str:
-        """Say the one figure that matters most."""
-        return self.targets[0].shown()
+        """Return the most important number with its unit."""
+        return self.targets[0].formatted()
 
-    def figures(self) -> dict[str, float]:
-        """Name every figure, for a machine to read."""
+    def numbers(self) -> dict[str, float]:
+        """Return every number by its name, for programs."""
         found = {
             f"{target.what}, {target.unit}": target.value for target in self.targets
         }
-        return {**found, **self.numbers}
+        return {**found, **self.others}
 
     def lines(self) -> list[str]:
-        """Say it to people."""
+        """Return the lines to print."""
         return [
             f"{self.name}: {self.summary()}",
             *(f"    {note}" for note in self.notes),
@@ -186,17 +185,17 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """How long something took, over many times.
+    """The duration of something, over many samples.
 
     Attributes:
-        name: What was timed.
-        count: How often.
+        name: What was measured.
+        count: The number of samples.
         p50: The median, in seconds.
         p99: The 99th percentile, in seconds.
-        rate: At which rate the work arrived, a second.
+        rate: The rate per second at which the work arrived.
         sync_p50: The median of a raw write and `fdatasync` in the same run, in seconds.
         sync_p99: Its 99th percentile, in seconds.
-        targets: What the figures are to be; none so far.
+        targets: The targets; none so far.
     """
 
     name: str
@@ -209,11 +208,11 @@ class Latency:
     targets: tuple[Target, ...] = ()
 
     def summary(self) -> str:
-        """Say the figures that matter most."""
+        """Return the most important numbers with their units."""
         return f"p50 {self.p50 * 1e3:.1f} ms, p99 {self.p99 * 1e3:.1f} ms"
 
-    def figures(self) -> dict[str, float]:
-        """Name every figure, for a machine to read."""
+    def numbers(self) -> dict[str, float]:
+        """Return every number by its name, for programs."""
         return {
             "p50 ms": self.p50 * 1e3,
             "p99 ms": self.p99 * 1e3,
@@ -224,7 +223,7 @@ class Latency:
         }
 
     def lines(self) -> list[str]:
-        """Say it to people: how long, how often, and how long a bare sync takes."""
+        """Return the lines to print: durations, samples, and those of a raw sync."""
         arrivals = f"{self.count:,} times, {self.rate:,.0f} sagas/s arriving"
         return [
             f"{self.name}: {_milliseconds(self.p50, self.p99)} ({arrivals})",
@@ -237,8 +236,8 @@ class Contender:
     """Something that is measured in rounds.
 
     Attributes:
-        name: What it is called among the yardsticks.
-        work: Goes on for about the given seconds; answers how much it did a second.
+        name: Its name among the baselines.
+        work: Runs for about the given seconds, and returns its rate per second.
     """
 
     name: str
@@ -254,15 +253,15 @@ def alternate(
     seconds: float,
     rounds: int = ROUNDS,
 ) -> Rate:
-    """Measure all contenders in short rounds, turn about; ours gets half of the time.
+    """Measure in short alternating rounds; the store gets half of the time.
 
     Args:
         name: What is measured.
         unit: What is counted, in the plural.
-        ours: Goes on for about the given seconds; answers how much it did a second.
-        others: The yardsticks.
-        seconds: How long all rounds together may take.
-        rounds: How many there are; few, where the work takes time to get going.
+        ours: The store's work: runs for about the given seconds, and returns its rate.
+        others: The baselines.
+        seconds: The maximum duration of all rounds together.
+        rounds: The number of rounds; few if the work needs time to start.
 
     Returns:
         Medians over the rounds, of rates and of ratios within a round.
@@ -279,8 +278,8 @@ def alternate(
         name=name,
         unit=unit,
         rate=median(our_rates),
-        yardsticks=tuple(
-            Yardstick(
+        baselines=tuple(
+            Baseline(
                 name=contender.name,
                 rate=median(rates),
                 ratio=median(a / b for a, b in zip(our_rates, rates, strict=True)),
@@ -291,22 +290,22 @@ def alternate(
 
 
 def repeated(work: Callable[[], None], *, each: int = 1) -> Callable[[float], float]:
-    """Make a contender's `work` of something that does `each` units a call."""
+    """Return a contender's `work` that repeats calls of `each` units."""
 
-    def for_seconds(wanted: float) -> float:
-        done = 0
+    def for_seconds(seconds: float) -> float:
+        count = 0
         start = time.perf_counter()
-        end = start + wanted
-        while (now := time.perf_counter()) < end or not done:
+        end = start + seconds
+        while (now := time.perf_counter()) < end or not count:
             work()
-            done += each
-        return done / (now - start)
+            count += each
+        return count / (now - start)
 
     return for_seconds
 
 
 def percentile(times: Sequence[float], percent: int) -> float:
-    """The nearest-rank percentile of sorted times; of none, not a number."""
+    """Return the nearest-rank percentile of sorted times; NaN if there are none."""
     return times[len(times) * percent // 100] if times else math.nan
 
 

@@ -1,4 +1,4 @@
-"""The rows of `eventbraid bench`: what is measured, by which function, for how long."""
+"""The rows of `eventbraid bench`: for each its function and its share of the time."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
     from eventbraid.cli.bench._results import Target
 
 
-class Measured(Protocol):
-    """What a measurement found out."""
+class Result(Protocol):
+    """The result of a measurement."""
 
     @property
     def name(self) -> str:
-        """What was measured."""
+        """The name of the measurement."""
         ...
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """What its figures are to be."""
+        """The targets that it is compared with."""
         ...
 
     def summary(self) -> str:
-        """Say the one figure that matters most."""
+        """Return the most important number with its unit."""
         ...
 
-    def figures(self) -> dict[str, float]:
-        """Name every figure, for a machine to read."""
+    def numbers(self) -> dict[str, float]:
+        """Return every number by its name, for programs."""
         ...
 
     def lines(self) -> list[str]:
-        """Say it to people."""
+        """Return the lines to print."""
         ...
 
 
 class Measurement(Protocol):
-    """A function that measures."""
+    """A function that measures one row."""
 
-    def __call__(self, directory: Path, *, seconds: float) -> Measured:
-        """Measure on the disk that holds a directory, for about so long."""
+    def __call__(self, directory: Path, *, seconds: float) -> Result:
+        """Measure on the disk that holds a directory, for about these seconds."""
         ...
 
 
@@ -62,11 +62,11 @@ class Row:
     """One row.
 
     Attributes:
-        key: What `--only` calls it.
-        what: What people call it.
-        measure: Measures it.
+        key: Its name for `--only`.
+        what: Its name in the output.
+        measure: The function that measures it.
         weight: Its share of the time.
-        stated: What EventCore states for it, if it states anything.
+        stated: The number that EventCore states for it, if any.
     """
 
     key: str
@@ -89,16 +89,16 @@ ROWS = (
     Row("open", "open", measure_opening, 8),
 )
 
-# What rows take beyond their shares: what is replayed and opened is written first.
-_FILLING = {"replay": 9.0, "open": 8.0}
+# Seconds beyond a row's share: the events to replay and to open are written first.
+_PREPARATION = {"replay": 9.0, "open": 8.0}
 
 
 def chosen(keys: Collection[str]) -> list[Row]:
-    """Find the rows of these keys; all, if there are none."""
+    """Return the rows with these keys; all rows if there are no keys."""
     return [row for row in ROWS if not keys or row.key in keys]
 
 
 def seconds_each(rows: list[Row], seconds: float) -> list[tuple[Row, float]]:
-    """Share the time out among rows."""
-    whole = sum(row.weight + _FILLING.get(row.key, 0.0) for row in rows)
+    """Divide the time among rows."""
+    whole = sum(row.weight + _PREPARATION.get(row.key, 0.0) for row in rows)
     return [(row, seconds * row.weight / whole) for row in rows]

@@ -1,9 +1,8 @@
-"""A process that has a store open, and how it ends; run as a file of its own.
+"""A process that opens a store, and then closes it or is killed; run as a file.
 
-It imports the library and nothing more, so that what it weighs is what the library
-weighs.
+It imports the library and nothing else, so that its memory is the library's.
 
-    _store_process.py fill STORE EVENTS COMMIT   append so many, then be killed
+    _store_process.py fill STORE EVENTS COMMIT   append events, then be killed
     _store_process.py kill STORE                 open, replay, append, then be killed
     _store_process.py close STORE                open, replay, close
 """
@@ -29,18 +28,18 @@ _DATA = b'{"amount":100,"currency":"USD","note":"' + b"0" * 159 + b'"}'
 
 
 def main(end: str, path: str, *numbers: str) -> None:
-    """Live, and end as told."""
+    """Open the store, replay it, print a report, and end as requested."""
     if end == "fill":
         asyncio.run(_fill(path, *map(int, numbers)))
     start = time.perf_counter()
     store = eb.open(path, create=False)
     opened = time.perf_counter() - start
     events = sum(1 for _ in store.read_all())
-    facts = {"opened": opened, "events": events, "peak": _peak()}
-    print(json.dumps(facts), flush=True)
+    report = {"opened": opened, "events": events, "peak": _peak()}
+    print(json.dumps(report), flush=True)
     if end == "kill":
         store.append([_event(events)])
-        _die()
+        _kill_self()
     store.close()
 
 
@@ -49,7 +48,7 @@ def _event(number: int) -> tuple[str, str, bytes]:
 
 
 async def _fill(path: str, events: int, commit: int) -> None:
-    """Append, many commits at a time, and be killed with the store open."""
+    """Append with many commits in flight, then be killed with the store open."""
     store = await eb.open_async(path)
     begins = iter(range(0, events, commit))
 
@@ -59,18 +58,18 @@ async def _fill(path: str, events: int, commit: int) -> None:
             await store.append([_event(number) for number in range(begin, end)])
 
     await asyncio.gather(*(work() for _ in range(_IN_FLIGHT)))
-    _die()
+    _kill_self()
 
 
-def _die() -> None:
+def _kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _peak() -> int:
-    """The most memory that this process has had, in bytes."""
+    """Return the peak memory of this process, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Of this program alone, where `getrusage` counts what its parent had before it.
+        # Of this program alone: `getrusage` includes the parent's before the exec.
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024

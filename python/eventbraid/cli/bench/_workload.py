@@ -1,4 +1,4 @@
-"""The events that the store is measured with: about 200 bytes of JSON each."""
+"""The events of the benchmark: about 200 bytes of JSON each."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _SEED = 7
 
 
 def batches(count: int, *, size: int = BATCH) -> list[list[Event]]:
-    """Make batches of events, each over 10 of 10,000 streams at random.
+    """Build batches of events, each over 10 of 10,000 streams at random.
 
     Args:
-        count: How many batches.
-        size: How many events in each.
+        count: The number of batches.
+        size: The number of events in each.
     """
     chance = random.Random(_SEED)
     return [_batch(chance, size) for _ in range(count)]
 
 
 def single_events(count: int) -> list[Event]:
-    """Make one event for each of so many streams."""
+    """Build one event for each of a number of streams."""
     chance = random.Random(_SEED)
     return [(_stream(n), EVENT_TYPE, _data(chance)) for n in range(count)]
 
 
 def bytes_of(events: list[Event]) -> bytes:
-    """Join what has to reach the disk, without anything that a format adds."""
+    """Join the bytes of events, without anything that a file format adds."""
     return b"".join(
         stream.encode() + kind.encode() + data for stream, kind, data in events
     )
