@@ -105,7 +105,7 @@ class Clock:
         self._until = self._began + seconds
 
     def goes_on(self) -> bool:
-        """Tell whether there is time for another commit."""
+        """Return whether there is time for another commit."""
         return time.perf_counter() < self._until
 
     def commit_took(self, began: float) -> None:

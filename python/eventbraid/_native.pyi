@@ -354,7 +354,7 @@ class CompletionPort:
 
     def __new__(cls) -> CompletionPort: ...
     def fileno(self) -> int:
-        """Give the descriptor to wait on; readable while there are results."""
+        """Return the descriptor to wait on; it is readable while there are results."""
     def drain(self, most: int) -> list[tuple[int, object]]:
         """Take results that have arrived: (token, result or exception).
 
@@ -404,7 +404,7 @@ class StreamNames:
     """A listing of the streams that had events when it began."""
 
     def page(self, limit: int) -> list[str]:
-        """Give the next ids, in ascending order of their bytes; none at the end.
+        """Return the next ids, in ascending order of their bytes; none at the end.
 
         Args:
             limit: At most so many.
@@ -546,9 +546,9 @@ class Store:
         `None` arrives. What keeps it from catching up is raised by the next read.
         """
     def head(self) -> int:
-        """Give the position of the last durable event; 0 if there is none."""
+        """Return the position of the last durable event; 0 if there is none."""
     def version(self, stream: str) -> int:
-        """Give the durable version of a stream; 0 if it has no events."""
+        """Return the durable version of a stream; 0 if it has no events."""
     def read_stream(
         self,
         stream: str,

@@ -102,7 +102,7 @@ class StreamCondition(enum.Enum):
     """The stream has at least one event."""
 
     def __repr__(self) -> str:
-        """Give the name under which the package exports the member."""
+        """Return the name under which the package exports the member."""
         return self.name
 
 
@@ -128,7 +128,7 @@ class EventbraidError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        """Give the text, whatever else a built-in base class would print."""
+        """Return the text, whatever else a built-in base class would print."""
         return self.message
 
     def __reduce__(self) -> tuple[Callable[..., object], _State]:
@@ -365,7 +365,7 @@ class OutcomeUnknown(AppendError):
         idempotency_key: str | None = None,
         event_ids: Iterable[UUID] = (),
     ) -> None:
-        """Say why it can't be known, and how to find out."""
+        """Build the error from the reason and the key by which to find out."""
         self.reason = reason
         self.idempotency_key = idempotency_key
         self.event_ids = tuple(event_ids)
@@ -459,7 +459,7 @@ class CommandRejected(CommandError):
         message: str | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> None:
-        """Say which rule refused, and the facts behind it."""
+        """Build the error from the rule and the facts that it looked at."""
         self.code = code
         self.facts = dict(facts or {})
         listed = ", ".join(
@@ -482,7 +482,7 @@ class RetriesExhausted(CommandError):
     """
 
     def __init__(self, attempts: int, last: EventbraidError) -> None:
-        """Say how often it was tried and how the last attempt failed."""
+        """Build the error from the number of attempts and the last failure."""
         self.attempts = attempts
         self.last = last
         super().__init__(
@@ -579,7 +579,7 @@ class EventDecodeError(EventError):
         position: int,
         reason: str,
     ) -> None:
-        """Say which event it is and what doesn't fit."""
+        """Build the error from the event and the reason."""
         self.type = type
         self.stream = stream
         self.position = position
@@ -733,7 +733,7 @@ class StoreClosed(StoreError):
     """
 
     def __init__(self, message: str = "") -> None:
-        """Say why the store can't be used any more."""
+        """Build the error from the reason."""
         super().__init__(message or "the store is closed; open it again")
 
 
@@ -979,7 +979,7 @@ class StorePoisoned(StoreError):
     """
 
     def __init__(self, reason: str) -> None:
-        """Say what the disk said."""
+        """Build the error from what the system reported."""
         self.reason = reason
         super().__init__(
             f"the store takes no more appends, because the disk failed: {reason}; "
@@ -989,7 +989,7 @@ class StorePoisoned(StoreError):
 
 
 def _store_of(file: str) -> str:
-    """Give the store's directory: a file stands in it, or in its folder ``log``."""
+    """Return the store's directory: a file is in it, or in its folder ``log``."""
     folder = PurePath(file).parent
     return str(folder.parent if folder.name == "log" else folder)
 
@@ -1012,7 +1012,7 @@ class CorruptStore(StoreError):
     def __init__(
         self, file: str, offset: int, reason: str, remedy: str | None = None
     ) -> None:
-        """Say where the damage is and what to do."""
+        """Build the error from the place of the damage."""
         self.file = file
         self.offset = offset
         self.reason = reason
@@ -1132,7 +1132,7 @@ class InvalidSaga(SagaError, ValueError):
     """
 
     def __init__(self, message: str, *, step: str | None = None) -> None:
-        """Say what can't work, and what to write instead."""
+        """Build the error from the reason and the remedy."""
         self.step = step
         super().__init__(message)
 
@@ -1284,7 +1284,7 @@ class CoordinatorClosed(SagaError):
     """
 
     def __init__(self, message: str = "") -> None:
-        """Say how to get a running coordinator."""
+        """Build the error, with the remedy."""
         super().__init__(
             message
             or "the saga coordinator isn't running; use it as `async with "

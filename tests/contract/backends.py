@@ -130,7 +130,7 @@ class Sqlite:
 
 
 def backends(folder: Path) -> dict[str, StoreBackend]:
-    """Give every backend by its name; those on disk live in a folder."""
+    """Return every backend by its name; those on disk are in a folder."""
     disk = str(folder / "store.braid")
     return {
         "disk-sync": Embedded(disk, "sync"),

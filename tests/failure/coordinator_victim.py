@@ -18,7 +18,7 @@ STALE_AFTER = timedelta(seconds=1.5)
 
 
 async def sign(context: eb.StepContext[str]) -> int:
-    """Say which process makes the call."""
+    """Record which process makes the call."""
     await anyio.lowlevel.checkpoint()
     return os.getpid()
 

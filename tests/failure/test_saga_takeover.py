@@ -66,7 +66,7 @@ class Place:
         )
 
     def lines(self, name: str, saga_id: str) -> Counter[str]:
-        """Give what the receiver noted of a saga."""
+        """Return what the receiver recorded of a saga."""
         path = self.directory / name
         noted = path.read_text().splitlines() if path.exists() else []
         return Counter(line for line in noted if f" {saga_id}/" in line)
@@ -136,7 +136,7 @@ def wait_until(condition, within: float) -> float:
 
 
 def owners(store, saga_id: str) -> list[int | None]:
-    """Give the processes that had a saga's shard, None where it was let go."""
+    """Return the processes that had a saga's shard; None where it was released."""
     events = map(
         eb.decode_event, store.read_stream(PREFIX + lease_of(shard_of(saga_id)))
     )

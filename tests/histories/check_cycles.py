@@ -198,7 +198,7 @@ class _Graph:
                 self.edges[base + before - 1][number] = "real time"
 
     def told(self, start: int, component: set[int]) -> str:
-        """Say the shortest circle from a transaction back to it."""
+        """Return the shortest cycle from a transaction back to it."""
         came: dict[int, int] = {}
         queue = deque([start])
         while queue:

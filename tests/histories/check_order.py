@@ -66,7 +66,7 @@ def check_order(history: History, log: Log) -> list[Finding]:
 
 
 def _sweep(claims: list[Claim]) -> Iterator[Finding]:
-    """Give each the earliest state that it may have, in the order of asking."""
+    """Assign the earliest possible state to each, in the order of the requests."""
     shown, by = 0, _Who(-1, "nobody")
     under_way: list[tuple[int, int, _Who]] = []
     for number, claim in enumerate(sorted(claims, key=lambda claim: claim.invoked)):

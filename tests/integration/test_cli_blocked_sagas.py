@@ -1,6 +1,6 @@
 """`eventbraid saga list` finds blocked sagas, whatever blocks them.
 
-The hazard: a saga that no program can run stays "running" on every list, so nobody
+The hazard: a saga that no program can run stays "running" on every list, so no operator
 looks at it.
 """
 

@@ -35,7 +35,7 @@ with eb.open(sys.argv[1], cache_size=1 << 20) as store:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """Give a log in which each event of one byte stands among a MiB of others."""
+    """Write a log in which each event of one byte is among a MiB of others."""
     path = tmp_path_factory.mktemp("bulk") / "bulk.braid"
     with eb.open(path) as store:
         for number in range(COMMITS):

@@ -53,7 +53,7 @@ def wall(monkeypatch):
 
 
 def restart(monkeypatch, wall):
-    """Give the process a new clock, as a process that starts has one."""
+    """Replace the process's clock, as a new process would start with one."""
     monkeypatch.setattr(_journal, "PROCESS_CLOCK", _clock.Clock(wall))
 
 

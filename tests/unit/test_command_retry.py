@@ -334,7 +334,7 @@ async def test_commands_that_conflicted_wait_for_their_turn():
 
 
 class SlowAppends:
-    """Gives others a chance to come in between read and append."""
+    """Lets other writers append between read and append."""
 
     def __init__(self, store: eb.AsyncEventStore) -> None:
         self._store = store

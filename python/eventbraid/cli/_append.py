@@ -68,7 +68,7 @@ class Demands:
     numbered: bool
 
     def key_of(self, batch: Batch) -> str | None:
-        """Give the key of a commit."""
+        """Build the idempotency key of a commit."""
         if self.key is None or not self.numbered:
             return self.key
         return f"{self.key}/{batch.number}"
@@ -78,7 +78,7 @@ class Demands:
         return self.expect if batch.number == 1 else {}
 
     def concern(self, batch: Batch) -> bool:
-        """Tell whether there is anything to do at all."""
+        """Return whether the input holds any event."""
         return bool(batch.events or self.expect_of(batch) or self.key_of(batch))
 
 

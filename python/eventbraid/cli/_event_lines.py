@@ -147,7 +147,7 @@ class _Faults:
 
 
 def _numbered(lines: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Give each line that is not blank; one that never ends is cut and refused."""
+    """Iterate over the lines that aren't blank; cut and refuse a line without end."""
     number = 0
     while line := lines.readline(LONGEST_LINE):
         number += 1

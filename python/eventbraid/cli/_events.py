@@ -54,7 +54,7 @@ class _JsonLines:
 
 
 def json_fields(recorded: eb.RecordedEvent) -> dict[str, object]:
-    """Give an event's fields; the data as it is if that is JSON, else in base64."""
+    """Return an event's fields; data that isn't JSON is encoded in base64."""
     fields: dict[str, object] = {
         "position": recorded.position,
         "stream": recorded.stream,
@@ -150,7 +150,7 @@ class _Columns:
 
 
 def body_lines(data: bytes, width: int) -> list[str]:
-    """Give an event's data for people: JSON, text, or what the bytes are.
+    """Format an event's data: as JSON, as text, or as a description of its bytes.
 
     Example:
         >>> body_lines(b'{"paid":[1.10,2]}', 80)

@@ -70,7 +70,7 @@ def look_at_store(location: str, *, read_only: bool) -> eb.EventStore:
 
 
 def left_out(unproven: int) -> str:
-    """Say what a store that is only looked at does not show."""
+    """Warn of what a read-only opening doesn't show."""
     return (
         f"the last {unproven:,} bytes of the log are not shown: they are damaged, or "
         "not proven to be on the disk; opening the store to write tells or mends"

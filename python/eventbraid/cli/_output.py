@@ -62,7 +62,7 @@ class Output:
 
 @contextmanager
 def output() -> Generator[Output]:
-    """Give standard output; all is passed on when the block ends."""
+    """Open standard output for a block; flush it at the end."""
     made = Output()
     try:
         yield made
@@ -90,7 +90,7 @@ def printable(text: str) -> str:
 
 
 def counted(count: int, thing: str) -> str:
-    """Give a number of things in words.
+    """Format a count with its noun.
 
     Example:
         >>> counted(1, "event"), counted(2_000, "event")

@@ -136,7 +136,7 @@ def _cells(session: eb.StoreSession) -> tuple[str, ...]:
 
 
 def in_units(size: int) -> str:
-    """Give a number of bytes as people say it.
+    """Format a number of bytes with a unit.
 
     Example:
         >>> in_units(11_100_000)

@@ -149,7 +149,7 @@ def _refuse_foreign(name: str, write: Write, kinds: frozenset[type]) -> None:
 def merged(
     metadata: Mapping[str, str] | None, own: Mapping[str, str] | None
 ) -> Mapping[str, str] | None:
-    """Give the metadata of one event: the execution's, then its own."""
+    """Merge the metadata of one event: the execution's, then its own."""
     if not own:
         return metadata
     return {**metadata, **own} if metadata else own
@@ -158,7 +158,7 @@ def merged(
 def expectations(
     versions: Mapping[str, int], further: Mapping[str, Expectation] | None
 ) -> Mapping[str, Expectation]:
-    """Give all that the append demands: what was read, and what the caller wants.
+    """Return the expectations of the append: of what was read, and of the caller.
 
     Raises:
         VersionConflict: The caller wants something else of a stream that was read.
@@ -176,7 +176,7 @@ def expectations(
 
 
 def holds(expected: Expectation, version: int) -> bool:
-    """Tell whether a stream of this version is as expected."""
+    """Return whether a stream of this version is as expected."""
     match expected:
         case StreamCondition.ANY:
             return True

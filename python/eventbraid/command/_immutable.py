@@ -20,7 +20,7 @@ _ATOMS = (
 
 
 def is_immutable(value: object) -> bool:
-    """Tell whether nothing in a value can have been changed.
+    """Return whether nothing in a value can have been changed.
 
     Only what is known to be frozen all the way down counts; a frozen dataclass that
     holds a dict doesn't.
@@ -41,7 +41,7 @@ def is_immutable(value: object) -> bool:
 
 
 def _frozen_fields(kind: type) -> frozenset[str] | None:
-    """Give the fields of a frozen dataclass or Struct; `None` of anything else."""
+    """Return the fields of a frozen dataclass or Struct; `None` for anything else."""
     record: Any = kind
     if dataclasses.is_dataclass(kind):
         frozen, names = record.__dataclass_params__.frozen, record.__dataclass_fields__

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def caused_by(recorded: Recorded[Any] | RecordedEvent, /) -> dict[str, str]:
-    """Give the metadata of events that come about because of another one.
+    """Return the metadata of events that another event causes.
 
     ``correlation_id`` is the same for all events of one request, from the first one
     on; ``causation_id`` is the event that came just before.

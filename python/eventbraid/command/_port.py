@@ -127,7 +127,7 @@ class Port(Protocol):
 
     @property
     def store(self) -> AsyncStore:
-        """Give the store, awaited."""
+        """The store, awaited."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -154,7 +154,7 @@ class Port(Protocol):
         ...
 
     def now(self) -> float:
-        """Give a time in seconds that never goes back."""
+        """Return a time in seconds that never goes back."""
         ...
 
 
@@ -205,7 +205,7 @@ class AsyncPort(Reserving):
         return TaskWaiter()
 
     def now(self) -> float:
-        """Give the monotonic clock."""
+        """Return the time of the monotonic clock."""
         return time.monotonic()
 
 
@@ -231,7 +231,7 @@ class SyncPort(Reserving):
         return ThreadWaiter()
 
     def now(self) -> float:
-        """Give the monotonic clock."""
+        """Return the time of the monotonic clock."""
         return time.monotonic()
 
 

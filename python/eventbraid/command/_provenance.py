@@ -1,4 +1,4 @@
-"""Tells the library's own errors from the same ones raised by a command's functions.
+"""Distinguishes the library's own errors from those that a command's functions raise.
 
 A command may use a store of its own in `decide`, or raise any error by mistake. A
 `StoreClosed` or a `VersionConflict` of that kind says nothing of the store that the

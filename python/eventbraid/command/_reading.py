@@ -430,7 +430,7 @@ def _missing_state(
 
 
 def declared_kinds(command: Command[Any, Any]) -> dict[str, EventKinds]:
-    """Give each declared stream with the events that it may hold."""
+    """Iterate over the declared streams, with the events that each may hold."""
     kinds: dict[str, EventKinds] = {}
     for field in command.__shape__.declared:
         for stream in field.ids_of(command):
@@ -439,5 +439,5 @@ def declared_kinds(command: Command[Any, Any]) -> dict[str, EventKinds]:
 
 
 def joined(one: EventKinds, other: EventKinds) -> EventKinds:
-    """Give the events of a stream that is of two kinds at once."""
+    """Return the events of a stream that is of two kinds at once."""
     return None if one is None or other is None else one | other

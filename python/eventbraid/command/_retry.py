@@ -60,7 +60,7 @@ class RetryPolicy:
             raise _senseless("jitter", self.jitter, "give full, equal or none")
 
     def pause(self, attempts: int) -> float:
-        """Give the seconds to wait after so many failed attempts.
+        """Return the seconds to wait after a number of failed attempts.
 
         Args:
             attempts: How many there were, at least one.

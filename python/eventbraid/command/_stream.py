@@ -69,7 +69,7 @@ class Stream(Generic[E]):
 
     @classmethod
     def checked_id(cls, stream_id: object, /) -> str:
-        """Give a stream id of this kind as a bare `str`, or refuse.
+        """Validate a stream id of this kind, and return it as a bare `str`.
 
         Args:
             stream_id: What should be one.

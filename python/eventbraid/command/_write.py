@@ -112,7 +112,7 @@ class Writables(tuple[Writable[E_contra], ...]):
     __slots__ = ()
 
     def of(self, stream_id: str, /) -> Writable[E_contra]:
-        """Give the handle of one of the streams.
+        """Return the handle of one of the streams.
 
         Args:
             stream_id: The stream's id.

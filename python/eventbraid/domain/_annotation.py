@@ -120,7 +120,7 @@ def _is_descriptor(cls: type, name: str) -> bool:
 
 
 def has_fields(cls: type) -> bool:
-    """Tell whether the class is a dataclass, a Struct or an attrs class."""
+    """Return whether the class is a dataclass, a Struct or an attrs class."""
     return any(hasattr(cls, mark) for mark in _MARKS)
 
 
@@ -155,13 +155,13 @@ def bare(annotation: object) -> object:
 
 
 def is_bounded(annotation: object) -> bool:
-    """Tell whether msgspec would check more than the type: ``Meta(ge=0)``."""
+    """Return whether msgspec would check more than the type: ``Meta(ge=0)``."""
     extras: tuple[object, ...] = getattr(annotation, "__metadata__", ())
     return any(isinstance(extra, msgspec.Meta) for extra in extras)
 
 
 def alternatives(annotation: object) -> tuple[object, ...]:
-    """Give the members of a union, or the one type that it is."""
+    """Return the members of a union, or the one type that it is."""
     annotation = bare(annotation)
     if typing.get_origin(annotation) not in {Union, types.UnionType}:
         return (annotation,)
@@ -173,7 +173,7 @@ def alternatives(annotation: object) -> tuple[object, ...]:
 
 
 def name_of(annotation: object) -> str:
-    """Give an annotation as its author wrote it, without module names."""
+    """Format an annotation as its author wrote it, without module names."""
     options = alternatives(annotation)
     if len(options) != 1:
         return " | ".join(name_of(option) for option in options)

@@ -146,7 +146,7 @@ class Id(str):
     def __get_pydantic_core_schema__(
         cls, source: object, handler: object, /
     ) -> CoreSchema:
-        """Tell pydantic how to check, read and write an id of this kind."""
+        """Return how pydantic validates, reads and writes an id of this kind."""
         return pydantic_schema(cls, str, {"max_length": MOST_BYTES})
 
     @classmethod

@@ -224,7 +224,7 @@ class Int(int):
     def __get_pydantic_core_schema__(
         cls, source: object, handler: object, /
     ) -> CoreSchema:
-        """Tell pydantic how to check, read and write a number of this kind."""
+        """Return how pydantic validates, reads and writes a number of this kind."""
         return pydantic_schema(cls, int, {"ge": cls.lowest, "le": cls.highest})
 
 

@@ -25,7 +25,7 @@ def shown(value: object) -> str:
 
 
 def described(value: object) -> str:
-    """Give a value with its type, for operands: `Quantity(2)`, `1 (int)`."""
+    """Format a value with its type, for operands: `Quantity(2)`, `1 (int)`."""
     name = type(value).__name__
     text = shown(value)
     return text if text.startswith(f"{name}(") else f"{text} ({name})"

@@ -424,7 +424,7 @@ class Foreign(Schema):
     changeable = True
 
     def __init__(self, annotation: object, reason: str) -> None:
-        """Give the reason."""
+        """Return the reason."""
         super().__init__(annotation)
         self.reason = reason
 

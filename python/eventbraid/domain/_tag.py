@@ -6,7 +6,7 @@ _TAG = "__eventbraid_tag__"
 
 
 def set_tag(kind: type, tag: str) -> None:
-    """Give a class its tag; one that was chosen before stays."""
+    """Set the tag of a class, unless it has one."""
     if _TAG not in vars(kind):
         setattr(kind, _TAG, tag)
 

@@ -92,7 +92,7 @@ class Text(str):
     def __get_pydantic_core_schema__(
         cls, source: object, handler: object, /
     ) -> CoreSchema:
-        """Tell pydantic how to check, read and write a text of this kind."""
+        """Return how pydantic validates, reads and writes a text of this kind."""
         bounds = {"min_length": cls._shortest, "max_length": cls._longest}
         return pydantic_schema(
             cls, str, {name: n for name, n in bounds.items() if n is not None}

@@ -119,7 +119,7 @@ class Recorded(Generic[E_co]):
 
 
 def kinds_of(recorded: Iterable[Recorded[object]]) -> set[type]:
-    """Give the classes of some events."""
+    """Return the classes of some events."""
     return {type(one.event) for one in recorded}
 
 

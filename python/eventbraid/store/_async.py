@@ -297,7 +297,7 @@ class AsyncEventStore:
         return AsyncSubscription(self._handle, after, wanted)
 
     async def version(self, stream: str) -> int:
-        """Give a stream's version: how many events it has.
+        """Return a stream's version: the number of its events.
 
         Args:
             stream: The stream's id.
@@ -312,7 +312,7 @@ class AsyncEventStore:
         return native.version(stream)
 
     async def head(self) -> int:
-        """Give the position of the last durable event.
+        """Return the position of the last durable event.
 
         Returns:
             The position; 0 if the log is empty.
@@ -345,7 +345,7 @@ class AsyncEventStore:
         return self._stream_names(prefix, system=system)
 
     async def stats(self) -> StoreStats:
-        """Give the store's counters, and who has it open.
+        """Return the store's counters and its sessions.
 
         Returns:
             The counters as of now. Of a store that has stopped, or can't learn of what
@@ -384,7 +384,7 @@ class AsyncEventStore:
         unwrapped(await port.shielded_result(token), type(None))
 
     def as_sync(self) -> EventStore:
-        """Give the same open store for use without an event loop.
+        """Return the same open store for use without an event loop.
 
         Returns:
             The other face; closing either closes the store.

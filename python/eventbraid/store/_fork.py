@@ -27,7 +27,7 @@ class PerProcess(Generic[T]):
         self._made: dict[int, T] = {}
 
     def get(self) -> T:
-        """Give this process's own."""
+        """Return this process's own object."""
         process = forks()
         made = self._made.get(process)
         if made is None:

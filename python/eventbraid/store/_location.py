@@ -45,7 +45,7 @@ class Location:
 
     @classmethod
     def parse(cls, location: str | os.PathLike[str]) -> Location:
-        """Tell a store in memory from a directory.
+        """Distinguish a store in memory from a directory.
 
         Raises:
             InvalidArgument: If it names a kind of store that this version doesn't have,

@@ -35,7 +35,7 @@ class _Waiting:
         return self._closed
 
     def on(self, native: Store) -> LogWaiter:
-        """Give what waits on this store."""
+        """Return the waiter of this store."""
         if self._native is not native:
             self._waiter, self._native = LogWaiter(native), native
             if self._closed:
@@ -115,7 +115,7 @@ class Subscription(EventBuffer):
         self.close()
 
     def __repr__(self) -> str:
-        """Say where it is."""
+        """Show the position."""
         state = ", closed" if self.closed else ""
         return f"<Subscription after {self.position}{state}>"
 
@@ -195,7 +195,7 @@ class AsyncSubscription(EventBuffer):
         return self
 
     async def __anext__(self) -> RecordedEvent:
-        """Give the next event; wait for it if need be.
+        """Return the next event; wait for it if necessary.
 
         Raises:
             RuntimeError: If another task waits for an event of this subscription.
@@ -239,7 +239,7 @@ class AsyncSubscription(EventBuffer):
         self.close()
 
     def __repr__(self) -> str:
-        """Say where it is."""
+        """Show the position."""
         state = ", closed" if self.closed else ""
         return f"<AsyncSubscription after {self.position}{state}>"
 

@@ -328,7 +328,7 @@ class EventStore:
         return Subscription(self._handle, after, wanted)
 
     def version(self, stream: str) -> int:
-        """Give a stream's version: how many events it has.
+        """Return a stream's version: the number of its events.
 
         Args:
             stream: The stream's id.
@@ -348,7 +348,7 @@ class EventStore:
         return self._handle.own().version(stream)
 
     def head(self) -> int:
-        """Give the position of the last durable event.
+        """Return the position of the last durable event.
 
         Returns:
             The position; 0 if the log is empty.
@@ -390,7 +390,7 @@ class EventStore:
         return self._stream_names(prefix, system=system)
 
     def stats(self) -> StoreStats:
-        """Give the store's counters, and who has it open.
+        """Return the store's counters and its sessions.
 
         Returns:
             The counters as of now. Of a store that has stopped, or can't learn of what
@@ -437,7 +437,7 @@ class EventStore:
         self._handle.close()
 
     def as_async(self) -> AsyncEventStore:
-        """Give the same open store for use in an event loop.
+        """Return the same open store for use in an event loop.
 
         Returns:
             The other face; closing either closes the store.

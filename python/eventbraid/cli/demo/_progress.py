@@ -76,7 +76,7 @@ class LiveWatcher:
             self.live.refresh()
 
     def tell(self, line: str) -> None:
-        """Tell something above the bar."""
+        """Print a line above the bar."""
         if self.live is not None:
             self.live.console.print(Text(printable(line)))
 
@@ -106,7 +106,7 @@ class PlainWatcher:
         self._console.print(Text(printable(line)))
 
     def tell(self, line: str) -> None:
-        """Tell something in a line of its own."""
+        """Print a line."""
         self._console.print(Text(printable(line)))
 
 

@@ -29,7 +29,7 @@ class Watcher(Protocol):
         ...
 
     def advance(self, count: int = 1) -> None:
-        """Tell that so many more of them are done."""
+        """Add to the number that are done."""
         ...
 
 
@@ -89,7 +89,7 @@ class PlainWatcher:
         self._say(f"{phase}: {total:,}")
 
     def advance(self, count: int = 1) -> None:
-        """Say how far it is, if it is time to."""
+        """Print the progress, if it is time to."""
         self._done += count
         if time.monotonic() >= self._next:
             self._say(f"{self._phase}: {self._done:,} of {self._total:,}")

@@ -34,7 +34,7 @@ _COME_AGAIN = b"retry: 1000\n\n"
 
 
 async def show_order(request: Request[Serving]) -> Response:
-    """Tell where an order stands: 200, or 404."""
+    """Return the status of an order: 200, or 404."""
     order = _order(request)
     state = OrderState()
     async for recorded in request.state["store"].read_stream(order):
@@ -51,7 +51,7 @@ async def show_order(request: Request[Serving]) -> Response:
 
 
 async def follow_order(request: Request[Serving]) -> Response:
-    """Tell what happens to an order: 200 and a stream, or 404.
+    """Stream what happens to an order: 200 and a stream, or 404.
 
     204 tells a client that knows the end already, so that it does not come again.
     """

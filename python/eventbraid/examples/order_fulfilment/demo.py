@@ -136,7 +136,7 @@ class Watcher(Protocol):
         ...
 
     def tell(self, line: str) -> None:
-        """Tell people something that is no figure."""
+        """Print a line that is no figure."""
         ...
 
 
@@ -310,7 +310,7 @@ def simulation_of(options: DemoOptions, seed: int) -> Simulation:
 
 
 async def planned(store: eb.AsyncEventStore) -> DemoPlanned | None:
-    """Give the plan of a demo that was begun; None if none was."""
+    """Return the plan of a demo that was begun; None if none was."""
     known = [eb.decode_event(r) async for r in store.read_stream(PLAN, limit=1)]
     return known[0] if known and isinstance(known[0], DemoPlanned) else None
 
@@ -318,7 +318,7 @@ async def planned(store: eb.AsyncEventStore) -> DemoPlanned | None:
 async def unfinished(
     store: eb.AsyncEventStore, wanted: Sequence[Purchase]
 ) -> list[Purchase]:
-    """Give those orders that have not come to their end."""
+    """Return the orders that have not ended."""
     ended = {recorded.stream async for recorded in store.read_all(types=_ENDED)}
     return [p for p in wanted if SagaId.of(order_id(p.number)) not in ended]
 

@@ -131,7 +131,7 @@ class ReserveInventory(_OrderInventoryCommand):
 
 
 class ReleaseInventory(_OrderInventoryCommand):
-    """Give free what is kept for an order; nothing to do where nothing is."""
+    """Release what is reserved for an order, if anything is."""
 
     products: eb.DeclaredMany[Product]
 

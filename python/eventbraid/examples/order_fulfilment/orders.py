@@ -220,7 +220,7 @@ class SubmitOrder(_OrderCommand):
 
 
 class CancelOrder(_OrderCommand):
-    """Give an order up. Nothing to do if it never was, or is cancelled already.
+    """Cancel an order, unless it doesn't exist or is cancelled already.
 
     Rejected as `order_completed` if it is on its way.
     """

@@ -72,7 +72,7 @@ class SubscriptionUnderTest(Protocol):
         ...
 
     async def __anext__(self) -> RecordedEvent:
-        """Give the next event; wait for it if need be."""
+        """Return the next event; wait for it if necessary."""
         ...
 
     async def __aenter__(self) -> Self:
@@ -174,11 +174,11 @@ class StoreUnderTest(Protocol):
         ...
 
     async def version(self, stream: str) -> int:
-        """Give a stream's version."""
+        """Return a stream's version."""
         ...
 
     async def head(self) -> int:
-        """Give the position of the last event."""
+        """Return the position of the last event."""
         ...
 
     def streams(

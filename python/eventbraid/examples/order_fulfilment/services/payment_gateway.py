@@ -91,7 +91,7 @@ class PaymentGateway(Protocol):
         ...
 
     async def refund(self, payment: PaymentId, amount: Money, *, key: str) -> Reversal:
-        """Give back an amount that was captured.
+        """Refund an amount that was captured.
 
         Raises:
             PaymentRefused: Less than that is left of what was captured.
@@ -131,7 +131,7 @@ class SimulatedPaymentGateway:
         return Receipt(payment, entry.reference, Money(entry.amount))
 
     async def refund(self, payment: PaymentId, amount: Money, *, key: str) -> Reversal:
-        """Give back an amount that was captured."""
+        """Refund an amount that was captured."""
         entry = await self._send(key, "refund", payment, int(amount))
         return Reversal(payment, entry.reference, Money(entry.amount))
 
