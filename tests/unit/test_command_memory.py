@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import gc
 import sys
 import tracemalloc
 import types
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -28,6 +31,7 @@ from tests.commands import (
     Money,
     PayAll,
     SyncMeddled,
+    Transfer,
     Withdrawn,
     raw,
 )
@@ -495,3 +499,48 @@ def test_a_state_that_becomes_mutable_on_the_way_is_folded_from_all_events(store
     done = eb.Executor(store).execute(Collects(account="account-c"))
     assert states == [list(range(1, n + 2)) for n in range(5)]
     assert done.attempts == 5
+
+
+# --- what an execution leaves behind ---------------------------------------------------
+
+
+@pytest.fixture
+def collector_off():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("collector_off")
+@pytest.mark.parametrize("conflicts", [0, 1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Deposit(account=A, amount=Money(1)),
+        lambda: PayAll(group=GROUP, amount=Money(1)),
+        lambda: Transfer(source=A, target=B, limit="limit-eu", amount=Money(10_000)),
+    ],
+    ids=["declared", "discovered", "rejected"],
+)
+def test_an_executed_command_is_freed_without_the_garbage_collector(
+    store, make, conflicts
+):
+    store.inner.append([raw(GROUP, Joined(A))])
+    store.before.extend([[raw(A, Deposited(Money(1)))]] * conflicts)
+    executor = eb.Executor(store)
+    command = make()
+    freed = weakref.ref(command)
+    with contextlib.suppress(eb.CommandRejected):
+        executor.execute(command)
+    del command
+    assert freed() is None
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_command_with_lost_answers_is_freed_without_the_garbage_collector(store):
+    command = Deposit(account=A, amount=Money(1))
+    freed = weakref.ref(command)
+    store.failing = 1
+    eb.Executor(store).execute(command, idempotency_key="key")
+    del command
+    assert freed() is None

@@ -117,7 +117,7 @@ class Execution(Generic[S]):
         self._longest = 0.0
         self._reservation = NO_RESERVATION
         self._reserved_until = 0.0
-        self._reading = Reading(command, bounds, memory, self._refuse_late)
+        self._reading = Reading(command, bounds, memory)
 
     async def run(self) -> Executed:
         """Try until it is done, refused, or no longer worth it."""
@@ -149,6 +149,8 @@ class Execution(Generic[S]):
         finally:
             if self._reservation:
                 self._release()
+            # Their tracebacks lead back here: a cycle would keep all that was read.
+            self._last = self._doubt = None
 
     def _is_contended(self) -> bool:
         """Return whether an attempt has to wait for turns."""
@@ -211,7 +213,7 @@ class Execution(Generic[S]):
                 known = await self._known(key)
                 if known is not None:
                     return known
-            state = await reading.state(store, states)
+            state = await reading.state(store, states, self._refuse_late)
             decision = decided(
                 self._command,
                 self._decide(state),

@@ -72,7 +72,6 @@ class Reading(Generic[S]):
 
     __slots__ = (
         "_bounds",
-        "_check_time",
         "_command",
         "_generation",
         "_is_complete",
@@ -89,7 +88,6 @@ class Reading(Generic[S]):
         command: Command[S, Any],
         bounds: DiscoveryBounds,
         memory: EventMemory,
-        check_time: Callable[[], None],
     ) -> None:
         """Begin with nothing read.
 
@@ -97,12 +95,10 @@ class Reading(Generic[S]):
             command: The command.
             bounds: How much it may discover.
             memory: Where decoded events are shared.
-            check_time: Raises once the deadline has passed.
         """
         self._command = command
         self._memory = memory
         self._bounds = bounds
-        self._check_time = check_time
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -114,12 +110,20 @@ class Reading(Generic[S]):
         self.position = 0
         self.versions: dict[str, int] = {}
 
-    async def state(self, store: AsyncStore, states: SharedStates | None = None) -> S:
+    async def state(
+        self,
+        store: AsyncStore,
+        states: SharedStates | None,
+        check_time: Callable[[], None],
+    ) -> S:
         """Read what is new, and return the state of all declared and found streams.
 
         Args:
             store: The store.
             states: The states that the commands of the same queue share.
+            check_time: Raises once the deadline has passed. It isn't kept: as a method
+                of the execution, which keeps this object, it would close a cycle, and
+                each command would stay in memory until the garbage collector runs.
 
         Raises:
             DiscoveryLimit: There are too many rounds or streams.
@@ -133,11 +137,11 @@ class Reading(Generic[S]):
         if states and key is not None:
             self._adopt(states.get(key))
         if self._rounds:
-            await self._catch_up(store)
+            await self._catch_up(store, check_time)
         if not self._rounds:
             await self._begin(store)
         if self._command.__shape__.discovers:
-            await self._discover(store)
+            await self._discover(store, check_time)
         state = self._rounds[-1].state
         if states is not None and key is not None and is_immutable(state):
             share(states, key, SharedState(self.versions, state))
@@ -182,7 +186,9 @@ class Reading(Generic[S]):
         self.position = snapshot.position
         self._rounds = [Round(frozenset(self.kinds), self._folded(self._recorded))]
 
-    async def _catch_up(self, store: AsyncStore) -> None:
+    async def _catch_up(
+        self, store: AsyncStore, check_time: Callable[[], None]
+    ) -> None:
         snapshot, new = await self._fetch(store, list(self.versions), self.versions)
         self._recorded += new
         self.position = snapshot.position
@@ -195,14 +201,16 @@ class Reading(Generic[S]):
             else:
                 self._rounds = []
                 return
-            asked = self._newly_asked(one)
+            asked = self._newly_asked(one, check_time)
             if asked != one.asked:
                 one.asked = ()
                 self._forget_after(number)
                 return
 
-    async def _discover(self, store: AsyncStore) -> None:
-        while asked := self._newly_asked(last := self._rounds[-1]):
+    async def _discover(
+        self, store: AsyncStore, check_time: Callable[[], None]
+    ) -> None:
+        while asked := self._newly_asked(last := self._rounds[-1], check_time):
             last.asked = asked
             self._refuse_too_much()
             await self._read(store, asked, at=self.position)
@@ -271,12 +279,14 @@ class Reading(Generic[S]):
             events.sort(key=POSITION)
         return snapshot, events
 
-    def _newly_asked(self, one: Round[S]) -> tuple[str, ...]:
+    def _newly_asked(
+        self, one: Round[S], check_time: Callable[[], None]
+    ) -> tuple[str, ...]:
         if not self._command.__shape__.discovers:
             return ()
         asked: dict[str, None] = {}
         for found in self._discovered(one.state):
-            self._check_time()
+            check_time()
             self._learn_kind(found)
             if found.id not in one.streams:
                 asked[found.id] = None
