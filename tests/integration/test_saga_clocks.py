@@ -166,6 +166,29 @@ async def test_a_retry_recorded_by_a_clock_that_was_ahead_is_due_after_a_restart
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("pause", [0.01, 20.0])
+async def test_a_deadline_recorded_by_a_clock_that_was_ahead_passes_after_a_restart(
+    store, receiver, wall, monkeypatch, pause
+):
+    """In the time that the declaration allows, also during a long pause."""
+    receiver.plan["pay"] = ["drop"]
+    patient = eb.Retry(
+        attempts=None, first=pause * SECOND, cap=pause * SECOND, jitter="none"
+    )
+    deadline = timedelta(seconds=0.5)
+    saga = trip(outside(receiver, "pay", retry=patient), deadline=deadline)
+    wall.shift = HOUR
+    restart(monkeypatch, wall)
+    with pytest.raises(Crash):
+        await ended(MortalStore(store, 3), saga)
+    wall.shift = 0
+    restart(monkeypatch, wall)
+    began = time.monotonic()
+    end = await resumed(store, saga)
+    assert end.failure == "the saga's deadline has passed"
+    assert 0.5 <= time.monotonic() - began < 5
+
+
 async def test_a_process_that_starts_during_a_jump_passes_no_deadline(
     store, receiver, wall, monkeypatch
 ):

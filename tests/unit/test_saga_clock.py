@@ -141,3 +141,22 @@ def test_a_jump_is_reported_once_and_so_is_its_end(time, confirmed, caplog):
     assert "back" in back
     assert "jumped by -86400.0 s" in again
     assert "stays" in stays
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_due_time_is_bounded_by_the_longest_wait_since_the_saga_was_seen(
+    time, confirmed, is_new
+):
+    day = timedelta(days=1)
+    saga = SagaClock(confirmed, is_new=is_new)
+    seen_at = saga.now()
+    time.pass_by(confirmed, 60.0)
+    assert saga.bounded(seen_at + 2 * day, day) == seen_at + day
+    for possible in (seen_at - day, seen_at + day):
+        assert saga.bounded(possible, day) == possible
+
+
+def test_a_due_time_is_not_bounded_by_an_unconfirmed_clock(time):
+    saga = SagaClock(time.clock())
+    far = saga.now() + timedelta(days=2)
+    assert saga.bounded(far, timedelta(days=1)) == far

@@ -40,7 +40,7 @@ S = TypeVar("S")
 CLOCK_TOLERANCE_SECONDS = 1.0
 """Seconds by which two clocks may differ without one of them being wrong."""
 
-_TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_SECONDS)
+TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_SECONDS)
 _NOT_NEEDED = "it is not needed"
 _DEADLINE_PASSED = "the saga's deadline has passed"
 
@@ -387,7 +387,7 @@ def _is_ahead(
     One that is further ahead than the longest delay that leads to it was recorded by a
     wall clock that has been set back since, so it has come.
     """
-    return due is not None and now < due <= now + delay + _TOLERANCE
+    return due is not None and now < due <= now + delay + TOLERANCE
 
 
 def _earliest(saga: Saga[Any], progress: Progress, at: datetime) -> datetime:

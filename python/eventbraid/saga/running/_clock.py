@@ -15,10 +15,11 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from eventbraid.saga.machine._next_action import CLOCK_TOLERANCE_SECONDS
+from eventbraid.saga.machine._next_action import CLOCK_TOLERANCE_SECONDS, TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
 _log = logging.getLogger("eventbraid.saga")
 
@@ -115,12 +116,13 @@ class SagaClock:
         is_confirmed: Whether its times can be compared with those of other processes.
     """
 
-    __slots__ = ("_clock", "_offset", "is_confirmed")
+    __slots__ = ("_clock", "_offset", "_seen_at", "is_confirmed")
 
     def __init__(self, clock: Clock, *, is_new: bool = False) -> None:
         """Begin with the time of the process."""
         self._clock = clock
         self._offset = clock.offset() if is_new else None
+        self._seen_at = clock.read_monotonic()
         self.is_confirmed = is_new
 
     def now(self) -> datetime:
@@ -140,6 +142,22 @@ class SagaClock:
             if not self._clock.seconds_to_confirm():
                 self._offset, self.is_confirmed = offset, True
         return datetime.fromtimestamp(monotonic + offset, UTC)
+
+    def bounded(self, due: datetime, longest: timedelta) -> datetime:
+        """Return a recorded due time, or an earlier one if it can't be right.
+
+        The time that is waited for began before this process first saw the saga. So a
+        due time further ahead than that moment and the longest wait was recorded by a
+        wall clock that has been set back since, or is that of another machine.
+
+        Args:
+            due: The due time.
+            longest: The longest wait that leads to it.
+        """
+        if self._offset is None:
+            return due
+        seen_at = datetime.fromtimestamp(self._seen_at + self._offset, UTC)
+        return due if due <= seen_at + longest + TOLERANCE else seen_at + longest
 
     def seconds_to_confirm(self) -> float:
         """Return how long a verdict by a time of another process has to wait."""

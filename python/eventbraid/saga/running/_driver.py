@@ -43,6 +43,7 @@ from eventbraid.saga.running._journal import parked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._permits import Slots
@@ -162,6 +163,7 @@ class Driver:
             await self._journal.reload(run)
         if not run.clock.is_confirmed and (seconds := _seconds_to_confirm(run)):
             return Pause(seconds, resumed=resumed)
+        _bound_deadline(run)
         try:
             if resumed and await self._record_interruption(run):
                 return None
@@ -179,7 +181,7 @@ class Driver:
             await self._block(run, defect)
             return None
         if isinstance(move, Wait):
-            return Pause((move.until - run.clock.now()).total_seconds())
+            return Pause(_seconds_until(run, move.until))
         if not isinstance(move, Rest):
             return None
         if move.status is Status.STUCK:
@@ -307,6 +309,27 @@ def _seconds_to_confirm(run: Run[Any]) -> float:
     if not seconds or not is_overdue(run.saga, progress, run.clock.now()):
         return 0.0
     return seconds
+
+
+def _bound_deadline(run: Run[Any]) -> None:
+    """Bound a deadline that lies further ahead than the saga's declaration allows."""
+    deadline, longest = run.progress.deadline, run.saga.deadline
+    if deadline is None or longest is None:
+        return
+    if not run.clock.is_confirmed:
+        run.clock.now()
+    bounded = run.clock.bounded(deadline, longest)
+    if bounded != deadline:
+        run.progress = structs.replace(run.progress, deadline=bounded)
+
+
+def _seconds_until(run: Run[Any], until: datetime) -> float:
+    """Return how long to wait for a time, or for the clock to be confirmed before."""
+    is_confirmed = run.clock.is_confirmed
+    seconds = (until - run.clock.now()).total_seconds()
+    if is_confirmed or run.progress.deadline is None:
+        return seconds
+    return min(seconds, run.clock.seconds_to_confirm())
 
 
 def _watched(run: Run[Any], move: Move) -> Move:
