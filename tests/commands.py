@@ -126,7 +126,7 @@ class PayAll(eb.Command[tuple[str, ...], Joined | AccountEvent]):
 
 
 def raw(stream: str, event: object) -> eb.NewEvent:
-    """An event as somebody else would append it."""
+    """An event as another writer would append it."""
     return eb.new_event(stream, event)
 
 
@@ -134,8 +134,8 @@ class Meddled:
     """A store face that does things around appends and remembers what was asked.
 
     Attributes:
-        before: What others append before each of the next appends.
-        rival: What somebody else does once, just before the next append.
+        before: The events that other writers append before each of the next appends.
+        rival: A function that another writer calls once, before the next append.
         losing: How many of the next appends are done, but their answer is lost.
         failing: How many of the next appends fail with an unknown outcome, undone.
         asked: Names of the methods that were called.
@@ -231,7 +231,7 @@ class Bank:
         self._settle = settle
 
     async def given(self, *events: tuple[str, object]) -> None:
-        """Others have appended these events before."""
+        """Append these events as other writers."""
         new = [raw(stream, event) for stream, event in events]
         await self._settle(self.store.inner.append(new))
 
@@ -253,7 +253,7 @@ class Bank:
         return await self._settle(executor.execute(command, **options))
 
     def rival(self, command: eb.Command[Any, Any], **options: Any) -> Any:
-        """Somebody else, with an executor of his own, executes the command too."""
+        """Another writer, with its own executor, executes the command, too."""
         return self._make(self.store.inner).execute(command, **options)
 
     async def events(self, stream: str) -> list[object]:

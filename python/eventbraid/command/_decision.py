@@ -1,4 +1,4 @@
-"""What a command has decided, checked and encoded; values to values, no I/O."""
+"""A command's decision, validated and encoded; values to values, no I/O."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from eventbraid.store import Expectation, NewEvent
 
 COMMIT_BYTES_LIMIT = 16 * 2**20
-"""How many bytes of bodies a store accepts in one commit."""
+"""The maximum size of the bodies of one commit, in bytes."""
 
 COMMIT_EVENTS_LIMIT = 32 * 2**20 // 40
-"""How many events fit into one commit: each has an entry of 40 bytes in its frame."""
+"""The maximum number of events of one commit: a frame has 40 bytes for each."""
 
 _WRITES_A_CHECK = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be appended, and the events behind it."""
+    """The events of a decision, typed and encoded."""
 
     events: tuple[object, ...]
     encoded: list[NewEvent]
@@ -53,25 +53,25 @@ def decided(
     also: tuple[Write, ...],
     check_time: Callable[[], None],
 ) -> Decision:
-    """Check what a command decided, and encode it together with further writes.
+    """Validate the writes of a command, and encode them with further writes.
 
     Each write is encoded when it is yielded, so that a decision without end is refused
     when it exceeds the limits of a commit.
 
     Args:
         command: The command.
-        writes: What its `decide` returned.
-        kinds: The streams that it may write, with the events that each holds.
+        writes: The result of its `decide`.
+        kinds: The streams that it may write to, with the classes of their events.
         metadata: The metadata of all events.
         also: Further writes.
         check_time: Raises once the deadline has passed.
 
     Raises:
-        CommandRejected: The decision is no.
-        UndeclaredStream: It writes to a stream that it doesn't know.
+        CommandRejected: The command is rejected.
+        UndeclaredStream: It writes to a stream that it did not declare.
         InvalidArgument: It yields something else than its own writes, or an event
             that its stream's kind doesn't have, or that isn't registered.
-        LimitExceeded: It yields more than one commit may hold.
+        LimitExceeded: It yields more than one commit may contain.
     """
     events: list[object] = []
     encoded: list[NewEvent] = []
@@ -101,7 +101,7 @@ def checked(
     writes: object,
     kinds: Mapping[str, EventKinds],
 ) -> Iterable[Write]:
-    """Pass on a command's writes, and refuse those that it may not make."""
+    """Iterate over a command's writes, and refuse those that it may not yield."""
     name = command.__shape__.name
     if not isinstance(writes, Iterable):
         raise InvalidArgument(
@@ -115,7 +115,7 @@ def checked(
                 raise InvalidArgument(  # noqa: TRY301 - the mark makes no difference to it
                     f"decision of {name}",
                     shown(write),
-                    "yield what a handle's write() gives: self.field.write(event)",
+                    "yield the result of a handle's write(): self.field.write(event)",
                 )
             if write.stream not in kinds:
                 raise UndeclaredStream(write.stream, name, kinds)  # noqa: TRY301
@@ -149,7 +149,7 @@ def _refuse_foreign(name: str, write: Write, kinds: frozenset[type]) -> None:
 def merged(
     metadata: Mapping[str, str] | None, own: Mapping[str, str] | None
 ) -> Mapping[str, str] | None:
-    """Merge the metadata of one event: the execution's, then its own."""
+    """Return the metadata of one event: the execution's, then its own."""
     if not own:
         return metadata
     return {**metadata, **own} if metadata else own
@@ -158,10 +158,10 @@ def merged(
 def expectations(
     versions: Mapping[str, int], further: Mapping[str, Expectation] | None
 ) -> Mapping[str, Expectation]:
-    """Return the expectations of the append: of what was read, and of the caller.
+    """Return all expectations of the append: the versions read, and the caller's.
 
     Raises:
-        VersionConflict: The caller wants something else of a stream that was read.
+        VersionConflict: The caller expects another version of a stream that was read.
     """
     if not further:
         return versions
@@ -176,7 +176,7 @@ def expectations(
 
 
 def holds(expected: Expectation, version: int) -> bool:
-    """Return whether a stream of this version is as expected."""
+    """Return whether a stream of this version meets an expectation."""
     match expected:
         case StreamCondition.ANY:
             return True

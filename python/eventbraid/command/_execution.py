@@ -159,7 +159,7 @@ class Execution(Generic[S]):
         return bool(self._contended)
 
     def _note_duration(self) -> None:
-        """Note how long a failed attempt took; the clock isn't read for others."""
+        """Record the duration of a failed attempt; only those read the clock."""
         self._longest = max(self._longest, self._port.now() - self._began)
 
     async def _attempt_in_turn(self) -> Executed:

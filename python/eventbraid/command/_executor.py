@@ -41,13 +41,13 @@ class Executor:
 
     Args:
         store: The store, open.
-        retry: How commands are tried again after conflicts.
-        discovery_rounds: How many rounds of discovery a command may have.
-        discovery_streams: How many streams a command may discover.
-        remembered_events: How many decoded events of long streams are kept in memory,
-            so that they are decoded once.
-        remembered_bytes: How many bytes they may take, by estimate; a small event takes
-            about 1 KB.
+        retry: The policy by which commands are retried after conflicts.
+        discovery_rounds: The maximum number of discovery rounds of a command.
+        discovery_streams: The maximum number of streams that a command discovers.
+        remembered_events: The maximum number of decoded events of long streams that
+            are cached, so that they are decoded once.
+        remembered_bytes: The maximum size of this cache, by estimate; a small event
+            takes about 1 KB.
 
     Example:
         >>> import eventbraid as eb
@@ -111,38 +111,39 @@ class Executor:
         expect: Mapping[str, Expectation] | None = None,
         deadline: timedelta | datetime | None = None,
     ) -> Executed:
-        """Read a command's streams, let it decide, and append what it decided.
+        """Read a command's streams, let it decide, and append its events.
 
-        All streams that it declared or discovered must still be as they were read;
-        if one isn't, everything is done again. With an idempotency key, a command
-        that was done before is not done again: its first result is the answer.
+        The append expects all declared and discovered streams at the versions that
+        were read; after a conflict the command is executed again. With an idempotency
+        key, a command that was executed before returns its first result.
 
         Args:
             command: The command.
-            idempotency_key: A name for this request, 1 to 255 bytes of UTF-8. It
-                stands for the command's class and fields.
-            metadata: What is to be known about each of the events; see `caused_by`.
-            also: Further writes, committed together with the command's.
-            expect: Further demands, judged together with the command's. A conflict
-                in these is raised at once.
+            idempotency_key: The key of this request, 1 to 255 bytes of UTF-8. It
+                identifies the command's class and fields.
+            metadata: Further facts about each of the events; see `caused_by`.
+            also: Further writes of the same commit.
+            expect: Further expectations of the same commit. A conflict on one of these
+                is raised without a retry.
             deadline: No attempt begins after it. A `datetime` needs a time zone.
 
         Returns:
             The events, their positions, and the new versions.
 
         Raises:
-            CommandRejected: A business rule said no. It is never tried again.
+            CommandRejected: A business rule rejected the command. It isn't retried.
             RetriesExhausted: There was a conflict on every attempt.
-            DeadlineExceeded: It wasn't done before its deadline.
-            VersionConflict: A demand of `expect` doesn't hold.
-            IdempotencyMismatch: The key stands for another command.
-            UndeclaredStream: It wrote to a stream that it doesn't know.
-            DiscoveryLimit: It discovers without end.
-            LimitExceeded: It decides on more than one commit may hold.
-            UnknownEventType: A stream holds an event whose class isn't registered.
-            EventDecodeError: A stream holds an event that the command can't apply.
-            InvalidArgument: It decided on something that can't be appended.
-            OutcomeUnknown: The store can't say whether it was done.
+            DeadlineExceeded: The deadline passed before the command was committed.
+            VersionConflict: An expectation of `expect` failed.
+            IdempotencyMismatch: The key was used for another command.
+            UndeclaredStream: The command wrote to a stream that it neither declared nor
+                discovered.
+            DiscoveryLimit: The command discovers more than the limits allow.
+            LimitExceeded: The command decided on more than one commit may contain.
+            UnknownEventType: A stream has an event whose class isn't registered.
+            EventDecodeError: A stream has an event that the command can't apply.
+            InvalidArgument: The command decided on something that can't be appended.
+            OutcomeUnknown: The store can't determine whether the commit happened.
         """
         execution = self._engine.execution(
             command, idempotency_key, metadata, also, expect, deadline
@@ -153,17 +154,18 @@ class Executor:
 class AsyncExecutor:
     """Executes commands on a store in an event loop: asyncio, uvloop or trio.
 
-    What `Executor` says holds here too. Any number of tasks may use one executor.
+    The documentation of `Executor` applies here, too. Any number of tasks may use one
+    executor.
 
     Args:
         store: The store, open.
-        retry: How commands are tried again after conflicts.
-        discovery_rounds: How many rounds of discovery a command may have.
-        discovery_streams: How many streams a command may discover.
-        remembered_events: How many decoded events of long streams are kept in memory,
-            so that they are decoded once.
-        remembered_bytes: How many bytes they may take, by estimate; a small event takes
-            about 1 KB.
+        retry: The policy by which commands are retried after conflicts.
+        discovery_rounds: The maximum number of discovery rounds of a command.
+        discovery_streams: The maximum number of streams that a command discovers.
+        remembered_events: The maximum number of decoded events of long streams that
+            are cached, so that they are decoded once.
+        remembered_bytes: The maximum size of this cache, by estimate; a small event
+            takes about 1 KB.
 
     Example:
         >>> import asyncio
@@ -249,7 +251,7 @@ class AsyncExecutor:
 
 
 class _Engine:
-    """What both executors are made of."""
+    """The part that both executors share."""
 
     __slots__ = ("_bounds", "_memory", "_port", "_queues", "_retry", "_within")
 
@@ -301,7 +303,7 @@ class _Engine:
 
 
 def _checked_writes(also: Iterable[object]) -> tuple[Write, ...]:
-    # One that is endless would fill the memory before anything is checked.
+    # An endless iterator would fill the memory before any check.
     writes = tuple(itertools.islice(also, COMMIT_EVENTS_LIMIT + 1))
     if len(writes) > COMMIT_EVENTS_LIMIT:
         raise LimitExceeded("events of a commit", len(writes), COMMIT_EVENTS_LIMIT)

@@ -1,4 +1,4 @@
-"""What is known of a command's class, found out once when the class is made."""
+"""The shape of a command's class, inspected once when the class is defined."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _OWN_METHODS = ("initial", "apply", "decide")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
-    """A command's class.
+    """The facts about a command's class that its execution needs.
 
     Attributes:
-        name: What the command is called in errors.
-        identity: What it is called in the content of an idempotency key.
+        name: The command's name in errors.
+        identity: The command's name in the content of an idempotency key.
         fields: The names of its fields, in order.
         declared: Its fields that declare streams.
-        events: The classes of events that it applies, if they are known.
-        discovers: Whether it asks for further streams.
-        may_be_none: Whether its state may be None, as far as that is known.
+        events: The classes of events that it applies; `None` if they are unknown.
+        discovers: Whether it defines `discover`.
+        may_be_none: Whether its state may be None; also true if that is unknown.
     """
 
     name: str
@@ -57,10 +57,11 @@ class Shape:
         abstract: bool,
         name: str | None,
     ) -> Shape:
-        """Find out the shape of a class that has just become a dataclass.
+        """Inspect a class that has just become a dataclass.
 
         Raises:
-            TypeError: A method is missing, or a declared stream isn't covered.
+            TypeError: A method is missing, or a declared stream has events that the
+                command does not apply.
         """
         if not abstract:
             _refuse_missing_methods(kind)
@@ -87,7 +88,7 @@ class Shape:
         return shape
 
     def lacking(self, kind: type[Stream[Any]]) -> str:
-        """Name the events of a kind of stream that the command doesn't apply."""
+        """Return the names of a kind's events that the command does not apply."""
         if self.events is None or kind.events is None:
             return ""
         lacking = [one for one in kind.events if not is_covered(one, self.events)]
@@ -95,7 +96,7 @@ class Shape:
 
 
 def _may_be_none(state: object) -> bool:
-    """Return whether None is a state; of what isn't a class, that is not known."""
+    """Return whether None may be a state; true if the type of the state is no class."""
     return any(
         not isinstance(option, type) or option in {object, NoneType}
         for option in map(_origin, alternatives(state))
@@ -114,8 +115,8 @@ def _refuse_missing_methods(kind: type) -> None:
     ]
     if missing:
         raise TypeError(
-            f"{kind.__name__} lacks {', '.join(missing)}(); define it, or say "
-            f"`class {kind.__name__}(..., abstract=True)` and define it in heirs"
+            f"{kind.__name__} lacks {', '.join(missing)}(); define it, or write "
+            f"`class {kind.__name__}(..., abstract=True)` and define it in a subclass"
         )
 
 

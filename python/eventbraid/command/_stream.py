@@ -11,10 +11,11 @@ E = TypeVar("E")
 
 
 class Stream(Generic[E]):
-    """The id of a stream that holds events of certain types. It can't write.
+    """The id of a stream of one kind, which has its own types of events.
 
-    Derive a class for each kind of stream, with its events and its category: what
-    stands before the first ``-`` of its ids.
+    Derive a class for each kind of stream, with its events and its category, which is
+    the part of its ids before the first ``-``. Only a command that declares a stream
+    can write to it.
 
     Args:
         stream_id: The stream's id.
@@ -44,22 +45,21 @@ class Stream(Generic[E]):
         """Set the category of a new kind of stream.
 
         Args:
-            category: What its ids begin with, without the ``-``; inherited if not
-                given.
+            category: The part of its ids before the first ``-``; inherited by default.
         """
         super().__init_subclass__()
         if category is not None:
             if not category or "-" in category:
                 raise TypeError(
-                    f"{category!r} can't be the category of {cls.__name__}: "
-                    "it is what stands before the first '-' of a stream id"
+                    f"{category!r} is not a valid category of {cls.__name__}: it must "
+                    "be the part of a stream id before the first '-', and not empty"
                 )
             cls.category = category
         arguments = type_arguments(cls, Stream)
         cls.events = event_kinds(arguments[0]) if arguments else None
 
     def __init__(self, stream_id: str, /) -> None:
-        """Name one stream of this kind."""
+        """Validate and store the id of a stream."""
         self._id = self.checked_id(stream_id)
 
     @property
@@ -69,13 +69,13 @@ class Stream(Generic[E]):
 
     @classmethod
     def checked_id(cls, stream_id: object, /) -> str:
-        """Validate a stream id of this kind, and return it as a bare `str`.
+        """Return a valid stream id of this kind as a bare `str`.
 
         Args:
-            stream_id: What should be one.
+            stream_id: The id.
 
         Raises:
-            InvalidStreamId: It is no text, or of another category.
+            InvalidStreamId: It is not a text, or of another category.
         """
         category = cls.category
         if not category:

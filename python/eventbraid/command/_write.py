@@ -16,15 +16,16 @@ E_contra = TypeVar("E_contra", contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One event that is to be appended to one stream.
+    """One event to append to one stream.
 
-    In `Command.decide`, make writes by handles (``self.source.write(...)``), which
-    type checkers follow. Make one by hand for `Executor.execute`'s ``also=``.
+    In `Command.decide`, call `write` of a handle (``self.source.write(...)``), whose
+    events type checkers know. Construct a `Write` for the ``also=`` of
+    `Executor.execute`.
 
     Attributes:
         stream: The stream's id.
         event: An event of a registered class.
-        metadata: What is to be known about this event besides its body.
+        metadata: Further facts about this event, besides its body.
 
     Example:
         >>> import eventbraid as eb
@@ -68,23 +69,23 @@ class Writable(str, Generic[E_contra]):
     owner: object
 
     def __new__(cls, stream_id: str, owner: object, /) -> Self:
-        """Make the handle of a stream for the command that may write it."""
+        """Build the handle of a stream for the command that may write to it."""
         handle = super().__new__(cls, stream_id)
         handle.owner = owner
         return handle
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, object]]:
-        """Restore by the stream and the command that may write it."""
+        """Restore from the stream and the command that may write to it."""
         return type(self), (str.__str__(self), self.owner)
 
     def write(
         self, event: E_contra, /, *, metadata: Mapping[str, str] | None = None
     ) -> Write:
-        """Make the write of an event to this stream, for `decide` to yield.
+        """Return the write of an event to this stream, for `decide` to yield.
 
         Args:
             event: An event of the stream's kind.
-            metadata: What is to be known about this event besides its body.
+            metadata: Further facts about this event, besides its body.
         """
         return Write(str.__str__(self), event, metadata, self.owner)
 
@@ -124,5 +125,5 @@ class Writables(tuple[Writable[E_contra], ...]):
             if handle == stream_id:
                 return handle
         raise InvalidArgument(
-            "stream", stream_id, f"it is none of those declared here: {', '.join(self)}"
+            "stream", stream_id, f"the field declares only {', '.join(self)}"
         )

@@ -23,7 +23,7 @@ class Recorded(Generic[E_co]):
 
     Args:
         event: The decoded event.
-        raw: The event as the store gave it.
+        raw: The event as it was read from the store.
 
     Example:
         >>> import eventbraid as eb
@@ -73,7 +73,7 @@ class Recorded(Generic[E_co]):
 
     @property
     def event_id(self) -> UUID:
-        """Its id: a UUIDv7 unless the writer gave another."""
+        """Its id: a UUIDv7, unless the writer chose another."""
         return self._raw.event_id
 
     @property
@@ -83,7 +83,7 @@ class Recorded(Generic[E_co]):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What is known about the event besides its body; read only."""
+        """Further facts about the event, besides its body; read only."""
         return self._raw.metadata
 
     @property

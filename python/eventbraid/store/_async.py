@@ -73,7 +73,7 @@ class AsyncEventStore:
     __slots__ = ("_handle",)
 
     def __init__(self, handle: Handle) -> None:
-        """Show an open native store; use `eventbraid.open_async` instead."""
+        """Wrap an open native store; use `eventbraid.open_async` instead."""
         self._handle = handle
 
     @property
@@ -141,17 +141,17 @@ class AsyncEventStore:
     async def committed(
         self, idempotency_key: str, *, content: bytes | None = None
     ) -> Appended | None:
-        """Look up what was done under an idempotency key.
+        """Look up the result of the append with an idempotency key.
 
         Args:
             idempotency_key: The key.
-            content: What the key should stand for; not checked if not given.
+            content: The content that the key must identify; not checked by default.
 
         Returns:
             The durable result, marked as replayed; `None` if the key is not known.
 
         Raises:
-            IdempotencyMismatch: If the key stands for other content.
+            IdempotencyMismatch: If the key was used for other content.
         """
         await current_port().checkpoint()
         return await committed_without_checkpoint(
@@ -171,10 +171,10 @@ class AsyncEventStore:
 
         Args:
             stream: The stream's id. A stream without events reads as empty.
-            after: Only events beyond this version.
-            before: Only events below this version.
-            limit: At most so many events.
-            backward: Whether to read from the newest event down.
+            after: Only events after this version.
+            before: Only events before this version.
+            limit: The maximum number of events.
+            backward: Whether to begin with the newest event.
 
         Returns:
             The events.
@@ -229,10 +229,10 @@ class AsyncEventStore:
         """Read the log, page by page.
 
         Args:
-            after: Only events beyond this position.
-            before: Only events below this position.
-            limit: At most so many events that pass the filter.
-            backward: Whether to read from the newest event down.
+            after: Only events after this position.
+            before: Only events before this position.
+            limit: The maximum number of events that pass the filter.
+            backward: Whether to begin with the newest event.
             stream: Only events of this stream.
             prefix: Only events of streams whose id begins with this, byte for byte.
             category: Only events of streams of this category.
@@ -268,10 +268,10 @@ class AsyncEventStore:
         types: Iterable[str] | None = None,
         system: bool = False,
     ) -> AsyncSubscription:
-        """Follow the log: first what is there, then what comes.
+        """Follow the log: first the events in it, then new ones.
 
         Args:
-            after: The position to begin behind; `head()` for new events only.
+            after: The position after which it begins; `head()` for new events only.
             stream: Only events of this stream.
             prefix: Only events of streams whose id begins with this, byte for byte.
             category: Only events of streams of this category.

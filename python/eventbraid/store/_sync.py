@@ -66,7 +66,7 @@ class EventStore:
     __slots__ = ("_handle",)
 
     def __init__(self, handle: Handle) -> None:
-        """Show an open native store; use `eventbraid.open` instead."""
+        """Wrap an open native store; use `eventbraid.open` instead."""
         self._handle = handle
 
     @property
@@ -87,29 +87,31 @@ class EventStore:
         Args:
             events: The events, in order: `NewEvent` objects, which `new_event` builds
                 of typed events, or ``(stream, type, data)`` tuples.
-            expect: What is demanded of which stream. A stream may be checked without
-                being written; a written stream that isn't named here may have any
-                version.
-            idempotency_key: A name for the request, 1 to 255 bytes of UTF-8. The same
-                key with the same content answers the first result again.
-            content: What the key stands for, if that isn't the events and expectations.
+            expect: The expected version or condition of each stream. A stream may be
+                expected without being written; a written stream without an expectation
+                may have any version.
+            idempotency_key: The key of the request, 1 to 255 bytes of UTF-8. The same
+                key with the same content returns the first result again.
+            content: The content that the key identifies, if that isn't the events and
+                expectations.
 
         Returns:
             The positions of the first and the last event, and the new versions.
 
         Raises:
-            IdempotencyMismatch: If the key was used for something else.
+            IdempotencyMismatch: If the key was used for other content.
             InvalidArgument: If a name, a size or a number is out of its limits, or if
-                there is nothing to do at all.
-            KeyboardInterrupt: With ``outcome_unknown=True``, if Ctrl-C came while the
-                commit was under way: it runs on.
+                the append has neither events nor expectations nor a key.
+            KeyboardInterrupt: With ``outcome_unknown=True``, if Ctrl-C interrupts the
+                call during the commit, which continues.
             OutcomeUnknown: If the disk failed while writing.
             StorageFull: If there is no space.
-            StoreBusy: If another process keeps the log to itself, for longer than the
+            StoreBusy: If another process holds the lock of the log for longer than the
                 store's ``lock_timeout``.
-            StoreDetached: If what the store's processes come together by was deleted.
+            StoreDetached: If a file by which the store's processes coordinate was
+                deleted.
             StorePoisoned: If the disk failed before.
-            VersionConflict: If a stream isn't as expected. It names all that aren't.
+            VersionConflict: If an expectation failed. It lists all that failed.
 
         Example:
             >>> import eventbraid as eb
@@ -133,17 +135,17 @@ class EventStore:
     def committed(
         self, idempotency_key: str, *, content: bytes | None = None
     ) -> Appended | None:
-        """Look up what was done under an idempotency key.
+        """Look up the result of the append with an idempotency key.
 
         Args:
             idempotency_key: The key.
-            content: What the key should stand for; not checked if not given.
+            content: The content that the key must identify; not checked by default.
 
         Returns:
             The durable result, marked as replayed; `None` if the key is not known.
 
         Raises:
-            IdempotencyMismatch: If the key stands for other content.
+            IdempotencyMismatch: If the key was used for other content.
 
         Example:
             >>> import eventbraid as eb
@@ -168,10 +170,10 @@ class EventStore:
 
         Args:
             stream: The stream's id. A stream without events reads as empty.
-            after: Only events beyond this version.
-            before: Only events below this version.
-            limit: At most so many events.
-            backward: Whether to read from the newest event down.
+            after: Only events after this version.
+            before: Only events before this version.
+            limit: The maximum number of events.
+            backward: Whether to begin with the newest event.
 
         Returns:
             The events.
@@ -242,10 +244,10 @@ class EventStore:
         The read ends at what was durable when its first page was fetched.
 
         Args:
-            after: Only events beyond this position.
-            before: Only events below this position.
-            limit: At most so many events that pass the filter.
-            backward: Whether to read from the newest event down.
+            after: Only events after this position.
+            before: Only events before this position.
+            limit: The maximum number of events that pass the filter.
+            backward: Whether to begin with the newest event.
             stream: Only events of this stream.
             prefix: Only events of streams whose id begins with this, byte for byte.
             category: Only events of streams of this category.
@@ -291,10 +293,10 @@ class EventStore:
         types: Iterable[str] | None = None,
         system: bool = False,
     ) -> Subscription:
-        """Follow the log: first what is there, then what comes.
+        """Follow the log: first the events in it, then new ones.
 
         Args:
-            after: The position to begin behind; `head()` for new events only.
+            after: The position after which it begins; `head()` for new events only.
             stream: Only events of this stream.
             prefix: Only events of streams whose id begins with this, byte for byte.
             category: Only events of streams of this category.
