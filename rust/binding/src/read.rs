@@ -1,7 +1,7 @@
 //! Reading: the arguments of a read, owned, so that any thread may run it.
 
 use eventbraid_engine::{
-    self as engine, Effort, Error, LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery,
+    self as engine, Error, LogQuery, Page, ReadMode, Snapshot, SnapshotQuery, StreamQuery,
 };
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
@@ -26,13 +26,13 @@ const INLINE_PAGE_BYTES: usize = 256 * 1024;
 pub(crate) trait Read: Send + Sync + Sized + 'static {
     type Found: Send + 'static;
 
-    fn run(&self, store: &engine::Store, effort: Effort) -> Result<Self::Found, Error>;
+    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Self::Found, Error>;
 
     fn shown<'py>(&self, py: Python<'py>, found: Self::Found) -> PyResult<Bound<'py, PyAny>>;
 
     /// Reads with the interpreter detached.
     fn blocking<'py>(&self, py: Python<'py>, store: &engine::Store) -> PyResult<Bound<'py, PyAny>> {
-        let found = py.detach(|| self.run(store, Effort::Blocking));
+        let found = py.detach(|| self.run(store, ReadMode::Blocking));
         self.shown(py, found.map_err(|error| exception(py, error))?)
     }
 
@@ -45,12 +45,12 @@ pub(crate) trait Read: Send + Sync + Sized + 'static {
         pool: &ReaderPool,
         promise: Promise,
     ) -> PyResult<Bound<'py, PyAny>> {
-        match self.run(store, Effort::Inline) {
+        match self.run(store, ReadMode::NonBlocking) {
             Err(Error::WouldBlock) => {
                 let token = promise.token();
                 let store = store.clone();
                 pool.run(move || {
-                    let found = self.run(&store, Effort::Blocking);
+                    let found = self.run(&store, ReadMode::Blocking);
                     promise.keep(move |py| {
                         self.shown(py, found.map_err(|error| exception(py, error))?)
                     });
@@ -98,7 +98,7 @@ pub(crate) struct SnapshotRead {
 impl Read for StreamRead {
     type Found = Page;
 
-    fn run(&self, store: &engine::Store, effort: Effort) -> Result<Page, Error> {
+    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Page, Error> {
         let &Bounds {
             after,
             before,
@@ -111,10 +111,10 @@ impl Read for StreamRead {
             after,
             before,
             limit,
-            max_bytes: page_bytes(effort),
+            max_bytes: page_bytes(mode),
             backward,
             at,
-            effort,
+            mode,
         })
     }
 
@@ -126,7 +126,7 @@ impl Read for StreamRead {
 impl Read for LogRead {
     type Found = Page;
 
-    fn run(&self, store: &engine::Store, effort: Effort) -> Result<Page, Error> {
+    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Page, Error> {
         let &Bounds {
             after,
             before,
@@ -139,11 +139,11 @@ impl Read for LogRead {
                 after,
                 before,
                 limit,
-                max_bytes: page_bytes(effort),
+                max_bytes: page_bytes(mode),
                 backward,
                 at,
                 filter,
-                effort,
+                mode,
             })
         })
     }
@@ -156,8 +156,8 @@ impl Read for LogRead {
 impl Read for CommittedRead {
     type Found = Option<engine::Appended>;
 
-    fn run(&self, store: &engine::Store, effort: Effort) -> Result<Self::Found, Error> {
-        store.committed(&self.key, self.content.as_deref(), effort)
+    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Self::Found, Error> {
+        store.committed(&self.key, self.content.as_deref(), mode)
     }
 
     fn shown<'py>(&self, py: Python<'py>, found: Self::Found) -> PyResult<Bound<'py, PyAny>> {
@@ -168,7 +168,7 @@ impl Read for CommittedRead {
 impl Read for SnapshotRead {
     type Found = Snapshot;
 
-    fn run(&self, store: &engine::Store, effort: Effort) -> Result<Snapshot, Error> {
+    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Snapshot, Error> {
         let streams: Vec<_> = self
             .streams
             .iter()
@@ -177,7 +177,7 @@ impl Read for SnapshotRead {
         store.read_streams(&SnapshotQuery {
             streams: &streams,
             at: self.at,
-            effort,
+            mode,
         })
     }
 
@@ -225,9 +225,9 @@ fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     })
 }
 
-fn page_bytes(effort: Effort) -> usize {
-    match effort {
-        Effort::Inline => INLINE_PAGE_BYTES,
-        Effort::Blocking => PAGE_BYTES,
+fn page_bytes(mode: ReadMode) -> usize {
+    match mode {
+        ReadMode::NonBlocking => INLINE_PAGE_BYTES,
+        ReadMode::Blocking => PAGE_BYTES,
     }
 }

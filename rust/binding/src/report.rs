@@ -1,6 +1,6 @@
 //! Converts the counters and reports of the engine to Python collections.
 
-use eventbraid_engine::{Error, Member, Sighting, Stats, Verified};
+use eventbraid_engine::{Error, LocalCounts, Member, SessionCounts, Sighting, Stats, Verified};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -8,28 +8,28 @@ use crate::error::exception;
 
 /// Converts the engine's counters, by name.
 pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
-    by_name(
-        py,
-        &[
-            ("head", stats.head),
-            ("streams", stats.streams),
-            ("bytes", stats.bytes),
-            ("segments", stats.segments),
-            ("appends", stats.appends),
-            ("commits", stats.commits),
-            ("events", stats.events),
-            ("write_batches", stats.groups),
-            ("fsyncs", stats.fsyncs),
-            ("conflicts", stats.conflicts),
-            ("replays", stats.replays),
-            ("waits", stats.waits),
-            ("clock_jumps", stats.clock_jumps),
-            ("cache_hits", stats.cache_hits),
-            ("cache_misses", stats.cache_misses),
-            ("poisoned", u64::from(stats.poisoned)),
-            ("unproven", stats.unproven),
-        ],
-    )
+    let Stats {
+        head,
+        streams,
+        bytes,
+        segments,
+        ref session,
+        ref local,
+        poisoned,
+        unproven,
+        ..
+    } = *stats;
+    let of_store = [
+        ("head", head),
+        ("streams", streams),
+        ("bytes", bytes),
+        ("segments", segments),
+        ("poisoned", u64::from(poisoned)),
+        ("unproven", unproven),
+    ];
+    let of_session = SessionCounts::NAMES.into_iter().zip(session.values());
+    let observed = LocalCounts::NAMES.into_iter().zip(local.values());
+    by_name(py, of_store.into_iter().chain(of_session).chain(observed))
 }
 
 /// Converts the sessions of a store: the program and the counters by name of each.
@@ -46,23 +46,16 @@ pub(crate) fn sessions(
 }
 
 fn session_counters<'py>(py: Python<'py>, session: &Member) -> PyResult<Bound<'py, PyDict>> {
-    by_name(
-        py,
-        &[
-            ("pid", session.pid),
-            ("since_micros", session.since_micros),
-            ("read_only", u64::from(session.read_only)),
-            ("is_self", u64::from(session.is_self)),
-            ("appends", session.appends),
-            ("commits", session.commits),
-            ("events", session.events),
-            ("write_batches", session.groups),
-            ("fsyncs", session.fsyncs),
-            ("conflicts", session.conflicts),
-            ("replays", session.replays),
-            ("waits", session.waits),
-        ],
-    )
+    let of_session = [
+        ("pid", session.pid),
+        ("since_micros", session.since_micros),
+        ("read_only", u64::from(session.read_only)),
+        ("is_self", u64::from(session.is_self)),
+    ];
+    let counts = SessionCounts::NAMES
+        .into_iter()
+        .zip(session.counts.values());
+    by_name(py, of_session.into_iter().chain(counts))
 }
 
 /// Converts the counts of a verification, by name.
@@ -73,7 +66,7 @@ pub(crate) fn verify_report(
     let verified = verified.map_err(|error| exception(py, error))?;
     by_name(
         py,
-        &[
+        [
             ("frames", verified.frames),
             ("events", verified.events),
             ("streams", verified.streams),
@@ -93,7 +86,10 @@ pub(crate) fn heartbeat_ages(
     Ok(sessions.into_iter().map(age).collect())
 }
 
-fn by_name<'py>(py: Python<'py>, counts: &[(&str, u64)]) -> PyResult<Bound<'py, PyDict>> {
+fn by_name(
+    py: Python<'_>,
+    counts: impl IntoIterator<Item = (&'static str, u64)>,
+) -> PyResult<Bound<'_, PyDict>> {
     let dict = PyDict::new(py);
     for (name, count) in counts {
         dict.set_item(name, count)?;

@@ -1,6 +1,6 @@
 //! `Store`: an open event store.
 
-use eventbraid_engine::{self as engine, Effort, Error};
+use eventbraid_engine::{self as engine, Error, ReadMode};
 use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -201,14 +201,17 @@ impl Store {
     fn catch_up_async(&self, port: &CompletionPort) -> PyResult<Option<u64>> {
         let store = self.engine.store()?;
         // Any other error is for the call to tell of that follows.
-        if !matches!(store.catch_up(Effort::Inline), Err(Error::WouldBlock)) {
+        if !matches!(
+            store.catch_up(ReadMode::NonBlocking),
+            Err(Error::WouldBlock)
+        ) {
             return Ok(None);
         }
         let store = store.clone();
         let promise = port.promise();
         let token = promise.token();
         self.engine.readers()?.run(move || {
-            let _told_later = store.catch_up(Effort::Blocking);
+            let _told_later = store.catch_up(ReadMode::Blocking);
             promise.keep(|py| Ok(py.None().into_bound(py)));
         });
         Ok(Some(token))

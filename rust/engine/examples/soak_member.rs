@@ -337,7 +337,7 @@ impl Asker {
         let query = SnapshotQuery {
             streams: &wanted,
             at: None,
-            effort: eventbraid_engine::Effort::Blocking,
+            mode: eventbraid_engine::ReadMode::Blocking,
         };
         let invoked = now();
         let snapshot = self.shared.store.read_streams(&query)?;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Expectation;
-use crate::log::FORMAT;
+use crate::append::Expectation;
+use crate::format::FORMAT;
 
 /// A stream whose version was not what an append demanded.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,11 +31,15 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod append;
 mod bytes;
+mod chunk;
 mod commit;
 mod coord;
 mod error;
 mod event_id;
+mod filter;
+mod format;
 mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -44,23 +48,27 @@ mod live;
 pub mod lock;
 mod log;
 mod names;
+mod open;
+mod options;
 mod presence;
 mod read;
 mod recovery;
+mod stats;
 mod store;
 mod verify;
 pub mod vfs;
 mod watch;
 
-pub use commit::{Append, Appended, EventInput, Expectation, Prepared, Ticket, prepare};
+pub use append::{Append, Appended, EventInput, Expectation};
+pub use commit::{Prepared, Ticket, prepare};
 pub use coord::{LONGEST_RESERVATION, Member};
 pub use error::{ConflictedStream, Error, Result};
+pub use filter::{Filter, OwnedFilter};
 pub use names::{check_stream, is_system};
+pub use options::{Mode, Options, ReadMode};
 pub use presence::Sighting;
-pub use read::{
-    Effort, Filter, LogQuery, OwnedFilter, Page, Recorded, Snapshot, SnapshotQuery, StreamNames,
-    StreamQuery,
-};
-pub use store::{Mode, Options, Stats, Store};
+pub use read::{LogQuery, Page, Recorded, Snapshot, SnapshotQuery, StreamNames, StreamQuery};
+pub use stats::{LocalCounts, SessionCounts, Stats};
+pub use store::Store;
 pub use verify::{Depth, Verified};
 pub use watch::WaitGuard;

@@ -115,7 +115,7 @@ impl Presence {
             None => Vec::new(),
             Some(joint) => {
                 let now = self.layout.vfs.uptime_micros();
-                sightings(&self.layout, joint, now)?
+                sightings(&self.layout, &joint.entry, now)?
             }
         };
         // Who asks is not stopped.

@@ -7,129 +7,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::commit::{Appended, Committer, Done, Opening, Prepared, Request, Tail, Ticket};
-use crate::coord::{
-    Booting, Coord, Door, Entered, Entry as Entrant, Held, Joint, Lock, LockNumbers, Locks, Mark,
-    Member, Page as SharedPage, Phase, enter, members,
-};
+use crate::append::Appended;
+use crate::commit::{Committer, Done, Prepared, Request, Ticket};
+use crate::coord::{Lock, LockGuard, Member, Phase, members};
 use crate::error::{Error, Result};
+use crate::filter::OwnedFilter;
 use crate::index::Index;
 use crate::live::LiveLog;
-use crate::log::{Claims, Identity, Layout, Manifest, Marker, Segment, Segments, bytes_below};
+use crate::log::bytes_below;
 use crate::names;
+use crate::open::{OpenLog, View, open};
+use crate::options::{Options, ReadMode};
 use crate::presence::{Presence, Sighting};
-use crate::read::{
-    Cache, Effort, LogQuery, OwnedFilter, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery,
-};
-use crate::recovery::{self, Recovered, Scan, Shown};
+use crate::read::{LogQuery, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery};
+use crate::stats::Stats;
 use crate::verify::{Depth, Verified, verify};
-use crate::vfs::{Hold, OpenMode, Vfs};
+use crate::vfs::{Hold, Vfs};
 use crate::watch::WaitGuard;
-
-/// How a store is opened.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each switches something of its own"
-)]
-pub struct Options {
-    /// Bytes of the first segment file of a new store; each next one is twice as large.
-    pub first_segment: u64,
-    /// Bytes of a segment file, at most (but for frames that need more).
-    pub max_segment: u64,
-    /// Bytes of verified log that are kept in memory.
-    pub cache: u64,
-    /// Whether threads of its own may zero-fill ahead and commit; without them all happens in
-    /// the callers' threads, in an order that a test can repeat.
-    pub background: bool,
-    /// Whether segments are filled with zeros ahead of the tail, which makes syncs cheaper on
-    /// a real disk.
-    pub zero_fill: bool,
-    /// Whether a store is made where nothing is.
-    pub create: bool,
-    /// Whether the store is only looked at: nothing is created, written, moved or synced, and
-    /// the log is shown as far as it is proven durable.
-    pub read_only: bool,
-    /// Who else may open the store meanwhile.
-    pub mode: Mode,
-    /// How long another process is waited for that has the store or one of its locks.
-    pub lock_timeout: Duration,
-    /// The id of the store that must be in the directory, if it is known: any other is refused
-    /// before anything in it is changed.
-    pub identity: Option<[u8; 16]>,
-}
-
-/// Who else may open a store while it is open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Nobody.
-    #[default]
-    Exclusive,
-    /// Any number of processes of this machine, and openings of this process.
-    Shared,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            first_segment: 1 << 20,
-            max_segment: 128 << 20,
-            cache: 64 << 20,
-            background: true,
-            zero_fill: true,
-            create: true,
-            read_only: false,
-            mode: Mode::Exclusive,
-            lock_timeout: Duration::from_secs(10),
-            identity: None,
-        }
-    }
-}
-
-/// What a store holds and has done since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Position of the last event.
-    pub head: u64,
-    /// Streams that have events.
-    pub streams: u64,
-    /// Bytes of log, frames and headers.
-    pub bytes: u64,
-    /// Segment files.
-    pub segments: u64,
-    /// Appends asked for since open.
-    pub appends: u64,
-    /// Commits written since open.
-    pub commits: u64,
-    /// Events written since open.
-    pub events: u64,
-    /// Groups of frames written with one call since open.
-    pub groups: u64,
-    /// Syncs of the log since open.
-    pub fsyncs: u64,
-    /// Appends refused by an expectation or a key since open.
-    pub conflicts: u64,
-    /// Appends answered from an earlier one with the same key since open.
-    pub replays: u64,
-    /// Times that another process was waited for since open.
-    pub waits: u64,
-    /// Times since open that the wall clock of this machine was found to have been set, by more
-    /// than ten seconds. A jump ahead by more than a day is not recorded in commits.
-    pub clock_jumps: u64,
-    /// Chunk loads answered from memory since open.
-    pub cache_hits: u64,
-    /// Chunk loads that read the file since open.
-    pub cache_misses: u64,
-    /// Whether a sync has failed, so that nothing more is written until the store is closed
-    /// and opened again.
-    pub poisoned: bool,
-    /// Bytes of log after what a store shows that was opened to be read only. They may be
-    /// commits, acknowledged ones among them; an opening to write finds out.
-    pub unproven: u64,
-}
 
 /// An open store; clones share it. It closes with the last of them, or by [`Store::close`].
 #[derive(Clone, Debug)]
@@ -142,15 +36,8 @@ struct Open {
     closed: AtomicBool,
     live: Lock,
     presence: Arc<Presence>,
-    /// Of a store that is only looked at.
+    /// For a session that only reads.
     view: Option<View>,
-}
-
-/// What there is to know of a store that is only looked at.
-#[derive(Debug, Default)]
-struct View {
-    unproven: u64,
-    damage: Option<Error>,
 }
 
 impl fmt::Debug for Open {
@@ -171,56 +58,32 @@ impl Store {
     /// [`Error::CorruptStore`], [`Error::Moved`] where [`Options::identity`] names another
     /// store, or [`Error::Io`] with the path.
     pub fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Result<Self> {
-        let layout = Layout::new(vfs, directory.to_path_buf());
-        if !recovery::directory(&layout)? {
-            if !options.create || options.read_only {
-                let reason = "there is no such directory".to_owned();
-                return Err(Error::NotAStore {
-                    path: layout.root,
-                    reason,
-                });
-            }
-            layout.ensure_dir(&layout.root)?;
+        let store = Self::new(open(vfs, directory, options)?);
+        let committer = &store.open.committer;
+        if options.background && committer.log.coord.joint().is_some() {
+            committer.watch_others()?;
         }
-        let layout = layout.hold()?;
-        layout.refuse_other_store(options.identity)?;
-        let door = Door {
-            layout: &layout,
-            options: &options,
-        };
-        let Entered { identity, held } = enter(&door)?;
-        let opening = Opened {
-            layout,
-            identity,
-            options,
-        };
-        match held {
-            Held::Alone(live) if options.read_only => opening.look(live),
-            Held::Alone(live) => opening.recover(live, None),
-            Held::First(locks, boot) => opening.recover_first(locks, boot),
-            Held::Among(locks, page) => opening.join(locks, page),
-        }
+        Ok(store)
     }
 
-    fn new(log: LiveLog, tail: Tail, opening: Opening, live: Lock, view: Option<View>) -> Self {
-        let presence = Presence::new(&log, opening.background);
+    fn new(opened: OpenLog) -> Self {
+        let OpenLog {
+            log,
+            tail,
+            start,
+            live,
+            view,
+        } = opened;
+        let presence = Presence::new(&log, start.background);
         Self {
             open: Arc::new(Open {
                 presence,
-                committer: Committer::new(Arc::new(log), tail, opening),
+                committer: Committer::new(Arc::new(log), tail, start),
                 closed: AtomicBool::new(false),
                 live,
                 view,
             }),
         }
-    }
-
-    /// Begins to listen for other processes, if there can be any.
-    fn attended(self, options: &Options) -> Result<Self> {
-        if options.background && self.open.committer.log.coord.joint().is_some() {
-            self.open.committer.watch_others()?;
-        }
-        Ok(self)
     }
 
     /// The log, if appends may be made to it.
@@ -239,9 +102,9 @@ impl Store {
     }
 
     /// The log, with all that is durable by now, whoever wrote it.
-    fn current(&self, effort: Effort) -> Result<&LiveLog> {
+    fn current(&self, mode: ReadMode) -> Result<&LiveLog> {
         let log = self.log()?;
-        self.open.committer.catch_up(effort)?;
+        self.open.committer.catch_up(mode)?;
         Ok(log)
     }
 
@@ -322,22 +185,22 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::IdempotencyMismatch`] when the content differs; [`Error::WouldBlock`] for an
-    /// inline read.
+    /// non-blocking read.
     pub fn committed(
         &self,
         key: &str,
         content: Option<&[u8]>,
-        effort: Effort,
+        mode: ReadMode,
     ) -> Result<Option<Appended>> {
-        self.current(effort)?.committed(key, content, effort)
+        self.current(mode)?.committed(key, content, mode)
     }
 
     /// Learns of what other processes have made durable, as every read does by itself.
     ///
     /// # Errors
     /// As [`Store::read_stream`]; [`Error::WouldBlock`] where an inline read would answer that.
-    pub fn catch_up(&self, effort: Effort) -> Result<()> {
-        self.current(effort).map(drop)
+    pub fn catch_up(&self, mode: ReadMode) -> Result<()> {
+        self.current(mode).map(drop)
     }
 
     /// Position of the last durable event, 0 when there is none.
@@ -345,7 +208,7 @@ impl Store {
     /// # Errors
     /// As [`Store::read_stream`]: no head is better than one that others are beyond.
     pub fn head(&self) -> Result<u64> {
-        Ok(self.current(Effort::Blocking)?.watch.head())
+        Ok(self.current(ReadMode::Blocking)?.watch.head())
     }
 
     /// How many events a stream has.
@@ -353,7 +216,7 @@ impl Store {
     /// # Errors
     /// [`Error::InvalidArgument`] for what is no stream name.
     pub fn version(&self, stream: &str) -> Result<u64> {
-        let log = self.current(Effort::Blocking)?;
+        let log = self.current(ReadMode::Blocking)?;
         names::check_stream(stream)?;
         Ok(log.index.read().version(log.hasher.stream(stream)))
     }
@@ -361,9 +224,9 @@ impl Store {
     /// A page of one stream.
     ///
     /// # Errors
-    /// [`Error::CorruptStore`], [`Error::Io`], [`Error::WouldBlock`] for an inline read.
+    /// [`Error::CorruptStore`], [`Error::Io`], [`Error::WouldBlock`] for an non-blocking read.
     pub fn read_stream(&self, query: &StreamQuery<'_>) -> Result<Page> {
-        self.current(query.effort)?.read_stream(query)
+        self.current(query.mode)?.read_stream(query)
     }
 
     /// Several streams as of one position.
@@ -371,7 +234,7 @@ impl Store {
     /// # Errors
     /// As [`Store::read_stream`].
     pub fn read_streams(&self, query: &SnapshotQuery<'_>) -> Result<Snapshot> {
-        self.current(query.effort)?.read_streams(query)
+        self.current(query.mode)?.read_streams(query)
     }
 
     /// A page of the log in global order.
@@ -379,7 +242,7 @@ impl Store {
     /// # Errors
     /// As [`Store::read_stream`].
     pub fn read_log(&self, query: &LogQuery<'_>) -> Result<Page> {
-        self.current(query.effort)?.read_log(query)
+        self.current(query.mode)?.read_log(query)
     }
 
     /// Begins a listing of the streams whose names begin with `prefix`: those that have events
@@ -388,7 +251,9 @@ impl Store {
     /// # Errors
     /// [`Error::Closed`].
     pub fn streams(&self, prefix: &str, system: bool) -> Result<StreamNames> {
-        Ok(self.current(Effort::Blocking)?.stream_names(prefix, system))
+        Ok(self
+            .current(ReadMode::Blocking)?
+            .stream_names(prefix, system))
     }
 
     /// Reads some of what a listing still needs; answers whether it is complete.
@@ -407,7 +272,7 @@ impl Store {
         let watch = &self.open.committer.log.watch;
         let _waiting = watch.begin_to_wait();
         self.open.committer.attend();
-        self.current(Effort::Blocking)?;
+        self.current(ReadMode::Blocking)?;
         let head = watch.wait_beyond(position, timeout);
         let log = self.log()?;
         if head <= position {
@@ -463,16 +328,15 @@ impl Store {
         let committer = &self.open.committer;
         committer.attend();
         committer.catch_up_soon();
-        committer.log.deliver(Effort::Inline);
+        committer.log.deliver(ReadMode::NonBlocking);
     }
 
     /// What the store holds and has done.
     pub fn stats(&self) -> Stats {
         // Of a store that can't catch up, the numbers are those of what it shows.
-        let _caught_up = self.open.committer.catch_up(Effort::Blocking);
+        let _caught_up = self.open.committer.catch_up(ReadMode::Blocking);
         let log = &self.open.committer.log;
         let segments = log.segments.all();
-        let counters = &log.counters;
         let index = log.index.read();
         let chunks = index.chunks();
         Stats {
@@ -484,17 +348,8 @@ impl Store {
                 .and_then(|i| chunks.get(i))
                 .map_or(0, |last| bytes_below(&segments, last.end())),
             segments: segments.len() as u64,
-            appends: counters.appends.value(),
-            commits: counters.commits.value(),
-            events: counters.events.value(),
-            groups: counters.groups.value(),
-            fsyncs: counters.syncs.value(),
-            conflicts: counters.conflicts.value(),
-            replays: counters.replays.value(),
-            waits: counters.waits.value(),
-            clock_jumps: counters.clock_jumps.value(),
-            cache_hits: counters.cache_hits.value(),
-            cache_misses: counters.cache_misses.value(),
+            session: log.counters.read(),
+            local: log.local.read(),
             poisoned: log.is_poisoned(),
             unproven: self.open.view.as_ref().map_or(0, |view| view.unproven),
         }
@@ -509,8 +364,8 @@ impl Store {
         let Some(joint) = log.coord.joint() else {
             return Ok(Vec::new());
         };
-        joint.entry.tell(&log.counters);
-        members(&log.segments.layout, joint)
+        joint.entry.publish(log.counters.read());
+        members(&log.segments.layout, &joint.entry)
     }
 
     /// Has this opening give signs of life from now on, for all who share the store to see,
@@ -559,12 +414,12 @@ impl Store {
     /// # Errors
     /// [`Error::CorruptStore`] with the file and the offset of the first damage.
     pub fn verify(&self, depth: Depth) -> Result<Verified> {
-        let log = self.current(Effort::Blocking)?;
+        let log = self.current(ReadMode::Blocking)?;
         let view = self.open.view.as_ref();
         if let Some(damage) = view.and_then(|view| view.damage.as_ref()) {
             return Err(damage.clone());
         }
-        verify(log, &self.open.committer, depth)
+        verify(log, &*self.open.committer, depth)
     }
 
     /// The id that the store was given when it was made, which no other store has.
@@ -605,7 +460,7 @@ impl Open {
 
     /// Records where the log ends, if nobody else can write to it. What is put into `boot`
     /// keeps others from coming in.
-    fn record_end(&self, durable: (u64, u64), boot: &mut Option<Booting>) -> Result<()> {
+    fn record_end(&self, durable: (u64, u64), boot: &mut Option<LockGuard>) -> Result<()> {
         if self.view.is_some() || self.committer.log.segments.is_read_only() {
             return Ok(());
         }
@@ -630,9 +485,6 @@ impl Open {
     }
 }
 
-/// How often a log is read that looks damaged while others may write to it.
-const LOOKS: u32 = 8;
-
 /// How long who leaves waits for those who come.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -641,305 +493,4 @@ impl Drop for Open {
         // A destructor can't report; the next opening recovers whatever this did not finish.
         let _closed = self.close();
     }
-}
-
-/// A store that was entered, and is about to be opened.
-struct Opened {
-    layout: Layout,
-    identity: Identity,
-    options: Options,
-}
-
-impl Opened {
-    fn cache(&self) -> Cache {
-        Cache::of_bytes(self.options.cache)
-    }
-
-    /// Opens a store without a change to anything. What is shown of it changes no more, so
-    /// that where others may come in they need not wait for the end of the look.
-    fn look(self, live: Lock) -> Result<Store> {
-        let shown = match self.options.mode {
-            Mode::Exclusive => recovery::look(&self.layout, &self.identity)?,
-            Mode::Shared => self.look_beside_writers(&live)?,
-        };
-        let cache = self.cache();
-        let (seed, hasher) = (self.identity.seed(), self.identity.hasher());
-        let coord = Arc::new(Coord::alone(&self.layout));
-        let claims = Claims::none(&self.layout);
-        let segments = Segments::new(
-            self.layout,
-            self.identity,
-            self.options,
-            Arc::clone(&coord),
-            claims,
-            (shown.segments, shown.manifest),
-        );
-        let tail = Tail {
-            segment: segments.of_tail(shown.tail).ok_or(Error::Closed)?,
-            address: shown.tail,
-            next_position: shown.next_position,
-            chain: shown.chain,
-        };
-        let opening = Opening {
-            epoch: 0,
-            background: false,
-            durable: mark(&tail, tail.address, 0),
-        };
-        let view = View {
-            unproven: shown.unproven,
-            damage: shown.damage,
-        };
-        let log = LiveLog::new(segments, coord, shown.index, cache, seed, hasher);
-        Ok(Store::new(log, tail, opening, live, Some(view)))
-    }
-
-    /// Reads the log without keeping writers waiting, which may take long: nothing below what is
-    /// proven durable ever changes. A writer that comes meanwhile may be seen amid a write, so
-    /// what looks like damage counts only if no writer is there, or if it is the same again.
-    fn look_beside_writers(&self, live: &Lock) -> Result<Shown> {
-        live.free();
-        let look = || recovery::look(&self.layout, &self.identity);
-        let mut shown = look();
-        for _ in 0..LOOKS {
-            let before = match &shown {
-                Ok(Shown { damage: None, .. }) => break,
-                Ok(Shown {
-                    damage: Some(damage),
-                    ..
-                }) => damage.to_string(),
-                Err(e) => e.to_string(),
-            };
-            let is_alone = live.try_take(Hold::Exclusive)?;
-            shown = look();
-            live.free();
-            let same = match &shown {
-                Ok(found) => found
-                    .damage
-                    .as_ref()
-                    .is_some_and(|e| e.to_string() == before),
-                Err(e) => e.to_string() == before,
-            };
-            if is_alone || same {
-                break;
-            }
-        }
-        shown
-    }
-
-    /// Opens a store that nobody else has, so that others may come in later.
-    fn recover_first(self, locks: Locks, boot: Booting) -> Result<Store> {
-        let live = locks.live.clone();
-        let joint = match self.make_page(locks.numbers, live.number().unwrap_or(0)) {
-            Ok(page) => {
-                let entry = Entrant::take(&self.layout, &page, false)?;
-                Some(Joint { page, locks, entry })
-            }
-            // On a full disk the store can still be read, by one process.
-            Err(Error::StorageFull { .. }) => None,
-            Err(e) => return Err(e),
-        };
-        let opened = self.recover(live, joint)?;
-        drop(boot);
-        Ok(opened)
-    }
-
-    fn make_page(&self, locks: LockNumbers, root: u64) -> Result<SharedPage> {
-        let path = self.layout.page();
-        self.layout.remove_if_there(&path)?;
-        let words = self.layout.vfs.open_page(&path, OpenMode::CreateNew);
-        let words = words.map_err(|e| Error::io(&path, "create", &e))?;
-        let session = random_word(&*self.layout.vfs)?;
-        let kernel = self.layout.vfs.kernel();
-        let made = SharedPage::make(words, session, self.identity.uuid, kernel, locks, root);
-        made.map_err(|e| Error::io(&path, "look at", &e))
-    }
-
-    /// Opens the store after making sure of its log, with `live` held alone.
-    fn recover(self, live: Lock, joint: Option<Joint>) -> Result<Store> {
-        let recovered = recovery::recover(&self.layout, &self.identity)?;
-        // Without a thread that hears a knock, the store is open to others from the first.
-        let is_shared = joint.is_some() && !self.options.background;
-        let coord = Arc::new(Coord::new(
-            &self.layout,
-            joint,
-            is_shared,
-            self.options.lock_timeout,
-        ));
-        let Recovered {
-            claims,
-            segments,
-            manifest,
-            listed,
-            poisoned,
-            seal,
-            index,
-            ..
-        } = recovered;
-        let Recovered {
-            tail: end,
-            next_position,
-            chain,
-            last_commit_time,
-            ..
-        } = recovered;
-        let cache = self.cache();
-        let epoch = random_word(&*self.layout.vfs)?;
-        let segments = Segments::new(
-            self.layout,
-            self.identity,
-            self.options,
-            Arc::clone(&coord),
-            claims,
-            (segments, manifest),
-        );
-        let mut address = end;
-        if let Some(seal) = seal {
-            address = segments.create_sealing(seal)?.first_frame();
-        } else if segments.all().is_empty() {
-            segments.create_first()?;
-        } else {
-            segments.settle(listed)?;
-        }
-        if poisoned {
-            Marker::lift(&segments.layout)?;
-        }
-        let tail = Tail {
-            segment: segments.of_tail(address).ok_or(Error::Closed)?,
-            address,
-            next_position,
-            chain,
-        };
-        tail.segment.activate()?;
-        segments.release_before(&tail.segment);
-        let durable = mark(&tail, address, last_commit_time);
-        if let Some(joint) = coord.joint() {
-            joint.page.publish_tail(&durable);
-            joint.page.publish_durable(&durable);
-            joint.page.set_generation(segments.generation());
-        }
-        segments.share()?;
-        if let Some(joint) = coord.joint() {
-            // Who wants the store alone may come between the two states of the lock.
-            if is_shared && !joint.locks.live.try_take(Hold::Shared)? {
-                return Err(Error::StoreBusy {
-                    path: segments.layout.root.clone(),
-                    holder: "another process, which took it for itself alone".to_owned(),
-                });
-            }
-            joint.page.set_phase(if is_shared {
-                Phase::Shared
-            } else {
-                Phase::Sole
-            });
-        }
-        let opening = Opening {
-            epoch,
-            background: self.options.background,
-            durable,
-        };
-        let (seed, hasher) = (self.identity.seed(), self.identity.hasher());
-        let log = LiveLog::new(segments, coord, index, cache, seed, hasher);
-        Store::new(log, tail, opening, live, None).attended(&self.options)
-    }
-
-    /// Joins the processes that have the store. What they have written is theirs to make sure
-    /// of; it is read as far as they say it is durable.
-    fn join(self, locks: Locks, page: SharedPage) -> Result<Store> {
-        let live = locks.live.clone();
-        let entry = Entrant::take(&self.layout, &page, self.options.read_only)?;
-        let lost = || Error::detached(&self.layout.page(), "its records are damaged");
-        let durable = page.durable().ok_or_else(lost)?;
-        let (segments, manifest) = self.listed(durable.ordinal)?;
-        let claims = if self.options.read_only {
-            Claims::none(&self.layout)
-        } else {
-            Claims::joined(&self.layout)?
-        };
-        for segment in &segments {
-            if !self.options.read_only && segment.entry.ordinal >= durable.ordinal {
-                claims.add(segment.entry.ordinal, &segment.path)?;
-            }
-        }
-        let mut scan = Scan::new(self.identity.seed(), self.identity.hasher());
-        scan.run(&segments, durable.end)?;
-        if scan.tail != durable.end && durable.next_position > 1 {
-            return Err(scan.damage(&segments, durable.end));
-        }
-        if scan.chain != durable.chain || scan.next_position != durable.next_position {
-            let reason = "its record of what is durable is not that of the log";
-            return Err(Error::detached(&self.layout.page(), reason));
-        }
-        let cache = self.cache();
-        let epoch = random_word(&*self.layout.vfs)?;
-        let joint = Joint { page, locks, entry };
-        let coord = Coord::new(&self.layout, Some(joint), true, self.options.lock_timeout);
-        let coord = Arc::new(coord);
-        let segments = Segments::new(
-            self.layout,
-            self.identity,
-            self.options,
-            Arc::clone(&coord),
-            claims,
-            (segments, manifest),
-        );
-        let tail = Tail {
-            segment: segments.of_ordinal(durable.ordinal).ok_or(Error::Closed)?,
-            address: durable.address,
-            next_position: durable.next_position,
-            chain: durable.chain,
-        };
-        if !self.options.read_only {
-            tail.segment.activate()?;
-        }
-        let opening = Opening {
-            epoch,
-            background: self.options.background,
-            durable,
-        };
-        let (seed, hasher) = (self.identity.seed(), self.identity.hasher());
-        let log = LiveLog::new(segments, coord, scan.index, cache, seed, hasher);
-        let view = self.options.read_only.then(View::default);
-        Store::new(log, tail, opening, live, view).attended(&self.options)
-    }
-
-    /// The segments up to one that is known to be there. CURRENT may name a manifest that is
-    /// being replaced in this moment.
-    fn listed(&self, ordinal: u64) -> Result<(Vec<Arc<Segment>>, Manifest)> {
-        let is_writable = !self.options.read_only;
-        let deadline = Instant::now() + LEAVE;
-        loop {
-            let (segments, manifest, missing) =
-                recovery::view(&self.layout, &self.identity, is_writable)?;
-            if manifest.generation > 0 && segments.iter().any(|s| s.entry.ordinal == ordinal) {
-                return Ok((segments, manifest));
-            }
-            if Instant::now() >= deadline {
-                let reason = "it does not list the segments of the log";
-                let unlisted = Error::corrupt(&self.layout.current(), 0, reason);
-                return Err(missing.unwrap_or(unlisted));
-            }
-            self.layout.vfs.pause(Duration::from_millis(1));
-        }
-    }
-}
-
-/// A place in the log all below which is durable and known.
-fn mark(tail: &Tail, end: u64, commit_time: u64) -> Mark {
-    Mark {
-        address: tail.address,
-        end,
-        next_position: tail.next_position,
-        chain: tail.chain,
-        ordinal: tail.segment.entry.ordinal,
-        commit_time,
-        // A log that was only opened needs no mark of its end.
-        is_marked: true,
-    }
-}
-
-fn random_word(vfs: &dyn Vfs) -> Result<u64> {
-    let mut bytes = [0; 8];
-    vfs.random(&mut bytes)
-        .map_err(|e| Error::io(Path::new(""), "draw randomness for", &e))?;
-    Ok(u64::from_le_bytes(bytes))
 }

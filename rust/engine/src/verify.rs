@@ -7,12 +7,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::commit::Committer;
 use crate::error::{Error, Result};
 use crate::index::{ChunkTable, FrameEntry, Index, StreamEntry};
-use crate::live::LiveLog;
-use crate::log::{Segment, bytes_below, limits};
-use crate::recovery::{FrameScanner, Scan};
+use crate::live::{LiveLog, LogEnd};
+use crate::log::{FrameScanner, Segment, bytes_below, limits};
+use crate::recovery::Scan;
 
 /// How many bytes of the newest frames a quick verification reads, about.
 const NEWEST: u64 = 1 << 20;
@@ -47,15 +46,15 @@ pub struct Verified {
 }
 
 /// Reads the files of an open store again.
-pub(crate) fn verify(log: &LiveLog, committer: &Committer, depth: Depth) -> Result<Verified> {
+pub(crate) fn verify(log: &LiveLog, end: &dyn LogEnd, depth: Depth) -> Result<Verified> {
     log.segments.verify_files()?;
-    let pin = Pin::of(log, committer);
+    let pin = Pin::of(log, end);
     let read = match depth {
         Depth::Quick => newest_frames(log, pin.end)?,
         Depth::Full => {
             // What follows a log that is only looked at, nobody has cut off or proven.
             if !log.segments.is_read_only() {
-                no_stray_bytes(committer)?;
+                no_stray_bytes(end)?;
             }
             every_frame(log, &pin)?
         }
@@ -79,10 +78,10 @@ struct Pin {
 
 impl Pin {
     /// The end and the index move together, under the index's lock.
-    fn of(log: &LiveLog, committer: &Committer) -> Self {
+    fn of(log: &LiveLog, end: &dyn LogEnd) -> Self {
         let index = log.index.read();
         Self {
-            end: committer.durable_end(),
+            end: end.durable_end(),
             head: index.head(),
             streams: index.streams(),
             keys: index.keys(),
@@ -91,8 +90,8 @@ impl Pin {
     }
 }
 
-fn no_stray_bytes(committer: &Committer) -> Result<()> {
-    match committer.stray_byte()? {
+fn no_stray_bytes(end: &dyn LogEnd) -> Result<()> {
+    match end.stray_byte()? {
         None => Ok(()),
         Some((segment, offset)) => {
             let reason = "there are bytes beyond the end of the log, where only zeros belong";

@@ -11,7 +11,7 @@ use eventbraid_engine::vfs::Vfs as _;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::{
-    Append, ConflictedStream, Depth, Effort, Error, EventInput, Expectation, Filter, LogQuery,
+    Append, ConflictedStream, Depth, Error, EventInput, Expectation, Filter, LogQuery, ReadMode,
     SnapshotQuery, StreamQuery, prepare,
 };
 use std::path::Path;
@@ -96,7 +96,7 @@ fn an_inline_read_leaves_large_work_to_a_thread() {
         append(&store, &vec![("bulk", &body[..]); 4096]).unwrap();
     }
     let page = store.read_log(&LogQuery {
-        effort: Effort::Inline,
+        mode: ReadMode::NonBlocking,
         limit: 16,
         ..LogQuery::all()
     });
@@ -105,7 +105,7 @@ fn an_inline_read_leaves_large_work_to_a_thread() {
     let snapshot = SnapshotQuery {
         streams: &[("bulk", 7000)],
         at: None,
-        effort: Effort::Inline,
+        mode: ReadMode::NonBlocking,
     };
     let found = store.read_streams(&snapshot);
     assert!(matches!(found, Err(Error::WouldBlock)), "{found:?}");
@@ -151,10 +151,13 @@ fn a_stream_expected_twice_is_refused_before_anything_is_written() {
             "{refused:?}"
         );
     }
-    assert_eq!((store.head().unwrap(), store.stats().appends), (0, 0));
+    assert_eq!(
+        (store.head().unwrap(), store.stats().session.appends),
+        (0, 0)
+    );
     assert!(
         store
-            .committed("k", None, Effort::Blocking)
+            .committed("k", None, ReadMode::Blocking)
             .unwrap()
             .is_none()
     );
@@ -188,11 +191,13 @@ fn a_key_is_answered_again_across_a_restart() {
     let store = open(vfs).unwrap();
     assert_eq!(keyed(&store, b"1").unwrap(), again);
     assert_eq!(
-        store.committed("k", None, Effort::Inline).unwrap(),
+        store.committed("k", None, ReadMode::NonBlocking).unwrap(),
         Some(again)
     );
     assert_eq!(
-        store.committed("unknown", None, Effort::Inline).unwrap(),
+        store
+            .committed("unknown", None, ReadMode::NonBlocking)
+            .unwrap(),
         None
     );
     assert_eq!(store.head().unwrap(), 2);
@@ -284,7 +289,7 @@ fn a_snapshot_is_of_one_position() {
     let query = SnapshotQuery {
         streams: &[("b", 1), ("a", 0), ("none", 0)],
         at: Some(4),
-        effort: Effort::Inline,
+        mode: ReadMode::NonBlocking,
     };
     let snapshot = store.read_streams(&query).unwrap();
     assert_eq!((snapshot.position, snapshot.versions), (4, vec![2, 2, 0]));
@@ -421,7 +426,7 @@ fn any_cursor_and_limit_is_answered_with_the_events_it_names() {
         let query = SnapshotQuery {
             streams: &[("a", after)],
             at,
-            effort: Effort::Blocking,
+            mode: ReadMode::Blocking,
         };
         let snapshot = store.read_streams(&query).unwrap();
         let expected = page_of_three(after, None, at, usize::MAX, false);
@@ -516,14 +521,14 @@ fn a_clock_that_jumps_ahead_by_years_is_reported_and_moves_no_commit_there() {
     let start = vfs.now_micros();
     let store = open(vfs.clone()).unwrap();
     append(&store, &[("a", b"1")]).unwrap();
-    assert_eq!(store.stats().clock_jumps, 0);
+    assert_eq!(store.stats().local.clock_jumps, 0);
     vfs.set_clock(start + DECADE);
     append(&store, &[("a", b"2")]).unwrap();
     append(&store, &[("a", b"3")]).unwrap();
-    assert_eq!(store.stats().clock_jumps, 1);
+    assert_eq!(store.stats().local.clock_jumps, 1);
     vfs.set_clock(start + 1_000_000);
     append(&store, &[("a", b"4")]).unwrap();
-    assert_eq!(store.stats().clock_jumps, 2);
+    assert_eq!(store.stats().local.clock_jumps, 2);
     let times = times(&store);
     assert!(times.is_sorted(), "{times:?}");
     assert!(
@@ -546,7 +551,7 @@ fn a_log_whose_last_commit_is_years_ahead_goes_on_with_the_time_that_it_is() {
     let store = open(vfs.clone()).unwrap();
     append(&store, &[("a", b"2")]).unwrap();
     append(&store, &[("a", b"3")]).unwrap();
-    assert_eq!(store.stats().clock_jumps, 1);
+    assert_eq!(store.stats().local.clock_jumps, 1);
     assert!(
         times(&store)[1..]
             .iter()
@@ -566,7 +571,7 @@ fn a_session_with_a_wrong_clock_is_corrected_by_those_that_are_there() {
     let wrong = support::open_with(vfs.clone(), options).unwrap();
     vfs.set_clock(start + DECADE);
     append(&wrong, &[("a", b"2")]).unwrap();
-    assert_eq!(wrong.stats().clock_jumps, 1);
+    assert_eq!(wrong.stats().local.clock_jumps, 1);
     vfs.set_clock(start + 1_000_000);
     append(&right, &[("a", b"3")]).unwrap();
     let times = times(&right);

@@ -205,7 +205,7 @@ fn a_log_that_rests_proves_its_last_event_even_on_a_slow_disk() {
     };
     assert!(!is_proven(), "proven before it rests");
     until("a mark that proves the event", is_proven);
-    assert_eq!(store.stats().events, 1);
+    assert_eq!(store.stats().session.events, 1);
 }
 
 /// The first frame of a second segment, written while the hint was stale: nothing but its

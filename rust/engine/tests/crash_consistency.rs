@@ -22,7 +22,7 @@ mod support;
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs, write_all_at};
-use eventbraid_engine::{Depth, Effort, Error, Expectation, Options, Store};
+use eventbraid_engine::{Depth, Error, Expectation, Options, ReadMode, Store};
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -263,7 +263,7 @@ fn check_open(store: &Store, progress: Progress, context: &str) {
         let key = format!("key-{number}");
         assert!(
             store
-                .committed(&key, None, Effort::Inline)
+                .committed(&key, None, ReadMode::NonBlocking)
                 .unwrap()
                 .is_some(),
             "{context}: {key}"

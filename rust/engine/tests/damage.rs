@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
-use eventbraid_engine::{Depth, Effort, Error, LogQuery, SnapshotQuery, Store, StreamQuery};
+use eventbraid_engine::{Depth, Error, LogQuery, ReadMode, SnapshotQuery, Store, StreamQuery};
 use support::frames::{FRAME_HEADER, SEGMENT_HEADER, frames};
 use support::hook::until;
 use support::{append, append_expecting, log, open, open_with, options, threaded};
@@ -502,7 +502,7 @@ fn damage_under_an_open_store_is_told_by_every_read_and_by_verify() {
     let snapshot = SnapshotQuery {
         streams: &streams,
         at: None,
-        effort: Effort::Blocking,
+        mode: ReadMode::Blocking,
     };
     let here = (damaged.to_path_buf(), frame.offset as u64);
     assert_eq!(named(store.verify(Depth::Full), "verify"), here);

@@ -20,7 +20,7 @@ use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Operation, RecordingVfs, SimVfs};
 use eventbraid_engine::{
-    Effort, Error, Expectation, LogQuery, Options, SnapshotQuery, Store, StreamQuery,
+    Error, Expectation, LogQuery, Options, ReadMode, SnapshotQuery, Store, StreamQuery,
 };
 use support::hook::{Flag, HookedVfs, Op};
 use support::{append, append_expecting, bodies, log, open, options};
@@ -148,7 +148,7 @@ fn what_is_written_but_not_durable_is_seen_by_nobody() {
     gate.lower();
     std::thread::scope(|scope| {
         let writing = scope.spawn(|| append(store, &[("a", b"written")]));
-        while store.stats().commits < 2 {
+        while store.stats().session.commits < 2 {
             std::thread::yield_now();
         }
         // Judged against the undurable event, and held back with it.
@@ -159,7 +159,7 @@ fn what_is_written_but_not_durable_is_seen_by_nobody() {
         let query = SnapshotQuery {
             streams: &[("a", 0)],
             at: None,
-            effort: Effort::Blocking,
+            mode: ReadMode::Blocking,
         };
         let seen = [
             store.head().unwrap(),

@@ -134,11 +134,13 @@ fn after_a_keyed_commit_whose_sync_fails(with_marker: bool) -> SimVfs {
         std::thread::spawn(move || append_expecting(&store, &[("a", body)], &[], Some("k")))
     };
     let first = keyed(b"x");
-    until("the first to be written", || store.stats().commits == 1);
+    until("the first to be written", || {
+        store.stats().session.commits == 1
+    });
     let others = [keyed(b"x"), keyed(b"something else")];
     until("all to be judged", || {
         let stats = store.stats();
-        (stats.replays, stats.conflicts) == (1, 1)
+        (stats.session.replays, stats.session.conflicts) == (1, 1)
     });
     temptation();
     go.raise();

@@ -16,7 +16,7 @@ use std::time::Duration;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::{
-    Effort, Error, LogQuery, Mode, Options, OwnedFilter, Store, WaitGuard, prepare,
+    Error, LogQuery, Mode, Options, OwnedFilter, ReadMode, Store, WaitGuard, prepare,
 };
 use support::hook::{Flag, HookedVfs, Op, must_end, until};
 use support::{append, bodies, event, log, open, open_with, threaded};
@@ -229,7 +229,7 @@ fn follow(store: &Store, category: usize, expected: usize, wakes: &AtomicUsize) 
             store.read_log(&LogQuery {
                 after,
                 filter,
-                effort: Effort::Blocking,
+                mode: ReadMode::Blocking,
                 ..LogQuery::all()
             })
         });

@@ -178,7 +178,7 @@ fn who_needs_no_room_is_answered_beside_one_who_finds_none() {
         (100_000, &[], Some("new")),
     ];
     let threads = group.map(|(size, expected, key)| {
-        let (store, before) = (store.clone(), store.stats().appends);
+        let (store, before) = (store.clone(), store.stats().session.appends);
         let thread = std::thread::spawn({
             let store = store.clone();
             move || {
@@ -187,7 +187,7 @@ fn who_needs_no_room_is_answered_beside_one_who_finds_none() {
                 append_expecting(&store, events, expected, key)
             }
         });
-        until("it to be queued", || store.stats().appends > before);
+        until("it to be queued", || store.stats().session.appends > before);
         thread
     });
     fill_disk(&sim, 8192);

@@ -37,13 +37,19 @@ fn many_threads_that_wait_for_the_disk_are_few_groups() {
             std::thread::spawn(move || append(&store, &[("a", b"x")]).map(drop))
         })
         .collect();
-    until("all to be asked for", || store.stats().appends == THREADS);
+    until("all to be asked for", || {
+        store.stats().session.appends == THREADS
+    });
     go.raise();
     for thread in threads {
         thread.join().unwrap().unwrap();
     }
     let stats = store.stats();
     assert_eq!(bodies(&log(&store)).len() as u64, THREADS);
-    assert_eq!(stats.commits, THREADS);
-    assert!(stats.groups <= FEW, "{} groups", stats.groups);
+    assert_eq!(stats.session.commits, THREADS);
+    assert!(
+        stats.session.write_batches <= FEW,
+        "{} groups",
+        stats.session.write_batches
+    );
 }

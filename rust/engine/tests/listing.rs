@@ -75,14 +75,14 @@ fn a_listing_drives_nothing_out_of_the_cache() {
             .len()
     };
     assert_eq!(read(), 1);
-    let before = store.stats().cache_hits;
+    let before = store.stats().local.cache_hits;
     assert_eq!(streams(&store, "cold-").unwrap().len(), 50);
     let listed = store.stats();
-    assert!(listed.cache_misses >= 50, "{listed:?}");
+    assert!(listed.local.cache_misses >= 50, "{listed:?}");
     assert_eq!(read(), 1);
     let after = store.stats();
-    assert_eq!(after.cache_misses, listed.cache_misses);
-    assert!(after.cache_hits > before);
+    assert_eq!(after.local.cache_misses, listed.local.cache_misses);
+    assert!(after.local.cache_hits > before);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{
-    Append, Depth, Effort, Error, Expectation, LogQuery, Options, Recorded, Store, StreamQuery,
+    Append, Depth, Error, Expectation, LogQuery, Options, ReadMode, Recorded, Store, StreamQuery,
     prepare,
 };
 use support::hook::until;
@@ -127,7 +127,7 @@ fn append_named(store: &Store, random: &mut Random, name: &str) -> Result<(), Er
         content: None,
     };
     let appended = store.append(prepare(&append)?)?;
-    if keyed && let Ok(known) = store.committed(name, None, Effort::Blocking) {
+    if keyed && let Ok(known) = store.committed(name, None, ReadMode::Blocking) {
         assert!(known.is_some(), "{name}: its key is not known");
     }
     let query = LogQuery {

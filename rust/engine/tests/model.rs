@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::{
-    Append, Appended, ConflictedStream, Depth, Effort, Error, EventInput, Expectation, Filter,
-    LogQuery, Recorded, SnapshotQuery, Store, StreamQuery, prepare,
+    Append, Appended, ConflictedStream, Depth, Error, EventInput, Expectation, Filter, LogQuery,
+    ReadMode, Recorded, SnapshotQuery, Store, StreamQuery, prepare,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -447,7 +447,7 @@ impl Machine {
     }
 
     fn knows(&self, key: &str) -> bool {
-        let known = self.store.committed(key, None, Effort::Blocking).unwrap();
+        let known = self.store.committed(key, None, ReadMode::Blocking).unwrap();
         known.is_some()
     }
 
@@ -550,7 +550,7 @@ impl Machine {
         let query = SnapshotQuery {
             streams: &wanted,
             at,
-            effort: Effort::Blocking,
+            mode: ReadMode::Blocking,
         };
         let found = self.store.read_streams(&query).unwrap();
         let position = at.unwrap_or(u64::MAX).min(self.model.head());

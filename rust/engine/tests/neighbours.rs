@@ -19,7 +19,7 @@ use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{
     Entry, Hold, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile,
 };
-use eventbraid_engine::{Depth, Effort, Error, LogQuery, Mode, Options, Store};
+use eventbraid_engine::{Depth, Error, LogQuery, Mode, Options, ReadMode, Store};
 use support::{ROOT, append, bodies, log, open, open_with, options, prepared, threaded};
 
 /// Where the page says how often the end of the log was published.
@@ -390,13 +390,13 @@ fn a_read_on_an_event_loop_opens_no_segment() {
     let a = open_with(disk.clone(), shared(options())).unwrap();
     let b = open_with(disk.clone(), shared(options())).unwrap();
     let mut inline = LogQuery::all();
-    inline.effort = Effort::Inline;
+    inline.mode = ReadMode::NonBlocking;
     append(&a, &[("s", &[b'x'; 9000])]).unwrap();
     assert_eq!(b.read_log(&inline).unwrap().events.len(), 1);
     append(&a, &[("s", &[b'x'; 9000])]).unwrap();
     let asked = b.read_log(&inline);
     assert!(matches!(asked, Err(Error::WouldBlock)), "{asked:?}");
-    b.catch_up(Effort::Blocking).unwrap();
+    b.catch_up(ReadMode::Blocking).unwrap();
     assert_eq!(b.read_log(&inline).unwrap().events.len(), 2);
 }
 

@@ -105,7 +105,7 @@ fn who_waited_for_a_sync_that_fails_does_not_sync_again() {
     let first = appending(&store, "first", b"one");
     begun.wait("the first append's sync");
     let second = appending(&store, "second", b"two");
-    until("both to be written", || store.stats().commits == 2);
+    until("both to be written", || store.stats().session.commits == 2);
     temptation();
     go.raise();
     let answers = [first.join().unwrap(), second.join().unwrap()];

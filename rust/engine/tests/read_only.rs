@@ -16,7 +16,7 @@ use std::time::Duration;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
-use eventbraid_engine::{Depth, Effort, Error, Mode, Options, Store};
+use eventbraid_engine::{Depth, Error, Mode, Options, ReadMode, Store};
 use support::hook::{must_end, until};
 use support::{append, append_expecting, bodies, event, log, open, open_with, options};
 
@@ -266,7 +266,7 @@ fn appends_are_refused_and_say_how_to_open_the_store() {
     assert!(receiver.recv().unwrap());
     assert!(
         store
-            .committed("key", None, Effort::Blocking)
+            .committed("key", None, ReadMode::Blocking)
             .unwrap()
             .is_some()
     );

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::{
-    Append, Depth, Effort, Error, EventInput, Expectation, Filter, LogQuery, Options, Recorded,
+    Append, Depth, ReadMode, Error, EventInput, Expectation, Filter, LogQuery, Options, Recorded,
     SnapshotQuery, Store, StreamQuery, prepare,
 };
 
@@ -165,11 +165,11 @@ pub fn read(store: &Store) -> Result<Vec<Shown>, Error> {
     let query = SnapshotQuery {
         streams: &streams,
         at: Some(2),
-        effort: Effort::Blocking,
+        mode: ReadMode::Blocking,
     };
     store.read_streams(&query)?;
     for key in ["key", "empty", "unknown"] {
-        store.committed(key, None, Effort::Inline)?;
+        store.committed(key, None, ReadMode::NonBlocking)?;
     }
     let _stats = store.stats();
     store.verify(Depth::Quick)?;

@@ -12,8 +12,9 @@ use crate::lock::{Condvar, Mutex};
 
 use super::Tail;
 use super::committer::{Committer, Patience};
-use super::prepare::{Appended, Prepared};
+use super::prepare::Prepared;
 use super::request::Request;
+use crate::append::Appended;
 use crate::error::{Error, Result};
 use crate::log::{Segment, fill_step};
 

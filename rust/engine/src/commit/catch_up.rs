@@ -6,8 +6,8 @@ use crate::coord::Mark;
 use crate::error::{Error, Result};
 use crate::frame::FrameView;
 use crate::index::FrameEntry;
-use crate::log::Segment;
-use crate::recovery::{FrameScanner, describe};
+use crate::log::{FrameScanner, Segment};
+use crate::recovery::describe;
 
 /// Shown each frame that is caught up on.
 pub(super) type EachFrame<'a> = dyn FnMut(&FrameView<'_>, &FrameEntry) + 'a;

@@ -21,17 +21,18 @@ use super::background::Chores;
 use super::clock::{Clocks, CommitClock};
 use super::judge::{Overlay, State, Verdict};
 use super::plan::{Plan, Stamp};
-use super::prepare::{Appended, Prepared};
+use super::prepare::Prepared;
 use super::request::Request;
 use super::sync::Syncer;
 use super::watcher::Watcher;
 use super::{Answer, Tail, is_refusal};
+use crate::append::Appended;
 use crate::coord::{Joint, LONGEST_RESERVATION, Mark, Page, Reserved, Turn};
 use crate::error::{Error, Result};
 use crate::frame::{HEADER, Header};
-use crate::live::LiveLog;
+use crate::live::{LiveLog, LogEnd};
 use crate::log::{Segment, fill_step, fill_zeros};
-use crate::read::Effort;
+use crate::options::ReadMode;
 use crate::vfs::read_full;
 
 /// So many threads may write or sync at the same time. One more would be woken by each sync,
@@ -81,14 +82,14 @@ pub(crate) struct Committer {
     pub(super) watcher: Watcher,
 }
 
-/// What a committer is told of the store's opening.
+/// What a session begins to commit with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Opening {
-    /// Drawn anew at each opening.
+pub(crate) struct StartingPoint {
+    /// Identifies the session in the frames that it writes; drawn anew for each session.
     pub(crate) epoch: u64,
-    /// Whether there may be threads.
+    /// Whether the session may have threads of its own.
     pub(crate) background: bool,
-    /// The end of what is durable, which is where this process begins.
+    /// The end of what is durable, at which this session begins.
     pub(crate) durable: Mark,
 }
 
@@ -185,12 +186,12 @@ struct Group {
 }
 
 impl Committer {
-    pub(crate) fn new(log: Arc<LiveLog>, tail: Tail, opening: Opening) -> Arc<Self> {
-        let Opening {
+    pub(crate) fn new(log: Arc<LiveLog>, tail: Tail, start: StartingPoint) -> Arc<Self> {
+        let StartingPoint {
             epoch,
             background,
             durable,
-        } = opening;
+        } = start;
         let writer = Writer {
             tail: tail.clone(),
             overlay: Overlay::default(),
@@ -309,7 +310,7 @@ impl Committer {
         self.syncer
             .poison("the committing thread panicked".to_owned());
         self.refuse_queued();
-        self.log.deliver(Effort::Blocking);
+        self.log.deliver(ReadMode::Blocking);
     }
 
     fn refuse_queued(&self) {
@@ -378,7 +379,7 @@ impl Committer {
             Patience::Full => self.log.coord.deadline(),
         };
         // A long way to catch up is gone while others may write.
-        let caught_up = self.syncer.catch_up(joint, Effort::Blocking);
+        let caught_up = self.syncer.catch_up(joint, ReadMode::Blocking);
         self.syncer.stopping(caught_up)?;
         let taken = Turn::by(&joint.locks.write, &joint.page, deadline);
         match self.syncer.stopping(taken)? {
@@ -414,7 +415,7 @@ impl Committer {
         self.clean_up(joint, &writer.tail)?;
         let ends = self.check_end(&writer.tail);
         self.syncer.stopping(ends)?;
-        let caught_up = self.syncer.catch_up(joint, Effort::Blocking);
+        let caught_up = self.syncer.catch_up(joint, ReadMode::Blocking);
         self.syncer.stopping(caught_up)
     }
 
@@ -598,10 +599,7 @@ impl Committer {
         let page = self.log.coord.joint().map(|joint| &joint.page);
         let shared = page.and_then(Page::clock);
         let timed = writer.clock.stamp(clocks, writer.last_commit_time, shared);
-        self.log
-            .counters
-            .clock_jumps
-            .add(u64::from(timed.has_jumped));
+        self.log.local.clock_jumps.add(u64::from(timed.has_jumped));
         if let Some(page) = page.filter(|_| shared != Some(timed.accepted)) {
             page.set_clock(timed.accepted);
         }
@@ -705,11 +703,11 @@ impl Committer {
             writer.ends_in_mark = plan.ends_in_mark;
             writer.tail = plan.tail;
             // A mark of the engine's own is no commit.
-            self.log.counters.groups.add(u64::from(commits > 0));
+            self.log.counters.write_batches.add(u64::from(commits > 0));
             self.log.counters.commits.add(commits);
             self.log.counters.events.add(plan.events);
             if let Some(joint) = self.log.coord.shared() {
-                joint.entry.tell(&self.log.counters);
+                joint.entry.publish(self.log.counters.read());
             }
             self.maintain_soon();
         }
@@ -807,7 +805,7 @@ impl Committer {
 
     /// Answers a group. No lock is held: a callback may call back.
     fn answer(&self, group: Group, durable: &Result<()>) {
-        self.log.deliver(Effort::Blocking);
+        self.log.deliver(ReadMode::Blocking);
         for (request, answer) in group.answers {
             let result = match (durable, answer) {
                 (Ok(()), Answer::Written(appended) | Answer::Replayed(appended)) => Ok(appended),
@@ -826,7 +824,7 @@ impl Committer {
         let key = prepared.key.as_ref().ok_or(Error::Closed)?;
         self.log.counters.replays.add(1);
         self.log
-            .committed_at(address, &key.text, Some(key.digest), Effort::Blocking)
+            .committed_at(address, &key.text, Some(key.digest), ReadMode::Blocking)
     }
 
     /// The end of the log when it is durable to there and needs a mark to say so.
@@ -852,23 +850,6 @@ impl Committer {
         })
     }
 
-    /// The first byte beyond the log, and beyond what is being written to it, that isn't
-    /// zero. Of a poisoned store nothing is said: a failed write may not have been undone.
-    pub(crate) fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>> {
-        // Who only looks can't clean up after a process that died while it wrote.
-        let is_silent = self.log.is_stopped()
-            || self.log.coord.shared().is_some() && self.log.segments.is_read_only();
-        if is_silent || self.stray_beyond(&self.published())?.is_none() {
-            return Ok(None);
-        }
-        // Written meanwhile, most likely. Nobody writes while these locks are held.
-        let Some((_turn, writer)) = self.enter(Patience::Full)? else {
-            return Ok(None);
-        };
-        let stray = self.stray_beyond(&writer.tail)?;
-        Ok(stray.filter(|_| !self.log.is_stopped()))
-    }
-
     fn stray_beyond(&self, tail: &Tail) -> Result<Option<(Arc<Segment>, u64)>> {
         for segment in self.log.segments.all() {
             if segment.entry.base < tail.segment.entry.base {
@@ -884,11 +865,6 @@ impl Committer {
 
     pub(super) fn published(&self) -> Tail {
         self.syncer.published()
-    }
-
-    /// The end of the last durable frame.
-    pub(crate) fn durable_end(&self) -> u64 {
-        self.syncer.durable_end()
     }
 
     /// Records in the manifest how far the log is durable.
@@ -911,11 +887,11 @@ impl Committer {
     }
 
     /// Shows what other processes have made durable.
-    pub(crate) fn catch_up(&self, effort: Effort) -> Result<()> {
+    pub(crate) fn catch_up(&self, mode: ReadMode) -> Result<()> {
         let Some(joint) = self.log.coord.shared() else {
             return Ok(());
         };
-        let caught_up = self.syncer.catch_up(joint, effort);
+        let caught_up = self.syncer.catch_up(joint, mode);
         self.syncer.stopping(caught_up)
     }
 
@@ -937,7 +913,7 @@ impl Committer {
             page.publish_durable(&mark);
             page.set_generation(generation);
             if let Some(joint) = coord.joint() {
-                joint.entry.tell(&self.log.counters);
+                joint.entry.publish(self.log.counters.read());
             }
         };
         let is_stopped = || self.log.is_stopped();
@@ -982,8 +958,31 @@ impl Committer {
         self.chores.stop();
         self.log.watch.end();
         let durable = self.syncer.until(end);
-        self.log.deliver(Effort::Blocking);
+        self.log.deliver(ReadMode::Blocking);
         durable.and_then(|()| self.log.health())?;
         Ok((self.syncer.durable_end(), chain))
+    }
+}
+
+impl LogEnd for Committer {
+    fn durable_end(&self) -> u64 {
+        self.syncer.durable_end()
+    }
+
+    /// The first byte beyond the log, and beyond what is being written to it, that isn't
+    /// zero. Of a poisoned store nothing is said: a failed write may not have been undone.
+    fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>> {
+        // Who only looks can't clean up after a process that died while it wrote.
+        let is_silent = self.log.is_stopped()
+            || self.log.coord.shared().is_some() && self.log.segments.is_read_only();
+        if is_silent || self.stray_beyond(&self.published())?.is_none() {
+            return Ok(None);
+        }
+        // Written meanwhile, most likely. Nobody writes while these locks are held.
+        let Some((_turn, writer)) = self.enter(Patience::Full)? else {
+            return Ok(None);
+        };
+        let stray = self.stray_beyond(&writer.tail)?;
+        Ok(stray.filter(|_| !self.log.is_stopped()))
     }
 }

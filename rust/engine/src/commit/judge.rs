@@ -2,11 +2,11 @@
 
 use hashbrown::HashMap;
 
-use super::prepare::{Appended, Prepared};
+use super::prepare::Prepared;
+use crate::append::Appended;
 use crate::error::{ConflictedStream, Error};
 use crate::frame::FrameView;
 use crate::index::{FrameEntry, Index};
-use crate::read::replayed;
 
 /// What is written but perhaps not yet durable: seen by the commit's checks only.
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ impl Overlay {
             self.heads.insert(stream.key, Versioned { version, end });
         }
         if let (Some(hash), Some((_, digest))) = (entry.key, frame.key()) {
-            let appended = replayed(frame);
+            let appended = frame.replayed();
             self.keys.insert(
                 hash,
                 KeyedResult {
@@ -193,7 +193,8 @@ impl State<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::{Append, EventInput, Expectation, prepare};
+    use crate::append::{Append, EventInput, Expectation};
+    use crate::commit::prepare;
     use crate::index::MemoryIndex;
 
     fn verdict(index: &MemoryIndex, append: &Append<'_>) -> Verdict {

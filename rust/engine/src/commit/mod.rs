@@ -21,14 +21,14 @@ mod watcher;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::append::Appended;
 use crate::coord::Mark;
 use crate::error::Result;
 use crate::index::FrameEntry;
 use crate::log::Segment;
 
-pub(crate) use committer::{Committer, Opening};
-pub(crate) use prepare::content_digest;
-pub use prepare::{Append, Appended, EventInput, Expectation, Prepared, prepare};
+pub(crate) use committer::{Committer, StartingPoint};
+pub use prepare::{Prepared, prepare};
 pub use request::Ticket;
 pub(crate) use request::{Done, Request};
 

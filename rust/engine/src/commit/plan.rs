@@ -3,9 +3,10 @@
 use std::io::{self, IoSlice};
 
 use super::judge::Overlay;
-use super::prepare::{Appended, Prepared};
+use super::prepare::Prepared;
 use super::request::Request;
 use super::{Answer, Tail, Written};
+use crate::append::Appended;
 use crate::error::Error;
 use crate::frame::{Sealed, Seed, StreamHead};
 use crate::index::{FrameEntry, StreamEntry};

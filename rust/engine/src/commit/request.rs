@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::lock::{Condvar, Mutex};
 
-use super::prepare::{Appended, Prepared};
+use super::prepare::Prepared;
+use crate::append::Appended;
 use crate::error::{Error, Result};
 
 /// Called once with the answer.

@@ -15,12 +15,12 @@ use crate::lock::{Condvar, Mutex, MutexGuard};
 
 use super::catch_up::EachFrame;
 use super::{Known, Tail, Written, is_refusal};
-use crate::coord::{Booting as Held, Coord, Joint, Mark, RECHECK};
+use crate::coord::{Coord, Joint, LockGuard, Mark, RECHECK};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
 use crate::log::{Marker, Seal, Segment};
-use crate::read::Effort;
+use crate::options::ReadMode;
 use crate::vfs::{read_full, write_all_at};
 
 /// How many bytes of log a read on an event loop may catch up on.
@@ -137,7 +137,7 @@ impl Syncer {
 
     /// Shows in this process what others have made durable, also after a failed sync: what
     /// the page says by then was durable before, and may have been acknowledged.
-    pub(super) fn catch_up(&self, joint: &Joint, effort: Effort) -> Result<()> {
+    pub(super) fn catch_up(&self, joint: &Joint, mode: ReadMode) -> Result<()> {
         let (turn, address) = joint.page.durable_in_short();
         // The address too: a number that was changed may be counted on to what it was.
         if turn == self.seen_turn.load(Ordering::Acquire) && address <= self.durable() {
@@ -152,13 +152,13 @@ impl Syncer {
             self.seen_turn.store(turn, Ordering::Release);
             return Ok(());
         }
-        let mut known = self.known_for(effort)?;
+        let mut known = self.known_for(mode)?;
         if known.tail.address < durable.address {
             // Of a segment that isn't open here the files have to be read, and perhaps one that
             // makes files waited for.
             let is_long = durable.address - known.tail.address > INLINE
                 || self.log.segments.of_ordinal(durable.ordinal).is_none();
-            if effort == Effort::Inline && is_long {
+            if mode == ReadMode::NonBlocking && is_long {
                 return Err(Error::WouldBlock);
             }
             self.follow(&mut known, &durable, &mut |_, _| ())?;
@@ -189,10 +189,10 @@ impl Syncer {
         found.is_some_and(|written| written.chain == durable.chain)
     }
 
-    fn known_for(&self, effort: Effort) -> Result<MutexGuard<'_, Known>> {
-        match effort {
-            Effort::Blocking => Ok(self.known.lock()),
-            Effort::Inline => self.known.try_lock().ok_or(Error::WouldBlock),
+    fn known_for(&self, mode: ReadMode) -> Result<MutexGuard<'_, Known>> {
+        match mode {
+            ReadMode::Blocking => Ok(self.known.lock()),
+            ReadMode::NonBlocking => self.known.try_lock().ok_or(Error::WouldBlock),
         }
     }
 
@@ -318,7 +318,7 @@ impl Syncer {
         if tail.address <= self.durable() || !self.sync_segment(&tail.segment) {
             return;
         }
-        self.log.counters.syncs.add(1);
+        self.log.counters.fsyncs.add(1);
         self.log.segments.layout.vfs.at("durable");
         self.index_and_show(tail.address);
     }
@@ -365,7 +365,7 @@ impl Syncer {
 
     /// Gives the sync lock back, and only then calls those who wait: whoever wants to lead next
     /// finds it free.
-    fn hand_over(&self, joint: &Joint, held: Held) {
+    fn hand_over(&self, joint: &Joint, held: LockGuard) {
         drop(held);
         joint.page.ring();
         self.log.segments.layout.vfs.at("rung");
@@ -389,11 +389,11 @@ impl Syncer {
         if !self.finish_sync(joint)? || !self.sync_busily(joint, &segment) {
             return Ok(());
         }
-        self.log.counters.syncs.add(1);
+        self.log.counters.fsyncs.add(1);
         self.log.segments.layout.vfs.at("durable");
         page.publish_durable(&tail);
         self.log.segments.layout.vfs.at("told");
-        joint.entry.tell(&self.log.counters);
+        joint.entry.publish(self.log.counters.read());
         Ok(())
     }
 
@@ -483,7 +483,7 @@ impl Syncer {
 
     /// As [`Syncer::catch_up`]; a page that contradicts the log stops this opening.
     fn catch_up_or_stop(&self, joint: &Joint) -> Result<()> {
-        self.stopping(self.catch_up(joint, Effort::Blocking))
+        self.stopping(self.catch_up(joint, ReadMode::Blocking))
     }
 
     /// Stops all writing where an outcome says that the means of coordination are lost.
@@ -594,7 +594,7 @@ impl Syncer {
 
     /// Stops all writing in every process, and answers how far the log is durable, with the
     /// sync lock, unless the caller has it: others may leave a marker too.
-    fn poison_all(&self, joint: &Joint, leads: bool) -> Option<(Seal, Option<Held>)> {
+    fn poison_all(&self, joint: &Joint, leads: bool) -> Option<(Seal, Option<LockGuard>)> {
         joint.page.poison();
         joint.page.ring();
         // Who holds the sync lock may be about to say that more is durable.
@@ -623,7 +623,7 @@ impl Syncer {
         };
         // The disk that failed may well refuse this too. Without the marker recovery does as
         // after a crash: it keeps what it reads and writes the same bytes again.
-        let _best_effort = marker.place(&segments.layout);
+        let _best_mode = marker.place(&segments.layout);
     }
 
     /// Returns once no marker is being written, and none will be: the directory is about to

@@ -12,7 +12,7 @@ use super::committer::Committer;
 use crate::coord::Joint;
 use crate::error::{Error, Result};
 use crate::lock::Mutex;
-use crate::read::Effort;
+use crate::options::ReadMode;
 
 /// How long it sleeps at most, should a wake-up be lost with whoever died before it.
 const NAP: Duration = Duration::from_millis(500);
@@ -65,12 +65,12 @@ impl Committer {
     /// Shows what other processes have made durable, without a wait: where there is much of
     /// it, the watcher does.
     pub(crate) fn catch_up_soon(&self) {
-        let effort = if self.chores.has_threads() {
-            Effort::Inline
+        let mode = if self.chores.has_threads() {
+            ReadMode::NonBlocking
         } else {
-            Effort::Blocking
+            ReadMode::Blocking
         };
-        if matches!(self.catch_up(effort), Err(Error::WouldBlock)) {
+        if matches!(self.catch_up(mode), Err(Error::WouldBlock)) {
             self.rouse_watcher();
         }
     }
@@ -151,8 +151,8 @@ impl Committer {
         }
         if self.watcher.listens.load(Ordering::SeqCst) {
             // What keeps it from catching up is told to the read or the append that meets it.
-            let _caught_up = self.catch_up(Effort::Blocking);
+            let _caught_up = self.catch_up(ReadMode::Blocking);
         }
-        self.log.deliver(Effort::Blocking);
+        self.log.deliver(ReadMode::Blocking);
     }
 }

@@ -82,20 +82,20 @@ impl Lock {
     }
 
     /// Takes it alone, if nobody else has it.
-    pub(crate) fn try_hold(&self) -> Result<Option<Held>> {
+    pub(crate) fn try_hold(&self) -> Result<Option<LockGuard>> {
         if self.0.is_held.swap(true, Ordering::SeqCst) {
             return Ok(None);
         }
         let taken = self.try_take(Hold::Exclusive);
         if matches!(taken, Ok(true)) {
-            return Ok(Some(Held { lock: self.clone() }));
+            return Ok(Some(LockGuard { lock: self.clone() }));
         }
         self.0.is_held.store(false, Ordering::SeqCst);
         taken.map(|_| None)
     }
 
     /// Takes it alone, by the deadline.
-    pub(crate) fn hold_by(&self, deadline: Instant) -> Result<Option<Held>> {
+    pub(crate) fn hold_by(&self, deadline: Instant) -> Result<Option<LockGuard>> {
         let mut pause = Duration::from_micros(100);
         loop {
             if let Some(held) = self.try_hold()? {
@@ -112,11 +112,11 @@ impl Lock {
 
 /// A lock that is held alone.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct LockGuard {
     lock: Lock,
 }
 
-impl Drop for Held {
+impl Drop for LockGuard {
     fn drop(&mut self) {
         self.lock.free();
         self.lock.0.is_held.store(false, Ordering::SeqCst);
@@ -128,7 +128,7 @@ impl Drop for Held {
 pub(crate) struct Turn {
     page: Page,
     ticket: u64,
-    held: Option<Held>,
+    held: Option<LockGuard>,
     /// Whether somebody else had the lock.
     pub(crate) waited: bool,
 }
@@ -195,7 +195,7 @@ pub(crate) struct Gate {
 /// Passage through a [`Gate`]: the lock between processes is freed first.
 #[derive(Debug)]
 pub(crate) struct Passage<'a> {
-    _held: Option<Held>,
+    _held: Option<LockGuard>,
     _inside: MutexGuard<'a, ()>,
 }
 
@@ -207,7 +207,10 @@ impl Gate {
     }
 
     /// Enters, alone in this process, and then takes the lock that `lock` names, if any.
-    pub(crate) fn enter(&self, lock: impl FnOnce() -> Result<Option<Held>>) -> Result<Passage<'_>> {
+    pub(crate) fn enter(
+        &self,
+        lock: impl FnOnce() -> Result<Option<LockGuard>>,
+    ) -> Result<Passage<'_>> {
         let inside = self.inside.lock();
         Ok(Passage {
             _held: lock()?,

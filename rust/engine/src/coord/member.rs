@@ -6,13 +6,12 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::Joint;
-use super::locks::{Held, Lock};
+use super::locks::{Lock, LockGuard};
 use super::page::{MEMBER_WORDS, MEMBERS, Page};
 use crate::error::{Error, Result};
-use crate::live::Counters;
 use crate::lock::Mutex;
 use crate::log::{Layout, shown_holder as shown};
+use crate::stats::SessionCounts;
 use crate::vfs::Hold;
 
 const PID: usize = 0;
@@ -21,7 +20,7 @@ const FLAGS: usize = 2;
 const PROGRAM: usize = 3;
 const PROGRAM_WORDS: usize = 8;
 const COUNTERS: usize = PROGRAM + PROGRAM_WORDS;
-const LIFE: usize = COUNTERS + 8;
+const LIFE: usize = COUNTERS + SessionCounts::COUNT;
 const BEAT: usize = LIFE + 1;
 const READ_ONLY: u64 = 1;
 
@@ -39,22 +38,8 @@ pub struct Member {
     pub read_only: bool,
     /// Whether it is the opening that asks.
     pub is_self: bool,
-    /// Appends asked for.
-    pub appends: u64,
-    /// Commits written.
-    pub commits: u64,
-    /// Events written.
-    pub events: u64,
-    /// Groups of commits written with one call.
-    pub groups: u64,
-    /// Syncs of the log.
-    pub fsyncs: u64,
-    /// Appends refused by an expectation or a key.
-    pub conflicts: u64,
-    /// Appends answered from an earlier one with the same key.
-    pub replays: u64,
-    /// Times that it waited for another member to write or to sync.
-    pub waits: u64,
+    /// What it has done since it was opened.
+    pub counts: SessionCounts,
 }
 
 /// This process's entry.
@@ -65,7 +50,7 @@ pub(crate) struct Entry {
     number: Option<usize>,
     since_micros: u64,
     /// Held as long as the entry is this process's.
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<LockGuard>>,
 }
 
 impl Entry {
@@ -156,9 +141,9 @@ impl Entry {
         self.number.is_none().then_some(member)
     }
 
-    /// Tells the others what this opening has done.
-    pub(crate) fn tell(&self, counters: &Counters) {
-        for (i, value) in told(counters).into_iter().enumerate() {
+    /// Publishes what this session has done.
+    pub(crate) fn publish(&self, counts: SessionCounts) {
+        for (i, value) in counts.values().into_iter().enumerate() {
             self.set(COUNTERS + i, value);
         }
     }
@@ -186,23 +171,10 @@ impl Drop for Entry {
     }
 }
 
-fn told(counters: &Counters) -> [u64; 8] {
-    [
-        counters.appends.value(),
-        counters.commits.value(),
-        counters.events.value(),
-        counters.groups.value(),
-        counters.syncs.value(),
-        counters.conflicts.value(),
-        counters.replays.value(),
-        counters.waits.value(),
-    ]
-}
-
 /// The members that are alive, with the session that asks.
-pub(crate) fn members(layout: &Layout, joint: &Joint) -> Result<Vec<Member>> {
-    let (page, own) = (&joint.page, joint.entry.number());
-    let mut members = Vec::from_iter(joint.entry.unlisted());
+pub(crate) fn members(layout: &Layout, entry: &Entry) -> Result<Vec<Member>> {
+    let (page, own) = (&entry.page, entry.number());
+    let mut members = Vec::from_iter(entry.unlisted());
     for number in 0..MEMBERS {
         if page.member(number, PID) == 0 {
             continue;
@@ -216,8 +188,8 @@ pub(crate) fn members(layout: &Layout, joint: &Joint) -> Result<Vec<Member>> {
 }
 
 /// The members that give signs of life: each one's number, and how long it was silent by `now`.
-pub(crate) fn sightings(layout: &Layout, joint: &Joint, now: u64) -> Result<Vec<(u64, Duration)>> {
-    let (page, own) = (&joint.page, joint.entry.number());
+pub(crate) fn sightings(layout: &Layout, entry: &Entry, now: u64) -> Result<Vec<(u64, Duration)>> {
+    let (page, own) = (&entry.page, entry.number());
     let mut seen = Vec::new();
     for number in 0..MEMBERS {
         let (life, beat) = (page.member(number, LIFE), page.member(number, BEAT));
@@ -276,21 +248,13 @@ pub(super) fn is_alive(layout: &Layout, number: usize) -> Result<Option<bool>> {
 
 fn read(page: &Page, number: usize, is_self: bool) -> Member {
     let word = |i| page.member(number, i);
-    let count = |i| word(COUNTERS + i);
     Member {
         pid: word(PID),
         since_micros: word(SINCE),
         program: program(page, number),
         read_only: word(FLAGS) & READ_ONLY != 0,
         is_self,
-        appends: count(0),
-        commits: count(1),
-        events: count(2),
-        groups: count(3),
-        fsyncs: count(4),
-        conflicts: count(5),
-        replays: count(6),
-        waits: count(7),
+        counts: SessionCounts::from_values(std::array::from_fn(|i| word(COUNTERS + i))),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Several processes on one store.
 //!
 //! * `page`: what they share in memory. `locks`: what keeps them apart. `member`: who is here.
-//! * `enter`: how a process comes in, alone or to others.
 //!
 //! | lock | held | order |
 //! |---|---|---|
@@ -15,7 +14,6 @@
 //! pays nothing for what others might want. Another one knocks, and from then on both take
 //! the locks. A lock is taken only by who holds none of a higher number.
 
-mod enter;
 mod locks;
 mod member;
 mod page;
@@ -25,17 +23,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub(crate) use enter::{Door, Entered, Held, enter};
-pub(crate) use locks::Held as Booting;
-pub(crate) use locks::{Lock, RECHECK, Turn};
+pub(crate) use locks::{Lock, LockGuard, RECHECK, Turn};
 pub use member::Member;
-pub(crate) use member::{Entry, members, sightings};
-pub(crate) use page::{LockNumbers, Mark, Page, Phase};
+pub(crate) use member::{Entry, alive, is_anyone_alive, members, sightings};
+pub(crate) use page::{LockNumbers, Mark, PROTOCOL, Page, Phase, Stranger};
 pub use reserve::LONGEST_RESERVATION;
 pub(crate) use reserve::Reserved;
 
 use crate::error::{Error, Result};
-use crate::log::Layout;
+use crate::log::{Layout, Maintenance, MaintenanceGuard};
 use crate::vfs::Hold;
 use locks::{Gate, Passage};
 use member::{is_alive, name};
@@ -152,16 +148,25 @@ impl Coord {
 
     /// Records a reservation; `false` if another one is in force.
     pub(crate) fn reserve(&self, layout: &Layout, new: Reserved, now: u64) -> bool {
-        let page = self.joint().map(|joint| &joint.page);
-        reserve::reserve(page, &self.reservation, new, now, |member| {
-            self.is_session_alive(layout, member)
-        })
+        let Some(joint) = self.joint() else {
+            return self.reservation.set(new, now);
+        };
+        let held = joint.page.reserved();
+        let held_id = held.map_or(0, |held| held.id);
+        let is_in_force =
+            |held: Reserved| held.is_in_force(now) && self.is_session_alive(layout, held.member);
+        if held.is_some_and(is_in_force) {
+            return false;
+        }
+        joint.page.reserve(held_id, &new)
     }
 
     /// Ends a reservation, unless it has ended.
     pub(crate) fn release(&self, id: u64) {
-        let page = self.joint().map(|joint| &joint.page);
-        reserve::release(page, &self.reservation, id);
+        match self.joint() {
+            Some(joint) => joint.page.release(id),
+            None => self.reservation.clear(id),
+        }
     }
 
     /// Whether the session with this number, from 1, is alive. One of which that can't be found
@@ -173,7 +178,7 @@ impl Coord {
             || number.is_none_or(|number| is_alive(layout, number).ok().flatten().unwrap_or(true))
     }
 
-    /// By when another process is to be done.
+    /// The time by which another process must have freed a lock.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.patience
     }
@@ -237,3 +242,29 @@ impl Coord {
         Error::detached(&self.root.join("coord.shm"), reason)
     }
 }
+
+impl Maintenance for Coord {
+    fn acquire(&self) -> Result<Box<dyn MaintenanceGuard + '_>> {
+        Ok(Box::new(self.maintain()?))
+    }
+
+    fn shared_generation(&self) -> Option<u64> {
+        self.shared().map(|joint| joint.page.generation())
+    }
+
+    fn publish_generation(&self, generation: u64) {
+        if let Some(joint) = self.shared() {
+            joint.page.set_generation(generation);
+        }
+    }
+
+    fn is_joinable(&self) -> bool {
+        self.joint().is_some()
+    }
+
+    fn contradiction(&self, reason: &str) -> Error {
+        self.detached(reason)
+    }
+}
+
+impl MaintenanceGuard for Passage<'_> {}

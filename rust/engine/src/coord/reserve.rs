@@ -11,7 +11,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::page::Page;
 use crate::lock::Mutex;
 
 /// How long a reservation lasts at most.
@@ -88,7 +87,7 @@ impl LocalReservation {
         Some(*self.reserved.lock())
     }
 
-    fn set(&self, new: Reserved, now: u64) -> bool {
+    pub(super) fn set(&self, new: Reserved, now: u64) -> bool {
         let mut reserved = self.reserved.lock();
         if reserved.is_in_force(now) {
             return false;
@@ -98,38 +97,11 @@ impl LocalReservation {
         true
     }
 
-    fn clear(&self, id: u64) {
+    pub(super) fn clear(&self, id: u64) {
         let mut reserved = self.reserved.lock();
         if reserved.id == id {
             *reserved = Reserved::default();
             self.id.store(0, Ordering::SeqCst);
         }
-    }
-}
-
-/// Records a reservation, unless there is one; `is_alive` tells of the session of another one.
-pub(super) fn reserve(
-    page: Option<&Page>,
-    local: &LocalReservation,
-    new: Reserved,
-    now: u64,
-    is_alive: impl FnOnce(u64) -> bool,
-) -> bool {
-    let Some(page) = page else {
-        return local.set(new, now);
-    };
-    let held = page.reserved();
-    let held_id = held.map_or(0, |held| held.id);
-    if held.is_some_and(|held| held.is_in_force(now) && is_alive(held.member)) {
-        return false;
-    }
-    page.reserve(held_id, &new)
-}
-
-/// Ends a reservation, unless it has ended.
-pub(super) fn release(page: Option<&Page>, local: &LocalReservation, id: u64) {
-    match page {
-        Some(page) => page.release(id),
-        None => local.clear(id),
     }
 }

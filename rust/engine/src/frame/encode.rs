@@ -4,12 +4,10 @@
 //! bodies, directories, the payload's hash. [`FrameBytes::seal`] runs under the write lock
 //! and fills in only what the lock decides: versions, position, chain.
 
-use std::ops::Range;
-
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::header::{ALIGN, HEADER, Header, Seed};
-use super::view::{EVENT, STREAM, TRAILER, TRAILER_MAGIC};
+use super::layout::{EVENT, STREAM, TRAILER, TRAILER_MAGIC, chain};
 use crate::bytes::put;
 
 /// One event as the encoder takes it.
@@ -211,11 +209,6 @@ impl FrameBytes {
         put(&mut self.bytes, length - 4, &TRAILER_MAGIC.to_le_bytes());
         chain
     }
-}
-
-/// The hash over header and streams directory; the header holds the chain before it.
-pub(super) fn chain(frame: &[u8], header_and_streams: Range<usize>) -> u64 {
-    xxh3_64(frame.get(8..header_and_streams.end).unwrap_or_default())
 }
 
 /// Every length was checked against the limits of a commit before it came here.

@@ -10,8 +10,10 @@
 
 mod encode;
 mod header;
+mod layout;
 mod view;
 
 pub(crate) use encode::{Encoder, EncoderEvent, FrameBytes, Sealed, StreamHead, mark};
 pub(crate) use header::{ALIGN, FRAME_LIMIT, HEADER, Header, Seed};
-pub(crate) use view::{EVENT, EventBytes, EventView, FrameView, StreamView, Truth};
+pub(crate) use layout::EVENT;
+pub(crate) use view::{EventBytes, EventView, FrameView, StreamView, Truth};

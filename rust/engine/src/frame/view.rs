@@ -4,17 +4,10 @@ use std::str;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::encode::chain;
 use super::header::{ALIGN, HEADER, Header, Seed};
+use super::layout::{EVENT, STREAM, TRAILER, TRAILER_MAGIC, chain};
+use crate::append::Appended;
 use crate::bytes::{array, u16_at, u32_at, u64_at, u128_at};
-
-/// Bytes of one entry of the streams directory.
-pub(super) const STREAM: usize = 32;
-/// Bytes of one entry of the events directory.
-pub(crate) const EVENT: usize = 40;
-/// Bytes after the bodies: chain, length, magic.
-pub(super) const TRAILER: usize = 16;
-pub(super) const TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"EBT1");
 
 /// What a reader holds against a frame: the secret and the address it was read from.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +56,24 @@ pub(crate) struct EventView<'a> {
 }
 
 impl<'a> FrameView<'a> {
+    /// The answer to an append that repeats the one recorded here.
+    pub(crate) fn replayed(&self) -> Appended {
+        let header = self.header();
+        let has_events = header.events > 0;
+        let version = |stream: StreamView<'_>| {
+            (
+                stream.name.into(),
+                stream.base_version + u64::from(stream.count),
+            )
+        };
+        Appended {
+            first_position: has_events.then_some(header.first_position),
+            last_position: has_events.then(|| header.next_position() - 1),
+            versions: self.streams().map(version).collect(),
+            replayed: true,
+        }
+    }
+
     /// Checks the frame that begins `bytes`: header, payload, chain and every directory
     /// entry; the error says what is wrong.
     pub(crate) fn check(bytes: &'a [u8], truth: Truth) -> Result<Self, &'static str> {

@@ -4,9 +4,10 @@
 //! log; `docs/decisions/0022-index-in-memory.md` has the sum and what was measured.
 
 use super::arena::Arena;
+use super::chunks::ChunkTable;
+use super::entry::{FrameEntry, Full, Index, StreamEntry, Unfit};
 use super::postings::Postings;
 use super::table::{Key, Slot, SlotTable};
-use super::{ChunkTable, FrameEntry, Full, Index, StreamEntry, Unfit};
 
 /// Streams, keys and chunks, in tables that never move what they hold.
 #[derive(Debug, Default)]

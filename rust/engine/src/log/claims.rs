@@ -19,10 +19,11 @@ use std::time::{Duration, Instant};
 
 use super::files::Layout;
 use super::identity::Identity;
+use super::open_segment::open_listed;
+use super::scanner::FrameScanner;
 use super::segment::Segment;
 use crate::error::{Error, Result};
 use crate::lock::Mutex;
-use crate::recovery::{FrameScanner, open_listed};
 use crate::vfs::{Hold, LockFile, VfsFile, read_full, write_all_at};
 
 /// How long a lock is tried again that is held while another store looks at the file.

@@ -1,9 +1,9 @@
 //! IDENTITY: who the store is. Written once, before anything else of the store.
 
-use super::FORMAT;
 use super::files::{Layout, read_file};
 use crate::bytes::{array, u32_at};
 use crate::error::{Error, Result};
+use crate::format::FORMAT;
 use crate::frame::Seed;
 use crate::names::Hasher128Keyed;
 

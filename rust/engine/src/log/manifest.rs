@@ -3,29 +3,15 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::FORMAT;
 use super::files::{Layout, read_file};
+use super::segment_header::SegmentEntry;
 use crate::bytes::{u32_at, u64_at};
 use crate::error::{Error, Result};
+use crate::format::FORMAT;
 
 const MAGIC: &[u8; 8] = b"EBMANIF\n";
 const FIXED: usize = 48;
 const ENTRY: usize = 24;
-
-/// One segment as the manifest lists it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SegmentEntry {
-    pub(crate) ordinal: u64,
-    pub(crate) base: u64,
-    pub(crate) capacity: u64,
-}
-
-impl SegmentEntry {
-    /// The address after its last byte, if there is such an address.
-    pub(crate) fn end(&self) -> Option<u64> {
-        self.base.checked_add(self.capacity)
-    }
-}
 
 /// A full snapshot of what is not in the log itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::segment::SegmentHeader;
+use super::segment_header::SegmentHeader;
 use crate::lock::{Mutex, RwLock};
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 

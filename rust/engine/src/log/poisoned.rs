@@ -7,11 +7,11 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::FORMAT;
 use super::files::{Layout, read_file};
-use super::segment::Seal;
+use super::segment_header::Seal;
 use crate::bytes::{array, u32_at, u64_at};
 use crate::error::{Error, Result};
+use crate::format::FORMAT;
 
 const MAGIC: &[u8; 8] = b"EBPOISN\n";
 const FIXED: usize = 48;

@@ -11,12 +11,13 @@ use crate::lock::{Mutex, RwLock};
 use super::claims::Claims;
 use super::files::Layout;
 use super::identity::Identity;
-use super::manifest::{Manifest, SegmentEntry};
-use super::segment::{SEGMENT_HEADER, Seal, Segment, SegmentHeader, fill_zeros};
-use crate::coord::Coord;
+use super::maintenance::Maintenance;
+use super::manifest::Manifest;
+use super::open_segment::open_listed;
+use super::segment::{Segment, fill_zeros};
+use super::segment_header::{SEGMENT_HEADER, Seal, SegmentEntry, SegmentHeader};
 use crate::error::{Error, Result};
-use crate::recovery::open_listed;
-use crate::store::{Mode, Options};
+use crate::options::{Mode, Options};
 use crate::vfs::{Entry, OpenMode, VfsFile, write_all_at};
 
 /// How often a manifest is read again that is being replaced.
@@ -32,7 +33,7 @@ pub(crate) struct Segments {
     pub(crate) layout: Layout,
     pub(crate) identity: Identity,
     options: Options,
-    coord: Arc<Coord>,
+    maintenance: Arc<dyn Maintenance>,
     claims: Claims,
     open: RwLock<Vec<Arc<Segment>>>,
     manifest: Mutex<Manifest>,
@@ -43,7 +44,7 @@ impl Segments {
         layout: Layout,
         identity: Identity,
         options: Options,
-        coord: Arc<Coord>,
+        maintenance: Arc<dyn Maintenance>,
         claims: Claims,
         (open, manifest): (Vec<Arc<Segment>>, Manifest),
     ) -> Self {
@@ -52,7 +53,7 @@ impl Segments {
             layout,
             identity,
             options,
-            coord,
+            maintenance,
             claims,
             open,
             manifest,
@@ -74,31 +75,32 @@ impl Segments {
         self.manifest.lock().generation
     }
 
-    /// Opens the segments that other processes have made, up to one that they have told of.
+    /// Opens the segments that other sessions have made, up to one that they have published.
     pub(crate) fn refresh(&self, ordinal: u64) -> Result<Arc<Segment>> {
         self.reload(&mut self.manifest.lock(), Some(ordinal))?;
         self.of_ordinal(ordinal).ok_or_else(|| {
-            self.coord
-                .detached("it names a segment that the manifest does not list")
+            self.maintenance
+                .contradiction("it names a segment that the manifest does not list")
         })
     }
 
-    /// Reads the manifest again if others may have made a newer one. The caller holds the
-    /// passage of [`Coord::maintain`], so nobody is making one now.
+    /// Reads the manifest again if other sessions may have made a newer one. The caller holds
+    /// the maintenance lock, so no session is making one now.
     ///
-    /// One that nobody has told of is that of a process which died before it could: what it
-    /// names is there, but may not be after a loss of power.
+    /// A manifest whose generation is not published is that of a process which died before it
+    /// could publish: what it names is there, but may be gone after a loss of power.
     fn reload_shared(&self, manifest: &mut Manifest) -> Result<()> {
-        let Some(joint) = self.coord.shared() else {
+        if self.maintenance.shared_generation().is_none() {
             return Ok(());
-        };
+        }
         self.reload(manifest, None)?;
-        if joint.page.generation() == manifest.generation || self.is_read_only() {
+        if self.maintenance.shared_generation() == Some(manifest.generation) || self.is_read_only()
+        {
             return Ok(());
         }
         self.layout.sync_dir(&self.layout.log())?;
         self.layout.sync_dir(&self.layout.root)?;
-        joint.page.set_generation(manifest.generation);
+        self.maintenance.publish_generation(manifest.generation);
         Ok(())
     }
 
@@ -140,13 +142,6 @@ impl Segments {
             }
         }
         Ok(())
-    }
-
-    /// Tells the other processes of a new manifest.
-    fn tell(&self, manifest: &Manifest) {
-        if let Some(joint) = self.coord.shared() {
-            joint.page.set_generation(manifest.generation);
-        }
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
@@ -203,7 +198,7 @@ impl Segments {
     /// one, durably listed before its first frame is written. A prepared one that is too
     /// small stays empty; a segment file is never replaced.
     pub(crate) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
-        let _alone = self.coord.maintain()?;
+        let _guard = self.maintenance.acquire()?;
         let mut manifest = self.manifest.lock();
         self.refuse_if_unsure()?;
         self.reload_shared(&mut manifest)?;
@@ -318,7 +313,7 @@ impl Segments {
         next.generation += 1;
         next.segments.push(segment.entry);
         next.publish(&self.layout)?;
-        self.tell(&next);
+        self.maintenance.publish_generation(next.generation);
         *manifest = next;
         self.open.write().push(segment);
         Ok(())
@@ -327,7 +322,7 @@ impl Segments {
     /// Keeps a reserve for the small files that must be written even when the disk is full, in
     /// stores that have come to full-size segments.
     pub(crate) fn keep_ballast(&self) {
-        let Ok(_alone) = self.coord.maintain() else {
+        let Ok(_guard) = self.maintenance.acquire() else {
             return;
         };
         let full_size = self.options.max_segment.max(LEAST_WITH_BALLAST);
@@ -350,7 +345,7 @@ impl Segments {
 
     /// Records in a new manifest that everything below `durable` is durable.
     pub(crate) fn record_durable(&self, durable: u64, chain: u64) -> Result<()> {
-        let _alone = self.coord.maintain()?;
+        let _guard = self.maintenance.acquire()?;
         let mut manifest = self.manifest.lock();
         self.reload_shared(&mut manifest)?;
         if manifest.durable == durable {
@@ -361,7 +356,7 @@ impl Segments {
         next.generation += 1;
         (next.durable, next.chain) = (durable, chain);
         next.publish(&self.layout)?;
-        self.tell(&next);
+        self.maintenance.publish_generation(next.generation);
         *manifest = next;
         Ok(())
     }
@@ -388,7 +383,7 @@ impl Segments {
         if self.is_left_to_others() {
             return self.verify_successor();
         }
-        let _alone = self.coord.maintain()?;
+        let _guard = self.maintenance.acquire()?;
         let mut manifest = self.manifest.lock();
         self.reload_shared(&mut manifest)?;
         // Of a rename that failed it isn't known which manifest is the live one.
@@ -402,7 +397,7 @@ impl Segments {
 
     /// Whether others may have the store, and change it, without this opening.
     fn is_left_to_others(&self) -> bool {
-        self.is_read_only() && self.options.mode == Mode::Shared && self.coord.joint().is_none()
+        self.is_read_only() && self.options.mode == Mode::Shared && !self.maintenance.is_joinable()
     }
 
     /// Holds the live manifest, which others may have made since, against the one that this

@@ -1,14 +1,17 @@
 //! Reads of the log by position, filtered.
 
-use super::chunk::{FrameAt, LoadedChunk, Loader, Picker};
-use super::query::{Effort, Filter, LogQuery, Page};
+use super::picker::Picker;
+use super::query::{LogQuery, Page};
 use super::recorded::{Recorded, page_bytes};
 use super::stream_read::{Places, places};
+use crate::chunk::{FrameAt, LoadedChunk};
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::frame::FrameView;
 use crate::index::Index;
-use crate::live::LiveLog;
+use crate::live::{LiveLog, Loader};
 use crate::names;
+use crate::options::ReadMode;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -21,34 +24,6 @@ const LOOKED_AT_INLINE: u64 = 16 << 10;
 const STREAM_SCAN: u64 = 4 << 10;
 
 impl Filter<'_> {
-    fn is_empty(&self) -> bool {
-        !self.restricts_streams() && self.types.is_none()
-    }
-
-    fn restricts_streams(&self) -> bool {
-        self.hides_system
-            || self.stream.is_some()
-            || self.prefix.is_some()
-            || self.category.is_some()
-    }
-
-    /// Whether events of a stream are wanted, if they are of a wanted type.
-    pub(crate) fn wants_stream(&self, stream: &str) -> bool {
-        !(self.hides_system && names::is_system(stream))
-            && self.stream.is_none_or(|wanted| stream == wanted)
-            && self
-                .prefix
-                .is_none_or(|prefix| stream.as_bytes().starts_with(prefix.as_bytes()))
-            && self
-                .category
-                .is_none_or(|category| names::category(stream) == category)
-    }
-
-    /// Whether events of a type are wanted.
-    pub(crate) fn wants_type(&self, event_type: &str) -> bool {
-        self.types.is_none_or(|types| types.contains(&event_type))
-    }
-
     fn wants(&self, frame: &FrameView<'_>, event: u32) -> bool {
         let type_wanted = self.types.is_none()
             || frame
@@ -100,9 +75,9 @@ impl<'a> Collector<'a> {
             } else {
                 query.after
             },
-            left: match query.effort {
-                Effort::Blocking => u64::MAX,
-                Effort::Inline => LOOKED_AT_INLINE,
+            left: match query.mode {
+                ReadMode::Blocking => u64::MAX,
+                ReadMode::NonBlocking => LOOKED_AT_INLINE,
             },
         }
     }
@@ -217,13 +192,13 @@ impl LiveLog {
 
     /// Goes from chunk to chunk; answers whether it stopped because it had scanned enough.
     fn collect(&self, page: &mut Collector<'_>, first: usize) -> Result<bool> {
-        let effort = page.query.effort;
-        let budget = if effort == Effort::Inline {
+        let mode = page.query.mode;
+        let budget = if mode == ReadMode::NonBlocking {
             SCAN_INLINE
         } else {
             SCAN
         };
-        let mut chunks = Loader::new(self, effort);
+        let mut chunks = Loader::new(self, mode);
         let mut scanned = 0;
         let mut next = Some(first);
         while let Some(i) = next {
@@ -269,7 +244,7 @@ impl LiveLog {
             (at, lowest, highest, candidates)
         };
         let mut page = Collector::new(query, lowest, highest);
-        let mut chunks = Loader::new(self, query.effort);
+        let mut chunks = Loader::new(self, query.mode);
         for (position, chunk) in candidates {
             if page.is_full() {
                 bounded = true;

@@ -3,20 +3,13 @@
 //! A reader sees durable events only, up to the position that it is pinned to. The log is
 //! loaded in chunks of whole frames, which are verified when they are loaded and then kept.
 
-mod chunk;
-mod keyed;
 mod log_read;
 mod names;
+mod picker;
 mod query;
 mod recorded;
-mod sources;
 mod stream_read;
 
-pub(crate) use chunk::Cache;
-pub(crate) use keyed::replayed;
 pub use names::StreamNames;
-pub use query::{
-    Effort, Filter, LogQuery, OwnedFilter, Page, Snapshot, SnapshotQuery, StreamQuery,
-};
+pub use query::{LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
 pub use recorded::Recorded;
-pub(crate) use sources::{Sources, Stretch};

@@ -8,12 +8,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::chunk::LoadedChunk;
-use super::query::Effort;
+use crate::chunk::LoadedChunk;
 use crate::error::{Error, Result};
 use crate::index::{Chunk, Index};
 use crate::live::LiveLog;
 use crate::names::is_system;
+use crate::options::ReadMode;
 
 /// Bytes of log that a slice loads, about.
 const SLICE_BYTES: u64 = 8 << 20;
@@ -142,7 +142,7 @@ impl LiveLog {
         if current.as_ref().is_some_and(|(at, _)| *at == chunk.address) {
             return Ok(0);
         }
-        let loaded = self.load_aside(chunk, Effort::Blocking)?;
+        let loaded = self.load_aside(chunk, ReadMode::Blocking)?;
         *current = Some((chunk.address, loaded));
         Ok(chunk.length)
     }

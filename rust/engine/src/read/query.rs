@@ -1,16 +1,8 @@
 //! What can be asked, and what is answered.
 
 use super::recorded::Recorded;
-
-/// Whether a read may wait for the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Effort {
-    /// It may.
-    #[default]
-    Blocking,
-    /// It may not: it answers [`crate::Error::WouldBlock`] instead.
-    Inline,
-}
+use crate::filter::Filter;
+use crate::options::ReadMode;
 
 /// A page of one stream.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +22,7 @@ pub struct StreamQuery<'a> {
     /// Only events up to this position; the head when there is none.
     pub at: Option<u64>,
     /// Whether the read may wait for the disk.
-    pub effort: Effort,
+    pub mode: ReadMode,
 }
 
 impl<'a> StreamQuery<'a> {
@@ -44,78 +36,7 @@ impl<'a> StreamQuery<'a> {
             max_bytes: usize::MAX,
             backward: false,
             at: None,
-            effort: Effort::Blocking,
-        }
-    }
-}
-
-/// Which events of the log are wanted; all conditions that are given must hold.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Filter<'a> {
-    /// This stream.
-    pub stream: Option<&'a str>,
-    /// Streams whose names begin with these bytes.
-    pub prefix: Option<&'a str>,
-    /// Streams of this category.
-    pub category: Option<&'a str>,
-    /// Events of these types.
-    pub types: Option<&'a [&'a str]>,
-    /// No streams whose names begin with `$`.
-    pub hides_system: bool,
-}
-
-/// A [`Filter`] that owns its conditions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnedFilter {
-    /// As [`Filter::stream`].
-    pub stream: Option<String>,
-    /// As [`Filter::prefix`].
-    pub prefix: Option<String>,
-    /// As [`Filter::category`].
-    pub category: Option<String>,
-    /// As [`Filter::types`].
-    pub types: Option<Vec<String>>,
-    /// As [`Filter::hides_system`].
-    pub hides_system: bool,
-}
-
-impl OwnedFilter {
-    /// Lends the filter to a read.
-    pub fn lend<T>(&self, act: impl FnOnce(Filter<'_>) -> T) -> T {
-        let types: Option<Vec<&str>> = self
-            .types
-            .as_ref()
-            .map(|types| types.iter().map(String::as_str).collect());
-        act(Filter {
-            types: types.as_deref(),
-            ..self.of_streams()
-        })
-    }
-
-    /// Whether it names streams or types, so that most events don't concern it.
-    pub(crate) fn is_selective(&self) -> bool {
-        self.stream.is_some()
-            || self.prefix.is_some()
-            || self.category.is_some()
-            || self.types.is_some()
-    }
-
-    /// Whether events of a stream and a type match.
-    pub(crate) fn matches(&self, stream: &str, event_type: &str) -> bool {
-        self.of_streams().wants_stream(stream)
-            && self
-                .types
-                .as_ref()
-                .is_none_or(|types| types.iter().any(|wanted| wanted == event_type))
-    }
-
-    fn of_streams(&self) -> Filter<'_> {
-        Filter {
-            stream: self.stream.as_deref(),
-            prefix: self.prefix.as_deref(),
-            category: self.category.as_deref(),
-            types: None,
-            hides_system: self.hides_system,
+            mode: ReadMode::Blocking,
         }
     }
 }
@@ -138,7 +59,7 @@ pub struct LogQuery<'a> {
     /// Which events.
     pub filter: Filter<'a>,
     /// Whether the read may wait for the disk.
-    pub effort: Effort,
+    pub mode: ReadMode,
 }
 
 impl LogQuery<'_> {
@@ -152,7 +73,7 @@ impl LogQuery<'_> {
             backward: false,
             at: None,
             filter: Filter::default(),
-            effort: Effort::Blocking,
+            mode: ReadMode::Blocking,
         }
     }
 }
@@ -179,7 +100,7 @@ pub struct SnapshotQuery<'a> {
     /// The position; the head when there is none.
     pub at: Option<u64>,
     /// Whether the read may wait for the disk.
-    pub effort: Effort,
+    pub mode: ReadMode,
 }
 
 /// Several streams as of one position.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::chunk::LoadedChunk;
 use crate::bytes::{array, put, u16_at, u32_at, u64_at};
+use crate::chunk::LoadedChunk;
 use crate::frame::{EventBytes, EventView, FrameView, StreamView};
 
 /// A durable event. It keeps alive its own bytes, never the stretch of log around them: the

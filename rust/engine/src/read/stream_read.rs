@@ -1,12 +1,13 @@
 //! Reads by stream.
 
-use super::chunk::{Loader, Picker};
-use super::query::{Effort, Page, Snapshot, SnapshotQuery, StreamQuery};
+use super::picker::Picker;
+use super::query::{Page, Snapshot, SnapshotQuery, StreamQuery};
 use super::recorded::{Recorded, page_bytes};
 use crate::error::{Error, Result};
 use crate::index::{Chunk, Index};
-use crate::live::LiveLog;
+use crate::live::{LiveLog, Loader};
 use crate::names;
+use crate::options::ReadMode;
 
 /// Events that an inline snapshot may hold, and about how many bytes: more would keep an event
 /// loop from its work.
@@ -51,7 +52,7 @@ impl LiveLog {
             (at, first, last, places(&*index, &positions))
         };
         let wanted = places.len();
-        let events = self.fetch(&places, query.max_bytes, query.effort)?;
+        let events = self.fetch(&places, query.max_bytes, query.mode)?;
         let count = events.len() as u64;
         let (next, bounded) = if query.backward {
             (
@@ -92,19 +93,19 @@ impl LiveLog {
                 index.positions(key, after.saturating_add(1), version, &mut positions);
                 versions.push(version);
             }
-            if query.effort == Effort::Inline && positions.len() > EVENTS_INLINE {
+            if query.mode == ReadMode::NonBlocking && positions.len() > EVENTS_INLINE {
                 return Err(Error::WouldBlock);
             }
             positions.sort_unstable();
             positions.dedup();
             (position, versions, places(&*index, &positions))
         };
-        let max_bytes = match query.effort {
-            Effort::Blocking => usize::MAX,
-            Effort::Inline => BYTES_INLINE,
+        let max_bytes = match query.mode {
+            ReadMode::Blocking => usize::MAX,
+            ReadMode::NonBlocking => BYTES_INLINE,
         };
         let wanted = places.len();
-        let events = self.fetch(&places, max_bytes, query.effort)?;
+        let events = self.fetch(&places, max_bytes, query.mode)?;
         if events.len() < wanted {
             return Err(Error::WouldBlock);
         }
@@ -120,11 +121,11 @@ impl LiveLog {
         &self,
         places: &Places,
         max_bytes: usize,
-        effort: Effort,
+        mode: ReadMode,
     ) -> Result<Vec<Recorded>> {
         let mut events = Vec::with_capacity(places.len());
         let mut bytes = 0;
-        let mut chunks = Loader::new(self, effort);
+        let mut chunks = Loader::new(self, mode);
         for neighbours in places.chunk_by(|one, next| one.1.address == next.1.address) {
             let Some((_, chunk)) = neighbours.first() else {
                 break;

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::log::{Identity, Layout, Manifest, Segment, SegmentEntry, SegmentHeader};
-use crate::vfs::OpenMode;
+use crate::log::{Identity, Layout, Manifest, Segment, SegmentEntry, open_listed, open_segment};
 
 /// The segments in order, and the manifest that describes them.
 #[derive(Debug)]
@@ -89,7 +88,7 @@ pub(crate) fn view(
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     for (i, ordinal) in listed.into_iter().enumerate() {
         let segment = if found.contains(&ordinal) {
-            open(layout, identity, ordinal, is_writable)?
+            open_segment(layout, identity, ordinal, is_writable)?
         } else {
             None
         };
@@ -108,21 +107,6 @@ pub(crate) fn view(
     Ok((segments, manifest, None))
 }
 
-/// Opens a segment that a manifest lists.
-pub(crate) fn open_listed(
-    layout: &Layout,
-    identity: &Identity,
-    entry: SegmentEntry,
-    is_writable: bool,
-) -> Result<Segment> {
-    open(layout, identity, entry.ordinal, is_writable)?
-        .filter(|segment| segment.entry == entry)
-        .ok_or_else(|| {
-            let path = layout.segment(entry.ordinal);
-            Error::corrupt(&path, 0, "its header is not the one it was given")
-        })
-}
-
 /// Takes in the segments that no manifest lists, as far as they continue the log.
 fn adopt(
     layout: &Layout,
@@ -134,7 +118,7 @@ fn adopt(
     let mut adopted = false;
     for ordinal in found {
         let next = segments.last().map(|last| last.entry);
-        match open(layout, identity, *ordinal, true)? {
+        match open_segment(layout, identity, *ordinal, true)? {
             Some(segment) if follows(next, segment.entry) => {
                 segments.push(Arc::new(segment));
                 adopted = true;
@@ -213,28 +197,6 @@ fn newest_generation(layout: &Layout) -> Result<u64> {
         .iter()
         .filter_map(|name| name.strip_prefix("MANIFEST-")?.parse::<u32>().ok());
     Ok(generations.max().map_or(0, u64::from))
-}
-
-/// Opens a segment; `None` when its header is no segment's of this store.
-fn open(
-    layout: &Layout,
-    identity: &Identity,
-    ordinal: u64,
-    is_writable: bool,
-) -> Result<Option<Segment>> {
-    let path = layout.segment(ordinal);
-    let opened = layout.files.open(&path, OpenMode::Read);
-    let file = opened.map_err(|e| Error::io(&path, "open", &e))?;
-    let bytes = SegmentHeader::read(&*file).map_err(|e| Error::io(&path, "read", &e))?;
-    if let Some(found) = SegmentHeader::newer_format(&bytes) {
-        return Err(Error::newer(&path, found));
-    }
-    match SegmentHeader::decode(&bytes) {
-        Some(header) if header.store == identity.uuid && header.entry.ordinal == ordinal => {
-            Segment::of(layout, &header, is_writable, file).map(Some)
-        }
-        _ => Ok(None),
-    }
 }
 
 /// Moves a segment aside; it is kept, and `verify` tells of it.

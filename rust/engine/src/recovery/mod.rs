@@ -12,25 +12,23 @@
 //! No step deletes a log file, and every step can be cut off by a crash and run again.
 
 mod catalogue;
-mod look;
 mod scan;
+mod snapshot;
+mod tail;
 mod verdict;
 
-use std::io;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::index::{FrameEntry, MemoryIndex};
 use crate::log::{
-    Claims, FORMAT, Found, Holder, Identity, Layout, Manifest, Marker, SEGMENT_HEADER, Seal,
-    Segment, fill_zeros,
+    Claims, Found, Holder, Identity, Layout, Manifest, Marker, SEGMENT_HEADER, Seal, Segment,
 };
-use crate::vfs::{Entry, VfsFile as _, read_full, write_all_at};
 
 use catalogue::Catalogue;
-pub(crate) use catalogue::{open_listed, view};
-pub(crate) use look::{Shown, look};
-pub(crate) use scan::{FrameScanner, Scan, describe};
+pub(crate) use catalogue::view;
+pub(crate) use scan::{Scan, describe};
+pub(crate) use snapshot::{LogSnapshot, snapshot};
 
 /// A recovered log.
 #[derive(Debug)]
@@ -51,55 +49,6 @@ pub(crate) struct Recovered {
     pub(crate) next_position: u64,
     pub(crate) chain: u64,
     pub(crate) last_commit_time: u64,
-}
-
-/// Finds the store's identity, or makes a new store where nothing is.
-pub(crate) fn identify(layout: &Layout, create: bool) -> Result<Identity> {
-    if let Some(identity) = Identity::read(layout)? {
-        return Ok(identity);
-    }
-    let absent = "it has no IDENTITY file; leave out create=False to make a new store";
-    let absent = (!create).then(|| absent.to_owned());
-    if let Some(reason) = foreign(layout)?.or(absent) {
-        return Err(Error::NotAStore {
-            path: layout.root.clone(),
-            reason,
-        });
-    }
-    Identity::create(layout)
-}
-
-/// Names that file systems and desktops put into the root of a volume by themselves.
-const VOLUMES_OWN: [&str; 5] = ["lost+found", ".snapshot", ".snapshots", ".zfs", ".DS_Store"];
-/// How many names are listed in an error.
-const LISTED: usize = 3;
-
-/// What in the directory is neither from a creation that was cut off nor the volume's own.
-fn foreign(layout: &Layout) -> Result<Option<String>> {
-    let root = &layout.root;
-    let names = layout
-        .vfs
-        .list(root)
-        .map_err(|e| Error::io(root, "list", &e))?;
-    let is_ours = |name: &str| name == "IDENTITY.tmp" || VOLUMES_OWN.contains(&name);
-    let foreign: Vec<&String> = names.iter().filter(|name| !is_ours(name)).collect();
-    if foreign.is_empty() {
-        return Ok(None);
-    }
-    let listed: Vec<String> = foreign
-        .iter()
-        .take(LISTED)
-        .map(|name| format!("{name:?}"))
-        .collect();
-    let more = match foreign.len().saturating_sub(LISTED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Ok(Some(format!(
-        "it is not empty (it holds {}{more}) and has no IDENTITY file of format {FORMAT}; \
-         give an empty or a new directory, such as one in it",
-        listed.join(", ")
-    )))
 }
 
 /// Recovers the log of a store whose identity is known. The caller holds the store's lock.
@@ -149,7 +98,7 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     let seal = marked.filter(|seal| seal.address >= proven);
     match seal {
         Some(seal) => scan = cut_at(seal, &segments, scan, identity)?,
-        None => settle_tail(&segments, proven, scan.tail)?,
+        None => tail::settle_tail(&segments, proven, scan.tail)?,
     }
     holder.end();
     Ok(Recovered {
@@ -180,98 +129,6 @@ fn cut_at(seal: Seal, segments: &[Arc<Segment>], scan: Scan, identity: &Identity
     }
     kept.stopped = "the log does not end there as it did when a sync failed";
     Err(kept.damage(segments, seal.address))
-}
-
-/// Cuts off a torn tail, and makes sure of what is kept.
-fn settle_tail(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
-    cut(segments, tail)?;
-    rewrite(segments, proven, tail)
-}
-
-/// Zeroes what stands after the tail, in the segment that holds it and in later ones.
-fn cut(segments: &[Arc<Segment>], tail: u64) -> Result<()> {
-    for segment in segments.iter().filter(|segment| segment.end() > tail) {
-        let from = segment.offset(tail.max(segment.first_frame()));
-        let end = last_non_zero(segment, from).map_err(|e| segment.error("read", &e))?;
-        if end > from {
-            fill_zeros(&segment.file, from, end).map_err(|e| segment.error("zero", &e))?;
-            segment
-                .file
-                .sync_data()
-                .map_err(|e| segment.error("sync", &e))?;
-        }
-    }
-    Ok(())
-}
-
-/// The offset after the last byte at or beyond `from` that is not zero.
-fn last_non_zero(segment: &Segment, from: u64) -> io::Result<u64> {
-    let mut end = from;
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = from;
-    loop {
-        let n = read_full(&segment.file, &mut buffer, at)?;
-        let read = buffer.get(..n).unwrap_or_default();
-        if let Some(i) = read.iter().rposition(|byte| *byte != 0) {
-            end = at + i as u64 + 1;
-        }
-        if n < buffer.len() {
-            return Ok(end);
-        }
-        at += n as u64;
-    }
-}
-
-/// Writes the kept end of the log again with the same bytes: after a mere process crash its
-/// pages may be cached and clean and yet not on the disk, the error swallowed by the dead.
-fn rewrite(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
-    if proven >= tail {
-        return Ok(());
-    }
-    let kept = |segment: &&Arc<Segment>| segment.entry.base < tail && segment.end() > proven;
-    for segment in segments.iter().filter(kept) {
-        let mut at = segment.offset(proven.max(segment.first_frame()));
-        let end = segment
-            .offset(tail.min(segment.end()))
-            .min(segment.filled());
-        let mut buffer = vec![0; 1 << 20];
-        while at < end {
-            let wanted = usize::try_from(end - at)
-                .unwrap_or(usize::MAX)
-                .min(buffer.len());
-            let piece = buffer.get_mut(..wanted).unwrap_or_default();
-            let n = read_full(&segment.file, piece, at).map_err(|e| segment.error("read", &e))?;
-            let read = piece.get(..n).unwrap_or_default();
-            write_all_at(&segment.file, &[io::IoSlice::new(read)], at)
-                .map_err(|e| segment.error("write", &e))?;
-            if n < wanted {
-                break;
-            }
-            at += n as u64;
-        }
-        segment
-            .file
-            .sync_data()
-            .map_err(|e| segment.error("sync", &e))?;
-    }
-    Ok(())
-}
-
-/// Whether a path is a directory; `None` when nothing is there.
-pub(crate) fn directory(layout: &Layout) -> Result<bool> {
-    let root = &layout.root;
-    match layout
-        .vfs
-        .entry(root)
-        .map_err(|e| Error::io(root, "look up", &e))?
-    {
-        Some(Entry::Directory) => Ok(true),
-        None => Ok(false),
-        Some(_) => Err(Error::NotAStore {
-            path: root.clone(),
-            reason: "it is a file; give a directory".to_owned(),
-        }),
-    }
 }
 
 const _: () = assert!(SEGMENT_HEADER.is_multiple_of(8));

@@ -10,10 +10,10 @@
 use std::io;
 use std::sync::Arc;
 
-use super::scan::{FrameScanner, Scan};
+use super::scan::Scan;
 use crate::error::{Error, Result};
 use crate::frame::{Header, Seed};
-use crate::log::Segment;
+use crate::log::{FrameScanner, Segment};
 
 /// Refuses when the log is proven to have reached beyond the tail that the scan found;
 /// `known` is an address that it is known to have reached.

@@ -19,6 +19,7 @@ mod held;
 mod lock;
 mod page;
 mod place;
+mod same_file;
 
 pub use fork::forks;
 use held::{At, Held};

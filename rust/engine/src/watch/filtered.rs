@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::chunk::Sources;
+use crate::filter::OwnedFilter;
 use crate::names;
-use crate::read::{OwnedFilter, Sources};
 
 /// Takes the position up to which no event matches.
 pub(super) type Wake = Box<dyn FnOnce(u64) + Send>;

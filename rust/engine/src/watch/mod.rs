@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crate::chunk::Stretch;
+use crate::filter::OwnedFilter;
 use crate::lock::{Condvar, Mutex};
-use crate::read::{OwnedFilter, Stretch};
 use filtered::{FilteredWaiters, Waiter};
 
 type Wake = Box<dyn FnOnce() + Send>;
@@ -122,7 +123,7 @@ impl Watch {
         let stretch = if ended { None } else { load(scanned, head) };
         let sources = stretch
             .as_ref()
-            .and_then(|stretch| Some((stretch.sources()?, stretch.head())));
+            .and_then(|stretch| Some((stretch.sources()?, stretch.head)));
         let due = {
             let mut waiters = self.waiters.lock();
             let filtered = &mut waiters.filtered;

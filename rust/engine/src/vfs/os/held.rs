@@ -201,7 +201,7 @@ impl Held {
     /// Whether the path of a directory names the one that is open.
     pub(super) fn is_in_place(&self, path: &Path) -> io::Result<bool> {
         match (self.of_path(path)?, self.absolute(path)) {
-            (Some(held), Some(absolute)) => super::lock::names(&absolute, &held),
+            (Some(held), Some(absolute)) => super::same_file::names(&absolute, &held),
             _ => Ok(true),
         }
     }

@@ -1,14 +1,13 @@
 //! `flock`: the kernel frees it when its holder dies, whatever kills it.
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
 
 use super::fork::OwnFile;
 use super::held::At;
+use super::same_file::is_at;
 use crate::vfs::{Hold, LockFile};
 
 #[derive(Debug)]
@@ -94,20 +93,6 @@ impl Drop for OsLockFile {
         // file open too, and would keep the lock. In a child itself this fails.
         let _freed = self.unlock();
     }
-}
-
-/// Whether a path names an open file.
-pub(super) fn is_at(open: &rustix::fs::Stat, path: &Path) -> io::Result<bool> {
-    match rustix::fs::stat(path) {
-        Ok(found) => Ok(found.st_dev == open.st_dev && found.st_ino == open.st_ino),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Whether a path names an open file.
-pub(super) fn names(path: &Path, file: &File) -> io::Result<bool> {
-    is_at(&rustix::fs::fstat(file)?, path)
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl SharedPage for OsPage {
     }
 
     fn is_in_place(&self) -> io::Result<bool> {
-        super::lock::names(&self.path, &self.file)
+        super::same_file::names(&self.path, &self.file)
     }
 
     fn number(&self) -> io::Result<u64> {

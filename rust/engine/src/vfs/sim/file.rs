@@ -7,7 +7,7 @@ use crate::lock::{Mutex, RwLock};
 
 use super::content::{Content, SECTOR, Sector};
 use super::power::Fates;
-use super::shared::Sleepers;
+use super::sleepers::Sleepers;
 
 /// What a disk allocates at once.
 pub(super) const BLOCK: u64 = 4096;

@@ -36,11 +36,13 @@ mod content;
 mod faults;
 mod file;
 mod handle;
+mod holders;
 mod lying;
 mod power;
 mod random;
 mod recorder;
 mod shared;
+mod sleepers;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -1,55 +1,17 @@
 //! What simulated processes share: locks, and words of a file that they have in memory.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::faults::Call;
 use super::file::Inode;
+use super::holders::Lockable;
 use super::world::{HeldDirectory, World};
-use crate::lock::{Condvar, Mutex};
 use crate::vfs::{Hold, LockFile, PAGE_WORDS, SharedPage};
 
 /// The number of the one disk that a simulated machine has.
 const DEVICE: u64 = 1;
-
-/// What a lock belongs to: a directory, or a file whatever its name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Lockable {
-    Directory(String),
-    File(u64),
-}
-
-/// The openings that hold a lock.
-#[derive(Debug, Default)]
-pub(super) struct Holders {
-    alone: Option<u64>,
-    shared: BTreeSet<u64>,
-}
-
-impl Holders {
-    fn take(&mut self, opening: u64, hold: Hold) -> bool {
-        self.free(opening);
-        let is_free = match hold {
-            Hold::Exclusive => self.alone.is_none() && self.shared.is_empty(),
-            Hold::Shared => self.alone.is_none(),
-        };
-        match hold {
-            _ if !is_free => {}
-            Hold::Exclusive => self.alone = Some(opening),
-            Hold::Shared => {
-                self.shared.insert(opening);
-            }
-        }
-        is_free
-    }
-
-    fn free(&mut self, opening: u64) {
-        self.alone.take_if(|holder| *holder == opening);
-        self.shared.remove(&opening);
-    }
-}
 
 /// A file or directory that was opened to be locked.
 #[derive(Debug)]
@@ -117,14 +79,6 @@ impl Drop for SimLockFile {
     fn drop(&mut self) {
         let _freed = self.unlock();
     }
-}
-
-/// Those who sleep because of a word in a file.
-#[derive(Debug, Default)]
-pub(super) struct Sleepers {
-    /// Held by who decides to sleep and by who wakes, so that no wake falls between.
-    deciding: Mutex<()>,
-    woken: Condvar,
 }
 
 /// A shared page as one opening has it.

@@ -9,8 +9,8 @@ use crate::lock::{Mutex, MutexGuard};
 
 use super::faults::{Call, Script, Verdict};
 use super::file::{BLOCK, Inode};
+use super::holders::{Holders, Lockable};
 use super::random::Random;
-use super::shared::{Holders, Lockable};
 use super::tree::{Node, Tree, moved};
 
 /// Some day in 2023, in microseconds.

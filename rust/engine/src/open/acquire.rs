@@ -1,82 +1,83 @@
-//! How a process comes into a store.
+//! How a session acquires the locks of a store.
 //!
-//! The first one finds `live` free: it takes it alone, recovers the log and makes the page.
-//! One that finds it taken knocks, and is let in: `live` is then held shared by both. Where
-//! the holder doesn't answer, because it wants the store to itself or was stopped, the store
-//! is busy.
+//! The first session finds `live` free: it takes it exclusively, recovers the log and creates
+//! the shared page. A session that finds `live` taken sends a join request through the page;
+//! the holder answers by sharing `live`, which both then hold. Where the holder doesn't
+//! answer, because it has the store exclusively or was stopped, the store is busy.
 
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::Locks;
-use super::locks::{Held as HeldLock, Lock};
-use super::member::{alive, is_anyone_alive};
-use super::page::{PROTOCOL, Page, Phase, Stranger};
+use super::directory;
+use crate::coord::{
+    Lock, LockGuard, Locks, PROTOCOL, Page, Phase, Stranger, alive, is_anyone_alive,
+};
 use crate::error::{Error, Result};
 use crate::log::{Identity, Layout, read_file, shown_holder};
-use crate::recovery;
-use crate::store::{Mode, Options};
+use crate::options::{Mode, Options};
 use crate::vfs::{Entry, Hold, OpenMode, Vfs};
 
-/// How long who holds the store without a page to knock at is waited for: it may be making one.
+/// How long a holder without a shared page is waited for: it may be creating one.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// How many processes that share a store are named in an error.
+/// How many sessions that share a store are named in an error.
 const SHOWN: usize = 4;
 
-/// How often the report of a process that is waited for is looked at.
+/// The interval at which the report of a process that is waited for is read.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How the store is held.
 #[derive(Debug)]
-pub(crate) enum Held {
-    /// Alone, until it is closed.
-    Alone(Lock),
-    /// Alone, with what it takes to let others in. Nobody comes in while `boot` is held.
-    First(Locks, HeldLock),
-    /// With others, who may be gone by now.
-    Among(Locks, Page),
+pub(super) enum Access {
+    /// Exclusively, until the session ends.
+    Exclusive(Lock),
+    /// Exclusively, with all that is needed to share the store later. No other session joins
+    /// while `boot`, the second field, is held.
+    First(Locks, LockGuard),
+    /// Together with other sessions, which may have ended by now.
+    Joined(Locks, Page),
 }
 
-/// A store that is held, and who it is.
+/// A store whose locks are held, and its identity.
 #[derive(Debug)]
-pub(crate) struct Entered {
-    pub(crate) identity: Identity,
-    pub(crate) held: Held,
+pub(super) struct Acquired {
+    pub(super) identity: Identity,
+    pub(super) access: Access,
 }
 
-/// A store that is to be entered.
+/// A request for the locks of a store.
 #[derive(Debug)]
-pub(crate) struct Door<'a> {
-    pub(crate) layout: &'a Layout,
-    pub(crate) options: &'a Options,
+pub(super) struct Request<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) options: &'a Options,
 }
 
-/// Comes into the store, or says who is in the way.
-pub(crate) fn enter(door: &Door<'_>) -> Result<Entered> {
-    match door.options.mode {
-        Mode::Exclusive => door.enter_alone(),
-        Mode::Shared => door.enter_shared(),
+impl Request<'_> {
+    /// Acquires the locks, or reports which process holds the store.
+    pub(super) fn acquire(&self) -> Result<Acquired> {
+        match self.options.mode {
+            Mode::Exclusive => self.acquire_exclusive(),
+            Mode::Shared => self.acquire_shared(),
+        }
     }
-}
 
-impl Door<'_> {
     fn creates(&self) -> bool {
         self.options.create && !self.options.read_only
     }
 
     fn identify(&self) -> Result<Identity> {
-        recovery::identify(self.layout, self.creates())
+        directory::identify(self.layout, self.creates())
     }
 
     fn live(&self) -> Result<Lock> {
         Lock::open(&self.layout.vfs, self.layout.root.clone(), false)
     }
 
-    /// Comes in through `boot` like everybody else, if there are locks: a process that lets
-    /// another one in has no hold on `live` for a moment, and `boot` is held meanwhile.
-    fn enter_alone(&self) -> Result<Entered> {
+    /// Acquires `live` exclusively, under `boot` if the store has lock files: a process that
+    /// shares the store with a new session has no hold on `live` for a moment, during which
+    /// the new session holds `boot`.
+    fn acquire_exclusive(&self) -> Result<Acquired> {
         let grace = Instant::now() + GRACE.min(self.options.lock_timeout);
         let mut pause = Pause::default();
         loop {
@@ -87,9 +88,10 @@ impl Door<'_> {
                 if !live.try_take(Hold::Exclusive)? {
                     return Err(self.busy());
                 }
-                // Made by now, others may have come in through them before.
+                // If there are lock files by now, another session may have joined through them
+                // before `live` was taken.
                 if boot.is_some() || !self.has_locks()? {
-                    return self.enter_with(live);
+                    return self.exclusive(live);
                 }
                 live.free();
             }
@@ -100,27 +102,27 @@ impl Door<'_> {
         }
     }
 
-    fn enter_with(&self, live: Lock) -> Result<Entered> {
+    fn exclusive(&self, live: Lock) -> Result<Acquired> {
         let identity = self.identify()?;
-        // Nobody is to knock at the page of a session that is over.
+        // No session may send a join request to a page whose sessions have ended.
         if !self.options.read_only {
             self.layout.remove_if_there(&self.layout.page())?;
         }
-        Ok(Entered {
+        Ok(Acquired {
             identity,
-            held: Held::Alone(live),
+            access: Access::Exclusive(live),
         })
     }
 
-    fn enter_shared(&self) -> Result<Entered> {
+    fn acquire_shared(&self) -> Result<Acquired> {
         self.refuse_where_unsafe()?;
         let mut wait = Wait::begin(self);
         let grace = Instant::now() + GRACE.min(self.options.lock_timeout);
         let mut pause = Pause::default();
         loop {
             if !self.has_locks()? {
-                if let Some(entered) = self.make_locks()? {
-                    return Ok(entered);
+                if let Some(acquired) = self.create_locks()? {
+                    return Ok(acquired);
                 }
                 if self.has_locks()? {
                     continue;
@@ -129,9 +131,9 @@ impl Door<'_> {
                     return Err(self.busy());
                 }
             } else if let Some(boot) = self.boot()?
-                && let Some(entered) = self.through(boot, wait.deadline, grace)?
+                && let Some(acquired) = self.acquire_live(boot, wait.deadline, grace)?
             {
-                return Ok(entered);
+                return Ok(acquired);
             }
             if wait.is_over(self) {
                 return Err(self.busy());
@@ -159,15 +161,16 @@ impl Door<'_> {
         Ok(matches!(entry, Some(Entry::File(_))))
     }
 
-    /// Makes the lock files of a store that has none yet, under its `live` lock, which is
-    /// there before any file is. A look makes no file, and has the store to itself.
-    fn make_locks(&self) -> Result<Option<Entered>> {
+    /// Creates the lock files of a store that has none yet, under its `live` lock: that is a
+    /// lock on the directory, which exists before any file. A session that only reads creates
+    /// no file, and holds the store exclusively.
+    fn create_locks(&self) -> Result<Option<Acquired>> {
         let live = self.live()?;
         if !live.try_take(Hold::Exclusive)? {
             return Ok(None);
         }
         if self.options.read_only {
-            return self.enter_with(live).map(Some);
+            return self.exclusive(live).map(Some);
         }
         self.identify()?;
         self.layout.ensure_dir(&self.layout.locks())?;
@@ -176,8 +179,8 @@ impl Door<'_> {
         Ok(None)
     }
 
-    /// The lock of those who come and go; `None` while somebody else has it.
-    fn boot(&self) -> Result<Option<(Lock, HeldLock)>> {
+    /// Acquires the lock under which sessions begin and end; `None` while another one has it.
+    fn boot(&self) -> Result<Option<(Lock, LockGuard)>> {
         let boot = match Lock::open(&self.layout.vfs, self.layout.boot(), false) {
             Err(Error::Io {
                 kind: ErrorKind::NotFound,
@@ -193,43 +196,45 @@ impl Door<'_> {
         }
     }
 
-    /// In front of `live`, with nobody else beside.
-    fn through(
+    /// Acquires `live`, exclusively or together with other sessions. The caller holds `boot`, so
+    /// that no other session tries the same.
+    fn acquire_live(
         &self,
-        (boot, held): (Lock, HeldLock),
+        (boot, guard): (Lock, LockGuard),
         deadline: Instant,
         grace: Instant,
-    ) -> Result<Option<Entered>> {
+    ) -> Result<Option<Acquired>> {
         let live = self.live()?;
         let mut pause = Pause::default();
-        let mut has_knocked = false;
+        let mut has_requested = false;
         loop {
             if live.try_take(Hold::Exclusive)? {
-                return self.first(boot, held, live);
+                return self.first(boot, guard, live);
             }
             if live.try_take(Hold::Shared)? {
                 match self.page(&live)? {
                     Some(page) if page.phase() == Phase::Shared => {
                         if is_anyone_alive(self.layout, &page)? {
-                            return self.among(boot, live, page).map(Some);
+                            return self.joined(boot, live, page).map(Some);
                         }
-                        // A session that only reads may have no entry. It holds `live`, and has
-                        // held it since the page was made: otherwise there would be another.
+                        // A session that only reads may have no slot in the page. It holds `live`,
+                        // and has held it since the page was created: otherwise there would be
+                        // another page.
                         if live.try_take(Hold::Exclusive)? {
-                            return self.first(boot, held, live);
+                            return self.first(boot, guard, live);
                         }
                         if live.try_take(Hold::Shared)? {
-                            return self.among(boot, live, page).map(Some);
+                            return self.joined(boot, live, page).map(Some);
                         }
                     }
-                    // Who held the store, alone or the last of several, is gone by now.
+                    // The session that held the store has ended by now.
                     _ => live.free(),
                 }
             } else {
                 match self.page(&live)? {
                     Some(page)
                         if page.phase() == Phase::Sole
-                            && !std::mem::replace(&mut has_knocked, true) =>
+                            && !std::mem::replace(&mut has_requested, true) =>
                     {
                         page.knock();
                     }
@@ -244,10 +249,11 @@ impl Door<'_> {
         }
     }
 
-    /// With `live` held alone; `None` where `boot` was replaced and has to be taken again.
-    fn first(&self, boot: Lock, held: HeldLock, live: Lock) -> Result<Option<Entered>> {
+    /// Completes the locks of the first session, which holds `live` exclusively; `None` where
+    /// `boot` was replaced and has to be acquired again.
+    fn first(&self, boot: Lock, guard: LockGuard, live: Lock) -> Result<Option<Acquired>> {
         if self.options.read_only {
-            return self.enter_with(live).map(Some);
+            return self.exclusive(live).map(Some);
         }
         let identity = self.identify()?;
         if self.replace_linked_locks()? {
@@ -255,9 +261,9 @@ impl Door<'_> {
             return Ok(None);
         }
         let locks = self.locks(boot, live, true)?;
-        Ok(Some(Entered {
+        Ok(Some(Acquired {
             identity,
-            held: Held::First(locks, held),
+            access: Access::First(locks, guard),
         }))
     }
 
@@ -301,7 +307,8 @@ impl Door<'_> {
         Ok(has_new_boot)
     }
 
-    fn among(&self, boot: Lock, live: Lock, page: Page) -> Result<Entered> {
+    /// Completes the locks of a session that joins others.
+    fn joined(&self, boot: Lock, live: Lock, page: Page) -> Result<Acquired> {
         if page.is_poisoned() {
             return Err(Error::Poisoned {
                 reason: "the processes that have the store open have stopped writing".to_owned(),
@@ -313,13 +320,14 @@ impl Door<'_> {
             let reason = "a lock file was replaced while other processes have the store open";
             return Err(Error::detached(&self.layout.locks(), reason));
         }
-        Ok(Entered {
+        Ok(Acquired {
             identity,
-            held: Held::Among(locks, page),
+            access: Access::Joined(locks, page),
         })
     }
 
-    /// Only who is alone makes a lock file: the others would go on with the one that is gone.
+    /// Opens the lock files. Only the first session creates them: if one were replaced later, the
+    /// other sessions would still use the file that is gone.
     fn locks(&self, boot: Lock, live: Lock, create: bool) -> Result<Locks> {
         let open = |name: &str| {
             let path = self.layout.locks().join(name);
@@ -348,7 +356,8 @@ impl Door<'_> {
         })
     }
 
-    /// The page of those who have the store, if there is one that we can talk through.
+    /// The shared page of the sessions that have the store, if there is one that this session
+    /// can communicate through.
     fn page(&self, live: &Lock) -> Result<Option<Page>> {
         let (root, path) = (&self.layout.root, self.layout.page());
         let words = match self.layout.vfs.open_page(&path, OpenMode::ReadWrite) {
@@ -363,8 +372,8 @@ impl Door<'_> {
         };
         match Page::of(words, identity.uuid, live.number().unwrap_or(0)) {
             Ok(page) if !page.is_foreign_to(self.layout.vfs.kernel()) => Ok(Some(page)),
-            // Its locks reach this kernel, and its memory does not. Without anybody alive it
-            // is left from before this machine was started.
+            // The locks of its sessions reach this kernel, and their memory does not. Without a
+            // live session the page is left from before this machine was started.
             Ok(page) if is_anyone_alive(self.layout, &page)? => Err(Error::Unshareable {
                 path: root.clone(),
                 reason: "a process under another kernel has it open, on another machine or \
@@ -382,14 +391,13 @@ impl Door<'_> {
         }
     }
 
-    /// What the process that opened the store first, or opens it now, reports of itself.
+    /// The report of the process that opened the store first, or that is opening it now.
     fn holder(&self) -> Option<Vec<u8>> {
         read_file(self.layout, &self.layout.holder()).ok()?
     }
 
-    /// The live members of a store that is shared, for people: the one that was the first may
-    /// have left.
-    fn members(&self) -> Option<String> {
+    /// The live sessions of a shared store, for an error message: the first one may have ended.
+    fn live_sessions(&self) -> Option<String> {
         let page = self.page(&self.live().ok()?).ok()??;
         if page.phase() != Phase::Shared {
             return None;
@@ -408,7 +416,7 @@ impl Door<'_> {
     }
 
     fn busy(&self) -> Error {
-        let holder = self.members().or_else(|| {
+        let holder = self.live_sessions().or_else(|| {
             let holder = self.holder().map(|bytes| shown_holder(&bytes));
             holder.filter(|holder| !holder.is_empty())
         });
@@ -420,35 +428,35 @@ impl Door<'_> {
     }
 }
 
-/// A wait for another process that opens the store: it may take long to recover a large log, and
-/// is waited for as long as it reports progress.
+/// A wait for another process that is opening the store: the recovery of a large log may take
+/// long, so the deadline moves while that process reports progress.
 struct Wait {
     deadline: Instant,
     timeout: Duration,
-    /// What was reported last, and when it was looked at.
+    /// The last report of that process, and when it was read.
     report: Option<Vec<u8>>,
-    looked: Instant,
+    read_at: Instant,
 }
 
 impl Wait {
-    fn begin(door: &Door<'_>) -> Self {
-        let (now, timeout) = (Instant::now(), door.options.lock_timeout);
+    fn begin(request: &Request<'_>) -> Self {
+        let (now, timeout) = (Instant::now(), request.options.lock_timeout);
         Self {
             deadline: now + timeout,
             timeout,
-            report: door.holder(),
-            looked: now,
+            report: request.holder(),
+            read_at: now,
         }
     }
 
-    /// Whether the time is over that another process may take without progress.
-    fn is_over(&mut self, door: &Door<'_>) -> bool {
+    /// Whether the time has passed that another process may take without progress.
+    fn is_over(&mut self, request: &Request<'_>) -> bool {
         let now = Instant::now();
-        if now < self.deadline && now - self.looked < LOOK {
+        if now < self.deadline && now - self.read_at < LOOK {
             return false;
         }
-        self.looked = now;
-        let report = door.holder();
+        self.read_at = now;
+        let report = request.holder();
         if report != self.report {
             self.report = report;
             self.deadline = now + self.timeout;
@@ -457,7 +465,7 @@ impl Wait {
     }
 }
 
-/// Waits that grow.
+/// Pauses that grow, up to a limit.
 struct Pause(Duration);
 
 impl Default for Pause {

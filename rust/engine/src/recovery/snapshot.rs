@@ -1,33 +1,34 @@
-//! A look at a log that changes nothing.
+//! A snapshot of a log, taken without a change to any file.
 //!
-//! Shown is what no loss of power could take back: up to the highest address that is proven
-//! durable. What follows may be on the disk or only in a cache; to find out takes a write.
+//! It ends at the highest address that is proven durable, which no loss of power can take
+//! back. What follows may be on the disk or only in a cache; to find out takes a write.
 
 use std::sync::Arc;
 
 use super::scan::Scan;
-use super::{catalogue, last_non_zero, verdict};
+use super::tail::last_non_zero;
+use super::{catalogue, verdict};
 use crate::error::{Error, Result};
 use crate::index::MemoryIndex;
 use crate::log::{Found, Identity, Layout, Manifest, Marker, Segment, limits};
 
-/// What can be shown of a log.
+/// The part of a log that is proven durable.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct LogSnapshot {
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) manifest: Manifest,
     pub(crate) index: MemoryIndex,
     pub(crate) tail: u64,
     pub(crate) next_position: u64,
     pub(crate) chain: u64,
-    /// Bytes that follow.
+    /// Bytes of log after it.
     pub(crate) unproven: u64,
-    /// For what an opening to write would have refused.
+    /// Damage for which an opening to write would be refused.
     pub(crate) damage: Option<Error>,
 }
 
-/// Looks at the log of a store whose identity is known. The caller holds the store's lock.
-pub(crate) fn look(layout: &Layout, identity: &Identity) -> Result<Shown> {
+/// Reads the log of a store whose identity is known. The caller holds the store's lock.
+pub(crate) fn snapshot(layout: &Layout, identity: &Identity) -> Result<LogSnapshot> {
     let (segments, manifest, missing) = catalogue::view(layout, identity, false)?;
     if segments.is_empty() {
         return Err(missing.unwrap_or_else(|| half_made(layout)));
@@ -55,7 +56,7 @@ pub(crate) fn look(layout: &Layout, identity: &Identity) -> Result<Shown> {
     };
     let damage = broken.or(judged).or(missing);
     let scan = up_to(proven, scan, &segments, identity, damage.is_some())?;
-    Ok(Shown {
+    Ok(LogSnapshot {
         unproven: bytes_beyond(&segments, scan.tail)?,
         segments,
         manifest,

@@ -1,17 +1,17 @@
 //! The open log: what readers, the committer and subscriptions share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::lock::{Mutex, RwLock};
-
+use crate::chunk::Cache;
 use crate::coord::Coord;
 use crate::error::{Error, Result};
 use crate::frame::Seed;
 use crate::index::{Index, MemoryIndex};
-use crate::log::Segments;
+use crate::lock::{Mutex, RwLock};
+use crate::log::{Segment, Segments};
 use crate::names::Hasher128Keyed;
-use crate::read::{Cache, Effort};
+use crate::stats::{LocalCounters, SessionCounters};
 use crate::watch::Watch;
 
 /// An open log.
@@ -25,42 +25,22 @@ pub(crate) struct LiveLog {
     pub(crate) index: RwLock<MemoryIndex>,
     pub(crate) cache: Cache,
     pub(crate) watch: Arc<Watch>,
-    pub(crate) counters: Counters,
+    /// What this session has done; other sessions are shown these numbers.
+    pub(crate) counters: SessionCounters,
+    /// What this session has observed.
+    pub(crate) local: LocalCounters,
     /// Why nothing more is written.
     stop: Mutex<Option<Error>>,
     stopped: AtomicBool,
 }
 
-/// What has happened since the store was opened.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) appends: Counter,
-    pub(crate) commits: Counter,
-    pub(crate) events: Counter,
-    pub(crate) groups: Counter,
-    pub(crate) syncs: Counter,
-    pub(crate) conflicts: Counter,
-    pub(crate) replays: Counter,
-    /// Times that another process was waited for.
-    pub(crate) waits: Counter,
-    /// Times that the wall clock was found to have been set.
-    pub(crate) clock_jumps: Counter,
-    pub(crate) cache_hits: Counter,
-    pub(crate) cache_misses: Counter,
-}
+/// What `verify` needs of the part of the engine that writes.
+pub(crate) trait LogEnd {
+    /// The end of the last durable frame.
+    fn durable_end(&self) -> u64;
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub(crate) fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    /// The first byte beyond the log, and beyond what is being written to it, that isn't zero.
+    fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>>;
 }
 
 impl LiveLog {
@@ -80,17 +60,11 @@ impl LiveLog {
             watch: Watch::starting_at(index.head()),
             index: RwLock::new(index),
             cache,
-            counters: Counters::default(),
+            counters: SessionCounters::default(),
+            local: LocalCounters::default(),
             stop: Mutex::new(None),
             stopped: AtomicBool::new(false),
         }
-    }
-
-    /// Wakes the waiters whose time has come. The caller holds no lock of the store, and
-    /// `effort` is whether it may wait for the disk.
-    pub(crate) fn deliver(&self, effort: Effort) {
-        self.watch
-            .deliver(|after, head| self.stretch(after, head, effort));
     }
 
     /// Stops all writing for good; the first reason stays. Answers whether this is the first.

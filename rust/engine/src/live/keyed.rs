@@ -1,13 +1,12 @@
 //! The result that an idempotency key stands for.
 
-use super::chunk::Loader;
-use super::query::Effort;
-use crate::commit::{Appended, content_digest};
+use super::live_log::LiveLog;
+use super::loader::Loader;
+use crate::append::{Appended, content_digest};
 use crate::error::{Error, Result};
-use crate::frame::FrameView;
 use crate::index::Index;
-use crate::live::LiveLog;
 use crate::names;
+use crate::options::ReadMode;
 
 impl LiveLog {
     /// The durable result under a key, if there is one.
@@ -15,7 +14,7 @@ impl LiveLog {
         &self,
         key: &str,
         content: Option<&[u8]>,
-        effort: Effort,
+        mode: ReadMode,
     ) -> Result<Option<Appended>> {
         names::check("idempotency key", key)?;
         let address = self
@@ -24,7 +23,7 @@ impl LiveLog {
             .keyed_frame(self.hasher.idempotency_key(key));
         let digest = content.map(content_digest);
         address
-            .map(|address| self.committed_at(address, key, digest, effort))
+            .map(|address| self.committed_at(address, key, digest, mode))
             .transpose()
     }
 
@@ -34,7 +33,7 @@ impl LiveLog {
         address: u64,
         key: &str,
         digest: Option<u128>,
-        effort: Effort,
+        mode: ReadMode,
     ) -> Result<Appended> {
         let chunk = self
             .index
@@ -42,33 +41,16 @@ impl LiveLog {
             .chunks()
             .of_address(address)
             .ok_or(Error::Closed)?;
-        let mut chunks = Loader::new(self, effort);
+        let mut chunks = Loader::new(self, mode);
         let loaded = chunks.chunk(chunk)?;
         let frame = loaded.frame_at(address).ok_or(Error::Closed)?;
         match frame.key() {
             Some((text, known)) if text == key && digest.is_none_or(|digest| digest == known) => {
-                Ok(replayed(&frame))
+                Ok(frame.replayed())
             }
             _ => Err(Error::IdempotencyMismatch {
                 key: key.to_owned(),
             }),
         }
-    }
-}
-
-pub(crate) fn replayed(frame: &FrameView<'_>) -> Appended {
-    let header = frame.header();
-    let has_events = header.events > 0;
-    let version = |stream: crate::frame::StreamView<'_>| {
-        (
-            stream.name.into(),
-            stream.base_version + u64::from(stream.count),
-        )
-    };
-    Appended {
-        first_position: has_events.then_some(header.first_position),
-        last_position: has_events.then(|| header.next_position() - 1),
-        versions: frame.streams().map(version).collect(),
-        replayed: true,
     }
 }

@@ -1,0 +1,38 @@
+//! Verified chunks in memory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache as QuickCache;
+
+use super::loaded::{FrameAt, LoadedChunk};
+
+/// Verified chunks by address, bounded by bytes.
+pub(crate) struct Cache(pub(crate) QuickCache<u64, Arc<LoadedChunk>, ByBytes>);
+
+#[derive(Clone)]
+pub(crate) struct ByBytes;
+
+impl Weighter<u64, Arc<LoadedChunk>> for ByBytes {
+    fn weight(&self, _address: &u64, chunk: &Arc<LoadedChunk>) -> u64 {
+        (chunk.bytes.len() + chunk.frames.len() * size_of::<FrameAt>() + 64) as u64
+    }
+}
+
+impl Cache {
+    pub(crate) fn of_bytes(capacity: u64) -> Self {
+        let chunks = usize::try_from(capacity / (16 << 10))
+            .unwrap_or(usize::MAX)
+            .max(16);
+        Self(QuickCache::with_weighter(chunks, capacity, ByBytes))
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("chunks", &self.0.len())
+            .finish_non_exhaustive()
+    }
+}

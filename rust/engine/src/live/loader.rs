@@ -1,0 +1,166 @@
+//! Chunks of the log, from the cache or from the file.
+
+use std::sync::Arc;
+
+use super::live_log::LiveLog;
+use crate::chunk::LoadedChunk;
+use crate::error::{Error, Result};
+use crate::index::{Chunk, Index};
+use crate::log::Segment;
+use crate::options::ReadMode;
+use crate::vfs::{VfsFile as _, read_full};
+
+/// Maximum bytes of log that a non-blocking read loads: the disk's cache returns and the
+/// processor verifies that much in well below a millisecond.
+const NON_BLOCKING_BYTES: u64 = 1 << 20;
+
+/// Loads the chunks that one read needs, one after the other.
+pub(crate) struct Loader<'a> {
+    log: &'a LiveLog,
+    mode: ReadMode,
+    /// How many bytes that aren't in memory a non-blocking read may still load.
+    left: u64,
+    current: Option<(u64, Arc<LoadedChunk>)>,
+}
+
+impl<'a> Loader<'a> {
+    pub(crate) fn new(log: &'a LiveLog, mode: ReadMode) -> Self {
+        let left = match mode {
+            ReadMode::Blocking => u64::MAX,
+            ReadMode::NonBlocking => NON_BLOCKING_BYTES,
+        };
+        Self {
+            log,
+            mode,
+            left,
+            current: None,
+        }
+    }
+
+    /// The frames of a chunk.
+    ///
+    /// # Errors
+    /// As [`LiveLog::load`]; [`Error::WouldBlock`] also where a non-blocking read would load too
+    /// much.
+    pub(crate) fn chunk(&mut self, chunk: Chunk) -> Result<&Arc<LoadedChunk>> {
+        if !matches!(&self.current, Some((address, _)) if *address == chunk.address) {
+            if self.mode == ReadMode::NonBlocking {
+                let left = self.left.checked_sub(self.log.missing(chunk));
+                self.left = left.ok_or(Error::WouldBlock)?;
+            }
+            let loaded = self.log.load(chunk, self.mode)?;
+            self.current = Some((chunk.address, loaded));
+        }
+        self.current
+            .as_ref()
+            .map(|(_, loaded)| loaded)
+            .ok_or(Error::Closed)
+    }
+}
+
+impl LiveLog {
+    /// The `i`-th chunk as it is now.
+    pub(crate) fn chunk(&self, i: usize) -> Option<Chunk> {
+        self.index.read().chunks().get(i)
+    }
+
+    /// The frames of a chunk; the newest chunk may hold more of them than when it was asked
+    /// for.
+    pub(crate) fn load(&self, chunk: Chunk, mode: ReadMode) -> Result<Arc<LoadedChunk>> {
+        self.known_or_read(chunk, mode, |loaded| {
+            self.cache.0.insert(chunk.address, Arc::clone(loaded));
+        })
+    }
+
+    /// How many bytes of a chunk are not in memory.
+    pub(super) fn missing(&self, chunk: Chunk) -> u64 {
+        let known = self.cache.0.peek(&chunk.address);
+        chunk.length - known.map_or(0, |known| chunk.length.min(known.bytes.len() as u64))
+    }
+
+    /// As [`LiveLog::load`], for a reader that needs each chunk once: what it reads evicts
+    /// nothing from the cache.
+    pub(crate) fn load_aside(&self, chunk: Chunk, mode: ReadMode) -> Result<Arc<LoadedChunk>> {
+        self.known_or_read(chunk, mode, |_| ())
+    }
+
+    fn known_or_read(
+        &self,
+        chunk: Chunk,
+        mode: ReadMode,
+        keep: impl FnOnce(&Arc<LoadedChunk>),
+    ) -> Result<Arc<LoadedChunk>> {
+        let known = self.cache.0.get(&chunk.address);
+        if let Some(loaded) = &known
+            && loaded.bytes.len() as u64 >= chunk.length
+        {
+            self.local.cache_hits.add(1);
+            return Ok(Arc::clone(loaded));
+        }
+        self.local.cache_misses.add(1);
+        let loaded = Arc::new(self.read_chunk(chunk, known.as_deref(), mode)?);
+        keep(&loaded);
+        Ok(loaded)
+    }
+
+    /// Reads a chunk, or what it has grown by.
+    fn read_chunk(
+        &self,
+        chunk: Chunk,
+        known: Option<&LoadedChunk>,
+        mode: ReadMode,
+    ) -> Result<LoadedChunk> {
+        let segment = self
+            .segments
+            .of_address(chunk.address)
+            .ok_or(Error::Closed)?;
+        let have = known.map_or(0, |known| known.bytes.len());
+        let mut bytes = vec![0; usize::try_from(chunk.length).unwrap_or(usize::MAX)];
+        let mut frames = Vec::new();
+        if let (Some(known), Some(begin)) = (known, bytes.get_mut(..have)) {
+            begin.copy_from_slice(&known.bytes);
+            frames.extend_from_slice(&known.frames);
+        }
+        let offset = segment.offset(chunk.address) + have as u64;
+        read_exactly(
+            &segment,
+            bytes.get_mut(have..).unwrap_or_default(),
+            offset,
+            mode,
+        )?;
+        let mut loaded = LoadedChunk {
+            address: chunk.address,
+            bytes,
+            frames,
+        };
+        match loaded.verify(have, self.seed) {
+            Ok(()) => Ok(loaded),
+            Err((address, reason)) => Err(Error::corrupt(
+                &segment.path,
+                segment.offset(address),
+                reason,
+            )),
+        }
+    }
+}
+
+fn read_exactly(segment: &Segment, bytes: &mut [u8], offset: u64, mode: ReadMode) -> Result<()> {
+    let wanted = bytes.len();
+    let read = match mode {
+        ReadMode::Blocking => read_full(&segment.file, bytes, offset),
+        ReadMode::NonBlocking => match segment.file.read_at_nowait(bytes, offset) {
+            Ok(Some(n)) if n == wanted => Ok(n),
+            Ok(_) => return Err(Error::WouldBlock),
+            Err(e) => Err(e),
+        },
+    };
+    match read {
+        Ok(n) if n == wanted => Ok(()),
+        Ok(n) => Err(Error::corrupt(
+            &segment.path,
+            offset + n as u64,
+            "the file ends here",
+        )),
+        Err(e) => Err(segment.error("read", &e)),
+    }
+}

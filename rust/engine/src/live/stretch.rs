@@ -1,0 +1,51 @@
+//! New events, loaded for the waiters that have a filter.
+
+use super::live_log::LiveLog;
+use crate::chunk::Stretch;
+use crate::index::Index as _;
+use crate::options::ReadMode;
+
+/// How many events are scanned at most, and how many bytes are read of the log for it. A
+/// commit costs several times as much as the scan of what it wrote.
+const MAX_EVENTS: u64 = 16 << 10;
+const MAX_BYTES: u64 = 1 << 20;
+
+impl LiveLog {
+    /// Loads the events after one position and up to another; `None` where they are many, or
+    /// where the read fails: the next read of them reports the error.
+    pub(crate) fn stretch(&self, after: u64, head: u64, mode: ReadMode) -> Option<Stretch> {
+        if head.saturating_sub(after) > MAX_EVENTS {
+            return None;
+        }
+        let mut stretch = Stretch {
+            after,
+            head,
+            chunks: Vec::new(),
+        };
+        if head <= after {
+            return Some(stretch);
+        }
+        let (first, last) = {
+            let index = self.index.read();
+            if index.head() < head {
+                return None;
+            }
+            let chunks = index.chunks();
+            (chunks.of_position(after + 1)?, chunks.of_position(head)?)
+        };
+        let mut left = MAX_BYTES;
+        for i in first..=last {
+            let chunk = self.chunk(i)?;
+            left = left.checked_sub(self.missing(chunk))?;
+            stretch.chunks.push(self.load(chunk, mode).ok()?);
+        }
+        Some(stretch)
+    }
+
+    /// Wakes the waiters whose time has come. The caller holds no lock of the store, and
+    /// `mode` is whether it may wait for the disk.
+    pub(crate) fn deliver(&self, mode: ReadMode) {
+        self.watch
+            .deliver(|after, head| self.stretch(after, head, mode));
+    }
+}

@@ -1,0 +1,73 @@
+//! Whether a directory contains a store, and which one.
+
+use crate::error::{Error, Result};
+use crate::format::FORMAT;
+use crate::log::{Identity, Layout};
+use crate::vfs::Entry;
+
+/// Returns the store's identity; creates one in an empty directory, if `create` allows it.
+pub(super) fn identify(layout: &Layout, create: bool) -> Result<Identity> {
+    if let Some(identity) = Identity::read(layout)? {
+        return Ok(identity);
+    }
+    let absent = "it has no IDENTITY file; leave out create=False to make a new store";
+    let absent = (!create).then(|| absent.to_owned());
+    if let Some(reason) = foreign(layout)?.or(absent) {
+        return Err(Error::NotAStore {
+            path: layout.root.clone(),
+            reason,
+        });
+    }
+    Identity::create(layout)
+}
+
+/// Names that file systems and desktops put into the root of a volume by themselves.
+const OF_VOLUMES: [&str; 5] = ["lost+found", ".snapshot", ".snapshots", ".zfs", ".DS_Store"];
+/// How many names are listed in an error.
+const LISTED: usize = 3;
+
+/// Why the directory is not empty: names that neither an interrupted creation of a store nor the
+/// volume itself leaves there.
+fn foreign(layout: &Layout) -> Result<Option<String>> {
+    let root = &layout.root;
+    let names = layout
+        .vfs
+        .list(root)
+        .map_err(|e| Error::io(root, "list", &e))?;
+    let is_ours = |name: &str| name == "IDENTITY.tmp" || OF_VOLUMES.contains(&name);
+    let foreign: Vec<&String> = names.iter().filter(|name| !is_ours(name)).collect();
+    if foreign.is_empty() {
+        return Ok(None);
+    }
+    let listed: Vec<String> = foreign
+        .iter()
+        .take(LISTED)
+        .map(|name| format!("{name:?}"))
+        .collect();
+    let more = match foreign.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Ok(Some(format!(
+        "it is not empty (it holds {}{more}) and has no IDENTITY file of format {FORMAT}; \
+         give an empty or a new directory, such as one in it",
+        listed.join(", ")
+    )))
+}
+
+/// Whether the directory exists. Another thing at its path is refused.
+pub(super) fn exists(layout: &Layout) -> Result<bool> {
+    let root = &layout.root;
+    match layout
+        .vfs
+        .entry(root)
+        .map_err(|e| Error::io(root, "look up", &e))?
+    {
+        Some(Entry::Directory) => Ok(true),
+        None => Ok(false),
+        Some(_) => Err(Error::NotAStore {
+            path: root.clone(),
+            reason: "it is a file; give a directory".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,130 @@
+//! The opening of a store that no other session has: its log is recovered first.
+
+use std::sync::Arc;
+
+use super::{Beginning, OpenLog, Opening, durable_mark, random_word};
+use crate::commit::Tail;
+use crate::coord::{
+    Coord, Entry as SessionSlot, Joint, Lock, LockGuard, LockNumbers, Locks, Page, Phase,
+};
+use crate::error::{Error, Result};
+use crate::log::{Marker, Segments};
+use crate::recovery::{self, Recovered};
+use crate::vfs::{Hold, OpenMode};
+
+impl Opening {
+    /// Opens the log so that other sessions may join it later. None of them acquires `boot`
+    /// before the shared page is complete, because this session holds it until then.
+    pub(super) fn first(self, locks: Locks, boot: LockGuard) -> Result<OpenLog> {
+        let live = locks.live.clone();
+        let joint = match self.create_page(locks.numbers, live.number().unwrap_or(0)) {
+            Ok(page) => {
+                let entry = SessionSlot::take(&self.layout, &page, false)?;
+                Some(Joint { page, locks, entry })
+            }
+            // On a full disk the store can still be read, by one process.
+            Err(Error::StorageFull { .. }) => None,
+            Err(e) => return Err(e),
+        };
+        let opened = self.recover(live, joint)?;
+        drop(boot);
+        Ok(opened)
+    }
+
+    fn create_page(&self, locks: LockNumbers, root: u64) -> Result<Page> {
+        let path = self.layout.page();
+        self.layout.remove_if_there(&path)?;
+        let words = self.layout.vfs.open_page(&path, OpenMode::CreateNew);
+        let words = words.map_err(|e| Error::io(&path, "create", &e))?;
+        let session = random_word(&*self.layout.vfs)?;
+        let kernel = self.layout.vfs.kernel();
+        let page = Page::make(words, session, self.identity.uuid, kernel, locks, root);
+        page.map_err(|e| Error::io(&path, "look at", &e))
+    }
+
+    /// Recovers the log and opens it. The caller holds `live` exclusively.
+    pub(super) fn recover(self, live: Lock, joint: Option<Joint>) -> Result<OpenLog> {
+        let recovered = recovery::recover(&self.layout, &self.identity)?;
+        // Without a thread that answers join requests, the store is shared from the beginning.
+        let is_shared = joint.is_some() && !self.options.background;
+        let coord = Arc::new(Coord::new(
+            &self.layout,
+            joint,
+            is_shared,
+            self.options.lock_timeout,
+        ));
+        let Recovered {
+            claims,
+            segments,
+            manifest,
+            listed,
+            poisoned,
+            seal,
+            index,
+            tail: end,
+            next_position,
+            chain,
+            last_commit_time,
+        } = recovered;
+        let epoch = random_word(&*self.layout.vfs)?;
+        let segments = self.segments(&coord, claims, (segments, manifest));
+        let mut address = end;
+        if let Some(seal) = seal {
+            address = segments.create_sealing(seal)?.first_frame();
+        } else if segments.all().is_empty() {
+            segments.create_first()?;
+        } else {
+            segments.settle(listed)?;
+        }
+        if poisoned {
+            // The log can go on now: with the marker, the next recovery would cut off what
+            // this session writes.
+            Marker::lift(&segments.layout)?;
+        }
+        let tail = Tail {
+            segment: segments.of_tail(address).ok_or(Error::Closed)?,
+            address,
+            next_position,
+            chain,
+        };
+        tail.segment.activate()?;
+        segments.release_before(&tail.segment);
+        let durable = durable_mark(&tail, address, last_commit_time);
+        if let Some(joint) = coord.joint() {
+            joint.page.publish_tail(&durable);
+            joint.page.publish_durable(&durable);
+            joint.page.set_generation(segments.generation());
+        }
+        segments.share()?;
+        if let Some(joint) = coord.joint() {
+            set_phase(&segments, joint, is_shared)?;
+        }
+        let beginning = Beginning {
+            index,
+            tail,
+            durable,
+            epoch: Some(epoch),
+            live,
+            view: None,
+        };
+        Ok(self.live_log(segments, coord, beginning))
+    }
+}
+
+/// Lets other sessions see that the page is complete.
+fn set_phase(segments: &Segments, joint: &Joint, is_shared: bool) -> Result<()> {
+    // The conversion of the lock from exclusive to shared is not atomic: a session that wants
+    // the store exclusively may acquire it between the two states.
+    if is_shared && !joint.locks.live.try_take(Hold::Shared)? {
+        return Err(Error::StoreBusy {
+            path: segments.layout.root.clone(),
+            holder: "another process, which took it for itself alone".to_owned(),
+        });
+    }
+    joint.page.set_phase(if is_shared {
+        Phase::Shared
+    } else {
+        Phase::Sole
+    });
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The opening of a store that other sessions have open.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Beginning, OpenLog, Opening, View, random_word};
+use crate::commit::Tail;
+use crate::coord::{Coord, Entry as SessionSlot, Joint, Locks, Page};
+use crate::error::{Error, Result};
+use crate::log::{Claims, Manifest, Segment};
+use crate::recovery::{self, Scan};
+
+/// How long a manifest is waited for that another session is replacing.
+const REPLACED: Duration = Duration::from_secs(1);
+
+impl Opening {
+    /// Joins the sessions that have the store. Their log needs no recovery: it is read up to
+    /// the end that the shared page records as durable.
+    pub(super) fn join(self, locks: Locks, page: Page) -> Result<OpenLog> {
+        let is_read_only = self.options.read_only;
+        let live = locks.live.clone();
+        let entry = SessionSlot::take(&self.layout, &page, is_read_only)?;
+        let damaged = || Error::detached(&self.layout.page(), "its records are damaged");
+        let durable = page.durable().ok_or_else(damaged)?;
+        let (segments, manifest) = self.listed(durable.ordinal)?;
+        let claims = self.claims(&segments, durable.ordinal)?;
+        let mut scan = Scan::new(self.identity.seed(), self.identity.hasher());
+        scan.run(&segments, durable.end)?;
+        if scan.tail != durable.end && durable.next_position > 1 {
+            return Err(scan.damage(&segments, durable.end));
+        }
+        if scan.chain != durable.chain || scan.next_position != durable.next_position {
+            let reason = "its record of what is durable is not that of the log";
+            return Err(Error::detached(&self.layout.page(), reason));
+        }
+        let epoch = random_word(&*self.layout.vfs)?;
+        let joint = Joint { page, locks, entry };
+        let coord = Coord::new(&self.layout, Some(joint), true, self.options.lock_timeout);
+        let coord = Arc::new(coord);
+        let segments = self.segments(&coord, claims, (segments, manifest));
+        let tail = Tail {
+            segment: segments.of_ordinal(durable.ordinal).ok_or(Error::Closed)?,
+            address: durable.address,
+            next_position: durable.next_position,
+            chain: durable.chain,
+        };
+        if !is_read_only {
+            tail.segment.activate()?;
+        }
+        let beginning = Beginning {
+            index: scan.index,
+            tail,
+            durable,
+            epoch: Some(epoch),
+            live,
+            view: is_read_only.then(View::default),
+        };
+        Ok(self.live_log(segments, coord, beginning))
+    }
+
+    /// Claims the segments that this session may append to.
+    fn claims(&self, segments: &[Arc<Segment>], first: u64) -> Result<Claims> {
+        if self.options.read_only {
+            return Ok(Claims::none(&self.layout));
+        }
+        let claims = Claims::joined(&self.layout)?;
+        let writable = segments.iter().filter(|s| s.entry.ordinal >= first);
+        for segment in writable {
+            claims.add(segment.entry.ordinal, &segment.path)?;
+        }
+        Ok(claims)
+    }
+
+    /// The segments up to one that the page names. CURRENT may name a manifest that another
+    /// session is replacing at this moment, so it is read again until it lists that segment.
+    fn listed(&self, ordinal: u64) -> Result<(Vec<Arc<Segment>>, Manifest)> {
+        let is_writable = !self.options.read_only;
+        let deadline = Instant::now() + REPLACED;
+        loop {
+            let (segments, manifest, missing) =
+                recovery::view(&self.layout, &self.identity, is_writable)?;
+            if manifest.generation > 0 && segments.iter().any(|s| s.entry.ordinal == ordinal) {
+                return Ok((segments, manifest));
+            }
+            if Instant::now() >= deadline {
+                let reason = "it does not list the segments of the log";
+                let unlisted = Error::corrupt(&self.layout.current(), 0, reason);
+                return Err(missing.unwrap_or(unlisted));
+            }
+            self.layout.vfs.pause(Duration::from_millis(1));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! From a directory to an open log.
+//!
+//! | file | job |
+//! |---|---|
+//! | `directory` | is there a store, and which one |
+//! | `acquire` | the locks: alone, as the first of several sessions, or joined to others |
+//! | `first` | recover the log, alone or as the first session |
+//! | `join` | follow a log that other sessions have open |
+//! | `read_only` | show a log without a change to anything |
+//!
+//! All of them end in [`Opening::live_log`], the one place where an open log is assembled.
+
+mod acquire;
+mod directory;
+mod first;
+mod join;
+mod read_only;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::chunk::Cache;
+use crate::commit::{StartingPoint, Tail};
+use crate::coord::{Coord, Lock, Mark};
+use crate::error::{Error, Result};
+use crate::index::MemoryIndex;
+use crate::live::LiveLog;
+use crate::log::{Claims, Identity, Layout, Manifest, Segment, Segments};
+use crate::options::Options;
+use crate::vfs::Vfs;
+
+use acquire::{Access, Acquired, Request};
+
+/// An open log, and what its session holds besides.
+#[derive(Debug)]
+pub(crate) struct OpenLog {
+    pub(crate) log: LiveLog,
+    pub(crate) tail: Tail,
+    pub(crate) start: StartingPoint,
+    /// The lock on the directory, held until the session ends.
+    pub(crate) live: Lock,
+    /// For a session that only reads.
+    pub(crate) view: Option<View>,
+}
+
+/// What is known of the log of a session that only reads.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    /// Bytes of log after the proven durable end.
+    pub(crate) unproven: u64,
+    /// Damage for which an opening to write would have been refused.
+    pub(crate) damage: Option<Error>,
+}
+
+/// Opens the log in a directory; creates a store where there is none, if the options allow it.
+pub(crate) fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Result<OpenLog> {
+    let layout = Layout::new(vfs, directory.to_path_buf());
+    if !directory::exists(&layout)? {
+        if !options.create || options.read_only {
+            return Err(Error::NotAStore {
+                path: layout.root,
+                reason: "there is no such directory".to_owned(),
+            });
+        }
+        layout.ensure_dir(&layout.root)?;
+    }
+    let layout = layout.hold()?;
+    layout.refuse_other_store(options.identity)?;
+    let request = Request {
+        layout: &layout,
+        options: &options,
+    };
+    let Acquired { identity, access } = request.acquire()?;
+    let opening = Opening {
+        layout,
+        identity,
+        options,
+    };
+    match access {
+        Access::Exclusive(live) if options.read_only => opening.read_only(live),
+        Access::Exclusive(live) => opening.recover(live, None),
+        Access::First(locks, boot) => opening.first(locks, boot),
+        Access::Joined(locks, page) => opening.join(locks, page),
+    }
+}
+
+/// A store whose locks are held, and whose log is about to be opened.
+#[derive(Debug)]
+struct Opening {
+    layout: Layout,
+    identity: Identity,
+    options: Options,
+}
+
+/// What a session begins with: the end of the log, all of which is durable and indexed.
+#[derive(Debug)]
+struct Beginning {
+    index: MemoryIndex,
+    tail: Tail,
+    durable: Mark,
+    /// Identifies the session in the frames that it writes; `None` for a snapshot, which needs
+    /// no threads either.
+    epoch: Option<u64>,
+    live: Lock,
+    view: Option<View>,
+}
+
+impl Opening {
+    /// The files of the log, as recovery or the manifest lists them.
+    fn segments(
+        &self,
+        coord: &Arc<Coord>,
+        claims: Claims,
+        listed: (Vec<Arc<Segment>>, Manifest),
+    ) -> Segments {
+        Segments::new(
+            self.layout.clone(),
+            self.identity,
+            self.options,
+            Arc::<Coord>::clone(coord),
+            claims,
+            listed,
+        )
+    }
+
+    /// Assembles the open log from its parts.
+    fn live_log(self, segments: Segments, coord: Arc<Coord>, beginning: Beginning) -> OpenLog {
+        let Beginning {
+            index,
+            tail,
+            durable,
+            epoch,
+            live,
+            view,
+        } = beginning;
+        let log = LiveLog::new(
+            segments,
+            coord,
+            index,
+            Cache::of_bytes(self.options.cache),
+            self.identity.seed(),
+            self.identity.hasher(),
+        );
+        OpenLog {
+            log,
+            tail,
+            start: StartingPoint {
+                epoch: epoch.unwrap_or(0),
+                background: self.options.background && epoch.is_some(),
+                durable,
+            },
+            live,
+            view,
+        }
+    }
+}
+
+/// The place in the log at which a session begins: all below it is durable and indexed.
+fn durable_mark(tail: &Tail, end: u64, commit_time: u64) -> Mark {
+    Mark {
+        address: tail.address,
+        end,
+        next_position: tail.next_position,
+        chain: tail.chain,
+        ordinal: tail.segment.entry.ordinal,
+        commit_time,
+        // A log that was only opened needs no sync marker at its end.
+        is_marked: true,
+    }
+}
+
+fn random_word(vfs: &dyn Vfs) -> Result<u64> {
+    let mut bytes = [0; 8];
+    vfs.random(&mut bytes)
+        .map_err(|e| Error::io(Path::new(""), "draw randomness for", &e))?;
+    Ok(u64::from_le_bytes(bytes))
+}
