@@ -1,6 +1,8 @@
 """Coordinates sagas until its input ends, or the test kills or stops it.
 
-python coordinator_victim.py STORE
+python coordinator_victim.py STORE SECONDS
+
+Another coordinator whose heartbeat is older than SECONDS counts as stopped.
 """
 
 from __future__ import annotations
@@ -37,10 +39,11 @@ signed = eb.Saga(
 )
 
 
-async def main(store: str) -> None:
+async def main(store: str, seconds: str) -> None:
+    stale_after = timedelta(seconds=float(seconds))
     async with (
         eb.open_async(store) as opened,
-        eb.SagaCoordinator(opened, [signed], stale_after=STALE_AFTER),
+        eb.SagaCoordinator(opened, [signed], stale_after=stale_after),
     ):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
@@ -48,4 +51,4 @@ async def main(store: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1])
+    anyio.run(main, *sys.argv[1:])

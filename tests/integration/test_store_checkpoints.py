@@ -7,11 +7,14 @@ beside which no other task runs.
 
 from __future__ import annotations
 
+import select
+
 import anyio
 import anyio.lowlevel
 import pytest
 
 import eventbraid as eb
+from eventbraid.store import _trio
 
 pytestmark = pytest.mark.anyio
 
@@ -140,24 +143,48 @@ async def test_a_large_snapshot_is_made_in_parts(store):
     assert [recorded.version for recorded in snapshot.events] == [*range(1, 10_001)]
 
 
+async def test_a_read_of_the_disk_does_not_wait_for_verifications(tmp_path):
+    """A read that is not in memory needs a thread, as a verification does."""
+    async with eb.open_async(tmp_path / "shop.braid", cache_size=0) as store:
+        for number in range(24):
+            await store.append([(f"a-{number}", "x", bytes(2 << 20))])
+        verified = []
+
+        async def verify():
+            verified.append(await store.verify())
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(verify)
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+            snapshot = await store.read_streams(["a-0"])
+            # Two threads verify, so a read after all of them would see at least six.
+            assert len(verified) < 6
+        assert len(snapshot.events) == 1
+        assert [report.events for report in verified] == [24] * 8
+
+
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 async def test_a_cancelled_opening_holds_no_store(tmp_path, anyio_backend):
     path = tmp_path / "shop.braid"
-    (await eb.open_async(path)).as_sync().close()
-    for _ in range(5):
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_open, path)
-                await anyio.lowlevel.checkpoint()
-                scope.cancel()
-        with anyio.fail_after(20):
-            while True:
-                try:
-                    async with eb.open_async(path, mode="exclusive", lock_timeout=0):
-                        break
-                except eb.StoreBusy:
-                    await anyio.sleep(0.01)
+    eb.open(path).close()
+    port = _trio.current_port()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await eb.open_async(path, mode="exclusive")
+    assert scope.cancelled_caught
+    # The opening itself went on: the event loop has yet to take its result.
+    assert select.select([port.native], [], [], 20)[0]
+    with anyio.fail_after(10):
+        # In a thread: a further result of the port would take the place of this one.
+        while not await anyio.to_thread.run_sync(_is_free, path):
+            await anyio.sleep(0.01)
 
 
-async def _open(path):
-    await eb.open_async(path, mode="exclusive", lock_timeout=0)
+def _is_free(path):
+    try:
+        eb.open(path, mode="exclusive", lock_timeout=0).close()
+    except eb.StoreBusy:
+        return False
+    return True
