@@ -128,10 +128,15 @@ def test_an_argument_too_many_is_refused(arguments, capfd):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_remedies_are_the_command_lines_own(command, tmp_path, capfd):
-    (tmp_path / "notes.txt").write_text("no store")
-    for path in (tmp_path / "missing", tmp_path):
+    empty, foreign = tmp_path / "empty", tmp_path / "foreign"
+    empty.mkdir()
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("no store")
+    for path in (tmp_path / "missing", empty, foreign):
         assert run([*COMMANDS[command], str(path)]) in {Exit.USAGE, Exit.STORE}
         err = capfd.readouterr().err
+        assert "NotAStore" in err
+        assert str(path) in err
         assert "=False" not in err
         assert "=True" not in err
         assert "eb." not in err
