@@ -69,6 +69,22 @@ def test_who_wants_a_store_alone_and_who_has_it_exclude_each_other(
     assert face(location, mode=newcomer) is None
 
 
+@pytest.mark.parametrize("face", [opened, opened_async])
+@pytest.mark.parametrize(
+    ("holder", "newcomer"),
+    [("exclusive", "shared"), ("shared", "exclusive"), ("exclusive", "exclusive")],
+)
+def test_an_open_session_is_not_waited_for_where_one_of_the_two_is_exclusive(
+    location, holder, newcomer, face
+):
+    with peer(location, mode=holder), eb.open(location.with_name("own"), mode=holder):
+        for store in (location, location.with_name("own")):
+            began = time.monotonic()
+            busy = face(store, mode=newcomer, lock_timeout=600)
+            assert isinstance(busy, eb.StoreBusy)
+            assert time.monotonic() - began < 60
+
+
 def test_no_process_is_let_in_beside_an_exclusive_one_of_this_process(location):
     with eb.open(location, mode="exclusive") as store:
         for mode in ("shared", "exclusive"):

@@ -63,7 +63,9 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
             has nobody else.
         lock_timeout: How long to wait, in seconds (0 to 86400), for another process
             that has the store or one of its locks and does not answer, because it was
-            stopped for example: in opening, and in each append.
+            stopped for example: in opening, and in each append. A session that has the
+            store open is not waited for where one of the two is exclusive: `StoreBusy`
+            is raised at once, because a session may last as long as its program.
 
     Returns:
         The store. Close it, or use it in a ``with`` block.
