@@ -1,4 +1,4 @@
-"""`eventbraid saga`: the sagas of a store, and those that wait for a person."""
+"""`eventbraid saga`: the sagas of a store, and those that need a decision."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def list_(*, location: str, status: str | None, limit: int, as_json: bool) -> Ex
 @store_argument()
 @json_option(_STUCK_FIELDS)
 def stuck(*, location: str, as_json: bool) -> Exit:
-    """Name the sagas that wait for a person; exit code 1 if there are any."""
+    """List the sagas that need a decision; exit code 1 if there are any."""
     from eventbraid.cli._output import output, printable
 
     count = 0

@@ -1,4 +1,4 @@
-"""`eventbraid demo`: real orders on a durable log."""
+"""The command `eventbraid demo`: real orders on a durable log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _EPILOG = """\
 Exit codes: 0 log and ledgers agree; 1 they do not, or a saga is stuck; 2 misuse;
 3 the store, a ledger or the system refused; 130 Ctrl-C.
 
-Killed or interrupted, it goes on where it was: give the same DIRECTORY again.
+If it was killed or interrupted, the same DIRECTORY continues it. A directory that is or
+holds a store of another program is refused.
 """
 
 
@@ -40,29 +41,31 @@ Killed or interrupted, it goes on where it was: give the same DIRECTORY again.
 @click.option(
     "--limit",
     type=click.IntRange(1, _ORDERS),
-    help="How many orders, the earliest first.  [default: all 69,659]",
+    help="The number of orders, the earliest first.  [default: all 69,659]",
 )
 @click.option(
-    "--seed", type=int, help="Which course of events.  [default: 1, or as begun]"
+    "--seed",
+    type=int,
+    help="The seed of all random choices.  [default: 1, or as begun]",
 )
 @click.option(
     "--stock",
     type=click.IntRange(min=1),
-    help="Pieces of each product to begin with.  [default: enough for most]",
+    help="The initial stock of each product.  [default: enough for most]",
 )
 @click.option(
     "--in-flight",
     type=click.IntRange(1, _MOST_IN_FLIGHT),
     default=256,
     show_default=True,
-    help="How many orders are under way at once.",
+    help="The maximum number of orders in progress.",
 )
 @click.option(
     "--coordinators",
     type=click.IntRange(1, _MOST_COORDINATORS),
     default=1,
     show_default=True,
-    help="How many processes fulfil the orders; each may be killed.",
+    help="The number of processes that fulfil the orders; each may be killed.",
 )
 @click.option(
     "--declined",
@@ -90,19 +93,19 @@ Killed or interrupted, it goes on where it was: give the same DIRECTORY again.
     type=_SHARE,
     default=0.0005,
     show_default=True,
-    help="Share of calls that are answered when nobody waits any more.",
+    help="Share of calls that are answered after the caller's timeout.",
 )
 @click.option(
     "--unreachable",
     type=_SHARE,
     default=0.01,
     show_default=True,
-    help="Share of customers who cannot be told at once.",
+    help="Share of customers who can't be notified at the first attempt.",
 )
 @click.option(
     "--self-test-double-charge",
     is_flag=True,
-    help="Let the gateway charge twice now and then: must end with exit code 1.",
+    help="Let the gateway charge some payments twice: must end with exit code 1.",
 )
 def demo(
     *,
@@ -118,11 +121,11 @@ def demo(
     """Fulfil real orders on a durable log, then reconcile it with the ledgers.
 
     Each of the 69,659 purchases that an online music shop's customers made in 1997 and
-    1998 becomes an order: paid, reserved, shipped and completed, or undone. Gateway,
-    carrier and notifier are simulated and fail by rate; what they did stands in ledgers
-    of their own.
+    1998 becomes an order: paid, reserved, shipped and completed, or compensated. The
+    gateway, the carrier and the notifier are simulated, fail at the given rates, and
+    record what they did in ledgers of their own.
 
-    DIRECTORY holds the log and the ledgers. Without it, a new one is made.
+    DIRECTORY holds the log and the ledgers; by default a new one is created.
     """
     from eventbraid.examples.order_fulfilment.demo import DemoOptions
     from eventbraid.examples.order_fulfilment.services.rates import Rates
@@ -153,8 +156,7 @@ def _run(options: DemoOptions) -> Exit:
             result = anyio.run(run_demo, options, watcher, backend_options=_loop())
     except KeyboardInterrupt:
         click.echo(
-            "\ninterrupted; nothing is lost. To go on where it was:\n"
-            f"  {_command(options)}",
+            f"\ninterrupted; nothing is lost. To continue:\n  {_command(options)}",
             err=True,
         )
         return Exit.INTERRUPTED
@@ -164,9 +166,9 @@ def _run(options: DemoOptions) -> Exit:
 
 @contextmanager
 def _rare_collections() -> Generator[None]:
-    """Look for garbage less often: orders under way are none, and there are many.
+    """Collect garbage less often: the many orders in progress are not garbage.
 
-    At the interpreter's usual thresholds the search takes a fifth of the time.
+    At the default thresholds, collections take a fifth of the time.
     """
     import gc
 
@@ -179,7 +181,7 @@ def _rare_collections() -> Generator[None]:
 
 
 def _loop() -> dict[str, object]:
-    """Prefer uvloop if it is there; the extra `eventbraid[uvloop]` installs it."""
+    """Use uvloop if it is installed, as by the extra `eventbraid[uvloop]`."""
     from importlib.util import find_spec
 
     return {"use_uvloop": find_spec("uvloop") is not None}

@@ -30,26 +30,26 @@ if TYPE_CHECKING:
         Watcher,
     )
 
-_SECONDS_A_LINE = 5.0
+_SECONDS_PER_LINE = 5.0
 
 
 @contextmanager
 def watching(options: DemoOptions) -> Generator[Watcher]:
-    """Show how far a demo is, in the way that fits the output."""
+    """Show the progress of a demo: a bar on a terminal, else lines."""
     out = console()
     out.print(Text(printable(f"log and ledgers in {options.directory}")))
     if not out.is_terminal:
         yield PlainWatcher(out)
         return
     watcher = LiveWatcher()
-    # Refreshed by the event loop's own ticks: no thread gets in its way.
+    # Refreshed from the event loop: a thread of its own would compete for the GIL.
     with Live(watcher, console=out, auto_refresh=False) as live:
         watcher.live = live
         yield watcher
 
 
 class LiveWatcher:
-    """A bar that grows, and what came of the orders under it."""
+    """A progress bar, and the outcomes of the orders below it."""
 
     def __init__(self) -> None:
         self.live: Live | None = None
@@ -64,7 +64,7 @@ class LiveWatcher:
         self._line = Text()
 
     def show(self, tally: Tally) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         self._bar.update(
             self._task,
             description=tally.phase,
@@ -93,11 +93,11 @@ class PlainWatcher:
         self._next = 0.0
 
     def show(self, tally: Tally) -> None:
-        """Show how far it is, if it is time to."""
+        """Print the progress if the last line is old enough."""
         now = time.monotonic()
         if now < self._next and tally.phase == self._phase:
             return
-        self._next = now + _SECONDS_A_LINE
+        self._next = now + _SECONDS_PER_LINE
         self._phase = tally.phase
         line = tally.phase
         if tally.total:

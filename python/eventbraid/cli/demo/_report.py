@@ -1,4 +1,4 @@
-"""What is printed when a demo is over: sums, and whether log and ledgers agree."""
+"""The report at the end of a demo: sums, and whether log and ledgers agree."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
         Sums,
     )
 
-_MOST_FINDINGS = 5
+_MAXIMUM_FINDINGS = 5
 _FIRST_SAGA = SagaId.of(order_id(1))
 
 
 def report(result: DemoResult, options: DemoOptions) -> None:
-    """Print what came of a demo."""
+    """Print the result of a demo."""
     out = console()
     out.print()
     out.print(_orders(result.reconciliation.sums))
@@ -85,8 +85,8 @@ def _findings(reconciliation: Reconciliation) -> list[str]:
     lines: list[str] = []
     for rule, findings in reconciliation.findings.items():
         if findings:
-            lines += ["", f"{rule}:", *(f"  {f}" for f in findings[:_MOST_FINDINGS])]
-            more = len(findings) - _MOST_FINDINGS
+            lines += ["", f"{rule}:", *(f"  {f}" for f in findings[:_MAXIMUM_FINDINGS])]
+            more = len(findings) - _MAXIMUM_FINDINGS
             lines += [f"  and {more:,} more"] if more > 0 else []
     return [*lines, ""] if lines else lines
 

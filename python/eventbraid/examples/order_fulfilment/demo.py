@@ -1,7 +1,7 @@
 """The demo: real purchases, fulfilled on a durable log, and reconciled.
 
-It may be killed at any moment. The next run on the same directory goes on with the
-orders under way, starts those that were not, and leaves alone those that have ended.
+It may be killed at any moment. The next run on the same directory continues the orders
+in progress, starts those that were not started, and skips those that have ended.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ PLAN = "demo-plan"
 DEFAULT_SEED = 1
 DEMO_PATIENCE = Patience(timeout=timedelta(seconds=2))
 
-# How the library ends a saga in its stream.
+# The library's last event of a saga that has ended.
 _ENDED = ("saga.completed", "saga.compensated")
 _TICK = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    """What to run, and against which odds.
+    """What to run, and how often the services fail.
 
     Attributes:
-        directory: Where log and ledgers are; both are made on first use.
-        limit: How many orders, the earliest first; all if None.
-        seed: Which course of events; that of the plan, or 1, if None.
-        stock: Pieces of each product to begin with; if None that of the plan, or
-            enough for most.
-        rates: How often which service misbehaves.
-        in_flight: How many orders are under way at once.
-        patience: How long and how often the shop tries.
-        late_by: How many seconds a late call takes.
+        directory: Where log and ledgers are; both are created on first use.
+        limit: The number of orders, the earliest first; all if None.
+        seed: The seed of all random choices; that of the plan, or 1, if None.
+        stock: The initial stock of each product; if None that of the plan, or enough
+            for most.
+        rates: How often each service fails.
+        in_flight: The maximum number of orders in progress.
+        patience: The timeouts and retries of the shop's calls.
+        late_by: The duration of a late call, in seconds.
         double_charged: The share of captures that a faulty gateway makes twice.
-        coordinators: How many processes fulfil the orders; with 1 it is this one.
+        coordinators: The number of processes that fulfil the orders; 1 is this one.
     """
 
     directory: Path
@@ -76,28 +76,28 @@ class DemoOptions:
 
     @property
     def store(self) -> Path:
-        """Where the log is."""
+        """The path of the log."""
         return self.directory / STORE
 
     @property
     def ledgers(self) -> Path:
-        """Where the ledgers of gateway and carrier are."""
+        """The directory of the ledgers of gateway and carrier."""
         return self.directory / LEDGERS
 
 
 @dataclass(slots=True)
 class Tally:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        total: How many orders are to be fulfilled.
-        ended_before: How many of them an earlier run brought to their end.
-        in_flight: How many are under way.
-        outcomes: How many came to which end in this run.
-        told_late: How many customers could be told only later.
+        total: The number of orders to fulfil.
+        ended_before: The number of them that ended in an earlier run.
+        in_flight: The number in progress.
+        outcomes: The number of each outcome in this run.
+        told_late: The number of customers who were notified only later.
         began: When this run began with orders, by `time.monotonic`.
-        seconds: How long its orders took, once they are done; 0 before.
-        phase: What the run is at.
+        seconds: The duration of its orders after they have ended; 0 before.
+        phase: What the run is doing.
     """
 
     total: int = 0
@@ -111,17 +111,17 @@ class Tally:
 
     @property
     def ended(self) -> int:
-        """How many orders this run brought to their end."""
+        """The number of orders that ended in this run."""
         return self.outcomes.total()
 
     @property
     def rate(self) -> float:
-        """How many orders a second came to their end."""
+        """The number of orders that ended, per second."""
         seconds = self.seconds or time.monotonic() - self.began
         return self.ended / max(seconds, 1e-9)
 
     def begin(self, *, total: int, ended_before: int) -> None:
-        """Begin with the orders."""
+        """Start the clock of the orders."""
         self.total = total
         self.ended_before = ended_before
         self.began = time.monotonic()
@@ -129,24 +129,24 @@ class Tally:
 
 
 class Watcher(Protocol):
-    """Shows people how far a run is."""
+    """Displays the progress of a run."""
 
     def show(self, tally: Tally) -> None:
-        """Show it; called a few times a second and after each phase."""
+        """Display it; called a few times per second and after each phase."""
         ...
 
     def tell(self, line: str) -> None:
-        """Print a line that is no figure."""
+        """Display a line of text."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
-        plan: What the demo was begun with.
-        tally: What this run did.
+        plan: The plan that the demo was begun with.
+        tally: The progress of this run.
         reconciliation: Whether log and ledgers agree.
     """
 
@@ -159,8 +159,8 @@ async def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
     """Fulfil the orders that are not fulfilled yet, then reconcile all of them.
 
     Args:
-        options: What to run, and against which odds.
-        watcher: Shows people how far it is.
+        options: What to run, and how often the services fail.
+        watcher: Displays the progress.
 
     Raises:
         CommandRejected: The directory holds a demo with another seed or stock.
@@ -249,7 +249,7 @@ async def _trade(
     tally: Tally,
     watcher: Watcher,
 ) -> list[str]:
-    """Open the shop, fulfil what is to be fulfilled, and name the sagas left stuck."""
+    """Open the shop, fulfil its orders, and return the ids of stuck sagas."""
     simulation = simulation_of(options, plan.seed)
     if options.coordinators > 1:
         await _trade_together(store, options, plan, wanted, tally, watcher)
@@ -266,7 +266,7 @@ async def _trade(
             tally.phase = "opening the shop"
             watcher.show(tally)
         await _receive(store, plan)
-        # An earlier run may have left customers who are still to be told.
+        # An earlier run may have left customers who are not notified yet.
         await _tell(shop, tally)
         todo = await unfinished(store, wanted)
         if options.coordinators == 1:
@@ -289,9 +289,9 @@ async def _trade_together(
     tally: Tally,
     watcher: Watcher,
 ) -> None:
-    """Have the orders fulfilled by processes of their own."""
+    """Fulfil the orders by processes of their own."""
     async with simulation_of(options, plan.seed).services_on_disk(options.ledgers):
-        # The files are there now, and no two processes make them at once.
+        # The files exist now, so no two processes create them at the same time.
         await _receive(store, plan)
     todo = await unfinished(store, wanted)
     tally.begin(total=len(wanted), ended_before=len(wanted) - len(todo))
@@ -300,7 +300,7 @@ async def _trade_together(
 
 
 def simulation_of(options: DemoOptions, seed: int) -> Simulation:
-    """Make the services that a demo is run against."""
+    """Build the services of a demo."""
     return Simulation(
         rates=options.rates,
         seed=seed,
@@ -336,7 +336,7 @@ async def _tell(shop: Shop, tally: Tally) -> None:
 async def fulfil_all(
     shop: Shop, todo: Sequence[Purchase], seed: int, in_flight: int, tally: Tally
 ) -> None:
-    """Fulfil orders, so many at once, and count them."""
+    """Fulfil orders, up to a number at the same time, and count them."""
     queue = iter(todo)
     async with anyio.create_task_group() as workers:
         for _ in range(min(in_flight, len(todo))):
