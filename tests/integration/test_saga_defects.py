@@ -528,6 +528,29 @@ async def test_the_same_defect_is_recorded_once(store, receiver):
     assert (await records(store, "saga-1")).count("blocked") == 1
 
 
+# Before `otherwise` the receiver is called again, which is recorded.
+@pytest.mark.parametrize("where", [one for one in FUNCTIONS if one != "otherwise"])
+async def test_coordinators_that_meet_the_same_defect_add_no_records(
+    store, receiver, where
+):
+    bug = Bug(TypeError("oops"))
+    saga = trip(outside(receiver, "pay"), step_with(where, receiver, bug))
+    await blocked(store, saga)
+    before = await records(store, "saga-1")
+    for number in range(4):
+        bug.error = TypeError(f"oops of {object()} at {number}")
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            with anyio.fail_after(20):
+                while not await coordinator.parked():  # noqa: ASYNC110
+                    await anyio.sleep(0.005)
+    now = await records(store, "saga-1")
+    # Other texts than those of the first defect are another one, but for numbers.
+    assert len(now) <= len(before) + 1
+    assert bug.calls > 4
+    bug.mended = True
+    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
+
+
 @pytest.mark.parametrize("where", FUNCTIONS)
 async def test_what_the_system_refuses_to_a_function_is_tried_again(
     store, receiver, where
@@ -543,6 +566,49 @@ async def test_what_the_system_refuses_to_a_function_is_tried_again(
     assert ended.outcome is eb.Outcome.COMPLETED
     assert bug.calls > 2
     assert "blocked" not in await records(store, "saga-1")
+
+
+@pytest.mark.parametrize("kind", ["raises", "returns another type"])
+@pytest.mark.parametrize("where", ["then", "then of a command"])
+async def test_a_defect_in_then_that_is_met_at_a_resume_is_recorded_once(
+    store, receiver, where, kind
+):
+    """The program that recorded the result had no defect; the next one has."""
+
+    def defective(state, _):
+        if kind == "raises":
+            raise TypeError(f"oops {object()}")
+        return "no trip"
+
+    def saga_with(then):
+        first = (
+            outside
+            if where == "then"
+            else functools.partial(lambda _, *a, **k: inside(*a, **k))
+        )
+        return trip(first(receiver, "act", then=then), outside(receiver, "pay"))
+
+    good = saga_with(lambda state, _: state)
+    receiver.plan = {"pay": ["stall"]}
+    async with eb.SagaCoordinator(store, [good]) as coordinator:
+        handle = await coordinator.start(good, Trip("mia"), id="saga-1")
+        with anyio.fail_after(20):
+            while handle.status is not eb.Status.RUNNING or not receiver.calls:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+    receiver.plan = {}
+    bad = saga_with(defective)
+    for _ in range(3):
+        async with eb.SagaCoordinator(store, [bad]) as coordinator:
+            assert [one.id for one in await coordinator.parked()] == ["saga-1"]
+            with pytest.raises(eb.SagaParked, match="can't be folded"):
+                await (await coordinator.get(bad, "saga-1")).result(timeout=SOON)
+    record = await block_record(store)
+    assert (record.step, record.where) == ("act", "then")
+    assert record.code == ("TypeError" if kind == "raises" else "UnfitValue")
+    assert ("defective" in record.traceback) == (kind == "raises")
+    assert (await records(store, "saga-1")).count("blocked") == 1
+    assert (await resumed(store, good)).outcome is eb.Outcome.COMPLETED
+    assert "compensation_started" not in await records(store, "saga-1")
 
 
 # --- compensations --------------------------------------------------------------------

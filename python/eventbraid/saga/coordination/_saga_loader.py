@@ -60,7 +60,9 @@ class Archive:
         try:
             progress = self._journal.progress(saga_id, recorded)
             saga = self._declaration(progress)
-            return await self._journal.restore(saga, saga_id, recorded)
+            return await self._journal.restore(
+                saga, saga_id, recorded, shard_lease=shard_lease
+            )
         except SagaParked as error:
             self._park(shard_lease, progress, error, recorded)
             raise

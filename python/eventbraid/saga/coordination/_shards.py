@@ -191,6 +191,7 @@ class Shards:
         part = self._parts.get(lease)
         if part is None or recorded.version <= self._state_of(lease).version:
             return _NO_CHANGE
+        was_released = self._state_of(lease).held is None
         state = LeaseState.of(recorded)
         self._put_state(part, state)
         self._unnoted.discard(lease)
@@ -198,7 +199,9 @@ class Shards:
         if needed is not None:
             return self._note_lent(part, state)
         if state.is_held_by(self._owner):
-            self.mine[shard] = ShardLease(shard, state.version)
+            self.mine[shard] = ShardLease(
+                shard, state.version, was_released=was_released
+            )
             return Change(gained=part)
         ended = self.mine.pop(shard, None)
         if ended is not None:

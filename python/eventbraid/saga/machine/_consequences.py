@@ -6,10 +6,11 @@ jitter as ``chance``, from 0 to 1.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from eventbraid.saga._text import text_of
+from eventbraid.saga._text import shortened, text_of
 from eventbraid.saga.definition._context import StepFailure
 from eventbraid.saga.definition._retry import crash_delay
 from eventbraid.saga.definition._step import is_external
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 
 
 S = TypeVar("S")
+
+# Below the maximum of a text in a record, which would shorten only one of the two.
+_MAXIMUM_COMPARED = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +172,31 @@ def blocked(progress: Progress, defect: Defect) -> SagaBlocked | None:
         attempt = known.attempt if known.in_flight else 0
     elif progress.in_flight and progress.step == defect.step:
         attempt = progress.attempt
+    record = _record_of(defect, attempt)
+    is_repeated = not attempt and _is_repeated(progress.blocked, record)
+    return None if is_repeated else record
+
+
+def unfoldable(progress: Progress, defect: Defect) -> SagaBlocked | None:
+    """Return the record of a defect in ``then`` that is met when a saga is read back.
+
+    Args:
+        progress: The saga's progress.
+        defect: The defect.
+
+    Returns:
+        The record; None if it is the last one that was recorded, or if the saga isn't
+        driven as it is.
+    """
+    if progress.status not in {Status.RUNNING, Status.COMPENSATING}:
+        return None
+    record = _record_of(defect, attempt=0)
+    return None if _is_repeated(progress.blocked, record) else record
+
+
+def _record_of(defect: Defect, attempt: int) -> SagaBlocked:
     error, answer = defect.error, defect.answer
-    record = SagaBlocked(
+    return SagaBlocked(
         defect.step,
         defect.where,
         type(error).__name__,
@@ -179,13 +206,22 @@ def blocked(progress: Progress, defect: Defect) -> SagaBlocked | None:
         NOTHING if answer is None else answer,
         answered=answer is not None,
     )
-    last = progress.blocked
-    is_repeated = last is not None and not attempt and _names(last) == _names(record)
-    return None if is_repeated else record
+
+
+def _is_repeated(last: SagaBlocked | None, record: SagaBlocked) -> bool:
+    """Return whether a record says again what the last one says.
+
+    Messages may hold addresses and times, which differ each time.
+    """
+    return last is not None and _names(last) == _names(record)
+
+
+_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 def _names(record: SagaBlocked) -> tuple[str, str, str, str]:
-    return record.step, record.where, record.code, record.message
+    message = _NUMBERS.sub("#", shortened(record.message, _MAXIMUM_COMPARED))
+    return record.step, record.where, record.code, message
 
 
 _CRASH = StepFailure("crash", "the process ended during the call", doubt="crash")

@@ -93,6 +93,9 @@ def _moves_on(progress: Progress, event: SagaEvent) -> bool:
     blocked = progress.blocked
     if not progress.undoing or blocked is None:
         return True
+    # Whatever is recorded while the saga is compensated, its state was folded before.
+    if blocked.where == "then":
+        return True
     # The compensations of other steps may go on meanwhile.
     return getattr(event, "step", blocked.step) == blocked.step
 

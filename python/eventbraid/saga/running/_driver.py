@@ -336,14 +336,24 @@ def _watched(run: Run[Any], move: Move) -> Move:
     """Have the attempt of a local step recorded before it, after a takeover.
 
     The process that had the saga before may have ended in this step. Otherwise
-    the attempt isn't recorded: a commit for each local step would cost too much.
+    the attempt isn't recorded: a commit for each local step would cost too much. Nor is
+    it if the step is blocked and no process has ended in it: its stream would grow with
+    each coordinator that meets the defect again.
     """
     if isinstance(move, Wait):
         return move
     run.is_taken_over = False
+    if _is_blocked_in_order(run):
+        return move
     if isinstance(move, Execute) and not run.progress.in_flight and move.start is None:
         return Commit((StepStarted(move.step.name, move.attempt),))
     return move
+
+
+def _is_blocked_in_order(run: Run[Any]) -> bool:
+    lease = run.shard_lease
+    is_blocked = run.progress.blocked is not None
+    return is_blocked and lease is not None and lease.was_released
 
 
 def _is_given_back(run: Run[Any]) -> bool:

@@ -9,7 +9,7 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
@@ -22,6 +22,7 @@ from eventbraid.errors import (
     EventDecodeError,
     InvalidTransition,
     InvalidValue,
+    OutcomeUnknown,
     SagaNotFound,
     SagaParked,
     UnknownEventType,
@@ -32,7 +33,12 @@ from eventbraid.lease._state import lost_error
 from eventbraid.saga._text import described
 from eventbraid.saga.definition._codec import UnfitValue
 from eventbraid.saga.definition._step import Local, Step, external
-from eventbraid.saga.machine._defect import CommandDefect, raise_if_it_ends_the_program
+from eventbraid.saga.machine._consequences import unfoldable
+from eventbraid.saga.machine._defect import (
+    CommandDefect,
+    Defect,
+    raise_if_it_ends_the_program,
+)
 from eventbraid.saga.machine._events import (
     ATTENTION_STREAM,
     SagaEvent,
@@ -56,6 +62,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.definition._step_base import AnyCommand
     from eventbraid.saga.running._clock import Clock
+    from eventbraid.saga.running._shard_lease import ShardLease
     from eventbraid.store import AsyncStore, RecordedEvent
 
 S = TypeVar("S")
@@ -205,7 +212,9 @@ class Journal:
         """Read the saga's stream again, because somebody else has written to it."""
         run.stale = False
         recorded = await self.read(run.id)
-        fresh = await self.restore(run.saga, run.id, recorded)
+        fresh = await self.restore(
+            run.saga, run.id, recorded, shard_lease=run.shard_lease
+        )
         run.replace(fresh.progress, fresh.state, fresh.version)
 
     async def is_current(self, run: Run[Any]) -> bool:
@@ -241,9 +250,21 @@ class Journal:
         return progress
 
     async def restore(
-        self, saga: Saga[S], saga_id: str, recorded: Sequence[RecordedEvent]
+        self,
+        saga: Saga[S],
+        saga_id: str,
+        recorded: Sequence[RecordedEvent],
+        *,
+        shard_lease: ShardLease | None,
     ) -> Run[S]:
         """Fold a saga's stream.
+
+        Args:
+            saga: The saga's declaration.
+            saga_id: The saga's id.
+            recorded: The records of the stream.
+            shard_lease: The lease under which the saga is driven here, and under which
+                a defect in ``then`` is recorded; None if it is driven elsewhere.
 
         Raises:
             SagaParked: This program can't fold it.
@@ -252,9 +273,35 @@ class Journal:
         history, progress = _folded_history(blank, recorded)
         with _unreadable_is_parked(progress):
             executed = await self._executed(saga, progress, recorded, history)
-        state = fold_state(saga, progress, history, executed)
+        try:
+            state = fold_state(saga, progress, history, executed)
+        except Defect as defect:
+            if shard_lease is not None:
+                await self._record_unfoldable(
+                    progress, len(recorded), defect, shard_lease
+                )
+            reason = f"step {defect.step!r} can't be folded ({defect.description})"
+            raise parked(progress, f"{reason}; correct the program") from defect.error
         clock = SagaClock(self.clock)
         return Run(saga, progress, state, len(recorded), clock)
+
+    async def _record_unfoldable(
+        self,
+        progress: Progress,
+        version: int,
+        defect: Defect,
+        shard_lease: ShardLease,
+    ) -> None:
+        """Record a defect in ``then`` that keeps a saga from being read back."""
+        record = unfoldable(progress, defect)
+        if record is None:
+            return
+        events = recordable((record,))
+        written = [new_event(progress.id, event) for event in events]
+        expect = {progress.id: version, **shard_lease.fence}
+        # After a conflict the saga is read again, by this coordinator or by its next.
+        with suppress(VersionConflict, OutcomeUnknown):
+            await self.store.append(written, expect=expect)
 
     async def _executed(
         self,
@@ -300,19 +347,22 @@ def fold_state(
         executed: What its local steps executed, where the state is folded from it.
 
     Raises:
-        SagaParked: A record can't be decoded, or a ``then`` raised.
+        SagaParked: The input can't be decoded.
+        Defect: A result can't be decoded, or a ``then`` raised.
     """
-    step = "the input"
     try:
         state = saga.state_codec.restore(progress.input)
-        for event in history:
-            if isinstance(event, StepSucceeded):
-                step = f"step {event.step!r}"
-                state = _folded(saga, state, event, executed)
     except BaseException as error:
         raise_if_it_ends_the_program(error)
-        reason = f"{step} can't be folded ({described(error)})"
+        reason = f"the input can't be folded ({described(error)})"
         raise parked(progress, f"{reason}; correct the program") from error
+    for event in history:
+        if isinstance(event, StepSucceeded):
+            try:
+                state = _folded(saga, state, event, executed)
+            except BaseException as error:
+                raise_if_it_ends_the_program(error)
+                raise Defect(event.step, "then", error) from error
     return state
 
 

@@ -58,6 +58,8 @@ class ShardLease:
         fence: What each record of its sagas demands.
         leaving: Whether no saga of it makes another move here.
         told: Its sagas that the log says are parked here, each with its version.
+        was_released: Whether the holder before released it, so that holder hasn't ended
+            in a move of one of its sagas.
     """
 
     __slots__ = (
@@ -69,13 +71,20 @@ class ShardLease:
         "shard",
         "token",
         "told",
+        "was_released",
     )
 
     def __init__(
-        self, shard: int, token: int, needed: Declaration | None = None
+        self,
+        shard: int,
+        token: int,
+        needed: Declaration | None = None,
+        *,
+        was_released: bool = False,
     ) -> None:
         """Begin with no saga at work."""
         self.shard = shard
+        self.was_released = was_released
         self.needed = needed
         self.token = token
         self.lease = lease_of(shard, needed)
