@@ -611,6 +611,63 @@ async def test_a_defect_in_then_that_is_met_at_a_resume_is_recorded_once(
     assert "compensation_started" not in await records(store, "saga-1")
 
 
+@pytest.fixture
+def quick_outages(monkeypatch):
+    """Let an outage be reported after 0.1 s, and the code be called again then."""
+    from eventbraid.saga.running import _error_classes
+
+    monkeypatch.setattr(_error_classes, "_MAXIMUM_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(_error_classes, "_BLOCKED_SECONDS", 0.05)
+    monkeypatch.setattr(_error_classes, "_MAXIMUM_BLOCKED_SECONDS", 0.05)
+
+
+MISSING = FileNotFoundError(2, "no rates.csv")
+OUTAGES = [
+    *((where, MISSING) for where in (*FUNCTIONS, "compensation")),
+    ("command", PermissionError(13, "denied")),
+    ("command", eb.DeadlineExceeded("rates", 3)),
+]
+
+
+@pytest.mark.usefixtures("quick_outages")
+@pytest.mark.parametrize(("where", "error"), OUTAGES)
+async def test_what_the_system_refuses_for_long_blocks_the_saga_until_it_does_not(
+    store, receiver, where, error
+):
+    bug = Bug(error)
+    if where == "compensation":
+        buggy = eb.local("act", note("act")).compensated_by(
+            lambda context: (bug(), note("undone")(context))[1]
+        )
+        saga = trip(buggy, refusing(receiver))
+    else:
+        saga = trip(outside(receiver, "pay"), step_with(where, receiver, bug))
+    with anyio.fail_after(20):
+        async with eb.SagaCoordinator(store, [saga]) as coordinator:
+            handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
+            with pytest.raises(eb.SagaParked, match=type(error).__name__):
+                await handle.result()
+            calls = bug.calls
+            while bug.calls < calls + 2:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            recorded = await records(store, "saga-1")
+            assert recorded.count("blocked") == 1
+            while bug.calls < calls + 4:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            # The calls themselves are recorded where a receiver is asked again.
+            if where != "otherwise":
+                assert await records(store, "saga-1") == recorded
+            bug.mended = True
+            while not handle.status.ended:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            undone = where == "compensation"
+            ended = await handle.result()
+            assert (ended.outcome is eb.Outcome.COMPENSATED) == undone
+            assert (ended.outcome is eb.Outcome.COMPLETED) != undone
+            assert await coordinator.parked() == []
+    assert all(calls == 1 for calls in receiver.calls.values()) or where == "otherwise"
+
+
 # --- compensations --------------------------------------------------------------------
 
 

@@ -105,6 +105,11 @@ class SagaCoordinator:
     anew, and the first coordinator with corrected code that drives the saga goes on at
     that step, under the same key. `cancel` compensates a blocked saga.
 
+    An `OSError` in a function of a step that calls no other system, such as a missing
+    file in the command of a local step, spends no attempt either: the function is
+    called again, and after ten such errors in a row the saga is blocked, listed and
+    tried again from time to time, at most every ten minutes.
+
     A call that ends its process is made again by the next coordinator, after a growing
     pause, and after two crashes in a row alone: the others of that coordinator wait for
     it. If it ends the process then too, ``Retry.crashes`` times, its saga is stuck.

@@ -6,11 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from eventbraid.errors import GraphMismatch, SagaNotFound, SagaParked
+from eventbraid.saga.machine._defect import Defect
 from eventbraid.saga.machine._progress import Progress
-from eventbraid.saga.running._journal import NEEDS_CODE, parked
+from eventbraid.saga.running._journal import NEEDS_CODE, parked, unfoldable_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from eventbraid.saga.coordination._checkpoint import OpenSagas
     from eventbraid.saga.coordination._definition_registry import Library
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
     from eventbraid.saga.running._shard_lease import ShardLease
-    from eventbraid.store import RecordedEvent
 
 
 class Archive:
@@ -60,15 +60,21 @@ class Archive:
         try:
             progress = self._journal.progress(saga_id, recorded)
             saga = self._declaration(progress)
-            return await self._journal.restore(
-                saga, saga_id, recorded, shard_lease=shard_lease
+            return await self._journal.restore(saga, saga_id, recorded)
+        except Defect as defect:
+            error = unfoldable_error(progress, defect)
+            error.__cause__ = defect.error
+            version = await self._journal.record_unfoldable(
+                progress, len(recorded), defect, self._kept(shard_lease, saga_id)
             )
+            self._park(shard_lease, progress, error, version)
+            raise error from defect.error
         except SagaParked as error:
-            self._park(shard_lease, progress, error, recorded)
+            self._park(shard_lease, progress, error, len(recorded))
             raise
         except GraphMismatch as error:
             needs_code = parked(progress, f"{NEEDS_CODE}: {error}")
-            self._park(shard_lease, progress, needs_code, recorded)
+            self._park(shard_lease, progress, needs_code, len(recorded))
             raise
 
     async def progress(self, saga_id: str) -> Progress:
@@ -127,7 +133,7 @@ class Archive:
         shard_lease: ShardLease | None,
         progress: Progress,
         error: SagaParked,
-        recorded: Sequence[RecordedEvent],
+        version: int,
     ) -> None:
         """List a saga as parked, if it was this coordinator's all the while.
 
@@ -135,13 +141,17 @@ class Archive:
         saga must not be listed here: it would be passed over when the shard comes back.
         Nor is it listed here if another coordinator can run it.
         """
-        if shard_lease is None or self._lease_for(progress.id) is not shard_lease:
+        if shard_lease is None or self._kept(shard_lease, progress.id) is None:
             return
         needed = self._open.sagas.get(progress.id)
         is_foreign = needed is not None and needed not in self._shards.runs
         if needed is not None and is_foreign and self._shards.can_be_run(needed):
             return
-        self._roster.park(progress, error, recorded[-1].version, shard_lease)
+        self._roster.park(progress, error, version, shard_lease)
+
+    def _kept(self, shard_lease: ShardLease | None, saga_id: str) -> ShardLease | None:
+        """Return the lease of a saga, if it is this coordinator's all the while."""
+        return shard_lease if self._lease_for(saga_id) is shard_lease else None
 
     def _declaration(self, progress: Progress) -> Saga[Any]:
         saga = self._library.find(progress)

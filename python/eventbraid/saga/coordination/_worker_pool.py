@@ -242,6 +242,9 @@ class Crew:
         # Handed over meanwhile, it is woken by its next coordinator.
         if isinstance(end, Pause) and self._roster.at_work.get(run.id) is run:
             self._timers.sleep(run, end.seconds, resumed=end.resumed)
+        elif run.outages_blocked and self._is_parked(run):
+            seconds = self._driver.seconds_until_tried_again(run)
+            self._timers.sleep(run, seconds, resumed=False)
 
     def _end_work(self, run: Run[Any], shard_lease: ShardLease | None) -> None:
         self.give_place(run)
@@ -253,8 +256,24 @@ class Crew:
     def _work_on_after_sleep(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - a callback
         """Put a saga back to work, unless it isn't to be driven here any more."""
         is_leaving = run.shard_lease is not None and run.shard_lease.leaving
-        if not (self._driver.stopping or is_leaving):
-            self.work_on(run, resumed=resumed)
+        if self._driver.stopping or is_leaving:
+            return
+        if self._is_parked(run):
+            # The system refused something to it, and may not do so any more.
+            run.defective = {
+                step: one for step, one in run.defective.items() if not one.is_outage
+            }
+            run.stale = True
+            self._roster.elsewhere.pop(run.id, None)
+            run.go_on()
+        elif self._roster.at_work.get(run.id) is not run:
+            return
+        self.work_on(run, resumed=resumed)
+
+    def _is_parked(self, run: Run[Any]) -> bool:
+        """Return whether a saga is parked here, and not read anew since."""
+        is_listed = run.id in self._roster.parked
+        return is_listed and self._roster.elsewhere.get(run.id) is run
 
     def _park(self, run: Run[Any], error: SagaParked) -> None:
         """List a saga as parked, unless it was handed over meanwhile."""

@@ -167,7 +167,9 @@ def blocked(progress: Progress, defect: Defect) -> SagaBlocked | None:
         defect: The defect.
     """
     attempt = 0
-    if progress.undoing:
+    if defect.is_outage and defect.answer is None:
+        pass  # The attempt isn't over: nothing of it has happened.
+    elif progress.undoing:
         known = progress.compensation(defect.step)
         attempt = known.attempt if known.in_flight else 0
     elif progress.in_flight and progress.step == defect.step:

@@ -57,6 +57,8 @@ class Defect(Exception):
         where: The function that raised.
         error: The exception that it raised.
         answer: What the receiver had returned before, as JSON; None without an answer.
+        is_outage: Whether the system refused something to the code: nothing of the call
+            was recorded, and this program makes it again.
     """
 
     def __init__(
@@ -65,12 +67,15 @@ class Defect(Exception):
         where: Where,
         error: BaseException,
         answer: msgspec.Raw | None = None,
+        *,
+        is_outage: bool = False,
     ) -> None:
         """Name the function and its exception."""
         self.step = step
         self.where: Where = where
         self.error = error
         self.answer = answer
+        self.is_outage = is_outage
         super().__init__(step, where, error)
 
     @property
@@ -81,10 +86,15 @@ class Defect(Exception):
     @property
     def reason(self) -> str:
         """Describe the defect for people, with the remedy."""
+        what = f"{self.where} of step {self.step!r} raised {self.description}; "
+        if self.is_outage:
+            return (
+                f"{what}correct the program or its surroundings: it is called again "
+                "from time to time"
+            )
         return (
-            f"{self.where} of step {self.step!r} raised {self.description}; "
-            "correct the program: a coordinator with the corrected code resumes the "
-            "saga at this step"
+            f"{what}correct the program: a coordinator with the corrected code resumes "
+            "the saga at this step"
         )
 
 
@@ -125,7 +135,7 @@ class Outage(Exception):
 
     def as_defect(self) -> Defect:
         """Return the defect for an outage that doesn't end."""
-        return Defect(self.step, self.where, self.error, self.answer)
+        return Defect(self.step, self.where, self.error, self.answer, is_outage=True)
 
 
 def trouble_of(

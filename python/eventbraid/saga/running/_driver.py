@@ -37,7 +37,12 @@ from eventbraid.saga.machine._next_action import (
 from eventbraid.saga.machine._progress import Status
 from eventbraid.saga.running._calls import Calls
 from eventbraid.saga.running._compensation import Backward
-from eventbraid.saga.running._error_classes import breather, pause_after
+from eventbraid.saga.running._error_classes import (
+    MAXIMUM_OUTAGES,
+    breather,
+    pause_after,
+    pause_while_blocked,
+)
 from eventbraid.saga.running._execution import Forward
 from eventbraid.saga.running._journal import parked
 
@@ -128,7 +133,7 @@ class Driver:
                     await self._take_slot(run)
                     continue
                 end = await self._make_next(run, resumed=resumed)
-                run.outages = 0
+                run.outages = run.outages_blocked = 0
                 if end is not None:
                     return end
                 resumed = False
@@ -139,7 +144,6 @@ class Driver:
                 await anyio.sleep(breather(self._draw()))
                 run.stale = True
             except Outage as outage:
-                run.outages += 1
                 run.stale = True
                 log_outage(run.id, outage)
                 seconds = pause_after(run.outages, self._draw())
@@ -177,8 +181,8 @@ class Driver:
             if run.is_taken_over:
                 move = _watched(run, move)
             await self._make(run, move)
-        except Defect as defect:
-            await self._block(run, defect)
+        except (Defect, Outage) as trouble:
+            await self._block(run, _lasting(run, trouble))
             return None
         if isinstance(move, Wait):
             return Pause(_seconds_until(run, move.until))
@@ -205,6 +209,8 @@ class Driver:
                 return
             case Blocked():
                 defect = next(iter(run.defective.values()))
+                if any(one.is_outage for one in run.defective.values()):
+                    run.outages_blocked += 1
                 raise parked(run.progress, defect.reason) from defect.error
             case (
                 Call(alone=True, start=start)
@@ -289,7 +295,12 @@ class Driver:
             # The plan says whether another step may be compensated meanwhile.
             run.defective[defect.step] = defect
             return
+        run.outages_blocked = run.outages_blocked + 1 if defect.is_outage else 0
         raise parked(run.progress, defect.reason) from defect.error
+
+    def seconds_until_tried_again(self, run: Run[Any]) -> float:
+        """Return after which pause a saga that an outage blocks is tried again."""
+        return pause_while_blocked(run.outages_blocked, self._draw())
 
     async def _take_slot(self, run: Run[Any]) -> None:
         await self._slots.acquire()
@@ -330,6 +341,27 @@ def _seconds_until(run: Run[Any], until: datetime) -> float:
     if is_confirmed or run.progress.deadline is None:
         return seconds
     return min(seconds, run.clock.seconds_to_confirm())
+
+
+def _lasting(run: Run[Any], trouble: Defect | Outage) -> Defect:
+    """Return what blocks a saga: a defect, or an outage that has gone on for long.
+
+    Raises:
+        Outage: It hasn't.
+    """
+    if isinstance(trouble, Defect):
+        return trouble
+    run.outages += 1
+    known, what = run.progress.blocked, type(trouble.error).__name__
+    is_known = known is not None and (known.step, known.where, known.code) == (
+        trouble.step,
+        trouble.where,
+        what,
+    )
+    if not is_known and run.outages < MAXIMUM_OUTAGES:
+        raise trouble
+    log_outage(run.id, trouble)
+    return trouble.as_defect()
 
 
 def _watched(run: Run[Any], move: Move) -> Move:

@@ -72,6 +72,11 @@ def breather(chance: float) -> float:
     return _BREATHER_SECONDS * (1 + chance)
 
 
+MAXIMUM_OUTAGES = 10
+"""Outages in a row, in about half a minute, after which a saga is blocked."""
+
+_BLOCKED_SECONDS = 15.0
+_MAXIMUM_BLOCKED_SECONDS = 300.0
 _MAXIMUM_PAUSE_SECONDS = 5.0
 _MAXIMUM_DOUBLINGS = 10
 
@@ -85,4 +90,16 @@ def pause_after(outages: int, chance: float) -> float:
     """
     growth = 2.0 ** min(outages - 1, _MAXIMUM_DOUBLINGS)
     full: float = min(_BREATHER_SECONDS * growth, _MAXIMUM_PAUSE_SECONDS)
+    return full * (1 + chance)
+
+
+def pause_while_blocked(times: int, chance: float) -> float:
+    """Return the seconds after which code of a blocked saga is called again.
+
+    Args:
+        times: How often in a row an outage has blocked the saga.
+        chance: A draw from 0 to 1, so that those who met don't meet again.
+    """
+    growth = 2.0 ** min(times - 1, _MAXIMUM_DOUBLINGS)
+    full: float = min(_BLOCKED_SECONDS * growth, _MAXIMUM_BLOCKED_SECONDS)
     return full * (1 + chance)

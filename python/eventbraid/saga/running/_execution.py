@@ -42,6 +42,7 @@ from eventbraid.saga.machine._next_action import advance_if_possible
 from eventbraid.saga.machine._transitions import after
 from eventbraid.saga.running._attempt import attempted, log_failure, refusal_of
 from eventbraid.saga.running._error_classes import (
+    MAXIMUM_OUTAGES,
     NOT_ABOUT_THE_STEP,
     REFUSALS,
     breather,
@@ -60,9 +61,6 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._step_base import AnyCommand
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
-
-# About half a minute. What has happened is kept, so the saga is blocked and not undone.
-_MAXIMUM_OUTAGES = 10
 
 
 class Forward:
@@ -274,10 +272,10 @@ class Forward:
                 answer is recorded with it, so the receiver isn't called again.
         """
         log_outage(run.id, outage)
-        is_left = outages < _MAXIMUM_OUTAGES and await self._pause(
+        is_left = outages < MAXIMUM_OUTAGES and await self._pause(
             pause_after(outages, self._draw())
         )
-        if is_left or outages >= _MAXIMUM_OUTAGES:
+        if is_left or outages >= MAXIMUM_OUTAGES:
             raise outage.as_defect() from outage.error
 
     async def _record_success(

@@ -212,9 +212,13 @@ class Journal:
         """Read the saga's stream again, because somebody else has written to it."""
         run.stale = False
         recorded = await self.read(run.id)
-        fresh = await self.restore(
-            run.saga, run.id, recorded, shard_lease=run.shard_lease
-        )
+        try:
+            fresh = await self.restore(run.saga, run.id, recorded)
+        except Defect as defect:
+            version = len(recorded)
+            progress = self.progress(run.id, recorded)
+            await self.record_unfoldable(progress, version, defect, run.shard_lease)
+            raise unfoldable_error(progress, defect) from defect.error
         run.replace(fresh.progress, fresh.state, fresh.version)
 
     async def is_current(self, run: Run[Any]) -> bool:
@@ -250,58 +254,52 @@ class Journal:
         return progress
 
     async def restore(
-        self,
-        saga: Saga[S],
-        saga_id: str,
-        recorded: Sequence[RecordedEvent],
-        *,
-        shard_lease: ShardLease | None,
+        self, saga: Saga[S], saga_id: str, recorded: Sequence[RecordedEvent]
     ) -> Run[S]:
         """Fold a saga's stream.
 
-        Args:
-            saga: The saga's declaration.
-            saga_id: The saga's id.
-            recorded: The records of the stream.
-            shard_lease: The lease under which the saga is driven here, and under which
-                a defect in ``then`` is recorded; None if it is driven elsewhere.
-
         Raises:
+            Defect: A ``then`` of this program raised.
             SagaParked: This program can't fold it.
         """
         blank = Progress(saga_id, saga=saga.name, version=saga.version)
         history, progress = _folded_history(blank, recorded)
         with _unreadable_is_parked(progress):
             executed = await self._executed(saga, progress, recorded, history)
-        try:
-            state = fold_state(saga, progress, history, executed)
-        except Defect as defect:
-            if shard_lease is not None:
-                await self._record_unfoldable(
-                    progress, len(recorded), defect, shard_lease
-                )
-            reason = f"step {defect.step!r} can't be folded ({defect.description})"
-            raise parked(progress, f"{reason}; correct the program") from defect.error
+        state = fold_state(saga, progress, history, executed)
         clock = SagaClock(self.clock)
         return Run(saga, progress, state, len(recorded), clock)
 
-    async def _record_unfoldable(
+    async def record_unfoldable(
         self,
         progress: Progress,
         version: int,
         defect: Defect,
-        shard_lease: ShardLease,
-    ) -> None:
-        """Record a defect in ``then`` that keeps a saga from being read back."""
+        shard_lease: ShardLease | None,
+    ) -> int:
+        """Record a defect in ``then`` that keeps a saga from being read back.
+
+        Args:
+            progress: The saga's progress.
+            version: The version of its stream.
+            defect: The defect.
+            shard_lease: The lease under which the saga is driven here; None if it is
+                driven elsewhere, where that is recorded.
+
+        Returns:
+            The version of the stream, as far as it is known.
+        """
         record = unfoldable(progress, defect)
-        if record is None:
-            return
+        if record is None or shard_lease is None:
+            return version
         events = recordable((record,))
         written = [new_event(progress.id, event) for event in events]
         expect = {progress.id: version, **shard_lease.fence}
         # After a conflict the saga is read again, by this coordinator or by its next.
         with suppress(VersionConflict, OutcomeUnknown):
             await self.store.append(written, expect=expect)
+            version += len(written)
+        return version
 
     async def _executed(
         self,
@@ -369,6 +367,12 @@ def fold_state(
 def parked(progress: Progress, reason: str) -> SagaParked:
     """Make the error for a saga that this program can't drive."""
     return SagaParked(progress.id, progress.saga, progress.version, reason)
+
+
+def unfoldable_error(progress: Progress, defect: Defect) -> SagaParked:
+    """Make the error for a saga whose results this program can't fold."""
+    reason = f"step {defect.step!r} can't be folded ({defect.description})"
+    return parked(progress, f"{reason}; correct the program")
 
 
 @contextmanager

@@ -85,6 +85,7 @@ class Run(Generic[S]):
         "id",
         "is_taken_over",
         "outages",
+        "outages_blocked",
         "progress",
         "saga",
         "shard_lease",
@@ -120,6 +121,8 @@ class Run(Generic[S]):
         self.at_rest = anyio.Event()
         # How often in a row the store failed, which is no attempt's fault.
         self.outages = 0
+        # How often in a row an outage has blocked the saga.
+        self.outages_blocked = 0
         # The wait for the next attempt, if it is waited for.
         self.sleep: Sleep | None = None
         self.stale = False
