@@ -1,4 +1,4 @@
-"""README.md tells the truth: its code runs, its commands are those that are run.
+"""The code in README.md runs, and its commands are those that the CI runs.
 
 The first thing that a newcomer copies must not be the first thing that fails.
 """

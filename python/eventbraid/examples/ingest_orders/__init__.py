@@ -2,12 +2,14 @@
 
     python -m eventbraid.examples.ingest_orders STORE --commit-size 1000
 
-| file | what stands in it |
+Needs the extra `cli`: ``pip install 'eventbraid[cli]'``.
+
+| file | content |
 |---|---|
 | `history.py` | the event, and the purchases cut into commits |
 | `load.py` | append them, many commits in flight; safe to kill and to repeat |
 | `read_back.py` | read every stream again: is all of it there, to the cent? |
 | `progress.py` | a bar on a terminal, plain lines elsewhere |
-| `report.py` | what is printed when it is done |
-| `__main__.py` | all of it from the command line |
+| `report.py` | the printed result |
+| `__main__.py` | the command line |
 """
