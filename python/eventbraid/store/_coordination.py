@@ -98,8 +98,10 @@ class NativeCoordination:
         """Return what `heartbeat_ages` does, off the event loop."""
         port = current_port()
         token = self._handle.native.heartbeat_ages_async(port.native)
-        ages = unwrapped(await port.result(token), list)
-        return dict(cast("list[tuple[str, float]]", ages))
+        ages = cast(
+            "list[tuple[str, float]]", unwrapped(await port.result(token), list)
+        )
+        return dict(ages)
 
     def start_loop_heartbeat(self) -> LoopHeartbeat:
         """Start a heartbeat that comes from the running event loop."""
