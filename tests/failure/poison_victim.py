@@ -3,7 +3,7 @@
 Usage: poison_victim.py STORE WHERE
 
 Starts a saga that sends SIGKILL to its own process in one of its functions, WHERE, and a
-healthy one that is in the middle of a call meanwhile. Prints how both came to rest.
+healthy ones that are in the middle of a call meanwhile. Prints how all came to rest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from dataclasses import replace
 
 import anyio
@@ -82,9 +83,64 @@ def poisonous(where: str) -> eb.Saga[Trip]:
             ]
         case "local step":
             steps = [external("a", pay), eb.local("b", die).without_compensation()]
+        case "child" | "child of a compensation" | "beside another coordinator":
+            steps = [external("a", die_as_action)]
         case _:
             raise AssertionError(where)
     return trip(*steps, name="poisonous")
+
+
+async def coordinate_parent(path: str, where: str) -> None:
+    """Coordinate a saga that waits for the saga that kills the process."""
+    bad = poisonous(where)
+
+    async def wait_for_child(context, *_) -> str:
+        handle = await coordinator.start(bad, Trip("mia"), id="saga-bad")
+        return (await handle.result()).outcome.value
+
+    steps = (
+        [external("wait", wait_for_child, result=str)]
+        if where == "child"
+        else [external("wait", pay, undone_by=wait_for_child), external("b", refuse)]
+    )
+    parent = trip(*steps, name="parent")
+    async with (
+        eb.open_async(path) as store,
+        eb.SagaCoordinator(store, [bad, parent]) as coordinator,
+    ):
+        handle = await coordinator.start(parent, Trip("mia"), id="saga-parent")
+        sys.stdout.write(f"{(await handle.result()).outcome.value}\n")
+
+
+async def coordinate_one(path: str, saga: eb.Saga[Trip], saga_id: str) -> None:
+    async with (
+        eb.open_async(path) as store,
+        eb.SagaCoordinator(store, [saga]) as coordinator,
+    ):
+        handle = await coordinator.start(saga, Trip("mia"), id=saga_id)
+        sys.stdout.write(f"{saga_id} {(await handle.result()).outcome.value}\n")
+
+
+def coordinate_two(path: str, where: str) -> None:
+    """Coordinate the saga that kills the process, and one of another store."""
+
+    async def linger_on(context: eb.StepContext[Trip]) -> str:
+        # The other saga's call ends the process during this one.
+        await anyio.sleep(0.5)
+        return "lingered"
+
+    healthy = trip(external("a", linger_on), name="healthy")
+    threads = [
+        threading.Thread(target=anyio.run, args=(coordinate_one, *args))
+        for args in (
+            (f"{path}-2", healthy, "saga-healthy"),
+            (path, poisonous(where), "saga-bad"),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 async def main(path: str, where: str) -> None:
@@ -107,4 +163,9 @@ async def main(path: str, where: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:])
+    if sys.argv[2].startswith("child"):
+        anyio.run(coordinate_parent, *sys.argv[1:])
+    elif sys.argv[2] == "beside another coordinator":
+        coordinate_two(*sys.argv[1:])
+    else:
+        anyio.run(main, *sys.argv[1:])

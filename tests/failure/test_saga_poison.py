@@ -84,3 +84,29 @@ def test_the_other_compensations_are_made_beside_one_that_ends_its_process(
             if entry.what == "compensated"
         ]
     assert undone == ["z"]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("where", "outcome"),
+    [("child", "completed"), ("child of a compensation", "compensated")],
+)
+def test_a_saga_that_waits_for_the_one_that_ends_its_process_is_not_charged(
+    repository, tmp_path, where, outcome
+):
+    path = tmp_path / "shop.braid"
+    assert lives(repository, path, where) == [outcome]
+    with eb.open(path) as store:
+        assert types(store, "saga-bad")[-1] == "saga.stuck"
+        assert "saga.stuck" not in types(store, "saga-parent")
+
+
+@pytest.mark.timeout(180)
+def test_a_saga_of_another_coordinator_of_the_process_is_not_charged(
+    repository, tmp_path
+):
+    outcomes = lives(repository, tmp_path / "shop.braid", "beside another coordinator")
+    assert {*zip(outcomes[::2], outcomes[1::2], strict=True)} == {
+        ("saga-bad", "stuck"),
+        ("saga-healthy", "completed"),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from eventbraid.saga.running import _calls
 from eventbraid.saga.running._calls import Calls
 
 pytestmark = pytest.mark.anyio
@@ -83,3 +84,57 @@ async def test_a_call_that_is_cancelled_while_it_waits_holds_nothing_back():
             raise AssertionError
     with anyio.fail_after(10):
         await calls.begin("saga-3")
+
+
+async def test_a_call_made_alone_is_alone_in_its_process():
+    calls, elsewhere, log = Calls(), Calls(), []
+    await elsewhere.begin("saga-1")
+
+    async def alone():
+        async with calls.alone("saga-2") as is_alone:
+            log.append(f"alone: {is_alone}")
+            await anyio.sleep(0.05)
+        log.append("no longer alone")
+
+    async def another():
+        await elsewhere.begin("saga-3")
+        log.append("another")
+        elsewhere.end("saga-3")
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(alone)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(another)
+            await anyio.sleep(0.05)
+            assert log == []
+            elsewhere.end("saga-1")
+    assert log == ["alone: True", "no longer alone", "another"]
+
+
+async def test_coordinators_whose_calls_wait_for_each_other_hold_nothing_back():
+    calls, elsewhere = Calls(), Calls()
+    with anyio.fail_after(5):
+        async with calls.alone("saga-parent"):
+            assert calls.pause("saga-parent")
+            await elsewhere.begin("saga-child")
+            elsewhere.end("saga-child")
+            async with elsewhere.alone("saga-child") as is_alone:
+                assert is_alone
+
+
+async def test_a_coordinator_that_hangs_holds_back_the_others_for_a_while_only(
+    monkeypatch,
+):
+    monkeypatch.setattr(_calls, "_MAXIMUM_WAIT_SECONDS", 0.05)
+    calls, hanging = Calls(), Calls()
+    await hanging.begin("saga-1")
+    with anyio.fail_after(5):
+        async with calls.alone("saga-2") as is_alone:
+            assert not is_alone
+        hanging.end("saga-1")
+        async with hanging.alone("saga-1"):
+            await calls.begin("saga-2")
+            calls.end("saga-2")
+        async with calls.alone("saga-2") as is_alone:
+            assert is_alone

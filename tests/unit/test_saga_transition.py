@@ -7,7 +7,7 @@ that then does the wrong thing.
 from __future__ import annotations
 
 import itertools
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -16,6 +16,7 @@ from eventbraid.saga.machine import _events as e
 from eventbraid.saga.machine._transitions import evolve, fold
 
 SECOND = timedelta(seconds=1)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def call(context: eb.StepContext[int]) -> str:
@@ -68,6 +69,8 @@ LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
         ([], e.RetriedByHand("a", "m", "n"), "must be stuck"),
         ([], e.StepAnsweredLate("zz"), "no step 'zz'"),
         ([e.StepStarted("a")], e.StepStarted("a", 2), "has no outcome yet"),
+        ([e.StepStarted("a")], e.StepStarted("a"), "has no outcome yet"),
+        ([e.StepStarted("a")], e.StepStarted("a", alone=True), "has no outcome yet"),
         ([e.StepStarted("a")], e.StepSucceeded("a", 2), "attempt 2 isn't"),
         ([e.StepStarted("a")], e.StepSkipped("a", "x"), "was attempted"),
         ([e.StepStarted("a")], e.SagaStuck("a", "x"), "hasn't failed for good"),
@@ -186,3 +189,28 @@ def test_folding_changes_nothing_that_was_folded_before():
     fold("saga-1", [BEGIN, *A_DONE])
     evolve(before, A_DONE[0])
     assert (before.attempt, before.done, dict(before.results)) == (0, (), {})
+
+
+@pytest.mark.parametrize(
+    ("history", "started"),
+    [([], e.StepStarted), (UNDOING, e.CompensationAttempted)],
+)
+def test_an_attempt_that_is_no_longer_alone_is_not_charged_with_a_crash(
+    history, started
+):
+    """As that of a call that waits for another saga."""
+    alone = [BEGIN, *history, started("a", alone=True)]
+    crash = (
+        e.CompensationFailed("a", "crash", "", doubt="crash", retry_at=START)
+        if history
+        else e.StepUnknown("a", "crash", retry_at=START)
+    )
+
+    def charged(events):
+        progress = fold("saga-1", events)
+        known = progress.compensation("a") if history else progress
+        assert known.crashes == 1
+        return known.crashes_alone
+
+    assert charged([*alone, crash]) == 1
+    assert charged([*alone, started("a"), crash]) == 0

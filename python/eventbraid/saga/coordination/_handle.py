@@ -87,7 +87,7 @@ class SagaHandle(Generic[S]):
             if self._run.at_rest.is_set():
                 await checkpoint()
             else:
-                with waiting_for_saga():
+                async with waiting_for_saga():
                     await self._run.at_rest.wait()
             if not self._run.at_rest.is_set():
                 raise CoordinatorClosed(

@@ -216,7 +216,8 @@ class Crew:
 
     async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
         shard_lease, end = run.shard_lease, None
-        worker = Worker(run, self._slots, self._driver.calls)
+        driver = self._driver
+        worker = Worker(run, self._slots, driver.calls, driver.record_wait)
         try:
             end = await self._driver.drive(run, resumed=resumed)
             self._note_rest(run)

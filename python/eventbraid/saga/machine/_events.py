@@ -42,7 +42,8 @@ class StepStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         step: The step's name.
         attempt: The number of the attempt.
         alone: Whether the coordinator makes no other call while this one runs. If its
-            process ends meanwhile, the cause is this call.
+            process ends meanwhile, the cause is this call. A call that waits for
+            another saga is no longer alone: the attempt is recorded again then.
     """
 
     step: str
@@ -164,7 +165,8 @@ class CompensationAttempted(msgspec.Struct, frozen=True, gc=False, omit_defaults
         step: The step's name.
         attempt: The number of the attempt.
         alone: Whether the coordinator makes no other call while this one runs. If its
-            process ends meanwhile, the cause is this call.
+            process ends meanwhile, the cause is this call. A call that waits for
+            another saga is no longer alone: the attempt is recorded again then.
     """
 
     step: str

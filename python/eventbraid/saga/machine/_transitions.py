@@ -116,6 +116,8 @@ def _started(progress: Progress, event: SagaStarted) -> Progress:
 def _step_started(progress: Progress, event: StepStarted) -> Progress:
     _require_at_cursor(progress, event, event.step)
     if progress.in_flight:
+        if progress.alone and not event.alone and event.attempt == progress.attempt:
+            return replace(progress, alone=False)
         _refuse(progress, event, f"attempt {progress.attempt} has no outcome yet")
     _require_attempt(progress, event, event.attempt, progress.attempt + 1)
     return replace(
@@ -230,6 +232,8 @@ def _compensation_attempted(
     _require_open(progress, event, event.step)
     known = progress.compensation(event.step)
     if known.in_flight:
+        if known.alone and not event.alone and event.attempt == known.attempt:
+            return _with_compensation(progress, event.step, replace(known, alone=False))
         _refuse(progress, event, f"attempt {known.attempt} has no outcome yet")
     _require_attempt(progress, event, event.attempt, known.attempt + 1)
     return _with_compensation(

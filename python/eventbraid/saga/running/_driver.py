@@ -20,7 +20,12 @@ from eventbraid.errors import (
 from eventbraid.saga._cancellation import Host, drop_cancellation_requests
 from eventbraid.saga.machine._consequences import blocked, interrupted
 from eventbraid.saga.machine._defect import Defect, Outage, log_outage
-from eventbraid.saga.machine._events import NOTHING, StepStarted, StepUnknown
+from eventbraid.saga.machine._events import (
+    NOTHING,
+    CompensationAttempted,
+    StepStarted,
+    StepUnknown,
+)
 from eventbraid.saga.machine._next_action import (
     Blocked,
     Call,
@@ -34,7 +39,7 @@ from eventbraid.saga.machine._next_action import (
     is_overdue,
     next_move,
 )
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.machine._progress import Progress, Status
 from eventbraid.saga.running._calls import Calls
 from eventbraid.saga.running._compensation import Backward
 from eventbraid.saga.running._error_classes import (
@@ -217,10 +222,11 @@ class Driver:
                 | Execute(alone=True, start=start)
                 | Compensate(alone=True, start=start)
             ):
-                async with self.calls.alone(run.id):
+                async with self.calls.alone(run.id) as is_alone:
                     if run.stale or self.stopping or _is_given_back(run):
                         return
                     if start is not None:
+                        start = structs.replace(start, alone=is_alone)
                         await self._journal.commit(run, (start,), run.state)
                     await self._attempt_alone(run, move)
             case _:
@@ -258,6 +264,21 @@ class Driver:
                 with anyio.move_on_after(_SECONDS_TO_RECORD, shield=True):
                     await self._record_cancellation(run, move)
             raise
+
+    async def record_wait(self, run: Run[Any]) -> None:
+        """Record that a call which is made alone waits for another saga.
+
+        If the process ends meanwhile, a call of that saga may be the cause.
+        """
+        record = _no_longer_alone(run.progress)
+        if record is None:
+            return
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._journal.commit(run, (record,), run.state)
+        except (VersionConflict, OutcomeUnknown):
+            # The attempt stays charged, at worst; its end is recorded after a reload.
+            run.stale = True
 
     async def _record_cancellation(self, run: Run[Any], call: Call) -> None:
         record = StepUnknown(
@@ -386,6 +407,19 @@ def _is_blocked_in_order(run: Run[Any]) -> bool:
     lease = run.shard_lease
     is_blocked = run.progress.blocked is not None
     return is_blocked and lease is not None and lease.was_released
+
+
+def _no_longer_alone(progress: Progress) -> StepStarted | CompensationAttempted | None:
+    """Return the record that an attempt isn't alone; None if none is made alone."""
+    step = progress.step
+    if progress.status is Status.RUNNING and step is not None:
+        is_alone = progress.in_flight and progress.alone
+        return StepStarted(step, progress.attempt) if is_alone else None
+    for step in progress.plan:
+        known = progress.compensation(step)
+        if known.in_flight and known.alone:
+            return CompensationAttempted(step, known.attempt)
+    return None
 
 
 def _is_given_back(run: Run[Any]) -> bool:

@@ -8,14 +8,14 @@ could go on.
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
     from eventbraid.saga.running._calls import Calls
     from eventbraid.saga.running._run import Run
@@ -94,12 +94,34 @@ class Slots:
 
 
 class Worker:
-    """One task that works on a saga, as the functions that it calls know it."""
+    """One task that works on a saga, as the functions that it calls know it.
 
-    __slots__ = ("_calls", "_has_paused", "_is_at_work", "_run", "_slots", "_waits")
+    Args:
+        run: The saga.
+        slots: The slots of the coordinator.
+        calls: The calls of the coordinator.
+        record_wait: Records that a call which is made alone waits for another saga.
+    """
 
-    def __init__(self, run: Run[Any], slots: Slots, calls: Calls) -> None:
+    __slots__ = (
+        "_calls",
+        "_has_paused",
+        "_is_at_work",
+        "_record_wait",
+        "_run",
+        "_slots",
+        "_waits",
+    )
+
+    def __init__(
+        self,
+        run: Run[Any],
+        slots: Slots,
+        calls: Calls,
+        record_wait: Callable[[Run[Any]], Awaitable[None]],
+    ) -> None:
         """Work on a saga from now on, in this task and those that it begins."""
+        self._record_wait = record_wait
         self._run = run
         self._slots = slots
         self._calls = calls
@@ -112,10 +134,16 @@ class Worker:
         """End the work. Tasks that outlive it are no part of it."""
         self._is_at_work = False
 
-    @contextmanager
-    def waiting(self) -> Generator[None]:
+    @asynccontextmanager
+    async def waiting(self) -> AsyncGenerator[None]:
         """Release the saga's slot while one of its functions waits for another saga."""
         self._waits += 1
+        if self._waits == 1 and self._calls.is_alone(self._run.id):
+            try:
+                await self._record_wait(self._run)
+            except BaseException:
+                self._waits -= 1
+                raise
         self._has_paused |= self._calls.pause(self._run.id)
         if self._run.holds_slot:
             self._run.holds_slot = False
@@ -153,8 +181,8 @@ def current_worker() -> Worker | None:
     return worker if worker is not None and worker.is_at_work else None
 
 
-@contextmanager
-def waiting_for_saga() -> Generator[None]:
+@asynccontextmanager
+async def waiting_for_saga() -> AsyncGenerator[None]:
     """Wait for another saga without holding a slot.
 
     If the coordinator of the step that waits is left, the wait ends early.
@@ -163,5 +191,5 @@ def waiting_for_saga() -> Generator[None]:
     if worker is None:
         yield
         return
-    with worker.waiting():
+    async with worker.waiting():
         yield
