@@ -27,6 +27,8 @@ from tests.saga_kit import Trip, inside, trip
 VICTIM = Path(__file__).with_name("coordinator_victim.py")
 # What is promised is a look each 0.1 s; the rest is for a busy machine.
 SOON = 10.0
+# A busy machine may keep a process from running for a second. It would count as stopped,
+# which only the tests of stopped processes want.
 PATIENT = timedelta(seconds=60)
 
 pytestmark = pytest.mark.anyio
@@ -93,10 +95,10 @@ async def signers(coordinator, first: int) -> set[int]:
 async def test_sagas_started_anywhere_are_driven_by_whoever_has_their_shard(path):
     async with (
         eb.open_async(path) as store,
-        eb.SagaCoordinator(store, [signed], stale_after=STALE_AFTER) as coordinator,
+        eb.SagaCoordinator(store, [signed], stale_after=PATIENT) as coordinator,
     ):
         assert await signers(coordinator, 0) == {os.getpid()}
-        with coordinating(path) as other:
+        with coordinating(path, PATIENT) as other:
             await mine(coordinator, SHARDS // 2, SOON)
             assert await signers(coordinator, 100) == {os.getpid(), other.pid}
             assert await coordinator.list() == []
@@ -111,7 +113,7 @@ async def test_the_shards_of_a_killed_process_are_taken_at_once(path):
         eb.open_async(path) as store,
         eb.SagaCoordinator(store, [signed]) as coordinator,
     ):
-        with coordinating(path) as other:
+        with coordinating(path, PATIENT) as other:
             await mine(coordinator, SHARDS // 2, SOON)
             other.kill()
             # Long before it would count as stopped, by the ten seconds of this one.
@@ -126,8 +128,6 @@ async def test_sagas_whose_code_another_process_lacks_are_driven_by_this_one(pat
         eb.open_async(path) as store,
         eb.SagaCoordinator(store, [signed, lacking]) as coordinator,
     ):
-        # A busy machine may keep this process from running for a second: it would count
-        # as stopped, and nothing that is alive would have the code.
         with coordinating(path, PATIENT) as other:
             await mine(coordinator, SHARDS // 2, SOON)
             handles = [
