@@ -110,6 +110,38 @@ def test_a_closed_store_that_is_still_known_keeps_nothing_open(large):
     store.close()
 
 
+def test_a_closed_store_that_is_still_known_keeps_no_memory(tmp_path):
+    """Neither the cache nor the index: a program may close one store and open another."""
+    program = """
+        import ctypes, sys
+
+        def resident():
+            ctypes.CDLL(None).malloc_trim(0)
+            with open("/proc/self/status") as status:
+                kib = next(int(x.split()[1]) for x in status if "VmRSS" in x)
+            return kib / 1024
+
+        before = resident()
+        store = eb.open(sys.argv[1])
+        for number in range(20):
+            names = (f"s-{number}-{n}" for n in range(5_000))
+            store.append([(name, "x", bytes(300)) for name in names])
+        names = None
+        assert sum(1 for _ in store.read_all()) == 100_000
+        used = resident() - before
+        assert used > 30, used
+        store.close()
+        kept = resident() - before
+        assert kept < used / 2, (used, kept)
+        try:
+            store.head()
+        except eb.StoreClosed:
+            pass
+    """
+    done = programs.run(program, tmp_path / "shop.braid", seconds=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # --- no descriptors left -------------------------------------------------------------
 
 
