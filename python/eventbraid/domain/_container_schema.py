@@ -56,7 +56,7 @@ class Array(Schema):
                 [type(item) is exact or fits(item) for item in items]  # noqa: C419 - quicker
             )
 
-        return Rule(None, accepts)
+        return Rule(None, accepts, kind, has_exact_types)
 
     def narrow(self, value: object, use: Use) -> object:
         """Return the collection, of the declared type and with narrowed members."""

@@ -24,6 +24,8 @@ from eventbraid.domain._tag import tag_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from eventbraid.domain._schema import Check
+
     Build = Callable[[object], Schema]
 
 CHECKED = "__eventbraid_checked__"
@@ -68,7 +70,7 @@ class Record(Schema):
 
     def make_rule(self, *, stored: bool) -> Rule:
         """Accept instances of this very class with fitting fields."""
-        rules: list[tuple[str, type | None, Callable[[object], bool]]] | None = None
+        rules: list[tuple[str, type | None, Check, type | None, Any]] | None = None
         kind = self.kind
 
         def accepts(value: object) -> bool:
@@ -77,13 +79,18 @@ class Record(Schema):
                 return False
             if rules is None:
                 rules = [
-                    (name, rule.exact, rule.accepts)
+                    (name, rule.exact, rule.accepts, rule.collection, rule.only_exact)
                     for name, rule in self._rules_of_fields(stored=stored)
                 ]
             # `Rule.allows` inline: this is asked of each event that is appended.
-            for name, exact, fits in rules:
-                held = getattr(value, name, _MISSING)
-                if type(held) is not exact and not fits(held):
+            for name, exact, fits, collection, only_exact in rules:
+                held: Any = getattr(value, name, _MISSING)
+                held_type: type = type(held)
+                if (
+                    held_type is not exact
+                    and not (held_type is collection and only_exact(map(type, held)))
+                    and not fits(held)
+                ):
                     return False
             return True
 

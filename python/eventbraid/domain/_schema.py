@@ -72,10 +72,15 @@ class Rule:
 
     `exact` is the common case: a value whose type is that very class is accepted, for
     one comparison. `accepts` judges every other value.
+
+    A collection of that exact type is accepted without a call into Python, too, if
+    `only_exact` says of the types of its members that all are exact.
     """
 
     exact: type | None
     accepts: Check
+    collection: type | None = None
+    only_exact: Callable[[Iterable[type]], bool] | None = None
 
     def allows(self, value: object) -> bool:
         """Return whether the value is accepted."""
