@@ -8,6 +8,7 @@ those who wait for their results wait for ever.
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ import eventbraid as eb
 from tests.saga_kit import (
     QUICK,
     SECOND,
+    MortalStore,
     Receiver,
     Trip,
     inside,
@@ -333,6 +335,89 @@ async def test_a_late_cancellation_of_a_sagas_task_does_not_end_the_saga(store, 
         assert ended.outcome in {eb.Outcome.COMPLETED, eb.Outcome.COMPENSATED}
         other = await coordinator.start(saga, Trip("ben"), id="saga-2")
         await other.result(timeout=SOON)
+
+
+def cancel_tasks_except(*kept: asyncio.Task[object] | None) -> None:
+    for task in asyncio.all_tasks():
+        if task not in kept:
+            task.cancel()
+
+
+@asyncio_only
+async def test_an_action_that_cancels_all_other_tasks_stops_no_saga(store):
+    """The coordinator's own tasks included: it goes on to follow the log."""
+    others, ends = asyncio.all_tasks(), []
+
+    async def act():
+        cancel_tasks_except(*others, asyncio.current_task())
+
+    saga = acting(act)
+    async with (
+        eb.SagaCoordinator(store, [saga]) as other,
+        eb.SagaCoordinator(store, [saga]) as coordinator,
+    ):
+        good = await coordinator.start(saga, Trip("ben"), id="saga-good")
+        bad = await coordinator.start(saga, Trip("mia"), id="saga-bad")
+        assert (await bad.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        # They are recorded by one coordinator, and most are found by the other.
+        later = [
+            await starter.start(saga, Trip("ben"), id=f"saga-{number}")
+            for number, starter in enumerate([coordinator, other] * 8)
+        ]
+        ends = [(await handle.result(timeout=SOON)).outcome for handle in later]
+    # A block that is cut off in silence gets no further than to its first wait.
+    assert ends == [eb.Outcome.COMPLETED] * 16
+
+
+class CancellingStore(MortalStore):
+    """A store in the middle of whose `head` the task that asks is cancelled once."""
+
+    armed = False
+
+    async def head(self):
+        if self.armed:
+            self.armed = False
+            await suicide()
+        return await self._store.head()
+
+
+@asyncio_only
+async def test_a_coordinator_whose_work_was_cut_off_ends_with_an_error(store):
+    """It may have forgotten a saga, so it doesn't go on as if nothing had happened."""
+    cancelling = CancellingStore(store)
+    saga = acting(suicide)
+    with pytest.raises(eb.CoordinatorClosed, match="was cancelled by other code"):
+        async with eb.SagaCoordinator(cancelling, [saga]):
+            cancelling.armed = True
+            await store.append([("order-1", "placed", b"")])
+            await anyio.sleep(SOON.total_seconds())
+
+
+@asyncio_only
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+async def test_a_coordinator_whose_new_task_is_cancelled_ends_with_an_error(store):
+    slow = acting(anyio.sleep_forever)
+    released = []
+
+    async def wait(handle) -> None:
+        try:
+            await handle.result()
+        except eb.CoordinatorClosed as closed:
+            released.append(closed)
+
+    async with anyio.create_task_group() as tasks:
+        with pytest.raises(eb.CoordinatorClosed, match="was cancelled by other code"):
+            async with eb.SagaCoordinator(store, [slow]) as coordinator:
+                handle = await coordinator.start(slow, Trip("mia"), id="saga-1")
+                tasks.start_soon(wait, handle)
+                await anyio.wait_all_tasks_blocked()
+                before = asyncio.all_tasks()
+                await coordinator.start(slow, Trip("mia"), id="saga-2")
+                cancel_tasks_except(*before)
+                await anyio.sleep(SOON.total_seconds())
+    assert len(released) == 1
+    gc.collect()  # The task never began: Python reports that, here and not later.
 
 
 @asyncio_only

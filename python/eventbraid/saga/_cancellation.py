@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
+from eventbraid._logging import SAGA
+
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from typing import Any
 
 
@@ -44,6 +47,22 @@ class Host:
             return True
         host = self._task
         return host is not None and (host.done() or host.cancelling() > self._requests)
+
+
+@asynccontextmanager
+async def dropped_stray_cancellation(host: Host) -> AsyncGenerator[None]:
+    """Go on after a wait that some code of the program cancelled by accident.
+
+    Args:
+        host: The host of the coordinator to which the current task belongs.
+    """
+    try:
+        yield
+    except anyio.get_cancelled_exc_class():
+        if host.is_cancelled:
+            raise
+        SAGA.warning("a task of a coordinator was cancelled; it goes on")
+        await drop_cancellation_requests(0)
 
 
 def is_being_cancelled() -> bool:

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.errors import OutcomeUnknown, SagaParked
+from eventbraid.saga._cancellation import dropped_stray_cancellation
 from eventbraid.saga.definition._declaration import declaration_of
 from eventbraid.saga.machine._events import (
     ATTENTION_STREAM,
@@ -153,7 +154,8 @@ class Follower:
         """Follow the log until the crew is told to stop."""
         while True:
             wait = self._store.coordination.wait_beyond(self._followed)
-            await self._alarm.wait(wait, self._seconds())
+            async with dropped_stray_cancellation(self._crew.host):
+                await self._alarm.wait(wait, self._seconds())
             if not self._crew.running:
                 return
             await self._read_news()
@@ -162,7 +164,8 @@ class Follower:
             await self._tell_parked()
             await self._answer()
             await self._balance()
-            await self._crew.pause(_PAUSE_SECONDS)
+            async with dropped_stray_cancellation(self._crew.host):
+                await self._crew.pause(_PAUSE_SECONDS)
 
     def take_in(self, run: Run[Any]) -> Run[Any]:
         """Drive a saga that was read back, unless it rests or is another coordinator's.

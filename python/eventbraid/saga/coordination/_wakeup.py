@@ -28,7 +28,9 @@ class Alarm:
 
     async def wait(self, what: Awaitable[object], seconds: float) -> None:
         """Wait for something, so many seconds at most, or until the alarm rings."""
-        with anyio.move_on_after(0 if self._rung else seconds) as self._scope:
-            await what
-        self._scope = None
+        try:
+            with anyio.move_on_after(0 if self._rung else seconds) as self._scope:
+                await what
+        finally:
+            self._scope = None
         self._rung = False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from eventbraid.errors import CoordinatorClosed, LeaseLost, SagaParked
+from eventbraid.saga._cancellation import dropped_stray_cancellation
 from eventbraid.saga._text import described
 from eventbraid.saga.coordination._checkpoint import CheckpointBudget
 from eventbraid.saga.machine._progress import Status
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from eventbraid.saga._cancellation import Host
     from eventbraid.saga.coordination._checkpoint import OpenSagas
     from eventbraid.saga.coordination._saga_registry import Roster
     from eventbraid.saga.coordination._wakeup import Alarm
@@ -95,6 +97,11 @@ class Crew:
         return self._tasks is not None and not self._driver.stopping
 
     @property
+    def host(self) -> Host:
+        """The task that entered the coordinator."""
+        return self._driver.host
+
+    @property
     def stopping(self) -> bool:
         """Return whether a stop was requested."""
         return self._driver.stopping
@@ -145,6 +152,9 @@ class Crew:
         try:
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 is_ours = await tasks.__aexit__(kind, error, traceback)
+                if is_ours and self._broken is None:
+                    # Only a cancelled task ends the group without an error.
+                    self._broken = _cancelled_error()
             else:
                 if error is not None:
                     tasks.cancel_scope.cancel()
@@ -204,12 +214,18 @@ class Crew:
 
     async def _wake_sleepers(self) -> None:
         with self._timing:
-            await self._timers.run()
+            while True:
+                async with dropped_stray_cancellation(self.host):
+                    await self._timers.run()
 
     async def _do(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
-        except (anyio.get_cancelled_exc_class(), GeneratorExit):
+        except GeneratorExit:
+            raise
+        except anyio.get_cancelled_exc_class():
+            if not self.host.is_cancelled:
+                self._break(_cancelled_error())
             raise
         except BaseException as error:  # noqa: BLE001 - raised when the block is left
             self._break(error)
@@ -295,23 +311,30 @@ class Crew:
     async def _write_checkpoints(self) -> None:
         budget = CheckpointBudget()
         while True:
-            await self._checkpoint_due.wait()
-            if self._driver.stopping:
-                return
-            self._checkpoint_due = anyio.Event()
-            try:
-                seconds = budget.spend(time.monotonic())
-                if seconds:
-                    await self.pause(seconds)
-                if not self.running:
-                    # One is written when the coordinator is left.
+            async with dropped_stray_cancellation(self.host):
+                await self._checkpoint_due.wait()
+                if not await self._write_checkpoint(budget):
                     return
-                await self._open_sagas.save()
-            except (anyio.get_cancelled_exc_class(), GeneratorExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised when the block is left
-                self._break(error)
-                return
+
+    async def _write_checkpoint(self, budget: CheckpointBudget) -> bool:
+        """Write the checkpoint that is due; return whether more may follow."""
+        if self._driver.stopping:
+            return False
+        self._checkpoint_due = anyio.Event()
+        try:
+            seconds = budget.spend(time.monotonic())
+            if seconds:
+                await self.pause(seconds)
+            if not self.running:
+                # One is written when the coordinator is left.
+                return False
+            await self._open_sagas.save()
+        except (anyio.get_cancelled_exc_class(), GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised when the block is left
+            self._break(error)
+            return False
+        return True
 
     def _break(self, error: BaseException) -> None:
         """Stop everything: the store is out of order, or the program is being ended."""
@@ -332,3 +355,10 @@ class Crew:
         if self._tasks is None:
             raise CoordinatorClosed
         return self._tasks
+
+
+def _cancelled_error() -> CoordinatorClosed:
+    return CoordinatorClosed(
+        "the coordinator stops, because a task of it was cancelled by other code of "
+        "the program; nothing is lost, correct it and start again"
+    )
