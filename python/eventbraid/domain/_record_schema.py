@@ -70,27 +70,36 @@ class Record(Schema):
 
     def make_rule(self, *, stored: bool) -> Rule:
         """Accept instances of this very class with fitting fields."""
-        rules: list[tuple[str, type | None, Check, type | None, Any]] | None = None
+        rules: list[tuple[str, type | None, Check]] | None = None
+        arrays: list[tuple[str, Any, Any, Check]] = []
         kind = self.kind
 
         def accepts(value: object) -> bool:
-            nonlocal rules
+            nonlocal rules, arrays
             if type(value) is not kind:
                 return False
             if rules is None:
+                found = self._rules_of_fields(stored=stored)
+                arrays = [
+                    (name, rule.collection, rule.only_exact, rule.accepts)
+                    for name, rule in found
+                    if rule.collection is not None
+                ]
                 rules = [
-                    (name, rule.exact, rule.accepts, rule.collection, rule.only_exact)
-                    for name, rule in self._rules_of_fields(stored=stored)
+                    (name, rule.exact, rule.accepts)
+                    for name, rule in found
+                    if rule.collection is None
                 ]
             # `Rule.allows` inline: this is asked of each event that is appended.
-            for name, exact, fits, collection, only_exact in rules:
+            for name, exact, fits in rules:
                 held: Any = getattr(value, name, _MISSING)
-                held_type: type = type(held)
-                if (
-                    held_type is not exact
-                    and not (held_type is collection and only_exact(map(type, held)))
-                    and not fits(held)
-                ):
+                if type(held) is not exact and not fits(held):
+                    return False
+            for name, collection, only_exact, fits in arrays:
+                held = getattr(value, name, _MISSING)
+                if type(held) is collection and only_exact(map(type, held)):
+                    continue
+                if not fits(held):
                     return False
             return True
 
