@@ -287,8 +287,10 @@ class Execution(Generic[S]):
         first, last = known.first_position, known.last_position
         events: list[object] = []
         if first is not None and last is not None:
-            recorded = self._port.store.read_all(after=first - 1, before=last + 1)
-            events = [decode_event(one) async for one in recorded]
+            log = self._port.store.read_all(after=first - 1, before=last + 1)
+            # All of them first: an error of decoding would leave the read open.
+            recorded = [one async for one in log]
+            events = [decode_event(one) for one in recorded]
         else:
             await self._port.checkpoint()
         return Executed(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("eventbraid.saga")
 
+_PAGE = 1_024
 # A checkpoint of more sagas would near the largest event that a store takes.
 MOST_OPEN = 30_000
 # The declaration of one of a checkpoint's sagas that couldn't be read.
@@ -122,13 +123,19 @@ class OpenSagas:
         # The head is asked first: the read may go beyond it, and folding an event twice
         # changes nothing, but a position beyond what was folded would lose sagas.
         head = await self._store.head()
-        news = self._store.read_all(
-            after=self.position, types=(STARTED_TYPE, *ENDED_TYPES)
-        )
         pace = Pace()
-        async for recorded in news:
-            self.fold(recorded)
-            await pace.keep()
+        position, is_last = self.position, False
+        while not is_last:
+            news = self._store.read_all(
+                after=position, types=(STARTED_TYPE, *ENDED_TYPES), limit=_PAGE
+            )
+            # The whole page first: a cancellation at `keep` would leave the read open.
+            page = [recorded async for recorded in news]
+            for recorded in page:
+                self.fold(recorded)
+                await pace.keep()
+            is_last = len(page) < _PAGE
+            position = page[-1].position if page else position
         self.reach(head)
 
     def fold(self, recorded: RecordedEvent) -> None:
