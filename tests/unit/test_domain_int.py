@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 import pickle
 from decimal import Decimal
@@ -239,3 +240,24 @@ def test_numbers_of_numpy_leave_the_operation_to_the_kind():
                 operation(number, Money(3))
             with pytest.raises(TypeError):
                 operation(Money(3), number)
+
+
+@pytest.mark.parametrize("side", ["ge", "gt", "le", "lt"])
+@pytest.mark.parametrize(
+    "bound",
+    [math.nan, math.inf, 1.5, True, "1", 10**5000, -(10**5000)],
+    ids=["nan", "inf", "float", "bool", "str", "huge", "low"],
+)
+def test_a_bound_that_no_number_can_meet_or_break_is_refused(
+    side: str, bound: object
+) -> None:
+    with pytest.raises(eb.InvalidArgument, match=f"invalid {side} of X .*leave it out"):
+        type("X", (eb.Int,), {}, **{side: bound})
+
+
+def test_a_bound_of_another_kind_is_taken_as_a_bare_number() -> None:
+    class Limited(eb.Int, ge=Money(3)): ...
+
+    assert type(Limited.lowest) is int
+    with pytest.raises(eb.InvalidValue):
+        Limited(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import pytest
@@ -146,3 +147,33 @@ def test_values_print_as_texts_and_show_as_their_kind():
     assert f"{OrderId('order-1')}" == "order-1"
     assert repr(OrderId("order-1")) == "OrderId('order-1')"
     assert repr(CountryCode("DE")) == "CountryCode('DE')"
+
+
+@pytest.mark.parametrize("rule", ["min_length", "max_length"])
+@pytest.mark.parametrize(
+    "length",
+    [math.nan, math.inf, -1, True, 1.5, "1", 10**5000],
+    ids=["nan", "inf", "negative", "bool", "float", "str", "huge"],
+)
+def test_a_length_that_is_no_count_is_refused(rule: str, length: object) -> None:
+    with pytest.raises(eb.InvalidArgument, match=f"invalid {rule} of X .*leave it out"):
+        type("X", (eb.Text,), {}, **{rule: length})
+
+
+def test_lengths_that_no_text_can_have_are_refused() -> None:
+    with pytest.raises(eb.InvalidArgument, match="change max_length"):
+        type("X", (eb.Text,), {}, min_length=3, max_length=2)
+
+
+@pytest.mark.parametrize("pattern", ["(", b"a", 1, "a{99999999999999999999}"])
+def test_a_pattern_that_can_not_be_compiled_is_refused(pattern: object) -> None:
+    with pytest.raises(eb.InvalidArgument, match="invalid pattern of X"):
+        type("X", (eb.Text,), {}, pattern=pattern)
+
+
+@pytest.mark.parametrize("prefix", [b"a", 1, ["a"]])
+def test_a_prefix_and_a_category_must_be_text(prefix: object) -> None:
+    with pytest.raises(TypeError, match="prefix"):
+        type("X", (eb.Id,), {}, prefix=prefix)
+    with pytest.raises(TypeError, match="category of X"):
+        type("X", (eb.Stream,), {}, category=prefix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Generic, TypeVar
 
 from eventbraid.command._typing import EventKinds, event_kinds, type_arguments
+from eventbraid.domain._refusal import shown
 from eventbraid.errors import InvalidStreamId
 
 E = TypeVar("E")
@@ -49,10 +50,11 @@ class Stream(Generic[E]):
         """
         super().__init_subclass__()
         if category is not None:
-            if not category or "-" in category:
+            if not _is_category(category):
                 raise TypeError(
-                    f"{category!r} is not a valid category of {cls.__name__}: it must "
-                    "be the part of a stream id before the first '-', and not empty"
+                    f"{shown(category)} is not a valid category of {cls.__name__}: it "
+                    "must be the part of a stream id before the first '-', "
+                    "and not empty"
                 )
             cls.category = category
         arguments = type_arguments(cls, Stream)
@@ -86,7 +88,7 @@ class Stream(Generic[E]):
         if not isinstance(stream_id, str):
             raise InvalidStreamId(
                 "stream",
-                repr(stream_id),
+                shown(stream_id),
                 f"give its id as text, or as {cls.__name__}('{category}-...')",
             )
         if stream_id.partition("-")[0] != category:
@@ -110,3 +112,7 @@ class Stream(Generic[E]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._id!r})"
+
+
+def _is_category(category: object) -> bool:
+    return isinstance(category, str) and category != "" and "-" not in category

@@ -6,6 +6,7 @@ from collections import abc
 from typing import TYPE_CHECKING, cast
 
 from eventbraid.domain._int import Int
+from eventbraid.domain._refusal import shown
 from eventbraid.domain._scalar_schema import Atom, Member, Named, OneOf
 from eventbraid.domain._schema import Misfit, Rule, Schema, Use, inside
 
@@ -193,8 +194,8 @@ class Map(Schema):
             raise Misfit(value, self)
         entries = cast("abc.Mapping[object, object]", value)
         found = {
-            inside(f"[key {key!r:.40}]", self.key, key, use): inside(
-                f"[{key!r:.40}]", self.member, item, use
+            inside(f"[key {shown(key):.40}]", self.key, key, use): inside(
+                f"[{shown(key):.40}]", self.member, item, use
             )
             for key, item in entries.items()
         }

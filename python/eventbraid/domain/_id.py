@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from eventbraid._native import uuid7
 from eventbraid.domain._pydantic import pydantic_schema
-from eventbraid.domain._refusal import refusal
+from eventbraid.domain._refusal import refusal, shown
 
 if TYPE_CHECKING:
     from typing import Self
@@ -63,9 +63,9 @@ class Id(str):
         super().__init_subclass__()
         if prefix is None:
             return
-        if _PREFIX.fullmatch(prefix) is None:
+        if not _is_prefix(prefix):
             raise TypeError(
-                f"{prefix!r} can't be the prefix of {cls.__name__}: "
+                f"{shown(prefix)} can't be the prefix of {cls.__name__}: "
                 "give letters, digits, '_', '.' or '$', without '-'"
             )
         cls.prefix = prefix
@@ -156,3 +156,7 @@ class Id(str):
         """Add the form of an id to its JSON schema."""
         start = re.sub("[.$]", r"\\\g<0>", cls._start)
         return {**handler(schema), "pattern": rf"^{start}\S+$"}
+
+
+def _is_prefix(prefix: object) -> bool:
+    return isinstance(prefix, str) and _PREFIX.fullmatch(prefix) is not None

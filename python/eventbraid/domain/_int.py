@@ -6,7 +6,7 @@ from numbers import Number
 from typing import TYPE_CHECKING, ClassVar, Never, TypeGuard
 
 from eventbraid.domain._pydantic import pydantic_schema
-from eventbraid.domain._refusal import described, refusal, shown
+from eventbraid.domain._refusal import check_bound, described, refusal, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,10 +74,15 @@ class Int(int):
             gt: The number that all must be greater than.
             le: The greatest number allowed.
             lt: The number that all must be less than.
+
+        Raises:
+            InvalidArgument: A bound is not an `int`.
+            TypeError: No number is within the bounds, or the parent's are narrower.
         """
         super().__init_subclass__()
-        cls.lowest = _one_bound(cls, ge, gt, step=1, inherited=cls.lowest)
-        cls.highest = _one_bound(cls, le, lt, step=-1, inherited=cls.highest)
+        lower, upper = {"ge": ge, "gt": gt}, {"le": le, "lt": lt}
+        cls.lowest = _one_bound(cls, lower, step=1, inherited=cls.lowest)
+        cls.highest = _one_bound(cls, upper, step=-1, inherited=cls.highest)
         if cls.lowest > cls.highest:
             raise TypeError(
                 f"{cls.__name__} has no legal value: "
@@ -229,13 +234,13 @@ class Int(int):
 
 
 def _one_bound(
-    kind: type[Int],
-    inclusive: int | None,
-    exclusive: int | None,
-    *,
-    step: int,
-    inherited: int,
+    kind: type[Int], side: dict[str, int | None], *, step: int, inherited: int
 ) -> int:
+    remedy = "leave it out to have no bound within 64 bits"
+    inclusive, exclusive = (
+        None if bound is None else check_bound(kind, name, bound, remedy)
+        for name, bound in side.items()
+    )
     if inclusive is not None and exclusive is not None:
         raise TypeError(
             f"{kind.__name__} has two bounds on one side: give ge or gt, le or lt"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
+from collections import abc
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from eventbraid.domain._record_schema import Record
+from eventbraid.domain._refusal import shown
 from eventbraid.domain._same import is_same
 from eventbraid.domain._schema import Misfit, Rule, Schema, Use
 from eventbraid.domain._tag import tag_of
@@ -49,9 +52,18 @@ class ModelRecord(Record):
         Raises:
             ValueError: A field isn't what its annotation says.
         """
-        return self._adapter.dump_python(
+        dumped = self._adapter.dump_python(
             value, mode="json", by_alias=False, round_trip=True, warnings="error"
         )
+        return _with_sorted_sets(dumped, value) if self._may_hold_sets else dumped
+
+    @functools.cached_property
+    def _may_hold_sets(self) -> bool:
+        try:
+            schema = self._adapter.json_schema(mode="serialization")
+        except Exception:  # noqa: BLE001 - a type of the author's own has no JSON schema
+            return True
+        return '"uniqueItems"' in json.dumps(schema, default=str)
 
     def encode(self, value: object) -> bytes:
         """Make JSON of a model.
@@ -99,11 +111,46 @@ class ModelRecord(Record):
         except ValueError as error:
             raise Misfit(value, self, str(error)) from error
         if not is_same(again, value):
-            raise Misfit(value, self, f"it would come back as {again!r:.80}")
+            raise Misfit(value, self, f"it would come back as {shown(again)}")
         return value
 
 
+def _with_sorted_sets(dumped: object, value: object) -> object:
+    """Sort what pydantic wrote of a set by its JSON.
+
+    A set iterates in an order of its process. pydantic makes a list of it, so both are
+    followed side by side; where its author serializes something else, that is kept.
+    """
+    if isinstance(dumped, list) and isinstance(value, abc.Collection):
+        items, held = (
+            cast("list[object]", dumped),
+            cast("abc.Collection[object]", value),
+        )
+        if len(items) != len(held):
+            return items
+        found = [_with_sorted_sets(*one) for one in zip(items, held, strict=True)]
+        return sorted(found, key=_json_of) if isinstance(value, abc.Set) else found
+    if isinstance(dumped, dict):
+        entries = cast("dict[str, object]", dumped)
+        if isinstance(value, abc.Mapping):
+            members = list(cast("abc.Mapping[object, object]", value).values())
+        else:
+            members = [getattr(value, name, None) for name in entries]
+        if len(members) != len(entries):
+            return entries
+        return {
+            name: _with_sorted_sets(item, member)
+            for (name, item), member in zip(entries.items(), members, strict=True)
+        }
+    return dumped
+
+
+def _json_of(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
 class _Adapter(Protocol):
+    def json_schema(self, *, mode: str) -> dict[str, object]: ...
     def dump_python(
         self,
         instance: object,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from eventbraid.errors import InvalidValue
+import re
+from typing import cast
+
+from eventbraid.errors import InvalidArgument, InvalidValue
 
 LONGEST_SHOWN = 80
+LONGEST_BOUND_BITS = 14_000
+"""Some 4,200 decimal digits: Python and msgspec convert no more than 4,300."""
 
 
 def refusal(kind: str, value: object, bound: str, remedy: str) -> InvalidValue:
@@ -22,6 +27,45 @@ def shown(value: object) -> str:
     if len(text) <= LONGEST_SHOWN:
         return text
     return f"{text[: LONGEST_SHOWN - 3]}..."
+
+
+def check_bound(kind: type, name: str, bound: object, remedy: str) -> int:
+    """Return a bound of a kind as a bare `int`.
+
+    A bound that is not a number breaks nothing until a value is compared with it, or is
+    never broken at all, as NaN is. One of more digits than Python converts to text can
+    be named by no error.
+
+    Raises:
+        InvalidArgument: It is not an int, or too long.
+    """
+    if not isinstance(bound, int) or isinstance(bound, bool):
+        raise _invalid_rule(kind, name, bound, f"it must be an int; {remedy}")
+    if bound.bit_length() > LONGEST_BOUND_BITS:
+        reason = f"it must have at most {LONGEST_BOUND_BITS:,} bits; {remedy}"
+        raise _invalid_rule(kind, name, bound, reason)
+    return int(bound)
+
+
+def _invalid_rule(kind: type, name: str, value: object, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"{name} of {kind.__name__}", shown(value), reason)
+
+
+def check_pattern(kind: type, pattern: object) -> re.Pattern[str]:
+    """Compile the pattern of a kind.
+
+    Raises:
+        InvalidArgument: It is not a regular expression for text.
+    """
+    remedy = "give a regular expression as str"
+    held = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+    if not isinstance(held, str):
+        raise _invalid_rule(kind, "pattern", pattern, f"it must be a str; {remedy}")
+    try:
+        return re.compile(cast("str | re.Pattern[str]", pattern))
+    except (re.error, OverflowError, RecursionError) as error:
+        reason = f"it can't be compiled ({error}); {remedy}"
+        raise _invalid_rule(kind, "pattern", pattern, reason) from error
 
 
 def described(value: object) -> str:

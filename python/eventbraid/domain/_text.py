@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from eventbraid.domain._pydantic import pydantic_schema
-from eventbraid.domain._refusal import refusal
+from eventbraid.domain._refusal import check_bound, check_pattern, refusal
+from eventbraid.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    import re
     from typing import Self
 
     from pydantic import GetJsonSchemaHandler
@@ -55,14 +56,25 @@ class Text(str):
             min_length: The least number of characters; 1 unless told otherwise.
             max_length: The greatest number of characters.
             pattern: A regular expression that the whole text must match.
+
+        Raises:
+            InvalidArgument: A length is not an `int` of 0 or more, no text has an
+                allowed length, or the pattern can't be compiled.
         """
         super().__init_subclass__()
         if min_length is not None:
-            cls._shortest = min_length
+            cls._shortest = _check_length(cls, "min_length", min_length)
         if max_length is not None:
-            cls._longest = max_length
+            cls._longest = _check_length(cls, "max_length", max_length)
         if pattern is not None:
-            cls._form = re.compile(pattern)
+            cls._form = check_pattern(cls, pattern)
+        if cls._longest is not None and cls._longest < cls._shortest:
+            raise InvalidArgument(
+                f"max_length of {cls.__name__}",
+                str(cls._longest),
+                f"no text can have it and at least {cls._shortest} characters; change "
+                "max_length, or give a smaller min_length",
+            )
 
     def __new__(cls, value: str, /) -> Self:
         """Make a text of this kind, or refuse."""
@@ -107,3 +119,12 @@ class Text(str):
         if cls._form is not None:
             found["pattern"] = f"^(?:{cls._form.pattern})$"
         return found
+
+
+def _check_length(kind: type[Text], name: str, length: object) -> int:
+    remedy = "leave it out to have no limit"
+    checked = check_bound(kind, name, length, remedy)
+    if checked < 0:
+        reason = f"it must be 0 or more; {remedy}"
+        raise InvalidArgument(f"{name} of {kind.__name__}", str(checked), reason)
+    return checked

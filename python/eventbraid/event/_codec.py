@@ -226,9 +226,9 @@ class SchemaCodec:
 
     def _any_writer(self) -> Encode | None:
         schema = self._schema
-        write = self._wire.writer(schema)
         if self._converts:
-            return _sorted if write is None else lambda value: _sorted(write(value))
+            return stable_encoder(schema)
+        write = self._wire.writer(schema)
         if isinstance(schema, ModelRecord):
             return schema.encode
         if write is not None:
@@ -398,7 +398,14 @@ def _has_long_number(data: bytes) -> bool:
     return any(data[at : at + _DIGITS].isdigit() for at in pieces)
 
 
-def _sorted(value: object) -> bytes:
+def stable_encoder(schema: Schema) -> Encode:
+    """Return what makes JSON that is the same for equal values in each process."""
+    write = Wire(schema, sorts=True).writer(schema)
+    return stable_json if write is None else lambda value: stable_json(write(value))
+
+
+def stable_json(value: object) -> bytes:
+    """Return the JSON of a value, with sorted keys."""
     try:
         return _sorting_encoder.encode(value)
     except TypeError:  # A key that isn't text, which this encoder can't sort.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from eventbraid.domain._refusal import shown
 from eventbraid.domain._tag import set_tag
 from eventbraid.errors import InvalidArgument, InvalidEventType
 from eventbraid.event._codec import codec_of
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 255
 HIGHEST_VERSION = 999_999_999
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROLS = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
 
 
@@ -174,7 +177,11 @@ def check_name(name: object, version: object) -> None:
     """
     if not isinstance(name, str):
         raise InvalidEventType(
-            "event type", repr(name), 'give it as text: @event("order.submitted")'
+            "event type", shown(name), 'give it as text: @event("order.submitted")'
+        )
+    if not name.isascii() and _SURROGATE.search(name):
+        raise InvalidEventType(
+            "event type", name, "it holds a lone surrogate, which has no UTF-8"
         )
     if not 1 <= len(name.encode()) <= MOST_BYTES:
         raise InvalidEventType(
@@ -184,7 +191,7 @@ def check_name(name: object, version: object) -> None:
         raise InvalidEventType("event type", name, "it holds a control character")
     if not isinstance(version, int) or isinstance(version, bool):
         raise InvalidEventType(
-            "event type", name, f"its version is {version!r}, expected an int"
+            "event type", name, f"its version is {shown(version)}, expected an int"
         )
     if not 1 <= version <= HIGHEST_VERSION:
         raise InvalidEventType(

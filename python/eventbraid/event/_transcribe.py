@@ -69,6 +69,8 @@ def event_type(kind: type, /) -> str:
         ...     list(store.read_all(types=[eb.event_type(LampLit)]))
         []
     """
+    if not isinstance(kind, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"kind must be a class of events, not {type(kind).__name__}")
     return default_registry.of_class(kind).name
 
 

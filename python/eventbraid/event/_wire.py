@@ -23,7 +23,7 @@ from eventbraid.domain._record_schema import (
     Record,
     TypedDictRecord,
 )
-from eventbraid.domain._scalar_schema import Atom, Bounded, Named
+from eventbraid.domain._scalar_schema import Anything, Atom, Bounded, Named
 from eventbraid.domain._schema import reachable
 from eventbraid.domain._union_schema import TAG, Choice
 
@@ -68,11 +68,16 @@ class Wire:
 
     Args:
         schema: The root.
+        sorts: Whether sets are written in one order, so that equal values give equal
+            JSON in each process. msgspec sorts members by ``<``, which doesn't order
+            all of them: of two sets, neither may be less, and enums have no order. How
+            a set iterates depends on the process. Such sets need a hook, too.
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, *, sorts: bool = False) -> None:
         """Find out which schemas need a hook."""
-        self._marked = _marked(schema)
+        self._sorts = sorts
+        self._marked = _marked(schema, sorts=sorts)
         self._writers: dict[int, Convert] = {}
         self._types: dict[int, object] = {}
         # The ids of schemas are keys, so the schemas must live as long.
@@ -128,7 +133,17 @@ class Wire:
         if isinstance(schema, Map):
             write_item = self._writer_or_same(schema.member)
             return lambda value: {key: write_item(item) for key, item in value.items()}
+        return self._array_writer(schema)
+
+    def _array_writer(self, schema: Schema) -> Convert:
+        """Return the writer of an array, or of what only needs one to sort sets."""
+        if isinstance(schema, Anything):
+            return sorted_sets
+        if isinstance(schema, Bounded):
+            return self._writer_or_same(schema.plain)
         write_item = self._writer_or_same(cast("Array", schema).member)
+        if self._sorts and cast("Array", schema).kind in {set, frozenset}:
+            return lambda value: by_json([write_item(item) for item in value])
         return lambda value: [write_item(item) for item in value]
 
     def _tuple_writer(self, members: list[Schema]) -> Convert:
@@ -366,10 +381,32 @@ def _is_none(schema: Schema) -> bool:
     return isinstance(schema, Atom) and schema.json == frozenset({"null"})
 
 
-def _marked(root: Schema) -> set[int]:
+def by_json(items: list[Any]) -> list[Any]:
+    """Sort the members of a set by their JSON, the one order that all of them have."""
+    return sorted(items, key=_sorted_json)
+
+
+def sorted_sets(value: object) -> object:
+    """Return plain JSON with sorted lists in place of the sets inside of it."""
+    kind = type(value)
+    if kind is dict:
+        entries = cast("dict[object, object]", value)
+        return {key: sorted_sets(item) for key, item in entries.items()}
+    if kind is list or kind is tuple:
+        return [sorted_sets(item) for item in cast("list[object]", value)]
+    if kind is set or kind is frozenset:
+        return by_json([sorted_sets(item) for item in cast("set[object]", value)])
+    return value
+
+
+def _marked(root: Schema, *, sorts: bool) -> set[int]:
     """Find the schemas that msgspec can't encode or decode by itself."""
     found = {id(one): one for _, one in reachable(root)}
-    marked = {key for key, one in found.items() if _needs_hook(one)}
+    marked = {
+        key
+        for key, one in found.items()
+        if _needs_hook(one) or (sorts and is_unordered(one))
+    }
     above: dict[int, list[int]] = {}
     for key, one in found.items():
         for _, child in one.children():
@@ -381,6 +418,22 @@ def _marked(root: Schema) -> set[int]:
                 marked.add(parent)
                 todo.append(parent)
     return marked
+
+
+def is_unordered(schema: Schema) -> bool:
+    """Return whether its values may hold sets that ``<`` doesn't put into one order."""
+    if isinstance(schema, Array):
+        return schema.kind in {set, frozenset} and not _has_order(schema.member)
+    return isinstance(schema, Anything)
+
+
+def _has_order(schema: Schema) -> bool:
+    """Return whether of two unequal values one is always less than the other."""
+    if isinstance(schema, Bounded | FixedTuple):
+        return all(_has_order(one) for _, one in schema.children())
+    return isinstance(schema, Named) or (
+        isinstance(schema, Atom) and len(schema.json) == 1 and not _is_none(schema)
+    )
 
 
 def _needs_hook(schema: Schema) -> bool:
@@ -430,6 +483,7 @@ def _convert(value: object, kind: object) -> Any:
 
 
 _encode = msgspec.json.Encoder().encode
+_sorted_json = msgspec.json.Encoder(enc_hook=to_json, order="deterministic").encode
 
 
 def _tagged_dump(record: ModelRecord, tag: str) -> Convert:

@@ -110,6 +110,8 @@ def validate_name(name: str) -> str:
     Raises:
         InvalidArgument: The name is empty, reserved, or not printable.
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"the name of a lease must be a str, not {type(name).__name__}")
     if not name or not name.isprintable():
         reason = "it must be a non-empty string of printable characters"
         raise InvalidArgument("lease", name, reason)
