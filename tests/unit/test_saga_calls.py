@@ -138,3 +138,15 @@ async def test_a_coordinator_that_hangs_holds_back_the_others_for_a_while_only(
             calls.end("saga-2")
         async with calls.alone("saga-2") as is_alone:
             assert is_alone
+
+
+async def test_a_forked_child_waits_for_no_call_of_its_parent(monkeypatch):
+    """Nor for a lock that a thread of the parent held during the fork."""
+    monkeypatch.setattr(_calls, "_process", _calls._Process())
+    async with Calls().alone("saga-1"):
+        _calls._process._lock.acquire()
+        monkeypatch.setattr(_calls.os, "getpid", lambda: 0)
+        with anyio.fail_after(5):
+            calls = Calls()
+            await calls.begin("saga-2")
+            calls.end("saga-2")

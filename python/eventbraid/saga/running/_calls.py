@@ -29,6 +29,9 @@ class _Process:
     """
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._coordinators: WeakSet[Calls] = WeakSet()
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -36,11 +39,11 @@ class _Process:
 
     def add(self, calls: Calls) -> None:
         """Add a coordinator."""
+        if self._pid != os.getpid():
+            # The coordinators of the parent make no calls in a forked child, and a
+            # thread of the parent may have held the lock during the fork.
+            self._begin()
         with self._lock:
-            if self._pid != os.getpid():
-                # The coordinators of the parent make no calls in a forked child.
-                self._pid, self.holder = os.getpid(), None
-                self._coordinators.clear()
             self._coordinators.add(calls)
 
     def try_to_hold(self, calls: Calls) -> bool:
