@@ -112,6 +112,21 @@ async def test_an_unfit_id_is_refused(store, receiver, saga_id):
             await coordinator.start(saga, Trip("mia"), id=saga_id)
 
 
+@pytest.mark.parametrize("saga_id", [None, 7, b"saga-1"])
+async def test_an_id_that_is_no_text_is_refused_everywhere(store, receiver, saga_id):
+    saga = journey(receiver)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        for call in (
+            lambda: coordinator.start(saga, Trip("mia"), id=saga_id),
+            lambda: coordinator.get(saga, saga_id),
+            lambda: coordinator.cancel(saga_id, reason="late"),
+            lambda: coordinator.retry(saga_id, by="mia", note="again"),
+            lambda: coordinator.skip(saga_id, "pay", by="mia", note="done"),
+        ):
+            with pytest.raises(eb.InvalidArgument, match="saga id"):
+                await call()
+
+
 async def test_a_wrong_state_or_an_unknown_saga_is_refused(store, receiver):
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:

@@ -255,6 +255,44 @@ async def test_an_answer_too_large_for_the_record_of_a_defect_is_left_out(
     await blocked(store, receiver, returning(HUGE, record=refuse))
 
 
+@eb.event("saga-ends.said")
+class Said:
+    what: str
+
+
+class Conversation(eb.Stream[Said], category="conversation"): ...
+
+
+class Say(eb.Command[None, Said]):
+    conversation: eb.Declared[Said] = eb.stream(Conversation)
+    what: str
+
+    def initial(self):
+        return None
+
+    def apply(self, state, recorded, /):
+        return None
+
+    def decide(self, state, /):
+        yield self.conversation.write(Said(self.what))
+
+
+@pytest.mark.parametrize("where", ["local", "record", "otherwise"])
+async def test_a_command_with_half_a_character_undoes_the_saga(store, receiver, where):
+    def make(*_):
+        return Say(conversation="conversation-1", what=HALF)
+
+    match where:
+        case "local":
+            last = eb.local("say", make).without_compensation()
+        case "record":
+            last = returning("ok", record=make)
+        case "otherwise":
+            last = eb.local("say", note("say", unless="no"), otherwise=make)
+            last = last.compensated_by(note("undo say"))
+    await undone(store, receiver, last)
+
+
 async def test_a_command_that_cannot_be_made_blocks_the_saga(store, receiver):
     def refuse(_):
         raise Speechless
@@ -412,6 +450,14 @@ def test_a_name_with_half_a_character_is_refused():
         eb.local(HALF, note("x"))
     with pytest.raises(eb.InvalidSaga, match="printable text"):
         trip(eb.local("x", note("x")).without_compensation(), name=HALF)
+
+
+@pytest.mark.parametrize("name", [None, 7, b"x"])
+def test_a_name_that_is_no_text_is_refused(name):
+    with pytest.raises(eb.InvalidSaga, match="printable text"):
+        eb.local(name, note("x"))
+    with pytest.raises(eb.InvalidSaga, match="printable text"):
+        trip(eb.local("x", note("x")).without_compensation(), name=name)
 
 
 def test_a_name_that_no_notice_could_hold_is_refused():

@@ -24,6 +24,7 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.lease._state import validate_stale_after
+from eventbraid.saga._text import shown
 from eventbraid.saga.coordination._attention import Parking
 from eventbraid.saga.coordination._checkpoint import OpenSagas
 from eventbraid.saga.coordination._definition_registry import Library
@@ -103,7 +104,8 @@ class SagaCoordinator:
     saga's stream holds the traceback (``saga.blocked``), and no attempt is spent. The
     same program doesn't make the defective call again: correct the code and start it
     anew, and the first coordinator with corrected code that drives the saga goes on at
-    that step, under the same key. `cancel` compensates a blocked saga.
+    that step, under the same key. `cancel` compensates a blocked saga; if the defect
+    is in ``then``, after the fix, because compensations are given the whole state.
 
     An `OSError` in a function of a step that calls no other system, such as a missing
     file in the command of a local step, spends no attempt either: the function is
@@ -548,6 +550,9 @@ class SagaCoordinator:
 
     async def _load(self, saga_id: str) -> Run[Any]:
         """Find a saga, or read it and drive it if it is unfinished."""
+        text: object = saga_id
+        if not isinstance(text, str):
+            raise InvalidArgument("saga id", shown(text), "it must be text")
         waiting = self._waiting_starts.get(saga_id)
         if waiting is not None and current_worker() is not None:
             waiting.cancel()

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 from eventbraid.errors import InvalidArgument, InvalidSaga
+from eventbraid.saga._text import shown
 from eventbraid.saga.definition._codec import Codec
 from eventbraid.saga.definition._defect_classes import DEFECTS, check_defects
 from eventbraid.saga.definition._graph import StepShape, graph_hash
@@ -161,8 +162,9 @@ def _may_undo_saga(node: Node[S]) -> bool:
 
 
 def _check_head(name: str, version: int, deadline: timedelta | None) -> None:
-    if not name or not name.isprintable():
-        raise InvalidSaga(f"a saga's name is printable text, but {name!r} is not")
+    text: object = name
+    if not isinstance(text, str) or not text or not text.isprintable():
+        raise InvalidSaga(f"a saga's name is printable text, but {shown(text)} is not")
     if len(name.encode()) > _MAXIMUM_NAME_BYTES:
         raise InvalidSaga(
             f"a saga's name has at most {_MAXIMUM_NAME_BYTES} bytes, but "

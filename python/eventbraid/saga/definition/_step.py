@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
 
 from eventbraid.errors import InvalidArgument, InvalidSaga
+from eventbraid.saga._text import safe_text, shown
 from eventbraid.saga.definition._codec import Codec
 from eventbraid.saga.definition._defect_classes import check_defects
 from eventbraid.saga.definition._result_type import is_asynchronous, result_type
@@ -386,11 +387,16 @@ def _retry_of(kind: Kind, retry: Retry | None) -> Retry:
 
 def _require_name(name: str) -> None:
     # Printable first: half a character is not, and has no bytes.
-    if not name.isprintable() or not 1 <= len(name.encode()) <= _MOST_NAME_BYTES:
+    text: object = name
+    if (
+        not isinstance(text, str)
+        or not text.isprintable()
+        or not 1 <= len(text.encode()) <= _MOST_NAME_BYTES
+    ):
         raise InvalidSaga(
             f"a step's name is 1 to {_MOST_NAME_BYTES} bytes of printable text, "
-            f"but {name!r} is not; shorten it",
-            step=name,
+            f"but {shown(text)} is not",
+            step=safe_text(text),
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from eventbraid.errors import InvalidArgument
+from eventbraid.saga._text import shown
 
 if TYPE_CHECKING:
     from eventbraid.saga.definition._saga import Saga
@@ -43,8 +44,9 @@ def check_saga_id(saga: Saga[object], saga_id: str) -> None:
     Raises:
         InvalidArgument: Names the id and what is wrong with it.
     """
-    if not saga_id or not saga_id.isprintable():
-        raise InvalidArgument("saga id", saga_id, "it must be printable text")
+    text: object = saga_id
+    if not isinstance(text, str) or not text or not text.isprintable():
+        raise InvalidArgument("saga id", shown(text), "it must be printable text")
     if saga_id.startswith("$"):
         raise InvalidArgument("saga id", saga_id, "names with $ are the library's own")
     longest = max(len(_quoted(node.name)) for node in saga.steps) + _MOST_SUFFIX + 1

@@ -17,9 +17,11 @@ import msgspec
 from eventbraid.command import Write
 from eventbraid.command._provenance import is_raised_by_command
 from eventbraid.errors import (
+    CommandRejected,
     CoordinatorClosed,
     EventbraidError,
     EventDecodeError,
+    InvalidArgument,
     InvalidTransition,
     InvalidValue,
     OutcomeUnknown,
@@ -30,7 +32,7 @@ from eventbraid.errors import (
 )
 from eventbraid.event import decode_event, event_type, new_event
 from eventbraid.lease._state import lost_error
-from eventbraid.saga._text import described
+from eventbraid.saga._text import described, text_of
 from eventbraid.saga.definition._codec import UnfitValue
 from eventbraid.saga.definition._step import Local, Step, external
 from eventbraid.saga.machine._consequences import unfoldable
@@ -163,7 +165,8 @@ class Journal:
 
         Raises:
             CommandDefect: A function of the command raised an error of a store.
-            CommandRejected: A business rule said no; nothing was recorded.
+            CommandRejected: A business rule said no, or an event of the command has
+                content that no event can hold; nothing was recorded.
             InvalidTransition: The records don't follow from what was recorded.
             LeaseLost: The saga's shard is another coordinator's.
             VersionConflict: Somebody else has written to the saga's stream.
@@ -185,6 +188,9 @@ class Journal:
                 raise CommandDefect(error) from error
             if isinstance(error, VersionConflict):
                 _raise_loss(run, error)
+            if _is_of_encoding(error):
+                code, message = type(error).__name__, text_of(error)
+                raise CommandRejected(code, message) from error
             raise
         self._take_over(run, progress, state, events)
         return executed
@@ -439,6 +445,16 @@ def _demands(run: Run[Any]) -> dict[str, int]:
     """Give what each record of a saga demands: its stream's version, and the fence."""
     known = {run.id: run.version}
     return known if run.shard_lease is None else {**known, **run.shard_lease.fence}
+
+
+def _is_of_encoding(error: EventbraidError) -> bool:
+    """Return whether UTF-8 can't encode a text in an event.
+
+    Half a character in a customer's text is a matter of the data and no bug in the
+    program: like an event that is too large, it ends the step.
+    """
+    is_of_event = isinstance(error, InvalidArgument) and error.what == "event"
+    return is_of_event and isinstance(error.__cause__, UnicodeEncodeError)
 
 
 def _raise_loss(run: Run[Any], conflict: VersionConflict) -> None:
