@@ -146,6 +146,27 @@ def test_a_stuck_saga_says_why(store):
     assert timeline.failure == "can't be undone"
 
 
+@pytest.mark.parametrize(
+    ("before", "started"),
+    [
+        ([], e.StepStarted),
+        (
+            [
+                e.StepStarted("check"),
+                e.StepSucceeded("check"),
+                e.CompensationStarted("cancelled", ("check",)),
+            ],
+            e.CompensationAttempted,
+        ),
+    ],
+)
+def test_an_attempt_that_is_no_longer_alone_is_reported_as_such(store, before, started):
+    record(store, BEGIN, *before, started("check", alone=True), started("check"))
+    alone, no_longer = eb.read_timeline(store, "saga-1").entries[-2:]
+    assert alone.detail.startswith("alone, because the process ended")
+    assert no_longer.detail.startswith("no longer alone, because it waits")
+
+
 def test_an_undo_without_detail_tells_its_plan(store):
     record(
         store,

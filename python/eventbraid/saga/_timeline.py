@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from eventbraid.errors import SagaNotFound
@@ -128,7 +128,10 @@ def read_timeline(store: EventStore, saga_id: str) -> SagaTimeline:
     progress = Progress(saga_id)
     for recorded, event in _history(store, saga_id):
         progress = evolve(progress, event)
-        entries.append(_entry(recorded, event))
+        entry = _entry(recorded, event)
+        if entries and _attempt_of(entry) == _attempt_of(entries[-1]):
+            entry = replace(entry, detail=_NO_LONGER_ALONE)
+        entries.append(entry)
     resting = progress.status in {
         Status.COMPLETED,
         Status.COMPENSATED,
@@ -171,6 +174,12 @@ def _entry(recorded: RecordedEvent, event: SagaEvent) -> SagaEntry:
         recorded.type,
         getattr(event, "traceback", ""),
     )
+
+
+def _attempt_of(entry: SagaEntry) -> tuple[str, int] | SagaEntry:
+    """Return the attempt that an entry begins; the entry if it begins none."""
+    begins = entry.type in {"saga.step_started", "saga.compensation_attempted"}
+    return (entry.step, entry.attempt) if begins else entry
 
 
 def _told(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one line a record
@@ -217,6 +226,7 @@ def _told(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one lin
 
 _MOST_SHOWN = 120
 _ALONE = "alone, because the process ended during the attempts before"
+_NO_LONGER_ALONE = "no longer alone, because it waits for another saga"
 
 
 def _shown(event: StepSucceeded | StepAnsweredLate) -> str:
