@@ -29,8 +29,8 @@ const PAUSE: &str = "EVENTBRAID_CHILD_PAUSE";
 const READ_ONLY: &str = "EVENTBRAID_CHILD_READ_ONLY";
 /// Far more than anything here takes.
 const LIMIT: Duration = Duration::from_mins(1);
-/// Half of what the log takes to be read, and several times what it takes to the next report.
-const TIMEOUT: Duration = Duration::from_secs(3);
+/// Less than the log takes to be read, and more than it takes to the next report.
+const TIMEOUT: Duration = Duration::from_millis(1500);
 /// Events of a mebibyte.
 const EVENTS: usize = 96;
 
