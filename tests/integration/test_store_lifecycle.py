@@ -6,8 +6,10 @@ written, and a handle that outlives its process and hangs.
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
 import threading
 import warnings
 
@@ -327,3 +329,15 @@ def test_many_threads_share_a_store(location):
         for thread in threads:
             thread.join()
         assert store.verify().events == 160
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_a_store_and_what_holds_one_refuse_to_be_copied(copied, recwarn):
+    with eb.open("memory:") as store:
+        for holder in (store, eb.Lease(store, "importer")):
+            with pytest.raises(TypeError, match="open it again by its path"):
+                copied(holder)
+        with pytest.raises(TypeError, match="create another one with the store"):
+            copied(eb.Executor(store))
+    gc.collect()
+    assert not recwarn.list

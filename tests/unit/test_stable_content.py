@@ -1,8 +1,8 @@
 """What stands for a command under its key, and for a saga's state, in any process.
 
 Equal values have equal content, also where sets iterate in another order after a
-restart. Values that are not equal have different content, also where JSON alone would
-not tell them apart.
+restart. Values that are not equal have different content, also where their JSON alone
+would be the same.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def _tagging(kind: type) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
 
 
 def _is_open(schema: Schema) -> bool:
-    """Return whether the JSON of its values doesn't tell all of them apart, or sorted.
+    """Return whether different values may have the same JSON, or equal ones different.
 
     An open field may hold ``"1"`` and ``Decimal(1)``, or bytes and their text.
     """

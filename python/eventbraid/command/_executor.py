@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Never, cast
 
 from eventbraid.command._decision import COMMIT_EVENTS_LIMIT
 from eventbraid.command._execution import Execution, Terms
@@ -254,6 +254,12 @@ class _Engine:
     """The part that both executors share."""
 
     __slots__ = ("_bounds", "_memory", "_port", "_queues", "_retry", "_within")
+
+    def __reduce__(self) -> Never:
+        """Refuse to be pickled or copied: what waits in its queues can't be."""
+        raise TypeError(
+            "an executor can't be pickled or copied; create another one with the store"
+        )
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ from eventbraid.command._shared_state import (
 )
 from eventbraid.command._stream import Stream
 from eventbraid.command._typing import is_covered
+from eventbraid.domain._annotation import is_defined_again
 from eventbraid.domain._refusal import shown
 from eventbraid.errors import DiscoveryLimit, EventDecodeError, InvalidArgument
 from eventbraid.event._recorded import POSITION, kinds_of
@@ -391,14 +392,17 @@ class Reading(Generic[S]):
             event: object = one.event
             kind = type(event)
             if not is_covered(kind, applied):
-                raise EventDecodeError(
-                    one.type,
-                    one.stream,
-                    one.position,
-                    f"{self._command.__shape__.name} reads the stream but doesn't "
-                    f"apply {kind.__name__}; add it to the events of the stream's "
-                    "kind and of the command",
+                name = self._command.__shape__.name
+                reason = (
+                    f"{name} reads the stream but doesn't apply {kind.__name__}; add "
+                    "it to the events of the stream's kind and of the command"
                 )
+                if any(is_defined_again(known, kind) for known in applied):
+                    reason = (
+                        f"the class {kind.__name__} was defined again after {name}; "
+                        "define the stream's kind and the command again, too"
+                    )
+                raise EventDecodeError(one.type, one.stream, one.position, reason)
 
 
 def fold(command: Command[S, Any], state: S, recorded: Iterable[Recorded[Any]]) -> S:

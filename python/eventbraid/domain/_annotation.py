@@ -160,6 +160,15 @@ def is_bounded(annotation: object) -> bool:
     return any(isinstance(extra, msgspec.Meta) for extra in extras)
 
 
+def is_defined_again(known: type, kind: type) -> bool:
+    """Return whether both are one class, whose definition was run twice."""
+    return (
+        (known.__module__, known.__qualname__) == (kind.__module__, kind.__qualname__)
+        and known is not kind
+        and "<locals>" not in kind.__qualname__
+    )
+
+
 def alternatives(annotation: object) -> tuple[object, ...]:
     """Return the members of a union, or the one type that it is."""
     annotation = bare(annotation)

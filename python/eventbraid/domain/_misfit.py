@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventbraid.domain._annotation import alternatives, name_of
+from eventbraid.domain._annotation import alternatives, is_defined_again, name_of
 from eventbraid.domain._id import Id
 from eventbraid.domain._int import Int
 from eventbraid.domain._refusal import refusal
@@ -44,6 +44,11 @@ def _remedy(annotation: object, held: object) -> str:
     for kind in alternatives(annotation):
         if not isinstance(kind, type) or isinstance(held, bool):
             continue
+        if is_defined_again(kind, type(held)):
+            return (
+                f"the class {kind.__name__} was defined again: also define the classes "
+                "that use it again, and create the value with the new class"
+            )
         if issubclass(kind, Int) and isinstance(held, int):
             return f"write {kind.__name__}({int(held)})"
         if issubclass(kind, Id | Text) and isinstance(held, str):

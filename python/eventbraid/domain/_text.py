@@ -53,7 +53,7 @@ class Text(str):
         """Set the rules of a new kind.
 
         Args:
-            min_length: The least number of characters; 1 unless told otherwise.
+            min_length: The least number of characters; 1 by default.
             max_length: The greatest number of characters.
             pattern: A regular expression that the whole text must match.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from eventbraid.domain._annotation import is_defined_again
 from eventbraid.domain._refusal import shown
 from eventbraid.domain._tag import set_tag
 from eventbraid.errors import InvalidArgument, InvalidEventType
@@ -163,10 +164,7 @@ class EventRegistry:
 
 def _is_redefinition(known: type, kind: type) -> bool:
     """Return whether a module or a notebook's cell was run again."""
-    return known is kind or (
-        (known.__module__, known.__qualname__) == (kind.__module__, kind.__qualname__)
-        and "<locals>" not in kind.__qualname__
-    )
+    return known is kind or is_defined_again(known, kind)
 
 
 def check_name(name: object, version: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import anyio.to_thread
 
@@ -156,6 +156,16 @@ class Handle:
     def _refuse_if_closed(self) -> None:
         if not self.open:
             raise StoreClosed
+
+    def __reduce__(self) -> Never:
+        """Refuse to be pickled or copied: a store is open once.
+
+        A copy without the attributes would also fail in `__del__`.
+        """
+        raise TypeError(
+            f"an open store ({self.location!r}) can't be pickled or copied; open it "
+            "again by its path"
+        )
 
     def __del__(self) -> None:
         """Close a forgotten store and warn about it."""

@@ -14,7 +14,7 @@ use crate::completion::Promise;
 use crate::error::{Conditions, append_exception, exception, invalid};
 use crate::interrupt;
 use crate::new_event::NewEvent;
-use crate::text::{bytes, carried_metadata, string, utf8, wrong_type};
+use crate::text::{argument_text, bytes, carried_metadata, string, utf8, wrong_type};
 
 /// Below this size, encoding takes less time than giving up the GIL and getting it back
 /// from another thread may.
@@ -345,7 +345,7 @@ fn expectation(expected: &Bound<'_, PyAny>) -> PyResult<Expectation> {
     }
     let version = expected.extract::<u64>().map_err(|_| {
         let reason = "a version is 0 or more, and fits 64 bits".to_owned();
-        invalid("expectation", expected.to_string(), reason)
+        invalid("expectation", argument_text(expected), reason)
     })?;
     Ok(Expectation::Exact(version))
 }

@@ -14,7 +14,7 @@ use crate::log_filter::LogFilter;
 use crate::page;
 use crate::reader_pool::ReaderPool;
 use crate::snapshot::StreamsSnapshot;
-use crate::text::{string, utf8, wrong_type};
+use crate::text::{argument_text, string, utf8, wrong_type};
 
 /// How much of the log one page holds at most, unless one event alone is larger.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -221,7 +221,7 @@ fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     }
     value.extract::<u64>().map_err(|_| {
         let reason = "it must be 0 or more, and fit 64 bits".to_owned();
-        invalid(what, value.to_string(), reason)
+        invalid(what, argument_text(value), reason)
     })
 }
 

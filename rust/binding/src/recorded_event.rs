@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::error::exceptions::{EventDecodeError, InvalidArgument};
 use crate::metadata;
-use crate::text::{bytes, string, utf8};
+use crate::text::{argument_text, bytes, string, utf8};
 use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 
 /// An event as the log keeps it. Immutable; its fields are made when asked for.
@@ -341,7 +341,7 @@ fn shown_data(py: Python<'_>, data: &[u8]) -> PyResult<String> {
 fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     value.extract::<u64>().map_err(|error| {
         if error.is_instance_of::<PyOverflowError>(value.py()) {
-            return InvalidArgument::new_err((what, value.to_string(), "it must be 0 or more"));
+            return InvalidArgument::new_err((what, argument_text(value), "it must be 0 or more"));
         }
         error
     })
@@ -354,7 +354,11 @@ fn micros_since_epoch(time: &Bound<'_, PyDateTime>) -> PyResult<u64> {
         .sub(epoch(py)?)?
         .call_method1(intern!(py, "__floordiv__"), (microsecond,))?;
     since.extract::<u64>().map_err(|_| {
-        InvalidArgument::new_err(("recorded_at", time.to_string(), "it must be 1970 or later"))
+        InvalidArgument::new_err((
+            "recorded_at",
+            argument_text(time),
+            "it must be 1970 or later",
+        ))
     })
 }
 

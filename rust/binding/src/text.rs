@@ -3,7 +3,7 @@
 use eventbraid_engine::check_stream;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyMemoryView, PySlice, PyString};
+use pyo3::types::{PyMemoryView, PySlice, PyString, PyType};
 
 use std::time::Duration;
 
@@ -86,11 +86,37 @@ pub(crate) fn seconds(what: &'static str, value: f64) -> PyResult<Duration> {
     })
 }
 
+/// A refused value as text, shortened.
+///
+/// Python converts no integer of more than 4,300 digits to text, and the `__str__` of a foreign
+/// class may raise anything. The caller reports the argument by its name, so neither may replace
+/// that error, and neither may print a traceback beside it, as `Display` does.
+pub(crate) fn argument_text(value: &Bound<'_, PyAny>) -> String {
+    match value.str() {
+        Ok(text) => text
+            .to_string_lossy()
+            .chars()
+            .take(LONGEST_SHOWN.unsigned_abs())
+            .collect(),
+        Err(error) => {
+            let raised = type_name(&error.get_type(value.py()));
+            format!(
+                "<{} whose str raises {raised}>",
+                type_name(&value.get_type())
+            )
+        }
+    }
+}
+
 /// An argument is of another type than it must be.
 pub(crate) fn wrong_type(what: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    let found = value.get_type();
-    let found = found
-        .name()
-        .map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+    let found = type_name(&value.get_type());
     PyTypeError::new_err(format!("the {what} must be {wanted}, not {found}"))
+}
+
+fn type_name(kind: &Bound<'_, PyType>) -> String {
+    kind.name().map_or_else(
+        |_| "something else".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
