@@ -81,7 +81,7 @@ def described(value: Any) -> Any:
     Plain JSON stays as it is. What JSON has no type for is named by its type. Members
     of sets, and pairs of mappings with other keys than texts, are sorted.
     """
-    kind: type = type(value)
+    kind: type[object] = type(cast("object", value))
     if value is None or kind in {str, int, bool}:
         return value
     if kind is float:

@@ -121,11 +121,11 @@ def _with_sorted_sets(dumped: object, value: object) -> object:
     A set iterates in an order of its process. pydantic makes a list of it, so both are
     followed side by side; where its author serializes something else, that is kept.
     """
-    if isinstance(dumped, list) and isinstance(value, abc.Collection):
-        items, held = (
-            cast("list[object]", dumped),
-            cast("abc.Collection[object]", value),
-        )
+    if isinstance(dumped, list):
+        items = cast("list[object]", dumped)
+        if not isinstance(value, abc.Collection):
+            return items
+        held = cast("abc.Collection[object]", value)
         if len(items) != len(held):
             return items
         found = [_with_sorted_sets(*one) for one in zip(items, held, strict=True)]

@@ -58,14 +58,21 @@ def check_pattern(kind: type, pattern: object) -> re.Pattern[str]:
         InvalidArgument: It is not a regular expression for text.
     """
     remedy = "give a regular expression as str"
-    held = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
-    if not isinstance(held, str):
+    if not isinstance(_text_of(pattern), str):
         raise _invalid_rule(kind, "pattern", pattern, f"it must be a str; {remedy}")
     try:
         return re.compile(cast("str | re.Pattern[str]", pattern))
     except (re.error, OverflowError, RecursionError) as error:
         reason = f"it can't be compiled ({error}); {remedy}"
         raise _invalid_rule(kind, "pattern", pattern, reason) from error
+
+
+def _text_of(pattern: object) -> object:
+    """Return the text of a compiled pattern; anything else as it is."""
+    if not isinstance(pattern, re.Pattern):
+        return pattern
+    compiled = cast("re.Pattern[str] | re.Pattern[bytes]", pattern)
+    return compiled.pattern
 
 
 def described(value: object) -> str:

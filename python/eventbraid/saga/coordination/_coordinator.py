@@ -550,7 +550,7 @@ class SagaCoordinator:
 
     async def _load(self, saga_id: str) -> Run[Any]:
         """Find a saga, or read it and drive it if it is unfinished."""
-        text: object = saga_id
+        text = cast("object", saga_id)
         if not isinstance(text, str):
             raise InvalidArgument("saga id", shown(text), "it must be text")
         waiting = self._waiting_starts.get(saga_id)

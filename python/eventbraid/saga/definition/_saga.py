@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast, get_args
 
 from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga._text import shown
@@ -162,7 +162,7 @@ def _may_undo_saga(node: Node[S]) -> bool:
 
 
 def _check_head(name: str, version: int, deadline: timedelta | None) -> None:
-    text: object = name
+    text = cast("object", name)
     if not isinstance(text, str) or not text or not text.isprintable():
         raise InvalidSaga(f"a saga's name is printable text, but {shown(text)} is not")
     if len(name.encode()) > _MAXIMUM_NAME_BYTES:

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
 
 from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga._text import safe_text, shown
@@ -387,7 +387,7 @@ def _retry_of(kind: Kind, retry: Retry | None) -> Retry:
 
 def _require_name(name: str) -> None:
     # Printable first: half a character is not, and has no bytes.
-    text: object = name
+    text = cast("object", name)
     if (
         not isinstance(text, str)
         or not text.isprintable()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 from eventbraid.errors import InvalidArgument
@@ -44,7 +44,7 @@ def check_saga_id(saga: Saga[object], saga_id: str) -> None:
     Raises:
         InvalidArgument: Names the id and what is wrong with it.
     """
-    text: object = saga_id
+    text = cast("object", saga_id)
     if not isinstance(text, str) or not text or not text.isprintable():
         raise InvalidArgument("saga id", shown(text), "it must be printable text")
     if saga_id.startswith("$"):
