@@ -124,10 +124,14 @@ def fill_with_zeros(store: Path) -> None:
 
 
 def put_back_an_older_end(store: Path) -> None:
-    # Of the log; what it says of what is durable stays, for whoever only reads.
-    copy = (store / PAGE).read_bytes()[80 * WORD : 112 * WORD]
-    time.sleep(0.3)
-    overwrite(store / PAGE, copy, 80 * WORD)
+    # Only the end of the log: readers still find what is durable.
+    with (store / PAGE).open("r+b", buffering=0) as page:
+        copy = os.pread(page.fileno(), 32 * WORD, 80 * WORD)
+        time.sleep(0.3)
+        # More than once: a writer in its turn records its own end over the older one.
+        for _ in range(20):
+            os.pwrite(page.fileno(), copy, 80 * WORD)
+            time.sleep(0.005)
 
 
 DETACHING: list[Callable[[Path], None]] = [
