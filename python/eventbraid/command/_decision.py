@@ -118,7 +118,7 @@ def checked(
                     "yield the result of a handle's write(): self.field.write(event)",
                 )
             if write.stream not in kinds:
-                raise UndeclaredStream(write.stream, name, kinds)  # noqa: TRY301
+                raise UndeclaredStream(write.stream, name, kinds)  # noqa: TRY301 - as above
             if write.owner is not None and write.owner is not command:
                 raise InvalidArgument(  # noqa: TRY301 - the mark makes no difference to it
                     f"decision of {name}",

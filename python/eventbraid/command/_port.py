@@ -224,7 +224,7 @@ class SyncPort(Reserving):
         time.sleep(seconds)  # noqa: ASYNC251 - no loop runs here
 
     async def checkpoint(self) -> None:
-        """Do nothing: a thread lets others run at any time."""
+        """Return at once: the system switches between threads at any time."""
 
     def waiter(self) -> Waiter:
         """Make a thread that can wait."""

@@ -311,7 +311,7 @@ class Reading(Generic[S]):
             asked = cast("object", self._command.discover(state))
             if not isinstance(asked, Iterable):
                 remedy = "return or yield streams from discover()"
-                raise self._misdiscovered(asked, remedy)  # noqa: TRY301
+                raise self._misdiscovered(asked, remedy)  # noqa: TRY301 - marked alike
             for number, found in enumerate(cast("Iterable[object]", asked)):
                 if number >= REQUESTS_LIMIT:
                     raise self._unbounded("requests in one round", REQUESTS_LIMIT)  # noqa: TRY301

@@ -117,7 +117,7 @@ class Holding:
         """Release the lease after its block.
 
         Args:
-            error: What the block raised.
+            error: The exception that the block raised, if any.
 
         Raises:
             LeaseLost: Another holder acquired the lease, and that is why the block

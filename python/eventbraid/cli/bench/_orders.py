@@ -407,7 +407,7 @@ def order_saga(services: Services) -> eb.Saga[PlacedOrder]:
     """Build the saga of an order.
 
     Args:
-        services: What its steps call.
+        services: The services that its steps call.
     """
     return eb.Saga(
         "bench-order",

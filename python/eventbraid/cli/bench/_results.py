@@ -26,7 +26,7 @@ class Baseline:
     """The result of something else on the same machine, in the same minute.
 
     Attributes:
-        name: What was measured.
+        name: The name of the measurement.
         rate: Its median rate per second, in the unit of the measurement.
         ratio: The median of the store's rate divided by this rate, round by round.
     """
@@ -96,10 +96,10 @@ class Rate:
     """A rate per second.
 
     Attributes:
-        name: What was measured.
+        name: The name of the measurement.
         unit: What is counted, in the plural.
         rate: The median rate per second.
-        baselines: What it is compared with.
+        baselines: The measurements that it is compared with.
         targets: The targets of the numbers.
         notes: Further lines to print.
     """
@@ -152,7 +152,7 @@ class Metrics:
     """Several numbers, where no single rate is the result.
 
     Attributes:
-        name: What was measured.
+        name: The name of the measurement.
         others: The numbers by name, beside those of the targets.
         notes: Further lines to print.
         targets: The targets; the first one is the row's summary.
@@ -188,7 +188,7 @@ class Latency:
     """The duration of something, over many samples.
 
     Attributes:
-        name: What was measured.
+        name: The name of the measurement.
         count: The number of samples.
         p50: The median, in seconds.
         p99: The 99th percentile, in seconds.

@@ -72,7 +72,7 @@ class Services:
     refused: dict[str, float]
 
     async def call(self, action: str, subject: str, key: str) -> str:
-        """Do something once for each key, and return its reference.
+        """Record a request once for each key, and return its reference.
 
         Raises:
             Refused: For some subjects, always.

@@ -119,7 +119,7 @@ async def _read_orders_in_turn(shop: Shop) -> None:
 
 
 async def _become_reader(shop: Shop, stack: AsyncExitStack) -> eb.AsyncLease:
-    """Take the lease of who reads the orders; sagas are driven meanwhile."""
+    """Acquire the lease for reading orders; sagas are driven while it waits."""
     try:
         return await stack.enter_async_context(eb.AsyncLease(shop.store, _READER))
     except eb.LeaseHeld as busy:

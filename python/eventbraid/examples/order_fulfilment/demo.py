@@ -97,7 +97,7 @@ class Tally:
         told_late: The number of customers who were notified only later.
         began: When this run began with orders, by `time.monotonic`.
         seconds: The duration of its orders after they have ended; 0 before.
-        phase: What the run is doing.
+        phase: The present phase of the run.
     """
 
     total: int = 0
@@ -159,7 +159,7 @@ async def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
     """Fulfil the orders that are not fulfilled yet, then reconcile all of them.
 
     Args:
-        options: What to run, and how often the services fail.
+        options: The orders to fulfil, and the failure rates of the services.
         watcher: Displays the progress.
 
     Raises:

@@ -82,7 +82,7 @@ class SagaHandle(Generic[S]):
             seconds = duration_seconds("timeout", timeout, minimum=timedelta.min)
         with anyio.fail_after(seconds):
             if self._run.error is not None:
-                # Nobody is told when a parked saga only goes on.
+                # No notice is recorded when a parked saga continues.
                 await self._catch_up(self._run)
             if self._run.at_rest.is_set():
                 await checkpoint()
