@@ -152,20 +152,25 @@ class Stale(Sound):
         self._view = Sound(path)
         self._since = 0.0
 
+    @contextmanager
     def _renewed(self):
-        with self._changed:
+        # The connection's lock is held until the read has ended: a transaction that a
+        # read of another thread began in between would make BEGIN fail.
+        with self._view._changed:
             if time.monotonic() - self._since > 0.01:
                 self._since = time.monotonic()
                 if self._view._db.in_transaction:
                     self._view._db.execute("ROLLBACK")
                 self._view._db.execute("BEGIN")
-            return self._view
+            yield self._view
 
     def read_streams(self, streams, **options):
-        return self._renewed().read_streams(streams, **options)
+        with self._renewed() as view:
+            return view.read_streams(streams, **options)
 
     def version(self, stream):
-        return self._renewed().version(stream)
+        with self._renewed() as view:
+            return view.version(stream)
 
     def close(self):
         self._view.close()
