@@ -36,7 +36,7 @@ MUTANTS = [
         file="src/log/open_files.rs",
         good="active.map_or(Ok(()), |file| file.sync_data())",
         bad="active.map_or(Ok(()), |_file| Ok(()))",
-        suite="durability",
+        suite="answers_after_sync",
         test="every_answer_comes_after_the_sync_of_what_it_speaks_of",
     ),
     Mutant(
@@ -44,7 +44,7 @@ MUTANTS = [
         file="src/log/files.rs",
         good="self.vfs.sync_dir(path).map_err(",
         bad="self.vfs.entry(path).map(|_| ()).map_err(",
-        suite="durability",
+        suite="answers_after_sync",
         test="every_answer_comes_after_the_sync_of_what_it_speaks_of",
     ),
     Mutant(
@@ -52,7 +52,7 @@ MUTANTS = [
         file="src/recovery/scan.rs",
         good="header.previous_chain != self.chain ||",
         bad="",
-        suite="corruption",
+        suite="torn_tail_or_damage",
         test="a_frame_that_follows_another_history_is_not_resurrected",
     ),
     Mutant(
@@ -63,7 +63,7 @@ MUTANTS = [
             self.log.index.write().apply(&written.entry).ok();
         }
         self.log.watch.publish(self.log.index.read().head());""",
-        suite="durability",
+        suite="answers_after_sync",
         test="what_is_written_but_not_durable_is_seen_by_nobody",
     ),
 ]

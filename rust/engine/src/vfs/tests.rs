@@ -1,6 +1,6 @@
 //! What every file system promises of locks and shared pages, asked of each of them.
 //!
-//! What needs several processes stands in `tests/os_sharing.rs`.
+//! What needs several processes stands in `tests/os_locks_and_pages.rs`.
 
 use std::io::IoSlice;
 use std::path::PathBuf;
