@@ -71,8 +71,8 @@ class Receiver:
 
     Attributes:
         effects: What took effect, by its key.
-        voided: Keys whose effect is undone, or will be if it comes yet.
-        undone: Keys of compensations that took effect.
+        voided: Keys whose effect is compensated, or will be if it comes yet.
+        compensated: Keys of compensations that took effect.
         calls: How often each key was called.
         plan: For a step, what happens on its calls, one after the other, the last one
             for good: "ok", "decline", "lose" (an effect, no answer), "drop" (no effect,
@@ -82,7 +82,7 @@ class Receiver:
     plan: dict[str, list[str]] = field(default_factory=dict)
     effects: dict[str, str] = field(default_factory=dict)
     voided: set[str] = field(default_factory=set)
-    undone: set[str] = field(default_factory=set)
+    compensated: set[str] = field(default_factory=set)
     calls: Counter[str] = field(default_factory=Counter)
     log: list[str] = field(default_factory=list)
 
@@ -94,14 +94,14 @@ class Receiver:
             self.take_effect(step, key)
         return await self._answer(step, key, behaviour)
 
-    async def undo(self, step: str, forward_key: str, key: str) -> str:
+    async def compensate(self, step: str, forward_key: str, key: str) -> str:
         self.calls[key] += 1
         await anyio.lowlevel.checkpoint()
-        behaviour = self._behaviour(f"undo {step}")
+        behaviour = self._behaviour(f"compensate {step}")
         if behaviour in {"ok", "lose", "hang"}:
-            if key not in self.undone:
-                self.log.append(f"undo {step}")
-            self.undone.add(key)
+            if key not in self.compensated:
+                self.log.append(f"compensate {step}")
+            self.compensated.add(key)
             self.voided.add(forward_key)
         return await self._answer(step, key, behaviour)
 
@@ -148,9 +148,11 @@ class Trip:
 
 def outside(receiver: Receiver, name: str, **options):
     """An external step at the receiver, with a compensation unless told otherwise."""
-    undo_retry = options.pop("undo_retry", replace(QUICK, never=(Declined,)))
-    undo_record = options.pop("undo_record", None)
-    undoable = options.pop("undoable", options.get("kind") in {None, "undo"})
+    compensation_retry = options.pop(
+        "compensation_retry", replace(QUICK, never=(Declined,))
+    )
+    compensation_record = options.pop("compensation_record", None)
+    compensatable = options.pop("compensatable", options.get("kind") is None)
     options.setdefault("timeout", 0.05 * SECOND)
     options.setdefault("retry", replace(QUICK, never=(Declined,)))
     options.setdefault("record", note(name))
@@ -161,30 +163,35 @@ def outside(receiver: Receiver, name: str, **options):
     async def act(context: eb.StepContext[Trip]) -> str:
         return await receiver.do(name, context.idempotency_key)
 
-    async def undo(
+    async def compensate(
         context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
     ) -> str:
         if isinstance(did, eb.Done):
             assert did.result == f"receipt {context.forward_key}"
-        return await receiver.undo(name, context.forward_key, context.idempotency_key)
+        return await receiver.compensate(
+            name, context.forward_key, context.idempotency_key
+        )
 
     step = eb.step(name, act, **options)
-    if not undoable:
+    if not compensatable:
         return step
     return step.compensated_by(
-        undo, retry=undo_retry, timeout=0.05 * SECOND, record=undo_record
+        compensate,
+        retry=compensation_retry,
+        timeout=0.05 * SECOND,
+        record=compensation_record,
     )
 
 
 def inside(name: str, *, unless: str = "", **options):
-    """A local step that notes its name, with a compensation that notes the undoing."""
-    undo_unless = options.pop("undo_unless", "")
-    undoable = options.get("kind") is not eb.Kind.RETRIABLE
+    """A local step that notes its name, with a compensation that notes its own."""
+    compensate_unless = options.pop("compensate_unless", "")
+    compensatable = options.get("kind") is not eb.Kind.RETRIABLE
     step = eb.local(name, note(name, unless=unless), **options)
-    if not undoable:
+    if not compensatable:
         return step
     return step.compensated_by(
-        note(f"undo {name}", unless=undo_unless), retry=eb.Retry(attempts=1)
+        note(f"compensate {name}", unless=compensate_unless), retry=eb.Retry(attempts=1)
     )
 
 

@@ -28,6 +28,7 @@ _FORMER = {
     "Role": "Lease",
     "RoleBusy": "LeaseHeld",
     "RoleLost": "LeaseLost",
+    "SagaParked": "SagaBlocked",
     "StoreMember": "StoreSession",
     "Verified": "VerifyReport",
     "stream": "stream",

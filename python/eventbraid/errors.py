@@ -57,10 +57,10 @@ __all__ = [
     "NotAStore",
     "OutcomeUnknown",
     "RetriesExhausted",
+    "SagaBlocked",
     "SagaError",
     "SagaExists",
     "SagaNotFound",
-    "SagaParked",
     "SharingUnsupported",
     "StorageFull",
     "StoreBusy",
@@ -1210,7 +1210,7 @@ class SagaExists(SagaError):
         )
 
 
-class SagaParked(SagaError):
+class SagaBlocked(SagaError):
     """This program can't drive a saga that the log holds. Nothing is lost.
 
     Attributes:
@@ -1222,9 +1222,9 @@ class SagaParked(SagaError):
     Example:
         >>> import eventbraid as eb
         >>> print(
-        ...     eb.SagaParked("saga-1", "ship", 2, "needs_code: give its declaration")
+        ...     eb.SagaBlocked("saga-1", "ship", 2, "needs_code: give its declaration")
         ... )
-        saga 'saga-1' ('ship' version 2) is parked: needs_code: give its declaration
+        saga 'saga-1' ('ship' version 2) is blocked: needs_code: give its declaration
     """
 
     def __init__(self, saga_id: str, saga: str, version: int, reason: str) -> None:
@@ -1234,7 +1234,7 @@ class SagaParked(SagaError):
         self.version = version
         self.reason = reason
         super().__init__(
-            f"saga {saga_id!r} ({saga!r} version {version}) is parked: {reason}"
+            f"saga {saga_id!r} ({saga!r} version {version}) is blocked: {reason}"
         )
 
 

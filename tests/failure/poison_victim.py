@@ -43,7 +43,7 @@ async def lose(context: eb.StepContext[Trip]) -> str:
     raise ConnectionError("lost")
 
 
-async def undo(context, did):
+async def compensate(context, did):
     return None
 
 
@@ -57,7 +57,7 @@ async def linger(context: eb.StepContext[Trip]) -> str:
     return "lingered"
 
 
-def external(name, action, undone_by=undo, **options):
+def external(name, action, undone_by=compensate, **options):
     step = eb.step(name, action, timeout=5 * SECOND, retry=RETRY, **options)
     return step.compensated_by(undone_by, retry=replace(RETRY, never=()))
 

@@ -62,7 +62,7 @@ def outside(receiver: LedgerReceiver, name: str):
             raise Declined
         return await receiver.act("do", context.idempotency_key)
 
-    async def undo(
+    async def compensate(
         context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
     ) -> None:
         await receiver.act("undo", context.forward_key)
@@ -76,7 +76,7 @@ def outside(receiver: LedgerReceiver, name: str):
         record=note(name),
     )
     often = replace(QUICK, attempts=None, crashes=100)
-    return step.compensated_by(undo, retry=often)
+    return step.compensated_by(compensate, retry=often)
 
 
 async def main(store: str, ledger: str, sagas: int, moment: int) -> None:

@@ -4,7 +4,7 @@ Usage: takeover_victim.py STORE LEDGER            stands by until its input ends
        takeover_victim.py STORE LEDGER WHO MOMENT starts a saga, and dies in it
 
 The second kind waits until it has its share of the shards, says which saga it is about
-to start, in a shard of its own, and drives it: WHO "declined" is to be undone, everybody
+to start, in a shard of its own, and drives it: WHO "declined" is to be compensated, everybody
 else's is to be completed. Each append for the saga is two moments, before it is sent and
 after it was acknowledged, and so is each outside effect. It names every moment on its
 output, and at the MOMENT-th it sends itself SIGKILL. If there are fewer, it ends.

@@ -2,7 +2,7 @@
 
 The hazards: sagas of a process that died or was stopped which nobody goes on with, two
 processes that both drive one, and somebody who waits for ever for what another process
-has parked.
+has blocked.
 """
 
 from __future__ import annotations

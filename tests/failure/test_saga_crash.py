@@ -52,8 +52,8 @@ class DeadlyReceiver(Receiver):
     async def do(self, step: str, key: str) -> str:
         return await self._deadly(super().do, step, key)
 
-    async def undo(self, step: str, forward_key: str, key: str) -> str:
-        return await self._deadly(super().undo, step, forward_key, key)
+    async def compensate(self, step: str, forward_key: str, key: str) -> str:
+        return await self._deadly(super().compensate, step, forward_key, key)
 
     async def _deadly(self, call, *arguments):
         self.called += 1
@@ -75,7 +75,7 @@ def journey(receiver):
             "pack", then=lambda state, done: replace(state, who=done.events[0].what)
         ),
         outside(receiver, "ship"),
-        outside(receiver, "tell", otherwise=note_later, undoable=False),
+        outside(receiver, "tell", otherwise=note_later, compensatable=False),
     )
 
 
@@ -90,7 +90,10 @@ SCENES = {
     "answers are lost": {"pay": ["lose", "ok"], "ship": ["drop", "ok"]},
     "shipping declines": {"ship": ["decline"]},
     "shipping stays unknown": {"ship": ["lose"]},
-    "undoing is hard": {"ship": ["decline"], "undo pay": ["lose", "drop", "ok"]},
+    "compensating is hard": {
+        "ship": ["decline"],
+        "compensate pay": ["lose", "drop", "ok"],
+    },
     "telling fails": {"tell": ["decline"]},
 }
 
@@ -185,7 +188,7 @@ async def test_a_crash_inside_of_each_call(scene, after):
             assert end.outcome is outcome
 
 
-@pytest.mark.parametrize("scene", ["completes", "undoing is hard"])
+@pytest.mark.parametrize("scene", ["completes", "compensating is hard"])
 async def test_a_second_crash_while_resuming(scene):
     appends, _, outcome = await count(scene)
     moments = itertools.product(range(1, appends + 1), range(1, 6), [False, True])
@@ -215,7 +218,7 @@ async def test_a_saga_whose_call_always_ends_the_process_becomes_stuck():
         assert end.outcome is eb.Outcome.STUCK
         assert "the process ended 2 times during the call of step 'pay'" in end.failure
         assert receiver.calls["saga-1/pay/1"] == 2 + QUICK.crashes
-        # A person may have it undone all the same.
+        # A person may have it compensated all the same.
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             await coordinator.cancel("saga-1", reason="the bank's library crashes")
             handle = await coordinator.get(saga, "saga-1")

@@ -104,11 +104,11 @@ def check(store, ledger, saga_id, *, declined):
     pay, ship = f"{saga_id}/pay/1", f"{saga_id}/ship/1"
     if declined:
         assert outcome is eb.Outcome.COMPENSATED
-        assert noted == ["book", "pay", "pack", "undo pack", "undo book"]
-        assert f"undo {pay}" in ledger
+        assert noted == ["book", "pay", "pack", "compensate pack", "compensate book"]
+        assert f"compensate {pay}" in ledger
         assert f"do {ship}" not in ledger
     else:
         assert outcome is eb.Outcome.COMPLETED
         assert noted == ["book", "pay", "pack", "ship"]
         assert {f"do {pay}", f"do {ship}"} <= set(ledger)
-        assert f"undo {pay}" not in ledger
+        assert f"compensate {pay}" not in ledger

@@ -2,7 +2,7 @@
 
 The hazard: each coordinator that takes the saga over makes the call again and dies of
 it, for ever, because nothing was recorded before the call; and sagas that were merely in
-flight beside it use up their attempts and are undone.
+flight beside it use up their attempts and are compensated.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def test_the_other_compensations_are_made_beside_one_that_ends_its_process(
     path = tmp_path / "shop.braid"
     lives(repository, path, "compensation")
     with eb.open(path) as store:
-        undone = [
+        compensated = [
             entry.step
             for entry in eb.read_timeline(store, "saga-bad").entries
             if entry.what == "compensated"
         ]
-    assert undone == ["z"]
+    assert compensated == ["z"]
 
 
 @pytest.mark.timeout(180)

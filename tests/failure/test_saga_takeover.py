@@ -5,7 +5,7 @@ sent and after it is acknowledged, and for every outside effect, before and afte
 process that owns the saga's shard is killed exactly there. A second process coordinates
 on the same store all the while; nobody starts anything again. The hazards are a saga
 that stays where its owner left it, an effect whose record died with its process and
-which is made again, and a step that is undone by halves.
+which is made again, and a step that is compensated by halves.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.failure.test_saga_kill import check
 VICTIM = Path(__file__).with_name("takeover_victim.py")
 # Each append and each outside effect is two moments. Completed: the start; book, pay,
 # pack and ship; two effects. Undone: the start; book, pay and pack; the refusal; pack,
-# pay and book undone; two effects.
+# pay and book compensated; two effects.
 MOMENTS = {"mia": 2 * (5 + 2), "declined": 2 * (8 + 2)}
 # What is promised is a look each 0.1 s; the rest is for a busy machine. Silence would
 # count as death only after ten minutes. How busy it is, the victims tell: a life
@@ -204,8 +204,8 @@ def effects(life: Life, *, declined: bool) -> set[str]:
         for shape in life.shapes
     )
     # Who died over the refusal may have shipped for all that the other one knows.
-    voided = {f"undo {ship}"} if asked and not refused else set()
-    return {f"do {pay}", f"undo {pay}", *voided}
+    voided = {f"compensate {ship}"} if asked and not refused else set()
+    return {f"do {pay}", f"compensate {pay}", *voided}
 
 
 def unanswered(life: Life) -> set[str]:

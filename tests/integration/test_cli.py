@@ -19,7 +19,7 @@ from eventbraid.cli._exit import Exit, explain
 
 @pytest.fixture(scope="module")
 def demo_directory(tmp_path_factory):
-    """A small demo that has run; order 1 is completed, some others are undone."""
+    """A small demo that has run; order 1 is completed, some others are compensated."""
     directory = tmp_path_factory.mktemp("cli") / "demo"
     code = run(["demo", str(directory), "--limit", "60", "--late", "0"])
     assert code == Exit.FINE
@@ -89,12 +89,12 @@ def test_the_store_may_be_named_itself_or_by_the_environment(
     assert "saga completed" in capfd.readouterr().out
 
 
-def test_an_undone_order_says_why_and_what_was_undone(demo_directory, capfd):
+def test_a_compensated_order_says_why_and_what_was_compensated(demo_directory, capfd):
     store = str(demo_directory)
     run(["saga", "list", "--store", store, "--status", "compensated"])
-    undone = re.search(r"(saga-\S+)  compensated", capfd.readouterr().out)
-    assert undone
-    assert run(["saga", "show", undone[1], "--store", store]) == Exit.FINE
+    compensated = re.search(r"(saga-\S+)  compensated", capfd.readouterr().out)
+    assert compensated
+    assert run(["saga", "show", compensated[1], "--store", store]) == Exit.FINE
     out = capfd.readouterr().out
     assert "because of" in out
     assert "compensation started" in out
@@ -121,11 +121,11 @@ def test_a_stuck_saga_is_named_with_exit_code_1(tmp_path, capfd):
 
 
 def test_the_traceback_of_a_blocked_saga_is_shown_as_plain_text(tmp_path, capfd):
-    from eventbraid.saga.machine._events import SagaBlocked
+    from eventbraid.saga.machine._events import DefectRecorded
 
     *records, _ = _stuck_saga("saga-1")
     trace = "Traceback:\n  File [bold]x[/]\nTypeError: \x1b[31moops\n"
-    blocked = SagaBlocked("pay", "compensation", "TypeError", "oops", trace)
+    blocked = DefectRecorded("pay", "compensation", "TypeError", "oops", trace)
     with eb.open(tmp_path / "s") as store:
         store.append([*records[:6], eb.new_event("saga-1", blocked)])
     assert run(["saga", "show", "saga-1", "--store", str(tmp_path / "s")]) == Exit.FINE

@@ -120,7 +120,9 @@ async def test_without_trouble_every_order_is_completed(tmp_path):
     assert sums.shipped == sums.reserved == sum(p.cds for p in purchases()[:40])
 
 
-async def test_declined_the_order_is_cancelled_and_nothing_else_is_undone(tmp_path):
+async def test_declined_the_order_is_cancelled_and_nothing_else_is_compensated(
+    tmp_path,
+):
     sums = (await run(tmp_path, rates=trouble(declined=1))).reconciliation.sums
     assert (sums.completed, sums.cancelled) == (0, 40)
     assert sums.captured == sums.refunded == sums.shipped == 0
@@ -214,7 +216,7 @@ async def test_under_all_troubles_at_once_log_and_ledgers_agree(tmp_path):
     assert sums.completed + sums.cancelled == 150
 
 
-async def test_when_calls_only_fail_orders_are_undone_by_key(tmp_path):
+async def test_when_calls_only_fail_orders_are_compensated_by_key(tmp_path):
     """Outcomes stay unknown, so every step is undone as if it had happened."""
     result = await run(
         tmp_path,

@@ -146,7 +146,7 @@ async def test_an_exception_whose_text_raises_anything_ends_its_own_attempt_only
     assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPENSATED
 
 
-async def test_a_base_exception_of_then_at_a_resume_parks_its_own_saga_only(store):
+async def test_a_base_exception_of_then_at_a_resume_blocks_its_own_saga_only(store):
     """The next coordinator folds the results again, and must not end by it."""
     receiver = Receiver(plan={"wait": ["stall"]})
     has_bug = False
@@ -210,7 +210,7 @@ async def test_a_base_exception_of_a_function_blocks_its_own_saga_only(store, wh
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         bad = await coordinator.start(saga, Trip("mia"), id="saga-bad")
         good = await coordinator.start(saga, Trip("ben"), id="saga-good")
-        with pytest.raises(eb.SagaParked, match="Odd"):
+        with pytest.raises(eb.SagaBlocked, match="Odd"):
             await bad.result(timeout=SOON)
         assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
 
@@ -221,12 +221,12 @@ async def test_a_base_exception_of_a_compensation_ends_its_own_attempt_only(stor
     async def pay(context: eb.StepContext[Trip]) -> str:
         return "paid"
 
-    async def undo(context, did):
+    async def compensate(context, did):
         calls.append(context.attempt)
         if len(calls) < 3:
             raise Odd
 
-    step = eb.step("pay", pay, timeout=SECOND).compensated_by(undo, retry=QUICK)
+    step = eb.step("pay", pay, timeout=SECOND).compensated_by(compensate, retry=QUICK)
     saga = trip(step, inside("book", unless="sold_out"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -449,13 +449,13 @@ async def test_a_compensation_that_cancels_its_own_task_is_tried_again(store):
     async def pay(context: eb.StepContext[Trip]) -> str:
         return "paid"
 
-    async def undo(context, did):
+    async def compensate(context, did):
         calls.append(context.attempt)
         if len(calls) < 3:
             await suicide()
             await asyncio.sleep(1)
 
-    step = eb.step("pay", pay, timeout=SECOND).compensated_by(undo, retry=QUICK)
+    step = eb.step("pay", pay, timeout=SECOND).compensated_by(compensate, retry=QUICK)
     saga = trip(step, inside("book", unless="sold_out"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")

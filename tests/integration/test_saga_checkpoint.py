@@ -12,10 +12,10 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga.coordination._checkpoint import (
+from eventbraid.saga.coordination._unfinished_sagas import (
     MOST_OPEN,
     CheckpointBudget,
-    OpenSagas,
+    UnfinishedSagas,
 )
 from eventbraid.store._system import system_event
 from tests.saga_kit import (
@@ -59,7 +59,7 @@ async def truth(store) -> set[str]:
 
 
 async def known(store) -> set[str]:
-    opened = OpenSagas(store)
+    opened = UnfinishedSagas(store)
     await opened.load()
     return opened.ids
 
@@ -148,10 +148,10 @@ async def test_an_old_checkpoint_of_another_coordinator_does_no_harm(store, saga
 
 async def test_too_many_open_sagas_are_not_written_down(store, saga, monkeypatch):
     assert MOST_OPEN * 260 < 8 * 1024 * 1024
-    monkeypatch.setattr("eventbraid.saga.coordination._checkpoint.MOST_OPEN", 0)
-    parked = trip(inside("other"), name="parked")
+    monkeypatch.setattr("eventbraid.saga.coordination._unfinished_sagas.MOST_OPEN", 0)
+    blocked = trip(inside("other"), name="parked")
     with pytest.raises(Crash):
-        await run(MortalStore(store, 2), parked, ["saga-1"])
+        await run(MortalStore(store, 2), blocked, ["saga-1"])
     before = await store.version(CHECKPOINTS)
     await run(store, saga, ["saga-2"])
     assert await store.version(CHECKPOINTS) == before
@@ -190,7 +190,7 @@ async def test_a_saga_that_has_ended_here_needs_no_driver_before_its_end_is_read
     """Its start is read a little late: it would be read back and driven for nothing."""
     await run(store, saga, ["saga-1"])
     [start] = [r async for r in store.read_stream("saga-1", limit=1)]
-    opened = OpenSagas(store)
+    opened = UnfinishedSagas(store)
     opened.fold(start)
     assert opened.needs_driver("saga-1")
     opened.note_end("saga-1")
@@ -216,7 +216,7 @@ async def test_sagas_whose_ids_are_too_long_for_a_checkpoint_raise_nothing(store
     ]
     for first in range(0, len(starts), 5_000):
         await store.append(starts[first : first + 5_000])
-    opened = OpenSagas(store)
+    opened = UnfinishedSagas(store)
     await opened.load()
     await opened.save()
     assert not await store.version(CHECKPOINTS)

@@ -1,7 +1,7 @@
 """Sagas whose process sees the wall clock jump, on real event loops and real waits.
 
 The hazards: a retry that is due in a moment waits as long as the wall clock was set
-back; a wall clock that is wrong for a moment undoes each saga that has a deadline.
+back; a wall clock that is wrong for a moment compensates each saga that has a deadline.
 """
 
 from __future__ import annotations
@@ -89,8 +89,10 @@ async def test_a_retry_is_made_in_time_whatever_the_wall_clock_does(
 async def test_a_compensation_is_retried_in_time_whatever_the_wall_clock_does(
     store, receiver, wall, jump
 ):
-    receiver.plan |= {"undo pay": ["drop", "ok"], "ship": ["decline"]}
-    saga = trip(outside(receiver, "pay", undo_retry=SHORTLY), outside(receiver, "ship"))
+    receiver.plan |= {"compensate pay": ["drop", "ok"], "ship": ["decline"]}
+    saga = trip(
+        outside(receiver, "pay", compensation_retry=SHORTLY), outside(receiver, "ship")
+    )
     watch = jump_after(wall, "compensation_failed", jump)
     began = time.monotonic()
     end = await ended(store, saga, on_event=watch)

@@ -3,7 +3,7 @@
 As in each rolling deploy, and with each script that only wants to cancel a saga. The
 hazards: a coordinator that takes sagas it can't run and blocks them, a saga that no
 coordinator drives because the one with the code has not its shard, one that two drive
-while it changes hands, and a saga that is undone by its deadline because its code was
+while it changes hands, and a saga that is compensated by its deadline because its code was
 missing for a while.
 """
 
@@ -201,15 +201,19 @@ async def test_a_coordinator_that_was_given_no_sagas_takes_none(openings, saga):
 async def test_sagas_can_be_cancelled_and_retried_where_their_code_is_missing(
     openings, receiver
 ):
-    receiver.plan = {"pay": ["drop"], "ship": ["decline"], "undo pay": ["decline"]}
+    receiver.plan = {
+        "pay": ["drop"],
+        "ship": ["decline"],
+        "compensate pay": ["decline"],
+    }
     sleepy = eb.Retry(attempts=30, first=30 * SECOND, jitter="none")
     sleeping = trip(inside("book"), outside(receiver, "pay", retry=sleepy))
     sticky = trip(
         outside(receiver, "take"),
-        inside("book", undo_unless="never", unless="no"),
+        inside("book", compensate_unless="never", unless="no"),
         name="sticky",
     )
-    receiver.plan["undo take"] = ["decline", "ok"]
+    receiver.plan["compensate take"] = ["decline", "ok"]
     async with (
         eb.SagaCoordinator(openings[0], [sleeping, sticky]) as able,
         eb.SagaCoordinator(openings[1], []) as script,
@@ -218,7 +222,7 @@ async def test_sagas_can_be_cancelled_and_retried_where_their_code_is_missing(
         with anyio.fail_after(SOON):
             while "step_unknown" not in await records(openings[0], "saga-1"):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-        receiver.plan["undo pay"] = ["ok"]
+        receiver.plan["compensate pay"] = ["ok"]
         await script.cancel("saga-1", reason="changed my mind")
         with anyio.fail_after(SOON):
             assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
@@ -255,7 +259,7 @@ async def test_a_decision_without_the_code_is_recorded_whatever_its_text(
             assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
 
 
-async def test_a_saga_is_parked_once_no_live_coordinator_has_its_code(
+async def test_a_saga_is_blocked_once_no_live_coordinator_has_its_code(
     openings, receiver, other
 ):
     """And is driven again as soon as one has it."""
@@ -277,15 +281,15 @@ async def test_a_saga_is_parked_once_no_live_coordinator_has_its_code(
             with anyio.fail_after(SOON):
                 while not (found := await coordinator.parked()):  # noqa: ASYNC110
                     await anyio.sleep(0.005)
-            [parked] = found
-            assert (parked.id, parked.parked) == ("saga-1", True)
-            assert parked.failure.startswith("needs_code")
+            [blocked] = found
+            assert (blocked.id, blocked.parked) == ("saga-1", True)
+            assert blocked.failure.startswith("needs_code")
         async with eb.SagaCoordinator(openings[0], [saga]) as able:
             await all_completed([await able.get(saga, "saga-1")])
             assert await unable.parked() == await script.parked() == []
 
 
-async def test_a_parked_saga_is_overdue_after_its_deadline_and_not_undone(
+async def test_a_blocked_saga_is_overdue_after_its_deadline_and_not_compensated(
     openings, receiver, other, caplog
 ):
     receiver.plan = {"pay": ["drop", "ok"]}

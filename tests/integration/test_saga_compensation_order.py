@@ -1,6 +1,6 @@
 """A compensation that is stuck holds back none of the others, unless that is asked for.
 
-The hazard: one receiver refuses to undo its step, and the money of all steps before it
+The hazard: one receiver refuses to compensate its step, and the money of all steps before it
 stays where it is until a person has dealt with the one.
 """
 
@@ -51,14 +51,14 @@ async def ended(coordinator, saga):
 
 
 async def test_a_stuck_compensation_holds_back_none_of_the_others(store, receiver):
-    receiver.plan["undo ship"] = ["decline"]
+    receiver.plan["compensate ship"] = ["decline"]
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         end = await stuck(coordinator, saga)
-        assert end.failure == "can't be undone: ship: Declined: ship declined"
+        assert end.failure == "can't be compensated: ship: Declined: ship declined"
         assert receiver.standing() == ["ship"]
         assert await notes(store, "saga-1") == [
-            *("pay", "book", "ship", "pack", "undo pack", "undo book"),
+            *("pay", "book", "ship", "pack", "compensate pack", "compensate book"),
         ]
         [summary] = await coordinator.stuck()
         assert summary.step == "ship"
@@ -67,7 +67,7 @@ async def test_a_stuck_compensation_holds_back_none_of_the_others(store, receive
 @pytest.mark.parametrize("how", ["retry", "skip"])
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_decision_finishes_what_is_stuck(store, receiver, how, restarted):
-    receiver.plan["undo ship"] = ["decline", "ok"]
+    receiver.plan["compensate ship"] = ["decline", "ok"]
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         await stuck(coordinator, saga)
@@ -90,20 +90,23 @@ async def decide(coordinator, how: str, step: str = "ship") -> None:
 
 
 async def test_a_strict_order_stops_at_a_stuck_compensation(store, receiver):
-    receiver.plan["undo ship"] = ["decline", "ok"]
+    receiver.plan["compensate ship"] = ["decline", "ok"]
     saga = journey(receiver, compensation_order="strict")
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         await stuck(coordinator, saga)
         assert receiver.standing() == ["pay", "ship"]
-        assert "undo book" not in await notes(store, "saga-1")
+        assert "compensate book" not in await notes(store, "saga-1")
         await decide(coordinator, "retry")
         assert (await ended(coordinator, saga)).outcome is eb.Outcome.COMPENSATED
     assert receiver.standing() == []
-    assert (await notes(store, "saga-1"))[-1] == "undo book"
+    assert (await notes(store, "saga-1"))[-1] == "compensate book"
 
 
 async def test_several_stuck_compensations_are_retried_together(store, receiver):
-    receiver.plan |= {"undo ship": ["decline", "ok"], "undo pay": ["decline", "ok"]}
+    receiver.plan |= {
+        "compensate ship": ["decline", "ok"],
+        "compensate pay": ["decline", "ok"],
+    }
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         await stuck(coordinator, saga)
@@ -114,7 +117,7 @@ async def test_several_stuck_compensations_are_retried_together(store, receiver)
 
 
 async def test_several_stuck_compensations_are_skipped_one_by_one(store, receiver):
-    receiver.plan |= {"undo ship": ["decline"], "undo pay": ["decline"]}
+    receiver.plan |= {"compensate ship": ["decline"], "compensate pay": ["decline"]}
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         await stuck(coordinator, saga)
@@ -131,24 +134,24 @@ async def test_several_stuck_compensations_are_skipped_one_by_one(store, receive
 
 
 async def test_compensations_keep_their_order_while_one_is_retried(store, receiver):
-    receiver.plan["undo ship"] = ["drop", "drop", "ok"]
+    receiver.plan["compensate ship"] = ["drop", "drop", "ok"]
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         assert (await handle.result(timeout=SOON)).outcome is eb.Outcome.COMPENSATED
-    assert receiver.log == ["pay", "ship", "undo ship", "undo pay"]
+    assert receiver.log == ["pay", "ship", "compensate ship", "compensate pay"]
 
 
 async def test_each_attempt_to_compensate_is_recorded_before_it_is_made(
     store, receiver
 ):
-    receiver.plan["undo ship"] = ["drop", "ok"]
+    receiver.plan["compensate ship"] = ["drop", "ok"]
     seen = []
 
-    async def undo(context, did):
+    async def compensate(context, did):
         seen.append((await records(store, "saga-1"))[-1])
 
-    first = outside(receiver, "pay").compensated_by(undo)
+    first = outside(receiver, "pay").compensated_by(compensate)
     saga = trip(first, outside(receiver, "ship"), outside(receiver, "end"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -165,7 +168,7 @@ def test_another_order_is_refused(receiver):
 
 async def test_the_order_is_no_part_of_the_graph(store, receiver):
     """It may be changed for sagas that are under way."""
-    receiver.plan["undo ship"] = ["decline"]
+    receiver.plan["compensate ship"] = ["decline"]
     strict = journey(receiver, compensation_order="strict")
     async with eb.SagaCoordinator(store, [strict]) as coordinator:
         await stuck(coordinator, strict)

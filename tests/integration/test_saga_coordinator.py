@@ -1,7 +1,7 @@
 """The coordinator: starting, resuming, cancelling, leaving, and two of them at once.
 
 The hazards: a saga that nobody drives any more, one that two drive to different ends, a
-start that happens twice, an answer that comes too late and moves a saga that is undone.
+start that happens twice, an answer that comes too late and moves a saga that is compensated.
 """
 
 from __future__ import annotations
@@ -64,15 +64,17 @@ class Gate:
             await self.opened.wait()
             return await self.receiver.do(name, context.idempotency_key)
 
-        async def undo(
+        async def compensate(
             context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
         ) -> None:
             self.receiver.log.append(type(did).__name__)
-            await self.receiver.undo(name, context.forward_key, context.idempotency_key)
+            await self.receiver.compensate(
+                name, context.forward_key, context.idempotency_key
+            )
 
         options.setdefault("retry", QUICK)
         step = eb.step(name, wait, timeout=10 * SECOND, **options)
-        return step.compensated_by(undo, retry=QUICK)
+        return step.compensated_by(compensate, retry=QUICK)
 
 
 # --- starting -------------------------------------------------------------------------
@@ -159,7 +161,7 @@ async def test_no_limit_may_be_said_for_each_duration(store, receiver):
     receiver.plan = {"ship": ["decline"]}
     saga = trip(
         outside(receiver, "pay", timeout=endless, retry=patient),
-        outside(receiver, "ship", undo_retry=patient),
+        outside(receiver, "ship", compensation_retry=patient),
         deadline=endless,
     )
     coordinator = eb.SagaCoordinator(store, [saga], stale_after=endless)
@@ -319,7 +321,7 @@ async def test_an_observer_that_raises_stops_the_coordinator_and_fails_no_step(
 # --- cancelling and late answers ------------------------------------------------------
 
 
-async def test_a_late_answer_never_advances_a_saga_that_is_undone(store, receiver):
+async def test_a_late_answer_never_advances_a_saga_that_is_compensated(store, receiver):
     gate = Gate(receiver)
     saga = trip(inside("book"), gate.step(), outside(receiver, "ship"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
@@ -330,15 +332,17 @@ async def test_a_late_answer_never_advances_a_saga_that_is_undone(store, receive
         end = await handle.result()
     assert end.outcome is eb.Outcome.COMPENSATED
     assert end.failure == "cancelled: changed her mind"
-    # The answer told the compensation what it had to undo.
-    assert receiver.log == ["gate", "Done", "undo gate"]
+    # The answer told the compensation what it had to compensate.
+    assert receiver.log == ["gate", "Done", "compensate gate"]
     told = await records(store, "saga-1")
     assert told.index("step_answered_late") > told.index("compensation_started")
     assert told.count("step_succeeded") == 1
-    assert await notes(store, "saga-1") == ["book", "undo book"]
+    assert await notes(store, "saga-1") == ["book", "compensate book"]
 
 
-async def test_a_cancelled_saga_whose_call_fails_is_undone_as_unknown(store, receiver):
+async def test_a_cancelled_saga_whose_call_fails_is_compensated_as_unknown(
+    store, receiver
+):
     gate = Gate(receiver)
     receiver.plan["gate"] = ["lose"]
     saga = trip(gate.step())
@@ -348,7 +352,7 @@ async def test_a_cancelled_saga_whose_call_fails_is_undone_as_unknown(store, rec
         await coordinator.cancel("saga-1", reason="no")
         gate.opened.set()
         assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
-    assert receiver.log == ["gate", "Unknown", "undo gate"]
+    assert receiver.log == ["gate", "Unknown", "compensate gate"]
 
 
 async def test_cancelling_wakes_a_saga_that_waits(store, receiver):
@@ -470,7 +474,7 @@ async def test_a_compensation_is_shielded_from_cancellation(store, receiver):
     async def act(context: eb.StepContext[Trip]) -> None:
         pass
 
-    async def undo(
+    async def compensate(
         context: eb.StepContext[Trip], did: eb.Done[None] | eb.Unknown
     ) -> None:
         entered.set()
@@ -478,7 +482,7 @@ async def test_a_compensation_is_shielded_from_cancellation(store, receiver):
         finished.append(did)
 
     saga = trip(
-        eb.step("act", act, timeout=SECOND).compensated_by(undo),
+        eb.step("act", act, timeout=SECOND).compensated_by(compensate),
         inside("no", unless="no"),
     )
     with anyio.CancelScope() as scope:
@@ -548,15 +552,15 @@ async def leave_unfinished(store, saga, saga_id="saga-1"):
             await handle.result()
 
 
-async def test_a_saga_of_an_unknown_version_is_parked_and_listed(store, receiver):
+async def test_a_saga_of_an_unknown_version_is_blocked_and_listed(store, receiver):
     saga = journey(receiver, version=2)
     await leave_unfinished(store, saga)
     older = journey(receiver, version=1)
     async with eb.SagaCoordinator(store, [older]) as coordinator:
-        [parked] = await coordinator.parked()
-        assert (parked.id, parked.version) == ("saga-1", 2)
-        assert parked.failure.startswith("needs_code")
-        with pytest.raises(eb.SagaParked, match="needs_code"):
+        [blocked] = await coordinator.parked()
+        assert (blocked.id, blocked.version) == ("saga-1", 2)
+        assert blocked.failure.startswith("needs_code")
+        with pytest.raises(eb.SagaBlocked, match="needs_code"):
             await coordinator.get(older, "saga-1")
     async with eb.SagaCoordinator(store, [older, saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
@@ -575,9 +579,9 @@ async def test_the_same_version_with_other_steps_is_refused(store, receiver):
             pass
     assert caught.value.saga_ids == ("saga-1",)
     assert caught.value.difference == (
-        "removed 'ship' (compensatable, external, undoable)",
+        "removed 'ship' (compensatable, external, with compensation)",
         "added 'wrap' (retriable, local)",
-        "'pay' (compensatable, external, undoable) became 'pay' (pivot, external)",
+        "'pay' (compensatable, external, with compensation) became 'pay' (pivot, external)",
     )
 
 
@@ -590,7 +594,7 @@ async def test_a_finished_saga_with_other_steps_is_no_mismatch(store, receiver):
         assert await coordinator.list() == []
 
 
-async def test_a_saga_that_a_bug_makes_impossible_is_parked_and_others_go_on(
+async def test_a_saga_that_a_bug_makes_impossible_is_blocked_and_others_go_on(
     store, receiver
 ):
     def broken(state, executed):
@@ -602,7 +606,7 @@ async def test_a_saga_that_a_bug_makes_impossible_is_parked_and_others_go_on(
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         mia = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ben = await coordinator.start(saga, Trip("ben"), id="saga-2")
-        with pytest.raises(eb.SagaParked, match="ZeroDivisionError"):
+        with pytest.raises(eb.SagaBlocked, match="ZeroDivisionError"):
             await mia.result()
         assert (await ben.result()).outcome is eb.Outcome.COMPLETED
         assert [summary.id for summary in await coordinator.parked()] == ["saga-1"]
@@ -613,8 +617,8 @@ async def test_a_saga_that_a_bug_makes_impossible_is_parked_and_others_go_on(
         assert (await mia.result()).outcome is eb.Outcome.COMPLETED
 
 
-async def test_a_result_that_can_no_longer_be_read_parks_the_saga(store, receiver):
-    receiver.plan |= {"ship": ["decline"], "undo pay": ["decline"]}
+async def test_a_result_that_can_no_longer_be_read_blocks_the_saga(store, receiver):
+    receiver.plan |= {"ship": ["decline"], "compensate pay": ["decline"]}
     plain = {"then": None}
     saga = trip(outside(receiver, "pay", **plain), outside(receiver, "ship"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
@@ -626,13 +630,13 @@ async def test_a_result_that_can_no_longer_be_read_parks_the_saga(store, receive
     async with eb.SagaCoordinator(store, [other]) as coordinator:
         await coordinator.retry("saga-1", by="mia", note="again")
         handle = await coordinator.get(other, "saga-1")
-        with pytest.raises(eb.SagaParked):
+        with pytest.raises(eb.SagaBlocked):
             await handle.result()
         [summary] = await coordinator.parked()
         assert "the result of step 'pay' can't be read back" in summary.failure
 
 
-async def test_a_result_that_can_no_longer_be_folded_parks_the_saga(store, receiver):
+async def test_a_result_that_can_no_longer_be_folded_blocks_the_saga(store, receiver):
     saga = trip(outside(receiver, "pay"), inside("book"))
     with pytest.raises(Crash):
         async with eb.SagaCoordinator(MortalStore(store, 3), [saga]) as coordinator:
@@ -645,13 +649,13 @@ async def test_a_result_that_can_no_longer_be_folded_parks_the_saga(store, recei
     assert (await records(store, "saga-1"))[-2:] == ["step_succeeded", "blocked"]
 
 
-async def test_a_stream_with_a_foreign_record_is_parked(store, receiver):
+async def test_a_stream_with_a_foreign_record_is_blocked(store, receiver):
     saga = journey(receiver)
     await leave_unfinished(store, saga)
     await store.append([("saga-1", "not.of-a-saga", b"{}")])
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
-        [parked] = await coordinator.parked()
-        assert "not.of-a-saga" in parked.failure
+        [blocked] = await coordinator.parked()
+        assert "not.of-a-saga" in blocked.failure
 
 
 # --- two coordinators -----------------------------------------------------------------
@@ -711,7 +715,7 @@ async def test_starting_at_the_same_time_starts_once(store, receiver):
     assert "step_unknown" not in await records(store, "saga-1")
 
 
-async def test_a_bug_in_what_is_skipped_parks_the_saga(store, receiver):
+async def test_a_bug_in_what_is_skipped_blocks_the_saga(store, receiver):
     def broken(state):
         if state.who == "mia":
             raise ZeroDivisionError("oops")
@@ -720,7 +724,7 @@ async def test_a_bug_in_what_is_skipped_parks_the_saga(store, receiver):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         mia = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ben = await coordinator.start(saga, Trip("ben"), id="saga-2")
-        with pytest.raises(eb.SagaParked, match="ZeroDivisionError: oops"):
+        with pytest.raises(eb.SagaBlocked, match="ZeroDivisionError: oops"):
             await mia.result()
         assert (await ben.result()).outcome is eb.Outcome.COMPLETED
     # The bug in the second step doesn't hold back the first one.
@@ -729,7 +733,7 @@ async def test_a_bug_in_what_is_skipped_parks_the_saga(store, receiver):
 
 
 async def test_two_people_may_decide_at_the_same_time(store, receiver):
-    receiver.plan |= {"ship": ["decline"], "undo pay": ["decline", "ok"]}
+    receiver.plan |= {"ship": ["decline"], "compensate pay": ["decline", "ok"]}
     saga = journey(receiver)
     async with (
         eb.SagaCoordinator(store, [saga]) as one,

@@ -101,7 +101,7 @@ async def blocked(store, saga, saga_id="saga-1"):
     """Start a saga that gets blocked; gives the error of those who wait for it."""
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id=saga_id)
-        with pytest.raises(eb.SagaParked) as caught:
+        with pytest.raises(eb.SagaBlocked) as caught:
             await handle.result(timeout=SOON)
         assert [one.id for one in await coordinator.parked()] == [saga_id]
         return caught.value
@@ -127,7 +127,7 @@ async def block_record(store, saga_id="saga-1"):
 
 
 @pytest.mark.parametrize("error", DEFECTS, ids=lambda error: type(error).__name__)
-async def test_a_defect_in_an_action_blocks_the_saga_and_undoes_nothing(
+async def test_a_defect_in_an_action_blocks_the_saga_and_compensates_nothing(
     store, receiver, error
 ):
     bug = Bug(error)
@@ -195,7 +195,7 @@ async def test_a_defect_spends_no_attempt(store):
     saga = trip(acting(bug, retry=eb.Retry(attempts=1)))
     await blocked(store, saga)
     for _ in range(2):
-        with pytest.raises(eb.SagaParked):
+        with pytest.raises(eb.SagaBlocked):
             await resumed(store, saga)
     bug.mended = True
     assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
@@ -207,32 +207,32 @@ async def test_the_same_program_does_not_make_a_defective_call_again(store):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         for _ in range(3):
             handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-            with pytest.raises(eb.SagaParked, match="TypeError: oops"):
+            with pytest.raises(eb.SagaBlocked, match="TypeError: oops"):
                 await handle.result(timeout=SOON)
             handle = await coordinator.get(saga, "saga-1")
-            with pytest.raises(eb.SagaParked, match="TypeError: oops"):
+            with pytest.raises(eb.SagaBlocked, match="TypeError: oops"):
                 await handle.result(timeout=SOON)
     assert bug.calls == 1
 
 
 async def test_a_blocked_saga_can_be_cancelled(store, receiver):
-    """The call may have had an effect before its bug, so it is undone as unknown."""
-    undone = []
+    """The call may have had an effect before its bug, so it is compensated as unknown."""
+    compensated = []
     bug = Bug(TypeError("oops"))
 
-    async def undo(context, did):
-        undone.append(did)
+    async def compensate(context, did):
+        compensated.append(did)
 
-    step = replace(acting(bug), nothing_to_undo=False).compensated_by(undo)
+    step = replace(acting(bug), nothing_to_undo=False).compensated_by(compensate)
     saga = trip(outside(receiver, "pay"), step)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        with pytest.raises(eb.SagaParked):
+        with pytest.raises(eb.SagaBlocked):
             await handle.result(timeout=SOON)
         await coordinator.cancel("saga-1", reason="it takes too long")
         handle = await coordinator.get(saga, "saga-1")
         assert (await handle.result(timeout=SOON)).outcome is eb.Outcome.COMPENSATED
-    assert undone == [eb.Unknown("lost")]
+    assert compensated == [eb.Unknown("lost")]
     assert receiver.standing() == []
 
 
@@ -241,7 +241,7 @@ async def test_other_sagas_go_on_beside_a_blocked_one(store, receiver):
     sick, well = trip(acting(bug)), trip(outside(receiver, "pay"), name="well")
     async with eb.SagaCoordinator(store, [sick, well]) as coordinator:
         first = await coordinator.start(sick, Trip("mia"), id="saga-1")
-        with pytest.raises(eb.SagaParked):
+        with pytest.raises(eb.SagaBlocked):
             await first.result(timeout=SOON)
         second = await coordinator.start(well, Trip("ben"), id="saga-2")
         assert (await second.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
@@ -320,7 +320,7 @@ def step_with(where: str, receiver: Receiver, bug: Bug):
             return inside("act", then=lambda state, _: (bug(), state)[1])
         case "otherwise":
             receiver.plan["act"] = ["decline"]
-            return outside(receiver, "act", otherwise=function, undoable=False)
+            return outside(receiver, "act", otherwise=function, compensatable=False)
     return outside(receiver, "act", **{where: function})
 
 
@@ -447,10 +447,10 @@ async def test_an_error_of_another_store_in_a_command_is_a_defect(
             steps = [outside(receiver, "act", record=make)]
         case "otherwise":
             receiver.plan["act"] = ["decline"]
-            steps = [outside(receiver, "act", otherwise=make, undoable=False)]
+            steps = [outside(receiver, "act", otherwise=make, compensatable=False)]
         case "compensation":
-            undoable = eb.local("act", note("act")).compensated_by(make)
-            steps = [undoable, refusing(receiver)]
+            compensatable = eb.local("act", note("act")).compensated_by(make)
+            steps = [compensatable, refusing(receiver)]
     with anyio.fail_after(20):
         raised = await blocked(store, trip(*steps))
     assert type(error).__name__ in raised.reason
@@ -523,7 +523,7 @@ async def test_the_same_defect_is_recorded_once(store, receiver):
     saga = trip(step_with("skip_if", receiver, bug))
     await blocked(store, saga)
     for _ in range(3):
-        with pytest.raises(eb.SagaParked):
+        with pytest.raises(eb.SagaBlocked):
             await resumed(store, saga)
     assert (await records(store, "saga-1")).count("blocked") == 1
 
@@ -600,7 +600,7 @@ async def test_a_defect_in_then_that_is_met_at_a_resume_is_recorded_once(
     for _ in range(3):
         async with eb.SagaCoordinator(store, [bad]) as coordinator:
             assert [one.id for one in await coordinator.parked()] == ["saga-1"]
-            with pytest.raises(eb.SagaParked, match="can't be folded"):
+            with pytest.raises(eb.SagaBlocked, match="can't be folded"):
                 await (await coordinator.get(bad, "saga-1")).result(timeout=SOON)
     record = await block_record(store)
     assert (record.step, record.where) == ("act", "then")
@@ -637,7 +637,7 @@ async def test_what_the_system_refuses_for_long_blocks_the_saga_until_it_does_no
     bug = Bug(error)
     if where == "compensation":
         buggy = eb.local("act", note("act")).compensated_by(
-            lambda context: (bug(), note("undone")(context))[1]
+            lambda context: (bug(), note("compensated")(context))[1]
         )
         saga = trip(buggy, refusing(receiver))
     else:
@@ -645,7 +645,7 @@ async def test_what_the_system_refuses_for_long_blocks_the_saga_until_it_does_no
     with anyio.fail_after(20):
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-            with pytest.raises(eb.SagaParked, match=type(error).__name__):
+            with pytest.raises(eb.SagaBlocked, match=type(error).__name__):
                 await handle.result()
             calls = bug.calls
             while bug.calls < calls + 2:  # noqa: ASYNC110
@@ -660,10 +660,10 @@ async def test_what_the_system_refuses_for_long_blocks_the_saga_until_it_does_no
             bug.mended = True
             while not handle.status.ended:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-            undone = where == "compensation"
+            compensated = where == "compensation"
             ended = await handle.result()
-            assert (ended.outcome is eb.Outcome.COMPENSATED) == undone
-            assert (ended.outcome is eb.Outcome.COMPLETED) != undone
+            assert (ended.outcome is eb.Outcome.COMPENSATED) == compensated
+            assert (ended.outcome is eb.Outcome.COMPLETED) != compensated
             assert await coordinator.parked() == []
     assert all(calls == 1 for calls in receiver.calls.values()) or where == "otherwise"
 
@@ -671,17 +671,17 @@ async def test_what_the_system_refuses_for_long_blocks_the_saga_until_it_does_no
 # --- compensations --------------------------------------------------------------------
 
 
-def undoing(bug: Bug, name: str = "pay", **options):
+def compensating(bug: Bug, name: str = "pay", **options):
     """A step whose compensation has a bug."""
 
     async def act(context: eb.StepContext[Trip]) -> str:
         return "paid"
 
-    async def undo(context, did):
+    async def compensate(context, did):
         bug()
 
     return eb.step(name, act, timeout=SECOND).compensated_by(
-        undo, retry=options.pop("retry", eb.Retry(attempts=1)), **options
+        compensate, retry=options.pop("retry", eb.Retry(attempts=1)), **options
     )
 
 
@@ -694,10 +694,10 @@ async def test_a_defect_in_a_compensation_blocks_the_saga_and_spends_no_attempt(
     store, receiver
 ):
     bug = Bug(AttributeError("oops"))
-    saga = trip(undoing(bug), refusing(receiver))
+    saga = trip(compensating(bug), refusing(receiver))
     raised = await blocked(store, saga)
     assert "compensation of step 'pay' raised AttributeError: oops" in raised.reason
-    with pytest.raises(eb.SagaParked):
+    with pytest.raises(eb.SagaBlocked):
         await resumed(store, saga)
     assert "compensation_failed" not in await records(store, "saga-1")
     bug.mended = True
@@ -713,28 +713,28 @@ async def test_a_defect_in_a_compensations_command_blocks_the_saga(
 
     def make(context, *_):
         bug()
-        return note("undone")(context)
+        return note("compensated")(context)
 
     if function == "command":
         step = eb.local("pay", note("pay")).compensated_by(make)
     else:
-        step = undoing(Bug(TypeError()), record=make)
-        step = outside(receiver, "pay", undo_record=make)
+        step = compensating(Bug(TypeError()), record=make)
+        step = outside(receiver, "pay", compensation_record=make)
     saga = trip(step, refusing(receiver))
     await blocked(store, saga)
     bug.mended = True
     assert (await resumed(store, saga)).outcome is eb.Outcome.COMPENSATED
-    assert (await notes(store, "saga-1"))[-1] == "undone"
+    assert (await notes(store, "saga-1"))[-1] == "compensated"
 
 
 async def test_a_blocked_compensation_holds_back_none_of_the_others(store, receiver):
     bug = Bug(TypeError("oops"))
     saga = trip(
-        outside(receiver, "book"), undoing(bug), inside("pack"), refusing(receiver)
+        outside(receiver, "book"), compensating(bug), inside("pack"), refusing(receiver)
     )
     await blocked(store, saga)
     assert receiver.standing() == []
-    assert (await notes(store, "saga-1"))[-1] == "undo pack"
+    assert (await notes(store, "saga-1"))[-1] == "compensate pack"
     bug.mended = True
     assert (await resumed(store, saga)).outcome is eb.Outcome.COMPENSATED
     assert receiver.calls["saga-1/book/1/undo"] == 1
@@ -744,7 +744,7 @@ async def test_a_strict_order_stops_at_a_blocked_compensation(store, receiver):
     bug = Bug(TypeError("oops"))
     saga = trip(
         outside(receiver, "book"),
-        undoing(bug),
+        compensating(bug),
         refusing(receiver),
         compensation_order="strict",
     )
@@ -759,11 +759,11 @@ async def test_the_same_program_does_not_make_a_defective_compensation_again(
     store, receiver
 ):
     bug = Bug(TypeError("oops"))
-    saga = trip(outside(receiver, "book"), undoing(bug), refusing(receiver))
+    saga = trip(outside(receiver, "book"), compensating(bug), refusing(receiver))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         for _ in range(3):
-            with pytest.raises(eb.SagaParked):
+            with pytest.raises(eb.SagaBlocked):
                 await handle.result(timeout=SOON)
             handle = await coordinator.get(saga, "saga-1")
     assert bug.calls == 1
@@ -794,7 +794,7 @@ async def test_a_defect_is_known_where_the_saga_is_waited_for_and_resumed_elsewh
                 ids = (f"saga-{number}" for number in range(1000))
                 owned = next(one for one in ids if shard_of(one) in old._shards.mine)
                 handle = await new.start(fixed, Trip("mia"), id=owned)
-                with pytest.raises(eb.SagaParked, match="TypeError: oops"):
+                with pytest.raises(eb.SagaBlocked, match="TypeError: oops"):
                     await handle.result(timeout=SOON)
                 assert broken.calls == 1
             await holds(new, 16)
@@ -806,12 +806,12 @@ async def test_a_defect_is_known_where_the_saga_is_waited_for_and_resumed_elsewh
 # --- deadlines ------------------------------------------------------------------------
 
 
-async def test_the_deadline_does_not_undo_a_blocked_saga(store, receiver):
+async def test_the_deadline_does_not_compensate_a_blocked_saga(store, receiver):
     bug = Bug(TypeError("oops"))
     saga = trip(outside(receiver, "pay"), acting(bug), deadline=0.2 * SECOND)
     await blocked(store, saga)
     await anyio.sleep(0.3)
-    with pytest.raises(eb.SagaParked):
+    with pytest.raises(eb.SagaBlocked):
         await resumed(store, saga)
     assert receiver.standing() == ["pay"]
 
@@ -955,13 +955,15 @@ async def test_a_blocked_saga_is_reported_as_an_error(store, caplog):
 
 
 async def test_a_stuck_saga_is_reported_as_an_error(store, receiver, caplog):
-    receiver.plan |= {"undo pay": ["decline"]}
+    receiver.plan |= {"compensate pay": ["decline"]}
     saga = trip(outside(receiver, "pay"), refusing(receiver))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         assert (await handle.result(timeout=SOON)).outcome is eb.Outcome.STUCK
     [record] = logged(caplog, logging.ERROR)
-    assert "saga 'saga-1' is stuck: can't be undone: pay: Declined" in record.message
+    assert (
+        "saga 'saga-1' is stuck: can't be compensated: pay: Declined" in record.message
+    )
     assert Declined.__name__ in record.message
 
 

@@ -1,4 +1,4 @@
-"""What may have happened is undone, and one saga's accident is no other saga's.
+"""What may have happened is compensated, and one saga's accident is no other saga's.
 
 Each test stands for a way in which a coordinator lost an effect, or a whole saga.
 """
@@ -47,9 +47,9 @@ async def store():
         yield store
 
 
-async def test_a_step_in_doubt_that_was_replaced_is_undone_all_the_same(store):
+async def test_a_step_in_doubt_that_was_replaced_is_compensated_all_the_same(store):
     booked: set[str] = set()
-    undone: list[object] = []
+    compensated: list[object] = []
 
     async def book(context: eb.StepContext[str]) -> str:
         booked.add(context.idempotency_key)
@@ -58,7 +58,7 @@ async def test_a_step_in_doubt_that_was_replaced_is_undone_all_the_same(store):
     async def unbook(
         context: eb.StepContext[str], did: eb.Done[str] | eb.Unknown
     ) -> None:
-        undone.append(did)
+        compensated.append(did)
         booked.discard(context.forward_key)
 
     saga = eb.Saga(
@@ -81,7 +81,7 @@ async def test_a_step_in_doubt_that_was_replaced_is_undone_all_the_same(store):
         handle = await coordinator.start(saga, "x", id="saga-x")
         ended = await handle.result(timeout=5 * SECOND)
     assert ended.outcome is eb.Outcome.COMPENSATED
-    assert undone == [eb.Unknown("lost")]
+    assert compensated == [eb.Unknown("lost")]
     assert not booked
 
 

@@ -2,7 +2,7 @@
 
 The hazard: what came out of the attempt can't be written down (half a character, a
 cycle, 9 MB, an exception without a text), so the saga stops where it is, and what was
-paid is not undone.
+paid is not compensated.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ async def readable(store) -> list[object]:
     return found
 
 
-async def undone(store, receiver, last) -> eb.Ended[Trip]:
-    """Run a saga that pays and then comes to a last step; what it paid is undone."""
+async def compensated(store, receiver, last) -> eb.Ended[Trip]:
+    """Run a saga that pays and then comes to a last step; what it paid is compensated."""
     end = await ended(store, trip(outside(receiver, "pay"), last))
     assert end.outcome is eb.Outcome.COMPENSATED
     assert receiver.standing() == []
@@ -96,7 +96,7 @@ def refusing(*refusal, **facts):
     ],
 )
 async def test_a_rejection_is_recorded_whatever_its_facts_are(store, receiver, fact):
-    end = await undone(store, receiver, refusing(fact=fact, left=3))
+    end = await compensated(store, receiver, refusing(fact=fact, left=3))
     assert end.failure.startswith("refuse: no: no (fact=")
     [failed] = [r for r in await readable(store) if hasattr(r, "facts")]
     assert bytes(failed.facts).endswith(b'"left":3}')
@@ -109,7 +109,7 @@ async def test_a_rejection_is_recorded_whatever_its_facts_are(store, receiver, f
     ids=["half a character", "9 MB", "number", "nothing", "no text"],
 )
 async def test_a_rejection_is_recorded_whatever_its_code_is(store, receiver, code):
-    await undone(store, receiver, refusing(code))
+    await compensated(store, receiver, refusing(code))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ async def test_a_rejection_is_recorded_whatever_its_code_is(store, receiver, cod
     ids=["half a character", "9 MB", "number", "no text"],
 )
 async def test_a_rejection_is_recorded_whatever_its_text_is(store, receiver, message):
-    await undone(store, receiver, refusing("no", message))
+    await compensated(store, receiver, refusing("no", message))
 
 
 def raising(error):
@@ -144,7 +144,7 @@ def named(name):
     ids=["no text", "half a character", "9 MB", "a name of 9 MB", "group"],
 )
 async def test_an_exception_is_recorded_whatever_its_text_is(store, receiver, error):
-    await undone(store, receiver, raising(error))
+    await compensated(store, receiver, raising(error))
 
 
 def returning(result, kind=str, **options):
@@ -160,26 +160,28 @@ def returning(result, kind=str, **options):
     [(HUGE, str), (HALF, str), (ITSELF, list), (object(), dict), (Speechless(), str)],
     ids=["9 MB", "half a character", "cycle", "another type", "no text"],
 )
-async def test_a_result_that_cannot_be_recorded_undoes_the_saga(
+async def test_a_result_that_cannot_be_recorded_compensates_the_saga(
     store, receiver, result, kind
 ):
-    end = await undone(store, receiver, returning(result, kind))
+    end = await compensated(store, receiver, returning(result, kind))
     assert "can't be recorded" in end.failure
 
 
-async def test_a_result_and_a_command_too_large_together_undo_the_saga(store, receiver):
+async def test_a_result_and_a_command_too_large_together_compensate_the_saga(
+    store, receiver
+):
     """Each of them fits into a commit, both don't."""
     many = ["x" * 7_000_000] * 2
 
     def record(context, _):
         return Notes(ledger=ledger_of(context.saga_id), whats=many)
 
-    end = await undone(store, receiver, returning("x" * 7_000_000, record=record))
+    end = await compensated(store, receiver, returning("x" * 7_000_000, record=record))
     assert "act: LimitExceeded" in end.failure
 
 
-async def test_a_result_too_large_with_a_command_undoes_the_saga(store, receiver):
-    await undone(store, receiver, returning(HUGE, record=note("did")))
+async def test_a_result_too_large_with_a_command_compensates_the_saga(store, receiver):
+    await compensated(store, receiver, returning(HUGE, record=note("did")))
 
 
 class Notes(Note):
@@ -194,24 +196,28 @@ class Notes(Note):
 
 
 async def blocked(store, receiver, last):
-    """Run a saga whose last step has a defect: it is recorded, and nothing is undone."""
+    """Run a saga whose last step has a defect: it is recorded, and nothing is compensated."""
     saga = trip(outside(receiver, "pay"), last)
-    with pytest.raises(eb.SagaParked):
+    with pytest.raises(eb.SagaBlocked):
         await ended(store, saga)
     await readable(store)
     assert (await records(store, "saga-1"))[-1] == "blocked"
     assert receiver.standing() == ["pay"]
 
 
-async def test_a_local_step_whose_command_is_too_large_undoes_the_saga(store, receiver):
+async def test_a_local_step_whose_command_is_too_large_compensates_the_saga(
+    store, receiver
+):
     last = eb.local("large", note(HUGE)).without_compensation()
-    end = await undone(store, receiver, last)
+    end = await compensated(store, receiver, last)
     assert "large: LimitExceeded" in end.failure
 
 
-async def test_a_replacement_that_is_too_large_undoes_the_saga(store, receiver):
+async def test_a_replacement_that_is_too_large_compensates_the_saga(store, receiver):
     last = eb.local("book", note("book", unless="no"), otherwise=note(HUGE))
-    end = await undone(store, receiver, last.compensated_by(note("undo book")))
+    end = await compensated(
+        store, receiver, last.compensated_by(note("compensate book"))
+    )
     assert "what should take its place: LimitExceeded" in end.failure
 
 
@@ -219,8 +225,8 @@ async def test_a_replacement_that_is_too_large_undoes_the_saga(store, receiver):
 async def test_a_compensation_whose_command_is_too_large_is_tried_and_then_stuck(
     store, where
 ):
-    async def undo(context, did):
-        return "undone"
+    async def compensate(context, did):
+        return "compensated"
 
     async def pay(context: eb.StepContext[Trip]) -> str:
         return "paid"
@@ -228,7 +234,7 @@ async def test_a_compensation_whose_command_is_too_large_is_tried_and_then_stuck
     first = eb.local("pay", note("pay")).compensated_by(note(HUGE), retry=QUICK)
     if where == "record":
         first = eb.step("pay", pay, timeout=SECOND).compensated_by(
-            undo, retry=QUICK, record=note(HUGE)
+            compensate, retry=QUICK, record=note(HUGE)
         )
     end = await ended(store, trip(first, raising(ConnectionError())))
     assert end.outcome is eb.Outcome.STUCK
@@ -278,7 +284,9 @@ class Say(eb.Command[None, Said]):
 
 
 @pytest.mark.parametrize("where", ["local", "record", "otherwise"])
-async def test_a_command_with_half_a_character_undoes_the_saga(store, receiver, where):
+async def test_a_command_with_half_a_character_compensates_the_saga(
+    store, receiver, where
+):
     def make(*_):
         return Say(conversation="conversation-1", what=HALF)
 
@@ -289,8 +297,8 @@ async def test_a_command_with_half_a_character_undoes_the_saga(store, receiver, 
             last = returning("ok", record=make)
         case "otherwise":
             last = eb.local("say", note("say", unless="no"), otherwise=make)
-            last = last.compensated_by(note("undo say"))
-    await undone(store, receiver, last)
+            last = last.compensated_by(note("compensate say"))
+    await compensated(store, receiver, last)
 
 
 async def test_a_command_that_cannot_be_made_blocks_the_saga(store, receiver):
@@ -300,14 +308,16 @@ async def test_a_command_that_cannot_be_made_blocks_the_saga(store, receiver):
     await blocked(store, receiver, eb.local("make", refuse).without_compensation())
 
 
-async def test_a_replacement_that_is_rejected_without_a_text_undoes_the_saga(
+async def test_a_replacement_that_is_rejected_without_a_text_compensates_the_saga(
     store, receiver
 ):
     def refuse(*_):
         raise eb.CommandRejected(HUGE, HALF, {"itself": ITSELF})
 
     last = eb.local("book", note("book", unless=HUGE), otherwise=refuse)
-    end = await undone(store, receiver, last.compensated_by(note("undo book")))
+    end = await compensated(
+        store, receiver, last.compensated_by(note("compensate book"))
+    )
     assert "what should take its place" in end.failure
 
 
@@ -318,7 +328,7 @@ async def test_a_compensation_that_fails_without_a_text_is_tried_and_then_stuck(
     def refuse(*_):
         raise eb.CommandRejected(HUGE, HALF, {"itself": ITSELF})
 
-    async def undo(context, did):
+    async def compensate(context, did):
         if failing == "action":
             raise Speechless(HUGE)
 
@@ -326,7 +336,7 @@ async def test_a_compensation_that_fails_without_a_text_is_tried_and_then_stuck(
         return "paid"
 
     first = eb.step("pay", pay, timeout=SECOND).compensated_by(
-        undo, retry=QUICK, record=refuse if failing == "record" else None
+        compensate, retry=QUICK, record=refuse if failing == "record" else None
     )
     if failing == "command":
         first = eb.local("pay", note("pay")).compensated_by(refuse, retry=QUICK)
@@ -336,7 +346,7 @@ async def test_a_compensation_that_fails_without_a_text_is_tried_and_then_stuck(
     assert (await records(store, "saga-1")).count("compensation_failed") == 3
 
 
-async def test_a_late_answer_that_cannot_be_recorded_is_undone_as_unknown(store):
+async def test_a_late_answer_that_cannot_be_recorded_is_compensated_as_unknown(store):
     told = []
     begun, go = anyio.Event(), anyio.Event()
 
@@ -345,10 +355,10 @@ async def test_a_late_answer_that_cannot_be_recorded_is_undone_as_unknown(store)
         await go.wait()
         return HUGE
 
-    async def undo(context, did):
+    async def compensate(context, did):
         told.append(did)
 
-    step = eb.step("act", act, timeout=20 * SECOND).compensated_by(undo)
+    step = eb.step("act", act, timeout=20 * SECOND).compensated_by(compensate)
     saga = trip(step)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -362,7 +372,10 @@ async def test_a_late_answer_that_cannot_be_recorded_is_undone_as_unknown(store)
 
 @pytest.mark.parametrize("text", [HALF, HUGE], ids=["half a character", "9 MB"])
 async def test_what_a_person_says_is_recorded_shortened(store, receiver, text):
-    receiver.plan |= {"ship": ["decline"], "undo pay": ["decline", "decline", "ok"]}
+    receiver.plan |= {
+        "ship": ["decline"],
+        "compensate pay": ["decline", "decline", "ok"],
+    }
     saga = trip(outside(receiver, "pay"), outside(receiver, "ship"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -433,10 +446,10 @@ async def test_a_reason_of_another_type_is_refused_with_what_is_expected(
     )
     async with eb.SagaCoordinator(store, [first, second]) as coordinator:
         handle = await coordinator.start(first, Trip("mia"), id="saga-0")
-        with pytest.raises(eb.SagaParked, match="expected the reason as text or True"):
+        with pytest.raises(eb.SagaBlocked, match="expected the reason as text or True"):
             await handle.result(timeout=20 * SECOND)
         handle = await coordinator.start(second, Trip("mia"), id="saga-1")
-        with pytest.raises(eb.SagaParked, match="expected the reason as text or True"):
+        with pytest.raises(eb.SagaBlocked, match="expected the reason as text or True"):
             await handle.result(timeout=20 * SECOND)
     # The step before has happened, so its end is recorded.
     assert (await records(store, "saga-1"))[-2:] == ["step_succeeded", "blocked"]

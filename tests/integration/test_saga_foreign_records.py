@@ -205,7 +205,7 @@ async def test_a_record_that_breaks_a_sagas_stream_costs_that_saga_alone(store):
             while "step_unknown" not in await records(store, "saga-1"):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         await store.append([("saga-1", "saga.compensation_started", DEEP)])
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked):
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked):
             await handle.result()
         await completes(coordinator, "healthy")
         assert [summary.id for summary in await coordinator.parked()] == ["saga-1"]

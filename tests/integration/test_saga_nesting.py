@@ -1,7 +1,7 @@
 """Sagas that start other sagas, wait for them and cancel them from their own steps.
 
 The hazard: a step holds a slot of its coordinator while it waits for a saga that needs
-one, until both time out and healthy sagas are undone.
+one, until both time out and healthy sagas are compensated.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Family:
     def __init__(self, acting):
         self.acting = acting
         self.at_work = self.most_at_work = 0
-        self.undone = []
+        self.compensated = []
         step = eb.step("act", self.act, timeout=TIMEOUT, retry=ONCE)
-        step = step.compensated_by(self.undo, retry=ONCE, timeout=TIMEOUT)
+        step = step.compensated_by(self.compensate, retry=ONCE, timeout=TIMEOUT)
         self.saga = eb.Saga("family", int, steps=[step])
         self.coordinator = None
 
@@ -52,8 +52,8 @@ class Family:
             return await self.acting(self, context)
         return context.saga_id
 
-    async def undo(self, context, did):
-        self.undone.append(context.saga_id)
+    async def compensate(self, context, did):
+        self.compensated.append(context.saga_id)
 
     async def start(self, context):
         child = f"{context.saga_id}-{context.state - 1}"
@@ -145,7 +145,7 @@ async def test_the_slots_are_all_there_after_steps_have_waited(store):
 
     family = Family(acting)
     assert all_completed(await family.run(store, 4, concurrency=2), 4)
-    slots = family.coordinator._crew._slots
+    slots = family.coordinator._workers._permits
     assert (slots._free, len(slots._waiting)) == (2, 0)
 
 
@@ -156,13 +156,13 @@ async def test_a_compensation_starts_a_saga_and_waits_for_it(store):
     async def act(context: eb.StepContext[int]) -> str:
         return "done"
 
-    async def undo(context, did):
+    async def compensate(context, did):
         handle = await service.start(other, 0, id=f"{context.saga_id}-refund")
         await handle.result()
 
     steps = [
         eb.step("act", act, timeout=TIMEOUT).compensated_by(
-            undo, retry=ONCE, timeout=TIMEOUT
+            compensate, retry=ONCE, timeout=TIMEOUT
         ),
         eb.step(
             "fail", fail, timeout=TIMEOUT, retry=eb.Retry(never=(PermissionError,))
@@ -219,7 +219,7 @@ async def test_a_step_cancels_its_own_saga(store):
     family = Family(acting)
     [end] = await family.run(store, 1, concurrency=1)
     assert end.outcome is eb.Outcome.COMPENSATED
-    assert family.undone == ["saga-0"]
+    assert family.compensated == ["saga-0"]
 
 
 async def test_a_step_starts_a_saga_while_its_coordinator_is_left(store):
@@ -307,9 +307,9 @@ async def test_a_task_that_outlives_its_step_waits_for_a_slot_like_any_other(sto
 
 
 async def test_slots_are_given_in_the_order_of_asking_and_survive_cancellation():
-    from eventbraid.saga.running._permits import Slots
+    from eventbraid.saga.running._permits import Permits
 
-    slots, order = Slots(1), []
+    slots, order = Permits(1), []
 
     async def take(name):
         await slots.acquire()

@@ -1,4 +1,4 @@
-"""What coordinators tell each other of parked sagas holds when they meet at bad moments.
+"""What coordinators tell each other of blocked sagas holds when they meet at bad moments.
 
 The hazards: one record that can't be read, which stops a coordinator of many sagas; a
 notice that comes too late, is lost, or is believed after the saga has moved on.
@@ -21,8 +21,8 @@ from tests.integration.test_saga_waiting import (
     IDS,
     SOON,
     Pair,
+    blocked_at,
     notices,
-    parked_at,
 )
 from tests.saga_kit import (
     SECOND,
@@ -90,14 +90,14 @@ class Held:
                 await anyio.sleep(0.005)
 
 
-class HeldParking:
+class HeldReporter:
     """What a coordinator knows of notices; what it finds is held back."""
 
     def __init__(self, coordinator) -> None:
-        parking = coordinator._follower._parking
-        self.note = parking.note
-        self.tell = parking.tell
-        self.reasons = Held(parking.reasons)
+        reporter = coordinator._follower._attention
+        self.note = reporter.note
+        self.tell = reporter.tell
+        self.reasons = Held(reporter.reasons)
 
 
 class HeldQuestions:
@@ -109,9 +109,13 @@ class HeldQuestions:
     """
 
     def __init__(self, coordinator, what: str) -> None:
-        parking = coordinator._follower._parking
-        self.note, self.tell, self.reasons = parking.note, parking.tell, parking.reasons
-        self._call = getattr(parking, what)
+        reporter = coordinator._follower._attention
+        self.note, self.tell, self.reasons = (
+            reporter.note,
+            reporter.tell,
+            reporter.reasons,
+        )
+        self._call = getattr(reporter, what)
         setattr(self, what, self._hold)
         self.began = anyio.Event()
         self.gate = anyio.Event()
@@ -123,22 +127,22 @@ class HeldQuestions:
         return await self._call(about)
 
 
-class DoubtfulParking:
+class DoubtfulReporter:
     """What a coordinator tells of notices; nobody learns what became of the first."""
 
     def __init__(self, coordinator) -> None:
-        self._parking = coordinator._follower._parking
-        self.note = self._parking.note
-        self.reasons = self._parking.reasons
+        self._attention = coordinator._follower._attention
+        self.note = self._attention.note
+        self.reasons = self._attention.reasons
         self.began = anyio.Event()
         self.gate = anyio.Event()
 
-    async def tell(self, parked):
-        if parked and not self.began.is_set():
+    async def tell(self, blocked):
+        if blocked and not self.began.is_set():
             self.began.set()
             await self.gate.wait()
             raise eb.OutcomeUnknown("nobody knows")
-        return await self._parking.tell(parked)
+        return await self._attention.tell(blocked)
 
 
 async def settled(coordinator) -> None:
@@ -150,9 +154,9 @@ async def settled(coordinator) -> None:
             await store.append([("nudge", "test.nudged", b"{}")])
             head = await store.head()
             while follower._followed < head:
-                assert coordinator._crew.running
+                assert coordinator._workers.running
                 await anyio.sleep(0.005)
-    assert coordinator._crew.running
+    assert coordinator._workers.running
 
 
 async def test_an_unreadable_record_stops_no_coordinator_that_has_its_saga(openings):
@@ -163,8 +167,8 @@ async def test_an_unreadable_record_stops_no_coordinator_that_has_its_saga(openi
         handle = await owner.start(saga, Trip("mia"), id="saga-1")
         await recorded_of(openings[0], handle.id, "step_unknown")
         await openings[1].append([(handle.id, *UNREADABLE)])
-        await parked_at(openings[1], 1)
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="newer_thing"):
+        await blocked_at(openings[1], 1)
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="newer_thing"):
             await handle.result()
         [summary] = await owner.parked()
         assert summary.id == handle.id
@@ -187,11 +191,11 @@ async def test_an_unreadable_record_stops_no_coordinator_where_it_is_waited_for(
         handle = await other.start(saga, Trip("mia"), id=pair.ids_of(owner)[0])
         await recorded_of(openings[1], handle.id, "step_unknown")
         await openings[0].append([(handle.id, *UNREADABLE)])
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="newer_thing"):
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="newer_thing"):
             await handle.result()
         for coordinator in (owner, other):
             await settled(coordinator)
-        with pytest.raises(eb.SagaParked, match="newer_thing"):
+        with pytest.raises(eb.SagaBlocked, match="newer_thing"):
             await other.cancel(handle.id, reason="it can't go on")
 
 
@@ -219,7 +223,7 @@ async def test_an_unreadable_notice_stops_no_coordinator(openings, caplog):
     assert {(r.name, r.levelname) for r in told} == {("eventbraid.saga", "WARNING")}
 
 
-async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_parked(
+async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_blocked(
     openings,
 ):
     """Listed, it would be passed over when its shard comes back, for ever."""
@@ -234,7 +238,7 @@ async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_pa
     async with eb.SagaCoordinator(openings[0], [saga]) as owner:
         for saga_id in IDS[:12]:
             await owner.start(saga, Trip("mia"), id=saga_id)
-        await parked_at(openings[0], 12)
+        await blocked_at(openings[0], 12)
         reading = Held(owner._journal.read)
         owner._journal.read = reading
         async with anyio.create_task_group() as tasks:
@@ -252,61 +256,63 @@ async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_pa
                 listed = {summary.id for summary in await owner.parked()}
                 assert listed == {*IDS[:12]} - gone
                 broken.clear()
-        # Its own it goes on having parked; those that come back it can drive now.
+        # Its own it goes on having blocked; those that come back it can drive now.
         for saga_id in gone:
             await recorded_of(openings[0], saga_id, "completed")
 
 
 async def fail_to_get(coordinator, saga, saga_id: str) -> None:
-    with pytest.raises(eb.SagaParked):
+    with pytest.raises(eb.SagaBlocked):
         await coordinator.get(saga, saga_id)
 
 
 @pytest.fixture
-def undoable():
-    """A saga that can't go forward after its start, but be undone."""
+def compensatable():
+    """A saga that can't go forward after its start, but be compensated."""
     pay = outside(Receiver(), "pay")
     return trip(pay, inside("book", skip_if=lambda state: 1 / 0))
 
 
 async def test_a_saga_that_ended_while_its_notice_was_sought_has_ended(
-    openings, undoable
+    openings, compensatable
 ):
     async with (
-        eb.SagaCoordinator(openings[0], [undoable]) as owner,
-        eb.SagaCoordinator(openings[1], [undoable]) as other,
+        eb.SagaCoordinator(openings[0], [compensatable]) as owner,
+        eb.SagaCoordinator(openings[1], [compensatable]) as other,
     ):
         pair = Pair(owner, other)
         await pair.shared()
-        seeking = other._follower._parking = HeldParking(other)
-        handle = await other.start(undoable, Trip("mia"), id=pair.ids_of(owner)[0])
+        seeking = other._follower._attention = HeldReporter(other)
+        handle = await other.start(compensatable, Trip("mia"), id=pair.ids_of(owner)[0])
         await seeking.reasons.has(1)
         await owner.cancel(handle.id, reason="it can't go on")
         await recorded_of(openings[0], handle.id, "compensated")
-        again = await other.get(undoable, handle.id)
+        again = await other.get(compensatable, handle.id)
         seeking.reasons.gate.set()
         await settled(other)
-        for one in (handle, again, await other.get(undoable, handle.id)):
+        for one in (handle, again, await other.get(compensatable, handle.id)):
             with anyio.fail_after(SOON):
                 assert (await one.result()).outcome is eb.Outcome.COMPENSATED
 
 
 async def test_an_ended_saga_is_waited_for_no_more_when_its_shard_is_taken(
-    openings, undoable
+    openings, compensatable
 ):
     """Nothing would ever tell those who wait that it has ended."""
-    async with eb.SagaCoordinator(openings[1], [undoable]) as other:
-        async with eb.SagaCoordinator(openings[0], [undoable]) as owner:
+    async with eb.SagaCoordinator(openings[1], [compensatable]) as other:
+        async with eb.SagaCoordinator(openings[0], [compensatable]) as owner:
             pair = Pair(owner, other)
             await pair.shared()
-            handle = await other.start(undoable, Trip("mia"), id=pair.ids_of(owner)[0])
-            with anyio.fail_after(SOON), pytest.raises(eb.SagaParked):
+            handle = await other.start(
+                compensatable, Trip("mia"), id=pair.ids_of(owner)[0]
+            )
+            with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked):
                 await handle.result()
             await owner.cancel(handle.id, reason="it can't go on")
             await recorded_of(openings[0], handle.id, "compensated")
-            await other.get(undoable, handle.id)
+            await other.get(compensatable, handle.id)
             # As an error that came late would have left it.
-            handle._run.rest(eb.SagaParked(handle.id, "trip", 1, "oops"))
+            handle._run.rest(eb.SagaBlocked(handle.id, "trip", 1, "oops"))
         with anyio.fail_after(SOON):
             while other._shards.lease_for(handle.id) is None:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
@@ -314,27 +320,27 @@ async def test_an_ended_saga_is_waited_for_no_more_when_its_shard_is_taken(
         assert handle._run.at_rest.is_set()
 
 
-async def test_a_saga_parked_anew_while_its_notice_is_in_doubt_is_told_of(
-    openings, undoable
+async def test_a_saga_blocked_anew_while_its_notice_is_in_doubt_is_told_of(
+    openings, compensatable
 ):
     """The older word of it must not take the place of the newer one."""
-    async with eb.SagaCoordinator(openings[0], [undoable]) as owner:
-        telling = owner._follower._parking = DoubtfulParking(owner)
-        handle = await owner.start(undoable, Trip("mia"), id="saga-1")
+    async with eb.SagaCoordinator(openings[0], [compensatable]) as owner:
+        telling = owner._follower._attention = DoubtfulReporter(owner)
+        handle = await owner.start(compensatable, Trip("mia"), id="saga-1")
         await telling.began.wait()
-        # Asked for again, and parked again, before the first answer is known.
-        [before] = owner._roster.parked.values()
-        handle = await owner.get(undoable, handle.id)
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked):
+        # Asked for again, and blocked again, before the first answer is known.
+        [before] = owner._registry.blocked.values()
+        handle = await owner.get(compensatable, handle.id)
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked):
             await handle.result()
-        [after] = owner._roster.parked.values()
+        [after] = owner._registry.blocked.values()
         assert after is not before
         telling.gate.set()
-        await parked_at(openings[1], 1)
+        await blocked_at(openings[1], 1)
     assert [notice.saga_id for notice in await notices(openings[1])] == [handle.id]
 
 
-async def test_a_parked_saga_that_its_owner_goes_on_with_is_waited_for_again(openings):
+async def test_a_blocked_saga_that_its_owner_goes_on_with_is_waited_for_again(openings):
     """Its shard stays where it is, and steps are no news to other coordinators."""
     broken = {"now"}
 
@@ -355,7 +361,7 @@ async def test_a_parked_saga_that_its_owner_goes_on_with_is_waited_for_again(ope
         await pair.shared()
         handle = await other.start(saga, Trip("mia"), id=pair.ids_of(owner)[0])
         for _ in range(2):
-            with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
+            with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="oops"):
                 await handle.result()
         broken.clear()
         await owner.get(saga, handle.id)
@@ -450,12 +456,12 @@ async def test_the_last_notice_is_found_with_little_in_memory(monkeypatch, seed)
 
 
 async def test_a_saga_that_moves_on_before_its_notice_is_told_gets_none(
-    openings, undoable
+    openings, compensatable
 ):
     """The notice would say of the saga as it is now what was so before."""
-    async with eb.SagaCoordinator(openings[0], [undoable]) as owner:
-        held = owner._follower._parking = HeldQuestions(owner, "tell")
-        handle = await owner.start(undoable, Trip("mia"), id="saga-1")
+    async with eb.SagaCoordinator(openings[0], [compensatable]) as owner:
+        held = owner._follower._attention = HeldQuestions(owner, "tell")
+        handle = await owner.start(compensatable, Trip("mia"), id="saga-1")
         await held.began.wait()
         # As another coordinator records it, of which this one hasn't read yet.
         journal = owner._journal
@@ -469,18 +475,18 @@ async def test_a_saga_that_moves_on_before_its_notice_is_told_gets_none(
 
 
 async def test_a_saga_whose_shard_is_lost_before_its_notice_is_told_gets_none(
-    openings, undoable
+    openings, compensatable
 ):
     """Whoever takes the shard then may drive it; the notice would stand behind that."""
-    async with eb.SagaCoordinator(openings[0], [undoable]) as owner:
-        held = owner._follower._parking = HeldQuestions(owner, "tell")
-        handle = await owner.start(undoable, Trip("mia"), id="saga-1")
+    async with eb.SagaCoordinator(openings[0], [compensatable]) as owner:
+        held = owner._follower._attention = HeldQuestions(owner, "tell")
+        handle = await owner.start(compensatable, Trip("mia"), id="saga-1")
         await held.began.wait()
         lost = owner._shards.lease_for(handle.id)
         await openings[1].append([released(lost.lease, owner._shards._owner)])
         held.gate.set()
         with anyio.fail_after(SOON):
-            # It takes the shard anew, parks the saga anew, and tells of it.
+            # It takes the shard anew, blocks the saga anew, and tells of it.
             while not is_told(owner, handle.id):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         regained = owner._shards.lease_for(handle.id)
@@ -493,16 +499,16 @@ def is_told(coordinator, saga_id: str) -> bool:
     return shard_lease is not None and saga_id in shard_lease.told
 
 
-async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_parked(
+async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_blocked(
     openings,
 ):
     """That it is stuck is told by a notice too, which stands behind its last record."""
     receiver = Receiver()
-    receiver.plan = {"ship": ["drop"], "undo pay": ["decline"]}
+    receiver.plan = {"ship": ["drop"], "compensate pay": ["decline"]}
     sleepy = eb.Retry(attempts=30, first=30 * SECOND, jitter="none")
     no_retry = eb.Retry(attempts=None, first=30 * SECOND, never=(Declined,))
     saga = trip(
-        outside(receiver, "pay", undo_retry=no_retry),
+        outside(receiver, "pay", compensation_retry=no_retry),
         outside(receiver, "ship", retry=sleepy),
     )
     async with (
@@ -514,7 +520,7 @@ async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_par
         saga_id = pair.ids_of(owner)[0]
         await owner.start(saga, Trip("mia"), id=saga_id)
         await recorded_of(openings[0], saga_id, "step_unknown")
-        held = other._follower._parking = HeldQuestions(other, "reasons")
+        held = other._follower._attention = HeldQuestions(other, "reasons")
         handle = await other.get(saga, saga_id)
         await held.began.wait()
         await owner.cancel(saga_id, reason="too late")

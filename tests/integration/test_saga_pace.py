@@ -120,17 +120,17 @@ async def test_no_turn_of_the_loop_is_long_with_thousands_of_sagas(openings, sag
                 await until(
                     lambda: {len(c._shards.mine) for c in both} == {SHARDS // 2}
                 )
-                await until(lambda: sum(len(c._roster.at_work) for c in both) == MANY)
+                await until(lambda: sum(len(c._registry.at_work) for c in both) == MANY)
                 turns.what = "leaving"
             turns.what = "taking over"
-            await until(lambda: len(lasting._roster.at_work) == MANY)
+            await until(lambda: len(lasting._registry.at_work) == MANY)
 
 
 async def test_no_turn_of_the_loop_is_long_when_thousands_of_sagas_are_due(
     openings, saga
 ):
     async with eb.SagaCoordinator(openings[0], [saga]) as coordinator:
-        timers = coordinator._crew._timers
+        timers = coordinator._workers._timers
         await until(lambda: len(timers._due) == MANY)
         async with watched_turns():
             timers._due = [(0.0, number, sleep) for _, number, sleep in timers._due]
@@ -142,14 +142,14 @@ async def test_no_turn_of_the_loop_is_long_when_thousands_of_sagas_are_due(
 
 async def test_a_saga_that_waits_for_its_next_attempt_has_no_task(openings, saga):
     async with eb.SagaCoordinator(openings[0], [saga]) as coordinator:
-        await until(lambda: len(coordinator._crew._timers._due) == MANY)
+        await until(lambda: len(coordinator._workers._timers._due) == MANY)
         await until(lambda: coordinator._shards.mine[0].working == 0)
 
 
 async def test_each_asynchronous_method_is_a_checkpoint():
     """Also if the answer is in memory: a cancelled caller gets no further."""
     receiver = Receiver()
-    receiver.plan = {"ship": ["decline"], "undo pay": ["decline"]}
+    receiver.plan = {"ship": ["decline"], "compensate pay": ["decline"]}
     well = trip(inside("book"))
     sticky = trip(outside(receiver, "pay"), outside(receiver, "ship"), name="sticky")
     async with (

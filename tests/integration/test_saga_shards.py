@@ -194,7 +194,7 @@ async def test_a_coordinator_that_was_stopped_records_nothing_more(
 
 
 async def test_people_decide_at_any_coordinator(store, receiver):
-    receiver.plan = {"ship": ["decline"], "undo pay": ["decline", "ok"]}
+    receiver.plan = {"ship": ["decline"], "compensate pay": ["decline", "ok"]}
     saga = journey(receiver)
     async with (
         eb.SagaCoordinator(store, [saga]) as one,
@@ -202,7 +202,7 @@ async def test_people_decide_at_any_coordinator(store, receiver):
     ):
         await shared_by(store, 8, 8)
         for n, saga_id in enumerate(IDS[:6]):
-            receiver.plan["undo pay"] = ["decline", "ok"]
+            receiver.plan["compensate pay"] = ["decline", "ok"]
             here, there = (one, two) if n % 2 else (two, one)
             handle = await here.start(saga, Trip("mia"), id=saga_id)
             with anyio.fail_after(10):

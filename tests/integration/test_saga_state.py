@@ -71,11 +71,11 @@ class Watched:
         self.note("last action", context.state)
         raise PermissionError
 
-    async def undo(self, context, did):
+    async def compensate(self, context, did):
         self.note("compensation", context.state)
         self.seen["compensation's result"] = [*did.result]
 
-    def undo_record(self, context, _):
+    def compensation_record(self, context, _):
         self.note("compensation's record", context.state)
 
     def saga(self):
@@ -87,7 +87,7 @@ class Watched:
             ask=self.ask,
             then=self.then,
             record=self.record,
-        ).compensated_by(self.undo, retry=QUICK, record=self.undo_record)
+        ).compensated_by(self.compensate, retry=QUICK, record=self.compensation_record)
         second = eb.local(
             "make", self.make, skip_if=self.skip_if, otherwise=self.otherwise
         )
@@ -109,9 +109,9 @@ async def test_no_function_of_a_saga_sees_what_another_one_noted_in_the_state(st
     assert mine == {"n": 1}
     before = ("action", "ask", "then", "record")
     after = ("skip_if", "command", "otherwise", "last action", "compensation")
-    undone = ("compensation's record",)
+    compensated = ("compensation's record",)
     states = {name: {"n": 1} for name in before}
-    states |= {name: {"n": 2} for name in (*after, *undone)}
+    states |= {name: {"n": 2} for name in (*after, *compensated)}
     results = {"record's result": [1], "compensation's result": [1]}
     assert watched.seen == {**states, **results}
 
@@ -243,7 +243,7 @@ async def test_what_then_returns_must_be_a_state(store, kind, state, then):
             handle = await coordinator.start(declared, state, id=f"saga-{number}")
             try:
                 ended = await handle.result(timeout=10 * SECOND)
-            except eb.SagaParked as error:
+            except eb.SagaBlocked as error:
                 assert "`then`" in error.reason  # noqa: PT017 - either end is right
             else:
                 assert ended.outcome is not eb.Outcome.COMPLETED

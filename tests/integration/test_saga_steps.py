@@ -163,11 +163,11 @@ async def test_names_may_hold_any_text(store, receiver):
 @pytest.mark.parametrize(
     ("fails", "noted"),
     [
-        ("pay", ["book", "undo book"]),
-        ("ship", ["book", "pay", "undo book"]),
+        ("pay", ["book", "compensate book"]),
+        ("ship", ["book", "pay", "compensate book"]),
     ],
 )
-async def test_a_decline_undoes_what_was_done(store, receiver, fails, noted):
+async def test_a_decline_compensates_what_was_done(store, receiver, fails, noted):
     receiver.plan[fails] = ["decline"]
     end = await ended(store, journey(receiver))
     assert end.outcome is eb.Outcome.COMPENSATED
@@ -185,7 +185,7 @@ async def test_a_rejected_command_is_the_failure_of_its_step(store, receiver):
         eb.decode_event(r) async for r in store.read_all(types=["saga.step_failed"])
     ]
     assert (failed.code, bytes(failed.facts)) == ("sold_out", b'{"seen":1}')
-    assert receiver.log == ["pay", "undo pay"]
+    assert receiver.log == ["pay", "compensate pay"]
 
 
 async def test_a_bug_in_a_command_compensates_nothing(store, receiver):
@@ -195,16 +195,18 @@ async def test_a_bug_in_a_command_compensates_nothing(store, receiver):
     saga = trip(
         outside(receiver, "pay"), eb.local("book", broken).without_compensation()
     )
-    with pytest.raises(eb.SagaParked, match="command of step 'book' raised ZeroDivis"):
+    with pytest.raises(eb.SagaBlocked, match="command of step 'book' raised ZeroDivis"):
         await ended(store, saga)
     assert receiver.standing() == ["pay"]
 
 
-async def test_a_failed_step_is_not_undone_and_others_are_in_reverse(store, receiver):
+async def test_a_failed_step_is_not_compensated_and_others_are_in_reverse(
+    store, receiver
+):
     receiver.plan["c"] = ["decline"]
     saga = trip(*(outside(receiver, name) for name in "abc"))
     await ended(store, saga)
-    assert receiver.log == ["a", "b", "undo b", "undo a"]
+    assert receiver.log == ["a", "b", "compensate b", "compensate a"]
 
 
 async def test_the_compensation_knows_why(store, receiver):
@@ -230,20 +232,21 @@ async def test_a_compensation_may_record_what_it_did(store, receiver):
         return note(f"refunded {receipt}")(context)
 
     saga = trip(
-        outside(receiver, "pay", undo_record=refunded), outside(receiver, "ship")
+        outside(receiver, "pay", compensation_record=refunded),
+        outside(receiver, "ship"),
     )
     await ended(store, saga)
     assert await notes(store, "saga-1") == ["pay", "refunded receipt saga-1/pay/1/undo"]
 
 
-async def test_a_step_whose_command_is_refused_is_undone_with_its_result(
+async def test_a_step_whose_command_is_refused_is_compensated_with_its_result(
     store, receiver
 ):
     saga = trip(outside(receiver, "pay", record=note("pay", unless="closed")))
     end = await ended(store, saga)
     assert end.outcome is eb.Outcome.COMPENSATED
     assert end.failure.startswith("pay: closed")
-    assert receiver.log == ["pay", "undo pay"]
+    assert receiver.log == ["pay", "compensate pay"]
     assert end.state.receipts == ("receipt saga-1/pay/1",)
 
 
@@ -267,7 +270,7 @@ async def test_an_unknown_outcome_is_tried_again_with_the_same_key(
 
 
 @pytest.mark.parametrize("trouble", ["lose", "drop", "hang", "stall"])
-async def test_an_outcome_that_stays_unknown_is_undone_by_its_key(
+async def test_an_outcome_that_stays_unknown_is_compensated_by_its_key(
     store, receiver, trouble
 ):
     receiver.plan["ship"] = [trouble]
@@ -310,18 +313,18 @@ async def test_a_receiver_that_cannot_be_asked_is_called_again(store, receiver):
     assert receiver.calls["saga-1/pay/1"] == 2
 
 
-async def test_a_result_of_another_type_is_undone_as_unknown(store, receiver):
+async def test_a_result_of_another_type_is_compensated_as_unknown(store, receiver):
     async def lie(context: eb.StepContext[Trip]) -> str:
         receiver.take_effect("pay", context.idempotency_key)
         return 3
 
-    async def undo(
+    async def compensate(
         context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
     ) -> None:
         assert did == eb.Unknown("lost")
-        await receiver.undo("pay", context.forward_key, context.idempotency_key)
+        await receiver.compensate("pay", context.forward_key, context.idempotency_key)
 
-    step = eb.step("pay", lie, timeout=SECOND, retry=QUICK).compensated_by(undo)
+    step = eb.step("pay", lie, timeout=SECOND, retry=QUICK).compensated_by(compensate)
     end = await ended(store, trip(step))
     assert end.outcome is eb.Outcome.COMPENSATED
     assert "can't be recorded" in end.failure
@@ -356,7 +359,7 @@ async def test_a_step_that_failed_for_good_is_replaced(store, receiver):
 
     saga = trip(
         outside(receiver, "pay"),
-        outside(receiver, "tell", otherwise=later, undoable=False),
+        outside(receiver, "tell", otherwise=later, compensatable=False),
         inside("close"),
     )
     assert (await ended(store, saga)).outcome is eb.Outcome.COMPLETED
@@ -365,11 +368,13 @@ async def test_a_step_that_failed_for_good_is_replaced(store, receiver):
     assert "step_given_up" in await records(store, "saga-1")
 
 
-async def test_a_replacement_that_is_refused_too_undoes_the_saga(store, receiver):
+async def test_a_replacement_that_is_refused_too_compensates_the_saga(store, receiver):
     receiver.plan["tell"] = ["decline"]
     saga = trip(
         outside(receiver, "pay"),
-        outside(receiver, "tell", otherwise=note("later", unless="no"), undoable=False),
+        outside(
+            receiver, "tell", otherwise=note("later", unless="no"), compensatable=False
+        ),
         inside("close"),
     )
     end = await ended(store, saga)
@@ -377,10 +382,10 @@ async def test_a_replacement_that_is_refused_too_undoes_the_saga(store, receiver
     assert "what should take its place: no" in end.failure
 
 
-async def test_a_replaced_step_is_not_undone(store, receiver):
+async def test_a_replaced_step_is_not_compensated(store, receiver):
     receiver.plan["tell"] = ["decline"]
     saga = trip(
-        outside(receiver, "tell", otherwise=note("later"), undoable=False),
+        outside(receiver, "tell", otherwise=note("later"), compensatable=False),
         inside("close", unless="no"),
     )
     assert (await ended(store, saga)).outcome is eb.Outcome.COMPENSATED
@@ -390,7 +395,7 @@ async def test_a_replaced_step_is_not_undone(store, receiver):
 # --- deadlines ------------------------------------------------------------------------
 
 
-async def test_a_saga_that_is_too_late_is_undone(store, receiver):
+async def test_a_saga_that_is_too_late_is_compensated(store, receiver):
     receiver.plan["ship"] = ["drop"]
     patient = eb.Retry(attempts=None, first=10 * SECOND, cap=10 * SECOND, jitter="none")
     saga = trip(
@@ -408,13 +413,13 @@ async def test_a_saga_that_is_too_late_is_undone(store, receiver):
 
 
 async def test_a_compensation_that_fails_for_good_waits_for_a_person(store, receiver):
-    receiver.plan |= {"ship": ["decline"], "undo pay": ["decline", "ok"]}
+    receiver.plan |= {"ship": ["decline"], "compensate pay": ["decline", "ok"]}
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         end = await handle.result()
         assert end.outcome is eb.Outcome.STUCK
-        assert end.failure == "can't be undone: pay: Declined: pay declined"
+        assert end.failure == "can't be compensated: pay: Declined: pay declined"
         [listed] = await coordinator.stuck()
         assert (listed.id, listed.step) == ("saga-1", "pay")
         [told] = [eb.decode_event(r) async for r in store.read_stream("saga-attention")]
@@ -432,7 +437,7 @@ async def test_a_compensation_that_fails_for_good_waits_for_a_person(store, rece
 
 
 async def test_a_stuck_step_may_be_skipped(store, receiver):
-    saga = trip(inside("book", undo_unless="never"), inside("pay", unless="no"))
+    saga = trip(inside("book", compensate_unless="never"), inside("pay", unless="no"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         assert (await handle.result()).outcome is eb.Outcome.STUCK
@@ -449,7 +454,7 @@ async def test_a_stuck_saga_is_still_listed_after_a_restart(store, receiver):
     receiver.plan["tell"] = ["decline", "ok"]
     saga = trip(
         outside(receiver, "pay", kind=eb.Kind.PIVOT),
-        outside(receiver, "tell", kind=eb.Kind.RETRIABLE, undoable=False),
+        outside(receiver, "tell", kind=eb.Kind.RETRIABLE, compensatable=False),
     )
     assert (await ended(store, saga)).outcome is eb.Outcome.STUCK
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
@@ -473,7 +478,7 @@ async def test_only_a_stuck_saga_is_retried_by_hand(store, receiver):
 
 
 async def test_compensations_are_retried(store, receiver):
-    receiver.plan |= {"ship": ["decline"], "undo pay": ["drop", "hang", "ok"]}
+    receiver.plan |= {"ship": ["decline"], "compensate pay": ["drop", "hang", "ok"]}
     end = await ended(store, journey(receiver))
     assert end.outcome is eb.Outcome.COMPENSATED
     assert receiver.calls["saga-1/pay/1/undo"] == 3
@@ -487,18 +492,20 @@ async def test_exceptions_of_never_are_not_retried(store, receiver):
     assert receiver.calls["saga-1/pay/1"] == 1
 
 
-async def test_an_undoing_whose_command_is_refused_waits_for_a_person(store, receiver):
+async def test_a_compensation_whose_command_is_refused_waits_for_a_person(
+    store, receiver
+):
     receiver.plan["ship"] = ["decline"]
     saga = trip(
-        outside(receiver, "pay", undo_record=note("refunded", unless="closed")),
+        outside(receiver, "pay", compensation_record=note("refunded", unless="closed")),
         outside(receiver, "ship"),
     )
     end = await ended(store, saga)
     assert end.outcome is eb.Outcome.STUCK
-    assert "it is undone, but its command was refused: closed" in end.failure
+    assert "it is compensated, but its command was refused: closed" in end.failure
     # It was tried again with the same key, so the receiver did it once.
     assert receiver.calls["saga-1/pay/1/undo"] == QUICK.attempts
-    assert receiver.log == ["pay", "undo pay"]
+    assert receiver.log == ["pay", "compensate pay"]
 
 
 class Pieces(eb.Int, ge=0):
@@ -546,7 +553,7 @@ LEDGER = "ledger-saga-1"
 async def test_commands_that_meet_too_many_conflicts_are_tried_until_they_are_done(
     store, receiver
 ):
-    """Contention is nobody's failure: no saga is undone, no receiver is called again."""
+    """Contention is nobody's failure: no saga is compensated, no receiver is called again."""
     impatient = eb.RetryPolicy(attempts=1)
     saga = journey(receiver)
     end = await ended(Contended(store, "book"), saga, command_retry=impatient)
@@ -563,7 +570,7 @@ async def test_an_answer_is_recorded_without_another_call(store, receiver):
 
 
 async def test_a_pivot_whose_command_is_refused_waits_for_a_person(store, receiver):
-    """It happened, so it can't be undone, and what it means can't be recorded."""
+    """It happened, so it can't be compensated, and what it means can't be recorded."""
     saga = trip(
         inside("book"),
         outside(

@@ -81,7 +81,7 @@ def journey(receiver, sick=(), **options):
     return trip(inside("book"), outside(receiver, "pay", skip_if=is_skipped), **options)
 
 
-async def parked_at(store, number: int) -> None:
+async def blocked_at(store, number: int) -> None:
     """Wait until so many notices stand in the log."""
     with anyio.fail_after(SOON):
         while await store.version("saga-attention") < number:  # noqa: ASYNC110
@@ -92,7 +92,7 @@ async def notices(store) -> list[SagaNeedsAttention]:
     return [eb.decode_event(r) async for r in store.read_stream("saga-attention")]
 
 
-async def test_a_saga_that_its_owner_parks_is_known_wherever_it_is_waited_for(
+async def test_a_saga_that_its_owner_blocks_is_known_wherever_it_is_waited_for(
     openings, receiver, sick
 ):
     saga = journey(receiver, sick)
@@ -105,7 +105,7 @@ async def test_a_saga_that_its_owner_parks_is_known_wherever_it_is_waited_for(
         for owner, other in ((one, two), (two, one)):
             saga_id = pair.ids_of(owner)[0]
             handle = await other.start(saga, Trip("mia"), id=saga_id)
-            with anyio.fail_after(SOON), pytest.raises(eb.SagaParked) as elsewhere:
+            with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked) as elsewhere:
                 await handle.result()
             assert "ZeroDivisionError: oops" in elsewhere.value.reason
             [summary] = await owner.parked()
@@ -116,7 +116,7 @@ async def test_a_saga_that_its_owner_parks_is_known_wherever_it_is_waited_for(
             assert (told.saga_id, told.saga, told.step) == (saga_id, "trip", "pay")
 
 
-async def test_who_waits_before_its_coordinator_gets_the_shard_and_parks_it(
+async def test_who_waits_before_its_coordinator_gets_the_shard_and_blocks_it(
     openings, receiver
 ):
     """The owner goes, and the new owner is the one where it is waited for."""
@@ -140,28 +140,31 @@ async def test_who_waits_before_its_coordinator_gets_the_shard_and_parks_it(
                 while "step_unknown" not in await records(openings[1], saga_id):  # noqa: ASYNC110
                     await anyio.sleep(0.005)
             broken.append("now")
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="oops"):
             await handle.result()
 
 
-async def test_who_comes_later_learns_of_a_saga_that_was_parked_before(
+async def test_who_comes_later_learns_of_a_saga_that_was_blocked_before(
     openings, receiver, sick
 ):
     saga = journey(receiver, sick)
     async with eb.SagaCoordinator(openings[0], [saga]) as owner:
         for saga_id in IDS:
             await owner.start(saga, Trip("mia"), id=saga_id)
-        await parked_at(openings[0], len(IDS))
+        await blocked_at(openings[0], len(IDS))
         async with eb.SagaCoordinator(openings[1], [saga]) as later:
             pair = Pair(owner, later)
             await pair.shared()
             for saga_id in pair.ids_of(owner)[:3]:
                 handle = await later.get(saga, saga_id)
-                with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
+                with (
+                    anyio.fail_after(SOON),
+                    pytest.raises(eb.SagaBlocked, match="oops"),
+                ):
                     await handle.result()
 
 
-async def test_a_parked_saga_that_a_new_owner_can_drive_is_waited_for_again(
+async def test_a_blocked_saga_that_a_new_owner_can_drive_is_waited_for_again(
     openings, receiver
 ):
     saga, defective = journey(receiver), journey(receiver, {"mia"})
@@ -170,7 +173,7 @@ async def test_a_parked_saga_that_a_new_owner_can_drive_is_waited_for_again(
             pair = Pair(old, new)
             await pair.shared()
             handle = await new.start(saga, Trip("mia"), id=pair.ids_of(old)[0])
-            with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
+            with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="oops"):
                 await handle.result()
         with anyio.fail_after(SOON):
             while not handle.status.ended:  # noqa: ASYNC110 - no event tells
@@ -178,7 +181,7 @@ async def test_a_parked_saga_that_a_new_owner_can_drive_is_waited_for_again(
             assert (await handle.result()).outcome is eb.Outcome.COMPLETED
 
 
-async def test_a_parked_saga_that_a_third_one_can_drive_is_waited_for_again(
+async def test_a_blocked_saga_that_a_third_one_can_drive_is_waited_for_again(
     openings, receiver
 ):
     """It is at work there, and the one where it is waited for isn't told of steps."""
@@ -208,7 +211,7 @@ async def test_a_parked_saga_that_a_third_one_can_drive_is_waited_for_again(
             for handle in handles:
                 with (
                     anyio.fail_after(SOON),
-                    pytest.raises(eb.SagaParked, match="division"),
+                    pytest.raises(eb.SagaBlocked, match="division"),
                 ):
                     await handle.result()
         await pair.shared()
@@ -250,16 +253,18 @@ async def test_a_notice_from_before_the_shard_was_taken_says_nothing(
             await handle.result(timeout=A_WHILE)
 
 
-async def test_a_stuck_saga_that_goes_on_is_not_taken_for_a_parked_one(
+async def test_a_stuck_saga_that_goes_on_is_not_taken_for_a_blocked_one(
     openings, receiver
 ):
     """The notice that it was stuck is the newest, but the saga has moved since."""
-    receiver.plan = {"ship": ["decline"], "undo pay": ["decline", "stall"]}
+    receiver.plan = {"ship": ["decline"], "compensate pay": ["decline", "stall"]}
     saga = trip(
         outside(
             receiver,
             "pay",
-            undo_retry=eb.Retry(attempts=None, first=30 * SECOND, never=(Declined,)),
+            compensation_retry=eb.Retry(
+                attempts=None, first=30 * SECOND, never=(Declined,)
+            ),
         ),
         outside(receiver, "ship"),
     )
@@ -276,7 +281,7 @@ async def test_a_stuck_saga_that_goes_on_is_not_taken_for_a_parked_one(
         # The next one who waits knows nothing of it.
         del handle
         with anyio.fail_after(SOON):
-            while saga_id in other._roster.elsewhere:
+            while saga_id in other._registry.elsewhere:
                 gc.collect()
                 await anyio.sleep(0.005)
         await owner.retry(saga_id, by="mia", note="again")
@@ -288,10 +293,10 @@ async def test_a_stuck_saga_that_goes_on_is_not_taken_for_a_parked_one(
             await late.result(timeout=A_WHILE)
 
 
-async def test_a_parked_saga_is_undone_on_a_request_made_elsewhere(
+async def test_a_blocked_saga_is_compensated_on_a_request_made_elsewhere(
     openings, receiver, sick
 ):
-    """Its owner looks at it again, and to undo it there is no plan to make."""
+    """Its owner looks at it again, and to compensate it there is no plan to make."""
     saga = trip(outside(receiver, "pay"), inside("book", skip_if=lambda state: 1 / 0))
     async with (
         eb.SagaCoordinator(openings[0], [saga]) as owner,
@@ -300,10 +305,10 @@ async def test_a_parked_saga_is_undone_on_a_request_made_elsewhere(
         pair = Pair(owner, other)
         await pair.shared()
         handle = await other.start(saga, Trip("mia"), id=pair.ids_of(owner)[0])
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="division"):
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="division"):
             await handle.result()
         own = await owner.get(saga, handle.id)
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="division"):
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="division"):
             await own.result()
         await other.cancel(handle.id, reason="it can't go on")
         with anyio.fail_after(SOON):
@@ -326,9 +331,9 @@ async def test_an_error_that_no_notice_could_hold_is_told_as_far_as_it_goes(
     well = trip(inside("book"), name="well")
     async with eb.SagaCoordinator(openings[0], [saga, well]) as owner:
         handle = await owner.start(saga, Trip("mia"), id="saga-1")
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="ValueError"):
+        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="ValueError"):
             await handle.result()
-        await parked_at(openings[1], 1)
+        await blocked_at(openings[1], 1)
         handle = await owner.start(well, Trip("mia"), id="saga-2")
         with anyio.fail_after(SOON):
             assert (await handle.result()).outcome is eb.Outcome.COMPLETED
@@ -337,7 +342,7 @@ async def test_an_error_that_no_notice_could_hold_is_told_as_far_as_it_goes(
     assert len(notice.reason) < 5_000
 
 
-async def test_a_parked_saga_is_told_once_however_often_it_is_asked_for(
+async def test_a_blocked_saga_is_told_once_however_often_it_is_asked_for(
     openings, receiver, sick
 ):
     saga = journey(receiver, sick)
@@ -345,9 +350,12 @@ async def test_a_parked_saga_is_told_once_however_often_it_is_asked_for(
         for n in range(5):
             for saga_id in ("saga-asked", IDS[n]):
                 handle = await owner.start(saga, Trip("mia"), id=saga_id)
-                with anyio.fail_after(SOON), pytest.raises(eb.SagaParked, match="oops"):
+                with (
+                    anyio.fail_after(SOON),
+                    pytest.raises(eb.SagaBlocked, match="oops"),
+                ):
                     await handle.result()
-            # Told after all that was parked before it.
-            await parked_at(openings[1], n + 2)
+            # Told after all that was blocked before it.
+            await blocked_at(openings[1], n + 2)
     told = [notice.saga_id for notice in await notices(openings[1])]
     assert sorted(told) == sorted(["saga-asked", *IDS[:5]])

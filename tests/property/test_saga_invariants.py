@@ -82,10 +82,10 @@ def shop(receiver: Receiver) -> eb.Saga[Order]:
                 f"{context.saga_id} {name}", context.idempotency_key
             )
 
-        async def undo(
+        async def compensate(
             context: eb.StepContext[Order], did: eb.Done[str] | eb.Unknown
         ) -> str:
-            return await receiver.undo(
+            return await receiver.compensate(
                 f"{context.saga_id} {name}",
                 context.forward_key,
                 context.idempotency_key,
@@ -99,7 +99,7 @@ def shop(receiver: Receiver) -> eb.Saga[Order]:
             **options,
         )
         return step.compensated_by(
-            undo, retry=replace(QUICK, attempts=None), timeout=0.01 * SECOND
+            compensate, retry=replace(QUICK, attempts=None), timeout=0.01 * SECOND
         )
 
     def reservation(command):
@@ -139,18 +139,18 @@ class Shop(RuleBasedStateMachine):
     @rule(
         pieces=st.lists(st.integers(1, 4), max_size=3),
         behaviours=st.lists(st.sampled_from(BEHAVIOURS), min_size=3, max_size=3),
-        undo=st.sampled_from(["ok", "lose", "drop"]),
+        compensate=st.sampled_from(["ok", "lose", "drop"]),
         dies_at=st.none() | st.integers(1, 25),
         after=st.booleans(),
         cancels=st.booleans(),
     )
-    def take_orders(self, pieces, behaviours, undo, dies_at, after, cancels):
+    def take_orders(self, pieces, behaviours, compensate, dies_at, after, cancels):
         for count in pieces:
             saga_id = f"saga-{len(self.orders)}"
             self.orders[saga_id] = Order(Pieces(count))
             for step, first in zip(("pay", "ship"), behaviours, strict=False):
                 self.receiver.plan[f"{saga_id} {step}"] = [first, behaviours[-1], "ok"]
-                self.receiver.plan[f"undo {saga_id} {step}"] = [undo, "ok"]
+                self.receiver.plan[f"compensate {saga_id} {step}"] = [compensate, "ok"]
         self.run(dies_at, after=after, cancels=cancels)
 
     @invariant()

@@ -59,6 +59,7 @@ def test_all_and_the_exported_names_agree():
         ("Role", "Lease"),
         ("RoleBusy", "LeaseHeld"),
         ("RoleLost", "LeaseLost"),
+        ("SagaParked", "SagaBlocked"),
         ("StoreMember", "StoreSession"),
         ("Verified", "VerifyReport"),
     ],

@@ -43,7 +43,9 @@ async def call(context: eb.StepContext[int]) -> str:
     return "x"
 
 
-async def undo(context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown) -> None:
+async def compensate(
+    context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown
+) -> None:
     pass
 
 
@@ -51,8 +53,8 @@ def step(name="a", **options):
     return eb.step(name, call, timeout=SECOND, **options)
 
 
-def undoable(name="a", **options):
-    return step(name, **options).compensated_by(undo)
+def compensatable(name="a", **options):
+    return step(name, **options).compensated_by(compensate)
 
 
 def refused(*steps, **options) -> eb.InvalidSaga:
@@ -66,7 +68,7 @@ def test_a_saga_needs_a_step():
 
 
 def test_step_names_are_unique():
-    error = refused(undoable("a"), undoable("b"), undoable("a"))
+    error = refused(compensatable("a"), compensatable("b"), compensatable("a"))
     assert error.step == "a"
     assert "each its own" in str(error)
 
@@ -78,7 +80,7 @@ def test_a_forgotten_compensation_is_refused():
     assert ".without_compensation()" in str(error)
 
 
-def test_nothing_to_undo_can_be_said():
+def test_nothing_to_compensate_can_be_said():
     eb.Saga("s", int, steps=[step().without_compensation()])
     eb.Saga("s", int, steps=[eb.local("l", lambda c: None).without_compensation()])
 
@@ -89,7 +91,7 @@ def test_a_replaceable_step_needs_no_compensation():
 
 def test_what_follows_the_pivot_is_only_retried():
     pivot = step("pivot", kind=eb.Kind.PIVOT)
-    error = refused(undoable("a"), pivot, undoable("b"))
+    error = refused(compensatable("a"), pivot, compensatable("b"))
     assert error.step == "b"
     assert "'pivot'" in str(error)
     assert "Kind.RETRIABLE" in str(error)
@@ -101,7 +103,7 @@ def test_there_is_one_pivot():
 
 
 def test_nothing_that_fails_follows_a_retriable_step():
-    error = refused(step("a", kind=eb.Kind.RETRIABLE), undoable("b"))
+    error = refused(step("a", kind=eb.Kind.RETRIABLE), compensatable("b"))
     assert error.step == "b"
 
 
@@ -109,14 +111,14 @@ def test_a_step_that_fails_harmlessly_may_stand_behind_the_pivot():
     harmless = step("tell", otherwise=lambda c, failure: None)
     pivot = step("pivot", kind=eb.Kind.PIVOT)
     last = step("last", kind=eb.Kind.RETRIABLE)
-    eb.Saga("s", int, steps=[undoable(), pivot, harmless, last])
+    eb.Saga("s", int, steps=[compensatable(), pivot, harmless, last])
 
 
 def test_a_retriable_step_has_no_compensation():
-    with pytest.raises(eb.InvalidSaga, match="never undone"):
-        step(kind=eb.Kind.RETRIABLE).compensated_by(undo)
+    with pytest.raises(eb.InvalidSaga, match="never compensated"):
+        step(kind=eb.Kind.RETRIABLE).compensated_by(compensate)
     local = eb.local("l", lambda c: None, kind=eb.Kind.RETRIABLE)
-    with pytest.raises(eb.InvalidSaga, match="never undone"):
+    with pytest.raises(eb.InvalidSaga, match="never compensated"):
         local.compensated_by(lambda c: None)
 
 
@@ -130,14 +132,14 @@ def test_timeouts_are_positive():
     with pytest.raises(eb.InvalidSaga, match="above 0"):
         eb.step("a", call, timeout=timedelta())
     with pytest.raises(eb.InvalidSaga, match="above 0"):
-        step().compensated_by(undo, timeout=timedelta(seconds=-1))
+        step().compensated_by(compensate, timeout=timedelta(seconds=-1))
 
 
 def test_deadlines_and_versions_make_sense():
-    assert "deadline" in str(refused(undoable(), deadline=timedelta()))
-    assert "version" in str(refused(undoable(), version=0))
+    assert "deadline" in str(refused(compensatable(), deadline=timedelta()))
+    assert "version" in str(refused(compensatable(), version=0))
     with pytest.raises(eb.InvalidSaga, match="name"):
-        eb.Saga("", int, steps=[undoable()])
+        eb.Saga("", int, steps=[compensatable()])
 
 
 def test_what_is_no_step_is_refused():
@@ -235,7 +237,7 @@ def test_an_annotation_that_means_nothing_at_run_time_is_refused():
 
 def test_a_state_that_could_not_be_read_back_is_refused():
     with pytest.raises(eb.InvalidSaga, match="the state of saga 's'"):
-        eb.Saga("s", Opaque, steps=[undoable()])
+        eb.Saga("s", Opaque, steps=[compensatable()])
 
 
 def test_a_value_of_another_type_is_not_recorded():
@@ -251,22 +253,22 @@ def test_the_hash_names_the_graph():
     def hashed(*steps, **options):
         return eb.Saga("s", int, steps=list(steps), **options).graph_hash
 
-    base = hashed(undoable("a"), undoable("b"))
-    assert base == hashed(undoable("a"), undoable("b"), version=2)
-    assert base != hashed(undoable("b"), undoable("a"))
-    assert base != hashed(undoable("a"), undoable("c"))
-    assert base != hashed(undoable("a"), step("b").without_compensation())
-    assert base != hashed(undoable("a"), step("b", kind=eb.Kind.PIVOT))
+    base = hashed(compensatable("a"), compensatable("b"))
+    assert base == hashed(compensatable("a"), compensatable("b"), version=2)
+    assert base != hashed(compensatable("b"), compensatable("a"))
+    assert base != hashed(compensatable("a"), compensatable("c"))
+    assert base != hashed(compensatable("a"), step("b").without_compensation())
+    assert base != hashed(compensatable("a"), step("b", kind=eb.Kind.PIVOT))
 
 
 def test_the_hash_is_the_same_in_every_process():
-    saga = eb.Saga("s", int, steps=[undoable("a")])
+    saga = eb.Saga("s", int, steps=[compensatable("a")])
     assert saga.graph_hash == "a7e66ee35c0f3840"
 
 
 def test_steps_are_values():
     bare = step()
-    assert bare.compensated_by(undo) is not bare
+    assert bare.compensated_by(compensate) is not bare
     assert not bare.undoable
     with pytest.raises(AttributeError):
         bare.name = "b"
@@ -331,7 +333,9 @@ def test_a_retry_may_wait_without_end(jitter):
 
 
 def test_timeouts_and_deadlines_may_be_endless():
-    bounded = eb.step("a", call, timeout=ENDLESS).compensated_by(undo, timeout=ENDLESS)
+    bounded = eb.step("a", call, timeout=ENDLESS).compensated_by(
+        compensate, timeout=ENDLESS
+    )
     saga = eb.Saga("s", int, steps=[bounded], deadline=ENDLESS)
     assert NOW + bounded.timeout + bounded.undo.timeout + saga.deadline
 
@@ -341,9 +345,9 @@ def test_what_is_no_duration_is_refused_where_it_is_given(wrong):
     with pytest.raises(eb.InvalidSaga, match="step 'a'.*timedelta"):
         eb.step("a", call, timeout=wrong)
     with pytest.raises(eb.InvalidSaga, match="step 'a'.*timedelta"):
-        step().compensated_by(undo, timeout=wrong)
+        step().compensated_by(compensate, timeout=wrong)
     with pytest.raises(eb.InvalidSaga, match="saga 's'.*timedelta"):
-        eb.Saga("s", int, steps=[undoable()], deadline=wrong)
+        eb.Saga("s", int, steps=[compensatable()], deadline=wrong)
     for name in ("first", "cap"):
         with pytest.raises(eb.InvalidArgument, match=f"retry {name}.*timedelta"):
             eb.Retry(**{name: wrong})

@@ -1,7 +1,7 @@
 """What a saga does next is a function from values to values: no store, no clock.
 
-The hazards: an attempt that may have happened and isn't undone; an undo in the wrong
-order; a step behind the point of no return that undoes the saga.
+The hazards: an attempt that may have happened and isn't compensated; a compensation in the wrong
+order; a step behind the point of no return that compensates the saga.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from eventbraid.saga.machine._next_action import (
     Compensate,
     Execute,
     Record,
-    Rest,
+    Terminal,
     Wait,
-    next_move,
+    next_action,
 )
 from eventbraid.saga.machine._transitions import after, fold
 
@@ -49,7 +49,9 @@ async def call(context: eb.StepContext[int]) -> str:
     raise NotImplementedError
 
 
-async def undo(context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown) -> None:
+async def compensate(
+    context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown
+) -> None:
     raise NotImplementedError
 
 
@@ -58,7 +60,7 @@ def outside(name, **options):
     step = eb.step(name, call, timeout=SECOND, **options)
     if options.get("kind") is not None or "otherwise" in options:
         return step
-    return step.compensated_by(undo, retry=STEADY)
+    return step.compensated_by(compensate, retry=STEADY)
 
 
 def inside(name, **options):
@@ -117,10 +119,10 @@ def state_of(saga, state=0):
 
 
 def moved(saga, progress, now=NOW, defective=()):
-    return next_move(saga, progress, state_of(saga), now, defective)
+    return next_action(saga, progress, state_of(saga), now, defective)
 
 
-def undo_failed(saga, progress, failure, step="a"):
+def failed_compensation(saga, progress, failure, step="a"):
     return compensation_failed(saga, progress, step, failure, NOW)
 
 
@@ -151,7 +153,7 @@ def test_the_last_success_completes_the_saga_in_the_same_commit():
     progress = started(JOURNEY, tried("a"), did("a"), did("b"), tried("c"))
     events = succeeded(JOURNEY, progress, state_of(JOURNEY), did("c"), NOW)
     assert events == (did("c"), e.SagaCompleted())
-    assert moved(JOURNEY, after(progress, events)) == Rest(eb.Status.COMPLETED)
+    assert moved(JOURNEY, after(progress, events)) == Terminal(eb.Status.COMPLETED)
 
 
 def test_steps_that_are_not_needed_are_skipped_with_their_reason():
@@ -179,7 +181,7 @@ def test_a_saga_whose_steps_are_all_skipped_completes():
 # --- failures -------------------------------------------------------------------------
 
 
-def test_a_proven_failure_is_not_retried_and_not_undone():
+def test_a_proven_failure_is_not_retried_and_not_compensated():
     progress = started(JOURNEY, tried("a"), did("a"), did("b"), tried("c"))
     verdict = failed(JOURNEY, progress, NO, NOW)
     assert verdict.events == (
@@ -189,7 +191,7 @@ def test_a_proven_failure_is_not_retried_and_not_undone():
     )
 
 
-def test_a_failure_with_nothing_to_undo_ends_the_saga_at_once():
+def test_a_failure_with_nothing_to_compensate_ends_the_saga_at_once():
     verdict = failed(JOURNEY, started(JOURNEY, tried("a")), NO, NOW)
     assert verdict.events == (
         e.StepFailed("a", "Declined", "no"),
@@ -208,7 +210,7 @@ def test_an_unknown_outcome_is_retried_after_a_delay():
     assert moved(JOURNEY, progress, due) == Commit((tried("a", 2),))
 
 
-def test_an_unknown_outcome_is_undone_when_attempts_end():
+def test_an_unknown_outcome_is_compensated_when_attempts_end():
     progress = started(JOURNEY, tried("a"), e.StepUnknown("a", "lost"), tried("a", 2))
     verdict = failed(JOURNEY, progress, LOST, NOW)
     assert verdict.events[1] == e.CompensationStarted("unknown", ("a",), "a")
@@ -263,7 +265,7 @@ def test_a_crash_during_a_call_leaves_its_outcome_unknown():
     assert record.retry_at == NOW
 
 
-def test_a_step_that_happened_but_whose_command_was_refused_is_undone_too():
+def test_a_step_that_happened_but_whose_command_was_refused_is_compensated_too():
     progress = started(JOURNEY, tried("a"))
     events = refused_after_success(progress, did("a"), NO)
     assert events == (
@@ -276,7 +278,7 @@ def test_a_step_that_happened_but_whose_command_was_refused_is_undone_too():
 # --- the point of no return -----------------------------------------------------------
 
 
-def test_a_proven_failure_of_the_pivot_undoes_the_saga():
+def test_a_proven_failure_of_the_pivot_compensates_the_saga():
     progress = started(POINTED, tried("a"), did("a"), tried("p"))
     verdict = failed(POINTED, progress, NO, NOW)
     assert verdict.events[1] == e.CompensationStarted("failed", ("a",), "p")
@@ -295,8 +297,8 @@ def test_a_pivot_whose_outcome_stays_unknown_waits_for_a_person():
     assert verdict.events[1] == e.SagaStuck("p", "p: OSError: gone")
 
 
-def test_a_pivot_with_a_compensation_is_undone_when_unknown():
-    pivot = outside("p", **PIVOT).compensated_by(undo)
+def test_a_pivot_with_a_compensation_is_compensated_when_unknown():
+    pivot = outside("p", **PIVOT).compensated_by(compensate)
     saga = eb.Saga("s", int, steps=[outside("a"), pivot])
     history = [
         tried("a"),
@@ -320,7 +322,7 @@ def test_a_retriable_step_that_gives_up_waits_for_a_person():
 # --- deadlines ------------------------------------------------------------------------
 
 
-def test_a_passed_deadline_undoes_the_saga_before_the_next_step():
+def test_a_passed_deadline_compensates_the_saga_before_the_next_step():
     progress = started(JOURNEY, tried("a"), did("a"), deadline=NOW)
     move = moved(JOURNEY, progress)
     assert move.events[0].reason == "deadline"
@@ -348,7 +350,7 @@ def test_the_deadline_does_not_count_behind_the_point_of_no_return():
     assert record.retry_at == NOW + SECOND
 
 
-def test_the_deadline_does_not_undo_a_pivot_that_may_have_happened():
+def test_the_deadline_does_not_compensate_a_pivot_that_may_have_happened():
     due = NOW + SECOND
     progress = started(
         POINTED,
@@ -361,7 +363,7 @@ def test_the_deadline_does_not_undo_a_pivot_that_may_have_happened():
     assert moved(POINTED, progress) == Wait(due)
 
 
-def test_the_deadline_does_not_undo_a_saga_that_only_has_harmless_steps_left():
+def test_the_deadline_does_not_compensate_a_saga_that_only_has_harmless_steps_left():
     saga = eb.Saga(
         "s", int, steps=[outside("a"), outside("tell", otherwise=lambda c, f: None)]
     )
@@ -372,7 +374,7 @@ def test_the_deadline_does_not_undo_a_saga_that_only_has_harmless_steps_left():
 # --- backward -------------------------------------------------------------------------
 
 
-def undoing(*events):
+def compensating(*events):
     return started(
         JOURNEY,
         *(tried("a"), did("a"), did("b"), tried("c")),
@@ -386,8 +388,8 @@ def undoing(*events):
     )
 
 
-def test_steps_are_undone_in_the_reverse_of_their_completion():
-    progress = undoing()
+def test_steps_are_compensated_in_the_reverse_of_their_completion():
+    progress = compensating()
     assert moved(JOURNEY, progress) == Compensate(JOURNEY.steps[1], 1)
     events = compensated(JOURNEY, progress, "b", NOW)
     assert events == (e.StepCompensated("b"), e.CompensationAttempted("a"))
@@ -400,7 +402,7 @@ def test_steps_are_undone_in_the_reverse_of_their_completion():
 
 
 def test_an_attempt_to_compensate_is_recorded_before_it_is_made():
-    progress = undoing(e.StepCompensated("b"))
+    progress = compensating(e.StepCompensated("b"))
     attempt = e.CompensationAttempted("a")
     assert moved(JOURNEY, progress) == Commit((attempt,))
     progress = after(progress, [attempt])
@@ -408,52 +410,52 @@ def test_an_attempt_to_compensate_is_recorded_before_it_is_made():
 
 
 def test_a_failed_compensation_is_retried_and_then_waits_for_a_person():
-    progress = undoing(e.StepCompensated("b"))
-    [record] = undo_failed(JOURNEY, progress, LOST)
+    progress = compensating(e.StepCompensated("b"))
+    [record] = failed_compensation(JOURNEY, progress, LOST)
     assert record.retry_at == NOW + SECOND
     progress = after(progress, [record])
     assert moved(JOURNEY, progress) == Wait(NOW + SECOND)
     again = e.CompensationAttempted("a", 2)
     assert moved(JOURNEY, progress, NOW + SECOND) == Commit((again,))
-    record, stuck = undo_failed(JOURNEY, after(progress, [again]), LOST)
+    record, stuck = failed_compensation(JOURNEY, after(progress, [again]), LOST)
     assert record.attempt == 2
-    assert stuck == e.SagaStuck("a", "can't be undone: a: OSError: gone")
+    assert stuck == e.SagaStuck("a", "can't be compensated: a: OSError: gone")
 
 
-def test_a_receiver_that_refuses_to_undo_is_not_asked_again():
-    progress = undoing(e.StepCompensated("b"))
-    record, stuck = undo_failed(JOURNEY, progress, NO)
+def test_a_receiver_that_refuses_to_compensate_is_not_asked_again():
+    progress = compensating(e.StepCompensated("b"))
+    record, stuck = failed_compensation(JOURNEY, progress, NO)
     assert record.retry_at is None
     assert stuck.step == "a"
 
 
 def test_a_rejected_local_compensation_is_retried():
-    [record] = undo_failed(JOURNEY, undoing(), NO, "b")
+    [record] = failed_compensation(JOURNEY, compensating(), NO, "b")
     assert record.retry_at is not None
 
 
 def test_a_stuck_compensation_holds_back_none_of_the_others():
-    progress = undoing()
+    progress = compensating()
     record, follow = compensation_failed(SIMPLE, progress, "b", NO, NOW)
     assert record.retry_at is None
     assert follow == e.CompensationAttempted("a")
     progress = after(progress, [record, follow])
     assert progress.stuck_steps == ("b",)
     events = compensated(SIMPLE, progress, "a", NOW)
-    assert events[1] == e.SagaStuck("b", "can't be undone: b: Declined: no")
+    assert events[1] == e.SagaStuck("b", "can't be compensated: b: Declined: no")
     progress = after(progress, events)
     assert progress.plan == ("b",)
-    assert moved(SIMPLE, progress) == Rest(eb.Status.STUCK)
+    assert moved(SIMPLE, progress) == Terminal(eb.Status.STUCK)
 
 
 def test_a_strict_order_stops_at_a_stuck_compensation():
-    progress = undoing()
+    progress = compensating()
     _, stuck = compensation_failed(STRICT, progress, "b", NO, NOW)
-    assert stuck == e.SagaStuck("b", "can't be undone: b: Declined: no")
+    assert stuck == e.SagaStuck("b", "can't be compensated: b: Declined: no")
 
 
 def test_several_stuck_compensations_are_retried_together_and_skipped_one_by_one():
-    progress = undoing()
+    progress = compensating()
     for step in ("b", "a"):
         events = compensation_failed(SIMPLE, progress, step, NO, NOW)
         progress = after(progress, events)
@@ -468,14 +470,14 @@ def test_several_stuck_compensations_are_retried_together_and_skipped_one_by_one
     progress = after(progress, skip)
     assert progress.status is eb.Status.STUCK
     assert progress.current == "a"
-    assert progress.stuck_for == "can't be undone: a: Declined: no"
+    assert progress.stuck_for == "can't be compensated: a: Declined: no"
     skip = skipped_by_hand(
         SIMPLE, progress, state_of(SIMPLE), "a", "mia", "by phone", NOW
     )
     assert after(progress, skip).status is eb.Status.COMPENSATED
 
 
-def test_cancelling_undoes_what_may_have_happened():
+def test_cancelling_compensates_what_may_have_happened():
     progress = started(JOURNEY, tried("a"))
     assert cancelled(progress, "changed my mind") == (
         e.CompensationStarted("cancelled", ("a",), "", "cancelled: changed my mind"),
@@ -524,7 +526,7 @@ def test_a_saga_whose_process_ends_in_its_own_call_becomes_stuck():
 
 
 def test_a_compensation_whose_process_ends_in_its_own_call_becomes_stuck():
-    progress = undoing(e.StepCompensated("b"))
+    progress = compensating(e.StepCompensated("b"))
     for attempt in (1, 2, 3, 4):
         start = e.CompensationAttempted("a", attempt, alone=attempt > 2)
         progress = crash_in(JOURNEY, after(progress, [start]))
@@ -535,10 +537,10 @@ def test_a_compensation_whose_process_ends_in_its_own_call_becomes_stuck():
 
 def test_the_attempt_of_a_local_step_that_crashed_has_had_no_effect():
     progress = started(JOURNEY, tried("a"), did("a"), tried("b"))
-    assert progress.undo_plan == ("a",)
+    assert progress.compensation_plan == ("a",)
     assert moved(JOURNEY, progress) == Execute(JOURNEY.steps[1], 1)
     progress = crash_in(JOURNEY, progress)
-    assert progress.undo_plan == ("a",)
+    assert progress.compensation_plan == ("a",)
     assert moved(JOURNEY, progress) == Commit((tried("b", 2),))
     progress = after(progress, [tried("b", 2)])
     events = succeeded(JOURNEY, progress, state_of(JOURNEY), did("b", 2), NOW)
@@ -585,9 +587,9 @@ def test_the_pause_after_crashes_grows():
 
 
 def test_a_defect_counts_as_no_attempt_and_may_have_had_an_effect():
-    blocked = e.SagaBlocked("a", "action", "TypeError", attempt=1)
+    blocked = e.DefectRecorded("a", "action", "TypeError", attempt=1)
     progress = started(JOURNEY, tried("a"), blocked)
-    assert progress.undo_plan == ("a",)
+    assert progress.compensation_plan == ("a",)
     assert moved(JOURNEY, progress) == Commit((tried("a", 2),))
     progress = after(progress, [tried("a", 2)])
     record = failed(JOURNEY, progress, LOST, NOW).events[0]
@@ -595,7 +597,7 @@ def test_a_defect_counts_as_no_attempt_and_may_have_had_an_effect():
 
 
 def test_an_answer_that_a_defect_kept_from_being_recorded_is_not_asked_for_again():
-    blocked = e.SagaBlocked(
+    blocked = e.DefectRecorded(
         "a", "record", "TypeError", attempt=1, answer=msgspec.Raw(b"1"), answered=True
     )
     progress = started(JOURNEY, tried("a"), blocked)
@@ -603,15 +605,15 @@ def test_an_answer_that_a_defect_kept_from_being_recorded_is_not_asked_for_again
 
 
 def test_the_deadline_of_a_blocked_saga_does_not_compensate_it():
-    blocked = e.SagaBlocked("a", "action", "TypeError", attempt=1)
+    blocked = e.DefectRecorded("a", "action", "TypeError", attempt=1)
     progress = started(JOURNEY, tried("a"), blocked, deadline=NOW)
     later = NOW + SECOND
     assert moved(JOURNEY, progress, later) == Commit((tried("a", 2),))
 
 
 def test_a_compensation_with_a_defect_holds_back_none_of_the_others():
-    blocked = e.SagaBlocked("b", "compensation", "TypeError", attempt=1)
-    progress = undoing(blocked)
+    blocked = e.DefectRecorded("b", "compensation", "TypeError", attempt=1)
+    progress = compensating(blocked)
     defective = {"b"}
     [start] = moved(SIMPLE, progress, defective=defective).events
     assert start == e.CompensationAttempted("a")
@@ -628,8 +630,8 @@ def test_a_compensation_with_a_defect_holds_back_none_of_the_others():
 
 
 def stuck(failure):
-    progress = undoing(e.StepCompensated("b"))
-    return after(progress, undo_failed(JOURNEY, progress, failure))
+    progress = compensating(e.StepCompensated("b"))
+    return after(progress, failed_compensation(JOURNEY, progress, failure))
 
 
 def test_a_retry_after_a_proven_failure_gets_a_new_key():
@@ -639,10 +641,10 @@ def test_a_retry_after_a_proven_failure_gets_a_new_key():
 
 
 def test_a_retry_after_a_doubt_keeps_the_key():
-    progress = undoing(
+    progress = compensating(
         e.StepCompensated("b"), e.CompensationFailed("a", "x", "", 1, "lost", NOW)
     )
-    progress = after(progress, undo_failed(JOURNEY, progress, LOST))
+    progress = after(progress, failed_compensation(JOURNEY, progress, LOST))
     assert retried_by_hand(progress, "mia", "again")[0].generation == 1
 
 
@@ -668,7 +670,7 @@ def test_a_skipped_step_lets_the_saga_go_on():
     history = [tried("a"), did("a"), tried("p"), did("p"), tried("r")]
     progress = started(POINTED, *history)
     progress = after(progress, failed(POINTED, progress, NO, NOW).events)
-    assert moved(POINTED, progress) == Rest(eb.Status.STUCK)
+    assert moved(POINTED, progress) == Terminal(eb.Status.STUCK)
     events = skipped_by_hand(
         POINTED, progress, state_of(POINTED), "r", "mia", "by phone", NOW
     )
@@ -691,8 +693,8 @@ def test_a_retried_forward_step_keeps_its_doubt():
 @pytest.mark.parametrize("status", [eb.Status.COMPLETED, eb.Status.COMPENSATED])
 def test_an_ended_saga_rests(status):
     progress = msgspec.structs.replace(started(JOURNEY), status=status)
-    assert moved(JOURNEY, progress) == Rest(status)
-    assert replace(Rest(status)).status.ended
+    assert moved(JOURNEY, progress) == Terminal(status)
+    assert replace(Terminal(status)).status.ended
 
 
 # --- recorded times -------------------------------------------------------------------
@@ -710,6 +712,6 @@ def test_a_recorded_time_is_waited_for_as_long_as_its_policy_allows(
     lost = e.StepUnknown("a", "lost", retry_at=due)
     move = moved(JOURNEY, started(JOURNEY, tried("a"), lost))
     assert isinstance(move, Wait) is is_waited_for
-    failed_undo = e.CompensationFailed("a", "OSError", "gone", 1, "lost", due)
-    move = moved(JOURNEY, undoing(e.StepCompensated("b"), failed_undo))
+    failed_attempt = e.CompensationFailed("a", "OSError", "gone", 1, "lost", due)
+    move = moved(JOURNEY, compensating(e.StepCompensated("b"), failed_attempt))
     assert isinstance(move, Wait) is is_waited_for

@@ -19,12 +19,14 @@ async def call(context: eb.StepContext[int]) -> str:
     raise NotImplementedError
 
 
-async def undo(context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown) -> None:
+async def compensate(
+    context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown
+) -> None:
     raise NotImplementedError
 
 
 def outside(name, **options):
-    return eb.step(name, call, timeout=SECOND, **options).compensated_by(undo)
+    return eb.step(name, call, timeout=SECOND, **options).compensated_by(compensate)
 
 
 SAGA = eb.Saga(
@@ -76,11 +78,11 @@ STORY = [
     ),
     (e.CompensationFailed("ship", "No", "", 2), "compensation failed", "No"),
     (
-        e.SagaBlocked("pack", "compensation", "TypeError", "1 + None", "Traceback"),
+        e.DefectRecorded("pack", "compensation", "TypeError", "1 + None", "Traceback"),
         "blocked",
         "compensation raised TypeError: 1 + None",
     ),
-    (e.SagaStuck("ship", "can't be undone"), "stuck", "can't be undone"),
+    (e.SagaStuck("ship", "can't be compensated"), "stuck", "can't be compensated"),
     (
         e.RetriedByHand("ship", "mia", "called them", 2),
         "retried by hand",
@@ -143,7 +145,7 @@ def test_a_stuck_saga_says_why(store):
     record(store, *(event for event, _, _ in STORY[:17]))
     timeline = eb.read_timeline(store, "saga-1")
     assert timeline.outcome is eb.Outcome.STUCK
-    assert timeline.failure == "can't be undone"
+    assert timeline.failure == "can't be compensated"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_an_attempt_that_is_no_longer_alone_is_reported_as_such(store, before, s
     assert no_longer.detail.startswith("no longer alone, because it waits")
 
 
-def test_an_undo_without_detail_tells_its_plan(store):
+def test_a_compensation_without_detail_tells_its_plan(store):
     record(
         store,
         BEGIN,

@@ -23,7 +23,9 @@ async def call(context: eb.StepContext[int]) -> str:
     raise NotImplementedError
 
 
-async def undo(context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown) -> None:
+async def compensate(
+    context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown
+) -> None:
     raise NotImplementedError
 
 
@@ -35,7 +37,7 @@ SAGA = eb.Saga(
     "s",
     int,
     steps=[
-        outside("a").compensated_by(undo),
+        outside("a").compensated_by(compensate),
         eb.local("b", lambda c: None).compensated_by(lambda c: None),
         outside("p", kind=eb.Kind.PIVOT),
         outside("r", kind=eb.Kind.RETRIABLE),
@@ -45,13 +47,13 @@ BEGIN = e.SagaStarted(
     SAGA.name, 1, SAGA.graph_hash, SAGA.graph, SAGA.state_codec.encode(0)
 )
 A_DONE = [e.StepStarted("a"), e.StepSucceeded("a")]
-UNDOING = [*A_DONE, e.CompensationStarted("cancelled", ("a",))]
+COMPENSATING = [*A_DONE, e.CompensationStarted("cancelled", ("a",))]
 P_OPEN = [*A_DONE, e.StepSucceeded("b"), e.StepStarted("p")]
 P_DONE = [*P_OPEN, e.StepSucceeded("p")]
-STUCK = [*UNDOING, e.CompensationFailed("a", "x", ""), e.SagaStuck("a", "x")]
-ATTEMPTED = [*UNDOING, e.CompensationAttempted("a")]
-FAILED = [*UNDOING, e.CompensationFailed("a", "x", "")]
-ENDED = [*UNDOING, e.StepCompensated("a"), e.SagaCompensated()]
+STUCK = [*COMPENSATING, e.CompensationFailed("a", "x", ""), e.SagaStuck("a", "x")]
+ATTEMPTED = [*COMPENSATING, e.CompensationAttempted("a")]
+FAILED = [*COMPENSATING, e.CompensationFailed("a", "x", "")]
+ENDED = [*COMPENSATING, e.StepCompensated("a"), e.SagaCompensated()]
 LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
 
 
@@ -77,30 +79,34 @@ LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
         ([e.StepStarted("a")], e.StepGivenUp("a"), "hasn't failed for good"),
         (LOCAL_FAILED, e.StepGivenUp("b"), "no other command"),
         (A_DONE, e.StepSucceeded("a"), "step at hand is 'b'"),
-        (A_DONE, e.CompensationStarted("failed", ("b",)), "to be undone is .'a',."),
-        (A_DONE, e.CompensationStarted("failed", ()), "to be undone is .'a',."),
+        (
+            A_DONE,
+            e.CompensationStarted("failed", ("b",)),
+            "to be compensated is .'a',.",
+        ),
+        (A_DONE, e.CompensationStarted("failed", ()), "to be compensated is .'a',."),
         (P_OPEN, e.CompensationStarted("failed", ("b", "a")), "no return"),
         (A_DONE, e.SagaStuck("a", "x"), "step at hand is 'b'"),
         (P_DONE, e.CompensationStarted("cancelled", ("b", "a")), "point of no return"),
-        (UNDOING, e.StepSucceeded("b"), "must be running"),
-        (UNDOING, e.CompensationStarted("failed", ("a",)), "must be running"),
-        (UNDOING, e.StepCompensated("b"), "isn't next"),
-        (UNDOING, e.StepCompensated("a", 2), "attempt 2 isn't"),
-        (UNDOING, e.SagaCompensated(), "'a' isn't undone"),
-        (UNDOING, e.SagaCompleted(), "must be running"),
-        (UNDOING, e.CompensationAttempted("b"), "isn't next"),
-        (UNDOING, e.CompensationAttempted("a", 2), "attempt 2 isn't"),
-        (UNDOING, e.SagaStuck("a", "x"), "'a' hasn't failed for good"),
-        (UNDOING, e.RetriedByHand("a", "m", "n"), "must be stuck"),
+        (COMPENSATING, e.StepSucceeded("b"), "must be running"),
+        (COMPENSATING, e.CompensationStarted("failed", ("a",)), "must be running"),
+        (COMPENSATING, e.StepCompensated("b"), "isn't next"),
+        (COMPENSATING, e.StepCompensated("a", 2), "attempt 2 isn't"),
+        (COMPENSATING, e.SagaCompensated(), "'a' isn't compensated"),
+        (COMPENSATING, e.SagaCompleted(), "must be running"),
+        (COMPENSATING, e.CompensationAttempted("b"), "isn't next"),
+        (COMPENSATING, e.CompensationAttempted("a", 2), "attempt 2 isn't"),
+        (COMPENSATING, e.SagaStuck("a", "x"), "'a' hasn't failed for good"),
+        (COMPENSATING, e.RetriedByHand("a", "m", "n"), "must be stuck"),
         (ATTEMPTED, e.CompensationAttempted("a", 2), "has no outcome yet"),
         (ATTEMPTED, e.StepCompensated("a", 2), "attempt 2 isn't"),
-        (ATTEMPTED, e.SagaBlocked("a", "then", "x", attempt=2), "attempt 2 isn't"),
+        (ATTEMPTED, e.DefectRecorded("a", "then", "x", attempt=2), "attempt 2 isn't"),
         (FAILED, e.CompensationAttempted("a", 2), "failed for good"),
         (FAILED, e.StepCompensated("a", 2), "failed for good"),
-        ([], e.SagaBlocked("zz", "then", "TypeError"), "no step 'zz'"),
-        ([], e.SagaBlocked("a", "action", "x", attempt=2), "attempt 2 isn't"),
-        (ENDED, e.SagaBlocked("a", "then", "x"), "must be compensating or running"),
-        (STUCK, e.CompensationStarted("cancelled", ("a",)), "undone already"),
+        ([], e.DefectRecorded("zz", "then", "TypeError"), "no step 'zz'"),
+        ([], e.DefectRecorded("a", "action", "x", attempt=2), "attempt 2 isn't"),
+        (ENDED, e.DefectRecorded("a", "then", "x"), "must be compensating or running"),
+        (STUCK, e.CompensationStarted("cancelled", ("a",)), "compensated already"),
         (STUCK, e.StepCompensated("a", 2), "must be compensating"),
         (STUCK, e.RetriedByHand("b", "m", "n"), "stuck at 'a', not 'b'"),
         (STUCK, e.SkippedByHand("b", "m", "n"), "stuck at 'a', not 'b'"),
@@ -123,7 +129,7 @@ def test_every_status_refuses_what_it_does_not_have():
     reachable = {
         status.NEW: fold("saga-1", []),
         status.RUNNING: fold("saga-1", [BEGIN]),
-        status.COMPENSATING: fold("saga-1", [BEGIN, *UNDOING]),
+        status.COMPENSATING: fold("saga-1", [BEGIN, *COMPENSATING]),
         status.STUCK: fold("saga-1", [BEGIN, *STUCK]),
         status.COMPENSATED: fold("saga-1", [BEGIN, *ENDED]),
     }
@@ -134,7 +140,7 @@ def test_every_status_refuses_what_it_does_not_have():
         e.CompensationStarted("cancelled", ()),
         e.StepCompensated("a"),
         e.CompensationAttempted("a"),
-        e.SagaBlocked("a", "then", "TypeError"),
+        e.DefectRecorded("a", "then", "TypeError"),
         e.RetriedByHand("a", "m", "n"),
         e.SkippedByHand("a", "m", "n"),
         e.SagaCompleted(),
@@ -152,9 +158,9 @@ def test_every_status_refuses_what_it_does_not_have():
         (status.RUNNING, "StepStarted", status.RUNNING),
         (status.RUNNING, "StepSkipped", status.RUNNING),
         (status.RUNNING, "CompensationStarted", status.COMPENSATING),
-        (status.RUNNING, "SagaBlocked", status.RUNNING),
+        (status.RUNNING, "DefectRecorded", status.RUNNING),
         (status.COMPENSATING, "CompensationAttempted", status.COMPENSATING),
-        (status.COMPENSATING, "SagaBlocked", status.COMPENSATING),
+        (status.COMPENSATING, "DefectRecorded", status.COMPENSATING),
         (status.COMPENSATING, "StepCompensated", status.COMPENSATING),
         (status.STUCK, "RetriedByHand", status.COMPENSATING),
         (status.STUCK, "SkippedByHand", status.COMPENSATING),
@@ -162,7 +168,7 @@ def test_every_status_refuses_what_it_does_not_have():
 
 
 @pytest.mark.parametrize(
-    "history", [[], A_DONE, UNDOING, STUCK, ENDED, P_DONE], ids=range(6)
+    "history", [[], A_DONE, COMPENSATING, STUCK, ENDED, P_DONE], ids=range(6)
 )
 def test_a_late_answer_changes_no_status(history):
     before = fold("saga-1", [BEGIN, *history])
@@ -173,7 +179,7 @@ def test_a_late_answer_changes_no_status(history):
     assert "r" in late.results
 
 
-def test_an_attempt_under_way_is_in_doubt_when_the_saga_is_undone():
+def test_an_attempt_under_way_is_in_doubt_when_the_saga_is_compensated():
     plan = e.CompensationStarted("cancelled", ("a",))
     progress = fold("saga-1", [BEGIN, e.StepStarted("a"), plan])
     assert (progress.in_flight, progress.doubt) == (False, "lost")
@@ -193,7 +199,7 @@ def test_folding_changes_nothing_that_was_folded_before():
 
 @pytest.mark.parametrize(
     ("history", "started"),
-    [([], e.StepStarted), (UNDOING, e.CompensationAttempted)],
+    [([], e.StepStarted), (COMPENSATING, e.CompensationAttempted)],
 )
 def test_an_attempt_that_is_no_longer_alone_is_not_charged_with_a_crash(
     history, started

@@ -28,7 +28,7 @@ from eventbraid.saga.running._shard_lease import lease_of, shard_of
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from eventbraid.saga.machine._events import SagaBlocked
+    from eventbraid.saga.machine._events import DefectRecorded
     from eventbraid.store import EventStore, RecordedEvent
 
 _MAXIMUM_REASON = 500
@@ -123,7 +123,7 @@ def _newest(store: EventStore, stream: str, limit: int) -> list[RecordedEvent]:
     return [*store.read_stream(stream, backward=True, limit=limit)]
 
 
-def _recorded_defect(store: EventStore, saga_id: str) -> SagaBlocked | None:
+def _recorded_defect(store: EventStore, saga_id: str) -> DefectRecorded | None:
     """Return the defect that blocks a saga; None if it has gone on since."""
     try:
         history = [

@@ -11,8 +11,8 @@ from eventbraid.saga.machine._events import (
     CompensationAttempted,
     CompensationFailed,
     CompensationStarted,
+    DefectRecorded,
     RetriedByHand,
-    SagaBlocked,
     SagaCompensated,
     SagaCompleted,
     SagaEvent,
@@ -202,7 +202,7 @@ def _told(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one lin
         case StepAnsweredLate():
             return "answered late", _shown(event)
         case CompensationStarted(reason=reason, plan=plan, detail=detail):
-            order = " -> ".join(plan) or "nothing to undo"
+            order = " -> ".join(plan) or "nothing to compensate"
             return f"compensation started ({reason})", f"{detail or order}"
         case CompensationAttempted(alone=alone):
             return "compensating", _ALONE if alone else ""
@@ -212,7 +212,7 @@ def _told(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one lin
             return "compensation failed", _because(code, message, retry_at)
         case SagaStuck(reason=reason):
             return "stuck", reason
-        case SagaBlocked(where=where, code=code, message=message):
+        case DefectRecorded(where=where, code=code, message=message):
             return "blocked", f"{where} raised {_because(code, message, None)}"
         case RetriedByHand(by=by, note=note):
             return "retried by hand", f"{by}: {note}"

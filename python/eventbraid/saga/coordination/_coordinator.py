@@ -18,23 +18,27 @@ from eventbraid.errors import (
     InvalidArgument,
     InvalidTransition,
     LeaseLost,
+    SagaBlocked,
     SagaExists,
     SagaNotFound,
-    SagaParked,
     VersionConflict,
 )
 from eventbraid.lease._state import validate_stale_after
 from eventbraid.saga._text import shown
-from eventbraid.saga.coordination._attention import Parking
-from eventbraid.saga.coordination._checkpoint import OpenSagas
-from eventbraid.saga.coordination._definition_registry import Library
+from eventbraid.saga.coordination._attention_reporter import AttentionReporter
+from eventbraid.saga.coordination._definition_registry import DefinitionRegistry
 from eventbraid.saga.coordination._handle import SagaHandle
-from eventbraid.saga.coordination._log_follower import Follower
-from eventbraid.saga.coordination._saga_loader import Archive
-from eventbraid.saga.coordination._saga_registry import Roster, SagaSummary, summary_of
+from eventbraid.saga.coordination._log_follower import LogFollower
+from eventbraid.saga.coordination._saga_loader import SagaLoader
+from eventbraid.saga.coordination._saga_registry import (
+    SagaRegistry,
+    SagaSummary,
+    summary_of,
+)
 from eventbraid.saga.coordination._shards import Shards
-from eventbraid.saga.coordination._wakeup import Alarm
-from eventbraid.saga.coordination._worker_pool import Crew
+from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
+from eventbraid.saga.coordination._wakeup import Wakeup
+from eventbraid.saga.coordination._worker_pool import WorkerPool
 from eventbraid.saga.definition._declaration import declaration_of
 from eventbraid.saga.machine._consequences import (
     cancelled,
@@ -93,11 +97,11 @@ class SagaCoordinator:
     a shard lacks a declaration, another live coordinator that has it drives the sagas
     of that declaration. One that is given no sagas drives none; it can list and cancel.
 
-    A saga that no live coordinator can drive is parked: none has its declaration, or a
+    A saga that no live coordinator can drive is blocked: none has its declaration, or a
     bug makes it impossible. It is listed, and reported on the stream
-    ``saga-attention``, so that `SagaHandle.result` raises `SagaParked` at every
+    ``saga-attention``, so that `SagaHandle.result` raises `SagaBlocked` at every
     coordinator; other sagas go on. Its deadline doesn't compensate it while it is
-    parked: it is reported as overdue. If the store
+    blocked: it is reported as overdue. If the store
     itself fails, the coordinator stops and raises its error.
 
     A defect in a step's code blocks its saga in this way and compensates nothing. The
@@ -194,45 +198,45 @@ class SagaCoordinator:
         self._store = store
         executor = AsyncExecutor(store, retry=command_retry)
         self._journal = Journal(store, executor, on_event)
-        self._library = Library(sagas)
-        self._alarm = Alarm()
-        self._roster = Roster(self._alarm)
-        self._open = OpenSagas(store)
+        self._definitions = DefinitionRegistry(sagas)
+        self._wakeup = Wakeup()
+        self._registry = SagaRegistry(self._wakeup)
+        self._open = UnfinishedSagas(store)
         self._waiting_starts: dict[str, anyio.CancelScope] = {}
         self._shards = Shards(
             store,
             validate_stale_after(duration_seconds("stale_after", stale_after)),
-            self._library.declarations(),
+            self._definitions.declarations(),
         )
-        self._archive = Archive(
-            self._journal, self._library, self._roster, self._open, self._shards
+        self._loader = SagaLoader(
+            self._journal, self._definitions, self._registry, self._open, self._shards
         )
-        self._crew = Crew(
+        self._workers = WorkerPool(
             self._journal,
-            self._roster,
+            self._registry,
             self._open,
-            self._alarm,
+            self._wakeup,
             concurrency=concurrency,
             ends_a_checkpoint=ends,
         )
-        self._follower = Follower(
+        self._follower = LogFollower(
             self._journal,
-            self._archive,
-            self._roster,
+            self._loader,
+            self._registry,
             self._open,
             self._shards,
-            Parking(store, self._shards),
-            self._crew,
-            self._alarm,
+            AttentionReporter(store, self._shards),
+            self._workers,
+            self._wakeup,
         )
 
     async def __aenter__(self) -> Self:
         """Resume the unfinished sagas."""
-        if self._crew.begun:
+        if self._workers.begun:
             raise CoordinatorClosed("a coordinator is entered once; make another one")
         try:
             unfinished = await self._follower.begin()
-            await self._crew.begin(self._follower.run)
+            await self._workers.begin(self._follower.run)
         except BaseException as error:
             await self._let_go(error)
             raise
@@ -254,7 +258,7 @@ class SagaCoordinator:
     ) -> bool | None:
         """Let each saga finish its move, and leave the rest to the next coordinator."""
         try:
-            is_ours = await self._crew.end(kind, error, traceback)
+            is_ours = await self._workers.end(kind, error, traceback)
         except BaseException as failure:
             await self._let_go(failure)
             raise
@@ -289,14 +293,14 @@ class SagaCoordinator:
             CoordinatorClosed: The coordinator isn't running.
         """
         self._require_startable()
-        if not self._library.has(saga):
+        if not self._definitions.has(saga):
             raise InvalidArgument(
                 "saga", repr(saga), "it isn't among those given to the coordinator"
             )
         _check_id(saga, id)
         while True:
             self._require_startable()
-            known = self._roster.is_held(id)
+            known = self._registry.is_held(id)
             run = None if known else await self._begin(saga, id, state)
             if run is not None:
                 return SagaHandle(run, self._follower.catch_up)
@@ -319,25 +323,25 @@ class SagaCoordinator:
 
         Raises:
             SagaNotFound: No saga of this declaration was started under the id.
-            SagaParked: This program can't drive it.
+            SagaBlocked: This program can't drive it.
             GraphMismatch: It was started with other steps under the same version.
             CoordinatorClosed: The coordinator isn't running.
         """
-        self._crew.require_running()
+        self._workers.require_running()
         run = await self._load(saga_id)
         if run.saga is not saga:
             raise SagaNotFound(saga_id)
         return SagaHandle(run, self._follower.catch_up)
 
     async def list(self) -> Sequence[SagaSummary]:
-        """List the unfinished sagas: at work, stuck or parked.
+        """List the unfinished sagas: at work, stuck or blocked.
 
         Those of other coordinators are read from the store. Of them, those are listed
-        as parked that no live coordinator can run; whether a defect parks one there
+        as blocked that no live coordinator can run; whether a defect blocks one there
         isn't known here.
         """
         await checkpoint()
-        return [*await self._roster.summaries(), *await self._of_others()]
+        return [*await self._registry.summaries(), *await self._of_others()]
 
     async def stuck(self) -> Sequence[SagaSummary]:
         """List the sagas that wait for a person, each with its step and the reason."""
@@ -351,17 +355,17 @@ class SagaCoordinator:
         """List the sagas that can't be driven, each with what is missing.
 
         They are those of this coordinator's shards, and all that no live coordinator
-        can run. A parked saga is not undone by its deadline: it is ``overdue``.
+        can run. A blocked saga is not compensated by its deadline: it is ``overdue``.
         """
         await checkpoint()
-        here = await self._roster.parked_summaries()
-        return [*here, *await self._of_others(only_parked=True)]
+        here = await self._registry.blocked_summaries()
+        return [*here, *await self._of_others(only_blocked=True)]
 
     async def cancel(self, saga_id: str, /, *, reason: str) -> None:
-        """Undo a saga on request, also one whose declaration wasn't given.
+        """Compensate a saga on request, also one whose declaration wasn't given.
 
         A call that is under way is waited for, and its late answer only tells what is
-        to be undone.
+        to be compensated.
 
         Args:
             saga_id: The saga's id.
@@ -370,24 +374,24 @@ class SagaCoordinator:
         Raises:
             SagaNotFound: No saga was started under the id.
             InvalidTransition: It has ended, or has passed its point of no return.
-            SagaParked: Its records can't be read.
+            SagaBlocked: Its records can't be read.
         """
-        self._crew.require_running()
+        self._workers.require_running()
 
         def plan(progress: Progress) -> Sequence[SagaEvent]:
             return cancelled(progress, reason)
 
         try:
             run = await self._load(saga_id)
-        except (SagaParked, GraphMismatch):
-            # Another coordinator undoes it, which finds the record in the log.
+        except (SagaBlocked, GraphMismatch):
+            # Another coordinator compensates it, which finds the record in the log.
             await self._record(saga_id, plan)
             return
         # A copy, because the saga's own task may be in the middle of a move.
         copy = run.copy()
         await self._commit_anew(copy, lambda run: plan(run.progress))
         run.wake(stale=True)
-        self._crew.work_again(run)
+        self._workers.work_again(run)
         await self._follower.catch_up(run)
 
     async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:
@@ -403,7 +407,7 @@ class SagaCoordinator:
         Raises:
             SagaNotFound: No saga was started under the id.
             InvalidTransition: It isn't stuck.
-            SagaParked: Its records can't be read.
+            SagaBlocked: Its records can't be read.
         """
         _require_who_and_why(by, note)
 
@@ -412,7 +416,7 @@ class SagaCoordinator:
 
         try:
             await self._by_hand(saga_id, lambda run: plan(run.progress))
-        except (SagaParked, GraphMismatch):
+        except (SagaBlocked, GraphMismatch):
             await self._record(saga_id, plan)
 
     async def skip(self, saga_id: str, step: str, /, *, by: str, note: str) -> None:
@@ -427,7 +431,7 @@ class SagaCoordinator:
         Raises:
             SagaNotFound: No saga was started under the id.
             InvalidTransition: It isn't stuck, or is stuck at another step.
-            SagaParked: This program can't drive it.
+            SagaBlocked: This program can't drive it.
         """
         _require_who_and_why(by, note)
         await self._by_hand(
@@ -451,10 +455,10 @@ class SagaCoordinator:
         A step that ends its move while the coordinator is left may still start a saga,
         which the next coordinator drives: refused, it would count as a failed attempt.
         """
-        if not self._crew.is_working(current_worker()):
-            self._crew.require_running()
+        if not self._workers.is_working(current_worker()):
+            self._workers.require_running()
 
-    async def _of_others(self, *, only_parked: bool = False) -> Sequence[SagaSummary]:
+    async def _of_others(self, *, only_blocked: bool = False) -> Sequence[SagaSummary]:
         found: list[SagaSummary] = []
         await self._open.catch_up()
         await self._shards.look()
@@ -462,11 +466,11 @@ class SagaCoordinator:
         for saga_id, needed in [*self._open.sagas.items()]:
             await pace.keep()
             is_foreign = needed is not None and not self._shards.can_be_run(needed)
-            if self._roster.knows(saga_id) or (only_parked and not is_foreign):
+            if self._registry.knows(saga_id) or (only_blocked and not is_foreign):
                 continue
             try:
-                summary = summary_of(await self._archive.progress(saga_id))
-            except SagaParked as error:
+                summary = summary_of(await self._loader.progress(saga_id))
+            except SagaBlocked as error:
                 summary = summary_of(Progress(saga_id, stuck_for=error.reason))
             except SagaNotFound:
                 # The log knows a start of it, so nothing but a race ends here.
@@ -490,7 +494,7 @@ class SagaCoordinator:
 
     async def _begin(self, saga: Saga[S], saga_id: str, state: S) -> Run[S] | None:
         """Record a start and have the saga driven; None if the id is taken."""
-        done = self._roster.starting[saga_id] = anyio.Event()
+        done = self._registry.starting[saga_id] = anyio.Event()
         try:
             is_here = self._shards.lease_for(saga_id, declaration_of(saga)) is not None
             # A step that waited for a place would hold the one that it waits for.
@@ -501,48 +505,48 @@ class SagaCoordinator:
             return None
         except BaseException:
             # Should it be recorded all the same, the follower finds it in the log.
-            self._alarm.ring()
+            self._wakeup.notify()
             raise
         finally:
-            del self._roster.starting[saga_id]
+            del self._registry.starting[saga_id]
             done.set()
 
     async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
         run, events = _first_records(saga, saga_id, state, self._journal.clock)
         try:
             await self._wait_for_place(run)
-            self._crew.require_running()
+            self._workers.require_running()
             run.shard_lease = self._shards.lease_for(saga_id, declaration_of(saga))
-            if run.shard_lease is not None and run.holds_slot:
+            if run.shard_lease is not None and run.holds_permit:
                 await self._journal.commit(run, events, run.state)
-                self._crew.work_on(run, resumed=False)
+                self._workers.work_on(run, resumed=False)
                 return run
         except LeaseLost:
-            self._alarm.ring()
+            self._wakeup.notify()
         finally:
-            if run.id not in self._roster.at_work:
-                self._crew.give_place(run)
+            if run.id not in self._registry.at_work:
+                self._workers.give_place(run)
         return await self._start_elsewhere(saga, saga_id, state)
 
     async def _wait_for_place(self, run: Run[Any]) -> None:
         """Wait for a place, or until a step of a saga at work needs the start."""
-        if self._crew.take_free_place(run):
+        if self._workers.take_free_place(run):
             return
         with anyio.CancelScope() as scope:
             self._waiting_starts[run.id] = scope
             try:
-                await self._crew.take_place(run)
+                await self._workers.take_place(run)
             finally:
                 del self._waiting_starts[run.id]
 
     async def _start_elsewhere(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
         """Record a start, and leave the first step to a task that takes its place."""
         run, (started, *_) = _first_records(saga, saga_id, state, self._journal.clock)
-        self._roster.elsewhere[saga_id] = run
+        self._registry.elsewhere[saga_id] = run
         try:
             await self._journal.commit(run, [started], run.state)
         except BaseException:
-            self._roster.elsewhere.pop(saga_id, None)
+            self._registry.elsewhere.pop(saga_id, None)
             raise
         taken_in = self._follower.take_in(run)
         await self._follower.catch_up(taken_in)
@@ -556,12 +560,12 @@ class SagaCoordinator:
         waiting = self._waiting_starts.get(saga_id)
         if waiting is not None and current_worker() is not None:
             waiting.cancel()
-        while saga_id in self._roster.starting:
+        while saga_id in self._registry.starting:
             # Its start is being recorded here, by whom it will be driven.
-            await self._roster.starting[saga_id].wait()
-        run = self._roster.find(saga_id) or self._roster.elsewhere.get(saga_id)
-        if run is None or saga_id in self._roster.parked:
-            run = self._follower.take_in(await self._archive.load(saga_id))
+            await self._registry.starting[saga_id].wait()
+        run = self._registry.find(saga_id) or self._registry.elsewhere.get(saga_id)
+        if run is None or saga_id in self._registry.blocked:
+            run = self._follower.take_in(await self._loader.load(saga_id))
             self._follower.ask(run)
         else:
             await checkpoint()
@@ -584,12 +588,12 @@ class SagaCoordinator:
         self, saga_id: str, plan: Callable[[Run[Any]], Sequence[SagaEvent]]
     ) -> None:
         """Record what a person decided, and drive the saga on."""
-        self._crew.require_running()
+        self._workers.require_running()
         run = await self._load(saga_id)
         # A copy: somebody else's decision may have put the saga to work meanwhile. If
         # the answer is lost, the follower finds the decision in the log.
         await self._commit_anew(run.copy(), plan)
-        self._crew.work_again(run)
+        self._workers.work_again(run)
         await self._follower.catch_up(run)
 
     async def _record(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._progress import Progress
 
 
-class Library:
+class DefinitionRegistry:
     """Sagas by their name and version."""
 
     __slots__ = ("_sagas",)

@@ -71,7 +71,7 @@ class SagaHandle(Generic[S]):
 
         Raises:
             TimeoutError: The time is over.
-            SagaParked: The program that has the saga's shard, this one or another one,
+            SagaBlocked: The program that has the saga's shard, this one or another one,
                 can't drive it. Called again, it waits if one that can has gone on with
                 the saga or has its shard now, and raises at once if not.
             CoordinatorClosed: The coordinator was left before the saga ended.
@@ -82,7 +82,7 @@ class SagaHandle(Generic[S]):
             seconds = duration_seconds("timeout", timeout, minimum=timedelta.min)
         with anyio.fail_after(seconds):
             if self._run.error is not None:
-                # No notice is recorded when a parked saga continues.
+                # No notice is recorded when a blocked saga continues.
                 await self._catch_up(self._run)
             if self._run.at_rest.is_set():
                 await checkpoint()

@@ -34,7 +34,7 @@ _log = logging.getLogger("eventbraid.saga")
 Capabilities = frozenset[Declaration]
 
 
-class Members:
+class LiveCoordinators:
     """The members as of the last record that was read.
 
     Attributes:

@@ -10,36 +10,36 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any, cast
 
-from eventbraid.errors import OutcomeUnknown, SagaParked
+from eventbraid.errors import OutcomeUnknown, SagaBlocked
 from eventbraid.saga._cancellation import dropped_stray_cancellation
 from eventbraid.saga.definition._declaration import declaration_of
 from eventbraid.saga.machine._events import (
     ATTENTION_STREAM,
     ATTENTION_TYPE,
     BY_HAND_TYPES,
+    COMPENSATION_STARTED_TYPE,
     COORDINATORS_STREAM,
     COORDINATORS_TYPE,
     ENDED_TYPES,
     STARTED_TYPE,
     STUCK_TYPE,
-    UNDO_TYPE,
 )
 from eventbraid.saga.machine._progress import Status
 from eventbraid.saga.running._clock import SagaClock
-from eventbraid.saga.running._journal import parked
+from eventbraid.saga.running._journal import blocked_error
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
 from eventbraid.saga.running._shard_lease import shard_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from eventbraid.saga.coordination._attention import Parking
-    from eventbraid.saga.coordination._checkpoint import OpenSagas
-    from eventbraid.saga.coordination._saga_loader import Archive
-    from eventbraid.saga.coordination._saga_registry import Roster
+    from eventbraid.saga.coordination._attention_reporter import AttentionReporter
+    from eventbraid.saga.coordination._saga_loader import SagaLoader
+    from eventbraid.saga.coordination._saga_registry import SagaRegistry
     from eventbraid.saga.coordination._shards import Part, Shards
-    from eventbraid.saga.coordination._wakeup import Alarm
-    from eventbraid.saga.coordination._worker_pool import Crew
+    from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
+    from eventbraid.saga.coordination._wakeup import Wakeup
+    from eventbraid.saga.coordination._worker_pool import WorkerPool
     from eventbraid.saga.definition._declaration import Declaration
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
@@ -56,7 +56,7 @@ _TYPES = (
     COORDINATORS_TYPE,
     STARTED_TYPE,
     STUCK_TYPE,
-    UNDO_TYPE,
+    COMPENSATION_STARTED_TYPE,
 )
 # How many records are read at a time.
 _PAGE = 1_024
@@ -66,59 +66,59 @@ _PAUSE_SECONDS = 0.02
 _LOOK_SECONDS = 0.1
 
 
-class Follower:
+class LogFollower:
     """Follows the log for one coordinator.
 
     Args:
         journal: Reads and writes the sagas' streams.
-        archive: Reads recorded sagas back.
-        roster: Lists what is known of sagas.
+        loader: Reads recorded sagas back.
+        registry: Lists what is known of sagas.
         open_sagas: Knows which sagas are unfinished.
         shards: Knows which shards are this coordinator's.
-        parking: Tells and finds in the log what is parked.
-        crew: Works on the sagas of these.
-        alarm: Rings when there is something to be done that the log doesn't tell.
+        reporter: Reports in the log, and finds there, what is blocked.
+        workers: Works on the sagas of these.
+        wakeup: Is notified of work that the log doesn't report.
     """
 
     __slots__ = (
         "_able",
-        "_alarm",
-        "_archive",
         "_asked",
+        "_attention",
         "_clock",
-        "_crew",
         "_followed",
         "_gained",
         "_journal",
+        "_loader",
         "_open",
-        "_parking",
-        "_roster",
+        "_registry",
         "_shards",
         "_started",
         "_unanswered",
+        "_wakeup",
+        "_workers",
     )
 
     def __init__(
         self,
         journal: Journal,
-        archive: Archive,
-        roster: Roster,
-        open_sagas: OpenSagas,
+        loader: SagaLoader,
+        registry: SagaRegistry,
+        open_sagas: UnfinishedSagas,
         shards: Shards,
-        parking: Parking,
-        crew: Crew,
-        alarm: Alarm,
+        reporter: AttentionReporter,
+        workers: WorkerPool,
+        wakeup: Wakeup,
     ) -> None:
         """Follow nothing yet."""
         self._journal = journal
         self._clock = SagaClock(journal.clock)
-        self._archive = archive
-        self._roster = roster
+        self._loader = loader
+        self._registry = registry
         self._open = open_sagas
         self._shards = shards
-        self._parking = parking
-        self._crew = crew
-        self._alarm = alarm
+        self._attention = reporter
+        self._workers = workers
+        self._wakeup = wakeup
         self._followed = 0
         self._gained: dict[Part, None] = {}
         self._started: dict[str, None] = {}
@@ -142,7 +142,7 @@ class Follower:
         """
         await self._open.load()
         self._followed = self._open.position
-        await self._archive.check_graphs()
+        await self._loader.check_graphs()
         await self._shards.open()
         await self._balance()
         await self._read_news()
@@ -151,21 +151,21 @@ class Follower:
         return unfinished
 
     async def run(self) -> None:
-        """Follow the log until the crew is told to stop."""
+        """Follow the log until the worker pool stops."""
         while True:
             wait = self._store.coordination.wait_beyond(self._followed)
-            async with dropped_stray_cancellation(self._crew.host):
-                await self._alarm.wait(wait, self._seconds())
-            if not self._crew.running:
+            async with dropped_stray_cancellation(self._workers.host):
+                await self._wakeup.wait(wait, self._seconds())
+            if not self._workers.running:
                 return
             await self._read_news()
             await self._attend(self.take_in)
             self._find_overdue()
-            await self._tell_parked()
+            await self._report_blocked()
             await self._answer()
             await self._balance()
-            async with dropped_stray_cancellation(self._crew.host):
-                await self._crew.pause(_PAUSE_SECONDS)
+            async with dropped_stray_cancellation(self._workers.host):
+                await self._workers.pause(_PAUSE_SECONDS)
 
     def take_in(self, run: Run[Any]) -> Run[Any]:
         """Drive a saga that was read back, unless it rests or is another coordinator's.
@@ -173,52 +173,52 @@ class Follower:
         Returns:
             The run by which it is known here.
         """
-        known = self._roster.find(run.id)
+        known = self._registry.find(run.id)
         if known is not None:
             return known
-        run = self._roster.recognized(run)
+        run = self._registry.recognized(run)
         status = run.progress.status
-        parked = self._roster.parked.get(run.id)
-        if parked is not None and parked.is_blocked_at(run.version):
+        blocked = self._registry.blocked.get(run.id)
+        if blocked is not None and blocked.is_blocked_at(run.version):
             # The same code would meet the same defect.
-            self._roster.elsewhere[run.id] = run
-            run.rest(parked.error)
+            self._registry.elsewhere[run.id] = run
+            run.rest(blocked.error)
             return run
         if status.ended:
             run.rest()
             return run
         run.shard_lease = self._shards.lease_for(run.id, declaration_of(run.saga))
         if run.shard_lease is None:
-            self._roster.elsewhere[run.id] = run
+            self._registry.elsewhere[run.id] = run
         if status is Status.STUCK:
             if run.shard_lease is not None:
-                self._roster.stuck[run.id] = run
+                self._registry.stuck[run.id] = run
             run.rest()
         else:
             self._wait_on(run)
             if run.shard_lease is not None:
-                self._crew.work_on(run, resumed=True)
+                self._workers.work_on(run, resumed=True)
         return run
 
     def ask(self, run: Run[Any]) -> None:
-        """Have the log asked whether a saga is parked at another coordinator.
+        """Have the log asked whether a saga is blocked at another coordinator.
 
         Only the loop does: what it finds, and what it reads of shards that change
         hands, must not overtake each other.
         """
-        if self._roster.elsewhere.get(run.id) is run:
+        if self._registry.elsewhere.get(run.id) is run:
             self._asked.append(run)
-            self._alarm.ring()
+            self._wakeup.notify()
 
     async def catch_up(self, run: Run[Any]) -> None:
         """Take over what another coordinator has recorded of a saga meanwhile."""
-        if self._roster.elsewhere.get(run.id) is not run:
+        if self._registry.elsewhere.get(run.id) is not run:
             return
         try:
             if await self._journal.is_current(run):
                 return
             await self._journal.reload(run)
-        except SagaParked as error:
+        except SagaBlocked as error:
             run.rest(error)
             return
         if run.progress.status.ended or run.progress.status is Status.STUCK:
@@ -232,9 +232,9 @@ class Follower:
         """Return how long the log may be waited for before something else is due."""
         seconds = math.inf
         is_shared = self._shards.runs and self._shards.has_company
-        if is_shared or self._unanswered or self._roster.untold:
+        if is_shared or self._unanswered or self._registry.unreported:
             seconds = _LOOK_SECONDS
-        deadline = self._roster.next_deadline()
+        deadline = self._registry.next_deadline()
         if deadline is not None:
             left = (deadline - self._clock.now()).total_seconds()
             seconds = min(seconds, max(left, 0.0))
@@ -275,10 +275,10 @@ class Follower:
         if shard is None:
             return
         ended, gained = self._shards.note(recorded)
-        self._roster.reopen(shard)
+        self._registry.reopen(shard)
         if ended is not None:
             self._gained.pop((ended.shard, ended.needed), None)
-            await self._let_go(self._roster.hand_over(ended))
+            await self._let_go(self._registry.hand_over(ended))
         if gained is not None:
             self._gained[gained] = None
 
@@ -288,73 +288,75 @@ class Follower:
             self._started[saga_id] = None
         if what == STARTED_TYPE or recorded.version <= self._known_of(saga_id):
             return
-        run = self._roster.find(saga_id)
-        if saga_id in self._roster.parked:
-            # Somebody elsewhere wants it undone, or has decided something.
+        run = self._registry.find(saga_id)
+        if saga_id in self._registry.blocked:
+            # Somebody elsewhere wants it compensated, or has decided something.
             self._look_again(saga_id)
         elif run is None:
-            run = self._roster.elsewhere.get(saga_id)
+            run = self._registry.elsewhere.get(saga_id)
             if run is not None:
                 await self.catch_up(run)
-        elif saga_id in self._roster.at_work:
+        elif saga_id in self._registry.at_work:
             run.wake(stale=True)
-        elif what in {*BY_HAND_TYPES, UNDO_TYPE}:
-            self._crew.work_again(run)
+        elif what in {*BY_HAND_TYPES, COMPENSATION_STARTED_TYPE}:
+            self._workers.work_again(run)
 
     def _known_of(self, saga_id: str) -> int:
         """Give the version up to which a saga's records are known, or its own."""
-        parked = self._roster.parked.get(saga_id)
-        if parked is not None:
-            return parked.version
-        run = self._roster.find(saga_id) or self._roster.elsewhere.get(saga_id)
+        blocked = self._registry.blocked.get(saga_id)
+        if blocked is not None:
+            return blocked.version
+        run = self._registry.find(saga_id) or self._registry.elsewhere.get(saga_id)
         return 0 if run is None else run.claimed
 
     def _note_notice(self, recorded: RecordedEvent) -> None:
-        """Have those told who wait for a saga here that its owner has parked."""
+        """Have those told who wait for a saga here that its owner has blocked."""
         if recorded.stream != ATTENTION_STREAM:
             return
-        saga_id = self._parking.note(recorded)
-        run = None if saga_id is None else self._roster.elsewhere.get(saga_id)
+        saga_id = self._attention.note(recorded)
+        run = None if saga_id is None else self._registry.elsewhere.get(saga_id)
         if run is not None:
             self._asked.append(run)
 
-    async def _tell_parked(self) -> None:
-        """Tell those who wait elsewhere what is parked here."""
-        untold = self._roster.take_untold()
+    async def _report_blocked(self) -> None:
+        """Tell those who wait elsewhere what is blocked here."""
+        unreported = self._registry.take_unreported()
         try:
-            moved = await self._parking.tell(untold)
+            moved = await self._attention.tell(unreported)
         except OutcomeUnknown:
-            # A second notice does no harm. What was parked meanwhile is newer.
-            self._roster.untold = {one.id: one for one in untold} | self._roster.untold
+            # A second notice does no harm. What was blocked meanwhile is newer.
+            self._registry.unreported = {
+                one.id: one for one in unreported
+            } | self._registry.unreported
             return
         for saga_id in moved:
             self._look_again(saga_id)
 
     def _look_again(self, saga_id: str) -> None:
-        """Have a saga that is parked here read and driven, if that can be done now."""
-        self._roster.parked.pop(saga_id, None)
+        """Have a saga that is blocked here read and driven, if that can be done now."""
+        self._registry.blocked.pop(saga_id, None)
         self._started[saga_id] = None
-        self._alarm.ring()
+        self._wakeup.notify()
 
     async def _answer(self) -> None:
-        """Tell those who wait for sagas that are parked at other coordinators."""
+        """Tell those who wait for sagas that are blocked at other coordinators."""
         asked, self._asked = dict.fromkeys(self._asked), []
         for run in asked:
             await self.catch_up(run)
         versions = {run: run.version for run in asked if self._is_waited_for(run)}
         if not versions:
             return
-        reasons = await self._parking.reasons(versions)
+        reasons = await self._attention.reasons(versions)
         for run, version in versions.items():
             reason = reasons.get(run.id)
             # Somebody else may have read it on meanwhile, up to its end.
             unmoved = run.version == version and self._is_waited_for(run)
             if reason is not None and unmoved:
-                run.rest(parked(run.progress, reason))
+                run.rest(blocked_error(run.progress, reason))
 
     def _is_waited_for(self, run: Run[Any]) -> bool:
         """Tell whether a saga is elsewhere, and isn't known to rest there."""
-        is_elsewhere = self._roster.elsewhere.get(run.id) is run
+        is_elsewhere = self._registry.elsewhere.get(run.id) is run
         return is_elsewhere and not run.at_rest.is_set()
 
     def _wait_on(self, run: Run[Any]) -> None:
@@ -388,18 +390,18 @@ class Follower:
     ) -> None:
         pace = Pace(TASKS_A_TURN)
         for saga_id in [*saga_ids]:
-            if saga_id in self._roster.starting:
+            if saga_id in self._registry.starting:
                 # Its starter drives it, or fails to: it is looked at again.
                 self._started[saga_id] = None
             elif self._is_unattended(saga_id):
-                await self._archive.load_for(saga_id, take)
+                await self._loader.load_for(saga_id, take)
             await pace.keep()
-            if self._crew.stopping:
+            if self._workers.stopping:
                 return
 
     def _is_unattended(self, saga_id: str) -> bool:
-        """Return whether a saga is to be driven here, or to be reported as parked."""
-        if self._roster.knows(saga_id) or not self._open.needs_driver(saga_id):
+        """Return whether a saga is to be driven here, or to be reported as blocked."""
+        if self._registry.knows(saga_id) or not self._open.needs_driver(saga_id):
             return False
         needed = self._open.sagas[saga_id]
         if self._shards.lease_for(saga_id, needed) is None:
@@ -414,7 +416,7 @@ class Follower:
             leaving = self._shards.give(plan.give)
             leaving += await self._shards.delegate([*self._open.groups])
             for shard_lease in leaving:
-                await self._let_go(self._roster.of(shard_lease))
+                await self._let_go(self._registry.of(shard_lease))
             await self._shards.release_idle()
             await self._shards.take(plan)
         except OutcomeUnknown:
@@ -425,7 +427,7 @@ class Follower:
         self._review_foreign()
 
     def _review_foreign(self) -> None:
-        """Park what no live coordinator can run any more, and the other way round."""
+        """Block sagas that no live coordinator can run any more; free the others."""
         able = [*self._shards.able.values()]
         if able == self._able:
             return
@@ -437,14 +439,14 @@ class Follower:
                 continue
             if not self._shards.can_be_run(needed):
                 self._gained[shard, needed] = None
-                self._alarm.ring()
+                self._wakeup.notify()
                 continue
-            for saga_id in self._roster.parked.keys() & group.keys():
-                del self._roster.parked[saga_id]
+            for saga_id in self._registry.blocked.keys() & group.keys():
+                del self._registry.blocked[saga_id]
 
     def _find_overdue(self) -> None:
-        """Report parked sagas whose deadline has passed: it doesn't undo them."""
-        for one in self._roster.find_overdue(self._clock.now()):
+        """Log the blocked sagas whose deadline has passed. They aren't compensated."""
+        for one in self._registry.find_overdue(self._clock.now()):
             _log.error(
                 "saga %r is overdue since %s and can't be driven: %s",
                 one.id,

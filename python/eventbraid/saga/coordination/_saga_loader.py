@@ -5,53 +5,53 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.errors import GraphMismatch, SagaNotFound, SagaParked
+from eventbraid.errors import GraphMismatch, SagaBlocked, SagaNotFound
 from eventbraid.saga.machine._defect import Defect
 from eventbraid.saga.machine._progress import Progress
-from eventbraid.saga.running._journal import NEEDS_CODE, parked, unfoldable_error
+from eventbraid.saga.running._journal import NEEDS_CODE, blocked_error, unfoldable_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eventbraid.saga.coordination._checkpoint import OpenSagas
-    from eventbraid.saga.coordination._definition_registry import Library
-    from eventbraid.saga.coordination._saga_registry import Roster
+    from eventbraid.saga.coordination._definition_registry import DefinitionRegistry
+    from eventbraid.saga.coordination._saga_registry import SagaRegistry
     from eventbraid.saga.coordination._shards import Shards
+    from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
     from eventbraid.saga.running._shard_lease import ShardLease
 
 
-class Archive:
+class SagaLoader:
     """The recorded sagas of a store."""
 
-    __slots__ = ("_journal", "_library", "_open", "_roster", "_shards")
+    __slots__ = ("_definitions", "_journal", "_open", "_registry", "_shards")
 
     def __init__(
         self,
         journal: Journal,
-        library: Library,
-        roster: Roster,
-        open_sagas: OpenSagas,
+        definitions: DefinitionRegistry,
+        registry: SagaRegistry,
+        open_sagas: UnfinishedSagas,
         shards: Shards,
     ) -> None:
-        """Read by a journal, and list in a roster what can't be driven."""
+        """Read by a journal, and list in a registry what can't be driven."""
         self._journal = journal
-        self._library = library
-        self._roster = roster
+        self._definitions = definitions
+        self._registry = registry
         self._open = open_sagas
         self._shards = shards
 
     async def load(self, saga_id: str) -> Run[Any]:
-        """Read one saga; one of these shards that can't be driven is listed as parked.
+        """Read one saga; one of these shards that can't be driven is listed as blocked.
 
         Args:
             saga_id: Its id.
 
         Raises:
             SagaNotFound: No saga was started under the id.
-            SagaParked: This program can't drive it.
+            SagaBlocked: This program can't drive it.
             GraphMismatch: It was started with other steps under the same version.
         """
         shard_lease = self._lease_for(saga_id)
@@ -67,14 +67,14 @@ class Archive:
             version = await self._journal.record_unfoldable(
                 progress, len(recorded), defect, self._kept(shard_lease, saga_id)
             )
-            self._park(shard_lease, progress, error, version)
+            self._block_here(shard_lease, progress, error, version)
             raise error from defect.error
-        except SagaParked as error:
-            self._park(shard_lease, progress, error, len(recorded))
+        except SagaBlocked as error:
+            self._block_here(shard_lease, progress, error, len(recorded))
             raise
         except GraphMismatch as error:
-            needs_code = parked(progress, f"{NEEDS_CODE}: {error}")
-            self._park(shard_lease, progress, needs_code, len(recorded))
+            needs_code = blocked_error(progress, f"{NEEDS_CODE}: {error}")
+            self._block_here(shard_lease, progress, needs_code, len(recorded))
             raise
 
     async def progress(self, saga_id: str) -> Progress:
@@ -82,7 +82,7 @@ class Archive:
 
         Raises:
             SagaNotFound: No saga was started under the id.
-            SagaParked: Its stream can't be folded.
+            SagaBlocked: Its stream can't be folded.
         """
         recorded = await self._journal.read(saga_id)
         return self._journal.progress(saga_id, recorded)
@@ -97,21 +97,21 @@ class Archive:
             GraphMismatch: Names the first such version, its sagas, and the difference.
         """
         for (_, needed), group in [*self._open.groups.items()]:
-            if needed is None or not self._library.contradicts(needed):
+            if needed is None or not self._definitions.contradicts(needed):
                 continue
             for saga_id in [*group]:
                 # A record that only looks like a start concerns no program but its own.
-                with suppress(SagaParked, SagaNotFound):
+                with suppress(SagaBlocked, SagaNotFound):
                     self._refuse_graph(await self.progress(saga_id))
 
     async def load_for(self, saga_id: str, take: Callable[[Run[Any]], object]) -> None:
-        """Read an unfinished saga; one that can't be driven is parked and listed.
+        """Read an unfinished saga; one that can't be driven is blocked and listed.
 
         Args:
             saga_id: Its id.
             take: Is called with it if it can be driven.
         """
-        with suppress(SagaParked, SagaNotFound, GraphMismatch):
+        with suppress(SagaBlocked, SagaNotFound, GraphMismatch):
             take(await self.load(saga_id))
 
     # --- within ----------------------------------------------------------------------
@@ -123,19 +123,19 @@ class Archive:
         groups = self._open.groups.items()
         found = [ids for (_, other), ids in groups if other == needed]
         saga_ids = sorted(saga_id for ids in found for saga_id in ids)
-        self._library.refuse(progress, saga_ids)
+        self._definitions.refuse(progress, saga_ids)
 
     def _lease_for(self, saga_id: str) -> ShardLease | None:
         return self._shards.lease_for(saga_id, self._open.sagas.get(saga_id))
 
-    def _park(
+    def _block_here(
         self,
         shard_lease: ShardLease | None,
         progress: Progress,
-        error: SagaParked,
+        error: SagaBlocked,
         version: int,
     ) -> None:
-        """List a saga as parked, if it was this coordinator's all the while.
+        """List a saga as blocked, if it was this coordinator's all the while.
 
         If its shard was handed over during the read, its new holder judges, and the
         saga must not be listed here: it would be passed over when the shard comes back.
@@ -147,18 +147,18 @@ class Archive:
         is_foreign = needed is not None and needed not in self._shards.runs
         if needed is not None and is_foreign and self._shards.can_be_run(needed):
             return
-        self._roster.park(progress, error, version, shard_lease)
+        self._registry.add_blocked(progress, error, version, shard_lease)
 
     def _kept(self, shard_lease: ShardLease | None, saga_id: str) -> ShardLease | None:
         """Return the lease of a saga, if it is this coordinator's all the while."""
         return shard_lease if self._lease_for(saga_id) is shard_lease else None
 
     def _declaration(self, progress: Progress) -> Saga[Any]:
-        saga = self._library.find(progress)
+        saga = self._definitions.find(progress)
         if saga is None:
-            raise parked(
+            raise blocked_error(
                 progress, f"{NEEDS_CODE}: give its declaration to a coordinator"
             )
         if saga.graph_hash != progress.graph_hash:
-            self._library.refuse(progress, [progress.id])
+            self._definitions.refuse(progress, [progress.id])
         return saga

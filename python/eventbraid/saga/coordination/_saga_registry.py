@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid._logging import SAGA
-from eventbraid.errors import CoordinatorClosed, SagaParked
+from eventbraid.errors import CoordinatorClosed, SagaBlocked
 from eventbraid.saga.machine._progress import Progress, Status
 from eventbraid.saga.running._clock import time_of_day
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from eventbraid.saga.coordination._wakeup import Alarm
+    from eventbraid.saga.coordination._wakeup import Wakeup
     from eventbraid.saga.running._run import Run
     from eventbraid.saga.running._shard_lease import ShardLease
 
@@ -36,12 +36,13 @@ class SagaSummary:
         saga: The name of its declaration.
         version: The version of its graph.
         status: Where it stands.
-        step: The step that is being done or undone, if there is one.
-        failure: What is undoing it, or why it is stuck or parked; None if it is well.
+        step: The step that is attempted or compensated, if there is one.
+        failure: The reason for its compensation, or why it is stuck or blocked; None
+            without one.
         parked: Whether it can't be driven: no live coordinator has its code, or a
             defect in a step prevents it.
-        overdue: Whether its deadline has passed and it isn't being undone. A parked
-            saga is not undone by its deadline.
+        overdue: Whether its deadline has passed and it isn't being compensated. The
+            deadline of a blocked saga doesn't compensate it.
 
     Example:
         >>> import eventbraid as eb
@@ -60,7 +61,7 @@ class SagaSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class BlockedSaga:
     """A saga that this program can't drive.
 
     Attributes:
@@ -72,7 +73,7 @@ class Parked:
     """
 
     progress: Progress
-    error: SagaParked
+    error: SagaBlocked
     version: int
     shard_lease: ShardLease
     overdue: bool = False
@@ -94,42 +95,42 @@ class Parked:
         return blocked.where in {"action", "ask", "compensation"}
 
 
-class Roster:
-    """Which sagas are at work, stuck or parked here, and which are waited for.
+class SagaRegistry:
+    """Which sagas are at work, stuck or blocked here, and which are waited for.
 
     Attributes:
         at_work: Those that are driven.
         stuck: Those that wait for a person.
-        parked: Those that this program can't drive.
-        untold: Those that were parked since the log was told of such.
+        blocked: Those that this program can't drive.
+        unreported: Those that were blocked since the log was told of such.
         starting: Those whose start is being recorded, each with its end.
         elsewhere: Those that aren't driven here, while somebody holds them.
     """
 
     __slots__ = (
-        "_alarm",
         "_deadlines",
+        "_wakeup",
         "at_work",
+        "blocked",
         "elsewhere",
-        "parked",
         "starting",
         "stuck",
-        "untold",
+        "unreported",
     )
 
-    def __init__(self, alarm: Alarm) -> None:
+    def __init__(self, wakeup: Wakeup) -> None:
         """Begin with none.
 
         Args:
-            alarm: Is rung when there is something to be told.
+            wakeup: Is notified when there is something to report.
         """
-        self._alarm = alarm
-        # Of parked sagas, also of some that aren't parked any more.
+        self._wakeup = wakeup
+        # Of blocked sagas, also of some that aren't blocked any more.
         self._deadlines: list[tuple[datetime, str]] = []
         self.at_work: dict[str, Run[Any]] = {}
         self.stuck: dict[str, Run[Any]] = {}
-        self.parked: dict[str, Parked] = {}
-        self.untold: dict[str, Parked] = {}
+        self.blocked: dict[str, BlockedSaga] = {}
+        self.unreported: dict[str, BlockedSaga] = {}
         self.starting: dict[str, anyio.Event] = {}
         self.elsewhere: MutableMapping[str, Run[Any]] = weakref.WeakValueDictionary()
 
@@ -139,7 +140,7 @@ class Roster:
 
     def knows(self, saga_id: str) -> bool:
         """Tell whether a saga is listed."""
-        return self.find(saga_id) is not None or saga_id in self.parked
+        return self.find(saga_id) is not None or saga_id in self.blocked
 
     def is_held(self, saga_id: str) -> bool:
         """Tell whether a saga is worked on, started or waited for here."""
@@ -158,7 +159,7 @@ class Roster:
     def begin(self, run: Run[Any]) -> None:
         """Put a saga to work."""
         self.stuck.pop(run.id, None)
-        self.parked.pop(run.id, None)
+        self.blocked.pop(run.id, None)
         self.at_work[run.id] = run
 
     def leave(self, run: Run[Any]) -> None:
@@ -169,10 +170,10 @@ class Roster:
             self.stuck[run.id] = run
         run.rest()
 
-    def park(
+    def add_blocked(
         self,
         progress: Progress,
-        error: SagaParked,
+        error: SagaBlocked,
         version: int,
         shard_lease: ShardLease,
     ) -> None:
@@ -182,48 +183,52 @@ class Roster:
             progress: The saga's progress, as far as it can be folded.
             error: What is missing.
             version: The version of its stream.
-            shard_lease: The shard_lease under which it is parked.
+            shard_lease: The shard_lease under which it is blocked.
         """
         SAGA.error("%s", error, exc_info=error.__cause__)
-        parked = Parked(progress, error, version, shard_lease)
-        self.parked[parked.id] = self.untold[parked.id] = parked
+        blocked = BlockedSaga(progress, error, version, shard_lease)
+        self.blocked[blocked.id] = self.unreported[blocked.id] = blocked
         if progress.deadline is not None:
-            heapq.heappush(self._deadlines, (progress.deadline, parked.id))
-        self._alarm.ring()
+            heapq.heappush(self._deadlines, (progress.deadline, blocked.id))
+        self._wakeup.notify()
         # Somebody may have begun to wait when it was another coordinator's.
-        run = self.at_work.pop(parked.id, None) or self.elsewhere.get(parked.id)
+        run = self.at_work.pop(blocked.id, None) or self.elsewhere.get(blocked.id)
         if run is not None:
             # Kept, so that those who hold it hear when it can be driven again.
-            self.elsewhere[parked.id] = run
+            self.elsewhere[blocked.id] = run
             run.rest(error)
 
-    def take_untold(self) -> list[Parked]:
-        """Give those that are to be told of, and are still parked."""
-        untold, self.untold = self.untold, {}
-        return [one for one in untold.values() if self.parked.get(one.id) is one]
+    def take_unreported(self) -> list[BlockedSaga]:
+        """Give those that are to be told of, and are still blocked."""
+        unreported, self.unreported = self.unreported, {}
+        return [one for one in unreported.values() if self.blocked.get(one.id) is one]
 
-    def find_overdue(self, now: datetime) -> list[Parked]:
-        """Return the parked sagas whose deadline has passed since the last time.
+    def find_overdue(self, now: datetime) -> list[BlockedSaga]:
+        """Return the blocked sagas whose deadline has passed since the last time.
 
         They are to be told of once more.
         """
-        found: list[Parked] = []
+        found: list[BlockedSaga] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             _, saga_id = heapq.heappop(self._deadlines)
-            parked = self.parked.get(saga_id)
-            if parked is None or parked.overdue or not is_overdue(parked.progress, now):
+            blocked = self.blocked.get(saga_id)
+            if (
+                blocked is None
+                or blocked.overdue
+                or not is_overdue(blocked.progress, now)
+            ):
                 continue
-            parked = replace(parked, overdue=True)
-            self.parked[saga_id] = self.untold[saga_id] = parked
-            found.append(parked)
+            blocked = replace(blocked, overdue=True)
+            self.blocked[saga_id] = self.unreported[saga_id] = blocked
+            found.append(blocked)
         return found
 
     def next_deadline(self) -> datetime | None:
-        """Return when a parked saga's deadline may pass next."""
+        """Return when a blocked saga's deadline may pass next."""
         return self._deadlines[0][0] if self._deadlines else None
 
     def reopen(self, shard: int) -> None:
-        """Let those wait again who wait for what a shard's owner so far had parked."""
+        """Let those wait again who wait for what a shard's owner so far had blocked."""
         for run in [*self.elsewhere.values()]:
             if run.error is None or run.progress.status.ended:
                 continue
@@ -262,9 +267,9 @@ class Roster:
             self.at_work.pop(run.id, None)
             self.stuck.pop(run.id, None)
             self.elsewhere[run.id] = run
-        for saga_id, parked in [*self.parked.items()]:
-            if parked.shard_lease is shard_lease:
-                del self.parked[saga_id]
+        for saga_id, blocked in [*self.blocked.items()]:
+            if blocked.shard_lease is shard_lease:
+                del self.blocked[saga_id]
         return runs
 
     async def summaries(self) -> list[SagaSummary]:
@@ -274,14 +279,14 @@ class Roster:
         for run in [*self.at_work.values(), *self.stuck.values()]:
             found.append(summary_of(run.progress))
             await pace.keep()
-        return found + await self.parked_summaries()
+        return found + await self.blocked_summaries()
 
-    async def parked_summaries(self) -> list[SagaSummary]:
-        """List the parked ones."""
+    async def blocked_summaries(self) -> list[SagaSummary]:
+        """List the blocked ones."""
         found: list[SagaSummary] = []
         pace = Pace()
-        for one in [*self.parked.values()]:
-            found.append(_parked(one))
+        for one in [*self.blocked.values()]:
+            found.append(_blocked(one))
             await pace.keep()
         return found
 
@@ -300,21 +305,21 @@ def summary_of(progress: Progress) -> SagaSummary:
 
 
 def is_overdue(progress: Progress, now: datetime) -> bool:
-    """Return whether a saga's deadline has passed and it isn't being undone."""
-    if progress.status.ended or progress.undoing or progress.deadline is None:
+    """Return whether a saga's deadline has passed and it isn't being compensated."""
+    if progress.status.ended or progress.compensating or progress.deadline is None:
         return False
     return now >= progress.deadline
 
 
-def _parked(parked: Parked) -> SagaSummary:
-    progress = parked.progress
+def _blocked(blocked: BlockedSaga) -> SagaSummary:
+    progress = blocked.progress
     return SagaSummary(
         progress.id,
         progress.saga,
         progress.version,
         progress.status,
         progress.current,
-        parked.error.reason,
+        blocked.error.reason,
         parked=True,
         overdue=is_overdue(progress, time_of_day()),
     )

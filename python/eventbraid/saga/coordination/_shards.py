@@ -21,7 +21,7 @@ from eventbraid.errors import VersionConflict
 from eventbraid.lease._events import PREFIX
 from eventbraid.lease._holder import register_holder, unregister_holder
 from eventbraid.lease._state import LeaseState, Liveness, acquired, released
-from eventbraid.saga.coordination._live_coordinators import Members
+from eventbraid.saga.coordination._live_coordinators import LiveCoordinators
 from eventbraid.saga.coordination._shard_balance import Plan, delegated, planned
 from eventbraid.saga.running._shard_lease import (
     SHARDS,
@@ -104,7 +104,7 @@ class Shards:
         self._session = ""
         self._owner = ""
         self._liveness = Liveness("", _NOBODY, stale_after)
-        self._members = Members(store)
+        self._members = LiveCoordinators(store)
         # The leases that this coordinator may take, and those that were ever taken.
         self._parts: dict[str, Part] = {
             lease_of(shard, needed): (shard, needed)
@@ -212,7 +212,7 @@ class Shards:
     def note_members(self, recorded: RecordedEvent) -> None:
         """Take over a record of the store's coordinators."""
         self._members.note(recorded)
-        # Members that have just joined are alive until a look says otherwise.
+        # LiveCoordinators that have just joined are alive until a look says otherwise.
         self.able = {**self._members.runs}
 
     async def look(self) -> None:

@@ -1,4 +1,4 @@
-"""Ends a wait from outside, be it under way or yet to come."""
+"""Ends the wait of another task, the present one or the next."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 
-class Alarm:
-    """What one task waits by, and others of its event loop ring."""
+class Wakeup:
+    """A wait of one task, which other tasks of its event loop can end."""
 
-    __slots__ = ("_rung", "_scope")
+    __slots__ = ("_is_notified", "_scope")
 
     def __init__(self) -> None:
-        """Begin silent."""
-        self._rung = False
+        """Begin without a notification."""
+        self._is_notified = False
         self._scope: anyio.CancelScope | None = None
 
-    def ring(self) -> None:
-        """End the wait under way, or else the next one."""
-        self._rung = True
+    def notify(self) -> None:
+        """End the present wait, or else the next one."""
+        self._is_notified = True
         if self._scope is not None:
             self._scope.cancel()
 
     async def wait(self, what: Awaitable[object], seconds: float) -> None:
-        """Wait for something, so many seconds at most, or until the alarm rings."""
+        """Wait for something, for these seconds at most, or until the notification."""
         try:
-            with anyio.move_on_after(0 if self._rung else seconds) as self._scope:
+            limit = 0 if self._is_notified else seconds
+            with anyio.move_on_after(limit) as self._scope:
                 await what
         finally:
             self._scope = None
-        self._rung = False
+        self._is_notified = False

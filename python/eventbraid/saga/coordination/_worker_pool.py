@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from eventbraid.errors import CoordinatorClosed, LeaseLost, SagaParked
+from eventbraid.errors import CoordinatorClosed, LeaseLost, SagaBlocked
 from eventbraid.saga._cancellation import dropped_stray_cancellation
 from eventbraid.saga._text import described
-from eventbraid.saga.coordination._checkpoint import CheckpointBudget
+from eventbraid.saga.coordination._unfinished_sagas import CheckpointBudget
 from eventbraid.saga.machine._progress import Status
 from eventbraid.saga.running._driver import Driver, Pause
 from eventbraid.saga.running._error_classes import ENDS_THE_COORDINATOR
-from eventbraid.saga.running._journal import parked
-from eventbraid.saga.running._permits import Slots, Worker
+from eventbraid.saga.running._journal import blocked_error
+from eventbraid.saga.running._permits import Permits, Worker
 from eventbraid.saga.running._timers import Timers
 
 if TYPE_CHECKING:
@@ -25,60 +25,60 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from eventbraid.saga._cancellation import Host
-    from eventbraid.saga.coordination._checkpoint import OpenSagas
-    from eventbraid.saga.coordination._saga_registry import Roster
-    from eventbraid.saga.coordination._wakeup import Alarm
+    from eventbraid.saga.coordination._saga_registry import SagaRegistry
+    from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
+    from eventbraid.saga.coordination._wakeup import Wakeup
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
     from eventbraid.saga.running._shard_lease import ShardLease
 
 
-class Crew:
+class WorkerPool:
     """Works on sagas until it is told to stop, or the store is out of order.
 
     Args:
         journal: Reads and writes the sagas' streams.
-        roster: Lists what is worked on.
+        registry: Lists what is worked on.
         open_sagas: Knows which sagas are unfinished.
-        alarm: Is rung when a shard has no more sagas at work, or is lost.
+        wakeup: Is notified when a shard has no more sagas at work, or is lost.
         concurrency: How many sagas may be at work at a time.
         ends_a_checkpoint: After how many ended sagas a checkpoint is written.
     """
 
     __slots__ = (
-        "_alarm",
         "_broken",
         "_checkpoint_due",
         "_driver",
         "_ended",
         "_ends_a_checkpoint",
         "_open_sagas",
-        "_roster",
-        "_slots",
+        "_permits",
+        "_registry",
         "_stopped",
         "_tasks",
         "_timers",
         "_timing",
+        "_wakeup",
     )
 
     def __init__(
         self,
         journal: Journal,
-        roster: Roster,
-        open_sagas: OpenSagas,
-        alarm: Alarm,
+        registry: SagaRegistry,
+        open_sagas: UnfinishedSagas,
+        wakeup: Wakeup,
         *,
         concurrency: int,
         ends_a_checkpoint: int,
     ) -> None:
         """Prepare; no task runs before `begin`."""
-        self._slots = Slots(concurrency)
+        self._permits = Permits(concurrency)
         self._timers = Timers(self._work_on_after_sleep)
         self._timing = anyio.CancelScope()
-        self._driver = Driver(journal, self._slots, self.pause)
-        self._roster = roster
+        self._driver = Driver(journal, self._permits, self.pause)
+        self._registry = registry
         self._open_sagas = open_sagas
-        self._alarm = alarm
+        self._wakeup = wakeup
         self._ends_a_checkpoint = ends_a_checkpoint
         self._ended = 0
         self._checkpoint_due = anyio.Event()
@@ -117,13 +117,13 @@ class Crew:
 
     def is_working(self, worker: Worker | None) -> bool:
         """Return whether a worker belongs to this coordinator and is at work."""
-        return worker is not None and worker.uses(self._slots)
+        return worker is not None and worker.uses(self._permits)
 
     async def begin(self, follow: Callable[[], Awaitable[None]]) -> None:
         """Open the task group.
 
         Args:
-            follow: Is done all the while, until the crew is told to stop.
+            follow: Is done all the while, until the pool stops.
         """
         self._driver.host.enter()
         self._tasks = anyio.create_task_group()
@@ -141,7 +141,7 @@ class Crew:
         """Wait until each saga has finished its move, or was cancelled by an error.
 
         Returns:
-            Whether the error was a cancellation that the crew itself had begun.
+            Whether the error was a cancellation that the pool itself had begun.
 
         Raises:
             EventbraidError: The store was out of order.
@@ -163,26 +163,26 @@ class Crew:
         finally:
             # However the tasks ended, no caller may wait for a saga any longer.
             with anyio.CancelScope(shield=True):
-                await self._roster.close(self._broken)
+                await self._registry.close(self._broken)
         if self._broken is not None:
             raise self._broken
         return is_ours
 
     async def take_place(self, run: Run[Any]) -> None:
         """Wait for one of the places of sagas at work."""
-        await self._slots.acquire()
-        run.holds_slot = True
+        await self._permits.acquire()
+        run.holds_permit = True
 
     def take_free_place(self, run: Run[Any]) -> bool:
         """Take a place if there is a free one; return whether there was."""
-        run.holds_slot = self._slots.acquire_nowait()
-        return run.holds_slot
+        run.holds_permit = self._permits.acquire_nowait()
+        return run.holds_permit
 
     def give_place(self, run: Run[Any]) -> None:
         """Give the place of a saga to another one."""
-        if run.holds_slot:
-            run.holds_slot = False
-            self._slots.release()
+        if run.holds_permit:
+            run.holds_permit = False
+            self._permits.release()
 
     async def pause(self, seconds: float) -> bool:
         """Wait for seconds, or until a stop is requested; return whether it was."""
@@ -192,7 +192,7 @@ class Crew:
 
     def work_again(self, run: Run[Any]) -> None:
         """Put a saga that was stuck back to work, from what its stream says."""
-        if self._roster.stuck.get(run.id) is run:
+        if self._registry.stuck.get(run.id) is run:
             run.go_on()
             run.stale = True
             self.work_on(run, resumed=False)
@@ -207,7 +207,7 @@ class Crew:
         """
         tasks = self._open_tasks()
         run.let_go()
-        self._roster.begin(run)
+        self._registry.begin(run)
         if run.shard_lease is not None:
             run.shard_lease.begin_work()
         tasks.start_soon(self._work, run, resumed)
@@ -233,7 +233,7 @@ class Crew:
     async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
         shard_lease, end = run.shard_lease, None
         driver = self._driver
-        worker = Worker(run, self._slots, driver.calls, driver.record_wait)
+        worker = Worker(run, self._permits, driver.calls, driver.record_wait)
         try:
             end = await self._driver.drive(run, resumed=resumed)
             self._note_rest(run)
@@ -243,23 +243,25 @@ class Crew:
             # The log says so too, and what follows from it.
             if shard_lease is not None:
                 shard_lease.leaving = True
-        except SagaParked as error:
-            self._park(run, error)
+        except SagaBlocked as error:
+            self._block_here(run, error)
         except (anyio.get_cancelled_exc_class(), GeneratorExit):
             raise
         except (KeyboardInterrupt, SystemExit) as error:
             self._break(error)
         except BaseException as error:  # noqa: BLE001 - one saga's bug must not stop the others
-            failure = parked(run.progress, f"{described(error)}; correct the program")
+            failure = blocked_error(
+                run.progress, f"{described(error)}; correct the program"
+            )
             failure.__cause__ = error
-            self._park(run, failure)
+            self._block_here(run, failure)
         finally:
             worker.end()
             self._end_work(run, shard_lease)
         # Handed over meanwhile, it is woken by its next coordinator.
-        if isinstance(end, Pause) and self._roster.at_work.get(run.id) is run:
+        if isinstance(end, Pause) and self._registry.at_work.get(run.id) is run:
             self._timers.sleep(run, end.seconds, resumed=end.resumed)
-        elif run.outages_blocked and self._is_parked(run):
+        elif run.outages_blocked and self._is_blocked(run):
             seconds = self._driver.seconds_until_tried_again(run)
             self._timers.sleep(run, seconds, resumed=False)
 
@@ -268,40 +270,42 @@ class Crew:
         if shard_lease is not None:
             shard_lease.end_work()
             if shard_lease.leaving:
-                self._alarm.ring()
+                self._wakeup.notify()
 
     def _work_on_after_sleep(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - a callback
         """Put a saga back to work, unless it isn't to be driven here any more."""
         is_leaving = run.shard_lease is not None and run.shard_lease.leaving
         if self._driver.stopping or is_leaving:
             return
-        if self._is_parked(run):
+        if self._is_blocked(run):
             # The system refused something to it, and may not do so any more.
             run.defective = {
                 step: one for step, one in run.defective.items() if not one.is_outage
             }
             run.stale = True
-            self._roster.elsewhere.pop(run.id, None)
+            self._registry.elsewhere.pop(run.id, None)
             run.go_on()
-        elif self._roster.at_work.get(run.id) is not run:
+        elif self._registry.at_work.get(run.id) is not run:
             return
         self.work_on(run, resumed=resumed)
 
-    def _is_parked(self, run: Run[Any]) -> bool:
-        """Return whether a saga is parked here, and not read anew since."""
-        is_listed = run.id in self._roster.parked
-        return is_listed and self._roster.elsewhere.get(run.id) is run
+    def _is_blocked(self, run: Run[Any]) -> bool:
+        """Return whether a saga is blocked here, and not read anew since."""
+        is_listed = run.id in self._registry.blocked
+        return is_listed and self._registry.elsewhere.get(run.id) is run
 
-    def _park(self, run: Run[Any], error: SagaParked) -> None:
-        """List a saga as parked, unless it was handed over meanwhile."""
-        if self._roster.at_work.get(run.id) is run and run.shard_lease is not None:
-            self._roster.park(run.progress, error, run.version, run.shard_lease)
+    def _block_here(self, run: Run[Any], error: SagaBlocked) -> None:
+        """List a saga as blocked, unless it was handed over meanwhile."""
+        if self._registry.at_work.get(run.id) is run and run.shard_lease is not None:
+            self._registry.add_blocked(
+                run.progress, error, run.version, run.shard_lease
+            )
 
     def _note_rest(self, run: Run[Any]) -> None:
         """Take a saga that rests from work; one that was only interrupted stays."""
         status = run.progress.status
         if status.ended or status is Status.STUCK:
-            self._roster.leave(run)
+            self._registry.leave(run)
         if status.ended:
             self._open_sagas.note_end(run.id)
             self._ended += 1
@@ -345,11 +349,11 @@ class Crew:
 
     def _stop(self) -> None:
         self._driver.stopping = True
-        self._slots.close()
+        self._permits.close()
         self._timing.cancel()
         self._checkpoint_due.set()
         self._stopped.set()
-        self._alarm.ring()
+        self._wakeup.notify()
 
     def _open_tasks(self) -> TaskGroup:
         if self._tasks is None:

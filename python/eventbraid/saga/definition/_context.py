@@ -32,7 +32,7 @@ class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
             each restart, and another one for the compensation: hand it to the receiver.
         forward_key: The key that the step's action had; in an action the same as
             ``idempotency_key``. A compensation voids by it.
-        deadline: When the saga is to be undone if it isn't through, or None.
+        deadline: When the saga is to be compensated if it isn't through, or None.
         failure: In a compensation the text of what undid the saga; None before.
 
     Example:
@@ -79,10 +79,10 @@ class Done(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Told to a compensation: the step may have happened, or may happen yet.
+    """The argument of a compensation whose step may have happened, or may happen yet.
 
-    Undo it by the action's key (``context.forward_key``), so that it holds for all
-    three: it happened, it never will, and it happens later.
+    Compensate it by the action's key (``context.forward_key``), so that the result is
+    right in all three cases: it happened, it never will, and it happens later.
 
     Attributes:
         why: ``"timeout"``, ``"crash"`` or ``"lost"`` (any other exception).

@@ -18,20 +18,21 @@ class StepShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
         name: The step's name.
         kind: The value of its `Kind`.
         local: Whether it is a command of the same store.
-        undoable: Whether it has a compensation.
+        has_compensation: Whether it has a compensation.
         replaceable: Whether another command takes its place when it fails.
     """
 
     name: str
     kind: str
     local: bool
-    undoable: bool
+    has_compensation: bool
     replaceable: bool
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Describe the step in one line."""
         words = [self.kind, "local" if self.local else "external"]
-        words += ["undoable"] * self.undoable + ["replaceable"] * self.replaceable
+        words += ["with compensation"] * self.has_compensation
+        words += ["replaceable"] * self.replaceable
         return f"{self.name!r} ({', '.join(words)})"
 
 

@@ -35,8 +35,8 @@ class Saga(Generic[S]):
     Attributes:
         name: The saga's name: stable, because the log knows it.
         version: The version of its graph, from 1.
-        deadline: How long a saga may take before it is undone, or None. A call that is
-            under way is waited for. Behind the point of no return it doesn't count.
+        deadline: The time after which an unfinished saga is compensated, or None. A
+            running call is awaited first. Past the pivot the deadline has no effect.
         defects: The exceptions of actions and compensations that show a bug in the
             program. They block the saga and never compensate it.
         compensation_order: ``"relaxed"``: a compensation that is stuck holds back none
@@ -93,7 +93,7 @@ class Saga(Generic[S]):
             state: The type of its state: anything that an event may hold.
             steps: The steps in their order.
             version: The version of its graph, from 1.
-            deadline: How long a saga may take before it is undone.
+            deadline: How long a saga may take before it is compensated.
             defects: The exceptions of actions and compensations that count as defects,
                 unless a step names its own. An exception of a step's ``retry.never``
                 is never one. What the saga's own functions raise (the commands of local
@@ -131,7 +131,7 @@ class Saga(Generic[S]):
         return self.compensation_order == "strict"
 
     def is_settled_at(self, cursor: int) -> bool:
-        """Tell whether only steps are left that can't undo the saga.
+        """Tell whether only steps are left that can't compensate the saga.
 
         Args:
             cursor: How many steps are settled.
@@ -150,12 +150,12 @@ def _shape(node: Node[S]) -> StepShape:
 
 
 def _settled_from(steps: Sequence[Node[S]]) -> int:
-    """Count the steps up to the last one whose failure undoes the saga."""
-    fatal = [i for i, node in enumerate(steps) if _may_undo_saga(node)]
+    """Count the steps up to the last one whose failure compensates the saga."""
+    fatal = [i for i, node in enumerate(steps) if _may_compensate_saga(node)]
     return fatal[-1] + 1 if fatal else 0
 
 
-def _may_undo_saga(node: Node[S]) -> bool:
+def _may_compensate_saga(node: Node[S]) -> bool:
     if node.kind is Kind.RETRIABLE:
         return False
     return node.otherwise is None or node.undoable
@@ -207,12 +207,12 @@ def _check_node(name: str, node: Node[S]) -> None:
         raise InvalidSaga(
             f"saga {name!r}: {node!r} is not a step; make it with step() or local()"
         )
-    needs_undo = node.kind is Kind.COMPENSATABLE and node.otherwise is None
-    if needs_undo and not (node.undoable or node.settled_without_undo):
+    needs_compensation = node.kind is Kind.COMPENSATABLE and node.otherwise is None
+    if needs_compensation and not (node.undoable or node.settled_without_undo):
         raise InvalidSaga(
             f"saga {name!r}: step {node.name!r} is compensatable but has no "
             "compensation; add .compensated_by(...), or .without_compensation() if "
-            "there is nothing to undo",
+            "there is nothing to compensate",
             step=node.name,
         )
 
@@ -232,7 +232,7 @@ def _check_order(name: str, steps: Sequence[Node[S]]) -> None:
     """Refuse a step that could fail behind the point of no return."""
     settled_by: str | None = None
     for node in steps:
-        if settled_by is not None and _may_undo_saga(node):
+        if settled_by is not None and _may_compensate_saga(node):
             raise InvalidSaga(
                 f"saga {name!r}: step {node.name!r} is {node.kind.value} but stands "
                 f"behind {settled_by!r}, from where there is no way back; make it "

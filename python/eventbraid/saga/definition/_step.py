@@ -34,11 +34,11 @@ R = TypeVar("R")
 U = TypeVar("U")
 
 _MOST_NAME_BYTES = 80
-_UNDO_TIMEOUT = timedelta(seconds=30)
+_COMPENSATION_TIMEOUT = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Undo(Generic[S, R]):
+class Compensation(Generic[S, R]):
     """The compensation of an external step: the call, its retries and its time.
 
     The type of what the call answers is known to `Step.compensated_by` alone: it is
@@ -76,7 +76,7 @@ class Step(Node[S], Generic[S, R]):
     then: Callable[[S, R], S] | None
     record: Callable[[StepContext[S], R], AnyCommand] | None
     defects: tuple[type[BaseException], ...] | None = None
-    undo: Undo[S, R] | None = None
+    undo: Compensation[S, R] | None = None
     nothing_to_undo: bool = False
 
     @property
@@ -86,12 +86,12 @@ class Step(Node[S], Generic[S, R]):
 
     @property
     def settled_without_undo(self) -> bool:
-        """Tell whether the author said that there is nothing to undo."""
+        """Tell whether the author said that there is nothing to compensate."""
         return self.nothing_to_undo
 
     @property
     def undo_retry(self) -> Retry:
-        """How attempts to undo the step follow each other."""
+        """How attempts to compensate the step follow each other."""
         return PATIENTLY if self.undo is None else self.undo.retry
 
     def compensated_by(
@@ -100,7 +100,7 @@ class Step(Node[S], Generic[S, R]):
         /,
         *,
         retry: Retry = PATIENTLY,
-        timeout: timedelta = _UNDO_TIMEOUT,
+        timeout: timedelta = _COMPENSATION_TIMEOUT,
         record: Callable[[StepContext[S], U], AnyCommand | None] | None = None,
     ) -> Step[S, R]:
         """Give the step its compensation.
@@ -125,20 +125,20 @@ class Step(Node[S], Generic[S, R]):
             InvalidSaga: The step is retriable, the timeout isn't above 0, the action
                 is synchronous, or ``record`` isn't.
         """
-        _refuse_undo_of_retriable(self)
+        _refuse_compensation_of_retriable(self)
         timeout = _require_positive(timeout, self.name)
         _require_asynchronous(action, "compensation", self.name)
         _require_synchronous(self.name, record=record)
-        undo: Undo[S, R] = Undo(
+        compensation: Compensation[S, R] = Compensation(
             action=action, retry=retry, timeout=timeout, record=record
         )
-        return dataclasses.replace(self, undo=undo)
+        return dataclasses.replace(self, undo=compensation)
 
     def without_compensation(self) -> Step[S, R]:
-        """Say that there is nothing to undo: the step only looks, or doesn't matter.
+        """Declare that there is nothing to compensate: the step has no lasting effect.
 
-        A compensatable step must say one or the other, because an undo that was
-        forgotten looks the same as one that isn't needed.
+        A compensatable step must declare one or the other: a forgotten compensation
+        looks the same as one that isn't needed.
         """
         return dataclasses.replace(self, nothing_to_undo=True)
 
@@ -169,12 +169,12 @@ class Local(Node[S]):
 
     @property
     def settled_without_undo(self) -> bool:
-        """Tell whether the author said that there is nothing to undo."""
+        """Tell whether the author said that there is nothing to compensate."""
         return self.nothing_to_undo
 
     @property
     def undo_retry(self) -> Retry:
-        """How attempts to undo the step follow each other."""
+        """How attempts to compensate the step follow each other."""
         return self.retry_of_undo
 
     def compensated_by(
@@ -197,12 +197,12 @@ class Local(Node[S]):
         Raises:
             InvalidSaga: The step is retriable, or ``make`` is asynchronous.
         """
-        _refuse_undo_of_retriable(self)
+        _refuse_compensation_of_retriable(self)
         _require_synchronous(self.name, command=make)
         return dataclasses.replace(self, undo=make, retry_of_undo=retry)
 
     def without_compensation(self) -> Local[S]:
-        """Say that there is nothing to undo."""
+        """Declare that there is nothing to compensate."""
         return dataclasses.replace(self, nothing_to_undo=True)
 
 
@@ -440,10 +440,10 @@ def _require_synchronous(
             )
 
 
-def _refuse_undo_of_retriable(node: Node[S]) -> None:
+def _refuse_compensation_of_retriable(node: Node[S]) -> None:
     if node.kind is Kind.RETRIABLE:
         raise InvalidSaga(
-            f"step {node.name!r} is retriable: it stands behind the point of no return "
-            "and is never undone; take its compensation away, or make it compensatable",
+            f"step {node.name!r} is retriable: it is past the pivot and is "
+            "never compensated; remove its compensation, or make it compensatable",
             step=node.name,
         )

@@ -24,7 +24,7 @@ R = TypeVar("R")
 U = TypeVar("U")
 
 _MOST_NAME_BYTES = 80
-_UNDO_TIMEOUT = timedelta(seconds=30)
+_COMPENSATION_TIMEOUT = timedelta(seconds=30)
 
 
 class Kind(Enum):
@@ -40,10 +40,10 @@ class Kind(Enum):
     """
 
     COMPENSATABLE = "compensatable"
-    """Can be undone; its failure undoes the saga."""
+    """Can be compensated; its failure compensates the saga."""
 
     PIVOT = "pivot"
-    """The point of no return: its failure undoes the saga, its success settles it."""
+    """Its failure compensates the saga; after its success there is no way back."""
 
     RETRIABLE = "retriable"
     """Stands behind the point of no return and is only retried."""
@@ -81,9 +81,9 @@ class Node(ABC, Generic[S]):
     @property
     @abstractmethod
     def settled_without_undo(self) -> bool:
-        """Tell whether the author said that there is nothing to undo."""
+        """Tell whether the author said that there is nothing to compensate."""
 
     @property
     @abstractmethod
     def undo_retry(self) -> Retry:
-        """How attempts to undo the step follow each other."""
+        """How attempts to compensate the step follow each other."""

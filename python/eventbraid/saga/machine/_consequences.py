@@ -19,8 +19,9 @@ from eventbraid.saga.machine._defect import traceback_of
 from eventbraid.saga.machine._events import (
     NOTHING,
     CompensationFailed,
+    CompensationReason,
+    DefectRecorded,
     RetriedByHand,
-    SagaBlocked,
     SagaCompensated,
     SagaEvent,
     SagaStuck,
@@ -30,13 +31,12 @@ from eventbraid.saga.machine._events import (
     StepGivenUp,
     StepSucceeded,
     StepUnknown,
-    UndoReason,
 )
 from eventbraid.saga.machine._next_action import (
     advance_compensation,
     advance_if_possible,
     is_overdue,
-    start_undo,
+    start_compensation,
     stuck_compensation,
 )
 from eventbraid.saga.machine._progress import Progress, Status
@@ -60,7 +60,7 @@ _MAXIMUM_COMPARED = 3_000
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Consequence:
     """What follows from an attempt that didn't succeed.
 
     Attributes:
@@ -102,7 +102,7 @@ def failed(
     facts: msgspec.Raw = NOTHING,
     chance: float = 1.0,
     replaceable: bool = True,
-) -> Verdict:
+) -> Consequence:
     """Give what follows from an attempt of the step at the cursor that didn't succeed.
 
     Args:
@@ -119,15 +119,17 @@ def failed(
     retry_at = _retry_at(saga, progress, node, failure, attempt, now, chance)
     record = _record(node, failure, attempt, facts, retry_at)
     if retry_at is not None:
-        return Verdict((record,))
+        return Consequence((record,))
     after = evolve(progress, record)
     if replaceable and node.otherwise is not None:
-        return Verdict((record, StepGivenUp(node.name)), is_replaced=True)
+        return Consequence((record, StepGivenUp(node.name)), is_replaced=True)
     if _leaves_stuck(saga, after, node):
-        return Verdict((record, SagaStuck(node.name, after.failure or str(failure))))
-    reason: UndoReason = "unknown" if after.may_have_happened else "failed"
-    undo = start_undo(after, reason, step=node.name, begin=True)
-    return Verdict((record, *undo))
+        return Consequence(
+            (record, SagaStuck(node.name, after.failure or str(failure)))
+        )
+    reason: CompensationReason = "unknown" if after.may_have_happened else "failed"
+    compensation = start_compensation(after, reason, step=node.name, begin=True)
+    return Consequence((record, *compensation))
 
 
 def interrupted(
@@ -159,7 +161,7 @@ def interrupted(
     )
 
 
-def blocked(progress: Progress, defect: Defect) -> SagaBlocked | None:
+def defect_record(progress: Progress, defect: Defect) -> DefectRecorded | None:
     """Return the record of a defect; None if it is the last one that was recorded.
 
     Args:
@@ -169,7 +171,7 @@ def blocked(progress: Progress, defect: Defect) -> SagaBlocked | None:
     attempt = 0
     if defect.is_outage and defect.answer is None:
         pass  # The attempt isn't over: nothing of it has happened.
-    elif progress.undoing:
+    elif progress.compensating:
         known = progress.compensation(defect.step)
         attempt = known.attempt if known.in_flight else 0
     elif progress.in_flight and progress.step == defect.step:
@@ -179,7 +181,7 @@ def blocked(progress: Progress, defect: Defect) -> SagaBlocked | None:
     return None if is_repeated else record
 
 
-def unfoldable(progress: Progress, defect: Defect) -> SagaBlocked | None:
+def unfoldable(progress: Progress, defect: Defect) -> DefectRecorded | None:
     """Return the record of a defect in ``then`` that is met when a saga is read back.
 
     Args:
@@ -196,9 +198,9 @@ def unfoldable(progress: Progress, defect: Defect) -> SagaBlocked | None:
     return None if _is_repeated(progress.blocked, record) else record
 
 
-def _record_of(defect: Defect, attempt: int) -> SagaBlocked:
+def _record_of(defect: Defect, attempt: int) -> DefectRecorded:
     error, answer = defect.error, defect.answer
-    return SagaBlocked(
+    return DefectRecorded(
         defect.step,
         defect.where,
         type(error).__name__,
@@ -210,7 +212,7 @@ def _record_of(defect: Defect, attempt: int) -> SagaBlocked:
     )
 
 
-def _is_repeated(last: SagaBlocked | None, record: SagaBlocked) -> bool:
+def _is_repeated(last: DefectRecorded | None, record: DefectRecorded) -> bool:
     """Return whether a record says again what the last one says.
 
     Messages may hold addresses and times, which differ each time.
@@ -221,7 +223,7 @@ def _is_repeated(last: SagaBlocked | None, record: SagaBlocked) -> bool:
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
-def _names(record: SagaBlocked) -> tuple[str, str, str, str]:
+def _names(record: DefectRecorded) -> tuple[str, str, str, str]:
     message = _NUMBERS.sub("#", shortened(record.message, _MAXIMUM_COMPARED))
     return record.step, record.where, record.code, message
 
@@ -284,18 +286,20 @@ def refused_after_success(
     """
     after = evolve(progress, event)
     detail = f"{event.step}: {failure}"
-    undo = start_undo(after, "failed", step=event.step, detail=detail, begin=True)
-    return (event, *undo)
+    compensation = start_compensation(
+        after, "failed", step=event.step, detail=detail, begin=True
+    )
+    return (event, *compensation)
 
 
 def cancelled(progress: Progress, reason: str) -> tuple[SagaEvent, ...]:
-    """Give the records that begin to undo a saga on somebody's request.
+    """Give the records that begin to compensate a saga on somebody's request.
 
     Args:
         progress: Its progress.
         reason: The text for people.
     """
-    return start_undo(progress, "cancelled", detail=f"cancelled: {reason}")
+    return start_compensation(progress, "cancelled", detail=f"cancelled: {reason}")
 
 
 def compensated(
@@ -378,7 +382,7 @@ def retried_by_hand(progress: Progress, by: str, note: str) -> tuple[SagaEvent, 
         by: Who.
         note: Why.
     """
-    if not progress.undoing:
+    if not progress.compensating:
         step = progress.current or ""
         generation = progress.generations.get(step, 1) + (progress.doubt is None)
         return (RetriedByHand(step, by, note, generation),)
@@ -413,7 +417,7 @@ def skipped_by_hand(
     """
     record = SkippedByHand(step, by, note)
     after = evolve(progress, record)
-    if progress.undoing:
+    if progress.compensating:
         return (record, *_rest_of_compensation(after))
     return (record, *advance_if_possible(saga, after, state, now))
 
@@ -460,7 +464,7 @@ def _record(
 
 
 def _leaves_stuck(saga: Saga[Any], after: Progress, node: Node[Any]) -> bool:
-    """Tell whether a step that failed for good can't undo the saga."""
+    """Tell whether a step that failed for good can't compensate the saga."""
     if node.kind is Kind.RETRIABLE or saga.is_settled_at(after.cursor):
         return True
     return after.has_open_pivot

@@ -17,7 +17,7 @@ from eventbraid.saga.definition._graph import StepShape
 
 NOTHING = msgspec.Raw(b"null")
 
-UndoReason = Literal["failed", "unknown", "deadline", "cancelled"]
+CompensationReason = Literal["failed", "unknown", "deadline", "cancelled"]
 
 
 @register_event("saga.started")
@@ -133,7 +133,7 @@ class StepGivenUp(msgspec.Struct, frozen=True, gc=False):
 
 @register_event("saga.step_answered_late")
 class StepAnsweredLate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An answer came when the saga had moved on; it only tells what is to be undone."""
+    """An answer came after the saga had continued; compensations use it."""
 
     step: str
     attempt: int = 1
@@ -142,16 +142,16 @@ class StepAnsweredLate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
 
 @register_event("saga.compensation_started")
 class CompensationStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The saga is being undone.
+    """The saga is being compensated.
 
     Attributes:
         reason: Why.
-        plan: The steps to be undone, in this order.
+        plan: The steps to be compensated, in this order.
         step: The step whose end caused it, if one did.
         detail: The text for people.
     """
 
-    reason: UndoReason
+    reason: CompensationReason
     plan: tuple[str, ...]
     step: str = ""
     detail: str = ""
@@ -176,7 +176,7 @@ class CompensationAttempted(msgspec.Struct, frozen=True, gc=False, omit_defaults
 
 @register_event("saga.step_compensated")
 class StepCompensated(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A step was undone."""
+    """A step was compensated."""
 
     step: str
     attempt: int = 1
@@ -184,7 +184,7 @@ class StepCompensated(msgspec.Struct, frozen=True, gc=False, omit_defaults=True)
 
 @register_event("saga.compensation_failed")
 class CompensationFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An attempt to undo a step failed.
+    """An attempt to compensate a step failed.
 
     Attributes:
         step: The step's name.
@@ -212,7 +212,7 @@ class SagaStuck(msgspec.Struct, frozen=True, gc=False):
 
 
 @register_event("saga.blocked")
-class SagaBlocked(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class DefectRecorded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The code of a step has a bug, so the saga waits for a corrected program.
 
     An attempt that ended so counts for nothing: neither as a failure nor against the
@@ -273,12 +273,12 @@ class SagaCompleted(msgspec.Struct, frozen=True, gc=False):
 
 @register_event("saga.compensated")
 class SagaCompensated(msgspec.Struct, frozen=True, gc=False):
-    """Everything that happened was undone. The end."""
+    """Everything that happened was compensated. The end."""
 
 
 @register_event("saga.needs_attention")
 class SagaNeedsAttention(msgspec.Struct, frozen=True, gc=False):
-    """Told on the stream ``saga-attention`` when a saga is stuck or parked.
+    """Told on the stream ``saga-attention`` when a saga is stuck or blocked.
 
     If it is stuck, its own stream says so too, in the same commit.
     """
@@ -336,7 +336,7 @@ SagaEvent: TypeAlias = (
     | StepCompensated
     | CompensationFailed
     | SagaStuck
-    | SagaBlocked
+    | DefectRecorded
     | RetriedByHand
     | SkippedByHand
     | SagaCompleted
@@ -345,7 +345,7 @@ SagaEvent: TypeAlias = (
 
 STARTED_TYPE = "saga.started"
 STUCK_TYPE = "saga.stuck"
-UNDO_TYPE = "saga.compensation_started"
+COMPENSATION_STARTED_TYPE = "saga.compensation_started"
 ENDED_TYPES = ("saga.completed", "saga.compensated")
 BY_HAND_TYPES = ("saga.retried_by_hand", "saga.skipped_by_hand")
 ATTENTION_STREAM = "saga-attention"

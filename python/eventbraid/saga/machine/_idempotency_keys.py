@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._progress import Progress
 
 MOST_KEY_BYTES = 255
-_UNDO = "/undo"
+# Receivers see it in the keys of compensations, so it stays as it is.
+_COMPENSATION = "/undo"
 
 
 @functools.cache
@@ -32,10 +33,10 @@ def forward_key(progress: Progress, step: str) -> str:
     return f"{progress.id}/{_quoted(step)}/{progress.generations.get(step, 1)}"
 
 
-def undo_key(progress: Progress, step: str) -> str:
+def compensation_key(progress: Progress, step: str) -> str:
     """Give the key of a step's compensation."""
     generation = progress.compensation(step).generation
-    return f"{progress.id}/{_quoted(step)}/{generation}{_UNDO}"
+    return f"{progress.id}/{_quoted(step)}/{generation}{_COMPENSATION}"
 
 
 def check_saga_id(saga: Saga[object], saga_id: str) -> None:

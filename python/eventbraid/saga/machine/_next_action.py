@@ -15,6 +15,7 @@ from eventbraid.saga.definition._step import Local, Step, external, is_external
 from eventbraid.saga.machine._defect import Defect, Outage, trouble_of
 from eventbraid.saga.machine._events import (
     CompensationAttempted,
+    CompensationReason,
     CompensationStarted,
     SagaCompensated,
     SagaCompleted,
@@ -22,7 +23,6 @@ from eventbraid.saga.machine._events import (
     SagaStuck,
     StepSkipped,
     StepStarted,
-    UndoReason,
 )
 from eventbraid.saga.machine._progress import Progress, Status
 
@@ -123,7 +123,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class Terminal:
     """Nothing more is to be done: the saga has ended or is stuck."""
 
     status: Status
@@ -134,16 +134,18 @@ class Blocked:
     """Nothing more can be done by this program: what is left has a defect."""
 
 
-Move: TypeAlias = Commit | Call | Record | Execute | Compensate | Wait | Rest | Blocked
+Action: TypeAlias = (
+    Commit | Call | Record | Execute | Compensate | Wait | Terminal | Blocked
+)
 
 
-def next_move(
+def next_action(
     saga: Saga[S],
     progress: Progress,
     state: Encoded[S],
     now: datetime,
     defective: Container[str] = (),
-) -> Move:
+) -> Action:
     """Return what a saga does next.
 
     Args:
@@ -159,11 +161,11 @@ def next_move(
     """
     match progress.status:
         case Status.RUNNING:
-            return _forward(saga, progress, state, now)
+            return _execution(saga, progress, state, now)
         case Status.COMPENSATING:
-            return _backward(saga, progress, now, defective)
+            return _compensation(saga, progress, now, defective)
         case _:
-            return Rest(progress.status)
+            return Terminal(progress.status)
 
 
 def advance(
@@ -185,7 +187,7 @@ def advance(
         Outage: A ``skip_if`` was refused something by the system.
     """
     if is_overdue(saga, progress, now):
-        return start_undo(progress, "deadline", detail=_DEADLINE_PASSED)
+        return start_compensation(progress, "deadline", detail=_DEADLINE_PASSED)
     events: list[SagaEvent] = []
     for node in saga.steps[progress.cursor :]:
         reason = None if node.skip_if is None else _skip_reason(node, state)
@@ -237,7 +239,7 @@ def _as_reason(node: Node[S], reason: object) -> str | None:
 
 
 def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
-    """Return whether the deadline has passed for a saga that can still be undone.
+    """Return whether the deadline has passed for a saga that can still be compensated.
 
     The deadline of a blocked saga doesn't count before its step was tried again.
     """
@@ -248,9 +250,9 @@ def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
     return not (saga.is_settled_at(progress.cursor) or progress.has_open_pivot)
 
 
-def _forward(
+def _execution(
     saga: Saga[S], progress: Progress, state: Encoded[S], now: datetime
-) -> Move:
+) -> Action:
     if progress.in_flight:
         return _attempt_under_way(saga.steps[progress.cursor], progress)
     if progress.answer is not None:
@@ -261,20 +263,22 @@ def _forward(
             return Commit(records)
     elif is_overdue(saga, progress, now):
         return Commit(
-            start_undo(progress, "deadline", detail=_DEADLINE_PASSED, begin=True)
+            start_compensation(
+                progress, "deadline", detail=_DEADLINE_PASSED, begin=True
+            )
         )
     elif _is_ahead(progress.retry_at, now, _forward_delay(saga, progress)):
         return Wait(_earliest(saga, progress, progress.retry_at))
     return _next_attempt(saga.steps[progress.cursor], progress)
 
 
-def _attempt_under_way(node: Node[Any], progress: Progress) -> Move:
+def _attempt_under_way(node: Node[Any], progress: Progress) -> Action:
     if isinstance(node, Local):
         return Execute(node, progress.attempt, progress.alone)
     return Call(external(node), progress.attempt, progress.alone)
 
 
-def _next_attempt(node: Node[Any], progress: Progress) -> Move:
+def _next_attempt(node: Node[Any], progress: Progress) -> Action:
     attempt = progress.attempt + 1
     if isinstance(node, Local) and not progress.crashes:
         return Execute(node, attempt)
@@ -286,9 +290,9 @@ def _next_attempt(node: Node[Any], progress: Progress) -> Move:
     return Call(external(node), attempt, alone=True, start=start)
 
 
-def _backward(
+def _compensation(
     saga: Saga[Any], progress: Progress, now: datetime, defective: Container[str]
-) -> Move:
+) -> Action:
     records = advance_compensation(saga, progress, now, defective)
     if records:
         return Commit(records)
@@ -344,7 +348,7 @@ def stuck_compensation(progress: Progress) -> SagaStuck:
     """Return the record that a saga waits for a person because of a compensation."""
     step = progress.stuck_steps[0]
     failure = progress.compensation(step).failure
-    return SagaStuck(step, f"can't be undone: {failure}")
+    return SagaStuck(step, f"can't be compensated: {failure}")
 
 
 def _next_compensation(
@@ -397,15 +401,15 @@ def _earliest(saga: Saga[Any], progress: Progress, at: datetime) -> datetime:
     return progress.deadline if is_overdue(saga, progress, at) else at
 
 
-def start_undo(
+def start_compensation(
     progress: Progress,
-    reason: UndoReason,
+    reason: CompensationReason,
     *,
     step: str = "",
     detail: str = "",
     begin: bool = False,
 ) -> tuple[SagaEvent, ...]:
-    """Give the records that begin to undo a saga.
+    """Give the records that begin to compensate a saga.
 
     Args:
         progress: The saga's progress.
@@ -414,7 +418,7 @@ def start_undo(
         detail: The text for people.
         begin: Whether the first attempt to compensate is made at once.
     """
-    plan = progress.undo_plan
+    plan = progress.compensation_plan
     record = CompensationStarted(reason, plan, step, detail)
     if not plan:
         return (record, SagaCompensated())

@@ -13,7 +13,7 @@ from eventbraid.saga.definition._declaration import Declaration
 from eventbraid.saga.definition._graph import Graph
 from eventbraid.saga.machine._events import (
     NOTHING,
-    SagaBlocked,
+    DefectRecorded,
 )
 
 
@@ -83,7 +83,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         graph_hash: The hash of its graph.
         graph: The graph itself.
         input: The initial state, as JSON.
-        deadline: When it is to be undone if it isn't through.
+        deadline: When it is to be compensated if it isn't through.
         cursor: How many steps are settled; the next one stands there in the graph.
         attempt: The number of the last attempt at that step; 0: none.
         in_flight: Whether that attempt was started and has no outcome.
@@ -103,8 +103,8 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         results: What they returned, as JSON; also results that came late.
         failure: What failed or undid the saga, for people.
         stuck_for: Why it is stuck, for people.
-        undoing: Whether it has begun to be undone.
-        plan: The steps that are still to be undone, in this order.
+        compensating: Whether it has begun to be compensated.
+        plan: The steps that are still to be compensated, in this order.
         compensations: How far the compensations of these have come, where they were
             attempted.
     """
@@ -124,7 +124,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     unspent: int = 0
     crashes: int = 0
     crashes_alone: int = 0
-    blocked: SagaBlocked | None = None
+    blocked: DefectRecorded | None = None
     answer: msgspec.Raw | None = None
     doubt: Doubt | None = None
     retry_at: datetime | None = None
@@ -133,7 +133,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     results: Mapping[str, msgspec.Raw] = {}
     failure: str | None = None
     stuck_for: str | None = None
-    undoing: bool = False
+    compensating: bool = False
     plan: tuple[str, ...] = ()
     compensations: Mapping[str, Compensation] = {}
 
@@ -149,8 +149,8 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def current(self) -> str | None:
-        """The name of the step that is being done or undone."""
-        if not self.undoing:
+        """The name of the step that is being done or compensated."""
+        if not self.compensating:
             return self.step
         if self.status is Status.STUCK:
             return next(iter(self.stuck_steps), None)
@@ -185,29 +185,29 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         return self.in_flight and not self.graph[self.cursor].local
 
     @property
-    def undo_plan(self) -> tuple[str, ...]:
-        """The steps that would have to be undone now, in this order.
+    def compensation_plan(self) -> tuple[str, ...]:
+        """The steps that would have to be compensated now, in this order.
 
         First the one at the cursor, if it may have happened; then those that did, the
         last to be done first.
         """
-        undoable = {shape.name for shape in self.graph if shape.undoable}
+        compensatable = {shape.name for shape in self.graph if shape.has_compensation}
         happened = [*self.done]
         if self.may_have_happened and self.step is not None:
             happened.append(self.step)
-        return tuple(step for step in reversed(happened) if step in undoable)
+        return tuple(step for step in reversed(happened) if step in compensatable)
 
     @property
     def has_open_pivot(self) -> bool:
-        """Tell whether a pivot may have happened and nothing could undo it."""
+        """Tell whether a pivot may have happened and nothing could compensate it."""
         if not self.may_have_happened:
             return False
         shape = self.graph[self.cursor]
-        return shape.kind == "pivot" and not shape.undoable
+        return shape.kind == "pivot" and not shape.has_compensation
 
     @property
     def is_past_return(self) -> bool:
-        """Tell whether the saga can't be undone any more."""
+        """Tell whether the saga can't be compensated any more."""
         settled, at_hand = self.graph[: self.cursor], self.graph[self.cursor :][:1]
         return (
             any(shape.kind != "compensatable" for shape in settled)

@@ -16,8 +16,8 @@ from eventbraid.saga.machine._events import (
     CompensationAttempted,
     CompensationFailed,
     CompensationStarted,
+    DefectRecorded,
     RetriedByHand,
-    SagaBlocked,
     SagaCompensated,
     SagaCompleted,
     SagaEvent,
@@ -91,7 +91,7 @@ def _is_early_decision(progress: Progress, event: SagaEvent) -> bool:
 def _moves_on(progress: Progress, event: SagaEvent) -> bool:
     """Return whether a record shows that a blocked saga isn't blocked any more."""
     blocked = progress.blocked
-    if not progress.undoing or blocked is None:
+    if not progress.compensating or blocked is None:
         return True
     # Whatever is recorded while the saga is compensated, its state was folded before.
     if blocked.where == "then":
@@ -193,7 +193,7 @@ def _step_given_up(progress: Progress, event: StepGivenUp) -> Progress:
     settled = _settle(progress)
     if progress.doubt is None:
         return settled
-    # It may have happened: whatever undoes the saga undoes it too.
+    # It may have happened: whatever compensates the saga compensates it too.
     return replace(settled, done=(*progress.done, event.step))
 
 
@@ -206,16 +206,20 @@ def _step_answered_late(progress: Progress, event: StepAnsweredLate) -> Progress
 
 
 def _compensation_started(progress: Progress, event: CompensationStarted) -> Progress:
-    if progress.undoing:
-        _refuse(progress, event, "it is being undone already")
-    if event.plan != progress.undo_plan:
-        _refuse(progress, event, f"what is to be undone is {progress.undo_plan}")
+    if progress.compensating:
+        _refuse(progress, event, "it is being compensated already")
+    if event.plan != progress.compensation_plan:
+        _refuse(
+            progress,
+            event,
+            f"what is to be compensated is {progress.compensation_plan}",
+        )
     if progress.is_past_return:
         _refuse(progress, event, "it has passed its point of no return")
     return replace(
         progress,
         status=Status.COMPENSATING,
-        undoing=True,
+        compensating=True,
         doubt=progress.doubt or ("lost" if progress.may_have_happened else None),
         in_flight=False,
         retry_at=None,
@@ -252,7 +256,7 @@ def _compensation_attempted(
 def _step_compensated(progress: Progress, event: StepCompensated) -> Progress:
     _require_open(progress, event, event.step)
     _require_compensation_attempt(progress, event, event.step, event.attempt)
-    return _undone(progress, event.step)
+    return _with_compensated(progress, event.step)
 
 
 def _compensation_failed(progress: Progress, event: CompensationFailed) -> Progress:
@@ -280,7 +284,7 @@ def _compensation_failed(progress: Progress, event: CompensationFailed) -> Progr
 
 
 def _stuck(progress: Progress, event: SagaStuck) -> Progress:
-    if progress.undoing:
+    if progress.compensating:
         if event.step not in progress.stuck_steps:
             _refuse(progress, event, f"{event.step!r} hasn't failed for good")
     elif event.step != progress.current:
@@ -290,13 +294,13 @@ def _stuck(progress: Progress, event: SagaStuck) -> Progress:
     return replace(progress, status=Status.STUCK, stuck_for=event.reason)
 
 
-def _blocked(progress: Progress, event: SagaBlocked) -> Progress:
+def _blocked(progress: Progress, event: DefectRecorded) -> Progress:
     if all(shape.name != event.step for shape in progress.graph):
         _refuse(progress, event, f"it has no step {event.step!r}")
     progress = replace(progress, blocked=event)
     if not event.attempt:
         return progress
-    if progress.undoing:
+    if progress.compensating:
         known = progress.compensation(event.step)
         _require_attempt(progress, event, event.attempt, known.attempt)
         return _with_compensation(
@@ -317,7 +321,7 @@ def _blocked(progress: Progress, event: SagaBlocked) -> Progress:
 
 def _retried_by_hand(progress: Progress, event: RetriedByHand) -> Progress:
     _require_stuck_at(progress, event, event.step)
-    if progress.undoing:
+    if progress.compensating:
         known = progress.compensation(event.step)
         afresh = Compensation(doubt=known.doubt, generation=event.generation)
         return replace(
@@ -340,10 +344,12 @@ def _retried_by_hand(progress: Progress, event: RetriedByHand) -> Progress:
 
 def _skipped_by_hand(progress: Progress, event: SkippedByHand) -> Progress:
     _require_stuck_at(progress, event, event.step)
-    if not progress.undoing:
+    if not progress.compensating:
         return replace(_settle(progress), status=Status.RUNNING, stuck_for=None)
     return replace(
-        _undone(progress, event.step), status=Status.COMPENSATING, stuck_for=None
+        _with_compensated(progress, event.step),
+        status=Status.COMPENSATING,
+        stuck_for=None,
     )
 
 
@@ -355,7 +361,7 @@ def _completed(progress: Progress, event: SagaCompleted) -> Progress:
 
 def _compensated(progress: Progress, event: SagaCompensated) -> Progress:
     if progress.plan:
-        _refuse(progress, event, f"step {progress.plan[0]!r} isn't undone")
+        _refuse(progress, event, f"step {progress.plan[0]!r} isn't compensated")
     return replace(progress, status=Status.COMPENSATED)
 
 
@@ -377,7 +383,7 @@ def _settle(progress: Progress) -> Progress:
     )
 
 
-def _undone(progress: Progress, step: str) -> Progress:
+def _with_compensated(progress: Progress, step: str) -> Progress:
     """Take a step off the plan."""
     rest = {name: at for name, at in progress.compensations.items() if name != step}
     plan = tuple(name for name in progress.plan if name != step)
@@ -416,7 +422,7 @@ def _require_open(progress: Progress, event: SagaEvent, step: str) -> None:
 
 
 def _require_stuck_at(progress: Progress, event: SagaEvent, step: str) -> None:
-    stuck = progress.stuck_steps if progress.undoing else (progress.current,)
+    stuck = progress.stuck_steps if progress.compensating else (progress.current,)
     if step not in stuck:
         at = " and ".join(repr(name) for name in stuck) or "no step"
         _refuse(progress, event, f"it is stuck at {at}, not {step!r}")
@@ -478,7 +484,7 @@ _TRANSITIONS: dict[type[SagaEvent], _Transition] = {
     StepCompensated: _transition(_step_compensated, Status.COMPENSATING),
     CompensationFailed: _transition(_compensation_failed, Status.COMPENSATING),
     SagaStuck: _transition(_stuck, Status.RUNNING, Status.COMPENSATING),
-    SagaBlocked: _transition(_blocked, Status.RUNNING, Status.COMPENSATING),
+    DefectRecorded: _transition(_blocked, Status.RUNNING, Status.COMPENSATING),
     RetriedByHand: _transition(_retried_by_hand, Status.STUCK),
     SkippedByHand: _transition(_skipped_by_hand, Status.STUCK),
     SagaCompleted: _transition(_completed, Status.RUNNING),

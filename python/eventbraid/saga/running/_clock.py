@@ -3,9 +3,9 @@
 Recorded times are times of day, because they must mean something to other processes and
 after a restart. But the wall clock may be set at any moment, by hand, by NTP or by the
 hypervisor, for good or for half a second. If sagas followed it, one wrong second would
-undo each saga that has a deadline, and a retry that is due at once would wait for an
-hour. So each saga keeps the time that it had when this process first saw it, and a jump
-of the wall clock is reported in the log and decides nothing.
+compensate each saga that has a deadline, and a retry that is due could wait for hours.
+So each saga keeps the time that it had when this process first saw it, and a jump of
+the wall clock is logged and decides nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Moves backward: the attempts to undo steps, and what is recorded of them."""
+"""The attempts to compensate steps, and their records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventbraid.saga.definition._context import Done, StepContext, StepFailure, 
 from eventbraid.saga.definition._step import Local, external
 from eventbraid.saga.machine._consequences import compensated, compensation_failed
 from eventbraid.saga.machine._defect import Bug, Defect, Outage, called, trouble_of
-from eventbraid.saga.machine._idempotency_keys import forward_key, undo_key
+from eventbraid.saga.machine._idempotency_keys import compensation_key, forward_key
 from eventbraid.saga.running._attempt import attempted, log_failure, refusal_of
 from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eventbraid.saga._cancellation import Host
-    from eventbraid.saga.definition._step import Step, Undo
+    from eventbraid.saga.definition._step import Compensation, Step
     from eventbraid.saga.definition._step_base import AnyCommand, Node
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
 
 
-class Backward:
-    """Makes the attempts to undo steps."""
+class StepCompensation:
+    """Makes the attempts to compensate steps."""
 
     __slots__ = ("_draw", "_host", "_journal")
 
@@ -68,18 +68,18 @@ class Backward:
 
     async def _call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
         """Neither a cancellation from outside nor the saga's deadline ends the call."""
-        undo = node.undo
-        if undo is None:
+        compensation = node.undo
+        if compensation is None:
             raise AssertionError(node.name)
         context = _context(run, node, attempt)
         did = _what_is_known(run, node)
         with anyio.CancelScope(shield=True):
             outcome = await attempted(
-                lambda: undo.action(context, did),
+                lambda: compensation.action(context, did),
                 context,
                 "compensation",
-                retry=undo.retry,
-                timeout=undo.timeout,
+                retry=compensation.retry,
+                timeout=compensation.timeout,
                 defects=run.saga.defects if node.defects is None else node.defects,
                 host=self._host,
             )
@@ -90,18 +90,20 @@ class Backward:
             if isinstance(outcome, StepFailure):
                 await self._fail(run, node, outcome)
             else:
-                await self._undone(run, node, undo, context, outcome.result)
+                await self._record_compensated(
+                    run, node, compensation, context, outcome.result
+                )
 
-    async def _undone(
+    async def _record_compensated(
         self,
         run: Run[Any],
         node: Step[Any, Any],
-        undo: Undo[Any, Any],
+        compensation: Compensation[Any, Any],
         context: StepContext[Any],
         answer: object,
     ) -> None:
         command: AnyCommand | None = None
-        record = undo.record
+        record = compensation.record
         try:
             if record is not None:
                 renewed = structs.replace(context, state=run.state.read())
@@ -111,7 +113,9 @@ class Backward:
             raise
         except REFUSALS as rejection:
             refused = refusal_of(rejection)
-            message = f"it is undone, but its command was refused: {refused.message}"
+            message = (
+                f"it is compensated, but its command was refused: {refused.message}"
+            )
             failure = StepFailure(refused.code, message, doubt="lost")
             log_failure(context, "record", failure, rejection)
             await self._fail(run, node, failure)
@@ -165,7 +169,7 @@ def _context(run: Run[Any], node: Node[Any], attempt: int) -> StepContext[Any]:
         saga_id=run.id,
         step=node.name,
         attempt=attempt,
-        idempotency_key=undo_key(run.progress, node.name),
+        idempotency_key=compensation_key(run.progress, node.name),
         forward_key=forward_key(run.progress, node.name),
         deadline=run.progress.deadline,
         failure=run.progress.failure,

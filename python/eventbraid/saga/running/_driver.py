@@ -18,7 +18,7 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.saga._cancellation import Host, drop_cancellation_requests
-from eventbraid.saga.machine._consequences import blocked, interrupted
+from eventbraid.saga.machine._consequences import defect_record, interrupted
 from eventbraid.saga.machine._defect import Defect, Outage, log_outage
 from eventbraid.saga.machine._events import (
     NOTHING,
@@ -27,36 +27,36 @@ from eventbraid.saga.machine._events import (
     StepUnknown,
 )
 from eventbraid.saga.machine._next_action import (
+    Action,
     Blocked,
     Call,
     Commit,
     Compensate,
     Execute,
-    Move,
     Record,
-    Rest,
+    Terminal,
     Wait,
     is_overdue,
-    next_move,
+    next_action,
 )
 from eventbraid.saga.machine._progress import Progress, Status
 from eventbraid.saga.running._calls import Calls
-from eventbraid.saga.running._compensation import Backward
+from eventbraid.saga.running._compensation import StepCompensation
 from eventbraid.saga.running._error_classes import (
     MAXIMUM_OUTAGES,
     breather,
     pause_after,
     pause_while_blocked,
 )
-from eventbraid.saga.running._execution import Forward
-from eventbraid.saga.running._journal import parked
+from eventbraid.saga.running._execution import StepExecution
+from eventbraid.saga.running._journal import blocked_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from eventbraid.saga.running._journal import Journal
-    from eventbraid.saga.running._permits import Slots
+    from eventbraid.saga.running._permits import Permits
     from eventbraid.saga.running._run import Run
 
 
@@ -82,11 +82,11 @@ class Driver:
     """Drives sagas, one call of `drive` each, until they rest or have to wait."""
 
     __slots__ = (
-        "_backward",
+        "_compensation",
         "_draw",
-        "_forward",
+        "_execution",
         "_journal",
-        "_slots",
+        "_permits",
         "calls",
         "host",
         "stopping",
@@ -95,26 +95,26 @@ class Driver:
     def __init__(
         self,
         journal: Journal,
-        slots: Slots,
+        permits: Permits,
         pause: Callable[[float], Awaitable[bool]],
     ) -> None:
         """Drive by a journal.
 
         Args:
             journal: Reads and writes the sagas' streams.
-            slots: Bounds how many sagas are at work.
+            permits: Bounds the number of sagas that are worked on at a time.
             pause: Waits for seconds, and returns whether the coordinator is left.
         """
         self._journal = journal
-        self._slots = slots
+        self._permits = permits
         self._draw = random.Random().random
         self.host = Host()
         self.calls = Calls()
-        self._forward = Forward(journal, self.host, self._draw, pause)
-        self._backward = Backward(journal, self.host, self._draw)
+        self._execution = StepExecution(journal, self.host, self._draw, pause)
+        self._compensation = StepCompensation(journal, self.host, self._draw)
         self.stopping = False
 
-    async def drive(self, run: Run[Any], *, resumed: bool) -> Pause | Rest | None:
+    async def drive(self, run: Run[Any], *, resumed: bool) -> Pause | Terminal | None:
         """Make the saga's moves, one after the other, until it rests or has to wait.
 
         Args:
@@ -127,15 +127,15 @@ class Driver:
             mustn't be driven on here.
 
         Raises:
-            SagaParked: This program can't fold the saga's results, or the saga is
+            SagaBlocked: This program can't fold the saga's results, or the saga is
                 blocked by a defect.
             LeaseLost: The saga's shard is another coordinator's.
             EventbraidError: The store is out of order.
         """
         while not (self.stopping or _is_given_back(run)):
             try:
-                if not run.holds_slot:
-                    await self._take_slot(run)
+                if not run.holds_permit:
+                    await self._acquire_permit(run)
                     continue
                 end = await self._make_next(run, resumed=resumed)
                 run.outages = run.outages_blocked = 0
@@ -166,7 +166,9 @@ class Driver:
                 return Pause(seconds, resumed=resumed)
         return None
 
-    async def _make_next(self, run: Run[Any], *, resumed: bool) -> Pause | Rest | None:
+    async def _make_next(
+        self, run: Run[Any], *, resumed: bool
+    ) -> Pause | Terminal | None:
         """Make one move; return None if the next one may follow."""
         if run.stale:
             await self._journal.reload(run)
@@ -176,7 +178,7 @@ class Driver:
         try:
             if resumed and await self._record_interruption(run):
                 return None
-            move = next_move(
+            move = next_action(
                 run.saga,
                 run.progress,
                 run.state,
@@ -191,7 +193,7 @@ class Driver:
             return None
         if isinstance(move, Wait):
             return Pause(_seconds_until(run, move.until))
-        if not isinstance(move, Rest):
+        if not isinstance(move, Terminal):
             return None
         if move.status is Status.STUCK:
             SAGA.error("saga %r is stuck: %s", run.id, run.progress.stuck_for)
@@ -206,17 +208,17 @@ class Driver:
             await self._journal.commit(run, events, run.state)
         return bool(events)
 
-    async def _make(self, run: Run[Any], move: Move) -> None:
+    async def _make(self, run: Run[Any], move: Action) -> None:
         match move:
             case Commit(events):
                 await self._journal.commit(run, events, run.state)
-            case Wait() | Rest():
+            case Wait() | Terminal():
                 return
             case Blocked():
                 defect = next(iter(run.defective.values()))
                 if any(one.is_outage for one in run.defective.values()):
                     run.outages_blocked += 1
-                raise parked(run.progress, defect.reason) from defect.error
+                raise blocked_error(run.progress, defect.reason) from defect.error
             case (
                 Call(alone=True, start=start)
                 | Execute(alone=True, start=start)
@@ -242,13 +244,13 @@ class Driver:
         # Not a coroutine of its own: each one around a call costs time at each wait.
         match move:
             case Execute(node, attempt):
-                return self._forward.execute(run, node, attempt)
+                return self._execution.execute(run, node, attempt)
             case Call(node, attempt):
-                return self._forward.call(run, node, attempt)
+                return self._execution.call(run, node, attempt)
             case Record(node, attempt):
-                return self._forward.record(run, node, attempt)
+                return self._execution.record(run, node, attempt)
             case Compensate(node, attempt):
-                return self._backward.compensate(run, node, attempt)
+                return self._compensation.compensate(run, node, attempt)
 
     async def _attempt_alone(
         self, run: Run[Any], move: Call | Execute | Compensate
@@ -301,10 +303,10 @@ class Driver:
         """Record a defect, and block the saga unless other compensations are left.
 
         Raises:
-            SagaParked: The saga is blocked.
+            SagaBlocked: The saga is blocked.
             VersionConflict: Another writer appended to the saga's stream.
         """
-        record = blocked(run.progress, defect)
+        record = defect_record(run.progress, defect)
         if record is not None:
             try:
                 await self._journal.commit(run, (record,), run.state)
@@ -312,27 +314,27 @@ class Driver:
                 # The answer is too large: the receiver is called again after the fix.
                 record = structs.replace(record, answer=NOTHING, answered=False)
                 await self._journal.commit(run, (record,), run.state)
-        if run.progress.undoing:
+        if run.progress.compensating:
             # The plan says whether another step may be compensated meanwhile.
             run.defective[defect.step] = defect
             return
         run.outages_blocked = run.outages_blocked + 1 if defect.is_outage else 0
-        raise parked(run.progress, defect.reason) from defect.error
+        raise blocked_error(run.progress, defect.reason) from defect.error
 
     def seconds_until_tried_again(self, run: Run[Any]) -> float:
         """Return after which pause a saga that an outage blocks is tried again."""
         return pause_while_blocked(run.outages_blocked, self._draw())
 
-    async def _take_slot(self, run: Run[Any]) -> None:
-        await self._slots.acquire()
-        run.holds_slot = True
+    async def _acquire_permit(self, run: Run[Any]) -> None:
+        await self._permits.acquire()
+        run.holds_permit = True
 
 
 def _seconds_to_confirm(run: Run[Any]) -> float:
     """Return how long a confirmed time is to be waited for.
 
     If the saga's deadline seems to have passed, it may be that this process has started
-    while the wall clock was wrong; then it would undo the saga.
+    while the wall clock was wrong; then it would compensate the saga.
     """
     progress = run.progress
     if progress.deadline is None or progress.status is not Status.RUNNING:
@@ -385,7 +387,7 @@ def _lasting(run: Run[Any], trouble: Defect | Outage) -> Defect:
     return trouble.as_defect()
 
 
-def _watched(run: Run[Any], move: Move) -> Move:
+def _watched(run: Run[Any], move: Action) -> Action:
     """Have the attempt of a local step recorded before it, after a takeover.
 
     The process that had the saga before may have ended in this step. Otherwise

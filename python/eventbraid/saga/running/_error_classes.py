@@ -13,7 +13,7 @@ from eventbraid.errors import (
     LimitExceeded,
     OutcomeUnknown,
     RetriesExhausted,
-    SagaParked,
+    SagaBlocked,
     StorageFull,
     StoreBusy,
     StoreClosed,
@@ -33,7 +33,7 @@ NOT_ABOUT_THE_STEP = (
     OutcomeUnknown,
     RetriesExhausted,
     LeaseLost,
-    SagaParked,
+    SagaBlocked,
     StorageFull,
     StoreBusy,
     StoreClosed,
@@ -43,7 +43,7 @@ NOT_ABOUT_THE_STEP = (
     UnknownEventType,
     VersionConflict,
 )
-"""Passed on by a step: recording them as its failure would undo a healthy saga."""
+"""Not a failure of the step: recorded as one, they would compensate a healthy saga."""
 
 REFUSALS = (CommandRejected, LimitExceeded)
 """A command was refused for what it holds: that ends a step, and shows no bug."""

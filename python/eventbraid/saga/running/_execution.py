@@ -17,7 +17,7 @@ from eventbraid.saga._text import shown, text_of
 from eventbraid.saga.definition._context import Done, StepContext, StepFailure
 from eventbraid.saga.definition._step_base import Kind, Node
 from eventbraid.saga.machine._consequences import (
-    Verdict,
+    Consequence,
     failed,
     refused_after_success,
     succeeded,
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.running._run import Run
 
 
-class Forward:
+class StepExecution:
     """Makes the attempts of steps."""
 
     __slots__ = ("_draw", "_host", "_journal", "_pause")
@@ -422,7 +422,7 @@ class Forward:
 
     def _verdict(
         self, run: Run[Any], failure: StepFailure, *, replaceable: bool = True
-    ) -> Verdict:
+    ) -> Consequence:
         return failed(
             run.saga,
             run.progress,

@@ -25,8 +25,8 @@ from eventbraid.errors import (
     InvalidTransition,
     InvalidValue,
     OutcomeUnknown,
+    SagaBlocked,
     SagaNotFound,
-    SagaParked,
     UnknownEventType,
     VersionConflict,
 )
@@ -96,7 +96,7 @@ class SagaProgress(msgspec.Struct, frozen=True):
 Observer = Callable[[SagaProgress], None]
 
 NEEDS_CODE = "needs_code"
-"""Begins the reason for which a saga is parked that no live coordinator can run."""
+"""Begins the reason for which a saga is blocked that no live coordinator can run."""
 
 
 class Journal:
@@ -254,7 +254,7 @@ class Journal:
         """Fold what planning needs; works without the saga's declaration.
 
         Raises:
-            SagaParked: The stream holds something that isn't a saga's record.
+            SagaBlocked: The stream holds something that isn't a saga's record.
         """
         _, progress = _folded_history(Progress(saga_id), recorded)
         return progress
@@ -266,11 +266,11 @@ class Journal:
 
         Raises:
             Defect: A ``then`` of this program raised.
-            SagaParked: This program can't fold it.
+            SagaBlocked: This program can't fold it.
         """
         blank = Progress(saga_id, saga=saga.name, version=saga.version)
         history, progress = _folded_history(blank, recorded)
-        with _unreadable_is_parked(progress):
+        with _unreadable_is_blocked(progress):
             executed = await self._executed(saga, progress, recorded, history)
         state = fold_state(saga, progress, history, executed)
         clock = SagaClock(self.clock)
@@ -351,7 +351,7 @@ def fold_state(
         executed: What its local steps executed, where the state is folded from it.
 
     Raises:
-        SagaParked: The input can't be decoded.
+        SagaBlocked: The input can't be decoded.
         Defect: A result can't be decoded, or a ``then`` raised.
     """
     try:
@@ -359,7 +359,7 @@ def fold_state(
     except BaseException as error:
         raise_if_it_ends_the_program(error)
         reason = f"the input can't be folded ({described(error)})"
-        raise parked(progress, f"{reason}; correct the program") from error
+        raise blocked_error(progress, f"{reason}; correct the program") from error
     for event in history:
         if isinstance(event, StepSucceeded):
             try:
@@ -370,31 +370,31 @@ def fold_state(
     return state
 
 
-def parked(progress: Progress, reason: str) -> SagaParked:
+def blocked_error(progress: Progress, reason: str) -> SagaBlocked:
     """Make the error for a saga that this program can't drive."""
-    return SagaParked(progress.id, progress.saga, progress.version, reason)
+    return SagaBlocked(progress.id, progress.saga, progress.version, reason)
 
 
-def unfoldable_error(progress: Progress, defect: Defect) -> SagaParked:
+def unfoldable_error(progress: Progress, defect: Defect) -> SagaBlocked:
     """Make the error for a saga whose results this program can't fold."""
     reason = f"step {defect.step!r} can't be folded ({defect.description})"
-    return parked(progress, f"{reason}; correct the program")
+    return blocked_error(progress, f"{reason}; correct the program")
 
 
 @contextmanager
-def _unreadable_is_parked(progress: Progress) -> Generator[None]:
+def _unreadable_is_blocked(progress: Progress) -> Generator[None]:
     """Say of a saga, and not of the store, that a record of it can't be read."""
     try:
         yield
     except (EventDecodeError, InvalidTransition, UnknownEventType) as error:
         reason = f"its stream can't be folded ({error})"
-        raise parked(progress, reason) from error
+        raise blocked_error(progress, reason) from error
 
 
 def _folded_history(
     blank: Progress, recorded: Iterable[RecordedEvent]
 ) -> tuple[Sequence[SagaEvent], Progress]:
-    with _unreadable_is_parked(blank):
+    with _unreadable_is_blocked(blank):
         history = [cast("SagaEvent", decode_event(found)) for found in recorded]
         return history, fold(blank.id, history)
 

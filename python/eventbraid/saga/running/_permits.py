@@ -1,8 +1,7 @@
-"""How many sagas are at work at a time, and when one that waits doesn't count.
+"""Permits to work on a saga; a saga that waits for another one holds none.
 
-A saga's own functions may start other sagas and wait for their results. If each of them
-kept its slot meanwhile, sagas that wait for each other would hold all slots, and none
-could go on.
+A saga's own functions may start other sagas and wait for their results. If each kept
+its permit meanwhile, sagas that wait for each other could hold all permits: a deadlock.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ if TYPE_CHECKING:
     from eventbraid.saga.running._run import Run
 
 
-class Slots:
-    """A bounded number of slots, given in the order in which they are asked for.
+class Permits:
+    """A bounded number of permits, granted in the order of the requests.
 
     Args:
-        maximum: The number of slots.
+        maximum: The number of permits.
     """
 
     __slots__ = ("_free", "_interruptible", "_is_closed", "_waiting")
 
     def __init__(self, maximum: int) -> None:
-        """Begin with all slots free."""
+        """Begin with all permits free."""
         self._free = maximum
         # Ordered, because on leaving a coordinator any number of them are cancelled.
         self._waiting: OrderedDict[anyio.Event, None] = OrderedDict()
@@ -39,13 +38,13 @@ class Slots:
         self._is_closed = False
 
     def acquire_nowait(self) -> bool:
-        """Take a slot if one is free; return whether it was."""
+        """Acquire a permit if one is free; return whether it was."""
         is_free = self._free > 0 and not self._waiting
         self._free -= is_free
         return is_free
 
     async def acquire(self) -> None:
-        """Take a slot; wait until there is one."""
+        """Acquire a permit; wait until one is free."""
         if self.acquire_nowait():
             return
         given = anyio.Event()
@@ -60,7 +59,7 @@ class Slots:
             raise
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Release a permit."""
         self._free += 1
         while self._free > 0 and self._waiting:
             self._free -= 1
@@ -68,9 +67,9 @@ class Slots:
             given.set()
 
     def reclaim(self) -> None:
-        """Take a slot at once, even if none is free.
+        """Acquire a permit at once, even if none is free.
 
-        Whoever asks afterwards waits until the number is below the maximum again.
+        Later requests wait until the number is below the maximum again.
         """
         self._free -= 1
 
@@ -98,7 +97,7 @@ class Worker:
 
     Args:
         run: The saga.
-        slots: The slots of the coordinator.
+        permits: The permits of the coordinator.
         calls: The calls of the coordinator.
         record_wait: Records that a call which is made alone waits for another saga.
     """
@@ -107,23 +106,23 @@ class Worker:
         "_calls",
         "_has_paused",
         "_is_at_work",
+        "_permits",
         "_record_wait",
         "_run",
-        "_slots",
         "_waits",
     )
 
     def __init__(
         self,
         run: Run[Any],
-        slots: Slots,
+        permits: Permits,
         calls: Calls,
         record_wait: Callable[[Run[Any]], Awaitable[None]],
     ) -> None:
         """Work on a saga from now on, in this task and those that it begins."""
         self._record_wait = record_wait
         self._run = run
-        self._slots = slots
+        self._permits = permits
         self._calls = calls
         self._has_paused = False
         self._is_at_work = True
@@ -136,7 +135,7 @@ class Worker:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncGenerator[None]:
-        """Release the saga's slot while one of its functions waits for another saga."""
+        """Release the saga's permit while one of its functions waits for a saga."""
         self._waits += 1
         if self._waits == 1 and self._calls.is_alone(self._run.id):
             try:
@@ -145,11 +144,11 @@ class Worker:
                 self._waits -= 1
                 raise
         self._has_paused |= self._calls.pause(self._run.id)
-        if self._run.holds_slot:
-            self._run.holds_slot = False
-            self._slots.release()
+        if self._run.holds_permit:
+            self._run.holds_permit = False
+            self._permits.release()
         try:
-            with self._slots.interruptible():
+            with self._permits.interruptible():
                 yield
         finally:
             self._waits -= 1
@@ -158,13 +157,13 @@ class Worker:
             if is_back and self._has_paused:
                 self._has_paused = False
                 self._calls.resume(self._run.id)
-            if is_back and not self._run.holds_slot:
-                self._slots.reclaim()
-                self._run.holds_slot = True
+            if is_back and not self._run.holds_permit:
+                self._permits.reclaim()
+                self._run.holds_permit = True
 
-    def uses(self, slots: Slots) -> bool:
-        """Return whether the worker takes its slot from these."""
-        return self._slots is slots
+    def uses(self, permits: Permits) -> bool:
+        """Return whether the worker acquires its permit from these."""
+        return self._permits is permits
 
     @property
     def is_at_work(self) -> bool:
@@ -183,7 +182,7 @@ def current_worker() -> Worker | None:
 
 @asynccontextmanager
 async def waiting_for_saga() -> AsyncGenerator[None]:
-    """Wait for another saga without holding a slot.
+    """Wait for another saga without holding a permit.
 
     If the coordinator of the step that waits is left, the wait ends early.
     """

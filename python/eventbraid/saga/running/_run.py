@@ -33,7 +33,7 @@ class Outcome(Enum):
     """Every step is settled."""
 
     COMPENSATED = "compensated"
-    """Everything that happened was undone."""
+    """Everything that happened was compensated."""
 
     STUCK = "stuck"
     """It waits for a person: `SagaCoordinator.retry` or `SagaCoordinator.skip`."""
@@ -81,7 +81,7 @@ class Run(Generic[S]):
         "clock",
         "defective",
         "error",
-        "holds_slot",
+        "holds_permit",
         "id",
         "is_taken_over",
         "outages",
@@ -126,7 +126,7 @@ class Run(Generic[S]):
         # The wait for the next attempt, if it is waited for.
         self.sleep: Sleep | None = None
         self.stale = False
-        self.holds_slot = False
+        self.holds_permit = False
 
     def replace(self, progress: Progress, state: Encoded[S], version: int) -> None:
         """Take over what was recorded since."""

@@ -57,7 +57,7 @@ class ShardLease:
         lease: The name of the lease.
         fence: What each record of its sagas demands.
         leaving: Whether no saga of it makes another move here.
-        told: Its sagas that the log says are parked here, each with its version.
+        told: Its sagas that the log says are blocked here, each with its version.
         was_released: Whether the holder before released it, so that holder hasn't ended
             in a move of one of its sagas.
     """

@@ -1,10 +1,10 @@
-"""Tells in the log which sagas their owner can't drive, for those who wait elsewhere.
+"""Reports blocked sagas in the log, for waiters at other coordinators.
 
-That a saga is parked says something of the live programs and nothing of the saga, so it
-isn't recorded in the saga's stream. It is told on the attention stream, as is that one
-is stuck. The notice demands the fence of the lease under which the saga would be driven
-and the saga's version. So it holds from its place in the log until that lease is taken
-anew or released, or until the saga's stream moves on; the log alone decides.
+That a saga is blocked is a fact about the live programs and not about the saga, so it
+isn't recorded in the saga's stream. The attention stream has it, and stuck sagas too.
+The notice expects the fencing token of the lease under which the saga would be driven,
+and the saga's version. So it holds from its position in the log until that lease is
+acquired again or released, or until the saga's stream grows; the log alone decides.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from eventbraid.saga.running._journal import NEEDS_CODE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from eventbraid.saga.coordination._saga_registry import Parked
+    from eventbraid.saga.coordination._saga_registry import BlockedSaga
     from eventbraid.saga.coordination._shards import Shards
     from eventbraid.saga.running._run import Run
     from eventbraid.saga.running._shard_lease import ShardLease
     from eventbraid.store import AsyncStore, NewEvent, RecordedEvent
 
 # Notices of one commit.
-_MOST_TOLD = 256
+_MAXIMUM_REPORTED = 256
 # The text of any error may come in, and a notice mustn't fail for it.
 _MOST_CHARACTERS = 4_000
 
 
-class Parking:
-    """Tells what is parked here, and finds what was told elsewhere.
+class AttentionReporter:
+    """Reports the sagas that are blocked here, and finds the reports of others.
 
     Args:
         store: The store.
@@ -49,24 +49,24 @@ class Parking:
         self._shards = shards
         self._notices = Notices(store)
 
-    async def tell(self, parked: Iterable[Parked]) -> list[str]:
-        """Tell of sagas that are parked, once for each of their versions.
+    async def tell(self, blocked: Iterable[BlockedSaga]) -> list[str]:
+        """Tell of sagas that are blocked, once for each of their versions.
 
         Returns:
-            Those that have moved on since they were parked: they weren't told of, and
+            Those that have moved on since they were blocked: they weren't told of, and
             are to be looked at again.
         """
-        untold: list[tuple[Parked, ShardLease]] = []
-        for one in parked:
+        unreported: list[tuple[BlockedSaga, ShardLease]] = []
+        for one in blocked:
             known = one.shard_lease.told.get(one.id)
             if self._shards.holds(one.shard_lease) and known != (
                 one.version,
                 one.overdue,
             ):
-                untold.append((one, one.shard_lease))
+                unreported.append((one, one.shard_lease))
         moved: list[str] = []
-        for start in range(0, len(untold), _MOST_TOLD):
-            moved += await self._tell(untold[start : start + _MOST_TOLD])
+        for start in range(0, len(unreported), _MAXIMUM_REPORTED):
+            moved += await self._tell(unreported[start : start + _MAXIMUM_REPORTED])
         return moved
 
     def note(self, recorded: RecordedEvent) -> str | None:
@@ -78,10 +78,10 @@ class Parking:
         return self._notices.note(recorded)
 
     async def reasons(self, runs: Iterable[Run[Any]]) -> Mapping[str, str]:
-        """Give why sagas are parked at the coordinators that have their shards.
+        """Give why sagas are blocked at the coordinators that have their shards.
 
         Returns:
-            The reasons, by the ids of those that are parked, as far as the log says,
+            The reasons, by the ids of those that are blocked, as far as the log says,
             and haven't moved on from what is known of them here.
         """
         wanted: dict[str, int] = {}
@@ -110,26 +110,28 @@ class Parking:
                 return True
         return False
 
-    async def _tell(self, untold: list[tuple[Parked, ShardLease]]) -> list[str]:
+    async def _tell(
+        self, unreported: list[tuple[BlockedSaga, ShardLease]]
+    ) -> list[str]:
         moved: list[str] = []
-        while untold:
+        while unreported:
             expect: dict[str, int] = {}
-            for one, shard_lease in untold:
+            for one, shard_lease in unreported:
                 expect |= {one.id: one.version, **shard_lease.fence}
-            notices = [_notice_of(one) for one, _ in untold]
+            notices = [_notice_of(one) for one, _ in unreported]
             try:
                 await self._store.append(notices, expect=expect)
             except VersionConflict as conflict:
                 failed = {failure.stream for failure in conflict.failures}
-                moved += [one.id for one, _ in untold if one.id in failed]
+                moved += [one.id for one, _ in unreported if one.id in failed]
                 # Of a shard that is lost its new owner tells.
-                untold = [
+                unreported = [
                     (one, shard_lease)
-                    for one, shard_lease in untold
+                    for one, shard_lease in unreported
                     if failed.isdisjoint({one.id, *shard_lease.fence})
                 ]
             else:
-                for one, shard_lease in untold:
+                for one, shard_lease in unreported:
                     shard_lease.told[one.id] = one.version, one.overdue
                 return moved
         return moved
@@ -140,11 +142,11 @@ class Parking:
         return found[0] if found else None
 
 
-def _notice_of(parked: Parked) -> NewEvent:
-    progress, error = parked.progress, parked.error
+def _notice_of(blocked: BlockedSaga) -> NewEvent:
+    progress, error = blocked.progress, blocked.error
     reason = error.reason[:_MOST_CHARACTERS].encode(errors="replace").decode()
     step = progress.current or ""
-    if parked.overdue and progress.deadline is not None:
+    if blocked.overdue and progress.deadline is not None:
         reason = f"overdue since {progress.deadline:%Y-%m-%d %H:%M:%S %Z}: {reason}"
-    notice = SagaNeedsAttention(parked.id, progress.saga, step, reason)
+    notice = SagaNeedsAttention(blocked.id, progress.saga, step, reason)
     return new_event(ATTENTION_STREAM, notice)

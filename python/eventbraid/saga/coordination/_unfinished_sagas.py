@@ -71,7 +71,7 @@ class CheckpointBudget:
         return max(self._full_at - now - _AT_ONCE * _SECONDS_EACH, 0.0)
 
 
-class OpenSagas:
+class UnfinishedSagas:
     """The fold of all sagas' starts and ends up to a position.
 
     Attributes:
