@@ -33,7 +33,7 @@ class Mutant:
 MUTANTS = [
     Mutant(
         name="no fdatasync",
-        file="src/log/open_files.rs",
+        file="src/log/segment_file.rs",
         good="active.map_or(Ok(()), |file| file.sync_data())",
         bad="active.map_or(Ok(()), |_file| Ok(()))",
         suite="answers_after_sync",
@@ -41,7 +41,7 @@ MUTANTS = [
     ),
     Mutant(
         name="no directory fsync",
-        file="src/log/files.rs",
+        file="src/log/layout.rs",
         good="self.vfs.sync_dir(path).map_err(",
         bad="self.vfs.entry(path).map(|_| ()).map_err(",
         suite="answers_after_sync",

@@ -1,9 +1,9 @@
 //! Chunks of the log: whole frames in memory, verified when they are loaded.
 
-mod cache;
-mod loaded;
+mod chunk_cache;
+mod loaded_chunk;
 mod stretch;
 
-pub(crate) use cache::Cache;
-pub(crate) use loaded::{FrameAt, LoadedChunk};
+pub(crate) use chunk_cache::Cache;
+pub(crate) use loaded_chunk::{FrameAt, LoadedChunk};
 pub(crate) use stretch::{Sources, Stretch};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::loaded::LoadedChunk;
+use super::loaded_chunk::LoadedChunk;
 
 /// Each stream and type that has events, with the position of the last of them.
 pub(crate) type Sources<'a> = HashMap<(&'a str, &'a str), u64>;

@@ -7,7 +7,7 @@
 //! grows with the logarithm of its length (the jump pointers of Myers' random-access stack).
 
 use super::arena::{Arena, BlockAt};
-use super::table::{Key, Slot};
+use super::slot_table::{Key, Slot};
 use crate::bytes::{u32_at, u64_at};
 
 /// Bytes of deltas in the first block, the second, and so on; all further blocks are as large

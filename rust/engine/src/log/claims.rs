@@ -17,10 +17,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::files::Layout;
+use super::frame_scanner::FrameScanner;
 use super::identity::Identity;
+use super::layout::Layout;
 use super::open_segment::open_listed;
-use super::scanner::FrameScanner;
 use super::segment::Segment;
 use crate::error::{Error, Result};
 use crate::lock::Mutex;

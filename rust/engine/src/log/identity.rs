@@ -1,6 +1,6 @@
 //! IDENTITY: who the store is. Written once, before anything else of the store.
 
-use super::files::{Layout, read_file};
+use super::layout::{Layout, read_file};
 use crate::bytes::{array, u32_at};
 use crate::error::{Error, Result};
 use crate::format::FORMAT;

@@ -3,7 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::files::{Layout, read_file};
+use super::layout::{Layout, read_file};
 use super::segment_header::SegmentEntry;
 use crate::bytes::{u32_at, u64_at};
 use crate::error::{Error, Result};

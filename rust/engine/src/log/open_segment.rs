@@ -1,7 +1,7 @@
 //! Segments opened by the header in their file.
 
-use super::files::Layout;
 use super::identity::Identity;
+use super::layout::Layout;
 use super::segment::Segment;
 use super::segment_header::{SegmentEntry, SegmentHeader};
 use crate::error::{Error, Result};

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lock::Mutex;
 
-use super::files::Layout;
-use super::open_files::SegmentFile;
+use super::layout::Layout;
+use super::segment_file::SegmentFile;
 use super::segment_header::{SEGMENT_HEADER, Seal, SegmentEntry, SegmentHeader};
 use crate::error::{Error, Result};
 use crate::vfs::{VfsFile, read_full, write_all_at, write_counting};

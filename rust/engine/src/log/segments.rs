@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::lock::{Mutex, RwLock};
 
 use super::claims::Claims;
-use super::files::Layout;
 use super::identity::Identity;
+use super::layout::Layout;
 use super::maintenance::Maintenance;
 use super::manifest::Manifest;
 use super::open_segment::open_listed;

@@ -1,8 +1,8 @@
 //! Reads of the log by position, filtered.
 
-use super::picker::Picker;
+use super::chunk_reader::Picker;
 use super::query::{LogQuery, Page};
-use super::recorded::{Recorded, page_bytes};
+use super::recorded_event::{Recorded, page_bytes};
 use super::stream_read::{Places, places};
 use crate::chunk::{FrameAt, LoadedChunk};
 use crate::error::{Error, Result};

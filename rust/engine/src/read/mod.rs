@@ -3,13 +3,13 @@
 //! A reader sees durable events only, up to the position that it is pinned to. The log is
 //! loaded in chunks of whole frames, which are verified when they are loaded and then kept.
 
+mod chunk_reader;
 mod log_read;
-mod names;
-mod picker;
 mod query;
-mod recorded;
+mod recorded_event;
+mod stream_names;
 mod stream_read;
 
-pub use names::StreamNames;
 pub use query::{LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
-pub use recorded::Recorded;
+pub use recorded_event::Recorded;
+pub use stream_names::StreamNames;

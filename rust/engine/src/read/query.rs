@@ -1,6 +1,6 @@
 //! What can be asked, and what is answered.
 
-use super::recorded::Recorded;
+use super::recorded_event::Recorded;
 use crate::filter::Filter;
 use crate::options::ReadMode;
 

@@ -1,8 +1,8 @@
 //! Reads by stream.
 
-use super::picker::Picker;
+use super::chunk_reader::Picker;
 use super::query::{Page, Snapshot, SnapshotQuery, StreamQuery};
-use super::recorded::{Recorded, page_bytes};
+use super::recorded_event::{Recorded, page_bytes};
 use crate::error::{Error, Result};
 use crate::index::{Chunk, Index};
 use crate::live::{LiveLog, Loader};

@@ -11,10 +11,10 @@
 //!
 //! No step deletes a log file, and every step can be cut off by a crash and run again.
 
-mod catalogue;
+mod read_only_snapshot;
+mod repair_tail;
 mod scan;
-mod snapshot;
-mod tail;
+mod segment_catalogue;
 mod verdict;
 
 use std::sync::Arc;
@@ -25,10 +25,10 @@ use crate::log::{
     Claims, Found, Holder, Identity, Layout, Manifest, Marker, SEGMENT_HEADER, Seal, Segment,
 };
 
-use catalogue::Catalogue;
-pub(crate) use catalogue::view;
+pub(crate) use read_only_snapshot::{LogSnapshot, snapshot};
 pub(crate) use scan::{Scan, describe};
-pub(crate) use snapshot::{LogSnapshot, snapshot};
+use segment_catalogue::Catalogue;
+pub(crate) use segment_catalogue::view;
 
 /// A recovered log.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
         mut segments,
         manifest,
         listed,
-    } = catalogue::catalogue(layout, identity, found != Found::Absent)?;
+    } = segment_catalogue::catalogue(layout, identity, found != Found::Absent)?;
     let marked = match &found {
         Found::Whole(marker) => Some(marker.durable),
         Found::Absent | Found::Unreadable => None,
@@ -98,7 +98,7 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     let seal = marked.filter(|seal| seal.address >= proven);
     match seal {
         Some(seal) => scan = cut_at(seal, &segments, scan, identity)?,
-        None => tail::settle_tail(&segments, proven, scan.tail)?,
+        None => repair_tail::settle_tail(&segments, proven, scan.tail)?,
     }
     holder.end();
     Ok(Recovered {

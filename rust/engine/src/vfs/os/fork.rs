@@ -159,7 +159,7 @@ extern "C" fn in_child() {
 mod tests {
     //! Each in a process of its own: all tests of one would share the table.
 
-    use super::super::alone::alone;
+    use super::super::test_process::alone;
     use super::*;
 
     fn opened() -> OwnFile {

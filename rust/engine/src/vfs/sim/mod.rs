@@ -34,31 +34,31 @@ use rustix::io::Errno;
 
 mod content;
 mod faults;
-mod file;
-mod handle;
-mod holders;
+mod inode;
+mod lock_holders;
+mod locks_and_pages;
 mod lying;
-mod power;
+mod name_tree;
+mod open_file;
+mod page_waiters;
+mod power_cut;
 mod random;
 mod recorder;
-mod shared;
-mod sleepers;
 #[cfg(test)]
 mod tests;
-mod tree;
 mod world;
 
 pub use faults::{Call, Failure, Fault, Then};
 pub use lying::{Lie, LyingVfs};
-pub use power::Persist;
+pub use power_cut::Persist;
 pub use recorder::{Operation, Phase, Record, RecordingVfs};
 
 use self::content::Content;
-use self::file::Inode;
-use self::handle::SimFile;
-use self::power::Fates;
-use self::shared::{Opened, SimLockFile, SimPage};
-use self::tree::Node;
+use self::inode::Inode;
+use self::locks_and_pages::{Opened, SimLockFile, SimPage};
+use self::name_tree::Node;
+use self::open_file::SimFile;
+use self::power_cut::Fates;
 use self::world::{HeldDirectory, State, World};
 use super::{Entry, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile, os, write_all_at};
 
@@ -175,7 +175,7 @@ impl SimVfs {
 
     /// Bytes of all blocks that files have.
     pub fn allocated(&self) -> u64 {
-        self.world.state.lock().tree.blocks() * file::BLOCK
+        self.world.state.lock().tree.blocks() * inode::BLOCK
     }
 
     /// Whether reads that may not wait find nothing, as if no page were cached. Only in a
@@ -236,12 +236,12 @@ impl SimVfs {
     /// The same file system, in which all below `directory` is reached through the directory
     /// that is there now; see [`Vfs::hold`].
     pub fn holding(&self, directory: &Path) -> io::Result<Self> {
-        let opened = self.world.state.lock().hold(&tree::key(directory)?)?;
+        let opened = self.world.state.lock().hold(&name_tree::key(directory)?)?;
         let directories = Mutex::new(BTreeMap::from([(String::new(), opened)]));
         Ok(Self {
             world: Arc::clone(&self.world),
             held: Some(Held {
-                path: tree::key(directory)?,
+                path: name_tree::key(directory)?,
                 directories: Arc::new(directories),
             }),
         })
@@ -250,18 +250,18 @@ impl SimVfs {
     /// Renames a directory with all that is in it, as another program would, in memory and on
     /// the disk. Neither a step nor subject to faults.
     pub fn move_outside(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-        let (from, to) = (tree::key(from.as_ref())?, tree::key(to.as_ref())?);
+        let (from, to) = (name_tree::key(from.as_ref())?, name_tree::key(to.as_ref())?);
         self.world.state.lock().move_directory(&from, &to)
     }
 
     /// Where the name at the end of a path is looked up by now.
     fn key(&self, path: &Path) -> io::Result<String> {
-        let key = tree::key(path)?;
+        let key = name_tree::key(path)?;
         Ok(match self.below(&key) {
             Some((_, "")) => self.directory_key(path)?,
             Some((held, below)) => {
                 let (parent, name) = below.rsplit_once('/').unwrap_or(("", below));
-                tree::join(&self.directory(held, parent), name)
+                name_tree::join(&self.directory(held, parent), name)
             }
             None => key,
         })
@@ -269,7 +269,7 @@ impl SimVfs {
 
     /// Where the directory is by now that was first found at a path.
     fn directory_key(&self, path: &Path) -> io::Result<String> {
-        let key = tree::key(path)?;
+        let key = name_tree::key(path)?;
         Ok(match self.below(&key) {
             Some((held, below)) => self.directory(held, below),
             None => key,
@@ -278,7 +278,7 @@ impl SimVfs {
 
     fn below<'a>(&self, key: &'a str) -> Option<(&Held, &'a str)> {
         let held = self.held.as_ref()?;
-        Some((held, tree::below(key, &held.path)?))
+        Some((held, name_tree::below(key, &held.path)?))
     }
 
     /// The path of a directory in the one held, which is held from its first use.
@@ -287,7 +287,7 @@ impl SimVfs {
             return directory.path();
         }
         let (parent, name) = below.rsplit_once('/').unwrap_or(("", below));
-        let path = tree::join(&self.directory(held, parent), name);
+        let path = name_tree::join(&self.directory(held, parent), name);
         // One that isn't there is looked up anew each time.
         let opened = self.world.state.lock().hold(&path);
         if let Ok(opened) = opened {
@@ -349,7 +349,7 @@ impl Vfs for SimVfs {
     }
 
     fn is_in_place(&self, directory: &Path) -> io::Result<bool> {
-        Ok(tree::key(directory)? == self.directory_key(directory)?)
+        Ok(name_tree::key(directory)? == self.directory_key(directory)?)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -89,7 +89,7 @@ fn a_page_takes_room_or_is_not_made() {
     let vfs = SimVfs::tracked(1);
     create_page(&vfs, "/one").unwrap();
     assert_eq!(vfs.allocated(), PAGE_WORDS as u64 * 8);
-    vfs.set_capacity(Some(2 * vfs.allocated() - file::BLOCK));
+    vfs.set_capacity(Some(2 * vfs.allocated() - inode::BLOCK));
     let full = create_page(&vfs, "/two").unwrap_err();
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     assert_eq!(vfs.files(), [path("/one")]);

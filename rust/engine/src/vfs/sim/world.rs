@@ -8,10 +8,10 @@ use std::sync::{Arc, Weak};
 use crate::lock::{Mutex, MutexGuard};
 
 use super::faults::{Call, Script, Verdict};
-use super::file::{BLOCK, Inode};
-use super::holders::{Holders, Lockable};
+use super::inode::{BLOCK, Inode};
+use super::lock_holders::{Holders, Lockable};
+use super::name_tree::{Node, Tree, moved};
 use super::random::Random;
-use super::tree::{Node, Tree, moved};
 
 /// Some day in 2023, in microseconds.
 const FIRST_INSTANT: u64 = 1_700_000_000_000_000;

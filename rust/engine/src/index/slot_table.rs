@@ -6,7 +6,7 @@
 
 use hashbrown::HashTable;
 
-use super::paged::Paged;
+use super::paged_vec::Paged;
 
 /// Bits of a key that choose its table.
 const SHARD_BITS: u32 = 7;

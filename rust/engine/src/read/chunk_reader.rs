@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::recorded::Recorded;
+use super::recorded_event::Recorded;
 use crate::chunk::{FrameAt, LoadedChunk};
 use crate::frame::FrameView;
 

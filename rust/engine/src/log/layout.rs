@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::open_files::OpenFiles;
+use super::segment_file::OpenFiles;
 use crate::error::{Error, Result};
 use crate::vfs::{Entry, OpenMode, Vfs, parent_of, read_full, write_all_at};
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::content::LARGEST_FILE;
 use super::faults::Call;
-use super::file::Inode;
+use super::inode::Inode;
 use super::world::World;
 use crate::vfs::VfsFile;
 

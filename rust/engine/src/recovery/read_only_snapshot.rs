@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use super::repair_tail::last_non_zero;
 use super::scan::Scan;
-use super::tail::last_non_zero;
-use super::{catalogue, verdict};
+use super::{segment_catalogue, verdict};
 use crate::error::{Error, Result};
 use crate::index::MemoryIndex;
 use crate::log::{Found, Identity, Layout, Manifest, Marker, Segment, limits};
@@ -29,7 +29,7 @@ pub(crate) struct LogSnapshot {
 
 /// Reads the log of a store whose identity is known. The caller holds the store's lock.
 pub(crate) fn snapshot(layout: &Layout, identity: &Identity) -> Result<LogSnapshot> {
-    let (segments, manifest, missing) = catalogue::view(layout, identity, false)?;
+    let (segments, manifest, missing) = segment_catalogue::view(layout, identity, false)?;
     if segments.is_empty() {
         return Err(missing.unwrap_or_else(|| half_made(layout)));
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::file::Inode;
-use super::power::Fates;
+use super::inode::Inode;
+use super::power_cut::Fates;
 use crate::vfs::Entry;
 
 /// What a name stands for. Directories have no state of their own: programs can neither rename
@@ -430,7 +430,7 @@ fn replaced(node: &Node, files: &Files) -> Node {
 
 #[cfg(test)]
 mod tests {
-    use super::super::power::Persist;
+    use super::super::power_cut::Persist;
     use super::*;
 
     fn file(id: u64) -> Node {

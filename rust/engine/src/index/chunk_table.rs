@@ -3,7 +3,7 @@
 //! A chunk is a run of whole frames, at least [`CHUNK`] bytes long but for the newest one and
 //! the last of a segment. It is what readers load, verify and cache as one.
 
-use super::paged::Paged;
+use super::paged_vec::Paged;
 
 /// A new chunk begins at the first frame that starts this many bytes after its chunk.
 const CHUNK: u64 = 16 << 10;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::faults::Call;
-use super::file::Inode;
-use super::holders::Lockable;
+use super::inode::Inode;
+use super::lock_holders::Lockable;
 use super::world::{HeldDirectory, World};
 use crate::vfs::{Hold, LockFile, PAGE_WORDS, SharedPage};
 

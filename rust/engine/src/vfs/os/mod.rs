@@ -12,17 +12,17 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
-#[cfg(test)]
-mod alone;
 mod fork;
-mod held;
-mod lock;
-mod page;
-mod place;
+mod held_directory;
+mod lock_file;
+mod network_file_systems;
 mod same_file;
+mod shared_page;
+#[cfg(test)]
+mod test_process;
 
 pub use fork::forks;
-use held::{At, Held};
+use held_directory::{At, Held};
 
 /// The file system of the operating system.
 #[derive(Clone, Debug, Default)]
@@ -149,7 +149,7 @@ impl Vfs for OsVfs {
     }
 
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
-        Ok(Arc::new(lock::OsLockFile::open(
+        Ok(Arc::new(lock_file::OsLockFile::open(
             &self.at(path)?,
             self.public_path(path),
             create,
@@ -157,7 +157,7 @@ impl Vfs for OsVfs {
     }
 
     fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
-        Ok(Arc::new(page::OsPage::open(
+        Ok(Arc::new(shared_page::OsPage::open(
             &self.at(path)?,
             self.public_path(path),
             mode,
@@ -170,7 +170,9 @@ impl Vfs for OsVfs {
             Some(held) => rustix::fs::fstatfs(&held)?,
             None => rustix::fs::statfs(self.looked_up(directory))?,
         };
-        Ok(place::why_not(lower_half(found.f_type.to_le_bytes())))
+        Ok(network_file_systems::why_not(lower_half(
+            found.f_type.to_le_bytes(),
+        )))
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug};
 
-use super::chunks::ChunkTable;
+use super::chunk_table::ChunkTable;
 use crate::error::Error;
 
 /// What one durable frame adds to the index.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 
 use super::fork::OwnFile;
-use super::held::At;
+use super::held_directory::At;
 use super::same_file::is_at;
 use crate::vfs::{Hold, LockFile};
 
@@ -118,10 +118,10 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_pipe_is_opened_without_waiting_for_its_other_end() {
-        use super::super::alone::alone;
+        use super::super::test_process::alone;
         use rustix::fs::{CWD, FileType, Mode, mknodat};
         alone(
-            "vfs::os::lock::tests::a_pipe_is_opened_without_waiting_for_its_other_end",
+            "vfs::os::lock_file::tests::a_pipe_is_opened_without_waiting_for_its_other_end",
             || {
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("pipe");

@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::files::Layout;
+use super::layout::Layout;
 use crate::vfs::{OpenMode, VfsFile, write_all_at};
 
 /// Bytes of log between two reports of a recovery.

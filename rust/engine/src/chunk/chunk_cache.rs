@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 
-use super::loaded::{FrameAt, LoadedChunk};
+use super::loaded_chunk::{FrameAt, LoadedChunk};
 
 /// Verified chunks by address, bounded by bytes.
 pub(crate) struct Cache(pub(crate) QuickCache<u64, Arc<LoadedChunk>, ByBytes>);

@@ -4,10 +4,10 @@
 //! log; `docs/decisions/0022-index-in-memory.md` has the sum and what was measured.
 
 use super::arena::Arena;
-use super::chunks::ChunkTable;
-use super::entry::{FrameEntry, Full, Index, StreamEntry, Unfit};
+use super::chunk_table::ChunkTable;
+use super::frame_entry::{FrameEntry, Full, Index, StreamEntry, Unfit};
 use super::postings::Postings;
-use super::table::{Key, Slot, SlotTable};
+use super::slot_table::{Key, Slot, SlotTable};
 
 /// Streams, keys and chunks, in tables that never move what they hold.
 #[derive(Debug, Default)]

@@ -19,7 +19,7 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Mode, OFlags};
 
-use super::held::At;
+use super::held_directory::At;
 use crate::vfs::{OpenMode, PAGE_WORDS, SharedPage};
 
 const BYTES: usize = PAGE_WORDS * size_of::<u64>();

@@ -6,8 +6,8 @@ use std::io::IoSlice;
 use crate::lock::{Mutex, RwLock};
 
 use super::content::{Content, SECTOR, Sector};
-use super::power::Fates;
-use super::sleepers::Sleepers;
+use super::page_waiters::Sleepers;
+use super::power_cut::Fates;
 
 /// What a disk allocates at once.
 pub(super) const BLOCK: u64 = 4096;
@@ -268,7 +268,7 @@ fn write(content: &mut Content, bufs: &[IoSlice<'_>], offset: u64, allowed: usiz
 
 #[cfg(test)]
 mod tests {
-    use super::super::power::Persist;
+    use super::super::power_cut::Persist;
     use super::*;
 
     fn inode(durable: &[u8], unsynced: &[u8], offset: u64) -> Inode {
