@@ -1,8 +1,8 @@
-"""How a saga's state and the results of its steps become JSON and come back.
+"""The codec of a saga's state and of its steps' results: values to JSON and back.
 
-What can't be read back is refused when the saga is built, not when it is resumed. A
-value is used as it is read back: what the steps see is then the same before and after a
-restart. Reading back is spared where it can give nothing else than the value itself.
+A type whose values can't be decoded is refused when the saga is built, not when it is
+resumed. Steps get decoded values only, so they see the same before and after a restart.
+Decoding is left out for types for which it can only return the value itself.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _LEVELS_AROUND = 4
 
 _UNREAD: object = object()
 _NOT_ENCODED = msgspec.Raw(b"")
-# Values of these types are read back as the same values. Others may lose something
-# that doesn't make them unequal, such as the name of a time zone.
+# Values of these types are decoded to the same values. Others may lose something that
+# doesn't make them unequal, such as the name of a time zone.
 _LOSSLESS = frozenset({NoneType, bool, int, float, str, bytes, UUID, date})
 
 
@@ -50,26 +50,26 @@ class UnfitValue(InvalidValue, TypeError):
 
 
 class Encoded(Generic[T]):
-    """A value as the log has it.
+    """A value as the log holds it.
 
-    Each read of a type that can be changed returns an object of its own, so no reader
-    sees what another one changed. Values that can't be changed are decoded once.
+    Each read of a mutable value returns a new object, so no reader sees the changes of
+    another one. An immutable value is decoded once.
 
     Attributes:
-        json: The value as JSON; empty if the value is neither recorded nor copied.
+        json: The value as JSON; empty if it is neither recorded nor copied.
     """
 
     __slots__ = ("_codec", "_unread", "json")
 
     def __init__(self, codec: Codec[T], json: msgspec.Raw, decoded: T) -> None:
-        """Keep a value and its decoded form, to which no other code refers."""
+        """Keep a value and its decoded form, which no other code refers to."""
         self.json = json
         self._codec = codec
         # The value, or `_UNREAD`; `Any` because a `cast` costs a call at each read.
         self._unread: Any = decoded
 
     def read(self) -> T:
-        """Return the value; a new one each time if it can be changed."""
+        """Return the value; a new object each time if it is mutable."""
         if self._codec.is_frozen:
             known: T = self._unread
             return known
@@ -81,15 +81,15 @@ class Encoded(Generic[T]):
 
 
 class Codec(Generic[T]):
-    """From values of one annotation to JSON and back.
+    """Encodes the values of one type as JSON, and decodes them.
 
     Args:
         annotation: The type of the values.
-        what: What the values are, for errors: ``"the result of step 'pay'"``.
+        what: The name of the values in errors: ``"the result of step 'pay'"``.
         step: The step that they belong to, if it is one.
 
     Raises:
-        InvalidSaga: Values of this type couldn't be read back.
+        InvalidSaga: Values of this type can't be decoded.
     """
 
     __slots__ = (
@@ -104,7 +104,7 @@ class Codec(Generic[T]):
     def __init__(
         self, annotation: object, *, what: str, step: str | None = None
     ) -> None:
-        """Choose how the values are encoded."""
+        """Choose the encoding for the type."""
         self.annotation = annotation
         self.what = what
         try:
@@ -113,7 +113,7 @@ class Codec(Generic[T]):
             if found is not None:
                 raise TypeError(": ".join(filter(None, found)))  # noqa: TRY301
             limit = MAX_NESTING - _LEVELS_AROUND
-            # Sets and mappings are written in one order, so that equal values give
+            # Sets and mappings are encoded in one order, so that equal values have
             # equal bytes.
             self._codec = SchemaCodec(schema, limit, converts=True)
             self.is_frozen = not is_changeable(schema)
@@ -142,7 +142,7 @@ class Codec(Generic[T]):
         return self.record(value).json
 
     def record(self, value: T) -> Encoded[T]:
-        """Encode a value, and decode it again for those who use it.
+        """Encode a value, and keep its decoded form for the steps.
 
         Raises:
             InvalidValue: The value isn't of the declared type, or would be read back
@@ -165,9 +165,9 @@ class Codec(Generic[T]):
         return Encoded(self, json, decoded)
 
     def keep(self, value: T) -> Encoded[T]:
-        """Take a value that is computed again, not read back, at each resume.
+        """Keep a value that isn't recorded: each resume computes it again.
 
-        One that can't be changed is used as it is.
+        An immutable value is used as it is.
 
         Raises:
             InvalidValue: The value isn't of the declared type, or is of a type that
@@ -179,7 +179,7 @@ class Codec(Generic[T]):
         return self.record(value)
 
     def restore(self, raw: msgspec.Raw) -> Encoded[T]:
-        """Decode a recorded value for those who use it.
+        """Decode a recorded value for the steps.
 
         Raises:
             ValueError: The JSON isn't a value of this type.
@@ -200,7 +200,7 @@ class Codec(Generic[T]):
             raise ValueError(text_of(error)) from error
 
     def matches(self, value: T, raw: msgspec.Raw) -> bool:
-        """Return whether a value is the recorded one, as far as the log shows.
+        """Return whether a value is the same as a recorded one.
 
         Args:
             value: A value of the declared type.
@@ -216,14 +216,14 @@ class Codec(Generic[T]):
             recorded = self.decode(raw)
         except ValueError:
             return False
-        # As bytes: True and 1 are equal, and yet two states.
+        # By bytes: True and 1 are equal values, but different states.
         return self._codec.encode(encoded.read()) == self._codec.encode(recorded)
 
     def _are_same(self, decoded: object, value: object) -> bool:
-        """Return whether a value is equal to another one, or is encoded as it is.
+        """Return whether two values are equal or have the same encoding.
 
-        Equality alone is too strict: a class may compare by identity. So are bytes
-        alone: 1 and 1.0 are equal.
+        Equality alone is too strict, because a class may compare by identity. The
+        encoding alone is too strict, because 1 and 1.0 are equal.
         """
         try:
             if decoded == value:
@@ -253,9 +253,9 @@ class Codec(Generic[T]):
 
 
 def _is_lossless(schema: Schema) -> bool:
-    """Return whether accepted values are read back as they are, members apart.
+    """Return whether decoding returns an equal value, apart from the members of it.
 
-    Then the value itself can be used: reading it back would give the same one.
+    Then the value itself can be used in place of its decoded form.
     """
     if isinstance(schema, Atom):
         return schema.kind in _LOSSLESS
@@ -269,7 +269,7 @@ def _is_lossless(schema: Schema) -> bool:
 
 
 def _is_made_of_fields(kind: type) -> bool:
-    """Return whether an instance is what its fields are, and nothing else."""
+    """Return whether an instance consists of its fields and nothing else."""
     record: Any = kind
     if hasattr(kind, "__struct_config__"):
         return not record.__struct_config__.dict

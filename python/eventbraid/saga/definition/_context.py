@@ -1,4 +1,4 @@
-"""What a step's functions are given, and what a compensation is told."""
+"""The arguments of a step's functions: the context, and the outcome of the step."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ S = TypeVar("S")
 R = TypeVar("R")
 
 Doubt = Literal["timeout", "crash", "lost"]
-"""Why it isn't known whether an attempt had an effect."""
+"""Why an attempt may have had an effect although it didn't succeed."""
 
 
 class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
-    """What the functions of a step are given: the saga's state and the call's key.
+    """The argument of a step's functions: the saga's state and the call's key.
 
     Attributes:
         state: The saga's state, folded from the results so far. It is this function's
-            own copy: only what a step returns is kept, and only ``then`` changes the
-            state.
+            own copy: changes of it have no effect, and only the result of ``then``
+            becomes the new state.
         saga_id: The saga's id, which is its stream.
         step: The step's name.
         attempt: The number of this attempt; the first is 1.
-        idempotency_key: The key of this call. It is the same for each attempt and after
-            each restart, and another one for the compensation: hand it to the receiver.
-        forward_key: The key that the step's action had; in an action the same as
-            ``idempotency_key``. A compensation voids by it.
-        deadline: When the saga is to be compensated if it isn't through, or None.
-        failure: In a compensation the text of what undid the saga; None before.
+        idempotency_key: The key of this call, to be passed to the receiver. It is the
+            same for each attempt and after each restart. The compensation has another.
+        forward_key: The key of the step's action; in an action the same as
+            ``idempotency_key``. A compensation voids what it has caused.
+        deadline: The time after which an unfinished saga is compensated, or None.
+        failure: In a compensation the reason for it, for people; None otherwise.
 
     Example:
         >>> import eventbraid as eb
@@ -61,12 +61,12 @@ class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[R]):
-    """Told to a compensation: the step happened, and this was its result.
+    """The argument of a compensation whose step happened; and the result of ``ask``.
 
-    Also what ``ask=`` answers when the receiver knows the key.
+    A function ``ask`` returns it if the receiver knows the idempotency key.
 
     Attributes:
-        result: What the action returned.
+        result: The result of the action.
 
     Example:
         >>> import eventbraid as eb
@@ -98,13 +98,13 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class StepFailure:
-    """Why a step failed for good; what ``otherwise=`` is given.
+    """The failure of a step; the argument of ``otherwise=``.
 
     Attributes:
         code: A rejection's code, or the name of the exception's class.
         message: The text for people.
-        facts: What a rejected command's rule looked at; empty otherwise.
-        doubt: None if nothing happened for certain; else why that isn't known.
+        facts: The facts behind the rejection of a command; empty otherwise.
+        doubt: None if the step certainly had no effect; else why it may have had one.
 
     Example:
         >>> import eventbraid as eb
@@ -118,5 +118,5 @@ class StepFailure:
     doubt: Doubt | None = None
 
     def __str__(self) -> str:
-        """Give the code and the text."""
+        """Return the code and the text."""
         return f"{self.code}: {self.message}" if self.message else self.code

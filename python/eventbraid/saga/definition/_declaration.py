@@ -1,4 +1,4 @@
-"""Which declaration a recorded saga needs: its name, version and graph hash."""
+"""The identity of a declaration: the saga's name, its version and its graph hash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Declaration(NamedTuple):
-    """What a program must have been given to run a saga.
+    """The declaration that a program needs to drive a saga.
 
     Attributes:
         saga: The saga's name.
@@ -27,7 +27,7 @@ class Declaration(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that stand for it in the name of a lease."""
+        """A hash of 16 hexadecimal digits, for the name of a lease."""
         encoded = msgspec.json.encode(self)
         return hashlib.blake2b(encoded, digest_size=8).hexdigest()
 
@@ -42,7 +42,7 @@ _heads = msgspec.json.Decoder(_Head)
 
 
 def declaration_of(saga: Saga[Any]) -> Declaration:
-    """Return what a saga's declaration is known by."""
+    """Return the identity of a saga's declaration."""
     return Declaration(saga.name, saga.version, saga.graph_hash)
 
 
@@ -52,7 +52,7 @@ def recorded_declaration(started: RecordedEvent) -> Declaration | None:
     The rest of the record, such as the input, isn't decoded.
 
     Returns:
-        The declaration; None if the record can't be read. Anybody may have written it.
+        The declaration; None if the record can't be read: it is another program's.
     """
     try:
         head = _heads.decode(started.data)

@@ -1,4 +1,4 @@
-"""What the log keeps of a saga's declaration, and how two declarations differ."""
+"""The recorded part of a saga's declaration, and the difference of two of them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class StepShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What the log keeps of a step's declaration: the part that planning rests on.
+    """The recorded part of a step's declaration: that which decisions depend on.
 
     Attributes:
         name: The step's name.
         kind: The value of its `Kind`.
-        local: Whether it is a command of the same store.
+        local: Whether it is a local step.
         has_compensation: Whether it has a compensation.
-        replaceable: Whether another command takes its place when it fails.
+        replaceable: Whether another command replaces it if it fails for good.
     """
 
     name: str
@@ -40,7 +40,7 @@ Graph = tuple[StepShape, ...]
 
 
 def graph_hash(saga: str, graph: Graph) -> str:
-    """Hash a saga's name and graph to 16 hexadecimal digits."""
+    """Return a hash of a saga's name and graph: 16 hexadecimal digits."""
     encoded = msgspec.json.encode((saga, graph))
     return hashlib.blake2b(encoded, digest_size=8).hexdigest()
 
@@ -48,7 +48,7 @@ def graph_hash(saga: str, graph: Graph) -> str:
 def graph_difference(
     recorded: Sequence[StepShape], declared: Sequence[StepShape]
 ) -> tuple[str, ...]:
-    """Say in words how two graphs differ, by the names of their steps."""
+    """Describe the differences of two graphs, by the names of their steps."""
     before = {shape.name: shape for shape in recorded}
     after = {shape.name: shape for shape in declared}
     kept = [name for name in before if name in after]

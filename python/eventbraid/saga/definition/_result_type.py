@@ -13,7 +13,7 @@ from eventbraid.errors import InvalidSaga
 
 
 def result_type(action: Callable[..., object], step: str) -> object:
-    """Give the type that a recorded result of the action is decoded to.
+    """Return the type to which a recorded result of the action is decoded.
 
     Args:
         action: An ``async def``, or a callable annotated to return an awaitable.
@@ -34,8 +34,8 @@ def result_type(action: Callable[..., object], step: str) -> object:
         ) from error
     if returned is _MISSING:
         raise InvalidSaga(
-            f"the action of step {step!r} doesn't say what it returns, so a recorded "
-            "result couldn't be read back; annotate its return type, or give `result=` "
+            f"the action of step {step!r} has no return annotation, so a recorded "
+            "result couldn't be decoded; annotate its return type, or give `result=` "
             "to the step",
             step=step,
         )
@@ -43,7 +43,7 @@ def result_type(action: Callable[..., object], step: str) -> object:
 
 
 def is_asynchronous(function: Callable[..., object]) -> bool:
-    """Return whether a callable returns an awaitable, as far as its declaration says.
+    """Return whether a callable is declared to return an awaitable.
 
     Args:
         function: A function, a partial of one, or an object that can be called.
@@ -52,7 +52,7 @@ def is_asynchronous(function: Callable[..., object]) -> bool:
     if any(_is_coroutine_function(found) for found in (function, inner)):
         return True
     if getattr(inner, "__name__", "") == "<lambda>":
-        return True  # What it returns is known when it is called.
+        return True  # A lambda has no annotation. Its result is checked by the call.
     try:
         returned = _returned(inner)
     except NameError:
@@ -62,7 +62,7 @@ def is_asynchronous(function: Callable[..., object]) -> bool:
 
 
 def _is_coroutine_function(function: object) -> bool:
-    # The second one is how `AsyncMock` and others mark themselves before Python 3.12.
+    # `AsyncMock` and others have the second one before Python 3.12.
     return inspect.iscoroutinefunction(function) or hasattr(function, "_is_coroutine")
 
 
@@ -70,7 +70,7 @@ _MISSING = object()
 
 
 def _returned(function: Callable[..., object]) -> object:
-    """Resolve the return annotation alone: the others may be for checkers only."""
+    """Resolve the return annotation alone: others may be for type checkers only."""
     written = getattr(function, "__annotations__", {})
     if "return" not in written:
         return _MISSING
@@ -80,7 +80,7 @@ def _returned(function: Callable[..., object]) -> object:
 
 
 def _annotated(action: Callable[..., object]) -> Callable[..., object]:
-    """Find the function that carries the annotations."""
+    """Return the function that has the annotations."""
     while isinstance(action, functools.partial):
         action = action.func
     if inspect.isroutine(action):
@@ -89,7 +89,7 @@ def _annotated(action: Callable[..., object]) -> Callable[..., object]:
 
 
 def _awaited(returned: object) -> object:
-    """Take ``R`` out of ``Awaitable[R]`` and ``Coroutine[..., ..., R]``."""
+    """Return ``R`` for ``Awaitable[R]`` and ``Coroutine[..., ..., R]``."""
     if typing.get_origin(returned) in {Awaitable, Coroutine}:
         return typing.get_args(returned)[-1]
     return returned

@@ -1,4 +1,4 @@
-"""How often a call is tried again, and after which delays: data, not a decorator."""
+"""The retry policy of a step: the number of its attempts, and their delays."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from eventbraid.store._paging import checked
 
 Jitter = Literal["full", "equal", "none"]
 
-# The largest growth that a delay is computed with; far beyond it every cap is reached,
-# and a power of it still fits a float.
+# The largest exponent and factor of a delay. Every cap is reached long before, and the
+# power still fits into a float.
 _MOST_FACTOR = 100.0
 _MOST_DOUBLINGS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How attempts of one step, or of its compensation, follow each other.
+    """The number of attempts of a step, or of its compensation, and their delays.
 
-    The delay before attempt n + 1 is ``first * factor ** (n - 1)``, at most ``cap``,
-    and is then spread by the jitter.
+    The delay before attempt n + 1 is ``first * factor ** (n - 1)``, at most ``cap``.
+    The jitter then spreads it.
 
     Attributes:
-        attempts: How many attempts there may be in all; None means without end.
+        attempts: The maximum number of attempts; None: any number.
         first: The delay after the first attempt.
-        factor: By how much each further delay grows, 1 to 100.
+        factor: The growth of each further delay, 1 to 100.
         cap: The longest delay; `timedelta.max` counts as 100 years.
-        jitter: ``"full"`` draws between 0 and the delay, ``"equal"`` between half of
-            it and all of it, ``"none"`` takes it as it is.
-        crashes: How many attempts may end with their process while it made no other
-            call. These don't count as ``attempts``; after them the saga is stuck.
+        jitter: ``"full"`` draws from 0 to the delay, ``"equal"`` from half of it to all
+            of it, ``"none"`` is the delay itself.
+        crashes: The number of attempts that may end with their process while it made no
+            other call. They don't count as ``attempts``; after them the saga is stuck.
         never: Exceptions by which the receiver proves that nothing happened. They end
             the step at once; every other exception leaves its outcome unknown.
 
     Raises:
-        InvalidArgument: A number out of its range, or a ``never`` that holds something
+        InvalidArgument: A number is out of its range, or ``never`` holds something
             other than exception classes.
 
     Example:
@@ -61,7 +61,7 @@ class Retry:
     never: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what could never work, when it is written and not when it is used."""
+        """Validate the numbers when they are written, not when a step fails."""
         if self.attempts is not None:
             attempts = checked("retry attempts", self.attempts, minimum=1)
             object.__setattr__(self, "attempts", attempts)
@@ -89,7 +89,7 @@ class Retry:
             )
 
     def allows(self, attempt: int) -> bool:
-        """Tell whether another attempt may follow this one.
+        """Return whether another attempt may follow this one.
 
         Args:
             attempt: The number of the attempt that has ended; the first is 1.
@@ -97,7 +97,7 @@ class Retry:
         return self.attempts is None or attempt < self.attempts
 
     def delay(self, attempt: int, *, chance: float = 1.0) -> timedelta:
-        """Give the time to wait after an attempt.
+        """Return the delay after an attempt.
 
         Args:
             attempt: The number of the attempt that has ended; the first is 1.
@@ -114,12 +114,12 @@ class Retry:
                 return timedelta(seconds=full)
 
     def proves_failure(self, error: BaseException) -> bool:
-        """Tell whether an exception proves that the attempt had no effect.
+        """Return whether an exception proves that the attempt had no effect.
 
-        A group proves it only if each exception inside of it does.
+        A group proves it only if each exception in it does.
 
         Args:
-            error: What the attempt raised.
+            error: The exception that the attempt raised.
         """
         return all(
             isinstance(single, (*self.never, BaseExceptionGroup))
@@ -132,13 +132,13 @@ def _is_exception_class(kind: object) -> bool:
 
 
 FOREVER = Retry(attempts=None)
-"""For a step behind the point of no return: it is retried until it succeeds."""
+"""For a step after the pivot: it is retried until it succeeds."""
 
 PATIENTLY = Retry(attempts=20)
-"""For a compensation: about eight minutes, then a person is asked."""
+"""For a compensation: about eight minutes, then the saga waits for a person."""
 
 BRIEFLY = Retry(attempts=5)
-"""For a local compensation: a rule that says no rarely changes its mind."""
+"""For a local compensation: a rejected command is rarely accepted later."""
 
 _AFTER_CRASHES = Retry(
     attempts=None, first=timedelta(milliseconds=50), cap=timedelta(minutes=1)
@@ -146,7 +146,7 @@ _AFTER_CRASHES = Retry(
 
 
 def crash_delay(crashes: int, *, chance: float = 1.0) -> timedelta:
-    """Return the time to wait after an attempt that ended with its process.
+    """Return the delay after an attempt that ended with its process.
 
     Args:
         crashes: The number of such attempts in a row, this one included.

@@ -1,4 +1,4 @@
-"""A saga: a checked, hashed sequence of named steps over a typed state."""
+"""The declaration of a saga: a sequence of named steps over a typed state."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-# Every notice about a saga names it.
+# Each notice about a saga holds its name, and has to fit into any store.
 _MAXIMUM_NAME_BYTES = 255
 
 CompensationOrder = Literal["relaxed", "strict"]
-"""What a stuck compensation means for the others of its saga."""
+"""Whether a failed compensation holds back the others of its saga."""
 
 
 class Saga(Generic[S]):
     """A declared sequence of named steps over a state of type ``S``.
 
-    It is checked when it is built. Steps are known by their names; a saga whose steps
-    change gets a new version.
+    It is validated when it is built. Records refer to steps by their names. A saga
+    whose steps change gets a new version.
 
     Attributes:
-        name: The saga's name: stable, because the log knows it.
+        name: The saga's name. It must not change, because records refer to it.
         version: The version of its graph, from 1.
         deadline: The time after which an unfinished saga is compensated, or None. A
             running call is awaited first. Past the pivot the deadline has no effect.
         defects: The exceptions of actions and compensations that show a bug in the
             program. They block the saga and never compensate it.
-        compensation_order: ``"relaxed"``: a compensation that is stuck holds back none
-            of the others. ``"strict"``: the others wait for it.
+        compensation_order: ``"relaxed"``: a compensation that failed for good holds
+            back none of the others. ``"strict"``: the others wait for it.
         steps: The steps in their order.
-        graph: What the log keeps of them.
+        graph: The part of them that is recorded.
         graph_hash: A hash of the graph, 16 hexadecimal digits.
 
     Raises:
-        InvalidSaga: What can't work: no steps, a name twice, a pivot that isn't alone,
-            a compensatable step behind the point of no return or without compensation.
+        InvalidSaga: It has no steps, two steps of one name, or more than one pivot; or
+            a compensatable step is after the pivot or has no compensation.
 
     Example:
         >>> import eventbraid as eb
@@ -86,24 +86,25 @@ class Saga(Generic[S]):
         defects: tuple[type[BaseException], ...] = DEFECTS,
         compensation_order: CompensationOrder = "relaxed",
     ) -> None:
-        """Build the saga and check it.
+        """Build the saga and validate it.
 
         Args:
             name: The saga's name.
-            state: The type of its state: anything that an event may hold.
+            state: The type of its state; each type of a field of an event will do.
             steps: The steps in their order.
             version: The version of its graph, from 1.
-            deadline: How long a saga may take before it is compensated.
+            deadline: The time that a saga may take before it is compensated.
             defects: The exceptions of actions and compensations that count as defects,
-                unless a step names its own. An exception of a step's ``retry.never``
-                is never one. What the saga's own functions raise (the commands of local
-                steps, ``then``, ``record``, ``otherwise``, ``skip_if``) is always a
-                defect, but for `CommandRejected` and `LimitExceeded`, which fail the
-                step, and for `OSError`, after which they are called again.
-            compensation_order: Compensations are made one after the other, the last
-                step's first. ``"relaxed"`` passes over one that is stuck or blocked,
-                makes the others, and then waits for a person. ``"strict"`` waits for
-                a person before the others.
+                unless a step has its own. An exception of a step's ``retry.never``
+                is never one. An exception of the saga's local functions (the commands
+                of local steps, ``then``, ``record``, ``otherwise``, ``skip_if``) is
+                always a defect, with two exceptions: `CommandRejected` and
+                `LimitExceeded` fail the step, and after an `OSError` the function is
+                called again.
+            compensation_order: Compensations are made one after the other, that of
+                the last step first. ``"relaxed"`` passes over one that failed for good
+                or is blocked, makes the others, and then waits for a person.
+                ``"strict"`` waits for a person before the others.
         """
         deadline = _checked_deadline(name, deadline)
         _check_head(name, version, deadline)
@@ -122,21 +123,21 @@ class Saga(Generic[S]):
         self._settled_from = _settled_from(self.steps)
 
     def __repr__(self) -> str:
-        """Name it with its version."""
+        """Return the name, the version and the number of steps."""
         return f"<Saga {self.name!r} version {self.version}, {len(self.steps)} steps>"
 
     @property
     def is_strict(self) -> bool:
-        """Return whether a stuck compensation holds back the others."""
+        """Whether a compensation that failed for good holds back the others."""
         return self.compensation_order == "strict"
 
-    def is_settled_at(self, cursor: int) -> bool:
-        """Tell whether only steps are left that can't compensate the saga.
+    def is_settled_at(self, position: int) -> bool:
+        """Return whether only steps are left whose failure can't compensate the saga.
 
         Args:
-            cursor: How many steps are settled.
+            position: The number of settled steps.
         """
-        return cursor >= self._settled_from
+        return position >= self._settled_from
 
 
 def _shape(node: Node[S]) -> StepShape:
@@ -150,7 +151,7 @@ def _shape(node: Node[S]) -> StepShape:
 
 
 def _settled_from(steps: Sequence[Node[S]]) -> int:
-    """Count the steps up to the last one whose failure compensates the saga."""
+    """Return the number of steps up to the last one that can compensate the saga."""
     fatal = [i for i, node in enumerate(steps) if _may_compensate_saga(node)]
     return fatal[-1] + 1 if fatal else 0
 
@@ -205,7 +206,7 @@ def _check_steps(name: str, steps: Sequence[Node[S]]) -> None:
 def _check_node(name: str, node: Node[S]) -> None:
     if not isinstance(node, Step | Local):
         raise InvalidSaga(
-            f"saga {name!r}: {node!r} is not a step; make it with step() or local()"
+            f"saga {name!r}: {node!r} is not a step; build it with step() or local()"
         )
     needs_compensation = node.kind is Kind.COMPENSATABLE and node.otherwise is None
     if needs_compensation and not (node.undoable or node.settled_without_undo):
@@ -222,20 +223,20 @@ def _check_names(name: str, steps: Sequence[Node[S]]) -> None:
     for step in names:
         if names.count(step) > 1:
             raise InvalidSaga(
-                f"saga {name!r} has several steps named {step!r}; the log knows steps "
-                "by their names, so give each its own",
+                f"saga {name!r} has several steps named {step!r}; records refer to "
+                "steps by their names, so give each its own",
                 step=step,
             )
 
 
 def _check_order(name: str, steps: Sequence[Node[S]]) -> None:
-    """Refuse a step that could fail behind the point of no return."""
+    """Refuse a step after the pivot whose failure would compensate the saga."""
     settled_by: str | None = None
     for node in steps:
         if settled_by is not None and _may_compensate_saga(node):
             raise InvalidSaga(
-                f"saga {name!r}: step {node.name!r} is {node.kind.value} but stands "
-                f"behind {settled_by!r}, from where there is no way back; make it "
+                f"saga {name!r}: step {node.name!r} is {node.kind.value} but comes "
+                f"after {settled_by!r}, from where there is no way back; make it "
                 "kind=Kind.RETRIABLE, or put it before",
                 step=node.name,
             )

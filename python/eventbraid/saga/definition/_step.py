@@ -1,4 +1,4 @@
-"""Steps: what a saga is declared of."""
+"""The two kinds of steps: external ones, which call, and local ones, which commit."""
 
 from __future__ import annotations
 
@@ -41,8 +41,14 @@ _COMPENSATION_TIMEOUT = timedelta(seconds=30)
 class Compensation(Generic[S, R]):
     """The compensation of an external step: the call, its retries and its time.
 
-    The type of what the call answers is known to `Step.compensated_by` alone: it is
-    handed from one function of the same declaration to the other, and not kept.
+    The result of the call is passed to ``record`` and isn't recorded, so its type is
+    checked by `Step.compensated_by` alone.
+
+    Attributes:
+        action: The call.
+        retry: The number of its attempts, and their delays.
+        timeout: The time that each attempt may take.
+        record: Makes the command that follows from the compensation, or returns None.
     """
 
     action: Callable[[StepContext[S], Done[R] | Unknown], Awaitable[object]]
@@ -53,7 +59,7 @@ class Compensation(Generic[S, R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step(Node[S], Generic[S, R]):
-    """An external step: an asynchronous call outside of the store. Made by `step`.
+    """An external step: an asynchronous call outside of the store. Built by `step`.
 
     Example:
         >>> import eventbraid as eb
@@ -81,17 +87,17 @@ class Step(Node[S], Generic[S, R]):
 
     @property
     def undoable(self) -> bool:
-        """Tell whether the step has a compensation."""
+        """Whether the step has a compensation."""
         return self.undo is not None
 
     @property
     def settled_without_undo(self) -> bool:
-        """Tell whether the author said that there is nothing to compensate."""
+        """Whether the declaration says that there is nothing to compensate."""
         return self.nothing_to_undo
 
     @property
     def undo_retry(self) -> Retry:
-        """How attempts to compensate the step follow each other."""
+        """The number of attempts to compensate the step, and their delays."""
         return PATIENTLY if self.undo is None else self.undo.retry
 
     def compensated_by(
@@ -103,23 +109,24 @@ class Step(Node[S], Generic[S, R]):
         timeout: timedelta = _COMPENSATION_TIMEOUT,
         record: Callable[[StepContext[S], U], AnyCommand | None] | None = None,
     ) -> Step[S, R]:
-        """Give the step its compensation.
+        """Return the step with a compensation.
 
-        The compensation must be idempotent, and must work where the action never
-        happened or happens later: it voids by ``context.forward_key``.
+        The compensation must be idempotent. It must also be right if the action never
+        happened, or happens later: it voids whatever the key ``context.forward_key``
+        has caused or will cause.
 
         Args:
             action: The call that compensates. It takes two arguments: the context,
                 and the outcome of the step, `Done` with its result or `Unknown`.
-            retry: How its attempts follow each other. When they end, or an exception
-                of ``never`` is raised, the saga is stuck and waits for a person.
+            retry: The number of its attempts, and their delays. After the last one, or
+                after an exception of ``never``, the saga is stuck: a person decides.
             timeout: The time that each attempt may take.
             record: Returns the command that follows from the compensation, from the
                 context and the value that the action returned; it is committed
                 together with the record of the compensation. None: no command.
 
         Returns:
-            The step with its compensation; the receiver stays as it was.
+            A new step with the compensation; this one is unchanged.
 
         Raises:
             InvalidSaga: The step is retriable, the timeout isn't above 0, the action
@@ -145,10 +152,10 @@ class Step(Node[S], Generic[S, R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Local(Node[S]):
-    """A local step: a command of this store. Made by `local`.
+    """A local step: a command of this store. Built by `local`.
 
     The command's events, the saga's record of the step and the start of the next step
-    are one commit, so it happens exactly once.
+    are one commit, so the step happens exactly once.
 
     Example:
         >>> import eventbraid as eb
@@ -164,17 +171,17 @@ class Local(Node[S]):
 
     @property
     def undoable(self) -> bool:
-        """Tell whether the step has a compensation."""
+        """Whether the step has a compensation."""
         return self.undo is not None
 
     @property
     def settled_without_undo(self) -> bool:
-        """Tell whether the author said that there is nothing to compensate."""
+        """Whether the declaration says that there is nothing to compensate."""
         return self.nothing_to_undo
 
     @property
     def undo_retry(self) -> Retry:
-        """How attempts to compensate the step follow each other."""
+        """The number of attempts to compensate the step, and their delays."""
         return self.retry_of_undo
 
     def compensated_by(
@@ -184,15 +191,16 @@ class Local(Node[S]):
         *,
         retry: Retry = BRIEFLY,
     ) -> Local[S]:
-        """Give the step its compensation: another command.
+        """Return the step with a compensation: another command.
 
         Args:
-            make: Makes the command; its events are committed with the record of it.
-            retry: How attempts follow each other when the command is rejected. When
-                they end, the saga is stuck and waits for a person.
+            make: Makes the command. Its events and the record of the compensation are
+                one commit.
+            retry: The number of attempts if the command is rejected, and their delays.
+                After the last one the saga is stuck and waits for a person.
 
         Returns:
-            The step with its compensation; the receiver stays as it was.
+            A new step with the compensation; this one is unchanged.
 
         Raises:
             InvalidSaga: The step is retriable, or ``make`` is asynchronous.
@@ -225,31 +233,32 @@ def step(
     """Declare an external step: a call to something outside of the store.
 
     Its start is recorded before the call. The call gets an idempotency key that is
-    stable across attempts and restarts: at least once on the wire, once in effect at
-    receivers that honour keys. An exception of ``retry.never`` means that nothing
-    happened. A defect, such as a `TypeError`, shows a bug in the program: it blocks the
-    saga until a coordinator with corrected code makes the call again, and it counts as
-    no attempt. A timeout, a crash or any other exception leaves the outcome unknown,
-    which is resolved by ``ask``, then by further attempts with the same key, then by
-    compensating as `Unknown`.
+    stable across attempts and restarts: the call is made at least once, and has one
+    effect at a receiver that honours idempotency keys.
+
+    An exception of ``retry.never`` means that nothing happened. A defect, such as a
+    `TypeError`, shows a bug in the program: it blocks the saga until a coordinator with
+    corrected code makes the call again, and it counts as no attempt. A timeout, a crash
+    or any other exception leaves the outcome unknown, which is resolved by ``ask``,
+    then by further attempts with the same key, then by compensating as `Unknown`.
 
     Args:
-        name: The step's name: unique in its saga, 1 to 80 bytes, kept for good.
+        name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.
         action: The call: an ``async def``, or a callable annotated to return an
             awaitable.
         timeout: The time that each attempt may take.
-        kind: What its failure means.
-        retry: How attempts follow each other. By default five, or without end for a
-            retriable step.
-        result: The type of the result, if the action's annotation doesn't say it.
+        kind: What its failure means for the saga.
+        retry: The number of attempts, and their delays. By default five attempts, or
+            any number for a retriable step.
+        result: The type of the result, if the action has no annotation of it.
         ask: Asks the receiver whether it knows ``context.idempotency_key``: `Done`
             with the result, or None.
         then: Returns the new state from the state and the result. Pure: it is run
             again at each resume.
-        record: Makes the command that the result means; it is committed together with
-            the record of the success and the start of the next step.
-        otherwise: Makes the command that takes the place of the step when it failed
-            for good. The saga then goes on. The step is compensated only if it may have
+        record: Makes the command that follows from the result. It is committed together
+            with the record of the success and the start of the next step.
+        otherwise: Makes the command that replaces the step if it failed for good. The
+            saga then continues. The step is compensated later only if it may have
             happened.
         skip_if: Returns the reason why the step isn't needed, or just True; None or
             False if it is needed. Pure.
@@ -257,7 +266,7 @@ def step(
             defects; by default those of the saga, which are `DEFECTS` by default.
 
     Returns:
-        The step; give it a compensation with `Step.compensated_by`.
+        The step. `Step.compensated_by` adds a compensation.
 
     Raises:
         InvalidSaga: A name or timeout out of bounds, a result whose type can't be
@@ -311,26 +320,26 @@ def local(
     """Declare a local step: a command whose events are in the same store.
 
     The command's events, the record of the step and the start of the next step are one
-    commit: exactly once, crash or not. If the command is rejected, or exceeds a limit
-    of the store, the step failed. Any other exception of the step's functions is a
-    defect and blocks the saga, but for `OSError`, after which the step is executed
-    again.
+    commit, so the step happens exactly once, whatever crashes. If the command is
+    rejected, or exceeds a limit of the store, the step failed. Any other exception of
+    the step's functions is a defect and blocks the saga, except for `OSError`, after
+    which the step is executed again.
 
     Args:
-        name: The step's name: unique in its saga, 1 to 80 bytes, kept for good.
+        name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.
         make: Makes the command from the saga's state.
-        kind: What its failure means.
-        retry: How a retriable step's attempts follow each other when its command is
-            rejected; by default without end. Others are never retried.
+        kind: What its failure means for the saga.
+        retry: The number of attempts of a retriable step whose command is rejected, and
+            their delays; by default any number. Other steps are never retried.
         then: Returns the new state from the state and what was executed. Pure: it is
             run again at each resume. The events are then read from the log.
-        otherwise: Makes the command that takes the place of the step when it failed
-            for good. The saga then goes on.
+        otherwise: Makes the command that replaces the step if it failed for good. The
+            saga then continues.
         skip_if: Returns the reason why the step isn't needed, or just True; None or
             False if it is needed. Pure.
 
     Returns:
-        The step; give it a compensation with `Local.compensated_by`.
+        The step. `Local.compensated_by` adds a compensation.
 
     Raises:
         InvalidSaga: A name out of bounds, or an asynchronous function.
@@ -357,15 +366,16 @@ def local(
 
 
 def is_external(node: Node[S]) -> TypeGuard[Step[S, Any]]:
-    """Tell whether a node is an external step."""
+    """Return whether a node is an external step."""
     return isinstance(node, Step)
 
 
 def external(node: Node[S]) -> Step[S, Any]:
-    """Take a node for the external step that the log says it is.
+    """Return a node as the external step that the recorded graph says it is.
 
     Raises:
-        AssertionError: It isn't; the check of the graph's hash rules that out.
+        AssertionError: It is a local step. The graph hash is checked before a saga is
+            driven, so this is a bug in Eventbraid.
     """
     if is_external(node):
         return node
@@ -386,7 +396,7 @@ def _retry_of(kind: Kind, retry: Retry | None) -> Retry:
 
 
 def _require_name(name: str) -> None:
-    # Printable first: half a character is not, and has no bytes.
+    # `isprintable` first: a lone surrogate is not printable, and can't be encoded.
     text = cast("object", name)
     if (
         not isinstance(text, str)
@@ -401,7 +411,7 @@ def _require_name(name: str) -> None:
 
 
 def _require_positive(timeout: timedelta, name: str) -> timedelta:
-    """Return the timeout, at most what every timer can wait."""
+    """Return the timeout, at most the longest wait of every timer."""
     try:
         bounded = validate_duration("timeout", timeout, minimum=timedelta.min)
     except InvalidArgument as error:
@@ -434,8 +444,8 @@ def _require_synchronous(
         if function is not None and inspect.iscoroutinefunction(function):
             raise InvalidSaga(
                 f"`{what}` of step {name!r} is asynchronous, but it is called between "
-                "two commits and must not wait; declare it with `def`, and move what "
-                "it waits for into the action of a step",
+                "two commits and must not wait; declare it with `def`, and move the "
+                "call that it awaits into the action of a step",
                 step=name,
             )
 

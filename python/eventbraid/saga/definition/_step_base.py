@@ -1,10 +1,9 @@
-"""What all steps have in common."""
+"""The base of all steps, and the kinds of their failures."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -15,23 +14,18 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._context import StepContext, StepFailure
     from eventbraid.saga.definition._retry import Retry
 
-    # Steps of one saga run commands of different states and events, which Python's
-    # type system can only say with `Any`.
+    # The steps of one saga execute commands of different states and events, for
+    # which Python's type system has only `Any`.
     AnyCommand: TypeAlias = Command[Any, Any]
 
 S = TypeVar("S")
-R = TypeVar("R")
-U = TypeVar("U")
-
-_MOST_NAME_BYTES = 80
-_COMPENSATION_TIMEOUT = timedelta(seconds=30)
 
 
 class Kind(Enum):
-    """What a step's failure means for the saga.
+    """The kind of a step: what its failure means for the saga.
 
-    A saga is compensatable steps, then at most one pivot, then retriable steps. Steps
-    with ``otherwise=`` and without compensation may stand anywhere.
+    A saga has compensatable steps, then at most one pivot, then retriable steps. A step
+    with ``otherwise=`` and without compensation may have any position.
 
     Example:
         >>> import eventbraid as eb
@@ -40,25 +34,25 @@ class Kind(Enum):
     """
 
     COMPENSATABLE = "compensatable"
-    """Can be compensated; its failure compensates the saga."""
+    """It can be compensated, and its failure compensates the saga."""
 
     PIVOT = "pivot"
     """Its failure compensates the saga; after its success there is no way back."""
 
     RETRIABLE = "retriable"
-    """Stands behind the point of no return and is only retried."""
+    """It comes after the pivot: it is only retried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node(ABC, Generic[S]):
-    """One named step of a saga over the state ``S``; made by `step` or `local`.
+    """One named step of a saga over the state ``S``; built by `step` or `local`.
 
     Attributes:
-        name: The name by which the log knows the step.
-        kind: What its failure means.
-        retry: How its attempts follow each other.
-        skip_if: Returns the reason, or True, when the step isn't needed.
-        otherwise: Makes the command that takes its place when it failed for good.
+        name: The name by which the records refer to the step.
+        kind: What its failure means for the saga.
+        retry: The number of its attempts, and their delays.
+        skip_if: Returns the reason why the step isn't needed, or True.
+        otherwise: Makes the command that replaces the step if it failed for good.
 
     Example:
         >>> import eventbraid as eb
@@ -76,14 +70,14 @@ class Node(ABC, Generic[S]):
     @property
     @abstractmethod
     def undoable(self) -> bool:
-        """Tell whether the step has a compensation."""
+        """Whether the step has a compensation."""
 
     @property
     @abstractmethod
     def settled_without_undo(self) -> bool:
-        """Tell whether the author said that there is nothing to compensate."""
+        """Whether the declaration says that there is nothing to compensate."""
 
     @property
     @abstractmethod
     def undo_retry(self) -> Retry:
-        """How attempts to compensate the step follow each other."""
+        """The number of attempts to compensate the step, and their delays."""
