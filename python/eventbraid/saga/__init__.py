@@ -10,8 +10,9 @@ from eventbraid.saga.definition._context import Done, StepContext, StepFailure, 
 from eventbraid.saga.definition._defect_classes import DEFECTS
 from eventbraid.saga.definition._retry import Retry
 from eventbraid.saga.definition._saga import CompensationOrder, Saga
-from eventbraid.saga.definition._step import Local, Step, local, step
+from eventbraid.saga.definition._step import Local, Step
 from eventbraid.saga.definition._step_base import Kind, Node
+from eventbraid.saga.definition._step_builders import local, step
 from eventbraid.saga.machine._progress import Status
 from eventbraid.saga.running._journal import SagaProgress
 from eventbraid.saga.running._run import Ended, Outcome

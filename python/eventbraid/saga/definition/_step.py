@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
 
-from eventbraid.errors import InvalidArgument, InvalidSaga
-from eventbraid.saga._text import safe_text, shown
-from eventbraid.saga.definition._codec import Codec
-from eventbraid.saga.definition._defect_classes import check_defects
-from eventbraid.saga.definition._result_type import is_asynchronous, result_type
-from eventbraid.saga.definition._retry import BRIEFLY, FOREVER, PATIENTLY, Retry
-from eventbraid.saga.definition._step_base import Kind, Node
-from eventbraid.store._duration import validate_duration
+from eventbraid.saga.definition._retry import BRIEFLY, PATIENTLY, Retry
+from eventbraid.saga.definition._step_base import Node
+from eventbraid.saga.definition._step_checks import (
+    refuse_compensation_of_retriable,
+    require_asynchronous,
+    require_positive,
+    require_synchronous,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from eventbraid.command import Executed
-    from eventbraid.saga.definition._context import (
-        Done,
-        StepContext,
-        StepFailure,
-        Unknown,
-    )
+    from eventbraid.saga.definition._codec import Codec
+    from eventbraid.saga.definition._context import Done, StepContext, Unknown
     from eventbraid.saga.definition._step_base import AnyCommand
 
 S = TypeVar("S")
 R = TypeVar("R")
 U = TypeVar("U")
 
-_MOST_NAME_BYTES = 80
 _COMPENSATION_TIMEOUT = timedelta(seconds=30)
 
 
@@ -132,10 +126,10 @@ class Step(Node[S], Generic[S, R]):
             InvalidSaga: The step is retriable, the timeout isn't above 0, the action
                 is synchronous, or ``record`` isn't.
         """
-        _refuse_compensation_of_retriable(self)
-        timeout = _require_positive(timeout, self.name)
-        _require_asynchronous(action, "compensation", self.name)
-        _require_synchronous(self.name, record=record)
+        refuse_compensation_of_retriable(self)
+        timeout = require_positive(timeout, self.name)
+        require_asynchronous(action, "compensation", self.name)
+        require_synchronous(self.name, record=record)
         compensation: Compensation[S, R] = Compensation(
             action=action, retry=retry, timeout=timeout, record=record
         )
@@ -205,164 +199,13 @@ class Local(Node[S]):
         Raises:
             InvalidSaga: The step is retriable, or ``make`` is asynchronous.
         """
-        _refuse_compensation_of_retriable(self)
-        _require_synchronous(self.name, command=make)
+        refuse_compensation_of_retriable(self)
+        require_synchronous(self.name, command=make)
         return dataclasses.replace(self, undo=make, retry_of_undo=retry)
 
     def without_compensation(self) -> Local[S]:
         """Declare that there is nothing to compensate."""
         return dataclasses.replace(self, nothing_to_undo=True)
-
-
-def step(
-    name: str,
-    action: Callable[[StepContext[S]], Awaitable[R]],
-    /,
-    *,
-    timeout: timedelta,
-    kind: Kind = Kind.COMPENSATABLE,
-    retry: Retry | None = None,
-    result: type[R] | None = None,
-    ask: Callable[[StepContext[S]], Awaitable[Done[R] | None]] | None = None,
-    then: Callable[[S, R], S] | None = None,
-    record: Callable[[StepContext[S], R], AnyCommand] | None = None,
-    otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None = None,
-    skip_if: Callable[[S], str | bool | None] | None = None,
-    defects: tuple[type[BaseException], ...] | None = None,
-) -> Step[S, R]:
-    """Declare an external step: a call to something outside of the store.
-
-    Its start is recorded before the call. The call gets an idempotency key that is
-    stable across attempts and restarts: the call is made at least once, and has one
-    effect at a receiver that honours idempotency keys.
-
-    An exception of ``retry.never`` means that nothing happened. A defect, such as a
-    `TypeError`, shows a bug in the program: it blocks the saga until a coordinator with
-    corrected code makes the call again, and it counts as no attempt. A timeout, a crash
-    or any other exception leaves the outcome unknown, which is resolved by ``ask``,
-    then by further attempts with the same key, then by compensating as `Unknown`.
-
-    Args:
-        name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.
-        action: The call: an ``async def``, or a callable annotated to return an
-            awaitable.
-        timeout: The time that each attempt may take.
-        kind: What its failure means for the saga.
-        retry: The number of attempts, and their delays. By default five attempts, or
-            any number for a retriable step.
-        result: The type of the result, if the action has no annotation of it.
-        ask: Asks the receiver whether it knows ``context.idempotency_key``: `Done`
-            with the result, or None.
-        then: Returns the new state from the state and the result. Pure: it is run
-            again at each resume.
-        record: Makes the command that follows from the result. It is committed together
-            with the record of the success and the start of the next step.
-        otherwise: Makes the command that replaces the step if it failed for good. The
-            saga then continues. The step is compensated later only if it may have
-            happened.
-        skip_if: Returns the reason why the step isn't needed, or just True; None or
-            False if it is needed. Pure.
-        defects: The exceptions of the action and its compensation that count as
-            defects; by default those of the saga, which are `DEFECTS` by default.
-
-    Returns:
-        The step. `Step.compensated_by` adds a compensation.
-
-    Raises:
-        InvalidSaga: A name or timeout out of bounds, a result whose type can't be
-            determined, a synchronous action, or an asynchronous function where a
-            synchronous one is called.
-
-    Example:
-        >>> import eventbraid as eb
-        >>> from datetime import timedelta
-        >>> async def capture(context: eb.StepContext[int]) -> str:
-        ...     return f"receipt for {context.state}"
-        >>> declared = eb.step("capture", capture, timeout=timedelta(seconds=5))
-        >>> declared.name
-        'capture'
-    """
-    _require_name(name)
-    timeout = _require_positive(timeout, name)
-    _require_asynchronous(action, "action", name)
-    if ask is not None:
-        _require_asynchronous(ask, "ask", name)
-    _require_synchronous(
-        name, then=then, record=record, otherwise=otherwise, skip_if=skip_if
-    )
-    return Step(
-        name=name,
-        kind=kind,
-        retry=_retry_of(kind, retry),
-        skip_if=skip_if,
-        otherwise=otherwise,
-        action=action,
-        timeout=timeout,
-        result=_result_codec(action, name, result),
-        ask=ask,
-        then=then,
-        record=record,
-        defects=None if defects is None else check_defects(defects),
-    )
-
-
-def local(
-    name: str,
-    make: Callable[[StepContext[S]], AnyCommand],
-    /,
-    *,
-    kind: Kind = Kind.COMPENSATABLE,
-    retry: Retry | None = None,
-    then: Callable[[S, Executed], S] | None = None,
-    otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None = None,
-    skip_if: Callable[[S], str | bool | None] | None = None,
-) -> Local[S]:
-    """Declare a local step: a command whose events are in the same store.
-
-    The command's events, the record of the step and the start of the next step are one
-    commit, so the step happens exactly once, whatever crashes. If the command is
-    rejected, or exceeds a limit of the store, the step failed. Any other exception of
-    the step's functions is a defect and blocks the saga, except for `OSError`, after
-    which the step is executed again.
-
-    Args:
-        name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.
-        make: Makes the command from the saga's state.
-        kind: What its failure means for the saga.
-        retry: The number of attempts of a retriable step whose command is rejected, and
-            their delays; by default any number. Other steps are never retried.
-        then: Returns the new state from the state and what was executed. Pure: it is
-            run again at each resume. The events are then read from the log.
-        otherwise: Makes the command that replaces the step if it failed for good. The
-            saga then continues.
-        skip_if: Returns the reason why the step isn't needed, or just True; None or
-            False if it is needed. Pure.
-
-    Returns:
-        The step. `Local.compensated_by` adds a compensation.
-
-    Raises:
-        InvalidSaga: A name out of bounds, or an asynchronous function.
-
-    Example:
-        >>> import eventbraid as eb
-        >>> reserve = eb.local("reserve", lambda context: context.state.reservation)
-        >>> reserve.name
-        'reserve'
-    """
-    _require_name(name)
-    _require_synchronous(
-        name, command=make, then=then, otherwise=otherwise, skip_if=skip_if
-    )
-    return Local(
-        name=name,
-        kind=kind,
-        retry=_retry_of(kind, retry),
-        skip_if=skip_if,
-        otherwise=otherwise,
-        make=make,
-        then=then,
-    )
 
 
 def is_external(node: Node[S]) -> TypeGuard[Step[S, Any]]:
@@ -380,80 +223,3 @@ def external(node: Node[S]) -> Step[S, Any]:
     if is_external(node):
         return node
     raise AssertionError(node.name)
-
-
-def _result_codec(
-    action: Callable[[StepContext[S]], Awaitable[R]], name: str, given: type[R] | None
-) -> Codec[R]:
-    annotation = result_type(action, name) if given is None else given
-    return Codec(annotation, what=f"the result of step {name!r}", step=name)
-
-
-def _retry_of(kind: Kind, retry: Retry | None) -> Retry:
-    if retry is not None:
-        return retry
-    return FOREVER if kind is Kind.RETRIABLE else Retry()
-
-
-def _require_name(name: str) -> None:
-    # `isprintable` first: a lone surrogate is not printable, and can't be encoded.
-    text = cast("object", name)
-    if (
-        not isinstance(text, str)
-        or not text.isprintable()
-        or not 1 <= len(text.encode()) <= _MOST_NAME_BYTES
-    ):
-        raise InvalidSaga(
-            f"a step's name is 1 to {_MOST_NAME_BYTES} bytes of printable text, "
-            f"but {shown(text)} is not",
-            step=safe_text(text),
-        )
-
-
-def _require_positive(timeout: timedelta, name: str) -> timedelta:
-    """Return the timeout, at most the longest wait of every timer."""
-    try:
-        bounded = validate_duration("timeout", timeout, minimum=timedelta.min)
-    except InvalidArgument as error:
-        raise InvalidSaga(f"step {name!r}: {error}", step=name) from error
-    if timeout <= timedelta():
-        raise InvalidSaga(
-            f"the timeout of step {name!r} is {timeout}; give it a time above 0",
-            step=name,
-        )
-    return bounded
-
-
-def _require_asynchronous(
-    function: Callable[..., object], what: str, name: str
-) -> None:
-    if not is_asynchronous(function):
-        raise InvalidSaga(
-            f"the {what} of step {name!r} is {function!r}, which isn't asynchronous; "
-            "declare it with `async def`, or annotate it to return an awaitable. Give "
-            "a synchronous command of this store to local(), and run a blocking call "
-            "in a thread: `await anyio.to_thread.run_sync(...)`",
-            step=name,
-        )
-
-
-def _require_synchronous(
-    name: str, /, **functions: Callable[..., object] | None
-) -> None:
-    for what, function in functions.items():
-        if function is not None and inspect.iscoroutinefunction(function):
-            raise InvalidSaga(
-                f"`{what}` of step {name!r} is asynchronous, but it is called between "
-                "two commits and must not wait; declare it with `def`, and move the "
-                "call that it awaits into the action of a step",
-                step=name,
-            )
-
-
-def _refuse_compensation_of_retriable(node: Node[S]) -> None:
-    if node.kind is Kind.RETRIABLE:
-        raise InvalidSaga(
-            f"step {node.name!r} is retriable: it is past the pivot and is "
-            "never compensated; remove its compensation, or make it compensatable",
-            step=node.name,
-        )

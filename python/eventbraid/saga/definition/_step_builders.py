@@ -1,0 +1,193 @@
+"""The functions that declare steps: `step` and `local`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from eventbraid.saga.definition._codec import Codec
+from eventbraid.saga.definition._defect_classes import check_defects
+from eventbraid.saga.definition._result_type import result_type
+from eventbraid.saga.definition._retry import FOREVER, Retry
+from eventbraid.saga.definition._step import Local, Step
+from eventbraid.saga.definition._step_base import Kind
+from eventbraid.saga.definition._step_checks import (
+    require_asynchronous,
+    require_name,
+    require_positive,
+    require_synchronous,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import timedelta
+
+    from eventbraid.command import Executed
+    from eventbraid.saga.definition._context import Done, StepContext, StepFailure
+    from eventbraid.saga.definition._step_base import AnyCommand
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+def step(
+    name: str,
+    action: Callable[[StepContext[S]], Awaitable[R]],
+    /,
+    *,
+    timeout: timedelta,
+    kind: Kind = Kind.COMPENSATABLE,
+    retry: Retry | None = None,
+    result: type[R] | None = None,
+    ask: Callable[[StepContext[S]], Awaitable[Done[R] | None]] | None = None,
+    then: Callable[[S, R], S] | None = None,
+    record: Callable[[StepContext[S], R], AnyCommand] | None = None,
+    otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None = None,
+    skip_if: Callable[[S], str | bool | None] | None = None,
+    defects: tuple[type[BaseException], ...] | None = None,
+) -> Step[S, R]:
+    """Declare an external step: a call to something outside of the store.
+
+    Its start is recorded before the call. The call gets an idempotency key that is
+    stable across attempts and restarts: the call is made at least once, and has one
+    effect at a receiver that honours idempotency keys.
+
+    An exception of ``retry.never`` means that nothing happened. A defect, such as a
+    `TypeError`, shows a bug in the program: it blocks the saga until a coordinator with
+    corrected code makes the call again, and it counts as no attempt. A timeout, a crash
+    or any other exception leaves the outcome unknown, which is resolved by ``ask``,
+    then by further attempts with the same key, then by compensating as `Unknown`.
+
+    Args:
+        name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.
+        action: The call: an ``async def``, or a callable annotated to return an
+            awaitable.
+        timeout: The time that each attempt may take.
+        kind: What its failure means for the saga.
+        retry: The number of attempts, and their delays. By default five attempts, or
+            any number for a retriable step.
+        result: The type of the result, if the action has no annotation of it.
+        ask: Asks the receiver whether it knows ``context.idempotency_key``: `Done`
+            with the result, or None.
+        then: Returns the new state from the state and the result. Pure: it is run
+            again at each resume.
+        record: Makes the command that follows from the result. It is committed together
+            with the record of the success and the start of the next step.
+        otherwise: Makes the command that replaces the step if it failed for good. The
+            saga then continues. The step is compensated later only if it may have
+            happened.
+        skip_if: Returns the reason why the step isn't needed, or just True; None or
+            False if it is needed. Pure.
+        defects: The exceptions of the action and its compensation that count as
+            defects; by default those of the saga, which are `DEFECTS` by default.
+
+    Returns:
+        The step. `Step.compensated_by` adds a compensation.
+
+    Raises:
+        InvalidSaga: A name or timeout out of bounds, a result whose type can't be
+            determined, a synchronous action, or an asynchronous function where a
+            synchronous one is called.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> from datetime import timedelta
+        >>> async def capture(context: eb.StepContext[int]) -> str:
+        ...     return f"receipt for {context.state}"
+        >>> declared = eb.step("capture", capture, timeout=timedelta(seconds=5))
+        >>> declared.name
+        'capture'
+    """
+    require_name(name)
+    timeout = require_positive(timeout, name)
+    require_asynchronous(action, "action", name)
+    if ask is not None:
+        require_asynchronous(ask, "ask", name)
+    require_synchronous(
+        name, then=then, record=record, otherwise=otherwise, skip_if=skip_if
+    )
+    return Step(
+        name=name,
+        kind=kind,
+        retry=_retry_of(kind, retry),
+        skip_if=skip_if,
+        otherwise=otherwise,
+        action=action,
+        timeout=timeout,
+        result=_result_codec(action, name, result),
+        ask=ask,
+        then=then,
+        record=record,
+        defects=None if defects is None else check_defects(defects),
+    )
+
+
+def local(
+    name: str,
+    make: Callable[[StepContext[S]], AnyCommand],
+    /,
+    *,
+    kind: Kind = Kind.COMPENSATABLE,
+    retry: Retry | None = None,
+    then: Callable[[S, Executed], S] | None = None,
+    otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None = None,
+    skip_if: Callable[[S], str | bool | None] | None = None,
+) -> Local[S]:
+    """Declare a local step: a command whose events are in the same store.
+
+    The command's events, the record of the step and the start of the next step are one
+    commit, so the step happens exactly once, whatever crashes. If the command is
+    rejected, or exceeds a limit of the store, the step failed. Any other exception of
+    the step's functions is a defect and blocks the saga, except for `OSError`, after
+    which the step is executed again.
+
+    Args:
+        name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.
+        make: Makes the command from the saga's state.
+        kind: What its failure means for the saga.
+        retry: The number of attempts of a retriable step whose command is rejected, and
+            their delays; by default any number. Other steps are never retried.
+        then: Returns the new state from the state and what was executed. Pure: it is
+            run again at each resume. The events are then read from the log.
+        otherwise: Makes the command that replaces the step if it failed for good. The
+            saga then continues.
+        skip_if: Returns the reason why the step isn't needed, or just True; None or
+            False if it is needed. Pure.
+
+    Returns:
+        The step. `Local.compensated_by` adds a compensation.
+
+    Raises:
+        InvalidSaga: A name out of bounds, or an asynchronous function.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> reserve = eb.local("reserve", lambda context: context.state.reservation)
+        >>> reserve.name
+        'reserve'
+    """
+    require_name(name)
+    require_synchronous(
+        name, command=make, then=then, otherwise=otherwise, skip_if=skip_if
+    )
+    return Local(
+        name=name,
+        kind=kind,
+        retry=_retry_of(kind, retry),
+        skip_if=skip_if,
+        otherwise=otherwise,
+        make=make,
+        then=then,
+    )
+
+
+def _result_codec(
+    action: Callable[[StepContext[S]], Awaitable[R]], name: str, given: type[R] | None
+) -> Codec[R]:
+    annotation = result_type(action, name) if given is None else given
+    return Codec(annotation, what=f"the result of step {name!r}", step=name)
+
+
+def _retry_of(kind: Kind, retry: Retry | None) -> Retry:
+    if retry is not None:
+        return retry
+    return FOREVER if kind is Kind.RETRIABLE else Retry()
