@@ -5,7 +5,7 @@ Collected by tests/integration/test_contract_suite.py alone, in a run of its own
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -170,6 +170,49 @@ class Unlimited(SqliteStore):
             sqlite_store.limits._within = before
 
 
+class Lifeless(SqliteStore):
+    """A heartbeat is recorded once and never again."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.coordination._go_on = lambda: None
+
+
+class Overeager(SqliteStore):
+    """A wait for more ends at the position itself, before anything follows it."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        wait = self.coordination.wait_beyond
+        self.coordination.wait_beyond = lambda position: wait(position - 1)
+
+
+class Unreserved(SqliteStore):
+    """A reservation delays no append."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self._is_reserved = False
+        self.coordination.reserve = self._reserve
+
+    def _reserve(self, streams, seconds):
+        if self._is_reserved:
+            return None
+        self._is_reserved = True
+        return WithoutEffect(seconds)
+
+
+@dataclass(frozen=True)
+class WithoutEffect:
+    seconds: float
+
+    def use(self):
+        return nullcontext()
+
+    def release(self):
+        """Nothing is reserved."""
+
+
 BROKEN = {
     Renumbers: "test_rule_01_a_refused_append_uses_up_no_version",
     HalfWritten: "test_rule_06_an_append_is_all_or_nothing",
@@ -182,6 +225,9 @@ BROKEN = {
     Unpinned: "test_rule_14_a_read_ends_at_the_head_of_its_first_page",
     Deaf: "test_rule_18_old_and_new_events_come_once_and_in_order",
     Endless: "test_rule_20_closing_ends_a_blocked_wait_at_once",
+    Lifeless: "test_rule_30_the_heartbeat_of_a_live_session_goes_on",
+    Overeager: "test_rule_19_a_wait_for_more_ends_with_the_next_commit",
+    Unreserved: "test_rule_24_a_reservation_delays_the_appends_of_others_alone",
     Unlimited: "test_rule_12_what_is_beyond_a_limit_is_refused",
 }
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import anyio
 
@@ -35,6 +35,10 @@ CREATE TABLE IF NOT EXISTS event (
     data        BLOB NOT NULL,
     category    TEXT AS (substr(stream, 1, instr(stream || '-', '-') - 1)),
     UNIQUE (stream, version)
+);
+CREATE TABLE IF NOT EXISTS session (
+    id      TEXT PRIMARY KEY,
+    beat_at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS request (
     key     TEXT PRIMARY KEY,
@@ -56,6 +60,7 @@ FILTER = f"""
     AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
 """
 POLL = 0.02
+BEAT = 0.2
 _PATIENCE = 30
 
 
@@ -80,6 +85,7 @@ class SqliteStore:
         )
         self._db.execute(f"PRAGMA synchronous = {synchronous}")
         self._prepare()
+        self.coordination = SqliteCoordination(self)
 
     def _prepare(self):
         """Make the file what it has to be, while others may open and close it.
@@ -98,11 +104,6 @@ class SqliteStore:
                 time.sleep(0.01)
             else:
                 return
-
-    @property
-    def coordination(self):
-        """The sessions that share the store: this one alone."""
-        return SqliteCoordination(self)
 
     # --- writing ----------------------------------------------------------------------
 
@@ -259,6 +260,7 @@ class SqliteStore:
     def close(self):
         with self._changed:
             if not self._closed:
+                self.coordination.end()
                 self._closed = True
                 self._db.close()
             self._changed.notify_all()
@@ -289,33 +291,68 @@ class SqliteStore:
             self._db.execute("COMMIT")
 
 
-@dataclass(frozen=True)
 class SqliteCoordination:
-    """One session, whose heartbeat is never late."""
+    """The sessions of a file: a row for each, which a thread keeps young.
 
-    store: SqliteStore
+    It has no reservations, which are optional.
+    """
+
+    def __init__(self, store):
+        self._store = store
+        self._id = None
+        self._ended = threading.Event()
 
     def start_heartbeat(self):
-        return f"{id(self.store):016x}"
+        with self._store._changed:
+            if self._id is None:
+                self._id = uuid4().hex
+                self._beat()
+                threading.Thread(target=self._go_on, daemon=True).start()
+            return self._id
+
+    def _go_on(self):
+        while not self._ended.wait(BEAT):
+            with self._store._changed:
+                if not self._ended.is_set():
+                    self._beat()
+
+    def _beat(self):
+        with self._store._transaction("IMMEDIATE"):
+            row = (self._id, time.time())
+            self._store._db.execute("REPLACE INTO session VALUES (?, ?)", row)
+
+    def end(self):
+        self._ended.set()
+        if self._id is not None:
+            with self._store._transaction("IMMEDIATE"):
+                gone = "DELETE FROM session WHERE id = ?"
+                self._store._db.execute(gone, (self._id,))
 
     def heartbeat_ages(self):
-        return {self.start_heartbeat(): 0.0}
+        now = time.time()
+        with self._store._transaction():
+            rows = self._store._db.execute("SELECT id, beat_at FROM session").fetchall()
+        return {session: max(now - beat_at, 0.0) for session, beat_at in rows}
 
     async def heartbeat_ages_async(self):
         return self.heartbeat_ages()
 
     def start_loop_heartbeat(self):
-        return self
+        return LoopHeartbeat()
+
+    async def wait_beyond(self, position):
+        while self._store.head() <= position:  # noqa: ASYNC110 - others may write
+            await anyio.sleep(POLL)
+
+
+class LoopHeartbeat:
+    """The heartbeat of an event loop that never hangs."""
 
     def age(self):
         return 0.0
 
     def stop(self):
         """Nothing runs."""
-
-    async def wait_beyond(self, position):
-        while self.store.head() <= position:  # noqa: ASYNC110 - others may write
-            await anyio.sleep(POLL)
 
 
 class SqliteSubscription:

@@ -11,7 +11,7 @@ import threading
 import time
 
 import eventbraid as eb
-from eventbraid.store._reservation import LONGEST_SECONDS, reserve
+from eventbraid.store._reservation import LONGEST_SECONDS
 from tests.commands import Deposited, Money, raw
 
 
@@ -39,7 +39,7 @@ def append(path: str, stream: str) -> None:
 def hold(path: str, stream: str) -> None:
     """Reserve the stream for as long as possible."""
     with eb.open(path) as store:
-        assert reserve(store, [stream], LONGEST_SECONDS)
+        assert store.coordination.reserve([stream], LONGEST_SECONDS)
         say("ready")
         sys.stdin.read()
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import eventbraid as eb
-from eventbraid.store._reservation import LONGEST_SECONDS, reserve
+from eventbraid.store._reservation import LONGEST_SECONDS
 from tests.commands import Account, AccountEvent, Deposited, Money, raw
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def test_a_command_is_done_beside_a_thread_that_appends_in_the_same_process():
 )
 def test_a_reservation_of_a_process_that_can_not_run_holds_nobody_up(path, number):
     with eb.open(path) as store, rival("hold", path) as process:
-        assert reserve(store, [A], 1.0) is None
+        assert store.coordination.reserve([A], 1.0) is None
         process.send_signal(number)
         began = time.monotonic()
         store.append([raw(A, Deposited(Money(1)))])

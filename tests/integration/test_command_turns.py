@@ -89,7 +89,7 @@ def store(tmp_path):
 
 def waiting_in(store: eb.EventStore, loop: asyncio.AbstractEventLoop, count: int):
     """Run a loop until commands of it wait for their turn; give their tasks."""
-    queue = queues_of(store).get()._queues[A]
+    queue = queues_of(store.coordination).get()._queues[A]
     before = len(queue)
     executor = eb.AsyncExecutor(store.as_async(), retry=POLICY)
     tasks = [loop.create_task(executor.execute(ONE)) for _ in range(count)]
@@ -141,8 +141,8 @@ def test_a_turn_is_not_passed_to_a_loop_that_does_not_run(store, ending):
 
 def test_a_turn_is_not_passed_to_a_run_of_trio_that_is_over(store):
     """The waiter of a run that has ended, as a cancelled command could leave one."""
-    from eventbraid.command._port import TaskWaiter
     from eventbraid.command._queue import Hold, Place
+    from eventbraid.command._waiter import TaskWaiter
 
     async def make() -> TaskWaiter:
         return TaskWaiter()
@@ -150,7 +150,9 @@ def test_a_turn_is_not_passed_to_a_run_of_trio_that_is_over(store):
     waiter = trio.run(make)
     assert not waiter.can_run()
     with HeldTurn(store) as held:
-        queues_of(store).get().join(A, Place(waiter, writes=True, hold=Hold()), 0.0)
+        queues_of(store.coordination).get().join(
+            A, Place(waiter, writes=True, hold=Hold()), 0.0
+        )
         held.let_go()
         assert held.done.result(SOON).versions == {A: 2}
         assert executes_soon(store).versions == {A: 3}
@@ -240,4 +242,4 @@ def test_loops_in_many_threads_may_come_and_go(store):
         began = time.monotonic()
         list(pool.map(lambda _: asyncio.run(some(5)), range(12)))
         assert time.monotonic() - began < 20
-    assert queues_of(store).get().contended([A]) == []
+    assert queues_of(store.coordination).get().contended([A]) == []

@@ -217,7 +217,7 @@ def test_a_lock_that_is_held_at_the_fork_is_the_parents(location):
             store._handle._opening.get(),
             _asyncio._ports_lock.get(),
             _queue._queues_lock.get(),
-            _queue.queues_of(store).get()._lock,
+            _queue.queues_of(store.coordination).get()._lock,
             executor._engine._memory.get()._lock,
         ]
         held, over = threading.Event(), threading.Event()
@@ -234,7 +234,7 @@ def test_a_lock_that_is_held_at_the_fork_is_the_parents(location):
 
         def work():
             assert asyncio.run(store.as_async().head()) == 20
-            queues = _queue.queues_of(store).get()
+            queues = _queue.queues_of(store.coordination).get()
             queues.leave("account-1", None, 0.0)
             eb.Executor(store)
             for _ in range(3):

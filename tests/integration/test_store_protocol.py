@@ -7,11 +7,13 @@ host it. The store here is on SQLite and shares no code with the engine.
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.command._queue import queues_of
 from tests.contract.backends import SyncFace
 from tests.contract.sqlite_store import SqliteStore
 
@@ -68,6 +70,47 @@ async def test_commands_in_an_event_loop_run_on_any_store(store):
         for _ in range(2):
             tasks.start_soon(executor.execute, Raise(counter="counter-1"))
     assert store.version("counter-1") == 2
+
+
+def test_the_faces_of_a_store_share_the_queues_of_its_commands(store):
+    with eb.open("memory:") as opened:
+        coordination = opened.coordination
+        assert opened.as_async().coordination is coordination
+        assert opened.as_async().as_sync().coordination is coordination
+        assert queues_of(coordination) is queues_of(opened.coordination)
+    assert queues_of(store.coordination) is queues_of(SyncFace(store).coordination)
+
+
+def test_a_command_needs_no_coordination(store):
+    """A stand-in of a test has what commands call, and nothing else."""
+    stand_in = SimpleNamespace(
+        append=store.append,
+        committed=store.committed,
+        read_streams=store.read_streams,
+        read_all=store.read_all,
+    )
+    executor = eb.Executor(stand_in)
+    assert executor.execute(Raise(counter="counter-1")).versions["counter-1"] == 1
+
+
+async def test_a_store_that_wraps_another_one_is_read_by_its_own_methods():
+    """`__getattr__` offers the other store's reads without a checkpoint, too."""
+    read = []
+
+    class Wrapping:
+        def __init__(self, inner):
+            self._inner = inner
+
+        async def read_streams(self, streams, **options):
+            read.append(list(streams))
+            return await self._inner.read_streams(streams, **options)
+
+        def __getattr__(self, name):
+            return getattr(self._inner, name)
+
+    async with eb.open_async("memory:") as opened:
+        await eb.AsyncExecutor(Wrapping(opened)).execute(Raise(counter="counter-1"))
+    assert read == [["counter-1"]]
 
 
 def test_leases_exclude_each_other_on_any_store(store):

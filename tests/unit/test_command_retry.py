@@ -288,8 +288,8 @@ async def test_turns_are_taken_in_the_order_of_names_and_given_back():
 
 def test_all_executors_of_a_store_share_its_queues():
     with eb.open("memory:") as store, eb.open("memory:") as other:
-        assert queues_of(store) is queues_of(store)
-        assert queues_of(store) is not queues_of(other)
+        assert queues_of(store.coordination) is queues_of(store.coordination)
+        assert queues_of(store.coordination) is not queues_of(other.coordination)
 
 
 # --- many at once --------------------------------------------------------------------
@@ -301,7 +301,7 @@ def test_threads_that_race_for_a_stream_all_get_through():
         done = list(pool.map(lambda _: executor.execute(ONE), range(200)))
         assert store.version(A) == 200
         assert sorted(one.versions[A] for one in done) == list(range(1, 201))
-        assert queues_of(store).get().contended([A]) == []
+        assert queues_of(store.coordination).get().contended([A]) == []
 
 
 @pytest.mark.anyio
@@ -317,7 +317,7 @@ async def test_tasks_that_race_for_a_stream_all_get_through():
             for _ in range(100):
                 tasks.start_soon(deposit)
         assert sorted(versions) == list(range(1, 101))
-        assert queues_of(store).get().contended([A]) == []
+        assert queues_of(store.coordination).get().contended([A]) == []
 
 
 @pytest.mark.anyio
@@ -355,7 +355,7 @@ class SlowAppends:
 @pytest.mark.anyio
 async def test_a_cancelled_command_leaves_the_queue():
     async with eb.open_async("memory:") as store:
-        queues, first = queues_of(store).get(), place()
+        queues, first = queues_of(store.coordination).get(), place()
         queues.join(A, first, 0.0)
         with anyio.move_on_after(0.05) as scope:
             await eb.AsyncExecutor(store).execute(ONE)
@@ -368,7 +368,7 @@ async def test_a_cancelled_command_leaves_the_queue():
 @pytest.mark.anyio
 async def test_a_deadline_ends_the_wait_for_a_turn():
     async with eb.open_async("memory:") as store:
-        queues, holder = queues_of(store).get(), place()
+        queues, holder = queues_of(store.coordination).get(), place()
         queues.join(A, holder, 0.0)
         with pytest.raises(eb.DeadlineExceeded):
             await eb.AsyncExecutor(store).execute(ONE, deadline=20 * MS)
@@ -379,7 +379,7 @@ async def test_a_deadline_ends_the_wait_for_a_turn():
 @pytest.mark.anyio
 async def test_a_turn_can_be_passed_on_from_another_thread():
     async with eb.open_async("memory:") as store:
-        queues, holder = queues_of(store).get(), place()
+        queues, holder = queues_of(store.coordination).get(), place()
         queues.join(A, holder, 0.0)
 
         async def release() -> None:
@@ -395,7 +395,7 @@ async def test_a_turn_can_be_passed_on_from_another_thread():
 
 def test_a_thread_that_waits_is_woken():
     with eb.open("memory:") as store:
-        queues, holder = queues_of(store).get(), place()
+        queues, holder = queues_of(store.coordination).get(), place()
         queues.join(A, holder, 0.0)
         timer = threading.Timer(0.02, queues.leave, (A, holder, 0.0))
         timer.start()

@@ -6,6 +6,7 @@ part impossible to test, replace or move on its own tomorrow.
 
 from __future__ import annotations
 
+import ast
 import graphlib
 import shutil
 import subprocess
@@ -68,6 +69,29 @@ def test_no_two_modules_import_each_other_in_a_circle(imports):
         for module in imports.modules
     }
     graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize(
+    "layer", ["command", "lease", "saga", "testing", "examples", "cli"]
+)
+def test_no_layer_looks_behind_the_interface_of_a_store(imports, layer, repository):
+    """A layer that uses the engine's own store directly can't run on another backend."""
+    engine = {
+        f"eventbraid.store.{name}" for name in ("_handle", "_async", "_sync", "_reads")
+    }
+    layers = {f"eventbraid.{layer}"} | imports.find_descendants(f"eventbraid.{layer}")
+    for module in layers:
+        assert engine.isdisjoint(imports.find_modules_directly_imported_by(module))
+    for path in (repository / "python/eventbraid" / layer).rglob("*.py"):
+        assert "_handle" not in names_in(path), path
+
+
+def names_in(path):
+    """Return the attributes and strings of a file, without the docstrings."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    strings = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    return attributes | strings
 
 
 def test_errors_import_nothing(imports):

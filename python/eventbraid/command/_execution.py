@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -25,7 +26,6 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.event._transcribe import decode_event
-from eventbraid.store._reservation import LONGEST_SECONDS, NO_RESERVATION, under
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from eventbraid.command._retry import RetryPolicy
     from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._write import Write
-    from eventbraid.store import Appended, Expectation
+    from eventbraid.store import Appended, Expectation, StreamReservation
 
 S = TypeVar("S")
 
@@ -115,7 +115,7 @@ class Execution(Generic[S]):
         self._is_committed = False
         self._last: VersionConflict | OutcomeUnknown | None = None
         self._longest = 0.0
-        self._reservation = NO_RESERVATION
+        self._reservation: StreamReservation | None = None
         self._reserved_until = 0.0
         self._reading = Reading(command, bounds, memory)
 
@@ -168,7 +168,7 @@ class Execution(Generic[S]):
             await turns.take(self._contended, self._terms.give_up_at)
             self._refuse_late()
             await self._reserve_if_starving()
-            with under(self._reservation):
+            with self._reservation.use() if self._reservation else nullcontext():
                 self._began = self._port.now()
                 return await self._attempt(turns.states())
         finally:
@@ -181,6 +181,9 @@ class Execution(Generic[S]):
         under way when it began. It isn't waited for any longer than a turn lasts: its
         holder may be unable to run.
         """
+        reservations = self._port.reservations
+        if reservations is None:
+            return
         enough = min(CONFLICTS_BEFORE_RESERVING, self._policy.attempts - 1)
         if self._attempts < max(enough, 1) or self._port.now() < self._reserved_until:
             return
@@ -188,32 +191,28 @@ class Execution(Generic[S]):
         streams = sorted(self._contended)
         lasts = RESERVATION_SECONDS + 4 * self._longest
         until = min(self._port.now() + TURN_SECONDS, self._terms.give_up_at)
-        while (reserved := self._port.reserve(streams, lasts)) is None:
+        while (reserved := reservations.reserve(streams, lasts)) is None:
             if self._port.now() >= until:
                 return
             await self._port.sleep(random.uniform(0.0005, 0.003))
         self._reservation = reserved
-        self._reserved_until = self._port.now() + min(lasts, LONGEST_SECONDS)
+        self._reserved_until = self._port.now() + reserved.seconds
 
     def _release(self) -> None:
-        reservation, self._reservation = self._reservation, NO_RESERVATION
+        reservation, self._reservation = self._reservation, None
         self._reserved_until = 0.0
-        if reservation:
-            self._port.release(reservation)
+        if reservation is not None:
+            reservation.release()
 
     async def _attempt(self, states: SharedStates | None) -> Executed:
         self._attempts += 1
-        key, store, reading = (
-            self._terms.idempotency_key,
-            self._port.store,
-            self._reading,
-        )
+        key, port, reading = self._terms.idempotency_key, self._port, self._reading
         try:
             if key is not None:
                 known = await self._known(key)
                 if known is not None:
                     return known
-            state = await reading.state(store, states, self._refuse_late)
+            state = await reading.state(port, states, self._refuse_late)
             decision = decided(
                 self._command,
                 self._decide(state),
@@ -223,14 +222,14 @@ class Execution(Generic[S]):
                 self._refuse_late,
             )
         except Exception:
-            await self._port.checkpoint()
+            await port.checkpoint()
             raise
         self._decision = decision
         expect = expectations(reading.versions, self._terms.expect)
         if not decision.encoded and not expect and key is None:
-            await self._port.checkpoint()
+            await port.checkpoint()
             return self._checked_nothing()
-        appended = await store.append(
+        appended = await port.append(
             decision.encoded,
             expect=expect,
             idempotency_key=key,
@@ -250,7 +249,7 @@ class Execution(Generic[S]):
             raise
 
     async def _known(self, key: str) -> Executed | None:
-        known = await self._port.store.committed(key, content=self._content)
+        known = await self._port.committed(key, content=self._content)
         return None if known is None else await self._replayed(known)
 
     async def _known_after(self, unknown: OutcomeUnknown) -> Executed | None:
@@ -287,9 +286,8 @@ class Execution(Generic[S]):
         first, last = known.first_position, known.last_position
         events: list[object] = []
         if first is not None and last is not None:
-            log = self._port.store.read_all(after=first - 1, before=last + 1)
             # All of them first: an error of decoding would leave the read open.
-            recorded = [one async for one in log]
+            recorded = await self._port.read_commit(first, last)
             events = [decode_event(one) for one in recorded]
         else:
             await self._port.checkpoint()

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Never, cast
 
 from eventbraid.command._decision import COMMIT_EVENTS_LIMIT
 from eventbraid.command._execution import Execution, Terms
+from eventbraid.command._loop_port import LoopPort
 from eventbraid.command._memory import EventMemory
-from eventbraid.command._port import AsyncPort, SyncPort
+from eventbraid.command._port import coordination_of
 from eventbraid.command._queue import queues_of
 from eventbraid.command._reading import DiscoveryBounds
 from eventbraid.command._retry import RetryPolicy
+from eventbraid.command._thread_port import ThreadPort
 from eventbraid.command._write import Write
 from eventbraid.domain._refusal import shown
 from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
     from eventbraid.command._command import Command
     from eventbraid.command._executed import Executed
-    from eventbraid.command._port import AsyncStore, Port, SyncStore
-    from eventbraid.store import Expectation
+    from eventbraid.command._port import Port
+    from eventbraid.store import AsyncStore, Expectation, Store
 
 _DEFAULT_RETRY = RetryPolicy()
 _DEFAULT_BOUNDS = DiscoveryBounds()
@@ -74,7 +76,7 @@ class Executor:
 
     def __init__(
         self,
-        store: SyncStore,
+        store: Store,
         *,
         retry: RetryPolicy = _DEFAULT_RETRY,
         discovery_rounds: int = _DEFAULT_BOUNDS.rounds,
@@ -84,8 +86,8 @@ class Executor:
     ) -> None:
         """Execute on a store."""
         self._engine = _Engine(
-            SyncPort(store),
-            store,
+            ThreadPort(store),
+            coordination_of(store),
             retry,
             DiscoveryBounds(
                 checked("discovery_rounds", discovery_rounds),
@@ -201,8 +203,8 @@ class AsyncExecutor:
     ) -> None:
         """Execute on a store."""
         self._engine = _Engine(
-            AsyncPort(store),
-            store,
+            LoopPort(store),
+            coordination_of(store),
             retry,
             DiscoveryBounds(
                 checked("discovery_rounds", discovery_rounds),
@@ -264,13 +266,13 @@ class _Engine:
     def __init__(
         self,
         port: Port,
-        store: object,
+        coordination: object,
         retry: RetryPolicy,
         bounds: DiscoveryBounds,
         memory: PerProcess[EventMemory],
     ) -> None:
         self._port = port
-        self._queues = queues_of(store)
+        self._queues = queues_of(coordination)
         self._retry = retry
         self._within = retry.within.total_seconds()
         self._bounds = bounds

@@ -374,18 +374,23 @@ _queues: MutableMapping[object, PerProcess[StreamQueues]] = weakref.WeakKeyDicti
 _queues_lock = PerProcess(threading.Lock)
 
 
-def queues_of(store: object) -> PerProcess[StreamQueues]:
-    """Return the queues of a store, the same for its sync and its async face.
+def queues_of(coordination: object) -> PerProcess[StreamQueues]:
+    """Return the queues of all executors that share a store.
 
-    A stand-in for a store that can't be referred to weakly has queues of its own for
-    each executor; its commands race where others queue.
+    Args:
+        coordination: The object by which executors recognize the store: its
+            `Coordination`, which is the same for its sync and its async face. The
+            queues last as long as this object or one of the executors.
+
+    Returns:
+        The queues. For an object that can't be referred to weakly they are new ones:
+        the commands of different executors race where others queue.
     """
-    owner = getattr(store, "_handle", store)
-    if not _can_be_weak(owner):
+    if not _can_be_weak(coordination):
         return PerProcess(StreamQueues)
     with _queues_lock.get():
-        return _queues.setdefault(owner, PerProcess(StreamQueues))
+        return _queues.setdefault(coordination, PerProcess(StreamQueues))
 
 
-def _can_be_weak(owner: object) -> bool:
-    return any("__weakref__" in vars(kind) for kind in type(owner).__mro__)
+def _can_be_weak(coordination: object) -> bool:
+    return any("__weakref__" in vars(kind) for kind in type(coordination).__mro__)

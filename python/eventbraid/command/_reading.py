@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from eventbraid.command._command import Command
     from eventbraid.command._memory import EventMemory, Remembered
-    from eventbraid.command._port import AsyncStore
+    from eventbraid.command._port import Port
     from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._typing import EventKinds
     from eventbraid.event import Recorded
@@ -113,14 +113,14 @@ class Reading(Generic[S]):
 
     async def state(
         self,
-        store: AsyncStore,
+        port: Port,
         states: SharedStates | None,
         check_time: Callable[[], None],
     ) -> S:
         """Read what is new, and return the state of all declared and found streams.
 
         Args:
-            store: The store.
+            port: The operations of the store.
             states: The states that the commands of the same queue share.
             check_time: Raises once the deadline has passed. It isn't kept: as a method
                 of the execution, which keeps this object, it would close a cycle, and
@@ -138,11 +138,11 @@ class Reading(Generic[S]):
         if states and key is not None:
             self._adopt(states.get(key))
         if self._rounds:
-            await self._catch_up(store, check_time)
+            await self._catch_up(port, check_time)
         if not self._rounds:
-            await self._begin(store)
+            await self._begin(port)
         if self._command.__shape__.discovers:
-            await self._discover(store, check_time)
+            await self._discover(port, check_time)
         state = self._rounds[-1].state
         if states is not None and key is not None and is_immutable(state):
             share(states, key, SharedState(self.versions, state))
@@ -179,18 +179,16 @@ class Reading(Generic[S]):
         elif self._memory.has_all(self.versions):
             self._recorded, self._is_complete, self._rounds = [], False, []
 
-    async def _begin(self, store: AsyncStore) -> None:
+    async def _begin(self, port: Port) -> None:
         if not self._is_complete:
             self._begin_anew()
-        snapshot, self._recorded = await self._fetch(store, [*self.kinds], {})
+        snapshot, self._recorded = await self._fetch(port, [*self.kinds], {})
         self.versions = dict(snapshot.versions)
         self.position = snapshot.position
         self._rounds = [Round(frozenset(self.kinds), self._folded(self._recorded))]
 
-    async def _catch_up(
-        self, store: AsyncStore, check_time: Callable[[], None]
-    ) -> None:
-        snapshot, new = await self._fetch(store, list(self.versions), self.versions)
+    async def _catch_up(self, port: Port, check_time: Callable[[], None]) -> None:
+        snapshot, new = await self._fetch(port, list(self.versions), self.versions)
         self._recorded += new
         self.position = snapshot.position
         self.versions = dict(snapshot.versions)
@@ -208,21 +206,19 @@ class Reading(Generic[S]):
                 self._forget_after(number)
                 return
 
-    async def _discover(
-        self, store: AsyncStore, check_time: Callable[[], None]
-    ) -> None:
+    async def _discover(self, port: Port, check_time: Callable[[], None]) -> None:
         while asked := self._newly_asked(last := self._rounds[-1], check_time):
             last.asked = asked
             self._refuse_too_much()
-            await self._read(store, asked, at=self.position)
+            await self._read(port, asked, at=self.position)
             known = last.streams.union(asked)
             self._rounds.append(Round(known, self._folded(self._recorded)))
 
     async def _read(
-        self, store: AsyncStore, streams: Sequence[str], *, at: int | None = None
+        self, port: Port, streams: Sequence[str], *, at: int | None = None
     ) -> StreamsSnapshot:
         """Read more streams from their beginning."""
-        snapshot, events = await self._fetch(store, streams, {}, at)
+        snapshot, events = await self._fetch(port, streams, {}, at)
         self.versions.update(snapshot.versions)
         if self._recorded:
             self._recorded += events
@@ -233,7 +229,7 @@ class Reading(Generic[S]):
 
     async def _fetch(
         self,
-        store: AsyncStore,
+        port: Port,
         streams: Sequence[str],
         after: Mapping[str, int],
         at: int | None = None,
@@ -241,7 +237,7 @@ class Reading(Generic[S]):
         """Read streams, from the store only what isn't remembered.
 
         Args:
-            store: The store.
+            port: The operations of the store.
             streams: The streams.
             after: The version after which each is wanted, where that isn't 0.
             at: The position as of which they are wanted.
@@ -251,7 +247,7 @@ class Reading(Generic[S]):
         """
         remembered_streams = self._memory.recall(streams)
         if not remembered_streams:
-            snapshot = await store.read_streams(streams, at=at, after=after or None)
+            snapshot = await port.read_streams(streams, at=at, after=after or None)
             new = self._decoded(snapshot)
             self._memory.learn(after, snapshot.versions, new, self._generation)
             return snapshot, new
@@ -264,7 +260,7 @@ class Reading(Generic[S]):
             stream: max(after.get(stream, 0), known_until.get(stream, 0))
             for stream in (*after, *known)
         }
-        snapshot = await store.read_streams(streams, at=at, after=skipped or None)
+        snapshot = await port.read_streams(streams, at=at, after=skipped or None)
         new = self._decoded(snapshot)
         self._memory.learn(skipped, snapshot.versions, new, self._generation)
         events: list[Recorded[Any]] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eventbraid.store._coordination import Heartbeat
+    from eventbraid.store import Heartbeat
 
 _numbers = itertools.count(1)
 # The holders of this process. Of a holder in another process only the age of its

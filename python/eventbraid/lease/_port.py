@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from eventbraid.store import (
         Appended,
         AsyncStore,
+        Coordination,
         Expectation,
+        Heartbeat,
         NewEvent,
         RecordedEvent,
         Store,
     )
-    from eventbraid.store._coordination import Coordination, Heartbeat
 
 
 class Port(Protocol):

@@ -10,12 +10,13 @@ from eventbraid._native import (
     uuid7,
 )
 from eventbraid.store._async import AsyncEventStore
-from eventbraid.store._coordination import Coordination
+from eventbraid.store._coordination import Coordination, Heartbeat
 from eventbraid.store._expectation import ANY, EXISTS, NO_STREAM, Expectation
 from eventbraid.store._location import StoreMode
 from eventbraid.store._open import open, open_async  # noqa: A004
-from eventbraid.store._protocol import AsyncStore, Store
+from eventbraid.store._protocol import AsyncStore, ReadsBeforeAppend, Store
 from eventbraid.store._report import StoreSession, StoreStats, VerifyReport
+from eventbraid.store._reservation import StreamReservation, StreamReservations
 from eventbraid.store._subscription import AsyncSubscription, Subscription
 from eventbraid.store._sync import EventStore
 
@@ -30,12 +31,16 @@ __all__ = [
     "Coordination",
     "EventStore",
     "Expectation",
+    "Heartbeat",
     "NewEvent",
+    "ReadsBeforeAppend",
     "RecordedEvent",
     "Store",
     "StoreMode",
     "StoreSession",
     "StoreStats",
+    "StreamReservation",
+    "StreamReservations",
     "StreamsSnapshot",
     "Subscription",
     "VerifyReport",

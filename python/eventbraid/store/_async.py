@@ -13,7 +13,6 @@ from eventbraid._native import (
     mark_interrupted,
 )
 from eventbraid.store._completion import TURN_SECONDS, unwrapped
-from eventbraid.store._coordination import NativeCoordination
 from eventbraid.store._event_loop import current_port
 from eventbraid.store._paging import (
     NAMES_A_PAGE,
@@ -21,13 +20,14 @@ from eventbraid.store._paging import (
     checked_listing,
     log_filter,
 )
+from eventbraid.store._reads import NativeReads
 from eventbraid.store._report import (
     StoreStats,
     VerifyReport,
     stats_of,
     verify_report_of,
 )
-from eventbraid.store._reservation import held_reservation
+from eventbraid.store._reservation import used_reservation
 from eventbraid.store._subscription import AsyncSubscription
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Store,
         StreamNames,
     )
+    from eventbraid.store._coordination import NativeCoordination
     from eventbraid.store._expectation import Expectation
     from eventbraid.store._handle import Handle
     from eventbraid.store._sync import EventStore
@@ -70,16 +71,39 @@ class AsyncEventStore:
         account.opened
     """
 
-    __slots__ = ("_handle",)
+    __slots__ = ("_coordination", "_handle", "_reads")
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, coordination: NativeCoordination) -> None:
         """Wrap an open native store; use `eventbraid.open_async` instead."""
         self._handle = handle
+        self._coordination = coordination
+        self._reads = NativeReads(handle)
 
     @property
     def coordination(self) -> NativeCoordination:
         """The sessions that share the store, for leases and saga coordinators."""
-        return NativeCoordination(self._handle)
+        return self._coordination
+
+    @property
+    def reads_before_append(self) -> NativeReads:
+        """The reads for a caller that appends next, such as an executor of commands.
+
+        They let other tasks run only while they wait for the disk: the append after
+        them is the checkpoint. A caller that doesn't append has to let other tasks run
+        by itself.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         read = await store.reads_before_append.read_streams(["a-1"])
+            ...         await store.append([("a-1", "x", b"")], expect=read.versions)
+            ...         print(await store.version("a-1"))
+            >>> asyncio.run(main())
+            1
+        """
+        return self._reads
 
     async def append(
         self,
@@ -119,7 +143,7 @@ class AsyncEventStore:
         native = await self._handle.own_async()
         port = current_port()
         await port.raise_if_cancelled()
-        reservation = held_reservation()
+        reservation = used_reservation()
         result: object = None
         try:
             token = native.append_async(
@@ -154,9 +178,7 @@ class AsyncEventStore:
             IdempotencyMismatch: If the key was used for other content.
         """
         await current_port().checkpoint()
-        return await committed_without_checkpoint(
-            self._handle, idempotency_key, content=content
-        )
+        return await self._reads.committed(idempotency_key, content=content)
 
     def read_stream(
         self,
@@ -209,9 +231,7 @@ class AsyncEventStore:
         """
         # Before the read: what follows it runs before any other task can append.
         await current_port().checkpoint()
-        return await read_streams_without_checkpoint(
-            self._handle, streams, at=at, after=after
-        )
+        return await self._reads.read_streams(streams, at=at, after=after)
 
     def read_all(
         self,
@@ -392,7 +412,7 @@ class AsyncEventStore:
         # The sync face offers `as_async` at class level, so this one looks it up late.
         from eventbraid.store._sync import EventStore  # noqa: PLC0415
 
-        return EventStore(self._handle)
+        return EventStore(self._handle, self._coordination)
 
     async def __aenter__(self) -> Self:
         """Use it in an ``async with`` block, which closes it."""
@@ -487,41 +507,6 @@ class AsyncEventStore:
                     await port.checkpoint()
                     began = monotonic()
                 yield recorded
-
-
-async def committed_without_checkpoint(
-    handle: Handle, idempotency_key: str, *, content: bytes | None = None
-) -> Appended | None:
-    """Look up a key as `AsyncEventStore.committed` does, for calls that wait later."""
-    native = await handle.own_async()
-    port = current_port()
-    found = native.committed_async(port.native, idempotency_key, content)
-    if not isinstance(found, int):
-        return found
-    late = await port.result(found)
-    return None if late is None else unwrapped(late, Appended)
-
-
-async def read_streams_without_checkpoint(
-    handle: Handle,
-    streams: Iterable[str],
-    *,
-    at: int | None = None,
-    after: Mapping[str, int] | None = None,
-) -> StreamsSnapshot:
-    """Read as `AsyncEventStore.read_streams` does, for calls that wait later.
-
-    A command appends what it decides on, and that is its checkpoint. Another one would
-    cost each command a turn of the event loop.
-    """
-    native = await handle.own_async()
-    port = current_port()
-    found = native.read_streams_async(port.native, streams, at, after)
-    if isinstance(found, int):
-        found = unwrapped(await port.result(found), StreamsSnapshot)
-    while found._fill():  # noqa: SLF001 - of the same layer
-        await port.checkpoint()
-    return found
 
 
 async def _next_names(listing: StreamNames) -> list[str]:

@@ -8,9 +8,10 @@ from eventbraid._native import LogWaiter
 from eventbraid.store._completion import unwrapped
 from eventbraid.store._event_loop import current_port
 from eventbraid.store._heartbeat import LoopHeartbeat
+from eventbraid.store._reservation import LONGEST_SECONDS, NativeReservation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from eventbraid.store._handle import Handle
 
@@ -32,6 +33,14 @@ class Coordination(Protocol):
 
     A backend implements it so that leases and sagas work on it. A store that only one
     session uses reports that session alone, with an age of 0.
+
+    An open store has one such object, which is the same for its sync and its async
+    face. Executors of commands recognize the store by it: those of one object let
+    their commands queue for contended streams together. For this the object has to be
+    hashable and to allow weak references; otherwise each executor has queues of its
+    own, and the commands of two executors race.
+
+    `StreamReservations` is an optional part.
 
     Example:
         >>> import eventbraid as eb
@@ -80,7 +89,7 @@ class Coordination(Protocol):
 class NativeCoordination:
     """The sessions of a store of the engine."""
 
-    __slots__ = ("_handle",)
+    __slots__ = ("__weakref__", "_handle")
 
     def __init__(self, handle: Handle) -> None:
         """Report about the store of a handle."""
@@ -106,6 +115,16 @@ class NativeCoordination:
     def start_loop_heartbeat(self) -> LoopHeartbeat:
         """Start a heartbeat that comes from the running event loop."""
         return LoopHeartbeat(self._handle.native)
+
+    def reserve(
+        self, streams: Sequence[str], seconds: float
+    ) -> NativeReservation | None:
+        """Reserve streams for a time, at most `LONGEST_SECONDS`. It doesn't wait."""
+        seconds = min(seconds, LONGEST_SECONDS)
+        number = self._handle.own().reserve(list(streams), seconds)
+        return (
+            None if number is None else NativeReservation(self._handle, number, seconds)
+        )
 
     async def wait_beyond(self, position: int) -> None:
         """Wait until the durable head is beyond a position, or the store is closed."""

@@ -11,6 +11,7 @@ from eventbraid._native import Store
 from eventbraid.errors import InvalidArgument, StoreClosed
 from eventbraid.store._async import AsyncEventStore
 from eventbraid.store._completion import unwrapped
+from eventbraid.store._coordination import NativeCoordination
 from eventbraid.store._event_loop import current_port
 from eventbraid.store._handle import Handle
 from eventbraid.store._location import (
@@ -100,7 +101,8 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
     )
     place = Location.parse(location)
     _refuse_fresh_view(place, options)
-    return EventStore(_handle_of(_opened(place, options), place, options))
+    handle = _handle_of(_opened(place, options), place, options)
+    return EventStore(handle, NativeCoordination(handle))
 
 
 def open_async(
@@ -250,4 +252,5 @@ class OpenedStore:
             base=self._place.base,
         )
         native = unwrapped(await port.result(token), Store)
-        return AsyncEventStore(_handle_of(native, self._place, self._options))
+        handle = _handle_of(native, self._place, self._options)
+        return AsyncEventStore(handle, NativeCoordination(handle))

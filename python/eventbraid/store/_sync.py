@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from eventbraid._native import check_stream_id, mark_interrupted
 from eventbraid.store._async import AsyncEventStore
-from eventbraid.store._coordination import NativeCoordination
 from eventbraid.store._paging import (
     NAMES_A_PAGE,
     Paging,
@@ -19,7 +18,7 @@ from eventbraid.store._report import (
     stats_of,
     verify_report_of,
 )
-from eventbraid.store._reservation import held_reservation
+from eventbraid.store._reservation import used_reservation
 from eventbraid.store._subscription import Subscription
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
         RecordedEvent,
         StreamsSnapshot,
     )
+    from eventbraid.store._coordination import NativeCoordination
     from eventbraid.store._expectation import Expectation
     from eventbraid.store._handle import Handle
 
@@ -63,16 +63,17 @@ class EventStore:
         (1, 1, 'account.opened')
     """
 
-    __slots__ = ("_handle",)
+    __slots__ = ("_coordination", "_handle")
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, coordination: NativeCoordination) -> None:
         """Wrap an open native store; use `eventbraid.open` instead."""
         self._handle = handle
+        self._coordination = coordination
 
     @property
     def coordination(self) -> NativeCoordination:
         """The sessions that share the store, for leases and saga coordinators."""
-        return NativeCoordination(self._handle)
+        return self._coordination
 
     def append(
         self,
@@ -123,7 +124,7 @@ class EventStore:
             ...     ).versions["account-alice"]
             1
         """
-        reservation = held_reservation()
+        reservation = used_reservation()
         native = self._handle.own()
         try:
             return native.append(events, expect, idempotency_key, content, reservation)
@@ -451,7 +452,7 @@ class EventStore:
             ...     asyncio.run(store.as_async().head())
             0
         """
-        return AsyncEventStore(self._handle)
+        return AsyncEventStore(self._handle, self._coordination)
 
     def __enter__(self) -> Self:
         """Use it in a ``with`` block, which closes it."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from eventbraid import Appended, Expectation, NewEvent, RecordedEvent
+    from eventbraid.store import Coordination
 
 
 class SnapshotUnderTest(Protocol):
@@ -104,6 +105,11 @@ class StoreUnderTest(Protocol):
         >>> asyncio.run(main())
         0
     """
+
+    @property
+    def coordination(self) -> Coordination:
+        """The sessions that share the store."""
+        ...
 
     async def append(
         self,

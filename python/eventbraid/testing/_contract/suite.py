@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eventbraid.testing._contract.appending import AppendingContract
+from eventbraid.testing._contract.coordinating import CoordinatingContract
 from eventbraid.testing._contract.limits import LimitsContract
 from eventbraid.testing._contract.numbers import NumbersContract
 from eventbraid.testing._contract.races import RacesContract
@@ -20,6 +21,7 @@ class StoreContract(
     SubscribingContract,
     ReopeningContract,
     SharingContract,
+    CoordinatingContract,
     LimitsContract,
 ):
     """Everything that a store promises, whatever it keeps its events in.
@@ -28,8 +30,8 @@ class StoreContract(
     a `StoreBackend` at a fresh place. Each test is named after the rule that it proves
     and says it in its docstring. The tests run on asyncio, and on trio if that is
     installed; a fixture named ``anyio_backend`` in your class chooses otherwise. What
-    your backend does not claim, by `StoreBackend.durable` and `StoreBackend.shared`, is
-    skipped and said so.
+    your backend does not claim, by `StoreBackend.durable` and `StoreBackend.shared`, or
+    lacks by choice, such as reservations, is skipped with the reason.
 
     Example:
         In a file of tests::
@@ -48,5 +50,5 @@ class StoreContract(
         >>> from eventbraid.testing import StoreContract
         >>> rules = {name[10:12] for name in dir(StoreContract) if "_rule_" in name}
         >>> min(rules), max(rules), len(rules)
-        ('01', '20', 20)
+        ('01', '30', 22)
     """

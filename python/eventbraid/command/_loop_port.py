@@ -1,0 +1,106 @@
+"""Executions in an event loop: asyncio, uvloop or trio."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol, cast
+
+import anyio
+
+from eventbraid.command._port import reservations_of
+from eventbraid.command._waiter import TaskWaiter
+from eventbraid.store._event_loop import current_port
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Mapping
+
+    from eventbraid.command._queue import Waiter
+    from eventbraid.store import (
+        Appended,
+        AsyncStore,
+        Expectation,
+        NewEvent,
+        ReadsBeforeAppend,
+        RecordedEvent,
+        StreamsSnapshot,
+    )
+
+
+class _ReadingStore(Protocol):
+    """A store that has reads without a checkpoint."""
+
+    @property
+    def reads_before_append(self) -> ReadsBeforeAppend: ...
+
+
+class LoopPort:
+    """The operations of a store that is awaited."""
+
+    __slots__ = ("_reads", "_store", "reservations")
+
+    def __init__(self, store: AsyncStore) -> None:
+        """Execute on a store that is awaited."""
+        self._store = store
+        self._reads = _reads_of(store)
+        self.reservations = reservations_of(store)
+
+    def append(
+        self,
+        events: Iterable[NewEvent],
+        *,
+        expect: Mapping[str, Expectation] | None = None,
+        idempotency_key: str | None = None,
+        content: bytes | None = None,
+    ) -> Awaitable[Appended]:
+        """Append events."""
+        return self._store.append(
+            events, expect=expect, idempotency_key=idempotency_key, content=content
+        )
+
+    def committed(
+        self, idempotency_key: str, *, content: bytes | None = None
+    ) -> Awaitable[Appended | None]:
+        """Return the result of an earlier append under an idempotency key."""
+        return self._reads.committed(idempotency_key, content=content)
+
+    def read_streams(
+        self,
+        streams: Iterable[str],
+        *,
+        at: int | None = None,
+        after: Mapping[str, int] | None = None,
+    ) -> Awaitable[StreamsSnapshot]:
+        """Read several streams as of one position."""
+        return self._reads.read_streams(streams, at=at, after=after)
+
+    async def read_commit(self, first: int, last: int) -> list[RecordedEvent]:
+        """Return the events from one position to another, both included."""
+        log = self._store.read_all(after=first - 1, before=last + 1)
+        return [recorded async for recorded in log]
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the loop's other tasks run meanwhile."""
+        await anyio.sleep(seconds)
+
+    async def checkpoint(self) -> None:
+        """Let the loop's other tasks run."""
+        await current_port().checkpoint()
+
+    def waiter(self) -> Waiter:
+        """Make a task that can wait."""
+        return TaskWaiter()
+
+    def now(self) -> float:
+        """Return the time of the monotonic clock."""
+        return time.monotonic()
+
+
+def _reads_of(store: AsyncStore) -> ReadsBeforeAppend:
+    """Return the reads that leave the checkpoint to the append; else the store's own.
+
+    Only the class counts: a stand-in that forwards what it lacks to another store would
+    hand out that store's reads, and its own ones would never be called.
+    """
+    if not hasattr(type(store), "reads_before_append"):
+        return store
+    return cast("_ReadingStore", store).reads_before_append

@@ -1,0 +1,81 @@
+"""Executions that block the calling thread."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from eventbraid.command._port import reservations_of
+from eventbraid.command._waiter import ThreadWaiter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from eventbraid.command._queue import Waiter
+    from eventbraid.store import (
+        Appended,
+        Expectation,
+        NewEvent,
+        RecordedEvent,
+        Store,
+        StreamsSnapshot,
+    )
+
+
+class ThreadPort:
+    """The operations of a store that blocks the calling thread."""
+
+    __slots__ = ("_store", "reservations")
+
+    def __init__(self, store: Store) -> None:
+        """Execute on a store that blocks."""
+        self._store = store
+        self.reservations = reservations_of(store)
+
+    async def append(
+        self,
+        events: Iterable[NewEvent],
+        *,
+        expect: Mapping[str, Expectation] | None = None,
+        idempotency_key: str | None = None,
+        content: bytes | None = None,
+    ) -> Appended:
+        """Append events."""
+        return self._store.append(
+            events, expect=expect, idempotency_key=idempotency_key, content=content
+        )
+
+    async def committed(
+        self, idempotency_key: str, *, content: bytes | None = None
+    ) -> Appended | None:
+        """Return the result of an earlier append under an idempotency key."""
+        return self._store.committed(idempotency_key, content=content)
+
+    async def read_streams(
+        self,
+        streams: Iterable[str],
+        *,
+        at: int | None = None,
+        after: Mapping[str, int] | None = None,
+    ) -> StreamsSnapshot:
+        """Read several streams as of one position."""
+        return self._store.read_streams(streams, at=at, after=after)
+
+    async def read_commit(self, first: int, last: int) -> list[RecordedEvent]:
+        """Return the events from one position to another, both included."""
+        return list(self._store.read_all(after=first - 1, before=last + 1))
+
+    async def sleep(self, seconds: float) -> None:
+        """Block the thread; Ctrl-C ends it."""
+        time.sleep(seconds)  # noqa: ASYNC251 - no loop runs here
+
+    async def checkpoint(self) -> None:
+        """Return at once: the system switches between threads at any time."""
+
+    def waiter(self) -> Waiter:
+        """Make a thread that can wait."""
+        return ThreadWaiter()
+
+    def now(self) -> float:
+        """Return the time of the monotonic clock."""
+        return time.monotonic()
