@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from eventbraid.lease._lease import AsyncLease, Lease
+from eventbraid.lease._async_lease import AsyncLease
+from eventbraid.lease._lease import Lease
 
 __all__ = ["AsyncLease", "Lease"]

@@ -1,26 +1,15 @@
-"""The store for event loops: the same methods as the other face, awaited."""
+"""The store for event loops: asyncio, uvloop and trio."""
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from eventbraid._native import (
-    Appended,
-    Page,
-    StreamsSnapshot,
-    check_stream_id,
-    mark_interrupted,
-)
-from eventbraid.store._completion import TURN_SECONDS, unwrapped
+from eventbraid._native import Appended, check_stream_id, mark_interrupted
+from eventbraid.store._completion import unwrapped
+from eventbraid.store._coroutine import ASYNC
 from eventbraid.store._event_loop import current_port
-from eventbraid.store._paging import (
-    NAMES_A_PAGE,
-    Paging,
-    checked_listing,
-    log_filter,
-)
-from eventbraid.store._reads import NativeReads
+from eventbraid.store._loop_face import LoopFace
+from eventbraid.store._paging import Paging, checked_listing, log_filter
 from eventbraid.store._report import (
     StoreStats,
     VerifyReport,
@@ -37,73 +26,40 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from eventbraid._native import (
-        LogFilter,
-        NewEvent,
-        RecordedEvent,
-        Store,
-        StreamNames,
-    )
-    from eventbraid.store._coordination import NativeCoordination
+    from eventbraid._native import NewEvent, RecordedEvent, StreamsSnapshot
     from eventbraid.store._expectation import Expectation
-    from eventbraid.store._handle import Handle
-    from eventbraid.store._sync import EventStore
-
-_INLINE_EVENTS = 256
 
 
-class AsyncEventStore:
+class AsyncEventStore(LoopFace):
     """An open event store, for asyncio, uvloop and trio.
 
-    Made by `eventbraid.open_async`. It never blocks the event loop and uses no
-    thread for a call. The documentation of `EventStore` applies here, too, except that
-    a forked child opens the store when the first call is awaited.
+    Made by `eventbraid.open_async`. A call never blocks the event loop, and uses no
+    thread of its own.
+
+    Every method raises `StoreClosed` once the store is closed. A method that returns
+    an iterator raises this, and refuses wrong arguments, at the call.
+
+    A forked child opens the store again, with the same options, at its first use of it;
+    subscriptions and reads continue there. A store that the parent has open exclusively
+    can't be opened in the child (`StoreBusy`), and a store in memory does not exist
+    there (`StoreClosed`).
 
     Example:
         >>> import asyncio
         >>> import eventbraid as eb
         >>> async def main() -> None:
         ...     async with eb.open_async("memory:") as store:
-        ...         await store.append([("account-alice", "account.opened", b"{}")])
+        ...         done = await store.append(
+        ...             [("account-alice", "account.opened", b"{}")],
+        ...             expect={"account-alice": eb.NO_STREAM},
+        ...         )
         ...         async for recorded in store.read_stream("account-alice"):
-        ...             print(recorded.type)
+        ...             print(recorded.position, recorded.version, recorded.type)
         >>> asyncio.run(main())
-        account.opened
+        1 1 account.opened
     """
 
-    __slots__ = ("_coordination", "_handle", "_reads")
-
-    def __init__(self, handle: Handle, coordination: NativeCoordination) -> None:
-        """Wrap an open native store; use `eventbraid.open_async` instead."""
-        self._handle = handle
-        self._coordination = coordination
-        self._reads = NativeReads(handle)
-
-    @property
-    def coordination(self) -> NativeCoordination:
-        """The sessions that share the store, for leases and saga coordinators."""
-        return self._coordination
-
-    @property
-    def reads_before_append(self) -> NativeReads:
-        """The reads for a caller that appends next, such as an executor of commands.
-
-        They let other tasks run only while they wait for the disk: the append after
-        them is the checkpoint. A caller that doesn't append has to let other tasks run
-        by itself.
-
-        Example:
-            >>> import asyncio
-            >>> import eventbraid as eb
-            >>> async def main() -> None:
-            ...     async with eb.open_async("memory:") as store:
-            ...         read = await store.reads_before_append.read_streams(["a-1"])
-            ...         await store.append([("a-1", "x", b"")], expect=read.versions)
-            ...         print(await store.version("a-1"))
-            >>> asyncio.run(main())
-            1
-        """
-        return self._reads
+    __slots__ = ()
 
     async def append(
         self,
@@ -115,31 +71,61 @@ class AsyncEventStore:
     ) -> Appended:
         """Append events to any number of streams: all or nothing, and durable.
 
-        If the task is cancelled while it waits, the commit runs on, and the
-        cancellation carries ``outcome_unknown=True``.
+        If a cancellation or Ctrl-C interrupts the call during the commit, the commit
+        continues, and the exception has ``outcome_unknown=True``.
 
         Args:
-            events: As for `EventStore.append`.
-            expect: As for `EventStore.append`.
-            idempotency_key: As for `EventStore.append`.
-            content: As for `EventStore.append`.
+            events: The events, in order: `NewEvent` objects, which `new_event` builds
+                of typed events, or ``(stream, type, data)`` tuples.
+            expect: The expected version or condition of each stream. A stream may be
+                expected without being written; a written stream without an expectation
+                may have any version.
+            idempotency_key: The key of the request, 1 to 255 bytes of UTF-8. The same
+                key with the same content returns the first result again.
+            content: The content that the key identifies, if that isn't the events and
+                expectations.
 
         Returns:
             The positions of the first and the last event, and the new versions.
 
         Raises:
-            EventbraidError: As `EventStore.append` does.
+            IdempotencyMismatch: If the key was used for other content.
+            InvalidArgument: If a name, a size or a number is out of its limits, or if
+                the append has neither events nor expectations nor a key.
+            OutcomeUnknown: If the disk failed while writing.
+            StorageFull: If there is no space.
+            StoreBusy: If another process holds the lock of the log for longer than the
+                store's ``lock_timeout``.
+            StoreDetached: If a file by which the store's processes coordinate was
+                deleted.
+            StorePoisoned: If the disk failed before.
+            VersionConflict: If an expectation failed. It lists all that failed.
 
         Example:
             >>> import asyncio
             >>> import eventbraid as eb
             >>> async def main() -> None:
             ...     async with eb.open_async("memory:") as store:
-            ...         done = await store.append([("account-alice", "opened", b"")])
-            ...         print(done.last_position)
+            ...         done = await store.append(
+            ...             [eb.NewEvent("account-alice", "account.opened", b"{}")],
+            ...             expect={"account-alice": eb.NO_STREAM},
+            ...             idempotency_key="open-alice",
+            ...         )
+            ...         print(done.last_position, done.versions["account-alice"])
             >>> asyncio.run(main())
-            1
+            1 1
         """
+        if not ASYNC:
+            reservation = used_reservation()
+            native = self._handle.own()
+            try:
+                return native.append(
+                    events, expect, idempotency_key, content, reservation
+                )
+            except BaseException as error:
+                # A signal handler runs as soon as the native call has returned.
+                mark_interrupted(error, idempotency_key)
+                raise
         native = await self._handle.own_async()
         port = current_port()
         await port.raise_if_cancelled()
@@ -157,7 +143,7 @@ class AsyncEventStore:
             result = await port.result(token)
             return unwrapped(result, Appended)
         except BaseException as error:
-            # What arrived is the outcome; anything else came while the commit ran on.
+            # The result is the outcome; any other exception came while the commit ran.
             if error is not result:
                 mark_interrupted(error, idempotency_key)
             raise
@@ -176,7 +162,18 @@ class AsyncEventStore:
 
         Raises:
             IdempotencyMismatch: If the key was used for other content.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         print(await store.committed("open-alice"))
+            >>> asyncio.run(main())
+            None
         """
+        if not ASYNC:
+            return self._handle.own().committed(idempotency_key, content)
         await current_port().checkpoint()
         return await self._reads.committed(idempotency_key, content=content)
 
@@ -191,6 +188,8 @@ class AsyncEventStore:
     ) -> AsyncIterator[RecordedEvent]:
         """Read the events of one stream, page by page.
 
+        The read ends at what was durable when its first page was fetched.
+
         Args:
             stream: The stream's id. A stream without events reads as empty.
             after: Only events after this version.
@@ -202,7 +201,19 @@ class AsyncEventStore:
             The events.
 
         Raises:
-            InvalidArgument: If the id or a number makes no sense.
+            InvalidArgument: If the id or a number is invalid.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         done = await store.append([("a", "x", b"1"), ("a", "x", b"2")])
+            ...         async for recorded in store.read_stream("a", backward=True):
+            ...             print(recorded.version, recorded.data)
+            >>> asyncio.run(main())
+            2 b'2'
+            1 b'1'
         """
         self._handle.begin_async_read()
         check_stream_id(stream)
@@ -221,14 +232,28 @@ class AsyncEventStore:
         Args:
             streams: Their ids.
             at: The position; the durable head if not given, or if it is beyond it.
-            after: For some of the streams, the version up to which events are left out.
+            after: For some of the streams, the version up to which events are left out,
+                because the caller has them already.
 
         Returns:
             The position, the streams' versions as of it, and the events in order.
 
         Raises:
-            InvalidArgument: If an id or a number makes no sense.
+            InvalidArgument: If an id or a number is invalid.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         done = await store.append([("a", "x", b""), ("b", "y", b"")])
+            ...         snapshot = await store.read_streams(["a", "b", "c"])
+            ...         print(snapshot.position, snapshot.versions)
+            >>> asyncio.run(main())
+            2 {'a': 1, 'b': 1, 'c': 0}
         """
+        if not ASYNC:
+            return self._handle.own().read_streams(streams, at, after)
         # Before the read: what follows it runs before any other task can append.
         await current_port().checkpoint()
         return await self._reads.read_streams(streams, at=at, after=after)
@@ -248,6 +273,8 @@ class AsyncEventStore:
     ) -> AsyncIterator[RecordedEvent]:
         """Read the log, page by page.
 
+        The read ends at what was durable when its first page was fetched.
+
         Args:
             after: Only events after this position.
             before: Only events before this position.
@@ -265,7 +292,21 @@ class AsyncEventStore:
             The events.
 
         Raises:
-            InvalidArgument: If a number makes no sense.
+            InvalidArgument: If a number is invalid.
+            InvalidStreamId: If no stream could have this id.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         done = await store.append(
+            ...             [("order-1", "x", b""), ("account-1", "y", b"")]
+            ...         )
+            ...         async for recorded in store.read_all(category="order"):
+            ...             print(recorded.stream)
+            >>> asyncio.run(main())
+            order-1
         """
         self._handle.begin_async_read()
         paging = Paging(after=after, before=before, limit=limit, backward=backward)
@@ -301,10 +342,24 @@ class AsyncEventStore:
                 `prefix` or `category` begins with ``$``.
 
         Returns:
-            An endless async iterator that waits for events; close it to end it.
+            An endless iterator that waits for events; close it to end it.
 
         Raises:
-            InvalidArgument: If the position makes no sense.
+            InvalidArgument: If the position is invalid.
+            InvalidStreamId: If no stream could have this id.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         done = await store.append([("order-1", "x", b"")])
+            ...         async with store.subscribe(types=["x"]) as subscription:
+            ...             async for recorded in subscription:
+            ...                 print(recorded.stream)
+            ...                 break
+            >>> asyncio.run(main())
+            order-1
         """
         self._handle.begin_async_read()
         wanted = log_filter(
@@ -327,6 +382,15 @@ class AsyncEventStore:
 
         Raises:
             InvalidStreamId: If no stream could have this id.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         print(await store.version("account-alice"))
+            >>> asyncio.run(main())
+            0
         """
         native = await self._caught_up()
         return native.version(stream)
@@ -340,6 +404,15 @@ class AsyncEventStore:
         Raises:
             StoreDetached: If what other processes have written can't be known any more.
             StoreUnavailable: If the disk doesn't let it be read.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         print(await store.head())
+            >>> asyncio.run(main())
+            0
         """
         native = await self._caught_up()
         return native.head()
@@ -359,6 +432,18 @@ class AsyncEventStore:
 
         Raises:
             InvalidArgument: If the prefix has no UTF-8.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         done = await store.append([("b", "x", b""), ("a", "x", b"")])
+            ...         async for stream in store.streams():
+            ...             print(stream)
+            >>> asyncio.run(main())
+            a
+            b
         """
         self._handle.begin_async_read()
         prefix, system = checked_listing(prefix, system)
@@ -370,12 +455,22 @@ class AsyncEventStore:
         Returns:
             The counters as of now. Of a store that has stopped, or can't learn of what
             others have written, they are those of what it shows.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         stats = await store.stats()
+            ...         print(stats.events)
+            >>> asyncio.run(main())
+            0
         """
         native = await self._caught_up()
         return stats_of(native.stats(), native.sessions())
 
     async def verify(self, *, quick: bool = False) -> VerifyReport:
-        """Read the whole log again and check it, off the event loop.
+        """Read the whole log again, check every byte, and compare it with the index.
 
         Args:
             quick: Read the small files, the headers and about the newest MiB alone:
@@ -386,7 +481,19 @@ class AsyncEventStore:
 
         Raises:
             CorruptStore: If a byte of it is not what was written.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     async with eb.open_async("memory:") as store:
+            ...         report = await store.verify()
+            ...         print(report.frames)
+            >>> asyncio.run(main())
+            0
         """
+        if not ASYNC:
+            return verify_report_of(self._handle.own().verify(quick), quick=quick)
         native = await self._handle.own_async()
         port = current_port()
         token = native.verify_async(port.native, quick)
@@ -394,7 +501,19 @@ class AsyncEventStore:
         return verify_report_of(counts, quick=quick)
 
     async def close(self) -> None:
-        """Finish the appends under way and free the directory. May be called again."""
+        """Finish the appends under way and free the directory. May be called again.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> async def main() -> None:
+            ...     store = await eb.open_async("memory:")
+            ...     await store.close()
+            >>> asyncio.run(main())
+        """
+        if not ASYNC:
+            self._handle.close()
+            return
         port = current_port()
         native = self._handle.let_go()
         if native is None:
@@ -402,17 +521,6 @@ class AsyncEventStore:
             return
         token = native.close_async(port.native)
         unwrapped(await port.shielded_result(token), type(None))
-
-    def as_sync(self) -> EventStore:
-        """Return the same open store for use without an event loop.
-
-        Returns:
-            The other face; closing either closes the store.
-        """
-        # The sync face offers `as_async` at class level, so this one looks it up late.
-        from eventbraid.store._sync import EventStore  # noqa: PLC0415
-
-        return EventStore(self._handle, self._coordination)
 
     async def __aenter__(self) -> Self:
         """Use it in an ``async with`` block, which closes it."""
@@ -426,93 +534,3 @@ class AsyncEventStore:
     ) -> None:
         """Close it."""
         await self.close()
-
-    def __repr__(self) -> str:
-        """Name the location."""
-        return self._handle.describe("AsyncEventStore")
-
-    async def _caught_up(self) -> Store:
-        """Learn of what other processes have written, off the loop if it is much.
-
-        The calls that follow do so by themselves, but would keep the loop waiting.
-        """
-        native = await self._handle.own_async()
-        port = current_port()
-        await port.checkpoint()
-        token = native.catch_up_async(port.native)
-        if token is not None:
-            unwrapped(await port.result(token), type(None))
-        return native
-
-    async def _stream_names(self, prefix: str, *, system: bool) -> AsyncIterator[str]:
-        native = await self._caught_up()
-        listing = native.streams(prefix, system)
-        port = current_port()
-        while names := await _next_names(listing):
-            began = monotonic()
-            for name in names:
-                if monotonic() - began > TURN_SECONDS:
-                    await port.checkpoint()
-                    began = monotonic()
-                yield name
-
-    async def _stream_events(
-        self, stream: str, paging: Paging
-    ) -> AsyncIterator[RecordedEvent]:
-        while not paging.done:
-            native = await self._handle.own_async()
-            port = current_port()
-            await port.checkpoint()
-            page = native.read_stream_async(
-                port.native,
-                stream,
-                paging.after,
-                paging.before,
-                paging.limit(_INLINE_EVENTS),
-                paging.backward,
-                paging.at,
-            )
-            if isinstance(page, int):
-                page = unwrapped(await port.result(page), Page)
-            paging.advance(page)
-            began = monotonic()
-            for recorded in page.events:
-                if monotonic() - began > TURN_SECONDS:
-                    await port.checkpoint()
-                    began = monotonic()
-                yield recorded
-
-    async def _log_events(
-        self, wanted: LogFilter, paging: Paging
-    ) -> AsyncIterator[RecordedEvent]:
-        while not paging.done:
-            native = await self._handle.own_async()
-            port = current_port()
-            await port.checkpoint()
-            page = native.read_log_async(
-                port.native,
-                paging.after,
-                paging.before,
-                paging.limit(_INLINE_EVENTS),
-                paging.backward,
-                paging.at,
-                wanted,
-            )
-            if isinstance(page, int):
-                page = unwrapped(await port.result(page), Page)
-            paging.advance(page)
-            began = monotonic()
-            for recorded in page.events:
-                if monotonic() - began > TURN_SECONDS:
-                    await port.checkpoint()
-                    began = monotonic()
-                yield recorded
-
-
-async def _next_names(listing: StreamNames) -> list[str]:
-    port = current_port()
-    while True:
-        result = await port.result(listing.page_async(port.native, NAMES_A_PAGE))
-        # Nothing arrives after each slice that leaves more to gather.
-        if result is not None:
-            return cast("list[str]", unwrapped(result, list))

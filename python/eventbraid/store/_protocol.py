@@ -1,8 +1,10 @@
-"""What a store is: the interface that commands, leases and sagas use.
+"""The interface of a store that commands and leases use, without an event loop.
 
-`EventStore` and `AsyncEventStore` implement it. Any other class with these methods
+`EventStore` implements it. Any other class with these methods
 works, too; `eventbraid.testing` checks that it keeps the promises behind them.
 """
+
+# Generated from _async_protocol.py by scripts/generate_sync.py; don't edit it.
 
 from __future__ import annotations
 
@@ -10,8 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import (
-        AsyncIterator,
-        Awaitable,
         Iterable,
         Iterator,
         Mapping,
@@ -38,7 +38,7 @@ class Store(Protocol):
         >>> def count(store: Store) -> int:
         ...     return store.head()
         >>> with eb.open("memory:") as store:
-        ...     count(store)
+        ...     print(count(store))
         0
     """
 
@@ -108,126 +108,4 @@ class Store(Protocol):
 
     def head(self) -> int:
         """Return the position of the last durable event."""
-        ...
-
-
-class AsyncStore(Protocol):
-    """A store that is awaited; see `AsyncEventStore` for each method.
-
-    Example:
-        >>> import asyncio
-        >>> import eventbraid as eb
-        >>> from eventbraid.store import AsyncStore
-        >>> async def count(store: AsyncStore) -> int:
-        ...     return await store.head()
-        >>> async def main() -> None:
-        ...     async with eb.open_async("memory:") as store:
-        ...         print(await count(store))
-        >>> asyncio.run(main())
-        0
-    """
-
-    @property
-    def coordination(self) -> Coordination:
-        """The sessions that share the store."""
-        ...
-
-    def append(
-        self,
-        events: Iterable[NewEvent | tuple[str, str, Buffer]],
-        *,
-        expect: Mapping[str, Expectation] | None = None,
-        idempotency_key: str | None = None,
-        content: bytes | None = None,
-    ) -> Awaitable[Appended]:
-        """Append events to any number of streams: all or nothing, and durable."""
-        ...
-
-    def committed(
-        self, idempotency_key: str, *, content: bytes | None = None
-    ) -> Awaitable[Appended | None]:
-        """Return the result of an earlier append under an idempotency key."""
-        ...
-
-    def read_stream(
-        self,
-        stream: str,
-        *,
-        after: int = 0,
-        before: int | None = None,
-        limit: int | None = None,
-        backward: bool = False,
-    ) -> AsyncIterator[RecordedEvent]:
-        """Read the events of one stream."""
-        ...
-
-    def read_streams(
-        self,
-        streams: Iterable[str],
-        *,
-        at: int | None = None,
-        after: Mapping[str, int] | None = None,
-    ) -> Awaitable[StreamsSnapshot]:
-        """Read several streams as of one position."""
-        ...
-
-    def read_all(
-        self,
-        *,
-        after: int = 0,
-        before: int | None = None,
-        limit: int | None = None,
-        backward: bool = False,
-        stream: str | None = None,
-        prefix: str | None = None,
-        category: str | None = None,
-        types: Iterable[str] | None = None,
-        system: bool = False,
-    ) -> AsyncIterator[RecordedEvent]:
-        """Read the log."""
-        ...
-
-    def version(self, stream: str) -> Awaitable[int]:
-        """Return the version of a stream; 0 without events."""
-        ...
-
-    def head(self) -> Awaitable[int]:
-        """Return the position of the last durable event."""
-        ...
-
-
-class ReadsBeforeAppend(Protocol):
-    """Reads for a caller that appends next: the append is their checkpoint.
-
-    An optional part of `AsyncStore`: a store whose class has a property
-    ``reads_before_append`` is asked by the executors of commands for these reads
-    instead of its own. Each own read of a store lets other tasks run, which costs a
-    command a turn of the event loop.
-
-    Example:
-        >>> import asyncio
-        >>> import eventbraid as eb
-        >>> from eventbraid.store import ReadsBeforeAppend
-        >>> async def main() -> None:
-        ...     async with eb.open_async("memory:") as store:
-        ...         reads: ReadsBeforeAppend = store.reads_before_append
-        ...         print((await reads.read_streams(["account-alice"])).versions)
-        >>> asyncio.run(main())
-        {'account-alice': 0}
-    """
-
-    def committed(
-        self, idempotency_key: str, *, content: bytes | None = None
-    ) -> Awaitable[Appended | None]:
-        """Return the result of an earlier append under an idempotency key."""
-        ...
-
-    def read_streams(
-        self,
-        streams: Iterable[str],
-        *,
-        at: int | None = None,
-        after: Mapping[str, int] | None = None,
-    ) -> Awaitable[StreamsSnapshot]:
-        """Read several streams as of one position."""
         ...

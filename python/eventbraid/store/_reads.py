@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from eventbraid._native import Appended, StreamsSnapshot
 from eventbraid.store._completion import unwrapped
 from eventbraid.store._event_loop import current_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping
 
     from eventbraid.store._handle import Handle
+
+
+class ReadsBeforeAppend(Protocol):
+    """Reads for a caller that appends next: the append is their checkpoint.
+
+    An optional part of `AsyncStore`: a store whose class has a property
+    ``reads_before_append`` is asked by the executors of commands for these reads
+    instead of its own. Each own read of a store lets other tasks run, which costs a
+    command a turn of the event loop.
+
+    Example:
+        >>> import asyncio
+        >>> import eventbraid as eb
+        >>> from eventbraid.store import ReadsBeforeAppend
+        >>> async def main() -> None:
+        ...     async with eb.open_async("memory:") as store:
+        ...         reads: ReadsBeforeAppend = store.reads_before_append
+        ...         print((await reads.read_streams(["account-alice"])).versions)
+        >>> asyncio.run(main())
+        {'account-alice': 0}
+    """
+
+    def committed(
+        self, idempotency_key: str, *, content: bytes | None = None
+    ) -> Awaitable[Appended | None]:
+        """Return the result of an earlier append under an idempotency key."""
+        ...
+
+    def read_streams(
+        self,
+        streams: Iterable[str],
+        *,
+        at: int | None = None,
+        after: Mapping[str, int] | None = None,
+    ) -> Awaitable[StreamsSnapshot]:
+        """Read several streams as of one position."""
+        ...
 
 
 class NativeReads:

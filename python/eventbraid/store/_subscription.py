@@ -54,7 +54,43 @@ class _Waiting:
         self._waiter.close()
 
 
-class Subscription(EventBuffer):
+class LogCursor(EventBuffer):
+    """The position of a subscription, and its end."""
+
+    __slots__ = ("_filter", "_handle", "_waiting")
+
+    def __init__(self, handle: Handle, after: int, wanted: LogFilter) -> None:
+        """Start at a position; nothing is read yet."""
+        self._handle = handle
+        self._filter = wanted
+        self._begin(checked("after", after))
+        self._waiting = _Waiting(handle.native)
+
+    @property
+    def position(self) -> int:
+        """The position up to which every matching event has been handed out.
+
+        Kept in a safe place, it is the ``after`` of a later subscription. It also moves
+        over events that the filter leaves out, also while the subscription waits.
+        """
+        self._pass(self._waiting.passed)
+        return self._after
+
+    def close(self) -> None:
+        """End the subscription, and a blocked wait at once.
+
+        Any thread or task may call it.
+        """
+        self._end()
+        self._waiting.close()
+
+    def __repr__(self) -> str:
+        """Show the position."""
+        state = ", closed" if self.closed else ""
+        return f"<{type(self).__name__} after {self.position}{state}>"
+
+
+class Subscription(LogCursor):
     """Every matching event once, in order: first those that are there, then new ones.
 
     Made by `EventStore.subscribe`. It waits in the thread that iterates over it; any
@@ -71,31 +107,13 @@ class Subscription(EventBuffer):
         account.opened
     """
 
-    __slots__ = ("_filter", "_handle", "_turn", "_waiting")
+    __slots__ = ("_turn",)
 
     def __init__(self, handle: Handle, after: int, wanted: LogFilter) -> None:
         """Start at a position; nothing is read yet."""
-        self._handle = handle
-        self._filter = wanted
-        self._begin(checked("after", after))
+        super().__init__(handle, after, wanted)
         # Reentrant, because a signal handler may interrupt its holder and read on.
         self._turn = PerProcess(threading.RLock)
-        self._waiting = _Waiting(handle.native)
-
-    @property
-    def position(self) -> int:
-        """The position up to which every matching event has been handed out.
-
-        Kept in a safe place, it is the ``after`` of a later subscription. It also moves
-        over events that the filter leaves out, also while the subscription waits.
-        """
-        self._pass(self._waiting.passed)
-        return self._after
-
-    def close(self) -> None:
-        """End the subscription, and a blocked wait at once. Any thread may call it."""
-        self._end()
-        self._waiting.close()
 
     def __iter__(self) -> Self:
         """Iterate over the events."""
@@ -113,11 +131,6 @@ class Subscription(EventBuffer):
     ) -> None:
         """Close it."""
         self.close()
-
-    def __repr__(self) -> str:
-        """Show the position."""
-        state = ", closed" if self.closed else ""
-        return f"<Subscription after {self.position}{state}>"
 
     def _more(self) -> bool:
         """Read a page, and wait if it ends at the head; false if closed meanwhile."""
@@ -143,7 +156,7 @@ class Subscription(EventBuffer):
             return self._waiting.on(native).wait(self._fetched, self._filter)
 
 
-class AsyncSubscription(EventBuffer):
+class AsyncSubscription(LogCursor):
     """Every matching event once, in order: first those that are there, then new ones.
 
     Made by `AsyncEventStore.subscribe`. One task iterates over it, and a second one
@@ -164,31 +177,13 @@ class AsyncSubscription(EventBuffer):
         account.opened
     """
 
-    __slots__ = ("_filter", "_handle", "_is_reading", "_turn_began", "_waiting")
+    __slots__ = ("_is_reading", "_turn_began")
 
     def __init__(self, handle: Handle, after: int, wanted: LogFilter) -> None:
         """Start at a position; nothing is read yet."""
-        self._handle = handle
-        self._filter = wanted
-        self._begin(checked("after", after))
+        super().__init__(handle, after, wanted)
         self._is_reading = False
         self._turn_began = 0.0
-        self._waiting = _Waiting(handle.native)
-
-    @property
-    def position(self) -> int:
-        """The position up to which every matching event has been handed out.
-
-        Kept in a safe place, it is the ``after`` of a later subscription. It also moves
-        over events that the filter leaves out, also while the subscription waits.
-        """
-        self._pass(self._waiting.passed)
-        return self._after
-
-    def close(self) -> None:
-        """End the subscription, and a blocked wait at once. Any task may call it."""
-        self._end()
-        self._waiting.close()
 
     def __aiter__(self) -> Self:
         """Iterate over the events."""
@@ -201,8 +196,8 @@ class AsyncSubscription(EventBuffer):
             RuntimeError: If another task waits for an event of this subscription.
             StopAsyncIteration: If the subscription was closed.
             StoreClosed: If the store was closed.
-            StoreDetached: As `Subscription` raises it.
-            StorePoisoned: As `Subscription` raises it.
+            StoreDetached: If what other processes write can't be known any more.
+            StorePoisoned: If the disk failed.
         """
         if monotonic() - self._turn_began > TURN_SECONDS:
             await current_port().checkpoint()
@@ -237,11 +232,6 @@ class AsyncSubscription(EventBuffer):
     ) -> None:
         """Close it."""
         self.close()
-
-    def __repr__(self) -> str:
-        """Show the position."""
-        state = ", closed" if self.closed else ""
-        return f"<AsyncSubscription after {self.position}{state}>"
 
     async def _more(self) -> bool:
         """Read a page, and wait if it ends at the head; false if closed meanwhile."""

@@ -1,17 +1,13 @@
 """The store without an event loop."""
 
+# Generated from _async.py by scripts/generate_sync.py; don't edit it.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventbraid._native import check_stream_id, mark_interrupted
-from eventbraid.store._async import AsyncEventStore
-from eventbraid.store._paging import (
-    NAMES_A_PAGE,
-    Paging,
-    checked_listing,
-    log_filter,
-)
+from eventbraid._native import Appended, check_stream_id, mark_interrupted
+from eventbraid.store._paging import Paging, checked_listing, log_filter
 from eventbraid.store._report import (
     StoreStats,
     VerifyReport,
@@ -20,6 +16,7 @@ from eventbraid.store._report import (
 )
 from eventbraid.store._reservation import used_reservation
 from eventbraid.store._subscription import Subscription
+from eventbraid.store._thread_face import ThreadFace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,20 +25,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from eventbraid._native import (
-        Appended,
-        LogFilter,
-        NewEvent,
-        RecordedEvent,
-        StreamsSnapshot,
-    )
-    from eventbraid.store._coordination import NativeCoordination
+    from eventbraid._native import NewEvent, RecordedEvent, StreamsSnapshot
     from eventbraid.store._expectation import Expectation
-    from eventbraid.store._handle import Handle
 
 
-class EventStore:
-    """An open event store. Made by `eventbraid.open`; any number of threads may use it.
+class EventStore(ThreadFace):
+    """An open event store, for use without an event loop.
+
+    Made by `eventbraid.open`. Any number of threads may use it.
 
     Every method raises `StoreClosed` once the store is closed. A method that returns
     an iterator raises this, and refuses wrong arguments, at the call.
@@ -58,22 +49,12 @@ class EventStore:
         ...         [("account-alice", "account.opened", b"{}")],
         ...         expect={"account-alice": eb.NO_STREAM},
         ...     )
-        ...     [recorded] = store.read_stream("account-alice")
-        ...     recorded.position, recorded.version, recorded.type
-        (1, 1, 'account.opened')
+        ...     for recorded in store.read_stream("account-alice"):
+        ...         print(recorded.position, recorded.version, recorded.type)
+        1 1 account.opened
     """
 
-    __slots__ = ("_coordination", "_handle")
-
-    def __init__(self, handle: Handle, coordination: NativeCoordination) -> None:
-        """Wrap an open native store; use `eventbraid.open` instead."""
-        self._handle = handle
-        self._coordination = coordination
-
-    @property
-    def coordination(self) -> NativeCoordination:
-        """The sessions that share the store, for leases and saga coordinators."""
-        return self._coordination
+    __slots__ = ()
 
     def append(
         self,
@@ -84,6 +65,9 @@ class EventStore:
         content: bytes | None = None,
     ) -> Appended:
         """Append events to any number of streams: all or nothing, and durable.
+
+        If a cancellation or Ctrl-C interrupts the call during the commit, the commit
+        continues, and the exception has ``outcome_unknown=True``.
 
         Args:
             events: The events, in order: `NewEvent` objects, which `new_event` builds
@@ -103,8 +87,6 @@ class EventStore:
             IdempotencyMismatch: If the key was used for other content.
             InvalidArgument: If a name, a size or a number is out of its limits, or if
                 the append has neither events nor expectations nor a key.
-            KeyboardInterrupt: With ``outcome_unknown=True``, if Ctrl-C interrupts the
-                call during the commit, which continues.
             OutcomeUnknown: If the disk failed while writing.
             StorageFull: If there is no space.
             StoreBusy: If another process holds the lock of the log for longer than the
@@ -117,12 +99,13 @@ class EventStore:
         Example:
             >>> import eventbraid as eb
             >>> with eb.open("memory:") as store:
-            ...     store.append(
+            ...     done = store.append(
             ...         [eb.NewEvent("account-alice", "account.opened", b"{}")],
             ...         expect={"account-alice": eb.NO_STREAM},
             ...         idempotency_key="open-alice",
-            ...     ).versions["account-alice"]
-            1
+            ...     )
+            ...     print(done.last_position, done.versions["account-alice"])
+            1 1
         """
         reservation = used_reservation()
         native = self._handle.own()
@@ -180,17 +163,16 @@ class EventStore:
             The events.
 
         Raises:
-            InvalidArgument: If the id or a number makes no sense.
+            InvalidArgument: If the id or a number is invalid.
 
         Example:
             >>> import eventbraid as eb
             >>> with eb.open("memory:") as store:
             ...     done = store.append([("a", "x", b"1"), ("a", "x", b"2")])
-            ...     [
-            ...         recorded.data
-            ...         for recorded in store.read_stream("a", backward=True)
-            ...     ]
-            [b'2', b'1']
+            ...     for recorded in store.read_stream("a", backward=True):
+            ...         print(recorded.version, recorded.data)
+            2 b'2'
+            1 b'1'
         """
         self._handle.begin_read()
         check_stream_id(stream)
@@ -216,14 +198,15 @@ class EventStore:
             The position, the streams' versions as of it, and the events in order.
 
         Raises:
-            InvalidArgument: If an id or a number makes no sense.
+            InvalidArgument: If an id or a number is invalid.
 
         Example:
             >>> import eventbraid as eb
             >>> with eb.open("memory:") as store:
             ...     done = store.append([("a", "x", b""), ("b", "y", b"")])
-            ...     store.read_streams(["a", "b", "c"]).versions
-            {'a': 1, 'b': 1, 'c': 0}
+            ...     snapshot = store.read_streams(["a", "b", "c"])
+            ...     print(snapshot.position, snapshot.versions)
+            2 {'a': 1, 'b': 1, 'c': 0}
         """
         return self._handle.own().read_streams(streams, at, after)
 
@@ -261,7 +244,7 @@ class EventStore:
             The events.
 
         Raises:
-            InvalidArgument: If a number makes no sense.
+            InvalidArgument: If a number is invalid.
             InvalidStreamId: If no stream could have this id.
 
         Example:
@@ -270,8 +253,9 @@ class EventStore:
             ...     done = store.append(
             ...         [("order-1", "x", b""), ("account-1", "y", b"")]
             ...     )
-            ...     [recorded.stream for recorded in store.read_all(category="order")]
-            ['order-1']
+            ...     for recorded in store.read_all(category="order"):
+            ...         print(recorded.stream)
+            order-1
         """
         self._handle.begin_read()
         paging = Paging(after=after, before=before, limit=limit, backward=backward)
@@ -310,15 +294,18 @@ class EventStore:
             An endless iterator that waits for events; close it to end it.
 
         Raises:
-            InvalidArgument: If the position makes no sense.
+            InvalidArgument: If the position is invalid.
+            InvalidStreamId: If no stream could have this id.
 
         Example:
             >>> import eventbraid as eb
             >>> with eb.open("memory:") as store:
             ...     done = store.append([("order-1", "x", b"")])
             ...     with store.subscribe(types=["x"]) as subscription:
-            ...         next(subscription).stream
-            'order-1'
+            ...         for recorded in subscription:
+            ...             print(recorded.stream)
+            ...             break
+            order-1
         """
         self._handle.begin_read()
         wanted = log_filter(
@@ -345,10 +332,11 @@ class EventStore:
         Example:
             >>> import eventbraid as eb
             >>> with eb.open("memory:") as store:
-            ...     store.version("account-alice")
+            ...     print(store.version("account-alice"))
             0
         """
-        return self._handle.own().version(stream)
+        native = self._handle.own()
+        return native.version(stream)
 
     def head(self) -> int:
         """Return the position of the last durable event.
@@ -363,10 +351,11 @@ class EventStore:
         Example:
             >>> import eventbraid as eb
             >>> with eb.open("memory:") as store:
-            ...     store.head()
+            ...     print(store.head())
             0
         """
-        return self._handle.own().head()
+        native = self._handle.own()
+        return native.head()
 
     def streams(
         self, prefix: str | None = None, *, system: bool = False
@@ -381,12 +370,17 @@ class EventStore:
         Returns:
             Their ids in ascending order of bytes, as of the first one asked for.
 
+        Raises:
+            InvalidArgument: If the prefix has no UTF-8.
+
         Example:
             >>> import eventbraid as eb
             >>> with eb.open("memory:") as store:
             ...     done = store.append([("b", "x", b""), ("a", "x", b"")])
-            ...     list(store.streams())
-            ['a', 'b']
+            ...     for stream in store.streams():
+            ...         print(stream)
+            a
+            b
         """
         self._handle.begin_read()
         prefix, system = checked_listing(prefix, system)
@@ -402,7 +396,8 @@ class EventStore:
         Example:
             >>> import eventbraid as eb
             >>> with eb.open("memory:") as store:
-            ...     store.stats().events
+            ...     stats = store.stats()
+            ...     print(stats.events)
             0
         """
         native = self._handle.own()
@@ -424,7 +419,8 @@ class EventStore:
         Example:
             >>> import eventbraid as eb
             >>> with eb.open("memory:") as store:
-            ...     store.verify().frames
+            ...     report = store.verify()
+            ...     print(report.frames)
             0
         """
         return verify_report_of(self._handle.own().verify(quick), quick=quick)
@@ -439,23 +435,8 @@ class EventStore:
         """
         self._handle.close()
 
-    def as_async(self) -> AsyncEventStore:
-        """Return the same open store for use in an event loop.
-
-        Returns:
-            The other face; closing either closes the store.
-
-        Example:
-            >>> import asyncio
-            >>> import eventbraid as eb
-            >>> with eb.open("memory:") as store:
-            ...     asyncio.run(store.as_async().head())
-            0
-        """
-        return AsyncEventStore(self._handle, self._coordination)
-
     def __enter__(self) -> Self:
-        """Use it in a ``with`` block, which closes it."""
+        """Use it in an ``with`` block, which closes it."""
         return self
 
     def __exit__(
@@ -466,38 +447,3 @@ class EventStore:
     ) -> None:
         """Close it."""
         self.close()
-
-    def __repr__(self) -> str:
-        """Name the location."""
-        return self._handle.describe("EventStore")
-
-    def _stream_names(self, prefix: str, *, system: bool) -> Iterator[str]:
-        listing = self._handle.own().streams(prefix, system)
-        while names := listing.page(NAMES_A_PAGE):
-            yield from names
-
-    def _stream_events(self, stream: str, paging: Paging) -> Iterator[RecordedEvent]:
-        while not paging.done:
-            page = self._handle.own().read_stream(
-                stream,
-                paging.after,
-                paging.before,
-                paging.limit(),
-                paging.backward,
-                paging.at,
-            )
-            paging.advance(page)
-            yield from page.events
-
-    def _log_events(self, wanted: LogFilter, paging: Paging) -> Iterator[RecordedEvent]:
-        while not paging.done:
-            page = self._handle.own().read_log(
-                paging.after,
-                paging.before,
-                paging.limit(),
-                paging.backward,
-                paging.at,
-                wanted,
-            )
-            paging.advance(page)
-            yield from page.events

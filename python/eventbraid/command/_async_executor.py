@@ -1,0 +1,151 @@
+"""The executor of commands for event loops."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.command._execution_engine import ExecutionEngine
+from eventbraid.command._loop_port import LoopPort
+from eventbraid.command._memory import EventMemory
+from eventbraid.command._port import coordination_of
+from eventbraid.command._reading import DiscoveryBounds
+from eventbraid.command._retry import RetryPolicy
+from eventbraid.store._coroutine import ASYNC, run_without_loop
+from eventbraid.store._fork import PerProcess
+from eventbraid.store._paging import checked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime, timedelta
+
+    from eventbraid.command._command import Command
+    from eventbraid.command._executed import Executed
+    from eventbraid.command._write import Write
+    from eventbraid.store import AsyncStore, Expectation
+
+_DEFAULT_RETRY = RetryPolicy()
+_DEFAULT_BOUNDS = DiscoveryBounds()
+
+
+class AsyncExecutor:
+    """Executes commands on a store in an event loop: asyncio, uvloop or trio.
+
+    Any number of tasks may use one executor, and any number of executors one store.
+
+    Args:
+        store: The store, open.
+        retry: The policy by which commands are retried after conflicts.
+        discovery_rounds: The maximum number of discovery rounds of a command.
+        discovery_streams: The maximum number of streams that a command discovers.
+        remembered_events: The maximum number of decoded events of long streams that
+            are cached, so that they are decoded once.
+        remembered_bytes: The maximum size of this cache, by estimate; a small event
+            takes about 1 KB.
+
+    Example:
+        >>> import asyncio
+        >>> import eventbraid as eb
+        >>> @eb.event("doc.counter.raised_in_loop")
+        ... class Raised: ...
+        >>> class Counter(eb.Stream[Raised], category="counter"): ...
+        >>> class Raise(eb.Command[int, Raised]):
+        ...     counter: eb.Declared[Counter]
+        ...
+        ...     def initial(self):
+        ...         return 0
+        ...
+        ...     def apply(self, state, recorded, /):
+        ...         return state + 1
+        ...
+        ...     def decide(self, state, /):
+        ...         eb.require(state < 3, "high_enough")
+        ...         yield self.counter.write(Raised())
+        >>> async def main() -> None:
+        ...     async with eb.open_async("memory:") as store:
+        ...         executor = eb.AsyncExecutor(store, retry=eb.RetryPolicy(attempts=5))
+        ...         done = await executor.execute(Raise(counter="counter-1"))
+        ...         print(done.versions["counter-1"])
+        >>> asyncio.run(main())
+        1
+    """
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        *,
+        retry: RetryPolicy = _DEFAULT_RETRY,
+        discovery_rounds: int = _DEFAULT_BOUNDS.rounds,
+        discovery_streams: int = _DEFAULT_BOUNDS.streams,
+        remembered_events: int = 65_536,
+        remembered_bytes: int = 64 * 2**20,
+    ) -> None:
+        """Execute on a store."""
+        self._engine = ExecutionEngine(
+            LoopPort(store),
+            coordination_of(store),
+            retry,
+            DiscoveryBounds(
+                checked("discovery_rounds", discovery_rounds),
+                checked("discovery_streams", discovery_streams),
+            ),
+            PerProcess(
+                partial(
+                    EventMemory,
+                    checked("remembered_events", remembered_events),
+                    checked("remembered_bytes", remembered_bytes),
+                )
+            ),
+        )
+
+    async def execute(
+        self,
+        command: Command[Any, Any],
+        /,
+        *,
+        idempotency_key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        also: Iterable[Write] = (),
+        expect: Mapping[str, Expectation] | None = None,
+        deadline: timedelta | datetime | None = None,
+    ) -> Executed:
+        """Read a command's streams, let it decide, and append its events.
+
+        The append expects all declared and discovered streams at the versions that
+        were read; after a conflict the command is executed again. With an idempotency
+        key, a command that was executed before returns its first result.
+
+        Args:
+            command: The command.
+            idempotency_key: The key of this request, 1 to 255 bytes of UTF-8. It
+                identifies the command's class and fields.
+            metadata: Further facts about each of the events; see `caused_by`.
+            also: Further writes of the same commit.
+            expect: Further expectations of the same commit. A conflict on one of these
+                is raised without a retry.
+            deadline: No attempt begins after it. A `datetime` needs a time zone.
+
+        Returns:
+            The events, their positions, and the new versions.
+
+        Raises:
+            CommandRejected: A business rule rejected the command. It isn't retried.
+            RetriesExhausted: There was a conflict on every attempt.
+            DeadlineExceeded: The deadline passed before the command was committed.
+            VersionConflict: An expectation of `expect` failed.
+            IdempotencyMismatch: The key was used for another command.
+            UndeclaredStream: The command wrote to a stream that it neither declared nor
+                discovered.
+            DiscoveryLimit: The command discovers more than the limits allow.
+            LimitExceeded: The command decided on more than one commit may contain.
+            UnknownEventType: A stream has an event whose class isn't registered.
+            EventDecodeError: A stream has an event that the command can't apply.
+            InvalidArgument: The command decided on something that can't be appended.
+            OutcomeUnknown: The store can't determine whether the commit happened.
+        """
+        execution = self._engine.execution(
+            command, idempotency_key, metadata, also, expect, deadline
+        )
+        if not ASYNC:
+            return run_without_loop(execution.run())
+        return await execution.run()

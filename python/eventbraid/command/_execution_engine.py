@@ -1,0 +1,123 @@
+"""The part of the executors that is the same with and without an event loop."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Never, cast
+
+from eventbraid.command._decision import COMMIT_EVENTS_LIMIT
+from eventbraid.command._execution import Execution, Terms
+from eventbraid.command._queue import queues_of
+from eventbraid.command._write import Write
+from eventbraid.domain._refusal import shown
+from eventbraid.errors import InvalidArgument, LimitExceeded, StreamCondition
+from eventbraid.store._duration import duration_seconds
+from eventbraid.store._paging import LARGEST_NUMBER, checked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from eventbraid.command._command import Command
+    from eventbraid.command._memory import EventMemory
+    from eventbraid.command._port import Port
+    from eventbraid.command._reading import DiscoveryBounds
+    from eventbraid.command._retry import RetryPolicy
+    from eventbraid.store import Expectation
+    from eventbraid.store._fork import PerProcess
+
+
+class ExecutionEngine:
+    """The part that both executors share."""
+
+    __slots__ = ("_bounds", "_memory", "_port", "_queues", "_retry", "_within")
+
+    def __reduce__(self) -> Never:
+        """Refuse to be pickled or copied: what waits in its queues can't be."""
+        raise TypeError(
+            "an executor can't be pickled or copied; create another one with the store"
+        )
+
+    def __init__(
+        self,
+        port: Port,
+        coordination: object,
+        retry: RetryPolicy,
+        bounds: DiscoveryBounds,
+        memory: PerProcess[EventMemory],
+    ) -> None:
+        """Prepare for the commands of one executor."""
+        self._port = port
+        self._queues = queues_of(coordination)
+        self._retry = retry
+        self._within = retry.within.total_seconds()
+        self._bounds = bounds
+        self._memory = memory
+
+    def execution(
+        self,
+        command: Command[Any, Any],
+        idempotency_key: str | None,
+        metadata: Mapping[str, str] | None,
+        also: Iterable[Write],
+        expect: Mapping[str, Expectation] | None,
+        deadline: timedelta | datetime | None,
+    ) -> Execution[Any]:
+        """Return the execution of a command, after a check of the arguments."""
+        now = self._port.now()
+        give_up_at = now + self._within
+        ends = None if deadline is None else now + _seconds_until(deadline)
+        terms = Terms(
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+            also=_checked_writes(also) if also else (),
+            expect=_checked_expectations(expect) if expect else None,
+            deadline=ends,
+            begun_at=now,
+            give_up_at=give_up_at if ends is None else min(give_up_at, ends),
+        )
+        return Execution(
+            command,
+            terms,
+            self._port,
+            self._queues.get(),
+            self._retry,
+            self._bounds,
+            self._memory.get(),
+        )
+
+
+def _checked_writes(also: Iterable[object]) -> tuple[Write, ...]:
+    # An endless iterator would fill the memory before any check.
+    writes = tuple(itertools.islice(also, COMMIT_EVENTS_LIMIT + 1))
+    if len(writes) > COMMIT_EVENTS_LIMIT:
+        raise LimitExceeded("events of a commit", len(writes), COMMIT_EVENTS_LIMIT)
+    for write in writes:
+        if not isinstance(write, Write):
+            raise InvalidArgument(
+                "further write", shown(write), "give a Write(stream, event)"
+            )
+    return cast("tuple[Write, ...]", writes)
+
+
+def _checked_expectations(
+    expect: Mapping[str, Expectation],
+) -> Mapping[str, Expectation]:
+    found = dict(expect)
+    for stream, expected in found.items():
+        if isinstance(expected, StreamCondition):
+            continue
+        if type(expected) is not int or not 0 <= expected <= LARGEST_NUMBER:
+            found[stream] = checked("expectation", expected)
+    return found
+
+
+def _seconds_until(deadline: timedelta | datetime) -> float:
+    if isinstance(deadline, datetime):
+        if deadline.tzinfo is None:
+            raise InvalidArgument(
+                "deadline", str(deadline), "it has no time zone; use datetime.now(UTC)"
+            )
+        deadline -= datetime.now(UTC)
+    # A deadline that has passed is a valid argument: the command is too late.
+    return duration_seconds("deadline", deadline, minimum=timedelta.min)

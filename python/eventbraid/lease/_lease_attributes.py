@@ -1,0 +1,43 @@
+"""The attributes that a lease has with and without an event loop."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eventbraid.lease._holding import Holding
+
+STALE_AFTER = timedelta(seconds=10)
+"""The default age of the last heartbeat from which a holder counts as stopped."""
+
+NO_TIME = timedelta(0)
+
+
+class LeaseAttributes:
+    """The attributes of a lease that both faces have."""
+
+    def __init__(self, holding: Holding) -> None:
+        """Wrap the holding of a lease."""
+        self._holding = holding
+
+    @property
+    def name(self) -> str:
+        """The lease's name."""
+        return self._holding.name
+
+    @property
+    def token(self) -> int:
+        """The fencing token: the version of the lease's stream after acquiring it."""
+        return self._holding.token
+
+    @property
+    def fence(self) -> Mapping[str, int]:
+        """The expectation of each append under the lease; pass it as ``expect``.
+
+        Raises:
+            InvalidArgument: The parent of this forked process acquired the lease.
+        """
+        return self._holding.fence

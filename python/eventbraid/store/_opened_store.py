@@ -1,0 +1,85 @@
+"""The store that a call of `open` or `open_async` opens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbraid._native import Store
+from eventbraid.store._async import AsyncEventStore
+from eventbraid.store._completion import unwrapped
+from eventbraid.store._coordination import NativeCoordination
+from eventbraid.store._event_loop import current_port
+from eventbraid.store._opening import handle_of, opened
+from eventbraid.store._sync import EventStore
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import TracebackType
+
+    from eventbraid.store._location import Location, Options
+
+
+def opened_store(place: Location, options: Options) -> EventStore:
+    """Open a store and wait until it is open."""
+    handle = handle_of(opened(place, options), place, options)
+    return EventStore(handle, NativeCoordination(handle))
+
+
+class OpenedStore:
+    """The result of `open_async`: await it, or use it in ``async with``.
+
+    Example:
+        >>> import asyncio
+        >>> import eventbraid as eb
+        >>> async def main() -> None:
+        ...     store = await eb.open_async("memory:")
+        ...     print(await store.head())
+        ...     await store.close()
+        >>> asyncio.run(main())
+        0
+    """
+
+    __slots__ = ("_options", "_place", "_store")
+
+    def __init__(self, place: Location, options: Options) -> None:
+        """Store the arguments; the store is opened when this is awaited or entered."""
+        self._place = place
+        self._options = options
+        self._store: AsyncEventStore | None = None
+
+    def __await__(self) -> Generator[object, None, AsyncEventStore]:
+        """Open the store."""
+        return self._open().__await__()
+
+    async def __aenter__(self) -> AsyncEventStore:
+        """Open the store."""
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        if self._store is not None:
+            await self._store.close()
+
+    async def _open(self) -> AsyncEventStore:
+        port = current_port()
+        token = Store.open_async(
+            port.native,
+            self._place.path,
+            create=self._options.create,
+            first_segment=self._options.segment_size,
+            max_segment=self._options.max_segment_size,
+            cache=self._options.cache_size,
+            read_only=self._options.read_only,
+            shared=self._options.mode == "shared",
+            lock_timeout=self._options.lock_timeout,
+            base=self._place.base,
+        )
+        native = unwrapped(await port.result(token), Store)
+        handle = handle_of(native, self._place, self._options)
+        return AsyncEventStore(handle, NativeCoordination(handle))

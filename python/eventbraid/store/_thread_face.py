@@ -1,0 +1,67 @@
+"""The calls of the engine that block the calling thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbraid.store._async import AsyncEventStore
+from eventbraid.store._face import Face
+from eventbraid.store._paging import NAMES_A_PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from eventbraid._native import LogFilter, RecordedEvent
+    from eventbraid.store._paging import Paging
+
+
+class ThreadFace(Face):
+    """The part of `EventStore` that has no equal in `AsyncEventStore`."""
+
+    __slots__ = ()
+
+    def as_async(self) -> AsyncEventStore:
+        """Return the same open store for use in an event loop.
+
+        Returns:
+            The other face; closing either closes the store.
+
+        Example:
+            >>> import asyncio
+            >>> import eventbraid as eb
+            >>> with eb.open("memory:") as store:
+            ...     asyncio.run(store.as_async().head())
+            0
+        """
+        return AsyncEventStore(self._handle, self._coordination)
+
+    def _stream_names(self, prefix: str, *, system: bool) -> Iterator[str]:
+        listing = self._handle.own().streams(prefix, system)
+        while names := listing.page(NAMES_A_PAGE):
+            yield from names
+
+    def _stream_events(self, stream: str, paging: Paging) -> Iterator[RecordedEvent]:
+        while not paging.done:
+            page = self._handle.own().read_stream(
+                stream,
+                paging.after,
+                paging.before,
+                paging.limit(),
+                paging.backward,
+                paging.at,
+            )
+            paging.advance(page)
+            yield from page.events
+
+    def _log_events(self, wanted: LogFilter, paging: Paging) -> Iterator[RecordedEvent]:
+        while not paging.done:
+            page = self._handle.own().read_log(
+                paging.after,
+                paging.before,
+                paging.limit(),
+                paging.backward,
+                paging.at,
+                wanted,
+            )
+            paging.advance(page)
+            yield from page.events
