@@ -131,7 +131,7 @@ class Killer:
             self._processes[int(found[1])] = int(found[2])
             if len(self._processes) == self._coordinators:
                 self._complete.set()
-        elif line.startswith(("telling", "reconciling")):
+        elif line.startswith(("notifying", "reconciling")):
             self._over.set()
 
     def stop(self) -> None:

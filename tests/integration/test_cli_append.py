@@ -446,4 +446,4 @@ def test_an_interrupted_commit_says_that_it_runs_on(directory, monkeypatch, capf
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(line())))
     eb.open(directory).close()
     assert run(["append", str(directory)]) == Exit.INTERRUPTED
-    assert "runs on" in capfd.readouterr().err
+    assert "may still be written" in capfd.readouterr().err

@@ -21,9 +21,9 @@ from eventbraid.examples.order_fulfilment.demo import (
 )
 from eventbraid.examples.order_fulfilment.fulfilment import (
     FREE_OF_CHARGE,
-    Patience,
+    CallLimits,
 )
-from eventbraid.examples.order_fulfilment.notifications import tell_the_untold
+from eventbraid.examples.order_fulfilment.notifications import deliver_deferred
 from eventbraid.examples.order_fulfilment.plan import DemoPlanned
 from eventbraid.examples.order_fulfilment.purchases import purchases
 from eventbraid.examples.order_fulfilment.services.payment_gateway import (
@@ -41,7 +41,7 @@ from eventbraid.examples.order_fulfilment.values import Quantity, SagaId
 
 pytestmark = pytest.mark.anyio
 
-QUICK = Patience(
+QUICK = CallLimits(
     timeout=timedelta(seconds=1), pause=timedelta(milliseconds=5), attempts=3
 )
 
@@ -53,7 +53,7 @@ class Quiet:
     def show(self, tally: Tally) -> None:
         self.last = tally
 
-    def tell(self, line: str) -> None:
+    def report(self, line: str) -> None:
         self.told.append(line)
 
 
@@ -77,7 +77,7 @@ def options(directory, **changes):
             "limit": 40,
             "rates": NO_TROUBLE,
             "stock": 1_000,
-            "patience": QUICK,
+            "limits": QUICK,
             "late_by": 1.5,
             **changes,
         }
@@ -179,13 +179,13 @@ async def test_without_a_carrier_stock_is_released_and_payment_refunded(tmp_path
     assert 0 < len(cancelled) < sums.cancelled
 
 
-async def test_who_cannot_be_told_is_told_later_and_the_order_stays_completed(
+async def test_an_unreachable_customer_is_notified_later_and_the_order_stays_completed(
     tmp_path,
 ):
     result = await run(tmp_path, rates=trouble(unreachable=1))
     sums = result.reconciliation.sums
     assert (sums.completed, sums.deferred) == (40, 0)
-    assert result.tally.told_late == 40
+    assert result.tally.notified_late == 40
     assert domain_types(tmp_path, order_id(1))["order.notification_deferred"] == 1
     assert domain_types(tmp_path, order_id(1))["order.customer_notified"] == 1
     told = timeline(tmp_path, order_id(1))
@@ -222,7 +222,7 @@ async def test_when_calls_only_fail_orders_are_compensated_by_key(tmp_path):
         tmp_path,
         limit=60,
         rates=trouble(failing=0.5),
-        patience=replace(QUICK, attempts=2),
+        limits=replace(QUICK, attempts=2),
     )
     assert result.reconciliation.sums.cancelled
     refunded = {e.key for e in payment_entries(tmp_path / "ledgers") if e.target}
@@ -319,7 +319,7 @@ async def test_a_compensation_that_fails_for_good_leaves_the_saga_stuck_and_told
     services = Services(Greedy(usual.gateway), usual.carrier, usual.notifier)
     async with (
         eb.open_async("memory:") as store,
-        open_shop(store, services, patience=QUICK) as shop,
+        open_shop(store, services, limits=QUICK) as shop,
     ):
         orders = [placed_order(p, 1) for p in purchases()[:10]]
         products = {item.product for placed in orders for item in placed.items}
@@ -333,20 +333,20 @@ async def test_a_compensation_that_fails_for_good_leaves_the_saga_stuck_and_told
     assert all("no refunds" in (summary.failure or "") for summary in stuck)
 
 
-async def test_the_untold_are_told_by_any_later_run():
+async def test_any_later_run_delivers_deferred_notifications():
     simulation = Simulation(rates=trouble(unreachable=1), seed=1)
     services = simulation.services_in_memory()
     async with (
         eb.open_async("memory:") as store,
-        open_shop(store, services, patience=QUICK) as shop,
+        open_shop(store, services, limits=QUICK) as shop,
     ):
         placed = placed_order(purchases()[0], 1)
         products = [item.product for item in placed.items]
         await shop.receive(products, Quantity(100), delivery="opening")
         await shop.fulfil(placed)
-        assert await tell_the_untold(store, services.notifier, rounds=1) == (0, 1)
-        assert await tell_the_untold(store, services.notifier) == (1, 0)
-        assert await tell_the_untold(store, services.notifier) == (0, 0)
+        assert await deliver_deferred(store, services.notifier, rounds=1) == (0, 1)
+        assert await deliver_deferred(store, services.notifier) == (1, 0)
+        assert await deliver_deferred(store, services.notifier) == (0, 0)
 
 
 # --- a directory that is not the demo's

@@ -291,10 +291,10 @@ async def test_a_silent_stream_shows_that_it_is_there(anyio_backend):
         assert comments == 3
 
 
-async def test_all_who_listen_share_one_subscription_and_leave_none(api, store):
-    doorbell = api.state["doorbell"]
+async def test_all_readers_share_one_subscription_and_leave_none(api, store):
+    wakeups = api.state["wakeups"]
     placed = [(await place(api, key=f"k-{n}")).json["events"] for n in range(4)]
-    assert not doorbell.following
+    assert not wakeups.following
     async with anyio.create_task_group() as tasks:
         heard = []
 
@@ -306,34 +306,34 @@ async def test_all_who_listen_share_one_subscription_and_leave_none(api, store):
         for events in placed * 5:
             tasks.start_soon(follow, events)
         with anyio.fail_after(30):
-            while doorbell.listeners < 20:
+            while wakeups.listeners < 20:
                 await anyio.lowlevel.checkpoint()
-        assert doorbell.following
+        assert wakeups.following
         for events in placed:
             order = OrderId(events.split("/")[2])
             await eb.AsyncExecutor(store).execute(
                 CancelOrder(order=order, reason="sold out")
             )
     assert heard == [{"reason": "sold out"}] * 20
-    assert doorbell.listeners == 0
-    assert not doorbell.following
+    assert wakeups.listeners == 0
+    assert not wakeups.following
 
 
 async def test_what_is_recorded_while_a_reader_reads_is_not_missed(
     api, store, monkeypatch
 ):
     """The reader's snapshot is taken, then the order changes, then the reader waits."""
-    doorbell = api.state["doorbell"]
+    wakeups = api.state["wakeups"]
     events = (await place(api)).json["events"]
     cancel = CancelOrder(order=OrderId(events.split("/")[2]), reason="sold out")
     read_on = Story.read_on
 
     async def read_on_slowly(story):
         changes = await read_on(story)
-        if doorbell.following and not changes:
+        if wakeups.following and not changes:
             await eb.AsyncExecutor(store).execute(cancel)
-            # The bell has rung before the reader knows that there was nothing.
-            while doorbell._subscription.position < await store.head():
+            # The wakeup is notified before the reader has its empty result.
+            while wakeups._subscription.position < await store.head():
                 await anyio.lowlevel.checkpoint()
         return changes
 

@@ -66,7 +66,7 @@ async def fulfil_until_ended(store, services, count):
             with anyio.fail_after(60):
                 await until_ended(store, count)
             tasks.cancel_scope.cancel()
-        await bookmark.note()
+        await bookmark.save()
     return bookmark.position
 
 
@@ -78,11 +78,11 @@ async def until_ended(store, count):
             seen += 1
 
 
-@pytest.mark.parametrize("orders_a_note", [1, 7, 1_000])
+@pytest.mark.parametrize("orders_per_record", [1, 7, 1_000])
 async def test_each_order_gets_one_saga_however_often_it_is_begun(
-    store, services, monkeypatch, orders_a_note
+    store, services, monkeypatch, orders_per_record
 ):
-    monkeypatch.setattr(bookmarks, "_ORDERS_A_NOTE", orders_a_note)
+    monkeypatch.setattr(bookmarks, "_ORDERS_PER_RECORD", orders_per_record)
     await take(store, *ORDERS[:20])
     read = [await fulfil_until_ended(store, services, count) for count in (1, 10, 20)]
     await take(store, *ORDERS[20:])
@@ -100,11 +100,11 @@ async def test_an_order_that_was_meddled_with_is_left_and_the_others_go_on(
     await take(store, *ORDERS[:5])
     with caplog.at_level(logging.ERROR):
         await fulfil_until_ended(store, services, 4)
-    assert "order-0 is left to a person" in caplog.text
+    assert "the saga of order-0 can't be started" in caplog.text
     assert sorted(await ends(store)) == [SagaId.of(order) for order in ORDERS[1:5]]
 
 
-async def test_the_bookmark_never_passes_an_order_in_hand(store):
+async def test_the_bookmark_never_passes_an_unfinished_order(store):
     await store.append([("other", "x", b"{}")] * 20)
     bookmark = await Bookmark.find(store)
     assert bookmark.position == 0
@@ -115,7 +115,7 @@ async def test_the_bookmark_never_passes_an_order_in_hand(store):
         await bookmark.done(position)
         read.append(bookmark.position)
     assert read == [2, 2, 2, 9]
-    await bookmark.note()
-    await bookmark.note()
+    await bookmark.save()
+    await bookmark.save()
     assert (await Bookmark.find(store)).position == 9
     assert await store.version(bookmarks.STREAM) == 1

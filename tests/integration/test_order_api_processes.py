@@ -177,11 +177,11 @@ def test_of_two_coordinators_the_second_goes_on_when_the_first_is_killed(locatio
             reader, standing_by = (
                 (first, second) if _is_reader(first) else (second, first)
             )
-            standing_by.said(r"reads the orders.*standing by")
+            standing_by.said(r"reads the orders; this process only")
             await_end(client.place("k-1").json["events"])
             reader.kill()
             await_end(client.place("k-2").json["events"])
-            standing_by.said("fulfilling orders behind position")
+            standing_by.said("fulfilling orders after position")
             assert standing_by.ask_to_end() == 0
     with eb.open(location) as store:
         started = [one.stream for one in store.read_all(types=["saga.started"])]
@@ -197,13 +197,13 @@ def test_a_reader_that_was_stopped_stands_by_when_it_goes_on(location):
         Client(worker.port) as client,
         Program(*run) as reader,
     ):
-        reader.said("fulfilling orders behind")
+        reader.said("fulfilling orders after")
         with Program(*run) as other:
-            other.said("standing by")
+            other.said("only fulfils")
             with reader.stopped():
-                other.said("fulfilling orders behind")
-            reader.said("another one reads the orders by now")
-            reader.said("standing by")
+                other.said("fulfilling orders after")
+            reader.said("another process reads the orders now")
+            reader.said("only fulfils")
             events = client.place("k-1").json["events"]
             with Client(worker.port) as following:
                 names = [e.name for e in following.follow(events) if e.name]
@@ -213,8 +213,8 @@ def test_a_reader_that_was_stopped_stands_by_when_it_goes_on(location):
 
 
 def _is_reader(coordinator):
-    (said, *_) = coordinator.said(r"fulfilling orders behind|standing by")
-    return "behind" in said[0]
+    (said, *_) = coordinator.said(r"fulfilling orders after|only fulfils")
+    return "after" in said[0]
 
 
 class Placing:

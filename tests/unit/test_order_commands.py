@@ -208,7 +208,7 @@ CASES = {
         DeferNotification(order=ORDER, key="k", reason="full"),
         [(ORDER, NotificationDeferred("k", "full"))],
     ),
-    "a customer who was told need not be told later": (
+    "a customer who was notified is not notified later": (
         [(ORDER, CustomerNotified("k"))],
         DeferNotification(order=ORDER, key="k", reason="full"),
         [],

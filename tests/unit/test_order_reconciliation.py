@@ -273,7 +273,7 @@ BROKEN = {
     ),
     "a customer was forgotten": (
         without("tell"),
-        {"every customer was told or will be"},
+        {"every customer was notified or will be"},
     ),
     "a void never reached the gateway": (lost("v2"), SAME_MONEY),
     "the log does not know of a void": (without("void 2"), SAME_MONEY),
@@ -336,7 +336,7 @@ BROKEN = {
     ),
     "the customer of an undone order was told": (
         instead("tell 2", "order-undone", CustomerNotified("t2")),
-        {"every customer was told or will be"},
+        {"every customer was notified or will be"},
     ),
     "a saga is stuck": (
         lambda world: world.stuck.append("saga-undone"),

@@ -24,7 +24,7 @@ from eventbraid.examples.order_fulfilment.services.ledger import Entry, Request
 from eventbraid.examples.order_fulfilment.services.memory_ledger import MemoryLedger
 from eventbraid.examples.order_fulfilment.services.network import Network
 from eventbraid.examples.order_fulfilment.services.notifier import (
-    PATIENCE,
+    FAILED_ATTEMPTS,
     CustomerUnreachable,
     SimulatedNotifier,
 )
@@ -346,7 +346,7 @@ async def test_a_rate_is_a_share(rate):
 async def test_an_unreachable_customer_is_reached_in_the_end():
     notifier = SimulatedNotifier(unreachable=1)
     customer, order = CustomerId("customer-1"), OrderId("order-1")
-    for _ in range(PATIENCE):
+    for _ in range(FAILED_ATTEMPTS):
         with pytest.raises(CustomerUnreachable):
             await notifier.notify(customer, order, "on its way", key="k")
     await notifier.notify(customer, order, "on its way", key="k")

@@ -1,4 +1,4 @@
-"""`eventbraid append`: events from standard input, a JSON object a line."""
+"""`eventbraid append`: events from standard input, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ Examples:
 \b
 Fields of a line:
   stream, type  text
-  data          any JSON; kept as it is written
-  data_base64   instead of data: bytes that are no JSON
-  metadata      an object of texts; may be left out
-  event_id      a UUID; may be left out
-What else `read --json` prints (position, version, recorded_at) is passed over, any
-other field is refused. Blank lines are skipped.
+  data          any JSON; stored as it is written
+  data_base64   instead of data: bytes that are not JSON
+  metadata      an object of texts; optional
+  event_id      a UUID; optional
+The other fields of `read --json` (position, version, recorded_at) are ignored; any
+further field is refused. Blank lines are skipped.
 """
-_RUNS_ON = """\
-the commit under way runs on: see with `eventbraid tail` whether it is there, or append
-it again, if it had an --idempotency-key under the same\
+_IN_PROGRESS = """\
+the last commit may still be written: check with `eventbraid tail`, or repeat the append
+with the same --idempotency-key if it had one\
 """
 _MOST_STREAMS = 10
 _EXPECTED = "STREAM=VERSION|any|none|exists"
@@ -55,12 +55,12 @@ _CONDITIONS: dict[str, eb.Expectation] = {
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What is demanded of the store, and under which key.
+    """The expectations and the idempotency key of an append.
 
     Attributes:
-        expect: What the first commit expects of which stream.
+        expect: The expectations of the first commit.
         key: The idempotency key, if there is one.
-        numbered: Whether each commit has a key of its own, made of that one.
+        numbered: Whether each commit has a key of its own, derived from that one.
     """
 
     expect: Mapping[str, eb.Expectation]
@@ -74,18 +74,18 @@ class Demands:
         return f"{self.key}/{batch.number}"
 
     def expect_of(self, batch: Batch) -> Mapping[str, eb.Expectation]:
-        """Return the expectations of a commit: later ones follow from the first."""
+        """Return the expectations of a commit; only the first commit has any."""
         return self.expect if batch.number == 1 else {}
 
     def concern(self, batch: Batch) -> bool:
-        """Return whether the input holds any event."""
+        """Return whether a commit has anything to append or to check."""
         return bool(batch.events or self.expect_of(batch) or self.key_of(batch))
 
 
 def _by_stream(
     context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, eb.Expectation]:
-    """Take each text apart at its last =, because a stream's id may have one."""
+    """Split each text at its last =, because a stream's id may contain one."""
     expect: dict[str, eb.Expectation] = {}
     for text in utf8_only(context, parameter, texts):
         stream, _, what = text.rpartition("=")
@@ -112,29 +112,29 @@ def _expectation(what: str, parameter: click.Parameter) -> eb.Expectation:
 @click.option(
     "--commit-size",
     type=click.IntRange(min=1),
-    help="Begin a new commit after so many events.  [default: one commit for all]",
+    help="The maximum number of events in a commit.  [default: one commit for all]",
 )
 @click.option(
     "--expect",
     metavar=_EXPECTED,
     callback=_by_stream,
     multiple=True,
-    help="What the first commit expects of a stream, written or not; repeatable.",
+    help="An expectation of the first commit, on any stream; repeatable.",
 )
 @click.option(
     "--idempotency-key",
     callback=utf8_only,
-    help="Append it once, however often this is run; with --commit-size the commits' "
-    "keys are KEY/1, KEY/2 and so on.",
+    help="Append once, however often the command is run; with --commit-size the keys "
+    "of the commits are KEY/1, KEY/2 and so on.",
 )
 @click.option(
     "--create/--no-create",
     default=False,
     show_default=True,
-    help="Make a new store if there is none; without it a mistyped path is an error.",
+    help="Create the store if there is none; without it a mistyped path is an error.",
 )
 @json_option(
-    "Print JSON, one commit a line: commit, first_line, last_line, events, "
+    "Print JSON, one commit per line: commit, first_line, last_line, events, "
     "first_position, last_position, versions, replayed."
 )
 def append(
@@ -146,11 +146,11 @@ def append(
     create: bool,
     as_json: bool,
 ) -> Exit:
-    """Append events from standard input, one JSON object a line.
+    """Append events from standard input, one JSON object per line.
 
-    All of them are one commit, all or nothing, unless --commit-size cuts them. Lines
-    that are no events are named by their numbers before anything of their commit is
-    written. What is printed is on the disk.
+    Without --commit-size all events are one commit, all or nothing. If a line is not an
+    event, its number is printed and nothing of its commit is written. A commit that is
+    printed is on the disk.
     """
     from eventbraid.cli._event_lines import batches
     from eventbraid.cli._output import output
@@ -158,7 +158,7 @@ def append(
     if not create and not Path(location).exists():
         raise click.UsageError(
             f"there is no store at {printable(location)!r}: correct the path, or add "
-            "--create to make a new store there"
+            "--create to create a store there"
         )
     demands = Demands(expect, idempotency_key, commit_size is not None)
     lines = _standard_input()
@@ -166,12 +166,12 @@ def append(
         store: eb.EventStore | None = None
         for batch in batches(lines, commit_size):
             if not demands.concern(batch):
-                click.echo("nothing to append: no lines came in", err=True)
+                click.echo("nothing to append: the input is empty", err=True)
                 continue
-            # Not before there is something to write: bad input makes no store.
+            # Not before there is something to write: bad input creates no store.
             store = store or opened.enter_context(_opened(location, batch, create))
             done = _commit(store, batch, demands)
-            _tell(out, batch, done, as_json=as_json)
+            _print_commit(out, batch, done, as_json=as_json)
     return Exit.FINE
 
 
@@ -179,20 +179,20 @@ def _standard_input() -> BinaryIO:
     if sys.stdin is None:
         raise click.UsageError("standard input is closed; events are read from there")
     if sys.stdin.isatty():
-        click.echo("one JSON object a line; Ctrl-D ends, Ctrl-C gives up", err=True)
+        click.echo("one JSON object per line; Ctrl-D ends, Ctrl-C cancels", err=True)
     return sys.stdin.buffer
 
 
 def _opened(location: str, first: Batch, create: bool) -> eb.EventStore:  # noqa: FBT001
-    from eventbraid.cli._event_lines import refuse_what_none_accepts
+    from eventbraid.cli._event_lines import refuse_invalid_events
 
     if create and not Path(location).exists():
-        refuse_what_none_accepts(first)
+        refuse_invalid_events(first)
     return open_store(location, writing=True, create=create)
 
 
 def _commit(store: eb.EventStore, batch: Batch, demands: Demands) -> eb.Appended:
-    from eventbraid.cli._event_lines import refuse_what_none_accepts
+    from eventbraid.cli._event_lines import refuse_invalid_events
 
     try:
         return store.append(
@@ -201,15 +201,17 @@ def _commit(store: eb.EventStore, batch: Batch, demands: Demands) -> eb.Appended
             idempotency_key=demands.key_of(batch),
         )
     except eb.InvalidArgument:
-        refuse_what_none_accepts(batch)
+        refuse_invalid_events(batch)
         raise
     except KeyboardInterrupt as interruption:
         if getattr(interruption, "outcome_unknown", False):
-            click.echo(_RUNS_ON, err=True)
+            click.echo(_IN_PROGRESS, err=True)
         raise
 
 
-def _tell(out: Output, batch: Batch, done: eb.Appended, *, as_json: bool) -> None:
+def _print_commit(
+    out: Output, batch: Batch, done: eb.Appended, *, as_json: bool
+) -> None:
     if as_json:
         out.json(
             {
@@ -226,7 +228,7 @@ def _tell(out: Output, batch: Batch, done: eb.Appended, *, as_json: bool) -> Non
     else:
         for line in _lines(batch, done):
             out.line(line)
-    # Whoever reads this may act on it: it must not wait for the next commit.
+    # A program that reads this may act on it, so it must not wait for the next commit.
     out.flush()
 
 

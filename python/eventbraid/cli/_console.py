@@ -1,4 +1,4 @@
-"""Where a command prints: a terminal, or a file that has no width of its own."""
+"""The console of a command's output: a terminal, or a file without a width."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _FILE_WIDTH = 120
 
 
 class Console(rich.console.Console):
-    """A console that leaves a reader's departure to the command line.
+    """A console that leaves a broken pipe to the command line.
 
     Rich would exit with 1; `eventbraid` reports it with an exit code of its own.
     """
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise what the command line turns into its exit code."""
+        """Raise the error that the command line turns into its exit code."""
         raise BrokenPipeError
 
 
 def console() -> Console:
-    """Make the console for a command's output."""
+    """Build the console for a command's output."""
     made = Console(highlight=False, soft_wrap=True)
     if made.is_terminal:
         return made

@@ -1,4 +1,4 @@
-"""Events as they come in on standard input: one JSON object a line."""
+"""Events on standard input: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 64 * 2**20
 LARGEST_COMMIT = 16 * 2**20
-_MOST_TOLD = 20
+_MAXIMUM_LISTED = 20
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A line's fields; the last three are what `read --json` prints besides."""
+    """A line's fields; the last three are printed by `read --json` and ignored here."""
 
     stream: str
     type: str
@@ -43,9 +43,9 @@ class Batch:
     """The events of one commit.
 
     Attributes:
-        number: Its place among the commits, from 1.
-        events: What it holds.
-        lines: The number of the line that each event stood on.
+        number: The number of the commit, from 1.
+        events: The events.
+        lines: The line number of each event.
     """
 
     number: int
@@ -54,38 +54,44 @@ class Batch:
 
 
 class BadLines(click.ClickException):
-    """Some lines are no events, so their commit was not written."""
+    """Some lines are not events, so their commit was not written."""
 
     def __init__(self, faults: list[str], count: int, batch: Batch) -> None:
-        """Name the faulty lines, and the events that were written before them."""
+        """Build the message: the faulty lines, and the commits before them.
+
+        Args:
+            faults: The first faults.
+            count: The number of all faults.
+            batch: The commit that was not written.
+        """
         listed = "\n".join(f"  {printable(fault)}" for fault in faults)
         if count > len(faults):
             listed += f"\n  and {count - len(faults):,} more"
         before = (
             "nothing was written"
             if batch.number == 1
-            else f"commit {batch.number} and what follows it were not written; "
+            else f"commit {batch.number} and all after it were not written; "
             f"the {batch.number - 1:,} before it were"
         )
         super().__init__(f"{before}, because of these lines:\n{listed}")
 
 
 def batches(lines: BinaryIO, size: int | None) -> Iterator[Batch]:
-    """Cut standard input into commits; at least one, though it may be empty.
+    """Divide standard input into commits; at least one, which may be empty.
 
     Args:
-        lines: Where from.
-        size: How many events make a commit; all of them if None.
+        lines: Standard input.
+        size: The number of events in a commit; all of them if None.
 
     Raises:
-        BadLines: If a line of the next commit is no event.
+        BadLines: A line of the next commit is not an event.
     """
     batch, faults = Batch(1), _Faults()
     room = LARGEST_COMMIT
     for number, line in _numbered(lines):
         try:
             event = _event(line)
-        except _NoEvent as fault:
+        except _NotAnEvent as fault:
             faults.add(number, str(fault))
             continue
         if not faults:
@@ -103,36 +109,36 @@ def batches(lines: BinaryIO, size: int | None) -> Iterator[Batch]:
         yield batch
 
 
-def refuse_what_none_accepts(batch: Batch) -> None:
-    """Find out which line no store could accept, or that all of them are too much.
+def refuse_invalid_events(batch: Batch) -> None:
+    """Raise if no store could accept an event, or all events together.
 
     Raises:
-        BadLines: If there is anything; it names the line, or all.
+        BadLines: Names the line; or all lines, if together they are too large.
     """
     with eb.open("memory:") as scratch:
         for number, event in zip(batch.lines, batch.events, strict=True):
-            with _blaming(f"line {number}", batch):
+            with _naming(f"line {number}", batch):
                 scratch.append([event])
         if batch.events:
-            with _blaming("all of them (use a smaller --commit-size)", batch):
+            with _naming("all of them (use a smaller --commit-size)", batch):
                 scratch.append(batch.events)
 
 
 @contextmanager
-def _blaming(what: str, batch: Batch) -> Generator[None]:
+def _naming(what: str, batch: Batch) -> Generator[None]:
     try:
         yield
     except eb.InvalidArgument as fault:
         raise BadLines([f"{what}: {fault}"], 1, batch) from None
 
 
-class _NoEvent(ValueError):
-    """What a line has that an event has not, or the other way round."""
+class _NotAnEvent(ValueError):
+    """The reason why a line is not an event."""
 
 
 @dataclass(slots=True)
 class _Faults:
-    """What is wrong with which lines; the first few are listed."""
+    """The faulty lines; the first ones are listed with their faults."""
 
     listed: list[str] = field(default_factory=list[str])
     count: int = 0
@@ -142,12 +148,12 @@ class _Faults:
 
     def add(self, line: int, fault: str) -> None:
         self.count += 1
-        if len(self.listed) < _MOST_TOLD:
+        if len(self.listed) < _MAXIMUM_LISTED:
             self.listed.append(f"line {line}: {fault}")
 
 
 def _numbered(lines: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Iterate over the lines that aren't blank; cut and refuse a line without end."""
+    """Iterate over the lines that aren't blank, and stop after one that is too long."""
     number = 0
     while line := lines.readline(LONGEST_LINE):
         number += 1
@@ -159,9 +165,9 @@ def _numbered(lines: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _event(line: bytes) -> eb.NewEvent:
     if len(line) == LONGEST_LINE:
-        raise _NoEvent(f"it is longer than {LONGEST_LINE:,} bytes")
-    # msgspec tells what is wrong with the fields, orjson what is wrong with the JSON:
-    # it is the stricter one, and it judges the data when it is read again.
+        raise _NotAnEvent(f"it is longer than {LONGEST_LINE:,} bytes")
+    # msgspec reports what is wrong with the fields, orjson what is wrong with the JSON:
+    # orjson is stricter, and it decodes the data when events are read.
     with suppress(UnicodeDecodeError):
         line.decode()
         fields = _decoded(line)
@@ -172,21 +178,21 @@ def _event(line: bytes) -> eb.NewEvent:
             metadata=fields.metadata,
             event_id=fields.event_id,
         )
-    raise _NoEvent("it is not UTF-8")
+    raise _NotAnEvent("it is not UTF-8")
 
 
 def _decoded(line: bytes) -> _Line:
     try:
         orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise _NoEvent(f"it is not JSON: {error}") from None
+        raise _NotAnEvent(f"it is not JSON: {error}") from None
     try:
         _refuse_repeated_fields(line)
         return _decoder.decode(line)
     except msgspec.ValidationError as error:
-        raise _NoEvent(str(error)) from None
+        raise _NotAnEvent(str(error)) from None
     except RecursionError:
-        raise _NoEvent("its data is nested too deeply") from None
+        raise _NotAnEvent("its data is nested too deeply") from None
 
 
 class _Pairs(list[tuple[str, object]]):
@@ -194,9 +200,9 @@ class _Pairs(list[tuple[str, object]]):
 
 
 def _refuse_repeated_fields(line: bytes) -> None:
-    """Refuse a field that occurs twice: every decoder keeps one of them in silence.
+    """Refuse a field that occurs twice, of which every decoder silently drops one.
 
-    The event's own data is stored as it is written, so repetitions in it stay.
+    The event's own data is stored as it is written, including repeated fields.
     """
     fields = json.loads(line, object_pairs_hook=_Pairs)
     if not isinstance(fields, _Pairs):
@@ -210,13 +216,13 @@ def _refuse_repeated_fields(line: bytes) -> None:
 def _refuse_repetition(pairs: _Pairs, kind: str) -> None:
     for name, count in Counter(name for name, _ in pairs).items():
         if count > 1:
-            raise _NoEvent(f"the {kind} `{name}` occurs {count} times")
+            raise _NotAnEvent(f"the {kind} `{name}` occurs {count} times")
 
 
 def _data(fields: _Line) -> bytes:
     data = bytes(fields.data)
     if (fields.data_base64 is None) == (not data):
-        raise _NoEvent("give either `data` or `data_base64`")
+        raise _NotAnEvent("give either `data` or `data_base64`")
     return data if fields.data_base64 is None else fields.data_base64
 
 

@@ -1,4 +1,4 @@
-"""Events on standard output: aligned for people, or a JSON object a line."""
+"""Events on standard output: in columns, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class EventPrinter(Protocol):
     """Prints events."""
 
     def show(self, events: Iterable[eb.RecordedEvent]) -> int:
-        """Print some events, one after the other, and answer how many there were."""
+        """Print events, and return their number."""
         ...
 
 
 def event_printer(out: Output, *, as_json: bool) -> EventPrinter:
-    """Choose how events are printed."""
+    """Build the printer for the format that was requested."""
     return _JsonLines(out) if as_json else _Columns(out)
 
 
@@ -86,7 +86,7 @@ def _is_json(data: bytes) -> bool:
 
 
 class _Columns:
-    """A line an event, its data below; columns widen when they have to."""
+    """One line per event, its data below; a column widens when its content does."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
@@ -174,7 +174,7 @@ def body_lines(data: bytes, width: int) -> list[str]:
 
 
 def _json_lines(data: bytes, width: int) -> list[str]:
-    """On one line if that fits, else indented; digits stay as they were written."""
+    """Format JSON on one line if that fits, else indented; all digits are kept."""
     try:
         one_line = printable(msgspec.json.format(data, indent=0).decode())
         if _cells(one_line) <= width:
@@ -196,7 +196,7 @@ def _padded(text: str, width: int) -> str:
 
 
 def _cells(text: str) -> int:
-    """How wide a text is on a terminal, where some characters take two columns."""
+    """Return the width of a text on a terminal: some characters take two columns."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, and errors told to people instead of traces."""
+"""The end of a command: exit codes, and error messages without tracebacks."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Exit(IntEnum):
 
     FINE = 0
     OFF = 1
-    """The work was done, and something about it is off: see what was printed."""
+    """The command has finished, and its output shows a problem."""
     USAGE = 2
-    """The command was given something that it cannot use."""
+    """The arguments or the input can't be used."""
     STORE = 3
     """The store, a ledger or the system refused."""
     BUG = 4
-    """An error that nobody expected."""
+    """An unexpected error."""
     INTERRUPTED = 130
     """Ctrl-C."""
     PIPE = 141
-    """Whoever read the output has left."""
+    """The reader of the output has closed it."""
 
 
 DEBUG = "EVENTBRAID_DEBUG"
-"""The environment variable that adds a trace to an error."""
+"""The environment variable that adds a traceback to an error."""
 
 
 def explain(error: BaseException) -> Exit:
@@ -43,10 +43,10 @@ def explain(error: BaseException) -> Exit:
         traceback.print_exception(error)
     cause = _first_cause(error)
     if isinstance(cause, KeyboardInterrupt | click.Abort):
-        _say("interrupted")
+        _print("interrupted")
         return Exit.INTERRUPTED
     if isinstance(cause, BrokenPipeError):
-        # Python would complain once more when it flushes what nobody reads.
+        # Python would report the broken pipe again when it flushes the output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE
     if isinstance(cause, click.ClickException):
@@ -56,15 +56,15 @@ def explain(error: BaseException) -> Exit:
         cause.show()
         return Exit.USAGE
     if isinstance(cause, eb.EventbraidError):
-        _say(f"{type(cause).__name__}: {_in_options(str(cause))}")
+        _print(f"{type(cause).__name__}: {_in_options(str(cause))}")
         return Exit.USAGE if isinstance(cause, _MISUSE) else Exit.STORE
     if isinstance(cause, OSError | sqlite3.Error):
-        _say(
-            f"{type(cause).__name__}: {cause}; check that the files are there and "
-            "whole, and that this user may read and write them"
+        _print(
+            f"{type(cause).__name__}: {cause}; check that the files exist and are "
+            "complete, and that this user may read and write them"
         )
         return Exit.STORE
-    _say(f"unexpected {type(cause).__name__}: {cause}")
+    _print(f"unexpected {type(cause).__name__}: {cause}")
     click.echo(
         f"This is a bug in Eventbraid. Set {DEBUG}=1 to see where it comes from.",
         err=True,
@@ -82,7 +82,7 @@ _MISUSE = (
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Of errors that came together the one to tell: an interruption, or the first."""
+    """Return the error to report out of a group: an interruption, or the first."""
     leaves = list(_leaves(error))
     interruptions = [leaf for leaf in leaves if isinstance(leaf, KeyboardInterrupt)]
     return (interruptions or leaves)[0]
@@ -97,7 +97,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 _OPTIONS = {
     "leave out create=False to make a new store": "`eventbraid append --create` "
-    "makes a new store",
+    "creates a new store",
     'open it in both with mode="shared"': "open it there in the shared mode",
     "open it with read_only=True": "add --read-only",
     "check the id, or start it": "`eventbraid saga list` prints the ids",
@@ -111,6 +111,6 @@ def _in_options(text: str) -> str:
     return text
 
 
-def _say(text: str) -> None:
-    """Print one line: a message may quote stored text, which must not forge lines."""
+def _print(text: str) -> None:
+    """Print one line, escaped: stored text in a message must not forge lines."""
     click.echo(f"eventbraid: {printable(text)}", err=True)

@@ -25,9 +25,9 @@ EPILOG = """\
 STORE, a store's directory, is named in the same way for every command: as the first
 argument, with --store, or in the environment variable EVENTBRAID_STORE.
 
-Exit codes: 0 all is well; 1 done, but something is off (reconciliation failed, a saga
-is stuck, a store is damaged); 2 misuse; 3 the store, a ledger or the system refused;
-4 a bug; 130 Ctrl-C; 141 the reader of the output has gone.
+Exit codes: 0 success; 1 done, with a problem (reconciliation failed, a saga is stuck, a
+store is damaged); 2 misuse; 3 the store, a ledger or the system refused; 4 a bug;
+130 Ctrl-C; 141 the reader of the output has closed it.
 """
 
 
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
         code = eventbraid.main(
             list(arguments), prog_name="eventbraid", standalone_mode=False
         )
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - all are told
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - all are reported
         return explain(error)
     return code if isinstance(code, int) else Exit.FINE
 
@@ -64,7 +64,7 @@ def _version() -> str:
 
 
 class _Commands(click.Group):
-    """Distinguishes a reader that has left from other errors by the exit code."""
+    """Gives a broken pipe its own exit code; click would exit with 1."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:

@@ -1,4 +1,4 @@
-"""Which store a command works on, and how it is opened."""
+"""Opens the store of a command: to write, to read, or read-only."""
 
 from __future__ import annotations
 
@@ -17,50 +17,53 @@ if TYPE_CHECKING:
 def open_store(
     location: str, *, writing: bool = False, create: bool = False
 ) -> eb.EventStore:
-    """Open the store that a command was given.
+    """Open the store of a command.
 
     Args:
         location: The store's directory.
         writing: Whether the command will append.
-        create: Whether to make a new store if there is none.
+        create: Whether to create the store if there is none.
     """
-    return _beside_others(location, create=writing and create)
+    return _open_shared(location, create=writing and create)
 
 
 def view_store(location: str) -> eb.EventStore:
-    """Open a store so that nothing of it is changed.
+    """Open a store read-only: nothing of it is changed.
 
     Args:
         location: The store's directory.
     """
-    return _beside_others(location, create=False, read_only=True)
+    return _open_shared(location, create=False, read_only=True)
 
 
-def _beside_others(
+def _open_shared(
     location: str, *, create: bool, read_only: bool = False
 ) -> eb.EventStore:
     try:
         return eb.open(location, create=create, read_only=read_only)
     except eb.SharingUnsupported:
-        # Nobody else can have it open here, so a command keeps nobody waiting for long.
+        # On such a file system only one process can have the store open. A command has
+        # it open for a short time.
         return eb.open(location, create=create, read_only=read_only, mode="exclusive")
 
 
 def look_at_store(location: str, *, read_only: bool) -> eb.EventStore:
     """Open a store that a command only reads.
 
-    An opening makes sure of what a crash has left; where it may not, the store is shown
-    as far as it is proven to be on the disk, and what that leaves out is told.
+    A normal opening repairs the end of a log that a crash has left. If that isn't
+    allowed or possible, the store is opened read-only: then only the part of the log is
+    readable that is proven to be on the disk, and a warning has the size of the rest.
 
     Args:
         location: The store's directory.
-        read_only: Whether nothing may be changed, though it could be.
+        read_only: Whether to open it read-only in any case.
     """
     if not read_only:
         try:
             return open_store(location)
         except eb.StoreUnavailable:
-            # Nothing can be written, or nothing read: this tells.
+            # The store can't be written; the read-only opening fails too if it can't
+            # be read.
             return look_at_store(location, read_only=True)
     store = view_store(location)
     unproven = store.stats().unproven
@@ -70,10 +73,10 @@ def look_at_store(location: str, *, read_only: bool) -> eb.EventStore:
 
 
 def left_out(unproven: int) -> str:
-    """Warn of what a read-only opening doesn't show."""
+    """Return the warning about the bytes that a read-only opening omits."""
     return (
         f"the last {unproven:,} bytes of the log are not shown: they are damaged, or "
-        "not proven to be on the disk; opening the store to write tells or mends"
+        "not proven to be on the disk; open the store to write to repair or report it"
     )
 
 
@@ -82,6 +85,6 @@ def read_only_option() -> Callable[[FC], FC]:
     return click.option(
         "--read-only",
         is_flag=True,
-        help="Change nothing, not even what a crash left undone; a damaged store is "
-        "shown up to the damage.",
+        help="Change nothing, not even the end of the log after a crash; a damaged "
+        "store is shown up to the damage.",
     )

@@ -19,7 +19,7 @@ NUMBER = click.IntRange(min=0)
 
 
 def utf8_only(context: click.Context, parameter: click.Parameter, value: T) -> T:
-    """Refuse bytes that are not text: a shell passes on whatever it is given."""
+    """Refuse arguments that are not UTF-8: a shell passes on any bytes."""
     texts = cast("tuple[object, ...]", value) if _is_several(value) else (value,)
     for text in texts:
         require_utf8(str(text), parameter.get_error_hint(context))
@@ -49,7 +49,7 @@ def _is_several(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which events of the log a command shows.
+    """The filter of a command that shows events of the log.
 
     Attributes:
         prefix: Only events of streams whose id begins with this.
@@ -72,7 +72,7 @@ class Wanted:
         *,
         system: bool = False,
     ) -> Wanted:
-        """Take over what the options say."""
+        """Build the filter from the options."""
         return cls(prefix, category, types or None, system)
 
 
@@ -99,7 +99,7 @@ def filter_options(command: FC) -> FC:
         click.option(
             "--category",
             callback=utf8_only,
-            help="Only streams of this category: what stands before the first -.",
+            help="Only streams of this category, the part of an id before its first -.",
         ),
         click.option(
             "--type",
@@ -115,17 +115,17 @@ def filter_options(command: FC) -> FC:
     return command
 
 
-def json_option(told: str) -> Callable[[FC], FC]:
+def json_option(text: str) -> Callable[[FC], FC]:
     """Add `--json`, which a command gets as `as_json`.
 
     Args:
-        told: The help text: what is printed, with its fields.
+        text: The help text: the output with its fields.
     """
-    return click.option("--json", "as_json", is_flag=True, help=told)
+    return click.option("--json", "as_json", is_flag=True, help=text)
 
 
 EVENT_FIELDS = """\b
-Fields of an event with --json, one object a line:
+Fields of an event with --json, one object per line:
   position, stream, version, type, event_id, recorded_at (UTC), metadata
   data         the event's data, if that is JSON
   data_base64  the event's data otherwise

@@ -1,4 +1,4 @@
-"""Standard output: much of it, quickly, and fit for whoever reads it."""
+"""Standard output: fast, and safe for a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Output:
     """Standard output, as lines of text and of JSON."""
 
     def __init__(self) -> None:
-        # Closed by whoever started us, it is None: nobody wants to read.
+        # It is None if the parent process has closed it; then the output is dropped.
         self._text = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
         self.is_terminal = self._text.isatty()
         self._colours = (
@@ -34,13 +34,14 @@ class Output:
         self._encoding = self._text.encoding or "utf-8"
 
     def line(self, text: str = "") -> None:
-        """Write a line of text; what the reader's encoding lacks is escaped."""
+        """Write a line of text; characters that the encoding lacks are escaped."""
         self._text.buffer.write(f"{text}\n".encode(self._encoding, "backslashreplace"))
 
     def json(self, value: object) -> None:
         """Write a value as JSON, on a line of its own.
 
-        Control characters are escaped, those beyond ASCII too: a terminal obeys them.
+        Control characters are escaped, those beyond ASCII too: a terminal executes
+        them.
         """
         line = orjson.dumps(value, option=_JSON)
         self._text.buffer.write(_terminal_safe(line))
@@ -48,15 +49,15 @@ class Output:
     def styled(
         self, text: str, *, colour: str | None = None, bold: bool = False
     ) -> str:
-        """Colour a text, if the reader is a terminal that wants it."""
+        """Colour a text if the output is a terminal with colours."""
         return click.style(text, fg=colour, bold=bold) if self._colours else text
 
     def flush(self) -> None:
-        """Pass on all that was written."""
+        """Flush the buffer."""
         self._text.buffer.flush()
 
     def abandon(self) -> None:
-        """Drop what could not be passed on: Python would try again when it exits."""
+        """Drop the rest of the buffer: Python would flush it again when it exits."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._text.fileno())
 
 
@@ -75,7 +76,7 @@ def output() -> Generator[Output]:
 
 
 def printable(text: str) -> str:
-    r"""Escape what a terminal would obey or hide instead of showing it.
+    r"""Escape the characters that a terminal would execute or hide.
 
     Example:
         >>> printable("red\x1b[31m")

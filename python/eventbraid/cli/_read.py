@@ -1,4 +1,4 @@
-"""`eventbraid read`: events of the log, of a stream, or of several as of one moment."""
+"""`eventbraid read`: events of the log, of one stream, or of several in a snapshot."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PAGE = 32
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Which part is read, and in which direction."""
+    """The part of the log or stream that is read, and the direction."""
 
     after: int
     before: int | None
@@ -54,18 +54,18 @@ class Range:
     "--after",
     type=NUMBER,
     default=0,
-    help="Only events beyond this version of STREAM, or this position of the log.",
+    help="Only events after this version of STREAM, or this position of the log.",
 )
 @click.option(
     "--before",
     type=NUMBER,
-    help="Only events below this version of STREAM, or this position of the log.",
+    help="Only events before this version of STREAM, or this position of the log.",
 )
-@click.option("-n", "--limit", type=NUMBER, help="At most so many events.")
+@click.option("-n", "--limit", type=NUMBER, help="The maximum number of events.")
 @click.option("--backward", is_flag=True, help="The newest event first.")
 @filter_options
 @read_only_option()
-@json_option("Print JSON, one event a line.")
+@json_option("Print JSON, one event per line.")
 def read(
     *,
     location: str,
@@ -83,9 +83,9 @@ def read(
 ) -> Exit:
     """Print events.
 
-    Without STREAM the whole log, by position. With one, its events, by version. With
-    several, all of them as of one moment, in the order of the log; --after and --before
-    then mean positions.
+    Without STREAM: the whole log, by position. With one: its events, by version. With
+    several: a snapshot of all of them, in the order of the log; then --after and
+    --before are positions.
     """
     from eventbraid.cli._events import event_printer
     from eventbraid.cli._output import output
@@ -93,7 +93,8 @@ def read(
     wanted = Wanted.of(prefix, category, types, system=system)
     if streams and (prefix is not None or category is not None):
         raise click.UsageError(
-            "--prefix and --category choose among all streams: leave out STREAM or them"
+            "--prefix and --category filter all streams: leave out STREAM, or "
+            "leave out these options"
         )
     part = Range(after, before, limit, backward)
     with look_at_store(location, read_only=read_only) as store, output() as out:
@@ -105,11 +106,11 @@ def read(
 
 
 def _reason(store: eb.EventStore, streams: Sequence[str], part: Range) -> str:
-    """Explain an empty answer: three causes that want three different remedies."""
+    """Explain an empty result: it has three causes with different remedies."""
     from eventbraid.cli._output import counted, printable
 
     if part.limit == 0:
-        return "--limit 0 asks for none"
+        return "--limit 0 reads none"
     if not streams:
         held = store.head()
         if held == 0:
@@ -153,10 +154,10 @@ def _events(
 def _snapshot(
     store: eb.EventStore, streams: Sequence[str], *, backward: bool
 ) -> Iterator[eb.RecordedEvent]:
-    """Read several streams as of one position, a page of each at a time.
+    """Read several streams as of one position, one page of each at a time.
 
-    `read_streams` answers with all events at once; asked for none, it still says where
-    each stream stood, and up to there each is read by itself.
+    `read_streams` returns all events at once. Here it is asked for none, only for the
+    version of each stream in the snapshot; then each stream is read up to its version.
     """
     nothing = dict.fromkeys(streams, LARGEST_NUMBER)
     versions = store.read_streams(streams, after=nothing).versions
@@ -170,10 +171,10 @@ def _snapshot(
 def _copies(
     store: eb.EventStore, stream: str, version: int, *, backward: bool
 ) -> Iterator[eb.RecordedEvent]:
-    """Read a stream up to a version in small pages of copies.
+    """Read a stream up to a version in small pages of copied events.
 
-    An event as the store gives it keeps all of its commit in memory; with a page of
-    each of many streams at hand that could be the whole log.
+    An event of the store keeps its whole commit in memory; with a page of each of many
+    streams in memory that could be the whole log.
     """
     after, before = 0, version + 1
     while page := [

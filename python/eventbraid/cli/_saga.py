@@ -30,10 +30,10 @@ _STATUSES = sorted({*_STATUS_OF.values(), _BLOCKED})
 # Those of sagas that may be blocked.
 _UNDER_WAY = frozenset({"running", "compensating"})
 _LIST_FIELDS = (
-    "Print JSON, one saga a line: saga_id, status; of a blocked saga also reason."
+    "Print JSON, one saga per line: saga_id, status; of a blocked saga also reason."
 )
 _STUCK_FIELDS = (
-    "Print JSON, one saga a line: saga_id, saga, failure; or saga_id, error."
+    "Print JSON, one saga per line: saga_id, saga, failure; or saga_id, error."
 )
 _SHOW_FIELDS = (
     "Print one JSON object: saga_id, saga, version, status, outcome, failure, steps, "
@@ -139,7 +139,7 @@ def stuck(*, location: str, as_json: bool) -> Exit:
 
 
 def _stuck_facts(store: eb.EventStore, saga_id: str) -> dict[str, str]:
-    """Return what a person needs; one saga that can't be read hides no other."""
+    """Return the facts for a decision, or an error if the saga can't be read."""
     try:
         timeline = eb.read_timeline(store, saga_id)
     except eb.EventbraidError as error:

@@ -1,4 +1,4 @@
-"""`eventbraid stats`: how much a store holds."""
+"""`eventbraid stats`: the size of a store, and its sessions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """What a store holds; the fields are those of `--json`."""
+    """The size of a store; the fields are those of `--json`."""
 
     head: int
     streams: int
@@ -89,8 +89,8 @@ def _rows(size: _Size) -> list[tuple[str, str]]:
         ("last position", f"{size.head:>12,}"),
         ("streams", f"{size.streams:>12,}"),
         ("log", f"{size.bytes:>12,} bytes ({in_units(size.bytes)}) in {files}"),
-        ("first event", _told(size.first_recorded_at)),
-        ("last event", _told(size.last_recorded_at)),
+        ("first event", _formatted(size.first_recorded_at)),
+        ("last event", _formatted(size.last_recorded_at)),
     ]
 
 
@@ -121,7 +121,7 @@ def _cells(session: eb.StoreSession) -> tuple[str, ...]:
     read_only = " (read only)" if session.read_only else ""
     return (
         str(session.pid),
-        _told(session.since),
+        _formatted(session.since),
         f"{session.appends:,}",
         f"{session.events:,}",
         # The mean number of commits in a write batch.
@@ -150,5 +150,5 @@ def in_units(size: int) -> str:
     return f"{amount:.1f} TiB"
 
 
-def _told(time: datetime | None) -> str:
+def _formatted(time: datetime | None) -> str:
     return "none" if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,4 +1,4 @@
-"""Which store a command works on: the same three ways for every command."""
+"""The choice of a command's store, in the same three ways for every command."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def choose_store(
 ) -> tuple[str, tuple[str, ...]]:
     """Return the store's path and the arguments that remain.
 
-    `--store` wins over the first argument's place, and both win over the environment.
+    `--store` takes precedence over the first argument, and both over the environment.
     With the variable set, the first argument of a command that takes further arguments
     is the store only if it is an existing directory.
 

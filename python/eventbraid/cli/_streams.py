@@ -1,4 +1,4 @@
-"""`eventbraid streams`: which streams there are, and how many events each has."""
+"""`eventbraid streams`: the streams of a store, and the number of events of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VERSION_WIDTH = 9
 @prefix_option()
 @system_option()
 @read_only_option()
-@json_option("Print JSON, one stream a line: stream, version.")
+@json_option("Print JSON, one stream per line: stream, version.")
 def streams(
     *,
     location: str,

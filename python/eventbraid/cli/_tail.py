@@ -1,4 +1,4 @@
-"""`eventbraid tail`: the newest events, and those that come."""
+"""`eventbraid tail`: the newest events, and new ones as they are committed."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ Examples:
 {EVENT_FIELDS}"""
 
 _STORE_POLL = 0.1
-"""Seconds between two looks for a store that does not exist yet."""
+"""The interval in seconds of the checks for a store that does not exist yet."""
 _IDENTITY = "IDENTITY"
 _BEFORE_IDENTITY = {"IDENTITY.tmp", "lost+found"}
-"""What a directory may hold before a store is complete in it."""
+"""The files that a directory may have before its store is complete."""
 
 
 @click.command(epilog=_EPILOG)
@@ -47,17 +47,17 @@ _BEFORE_IDENTITY = {"IDENTITY.tmp", "lost+found"}
     type=NUMBER,
     default=10,
     show_default=True,
-    help="How many events that are there to print.",
+    help="The maximum number of existing events to print.",
 )
 @click.option(
     "-f",
     "--follow",
     is_flag=True,
-    help="Go on with new events, until Ctrl-C; wait for a store that is not there yet.",
+    help="Continue with new events until Ctrl-C; wait for the store if there is none.",
 )
 @filter_options
 @read_only_option()
-@json_option("Print JSON, one event a line.")
+@json_option("Print JSON, one event per line.")
 def tail(
     *,
     location: str,
@@ -89,9 +89,9 @@ def tail(
 
 
 def wait_for_store(location: str) -> None:
-    """Wait until another process has made the store; return at once if it exists.
+    """Wait until another process has created the store; return at once if it exists.
 
-    A directory that holds something else is left to the opening, which refuses it.
+    If the directory holds something else, return too: the opening refuses it.
     """
     from eventbraid.cli._output import printable
 
@@ -114,9 +114,9 @@ def _may_hold_a_store(location: str) -> bool:
 def show_last(
     store: eb.EventStore, printer: EventPrinter, limit: int, wanted: Wanted, head: int
 ) -> int:
-    """Print the last events up to the head, and answer how many there were."""
+    """Print the last events up to the head, and return their number."""
     first = None
-    # Backward only to find where they begin: however many, they need no memory.
+    # Read backward only to find the first one: any number of events needs no memory.
     for recorded in store.read_all(
         before=head + 1,
         limit=limit,

@@ -54,7 +54,7 @@ def print_timeline(timeline: eb.SagaTimeline) -> None:
 
 
 def _data(text: str, style: str = "") -> Text:
-    """Return text to be shown as it is: no markup, no control characters."""
+    """Build text without markup and without control characters."""
     return Text(printable(text), style=style)
 
 
@@ -64,7 +64,7 @@ def _what(entry: eb.SagaEntry) -> Text:
 
 
 def _detail(entry: eb.SagaEntry) -> Text:
-    """A step's result as its fields; any other text as it stands."""
+    """Format a step's result as its fields, and any other text unchanged."""
     try:
         result = json.loads(entry.detail)
     except (ValueError, RecursionError):

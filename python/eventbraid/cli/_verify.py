@@ -1,4 +1,4 @@
-"""`eventbraid verify`: is every byte of a store as it was written?"""
+"""`eventbraid verify`: check every byte of a store."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _EPILOG = """\
-Exit codes: 0 all is whole; 1 something is damaged; 2 misuse, there is no store; 3 it
+Exit codes: 0 the store is whole; 1 it is damaged; 2 misuse, there is no store; 3 it
 could not be checked: in use, not readable, of a newer format.
 
 \b
 Fields with --json:
   whole     true or false
-  commits, events, streams, bytes, seconds     if whole: what was read
-  unproven     if whole: bytes that a crash left at the end, not read
-  quarantined  if whole: files that recovery has set aside in the folder quarantine
+  commits, events, streams, bytes, seconds     if whole: the checked content
+  unproven     if whole: bytes that a crash left at the end, not checked
+  quarantined  if whole: files that recovery has moved to the folder quarantine
   file, offset, reason, remedy                 if damaged
 """
 
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """What was read and found whole; the fields are those of `--json`."""
+    """The content of a store that is whole; the fields are those of `--json`."""
 
     commits: int
     events: int
@@ -56,16 +56,16 @@ class _Whole:
 def verify(*, location: str, quick: bool, as_json: bool) -> Exit:
     """Read a whole store and check every byte of it; nothing is changed.
 
-    If it is damaged, the file, the place in it and what to do are printed.
+    If it is damaged, the file, the offset and the remedy are printed.
     """
     began = time.monotonic()
     try:
-        with _busy_sign(location), view_store(location) as store:
+        with _spinner(location), view_store(location) as store:
             whole = _check(store, quick=quick)
     except eb.CorruptStore as damage:
-        _tell_damage(damage, as_json=as_json)
+        _print_damage(damage, as_json=as_json)
         return Exit.OFF
-    _tell_whole(whole, time.monotonic() - began, as_json=as_json)
+    _print_whole(whole, time.monotonic() - began, as_json=as_json)
     return Exit.FINE
 
 
@@ -82,8 +82,8 @@ def _check(store: eb.EventStore, *, quick: bool) -> _Whole:
 
 
 @contextmanager
-def _busy_sign(location: str) -> Generator[None]:
-    """Show that something is going on, if somebody is looking."""
+def _spinner(location: str) -> Generator[None]:
+    """Display a spinner on a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
@@ -96,14 +96,14 @@ def _busy_sign(location: str) -> Generator[None]:
         yield
 
 
-def _tell_whole(whole: _Whole, seconds: float, *, as_json: bool) -> None:
+def _print_whole(whole: _Whole, seconds: float, *, as_json: bool) -> None:
     from eventbraid.cli._output import counted, output
 
     with output() as out:
         if as_json:
             out.json({"whole": True, **asdict(whole), "seconds": round(seconds, 3)})
             return
-        told = ", ".join(
+        content = ", ".join(
             (
                 counted(whole.commits, "commit"),
                 counted(whole.events, "event"),
@@ -111,23 +111,24 @@ def _tell_whole(whole: _Whole, seconds: float, *, as_json: bool) -> None:
                 counted(whole.bytes, "byte"),
             )
         )
-        out.line(f"{out.styled('whole', colour='green')}: {told}, in {seconds:.2f} s")
+        state = out.styled("whole", colour="green")
+        out.line(f"{state}: {content}, in {seconds:.2f} s")
         if whole.unproven:
             out.line(left_out(whole.unproven))
         if whole.quarantined:
-            aside = counted(whole.quarantined, "file")
-            out.line(f"set aside in quarantine: {aside}; keep or remove them")
+            files = counted(whole.quarantined, "file")
+            out.line(f"moved to quarantine: {files}; keep or remove them")
 
 
-def _tell_damage(damage: eb.CorruptStore, *, as_json: bool) -> None:
+def _print_damage(damage: eb.CorruptStore, *, as_json: bool) -> None:
     from eventbraid.cli._output import output, printable
 
     file = damage.file.encode(errors="backslashreplace").decode()
     with output() as out:
         if as_json:
-            told = {"file": file, "offset": damage.offset}
+            where = {"file": file, "offset": damage.offset}
             why = {"reason": damage.reason, "remedy": damage.remedy}
-            out.json({"whole": False, **told, **why})
+            out.json({"whole": False, **where, **why})
             return
         out.line(f"{out.styled('DAMAGED', colour='red')}: {printable(damage.reason)}")
         out.line(f"  file    {printable(file)}")

@@ -60,7 +60,7 @@ class _Done:
     multiple=True,
     help="Measure this row; may be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row.")
 def bench(
     *, directory: Path | None, seconds: float, keys: tuple[str, ...], as_json: bool
 ) -> Exit:

@@ -1,4 +1,4 @@
-"""How far a demo is: a live display on a terminal, plain lines elsewhere."""
+"""The progress of a demo: a live display on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class LiveWatcher:
         if self.live is not None:
             self.live.refresh()
 
-    def tell(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Print a line above the bar."""
         if self.live is not None:
             self.live.console.print(Text(printable(line)))
@@ -105,7 +105,7 @@ class PlainWatcher:
             line += f": {done} orders, {_outcomes(tally)}"
         self._console.print(Text(printable(line)))
 
-    def tell(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Print a line."""
         self._console.print(Text(printable(line)))
 

@@ -36,10 +36,11 @@ def report(result: DemoResult, options: DemoOptions) -> None:
     if tally.ended:
         out.print(
             f"{tally.ended:,} orders in {tally.seconds:,.1f} s: "
-            f"{tally.rate:,.0f} orders/s; {tally.told_late:,} customers told late"
+            f"{tally.rate:,.0f} orders/s; "
+            f"{tally.notified_late:,} customers notified late"
         )
     else:
-        out.print("every order had come to its end before; nothing was done twice")
+        out.print("every order had ended before; nothing was done twice")
     shown = printable(str(options.directory))
     out.print(Text(f"look at one: eventbraid saga show {shown} {_FIRST_SAGA}"))
 
@@ -55,14 +56,14 @@ def _orders(sums: Sums) -> Table:
         f"{sums.completed:,}",
         f"worth ${_dollars(sums.completed_value)}; {sums.free_of_charge} for free",
     )
-    table.add_row("cancelled", f"{sums.cancelled:,}", "and all that was done undone")
+    table.add_row("cancelled", f"{sums.cancelled:,}", "and all their steps compensated")
     for reason, times in _grouped(sums).most_common():
         table.add_row(Text(f"  {printable(reason)}"), f"{times:,}", "")
     table.add_row("captured", f"${_dollars(sums.captured)}", "by the gateway's ledger")
     table.add_row("refunded", f"${_dollars(sums.refunded)}", "by the gateway's ledger")
     table.add_row("reserved", f"{sums.reserved:,}", "pieces, less those released")
     table.add_row("shipped", f"{sums.shipped:,}", "pieces, by the carrier's ledger")
-    table.add_row("to be told later", f"{sums.deferred:,}", "customers")
+    table.add_row("not notified yet", f"{sums.deferred:,}", "customers")
     return table
 
 

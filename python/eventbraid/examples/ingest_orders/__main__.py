@@ -1,8 +1,8 @@
 """`python -m eventbraid.examples.ingest_orders`: load real purchases, read them back.
 
-Exit codes: 0 all is there; 1 what was read back is not what was stored; 2 misuse, or
-the store holds these purchases in commits of another size; 3 the store or the system
-refused; 130 Ctrl-C.
+Exit codes: 0 all purchases were stored and read back; 1 the purchases that were read
+back differ; 2 misuse, or the store holds these purchases in commits of another size;
+3 the store or the system refused; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ _WRONG, _MISUSE, _REFUSED, _INTERRUPTED = 1, 2, 3, 130
     type=click.IntRange(1, _LARGEST_COMMIT),
     default=1_000,
     show_default=True,
-    help="How many purchases make a commit.",
+    help="The number of purchases in a commit.",
 )
 @click.option(
     "--in-flight",
     type=click.IntRange(1, _MOST_IN_FLIGHT),
-    help="How many commits may be under way at once.  [default: as many as hold 8,192 "
+    help="The maximum number of commits in flight.  [default: as many as hold 8,192 "
     "purchases together, 4 to 256]",
 )
 @click.option(
     "--limit",
     type=click.IntRange(1, ROWS),
-    help="How many purchases, the earliest first.  [default: all 69,659]",
+    help="The number of purchases, the earliest first.  [default: all 69,659]",
 )
 @click.option(
     "--acks",
     metavar="FILE|-",
-    help="Write the number of each acknowledged commit there, at once, a line each; "
-    "- is standard output.",
+    help="Write the number of each acknowledged commit to a file, at once, one per "
+    "line; - is standard output.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(
@@ -72,15 +72,15 @@ def main(
 ) -> None:
     """Load the purchases that an online music shop's customers made, one event each.
 
-    Each of the 23,570 customers has a stream in STORE, a directory that is made on
-    first use. Killed or interrupted, the load goes on where it was: start it again on
-    the same STORE with the same --commit-size. Then every stream is read back, and the
+    Each of the 23,570 customers has a stream in STORE, a directory that is created on
+    first use. After a kill or an interruption, start the load again on the same STORE
+    with the same --commit-size: it continues. Then every stream is read back, and the
     purchases are counted and summed.
     """
     plan = Plan(purchases()[:limit], commit_size)
     lanes = in_flight or usual_in_flight(commit_size)
     with ExitStack() as open_things:
-        note = open_things.enter_context(_journal(acks)) if acks else _note_nothing
+        note = open_things.enter_context(_journal(acks)) if acks else _ignore
         watcher = open_things.enter_context(watching())
         opened = open_things.enter_context(eb.open(store))
         loaded = _load(opened, plan, lanes, watcher, note)
@@ -90,29 +90,29 @@ def main(
     if as_json:
         print_json(report)
     else:
-        # With the acknowledgements on standard output, people look elsewhere.
+        # Standard output has the acknowledgements.
         print_table(report, stderr=acks == "-")
     sys.exit(_WRONG if found.findings else 0)
 
 
 def run() -> None:
-    """Run the command line, and tell errors to people instead of traces."""
+    """Run the command line; print an error without its traceback."""
     try:
         main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(_MISUSE)
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted; nothing is lost: start it again to go on where it was")
+        _print("interrupted; nothing is lost: start it again to continue")
         sys.exit(_INTERRUPTED)
     except eb.IdempotencyMismatch:
-        _say(
+        _print(
             "the load in this store was begun with another --commit-size or --limit; "
-            "give the same as then, or another STORE"
+            "give the same ones, or another STORE"
         )
         sys.exit(_MISUSE)
     except (eb.EventbraidError, OSError) as error:
-        _say(f"{type(error).__name__}: {error}")
+        _print(f"{type(error).__name__}: {error}")
         sys.exit(_REFUSED)
 
 
@@ -137,13 +137,13 @@ def _read_back(store: eb.EventStore, plan: Plan, watcher: Watcher) -> ReadBack:
 _Note = Callable[[int], None]
 
 
-def _note_nothing(_: int) -> None:
-    """Nobody asked for the numbers."""
+def _ignore(_: int) -> None:
+    """Do nothing: there is no file for the numbers."""
 
 
 @contextmanager
 def _journal(place: str) -> Generator[_Note]:
-    """Write each number at once, past every buffer: what was noted survives a kill."""
+    """Open the file for the numbers, unbuffered, so that they survive a kill."""
     if place == "-":
         yield partial(_note, sys.stdout.fileno())
         return
@@ -155,7 +155,7 @@ def _note(descriptor: int, number: int) -> None:
     os.write(descriptor, b"%d\n" % number)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"ingest_orders: {text}\n")
 
 

@@ -1,4 +1,4 @@
-"""The purchases as events, cut into commits that can be repeated without harm."""
+"""The purchases as events, divided into commits that can be repeated safely."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ KEY = "purchases"
 
 @eb.event("customer.purchased")
 class Purchased:
-    """A customer bought something.
+    """A customer bought CDs.
 
     Attributes:
-        number: The purchase's place among all, from 1.
-        day: When.
-        cds: How many CDs.
-        paid: What they cost together, in cents.
+        number: The number of the purchase, from 1.
+        day: The day of the purchase.
+        cds: The number of CDs.
+        paid: Their total price in cents.
     """
 
     number: int
@@ -35,14 +35,14 @@ class Purchased:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Some purchases that are stored together or not at all.
+    """Purchases that are stored together or not at all.
 
     Attributes:
-        number: Its place among the commits, from 1.
-        key: Its name for ever: appended again under it, nothing is stored twice.
+        number: The number of the commit, from 1.
+        key: Its idempotency key: a repeated append stores nothing twice.
         events: The events of the commit.
-        expect: The version that each written stream has before: a customer's purchases
-            stand in their order even if an earlier commit should have failed.
+        expect: The expected version of each written stream. It keeps a customer's
+            purchases in order even if an earlier commit fails.
     """
 
     number: int
@@ -53,11 +53,11 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which purchases are to be stored, and in commits of which size.
+    """The purchases to be stored, and the size of a commit.
 
     Attributes:
-        purchases: What is to be stored, in this order.
-        commit_size: How many of them make a commit; the last may have fewer.
+        purchases: The purchases, in order.
+        commit_size: The number of purchases in a commit; the last one may have fewer.
 
     Example:
         >>> from eventbraid.examples.order_fulfilment.purchases import purchases
@@ -71,12 +71,12 @@ class Plan:
 
     @property
     def content(self) -> bytes:
-        """What a later load must have in common with this one to go on with it."""
+        """The parameters that a later load must share in order to continue this one."""
         count = len(self.purchases)
         return f"{count} purchases in commits of {self.commit_size}".encode()
 
     def commits(self) -> Iterator[Commit]:
-        """Cut the purchases into commits; each is made when it is asked for."""
+        """Divide the purchases into commits; each is built when it is needed."""
         versions: defaultdict[str, int] = defaultdict(int)
         starts = range(0, len(self.purchases), self.commit_size)
         for number, start in enumerate(starts, start=1):
@@ -89,7 +89,7 @@ class Plan:
 
 
 def stream_of(customer: int) -> str:
-    """Name the stream of a customer's purchases.
+    """Return the stream of a customer's purchases.
 
     Example:
         >>> stream_of(7)

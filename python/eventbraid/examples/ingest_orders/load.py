@@ -1,12 +1,12 @@
 """Append the commits, many in flight at once.
 
-One commit at a time would measure how long a disk takes to flush: each waits for the
-one before. With many in flight the store writes those that wait in one go and flushes
-once for all of them, which is where its speed is. No thread is made for any of them.
+One commit at a time would wait for one sync of the disk each. With many in flight, the
+store writes all waiting commits in one batch with a single sync. No thread is needed
+for them.
 
-They are appended in the order in which they are taken, so a load that was killed has
-left the first so many, each whole. The next one appends all of them again under the
-same keys: the store answers those that it has as before and stores the others.
+They are appended in order, so a load that was killed has stored the first commits, each
+of them whole. The next load appends all commits again under the same keys: the store
+replays those that it has and stores the others.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _FEWEST_LANES, _MOST_LANES = 4, 256
 
 @dataclass(slots=True)
 class Loaded:
-    """What a load did.
+    """The result of a load.
 
     Attributes:
-        commits: How many commits it stored.
-        events: How many events these hold.
-        commits_before: How many commits an earlier load had stored.
-        seconds: How long it took.
-        making_seconds: How much of it Python took to make the events.
+        commits: The number of commits that it stored.
+        events: The number of events in these.
+        commits_before: The number of commits that an earlier load had stored.
+        seconds: The duration.
+        making_seconds: The part of it that Python needed to build the events.
     """
 
     commits: int = 0
@@ -63,19 +63,20 @@ async def load(
     in_flight: int,
     acknowledge: Acknowledge,
 ) -> Loaded:
-    """Append all commits of a plan; those that are there are not stored again.
+    """Append all commits of a plan; those that are stored already are not repeated.
 
     Args:
-        store: Where to.
-        plan: What, and in commits of which size.
-        in_flight: How many commits may be under way at once.
+        store: The store.
+        plan: The purchases, and the size of a commit.
+        in_flight: The maximum number of commits in flight.
         acknowledge: Called with each commit as soon as it is durable.
 
     Raises:
-        IdempotencyMismatch: If the load in this store was begun with another plan.
-        EventbraidError: Whatever else an append raises.
+        IdempotencyMismatch: The load in this store was begun with another plan.
+        EventbraidError: An append failed.
     """
-    # No event, only the key: the plan is kept in the log, and another one is refused.
+    # Without events, only for the key: the log then has the plan, and the store refuses
+    # another one.
     await store.append([], idempotency_key=KEY, content=plan.content)
     loaded = Loaded()
     commits = _timed(plan.commits(), loaded)
@@ -94,14 +95,14 @@ async def load(
             for _ in range(in_flight):
                 lanes.start_soon(append_one_after_the_other)
     except ExceptionGroup as failures:
-        # When one lane fails the others are stopped: the first failure is the cause.
+        # The first failure cancels the other tasks, so it is the cause.
         raise failures.exceptions[0] from failures
     loaded.seconds = time.perf_counter() - began
     return loaded
 
 
 def usual_in_flight(commit_size: int) -> int:
-    """Choose how many commits are under way: many small ones share a flush.
+    """Return the number of commits in flight: many small ones share a sync.
 
     Example:
         >>> [usual_in_flight(size) for size in (1, 100, 1_000, 10_000)]

@@ -1,4 +1,4 @@
-"""How far a load is: a bar on a terminal, plain lines elsewhere; on standard error."""
+"""The progress of a load on standard error: a bar on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _SECONDS_A_LINE = 2.0
 
 
 class Watcher(Protocol):
-    """Shows people how far a load is."""
+    """Displays the progress of a load."""
 
     def begin(self, phase: str, total: int) -> None:
-        """Begin a phase that has so many things to do."""
+        """Begin a phase with a number of items."""
         ...
 
     def advance(self, count: int = 1) -> None:
-        """Add to the number that are done."""
+        """Add to the number of items that are done."""
         ...
 
 
 @contextmanager
 def watching() -> Generator[Watcher]:
-    """Show how far a load is, in the way that fits standard error."""
+    """Display the progress of a load, in the form that fits standard error."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield PlainWatcher()
         return
-    # No thread draws it: the load would wait for that thread now and then.
+    # A thread that draws it would compete with the load for the GIL.
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -53,7 +53,7 @@ def watching() -> Generator[Watcher]:
 
 
 class BarWatcher:
-    """One bar a phase."""
+    """One bar per phase."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
@@ -67,7 +67,7 @@ class BarWatcher:
         self._bar.refresh()
 
     def advance(self, count: int = 1) -> None:
-        """Let the bar grow; drawn a few times a second."""
+        """Advance the bar; it is drawn a few times a second."""
         self._bar.advance(self._task, count)
         now = time.monotonic()
         if now >= self._next or self._bar.finished:
@@ -86,15 +86,15 @@ class PlainWatcher:
     def begin(self, phase: str, total: int) -> None:
         """Begin a phase."""
         self._phase, self._done, self._total = phase, 0, total
-        self._say(f"{phase}: {total:,}")
+        self._print(f"{phase}: {total:,}")
 
     def advance(self, count: int = 1) -> None:
-        """Print the progress, if it is time to."""
+        """Print the progress if the last line is old enough."""
         self._done += count
         if time.monotonic() >= self._next:
-            self._say(f"{self._phase}: {self._done:,} of {self._total:,}")
+            self._print(f"{self._phase}: {self._done:,} of {self._total:,}")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._next = time.monotonic() + _SECONDS_A_LINE
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Read every customer's stream again and compare it with what was to be stored."""
+"""Reads every customer's stream, and compares it with the purchases."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MOST_FINDINGS = 5
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What stands in the streams.
+    """The content of the streams.
 
     Attributes:
-        streams: How many streams were read.
-        events: How many purchases they hold.
-        cents: What these cost together.
-        findings: What is not as it should be, a few of each kind; none if all is well.
-        seconds: How long reading took.
+        streams: The number of streams.
+        events: The number of purchases in them.
+        cents: The total price of these.
+        findings: The differences, a few of each kind; empty if there are none.
+        seconds: The duration of reading.
     """
 
     streams: int
@@ -43,12 +43,12 @@ def read_back(
     """Read the streams of all customers and check counts and sum.
 
     Args:
-        store: Where from.
-        purchases: What should be there.
+        store: The store.
+        purchases: The expected purchases.
         advance: Called after each stream.
 
     Raises:
-        EventDecodeError: If an event is not what its class demands.
+        EventDecodeError: An event can't be decoded.
     """
     expected = Counter(stream_of(purchase.customer) for purchase in purchases)
     found: Counter[str] = Counter()
@@ -62,7 +62,7 @@ def read_back(
     seconds = time.perf_counter() - began
     findings = [
         *_missing_or_doubled(expected, found),
-        *_strangers(store, expected),
+        *_unexpected_streams(store, expected),
         *_wrong_sum(sum(purchase.cents for purchase in purchases), cents),
     ]
     return ReadBack(len(expected), found.total(), cents, findings, seconds)
@@ -75,15 +75,15 @@ def _paid(store: eb.EventStore, stream: str) -> list[int]:
 
 def _missing_or_doubled(expected: Counter[str], found: Counter[str]) -> list[str]:
     wrong = [stream for stream in expected if expected[stream] != found[stream]]
-    told = [
+    listed = [
         f"{stream} has {found[stream]} purchases, expected {expected[stream]}"
         for stream in wrong[:_MOST_FINDINGS]
     ]
-    more = len(wrong) - len(told)
-    return [*told, f"and {more:,} more streams"] if more else told
+    more = len(wrong) - len(listed)
+    return [*listed, f"and {more:,} more streams"] if more else listed
 
 
-def _strangers(store: eb.EventStore, expected: Counter[str]) -> list[str]:
+def _unexpected_streams(store: eb.EventStore, expected: Counter[str]) -> list[str]:
     customers = sum(1 for _ in store.streams("customer-"))
     if customers == len(expected):
         return []

@@ -1,4 +1,4 @@
-"""What is printed when a load is done: for people, or as one JSON object."""
+"""The report of a load: a table, or one JSON object."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .read_back import ReadBack
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a load did, and what was read back.
+    """The result of a load.
 
     Attributes:
-        commit_size: How many purchases made a commit.
-        in_flight: How many commits were under way at once.
-        loaded: What the load did.
-        found: What was read back.
+        commit_size: The number of purchases in a commit.
+        in_flight: The maximum number of commits in flight.
+        loaded: The result of the load.
+        found: The result of reading back.
         log_bytes: The size of the log.
     """
 
@@ -34,33 +34,33 @@ class Report:
 
     @property
     def events_per_second(self) -> float:
-        """How many events a second were stored."""
+        """The number of events that were stored per second."""
         return self.loaded.events / max(self.loaded.seconds, 1e-9)
 
     @property
     def commits_per_second(self) -> float:
-        """How many commits a second were stored."""
+        """The number of commits that were stored per second."""
         return self.loaded.commits / max(self.loaded.seconds, 1e-9)
 
     @property
     def bytes_per_event(self) -> float:
-        """The log's size for each event that it holds."""
+        """The size of the log divided by the number of its events."""
         return self.log_bytes / max(self.found.events, 1)
 
 
 def print_json(report: Report) -> None:
     """Print one object on one line."""
-    told = {
+    fields = {
         **asdict(report),
         "events_per_second": round(report.events_per_second, 1),
         "commits_per_second": round(report.commits_per_second, 1),
         "bytes_per_event": round(report.bytes_per_event, 1),
     }
-    sys.stdout.write(f"{orjson.dumps(told).decode()}\n")
+    sys.stdout.write(f"{orjson.dumps(fields).decode()}\n")
 
 
 def print_table(report: Report, *, stderr: bool = False) -> None:
-    """Print it for people."""
+    """Print a table, and the differences."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)

@@ -1,22 +1,23 @@
-"""Taking orders over HTTP: several web workers and a coordinator on one store.
+"""Orders over HTTP: several web workers and a coordinator on one store.
 
-| file | what stands in it |
+| file | content |
 |---|---|
 | `__main__.py` | starts the web server and its worker processes |
 | `app.py` | the application: its routes, and the store that a worker opens |
+| `connections.py` | limits on the connections of a worker, in number and time |
 | `placing.py` | `POST /orders`: one command under the client's idempotency key |
-| `intake.py` | what a request must be like: key, body, place in a stream |
+| `intake.py` | the validation of a request: key, body, last event id |
 | `problems.py` | every refusal, and every error of the store, as a problem report |
-| `serving.py` | what a worker holds while it serves |
-| `following.py` | `GET /orders/...`: where an order stands, once or live |
-| `story.py` | what of an order's records is told to its customer |
-| `doorbell.py` | wakes those who follow an order: one subscription a worker |
+| `serving.py` | the objects that a worker's requests share |
+| `following.py` | `GET /orders/...`: the status of an order, once or live |
+| `story.py` | the records of an order that its customer sees |
+| `wakeups.py` | wakes the readers of a live stream: one subscription per worker |
 | `ending.py` | ends the live streams when the server is asked to end |
-| `coordinator.py` | fulfils what was ordered, in a process of its own |
-| `fulfilling.py` | a saga for each order that was taken |
-| `bookmark.py` | up to where the orders have their sagas |
+| `coordinator.py` | fulfils the orders, in a process of its own |
+| `fulfilling.py` | starts a saga for each order |
+| `bookmark.py` | the position up to which each order has its saga |
 
-What an order is, and the saga that fulfils it, is that of
-`eventbraid.examples.order_fulfilment` as it stands. Needs the extra `web`:
+The orders, and the saga that fulfils them, are those of
+`eventbraid.examples.order_fulfilment`. Needs the extra `web`:
 ``pip install 'eventbraid[web]'``.
 """

@@ -21,7 +21,7 @@ from .connections import MOST_CONNECTIONS, BoundedHttpProtocol
     type=click.IntRange(min=1),
     default=4,
     show_default=True,
-    help="How many processes serve; all of them on the one store.",
+    help="The number of worker processes; they share the store.",
 )
 @click.option(
     "--connections",
@@ -35,7 +35,7 @@ from .connections import MOST_CONNECTIONS, BoundedHttpProtocol
     type=click.FloatRange(min=0, min_open=True),
     default=BODY_TIMEOUT,
     show_default=True,
-    help="Seconds within which a request's body must arrive; then it gets 408.",
+    help="Seconds within which a request's body must arrive; later, 408.",
 )
 def main(
     store: Path,
@@ -46,11 +46,11 @@ def main(
     connections: int,
     body_timeout: float,
 ) -> None:
-    """Take orders over HTTP, and keep them in STORE, which is made on first use.
+    """Accept orders over HTTP, and record them in STORE, created on first use.
 
-    A worker that dies is replaced. Ctrl-C ends them all.
+    A worker that dies is replaced. Ctrl-C ends all workers.
     """
-    # Workers are new processes: what they are to know stands in their environment.
+    # Workers are new processes; they read their options from the environment.
     os.environ[STORE_VARIABLE] = str(store.resolve())
     os.environ[BODY_TIMEOUT_VARIABLE] = str(body_timeout)
     uvicorn.run(
@@ -60,7 +60,7 @@ def main(
         port=port,
         workers=workers,
         http=BoundedHttpProtocol,
-        # The server refuses at the limit, not above it.
+        # The server refuses the connection that reaches its limit.
         limit_concurrency=connections + 1,
         access_log=False,
         timeout_graceful_shutdown=10,

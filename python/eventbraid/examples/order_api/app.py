@@ -4,7 +4,8 @@
     uvicorn --factory eventbraid.examples.order_api.app:from_environment --workers 4
 
 is what `python -m eventbraid.examples.order_api shop.braid --workers 4` does. That also
-bounds the number of connections, and the time that one may take over its headers.
+limits the number of connections, and the time within which a connection must send the
+headers of a request.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from starlette.routing import Route
 
 import eventbraid as eb
 
-from .doorbell import Doorbell
-from .ending import told_of_the_end
+from .ending import call_before_shutdown
 from .following import follow_order, show_order
 from .placing import place_order
 from .problems import HANDLERS
 from .serving import Serving
 from .story import TYPES
+from .wakeups import StreamWakeups
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -37,8 +38,8 @@ BODY_TIMEOUT_VARIABLE = "ORDER_API_BODY_TIMEOUT"
 BODY_TIMEOUT = 10.0
 """Seconds within which a request's body must arrive."""
 
-# Proxies cut connections on which nothing comes, and a client that is gone without a
-# word is noticed only when something is sent to it.
+# Proxies close idle connections, and a client that has silently disappeared is noticed
+# only when something is sent to it.
 _HEARTBEAT = 15.0
 
 
@@ -48,12 +49,12 @@ def order_api(
     heartbeat: float = _HEARTBEAT,
     body_timeout: float = BODY_TIMEOUT,
 ) -> Starlette:
-    """Make the application.
+    """Build the application.
 
     Args:
         location: The store, which is opened when the application starts.
-        heartbeat: After how many seconds without news a live stream shows that it is
-            still there.
+        heartbeat: The maximum interval in seconds between two messages of a live
+            stream; a comment is sent if there is no event.
         body_timeout: Seconds within which a request's body must arrive; a slower one is
             answered with 408.
 
@@ -68,16 +69,16 @@ def order_api(
             eb.open_async(location) as store,
             anyio.create_task_group() as tasks,
         ):
-            doorbell = Doorbell(store, TYPES, tasks)
-            with told_of_the_end(doorbell.close):
+            wakeups = StreamWakeups(store, TYPES, tasks)
+            with call_before_shutdown(wakeups.close):
                 yield Serving(
                     store=store,
                     executor=eb.AsyncExecutor(store),
-                    doorbell=doorbell,
+                    wakeups=wakeups,
                     heartbeat=heartbeat,
                     body_timeout=body_timeout,
                 )
-            doorbell.close()
+            wakeups.close()
 
     return Starlette(
         routes=[
@@ -91,10 +92,10 @@ def order_api(
 
 
 def from_environment() -> Starlette:
-    """Make the application on the store that the environment names.
+    """Build the application on the store that the environment names.
 
     Raises:
-        KeyError: It names none.
+        KeyError: The environment names no store.
     """
     body_timeout = float(os.environ.get(BODY_TIMEOUT_VARIABLE, BODY_TIMEOUT))
     return order_api(os.environ[STORE_VARIABLE], body_timeout=body_timeout)

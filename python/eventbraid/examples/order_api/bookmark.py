@@ -1,7 +1,7 @@
-"""Up to where the coordinator has read the orders, so that a start reads only new ones.
+"""The position up to which each order has its saga; a start reads only newer orders.
 
-The bookmark is an event like any other. It is written now and then and may be behind,
-never ahead: an order that is read twice has its saga already, and is left alone.
+The bookmark is an event like any other. It is recorded from time to time and may be too
+low, never too high: an order that is read again has its saga already.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from typing import Self, cast
 import eventbraid as eb
 
 STREAM = "bookmark-order-api"
-_ORDERS_A_NOTE = 1_000
+_ORDERS_PER_RECORD = 1_000
 
 
 @eb.event("order_api.orders_read")
 class OrdersRead:
-    """Every order up to a place in the log has its saga.
+    """Every order up to a position has its saga.
 
     Attributes:
-        position: The place.
+        position: The position.
     """
 
     position: int
 
 
 class Bookmark:
-    """Knows which orders are still in hand, though they are done in any order.
+    """The position up to which every order is done, though they end in any order.
 
     Args:
         store: The open store.
-        position: Up to where every order is done.
+        position: The position up to which every order was done before.
 
     Example:
         >>> import anyio
@@ -49,14 +49,14 @@ class Bookmark:
     def __init__(self, store: eb.AsyncEventStore, position: int) -> None:
         self._store = store
         self._last = position
-        self._noted = position
-        self._since = 0
+        self._recorded = position
+        self._done_since = 0
         # In the order of the log, because they are taken in that order.
-        self._in_hand: dict[int, None] = {}
+        self._in_progress: dict[int, None] = {}
 
     @classmethod
     async def find(cls, store: eb.AsyncEventStore) -> Self:
-        """The bookmark that an earlier run left, or one before the first order."""
+        """Return the bookmark of an earlier run, or one before the first order."""
         position = 0
         async for recorded in store.read_stream(STREAM, backward=True, limit=1):
             position = cast("OrdersRead", eb.decode_event(recorded)).position
@@ -64,25 +64,25 @@ class Bookmark:
 
     @property
     def position(self) -> int:
-        """Up to where every order is done."""
-        return next(iter(self._in_hand), self._last + 1) - 1
+        """The position up to which every order is done."""
+        return next(iter(self._in_progress), self._last + 1) - 1
 
     def take(self, position: int) -> None:
-        """Take the order at this place in hand; the places rise."""
-        self._in_hand[position] = None
+        """Begin the order at a position; call this in the order of positions."""
+        self._in_progress[position] = None
         self._last = position
 
     async def done(self, position: int) -> None:
-        """Be done with an order that was taken in hand."""
-        del self._in_hand[position]
-        self._since += 1
-        if self._since >= _ORDERS_A_NOTE:
-            await self.note()
+        """End an order that was begun."""
+        del self._in_progress[position]
+        self._done_since += 1
+        if self._done_since >= _ORDERS_PER_RECORD:
+            await self.save()
 
-    async def note(self) -> None:
-        """Write down where every order is done, unless that is known."""
-        self._since = 0
+    async def save(self) -> None:
+        """Record the position, unless it is recorded already."""
+        self._done_since = 0
         position = self.position
-        if position > self._noted:
-            self._noted = position
+        if position > self._recorded:
+            self._recorded = position
             await self._store.append([eb.new_event(STREAM, OrdersRead(position))])

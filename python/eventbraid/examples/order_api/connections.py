@@ -1,8 +1,9 @@
-"""How long a connection may take over a request's head, and how many there may be.
+"""The limits on the connections of a worker: their number, and the time for headers.
 
-A client that sends its request a byte at a time, or nothing at all, keeps a connection
-and costs it nothing. The server bounds the number of connections; this bounds how long
-each may be held without a request. How long a body may take is bounded in `intake`.
+A client that sends its request a byte at a time, or nothing at all, occupies a
+connection at no cost of its own. The server limits the number of connections, and this
+module the time for which a connection may be open without a complete request head. The
+time for a body is limited in `intake`.
 """
 
 from __future__ import annotations
@@ -14,32 +15,32 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_TIMEOUT = 10.0
 """Seconds from the connection, or from the first byte, to the end of the headers."""
 MOST_CONNECTIONS = 1_000
-"""Connections of one worker; a request on one more is answered with 503."""
+"""The maximum number of connections of a worker; beyond it, 503."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1 that closes a connection whose request head is not complete in time."""
+    """HTTP/1.1 that closes a connection whose request head takes too long."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time for the first request."""
+        """Start the timeout of the first request."""
         super().connection_made(transport)
         self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time."""
+        """Stop the timeout."""
         self._stop()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Start the time for a further request on the same connection."""
+        """Start the timeout of a further request on the same connection."""
         super().on_message_begin()
         if self._deadline is None:
             self._start()
 
     def on_headers_complete(self) -> None:
-        """Stop the time: from here on the application bounds the request."""
+        """Stop the timeout: from here on the application limits the request."""
         self._stop()
         super().on_headers_complete()
 

@@ -1,4 +1,4 @@
-"""`python -m eventbraid.examples.order_api.coordinator`: fulfils what was ordered.
+"""`python -m eventbraid.examples.order_api.coordinator`: fulfils the orders.
 
 Exit codes: 0 it was asked to end; 2 misuse; 3 the store or the system refused.
 """
@@ -19,7 +19,7 @@ from anyio.abc import TaskStatus
 import eventbraid as eb
 
 from ..order_fulfilment.catalogue import PRODUCTS, product_id
-from ..order_fulfilment.notifications import tell_the_untold
+from ..order_fulfilment.notifications import deliver_deferred
 from ..order_fulfilment.services.rates import NO_TROUBLE, USUAL_TROUBLE, Rates
 from ..order_fulfilment.services.simulation import Simulation
 from ..order_fulfilment.shop import Shop, open_shop
@@ -43,28 +43,29 @@ _CONFIRM_SECONDS = 2.0
 @click.option(
     "--ledgers",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the payment gateway and the carrier keep their books.  [default: "
-    "beside STORE]",
+    help="The directory of the ledgers of payment gateway and carrier.  [default: "
+    "next to STORE]",
 )
 @click.option(
     "--in-flight",
     type=click.IntRange(min=1),
     default=256,
     show_default=True,
-    help="How many orders are under way at once; the others wait in the log.",
+    help="The maximum number of orders in progress; the others wait in the log.",
 )
 @click.option(
     "--trouble/--no-trouble",
     default=True,
     show_default=True,
-    help="Whether cards are declined, answers get lost, and carriers refuse.",
+    help="Whether cards are declined, answers are lost, and the carrier refuses.",
 )
 def main(store: Path, *, ledgers: Path | None, in_flight: int, trouble: bool) -> None:
-    """Pay, pack and ship each order in STORE, and undo what cannot be finished.
+    """Pay, reserve and ship each order in STORE; compensate those that fail.
 
-    Orders that were taken while nobody fulfilled them come first. Killed or
-    interrupted, it goes on where it was: start it again. Of several, all fulfil, and
-    one reads what is ordered; when that one ends, another takes its part.
+    Orders that were placed while no coordinator was running come first. After a kill or
+    an interruption, start it again: it continues where it was. Several of these
+    processes fulfil orders together. One of them reads the new orders; when it ends,
+    another one does so.
     """
     books = ledgers or store.with_name(f"{store.name}.ledgers")
     books.mkdir(parents=True, exist_ok=True)
@@ -73,7 +74,7 @@ def main(store: Path, *, ledgers: Path | None, in_flight: int, trouble: bool) ->
 
 
 def run() -> None:
-    """Run the command line, and tell errors to people instead of traces."""
+    """Run the command line; print an error without its traceback."""
     try:
         main(standalone_mode=False)
     except click.ClickException as error:
@@ -83,7 +84,7 @@ def run() -> None:
         cause = _first_of(error)
         if not isinstance(cause, eb.EventbraidError | OSError):
             raise
-        _say(f"{type(cause).__name__}: {cause}")
+        _print(f"{type(cause).__name__}: {cause}")
         sys.exit(_REFUSED)
 
 
@@ -92,7 +93,8 @@ async def _run(store: Path, books: Path, rates: Rates, in_flight: int) -> None:
         eb.open_async(store) as opened,
         Simulation(rates=rates).services_on_disk(books) as services,
         open_shop(opened, services, concurrency=in_flight) as shop,
-        # Asked to end, no more is begun; left, the shop finishes what is under way.
+        # A signal cancels this group, so no further order is begun. On leaving the
+        # shop, its coordinator lets the sagas finish their current actions.
         anyio.create_task_group() as tasks,
     ):
         await tasks.start(_cancel_when_asked, tasks.cancel_scope)
@@ -106,8 +108,8 @@ async def _fulfil(shop: Shop) -> None:
         try:
             await _read_orders_in_turn(shop)
         except eb.LeaseLost:
-            # Each saga is started once, however many read its order.
-            _say("was silent too long, and another one reads the orders by now")
+            # Each saga is started once, even if several processes read its order.
+            _print("its heartbeat was late, and another process reads the orders now")
 
 
 async def _read_orders_in_turn(shop: Shop) -> None:
@@ -123,13 +125,13 @@ async def _become_reader(shop: Shop, stack: AsyncExitStack) -> eb.AsyncLease:
     try:
         return await stack.enter_async_context(eb.AsyncLease(shop.store, _READER))
     except eb.LeaseHeld as busy:
-        _say(f"{busy.holder} reads the orders; fulfilling with it, and standing by")
+        _print(f"{busy.holder} reads the orders; this process only fulfils them")
         lease = eb.AsyncLease(shop.store, _READER, wait=None)
         return await stack.enter_async_context(lease)
 
 
 async def _cancel_when_lost(lease: eb.AsyncLease, scope: anyio.CancelScope) -> None:
-    """Stop the reading when another one has the lease; that is told on leaving it."""
+    """Cancel the reading when the lease is lost; leaving the lease raises the error."""
     while True:
         await anyio.sleep(_CONFIRM_SECONDS)
         try:
@@ -140,16 +142,16 @@ async def _cancel_when_lost(lease: eb.AsyncLease, scope: anyio.CancelScope) -> N
 
 
 async def _read_orders(shop: Shop) -> None:
-    # An earlier run may have left customers who are still to be told.
-    await tell_the_untold(shop.store, shop.services.notifier)
+    # An earlier run may have left customers who are not notified yet.
+    await deliver_deferred(shop.store, shop.services.notifier)
     bookmark = await Bookmark.find(shop.store)
-    _say(f"fulfilling orders behind position {bookmark.position:,}; Ctrl-C ends it")
+    _print(f"fulfilling orders after position {bookmark.position:,}; Ctrl-C ends it")
     try:
         await fulfil_orders(shop, bookmark)
     finally:
         with anyio.CancelScope(shield=True):
-            await bookmark.note()
-        _say(f"fulfilled orders up to position {bookmark.position:,}")
+            await bookmark.save()
+        _print(f"fulfilled orders up to position {bookmark.position:,}")
 
 
 async def _cancel_when_asked(
@@ -162,14 +164,14 @@ async def _cancel_when_asked(
 
 
 def _first_of(error: BaseException) -> BaseException:
-    """What went wrong first, out of a group of what went wrong with it."""
+    """Return the first error of a group of errors."""
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         return _first_of(group.exceptions[0])
     return error
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     click.echo(f"coordinator: {text}", err=True)
 
 

@@ -1,8 +1,8 @@
-"""Live streams end when the server is asked to end.
+"""A hook that ends the live streams when the server is asked to end.
 
-A server that is asked to end waits for the answers under way, and a live stream has no
-end of its own. ASGI tells an application of the shutdown only after that wait. So the
-application listens to the signal itself, and leaves everything else to the server.
+A server that is asked to end waits for its open responses, and a live stream has no end
+of its own. ASGI notifies the application of the shutdown only after that wait. So the
+application handles the signal itself, and then passes it on to the server.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def told_of_the_end(tell: Callable[[], None]) -> Generator[None]:
+def call_before_shutdown(function: Callable[[], None]) -> Generator[None]:
     """Call a function when a signal asks this process to end, before the server acts.
 
     Args:
-        tell: What to call; it must be quick, and safe in a signal handler.
+        function: It must be quick, and safe in a signal handler.
     """
-    # Elsewhere than in the main thread no signal arrives, as in a server under test.
+    # Signal handlers can only be set in the main thread. A server under test runs in
+    # another one, which receives no signals anyway.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _ENDING}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        tell()
-        _hand_on(before[signal.Signals(number)], number, frame)
+        function()
+        _pass_on(before[signal.Signals(number)], number, frame)
 
     for number in _ENDING:
         signal.signal(number, handle)
@@ -45,7 +46,7 @@ def told_of_the_end(tell: Callable[[], None]) -> Generator[None]:
             signal.signal(number, handler)
 
 
-def _hand_on(handler: object, number: int, frame: FrameType | None) -> None:
+def _pass_on(handler: object, number: int, frame: FrameType | None) -> None:
     if callable(handler):
         handler(number, frame)
     elif handler is signal.SIG_DFL:

@@ -1,8 +1,9 @@
-"""`GET /orders/...`: where an order stands, once or live.
+"""`GET /orders/...`: the status of an order, once or live.
 
-The live stream is of server-sent events: first what has happened, then what happens,
-then the end. A client that lost its connection names the last event that it got, in
-`Last-Event-ID`, and hears what came after; browsers do so by themselves.
+The live stream consists of server-sent events: first the past changes, then the new
+ones, until the last. A client that has lost its connection sends the id of the last
+event that it received in `Last-Event-ID`, and receives the later events; browsers do so
+by themselves.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from .serving import Serving
     from .story import Change
 
-_STILL_HERE = b": still here\n\n"
-_COME_AGAIN = b"retry: 1000\n\n"
+_HEARTBEAT = b": still here\n\n"
+_RECONNECT = b"retry: 1000\n\n"
 
 
 async def show_order(request: Request[Serving]) -> Response:
@@ -51,48 +52,49 @@ async def show_order(request: Request[Serving]) -> Response:
 
 
 async def follow_order(request: Request[Serving]) -> Response:
-    """Stream what happens to an order: 200 and a stream, or 404.
+    """Stream the changes of an order: 200 and a stream, or 404.
 
-    204 tells a client that knows the end already, so that it does not come again.
+    A client that has received the last event gets 204, so it does not reconnect.
     """
     after = last_event_id(request.headers)
     story = Story(request.state["store"], _order(request), after)
     changes = await story.begin()
     if story.ended and not changes:
         return Response(status_code=204)
-    request.state["doorbell"].require_open()
+    request.state["wakeups"].require_open()
     return EventStream(
-        _told(story, changes, request.state), headers={"Cache-Control": "no-store"}
+        _events(story, changes, request.state), headers={"Cache-Control": "no-store"}
     )
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events, whose source is closed as soon as the client is gone."""
+    """Server-sent events; their source is closed when the client has disconnected."""
 
     media_type = "text/event-stream"
 
     async def stream_response(self, send: Send) -> None:
-        """Send events until there are no more, or nobody is there."""
+        """Send events until the source ends or the client disconnects."""
         source = cast("AsyncGenerator[bytes]", self.body_iterator)
         async with aclosing(source):
             await super().stream_response(send)
 
 
-async def _told(
+async def _events(
     story: Story, changes: list[Change], serving: Serving
 ) -> AsyncGenerator[bytes]:
-    with serving["doorbell"].listening(*story.streams) as ring:
-        yield _COME_AGAIN
+    with serving["wakeups"].listening(*story.streams) as wakeup:
+        yield _RECONNECT
         while True:
             for change in changes:
                 yield change.as_event()
-            if story.ended or ring.ended:
+            if story.ended or wakeup.is_last:
                 return
-            ring.arm()
+            # Reset before the read: a change after the read is then notified.
+            wakeup.reset()
             changes = await story.read_on()
             if not changes:
-                while not await ring.rung_within(serving["heartbeat"]):
-                    yield _STILL_HERE
+                while not await wakeup.wait(serving["heartbeat"]):
+                    yield _HEARTBEAT
 
 
 def _order(request: Request[Serving]) -> OrderId:

@@ -1,7 +1,7 @@
-"""Each order that was taken gets its saga, once, however often this is started.
+"""Starts the saga of each order, once, however often the process is started.
 
-The web workers only record that an order was taken, and know nothing of sagas. Whoever
-fulfils orders follows the log, as everybody else who is interested in them may.
+The web workers only record that an order was submitted, and don't use sagas. A
+coordinator reads the orders from the log, as any other program can.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Starts share flushes of the disk as all commits do, so some are under way at once.
-_STARTS_AT_ONCE = 64
+# Concurrent starts share syncs of the disk, as all commits do.
+_CONCURRENT_STARTS = 64
 
 
 async def fulfil_orders(shop: Shop, bookmark: Bookmark) -> None:
-    """Start the saga of each order behind the bookmark, then of each that comes.
+    """Start the saga of each order after the bookmark, then of each new order.
 
-    Returns only when it is cancelled. While as many sagas are at work as the shop's
-    coordinator takes, further orders wait in the log.
+    Runs until it is cancelled. While the shop's coordinator has its maximum number of
+    sagas in progress, further orders wait in the log.
     """
-    places = anyio.Semaphore(_STARTS_AT_ONCE)
+    permits = anyio.Semaphore(_CONCURRENT_STARTS)
 
     async def start(order: OrderId, submitted: OrderSubmitted, position: int) -> None:
         try:
             await _start_saga(shop, order, submitted)
             await bookmark.done(position)
         finally:
-            places.release()
+            permits.release()
 
     async with (
         shop.store.subscribe(
@@ -49,7 +49,7 @@ async def fulfil_orders(shop: Shop, bookmark: Bookmark) -> None:
         anyio.create_task_group() as starts,
     ):
         async for recorded in orders:
-            await places.acquire()
+            await permits.acquire()
             submitted = cast("OrderSubmitted", eb.decode_event(recorded))
             bookmark.take(recorded.position)
             starts.start_soon(
@@ -68,5 +68,7 @@ async def _start_saga(shop: Shop, order: OrderId, submitted: OrderSubmitted) -> 
     try:
         await shop.coordinator.start(shop.saga, Fulfilment(placed), id=SagaId.of(order))
     except eb.SagaExists:
-        # One order that somebody else meddled with must not stop all others.
-        _log.exception("%s is left to a person", order)
+        # Another program used the saga's id: this must not stop all other orders.
+        _log.exception(
+            "the saga of %s can't be started; an operator must decide", order
+        )

@@ -1,4 +1,4 @@
-"""What a request must be like, checked before anything is done."""
+"""The validation of requests."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
 class WantedOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /orders`.
 
-    The purchases that the demo is about have no price list, so a price comes with each
-    item. A shop with a price list would look prices up, and never believe a client.
+    The demo's purchases have no price list, so each item has its price. A shop with a
+    price list would look prices up, and never trust a client's.
 
     Attributes:
-        customer: Who orders. A shop with accounts would take it from the login.
-        items: What, at which price.
-        address: Where it goes.
-        method: How it is paid.
+        customer: The customer. A shop with accounts would take it from the login.
+        items: The products, with quantities and prices.
+        address: The shipping address.
+        method: The payment method.
     """
 
     customer: CustomerId
@@ -54,13 +54,13 @@ class WantedOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def idempotency_key(headers: Headers) -> str:
-    """The client's name for this order, so that it can be sent twice and taken once.
+    """Return the client's key for this order; a request that is repeated has the same.
 
-    The drafted standard has the key in quotes, most clients send it without; both mean
-    the same key.
+    The draft standard has the key in quotes, but most clients send it without. Both
+    forms are the same key.
 
     Raises:
-        Problem: There is none, or it makes no sense.
+        Problem: The key is missing or malformed.
 
     Example:
         >>> from starlette.datastructures import Headers
@@ -72,7 +72,7 @@ def idempotency_key(headers: Headers) -> str:
         raise Problem(
             400,
             "idempotency-key-missing",
-            "give a header Idempotency-Key, a new UUID for each new order, and the "
+            "add a header Idempotency-Key: a new UUID for each new order, and the "
             "same one whenever you send that order again",
         )
     key = _unquoted(given[0].strip())
@@ -80,7 +80,7 @@ def idempotency_key(headers: Headers) -> str:
         raise Problem(
             400,
             "idempotency-key-malformed",
-            f"Idempotency-Key must be there once, with 1 to {MOST_KEY} visible ASCII "
+            f"Idempotency-Key must be given once, with 1 to {MOST_KEY} visible ASCII "
             "characters, in quotes or without; a UUID is best",
         )
     return key
@@ -107,24 +107,24 @@ async def wanted_order(request: Request[Any], body_timeout: float) -> WantedOrde
 
 
 def parsed_order(body: bytes) -> WantedOrder:
-    """The order in a body.
+    """Decode the order in a body.
 
     Raises:
-        Problem: It is no JSON, or no order.
+        Problem: The body is not JSON, or not an order.
     """
     try:
         return _decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise Problem(422, "not-an-order", f"this is no order: {error}") from error
+        raise Problem(422, "not-an-order", f"it is not an order: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, "not-json", f"the body is no JSON: {error}") from error
+        raise Problem(400, "not-json", f"the body is not JSON: {error}") from error
 
 
 def last_event_id(headers: Headers) -> int:
-    """The position after which a client wants to hear more; 0 for all.
+    """Return the position of the last event that a client received; 0 for none.
 
     Raises:
-        Problem: It is no position.
+        Problem: It is not a position.
 
     Example:
         >>> from starlette.datastructures import Headers
@@ -140,12 +140,12 @@ def last_event_id(headers: Headers) -> int:
 
 
 def unknown_event(given: object) -> Problem:
-    """The refusal of a place in the stream that the stream does not have."""
+    """Build the refusal of an event id that no event of the stream has."""
     return Problem(
         400,
         "unknown-event-id",
-        f"Last-Event-ID is {given!r:.40}, which is the id of no event of this order; "
-        "leave the header away to hear all of them",
+        f"Last-Event-ID is {given!r:.40}, which is not the id of an event of this "
+        "order; leave out the header to receive all events",
     )
 
 
@@ -183,7 +183,7 @@ async def _whole_body(request: Request[Any]) -> bytes:
 
 
 def _value(kind: type, given: object) -> object:
-    """Make one of the domain's values, which refuse what they cannot be."""
+    """Build one of the domain's values, which validate themselves."""
     if issubclass(kind, eb.Int | eb.Id | eb.Text):
         return cast("Any", kind)(given)
     raise NotImplementedError(f"{kind.__qualname__} cannot be read from JSON")

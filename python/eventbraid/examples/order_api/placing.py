@@ -1,8 +1,8 @@
-"""`POST /orders`: one command under the client's idempotency key, then the answer.
+"""`POST /orders`: one command under the client's idempotency key.
 
-The order's id is derived from the key. So a request that is sent again, to whichever
-worker, makes the same command, and the store answers it with the first one's result.
-That the order is taken is one durable commit; fulfilling it is the coordinator's part.
+The order's id is derived from the key. So a repeated request results in the same
+command at any worker, and the store returns the result of the first one. The submission
+of an order is one durable commit; the coordinator fulfils the order later.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from .intake import WantedOrder
     from .serving import Serving
 
-# A shop with accounts would put the customer's account in front of the key as well.
+# A shop with accounts would prefix the key with the customer's account.
 _SCOPE = "order-api"
 
 
 async def place_order(request: Request[Serving]) -> Response:
-    """Take an order: 201, and 201 again with the same body for the same request."""
+    """Submit an order: 201, and for a repeated request 201 with the same body."""
     key = idempotency_key(request.headers)
     wanted = await wanted_order(request, request.state["body_timeout"])
     order = OrderId.derived(_SCOPE, key)
@@ -43,7 +43,7 @@ async def place_order(request: Request[Serving]) -> Response:
 
 
 def submission(order: OrderId, wanted: WantedOrder) -> SubmitOrder:
-    """The command that takes an order."""
+    """Build the command that submits an order."""
     return SubmitOrder(
         order=order,
         customer=wanted.customer,
@@ -54,7 +54,7 @@ def submission(order: OrderId, wanted: WantedOrder) -> SubmitOrder:
 
 
 def receipt(order: OrderId, wanted: WantedOrder) -> bytes:
-    """The answer, which depends on nothing but the request: a replay has the same."""
+    """Build the response body from the request alone, so that a replay has the same."""
     return msgspec.json.encode(
         {
             "order": str(order),

@@ -1,7 +1,7 @@
-"""What goes wrong, as problem reports (RFC 9457) that say what to do.
+"""Refusals and errors as problem reports (RFC 9457), each with its remedy.
 
-Whoever gets a 503 or 507 may send the same request again, with the same key: it is done
-once, however often it was sent.
+After a 503 or 507 a client may send the same request again, with the same key: it takes
+effect once, however often it is sent.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _AGAIN = "send the same request again, with the same Idempotency-Key"
 
 
 class Problem(Exception):
-    """A refusal that the client can do something about.
+    """A refusal that the client can resolve.
 
     Args:
         status: The status code.
         kind: The problem's name, for programs: the last part of its `type`.
-        detail: What is wrong and what to do, for people.
-        retry_after: After how many seconds to try again, if that may help.
-        close: Whether the connection is of no further use: the rest of the request is
-            still to come on it, and no code reads that.
+        detail: The reason and the remedy, for people.
+        retry_after: The seconds after which to try again, if that may help.
+        close: Whether the connection must be closed: the rest of the request is still
+            to arrive on it, and no code reads that.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Problem(Exception):
         self.close = close
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        """The report as it is sent.
+        """Build the response that has the report.
 
         Example:
             >>> Problem(404, "no-such-order", "no order has this id").response().body
@@ -82,7 +82,7 @@ class Problem(Exception):
 
 
 def problem_of(error: eb.EventbraidError) -> Problem:
-    """What a client is told of an error of the store.
+    """Return the problem that a client receives for an error of the store.
 
     Example:
         >>> problem_of(eb.StorageFull("shop.braid/log/1", "disk full")).status
@@ -93,8 +93,8 @@ def problem_of(error: eb.EventbraidError) -> Problem:
             return Problem(
                 422,
                 "idempotency-key-reused",
-                "this Idempotency-Key was used for another order; take a new key for "
-                "a new order, and send a known order again exactly as it was",
+                "this Idempotency-Key was used for another order; use a new key for "
+                "a new order, and repeat a request without a change",
             )
         case eb.CommandRejected() | eb.InvalidValue():
             return Problem(422, "order-refused", str(error))
@@ -106,7 +106,7 @@ def problem_of(error: eb.EventbraidError) -> Problem:
             return Problem(
                 503,
                 "outcome-unknown",
-                f"the order may have been taken or not; to find out, {_AGAIN}",
+                f"the order may or may not be recorded; to find out, {_AGAIN}",
                 retry_after=1,
             )
         case eb.StoreBusy() | eb.RetriesExhausted() | eb.DeadlineExceeded():
@@ -124,7 +124,7 @@ def problem_of(error: eb.EventbraidError) -> Problem:
                 retry_after=5,
             )
         case _:
-            return Problem(500, "bug", "this is ours to solve; it was noted")
+            return _bug()
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
@@ -148,9 +148,13 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _answer_bug(request: Request, error: Exception) -> Response:
-    # The server logs it, with its trace.
+    # The server logs it, with its traceback.
     del request, error
-    return Problem(500, "bug", "this is ours to solve; it was noted").response()
+    return _bug().response()
+
+
+def _bug() -> Problem:
+    return Problem(500, "bug", "an internal error; it was logged")
 
 
 HANDLERS: dict[type[Exception], ExceptionHandler] = {
@@ -159,4 +163,4 @@ HANDLERS: dict[type[Exception], ExceptionHandler] = {
     HTTPException: _answer_http_error,
     Exception: _answer_bug,
 }
-"""Who answers which error; for `Starlette(exception_handlers=...)`."""
+"""The handler of each error; for `Starlette(exception_handlers=...)`."""

@@ -1,4 +1,4 @@
-"""What a worker process holds while it serves."""
+"""The state of a worker process, shared by its requests."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import TypedDict
 
 import eventbraid as eb
 
-from .doorbell import Doorbell
+from .wakeups import StreamWakeups
 
 
 class Serving(TypedDict):
-    """The state of a worker, which each request sees.
+    """The state of a worker, available to each request.
 
     Attributes:
         store: The open store, shared with the other processes.
         executor: Executes commands on it.
-        doorbell: Wakes those who follow an order.
-        heartbeat: After how many seconds without news a live stream shows that it is
-            still there.
+        wakeups: Wakes the readers of live streams.
+        heartbeat: The maximum interval in seconds between two messages of a live
+            stream.
         body_timeout: Seconds within which a request's body must arrive.
     """
 
     store: eb.AsyncEventStore
     executor: eb.AsyncExecutor
-    doorbell: Doorbell
+    wakeups: StreamWakeups
     heartbeat: float
     body_timeout: float

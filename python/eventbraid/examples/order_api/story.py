@@ -1,7 +1,6 @@
-"""What of an order's records is told to its customer, and in which words.
+"""The changes of an order that its customer sees, made from the recorded events.
 
-An order's story stands in two streams: the order's own, and that of the saga which
-fulfils it.
+They are in two streams: the order's own, and that of the saga that fulfils it.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
     from ..order_fulfilment.values import OrderId
 
-# What is told, by the type of the record. A saga records more than that: the attempts
-# that it makes, and what only an operator needs to know.
+# The name of a change by the type of its event. A saga records more events: its
+# attempts, and what only an operator needs.
 _NAMES = {
     "order.submitted": "submitted",
     "order.completed": "completed",
@@ -41,11 +40,11 @@ _NAMES = {
 _LAST = "ended"
 
 TYPES = tuple(_NAMES)
-"""The types of the records of which something is told."""
+"""The types of the events that become changes."""
 
 
 class Facts(msgspec.Struct, omit_defaults=True):
-    """What of a record's data is told, as far as the record has it."""
+    """The fields of an event that a customer sees, as far as the event has them."""
 
     total: int | None = None
     tracking_number: str | None = None
@@ -56,12 +55,12 @@ class Facts(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that happened to an order.
+    """A change of an order.
 
     Attributes:
-        position: Its place in the log.
-        name: What happened, in one word.
-        facts: What else there is to say.
+        position: The position of its event.
+        name: The name of the change.
+        facts: The details.
     """
 
     position: int
@@ -70,11 +69,11 @@ class Change:
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing will happen to the order any more."""
+        """Whether no change of the order can follow."""
         return self.name == _LAST
 
     def as_event(self) -> bytes:
-        r"""The change as a server-sent event.
+        r"""Encode the change as a server-sent event.
 
         Example:
             >>> Change(7, "submitted", Facts(total=1177)).as_event()
@@ -89,12 +88,12 @@ class Change:
 
 
 class Story:
-    """The story of one order, read on from where its reader is.
+    """The changes of one order, read from the reader's last position on.
 
     Args:
         store: The open store.
-        order: Which order.
-        after: The position of the last change that the reader knows; 0 for none.
+        order: The order.
+        after: The position of the last change that the reader has; 0 for none.
     """
 
     def __init__(self, store: eb.AsyncEventStore, order: OrderId, after: int) -> None:
@@ -105,10 +104,10 @@ class Story:
         self._versions: Mapping[str, int] = {}
 
     async def begin(self) -> list[Change]:
-        """Read what the reader does not know yet.
+        """Read the changes after the reader's last one.
 
         Raises:
-            Problem: There is no such order, or the reader's place is not in its story.
+            Problem: There is no such order, or no change of it has that position.
         """
         changes = await self.read_on()
         if not changes:
@@ -118,7 +117,7 @@ class Story:
         return [change for change in changes if change.position > self._after]
 
     async def read_on(self) -> list[Change]:
-        """Read what was recorded since."""
+        """Read the changes that were recorded since the last read."""
         snapshot = await self._store.read_streams(self.streams, after=self._versions)
         self._versions = snapshot.versions
         changes = [_change(one) for one in snapshot.events if one.type in _NAMES]
@@ -127,11 +126,11 @@ class Story:
 
 
 def no_such_order(given: str) -> Problem:
-    """The refusal of an id that no order has."""
+    """Build the refusal of an id that no order has."""
     return Problem(
         404,
         "no-such-order",
-        f"no order has the id {given!r:.80}; the answer to POST /orders names it",
+        f"no order has the id {given!r:.80}; use the id that POST /orders returned",
     )
 
 

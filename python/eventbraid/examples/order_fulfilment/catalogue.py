@@ -1,8 +1,8 @@
-"""How a purchase of the data set becomes an order: of which products, at which price.
+"""Orders made from the purchases of the data set, with products and prices.
 
-The data set says how many CDs were bought and what they cost together. Which of the
-shop's products they were is drawn here, always in the same way for one seed, and such
-that some products are asked for more than others.
+The data set has the number of CDs of each purchase and their total price. The products
+are drawn here at random: the same ones for the same seed, and some products more often
+than others.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .values import (
 PRODUCTS = 500
 MOST_LINES = 5
 
-# The most popular product is asked for about four times as often as the average one.
+# The most popular product is ordered about four times as often as the average one.
 _SKEW = 1.3
 
 _TOWNS = (
@@ -45,7 +45,7 @@ _TOWNS = (
 
 
 def order_id(number: int) -> OrderId:
-    """The id of the order that the n-th purchase becomes.
+    """Return the id of the order that is made from the n-th purchase.
 
     Example:
         >>> order_id(7)
@@ -56,16 +56,16 @@ def order_id(number: int) -> OrderId:
 
 @cache
 def product_id(number: int) -> ProductId:
-    """The id of one of the shop's products, numbered from 0, most popular first."""
+    """Return the id of a product; products are numbered from 0, most popular first."""
     return ProductId(f"product-{number:03d}")
 
 
 def placed_order(purchase: Purchase, seed: int) -> PlacedOrder:
-    """The order that a purchase becomes.
+    """Build the order for a purchase.
 
     Args:
         purchase: Number, customer, CDs and value.
-        seed: Which of the possible choices of products this is.
+        seed: The seed of the random choice of products.
     """
     return PlacedOrder(
         order=order_id(purchase.number),
@@ -77,20 +77,20 @@ def placed_order(purchase: Purchase, seed: int) -> PlacedOrder:
 
 
 def opening_stock(purchases: Sequence[Purchase]) -> Quantity:
-    """How many pieces of each product to begin with, so that some of them run out.
+    """Return an initial stock for each product with which some products run out.
 
-    A quarter more than the average product is asked for: too little for the most
-    popular ones, too much for the least.
+    It is a quarter more than the demand for the average product: not enough for the
+    most popular products, more than enough for the others.
     """
     average = sum(purchase.cds for purchase in purchases) / PRODUCTS
     return Quantity(ceil(1.25 * average) + 2)
 
 
 def _items(purchase: Purchase, seed: int) -> list[OrderItem]:
-    """Lines whose totals sum to the purchase's value, each of another product.
+    """Build lines of distinct products whose totals sum to the purchase's value.
 
-    Each piece costs the value divided by their number, rounded down. What remains is
-    added to the price of the last line, which then has one piece only.
+    The price of a piece is the value divided by the number of pieces, rounded down. The
+    remainder is added to the price of the last line, which then has a single piece.
     """
     price, remainder = divmod(purchase.cents, purchase.cds)
     products = _products(purchase, seed, fewest=2 if remainder else 1)

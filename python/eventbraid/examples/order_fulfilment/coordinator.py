@@ -2,10 +2,10 @@
 
     python -m eventbraid.examples.order_fulfilment.coordinator PART OPTIONS
 
-It is started by `coordinators.fulfil_together`. It starts the orders of its part,
-drives the sagas of its share of the shards, whoever started them, and ends when no
-order is under way any more. It may be killed at any moment; so it is when its input
-ends, for then whoever started it is gone.
+`coordinators.fulfil_together` starts it. It starts the orders of its part, drives the
+sagas of its share of the shards, whichever process started them, and ends when no order
+is in progress. It may be killed at any moment. It ends itself when its standard input
+is closed, because then its parent has ended.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _ORPHANED = 1
 
 
 async def fulfil_part(part: int, options: DemoOptions) -> None:
-    """Fulfil the orders of a part, and help until all orders are fulfilled.
+    """Fulfil the orders of a part, and drive sagas until all orders are fulfilled.
 
     Args:
-        part: Which part, from 0 up to the number of coordinators.
-        options: Those of the demo.
+        part: The number of the part, from 0.
+        options: The options of the demo.
     """
     async with eb.open_async(options.store) as store:
         plan = await planned(store)
@@ -57,7 +57,7 @@ async def fulfil_part(part: int, options: DemoOptions) -> None:
         async with (
             simulation.services_on_disk(options.ledgers) as services,
             open_shop(
-                store, services, patience=options.patience, concurrency=in_flight
+                store, services, limits=options.limits, concurrency=in_flight
             ) as shop,
         ):
             todo = await unfinished(store, wanted)
@@ -74,17 +74,18 @@ def _path(kind: type[Any], value: Any) -> Any:
     return Path(value) if issubclass(kind, Path) else kind(value)
 
 
-def _end_with_the_input() -> None:
-    # Not by a file of Python's: the interpreter could not end while this reads.
+def _exit_at_end_of_input() -> None:
+    # Python's own file object has a lock: the interpreter could not exit while a thread
+    # reads from it.
     while os.read(_INPUT, 1):
         continue
     os._exit(_ORPHANED)
 
 
 def main() -> None:
-    """Do it, for the part and the options of the command line."""
+    """Fulfil the part that the command line names."""
     _, part, options = sys.argv
-    threading.Thread(target=_end_with_the_input, daemon=True).start()
+    threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
     anyio.run(fulfil_part, int(part), decoded(options))
 
 

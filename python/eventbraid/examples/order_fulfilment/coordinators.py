@@ -1,4 +1,4 @@
-"""Fulfils the orders of a demo by several processes, and starts anew those that die."""
+"""Several processes that fulfil the orders of a demo; a killed one is replaced."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ async def fulfil_together(
     store: eb.AsyncEventStore,
     options: DemoOptions,
     tally: Tally,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> None:
-    """Fulfil all orders by so many processes as the options say.
+    """Fulfil all orders with the number of processes that the options have.
 
     Args:
-        store: The store, open here too, to count what is fulfilled.
-        options: Those of the demo.
-        tally: Is kept up to date.
-        tell: Is told which process coordinates.
+        store: The store, open in this process too, to count the fulfilled orders.
+        options: The options of the demo.
+        tally: Updated with the outcome of each order.
+        report: Called with a line for each process that is started.
 
     Raises:
-        ChildProcessError: One ended by itself, and not well.
+        ChildProcessError: A process exited with an error.
     """
     after = await store.head()
     async with anyio.create_task_group() as counting:
         counting.start_soon(_count, store, after, tally)
         async with anyio.create_task_group() as processes:
             for part in range(options.coordinators):
-                processes.start_soon(_keep_running, part, options, tell)
+                processes.start_soon(_keep_running, part, options, report)
         counting.cancel_scope.cancel()
 
 
@@ -60,22 +60,23 @@ async def _count(store: eb.AsyncEventStore, after: int, tally: Tally) -> None:
 
 
 async def _keep_running(
-    part: int, options: DemoOptions, tell: Callable[[str], None]
+    part: int, options: DemoOptions, report: Callable[[str], None]
 ) -> None:
-    """Run a coordinator until it is through, again each time that it is killed."""
+    """Run a coordinator until it exits by itself; start it again if it is killed."""
     code = -signal.SIGKILL
     while code == -signal.SIGKILL:
-        code = await _run_once(part, options, tell)
+        code = await _run_once(part, options, report)
     if code:
         raise ChildProcessError(f"coordinator {part} ended with exit code {code}")
 
 
 async def _run_once(
-    part: int, options: DemoOptions, tell: Callable[[str], None]
+    part: int, options: DemoOptions, report: Callable[[str], None]
 ) -> int:
     encoded = msgspec.json.encode(options, enc_hook=str).decode()
     command = [sys.executable, "-m", _MODULE, str(part), encoded]
-    # Its output is ours; its input tells it that we are gone. Ctrl-C is for us alone.
+    # It inherits the output. Its input is a pipe, by which it notices the end of this
+    # process. It has a session of its own, so Ctrl-C interrupts only this process.
     process: Process = await anyio.open_process(
         command,
         stdin=subprocess.PIPE,
@@ -84,7 +85,7 @@ async def _run_once(
         start_new_session=True,
     )
     try:
-        tell(f"coordinator {part} is process {process.pid}")
+        report(f"coordinator {part} is process {process.pid}")
         return await process.wait()
     finally:
         if process.returncode is None:

@@ -23,8 +23,8 @@ import eventbraid as eb
 
 from .catalogue import PRODUCTS, opening_stock, order_id, placed_order, product_id
 from .coordinators import fulfil_together
-from .fulfilment import Patience
-from .notifications import tell_the_untold
+from .fulfilment import CallLimits
+from .notifications import deliver_deferred
 from .plan import DemoPlanned, PlanDemo
 from .purchases import Purchase, purchases
 from .reconciliation.books import name_of
@@ -38,7 +38,7 @@ STORE = "shop.braid"
 LEDGERS = "ledgers"
 PLAN = "demo-plan"
 DEFAULT_SEED = 1
-DEMO_PATIENCE = Patience(timeout=timedelta(seconds=2))
+DEMO_LIMITS = CallLimits(timeout=timedelta(seconds=2))
 
 # The library's last event of a saga that has ended.
 _ENDED = ("saga.completed", "saga.compensated")
@@ -57,7 +57,7 @@ class DemoOptions:
             for most.
         rates: How often each service fails.
         in_flight: The maximum number of orders in progress.
-        patience: The timeouts and retries of the shop's calls.
+        limits: The timeouts and retries of the shop's calls.
         late_by: The duration of a late call, in seconds.
         double_charged: The share of captures that a faulty gateway makes twice.
         coordinators: The number of processes that fulfil the orders; 1 is this one.
@@ -69,7 +69,7 @@ class DemoOptions:
     stock: int | None = None
     rates: Rates = USUAL_TROUBLE
     in_flight: int = 256
-    patience: Patience = DEMO_PATIENCE
+    limits: CallLimits = DEMO_LIMITS
     late_by: float = 3.0
     double_charged: float = 0.0
     coordinators: int = 1
@@ -94,7 +94,7 @@ class Tally:
         ended_before: The number of them that ended in an earlier run.
         in_flight: The number in progress.
         outcomes: The number of each outcome in this run.
-        told_late: The number of customers who were notified only later.
+        notified_late: The number of customers who were notified only later.
         began: When this run began with orders, by `time.monotonic`.
         seconds: The duration of its orders after they have ended; 0 before.
         phase: The present phase of the run.
@@ -104,7 +104,7 @@ class Tally:
     ended_before: int = 0
     in_flight: int = 0
     outcomes: Counter[eb.Outcome] = field(default_factory=Counter[eb.Outcome])
-    told_late: int = 0
+    notified_late: int = 0
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     phase: str = "opening the store"
@@ -135,7 +135,7 @@ class Watcher(Protocol):
         """Display it; called a few times per second and after each phase."""
         ...
 
-    def tell(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Display a line of text."""
         ...
 
@@ -172,12 +172,12 @@ async def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
     # Of two demos in one directory, each would notify the customers.
     mode: eb.StoreMode = "exclusive" if options.coordinators == 1 else "shared"
     await _refuse_other_stores(options, mode)
-    _make_room(options)
+    options.ledgers.mkdir(parents=True, exist_ok=True)
     async with eb.open_async(options.store, mode=mode) as store:
-        # Again: the read-only view omits events that a crash left unproven.
+        # Checked again: the read-only view omits events that a crash left unproven.
         await _refuse_other_store(store, options)
         plan = await _plan(store, options, wanted)
-        stuck = await _trade(store, options, plan, wanted, tally, watcher)
+        stuck = await _fulfil_wanted(store, options, plan, wanted, tally, watcher)
         tally.phase = "reconciling"
         watcher.show(tally)
         verdict = await anyio.to_thread.run_sync(
@@ -227,10 +227,6 @@ def _other_store(options: DemoOptions) -> eb.InvalidArgument:
     )
 
 
-def _make_room(options: DemoOptions) -> None:
-    options.ledgers.mkdir(parents=True, exist_ok=True)
-
-
 async def _plan(
     store: eb.AsyncEventStore, options: DemoOptions, wanted: Sequence[Purchase]
 ) -> DemoPlanned:
@@ -241,7 +237,7 @@ async def _plan(
     return DemoPlanned(seed, stock)
 
 
-async def _trade(
+async def _fulfil_wanted(
     store: eb.AsyncEventStore,
     options: DemoOptions,
     plan: DemoPlanned,
@@ -252,13 +248,13 @@ async def _trade(
     """Open the shop, fulfil its orders, and return the ids of stuck sagas."""
     simulation = simulation_of(options, plan.seed)
     if options.coordinators > 1:
-        await _trade_together(store, options, plan, wanted, tally, watcher)
+        await _fulfil_in_processes(store, options, plan, wanted, tally, watcher)
     async with (
         simulation.services_on_disk(options.ledgers) as services,
         open_shop(
             store,
             services,
-            patience=options.patience,
+            limits=options.limits,
             concurrency=options.in_flight,
         ) as shop,
     ):
@@ -267,7 +263,7 @@ async def _trade(
             watcher.show(tally)
         await _receive(store, plan)
         # An earlier run may have left customers who are not notified yet.
-        await _tell(shop, tally)
+        await _deliver_deferred(shop, tally)
         todo = await unfinished(store, wanted)
         if options.coordinators == 1:
             tally.begin(total=len(wanted), ended_before=len(wanted) - len(todo))
@@ -275,13 +271,13 @@ async def _trade(
             await fulfil_all(shop, todo, plan.seed, options.in_flight, tally)
         stuck = await shop.finish()
         tally.seconds = time.monotonic() - tally.began
-        tally.phase = "telling customers who could not be told at once"
+        tally.phase = "notifying customers again who could not be reached"
         watcher.show(tally)
-        await _tell(shop, tally)
+        await _deliver_deferred(shop, tally)
         return stuck
 
 
-async def _trade_together(
+async def _fulfil_in_processes(
     store: eb.AsyncEventStore,
     options: DemoOptions,
     plan: DemoPlanned,
@@ -296,7 +292,7 @@ async def _trade_together(
     todo = await unfinished(store, wanted)
     tally.begin(total=len(wanted), ended_before=len(wanted) - len(todo))
     async with _shown(tally, watcher):
-        await fulfil_together(store, options, tally, watcher.tell)
+        await fulfil_together(store, options, tally, watcher.report)
 
 
 def simulation_of(options: DemoOptions, seed: int) -> Simulation:
@@ -328,9 +324,9 @@ async def _receive(store: eb.AsyncEventStore, plan: DemoPlanned) -> None:
     await receive(store, products, plan.stock, delivery=OPENING)
 
 
-async def _tell(shop: Shop, tally: Tally) -> None:
-    told, _ = await tell_the_untold(shop.store, shop.services.notifier)
-    tally.told_late += told
+async def _deliver_deferred(shop: Shop, tally: Tally) -> None:
+    delivered, _ = await deliver_deferred(shop.store, shop.services.notifier)
+    tally.notified_late += delivered
 
 
 async def fulfil_all(

@@ -1,12 +1,12 @@
-"""The saga that fulfils an order, with what undoes each step.
+"""The saga that fulfils an order: its steps and their compensations.
 
-| what goes wrong | what follows |
+| failure | consequence |
 |---|---|
-| the payment is declined | the order is cancelled; there is nothing else to undo |
-| an item is short | nothing is reserved; payment refunded, order cancelled |
-| the carrier does not take it | stock released, payment refunded, order cancelled |
-| a crash | the saga goes on where it was, with the same keys |
-| the customer cannot be told | the order stays completed; a later message |
+| the payment is declined | the order is cancelled; nothing else has happened |
+| too little stock of an item | no item is reserved; payment refunded, order cancelled |
+| the carrier refuses | stock released, payment refunded, order cancelled |
+| a crash | the saga continues at the same step, with the same keys |
+| the customer is unreachable | the order stays completed; the message follows later |
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ FREE_OF_CHARGE = "free of charge: the order's value is 0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long and how often the shop tries.
+class CallLimits:
+    """The timeouts and retries of the shop's calls to other services.
 
     Attributes:
-        timeout: How long one call may take.
-        pause: How long to wait after the first failure; then twice that, and so on.
-        attempts: How often a call is tried before the order is given up.
+        timeout: The maximum duration of one call.
+        pause: The wait after the first failure; it doubles with each further one.
+        attempts: The maximum number of attempts; then the order is cancelled.
     """
 
     timeout: timedelta = timedelta(seconds=5)
@@ -65,16 +65,16 @@ class Patience:
     attempts: int = 5
 
 
-USUAL_PATIENCE = Patience()
+DEFAULT_LIMITS = CallLimits()
 
 
 @dataclass(frozen=True, slots=True)
 class Fulfilment:
-    """The saga's state: what was placed, and what is known so far.
+    """The saga's state.
 
     Attributes:
-        placed: What the customer wants.
-        tracking_number: Where the shipment can be followed, once it is on its way.
+        placed: The order as the customer placed it.
+        tracking_number: The tracking number of the shipment, once it is dispatched.
     """
 
     placed: PlacedOrder
@@ -95,13 +95,13 @@ Context = eb.StepContext[Fulfilment]
 
 
 def order_fulfilment(
-    services: Services, patience: Patience = USUAL_PATIENCE
+    services: Services, limits: CallLimits = DEFAULT_LIMITS
 ) -> eb.Saga[Fulfilment]:
-    """The saga of an order: paid, reserved, shipped, completed, and the customer told.
+    """Build the saga of an order: pay, reserve, ship, complete, notify the customer.
 
     Args:
-        services: Whom to call.
-        patience: How long and how often to try.
+        services: The services that its steps call.
+        limits: The timeouts and retries of these calls.
     """
     return eb.Saga(
         "order-fulfilment",
@@ -110,14 +110,14 @@ def order_fulfilment(
         deadline=timedelta(days=3),
         steps=[
             _submit(),
-            _authorize(services.gateway, patience),
-            _capture(services.gateway, patience),
+            _authorize(services.gateway, limits),
+            _capture(services.gateway, limits),
             _reserve(),
-            _create_shipment(services.carrier, patience),
-            _schedule_pickup(services.carrier, patience),
-            _dispatch(services.carrier, patience),
+            _create_shipment(services.carrier, limits),
+            _schedule_pickup(services.carrier, limits),
+            _dispatch(services.carrier, limits),
             _complete(),
-            _notify(services.notifier, patience),
+            _notify(services.notifier, limits),
         ],
     )
 
@@ -142,7 +142,7 @@ def _cancel_order(c: Context) -> CancelOrder:
 
 
 def _authorize(
-    gateway: PaymentGateway, patience: Patience
+    gateway: PaymentGateway, limits: CallLimits
 ) -> eb.Step[Fulfilment, Authorization]:
     async def authorize(c: Context) -> Authorization:
         placed = c.state.placed
@@ -165,20 +165,20 @@ def _authorize(
     return eb.step(
         "authorize payment",
         authorize,
-        timeout=patience.timeout,
-        retry=_retry(patience, PaymentDeclined, PaymentRefused),
+        timeout=limits.timeout,
+        retry=_retry(limits, PaymentDeclined, PaymentRefused),
         record=record,
         skip_if=_free_of_charge,
     ).compensated_by(
         void,
-        retry=_until_done(patience, PaymentRefused),
-        timeout=patience.timeout,
+        retry=_until_done(limits, PaymentRefused),
+        timeout=limits.timeout,
         record=_reversed,
     )
 
 
 def _capture(
-    gateway: PaymentGateway, patience: Patience
+    gateway: PaymentGateway, limits: CallLimits
 ) -> eb.Step[Fulfilment, Receipt]:
     async def capture(c: Context) -> Receipt:
         return await gateway.capture(
@@ -207,14 +207,14 @@ def _capture(
     return eb.step(
         "capture payment",
         capture,
-        timeout=patience.timeout,
-        retry=_retry(patience, PaymentRefused),
+        timeout=limits.timeout,
+        retry=_retry(limits, PaymentRefused),
         record=record,
         skip_if=_free_of_charge,
     ).compensated_by(
         refund,
-        retry=_until_done(patience, PaymentRefused),
-        timeout=patience.timeout,
+        retry=_until_done(limits, PaymentRefused),
+        timeout=limits.timeout,
         record=_reversed,
     )
 
@@ -248,7 +248,7 @@ def _release_inventory(c: Context) -> ReleaseInventory:
 
 
 def _create_shipment(
-    carrier: Carrier, patience: Patience
+    carrier: Carrier, limits: CallLimits
 ) -> eb.Step[Fulfilment, Label]:
     async def create(c: Context) -> Label:
         placed = c.state.placed
@@ -265,7 +265,7 @@ def _create_shipment(
         )
 
     async def cancel(c: Context, did: eb.Done[Label] | eb.Unknown) -> None:
-        del did  # Whether it happened or not: the shipment must not leave any more.
+        del did  # Whether it happened or not: the shipment must not leave.
         await carrier.cancel(c.state.shipment, c.forward_key, key=c.idempotency_key)
 
     def record_cancel(c: Context, _: None) -> CancelShipment:
@@ -274,19 +274,19 @@ def _create_shipment(
     return eb.step(
         "create shipment",
         create,
-        timeout=patience.timeout,
-        retry=_retry(patience, ShippingUnavailable, ShippingRefused),
+        timeout=limits.timeout,
+        retry=_retry(limits, ShippingUnavailable, ShippingRefused),
         record=record,
     ).compensated_by(
         cancel,
-        retry=_until_done(patience, ShippingRefused),
-        timeout=patience.timeout,
+        retry=_until_done(limits, ShippingRefused),
+        timeout=limits.timeout,
         record=record_cancel,
     )
 
 
 def _schedule_pickup(
-    carrier: Carrier, patience: Patience
+    carrier: Carrier, limits: CallLimits
 ) -> eb.Step[Fulfilment, Pickup]:
     async def schedule(c: Context) -> Pickup:
         return await carrier.schedule_pickup(c.state.shipment, key=c.idempotency_key)
@@ -298,18 +298,18 @@ def _schedule_pickup(
             confirmation=pickup.confirmation,
         )
 
-    # Nothing of its own to undo: who cancels the shipment cancels its pickup, also one
-    # that is yet to arrive at the carrier.
+    # It needs no compensation of its own: the cancellation of the shipment cancels its
+    # pickup too, even if the request for the pickup reaches the carrier later.
     return eb.step(
         "schedule pickup",
         schedule,
-        timeout=patience.timeout,
-        retry=_retry(patience, ShippingUnavailable, ShippingRefused),
+        timeout=limits.timeout,
+        retry=_retry(limits, ShippingUnavailable, ShippingRefused),
         record=record,
     ).without_compensation()
 
 
-def _dispatch(carrier: Carrier, patience: Patience) -> eb.Step[Fulfilment, Dispatch]:
+def _dispatch(carrier: Carrier, limits: CallLimits) -> eb.Step[Fulfilment, Dispatch]:
     async def dispatch(c: Context) -> Dispatch:
         return await carrier.dispatch(c.state.shipment, key=c.idempotency_key)
 
@@ -323,14 +323,14 @@ def _dispatch(carrier: Carrier, patience: Patience) -> eb.Step[Fulfilment, Dispa
     def then(state: Fulfilment, dispatch: Dispatch) -> Fulfilment:
         return replace(state, tracking_number=dispatch.tracking_number)
 
-    # The point of no return: a shipment on its way cannot be called back. So as long
-    # as it is not known whether it left, the carrier is asked again.
+    # The pivot: a dispatched shipment cannot be called back. So while it is not known
+    # whether the shipment left, the carrier is asked again.
     return eb.step(
         "dispatch shipment",
         dispatch,
         kind=eb.Kind.PIVOT,
-        timeout=patience.timeout,
-        retry=_until_done(patience, ShippingRefused),
+        timeout=limits.timeout,
+        retry=_until_done(limits, ShippingRefused),
         record=record,
         then=then,
     )
@@ -348,7 +348,7 @@ def _complete_order(c: Context) -> CompleteOrder:
     )
 
 
-def _notify(notifier: Notifier, patience: Patience) -> eb.Step[Fulfilment, None]:
+def _notify(notifier: Notifier, limits: CallLimits) -> eb.Step[Fulfilment, None]:
     async def notify(c: Context) -> None:
         placed = c.state.placed
         await notifier.notify(
@@ -371,15 +371,15 @@ def _notify(notifier: Notifier, patience: Patience) -> eb.Step[Fulfilment, None]
     return eb.step(
         "notify customer",
         notify,
-        timeout=patience.timeout,
-        retry=replace(_retry(patience, CustomerUnreachable), attempts=2),
+        timeout=limits.timeout,
+        retry=replace(_retry(limits, CustomerUnreachable), attempts=2),
         record=record,
         otherwise=defer,
     )
 
 
 def dispatched_text(tracking_number: str | None) -> str:
-    """What a customer is told when the order is on its way."""
+    """Return the message to a customer whose order is dispatched."""
     return f"your order is on its way: {tracking_number}"
 
 
@@ -387,11 +387,11 @@ def _free_of_charge(state: Fulfilment) -> str | None:
     return None if state.placed.total else FREE_OF_CHARGE
 
 
-def _retry(patience: Patience, *never: type[BaseException]) -> eb.Retry:
-    return eb.Retry(attempts=patience.attempts, first=patience.pause, never=never)
+def _retry(limits: CallLimits, *never: type[BaseException]) -> eb.Retry:
+    return eb.Retry(attempts=limits.attempts, first=limits.pause, never=never)
 
 
-def _until_done(patience: Patience, *never: type[BaseException]) -> eb.Retry:
+def _until_done(limits: CallLimits, *never: type[BaseException]) -> eb.Retry:
     return eb.Retry(
-        attempts=None, first=patience.pause, cap=timedelta(seconds=5), never=never
+        attempts=None, first=limits.pause, cap=timedelta(seconds=5), never=never
     )

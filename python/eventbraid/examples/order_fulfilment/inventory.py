@@ -1,4 +1,4 @@
-"""Inventory: each product's stock, reserved for all items of an order or for none."""
+"""Inventory: the stock of each product, reserved for all items of an order or none."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class StockReceived:
     """Pieces arrived.
 
     Attributes:
-        quantity: How many.
-        delivery: Which delivery brought them.
+        quantity: The number of pieces.
+        delivery: The name of the delivery.
     """
 
     quantity: Quantity
@@ -26,11 +26,11 @@ class StockReceived:
 
 @eb.event("inventory.reserved")
 class StockReserved:
-    """Pieces are kept for an order.
+    """Pieces are reserved for an order.
 
     Attributes:
-        order: For which order.
-        quantity: How many.
+        order: The order.
+        quantity: The number of pieces.
     """
 
     order: OrderId
@@ -39,11 +39,11 @@ class StockReserved:
 
 @eb.event("inventory.released")
 class StockReleased:
-    """Pieces that were kept for an order are free again.
+    """Pieces that were reserved for an order are available again.
 
     Attributes:
-        order: For which order they were kept.
-        quantity: How many.
+        order: The order.
+        quantity: The number of pieces.
     """
 
     order: OrderId
@@ -59,21 +59,21 @@ class Product(eb.Stream[InventoryEvent], category="product"):
 
 @dataclass(slots=True)
 class Stock:
-    """What is known of one product for the sake of one order.
+    """The stock of one product, with regard to one order.
 
     Attributes:
-        free: Pieces that are there and not kept for anyone.
-        kept: Pieces that are kept for the order in question.
+        available: Pieces that are not reserved for any order.
+        reserved: Pieces that are reserved for the order in question.
     """
 
-    free: int = 0
-    kept: int = 0
+    available: int = 0
+    reserved: int = 0
 
 
 class _OrderInventoryCommand(
     eb.Command[defaultdict[str, Stock], InventoryEvent], abstract=True
 ):
-    """Looks at several products for the sake of one order."""
+    """Fold the stock of several products with regard to one order."""
 
     order: OrderId
 
@@ -86,38 +86,40 @@ class _OrderInventoryCommand(
         recorded: eb.Recorded[InventoryEvent],
         /,
     ) -> defaultdict[str, Stock]:
-        # A popular product has hundreds of events to fold: in place, commonest first.
+        # A popular product has hundreds of events: the state is changed in place, and
+        # the most frequent events are matched first.
         stock, event = state[recorded.stream], recorded.event
         match event:
             case StockReserved():
-                stock.free -= int(event.quantity)
+                stock.available -= int(event.quantity)
                 if event.order == self.order:
-                    stock.kept += int(event.quantity)
+                    stock.reserved += int(event.quantity)
             case StockReleased():
-                stock.free += int(event.quantity)
+                stock.available += int(event.quantity)
                 if event.order == self.order:
-                    stock.kept -= int(event.quantity)
+                    stock.reserved -= int(event.quantity)
             case StockReceived():
-                stock.free += int(event.quantity)
+                stock.available += int(event.quantity)
         return state
 
 
 class ReserveInventory(_OrderInventoryCommand):
-    """Keep the pieces of all items of an order, or of none.
+    """Reserve all items of an order or none.
 
-    Nothing to do for what is kept already. Rejected as `insufficient_inventory`, with
-    every product that is short, if any one is.
+    An item that is reserved already is not reserved again. If there is too little stock
+    of a product, the command is rejected as `insufficient_inventory`, with all such
+    products.
     """
 
     products: eb.DeclaredMany[Product]
     items: tuple[OrderItem, ...]
 
     def decide(self, state: defaultdict[str, Stock], /) -> Iterator[eb.Write]:
-        missing = [item for item in self.items if not state[item.product].kept]
+        missing = [item for item in self.items if not state[item.product].reserved]
         short = {
-            str(item.product): state[item.product].free
+            str(item.product): state[item.product].available
             for item in missing
-            if state[item.product].free < int(item.quantity)
+            if state[item.product].available < int(item.quantity)
         }
         eb.require(
             not short,
@@ -131,19 +133,19 @@ class ReserveInventory(_OrderInventoryCommand):
 
 
 class ReleaseInventory(_OrderInventoryCommand):
-    """Release what is reserved for an order, if anything is."""
+    """Release all that is reserved for an order."""
 
     products: eb.DeclaredMany[Product]
 
     def decide(self, state: defaultdict[str, Stock], /) -> Iterator[eb.Write]:
         for product in self.products:
-            kept = state[product].kept
-            if kept:
-                yield product.write(StockReleased(self.order, Quantity(kept)))
+            reserved = state[product].reserved
+            if reserved:
+                yield product.write(StockReleased(self.order, Quantity(reserved)))
 
 
 class ReceiveStock(eb.Command[frozenset[str], InventoryEvent]):
-    """Take in a delivery; nothing to do if it was taken in before."""
+    """Record a delivery, once."""
 
     product: eb.Declared[Product]
     quantity: Quantity
@@ -164,5 +166,5 @@ class ReceiveStock(eb.Command[frozenset[str], InventoryEvent]):
 
 
 def products_of(items: tuple[OrderItem, ...]) -> tuple[ProductId, ...]:
-    """The products of an order's items: the streams that its commands declare."""
+    """Return the products of items: the streams that an order's commands declare."""
     return tuple(item.product for item in items)

@@ -1,7 +1,7 @@
-"""Customers who could not be told at once are told later.
+"""Later attempts to notify customers who could not be reached at first.
 
-The log knows who they are: orders with a deferred notification and no later one. So it
-does not matter which run deferred it, nor whether that run was killed.
+The log has them: orders with a deferred notification and without a delivered one. So it
+does not matter which run deferred a notification, or whether that run was killed.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ class _Message:
     key: str
 
 
-async def tell_the_untold(
+async def deliver_deferred(
     store: eb.AsyncEventStore, notifier: Notifier, *, rounds: int = ROUNDS
 ) -> tuple[int, int]:
-    """Send the messages that were deferred, and record what arrives.
+    """Send the deferred messages, and record those that are delivered.
 
     Args:
         store: The shop's log.
         notifier: Sends the messages.
-        rounds: How often each customer is tried.
+        rounds: The maximum number of attempts for each message.
 
     Returns:
-        How many customers were told, and how many still are not.
+        The number of customers who were notified, and the number of those who were not.
     """
     executor = eb.AsyncExecutor(store)
     waiting = [
         await _message(store, order, key)
-        for order, key in (await _untold(store)).items()
+        for order, key in (await _deferred(store)).items()
     ]
     before = len(waiting)
     for _ in range(rounds):
@@ -56,7 +56,8 @@ async def tell_the_untold(
     return before - len(waiting), len(waiting)
 
 
-async def _untold(store: eb.AsyncEventStore) -> dict[OrderId, str]:
+async def _deferred(store: eb.AsyncEventStore) -> dict[OrderId, str]:
+    """Return the orders whose notification is deferred, each with its key."""
     keys: dict[OrderId, str] = {}
     types = ("order.notification_deferred", "order.customer_notified")
     async for recorded in store.read_all(types=types):
@@ -66,7 +67,7 @@ async def _untold(store: eb.AsyncEventStore) -> dict[OrderId, str]:
             case CustomerNotified():
                 keys.pop(OrderId(recorded.stream), None)
             case other:
-                raise LookupError(f"{other!r} was not asked for")
+                raise LookupError(f"unexpected event in a filtered read: {other!r}")
     return keys
 
 
@@ -82,7 +83,7 @@ async def _message(store: eb.AsyncEventStore, order: OrderId, key: str) -> _Mess
             case _:
                 continue
     if customer is None:
-        raise LookupError(f"{order} was never submitted, yet has a notification")
+        raise LookupError(f"{order} has a notification but was never submitted")
     return _Message(customer, order, dispatched_text(tracking_number), key)
 
 

@@ -25,14 +25,14 @@ from .values import (
 
 @eb.value
 class PlacedOrder:
-    """What a customer wants, before the shop has looked at it.
+    """An order as a customer placed it, before the shop has validated it.
 
     Attributes:
         order: The id that the order will have.
-        customer: Who ordered.
-        items: What, at which price.
-        address: Where it goes.
-        method: How it is paid.
+        customer: The customer.
+        items: The products, with quantities and prices.
+        address: The shipping address.
+        method: The payment method.
     """
 
     order: OrderId
@@ -43,25 +43,25 @@ class PlacedOrder:
 
     @property
     def total(self) -> Money:
-        """What all items cost together, in cents."""
+        """The price of all items, in cents."""
         return total_of(self.items)
 
     @property
     def pieces(self) -> Quantity:
-        """How many pieces all items have together."""
+        """The number of pieces of all items."""
         return pieces_in(self.items)
 
 
 @eb.event("order.submitted")
 class OrderSubmitted:
-    """A customer wants these items.
+    """A customer ordered these items.
 
     Attributes:
-        customer: Who ordered.
-        items: What, at which price; each product on one line.
-        total: What all of it costs, in cents.
-        address: Where it goes.
-        method: How it is paid.
+        customer: The customer.
+        items: The products, with quantities and prices; each product on one line.
+        total: The price of all items, in cents.
+        address: The shipping address.
+        method: The payment method.
     """
 
     customer: CustomerId
@@ -73,10 +73,10 @@ class OrderSubmitted:
 
 @eb.event("order.completed")
 class OrderCompleted:
-    """The order is paid and on its way.
+    """The order is paid and dispatched.
 
     Attributes:
-        tracking_number: Where its way can be followed.
+        tracking_number: The tracking number of its shipment.
     """
 
     tracking_number: str
@@ -87,7 +87,7 @@ class OrderCancelled:
     """The order will not be fulfilled.
 
     Attributes:
-        reason: What stood in the way.
+        reason: Why not.
     """
 
     reason: str
@@ -95,10 +95,10 @@ class OrderCancelled:
 
 @eb.event("order.customer_notified")
 class CustomerNotified:
-    """The customer was told that the order is on its way.
+    """The customer was notified that the order is on its way.
 
     Attributes:
-        key: The idempotency key that the message was sent under.
+        key: The idempotency key under which the message was sent.
     """
 
     key: str
@@ -106,10 +106,10 @@ class CustomerNotified:
 
 @eb.event("order.notification_deferred")
 class NotificationDeferred:
-    """The customer could not be told yet.
+    """The customer could not be notified yet.
 
     Attributes:
-        key: The idempotency key to send the message under later.
+        key: The idempotency key under which to send the message later.
         reason: Why it could not be delivered.
     """
 
@@ -131,7 +131,7 @@ class Order(eb.Stream[OrderEvent], category="order"):
 
 
 class OrderStatus(Enum):
-    """Where an order stands; the last two are final."""
+    """The status of an order; the last two are final."""
 
     UNKNOWN = "unknown"
     SUBMITTED = "submitted"
@@ -141,7 +141,7 @@ class OrderStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OrderState:
-    """What an order's commands need to know of it."""
+    """The state that an order's commands fold."""
 
     status: OrderStatus = OrderStatus.UNKNOWN
     submitted: OrderSubmitted | None = None
@@ -150,12 +150,12 @@ class OrderState:
 
     @property
     def total(self) -> Money:
-        """What the order costs, in cents; 0 as long as it is not submitted."""
+        """The price of the order, in cents; 0 before it is submitted."""
         return Money(0) if self.submitted is None else self.submitted.total
 
 
 def order_after(state: OrderState, event: OrderEvent) -> OrderState:
-    """Fold one event into what is known of an order."""
+    """Fold one event into the state of an order."""
     match event:
         case OrderSubmitted():
             return OrderState(OrderStatus.SUBMITTED, event)
@@ -180,7 +180,7 @@ class _OrderCommand(eb.Command[OrderState, OrderEvent], abstract=True):
 
 
 class SubmitOrder(_OrderCommand):
-    """Take an order.
+    """Submit an order.
 
     Rejected as `malformed_order` if it has no items or a product on two lines, and as
     `already_submitted` if another order has its id.
@@ -220,9 +220,9 @@ class SubmitOrder(_OrderCommand):
 
 
 class CancelOrder(_OrderCommand):
-    """Cancel an order, unless it doesn't exist or is cancelled already.
+    """Cancel an order; no effect if it doesn't exist or is cancelled already.
 
-    Rejected as `order_completed` if it is on its way.
+    Rejected as `order_completed` if it is completed.
     """
 
     order: eb.Declared[Order]
@@ -232,14 +232,14 @@ class CancelOrder(_OrderCommand):
         eb.require(
             state.status is not OrderStatus.COMPLETED,
             "order_completed",
-            "what is on its way is returned, not cancelled",
+            "a dispatched order can be returned, not cancelled",
         )
         if state.status is OrderStatus.SUBMITTED:
             yield self.order.write(OrderCancelled(self.reason))
 
 
 class RecordNotification(_OrderCommand):
-    """The customer was told. Nothing to do if that is known."""
+    """Record that the customer was notified, once."""
 
     order: eb.Declared[Order]
     key: str
@@ -250,7 +250,10 @@ class RecordNotification(_OrderCommand):
 
 
 class DeferNotification(_OrderCommand):
-    """The customer could not be told. Nothing to do if that is known, or was done."""
+    """Record that the customer could not be notified, once.
+
+    No effect if the customer was notified.
+    """
 
     order: eb.Declared[Order]
     key: str
@@ -263,7 +266,7 @@ class DeferNotification(_OrderCommand):
 
 @dataclass(frozen=True, slots=True)
 class Fulfilled:
-    """What must be known before an order may be called completed."""
+    """The states that decide whether an order can be completed."""
 
     order: OrderState = field(default_factory=OrderState)
     payment: PaymentState = field(default_factory=PaymentState)
@@ -271,10 +274,10 @@ class Fulfilled:
 
 
 class CompleteOrder(eb.Command[Fulfilled, OrderEvent | PaymentEvent | ShipmentEvent]):
-    """Close an order that is paid and on its way. Nothing to do if it is closed so.
+    """Complete an order that is paid and dispatched, once.
 
-    The payment and the shipment are only read; that they stay as they were read is
-    checked when the event is committed.
+    The payment and the shipment are only read. The commit checks that they have not
+    changed since.
 
     Rejected as `order_not_open`, `order_not_paid` or `order_not_dispatched`.
     """

@@ -1,4 +1,4 @@
-"""Payments: authorized, captured, given back; what the shop knows of its money."""
+"""Payments: authorized, captured, refunded, as the shop has recorded them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ NOTHING = Money(0)
 
 @eb.event("payment.authorized")
 class PaymentAuthorized:
-    """The bank keeps an amount ready.
+    """The bank authorized an amount.
 
     Attributes:
-        amount: How many cents.
-        code: The bank's number for it.
+        amount: The amount in cents.
+        code: The bank's code of the authorization.
         key: The idempotency key of the call.
     """
 
@@ -29,11 +29,11 @@ class PaymentAuthorized:
 
 @eb.event("payment.captured")
 class PaymentCaptured:
-    """The gateway took an amount.
+    """The gateway captured an amount.
 
     Attributes:
-        amount: How many cents.
-        reference: The gateway's number for it.
+        amount: The amount in cents.
+        reference: The gateway's reference.
         key: The idempotency key of the call.
     """
 
@@ -44,11 +44,11 @@ class PaymentCaptured:
 
 @eb.event("payment.refunded")
 class PaymentRefunded:
-    """The gateway gave an amount back.
+    """The gateway refunded an amount.
 
     Attributes:
-        amount: How many cents.
-        reference: The gateway's number for it.
+        amount: The amount in cents.
+        reference: The gateway's reference.
         key: The idempotency key of the call.
     """
 
@@ -59,10 +59,10 @@ class PaymentRefunded:
 
 @eb.event("payment.voided")
 class PaymentVoided:
-    """The gateway dropped an authorization, or a call whose answer was lost.
+    """The gateway voided an authorization, or a call whose answer was lost.
 
     Attributes:
-        reference: The gateway's number for it.
+        reference: The gateway's reference.
         key: The idempotency key of the call.
     """
 
@@ -79,13 +79,13 @@ class Payment(eb.Stream[PaymentEvent], category="payment"):
 
 @dataclass(frozen=True, slots=True)
 class PaymentState:
-    """What a payment's commands need to know of it, in cents.
+    """The state that a payment's commands fold; amounts in cents.
 
     Attributes:
-        authorized: What the bank keeps ready or has paid.
-        captured: What was taken.
-        refunded: What of it was given back.
-        keys: The calls that are recorded.
+        authorized: The authorized amount.
+        captured: The captured amount.
+        refunded: The refunded amount.
+        keys: The idempotency keys of the recorded calls.
     """
 
     authorized: Money = NOTHING
@@ -95,12 +95,12 @@ class PaymentState:
 
     @property
     def kept(self) -> Money:
-        """What was taken and not given back."""
+        """The amount that was captured and not refunded."""
         return self.captured - self.refunded
 
 
 def payment_after(state: PaymentState, event: PaymentEvent) -> PaymentState:
-    """Fold one event into what is known of a payment."""
+    """Fold one event into the state of a payment."""
     authorized, captured, refunded = state.authorized, state.captured, state.refunded
     match event:
         case PaymentAuthorized():
@@ -115,7 +115,7 @@ def payment_after(state: PaymentState, event: PaymentEvent) -> PaymentState:
 
 
 class _PaymentCommand(eb.Command[PaymentState, PaymentEvent], abstract=True):
-    """Records what the gateway answered; nothing to do if the call is recorded."""
+    """Record the gateway's answer to a call, once for each key."""
 
     key: str
 
@@ -129,7 +129,7 @@ class _PaymentCommand(eb.Command[PaymentState, PaymentEvent], abstract=True):
 
 
 class AuthorizePayment(_PaymentCommand):
-    """The bank keeps an amount ready."""
+    """Record that the bank authorized an amount."""
 
     payment: eb.Declared[Payment]
     amount: Money
@@ -143,9 +143,9 @@ class AuthorizePayment(_PaymentCommand):
 
 
 class CapturePayment(_PaymentCommand):
-    """The gateway took an amount.
+    """Record that the gateway captured an amount.
 
-    Rejected as `not_authorized` if it is more than the bank keeps ready.
+    Rejected as `not_authorized` if it is more than the authorized amount.
     """
 
     payment: eb.Declared[Payment]
@@ -166,10 +166,10 @@ class CapturePayment(_PaymentCommand):
 
 
 class ReversePayment(_PaymentCommand):
-    """The gateway undid a call: it gave an amount back, or there was none to give.
+    """Record that the gateway reversed a call: it refunded an amount, or voided it.
 
-    If the answer to the call was lost, that it took an amount is learnt only from what
-    the gateway gave back; then both are recorded now.
+    If the answer to the call was lost, only the refund shows that an amount was
+    captured; then the capture and the refund are both recorded now.
     """
 
     payment: eb.Declared[Payment]

@@ -1,4 +1,4 @@
-"""What a demo was begun with: a later run on the same directory goes on with it."""
+"""The parameters with which a demo was begun; later runs use the same ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .values import Quantity
 
 @eb.event("demo.planned")
 class DemoPlanned:
-    """The choices that a second run must not make anew.
+    """A demo was begun with these parameters.
 
     Attributes:
-        seed: Which products each order is of, and what befalls it.
-        stock: How many pieces of each product there are to begin with.
+        seed: The seed of all random choices: products, failures.
+        stock: The initial stock of each product.
     """
 
     seed: int
@@ -27,7 +27,7 @@ class DemoPlan(eb.Stream[DemoPlanned], category="demo"):
 
 
 class PlanDemo(eb.Command[DemoPlanned | None, DemoPlanned]):
-    """Begin a demo, or go on with it.
+    """Begin a demo, or continue it.
 
     Rejected as `another_plan` if it was begun with another seed or stock.
     """

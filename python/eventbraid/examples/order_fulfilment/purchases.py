@@ -1,6 +1,6 @@
-"""The 69,659 purchases of the CDNOW data set, as orders that arrive day by day.
+"""The 69,659 purchases of the CDNOW data set, by date.
 
-The data and where they come from: `data/PROVENANCE.md`.
+`data/PROVENANCE.md` describes the data and their source.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Purchase(NamedTuple):
     """One purchase.
 
     Attributes:
-        number: Its place, from 1, in a stable sort of the file by date.
+        number: Its index, from 1, in a stable sort of the file by date.
         customer: The customer's number, from 1.
         day: The day of the purchase.
-        cds: How many CDs were bought.
-        cents: What they cost together, in cents of US dollars; 80 cost nothing.
+        cds: The number of CDs.
+        cents: Their total price in cents of US dollars; 80 purchases cost nothing.
     """
 
     number: int
@@ -49,7 +49,7 @@ class Purchase(NamedTuple):
 
 @cache
 def purchases() -> tuple[Purchase, ...]:
-    """All purchases by date; purchases of one day in the order of the file.
+    """Return all purchases by date; those of one day in the order of the file.
 
     Example:
         >>> first = purchases()[0]
@@ -65,7 +65,7 @@ def purchases() -> tuple[Purchase, ...]:
 
 
 def original_text() -> bytes:
-    """The original `CDNOW_master.txt`, byte for byte."""
+    """Rebuild the original `CDNOW_master.txt`, byte for byte."""
     lines = [" customer_id  date number_of_cds  dollar_value"]
     for customer, day, cds, cents in _rows():
         when = FIRST_DAY + timedelta(days=day)
@@ -74,7 +74,7 @@ def original_text() -> bytes:
 
 
 def discrepancies() -> list[str]:
-    """What of the documented facts does not hold; an empty list if all do."""
+    """Return the documented facts that do not hold; an empty list if all do."""
     rows = purchases()
     kinds = {row[1:] for row in rows}
     facts = {

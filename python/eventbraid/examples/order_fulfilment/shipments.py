@@ -1,4 +1,4 @@
-"""Shipments: announced, fetched, on their way; or cancelled before that."""
+"""Shipments: created, picked up, dispatched; or cancelled before that."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .values import Quantity
 
 @eb.event("shipment.created")
 class ShipmentCreated:
-    """The carrier knows of the shipment.
+    """The carrier created the shipment.
 
     Attributes:
-        pieces: How many pieces are in it.
+        pieces: The number of pieces in it.
         label: The number on its label.
         key: The idempotency key of the call.
     """
@@ -27,7 +27,7 @@ class ShipmentCreated:
 
 @eb.event("shipment.pickup_scheduled")
 class PickupScheduled:
-    """The carrier will fetch it.
+    """The carrier will pick the shipment up.
 
     Attributes:
         confirmation: The carrier's number for the pickup.
@@ -40,10 +40,10 @@ class PickupScheduled:
 
 @eb.event("shipment.dispatched")
 class ShipmentDispatched:
-    """It is on its way.
+    """The shipment is on its way.
 
     Attributes:
-        tracking_number: Where its way can be followed.
+        tracking_number: Its tracking number.
         key: The idempotency key of the call.
     """
 
@@ -53,7 +53,7 @@ class ShipmentDispatched:
 
 @eb.event("shipment.cancelled")
 class ShipmentCancelled:
-    """The carrier will not fetch it.
+    """The shipment was cancelled.
 
     Attributes:
         key: The idempotency key of the call.
@@ -73,12 +73,12 @@ class Shipment(eb.Stream[ShipmentEvent], category="shipment"):
 
 @dataclass(frozen=True, slots=True)
 class ShipmentState:
-    """What a shipment's commands need to know of it.
+    """The state that a shipment's commands fold.
 
     Attributes:
-        pieces: How many pieces are in it; 0 if it is not known of.
-        scheduled: Whether it will be fetched.
-        tracking_number: Where its way can be followed, once it is on it.
+        pieces: The number of pieces in it; 0 before it is created.
+        scheduled: Whether a pickup is scheduled.
+        tracking_number: Its tracking number, once it is dispatched.
         cancelled: Whether it was cancelled.
     """
 
@@ -89,7 +89,7 @@ class ShipmentState:
 
 
 def shipment_after(state: ShipmentState, event: ShipmentEvent) -> ShipmentState:
-    """Fold one event into what is known of a shipment."""
+    """Fold one event into the state of a shipment."""
     match event:
         case ShipmentCreated():
             return replace(state, pieces=int(event.pieces))
@@ -102,7 +102,7 @@ def shipment_after(state: ShipmentState, event: ShipmentEvent) -> ShipmentState:
 
 
 class _ShipmentCommand(eb.Command[ShipmentState, ShipmentEvent], abstract=True):
-    """Records what the carrier answered; nothing to do if that is recorded."""
+    """Record the carrier's answer to a call, once."""
 
     key: str
 
@@ -116,7 +116,7 @@ class _ShipmentCommand(eb.Command[ShipmentState, ShipmentEvent], abstract=True):
 
 
 class CreateShipment(_ShipmentCommand):
-    """The carrier knows of it. Rejected as `shipment_cancelled`."""
+    """Record that the carrier created it. Rejected as `shipment_cancelled`."""
 
     shipment: eb.Declared[Shipment]
     pieces: Quantity
@@ -131,7 +131,7 @@ class CreateShipment(_ShipmentCommand):
 
 
 class SchedulePickup(_ShipmentCommand):
-    """The carrier will fetch it. Rejected as `shipment_not_open`."""
+    """Record that a pickup is scheduled. Rejected as `shipment_not_open`."""
 
     shipment: eb.Declared[Shipment]
     confirmation: str
@@ -143,7 +143,7 @@ class SchedulePickup(_ShipmentCommand):
 
 
 class DispatchShipment(_ShipmentCommand):
-    """It is on its way. Rejected as `shipment_not_scheduled`."""
+    """Record that it was dispatched. Rejected as `shipment_not_scheduled`."""
 
     shipment: eb.Declared[Shipment]
     tracking_number: str
@@ -157,10 +157,10 @@ class DispatchShipment(_ShipmentCommand):
 
 
 class CancelShipment(_ShipmentCommand):
-    """The carrier will not fetch it. Rejected as `shipment_dispatched`.
+    """Record that it was cancelled. Rejected as `shipment_dispatched`.
 
-    A shipment that was never announced can be cancelled: the announcement may be under
-    way, and must find the cancellation when it arrives.
+    A shipment that was never created can be cancelled: the request that creates it may
+    still be in transit, and must find the cancellation when it arrives.
     """
 
     shipment: eb.Declared[Shipment]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import eventbraid as eb
 
-from .fulfilment import USUAL_PATIENCE, Fulfilment, Patience, order_fulfilment
+from .fulfilment import DEFAULT_LIMITS, CallLimits, Fulfilment, order_fulfilment
 from .inventory import ReceiveStock
 from .values import ProductId, Quantity, SagaId
 
@@ -23,13 +23,13 @@ OPENING = "opening"
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """Takes stock and orders; made by `open_shop`.
+    """A shop that receives stock and fulfils orders; `open_shop` opens it.
 
     Attributes:
         store: The shop's log.
-        services: Whom it calls.
-        saga: How it fulfils an order.
-        coordinator: Drives the sagas, also those that an earlier run left.
+        services: The services that it calls.
+        saga: The saga that fulfils an order.
+        coordinator: Drives the sagas, those of an earlier run too.
     """
 
     store: eb.AsyncEventStore
@@ -40,13 +40,13 @@ class Shop:
     async def receive(
         self, products: Iterable[ProductId], quantity: Quantity, *, delivery: str
     ) -> None:
-        """Take in as many pieces of each product; a delivery counts once."""
+        """Record a delivery of each product, once for each name of a delivery."""
         await receive(self.store, products, quantity, delivery=delivery)
 
     async def fulfil(self, placed: PlacedOrder) -> eb.Ended[Fulfilment]:
-        """Fulfil an order to its end: completed, compensated, or stuck.
+        """Fulfil an order, and wait until it is completed, compensated or stuck.
 
-        An order that is known is not started again: its end is waited for.
+        An order that was started before is not started again.
         """
         handle = await self.coordinator.start(
             self.saga, Fulfilment(placed), id=SagaId.of(placed.order)
@@ -54,10 +54,10 @@ class Shop:
         return await handle.result()
 
     async def finish(self) -> list[str]:
-        """Wait for all orders under way, also those that an earlier run left.
+        """Wait for all orders in progress, those of an earlier run too.
 
         Returns:
-            The sagas that wait for a person, or for a program that knows them.
+            The ids of the sagas that need attention.
         """
         waiting: list[str] = []
         for summary in await self.coordinator.list():
@@ -78,7 +78,7 @@ async def receive(
     *,
     delivery: str,
 ) -> None:
-    """Take in as many pieces of each product; a delivery counts once."""
+    """Record a delivery of each product, once for each name of a delivery."""
     executor = eb.AsyncExecutor(store)
     for product in products:
         await executor.execute(
@@ -92,18 +92,18 @@ async def open_shop(
     store: eb.AsyncEventStore,
     services: Services,
     *,
-    patience: Patience = USUAL_PATIENCE,
+    limits: CallLimits = DEFAULT_LIMITS,
     concurrency: int = 256,
 ) -> AsyncGenerator[Shop]:
-    """Open the shop, and go on with all that an earlier run left undone.
+    """Open the shop, and resume the orders that an earlier run left unfinished.
 
     Args:
         store: The shop's log.
-        services: Whom it calls.
-        patience: How long and how often it tries.
-        concurrency: How many orders are under way at once.
+        services: The services that it calls.
+        limits: The timeouts and retries of these calls.
+        concurrency: The maximum number of orders in progress.
     """
-    saga = order_fulfilment(services, patience)
+    saga = order_fulfilment(services, limits)
     async with eb.SagaCoordinator(
         store, [saga], concurrency=concurrency
     ) as coordinator:

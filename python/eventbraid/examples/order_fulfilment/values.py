@@ -1,7 +1,7 @@
-"""The words of the domain: values that cannot be made, decoded or stored wrongly.
+"""The values of the domain: an invalid one can't be constructed, decoded or stored.
 
 One order has one payment and one shipment, and one saga that fulfils it. Their ids are
-the order's with another prefix, so that each is found from any other without a look-up.
+the order's id with another prefix, so each follows from any other without a look-up.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ _CARD_NUMBER = re.compile(r"[0-9]{12,19}")
 
 
 class OrderId(eb.Id, prefix="order"):
-    """Names an order, and its stream."""
+    """The id of an order, and of its stream."""
 
 
 class CustomerId(eb.Id, prefix="customer"):
-    """Names a customer."""
+    """The id of a customer."""
 
 
 class ProductId(eb.Id, prefix="product"):
-    """Names a product, and the stream of its stock."""
+    """The id of a product, and of the stream of its stock."""
 
 
 class _OfOrder(eb.Id):
     @classmethod
     def of(cls, order: OrderId) -> Self:
-        """The id of this kind that belongs to an order.
+        """Return the id of this kind that belongs to an order.
 
         Example:
             >>> PaymentId.of(OrderId("order-7"))
@@ -44,15 +44,15 @@ class _OfOrder(eb.Id):
 
 
 class PaymentId(_OfOrder, prefix="payment"):
-    """Names the payment of an order, and its stream."""
+    """The id of the payment of an order, and of its stream."""
 
 
 class ShipmentId(_OfOrder, prefix="shipment"):
-    """Names the shipment of an order, and its stream."""
+    """The id of the shipment of an order, and of its stream."""
 
 
 class SagaId(_OfOrder, prefix="saga"):
-    """Names the saga that fulfils an order, and its stream."""
+    """The id of the saga that fulfils an order, and of its stream."""
 
 
 class Money(eb.Int, ge=0):
@@ -67,7 +67,7 @@ class Money(eb.Int, ge=0):
 
     @property
     def dollars(self) -> str:
-        """The amount as people write it."""
+        """The amount in dollars, formatted."""
         dollars, cents = divmod(int(self), 100)
         return f"{dollars:,}.{cents:02d}"
 
@@ -77,7 +77,7 @@ class Quantity(eb.Int, gt=0):
 
 
 class Line(eb.Text, max_length=200, pattern=r"[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*"):
-    """One line of text as people write it; not blank."""
+    """One line of text; not blank."""
 
 
 class Country(eb.Text, pattern="[A-Z]{2}"):
@@ -89,9 +89,9 @@ class LastFour(eb.Text, pattern="[0-9]{4}"):
 
 
 class CardToken(eb.Text, max_length=200, pattern=r"\S+"):
-    """What the gateway knows a card by; never the card's number.
+    """The gateway's token for a card; never the card's number.
 
-    An event log keeps what it is given for good, so a card number must not get into it.
+    An event log keeps its events for good, so a card number must not get into it.
 
     Example:
         >>> CardToken("tok_31337")
@@ -99,13 +99,13 @@ class CardToken(eb.Text, max_length=200, pattern=r"\S+"):
     """
 
     def __new__(cls, value: str, /) -> Self:
-        """Make a token, or refuse what looks like a card number."""
+        """Validate a token; a text that contains a card number is refused."""
         token = super().__new__(cls, value)
         if _CARD_NUMBER.search(token.replace("-", "")):
             raise eb.InvalidValue(
                 "CardToken",
                 "a text with a card number in it",
-                "a token must not tell the card's number",
+                "a token must not contain the card's number",
                 "exchange the number for a token at the gateway first",
             )
         return token
@@ -116,8 +116,8 @@ class OrderItem:
     """One line of an order.
 
     Attributes:
-        product: What is bought.
-        quantity: How many pieces.
+        product: The product.
+        quantity: The number of pieces.
         unit_price: The price of one piece, in cents.
     """
 
@@ -133,14 +133,14 @@ class OrderItem:
 
 @eb.value
 class ShippingAddress:
-    """Where an order goes.
+    """The address to which an order is shipped.
 
     Attributes:
-        name: Who receives it.
+        name: The name of the recipient.
         street: Street and house number.
         city: Town or city.
-        postal_code: The code, as the country writes it.
-        country: Which country.
+        postal_code: The postal code, in the country's format.
+        country: The country.
     """
 
     name: Line
@@ -152,12 +152,12 @@ class ShippingAddress:
 
 @eb.value
 class PaymentMethod:
-    """How an order is paid.
+    """The method by which an order is paid: a card.
 
     Attributes:
-        token: What the gateway knows the card by.
-        brand: The brand of the card, for people.
-        last_four: The last four digits of the card, for people.
+        token: The gateway's token for the card.
+        brand: The brand of the card, for display.
+        last_four: The last four digits of the card, for display.
     """
 
     token: CardToken
@@ -166,12 +166,12 @@ class PaymentMethod:
 
 
 def total_of(items: tuple[OrderItem, ...]) -> Money:
-    """The price of all lines together, in cents."""
+    """Return the price of all lines, in cents."""
     return Money(sum(int(item.unit_price) * int(item.quantity) for item in items))
 
 
 def pieces_in(items: tuple[OrderItem, ...]) -> Quantity:
-    """How many pieces all lines have together.
+    """Return the number of pieces of all lines.
 
     Raises:
         InvalidValue: There are no lines.

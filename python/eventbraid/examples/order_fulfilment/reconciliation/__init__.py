@@ -1,5 +1,5 @@
-"""Does the shop's log agree with the ledgers of those that it works with?
+"""Reconciliation of the shop's log with the ledgers of gateway and carrier.
 
-`books.py` folds the log, `statements.py` the ledgers, `rules.py` holds one against the
-other, and `verdict.py` says what came of it.
+`books.py` folds the log, `statements.py` the ledgers, `rules.py` compares the two, and
+`verdict.py` has the result.
 """

@@ -1,4 +1,4 @@
-"""What the shop believes: its log, folded in one pass over all orders."""
+"""The books of the shop: its log, folded in one pass over all orders."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ TYPES = (
 
 @dataclass(slots=True)
 class OrderBook:
-    """What the log says of one order; amounts in cents, quantities in pieces.
+    """One order according to the log; amounts in cents, quantities in pieces.
 
     Attributes:
-        submitted: How often it was submitted.
-        completed: How often it was completed.
-        cancelled: How often it was cancelled.
-        total: What it costs.
-        items: How many pieces it is of, by product.
-        kept: What was captured and not refunded.
-        held: How many pieces are reserved and not released, by product.
-        announced: How many pieces the carrier was told of.
-        shipped: How many pieces are on their way.
-        notified: Whether the customer knows.
-        deferred: Whether the customer was to be told later.
+        submitted: The number of times it was submitted.
+        completed: The number of times it was completed.
+        cancelled: The number of times it was cancelled.
+        total: Its price.
+        items: The ordered pieces, by product.
+        kept: The amount that was captured and not refunded.
+        held: The pieces that are reserved and not released, by product.
+        announced: The pieces in the shipment that the carrier created.
+        shipped: The pieces that were dispatched.
+        notified: Whether the customer was notified.
+        deferred: Whether the notification was deferred.
     """
 
     submitted: int = 0
@@ -82,21 +82,21 @@ class OrderBook:
 
     @property
     def ordered(self) -> int:
-        """How many pieces it is of."""
+        """The number of ordered pieces."""
         return self.items.total()
 
     @property
     def reserved(self) -> int:
-        """How many pieces are reserved and not released."""
+        """The number of pieces that are reserved and not released."""
         return self.held.total()
 
 
 @dataclass(slots=True)
 class Books:
-    """What the log says of all orders.
+    """All orders according to the log.
 
     Attributes:
-        orders: By the part of their id that payment and shipment share.
+        orders: The orders, by the part of the id that payment and shipment share.
         authorized: Cents by the key of the call.
         captured: Cents by the key of the call.
         refunded: Cents by the key of the call.
@@ -105,9 +105,9 @@ class Books:
         scheduled: Keys of the calls that scheduled a pickup.
         dispatched: Keys of the calls that dispatched a shipment.
         cancelled: Keys of the calls that cancelled a shipment.
-        stock: Pieces free, by product.
-        lowest: The least number of pieces ever free, by product.
-        reasons: How many orders were cancelled for which reason.
+        stock: The available pieces, by product.
+        lowest: The minimum of available pieces over time, by product.
+        reasons: The number of cancelled orders, by reason.
     """
 
     orders: dict[str, OrderBook] = field(default_factory=dict[str, OrderBook])
@@ -124,7 +124,7 @@ class Books:
     reasons: Counter[str] = field(default_factory=Counter[str])
 
     def of(self, identifier: str) -> OrderBook:
-        """The book of the order that an order, payment or shipment id belongs to."""
+        """Return the book of the order to which an id belongs, whatever its kind."""
         name = name_of(identifier)
         book = self.orders.get(name)
         if book is None:
@@ -133,7 +133,7 @@ class Books:
 
 
 def name_of(identifier: str) -> str:
-    """What the ids of an order, its payment, shipment and saga have in common."""
+    """Return the part that the ids of an order, payment, shipment and saga share."""
     return identifier.partition("-")[2]
 
 

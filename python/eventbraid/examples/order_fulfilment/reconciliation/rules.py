@@ -1,4 +1,7 @@
-"""What must hold when nothing is under way any more; each rule finds what breaks it."""
+"""The rules of reconciliation, which hold when no order is in progress.
+
+Each rule yields its violations.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that reconciliation looks at.
+    """The input of reconciliation.
 
     Attributes:
-        expected: What each order that was placed costs, in cents, by the common part
-            of its ids.
-        books: What the shop's log says.
-        payments: What the gateway's ledger says.
-        shipping: What the carrier's ledger says.
-        stuck: Sagas that wait for a person.
+        expected: The price of each placed order in cents, by the part that its ids
+            share.
+        books: The fold of the shop's log.
+        payments: The fold of the gateway's ledger.
+        shipping: The fold of the carrier's ledger.
+        stuck: The ids of the sagas that need attention.
     """
 
     expected: Mapping[str, int]
@@ -40,7 +43,7 @@ Rule = Callable[[Evidence], Iterator[str]]
 
 
 def one_final_state(evidence: Evidence) -> Iterator[str]:
-    """Every order that was placed is submitted once, and completed or cancelled."""
+    """Check that each placed order is submitted once, and completed or cancelled."""
     for name in evidence.expected:
         if name not in evidence.books.orders:
             yield f"order-{name} was placed but never submitted"
@@ -55,7 +58,7 @@ def one_final_state(evidence: Evidence) -> Iterator[str]:
 
 
 def worth_what_was_placed(evidence: Evidence) -> Iterator[str]:
-    """Each order costs what its purchase did."""
+    """Check that each order has the price of its purchase."""
     for name, cents in evidence.expected.items():
         book = evidence.books.orders.get(name)
         if book is not None and book.total != cents:
@@ -63,7 +66,7 @@ def worth_what_was_placed(evidence: Evidence) -> Iterator[str]:
 
 
 def paid_in_full_or_not_at_all(evidence: Evidence) -> Iterator[str]:
-    """Captured less refunded is the value of a completed order, and 0 of any other."""
+    """Check that captured less refunded is a completed order's value, else 0."""
     captured = evidence.payments.moved_for("captured")
     refunded = evidence.payments.moved_for("refunded")
     for name, book in evidence.books.orders.items():
@@ -76,10 +79,10 @@ def paid_in_full_or_not_at_all(evidence: Evidence) -> Iterator[str]:
 
 
 def same_money(evidence: Evidence) -> Iterator[str]:
-    """What the log says of payments is in the gateway's ledger, and vice versa.
+    """Check that the log and the gateway's ledger have the same payments.
 
-    Only authorizations are compared one way: one whose answer was lost is not in the
-    log. But none may be left open, other than that of a completed order.
+    Authorizations are compared in one direction: one whose answer was lost is not in
+    the log. But only that of a completed order may be left open.
     """
     books, payments = evidence.books, evidence.payments
     yield from _differences("captured", books.captured, payments.moved("captured"))
@@ -92,9 +95,9 @@ def same_money(evidence: Evidence) -> Iterator[str]:
 
 
 def shipped_what_was_reserved(evidence: Evidence) -> Iterator[str]:
-    """Reserved less released is what is on its way: all of the order or nothing.
+    """Check that reserved less released is dispatched: all of an order or nothing.
 
-    What is reserved is compared with the order product by product.
+    The reserved pieces are compared with the order product by product.
     """
     dispatched = evidence.shipping.moved_for("dispatched")
     for name, book in evidence.books.orders.items():
@@ -105,14 +108,14 @@ def shipped_what_was_reserved(evidence: Evidence) -> Iterator[str]:
                 f"{book.shipped} are shipped, the carrier took {dispatched[name]}"
             )
         elif book.held != (book.items if book.completed else Counter()):
-            yield f"order-{name}: what is reserved is not what was ordered"
+            yield f"order-{name}: the reserved products are not the ordered ones"
 
 
 def same_shipments(evidence: Evidence) -> Iterator[str]:
-    """What the log says of shipments is in the carrier's ledger, and vice versa.
+    """Check that the log and the carrier's ledger have the same shipments.
 
-    Announcements and pickups are compared one way: those whose answer was lost are not
-    in the log. But no shipment may be left open, other than that of a completed order.
+    Created shipments and pickups are compared in one direction: those whose answer was
+    lost are not in the log. But only that of a completed order may be left open.
     """
     books, shipping = evidence.books, evidence.shipping
     dispatched, cancelled = shipping.moved("dispatched"), shipping.moved("cancelled")
@@ -126,15 +129,15 @@ def same_shipments(evidence: Evidence) -> Iterator[str]:
 
 
 def at_most_once(evidence: Evidence) -> Iterator[str]:
-    """No key took effect more than once."""
+    """Check that no key took effect more than once."""
     for statement in (evidence.payments, evidence.shipping):
         for (effect, key), times in statement.times.items():
             if times > 1:
                 yield f"{key}: {effect} {times} times"
 
 
-def nobody_elses(evidence: Evidence) -> Iterator[str]:
-    """No charge and no shipment without an order."""
+def each_belongs_to_an_order(evidence: Evidence) -> Iterator[str]:
+    """Check that there is no charge and no shipment without an order."""
     for statement in (evidence.payments, evidence.shipping):
         for subject in statement.subjects:
             book = evidence.books.orders.get(name_of(subject))
@@ -143,24 +146,27 @@ def nobody_elses(evidence: Evidence) -> Iterator[str]:
 
 
 def stock_never_negative(evidence: Evidence) -> Iterator[str]:
-    """No more pieces of a product were reserved than there were."""
+    """Check that no more pieces of a product were reserved than there were."""
     for product, lowest in evidence.books.lowest.items():
         if lowest < 0:
             yield f"{product}: {-lowest} pieces more were reserved than there were"
 
 
-def every_customer_told(evidence: Evidence) -> Iterator[str]:
-    """Who gets something, and no one else, was told or is to be told later."""
+def every_customer_notified(evidence: Evidence) -> Iterator[str]:
+    """Check that the customer of each completed order is notified, now or later.
+
+    No other customer may be.
+    """
     for name, book in evidence.books.orders.items():
-        told = book.notified or book.deferred
-        if book.completed and not told:
-            yield f"order-{name}: the customer was not told, and will not be"
-        if told and not book.completed:
-            yield f"order-{name}: the customer was told of what is not on its way"
+        is_notified = book.notified or book.deferred
+        if book.completed and not is_notified:
+            yield f"order-{name}: the customer was not notified, and will not be"
+        if is_notified and not book.completed:
+            yield f"order-{name}: the customer was notified, but it is not completed"
 
 
 def nothing_stuck(evidence: Evidence) -> Iterator[str]:
-    """No saga waits for a person."""
+    """Check that no saga needs attention."""
     for saga in evidence.stuck:
         yield f"{saga} is stuck: see `eventbraid saga show {saga}`"
 
@@ -173,11 +179,14 @@ RULES: dict[str, Rule] = {
     "reserved - released = shipped quantities": shipped_what_was_reserved,
     "log and shipping ledger agree, key by key": same_shipments,
     "each key took effect at most once": at_most_once,
-    "no charge and no shipment without an order": nobody_elses,
+    "no charge and no shipment without an order": each_belongs_to_an_order,
     "stock was never negative": stock_never_negative,
-    "every customer was told or will be": every_customer_told,
+    "every customer was notified or will be": every_customer_notified,
     "no saga is stuck": nothing_stuck,
 }
+
+
+# --- comparisons
 
 
 def _differences(what: str, log: Counter[str], ledger: Counter[str]) -> Iterator[str]:

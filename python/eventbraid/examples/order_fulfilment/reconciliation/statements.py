@@ -1,4 +1,4 @@
-"""What happened: the ledgers of the payment gateway and the carrier, entry by entry."""
+"""The statements of the payment gateway and the carrier: their ledgers, folded."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Statement:
-    """What one ledger says.
+    """The fold of one ledger.
 
     Attributes:
-        amounts: By effect, then by the key of the call, how much moved.
-        times: By effect and key, how often that effect took place.
-        by_order: By effect, then by order, how much moved.
-        subjects: The payments or shipments that anything happened to.
-        orders: By the key of the call, the order that it was for.
-        undone: The keys of the calls that were undone.
+        amounts: The amounts by effect, then by the key of the call.
+        times: The number of times of each effect, by effect and key.
+        by_order: The amounts by effect, then by order.
+        subjects: The payments or shipments that have an entry.
+        orders: The order that each call was for, by the key of the call.
+        reversed: The keys of the calls that were reversed.
     """
 
     amounts: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
@@ -32,19 +32,19 @@ class Statement:
     by_order: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
     subjects: set[str] = field(default_factory=set[str])
     orders: dict[str, str] = field(default_factory=dict[str, str])
-    undone: set[str] = field(default_factory=set[str])
+    reversed: set[str] = field(default_factory=set[str])
 
     def moved(self, effect: str) -> Counter[str]:
-        """How much moved under each key."""
+        """Return the amount of an effect under each key."""
         return self.amounts.get(effect, Counter())
 
     def moved_for(self, effect: str) -> Counter[str]:
-        """How much moved for each order."""
+        """Return the amount of an effect for each order."""
         return self.by_order.get(effect, Counter())
 
     def open_for(self, effect: str) -> Counter[str]:
-        """How many calls that had the effect were not undone, for each order."""
-        keys = self.moved(effect).keys() - self.undone
+        """Return the number of calls of an effect that were not reversed, by order."""
+        keys = self.moved(effect).keys() - self.reversed
         return Counter(self.orders[key] for key in keys)
 
 
@@ -59,7 +59,7 @@ def read_statement(entries: Iterable[Entry]) -> Statement:
         statement.by_order.setdefault(effect, Counter())[order] += entry.amount
         statement.subjects.add(entry.subject)
         statement.orders[entry.key] = order
-        # A request to undo that was refused undid nothing.
+        # A refused reversal has no effect.
         if entry.target and effect != "refused":
-            statement.undone.add(entry.target)
+            statement.reversed.add(entry.target)
     return statement

@@ -1,4 +1,4 @@
-"""What came of holding the log against the ledgers."""
+"""The result of comparing the log with the ledgers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """The figures behind a verdict; amounts in cents, quantities in pieces.
+    """The sums of a reconciliation; amounts in cents, quantities in pieces.
 
     Attributes:
-        orders: How many orders were submitted.
-        completed: How many were completed.
-        cancelled: How many were cancelled.
-        free_of_charge: How many of the completed ones cost nothing.
-        value: What all orders cost.
-        completed_value: What the completed ones cost.
-        captured: What the gateway took.
-        refunded: What it gave back.
-        reserved: Pieces that are reserved for orders.
-        shipped: Pieces that the carrier took.
-        deferred: Customers who are still to be told.
-        reasons: How many orders were cancelled for which reason.
+        orders: The number of submitted orders.
+        completed: The number of completed orders.
+        cancelled: The number of cancelled orders.
+        free_of_charge: The number of completed orders that cost nothing.
+        value: The price of all orders.
+        completed_value: The price of the completed orders.
+        captured: The amount that the gateway captured.
+        refunded: The amount that the gateway refunded.
+        reserved: The pieces that are reserved for orders.
+        shipped: The pieces that the carrier dispatched.
+        deferred: The number of customers who are not notified yet.
+        reasons: The number of cancelled orders, by reason.
     """
 
     orders: int
@@ -53,12 +53,12 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """A verdict.
+    """The result of a reconciliation.
 
     Attributes:
-        findings: By rule, what breaks it.
-        sums: The figures behind it.
-        seconds: How long it took.
+        findings: The violations of each rule.
+        sums: The sums of all orders.
+        seconds: The duration.
     """
 
     findings: Mapping[str, tuple[str, ...]]
@@ -79,15 +79,15 @@ def reconcile(
     expected: Mapping[str, int],
     stuck: Collection[str] = (),
 ) -> Reconciliation:
-    """Hold the log against the ledgers, in one pass over each.
+    """Compare the log with the ledgers, in one pass over each.
 
     Args:
-        store: The shop's log; nothing may be under way in it.
+        store: The shop's log; no order may be in progress.
         payments: The gateway's ledger.
         shipping: The carrier's ledger.
-        expected: What each order that was placed costs, in cents, by the common part
-            of its ids.
-        stuck: Sagas that wait for a person.
+        expected: The price of each placed order in cents, by the part that its ids
+            share.
+        stuck: The ids of the sagas that need attention.
     """
     start = time.perf_counter()
     evidence = Evidence(

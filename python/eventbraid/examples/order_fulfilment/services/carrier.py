@@ -1,4 +1,4 @@
-"""The carrier: what the shop needs of one, and one that misbehaves by rate."""
+"""The carrier: a protocol, and a simulation that fails at a rate."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class ShippingUnavailable(Exception):
-    """The carrier does not take or fetch this shipment, whoever asks again."""
+    """The carrier does not take this shipment; another attempt would fail too."""
 
 
 class ShippingRefused(Exception):
-    """The carrier does not do this, such as cancelling what is on its way."""
+    """The request is not possible, such as cancelling a dispatched shipment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The carrier knows of a shipment.
+    """The carrier's label of a shipment.
 
     Attributes:
-        shipment: Which shipment.
+        shipment: The shipment.
         number: The number on its label.
-        pieces: How many pieces are in it.
+        pieces: The number of pieces in it.
     """
 
     shipment: ShipmentId
@@ -40,10 +40,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Pickup:
-    """The carrier will fetch a shipment.
+    """The carrier will pick a shipment up.
 
     Attributes:
-        shipment: Which shipment.
+        shipment: The shipment.
         confirmation: The carrier's number for the pickup.
     """
 
@@ -56,8 +56,8 @@ class Dispatch:
     """A shipment is on its way.
 
     Attributes:
-        shipment: Which shipment.
-        tracking_number: Where its way can be followed.
+        shipment: The shipment.
+        tracking_number: Its tracking number.
     """
 
     shipment: ShipmentId
@@ -65,7 +65,7 @@ class Dispatch:
 
 
 class Carrier(Protocol):
-    """Takes shipments to customers; each key takes effect once."""
+    """A carrier of shipments; each key takes effect once."""
 
     async def create_shipment(
         self,
@@ -75,7 +75,7 @@ class Carrier(Protocol):
         *,
         key: str,
     ) -> Label:
-        """Announce a shipment.
+        """Create a shipment.
 
         Raises:
             ShippingUnavailable: The carrier does not take it.
@@ -84,16 +84,16 @@ class Carrier(Protocol):
         ...
 
     async def schedule_pickup(self, shipment: ShipmentId, *, key: str) -> Pickup:
-        """Have an announced shipment fetched.
+        """Schedule the pickup of a shipment.
 
         Raises:
-            ShippingUnavailable: The carrier does not fetch it.
-            ShippingRefused: It is not announced, or cancelled.
+            ShippingUnavailable: The carrier has no pickup for it.
+            ShippingRefused: It was not created, or is cancelled.
         """
         ...
 
     async def dispatch(self, shipment: ShipmentId, *, key: str) -> Dispatch:
-        """Send a shipment on its way; from here on it cannot be cancelled.
+        """Dispatch a shipment; from then on it cannot be cancelled.
 
         Raises:
             ShippingRefused: No pickup is scheduled, or it is cancelled.
@@ -101,12 +101,12 @@ class Carrier(Protocol):
         ...
 
     async def cancel(self, shipment: ShipmentId, forward_key: str, *, key: str) -> None:
-        """Undo the announcement of a shipment, or keep it from ever taking place.
+        """Cancel the request that creates a shipment, even before it arrives.
 
         A request under `forward_key` that arrives later is refused.
 
         Raises:
-            ShippingRefused: The shipment is on its way.
+            ShippingRefused: The shipment is dispatched.
         """
         ...
 
@@ -115,7 +115,7 @@ class SimulatedCarrier:
     """A `Carrier` over an unreliable network, with a ledger of its own.
 
     Args:
-        network: The way to the carrier's ledger, which follows `shipping_rule`.
+        network: The connection to the carrier's ledger, which applies `shipping_rule`.
     """
 
     def __init__(self, network: Network) -> None:
@@ -129,23 +129,23 @@ class SimulatedCarrier:
         *,
         key: str,
     ) -> Label:
-        """Announce a shipment."""
-        del address  # The simulated carrier refuses by key, wherever it goes.
+        """Create a shipment."""
+        del address  # The simulated carrier refuses by key, not by address.
         entry = await self._send(key, "create", shipment, int(pieces))
         return Label(shipment, entry.reference, Quantity(entry.amount))
 
     async def schedule_pickup(self, shipment: ShipmentId, *, key: str) -> Pickup:
-        """Have an announced shipment fetched."""
+        """Schedule the pickup of a shipment."""
         entry = await self._send(key, "schedule", shipment)
         return Pickup(shipment, entry.reference)
 
     async def dispatch(self, shipment: ShipmentId, *, key: str) -> Dispatch:
-        """Send a shipment on its way."""
+        """Dispatch a shipment."""
         entry = await self._send(key, "dispatch", shipment)
         return Dispatch(shipment, entry.reference)
 
     async def cancel(self, shipment: ShipmentId, forward_key: str, *, key: str) -> None:
-        """Undo the announcement of a shipment, or keep it from ever taking place."""
+        """Cancel the request that creates a shipment, even before it arrives."""
         await self._send(key, "cancel", shipment, target=forward_key)
 
     async def _send(
@@ -169,19 +169,19 @@ class SimulatedCarrier:
 
 
 def shipping_rule(*, unserved: float = 0.0, seed: int = 0) -> Rule:
-    """What a carrier does with a request, given what it did with the shipment before.
+    """Return the rule of a carrier: its answer to a request, given earlier entries.
 
     Args:
-        unserved: The share of shipments that it does not take, or does not fetch
+        unserved: The share of shipments that it does not take, or has no pickup for
             (half of them each).
-        seed: Decides which ones.
+        seed: The seed of the random choice of these.
     """
 
     def rule(request: Request, history: Sequence[Entry]) -> Iterable[Entry]:
         if any(entry.key == request.key for entry in history):
             return ()
         if any(entry.target == request.key for entry in history):
-            return (_entry(request, "refused", reference="cancelled before it came"),)
+            return (_entry(request, "refused", reference="cancelled before arrival"),)
         if request.action in _UNSERVED and happens(
             unserved / 2, seed, request.action, request.subject
         ):
@@ -197,7 +197,7 @@ def _create(request: Request, history: Sequence[Entry]) -> Entry:
 
 def _schedule(request: Request, history: Sequence[Entry]) -> Entry:
     if not _has(history, "created"):
-        return _entry(request, "refused", reference="it is not announced")
+        return _entry(request, "refused", reference="it was not created")
     return _unless_cancelled(request, history, "scheduled")
 
 
@@ -209,7 +209,7 @@ def _dispatch(request: Request, history: Sequence[Entry]) -> Entry:
 
 def _cancel(request: Request, history: Sequence[Entry]) -> Entry:
     if _has(history, "dispatched"):
-        return _entry(request, "refused", reference="it is on its way")
+        return _entry(request, "refused", reference="it is dispatched")
     return _entry(request, "cancelled")
 
 
@@ -245,7 +245,7 @@ _NUMBERS = {
     "unserved": "NO",
 }
 _UNSERVED = {
-    "create": "the carrier does not go there",
+    "create": "the carrier does not serve this address",
     "schedule": "the carrier has no pickup left",
 }
 _ACTIONS: dict[str, Callable[[Request, Sequence[Entry]], Entry]] = {

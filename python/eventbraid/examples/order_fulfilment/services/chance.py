@@ -1,7 +1,7 @@
-"""Chance that can be repeated: drawn from a seed and a name, never from call order.
+"""Reproducible chance: drawn from a seed and a name, never from the order of calls.
 
-Two runs with one seed meet the same declines and the same failures, however their
-calls interleave and wherever one of them was killed.
+Two runs with one seed have the same declines and the same failures, in whatever order
+their calls happen and wherever one of them was killed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _RANGE = 1 << 64
 
 
 def share(seed: int, *what: object) -> float:
-    """A number in [0, 1) that depends on nothing but the seed and the names given.
+    """Return a number in [0, 1) that depends only on the seed and the names given.
 
     Example:
         >>> share(7, "capture-1", 1) == share(7, "capture-1", 1)
@@ -26,5 +26,5 @@ def share(seed: int, *what: object) -> float:
 
 
 def happens(rate: float, seed: int, *what: object) -> bool:
-    """Whether something that befalls a share `rate` of all cases befalls this one."""
+    """Return whether something that happens in a share of all cases happens in this."""
     return rate > 0 and share(seed, *what) < rate

@@ -1,7 +1,7 @@
-"""What a service keeps of each request, before it answers: its own truth.
+"""The ledger of a service: an entry for each request, written before the answer.
 
-A ledger belongs to the service, not to the shop: the shop's log says what the shop
-believes, the ledger says what happened. Reconciliation holds one against the other.
+A ledger belongs to the service, not to the shop: the log has the answers that the shop
+received, the ledger has the effects. Reconciliation compares the two.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a service is asked to do.
+    """A request to a service.
 
     Attributes:
-        key: The caller's idempotency key: one key, one effect, however often it comes.
-        action: What to do, in the service's own word.
+        key: The caller's idempotency key: it takes effect once, however often it is
+            sent.
+        action: The action, in the service's own terms.
         subject: The payment or shipment that it is about.
         amount: Cents or pieces; 0 where the action has none.
-        target: The key of the request that this one undoes; empty if it undoes none.
+        target: The key of the request that this one reverses; empty if there is none.
     """
 
     key: str
@@ -32,15 +33,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a service did.
+    """The effect of a request.
 
     Attributes:
         key: The request's idempotency key.
-        effect: What happened, in the service's own word.
-        subject: The payment or shipment that it happened to.
-        amount: Cents or pieces that moved.
-        target: The key of the request that was undone, if any.
-        reference: The service's own number for it.
+        effect: The effect, in the service's own terms.
+        subject: The payment or shipment that it is about.
+        amount: The number of cents or pieces.
+        target: The key of the request that was reversed, if any.
+        reference: The service's own reference.
     """
 
     key: str
@@ -52,39 +53,40 @@ class Entry:
 
 
 Rule = Callable[[Request, Sequence[Entry]], Iterable[Entry]]
-"""What a request adds to the entries on its subject; nothing if its key is there."""
+"""Returns the entries that a request adds to those of its subject; none for a key
+that has an entry."""
 
 
 class Ledger(Protocol):
-    """Keeps entries; each answer stands on what was kept."""
+    """A ledger; an answer is given only after its entry is kept."""
 
     async def post(self, request: Request, *, delay: float = 0.0) -> Entry:
-        """Apply the service's rule to a request and answer the entry under its key.
+        """Apply the service's rule to a request, and return the entry under its key.
 
         Args:
-            request: What is asked.
-            delay: Seconds before the request arrives. It arrives even when the caller
+            request: The request.
+            delay: Seconds before the request arrives. It arrives even if the caller
                 does not wait for it.
         """
         ...
 
     def entries(self) -> Iterator[Entry]:
-        """All entries, in the order in which they were made."""
+        """Iterate over all entries, in the order in which they were made."""
         ...
 
 
 def settle(rule: Rule, request: Request, history: list[Entry]) -> list[Entry]:
-    """Apply a rule, add what is new to the history, and answer what is new."""
+    """Apply a rule, add the new entries to the history, and return them."""
     new = list(rule(request, history))
     history.extend(new)
     return new
 
 
 def answer(request: Request, history: Sequence[Entry]) -> Entry:
-    """The first entry under the request's key.
+    """Return the first entry under the request's key.
 
     Raises:
-        LookupError: The rule answered nothing to a key that it had not seen.
+        LookupError: The rule returned no entry for a new key.
     """
     for entry in history:
         if entry.key == request.key:

@@ -1,4 +1,4 @@
-"""A ledger that is gone with its process: for tests, and to measure all but disks."""
+"""A ledger in memory: for tests, and for measurements without a disk."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class MemoryLedger:
-    """Keeps entries in memory, and answers at once.
+    """A ledger in memory, which answers at once.
 
     Args:
-        rule: What the service does with a request.
+        rule: The service's rule.
     """
 
     def __init__(self, rule: Rule) -> None:
@@ -27,7 +27,7 @@ class MemoryLedger:
         self._by_subject: defaultdict[str, list[Entry]] = defaultdict(list)
 
     async def post(self, request: Request, *, delay: float = 0.0) -> Entry:
-        """Apply the rule; a delayed request arrives even when its caller has left."""
+        """Apply the rule; a delayed request arrives even if its caller has left."""
         try:
             if delay:
                 await anyio.sleep(delay)
@@ -38,7 +38,7 @@ class MemoryLedger:
         return entry
 
     def entries(self) -> Iterator[Entry]:
-        """All entries, in the order in which they were made."""
+        """Iterate over all entries, in the order in which they were made."""
         return iter(self._entries)
 
     def _apply(self, request: Request) -> Entry:

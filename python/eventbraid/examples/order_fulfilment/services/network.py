@@ -1,4 +1,4 @@
-"""The way to a service: where calls get lost, fail half-way and come late."""
+"""The simulated network to a service: requests and answers are lost or late."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Trouble(Enum):
-    """What befalls one call."""
+    """What goes wrong with one call."""
 
     NONE = auto()
     REQUEST_LOST = auto()
-    """The call fails and had no effect."""
+    """The call fails without an effect."""
     ANSWER_LOST = auto()
-    """The call fails and had its effect."""
+    """The call fails after its effect."""
     ANSWER_LATE = auto()
-    """The effect is there at once, the answer when the caller has left."""
+    """The effect is immediate; the answer arrives after the caller's timeout."""
     EFFECT_LATE = auto()
-    """The effect itself comes when the caller has left."""
+    """The effect happens after the caller's timeout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,16 @@ class _Forecast:
 
 
 class Network:
-    """Carries requests to a ledger, as reliably as the rates say.
+    """A connection to a ledger that fails at given rates.
 
-    What befalls a call depends on the seed, its key, and how often this key was sent,
-    and on nothing else.
+    What goes wrong with a call depends only on the seed, its key, and the number of
+    failed calls with this key.
 
     Args:
-        ledger: Where the requests go.
-        rates: How often what goes wrong.
-        seed: Which of the equally likely courses of events this is.
-        late_by: How many seconds late "late" is: more than callers wait.
+        ledger: The ledger to which the requests are sent.
+        rates: The rate of each failure.
+        seed: The seed of all random choices.
+        late_by: The delay of a late call in seconds; longer than the callers' timeout.
     """
 
     def __init__(
@@ -72,22 +72,23 @@ class Network:
         self._failed: Counter[str] = Counter()
 
     async def send(self, request: Request) -> Entry:
-        """Bring a request to the ledger, and its answer back.
+        """Send a request to the ledger, and return its answer.
 
         Raises:
-            ConnectionError: The call failed; whether it had its effect is unknown.
+            ConnectionError: The call failed; whether it took effect is unknown.
         """
         key = request.key
         draw = share(self._seed, "network", key, self._failed[key])
         trouble = self._forecast.trouble(draw)
         if trouble is Trouble.NONE:
-            # Only keys in trouble are remembered: memory does not grow with orders.
+            # Only keys whose last call failed are kept: memory does not grow with the
+            # number of orders.
             self._failed.pop(key, None)
             return await self._ledger.post(request)
         self._failed[key] += 1
-        return await self._misfortune(trouble, request)
+        return await self._send_with(trouble, request)
 
-    async def _misfortune(self, trouble: Trouble, request: Request) -> Entry:
+    async def _send_with(self, trouble: Trouble, request: Request) -> Entry:
         what = f"{request.action} {request.subject}"
         match trouble:
             case Trouble.REQUEST_LOST:

@@ -1,4 +1,4 @@
-"""The notifier: tells customers what became of their orders, most of the time."""
+"""The notifier: sends messages to customers, most of whom can be reached."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from ..values import CustomerId, OrderId
 
-PATIENCE = 3
-"""How often an unreachable customer is tried in vain."""
+FAILED_ATTEMPTS = 3
+"""The number of attempts that fail before an unreachable customer is reached."""
 
 
 class CustomerUnreachable(Exception):
@@ -23,7 +23,7 @@ class CustomerUnreachable(Exception):
 
 
 class Notifier(Protocol):
-    """Sends messages to customers."""
+    """A service that sends messages to customers."""
 
     async def notify(
         self, customer: CustomerId, order: OrderId, text: str, *, key: str
@@ -41,7 +41,7 @@ class SimulatedNotifier:
 
     Args:
         unreachable: The share of messages that fail three times before they arrive.
-        seed: Decides which ones.
+        seed: The seed of the random choice of these.
     """
 
     def __init__(self, *, unreachable: float = 0.0, seed: int = 0) -> None:
@@ -55,14 +55,14 @@ class SimulatedNotifier:
     ) -> None:
         """Send one message."""
         await anyio.lowlevel.checkpoint()
-        if self._failed[key] < PATIENCE and happens(
+        if self._failed[key] < FAILED_ATTEMPTS and happens(
             self._unreachable, self._seed, "unreachable", key
         ):
             self._failed[key] += 1
-            raise CustomerUnreachable("the customer's mailbox takes nothing now")
+            raise CustomerUnreachable("the customer's mailbox is full")
         self._delivered.setdefault(key, (customer, order, text))
 
     @property
     def delivered(self) -> Mapping[str, tuple[CustomerId, OrderId, str]]:
-        """What was delivered, by key."""
+        """The delivered messages, by key."""
         return self._delivered

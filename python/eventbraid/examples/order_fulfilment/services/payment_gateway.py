@@ -1,4 +1,4 @@
-"""The payment gateway: what the shop needs of one, and one that misbehaves by rate."""
+"""The payment gateway: a protocol, and a simulation that fails at a rate."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class PaymentDeclined(Exception):
-    """The bank said no: nothing was taken, and asking again changes nothing."""
+    """The bank declined the payment; another attempt would be declined too."""
 
 
 class PaymentRefused(Exception):
-    """The gateway does not do this, such as a capture of what was voided before."""
+    """The request is not possible, such as a capture that was voided before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """The bank keeps an amount ready.
+    """The bank authorized an amount.
 
     Attributes:
-        payment: Which payment.
-        code: The bank's number for it.
-        amount: How many cents.
+        payment: The payment.
+        code: The bank's code of the authorization.
+        amount: The amount in cents.
     """
 
     payment: PaymentId
@@ -40,12 +40,12 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An amount was taken.
+    """An amount was captured.
 
     Attributes:
-        payment: Which payment.
-        reference: The gateway's number for it.
-        amount: How many cents.
+        payment: The payment.
+        reference: The gateway's reference.
+        amount: The amount in cents.
     """
 
     payment: PaymentId
@@ -55,12 +55,12 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Reversal:
-    """A payment is undone, whatever had come of it.
+    """A payment was refunded or voided.
 
     Attributes:
-        payment: Which payment.
-        reference: The gateway's number for it.
-        amount: How many cents were given back; 0 if none had been taken.
+        payment: The payment.
+        reference: The gateway's reference.
+        amount: The refunded amount in cents; 0 if nothing had been captured.
     """
 
     payment: PaymentId
@@ -69,21 +69,21 @@ class Reversal:
 
 
 class PaymentGateway(Protocol):
-    """Takes money and gives it back; each key takes effect once."""
+    """A service that captures and refunds money; each key takes effect once."""
 
     async def authorize(
         self, payment: PaymentId, method: PaymentMethod, amount: Money, *, key: str
     ) -> Authorization:
-        """Have the bank keep an amount ready.
+        """Authorize an amount at the bank.
 
         Raises:
-            PaymentDeclined: The bank said no.
+            PaymentDeclined: The bank declined it.
             PaymentRefused: The key was voided before.
         """
         ...
 
     async def capture(self, payment: PaymentId, amount: Money, *, key: str) -> Receipt:
-        """Take an authorized amount.
+        """Capture an authorized amount.
 
         Raises:
             PaymentRefused: There is no such authorization, or the key was voided.
@@ -94,15 +94,15 @@ class PaymentGateway(Protocol):
         """Refund an amount that was captured.
 
         Raises:
-            PaymentRefused: Less than that is left of what was captured.
+            PaymentRefused: It is more than what was captured and not refunded.
         """
         ...
 
     async def void(self, payment: PaymentId, forward_key: str, *, key: str) -> Reversal:
-        """Undo what a request did, or keep it from ever doing it.
+        """Reverse the effect of a request, even before the request arrives.
 
-        What was captured under `forward_key` is given back. A request under that key
-        which arrives later is refused.
+        An amount that was captured under `forward_key` is refunded. A request under
+        that key which arrives later is refused.
         """
         ...
 
@@ -111,7 +111,7 @@ class SimulatedPaymentGateway:
     """A `PaymentGateway` over an unreliable network, with a ledger of its own.
 
     Args:
-        network: The way to the gateway's ledger, which follows `payment_rule`.
+        network: The connection to the gateway's ledger, which applies `payment_rule`.
     """
 
     def __init__(self, network: Network) -> None:
@@ -120,13 +120,13 @@ class SimulatedPaymentGateway:
     async def authorize(
         self, payment: PaymentId, method: PaymentMethod, amount: Money, *, key: str
     ) -> Authorization:
-        """Have the bank keep an amount ready."""
-        del method  # The simulated bank declines by key, whoever pays.
+        """Authorize an amount at the bank."""
+        del method  # The simulated bank declines by key, not by payment method.
         entry = await self._send(key, "authorize", payment, int(amount))
         return Authorization(payment, entry.reference, Money(entry.amount))
 
     async def capture(self, payment: PaymentId, amount: Money, *, key: str) -> Receipt:
-        """Take an authorized amount."""
+        """Capture an authorized amount."""
         entry = await self._send(key, "capture", payment, int(amount))
         return Receipt(payment, entry.reference, Money(entry.amount))
 
@@ -136,7 +136,7 @@ class SimulatedPaymentGateway:
         return Reversal(payment, entry.reference, Money(entry.amount))
 
     async def void(self, payment: PaymentId, forward_key: str, *, key: str) -> Reversal:
-        """Undo what a request did, or keep it from ever doing it."""
+        """Reverse the effect of a request, even before the request arrives."""
         entry = await self._send(key, "void", payment, target=forward_key)
         return Reversal(payment, entry.reference, Money(entry.amount))
 
@@ -161,11 +161,11 @@ class SimulatedPaymentGateway:
 
 
 def payment_rule(*, declined: float = 0.0, seed: int = 0) -> Rule:
-    """What a gateway does with a request, given what it did for the payment before.
+    """Return the rule of a gateway: its answer to a request, given earlier entries.
 
     Args:
         declined: The share of payments that the bank declines.
-        seed: Decides which ones.
+        seed: The seed of the random choice of these.
     """
 
     def rule(request: Request, history: Sequence[Entry]) -> Iterable[Entry]:
@@ -183,14 +183,14 @@ def payment_rule(*, declined: float = 0.0, seed: int = 0) -> Rule:
 
 
 def double_charging(rule: Rule, *, rate: float, seed: int = 0) -> Rule:
-    """A gateway with the worst of faults: it takes the same money twice.
+    """Return the rule of a faulty gateway, which makes some captures twice.
 
-    Reconciliation must find it out.
+    Reconciliation must detect it.
 
     Args:
-        rule: What the gateway would do if it were sound.
+        rule: The rule of the gateway without the fault.
         rate: The share of captures that it makes twice.
-        seed: Decides which ones.
+        seed: The seed of the random choice of these.
     """
 
     def faulty(request: Request, history: Sequence[Entry]) -> Iterator[Entry]:

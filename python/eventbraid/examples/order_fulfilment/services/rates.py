@@ -1,4 +1,4 @@
-"""How often the simulated services misbehave."""
+"""The failure rates of the simulated services."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Rates:
         declined: Payments that the bank declines, for good.
         unserved: Shipments that the carrier refuses to take or to fetch, for good.
         failing: Calls that fail: half of them before they took effect, half after.
-        late: Calls that take longer than the caller waits: half of them take effect
-            at once and answer late, half take effect only when the caller has left.
-        unreachable: Customers who cannot be told until the fourth attempt.
+        late: Calls that are answered after the caller's timeout: half of them take
+            effect at once, half after the timeout.
+        unreachable: Customers who are reached only at the fourth attempt.
 
     Example:
         >>> Rates(declined=0.5).declined
@@ -43,7 +43,7 @@ class Rates:
 
 
 USUAL_TROUBLE = Rates()
-"""As often as the demo has it."""
+"""The rates of the demo."""
 
 NO_TROUBLE = Rates(declined=0, unserved=0, failing=0, late=0, unreachable=0)
-"""Services that do as they are asked."""
+"""Services that never fail."""

@@ -1,4 +1,4 @@
-"""All services together, simulated: with ledgers on disk, or in memory."""
+"""All services, simulated: with ledgers on disk or in memory."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """How the simulated services behave.
+    """The parameters of the simulated services.
 
     Attributes:
-        rates: How often what goes wrong.
-        seed: Which of the equally likely courses of events this is.
-        late_by: How many seconds a late call takes: more than callers wait.
+        rates: The rate of each failure.
+        seed: The seed of all random choices.
+        late_by: The duration of a late call in seconds; longer than the callers'
+            timeout.
         double_charged: The share of captures that a faulty gateway makes twice.
 
     Example:
@@ -48,7 +49,7 @@ class Simulation:
 
     @property
     def payment_rule(self) -> Rule:
-        """What the gateway does with a request."""
+        """The rule of the gateway."""
         rule = payment_rule(declined=self.rates.declined, seed=self.seed)
         if not self.double_charged:
             return rule
@@ -56,11 +57,11 @@ class Simulation:
 
     @property
     def shipping_rule(self) -> Rule:
-        """What the carrier does with a request."""
+        """The rule of the carrier."""
         return shipping_rule(unserved=self.rates.unserved, seed=self.seed)
 
     def services(self, *, payments: Ledger, shipping: Ledger) -> Services:
-        """The services that keep these ledgers."""
+        """Build services that keep these ledgers."""
         return Services(
             SimulatedPaymentGateway(self._network(payments)),
             SimulatedCarrier(self._network(shipping)),
@@ -68,7 +69,7 @@ class Simulation:
         )
 
     def services_in_memory(self) -> Services:
-        """Services whose ledgers are gone with the process."""
+        """Build services with ledgers in memory."""
         return self.services(
             payments=MemoryLedger(self.payment_rule),
             shipping=MemoryLedger(self.shipping_rule),
@@ -76,10 +77,10 @@ class Simulation:
 
     @asynccontextmanager
     async def services_on_disk(self, directory: Path) -> AsyncGenerator[Services]:
-        """Services whose ledgers are files of their own.
+        """Open services with ledgers on disk.
 
         Args:
-            directory: Where the ledgers are; it exists.
+            directory: The directory of the ledgers; it must exist.
         """
         payments = SqliteLedger(directory / PAYMENTS, self.payment_rule)
         shipping = SqliteLedger(directory / SHIPPING, self.shipping_rule)
@@ -95,10 +96,10 @@ SHIPPING = "shipping.sqlite"
 
 
 def payment_entries(directory: Path) -> Iterator[Entry]:
-    """All entries of the gateway's ledger on disk."""
+    """Iterate over the entries of the gateway's ledger on disk."""
     return read_entries(directory / PAYMENTS)
 
 
 def shipping_entries(directory: Path) -> Iterator[Entry]:
-    """All entries of the carrier's ledger on disk."""
+    """Iterate over the entries of the carrier's ledger on disk."""
     return read_entries(directory / SHIPPING)

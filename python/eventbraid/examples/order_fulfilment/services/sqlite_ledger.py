@@ -1,8 +1,8 @@
 """A ledger in SQLite, durable before it answers, with one thread and group commit.
 
-While one transaction is on its way to the disk, further requests gather; the next
-transaction takes all of them. So n calls in flight cost one `fsync`, and one wake-up
-of the event loop, not n.
+While one transaction is written to the disk, further requests are queued; the next
+transaction takes all of them. So n concurrent calls cost one `fsync` and one wake-up of
+the event loop, not n.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ CREATE TABLE IF NOT EXISTS entries (
 );
 CREATE INDEX IF NOT EXISTS entries_by_subject ON entries (subject);
 """
-# Deliberately no unique index on the key: that a key takes effect once is what
-# reconciliation has to find out, so the ledger must be able to hold the opposite.
+# Deliberately no unique index on the key: reconciliation checks that a key takes effect
+# once, so the ledger must be able to record a violation.
 
-# A batch goes in and comes out as one JSON text. Each row fetched or inserted on its
-# own would give up the GIL and queue for it again behind a busy event loop, for up to
-# the interpreter's switch interval: with 100 rows a batch, that is half a second.
+# A batch is inserted and fetched as one JSON text. SQLite releases the GIL for each row
+# that is fetched or inserted on its own, and a busy event loop keeps it for up to the
+# interpreter's switch interval: with 100 rows in a batch that is half a second.
 _HISTORY = """
 SELECT json_group_array(json_array(number, key, effect, subject, amount, target,
                                    reference))
@@ -64,7 +64,7 @@ _ALL = "SELECT key, effect, subject, amount, target, reference FROM entries"
 
 
 class _Posted:
-    """A request under way, and where its caller waits."""
+    """A request in progress, and the event for which its caller waits."""
 
     __slots__ = ("answer", "arrived", "due", "error", "request")
 
@@ -77,11 +77,11 @@ class _Posted:
 
 
 class SqliteLedger:
-    """Keeps entries in an SQLite file of its own; an async context manager.
+    """A ledger in an SQLite file of its own; an async context manager.
 
     Args:
         path: The file; its directory must exist.
-        rule: What the service does with a request.
+        rule: The service's rule.
     """
 
     def __init__(self, path: Path, rule: Rule) -> None:
@@ -112,7 +112,7 @@ class SqliteLedger:
             await anyio.to_thread.run_sync(self._thread.join)
 
     async def post(self, request: Request, *, delay: float = 0.0) -> Entry:
-        """Apply the rule, durably, and answer.
+        """Apply the rule durably, and return the entry under the request's key.
 
         Raises:
             OSError: The ledger could not be written; the outcome is unknown.
@@ -125,7 +125,7 @@ class SqliteLedger:
         return posted.answer
 
     def entries(self) -> Iterator[Entry]:
-        """All durable entries, in the order in which they were made."""
+        """Iterate over all durable entries, in the order in which they were made."""
         with _opened(self._path) as database:
             for row in database.execute(f"{_ALL} ORDER BY number"):
                 yield Entry(*row)
@@ -134,7 +134,7 @@ class SqliteLedger:
         with _opened(self._path) as database:
             for batch in _batches(self._inbox):
                 self._settle(database, batch)
-                self._hand_back(batch)
+                self._wake_callers(batch)
 
     def _settle(self, database: sqlite3.Connection, batch: list[_Posted]) -> None:
         try:
@@ -148,20 +148,22 @@ class SqliteLedger:
             for posted in batch:
                 history = histories[posted.request.subject]
                 posted.answer = answer(posted.request, history)
-        except Exception as error:  # noqa: BLE001 - the callers get it
+        except Exception as error:  # noqa: BLE001 - raised in the callers
             for posted in batch:
                 posted.answer = None
                 posted.error = error
 
-    def _hand_back(self, batch: list[_Posted]) -> None:
+    def _wake_callers(self, batch: list[_Posted]) -> None:
         try:
             anyio.from_thread.run_sync(_wake, batch, token=self._loop)
         except anyio.RunFinishedError:
-            _log.info("%s: %d answers found no event loop", self._path, len(batch))
+            _log.info(
+                "%s: the callers of %d requests have left", self._path, len(batch)
+            )
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """All entries of a ledger that no service has open; none if there is no file."""
+    """Iterate over the entries of a ledger that no service has open, if it exists."""
     if path.exists():
         with _opened(path) as database:
             for row in database.execute(f"{_ALL} ORDER BY number"):
@@ -170,7 +172,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
 @contextmanager
 def _opened(path: Path) -> Generator[sqlite3.Connection]:
-    # Several processes may keep one ledger, and take turns.
+    # Several processes may write to one ledger; SQLite's lock serializes them.
     connection = sqlite3.connect(path, isolation_level=None, timeout=_TURN_SECONDS)
     with closing(connection) as database:
         database.execute("PRAGMA journal_mode = WAL")
@@ -207,35 +209,38 @@ def _insert(database: sqlite3.Connection, new: list[Entry]) -> None:
 
 
 def _batches(inbox: SimpleQueue[_Posted | None]) -> Iterator[list[_Posted]]:
-    """What has arrived, over and over; at the end also what was still under way."""
-    under_way: list[tuple[float, int, _Posted]] = []
+    """Iterate over the requests that have arrived, in batches.
+
+    After the ledger was closed, the delayed requests follow at once.
+    """
+    delayed: list[tuple[float, int, _Posted]] = []
     order = count()
     is_open = True
-    while is_open or under_way:
+    while is_open or delayed:
         batch: list[_Posted] = []
-        for posted in _received(inbox, _patience(under_way) if is_open else 0.0):
+        for posted in _received(inbox, _seconds_until(delayed) if is_open else 0.0):
             if posted is None:
                 is_open = False
             elif posted.due:
-                heapq.heappush(under_way, (posted.due, next(order), posted))
+                heapq.heappush(delayed, (posted.due, next(order), posted))
             else:
                 batch.append(posted)
         now = time.monotonic()
-        while under_way and (not is_open or under_way[0][0] <= now):
-            batch.append(heapq.heappop(under_way)[2])
+        while delayed and (not is_open or delayed[0][0] <= now):
+            batch.append(heapq.heappop(delayed)[2])
         if batch:
             yield batch
 
 
-def _patience(under_way: list[tuple[float, int, _Posted]]) -> float | None:
-    return max(0.0, under_way[0][0] - time.monotonic()) if under_way else None
+def _seconds_until(delayed: list[tuple[float, int, _Posted]]) -> float | None:
+    return max(0.0, delayed[0][0] - time.monotonic()) if delayed else None
 
 
 def _received(
-    inbox: SimpleQueue[_Posted | None], patience: float | None
+    inbox: SimpleQueue[_Posted | None], timeout: float | None
 ) -> Iterator[_Posted | None]:
     try:
-        yield inbox.get(timeout=patience)
+        yield inbox.get(timeout=timeout)
         while True:
             yield inbox.get_nowait()
     except Empty:

@@ -1,4 +1,4 @@
-"""All that the shop needs of others, in one value."""
+"""The services that the shop calls, in one value."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Whom the shop calls.
+    """The services that the shop calls.
 
     Attributes:
-        gateway: Takes money and gives it back.
-        carrier: Takes shipments to customers.
-        notifier: Tells customers.
+        gateway: The payment gateway.
+        carrier: The carrier of shipments.
+        notifier: Sends messages to customers.
     """
 
     gateway: PaymentGateway
