@@ -30,7 +30,7 @@ def pytest_addoption(parser):
         "--seconds",
         type=float,
         default=10.0,
-        help="how long each row is measured, baselines included",
+        help="seconds for which each row is measured, baselines included",
     )
 
 
@@ -41,7 +41,7 @@ def pytest_configure(config):
 def pytest_terminal_summary(terminalreporter, config):
     lines = config.stash[MEASUREMENTS]
     if lines:
-        terminalreporter.section("durable work beside its baselines")
+        terminalreporter.section("durable work next to its baselines")
         terminalreporter.write_line(describe_machine(disk_of(config)))
         for line in lines:
             terminalreporter.write_line(line)
@@ -59,9 +59,9 @@ def disk(request):
 
 @pytest.fixture
 def measured(request, benchmark, disk):
-    """Run a measuring function once, keep its numbers, and check its floors.
+    """Run a measuring function once, record its numbers, and check its floors.
 
-    Floors are the row's targets and, where it says so, a condition of its own.
+    The floors are the row's targets and, if given, the condition `check`.
     """
 
     def measure(function, check=None, *, moment=0.5):
@@ -72,10 +72,10 @@ def measured(request, benchmark, disk):
         benchmark.extra_info.update(row.numbers())
         request.config.stash[MEASUREMENTS].extend(row.lines())
         if request.config.option.assert_floors:
-            held = (check is None or check(row)) and all(
+            is_met = (check is None or check(row)) and all(
                 target.met for target in row.targets
             )
-            assert held, "\n".join(row.lines())
+            assert is_met, "\n".join(row.lines())
         return row
 
     return measure

@@ -1,16 +1,16 @@
-"""What one commit of a process alone costs: instructions and system calls.
+"""The cost of one commit of a process alone: instructions and system calls.
 
     cargo build --release -p eventbraid-engine --example lone_writer
     python benches/cost_of_a_commit.py target/release/examples/lone_writer [OTHER ...]
         [--commits 2000] [--events 1] [--threads] [--directory DIR]
 
-Each program is run under callgrind and under strace, with no commit and with many; the
-difference, divided by the commits, is what one commit costs. It does not depend on how
-busy the machine or its disk is, so that two builds can be compared anywhere. Given
-several programs, all are held against the first.
+Each program is run under callgrind and under strace, without commits and with many; the
+difference, divided by the number of commits, is the cost of one commit. It does not
+depend on the load of the machine or of its disk, so two builds can be compared on any
+machine. Several programs are all compared with the first.
 
-With `--threads` the engine uses its own threads, as it does by default in use: the sums
-then vary a little from run to run. Needs valgrind and strace.
+With `--threads` the engine uses its own threads, as it does by default: the sums then
+vary slightly from run to run. Needs valgrind and strace.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SUMMARY = re.compile(r"^\S+ Collected : (\d+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Cost:
-    """What a commit costs."""
+    """The cost of one commit."""
 
     instructions: float
     calls: dict[str, float]
@@ -54,10 +54,10 @@ class Workload:
 
     def _instructions(self, program: Path, commits: int | None = None) -> int:
         tool = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
-        said = self._run(program, commits, tool)
-        found = SUMMARY.search(said)
+        output = self._run(program, commits, tool)
+        found = SUMMARY.search(output)
         if found is None:
-            message = f"callgrind collected nothing: {said}"
+            message = f"callgrind reported no count of instructions: {output}"
             raise RuntimeError(message)
         return int(found[1])
 
@@ -91,7 +91,7 @@ class Workload:
         return done.stderr
 
 
-def told(program: Path, cost: Cost, first: Cost) -> list[str]:
+def lines_of(program: Path, cost: Cost, first: Cost) -> list[str]:
     change = 100 * (cost.instructions / first.instructions - 1)
     more = cost.all_calls - first.all_calls
     calls = ", ".join(
@@ -110,12 +110,12 @@ def main() -> None:
     parser.add_argument("--commits", type=int, default=2_000)
     parser.add_argument("--events", type=int, default=1, help="events a commit")
     parser.add_argument("--threads", action="store_true")
-    parser.add_argument("--directory", type=Path, help="where stores are made")
+    parser.add_argument("--directory", type=Path, help="where stores are created")
     given = parser.parse_args()
     workload = Workload(given.commits, given.events, given.threads, given.directory)
     costs = [workload.cost(program) for program in given.programs]
     for program, cost in zip(given.programs, costs, strict=True):
-        print("\n".join(told(program, cost, costs[0])))
+        print("\n".join(lines_of(program, cost, costs[0])))
 
 
 if __name__ == "__main__":

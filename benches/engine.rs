@@ -1,14 +1,14 @@
-//! The engine's figures, each beside a yardstick measured in the same run.
+//! Benchmarks of the engine, each with a baseline measured in the same run.
 //!
 //! ```text
 //! cargo bench -p eventbraid-engine -- [DIRECTORY] [--seconds N] [--events N] [--rows A,B] [--json]
 //! ```
 //!
-//! Rounds of the engine alternate with rounds of what the disk does by itself, so that a busy
-//! machine slows both. Memory and openings are measured in child processes, whose pages are
-//! their own. Without `--bench`, as under `cargo test --all-targets`, everything is tiny and
-//! only shown to work. `docs/decisions/0021-figures-of-the-engine.md` says why it is so.
-#![expect(clippy::print_stdout, reason = "a bench speaks to whoever runs it")]
+//! Rounds of the engine alternate with rounds of the raw disk, so that a busy machine slows
+//! both. Memory and openings are measured in child processes, whose pages are their own.
+//! Without `--bench`, as under `cargo test --all-targets`, the rows are tiny and only shown to
+//! work. The reasons are in `docs/decisions/0021-figures-of-the-engine.md`.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 #[path = "engine/child.rs"]
 mod child;
@@ -28,13 +28,13 @@ use std::time::Duration;
 
 use row::Row;
 
-/// What goes wrong ends the bench.
+/// An error ends the benchmark.
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// How much is measured.
+/// The size of the measurements.
 struct Scale {
     directory: PathBuf,
-    /// Of each row that is timed by the clock.
+    /// The duration of each row that is timed by the clock.
     time: Duration,
     events: u64,
     rows: Vec<String>,
@@ -43,7 +43,7 @@ struct Scale {
 
 impl Scale {
     fn of_arguments(arguments: &[String]) -> Outcome<Self> {
-        let in_earnest = arguments.iter().any(|argument| argument == "--bench");
+        let is_benchmark = arguments.iter().any(|argument| argument == "--bench");
         let mut scale = Self {
             directory: std::env::temp_dir(),
             time: Duration::from_millis(50),
@@ -51,7 +51,7 @@ impl Scale {
             rows: Vec::new(),
             json: false,
         };
-        if in_earnest {
+        if is_benchmark {
             scale.directory = std::env::current_dir()?;
             scale.time = Duration::from_secs(5);
             scale.events = 1_000_000;

@@ -1,11 +1,11 @@
-"""How many orders a second the order API takes, durably, and then fulfils.
+"""The orders a second that the order API accepts durably, and then fulfils.
 
     python benches/order_load.py --seconds 10
 
 The load comes from wrk (Debian: `apt-get install wrk`), a process of its own. Its share
-of the processor is printed, because it shares the cores with what it measures. Nothing
-is fulfilled meanwhile; then the coordinator is started, and works off what waits. What
-was answered is held against what stands in the store.
+of the processor is printed, because it runs on the same cores as the server. No order
+is fulfilled under load; afterwards the coordinator starts and fulfils the waiting
+orders. The responses are compared with the content of the store.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ TARGET = 3_000
 RETRY_EVERY = 10
 LUA = Path(__file__).with_name("orders.lua")
 ENDS = ("saga.completed", "saga.compensated")
-PATIENCE = 60
+WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw.
+    """The measurements of wrk.
 
     Attributes:
-        seconds: How long it asked.
-        p50: The median of its waits for an answer, in seconds.
+        seconds: The duration of the load.
+        p50: The median of the seconds from request to response.
         p99: Their 99th percentile.
-        longest: The longest.
-        orders: How many orders it sent, without retries.
-        retries: How many orders it sent once more.
-        created: How many answers told of a new order.
-        replayed: How many answers were marked as replays.
-        refused: How many answers were anything else.
-        unconnected: How many connections failed.
-        broken: How many broke.
-        late: How many answers took longer than two seconds.
-        first_refusal: One of the other answers.
-        client: The share of one core that wrk took.
-        workers: The share of one core that the workers took together.
+        longest: Their maximum.
+        orders: The number of orders sent, without retries.
+        retries: The number of orders sent again.
+        created: The number of responses that acknowledged a new order.
+        replayed: The number of responses marked as replays.
+        refused: The number of all other responses.
+        unconnected: The number of connections that failed.
+        broken: The number of connections that broke.
+        late: The number of responses that took longer than two seconds.
+        first_refusal: The first of the other responses.
+        client: The share of one core that wrk used.
+        workers: The share of one core that all workers used together.
     """
 
     seconds: float
@@ -84,12 +84,12 @@ class Load:
 
 @dataclass(frozen=True)
 class Drain:
-    """What the coordinator did.
+    """The work of the coordinator.
 
     Attributes:
-        orders: How many orders it brought to their end.
-        seconds: How long that took.
-        left: How many were left then.
+        orders: The number of orders that it completed or compensated.
+        seconds: The seconds that this took.
+        left: The number of orders that were left.
     """
 
     orders: int
@@ -104,9 +104,11 @@ class Drain:
 @click.command()
 @click.option("--workers", default=4, show_default=True)
 @click.option("--connections", default=64, show_default=True)
-@click.option("--seconds", default=10.0, show_default=True, help="How long to load it.")
 @click.option(
-    "--drain", default=10.0, show_default=True, help="How long to fulfil orders."
+    "--seconds", default=10.0, show_default=True, help="Duration of the load."
+)
+@click.option(
+    "--drain", default=10.0, show_default=True, help="Duration of fulfilment."
 )
 @click.option(
     "--disk",
@@ -124,7 +126,7 @@ def main(
     disk: Path,
     as_json: bool,
 ) -> None:
-    """Load the order API with wrk, then let the coordinator work off the orders."""
+    """Load the order API with wrk, then fulfil the orders with the coordinator."""
     load, kept, drained = measure(
         disk, workers=workers, connections=connections, seconds=seconds, drain=drain
     )
@@ -135,19 +137,21 @@ def main(
         print(describe_machine(disk))
         print(f"{workers} workers, {connections} connections, {load.seconds:.1f} s")
         print("\n".join(lines_of(load, kept, drained)))
-    sys.exit(wrongs(load, kept) != [])
+    sys.exit(faults_of(load, kept) != [])
 
 
 def measure(
     disk: Path, *, workers: int, connections: int, seconds: float, drain: float
 ) -> tuple[Load, int, Drain]:
-    """Take the figures in a new directory, which is removed.
+    """Measure in a new directory, which is removed afterwards.
 
     Returns:
-        What wrk saw, how many orders stand in the store, and what became of them.
+        The load, the number of orders in the store, and the fulfilment.
     """
     if shutil.which("wrk") is None:
-        raise click.ClickException("wrk makes the load: apt-get install wrk")
+        raise click.ClickException(
+            "wrk, which generates the load, is missing: apt-get install wrk"
+        )
     with tempfile.TemporaryDirectory(prefix="bench-orders-", dir=disk) as made:
         store = Path(made) / "shop.braid"
         with server(store, workers) as (port, pids):
@@ -158,18 +162,20 @@ def measure(
     return load, kept, drained
 
 
-def wrongs(load: Load, kept: int) -> list[str]:
-    """What must not happen, however slow the machine is."""
-    # When wrk stops it hangs up on requests under way, which may be done or not.
-    hung_up = load.orders + load.retries - load.created - load.replayed - load.refused
+def faults_of(load: Load, kept: int) -> list[str]:
+    """Return the violations of promises that hold on any machine, however slow."""
+    # When wrk ends it closes its connections: requests in flight may be done or not.
+    open_at_end = (
+        load.orders + load.retries - load.created - load.replayed - load.refused
+    )
     found = []
     if load.errors:
         found.append(f"{load.errors} errors, such as {load.first_refusal!r}")
-    if not load.created <= kept <= load.created + hung_up:
+    if not load.created <= kept <= load.created + open_at_end:
         found.append(f"{load.created} new orders acknowledged, {kept} in the store")
-    # A retry may overtake the order itself: then the order is answered as the replay.
-    if not load.retries - hung_up <= load.replayed <= load.retries:
-        found.append(f"{load.retries} retries, {load.replayed} answered as replays")
+    # A retry may overtake the order itself: then the order gets the replayed response.
+    if not load.retries - open_at_end <= load.replayed <= load.retries:
+        found.append(f"{load.retries} retries, {load.replayed} replayed responses")
     return found
 
 
@@ -191,13 +197,13 @@ def lines_of(load: Load, kept: int, drained: Drain) -> list[str]:
     ]
     return [
         *(f"{name:8}{value:>10}  {what}".rstrip() for name, value, what in rows),
-        *(f"WRONG: {wrong}" for wrong in wrongs(load, kept)),
+        *(f"WRONG: {fault}" for fault in faults_of(load, kept)),
     ]
 
 
 @contextmanager
 def server(store: Path, workers: int):
-    """The server with its workers; its port, and the workers' process ids."""
+    """Run the server; the value is its port and the process ids of its workers."""
     command = [sys.executable, "-m", API, store, "--port", "0", "--workers", workers]
     with subprocess.Popen(
         [str(part) for part in command], stderr=subprocess.PIPE, text=True
@@ -206,8 +212,8 @@ def server(store: Path, workers: int):
             yield _begun(process, workers)
         finally:
             process.terminate()
-            # What it still says must not fill the pipe while it ends.
-            process.communicate(timeout=PATIENCE)
+            # Its remaining output must not fill the pipe while it ends.
+            process.communicate(timeout=WAIT_SECONDS)
 
 
 def _begun(process: subprocess.Popen[str], workers: int) -> tuple[int, list[int]]:
@@ -224,7 +230,7 @@ def _begun(process: subprocess.Popen[str], workers: int) -> tuple[int, list[int]
 
 
 def load_with_wrk(port: int, pids: list[int], connections: int, seconds: float) -> Load:
-    # Short enough for a moment's run, which wrk cannot be asked for in less than this.
+    # The shortest run that wrk supports is one second.
     duration = max(1, round(seconds))
     before, began = _processor_of(pids), time.monotonic()
     process = subprocess.Popen(
@@ -236,15 +242,15 @@ def load_with_wrk(port: int, pids: list[int], connections: int, seconds: float) 
         stdout=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    said = process.stdout.read()
+    output = process.stdout.read()
     process.stdout.close()
-    # Waited for by hand, because only this tells what this one child has used.
+    # `wait4` alone reports the processor time of this one child.
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     took = time.monotonic() - began
-    counted = [line for line in said.splitlines() if line.startswith("counted ")]
+    counted = [line for line in output.splitlines() if line.startswith("counted ")]
     if process.returncode or not counted:
-        raise click.ClickException(f"wrk failed:\n{said}")
+        raise click.ClickException(f"wrk failed:\n{output}")
     return Load(
         **json.loads(counted[0].removeprefix("counted ")),
         client=(used.ru_utime + used.ru_stime) / took,
@@ -253,7 +259,7 @@ def load_with_wrk(port: int, pids: list[int], connections: int, seconds: float) 
 
 
 def _processor_of(pids: list[int]) -> float:
-    """The seconds of processor time that these processes have used."""
+    """Return the seconds of processor time that these processes have used."""
     ticks = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -264,7 +270,7 @@ def _processor_of(pids: list[int]) -> float:
 def drain_with_coordinator(
     opened: eb.EventStore, store: Path, waiting: int, seconds: float
 ) -> Drain:
-    """Start the coordinator, and count what ends within a time from the first end."""
+    """Start the coordinator; count the sagas that end in a time from the first end."""
     command = [sys.executable, "-m", f"{API}.coordinator", str(store)]
     with (
         subprocess.Popen(command, stderr=subprocess.DEVNULL) as process,
@@ -280,7 +286,7 @@ def drain_with_coordinator(
                 took = time.monotonic() - began
         finally:
             process.terminate()
-            process.wait(PATIENCE)
+            process.wait(WAIT_SECONDS)
     return Drain(ended, took, waiting - ended - 1)
 
 

@@ -1,5 +1,5 @@
--- Places orders, each under a key of its own, for wrk; one request in `retry_every` is an
--- order that was sent before. What came back is counted, and printed as one line of JSON.
+-- Sends orders with wrk, each under a key of its own; one request in `retry_every` repeats
+-- an order that was sent before. The responses are counted and printed as one line of JSON.
 --
 --   wrk -s benches/orders.lua http://127.0.0.1:8000 -- RUN RETRY_EVERY
 
@@ -17,7 +17,7 @@ function init(arguments)
   created, replayed, refused, first_refusal = 0, 0, 0, ""
 end
 
--- The same number gives the same order, so a retry needs no memory.
+-- The order is a function of its number, so a retry needs no memory.
 local function order(n)
   local body = string.format(
     '{"customer":"customer-%05d","items":[{"product":"product-%03d","quantity":%d,' ..
@@ -35,7 +35,7 @@ function request()
   asked = asked + 1
   if asked % retry_every == 0 then
     retries = retries + 1
-    -- Sometimes one whose first answer is still under way.
+    -- Sometimes an order whose first response has not arrived yet.
     return order(math.random(math.max(1, orders - 200), orders))
   end
   orders = orders + 1

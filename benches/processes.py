@@ -1,17 +1,17 @@
-"""What several processes make of one store, beside sqlite3 and the raw disk.
+"""Throughput of several processes on one store, next to sqlite3 and the raw disk.
 
     python benches/processes.py --disk DIR [--seconds 6] [--processes 4]
 
-Three rows, each with its yardsticks of the same run:
+Three rows, each with its baselines of the same run:
 
-* so many processes with one thread each, one event a commit: events a second in all,
+* several processes with one thread each, one event a commit: total events a second,
   the 99th percentile of a commit, and the smallest share of a process in any second;
-* the same with 64 commits in flight each, on event loops;
-* from an append in one process to its delivery in another, and how much of that is not
-  the flush.
+* the same with 64 commits in flight in each process, on event loops;
+* the time from an append in one process to its delivery in another, and the part of it
+  after the flush.
 
-Every commit is waited for until it is durable. sqlite3 is in WAL mode with
-`synchronous=FULL`, one connection a process, and waits for its lock in its own way.
+Every commit is awaited until it is durable. sqlite3 is in WAL mode with
+`synchronous=FULL`, one connection a process, and waits for its lock by its own means.
 """
 
 from __future__ import annotations
@@ -36,22 +36,23 @@ from eventbraid.cli.bench._machine import describe_machine
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.synchronize import Event as Signal
+    from threading import Barrier
 
 DATA = b'{"order": 12345, "customer": "%s"}' % (b"x" * 160)
 STREAMS = 100
 IN_FLIGHT = 64
-PATIENCE = 120.0
+WAIT_SECONDS = 120.0
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
 class Worked:
-    """What one process did.
+    """The commits of one process.
 
     Attributes:
-        waits: How long each commit took, in seconds.
-        each_second: How many commits ended in each whole second.
+        waits: The seconds that each commit took.
+        each_second: The number of commits that ended in each whole second.
     """
 
     waits: list[float]
@@ -60,13 +61,13 @@ class Worked:
 
 @dataclass(frozen=True)
 class Rates:
-    """What several processes did together.
+    """The commits of several processes at the same time.
 
     Attributes:
-        rate: Commits a second in all.
-        p50: The median of a commit, in seconds.
-        p99: Its 99th percentile.
-        least_share: The smallest part of a second's commits that one process made.
+        rate: The commits a second of all processes.
+        p50: The median of the seconds that a commit took.
+        p99: Their 99th percentile.
+        least_share: The smallest share of one process in the commits of a second.
     """
 
     rate: float
@@ -76,7 +77,7 @@ class Rates:
 
 
 def rates_of(worked: Sequence[Worked], seconds: float) -> Rates:
-    """Sum up what the processes did."""
+    """Summarise the commits of several processes."""
     waits = sorted(wait for one in worked for wait in one.waits)
     whole = zip(*(one.each_second[: int(seconds)] for one in worked), strict=False)
     shares = [min(second) / sum(second) for second in whole if sum(second)]
@@ -89,22 +90,25 @@ def rates_of(worked: Sequence[Worked], seconds: float) -> Rates:
 
 
 def percentile(ordered: Sequence[float], part: float) -> float:
-    """Look up a percentile of numbers in ascending order."""
+    """Return a percentile of numbers in ascending order."""
     return ordered[int(len(ordered) * part)] if ordered else 0.0
 
 
 class Clock:
-    """Counts the commits of one process from the moment that all begin."""
+    """Counts the commits of one process, from the moment at which all processes begin.
 
-    def __init__(self, ready: Signal, seconds: float) -> None:
-        if not ready.wait(PATIENCE):
-            raise TimeoutError
+    No process begins before all of them have opened the store: a process that began
+    late would end after the others, and would measure a store that it does not share.
+    """
+
+    def __init__(self, begin: Barrier, seconds: float) -> None:
+        begin.wait(WAIT_SECONDS)
         self.waits: list[float] = []
         self.each_second = [0] * (int(seconds) + 1)
         self._began = time.perf_counter()
         self._until = self._began + seconds
 
-    def goes_on(self) -> bool:
+    def has_time_left(self) -> bool:
         """Return whether there is time for another commit."""
         return time.perf_counter() < self._until
 
@@ -117,16 +121,16 @@ class Clock:
             self.each_second[second] += 1
 
     def worked(self) -> Worked:
-        """Sum up."""
+        """Return the commits that were counted."""
         return Worked(self.waits, self.each_second)
 
 
-def one_at_a_time(path: str, number: int, seconds: float, ready: Signal) -> Worked:
+def one_at_a_time(path: str, number: int, seconds: float, begin: Barrier) -> Worked:
     """Append one event after the other."""
     with eb.open(path) as store:
-        clock = Clock(ready, seconds)
+        clock = Clock(begin, seconds)
         i = 0
-        while clock.goes_on():
+        while clock.has_time_left():
             began = time.perf_counter()
             store.append([eb.NewEvent(f"s-{number}-{i % STREAMS}", "happened", DATA)])
             clock.commit_took(began)
@@ -134,15 +138,15 @@ def one_at_a_time(path: str, number: int, seconds: float, ready: Signal) -> Work
         return clock.worked()
 
 
-def many_in_flight(path: str, number: int, seconds: float, ready: Signal) -> Worked:
-    """Append from so many tasks of an event loop."""
+def many_in_flight(path: str, number: int, seconds: float, begin: Barrier) -> Worked:
+    """Append from `IN_FLIGHT` tasks of an event loop."""
 
     async def work() -> Worked:
         async with eb.open_async(path) as store:
-            clock = Clock(ready, seconds)
+            clock = Clock(begin, seconds)
 
             async def append(task: int) -> None:
-                while clock.goes_on():
+                while clock.has_time_left():
                     began = time.perf_counter()
                     event = eb.NewEvent(f"s-{number}-{task}", "happened", DATA)
                     await store.append([event])
@@ -157,7 +161,10 @@ def many_in_flight(path: str, number: int, seconds: float, ready: Signal) -> Wor
 
 
 def make_table(path: Path) -> Path:
-    """Make the table before anybody else has it: the change to WAL waits for nobody."""
+    """Create the table before another process opens it.
+
+    The change to WAL fails at once while another connection is open.
+    """
     with closing(sqlite3.connect(path, isolation_level=None)) as base:
         base.execute("PRAGMA journal_mode = WAL")
         base.execute(
@@ -175,14 +182,15 @@ def make_table(path: Path) -> Path:
     return path
 
 
-def in_sqlite(path: str, number: int, seconds: float, ready: Signal) -> Worked:
+def in_sqlite(path: str, number: int, seconds: float, begin: Barrier) -> Worked:
     """Insert one event a transaction."""
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=PATIENCE)) as base:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT_SECONDS)
+    with closing(connection) as base:
         base.execute("PRAGMA synchronous = FULL")
         insert = "INSERT INTO events (stream, version, type, data) VALUES (?, ?, ?, ?)"
-        clock = Clock(ready, seconds)
+        clock = Clock(begin, seconds)
         i = 0
-        while clock.goes_on():
+        while clock.has_time_left():
             began = time.perf_counter()
             stream, version = f"s-{number}-{i % STREAMS}", i // STREAMS + 1
             base.execute(insert, (stream, version, "happened", DATA))
@@ -191,29 +199,27 @@ def in_sqlite(path: str, number: int, seconds: float, ready: Signal) -> Worked:
         return clock.worked()
 
 
-Work = "Callable[[str, int, float, Signal], Worked]"
+Work = "Callable[[str, int, float, Barrier], Worked]"
 
 
 def work_together(works: Sequence[Work], path: Path, seconds: float) -> list[Worked]:
-    """Have a process do each of these at the same time, once all of them are ready."""
+    """Run each of these in a process of its own, at the same time."""
     with SPAWN.Manager() as manager, SPAWN.Pool(len(works)) as pool:
-        ready = manager.Event()
-        asked = [
-            pool.apply_async(work, (str(path), number, seconds, ready))
+        begin = manager.Barrier(len(works))
+        results = [
+            pool.apply_async(work, (str(path), number, seconds, begin))
             for number, work in enumerate(works)
         ]
-        time.sleep(2.0)
-        ready.set()
-        return [one.get(PATIENCE + seconds) for one in asked]
+        return [result.get(2 * WAIT_SECONDS + seconds) for result in results]
 
 
 def together(work: Work, path: Path, processes: int, seconds: float) -> Rates:
-    """Have so many processes do the same."""
+    """Run the same work in several processes at the same time."""
     return rates_of(work_together([work] * processes, path, seconds), seconds)
 
 
 def follow(path: str, count: int, ready: Signal) -> list[float]:
-    """Note when each event is delivered, by the clock that all processes share."""
+    """Return the time of each delivery, by the clock that all processes share."""
     seen: list[float] = []
     with eb.open(path) as store:
         ready.set()
@@ -226,13 +232,13 @@ def follow(path: str, count: int, ready: Signal) -> list[float]:
 
 @dataclass(frozen=True)
 class Delivery:
-    """From the append to the delivery in another process, in seconds.
+    """The seconds from an append to its delivery in another process.
 
     Attributes:
         p50: The median.
         p99: The 99th percentile.
-        beyond_p50: The median of what comes after the append has been answered.
-        beyond_p99: The 99th percentile of that.
+        beyond_p50: The median of the seconds from the append's end to the delivery.
+        beyond_p99: The 99th percentile of that time.
     """
 
     p50: float
@@ -242,24 +248,24 @@ class Delivery:
 
 
 def delivery(path: Path, count: int) -> Delivery:
-    """Append now and then, while another process follows."""
+    """Append an event every few milliseconds, while another process follows."""
     with SPAWN.Manager() as manager, SPAWN.Pool(1) as pool:
         ready = manager.Event()
         following = pool.apply_async(follow, (str(path), count, ready))
-        if not ready.wait(PATIENCE):
+        if not ready.wait(WAIT_SECONDS):
             raise TimeoutError
-        begun, answered = [], []
+        begun, acknowledged = [], []
         with eb.open(path) as store:
             time.sleep(0.5)
             for i in range(count):
                 begun.append(time.monotonic())
                 store.append([eb.NewEvent(f"s-{i % STREAMS}", "happened", DATA)])
-                answered.append(time.monotonic())
+                acknowledged.append(time.monotonic())
                 time.sleep(0.002)
-        seen = following.get(PATIENCE)
+        seen = following.get(WAIT_SECONDS)
     whole = sorted(s - b for s, b in zip(seen, begun, strict=True))
-    # Delivered before the append was answered, it took nothing beyond the flush.
-    beyond = sorted(max(s - a, 0.0) for s, a in zip(seen, answered, strict=True))
+    # A delivery before the append returns takes no time beyond the flush.
+    beyond = sorted(max(s - a, 0.0) for s, a in zip(seen, acknowledged, strict=True))
     return Delivery(
         percentile(whole, 0.5),
         percentile(whole, 0.99),
@@ -269,7 +275,7 @@ def delivery(path: Path, count: int) -> Delivery:
 
 
 def raw_rate(directory: Path, seconds: float) -> float:
-    """Measure how often the disk flushes a block."""
+    """Return the flushes a second of blocks of this size."""
     done, until = 0, time.perf_counter() + seconds
     with RawDisk(directory, [DATA * 2]) as disk:
         began = time.perf_counter()
@@ -280,7 +286,7 @@ def raw_rate(directory: Path, seconds: float) -> float:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Measurements:
     """All rows."""
 
     raw: float
@@ -290,10 +296,10 @@ class Figures:
     delivery: Delivery
 
 
-def measure(disk: Path, *, processes: int, seconds: float, count: int) -> Figures:
-    """Take all figures on a disk."""
+def measure(disk: Path, *, processes: int, seconds: float, count: int) -> Measurements:
+    """Measure all rows on a disk."""
     with workplace(disk) as place:
-        return Figures(
+        return Measurements(
             raw=raw_rate(place, seconds / 3),
             single=together(one_at_a_time, place / "single", processes, seconds),
             flight=together(many_in_flight, place / "flight", processes, seconds),
@@ -304,19 +310,16 @@ def measure(disk: Path, *, processes: int, seconds: float, count: int) -> Figure
         )
 
 
-def lines_of(found: Figures, processes: int) -> list[str]:
-    """Put the figures into words, each with what it is held to."""
+def lines_of(found: Measurements, processes: int) -> list[str]:
+    """Format the rows, each with its target."""
 
     def verdict(*, met: bool) -> str:
         return "met" if met else "MISSED"
 
-    single, flight, sqlite, told = (
-        found.single,
-        found.flight,
-        found.sqlite,
-        found.delivery,
-    )
+    single, flight, sqlite = found.single, found.flight, found.sqlite
+    delivered = found.delivery
     fair = 1 / (2 * processes)
+    is_prompt = delivered.beyond_p50 <= 1e-4 and delivered.beyond_p99 <= 1e-3
     return [
         f"raw write + fdatasync: {found.raw:,.0f}/s",
         (
@@ -349,14 +352,13 @@ def lines_of(found: Figures, processes: int) -> list[str]:
             f" (at least 5 x: {verdict(met=flight.rate >= 5 * sqlite.rate)})"
         ),
         (
-            f"append to delivery elsewhere: p50 {told.p50 * 1e6:,.0f} us,"
-            f" p99 {told.p99 * 1e6:,.0f} us"
+            f"append to delivery elsewhere: p50 {delivered.p50 * 1e6:,.0f} us,"
+            f" p99 {delivered.p99 * 1e6:,.0f} us"
         ),
         (
-            f"    beyond the flush: p50 {told.beyond_p50 * 1e6:,.0f} us,"
-            f" p99 {told.beyond_p99 * 1e6:,.0f} us"
-            f" (at most 100 and 1,000:"
-            f" {verdict(met=told.beyond_p50 <= 1e-4 and told.beyond_p99 <= 1e-3)})"
+            f"    beyond the flush: p50 {delivered.beyond_p50 * 1e6:,.0f} us,"
+            f" p99 {delivered.beyond_p99 * 1e6:,.0f} us"
+            f" (at most 100 and 1,000: {verdict(met=is_prompt)})"
         ),
     ]
 
@@ -371,7 +373,7 @@ def lines_of(found: Figures, processes: int) -> list[str]:
 @click.option("--seconds", type=float, default=6.0, show_default=True)
 @click.option("--processes", type=int, default=4, show_default=True)
 def main(disk: Path, seconds: float, processes: int) -> None:
-    """Print the figures."""
+    """Print the measurements."""
     machine = describe_machine(disk)
     load = os.getloadavg()[0]
     click.echo(f"{machine}; load before {load:.1f}")

@@ -1,6 +1,6 @@
-"""The order API under load of a client of its own, for a moment, to keep it alive.
+"""The order API under the load of wrk, for a moment, to show that the benchmark works.
 
-The figures are taken by `python benches/order_load.py`.
+`python benches/order_load.py` makes the measurements.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from benches.order_load import lines_of, measure, wrongs
+from benches.order_load import faults_of, lines_of, measure
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
 def test_order_load(disk):
     load, kept, drained = measure(disk, workers=2, connections=8, seconds=1, drain=1)
-    assert wrongs(load, kept) == [], "\n".join(lines_of(load, kept, drained))
+    assert faults_of(load, kept) == [], "\n".join(lines_of(load, kept, drained))
     assert load.created
     assert load.replayed
     assert drained.orders

@@ -1,6 +1,6 @@
-"""Several processes on one store, for a moment, to keep the bench alive.
+"""Several processes on one store, for a moment, to show that the benchmark works.
 
-The figures are taken by `python benches/processes.py`.
+`python benches/processes.py` makes the measurements.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The rows of durable speed, each beside baselines of the same run.
+"""The rows of durable speed, each next to baselines of the same run.
 
     pytest benches --benchmark-enable
     pytest benches --benchmark-enable --assert-floors
 
-Without `--benchmark-enable` each row runs for a moment, to keep the code alive.
+Without `--benchmark-enable` each row runs for a moment, to show that it works.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A table of covered lines by file, from what `cov show` prints.
+"""Print a table of covered lines by file, from the output of `cov show`.
 
-A line of source is printed as `NUMBER|COUNT|TEXT`, without a count where there is no
-code; the path of its file stands above. With the environment variable MISSED, the
-numbers of the lines that were never reached follow below the table.
+`cov show` prints a line of source as `NUMBER|COUNT|TEXT`, without a count where there
+is no code, after the path of its file. With the environment variable MISSED, the numbers
+of the lines that were never executed follow below the table.
 """
 
-# ruff: noqa: INP001 - a script beside its caller, no package
+# ruff: noqa: INP001 - a script next to its caller, not a package
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TESTS = re.compile(r" *\d+\| *[^|]*\|#\[cfg\(test\)\]")
 
 
 def counts(lines: Iterable[str]) -> dict[str, dict[int, bool]]:
-    """For each file of the engine, whether each line of code was reached."""
+    """Return for each file of the engine whether each line of code was executed."""
     found: defaultdict[str, dict[int, bool]] = defaultdict(dict)
     file: str | None = None
     for line in lines:
@@ -33,7 +33,7 @@ def counts(lines: Iterable[str]) -> dict[str, dict[int, bool]]:
         elif not re.match(r" *\d+\|", line):
             file = None if line.strip() else file
         elif _TESTS.match(line):
-            file = None  # The tests of a file stand at its end, and reach themselves.
+            file = None  # The tests at the end of a file execute themselves.
         elif file and (code := _LINE.match(line)):
             number, count = int(code[1]), code[2] != "0"
             found[file][number] = found[file].get(number, False) or count
@@ -41,8 +41,8 @@ def counts(lines: Iterable[str]) -> dict[str, dict[int, bool]]:
 
 
 def table(found: dict[str, dict[int, bool]]) -> Iterable[str]:
-    """The lines of the table."""
-    yield "| file | lines | reached | |"
+    """Iterate over the lines of the table."""
+    yield "| file | lines | executed | |"
     yield "|---|---|---|---|"
     for file, lines in sorted(found.items()):
         yield row(f"`{file}`", lines.values())
@@ -50,14 +50,14 @@ def table(found: dict[str, dict[int, bool]]) -> Iterable[str]:
 
 
 def row(name: str, hits: Iterable[bool]) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
     reached = list(hits)
     share = 100 * sum(reached) / max(len(reached), 1)
     return f"| {name} | {len(reached)} | {sum(reached)} | {share:.1f} % |"
 
 
 def missed(found: dict[str, dict[int, bool]]) -> Iterable[str]:
-    """For each file the lines that were not reached."""
+    """Iterate over the files, each with its lines that were not executed."""
     for file, lines in sorted(found.items()):
         numbers = [str(number) for number, hit in sorted(lines.items()) if not hit]
         if numbers:
@@ -65,7 +65,7 @@ def missed(found: dict[str, dict[int, bool]]) -> Iterable[str]:
 
 
 def main() -> None:
-    """Reads and prints."""
+    """Read the output of `cov show` and print the table."""
     found = counts(sys.stdin)
     lines = [*table(found), *(missed(found) if os.environ.get("MISSED") else ())]
     sys.stdout.writelines(f"{line}\n" for line in lines)

@@ -1,4 +1,4 @@
-//! What is measured in a process of its own.
+//! Measurements that are made in a process of their own.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -14,36 +14,36 @@ use crate::stores::{self, Shape};
 
 /// The first argument of a child.
 pub(crate) const FLAG: &str = "--child";
-/// Events of a page.
+/// The number of events in a page.
 const PAGE: usize = 4_096;
-/// A writer that was told to be killed is given this long to write some more.
+/// How long a writer continues after it has reported its number of events, until it is killed.
 const MORE: Duration = Duration::from_millis(20);
 
-/// What a child has measured.
+/// The measurement of a child.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) seconds: f64,
-    /// Of these, on a processor: what a busy machine does not change.
+    /// The part of them on a processor, which a busy machine does not change.
     pub(crate) busy: f64,
     pub(crate) events: u64,
-    /// The most memory that the process ever had.
+    /// The peak memory of the process.
     pub(crate) mebibytes: f64,
 }
 
 impl Answer {
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    #[expect(clippy::cast_precision_loss, reason = "a number for people")]
     pub(crate) fn rate(&self) -> f64 {
         self.events as f64 / self.seconds
     }
 
     /// The rate by the time on a processor.
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    #[expect(clippy::cast_precision_loss, reason = "a number for people")]
     pub(crate) fn rate_if_idle(&self) -> f64 {
         self.events as f64 / self.busy
     }
 }
 
-/// Has a child write a store, and kills it in the middle of an append.
+/// Starts a child that writes a store, and kills it during an append.
 pub(crate) fn killed_while_writing(shape: Shape, store: &Path, events: u64) -> Outcome<()> {
     let arguments = ["write", shape.name(), &events.to_string()];
     let mut child = command(store)?
@@ -62,7 +62,7 @@ pub(crate) fn killed_while_writing(shape: Shape, store: &Path, events: u64) -> O
     Ok(())
 }
 
-/// Has a child measure a store.
+/// Starts a child that measures a store.
 pub(crate) fn measured(what: &str, store: &Path) -> Outcome<Answer> {
     let output = command(store)?
         .arg(what)
@@ -74,13 +74,13 @@ pub(crate) fn measured(what: &str, store: &Path) -> Outcome<Answer> {
     let answer: Value = serde_json::from_slice(&output.stdout)?;
     let number = |name: &str| {
         let value = answer.get(name).and_then(Value::as_f64);
-        value.ok_or_else(|| format!("the child did not tell its {name}"))
+        value.ok_or_else(|| format!("the child did not report its {name}"))
     };
     let events = answer.get("events").and_then(Value::as_u64);
     Ok(Answer {
         seconds: number("seconds")?,
         busy: number("busy")?,
-        events: events.ok_or("the child did not tell its events")?,
+        events: events.ok_or("the child did not report its events")?,
         mebibytes: number("mebibytes")?,
     })
 }
@@ -91,15 +91,15 @@ fn command(store: &Path) -> Outcome<Command> {
     Ok(command)
 }
 
-/// The child's side.
+/// Runs the child's side.
 pub(crate) fn run(arguments: &[String]) -> Outcome<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         [store, "write", shape, events] => {
-            stores::write_for_ever(Shape::of_name(shape)?, Path::new(store), events.parse()?)
+            stores::write_until_killed(Shape::of_name(shape)?, Path::new(store), events.parse()?)
         }
         [store, what] => measure(Path::new(store), what),
-        _ => Err(format!("a child can't {arguments:?}").into()),
+        _ => Err(format!("{arguments:?} are not valid arguments of a child").into()),
     }
 }
 
@@ -128,13 +128,13 @@ fn measure(directory: &Path, what: &str) -> Outcome<()> {
     });
     println!("{answer}");
     if what == "open-killed" {
-        // Dies as it found the store: not closed.
+        // Ends without closing the store, as the writer before it did.
         std::process::exit(0);
     }
     Ok(store.close()?)
 }
 
-/// Lists every stream; answers how many.
+/// Lists every stream; returns their number.
 fn list(store: &Store) -> Outcome<u64> {
     let mut names = store.streams("", true)?;
     while !store.gather(&mut names)? {}
@@ -148,7 +148,7 @@ fn list(store: &Store) -> Outcome<u64> {
     }
 }
 
-/// Reads every event; answers how many.
+/// Reads every event; returns their number.
 fn replay(store: &Store) -> Outcome<u64> {
     let mut query = LogQuery::all();
     query.limit = PAGE;
@@ -168,21 +168,21 @@ fn replay(store: &Store) -> Outcome<u64> {
     Ok(events)
 }
 
-/// Seconds that this thread was on a processor; all that is measured runs in it.
+/// Returns the seconds that this thread was on a processor; all measured work runs in it.
 fn busy() -> Outcome<f64> {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    let nanoseconds = told.split_whitespace().next();
-    let nanoseconds: f64 = nanoseconds.ok_or("the kernel tells no times")?.parse()?;
+    let times = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds = times.split_whitespace().next();
+    let nanoseconds: f64 = nanoseconds.ok_or("the kernel reports no times")?.parse()?;
     Ok(nanoseconds / 1e9)
 }
 
-/// `VmHWM` of this process.
+/// Returns `VmHWM` of this process.
 fn peak_mebibytes() -> Outcome<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .ok_or("the kernel does not tell the peak of memory")?;
+        .ok_or("the kernel does not report the peak memory")?;
     Ok(peak.trim().parse::<f64>()? / 1024.0)
 }

@@ -1,4 +1,4 @@
-//! How fast commits become durable.
+//! The rate at which commits become durable.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::shop::{EVENTS_A_COMMIT, Shop};
 
 /// Commits of one event in a round.
 const ROUND: usize = 50;
-/// No row writes more than this, whatever time it was given.
+/// The maximum number of batches, whatever the duration of the row.
 const BATCHES: usize = 2_000;
 
 pub(crate) fn open(directory: &Path) -> Outcome<Store> {
@@ -46,11 +46,11 @@ pub(crate) fn single(directory: &Path, time: Duration) -> Outcome<Vec<Row>> {
     let of = |times: &mut Vec<Duration>, share| percentile(times, share).as_secs_f64() * 1e6;
     let name = "pwrite + fdatasync";
     let row = |label: &str, engine, disk| {
-        Row::new(format!("one event a commit, {label}"), engine, "us").beside(name, disk)
+        Row::new(format!("one event a commit, {label}"), engine, "us").compared_with(name, disk)
     };
     let p50 = row("p50", of(&mut engine, 50), of(&mut disk, 50));
     let p99 = row("p99", of(&mut engine, 99), of(&mut disk, 99));
-    Ok(vec![p50.aiming(Target::RatioAtMost(1.3)), p99])
+    Ok(vec![p50.with_target(Target::RatioAtMost(1.3)), p99])
 }
 
 fn percentile(times: &mut [Duration], share: usize) -> Duration {
@@ -79,11 +79,11 @@ pub(crate) fn batch(directory: &Path, time: Duration) -> Outcome<Vec<Row>> {
     }
     store.close()?;
     std::fs::remove_dir_all(directory)?;
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    #[expect(clippy::cast_precision_loss, reason = "a number for people")]
     let rate = |time: Duration| (commits * EVENTS_A_COMMIT) as f64 / time.as_secs_f64();
     let row = Row::new("commits of 1,000 events", rate(engine), "events/s");
     Ok(vec![
-        row.beside("write + fdatasync", rate(disk))
-            .aiming(Target::RatioAtLeast(0.5)),
+        row.compared_with("write + fdatasync", rate(disk))
+            .with_target(Target::RatioAtLeast(0.5)),
     ])
 }

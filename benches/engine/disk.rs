@@ -1,4 +1,4 @@
-//! What the disk does by itself.
+//! The baselines: the disk without the engine.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 
-/// Bytes of the file that is written over and over.
+/// The size in bytes of the file that is overwritten again and again.
 const AREA: usize = 16 << 20;
 
 /// A file of zeros that is written in place and synced.
@@ -26,7 +26,7 @@ impl ZeroFilled {
         Ok(Self { file, at: 0 })
     }
 
-    /// Writes once and syncs, as an append without an engine would.
+    /// Writes once and syncs: an append without the engine.
     pub(crate) fn commit(&mut self, bytes: &[u8]) -> Outcome<Duration> {
         if self.at + bytes.len() > AREA {
             self.at = 0;
@@ -39,7 +39,7 @@ impl ZeroFilled {
     }
 }
 
-/// A file that grows by what is written to it.
+/// A file that grows with each write.
 #[derive(Debug)]
 pub(crate) struct Growing {
     file: File,
@@ -65,7 +65,7 @@ fn new_file(path: &Path) -> Outcome<File> {
     Ok(options.read(true).write(true).create_new(true).open(path)?)
 }
 
-/// Reads all files of a directory from end to end; answers the bytes and the time.
+/// Reads all files of a directory from end to end; returns the bytes and the time.
 pub(crate) fn read_all(directory: &Path) -> Outcome<(u64, Duration)> {
     let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0;

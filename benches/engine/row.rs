@@ -1,68 +1,68 @@
-//! One figure, and how it is shown.
+//! One measured value and its output.
 
 use serde_json::{Value, json};
 
-/// A figure, its yardstick from the same run, and what it should reach.
+/// A measured value, its baseline from the same run, and its target.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
-    pub(crate) figure: f64,
+    pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    pub(crate) yardstick: Option<Yardstick>,
+    pub(crate) baseline: Option<Baseline>,
     pub(crate) target: Option<Target>,
 }
 
-/// The same work without the engine, in the figure's unit.
+/// The same work without the engine, in the unit of the row.
 #[derive(Debug)]
-pub(crate) struct Yardstick {
+pub(crate) struct Baseline {
     pub(crate) name: &'static str,
-    pub(crate) figure: f64,
+    pub(crate) value: f64,
 }
 
-/// Where a row should end up.
+/// The target of a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    /// The figure itself, at most.
+    /// A maximum of the value.
     AtMost(f64),
-    /// The figure itself, at least.
+    /// A minimum of the value.
     AtLeast(f64),
-    /// The figure by its yardstick, at most.
+    /// A maximum of the ratio to the baseline.
     RatioAtMost(f64),
-    /// The figure by its yardstick, at least.
+    /// A minimum of the ratio to the baseline.
     RatioAtLeast(f64),
 }
 
 impl Row {
-    pub(crate) fn new(name: impl Into<String>, figure: f64, unit: &'static str) -> Self {
+    pub(crate) fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self {
             name: name.into(),
-            figure,
+            value,
             unit,
-            yardstick: None,
+            baseline: None,
             target: None,
         }
     }
 
-    pub(crate) fn beside(mut self, name: &'static str, figure: f64) -> Self {
-        self.yardstick = Some(Yardstick { name, figure });
+    pub(crate) fn compared_with(mut self, name: &'static str, value: f64) -> Self {
+        self.baseline = Some(Baseline { name, value });
         self
     }
 
-    pub(crate) fn aiming(mut self, target: Target) -> Self {
+    pub(crate) fn with_target(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
     }
 
     fn ratio(&self) -> Option<f64> {
-        self.yardstick
+        self.baseline
             .as_ref()
-            .map(|yardstick| self.figure / yardstick.figure)
+            .map(|baseline| self.value / baseline.value)
     }
 
     fn is_met(&self) -> Option<bool> {
         Some(match self.target? {
-            Target::AtMost(limit) => self.figure <= limit,
-            Target::AtLeast(floor) => self.figure >= floor,
+            Target::AtMost(limit) => self.value <= limit,
+            Target::AtLeast(floor) => self.value >= floor,
             Target::RatioAtMost(limit) => self.ratio()? <= limit,
             Target::RatioAtLeast(floor) => self.ratio()? >= floor,
         })
@@ -71,38 +71,38 @@ impl Row {
     fn json(&self) -> Value {
         json!({
             "name": self.name,
-            "figure": self.figure,
+            "value": self.value,
             "unit": self.unit,
-            "yardstick": self.yardstick.as_ref().map(|y| json!({"name": y.name, "figure": y.figure})),
+            "baseline": self.baseline.as_ref().map(|b| json!({"name": b.name, "value": b.value})),
             "ratio": self.ratio(),
-            "target": self.target.map(Target::words),
+            "target": self.target.map(Target::text),
             "met": self.is_met(),
         })
     }
 
     fn line(&self) -> String {
-        let yardstick = self.yardstick.as_ref().map_or(String::new(), |yardstick| {
-            format!("{} {}", thousands(yardstick.figure), yardstick.name)
+        let baseline = self.baseline.as_ref().map_or(String::new(), |baseline| {
+            format!("{} {}", thousands(baseline.value), baseline.name)
         });
         let ratio = self
             .ratio()
             .map_or(String::new(), |ratio| format!("{ratio:.2} x"));
-        let target = self.target.map_or(String::new(), Target::words);
+        let target = self.target.map_or(String::new(), Target::text);
         let met = match self.is_met() {
             Some(true) => "met",
             Some(false) => "missed",
             None => "",
         };
         let Self { name, unit, .. } = self;
-        let figure = thousands(self.figure);
-        format!("{name:<42} {figure:>12} {unit:<10} {ratio:>7}  {yardstick:<38} {target:<14} {met}")
+        let value = thousands(self.value);
+        format!("{name:<42} {value:>12} {unit:<10} {ratio:>7}  {baseline:<38} {target:<14} {met}")
             .trim_end()
             .to_owned()
     }
 }
 
 impl Target {
-    fn words(self) -> String {
+    fn text(self) -> String {
         match self {
             Self::AtMost(limit) => format!("<= {}", thousands(limit)),
             Self::AtLeast(floor) => format!(">= {}", thousands(floor)),
@@ -112,12 +112,12 @@ impl Target {
     }
 }
 
-/// Three digits at least, and no more behind the point than they need.
-fn thousands(figure: f64) -> String {
-    if figure < 10.0 {
-        return format!("{figure:.3}");
+/// Formats a number with three significant digits or more, and separators of thousands.
+fn thousands(value: f64) -> String {
+    if value < 10.0 {
+        return format!("{value:.3}");
     }
-    let digits = format!("{figure:.0}");
+    let digits = format!("{value:.0}");
     let mut shown = String::new();
     for (i, digit) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i).is_multiple_of(3) {

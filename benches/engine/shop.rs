@@ -1,4 +1,4 @@
-//! What is appended: orders of about 200 bytes of JSON.
+//! The events that are appended: orders of about 200 bytes of JSON.
 
 use eventbraid_engine::{Append, EventInput, Expectation, Prepared, prepare};
 
@@ -37,7 +37,7 @@ impl Shop {
         }
     }
 
-    /// A stream at random (xorshift).
+    /// Draws a stream at random (xorshift).
     fn draw(&mut self) -> usize {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
@@ -71,7 +71,7 @@ impl Shop {
         }
     }
 
-    /// One event for one stream at random.
+    /// Prepares one event for one stream at random.
     pub(crate) fn single(&mut self) -> Outcome<Prepared> {
         let stream = self.draw();
         let prepared = prepare(&Append {
@@ -83,7 +83,7 @@ impl Shop {
         Ok(prepared)
     }
 
-    /// A thousand events, each the first of a stream of its own.
+    /// Prepares a thousand events, each the first of a stream of its own.
     pub(crate) fn openings(&mut self, first: u64) -> Outcome<Prepared> {
         let streams: Vec<String> = (first..first + EVENTS_A_COMMIT as u64)
             .map(|n| format!("order-{:08}", n.wrapping_mul(0x9e37_79b1) % 100_000_000))
@@ -103,7 +103,7 @@ impl Shop {
         Ok(prepare(&events)?)
     }
 
-    /// What the next [`Shop::batch`] is made of: ten streams, and the events in turn.
+    /// Draws the ten streams of the next [`Shop::batch`].
     pub(crate) fn draw_batch(&mut self) -> Vec<usize> {
         let mut streams = Vec::with_capacity(STREAMS_A_COMMIT);
         while streams.len() < STREAMS_A_COMMIT {
@@ -115,7 +115,7 @@ impl Shop {
         streams
     }
 
-    /// A thousand events over these streams, each expected at its version.
+    /// Prepares a thousand events over these streams, each expected at its version.
     pub(crate) fn batch(&mut self, streams: &[usize]) -> Outcome<Prepared> {
         let events: Vec<_> = (0..EVENTS_A_COMMIT)
             .zip(streams.iter().cycle())

@@ -1,4 +1,4 @@
-//! A store of many events: opened clean, opened after a kill, read, and listed.
+//! A store of many events: opened after a clean close, opened after a kill, read, and listed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::disk;
 use crate::row::{Row, Target};
 use crate::shop::{EVENTS_A_COMMIT, Shop};
 
-/// Openings of each kind; the one in the middle counts.
+/// The number of openings of each kind; their median counts.
 const OPENINGS: usize = 3;
-/// Single commits on their way at a time, while a store is made.
+/// The maximum number of single commits in flight, while a store is filled.
 const IN_FLIGHT: u64 = 2_000;
 
 /// How the events were committed.
@@ -40,11 +40,13 @@ impl Shape {
             "batches" => Ok(Self::Batches),
             "singles" => Ok(Self::Singles),
             "streams" => Ok(Self::Streams),
-            _ => Err(format!("there is no shape {name:?}").into()),
+            _ => {
+                Err(format!("{name:?} is not a shape: expected batches, singles or streams").into())
+            }
         }
     }
 
-    fn words(self) -> &'static str {
+    fn label(self) -> &'static str {
         match self {
             Self::Batches => "1,000 a commit",
             Self::Singles => "one a commit",
@@ -53,32 +55,32 @@ impl Shape {
     }
 }
 
-/// Makes a store in a child, and measures it in others.
+/// Fills a store in a child, and measures it in other children.
 pub(crate) fn rows(shape: Shape, store: &Path, events: u64) -> Outcome<Vec<Row>> {
     child::killed_while_writing(shape, store, events)?;
-    let killed = middle(store, "open-killed")?;
-    let clean = middle(store, "open")?;
-    let replay = middle(store, "replay")?;
-    let list = middle(store, "list")?;
+    let killed = median(store, "open-killed")?;
+    let clean = median(store, "open")?;
+    let replay = median(store, "replay")?;
+    let list = median(store, "list")?;
     let (bytes, time) = disk::read_all(&store.join("log"))?;
-    let name = |what: &str| format!("{what}, {}", shape.words());
+    let name = |what: &str| format!("{what}, {}", shape.label());
     let plain = time.as_secs_f64();
     let seconds = Target::AtMost(0.5);
     let mut reading = Row::new(name("replay"), replay.rate(), "events/s");
     if matches!(shape, Shape::Batches) {
-        reading = reading.aiming(Target::AtLeast(4e6));
+        reading = reading.with_target(Target::AtLeast(4e6));
     }
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    #[expect(clippy::cast_precision_loss, reason = "a number for people")]
     let per_event = replay.events as f64 / plain;
     Ok(vec![
         Row::new(name("open after a kill"), killed.seconds, "s")
-            .beside("plain read", plain)
-            .aiming(seconds),
+            .compared_with("plain read", plain)
+            .with_target(seconds),
         Row::new(name("open after a clean close"), clean.seconds, "s")
-            .beside("plain read", plain)
-            .aiming(seconds),
+            .compared_with("plain read", plain)
+            .with_target(seconds),
         Row::new(name("of it on a processor"), clean.busy, "s"),
-        reading.beside("plain read", per_event),
+        reading.compared_with("plain read", per_event),
         Row::new(
             name("by time on a processor"),
             replay.rate_if_idle(),
@@ -89,18 +91,18 @@ pub(crate) fn rows(shape: Shape, store: &Path, events: u64) -> Outcome<Vec<Row>>
             replay.mebibytes,
             "MiB",
         )
-        .aiming(Target::AtMost(250.0)),
-        Row::new(name("list the streams"), list.seconds, "s").aiming(Target::AtMost(2.0)),
+        .with_target(Target::AtMost(250.0)),
+        Row::new(name("list the streams"), list.seconds, "s").with_target(Target::AtMost(2.0)),
         Row::new(name("bytes an event"), ratio(bytes, replay.events), "bytes"),
     ])
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+#[expect(clippy::cast_precision_loss, reason = "a number for people")]
 fn ratio(a: u64, b: u64) -> f64 {
     a as f64 / b.max(1) as f64
 }
 
-fn middle(store: &Path, what: &str) -> Outcome<Answer> {
+fn median(store: &Path, what: &str) -> Outcome<Answer> {
     let mut answers = Vec::new();
     for _ in 0..OPENINGS {
         answers.push(child::measured(what, store)?);
@@ -112,13 +114,13 @@ fn middle(store: &Path, what: &str) -> Outcome<Answer> {
         .ok_or_else(|| "nothing was measured".into())
 }
 
-/// Appends until there are `events`, says so, and goes on until it is killed.
-pub(crate) fn write_for_ever(shape: Shape, store: &Path, events: u64) -> Outcome<()> {
+/// Appends `events` events, prints their number, and continues until it is killed.
+pub(crate) fn write_until_killed(shape: Shape, store: &Path, events: u64) -> Outcome<()> {
     let store = open(store)?;
     let mut shop = Shop::new();
-    let on_the_way = Arc::new(AtomicU64::new(0));
+    let in_flight = Arc::new(AtomicU64::new(0));
     let mut appended = 0;
-    let mut told = false;
+    let mut is_reported = false;
     loop {
         match shape {
             Shape::Batches => {
@@ -131,11 +133,11 @@ pub(crate) fn write_for_ever(shape: Shape, store: &Path, events: u64) -> Outcome
                 appended += EVENTS_A_COMMIT as u64;
             }
             Shape::Singles => {
-                while on_the_way.load(Ordering::Acquire) >= IN_FLIGHT {
+                while in_flight.load(Ordering::Acquire) >= IN_FLIGHT {
                     std::thread::yield_now();
                 }
-                on_the_way.fetch_add(1, Ordering::AcqRel);
-                let arrived = Arc::clone(&on_the_way);
+                in_flight.fetch_add(1, Ordering::AcqRel);
+                let arrived = Arc::clone(&in_flight);
                 let done = move |_| {
                     arrived.fetch_sub(1, Ordering::AcqRel);
                 };
@@ -143,8 +145,8 @@ pub(crate) fn write_for_ever(shape: Shape, store: &Path, events: u64) -> Outcome
                 appended += 1;
             }
         }
-        if appended >= events && !told {
-            told = true;
+        if appended >= events && !is_reported {
+            is_reported = true;
             println!("{appended}");
         }
     }
