@@ -186,12 +186,13 @@ def outside(receiver: Receiver, name: str, **options):
 def inside(name: str, *, unless: str = "", **options):
     """A local step that notes its name, with a compensation that notes its own."""
     compensate_unless = options.pop("compensate_unless", "")
+    compensate_retry = options.pop("compensate_retry", eb.Retry(attempts=1))
     compensatable = options.get("kind") is not eb.Kind.RETRIABLE
     step = eb.local(name, note(name, unless=unless), **options)
     if not compensatable:
         return step
     return step.compensated_by(
-        note(f"compensate {name}", unless=compensate_unless), retry=eb.Retry(attempts=1)
+        note(f"compensate {name}", unless=compensate_unless), retry=compensate_retry
     )
 
 

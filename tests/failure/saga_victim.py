@@ -23,6 +23,10 @@ import anyio
 import eventbraid as eb
 from tests.saga_kit import QUICK, SECOND, Declined, Trip, inside, note, trip
 
+# The process is killed during its calls on purpose, often during the same call several
+# times in a row. The default budget of crashes would then end the saga as stuck.
+KILLED = replace(QUICK, crashes=100)
+
 
 class Victim:
     """Counts the moments, and dies at the one that was chosen."""
@@ -65,27 +69,30 @@ def outside(receiver: LedgerReceiver, name: str):
     async def compensate(
         context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
     ) -> None:
-        await receiver.act("undo", context.forward_key)
+        await receiver.act("compensate", context.forward_key)
 
     step = eb.step(
         name,
         act,
         timeout=5 * SECOND,
-        # The process is killed inside of its calls on purpose, often the same one.
-        retry=replace(QUICK, attempts=100, crashes=100, never=(Declined,)),
+        retry=replace(KILLED, attempts=100, never=(Declined,)),
         record=note(name),
     )
-    often = replace(QUICK, attempts=None, crashes=100)
-    return step.compensated_by(compensate, retry=often)
+    return step.compensated_by(compensate, retry=replace(KILLED, attempts=None))
+
+
+def local(name: str):
+    retry = replace(KILLED, attempts=1)
+    return inside(name, retry=retry, compensate_retry=retry)
 
 
 async def main(store: str, ledger: str, sagas: int, moment: int) -> None:
     victim = Victim(moment)
     receiver = LedgerReceiver(Path(ledger), victim)
     saga = trip(
-        inside("book"),
+        local("book"),
         outside(receiver, "pay"),
-        inside("pack"),
+        local("pack"),
         outside(receiver, "ship"),
     )
     async with (

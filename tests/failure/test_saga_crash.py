@@ -127,7 +127,9 @@ async def check(store, receiver, end):
     else:
         assert set(receiver.standing()) <= {"tell"}
         assert sorted(what for what in noted if what in {"book", "pack"}) == sorted(
-            what.removeprefix("undo ") for what in noted if what.startswith("undo ")
+            what.removeprefix("compensate ")
+            for what in noted
+            if what.startswith("compensate ")
         )
     # One key a step, and no key took effect twice: the log has each effect once.
     assert set(receiver.effects) <= {

@@ -45,7 +45,7 @@ def begin(repository, directory: Path, moment: int) -> subprocess.Popen[str]:
 
 def end(process: subprocess.Popen[str]) -> int:
     try:
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=200)
     finally:
         process.kill()
     assert process.returncode in {0, -signal.SIGKILL}, error
@@ -56,7 +56,7 @@ def run(repository, directory: Path, moment: int) -> int:
     return end(begin(repository, directory, moment))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_sagas_end_whole_however_often_the_process_is_killed(repository, tmp_path):
     draw = random.Random(7)
     kills = sum(
@@ -68,7 +68,7 @@ def test_sagas_end_whole_however_often_the_process_is_killed(repository, tmp_pat
     check_all(tmp_path)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_sagas_end_whole_however_often_one_of_several_processes_is_killed(
     repository, tmp_path
 ):

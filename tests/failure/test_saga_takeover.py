@@ -213,7 +213,7 @@ def unanswered(life: Life) -> set[str]:
     under_way: set[str] = set()
     for moment in life.moments if life.killed else ():
         when, _, what = moment.partition(" ")
-        if when == "before" and what.startswith(("do ", "undo ")):
+        if when == "before" and what.startswith(("do ", "compensate ")):
             under_way = {what}
         elif when == "after" and what not in under_way:
             under_way = set()
