@@ -1,8 +1,8 @@
 """Print a table of covered lines by file, from the output of `cov show`.
 
 `cov show` prints a line of source as `NUMBER|COUNT|TEXT`, without a count where there
-is no code, after the path of its file. With the environment variable MISSED, the numbers
-of the lines that were never executed follow below the table.
+is no code, after the path of its file. With the environment variable MISSED, the
+numbers of the lines that were never executed follow below the table.
 """
 
 # ruff: noqa: INP001 - a script next to its caller, not a package
