@@ -41,14 +41,14 @@ from eventbraid.saga.machine._next_action import (
 )
 from eventbraid.saga.machine._progress import Progress, Status
 from eventbraid.saga.running._calls import Calls
-from eventbraid.saga.running._compensation import StepCompensation
+from eventbraid.saga.running._compensation_execution import StepCompensation
 from eventbraid.saga.running._error_classes import (
     MAXIMUM_OUTAGES,
     breather,
     pause_after,
     pause_while_blocked,
 )
-from eventbraid.saga.running._execution import StepExecution
+from eventbraid.saga.running._external_execution import StepExecution
 from eventbraid.saga.running._journal import blocked_error
 
 if TYPE_CHECKING:
