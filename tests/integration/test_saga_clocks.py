@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga.running import _clock, _journal
+from eventbraid.saga.running import _clock, _saga_reader
 from tests.saga_kit import SECOND, Crash, MortalStore, Receiver, Trip, outside, trip
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ def wall(monkeypatch):
 
 def restart(monkeypatch, wall):
     """Replace the process's clock, as a new process would start with one."""
-    monkeypatch.setattr(_journal, "PROCESS_CLOCK", _clock.Clock(wall))
+    monkeypatch.setattr(_saga_reader, "PROCESS_CLOCK", _clock.Clock(wall))
 
 
 def jump_after(wall, what, jump):

@@ -614,11 +614,11 @@ async def test_a_defect_in_then_that_is_met_at_a_resume_is_recorded_once(
 @pytest.fixture
 def quick_outages(monkeypatch):
     """Let an outage be reported after 0.1 s, and the code be called again then."""
-    from eventbraid.saga.running import _error_classes
+    from eventbraid.saga.running import _pauses
 
-    monkeypatch.setattr(_error_classes, "_MAXIMUM_PAUSE_SECONDS", 0.005)
-    monkeypatch.setattr(_error_classes, "_BLOCKED_SECONDS", 0.05)
-    monkeypatch.setattr(_error_classes, "_MAXIMUM_BLOCKED_SECONDS", 0.05)
+    monkeypatch.setattr(_pauses, "_MAXIMUM_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(_pauses, "_BLOCKED_SECONDS", 0.05)
+    monkeypatch.setattr(_pauses, "_MAXIMUM_BLOCKED_SECONDS", 0.05)
 
 
 MISSING = FileNotFoundError(2, "no rates.csv")

@@ -239,13 +239,13 @@ async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_bl
         for saga_id in IDS[:12]:
             await owner.start(saga, Trip("mia"), id=saga_id)
         await blocked_at(openings[0], 12)
-        reading = Held(owner._journal.read)
-        owner._journal.read = reading
+        reading = Held(owner._journal.reader.read)
+        owner._journal.reader.read = reading
         async with anyio.create_task_group() as tasks:
             for saga_id in IDS[:12]:
                 tasks.start_soon(fail_to_get, owner, saga, saga_id)
             await reading.has(12)
-            owner._journal.read = reading.call
+            owner._journal.reader.read = reading.call
             async with eb.SagaCoordinator(openings[1], [saga]) as other:
                 pair = Pair(owner, other)
                 await pair.shared()
@@ -464,7 +464,7 @@ async def test_a_saga_that_moves_on_before_its_notice_is_told_gets_none(
         handle = await owner.start(compensatable, Trip("mia"), id="saga-1")
         await held.began.wait()
         # As another coordinator records it, of which this one hasn't read yet.
-        journal = owner._journal
+        journal = owner._journal.reader
         progress = journal.progress(handle.id, await journal.read(handle.id))
         events = cancelled(progress, "it can't go on")
         await openings[1].append([eb.new_event(handle.id, e) for e in events])
@@ -496,7 +496,7 @@ async def test_a_saga_whose_shard_is_lost_before_its_notice_is_told_gets_none(
 
 def is_told(coordinator, saga_id: str) -> bool:
     shard_lease = coordinator._shards.lease_for(saga_id)
-    return shard_lease is not None and saga_id in shard_lease.told
+    return shard_lease is not None and shard_lease.last_report(saga_id) is not None
 
 
 async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_blocked(

@@ -94,6 +94,80 @@ def names_in(path):
     return attributes | strings
 
 
+# The interpreter's own attributes of exceptions, which have no method.
+ASSIGNABLE = {"__cause__"}
+
+
+def foreign_assignments(source: str) -> list[str]:
+    """Return the targets of assignments to attributes of other objects than `self`.
+
+    Items count, too: ``other.items[key] = value`` changes what the other object owns.
+    """
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+                pass
+            case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
+                targets = [target]
+            case _:
+                continue
+        found += [
+            f"{ast.unparse(target)} in line {target.lineno}"
+            for whole in targets
+            for target in (whole.elts if isinstance(whole, ast.Tuple) else [whole])
+            if is_foreign(target)
+        ]
+    return found
+
+
+def is_foreign(target: ast.expr) -> bool:
+    while isinstance(target, ast.Subscript):
+        target = target.value
+    if not isinstance(target, ast.Attribute) or target.attr in ASSIGNABLE:
+        return False
+    owner = target.value
+    return not (isinstance(owner, ast.Name) and owner.id in {"self", "cls"})
+
+
+@pytest.mark.parametrize(
+    ("line", "is_refused"),
+    [
+        ("run.state = None", True),
+        ("self.run.state = None", True),
+        ("run.count += 1", True),
+        ("run.state: int = 1", True),
+        ("one, run.state = 1, 2", True),
+        ("del run.state", True),
+        ("registry.blocked[key] = run", True),
+        ("del self.registry.blocked[key]", True),
+        ("self.state = None", False),
+        ("self.state[key] = None", False),
+        ("cls.state = None", False),
+        ("state = run.state", False),
+        ("found[key] = run", False),
+        ("error.__cause__ = other", False),
+    ],
+)
+def test_the_check_of_assignments_sees_what_it_is_for(line, is_refused):
+    assert bool(foreign_assignments(line)) is is_refused
+
+
+@pytest.mark.parametrize("room", ["definition", "machine", "running", "coordination"])
+def test_no_code_of_sagas_assigns_to_the_attributes_of_another_object(repository, room):
+    """Each piece of mutable state has one owner, and its methods are the only way.
+
+    A field that three files assign to has no invariant that anybody could check.
+    """
+    folder = repository / "python/eventbraid/saga" / room
+    found = {
+        path.name: foreign
+        for path in sorted(folder.glob("*.py"))
+        if (foreign := foreign_assignments(path.read_text()))
+    }
+    assert found == {}
+
+
 def test_errors_import_nothing(imports):
     assert imports.find_modules_directly_imported_by("eventbraid.errors") == set()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.command._provenance import mark_raised_by_command
 from eventbraid.command._typing import is_covered
-from eventbraid.command._write import Write
+from eventbraid.command._write import EncodedWrite, Write
 from eventbraid.domain._refusal import shown
 from eventbraid.errors import (
     ConflictedStream,
@@ -78,12 +78,15 @@ def decided(
     size = 0
     own = checked(command, writes, kinds)
     for count, write in enumerate(itertools.chain(own, also) if also else own, 1):
-        added = write.metadata
-        new = new_event(
-            write.stream,
-            write.event,
-            metadata=merged(metadata, added) if added else metadata,
-        )
+        if isinstance(write, EncodedWrite):
+            new = write.encoded
+        else:
+            added = write.metadata
+            new = new_event(
+                write.stream,
+                write.event,
+                metadata=merged(metadata, added) if added else metadata,
+            )
         size += len(new.data)
         if size > COMMIT_BYTES_LIMIT:
             raise LimitExceeded("bytes of a commit", size, COMMIT_BYTES_LIMIT)

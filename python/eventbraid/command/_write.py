@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
+    from eventbraid.store import NewEvent
+
 E_contra = TypeVar("E_contra", contravariant=True)
 
 
@@ -40,6 +42,20 @@ class Write:
     event: object
     metadata: Mapping[str, str] | None = None
     owner: object = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedWrite(Write):
+    """A further write whose event is encoded already: a record of a saga.
+
+    It is encoded once, however often the command is retried. Its metadata is that of
+    the encoded event alone.
+
+    Attributes:
+        encoded: The event to append.
+    """
+
+    encoded: NewEvent = field(kw_only=True)
 
 
 class Writable(str, Generic[E_contra]):

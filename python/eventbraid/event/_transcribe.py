@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from eventbraid.store import RecordedEvent
 
 SCHEMA_VERSION = "v"
-"""The metadata key of a schema version other than 1."""
+"""The metadata key of the schema version; without it, the version is 1."""
 
 
 class VersionedBody(bytes):
@@ -193,6 +193,40 @@ def new_event(
     if found.version != 1:
         metadata = {**(metadata or {}), SCHEMA_VERSION: str(found.version)}
     return NewEvent(stream, found.name, data, metadata=metadata, event_id=event_id)
+
+
+def traced_event(
+    stream: str,
+    event: object,
+    correlation_id: str,
+    causation_id: str,
+    event_id: UUID | None = None,
+    /,
+) -> NewEvent:
+    """Build an event of the library's own, whose metadata traces it.
+
+    The metadata has the schema version, also if it is 1, so that a reader without the
+    class can tell the versions apart.
+
+    Args:
+        stream: The id of the stream.
+        event: An instance of a registered class.
+        correlation_id: The request that the event belongs to.
+        causation_id: The event that led to it.
+        event_id: The event's id; by default, `append` generates one.
+    """
+    found = default_registry.of_class(type(event))
+    return NewEvent(
+        stream,
+        found.name,
+        _encoded(found, event),
+        metadata={
+            "causation_id": causation_id,
+            "correlation_id": correlation_id,
+            SCHEMA_VERSION: str(found.version),
+        },
+        event_id=event_id,
+    )
 
 
 def _encoded(found: EventType, event: object) -> bytes:

@@ -14,8 +14,8 @@ from eventbraid.saga.definition._step import Local, Step
 from eventbraid.saga.definition._step_base import Kind, Node
 from eventbraid.saga.definition._step_builders import local, step
 from eventbraid.saga.machine._progress import Status
-from eventbraid.saga.running._journal import SagaProgress
-from eventbraid.saga.running._run import Ended, Outcome
+from eventbraid.saga.running._observer import SagaProgress
+from eventbraid.saga.running._outcome import Ended, Outcome
 
 __all__ = [
     "DEFECTS",

@@ -30,7 +30,7 @@ from eventbraid.saga.machine._events import (
 )
 from eventbraid.saga.machine._progress import Progress, Status
 from eventbraid.saga.machine._transitions import evolve
-from eventbraid.saga.running._run import Outcome
+from eventbraid.saga.running._outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,11 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventbraid.errors import VersionConflict
-from eventbraid.event import new_event
 from eventbraid.saga.coordination._attention_notices import Notices
 from eventbraid.saga.definition._declaration import declaration_of
-from eventbraid.saga.machine._events import ATTENTION_STREAM, SagaNeedsAttention
-from eventbraid.saga.running._journal import NEEDS_CODE
+from eventbraid.saga.running._blocked_error import NEEDS_CODE
+from eventbraid.saga.running._records import notice_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,7 +57,7 @@ class AttentionReporter:
         """
         unreported: list[tuple[BlockedSaga, ShardLease]] = []
         for one in blocked:
-            known = one.shard_lease.told.get(one.id)
+            known = one.shard_lease.last_report(one.id)
             if self._shards.holds(one.shard_lease) and known != (
                 one.version,
                 one.overdue,
@@ -132,7 +131,7 @@ class AttentionReporter:
                 ]
             else:
                 for one, shard_lease in unreported:
-                    shard_lease.told[one.id] = one.version, one.overdue
+                    shard_lease.note_report(one.id, (one.version, one.overdue))
                 return moved
         return moved
 
@@ -145,8 +144,6 @@ class AttentionReporter:
 def _notice_of(blocked: BlockedSaga) -> NewEvent:
     progress, error = blocked.progress, blocked.error
     reason = error.reason[:_MOST_CHARACTERS].encode(errors="replace").decode()
-    step = progress.current or ""
     if blocked.overdue and progress.deadline is not None:
         reason = f"overdue since {progress.deadline:%Y-%m-%d %H:%M:%S %Z}: {reason}"
-    notice = SagaNeedsAttention(blocked.id, progress.saga, step, reason)
-    return new_event(ATTENTION_STREAM, notice)
+    return notice_of(progress, blocked.head, reason)

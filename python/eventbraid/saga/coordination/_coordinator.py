@@ -50,11 +50,13 @@ from eventbraid.saga.machine._idempotency_keys import check_saga_id
 from eventbraid.saga.machine._next_action import advance_if_possible
 from eventbraid.saga.machine._progress import Progress, Status
 from eventbraid.saga.machine._transitions import evolve
+from eventbraid.saga.running._blocked_error import NEEDS_CODE
 from eventbraid.saga.running._clock import SagaClock
-from eventbraid.saga.running._journal import NEEDS_CODE, Journal
+from eventbraid.saga.running._journal import Journal
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
-from eventbraid.saga.running._permits import current_worker
+from eventbraid.saga.running._records import head_of, head_of_new_saga
 from eventbraid.saga.running._run import Run
+from eventbraid.saga.running._worker import current_worker
 from eventbraid.store._duration import duration_seconds
 from eventbraid.store._paging import checked
 
@@ -66,7 +68,8 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.running._clock import Clock
-    from eventbraid.saga.running._journal import Observer
+    from eventbraid.saga.running._observer import Observer
+    from eventbraid.saga.running._permits import Permit
     from eventbraid.store import AsyncStore
 
 S = TypeVar("S")
@@ -308,7 +311,7 @@ class SagaCoordinator:
                 return await self._existing(saga, id, state)
             except SagaExists:
                 # Who was starting it may have been cancelled before its commit.
-                if await self._journal.exists(id):
+                if await self._journal.reader.exists(id):
                     raise
 
     async def get(self, saga: Saga[S], saga_id: str, /) -> SagaHandle[S]:
@@ -390,7 +393,7 @@ class SagaCoordinator:
         # A copy, because the saga's own task may be in the middle of a move.
         copy = run.copy()
         await self._commit_anew(copy, lambda run: plan(run.progress))
-        run.wake(stale=True)
+        run.wake()
         self._workers.work_again(run)
         await self._follower.catch_up(run)
 
@@ -494,7 +497,7 @@ class SagaCoordinator:
 
     async def _begin(self, saga: Saga[S], saga_id: str, state: S) -> Run[S] | None:
         """Record a start and have the saga driven; None if the id is taken."""
-        done = self._registry.starting[saga_id] = anyio.Event()
+        self._registry.begin_start(saga_id)
         try:
             is_here = self._shards.lease_for(saga_id, declaration_of(saga)) is not None
             # A step that waited for a place would hold the one that it waits for.
@@ -508,41 +511,41 @@ class SagaCoordinator:
             self._wakeup.notify()
             raise
         finally:
-            del self._registry.starting[saga_id]
-            done.set()
+            self._registry.end_start(saga_id)
 
     async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
-        run, events = _first_records(saga, saga_id, state, self._journal.clock)
-        try:
-            await self._wait_for_place(run)
+        run, events = _first_records(saga, saga_id, state, self._journal.reader.clock)
+        with self._workers.permit() as permit:
+            await self._wait_for_permit(run, permit)
             self._workers.require_running()
-            run.shard_lease = self._shards.lease_for(saga_id, declaration_of(saga))
-            if run.shard_lease is not None and run.holds_permit:
-                await self._journal.commit(run, events, run.state)
-                self._workers.work_on(run, resumed=False)
-                return run
-        except LeaseLost:
-            self._wakeup.notify()
-        finally:
-            if run.id not in self._registry.at_work:
-                self._workers.give_place(run)
+            run.assign(self._shards.lease_for(saga_id, declaration_of(saga)))
+            if run.shard_lease is not None and permit.is_held:
+                try:
+                    await self._journal.commit(run, events, run.state)
+                except LeaseLost:
+                    self._wakeup.notify()
+                else:
+                    self._workers.work_on(run, resumed=False, permit=permit.pass_on())
+                    return run
         return await self._start_elsewhere(saga, saga_id, state)
 
-    async def _wait_for_place(self, run: Run[Any]) -> None:
-        """Wait for a place, or until a step of a saga at work needs the start."""
-        if self._workers.take_free_place(run):
+    async def _wait_for_permit(self, run: Run[Any], permit: Permit) -> None:
+        """Wait for a permit, or until a step of a saga at work needs the start."""
+        if permit.acquire_nowait():
             return
         with anyio.CancelScope() as scope:
             self._waiting_starts[run.id] = scope
             try:
-                await self._workers.take_place(run)
+                await permit.acquire()
             finally:
                 del self._waiting_starts[run.id]
 
     async def _start_elsewhere(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
         """Record a start, and leave the first step to a task that takes its place."""
-        run, (started, *_) = _first_records(saga, saga_id, state, self._journal.clock)
-        self._registry.elsewhere[saga_id] = run
+        run, (started, *_) = _first_records(
+            saga, saga_id, state, self._journal.reader.clock
+        )
+        self._registry.hold_elsewhere(run)
         try:
             await self._journal.commit(run, [started], run.state)
         except BaseException:
@@ -601,10 +604,10 @@ class SagaCoordinator:
     ) -> None:
         """Record a decision about a saga that this program can't drive."""
         while True:
-            recorded = await self._journal.read(saga_id)
-            progress = self._journal.progress(saga_id, recorded)
+            recorded = await self._journal.reader.read(saga_id)
+            progress = self._journal.reader.progress(saga_id, recorded)
             with suppress(VersionConflict):
-                await self._journal.record(progress, len(recorded), plan(progress))
+                await self._journal.record(progress, head_of(recorded), plan(progress))
                 return
 
     async def _commit_anew(
@@ -618,7 +621,7 @@ class SagaCoordinator:
                 await self._journal.reload(run)
             except InvalidTransition:
                 # The saga's own task, or another coordinator, may be ahead of it.
-                if await self._journal.is_current(run):
+                if await self._journal.reader.is_current(run):
                     raise
                 await self._journal.reload(run)
             else:
@@ -642,7 +645,9 @@ def _first_records(
     )
     nothing = Progress(saga_id)
     follow = advance_if_possible(saga, evolve(nothing, started), initial, now)
-    return Run(saga, nothing, initial, 0, saga_clock), (started, *follow)
+    worker = current_worker()
+    head = head_of_new_saga(saga_id, None if worker is None else worker.last_record)
+    return Run(saga, nothing, initial, head, saga_clock), (started, *follow)
 
 
 def _check_id(saga: Saga[Any], saga_id: str) -> None:

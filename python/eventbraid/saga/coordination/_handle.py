@@ -9,14 +9,15 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from eventbraid.errors import CoordinatorClosed
-from eventbraid.saga.running._permits import waiting_for_saga
+from eventbraid.saga.running._worker import waiting_for_saga
 from eventbraid.store._duration import duration_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from eventbraid.saga.machine._progress import Status
-    from eventbraid.saga.running._run import Ended, Run
+    from eventbraid.saga.running._outcome import Ended
+    from eventbraid.saga.running._run import Run
 
 S = TypeVar("S")
 

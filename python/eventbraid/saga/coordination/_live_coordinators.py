@@ -21,7 +21,7 @@ from eventbraid.errors import (
 from eventbraid.event import decode_event, new_event
 from eventbraid.saga.definition._declaration import Declaration
 from eventbraid.saga.machine._events import COORDINATORS_STREAM, CoordinatorsChanged
-from eventbraid.saga.running._error_classes import breather
+from eventbraid.saga.running._pauses import pause_after_contention
 from eventbraid.store._system import system_event
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class LiveCoordinators:
         except VersionConflict:
             pass
         except OutcomeUnknown:
-            await anyio.sleep(breather(0.0))
+            await anyio.sleep(pause_after_contention(0.0))
         await self.read()
 
 

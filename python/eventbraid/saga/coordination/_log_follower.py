@@ -25,8 +25,8 @@ from eventbraid.saga.machine._events import (
     STUCK_TYPE,
 )
 from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.running._blocked_error import blocked_error
 from eventbraid.saga.running._clock import SagaClock
-from eventbraid.saga.running._journal import blocked_error
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
 from eventbraid.saga.running._shard_lease import shard_in
 
@@ -111,7 +111,7 @@ class LogFollower:
     ) -> None:
         """Follow nothing yet."""
         self._journal = journal
-        self._clock = SagaClock(journal.clock)
+        self._clock = SagaClock(journal.reader.clock)
         self._loader = loader
         self._registry = registry
         self._open = open_sagas
@@ -181,18 +181,18 @@ class LogFollower:
         blocked = self._registry.blocked.get(run.id)
         if blocked is not None and blocked.is_blocked_at(run.version):
             # The same code would meet the same defect.
-            self._registry.elsewhere[run.id] = run
+            self._registry.hold_elsewhere(run)
             run.rest(blocked.error)
             return run
         if status.ended:
             run.rest()
             return run
-        run.shard_lease = self._shards.lease_for(run.id, declaration_of(run.saga))
+        run.assign(self._shards.lease_for(run.id, declaration_of(run.saga)))
         if run.shard_lease is None:
-            self._registry.elsewhere[run.id] = run
+            self._registry.hold_elsewhere(run)
         if status is Status.STUCK:
             if run.shard_lease is not None:
-                self._registry.stuck[run.id] = run
+                self._registry.add_stuck(run)
             run.rest()
         else:
             self._wait_on(run)
@@ -215,7 +215,7 @@ class LogFollower:
         if self._registry.elsewhere.get(run.id) is not run:
             return
         try:
-            if await self._journal.is_current(run):
+            if await self._journal.reader.is_current(run):
                 return
             await self._journal.reload(run)
         except SagaBlocked as error:
@@ -297,7 +297,7 @@ class LogFollower:
             if run is not None:
                 await self.catch_up(run)
         elif saga_id in self._registry.at_work:
-            run.wake(stale=True)
+            run.wake()
         elif what in {*BY_HAND_TYPES, COMPENSATION_STARTED_TYPE}:
             self._workers.work_again(run)
 
@@ -325,16 +325,14 @@ class LogFollower:
             moved = await self._attention.tell(unreported)
         except OutcomeUnknown:
             # A second notice does no harm. What was blocked meanwhile is newer.
-            self._registry.unreported = {
-                one.id: one for one in unreported
-            } | self._registry.unreported
+            self._registry.report_again(unreported)
             return
         for saga_id in moved:
             self._look_again(saga_id)
 
     def _look_again(self, saga_id: str) -> None:
         """Have a saga that is blocked here read and driven, if that can be done now."""
-        self._registry.blocked.pop(saga_id, None)
+        self._registry.unblock(saga_id)
         self._started[saga_id] = None
         self._wakeup.notify()
 
@@ -377,7 +375,7 @@ class LogFollower:
         await self._attend_to(started, take)
 
         def take_over(run: Run[Any]) -> None:
-            run.is_taken_over = True
+            run.take_over()
             take(run)
 
         for shard, needed in gained:
@@ -442,7 +440,7 @@ class LogFollower:
                 self._wakeup.notify()
                 continue
             for saga_id in self._registry.blocked.keys() & group.keys():
-                del self._registry.blocked[saga_id]
+                self._registry.unblock(saga_id)
 
     def _find_overdue(self) -> None:
         """Log the blocked sagas whose deadline has passed. They aren't compensated."""

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 from eventbraid.errors import GraphMismatch, SagaBlocked, SagaNotFound
 from eventbraid.saga.machine._defect import Defect
 from eventbraid.saga.machine._progress import Progress
-from eventbraid.saga.running._journal import NEEDS_CODE, blocked_error, unfoldable_error
+from eventbraid.saga.running._blocked_error import (
+    NEEDS_CODE,
+    blocked_error,
+    unfoldable_error,
+)
+from eventbraid.saga.running._records import head_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._records import StreamHead
     from eventbraid.saga.running._run import Run
     from eventbraid.saga.running._shard_lease import ShardLease
 
@@ -55,26 +61,26 @@ class SagaLoader:
             GraphMismatch: It was started with other steps under the same version.
         """
         shard_lease = self._lease_for(saga_id)
-        recorded = await self._journal.read(saga_id)
+        recorded = await self._journal.reader.read(saga_id)
         progress = Progress(saga_id)
         try:
-            progress = self._journal.progress(saga_id, recorded)
+            progress = self._journal.reader.progress(saga_id, recorded)
             saga = self._declaration(progress)
-            return await self._journal.restore(saga, saga_id, recorded)
+            return await self._journal.reader.restore(saga, saga_id, recorded)
         except Defect as defect:
             error = unfoldable_error(progress, defect)
             error.__cause__ = defect.error
-            version = await self._journal.record_unfoldable(
-                progress, len(recorded), defect, self._kept(shard_lease, saga_id)
+            head = await self._journal.record_unfoldable(
+                progress, head_of(recorded), defect, self._kept(shard_lease, saga_id)
             )
-            self._block_here(shard_lease, progress, error, version)
+            self._block_here(shard_lease, progress, error, head)
             raise error from defect.error
         except SagaBlocked as error:
-            self._block_here(shard_lease, progress, error, len(recorded))
+            self._block_here(shard_lease, progress, error, head_of(recorded))
             raise
         except GraphMismatch as error:
             needs_code = blocked_error(progress, f"{NEEDS_CODE}: {error}")
-            self._block_here(shard_lease, progress, needs_code, len(recorded))
+            self._block_here(shard_lease, progress, needs_code, head_of(recorded))
             raise
 
     async def progress(self, saga_id: str) -> Progress:
@@ -84,8 +90,8 @@ class SagaLoader:
             SagaNotFound: No saga was started under the id.
             SagaBlocked: Its stream can't be folded.
         """
-        recorded = await self._journal.read(saga_id)
-        return self._journal.progress(saga_id, recorded)
+        recorded = await self._journal.reader.read(saga_id)
+        return self._journal.reader.progress(saga_id, recorded)
 
     async def check_graphs(self) -> None:
         """Refuse to coordinate beside sagas that were started with other steps.
@@ -133,7 +139,7 @@ class SagaLoader:
         shard_lease: ShardLease | None,
         progress: Progress,
         error: SagaBlocked,
-        version: int,
+        head: StreamHead,
     ) -> None:
         """List a saga as blocked, if it was this coordinator's all the while.
 
@@ -147,7 +153,7 @@ class SagaLoader:
         is_foreign = needed is not None and needed not in self._shards.runs
         if needed is not None and is_foreign and self._shards.can_be_run(needed):
             return
-        self._registry.add_blocked(progress, error, version, shard_lease)
+        self._registry.add_blocked(progress, error, head, shard_lease)
 
     def _kept(self, shard_lease: ShardLease | None, saga_id: str) -> ShardLease | None:
         """Return the lease of a saga, if it is this coordinator's all the while."""

@@ -7,6 +7,8 @@ import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
+
 from eventbraid._logging import SAGA
 from eventbraid.errors import CoordinatorClosed, SagaBlocked
 from eventbraid.saga.machine._progress import Progress, Status
@@ -15,12 +17,11 @@ from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
 from eventbraid.saga.running._shard_lease import shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Iterable, MutableMapping
     from datetime import datetime
 
-    import anyio
-
     from eventbraid.saga.coordination._wakeup import Wakeup
+    from eventbraid.saga.running._records import StreamHead
     from eventbraid.saga.running._run import Run
     from eventbraid.saga.running._shard_lease import ShardLease
 
@@ -67,14 +68,14 @@ class BlockedSaga:
     Attributes:
         progress: As far as it can be folded.
         error: What is missing.
-        version: The version of its stream at which that was found.
-        shard_lease: The shard_lease under which it was found.
+        head: The head of its stream when that was found.
+        shard_lease: The lease under which it was found.
         overdue: Whether it was reported that its deadline has passed.
     """
 
     progress: Progress
     error: SagaBlocked
-    version: int
+    head: StreamHead
     shard_lease: ShardLease
     overdue: bool = False
 
@@ -82,6 +83,11 @@ class BlockedSaga:
     def id(self) -> str:
         """The saga's id."""
         return self.progress.id
+
+    @property
+    def version(self) -> int:
+        """The version of its stream at which it was blocked."""
+        return self.head.version
 
     def is_blocked_at(self, version: int) -> bool:
         """Return whether a call with a defect blocks the saga at a stream's version.
@@ -152,8 +158,7 @@ class SagaRegistry:
         held = self.elsewhere.pop(run.id, None)
         if held is None or held is run:
             return run
-        held.replace(run.progress, run.state, run.version)
-        held.is_taken_over = run.is_taken_over
+        held.adopt(run)
         return held
 
     def begin(self, run: Run[Any]) -> None:
@@ -174,7 +179,7 @@ class SagaRegistry:
         self,
         progress: Progress,
         error: SagaBlocked,
-        version: int,
+        head: StreamHead,
         shard_lease: ShardLease,
     ) -> None:
         """List a saga that this program can't drive, and tell those who wait.
@@ -182,11 +187,11 @@ class SagaRegistry:
         Args:
             progress: The saga's progress, as far as it can be folded.
             error: What is missing.
-            version: The version of its stream.
-            shard_lease: The shard_lease under which it is blocked.
+            head: The head of its stream.
+            shard_lease: The lease under which it is blocked.
         """
         SAGA.error("%s", error, exc_info=error.__cause__)
-        blocked = BlockedSaga(progress, error, version, shard_lease)
+        blocked = BlockedSaga(progress, error, head, shard_lease)
         self.blocked[blocked.id] = self.unreported[blocked.id] = blocked
         if progress.deadline is not None:
             heapq.heappush(self._deadlines, (progress.deadline, blocked.id))
@@ -197,6 +202,30 @@ class SagaRegistry:
             # Kept, so that those who hold it hear when it can be driven again.
             self.elsewhere[blocked.id] = run
             run.rest(error)
+
+    def unblock(self, saga_id: str) -> None:
+        """List a saga as blocked no longer."""
+        self.blocked.pop(saga_id, None)
+
+    def add_stuck(self, run: Run[Any]) -> None:
+        """List a saga that waits for a person."""
+        self.stuck[run.id] = run
+
+    def hold_elsewhere(self, run: Run[Any]) -> None:
+        """Keep the run of a saga that isn't driven here, while a caller holds it."""
+        self.elsewhere[run.id] = run
+
+    def begin_start(self, saga_id: str) -> None:
+        """List a saga whose start is being recorded."""
+        self.starting[saga_id] = anyio.Event()
+
+    def end_start(self, saga_id: str) -> None:
+        """Wake the callers that wait for the end of a start."""
+        self.starting.pop(saga_id).set()
+
+    def report_again(self, unreported: Iterable[BlockedSaga]) -> None:
+        """Report blocked sagas again, but for those that were blocked anew since."""
+        self.unreported = {one.id: one for one in unreported} | self.unreported
 
     def take_unreported(self) -> list[BlockedSaga]:
         """Give those that are to be told of, and are still blocked."""

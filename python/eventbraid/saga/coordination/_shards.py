@@ -162,7 +162,7 @@ class Shards:
         # The log decides whether it is leased, not the heartbeat of the holder.
         is_leased = part in self._leased
         shard_lease = self.lent.get(part) if is_leased else self.mine.get(part[0])
-        return None if shard_lease is None or shard_lease.leaving else shard_lease
+        return None if shard_lease is None or shard_lease.is_leaving else shard_lease
 
     def holds(self, shard_lease: ShardLease) -> bool:
         """Return whether a lease is still held."""
@@ -205,7 +205,7 @@ class Shards:
             return Change(gained=part)
         ended = self.mine.pop(shard, None)
         if ended is not None:
-            ended.leaving = True
+            ended.leave()
             self._ending[shard] = ended
         return Change(ended)
 
@@ -232,7 +232,7 @@ class Shards:
         await self._tend_members()
         self._ending = {s: t for s, t in self._ending.items() if t.working}
         leaving = {
-            shard for shard, shard_lease in self.mine.items() if shard_lease.leaving
+            shard for shard, shard_lease in self.mine.items() if shard_lease.is_leaving
         }
         return planned(
             [*self.able],
@@ -244,11 +244,13 @@ class Shards:
     def give(self, number: int) -> list[ShardLease]:
         """Have no more moves made in so many shards, those with least work first."""
         kept = [
-            shard_lease for shard_lease in self.mine.values() if not shard_lease.leaving
+            shard_lease
+            for shard_lease in self.mine.values()
+            if not shard_lease.is_leaving
         ]
         given = sorted(kept, key=lambda shard_lease: shard_lease.working)[:number]
         for shard_lease in given:
-            shard_lease.leaving = True
+            shard_lease.leave()
         return given
 
     async def take(self, plan: Plan) -> None:
@@ -286,8 +288,8 @@ class Shards:
                 me=self._owner,
             )
             shard_lease = self.lent.get(part)
-            if what.give and shard_lease is not None and not shard_lease.leaving:
-                shard_lease.leaving = True
+            if what.give and shard_lease is not None and not shard_lease.is_leaving:
+                shard_lease.leave()
                 given.append(shard_lease)
             if what.evict:
                 await self._evict(part)
@@ -302,7 +304,7 @@ class Shards:
         The shard_leases end when the records of it are noted.
         """
         shard_leases = (*self.mine.values(), *self.lent.values())
-        idle = [t for t in shard_leases if t.leaving and not t.working]
+        idle = [t for t in shard_leases if t.is_leaving and not t.working]
         await self._append_to({t.lease: t.token for t in idle}, released)
 
     async def close(self) -> None:
@@ -338,7 +340,7 @@ class Shards:
         shard, needed = part
         ended = self.lent.pop(part, None)
         if ended is not None:
-            ended.leaving = True
+            ended.leave()
         if state.is_held_by(self._owner):
             self.lent[part] = ShardLease(shard, state.version, needed)
             return Change(ended, part)

@@ -12,11 +12,12 @@ from eventbraid.saga._cancellation import dropped_stray_cancellation
 from eventbraid.saga._text import described
 from eventbraid.saga.coordination._unfinished_sagas import CheckpointBudget
 from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.running._blocked_error import blocked_error
 from eventbraid.saga.running._driver import Driver, Pause
 from eventbraid.saga.running._error_classes import ENDS_THE_COORDINATOR
-from eventbraid.saga.running._journal import blocked_error
-from eventbraid.saga.running._permits import Permits, Worker
+from eventbraid.saga.running._permits import Permits
 from eventbraid.saga.running._timers import Timers
+from eventbraid.saga.running._worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
     from eventbraid.saga.coordination._wakeup import Wakeup
     from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._permits import Permit
     from eventbraid.saga.running._run import Run
     from eventbraid.saga.running._shard_lease import ShardLease
 
@@ -75,7 +77,7 @@ class WorkerPool:
         self._permits = Permits(concurrency)
         self._timers = Timers(self._work_on_after_sleep)
         self._timing = anyio.CancelScope()
-        self._driver = Driver(journal, self._permits, self.pause)
+        self._driver = Driver(journal, self.pause)
         self._registry = registry
         self._open_sagas = open_sagas
         self._wakeup = wakeup
@@ -94,7 +96,7 @@ class WorkerPool:
     @property
     def running(self) -> bool:
         """Tell whether it was told to begin, and not to stop."""
-        return self._tasks is not None and not self._driver.stopping
+        return self._tasks is not None and not self._driver.is_stopping
 
     @property
     def host(self) -> Host:
@@ -104,7 +106,7 @@ class WorkerPool:
     @property
     def stopping(self) -> bool:
         """Return whether a stop was requested."""
-        return self._driver.stopping
+        return self._driver.is_stopping
 
     def require_running(self) -> None:
         """Refuse to do what nobody would carry on.
@@ -117,7 +119,7 @@ class WorkerPool:
 
     def is_working(self, worker: Worker | None) -> bool:
         """Return whether a worker belongs to this coordinator and is at work."""
-        return worker is not None and worker.uses(self._permits)
+        return worker is not None and worker.belongs_to(self._permits)
 
     async def begin(self, follow: Callable[[], Awaitable[None]]) -> None:
         """Open the task group.
@@ -168,21 +170,9 @@ class WorkerPool:
             raise self._broken
         return is_ours
 
-    async def take_place(self, run: Run[Any]) -> None:
-        """Wait for one of the places of sagas at work."""
-        await self._permits.acquire()
-        run.holds_permit = True
-
-    def take_free_place(self, run: Run[Any]) -> bool:
-        """Take a place if there is a free one; return whether there was."""
-        run.holds_permit = self._permits.acquire_nowait()
-        return run.holds_permit
-
-    def give_place(self, run: Run[Any]) -> None:
-        """Give the place of a saga to another one."""
-        if run.holds_permit:
-            run.holds_permit = False
-            self._permits.release()
+    def permit(self) -> Permit:
+        """Return a permit to work on a saga; it is not held yet."""
+        return self._permits.permit()
 
     async def pause(self, seconds: float) -> bool:
         """Wait for seconds, or until a stop is requested; return whether it was."""
@@ -194,23 +184,25 @@ class WorkerPool:
         """Put a saga that was stuck back to work, from what its stream says."""
         if self._registry.stuck.get(run.id) is run:
             run.go_on()
-            run.stale = True
+            run.mark_stale()
             self.work_on(run, resumed=False)
 
-    def work_on(self, run: Run[Any], *, resumed: bool) -> None:
+    def work_on(
+        self, run: Run[Any], *, resumed: bool, permit: Permit | None = None
+    ) -> None:
         """Drive a saga until it rests, or its shard is given back.
 
         Args:
             run: The saga.
-            resumed: Whether an attempt that is under way was made by a process that
-                has ended.
+            resumed: Whether the attempt in flight was made by a process that has ended.
+            permit: The saga's permit, if one was acquired for it; the task returns it.
         """
         tasks = self._open_tasks()
         run.let_go()
         self._registry.begin(run)
         if run.shard_lease is not None:
             run.shard_lease.begin_work()
-        tasks.start_soon(self._work, run, resumed)
+        tasks.start_soon(self._work, run, resumed, permit or self.permit())
 
     async def _wake_sleepers(self) -> None:
         with self._timing:
@@ -230,59 +222,56 @@ class WorkerPool:
         except BaseException as error:  # noqa: BLE001 - raised when the block is left
             self._break(error)
 
-    async def _work(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - start_soon knows no keywords
+    async def _work(self, run: Run[Any], resumed: bool, permit: Permit) -> None:  # noqa: FBT001 - start_soon takes no keywords
         shard_lease, end = run.shard_lease, None
         driver = self._driver
-        worker = Worker(run, self._permits, driver.calls, driver.record_wait)
-        try:
-            end = await self._driver.drive(run, resumed=resumed)
-            self._note_rest(run)
-        except ENDS_THE_COORDINATOR as error:
-            self._break(error)
-        except LeaseLost:
-            # The log says so too, and what follows from it.
-            if shard_lease is not None:
-                shard_lease.leaving = True
-        except SagaBlocked as error:
-            self._block_here(run, error)
-        except (anyio.get_cancelled_exc_class(), GeneratorExit):
-            raise
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._break(error)
-        except BaseException as error:  # noqa: BLE001 - one saga's bug must not stop the others
-            failure = blocked_error(
-                run.progress, f"{described(error)}; correct the program"
-            )
-            failure.__cause__ = error
-            self._block_here(run, failure)
-        finally:
-            worker.end()
-            self._end_work(run, shard_lease)
+        worker = Worker(run, permit, driver.calls, driver.record_wait)
+        with permit:
+            try:
+                end = await driver.drive(run, permit, resumed=resumed)
+                self._note_rest(run)
+            except ENDS_THE_COORDINATOR as error:
+                self._break(error)
+            except LeaseLost:
+                # The log says so too, and what follows from it.
+                if shard_lease is not None:
+                    shard_lease.leave()
+            except SagaBlocked as error:
+                self._block_here(run, error)
+            except (anyio.get_cancelled_exc_class(), GeneratorExit):
+                raise
+            except (KeyboardInterrupt, SystemExit) as error:
+                self._break(error)
+            except BaseException as error:  # noqa: BLE001 - one saga's bug must not stop the others
+                failure = blocked_error(
+                    run.progress, f"{described(error)}; correct the program"
+                )
+                failure.__cause__ = error
+                self._block_here(run, failure)
+            finally:
+                worker.end()
+                self._end_work(shard_lease)
         # Handed over meanwhile, it is woken by its next coordinator.
         if isinstance(end, Pause) and self._registry.at_work.get(run.id) is run:
             self._timers.sleep(run, end.seconds, resumed=end.resumed)
-        elif run.outages_blocked and self._is_blocked(run):
+        elif run.setbacks.outage_blocks and self._is_blocked(run):
             seconds = self._driver.seconds_until_tried_again(run)
             self._timers.sleep(run, seconds, resumed=False)
 
-    def _end_work(self, run: Run[Any], shard_lease: ShardLease | None) -> None:
-        self.give_place(run)
+    def _end_work(self, shard_lease: ShardLease | None) -> None:
         if shard_lease is not None:
             shard_lease.end_work()
-            if shard_lease.leaving:
+            if shard_lease.is_leaving:
                 self._wakeup.notify()
 
     def _work_on_after_sleep(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - a callback
         """Put a saga back to work, unless it isn't to be driven here any more."""
-        is_leaving = run.shard_lease is not None and run.shard_lease.leaving
-        if self._driver.stopping or is_leaving:
+        if self._driver.is_stopping or run.is_leaving:
             return
         if self._is_blocked(run):
             # The system refused something to it, and may not do so any more.
-            run.defective = {
-                step: one for step, one in run.defective.items() if not one.is_outage
-            }
-            run.stale = True
+            run.setbacks.forget_refused()
+            run.mark_stale()
             self._registry.elsewhere.pop(run.id, None)
             run.go_on()
         elif self._registry.at_work.get(run.id) is not run:
@@ -297,9 +286,7 @@ class WorkerPool:
     def _block_here(self, run: Run[Any], error: SagaBlocked) -> None:
         """List a saga as blocked, unless it was handed over meanwhile."""
         if self._registry.at_work.get(run.id) is run and run.shard_lease is not None:
-            self._registry.add_blocked(
-                run.progress, error, run.version, run.shard_lease
-            )
+            self._registry.add_blocked(run.progress, error, run.head, run.shard_lease)
 
     def _note_rest(self, run: Run[Any]) -> None:
         """Take a saga that rests from work; one that was only interrupted stays."""
@@ -322,7 +309,7 @@ class WorkerPool:
 
     async def _write_checkpoint(self, budget: CheckpointBudget) -> bool:
         """Write the checkpoint that is due; return whether more may follow."""
-        if self._driver.stopping:
+        if self._driver.is_stopping:
             return False
         self._checkpoint_due = anyio.Event()
         try:
@@ -348,7 +335,7 @@ class WorkerPool:
         self._open_tasks().cancel_scope.cancel()
 
     def _stop(self) -> None:
-        self._driver.stopping = True
+        self._driver.stop()
         self._permits.close()
         self._timing.cancel()
         self._checkpoint_due.set()

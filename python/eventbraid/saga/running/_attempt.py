@@ -35,7 +35,7 @@ _MAXIMUM_CODE = 200
 _MAXIMUM_TEXT = 500
 
 Attempted: TypeAlias = Done[R] | StepFailure | Bug
-"""How an attempt ended."""
+"""The outcome of an attempt."""
 
 _CANCELLED = "the call was cancelled from inside, by itself or with what it waited for"
 
@@ -49,9 +49,8 @@ async def attempted(
     timeout: timedelta,
     defects: tuple[type[BaseException], ...],
     host: Host,
-    shield: bool = False,
 ) -> Attempted[R]:
-    """Make a call and return how it ended.
+    """Make a call and return its outcome.
 
     The end of an attempt is only its own: a cancellation that the call brings upon its
     own task, and an exception outside of `Exception`, are outcomes like any other.
@@ -64,20 +63,21 @@ async def attempted(
         timeout: The time that the call may take.
         defects: The exceptions that show a bug in the call.
         host: Decides whether a cancellation comes from outside.
-        shield: Whether a cancellation from outside waits until the call has ended.
 
     Raises:
         KeyboardInterrupt: The call was interrupted; the coordinator ends.
         SystemExit: The call ends the program; the coordinator ends.
     """
     task = current_task()
+    # Requests to cancel the task from before the call are not the call's own.
     requests = 0 if task is None else task.cancelling()
     outcome: Attempted[R]
     try:
-        with anyio.move_on_after(timeout.total_seconds(), shield=shield):
+        with anyio.move_on_after(timeout.total_seconds()):
             try:
                 answer = await call()
             except anyio.get_cancelled_exc_class():
+                # The time-out above, or the end of the coordinator.
                 if host.is_cancelled:
                     raise
                 await drop_cancellation_requests(requests)
@@ -85,6 +85,8 @@ async def attempted(
                 log_failure(context, where, outcome)
                 return outcome
             if task is not None and task.cancelling() > requests:
+                # The call cancelled its own task and returned all the same. Left
+                # pending, that request would cancel the record of the answer.
                 await drop_cancellation_requests(requests)
             return Done(answer)
     except anyio.get_cancelled_exc_class():
@@ -110,7 +112,7 @@ def log_failure(
     failure: StepFailure,
     error: BaseException | None = None,
 ) -> None:
-    """Report an attempt that failed.
+    """Log an attempt that failed.
 
     Args:
         context: What the attempt was given.
@@ -128,13 +130,13 @@ def log_failure(
 
 
 def failure_of(error: BaseException, retry: Retry) -> StepFailure:
-    """Say what is known after an attempt raised an exception."""
+    """Return what is known after an attempt raised an exception."""
     doubt = None if retry.proves_failure(error) else _doubt_of(error)
     return StepFailure(type(error).__name__, _shortened(error), doubt=doubt)
 
 
 def refusal_of(error: Exception) -> StepFailure:
-    """Say what is known after a command wasn't committed: nothing happened."""
+    """Return what is known after a command wasn't committed: nothing happened."""
     if isinstance(error, CommandRejected):
         code = shortened(error.code, _MAXIMUM_CODE)
         return StepFailure(code, _shortened(error.message), error.facts)

@@ -1,19 +1,23 @@
-"""The attempts to compensate steps, and their records."""
+"""Executes the compensation of a step: a call, or a command in one commit.
+
+The start of each attempt is in the log before it, so a process that is killed during it
+leaves a record. The next attempt has the same idempotency key. A compensation must
+stand that the action never happened, and that it happens later.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from msgspec import structs
 
 from eventbraid.saga.definition._context import Done, StepContext, StepFailure, Unknown
 from eventbraid.saga.definition._step import Local, external
 from eventbraid.saga.machine._consequences import compensated, compensation_failed
 from eventbraid.saga.machine._defect import Bug, Defect, Outage, called, trouble_of
-from eventbraid.saga.machine._idempotency_keys import compensation_key, forward_key
 from eventbraid.saga.running._attempt import attempted, log_failure, refusal_of
 from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
+from eventbraid.saga.running._step_context import compensation_context, renewed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +29,19 @@ if TYPE_CHECKING:
     from eventbraid.saga.running._run import Run
 
 
-class StepCompensation:
+class CompensationExecution:
     """Makes the attempts to compensate steps."""
 
     __slots__ = ("_draw", "_host", "_journal")
 
     def __init__(self, journal: Journal, host: Host, draw: Callable[[], float]) -> None:
-        """Record by a journal, with a draw from 0 to 1 for the jitter."""
+        """Record by a journal.
+
+        Args:
+            journal: Writes the sagas' streams.
+            host: Knows whether the coordinator is cancelled.
+            draw: Draws a number from 0 to 1, for the jitter.
+        """
         self._journal = journal
         self._host = host
         self._draw = draw
@@ -42,7 +52,7 @@ class StepCompensation:
         Raises:
             Defect: The step's code has a bug.
             Outage: The system refused something to the step's code.
-            VersionConflict: Somebody else wrote to the saga's stream.
+            VersionConflict: Another writer appended to the saga's stream.
         """
         if isinstance(node, Local):
             await self._execute(run, node, attempt)
@@ -53,7 +63,7 @@ class StepCompensation:
         make = node.undo
         if make is None:
             raise AssertionError(node.name)
-        context = _context(run, node, attempt)
+        context = compensation_context(run, node, attempt)
         try:
             command = called(node.name, "compensation", lambda: make(context))
             await self._commit(run, context, command)
@@ -67,12 +77,17 @@ class StepCompensation:
             raise trouble_of(node.name, "compensation", error) from error
 
     async def _call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
-        """Neither a cancellation from outside nor the saga's deadline ends the call."""
+        """Make the call of a compensation.
+
+        It is shielded until its result is recorded: a program that is shut down in an
+        orderly way must not leave half of a refund behind. Its time-out still holds,
+        and the deadline of the saga doesn't.
+        """
         compensation = node.undo
         if compensation is None:
             raise AssertionError(node.name)
-        context = _context(run, node, attempt)
-        did = _what_is_known(run, node)
+        context = compensation_context(run, node, attempt)
+        did = _recorded_outcome(run, node)
         with anyio.CancelScope(shield=True):
             outcome = await attempted(
                 lambda: compensation.action(context, did),
@@ -106,8 +121,8 @@ class StepCompensation:
         record = compensation.record
         try:
             if record is not None:
-                renewed = structs.replace(context, state=run.state.read())
-                command = called(node.name, "record", lambda: record(renewed, answer))
+                own = renewed(context, run)
+                command = called(node.name, "record", lambda: record(own, answer))
             await self._commit(run, context, command)
         except (*NOT_ABOUT_THE_STEP, Defect, Outage):
             raise
@@ -130,7 +145,7 @@ class StepCompensation:
             run.progress,
             context.step,
             run.clock.now(),
-            defective=run.defective,
+            defective=run.setbacks.defects,
         )
         if command is None:
             await self._journal.commit(run, events, run.state)
@@ -147,12 +162,13 @@ class StepCompensation:
             failure,
             run.clock.now(),
             chance=self._draw(),
-            defective=run.defective,
+            defective=run.setbacks.defects,
         )
         await self._journal.commit(run, events, run.state)
 
 
-def _what_is_known(run: Run[Any], node: Step[Any, Any]) -> Done[Any] | Unknown:
+def _recorded_outcome(run: Run[Any], node: Step[Any, Any]) -> Done[Any] | Unknown:
+    """Return what the log says of a step: its result, or why there is none."""
     result = run.progress.results.get(node.name)
     if result is None:
         return Unknown(run.progress.doubt or "lost")
@@ -161,16 +177,3 @@ def _what_is_known(run: Run[Any], node: Step[Any, Any]) -> Done[Any] | Unknown:
     except ValueError as error:
         unreadable = ValueError(f"{node.result.what} can't be read back ({error})")
         raise Defect(node.name, "compensation", unreadable) from error
-
-
-def _context(run: Run[Any], node: Node[Any], attempt: int) -> StepContext[Any]:
-    return StepContext(
-        state=run.state.read(),
-        saga_id=run.id,
-        step=node.name,
-        attempt=attempt,
-        idempotency_key=compensation_key(run.progress, node.name),
-        forward_key=forward_key(run.progress, node.name),
-        deadline=run.progress.deadline,
-        failure=run.progress.failure,
-    )

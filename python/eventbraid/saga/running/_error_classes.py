@@ -58,48 +58,4 @@ ENDS_THE_COORDINATOR = (
     StorePoisoned,
     StoreUnavailable,
 )
-"""No saga can go on: the store is out of order, or who watches is."""
-
-_BREATHER_SECONDS = 0.05
-
-
-def breather(chance: float) -> float:
-    """Give the seconds to wait when a command met too many conflicts.
-
-    Args:
-        chance: A draw from 0 to 1, so that those who met don't meet again.
-    """
-    return _BREATHER_SECONDS * (1 + chance)
-
-
-MAXIMUM_OUTAGES = 10
-"""Outages in a row, in about half a minute, after which a saga is blocked."""
-
-_BLOCKED_SECONDS = 15.0
-_MAXIMUM_BLOCKED_SECONDS = 300.0
-_MAXIMUM_PAUSE_SECONDS = 5.0
-_MAXIMUM_DOUBLINGS = 10
-
-
-def pause_after(outages: int, chance: float) -> float:
-    """Return the seconds to wait before code is called again that the system stopped.
-
-    Args:
-        outages: The number of outages in a row.
-        chance: A draw from 0 to 1, so that those who met don't meet again.
-    """
-    growth = 2.0 ** min(outages - 1, _MAXIMUM_DOUBLINGS)
-    full: float = min(_BREATHER_SECONDS * growth, _MAXIMUM_PAUSE_SECONDS)
-    return full * (1 + chance)
-
-
-def pause_while_blocked(times: int, chance: float) -> float:
-    """Return the seconds after which code of a blocked saga is called again.
-
-    Args:
-        times: How often in a row an outage has blocked the saga.
-        chance: A draw from 0 to 1, so that those who met don't meet again.
-    """
-    growth = 2.0 ** min(times - 1, _MAXIMUM_DOUBLINGS)
-    full: float = min(_BLOCKED_SECONDS * growth, _MAXIMUM_BLOCKED_SECONDS)
-    return full * (1 + chance)
+"""No saga can be driven further: the store fails, or the observer does."""

@@ -1,23 +1,45 @@
-"""Permits to work on a saga; a saga that waits for another one holds none.
+"""Permits to work on a saga: they bound the number of sagas that are worked on.
 
 A saga's own functions may start other sagas and wait for their results. If each kept
 its permit meanwhile, sagas that wait for each other could hold all permits: a deadlock.
+So a permit has four states::
+
+                 acquire                lend
+    NOT_HELD ---------------> HELD ---------------> LENT
+                               |  <---------------   |
+                               |  take_back, acquire |
+                               |                     |
+                               +----> RETURNED <-----+
+                                 end of the `with` block
+
+``LENT`` means: given back while a function of the saga waits for another saga. The
+permit is taken back at once when that wait ends, even if no other one is free: the
+function's own time-out is running, and it has waited long enough. Then there is one
+more saga at work than the maximum, and the next request waits until there isn't.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager
+from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from collections.abc import Generator
+    from types import TracebackType
+    from typing import Self
 
-    from eventbraid.saga.running._calls import Calls
-    from eventbraid.saga.running._run import Run
+
+class State(Enum):
+    """The state of a permit; see the picture above."""
+
+    NOT_HELD = auto()
+    HELD = auto()
+    LENT = auto()
+    RETURNED = auto()
 
 
 class Permits:
@@ -31,11 +53,16 @@ class Permits:
 
     def __init__(self, maximum: int) -> None:
         """Begin with all permits free."""
+        # Below 0 while permits are taken back that others have acquired meanwhile.
         self._free = maximum
         # Ordered, because on leaving a coordinator any number of them are cancelled.
         self._waiting: OrderedDict[anyio.Event, None] = OrderedDict()
         self._interruptible: set[anyio.CancelScope] = set()
         self._is_closed = False
+
+    def permit(self) -> Permit:
+        """Return a permit that is not held yet; use it as a context manager."""
+        return Permit(self)
 
     def acquire_nowait(self) -> bool:
         """Acquire a permit if one is free; return whether it was."""
@@ -47,24 +74,26 @@ class Permits:
         """Acquire a permit; wait until one is free."""
         if self.acquire_nowait():
             return
-        given = anyio.Event()
-        self._waiting[given] = None
+        granted = anyio.Event()
+        self._waiting[granted] = None
         try:
-            await given.wait()
+            await granted.wait()
         except BaseException:
-            if given.is_set():
+            # A cancelled request may have been granted in the same turn of the loop:
+            # kept, that permit would be lost for good.
+            if granted.is_set():
                 self.release()
             else:
-                del self._waiting[given]
+                del self._waiting[granted]
             raise
 
     def release(self) -> None:
-        """Release a permit."""
+        """Release a permit, to the request that has waited longest if there is one."""
         self._free += 1
         while self._free > 0 and self._waiting:
             self._free -= 1
-            given, _ = self._waiting.popitem(last=False)
-            given.set()
+            granted, _ = self._waiting.popitem(last=False)
+            granted.set()
 
     def reclaim(self) -> None:
         """Acquire a permit at once, even if none is free.
@@ -92,103 +121,85 @@ class Permits:
             scope.cancel()
 
 
-class Worker:
-    """One task that works on a saga, as the functions that it calls know it.
+class Permit:
+    """The permit of one saga; the end of the ``with`` block returns it.
 
     Args:
-        run: The saga.
         permits: The permits of the coordinator.
-        calls: The calls of the coordinator.
-        record_wait: Records that a call which is made alone waits for another saga.
+
+    Attributes:
+        is_held: Whether it counts against the maximum.
     """
 
-    __slots__ = (
-        "_calls",
-        "_has_paused",
-        "_is_at_work",
-        "_permits",
-        "_record_wait",
-        "_run",
-        "_waits",
-    )
+    __slots__ = ("_permits", "_state", "is_held")
 
-    def __init__(
-        self,
-        run: Run[Any],
-        permits: Permits,
-        calls: Calls,
-        record_wait: Callable[[Run[Any]], Awaitable[None]],
-    ) -> None:
-        """Work on a saga from now on, in this task and those that it begins."""
-        self._record_wait = record_wait
-        self._run = run
+    def __init__(self, permits: Permits, state: State = State.NOT_HELD) -> None:
+        """Begin in a state."""
         self._permits = permits
-        self._calls = calls
-        self._has_paused = False
-        self._is_at_work = True
-        self._waits = 0
-        _worker.set(self)
+        self._enter(state)
 
-    def end(self) -> None:
-        """End the work. Tasks that outlive it are no part of it."""
-        self._is_at_work = False
+    def __enter__(self) -> Self:
+        """Return itself; the permit may be acquired before or inside of the block."""
+        return self
 
-    @asynccontextmanager
-    async def waiting(self) -> AsyncGenerator[None]:
-        """Release the saga's permit while one of its functions waits for a saga."""
-        self._waits += 1
-        if self._waits == 1 and self._calls.is_alone(self._run.id):
-            try:
-                await self._record_wait(self._run)
-            except BaseException:
-                self._waits -= 1
-                raise
-        self._has_paused |= self._calls.pause(self._run.id)
-        if self._run.holds_permit:
-            self._run.holds_permit = False
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Return the permit, however the block has ended."""
+        was_held = self.is_held
+        # A function may outlive the work on its saga. It must take nothing back then.
+        self._enter(State.RETURNED)
+        if was_held:
             self._permits.release()
-        try:
-            with self._permits.interruptible():
-                yield
-        finally:
-            self._waits -= 1
-            # At once: the function's time runs, and it has waited long enough.
-            is_back = self._is_at_work and not self._waits
-            if is_back and self._has_paused:
-                self._has_paused = False
-                self._calls.resume(self._run.id)
-            if is_back and not self._run.holds_permit:
-                self._permits.reclaim()
-                self._run.holds_permit = True
 
-    def uses(self, permits: Permits) -> bool:
-        """Return whether the worker acquires its permit from these."""
+    def belongs_to(self, permits: Permits) -> bool:
+        """Return whether it is one of these permits."""
         return self._permits is permits
 
-    @property
-    def is_at_work(self) -> bool:
-        """Whether the task still works on the saga."""
-        return self._is_at_work
+    def acquire_nowait(self) -> bool:
+        """Acquire it if one is free; return whether it is held."""
+        if self._permits.acquire_nowait():
+            self._enter(State.HELD)
+        return self.is_held
 
+    async def acquire(self) -> None:
+        """Acquire it; wait until one is free.
 
-_worker: ContextVar[Worker | None] = ContextVar("eventbraid_saga_worker", default=None)
+        Also after `lend`, if the driver comes back before the function that waits: a
+        task that the function has left behind may still wait for the other saga.
+        """
+        await self._permits.acquire()
+        self._enter(State.HELD)
 
+    def pass_on(self) -> Permit:
+        """Return another permit that is held in place of this one.
 
-def current_worker() -> Worker | None:
-    """Return the worker whose saga's function is being called here, if one is."""
-    worker = _worker.get()
-    return worker if worker is not None and worker.is_at_work else None
+        For the task that continues the work: the ``with`` block of this one returns
+        nothing then.
+        """
+        successor = Permit(self._permits, self._state)
+        self._enter(State.RETURNED)
+        return successor
 
+    def lend(self) -> None:
+        """Give it back while a function of the saga waits for another saga."""
+        if self.is_held:
+            self._enter(State.LENT)
+            self._permits.release()
 
-@asynccontextmanager
-async def waiting_for_saga() -> AsyncGenerator[None]:
-    """Wait for another saga without holding a permit.
+    def take_back(self) -> None:
+        """Hold it again, after a wait for another saga."""
+        if self._state is State.LENT:
+            self._permits.reclaim()
+            self._enter(State.HELD)
 
-    If the coordinator of the step that waits is left, the wait ends early.
-    """
-    worker = current_worker()
-    if worker is None:
-        yield
-        return
-    async with worker.waiting():
-        yield
+    def interruptible(self) -> AbstractContextManager[None]:
+        """End the wait inside at once when the coordinator is left."""
+        return self._permits.interruptible()
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        self.is_held = state is State.HELD

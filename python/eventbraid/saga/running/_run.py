@@ -1,65 +1,30 @@
-"""One saga as its coordinator knows it, and how it can end."""
+"""One saga as this process knows it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import anyio
+from msgspec import structs
+
+from eventbraid.saga.running._outcome import Ended, Outcome
+from eventbraid.saga.running._setbacks import Setbacks
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from eventbraid.errors import SagaError
     from eventbraid.saga.definition._codec import Encoded
     from eventbraid.saga.definition._saga import Saga
-    from eventbraid.saga.machine._defect import Defect
     from eventbraid.saga.machine._progress import Progress
     from eventbraid.saga.running._clock import SagaClock
+    from eventbraid.saga.running._records import StreamHead
     from eventbraid.saga.running._shard_lease import ShardLease
 
 S = TypeVar("S")
 
 
-class Outcome(Enum):
-    """How a saga has come to rest.
-
-    Example:
-        >>> import eventbraid as eb
-        >>> eb.Outcome.COMPENSATED.value
-        'compensated'
-    """
-
-    COMPLETED = "completed"
-    """Every step is settled."""
-
-    COMPENSATED = "compensated"
-    """Everything that happened was compensated."""
-
-    STUCK = "stuck"
-    """It waits for a person: `SagaCoordinator.retry` or `SagaCoordinator.skip`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended(Generic[S]):
-    """How a saga has ended.
-
-    Attributes:
-        outcome: The end.
-        state: The state, folded from the results of its steps.
-        failure: What undid it or left it stuck; None if it is completed.
-
-    Example:
-        >>> import eventbraid as eb
-        >>> eb.Ended(eb.Outcome.COMPLETED, state={"cents": 500}).outcome.value
-        'completed'
-    """
-
-    outcome: Outcome
-    state: S
-    failure: str | None = None
-
-
-class Sleep(Protocol):
+class Timer(Protocol):
     """The wait of a saga for its next attempt."""
 
     def wake(self) -> None:
@@ -72,27 +37,46 @@ class Sleep(Protocol):
 
 
 class Run(Generic[S]):
-    """One saga as this process knows it; it changes with each commit."""
+    """One saga in this process: what is recorded of it, and what waits for it.
+
+    All of this changes by the methods below, and by them alone. Everything happens on
+    one event loop, so a method needs no lock; but any value may have changed after an
+    ``await``, because other tasks note here what they found in the log.
+
+    Attributes:
+        id: The saga's id.
+        saga: Its declaration.
+        clock: The time of day for this saga.
+        progress: The fold of its stream, as of `head`.
+        state: The fold of the results of its steps.
+        head: The end of its stream, as far as it is folded.
+        claimed: The version up to which the records of the stream are, or may be, this
+            run's own: an append may be in the log before it returns. A record above it
+            is another writer's.
+        is_stale: Whether the stream has, or may have, records that aren't folded.
+        is_taken_over: Whether another process may have ended in the next action.
+        shard_lease: The lease under which it is driven; None if it isn't driven here.
+        setbacks: What has kept it from its next action.
+        at_rest: Set while it goes no further here.
+        error: Why it goes no further; None if it has ended, is stuck, or is driven.
+    """
 
     __slots__ = (
         "__weakref__",
+        "_timer",
         "at_rest",
         "claimed",
         "clock",
-        "defective",
         "error",
-        "holds_permit",
+        "head",
         "id",
+        "is_stale",
         "is_taken_over",
-        "outages",
-        "outages_blocked",
         "progress",
         "saga",
+        "setbacks",
         "shard_lease",
-        "sleep",
-        "stale",
         "state",
-        "version",
     )
 
     def __init__(
@@ -100,73 +84,131 @@ class Run(Generic[S]):
         saga: Saga[S],
         progress: Progress,
         state: Encoded[S],
-        version: int,
+        head: StreamHead,
         clock: SagaClock,
     ) -> None:
-        """Take over what is recorded."""
-        self.clock = clock
+        """Begin with what is recorded."""
         self.id = progress.id
         self.saga = saga
+        self.clock = clock
         self.progress = progress
         self.state = state
-        self.version = version
-        # The version up to which records of the stream are, or may be, this run's own.
-        self.claimed = version
-        # The steps whose compensation has a defect in this program.
-        self.defective: dict[str, Defect] = {}
-        # Whether another process may have ended in the move that comes next.
+        self.head = head
+        self.claimed = head.version
+        self.is_stale = False
         self.is_taken_over = False
         self.shard_lease: ShardLease | None = None
-        self.error: SagaError | None = None
+        self.setbacks = Setbacks()
         self.at_rest = anyio.Event()
-        # How often in a row the store failed, which is no attempt's fault.
-        self.outages = 0
-        # How often in a row an outage has blocked the saga.
-        self.outages_blocked = 0
-        # The wait for the next attempt, if it is waited for.
-        self.sleep: Sleep | None = None
-        self.stale = False
-        self.holds_permit = False
+        self.error: SagaError | None = None
+        self._timer: Timer | None = None
 
-    def replace(self, progress: Progress, state: Encoded[S], version: int) -> None:
+    # --- what is recorded ------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """The version of the saga's stream, as far as it is folded."""
+        return self.head.version
+
+    def copy(self) -> Run[S]:
+        """Return a run for a person's decision, which needs no lease."""
+        return Run(self.saga, self.progress, self.state, self.head, self.clock)
+
+    def claim(self, version: int) -> None:
+        """Announce an append up to a version, before it is made.
+
+        The log follower may see the records before the append returns, and must not
+        take them for those of another writer.
+        """
+        self.claimed = version
+
+    def advance(self, progress: Progress, state: Encoded[S], head: StreamHead) -> None:
         """Take over what was recorded since."""
         self.progress = progress
         self.state = state
-        self.version = version
-        self.claimed = version
+        self.head = head
+        self.claimed = head.version
 
-    def copy(self) -> Run[S]:
-        """Give one for a record that is nobody's move: it needs no shard."""
-        return Run(self.saga, self.progress, self.state, self.version, self.clock)
+    def adopt(self, read: Run[S]) -> None:
+        """Take over another run of the saga, which was read from the log just now."""
+        self.advance(read.progress, read.state, read.head)
+        self.is_taken_over = read.is_taken_over
+
+    def fold_state(self, state: Encoded[S]) -> None:
+        """Replace the state by its fold with a result that is recorded already."""
+        self.state = state
+
+    def bound_deadline(self, deadline: datetime) -> None:
+        """Bring the deadline forward; the record of it keeps the wrong one."""
+        self.progress = structs.replace(self.progress, deadline=deadline)
+
+    def mark_stale(self) -> None:
+        """Have the stream read again before the next action."""
+        self.is_stale = True
+
+    def begin_reload(self) -> None:
+        """Note that the stream is read now.
+
+        Before the read and not after it: a record that is appended during the read
+        marks the run as stale again.
+        """
+        self.is_stale = False
+
+    # --- who drives it ---------------------------------------------------------------
+
+    def assign(self, shard_lease: ShardLease | None) -> None:
+        """Have the saga driven under a lease of this coordinator, or not at all."""
+        self.shard_lease = shard_lease
+
+    def take_over(self) -> None:
+        """Note that another process may have ended in the saga's next action."""
+        self.is_taken_over = True
+
+    def end_takeover(self) -> None:
+        """Note that the next action is under this process's own watch."""
+        self.is_taken_over = False
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether its lease is given back: no further action is taken here."""
+        return self.shard_lease is not None and self.shard_lease.is_leaving
+
+    # --- the wait for its next attempt -----------------------------------------------
+
+    def begin_sleep(self, timer: Timer) -> None:
+        """Keep the timer that puts the saga back to work."""
+        self._timer = timer
+
+    def end_sleep(self) -> None:
+        """Forget the timer; it has ended."""
+        self._timer = None
+
+    def wake(self) -> None:
+        """End the wait for the next attempt at once, and read the stream again."""
+        self.is_stale = True
+        if self._timer is not None:
+            self._timer.wake()
+
+    def let_go(self) -> None:
+        """Wait for no further attempt: the saga isn't driven here any longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- the callers that wait for its end -------------------------------------------
+
+    def rest(self, error: SagaError | None = None) -> None:
+        """Notify the waiting callers that the saga goes no further here."""
+        self.error = error
+        self.at_rest.set()
 
     def go_on(self) -> None:
-        """Let those wait again who ask for the end of a saga that rested."""
+        """Let callers wait again for the end of a saga that was at rest."""
         self.error = None
         if self.at_rest.is_set():
             self.at_rest = anyio.Event()
 
-    def rest(self, error: SagaError | None = None) -> None:
-        """Tell those who wait that the saga goes no further here."""
-        self.error = error
-        self.at_rest.set()
-
-    def wake(self, *, stale: bool) -> None:
-        """End a sleep between two attempts.
-
-        Args:
-            stale: Whether somebody else has written to the saga's stream.
-        """
-        self.stale = self.stale or stale
-        if self.sleep is not None:
-            self.sleep.wake()
-
-    def let_go(self) -> None:
-        """Wait for no further attempt: the saga isn't to be driven on here."""
-        if self.sleep is not None:
-            self.sleep.cancel()
-
     def ended(self) -> Ended[S]:
-        """Give the end of a saga that is at rest."""
+        """Return the end of a saga that is at rest."""
         outcome = Outcome(self.progress.status.value)
         failed = outcome is not Outcome.COMPLETED
         trouble = self.progress.trouble if failed else None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._declaration import Declaration
 
 SHARDS = 16
-"""For good: another number would give the sagas of a store to other shards."""
+"""Fixed: with another number, the sagas of a store would be in other shards."""
 
 # Names with $ are refused to applications, so their own leases never meet these.
 _LEASE = re.compile(r"\$saga-shard-(\d\d)(?:-([0-9a-f]{16}))?")
@@ -48,29 +48,29 @@ def shard_in(stream: str) -> int | None:
 
 
 class ShardLease:
-    """A lease that this coordinator holds, from its taking to its loss.
+    """A lease that this coordinator holds, from its acquisition to its loss.
 
     Attributes:
         shard: The shard.
         needed: The declaration of its sagas; None for the lease of the shard itself.
         token: The fencing token.
         lease: The name of the lease.
-        fence: What each record of its sagas demands.
-        leaving: Whether no saga of it makes another move here.
-        told: Its sagas that the log says are blocked here, each with its version.
+        fence: What each commit of its sagas expects: the store refuses it once another
+            coordinator has acquired the lease.
+        is_leaving: Whether no saga of it takes a further action here.
         was_released: Whether the holder before released it, so that holder hasn't ended
-            in a move of one of its sagas.
+            in an action of one of its sagas.
     """
 
     __slots__ = (
+        "_reports",
         "_working",
         "fence",
+        "is_leaving",
         "lease",
-        "leaving",
         "needed",
         "shard",
         "token",
-        "told",
         "was_released",
     )
 
@@ -82,20 +82,24 @@ class ShardLease:
         *,
         was_released: bool = False,
     ) -> None:
-        """Begin with no saga at work."""
+        """Begin without sagas that are worked on."""
         self.shard = shard
         self.was_released = was_released
         self.needed = needed
         self.token = token
         self.lease = lease_of(shard, needed)
         self.fence: Mapping[str, int] = {PREFIX + self.lease: token}
-        self.leaving = False
-        self.told: dict[str, object] = {}
+        self.is_leaving = False
+        self._reports: dict[str, object] = {}
         self._working = 0
+
+    def leave(self) -> None:
+        """Let no saga of it take a further action here: it is given back, or lost."""
+        self.is_leaving = True
 
     @property
     def working(self) -> int:
-        """How many of its sagas are in the middle of something."""
+        """The number of its sagas that are in the middle of an action."""
         return self._working
 
     def begin_work(self) -> None:
@@ -105,3 +109,11 @@ class ShardLease:
     def end_work(self) -> None:
         """Count a saga whose task has ended."""
         self._working -= 1
+
+    def last_report(self, saga_id: str) -> object:
+        """Return what was last reported of a blocked saga; None if nothing was."""
+        return self._reports.get(saga_id)
+
+    def note_report(self, saga_id: str, what: object) -> None:
+        """Note what the log now says of a blocked saga."""
+        self._reports[saga_id] = what

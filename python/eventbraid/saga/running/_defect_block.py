@@ -1,0 +1,84 @@
+"""Blocks a saga at a defect in the code of one of its steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from msgspec import structs
+
+from eventbraid.errors import LimitExceeded
+from eventbraid.saga.machine._consequences import defect_record
+from eventbraid.saga.machine._defect import Defect, log_outage
+from eventbraid.saga.machine._events import NOTHING
+from eventbraid.saga.running._blocked_error import blocked_error
+from eventbraid.saga.running._pauses import MAXIMUM_OUTAGES
+
+if TYPE_CHECKING:
+    from eventbraid.saga.machine._defect import Outage
+    from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._run import Run
+
+
+class DefectBlock:
+    """Records defects, and ends the driving of their sagas."""
+
+    __slots__ = ("_journal",)
+
+    def __init__(self, journal: Journal) -> None:
+        """Record by a journal."""
+        self._journal = journal
+
+    async def block(self, run: Run[Any], defect: Defect) -> None:
+        """Record a defect, and block the saga unless other compensations are left.
+
+        Raises:
+            SagaBlocked: The saga is blocked.
+            VersionConflict: Another writer appended to the saga's stream.
+        """
+        record = defect_record(run.progress, defect)
+        if record is not None:
+            try:
+                await self._journal.commit(run, (record,), run.state)
+            except LimitExceeded:
+                # The answer is too large: the receiver is called again after the fix.
+                record = structs.replace(record, answer=NOTHING, answered=False)
+                await self._journal.commit(run, (record,), run.state)
+        if run.progress.compensating:
+            # The plan decides whether another step may be compensated meanwhile.
+            run.setbacks.add_defect(defect)
+            return
+        run.setbacks.add_block(is_outage=defect.is_outage)
+        raise blocked_error(run.progress, defect.reason) from defect.error
+
+    def raise_blocked(self, run: Run[Any]) -> NoReturn:
+        """Raise that each compensation that is left has a defect.
+
+        Raises:
+            SagaBlocked: Always; it names the first defect.
+        """
+        defect = next(iter(run.setbacks.defects.values()))
+        run.setbacks.add_block_of_compensations()
+        raise blocked_error(run.progress, defect.reason) from defect.error
+
+
+def lasting_trouble(run: Run[Any], trouble: Defect | Outage) -> Defect:
+    """Return what blocks a saga: a defect, or an outage that has lasted for long.
+
+    An outage that is recorded as the saga's last defect blocks it again at once: it has
+    lasted since.
+
+    Raises:
+        Outage: It hasn't lasted for long; the action is taken again after a pause.
+    """
+    if isinstance(trouble, Defect):
+        return trouble
+    outages = run.setbacks.add_outage()
+    recorded, code = run.progress.blocked, type(trouble.error).__name__
+    is_recorded = recorded is not None and (
+        (recorded.step, recorded.where, recorded.code)
+        == (trouble.step, trouble.where, code)
+    )
+    if not is_recorded and outages < MAXIMUM_OUTAGES:
+        raise trouble
+    log_outage(run.id, trouble)
+    return trouble.as_defect()

@@ -1,0 +1,125 @@
+"""Records attempts that didn't succeed, and what follows from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.saga._text import text_of
+from eventbraid.saga.definition._context import StepContext, StepFailure
+from eventbraid.saga.machine._consequences import Consequence, failed
+from eventbraid.saga.machine._defect import Defect, Outage, called, trouble_of
+from eventbraid.saga.machine._facts import encode_facts
+from eventbraid.saga.machine._next_action import advance_if_possible
+from eventbraid.saga.machine._transitions import after
+from eventbraid.saga.running._attempt import log_failure, refusal_of
+from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
+from eventbraid.saga.running._step_context import step_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eventbraid.saga.definition._step_base import AnyCommand, Node
+    from eventbraid.saga.machine._events import SagaEvent
+    from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._run import Run
+
+
+class FailureRecorder:
+    """Records failures of steps: a retry, a replacement, a compensation, or a stop."""
+
+    __slots__ = ("_draw", "_journal")
+
+    def __init__(self, journal: Journal, draw: Callable[[], float]) -> None:
+        """Record by a journal, with a draw from 0 to 1 for the jitter."""
+        self._journal = journal
+        self._draw = draw
+
+    async def record(
+        self, run: Run[Any], node: Node[Any], failure: StepFailure
+    ) -> None:
+        """Record that an attempt failed, with what follows from it.
+
+        Raises:
+            Defect: The step's ``otherwise`` has a bug.
+            Outage: The system refused something to it.
+            VersionConflict: Another writer appended to the saga's stream.
+        """
+        consequence = self._consequence(run, failure)
+        if node.otherwise is None or not consequence.is_replaced:
+            await self._journal.commit(run, consequence.events, run.state)
+            return
+        try:
+            await self._replace(run, node, node.otherwise, failure, consequence.events)
+        except (*NOT_ABOUT_THE_STEP, Defect, Outage):
+            raise
+        except REFUSALS as rejection:
+            await self._fail_without_replacement(run, node, failure, rejection)
+        except BaseException as error:
+            raise trouble_of(node.name, "otherwise", error) from error
+
+    async def record_lost_result(
+        self,
+        run: Run[Any],
+        node: Node[Any],
+        context: StepContext[Any],
+        error: Exception,
+    ) -> None:
+        """Record that a step happened, and that its result can't be recorded."""
+        failure = unrecordable(error)
+        log_failure(context, "action", failure, error)
+        await self.record(run, node, failure)
+
+    async def _replace(
+        self,
+        run: Run[Any],
+        node: Node[Any],
+        otherwise: Callable[[StepContext[Any], StepFailure], AnyCommand],
+        failure: StepFailure,
+        events: tuple[SagaEvent, ...],
+    ) -> None:
+        """Commit the command that takes the place of a step that failed for good."""
+        context = step_context(run, node, max(run.progress.attempt, 1))
+        command = called(node.name, "otherwise", lambda: otherwise(context, failure))
+        given_up = after(run.progress, events)
+        events += advance_if_possible(run.saga, given_up, run.state, run.clock.now())
+        cause = f"{context.idempotency_key}/otherwise"
+        await self._journal.execute(run, command, events, run.state, cause=cause)
+
+    async def _fail_without_replacement(
+        self,
+        run: Run[Any],
+        node: Node[Any],
+        failure: StepFailure,
+        rejection: Exception,
+    ) -> None:
+        """Record a failure whose replacement was refused, too."""
+        both = _with_refusal(failure, refusal_of(rejection))
+        context = step_context(run, node, max(run.progress.attempt, 1))
+        log_failure(context, "otherwise", both, rejection)
+        consequence = self._consequence(run, both, replaceable=False)
+        await self._journal.commit(run, consequence.events, run.state)
+
+    def _consequence(
+        self, run: Run[Any], failure: StepFailure, *, replaceable: bool = True
+    ) -> Consequence:
+        return failed(
+            run.saga,
+            run.progress,
+            failure,
+            run.clock.now(),
+            facts=encode_facts(failure.facts),
+            chance=self._draw(),
+            replaceable=replaceable,
+        )
+
+
+def unrecordable(error: Exception) -> StepFailure:
+    """Return the failure of a step that happened, but whose result can't be kept."""
+    message = f"it happened, but its result can't be recorded: {text_of(error)}"
+    return StepFailure(type(error).__name__, message, doubt="lost")
+
+
+def _with_refusal(failure: StepFailure, refused: StepFailure) -> StepFailure:
+    """Return a failure with the reason for which nothing could take its place."""
+    both = f"{failure.message}; and what should take its place: {refused}"
+    return StepFailure(failure.code, both, failure.facts, failure.doubt)

@@ -1,0 +1,104 @@
+"""Executes a local step: its command and its record are one commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.saga.machine._consequences import succeeded
+from eventbraid.saga.machine._defect import Defect, Outage, called, trouble_of
+from eventbraid.saga.machine._events import StepSucceeded
+from eventbraid.saga.running._attempt import log_failure, refusal_of
+from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
+from eventbraid.saga.running._executed import own_part
+from eventbraid.saga.running._state_fold import fold_result
+from eventbraid.saga.running._step_context import step_context
+
+if TYPE_CHECKING:
+    from eventbraid.command import Executed
+    from eventbraid.saga.definition._codec import Encoded
+    from eventbraid.saga.definition._step import Local
+    from eventbraid.saga.running._failure_recorder import FailureRecorder
+    from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._outage_pause import OutagePause
+    from eventbraid.saga.running._run import Run
+
+
+class LocalExecution:
+    """Executes the commands of local steps.
+
+    A process that is killed before the commit has left no trace of the attempt; one
+    that is killed after it has done the step. So a local step happens exactly once.
+    """
+
+    __slots__ = ("_failures", "_journal", "_outages")
+
+    def __init__(
+        self, journal: Journal, failures: FailureRecorder, outages: OutagePause
+    ) -> None:
+        """Record by a journal.
+
+        Args:
+            journal: Writes the sagas' streams.
+            failures: Records failures.
+            outages: Waits for the end of outages.
+        """
+        self._journal = journal
+        self._failures = failures
+        self._outages = outages
+
+    async def execute(self, run: Run[Any], node: Local[Any], attempt: int) -> None:
+        """Commit a local step's command with the record of it and what follows.
+
+        Raises:
+            Defect: The step's code has a bug.
+            Outage: The system refused something to the step's code.
+            VersionConflict: Another writer appended to the saga's stream.
+        """
+        context = step_context(run, node, attempt)
+        done = StepSucceeded(node.name, attempt)
+        # With a `then`, what follows depends on a state that only the commit gives.
+        events = (
+            succeeded(run.saga, run.progress, run.state, done, run.clock.now())
+            if node.then is None
+            else (done,)
+        )
+        try:
+            # Apart from the execution: an error of a store that the function raises is
+            # not one of this store.
+            command = called(node.name, "command", lambda: node.make(context))
+            commit = await self._journal.execute(
+                run, command, events, run.state, cause=context.idempotency_key
+            )
+        except (*NOT_ABOUT_THE_STEP, Defect, Outage):
+            raise
+        except REFUSALS as rejection:
+            failure = refusal_of(rejection)
+            log_failure(context, "command", failure, rejection)
+            await self._failures.record(run, node, failure)
+            return
+        except BaseException as error:
+            raise trouble_of(node.name, "command", error) from error
+        if node.then is not None:
+            await self._fold(run, node, own_part(commit, run.id))
+
+    async def _fold(self, run: Run[Any], node: Local[Any], executed: Executed) -> None:
+        """Fold the result of a command that is committed: it can't be made again.
+
+        A process that is killed here folds the same result from the log.
+        """
+        outages = 0
+        while True:
+            try:
+                run.fold_state(_folded(run, node, executed))
+            except Outage as outage:
+                outages += 1
+                await self._outages.sit_out(run, outage, outages)
+            else:
+                return
+
+
+def _folded(run: Run[Any], node: Local[Any], executed: Executed) -> Encoded[Any]:
+    try:
+        return fold_result(run.saga, node, run.state, lambda: executed)
+    except BaseException as error:
+        raise trouble_of(node.name, "then", error) from error

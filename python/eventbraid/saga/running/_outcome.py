@@ -1,0 +1,49 @@
+"""How a saga ends, as its callers see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+S = TypeVar("S")
+
+
+class Outcome(Enum):
+    """The outcome of a saga that is at rest.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.Outcome.COMPENSATED.value
+        'compensated'
+    """
+
+    COMPLETED = "completed"
+    """Every step is settled."""
+
+    COMPENSATED = "compensated"
+    """Everything that happened was compensated."""
+
+    STUCK = "stuck"
+    """It waits for a person: `SagaCoordinator.retry` or `SagaCoordinator.skip`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Generic[S]):
+    """The end of a saga.
+
+    Attributes:
+        outcome: The outcome.
+        state: The state, folded from the results of its steps.
+        failure: The reason for its compensation, or why it is stuck; None if it is
+            completed.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.Ended(eb.Outcome.COMPLETED, state={"cents": 500}).outcome.value
+        'completed'
+    """
+
+    outcome: Outcome
+    state: S
+    failure: str | None = None

@@ -1,0 +1,132 @@
+"""The events of a saga's records: built here and nowhere else, with their metadata.
+
+Each record has three facts besides its body. ``v`` is the schema version of its class.
+The correlation id is the saga's id: it is the same for everything that a saga records
+and that its commands write. The causation id is the id of the event that led to the
+record: the last record that the decision was based on. So the records of one commit
+have the same cause, and each of them leads back to the start of the saga; the start is
+the cause of the records that are committed with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from eventbraid.command._write import EncodedWrite
+from eventbraid.event._transcribe import traced_event
+from eventbraid.saga.machine._events import (
+    ATTENTION_STREAM,
+    SagaEvent,
+    SagaNeedsAttention,
+    SagaStarted,
+    SagaStuck,
+)
+from eventbraid.store import NewEvent, uuid7
+
+if TYPE_CHECKING:
+    from eventbraid.saga.machine._progress import Progress
+    from eventbraid.store import RecordedEvent
+
+
+class StreamHead(msgspec.Struct, frozen=True, gc=False):
+    """The end of a saga's stream: what its next record expects and follows from.
+
+    Attributes:
+        version: The version of the stream.
+        cause: The causation id of the next record, which is the id of the last one.
+    """
+
+    version: int
+    cause: str
+
+
+def head_of(recorded: Sequence[RecordedEvent]) -> StreamHead:
+    """Return the head of a stream that was read from its first record to its last."""
+    return StreamHead(len(recorded), str(recorded[-1].event_id))
+
+
+def head_of_new_saga(saga_id: str, cause: str | None) -> StreamHead:
+    """Return the head of the stream of a saga that isn't started yet.
+
+    Args:
+        saga_id: The saga's id.
+        cause: The record of the step that starts the saga. A saga that the program
+            starts by itself has no event as its cause; its own id takes that place.
+    """
+    return StreamHead(0, saga_id if cause is None else cause)
+
+
+class RecordBatch(msgspec.Struct, frozen=True):
+    """The records of one commit.
+
+    Attributes:
+        events: The records, typed: those of the saga's stream, then the notices.
+        encoded: The same as events to append.
+        head: The head of the saga's stream after the commit.
+    """
+
+    events: Sequence[SagaEvent | SagaNeedsAttention]
+    encoded: list[NewEvent]
+    head: StreamHead
+
+    def as_writes(self) -> list[EncodedWrite]:
+        """Return the records for a commit together with the events of a command."""
+        pairs = zip(self.encoded, self.events, strict=True)
+        return [
+            EncodedWrite(encoded.stream, event, encoded=encoded)
+            for encoded, event in pairs
+        ]
+
+
+def batch_of(
+    progress: Progress, head: StreamHead, events: Sequence[SagaEvent]
+) -> RecordBatch:
+    """Build the records of one commit, and the notices that belong to them.
+
+    The last record gets its id here and not by the store, because it is the cause of
+    the records of the next commit: without it, each commit would have to be read back.
+
+    Args:
+        progress: The saga's progress after the records.
+        head: The head of its stream before.
+        events: The records, in order; at least one.
+    """
+    saga_id, cause, last_id = progress.id, head.cause, uuid7()
+    encoded: list[NewEvent] = []
+    notices: list[SagaNeedsAttention] = []
+    last = events[-1]
+    for event in events:
+        is_start = isinstance(event, SagaStarted)
+        own_id = last_id if event is last else uuid7() if is_start else None
+        encoded.append(traced_event(saga_id, event, saga_id, cause, own_id))
+        if is_start:
+            cause = str(own_id)
+        elif isinstance(event, SagaStuck):
+            notices.append(
+                SagaNeedsAttention(saga_id, progress.saga, event.step, event.reason)
+            )
+    after = StreamHead(head.version + len(encoded), str(last_id))
+    if not notices:
+        return RecordBatch(events, encoded, after)
+    encoded += [_encoded_notice(notice, cause) for notice in notices]
+    return RecordBatch((*events, *notices), encoded, after)
+
+
+def notice_of(progress: Progress, head: StreamHead, reason: str) -> NewEvent:
+    """Build the notice that a saga is blocked, for the attention stream.
+
+    Args:
+        progress: The saga's progress.
+        head: The head of its stream.
+        reason: Why it is blocked, for people.
+    """
+    step = progress.current or ""
+    notice = SagaNeedsAttention(progress.id, progress.saga, step, reason)
+    return _encoded_notice(notice, head.cause)
+
+
+def _encoded_notice(notice: SagaNeedsAttention, cause: str) -> NewEvent:
+    return traced_event(ATTENTION_STREAM, notice, notice.saga_id, cause)

@@ -1,0 +1,68 @@
+"""What has kept a saga from its next action in this process.
+
+Nothing of this is recorded: another process, with other code and on another machine,
+begins without it.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eventbraid.saga.machine._defect import Defect
+
+
+_NONE: Mapping[str, Defect] = MappingProxyType({})
+
+
+class Setbacks:
+    """The outages of one saga in a row, and the defects of its compensations.
+
+    Attributes:
+        outages: The number of outages in a row: the system refused something to a
+            function of a step, or other code cancelled the saga's task. None of them
+            spends an attempt.
+        outage_blocks: The number of times in a row that an outage has blocked the saga.
+        defects: The defects of compensations in this program, by their steps.
+    """
+
+    __slots__ = ("defects", "outage_blocks", "outages")
+
+    def __init__(self) -> None:
+        """Begin without setbacks."""
+        self.outages = 0
+        self.outage_blocks = 0
+        self.defects: Mapping[str, Defect] = _NONE
+
+    def end_outages(self) -> None:
+        """Note that an action was taken: the outages before it are over."""
+        self.outages = self.outage_blocks = 0
+
+    def add_outage(self) -> int:
+        """Count an outage; return the number of outages in a row."""
+        self.outages += 1
+        return self.outages
+
+    def add_defect(self, defect: Defect) -> None:
+        """Keep the defect of a compensation: the step isn't attempted again here."""
+        self.defects = {**self.defects, defect.step: defect}
+
+    def add_block(self, *, is_outage: bool) -> None:
+        """Count that the saga is blocked; only an outage is tried again by itself."""
+        self.outage_blocks = self.outage_blocks + 1 if is_outage else 0
+
+    def add_block_of_compensations(self) -> None:
+        """Count that no compensation is left to be attempted, each for its defect."""
+        if any(defect.is_outage for defect in self.defects.values()):
+            self.outage_blocks += 1
+
+    def forget_refused(self) -> None:
+        """Let the compensations be attempted again that only an outage prevented."""
+        self.defects = {
+            step: defect
+            for step, defect in self.defects.items()
+            if not defect.is_outage
+        }

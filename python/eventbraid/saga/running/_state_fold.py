@@ -1,0 +1,101 @@
+"""The state of a saga: the fold of the results of its steps by their ``then``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from eventbraid.errors import InvalidValue
+from eventbraid.saga._text import described
+from eventbraid.saga.definition._codec import UnfitValue
+from eventbraid.saga.definition._step import Local, external
+from eventbraid.saga.machine._defect import Defect, raise_if_it_ends_the_program
+from eventbraid.saga.machine._events import StepSucceeded
+from eventbraid.saga.running._blocked_error import blocked_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from eventbraid.command import Executed
+    from eventbraid.saga.definition._codec import Encoded
+    from eventbraid.saga.definition._saga import Saga
+    from eventbraid.saga.definition._step import Step
+    from eventbraid.saga.machine._events import SagaEvent
+    from eventbraid.saga.machine._progress import Progress
+
+S = TypeVar("S")
+
+
+def fold_state(
+    saga: Saga[S],
+    progress: Progress,
+    history: Iterable[SagaEvent],
+    executed: Mapping[str, Executed],
+) -> Encoded[S]:
+    """Fold the results of a saga's steps into its state.
+
+    Args:
+        saga: Its declaration.
+        progress: The fold of its stream.
+        history: Its events.
+        executed: What its local steps executed, where the state is folded from it.
+
+    Raises:
+        SagaBlocked: The input can't be decoded.
+        Defect: A result can't be decoded, or a ``then`` raised.
+    """
+    try:
+        state = saga.state_codec.restore(progress.input)
+    except BaseException as error:
+        raise_if_it_ends_the_program(error)
+        reason = f"the input can't be folded ({described(error)})"
+        raise blocked_error(progress, f"{reason}; correct the program") from error
+    for event in history:
+        if isinstance(event, StepSucceeded):
+            try:
+                state = _fold_recorded_result(saga, state, event, executed)
+            except BaseException as error:
+                raise_if_it_ends_the_program(error)
+                raise Defect(event.step, "then", error) from error
+    return state
+
+
+def fold_result(
+    saga: Saga[S],
+    node: Local[S] | Step[S, Any],
+    state: Encoded[S],
+    result: Callable[[], Any],
+) -> Encoded[S]:
+    """Fold the result of a step into the state.
+
+    Args:
+        saga: The saga's declaration.
+        node: The step.
+        state: The state before.
+        result: Returns the result, as it is recorded.
+
+    Raises:
+        UnfitValue: ``then`` returned a value that is not a state of this saga.
+        Exception: Whatever ``then`` raises.
+    """
+    if node.then is None:
+        return state
+    folded: S = node.then(state.read(), result())
+    try:
+        return saga.state_codec.keep(folded)
+    except InvalidValue as error:
+        returned = f"{error.value}, returned by `then` of step {node.name!r},"
+        remedy = "return the new state"
+        raise UnfitValue(error.type, returned, error.bound, remedy) from error
+
+
+def _fold_recorded_result(
+    saga: Saga[S],
+    state: Encoded[S],
+    event: StepSucceeded,
+    executed: Mapping[str, Executed],
+) -> Encoded[S]:
+    node = saga.by_name[event.step]
+    if isinstance(node, Local):
+        return fold_result(saga, node, state, lambda: executed[event.step])
+    step = external(node)
+    return fold_result(saga, step, state, lambda: step.result.decode(event.result))

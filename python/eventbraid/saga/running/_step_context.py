@@ -1,0 +1,55 @@
+"""The contexts that the functions of a step are called with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
+
+from eventbraid.saga.definition._context import StepContext
+from eventbraid.saga.machine._idempotency_keys import compensation_key, forward_key
+
+if TYPE_CHECKING:
+    from eventbraid.saga.definition._step_base import Node
+    from eventbraid.saga.running._run import Run
+
+
+def step_context(run: Run[Any], node: Node[Any], attempt: int) -> StepContext[Any]:
+    """Return the context of a step's functions, the compensation excepted."""
+    key = forward_key(run.progress, node.name)
+    return StepContext(
+        state=run.state.read(),
+        saga_id=run.id,
+        step=node.name,
+        attempt=attempt,
+        idempotency_key=key,
+        forward_key=key,
+        deadline=run.progress.deadline,
+    )
+
+
+def compensation_context(
+    run: Run[Any], node: Node[Any], attempt: int
+) -> StepContext[Any]:
+    """Return the context of a step's compensation."""
+    return StepContext(
+        state=run.state.read(),
+        saga_id=run.id,
+        step=node.name,
+        attempt=attempt,
+        idempotency_key=compensation_key(run.progress, node.name),
+        forward_key=forward_key(run.progress, node.name),
+        deadline=run.progress.deadline,
+        failure=run.progress.failure,
+    )
+
+
+def renewed(context: StepContext[Any], run: Run[Any]) -> StepContext[Any]:
+    """Return the context for the next function of the same attempt.
+
+    A state that can be changed is read anew: what one function writes into it must not
+    reach the next one, because after a crash it wouldn't.
+    """
+    if run.saga.state_codec.is_frozen:
+        return context
+    return structs.replace(context, state=run.state.read())

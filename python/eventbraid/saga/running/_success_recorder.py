@@ -1,0 +1,258 @@
+"""Records that an external step happened: its result, its command, what follows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from eventbraid._logging import SAGA
+from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
+from eventbraid.saga._text import text_of
+from eventbraid.saga.definition._context import StepContext, StepFailure
+from eventbraid.saga.definition._step_base import Kind
+from eventbraid.saga.machine._consequences import refused_after_success
+from eventbraid.saga.machine._defect import Defect, Outage, trouble_of
+from eventbraid.saga.machine._events import (
+    SagaEvent,
+    StepAnsweredLate,
+    StepSucceeded,
+    StepUnknown,
+)
+from eventbraid.saga.machine._next_action import advance_if_possible
+from eventbraid.saga.machine._transitions import after
+from eventbraid.saga.running._attempt import log_failure, refusal_of
+from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
+from eventbraid.saga.running._failure_recorder import unrecordable
+from eventbraid.saga.running._pauses import pause_after_contention
+from eventbraid.saga.running._state_fold import fold_result
+from eventbraid.saga.running._step_context import renewed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eventbraid.saga.definition._codec import Encoded
+    from eventbraid.saga.definition._step import Step
+    from eventbraid.saga.definition._step_base import AnyCommand
+    from eventbraid.saga.running._failure_recorder import FailureRecorder
+    from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._outage_pause import OutagePause
+    from eventbraid.saga.running._run import Run
+
+
+class SuccessRecorder:
+    """Records the successes of external steps.
+
+    The receiver has answered, and its effect stands. So nothing that happens here may
+    end in another call of the receiver: neither contention in the store, nor an outage
+    of local code, nor a bug in it.
+    """
+
+    __slots__ = ("_draw", "_failures", "_journal", "_outages")
+
+    def __init__(
+        self,
+        journal: Journal,
+        failures: FailureRecorder,
+        outages: OutagePause,
+        draw: Callable[[], float],
+    ) -> None:
+        """Record by a journal.
+
+        Args:
+            journal: Writes the sagas' streams.
+            failures: Records failures.
+            outages: Waits for the end of outages.
+            draw: Draws a number from 0 to 1, for the jitter.
+        """
+        self._journal = journal
+        self._failures = failures
+        self._outages = outages
+        self._draw = draw
+
+    async def record(
+        self,
+        run: Run[Any],
+        node: Step[Any, Any],
+        context: StepContext[Any],
+        result: object,
+        doubted: StepFailure | None,
+        *,
+        asked: bool = False,
+    ) -> None:
+        """Record a success, however often others write to the stream meanwhile.
+
+        Args:
+            run: The saga.
+            node: The step.
+            context: The context of its call.
+            result: The answer of the receiver.
+            doubted: The doubt about the call that the receiver has resolved.
+            asked: Whether the receiver was asked for the result.
+
+        Raises:
+            Defect: The step's code has a bug; the answer is recorded with it.
+        """
+        outages = 0
+        while True:
+            try:
+                await self._record(run, node, context, result, doubted, asked=asked)
+            except VersionConflict:
+                await self._journal.reload(run)
+            except (OutcomeUnknown, RetriesExhausted):
+                await anyio.sleep(pause_after_contention(self._draw()))
+                await self._journal.reload(run)
+            except Outage as outage:
+                outages += 1
+                await self._outages.sit_out(run, outage, outages)
+            else:
+                return
+            # What was read may be this success itself, after an unknown outcome, or a
+            # decision that the saga no longer waits for it.
+            if not run.progress.awaits(node.name):
+                await self._record_late_answer(run, node, result)
+                return
+
+    async def _record(
+        self,
+        run: Run[Any],
+        node: Step[Any, Any],
+        context: StepContext[Any],
+        result: object,
+        doubted: StepFailure | None,
+        *,
+        asked: bool,
+    ) -> None:
+        try:
+            answer = node.result.record(result)
+        except Exception as error:  # noqa: BLE001 - recorded: the effect stands, its record doesn't
+            await self._failures.record_lost_result(run, node, context, error)
+            return
+        command = _command_of(run, node, context, answer)
+        done = StepSucceeded(node.name, run.progress.attempt, answer.json, asked=asked)
+        doubt = () if doubted is None else _doubt_record(node, run, doubted)
+        reached = after(run.progress, (*doubt, done))
+        state, defect = run.state, None
+        if node.then is not None:
+            # A bug in `then` must not hold back the fact that the step happened.
+            state, defect = _state_after(run, node, answer)
+        events: tuple[SagaEvent, ...] = (*doubt, done)
+        if defect is None:
+            events += advance_if_possible(run.saga, reached, state, run.clock.now())
+        try:
+            if command is None:
+                await self._journal.commit(run, events, state)
+            else:
+                cause = context.idempotency_key
+                await self._journal.execute(run, command, events, state, cause=cause)
+        except NOT_ABOUT_THE_STEP:
+            raise
+        except REFUSALS as error:
+            if command is None:
+                await self._failures.record_lost_result(run, node, context, error)
+                return
+            failure = refusal_of(error)
+            log_failure(context, "record", failure, error)
+            await self._record_refused_command(run, node, done, doubt, state, failure)
+            return
+        except BaseException as error:
+            raise trouble_of(node.name, "record", error, answer.json) from error
+        if defect is not None:
+            raise defect
+
+    async def _record_refused_command(
+        self,
+        run: Run[Any],
+        node: Step[Any, Any],
+        done: StepSucceeded,
+        doubt: tuple[SagaEvent, ...],
+        state: Encoded[Any],
+        failure: StepFailure,
+    ) -> None:
+        """Record a step that happened, but whose command was refused."""
+        if node.kind is not Kind.COMPENSATABLE or node.otherwise is not None:
+            await self._failures.record(run, node, _doubted(failure))
+            return
+        base = after(run.progress, doubt)
+        events = refused_after_success(base, done, failure)
+        try:
+            await self._journal.commit(run, (*doubt, *events), state)
+        except NOT_ABOUT_THE_STEP:
+            raise
+        except Exception as error:  # noqa: BLE001 - the result itself may be what is refused
+            await self._failures.record(run, node, unrecordable(error))
+
+    async def _record_late_answer(
+        self, run: Run[Any], node: Step[Any, Any], result: object
+    ) -> None:
+        """Record an answer that came when the saga had continued without it.
+
+        One that can't be recorded is dropped: the step is then compensated as unknown.
+        """
+        while node.name not in run.progress.results:
+            attempt = max(run.progress.attempt, 1)
+            try:
+                answer = node.result.encode(result)
+                late = StepAnsweredLate(node.name, attempt, answer)
+                await self._journal.commit(run, (late,), run.state)
+            except VersionConflict:
+                await self._journal.reload(run)
+            except NOT_ABOUT_THE_STEP:
+                raise
+            except Exception as error:  # noqa: BLE001 - the answer is not needed
+                SAGA.warning(
+                    "the late answer of step %r of saga %r can't be recorded: %s",
+                    node.name,
+                    run.id,
+                    text_of(error),
+                )
+                return
+
+
+def _command_of(
+    run: Run[Any],
+    node: Step[Any, Any],
+    context: StepContext[Any],
+    answer: Encoded[Any],
+) -> AnyCommand | None:
+    if node.record is None:
+        return None
+    try:
+        return node.record(renewed(context, run), answer.read())
+    except BaseException as error:
+        raise trouble_of(node.name, "record", error, answer.json) from error
+
+
+def _state_after(
+    run: Run[Any], node: Step[Any, Any], answer: Encoded[Any]
+) -> tuple[Encoded[Any], Defect | None]:
+    """Return the state after a step; or the state before it, and the bug in `then`."""
+    try:
+        return fold_result(run.saga, node, run.state, answer.read), None
+    except BaseException as error:
+        trouble = trouble_of(node.name, "then", error)
+        if isinstance(trouble, Outage):
+            raise Outage(node.name, "then", trouble.error, answer.json) from error
+        trouble.__cause__ = error
+        return run.state, trouble
+
+
+def _doubt_record(
+    node: Step[Any, Any], run: Run[Any], doubted: StepFailure
+) -> tuple[SagaEvent, ...]:
+    """Return the record of the doubt that the receiver has resolved, if any."""
+    if doubted.doubt is None or not run.progress.in_flight:
+        return ()
+    record = StepUnknown(
+        node.name,
+        doubted.doubt,
+        doubted.code,
+        doubted.message,
+        run.progress.attempt,
+    )
+    return (record,)
+
+
+def _doubted(failure: StepFailure) -> StepFailure:
+    message = f"it happened, but its command was refused: {failure.message}"
+    return StepFailure(failure.code, message, failure.facts, doubt="lost")
