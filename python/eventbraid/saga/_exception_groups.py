@@ -1,4 +1,4 @@
-"""The exceptions inside of exception groups, which may be nested to any depth."""
+"""The exceptions in exception groups, which may be nested to any depth."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 def exceptions_in(
     error: BaseException, *, below: tuple[type[BaseException], ...] = ()
 ) -> Iterator[BaseException]:
-    """Iterate over an exception, and over all those inside of it if it is a group.
+    """Iterate over an exception and, if it is a group, over all exceptions in it.
 
-    Without recursion, because a group of 1,000 levels would exceed its limit.
+    It doesn't recurse, because a group of 1,000 levels would exceed the limit.
 
     Args:
         error: The exception.
-        below: The classes whose groups aren't looked into.
+        below: The classes of groups whose exceptions are left out.
     """
     left = [error]
     while left:

@@ -1,8 +1,8 @@
-"""Texts of foreign objects, in a form that every record can hold.
+"""The texts of foreign objects, in a form that every record can hold.
 
-They come from rejections, from exceptions of any library and from callers: they may be
-of any size, hold half a character, or raise when they are asked for. A saga must reach
-its end all the same.
+Rejections, exceptions of any library and callers provide them. Such a text may have any
+size, may hold a lone surrogate, and its ``__str__`` may raise. None of this may keep a
+saga from its end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _MAXIMUM_DESCRIBED = 2_000
 
 
 def text_of(error: BaseException) -> str:
-    """Return the text of an exception, whatever its ``__str__`` does."""
+    """Return the text of an exception, even if its ``__str__`` raises."""
     return safe_text(error)
 
 
@@ -23,12 +23,12 @@ def described(error: BaseException) -> str:
 
 
 def safe_text(value: object) -> str:
-    """Return the text of an object; its class if the object can't give one."""
+    """Return the text of an object; its class if its ``__str__`` raises."""
     try:
         return str(value)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - any code may stand there
+    except BaseException as error:  # noqa: BLE001 - `__str__` is foreign code
         return f"<{type(value).__name__}, whose str() raises {type(error).__name__}>"
 
 
@@ -36,7 +36,7 @@ def shown(value: object) -> str:
     """Return the short form of a value for a message."""
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001 - any code may stand there
+    except Exception as error:  # noqa: BLE001 - `__repr__` is foreign code
         text = f"<{type(value).__name__}, whose repr() raises {type(error).__name__}>"
     return shortened(text, _MAXIMUM_SHOWN)
 
@@ -44,7 +44,7 @@ def shown(value: object) -> str:
 def shortened(text: object, maximum: int) -> str:
     """Return a text of limited length that UTF-8 can encode."""
     text = safe_text(text)
-    # Cut first: the rest of a huge text needn't be encoded.
+    # Shortened first, so that a huge text isn't encoded.
     if len(text) > maximum:
         text = f"{text[: maximum - 1]}…"
     # A lone surrogate, as in some file names, can't be encoded and so not recorded.
