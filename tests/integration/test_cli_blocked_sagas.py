@@ -100,7 +100,7 @@ async def test_a_saga_without_its_code_is_listed_as_blocked_and_overdue(path, ca
     async with eb.open_async(path) as store:
         async with eb.SagaCoordinator(store, [saga]) as able:
             handle = await able.start(saga, Trip("mia"), id="saga-1")
-            while handle._run.progress.retry_at is None:  # noqa: ASYNC110
+            while handle._run.progress.branch.attempts.retry_at is None:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         async with eb.SagaCoordinator(store, [other]) as unable:
             await until_parked(unable, overdue=True)

@@ -14,8 +14,9 @@ import pytest
 import eventbraid as eb
 from eventbraid.lease._state import released
 from eventbraid.saga.coordination import _attention_notices as _notices
-from eventbraid.saga.machine._consequences import cancelled
+from eventbraid.saga.machine._decider import decide_without_declaration
 from eventbraid.saga.machine._events import SagaNeedsAttention
+from eventbraid.saga.machine._outcomes import CancelRequest
 from tests.integration.test_saga_waiting import (
     A_WHILE,
     IDS,
@@ -466,7 +467,8 @@ async def test_a_saga_that_moves_on_before_its_notice_is_told_gets_none(
         # As another coordinator records it, of which this one hasn't read yet.
         journal = owner._journal.reader
         progress = journal.progress(handle.id, await journal.read(handle.id))
-        events = cancelled(progress, "it can't go on")
+        request = CancelRequest("it can't go on")
+        events, _ = decide_without_declaration(progress, request)
         await openings[1].append([eb.new_event(handle.id, e) for e in events])
         held.gate.set()
         await recorded_of(openings[0], handle.id, "compensated")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from eventbraid.saga.machine._next_action import CLOCK_TOLERANCE_SECONDS
+from eventbraid.saga.machine._due_times import CLOCK_TOLERANCE_SECONDS
 from eventbraid.saga.running._clock import CONFIRMATION, Clock, SagaClock
 
 DAY = 86_400.0

@@ -1,10 +1,10 @@
-"""Which sagas of a store are blocked, as far as the log shows.
+"""The blocked sagas of a store, as far as the log shows.
 
 The log has two kinds of evidence. A defect in a step's code is recorded in the saga's
-own stream. That no coordinator had a saga's code, or that its records can't be folded,
-says nothing of the saga itself: it is reported on the attention stream, and holds until
-the saga's stream moves on or a coordinator acquires the lease under which the saga is
-driven. If that coordinator can't drive the saga either, it reports so anew.
+own stream. A missing declaration, or records that a coordinator can't fold, are facts
+about a program and not about the saga, so the attention stream has the notice. It is
+valid until the saga's stream grows, or until a coordinator acquires the lease under
+which the saga is driven. If that one can't drive the saga either, it appends a new one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eventbraid.saga.machine._events import (
     SagaEvent,
     SagaNeedsAttention,
 )
-from eventbraid.saga.machine._transitions import fold
+from eventbraid.saga.machine._fold import fold
 from eventbraid.saga.running._shard_lease import lease_of, shard_of
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ def read_blocked(
 
     Args:
         store: The store.
-        unfinished: The ids of the sagas that have neither ended nor are stuck.
+        unfinished: The ids of the sagas that aren't at rest: neither ended nor stuck.
         defective: The ids of those in whose stream a defect was recorded.
     """
     reasons: dict[str, str] = {}
     acquired: dict[str, int] = {}
     for saga_id, (position, reason) in _last_notices(store, unfinished).items():
-        if not _has_moved_on(store, saga_id, position, acquired):
+        if not _is_outdated(store, saga_id, position, acquired):
             reasons[saga_id] = shortened(reason, _MAXIMUM_REASON)
     for saga_id in defective:
         defect = None if saga_id in reasons else _recorded_defect(store, saga_id)
@@ -83,10 +83,10 @@ def _notice_in(recorded: RecordedEvent) -> SagaNeedsAttention | None:
         return None
 
 
-def _has_moved_on(
+def _is_outdated(
     store: EventStore, saga_id: str, position: int, acquired: dict[str, int]
 ) -> bool:
-    """Return whether a notice at a position says nothing of the present any more.
+    """Return whether a notice at a position is no longer valid.
 
     Args:
         store: The store.
@@ -112,7 +112,7 @@ def _has_moved_on(
 
 def _last_acquired(store: EventStore, lease: str) -> int:
     """Return the position at which a lease was last acquired; 0 if it never was."""
-    # No release follows another one, so one of the last two records is the answer.
+    # No release follows another release, so it is one of the last two records.
     for recorded in _newest(store, PREFIX + lease, 2):
         if recorded.type == _ACQUIRED_TYPE:
             return recorded.position
@@ -124,12 +124,12 @@ def _newest(store: EventStore, stream: str, limit: int) -> list[RecordedEvent]:
 
 
 def _recorded_defect(store: EventStore, saga_id: str) -> DefectRecorded | None:
-    """Return the defect that blocks a saga; None if it has gone on since."""
+    """Return the defect that blocks a saga; None if it has continued since."""
     try:
         history = [
             cast("SagaEvent", decode_event(r)) for r in store.read_stream(saga_id)
         ]
         return fold(saga_id, history).blocked
     except EventbraidError:
-        # A coordinator reports a saga that can't be read on the attention stream.
+        # The attention stream has the notice of a saga whose stream can't be folded.
         return None

@@ -1,8 +1,8 @@
-"""Tells the end of a coordinator from a cancellation that a step causes by accident.
+"""Distinguishes the end of a coordinator from a cancellation by other code.
 
-On asyncio any code may cancel the task that it runs in, or a task that it kept. A task
-group takes a `CancelledError` that leaves one of its tasks for the group's own end, so
-a stray one would end the coordinator without an error.
+On asyncio any code may cancel its own task, or another one that it refers to. If a
+`CancelledError` leaves a task of a task group, the group takes it for its own
+cancellation. So a stray one would end the coordinator without an error.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class Host:
     __slots__ = ("_requests", "_task")
 
     def __init__(self) -> None:
-        """Begin with no task."""
+        """Begin without a task."""
         self._task: asyncio.Task[Any] | None = None
         self._requests = 0
 
     def enter(self) -> None:
-        """Take the current task for the host."""
+        """Make the current task the host."""
         self._task = current_task()
         self._requests = cancellation_requests()
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the current task is cancelled from outside, and has to end.
+        """Whether the current task is cancelled by its coordinator's end.
 
         Either a cancel scope around it is cancelled, or its event loop is shut down:
         `asyncio.run` then cancels all tasks, the host included.
@@ -51,7 +51,7 @@ class Host:
 
 @asynccontextmanager
 async def dropped_stray_cancellation(host: Host) -> AsyncGenerator[None]:
-    """Go on after a wait that some code of the program cancelled by accident.
+    """Continue after a wait that other code of the program cancelled.
 
     Args:
         host: The host of the coordinator to which the current task belongs.
@@ -66,14 +66,21 @@ async def dropped_stray_cancellation(host: Host) -> AsyncGenerator[None]:
 
 
 def is_being_cancelled() -> bool:
-    """Return whether the current task was asked to end.
+    """Return whether the cancellation of the current task was requested.
 
-    If it wasn't, a `CancelledError` is an exception that some code raised, as
+    If it wasn't, a `CancelledError` is an exception that other code raised, as
     ``future.result()`` does for a future that was cancelled.
     """
     if anyio.current_effective_deadline() == -math.inf:
         return True
     return cancellation_requests() > 0
+
+
+def ends_task(error: BaseException) -> bool:
+    """Return whether an exception is the requested cancellation of the current task."""
+    if not is_in_a_task():
+        return False
+    return isinstance(error, anyio.get_cancelled_exc_class()) and is_being_cancelled()
 
 
 def is_in_a_task() -> bool:
@@ -92,9 +99,9 @@ def cancellation_requests() -> int:
 
 
 async def drop_cancellation_requests(down_to: int) -> None:
-    """Forget requests to cancel the current task, beyond a number.
+    """Withdraw the requests to cancel the current task that exceed a number.
 
-    A cancel scope that is cancelled asks again, so none of its requests is lost.
+    A cancelled scope repeats its request, so none of them is lost.
     """
     task = current_task()
     if task is None or task.cancelling() <= down_to:

@@ -1,4 +1,4 @@
-"""The story of one saga, told for people from what the log holds of it."""
+"""The timeline of one saga: its records, described for people."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from eventbraid.saga.machine._events import (
     StepSucceeded,
     StepUnknown,
 )
+from eventbraid.saga.machine._fold import evolve
 from eventbraid.saga.machine._progress import Progress, Status
-from eventbraid.saga.machine._transitions import evolve
 from eventbraid.saga.running._outcome import Outcome
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ class SagaEntry:
 
     Attributes:
         time: When it was recorded, in UTC.
-        what: What happened, in a word or two: ``"started"``, ``"succeeded"``.
+        what: The kind of the entry, in a word or two: ``"started"``, ``"succeeded"``.
         step: The step that it is about; empty if it is about the saga.
-        attempt: The number of the attempt; 0 if it is about none.
-        detail: The reason, the error or the result, for people; empty if there is none.
-        position: The record's place in the log.
+        attempt: The number of the attempt; 0 without one.
+        detail: The reason, the error or the result, for people; empty without one.
+        position: The record's position in the log.
         type: The record's event type.
         traceback: The end of the traceback of a defect; empty otherwise.
 
@@ -71,17 +71,17 @@ class SagaEntry:
 
 @dataclass(frozen=True, slots=True)
 class SagaTimeline:
-    """What happened to one saga, in order.
+    """The records of one saga, in order.
 
     Attributes:
         saga_id: The saga's id.
         saga: The name of its declaration.
         version: The version of its graph.
-        status: Where it stands.
-        outcome: How it came to rest; None while it is under way.
-        failure: What undid it or left it stuck, or None.
+        status: Its status.
+        outcome: Its outcome; None unless it is at rest.
+        failure: Why it is compensated or stuck; None otherwise.
         steps: The names of its steps, in their order.
-        entries: What happened.
+        entries: Its records.
 
     Example:
         >>> import eventbraid as eb
@@ -104,9 +104,9 @@ class SagaTimeline:
 
 
 def read_timeline(store: EventStore, saga_id: str) -> SagaTimeline:
-    """Read what happened to one saga.
+    """Read the timeline of one saga.
 
-    Needs neither the saga's declaration nor a coordinator.
+    It needs neither the saga's declaration nor a coordinator.
 
     Args:
         store: The store.
@@ -132,17 +132,13 @@ def read_timeline(store: EventStore, saga_id: str) -> SagaTimeline:
         if entries and _attempt_of(entry) == _attempt_of(entries[-1]):
             entry = replace(entry, detail=_NO_LONGER_ALONE)
         entries.append(entry)
-    resting = progress.status in {
-        Status.COMPLETED,
-        Status.COMPENSATED,
-        Status.STUCK,
-    }
+    is_at_rest = progress.status.is_at_rest
     return SagaTimeline(
         saga_id,
         progress.saga,
         progress.version,
         progress.status,
-        Outcome(progress.status.value) if resting else None,
+        Outcome(progress.status.value) if is_at_rest else None,
         progress.trouble,
         tuple(shape.name for shape in progress.graph),
         tuple(entries),
@@ -163,7 +159,7 @@ def _history(
 
 
 def _entry(recorded: RecordedEvent, event: SagaEvent) -> SagaEntry:
-    what, detail = _told(event)
+    what, detail = _description(event)
     return SagaEntry(
         recorded.recorded_at,
         what,
@@ -177,12 +173,12 @@ def _entry(recorded: RecordedEvent, event: SagaEvent) -> SagaEntry:
 
 
 def _attempt_of(entry: SagaEntry) -> tuple[str, int] | SagaEntry:
-    """Return the attempt that an entry begins; the entry if it begins none."""
+    """Return the attempt that an entry begins; the entry itself if it begins none."""
     begins = entry.type in {"saga.step_started", "saga.compensation_attempted"}
     return (entry.step, entry.attempt) if begins else entry
 
 
-def _told(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one line a record
+def _description(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one line a record
     match event:
         case SagaStarted(saga=saga, version=version):
             return "saga started", f"{saga} version {version}"
@@ -224,7 +220,7 @@ def _told(event: SagaEvent) -> tuple[str, str]:  # noqa: C901, PLR0912 - one lin
             return "saga compensated", ""
 
 
-_MOST_SHOWN = 120
+_MAXIMUM_SHOWN = 120
 _ALONE = "alone, because the process ended during the attempts before"
 _NO_LONGER_ALONE = "no longer alone, because it waits for another saga"
 
@@ -233,7 +229,7 @@ def _shown(event: StepSucceeded | StepAnsweredLate) -> str:
     text = bytes(event.result).decode()
     if text == "null":
         return ""
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
+    return text if len(text) <= _MAXIMUM_SHOWN else f"{text[: _MAXIMUM_SHOWN - 1]}…"
 
 
 def _because(code: str, message: str, retry_at: datetime | None) -> str:

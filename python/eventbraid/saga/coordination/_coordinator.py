@@ -40,16 +40,17 @@ from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
 from eventbraid.saga.coordination._wakeup import Wakeup
 from eventbraid.saga.coordination._worker_pool import WorkerPool
 from eventbraid.saga.definition._declaration import declaration_of
-from eventbraid.saga.machine._consequences import (
-    cancelled,
-    retried_by_hand,
-    skipped_by_hand,
-)
-from eventbraid.saga.machine._events import ATTENTION_STREAM, SagaStarted
+from eventbraid.saga.machine._decider import decide_without_declaration
+from eventbraid.saga.machine._events import ATTENTION_STREAM
 from eventbraid.saga.machine._idempotency_keys import check_saga_id
-from eventbraid.saga.machine._next_action import advance_if_possible
+from eventbraid.saga.machine._outcomes import (
+    CancelRequest,
+    RetryRequest,
+    SkipRequest,
+    Start,
+)
 from eventbraid.saga.machine._progress import Progress, Status
-from eventbraid.saga.machine._transitions import evolve
+from eventbraid.saga.machine._state import SagaState
 from eventbraid.saga.running._blocked_error import NEEDS_CODE
 from eventbraid.saga.running._clock import SagaClock
 from eventbraid.saga.running._journal import Journal
@@ -61,12 +62,11 @@ from eventbraid.store._duration import duration_seconds
 from eventbraid.store._paging import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
     from eventbraid.saga.definition._saga import Saga
-    from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.running._clock import Clock
     from eventbraid.saga.running._observer import Observer
     from eventbraid.saga.running._permits import Permit
@@ -380,19 +380,16 @@ class SagaCoordinator:
             SagaBlocked: Its records can't be read.
         """
         self._workers.require_running()
-
-        def plan(progress: Progress) -> Sequence[SagaEvent]:
-            return cancelled(progress, reason)
-
+        request = CancelRequest(reason)
         try:
             run = await self._load(saga_id)
         except (SagaBlocked, GraphMismatch):
             # Another coordinator compensates it, which finds the record in the log.
-            await self._record(saga_id, plan)
+            await self._record(saga_id, request)
             return
         # A copy, because the saga's own task may be in the middle of a move.
         copy = run.copy()
-        await self._commit_anew(copy, lambda run: plan(run.progress))
+        await self._commit_decision(copy, request)
         run.wake()
         self._workers.work_again(run)
         await self._follower.catch_up(run)
@@ -413,14 +410,11 @@ class SagaCoordinator:
             SagaBlocked: Its records can't be read.
         """
         _require_who_and_why(by, note)
-
-        def plan(progress: Progress) -> Sequence[SagaEvent]:
-            return retried_by_hand(progress, by, note)
-
+        request = RetryRequest(by, note)
         try:
-            await self._by_hand(saga_id, lambda run: plan(run.progress))
+            await self._by_hand(saga_id, request)
         except (SagaBlocked, GraphMismatch):
-            await self._record(saga_id, plan)
+            await self._record(saga_id, request)
 
     async def skip(self, saga_id: str, step: str, /, *, by: str, note: str) -> None:
         """Take the step at which a saga is stuck as settled, and let it go on.
@@ -437,18 +431,7 @@ class SagaCoordinator:
             SagaBlocked: This program can't drive it.
         """
         _require_who_and_why(by, note)
-        await self._by_hand(
-            saga_id,
-            lambda run: skipped_by_hand(
-                run.saga,
-                run.progress,
-                run.state,
-                step,
-                by,
-                note,
-                run.clock.now(),
-            ),
-        )
+        await self._by_hand(saga_id, SkipRequest(step, by, note))
 
     # --- within ----------------------------------------------------------------------
 
@@ -514,14 +497,14 @@ class SagaCoordinator:
             self._registry.end_start(saga_id)
 
     async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
-        run, events = _first_records(saga, saga_id, state, self._journal.reader.clock)
+        run, start = _new_run(saga, saga_id, state, self._journal.reader.clock)
         with self._workers.permit() as permit:
             await self._wait_for_permit(run, permit)
             self._workers.require_running()
             run.assign(self._shards.lease_for(saga_id, declaration_of(saga)))
             if run.shard_lease is not None and permit.is_held:
                 try:
-                    await self._journal.commit(run, events, run.state)
+                    await self._journal.commit(run, *run.decide(start))
                 except LeaseLost:
                     self._wakeup.notify()
                 else:
@@ -542,12 +525,11 @@ class SagaCoordinator:
 
     async def _start_elsewhere(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
         """Record a start, and leave the first step to a task that takes its place."""
-        run, (started, *_) = _first_records(
-            saga, saga_id, state, self._journal.reader.clock
-        )
+        run, start = _new_run(saga, saga_id, state, self._journal.reader.clock)
+        alone = Start(start.deadline, proceeds=False)
         self._registry.hold_elsewhere(run)
         try:
-            await self._journal.commit(run, [started], run.state)
+            await self._journal.commit(run, *run.decide(alone))
         except BaseException:
             self._registry.elsewhere.pop(saga_id, None)
             raise
@@ -587,36 +569,35 @@ class SagaCoordinator:
             raise SagaExists(saga_id, "it was started with another state")
         return SagaHandle(cast("Run[S]", run), self._follower.catch_up)
 
-    async def _by_hand(
-        self, saga_id: str, plan: Callable[[Run[Any]], Sequence[SagaEvent]]
-    ) -> None:
-        """Record what a person decided, and drive the saga on."""
+    async def _by_hand(self, saga_id: str, request: RetryRequest | SkipRequest) -> None:
+        """Record a person's decision, and drive the saga further."""
         self._workers.require_running()
         run = await self._load(saga_id)
         # A copy: somebody else's decision may have put the saga to work meanwhile. If
         # the answer is lost, the follower finds the decision in the log.
-        await self._commit_anew(run.copy(), plan)
+        await self._commit_decision(run.copy(), request)
         self._workers.work_again(run)
         await self._follower.catch_up(run)
 
     async def _record(
-        self, saga_id: str, plan: Callable[[Progress], Sequence[SagaEvent]]
+        self, saga_id: str, request: CancelRequest | RetryRequest
     ) -> None:
         """Record a decision about a saga that this program can't drive."""
         while True:
             recorded = await self._journal.reader.read(saga_id)
             progress = self._journal.reader.progress(saga_id, recorded)
+            events, reached = decide_without_declaration(progress, request)
             with suppress(VersionConflict):
-                await self._journal.record(progress, head_of(recorded), plan(progress))
+                await self._journal.record(reached, head_of(recorded), events)
                 return
 
-    async def _commit_anew(
-        self, run: Run[Any], plan: Callable[[Run[Any]], Sequence[SagaEvent]]
+    async def _commit_decision(
+        self, run: Run[Any], request: CancelRequest | RetryRequest | SkipRequest
     ) -> None:
-        """Record what a plan says, planned again if others wrote to the stream."""
+        """Record a decision on a request; decide again if another writer was first."""
         while True:
             try:
-                await self._journal.commit(run, plan(run), run.state)
+                await self._journal.commit(run, *run.decide(request))
             except VersionConflict:
                 await self._journal.reload(run)
             except InvalidTransition:
@@ -628,26 +609,18 @@ class SagaCoordinator:
                 return
 
 
-def _first_records(
+def _new_run(
     saga: Saga[S], saga_id: str, state: S, clock: Clock
-) -> tuple[Run[S], tuple[SagaEvent, ...]]:
+) -> tuple[Run[S], Start]:
+    """Return a run without records, and the request by which it is started."""
     initial = saga.state_codec.record(state)
     saga_clock = SagaClock(clock, is_new=True)
     now = saga_clock.now()
     deadline = None if saga.deadline is None else now + saga.deadline
-    started = SagaStarted(
-        saga.name,
-        saga.version,
-        saga.graph_hash,
-        saga.graph,
-        initial.json,
-        deadline,
-    )
-    nothing = Progress(saga_id)
-    follow = advance_if_possible(saga, evolve(nothing, started), initial, now)
     worker = current_worker()
     head = head_of_new_saga(saga_id, None if worker is None else worker.last_record)
-    return Run(saga, nothing, initial, head, saga_clock), (started, *follow)
+    nothing = SagaState(Progress(saga_id), initial)
+    return Run(saga, nothing, head, saga_clock), Start(deadline)
 
 
 def _check_id(saga: Saga[Any], saga_id: str) -> None:

@@ -56,7 +56,7 @@ class SagaHandle(Generic[S]):
     @property
     def state(self) -> S:
         """The saga's state, folded from the results so far; the caller's own copy."""
-        return self._run.state.read()
+        return self._run.state.data.read()
 
     async def result(self, *, timeout: timedelta | None = None) -> Ended[S]:
         """Wait until the saga has ended, or is stuck.

@@ -1,7 +1,7 @@
-"""The recorded events of a saga's own stream: everything that happened to it.
+"""The records of sagas: the events of a saga's own stream, and those of coordinators.
 
-The status, the plan of what comes next and the timeline are folds of these. A record
-that names a step does so by its name.
+The progress of a saga and its timeline are folds of its stream. Records refer to steps
+by their names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CompensationReason = Literal["failed", "unknown", "deadline", "cancelled"]
 
 @register_event("saga.started")
 class SagaStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The saga's declaration and input; always the first event of its stream."""
+    """The saga was started: its declaration and its input. The first record."""
 
     saga: str
     version: int
@@ -36,14 +36,14 @@ class SagaStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class StepStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An attempt of a step is about to be made.
 
-    Of a local step only attempts after a takeover and after a crash are recorded.
+    The attempt of a local step is recorded only after a takeover or a crash.
 
     Attributes:
         step: The step's name.
         attempt: The number of the attempt.
-        alone: Whether the coordinator makes no other call while this one runs. If its
-            process ends meanwhile, the cause is this call. A call that waits for
-            another saga is no longer alone: the attempt is recorded again then.
+        alone: Whether the coordinator makes no other call meanwhile. If its process
+            ends, this call is the cause. A call that waits for another saga is no
+            longer alone: the attempt is recorded again then.
     """
 
     step: str
@@ -53,12 +53,12 @@ class StepStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 @register_event("saga.step_succeeded")
 class StepSucceeded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A step happened.
+    """A step succeeded.
 
     Attributes:
         step: The step's name.
-        attempt: The attempt that did it.
-        result: What it returned, as JSON.
+        attempt: The number of the attempt.
+        result: Its result, as JSON.
         asked: Whether the receiver was asked for the outcome.
     """
 
@@ -70,17 +70,17 @@ class StepSucceeded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 @register_event("saga.step_failed")
 class StepFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An attempt certainly had no effect: the receiver or a business rule said no.
+    """An attempt certainly had no effect: the receiver or a business rule refused it.
 
     Attributes:
         step: The step's name.
         code: The rejection's code, or the name of the exception's class.
         message: The text for people.
         attempt: The attempt that failed.
-        facts: What the rule looked at, as JSON.
+        facts: The facts behind the refusal, as JSON.
         retry_at: When the next attempt is due; None: there is none.
-        crashed: Whether it ended with its process: the attempt of a local step, of
-            which nothing was committed.
+        crashed: Whether the attempt, of a local step, ended with its process; nothing
+            of it was committed.
     """
 
     step: str
@@ -94,17 +94,17 @@ class StepFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 @register_event("saga.step_unknown")
 class StepUnknown(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An attempt may have had its effect, or may have it yet.
+    """An attempt may have had an effect, or may have one later.
 
     Attributes:
         step: The step's name.
         why: ``"timeout"``, ``"crash"`` or ``"lost"``.
         code: The name of the exception's class, if there was one.
         message: The exception's text.
-        attempt: The attempt that ended so.
+        attempt: The attempt.
         retry_at: When the next attempt is due; None: there is none.
-        cancelled: Whether the coordinator was ended during the call and recorded this
-            itself: the call isn't the cause.
+        cancelled: Whether the coordinator was ended during the call and recorded it
+            itself. The call isn't the cause then.
     """
 
     step: str
@@ -118,7 +118,7 @@ class StepUnknown(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 @register_event("saga.step_skipped")
 class StepSkipped(msgspec.Struct, frozen=True, gc=False):
-    """The step wasn't needed, for this reason."""
+    """The step isn't needed, for this reason."""
 
     step: str
     reason: str
@@ -126,14 +126,14 @@ class StepSkipped(msgspec.Struct, frozen=True, gc=False):
 
 @register_event("saga.step_given_up")
 class StepGivenUp(msgspec.Struct, frozen=True, gc=False):
-    """The step failed for good, another command took its place; the saga goes on."""
+    """The step failed for good and another command replaced it; the saga continues."""
 
     step: str
 
 
 @register_event("saga.step_answered_late")
 class StepAnsweredLate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An answer came after the saga had continued; compensations use it."""
+    """An answer came after the saga had continued. Only a compensation uses it."""
 
     step: str
     attempt: int = 1
@@ -142,12 +142,12 @@ class StepAnsweredLate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
 
 @register_event("saga.compensation_started")
 class CompensationStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The saga is being compensated.
+    """The saga is compensated from now on.
 
     Attributes:
-        reason: Why.
+        reason: The cause.
         plan: The steps to be compensated, in this order.
-        step: The step whose end caused it, if one did.
+        step: The step whose end is the cause, if one is.
         detail: The text for people.
     """
 
@@ -164,9 +164,9 @@ class CompensationAttempted(msgspec.Struct, frozen=True, gc=False, omit_defaults
     Attributes:
         step: The step's name.
         attempt: The number of the attempt.
-        alone: Whether the coordinator makes no other call while this one runs. If its
-            process ends meanwhile, the cause is this call. A call that waits for
-            another saga is no longer alone: the attempt is recorded again then.
+        alone: Whether the coordinator makes no other call meanwhile. If its process
+            ends, this call is the cause. A call that waits for another saga is no
+            longer alone: the attempt is recorded again then.
     """
 
     step: str
@@ -191,7 +191,7 @@ class CompensationFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
         code: The rejection's code, or the name of the exception's class.
         message: The text for people.
         attempt: The attempt that failed.
-        doubt: None if it certainly had no effect; else why that isn't known.
+        doubt: None if it certainly had no effect; else why it may have had one.
         retry_at: When the next attempt is due; None: there is none.
     """
 
@@ -205,7 +205,7 @@ class CompensationFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
 
 @register_event("saga.stuck")
 class SagaStuck(msgspec.Struct, frozen=True, gc=False):
-    """The saga can't go on by itself: it waits for a person to retry or skip a step."""
+    """The saga waits for a person to retry or skip a step: the step failed for good."""
 
     step: str
     reason: str
@@ -215,8 +215,7 @@ class SagaStuck(msgspec.Struct, frozen=True, gc=False):
 class DefectRecorded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The code of a step has a bug, so the saga waits for a corrected program.
 
-    An attempt that ended so counts for nothing: neither as a failure nor against the
-    number of attempts.
+    An attempt that a defect ended is no failure, and doesn't count as an attempt.
 
     Attributes:
         step: The step's name.
@@ -224,10 +223,10 @@ class DefectRecorded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         code: The name of the exception's class.
         message: The exception's text.
         traceback: The end of its traceback.
-        attempt: The attempt that ended so; 0 if none was under way.
-        answer: What the receiver had returned before, as JSON; the call isn't made
-            again.
-        answered: Whether the receiver had returned.
+        attempt: The attempt that it ended; 0 if it ended none.
+        answer: The answer that the receiver had given before, as JSON. The call isn't
+            made again.
+        answered: Whether the receiver had answered.
     """
 
     step: str
@@ -242,12 +241,12 @@ class DefectRecorded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 @register_event("saga.retried_by_hand")
 class RetriedByHand(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A person let the stuck step be tried again.
+    """A person decided that the stuck step is attempted again.
 
     Attributes:
         step: The step's name.
-        by: Who.
-        note: Why.
+        by: The person.
+        note: The reason.
         generation: The generation of its key from now on.
     """
 
@@ -259,7 +258,7 @@ class RetriedByHand(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 @register_event("saga.skipped_by_hand")
 class SkippedByHand(msgspec.Struct, frozen=True, gc=False):
-    """A person took the stuck step as settled."""
+    """A person decided that the stuck step counts as settled."""
 
     step: str
     by: str
@@ -268,19 +267,19 @@ class SkippedByHand(msgspec.Struct, frozen=True, gc=False):
 
 @register_event("saga.completed")
 class SagaCompleted(msgspec.Struct, frozen=True, gc=False):
-    """Every step is settled. The end."""
+    """Every step is settled: the saga has ended."""
 
 
 @register_event("saga.compensated")
 class SagaCompensated(msgspec.Struct, frozen=True, gc=False):
-    """Everything that happened was compensated. The end."""
+    """Everything that happened was compensated: the saga has ended."""
 
 
 @register_event("saga.needs_attention")
 class SagaNeedsAttention(msgspec.Struct, frozen=True, gc=False):
-    """Told on the stream ``saga-attention`` when a saga is stuck or blocked.
+    """A saga is stuck or blocked. A notice on the stream ``saga-attention``.
 
-    If it is stuck, its own stream says so too, in the same commit.
+    The record of a stuck saga in its own stream is of the same commit.
     """
 
     saga_id: str
@@ -297,7 +296,7 @@ class SagaCheckpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         position: The position.
         open: Their ids.
         declarations: The declarations that they need: name, version and graph hash.
-        needs: For each id, the index of its declaration; -1 if that can't be read.
+        needs: The index of the declaration of each id; -1 if it can't be read.
     """
 
     position: int
@@ -313,9 +312,9 @@ class CoordinatorsChanged(msgspec.Struct, frozen=True, gc=False):
     Each record has all of them, so only the last one has to be read.
 
     Attributes:
-        members: Each coordinator in the order in which they joined, with the index of
-            what it can run.
-        declarations: What they can run: names, versions and graph hashes.
+        members: The coordinators in the order in which they joined, each with the index
+            of its declarations.
+        declarations: The declarations that they have: names, versions, graph hashes.
     """
 
     members: tuple[tuple[str, int], ...]

@@ -1,4 +1,4 @@
-"""The facts behind a rejection as JSON that a record can hold, whatever they are."""
+"""The facts behind a rejection, as JSON that every record can hold."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 def encode_facts(facts: Mapping[str, object]) -> msgspec.Raw:
-    """Encode facts as JSON; those that have none of their own as text.
+    """Encode facts as JSON; those of types without a JSON form as text.
 
-    If all of them together are too large, are nested too deeply or can't be encoded,
-    each single one that is becomes a shortened text.
+    If the whole is too large, is nested too deeply or can't be encoded, each single
+    fact that is so becomes a shortened text.
     """
     if not facts:
         return NOTHING
@@ -58,9 +58,9 @@ def _encode(value: object, maximum: int) -> msgspec.Raw | None:
 
 
 def _levels(data: bytes) -> int:
-    """Return how deeply JSON is nested."""
+    """Return the depth of nested JSON; 0 if it can't exceed the limit."""
     if data.count(b"[") + data.count(b"{") <= _MAXIMUM_LEVELS:
-        return 0  # Few enough, however they are nested.
+        return 0
     deepest = level = 0
     for byte in _STRING.sub(b"", data):
         if byte in b"[{":

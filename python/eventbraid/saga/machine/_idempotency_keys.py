@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.machine._progress import Progress
 
-MOST_KEY_BYTES = 255
+MAXIMUM_KEY_BYTES = 255
 # Receivers see it in the keys of compensations, so it stays as it is.
 _COMPENSATION = "/undo"
 
 
 @functools.cache
 def _quoted(step: str) -> str:
-    # Slashes too: the parts of a key must not run into each other.
+    # Slashes, too: otherwise keys of different steps could be equal.
     return quote(step, safe="")
 
 
-# Room for generations: each is made by a person.
-_MOST_SUFFIX = len("/1000/undo")
+# Enough for the generations of a key: each one is the decision of a person.
+_MAXIMUM_SUFFIX = len("/1000/undo")
 
 
 def forward_key(progress: Progress, step: str) -> str:
-    """Give the key of a step's action: ``<saga>/<step>/<generation>``."""
+    """Return the key of a step's action: ``<saga>/<step>/<generation>``."""
     return f"{progress.id}/{_quoted(step)}/{progress.generations.get(step, 1)}"
 
 
 def compensation_key(progress: Progress, step: str) -> str:
-    """Give the key of a step's compensation."""
+    """Return the key of a step's compensation."""
     generation = progress.compensation(step).generation
     return f"{progress.id}/{_quoted(step)}/{generation}{_COMPENSATION}"
 
@@ -43,15 +43,15 @@ def check_saga_id(saga: Saga[object], saga_id: str) -> None:
     """Refuse an id whose keys would be too long for receivers and for the store.
 
     Raises:
-        InvalidArgument: Names the id and what is wrong with it.
+        InvalidArgument: The id isn't printable text, begins with ``$`` or is too long.
     """
     text = cast("object", saga_id)
     if not isinstance(text, str) or not text or not text.isprintable():
         raise InvalidArgument("saga id", shown(text), "it must be printable text")
     if saga_id.startswith("$"):
         raise InvalidArgument("saga id", saga_id, "names with $ are the library's own")
-    longest = max(len(_quoted(node.name)) for node in saga.steps) + _MOST_SUFFIX + 1
-    if len(saga_id.encode()) + longest > MOST_KEY_BYTES:
+    longest = max(len(_quoted(node.name)) for node in saga.steps) + _MAXIMUM_SUFFIX + 1
+    if len(saga_id.encode()) + longest > MAXIMUM_KEY_BYTES:
         raise InvalidArgument(
-            "saga id", saga_id[:80], f"its keys would exceed {MOST_KEY_BYTES} bytes"
+            "saga id", saga_id[:80], f"its keys would exceed {MAXIMUM_KEY_BYTES} bytes"
         )

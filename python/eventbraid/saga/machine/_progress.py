@@ -1,4 +1,4 @@
-"""The progress of a saga: what the fold of its stream gives."""
+"""The progress of a saga: the values that the fold of its stream yields."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ import msgspec
 
 from eventbraid.saga.definition._context import Doubt
 from eventbraid.saga.definition._declaration import Declaration
-from eventbraid.saga.definition._graph import Graph
-from eventbraid.saga.machine._events import (
-    NOTHING,
-    DefectRecorded,
-)
+from eventbraid.saga.definition._graph import Graph, StepShape
+from eventbraid.saga.machine._events import NOTHING, DefectRecorded
 
 
 class Status(Enum):
-    """Where a saga stands.
+    """The status of a saga.
 
     Example:
         >>> import eventbraid as eb
@@ -35,78 +32,120 @@ class Status(Enum):
 
     @property
     def ended(self) -> bool:
-        """Tell whether nothing more will happen."""
+        """Whether the saga is completed or compensated: no record follows.
+
+        A stuck saga has not ended. It is at rest: it waits for a person.
+        """
         return self is Status.COMPLETED or self is Status.COMPENSATED
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the saga does nothing by itself: it has ended, or it is stuck."""
+        return self.ended or self is Status.STUCK
 
-class Compensation(msgspec.Struct, frozen=True, gc=False):
-    """How far the compensation of one step has come.
+
+class Attempts(msgspec.Struct, frozen=True, gc=False):
+    """The attempts at one call: the action of a step, or its compensation.
 
     Attributes:
-        attempt: The number of the last attempt; 0: none.
-        in_flight: Whether that attempt was started and has no outcome.
-        alone: Whether it was made while its process made no other call.
-        doubt: Whether an attempt may have had its effect.
-        retry_at: When the next attempt is due.
-        generation: The generation of the key.
-        unspent: The number of attempts that don't count: they ended with their process
-            or by a defect.
+        number: The number of the last attempt; 0 before the first one.
+        in_flight: Whether the last attempt was started and has no outcome yet.
+        alone: Whether it is made while its process makes no other call.
+        doubt: Why an attempt may have had an effect although it didn't succeed; None
+            if none may.
+        retry_at: The time from which the next attempt is due; None: at once, or never.
+        unspent: The number of attempts that don't count against the limit of the
+            step's `Retry`: they ended with their process, or by a defect.
         crashes: The number of attempts since the last outcome that ended with their
             process.
-        crashes_alone: The number of those that were made alone.
-        failure: Why it failed for good; None if it didn't.
+        crashes_alone: The number of those that were made alone, so that the call is
+            the only possible cause.
     """
 
-    attempt: int = 0
+    number: int = 0
     in_flight: bool = False
     alone: bool = False
-    doubt: bool = False
+    doubt: Doubt | None = None
     retry_at: datetime | None = None
-    generation: int = 1
     unspent: int = 0
     crashes: int = 0
     crashes_alone: int = 0
+
+    @property
+    def counted(self) -> int:
+        """The number of attempts that count against the limit of a `Retry`."""
+        return self.number - self.unspent
+
+    @property
+    def to_be_settled(self) -> int:
+        """The number of the attempt that an outcome is recorded for now.
+
+        The start of an attempt isn't always recorded: that of a local step, and that of
+        a compensation whose command is committed with its record, may be left out.
+        """
+        return self.number if self.in_flight else self.number + 1
+
+
+UNTRIED = Attempts()
+
+
+class Branch(msgspec.Struct, frozen=True, gc=False):
+    """One branch of a saga's graph that is executed: its position and its attempts.
+
+    A saga has one branch, because its steps form one sequence. Parallel groups would
+    have one branch for each of their members.
+
+    Attributes:
+        position: The number of settled steps, and so the index of the next one.
+        attempts: The attempts at that step.
+        answer: The result of that step, as JSON, if the receiver has answered and a
+            defect prevented the record of the success.
+    """
+
+    position: int = 0
+    attempts: Attempts = UNTRIED
+    answer: msgspec.Raw | None = None
+
+
+class Compensation(msgspec.Struct, frozen=True, gc=False):
+    """The compensation of one step, as far as it has come.
+
+    Attributes:
+        attempts: The attempts at it.
+        generation: The generation of its idempotency key.
+        failure: Why it failed for good; None if it didn't.
+    """
+
+    attempts: Attempts = UNTRIED
+    generation: int = 1
     failure: str | None = None
 
 
-_UNTRIED = Compensation()
+_UNTRIED_COMPENSATION = Compensation()
 
 
 class Progress(msgspec.Struct, frozen=True, gc=False):
-    """How far a saga has come: everything that planning needs.
+    """The progress of a saga, as its stream records it.
 
     Attributes:
         id: The saga's id.
-        status: Where it stands.
+        status: Its status.
         saga: The name of its declaration.
         version: The version of its graph.
         graph_hash: The hash of its graph.
         graph: The graph itself.
         input: The initial state, as JSON.
-        deadline: When it is to be compensated if it isn't through.
-        cursor: How many steps are settled; the next one stands there in the graph.
-        attempt: The number of the last attempt at that step; 0: none.
-        in_flight: Whether that attempt was started and has no outcome.
-        alone: Whether it was made while its process made no other call.
-        unspent: The number of attempts at that step that don't count: they ended with
-            their process or by a defect.
-        crashes: The number of attempts at that step since the last outcome that ended
-            with their process.
-        crashes_alone: The number of those that were made alone.
-        blocked: The last record, if it says that the code of a step has a bug.
-        answer: What the step at the cursor has returned, as JSON, if a defect kept its
-            success from being recorded.
-        doubt: Why it isn't known whether the step at the cursor happened, if so.
-        retry_at: When the next attempt of the step is due.
+        deadline: The time after which it is compensated unless it has ended.
+        branch: The branch that is executed.
+        blocked: The last record, if it is that of a defect in the code of a step.
         generations: The generation of a step's key, where it isn't 1.
-        done: The steps that succeeded, in the order in which they did.
-        results: What they returned, as JSON; also results that came late.
-        failure: What failed or undid the saga, for people.
+        done: The steps that succeeded, in the order of their success.
+        results: Their results, as JSON; also results that came late.
+        failure: What failed, or why the saga is compensated, for people.
         stuck_for: Why it is stuck, for people.
-        compensating: Whether it has begun to be compensated.
+        compensating: Whether its compensation has begun.
         plan: The steps that are still to be compensated, in this order.
-        compensations: How far the compensations of these have come, where they were
-            attempted.
+        compensations: The compensations of these that were attempted.
     """
 
     id: str
@@ -117,17 +156,8 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     graph: Graph = ()
     input: msgspec.Raw = NOTHING
     deadline: datetime | None = None
-    cursor: int = 0
-    attempt: int = 0
-    in_flight: bool = False
-    alone: bool = False
-    unspent: int = 0
-    crashes: int = 0
-    crashes_alone: int = 0
+    branch: Branch = Branch()
     blocked: DefectRecorded | None = None
-    answer: msgspec.Raw | None = None
-    doubt: Doubt | None = None
-    retry_at: datetime | None = None
     generations: Mapping[str, int] = {}
     done: tuple[str, ...] = ()
     results: Mapping[str, msgspec.Raw] = {}
@@ -143,13 +173,20 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         return Declaration(self.saga, self.version, self.graph_hash)
 
     @property
+    def shape(self) -> StepShape | None:
+        """The shape of the step at the branch's position; None after the last step."""
+        position = self.branch.position
+        return self.graph[position] if position < len(self.graph) else None
+
+    @property
     def step(self) -> str | None:
-        """The name of the step at the cursor, or None behind the last one."""
-        return self.graph[self.cursor].name if self.cursor < len(self.graph) else None
+        """The name of the step at the branch's position; None after the last step."""
+        position = self.branch.position
+        return self.graph[position].name if position < len(self.graph) else None
 
     @property
     def current(self) -> str | None:
-        """The name of the step that is being done or compensated."""
+        """The name of the step that is executed or compensated."""
         if not self.compensating:
             return self.step
         if self.status is Status.STUCK:
@@ -157,8 +194,8 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         return next(iter((*self.open_steps, *self.stuck_steps)), None)
 
     def compensation(self, step: str) -> Compensation:
-        """Return how far the compensation of a step has come."""
-        return self.compensations.get(step, _UNTRIED)
+        """Return the compensation of a step."""
+        return self.compensations.get(step, _UNTRIED_COMPENSATION)
 
     @property
     def stuck_steps(self) -> tuple[str, ...]:
@@ -176,20 +213,21 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def may_have_happened(self) -> bool:
-        """Tell whether the step at the cursor may have had an effect.
+        """Whether the step at the branch's position may have had an effect.
 
         The attempt of a local step has none before it is committed.
         """
-        if self.doubt is not None:
+        attempts = self.branch.attempts
+        if attempts.doubt is not None:
             return True
-        return self.in_flight and not self.graph[self.cursor].local
+        return attempts.in_flight and not self.graph[self.branch.position].local
 
     @property
     def compensation_plan(self) -> tuple[str, ...]:
-        """The steps that would have to be compensated now, in this order.
+        """The steps that a compensation of the saga would have to compensate now.
 
-        First the one at the cursor, if it may have happened; then those that did, the
-        last to be done first.
+        In the order of their compensations: first the step at the branch's position, if
+        it may have happened, then those that succeeded, the last one first.
         """
         compensatable = {shape.name for shape in self.graph if shape.has_compensation}
         happened = [*self.done]
@@ -199,28 +237,29 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def has_open_pivot(self) -> bool:
-        """Tell whether a pivot may have happened and nothing could compensate it."""
+        """Whether a pivot may have happened that has no compensation."""
         if not self.may_have_happened:
             return False
-        shape = self.graph[self.cursor]
+        shape = self.graph[self.branch.position]
         return shape.kind == "pivot" and not shape.has_compensation
 
     @property
     def is_past_return(self) -> bool:
-        """Tell whether the saga can't be compensated any more."""
-        settled, at_hand = self.graph[: self.cursor], self.graph[self.cursor :][:1]
+        """Whether the saga can't be compensated any more."""
+        position = self.branch.position
+        settled, next_step = self.graph[:position], self.graph[position:][:1]
         return (
             any(shape.kind != "compensatable" for shape in settled)
-            or any(shape.kind == "retriable" for shape in at_hand)
+            or any(shape.kind == "retriable" for shape in next_step)
             or self.has_open_pivot
         )
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with the saga, for people; None if it is well."""
+        """Why the saga is stuck, is compensated or retries a step; None otherwise."""
         return self.stuck_for or self.failure
 
     def awaits(self, step: str) -> bool:
-        """Tell whether an answer of this step still moves the saga forward."""
+        """Return whether an answer of this step still advances the saga."""
         running = self.status is Status.RUNNING
         return running and self.step == step and self.may_have_happened

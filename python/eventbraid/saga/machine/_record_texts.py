@@ -10,26 +10,21 @@ from msgspec import structs
 from eventbraid.saga._text import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from eventbraid.saga.machine._events import SagaEvent
 
-# More than each function of `_text` returns; a longer text came from outside.
+# More than each function of `_text` returns; a longer text is a caller's.
 _MAXIMUM_RECORDED = 4_000
-# Fields that refer to something by its name are never shortened.
+# Fields that refer to something by its name must not be shortened.
 _NAMES = frozenset({"graph_hash", "saga", "step", "why"})
 
 
-def recordable(events: Iterable[SagaEvent]) -> tuple[SagaEvent, ...]:
-    """Return records whose texts for people are text, of limited length."""
-    made: list[SagaEvent] = []
-    for event in events:
-        names = _texts(type(event))
-        made.append(_with_recordable_texts(event, names) if names else event)
-    return tuple(made)
+def with_recordable_texts(event: SagaEvent, names: tuple[str, ...]) -> SagaEvent:
+    """Return a record whose texts for people are text, of limited length.
 
-
-def _with_recordable_texts(event: SagaEvent, names: tuple[str, ...]) -> SagaEvent:
+    Args:
+        event: The record.
+        names: The fields that hold such texts, by `text_fields`.
+    """
     changed: dict[str, str] = {}
     for name in names:
         text: object = getattr(event, name)
@@ -41,7 +36,7 @@ def _with_recordable_texts(event: SagaEvent, names: tuple[str, ...]) -> SagaEven
 
 
 @functools.cache
-def _texts(kind: type[SagaEvent]) -> tuple[str, ...]:
+def text_fields(kind: type[SagaEvent]) -> tuple[str, ...]:
     """Return the fields of a record that hold texts for people."""
     annotations = cast("dict[str, object]", kind.__annotations__)
     return tuple(

@@ -13,21 +13,21 @@ from eventbraid.saga._cancellation import (
     current_task,
     drop_cancellation_requests,
 )
-from eventbraid.saga._text import shortened
-from eventbraid.saga.definition._context import Done, Doubt, StepFailure
-from eventbraid.saga.machine._defect import (
+from eventbraid.saga._defect import (
     Bug,
     is_defect,
     raise_if_it_ends_the_program,
 )
+from eventbraid.saga._text import shortened
+from eventbraid.saga.definition._context import Done, Doubt, StepFailure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
+    from eventbraid.saga._defect import Where
     from eventbraid.saga.definition._context import StepContext
     from eventbraid.saga.definition._retry import Retry
-    from eventbraid.saga.machine._defect import Where
 
 R = TypeVar("R")
 

@@ -11,17 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from msgspec import structs
 
 from eventbraid._logging import SAGA
 from eventbraid.errors import EventbraidError, OutcomeUnknown, VersionConflict
-from eventbraid.saga.machine._events import (
-    CompensationAttempted,
-    StepStarted,
-    StepUnknown,
-)
 from eventbraid.saga.machine._next_action import Call, Compensate, Execute, Record
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.machine._outcomes import AttemptBegun, CutOff, NoLongerAlone
 from eventbraid.saga.running._compensation_execution import CompensationExecution
 from eventbraid.saga.running._external_execution import ExternalExecution
 from eventbraid.saga.running._failure_recorder import FailureRecorder
@@ -32,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from eventbraid.saga._cancellation import Host
-    from eventbraid.saga.machine._progress import Progress
     from eventbraid.saga.running._calls import Calls
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
@@ -124,11 +117,11 @@ class AttemptDispatch:
             # The wait for the other calls may have been long.
             if run.is_stale or not self._may_drive(run):
                 return
-            if action.start is not None:
+            if not action.is_recorded:
                 # In the log before the call: a process that ends without this record
                 # has not ended in this call.
-                start = structs.replace(action.start, alone=is_alone)
-                await self._journal.commit(run, (start,), run.state)
+                begun = AttemptBegun(action.step.name, is_alone)
+                await self._journal.commit(run, *run.decide(begun))
             try:
                 await self._made(run, action)
             except anyio.get_cancelled_exc_class():
@@ -136,25 +129,16 @@ class AttemptDispatch:
                     # Shielded, because the task is being cancelled; bounded, because
                     # the store may hang, and the program has to end.
                     with anyio.move_on_after(_SECONDS_TO_RECORD, shield=True):
-                        await self._record_cancellation(run, action)
+                        await self._record_cancellation(run)
                 raise
 
-    async def _record_cancellation(self, run: Run[Any], call: Call) -> None:
+    async def _record_cancellation(self, run: Run[Any]) -> None:
         """Record that the coordinator was ended during a call that was made alone.
 
         Without the record the call would be charged with the end of its process.
         """
-        record = StepUnknown(
-            call.step.name,
-            "crash",
-            "CancelledError",
-            "the coordinator was ended during the call",
-            call.attempt,
-            run.clock.now(),
-            cancelled=True,
-        )
         try:
-            await self._journal.commit(run, (record,), run.state)
+            await self._journal.commit(run, *run.decide(CutOff()))
         except EventbraidError as error:
             SAGA.warning(
                 "the end of a call of saga %r isn't recorded: %s", run.id, error
@@ -165,26 +149,13 @@ class AttemptDispatch:
 
         If the process ends meanwhile, a call of that saga may be the cause.
         """
-        record = _no_longer_alone(run.progress)
-        if record is None:
+        events, state = run.decide(NoLongerAlone())
+        if not events:
             return
         try:
             # A cancelled append may have been made: the run would not know its version.
             with anyio.CancelScope(shield=True):
-                await self._journal.commit(run, (record,), run.state)
+                await self._journal.commit(run, events, state)
         except (VersionConflict, OutcomeUnknown):
             # The attempt stays charged, at worst; its end is recorded after a reload.
             run.mark_stale()
-
-
-def _no_longer_alone(progress: Progress) -> StepStarted | CompensationAttempted | None:
-    """Return the record that an attempt isn't alone; None if none is made alone."""
-    step = progress.step
-    if progress.status is Status.RUNNING and step is not None:
-        is_alone = progress.in_flight and progress.alone
-        return StepStarted(step, progress.attempt) if is_alone else None
-    for step in progress.plan:
-        known = progress.compensation(step)
-        if known.in_flight and known.alone:
-            return CompensationAttempted(step, known.attempt)
-    return None

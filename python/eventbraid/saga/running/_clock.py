@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from eventbraid.saga.machine._next_action import CLOCK_TOLERANCE_SECONDS, TOLERANCE
+from eventbraid.saga.machine._due_times import CLOCK_TOLERANCE_SECONDS, TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from eventbraid.saga._defect import Bug, Defect, Outage, called, trouble_of
 from eventbraid.saga.definition._context import Done, StepContext, StepFailure, Unknown
 from eventbraid.saga.definition._step import Local, external
-from eventbraid.saga.machine._consequences import compensated, compensation_failed
-from eventbraid.saga.machine._defect import Bug, Defect, Outage, called, trouble_of
+from eventbraid.saga.machine._outcomes import (
+    CompensationFailure,
+    CompensationSuccess,
+)
 from eventbraid.saga.running._attempt import attempted, log_failure, refusal_of
 from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
 from eventbraid.saga.running._step_context import compensation_context, renewed
@@ -140,38 +143,27 @@ class CompensationExecution:
     async def _commit(
         self, run: Run[Any], context: StepContext[Any], command: AnyCommand | None
     ) -> None:
-        events = compensated(
-            run.saga,
-            run.progress,
-            context.step,
-            run.clock.now(),
-            defective=run.setbacks.defects,
-        )
+        success = CompensationSuccess(context.step, run.setbacks.defects)
+        events, state = run.decide(success)
         if command is None:
-            await self._journal.commit(run, events, run.state)
+            await self._journal.commit(run, events, state)
         else:
             await self._journal.execute(
-                run, command, events, run.state, cause=context.idempotency_key
+                run, command, events, state, cause=context.idempotency_key
             )
 
     async def _fail(self, run: Run[Any], node: Node[Any], failure: StepFailure) -> None:
-        events = compensation_failed(
-            run.saga,
-            run.progress,
-            node.name,
-            failure,
-            run.clock.now(),
-            chance=self._draw(),
-            defective=run.setbacks.defects,
+        outcome = CompensationFailure(
+            node.name, failure, self._draw(), run.setbacks.defects
         )
-        await self._journal.commit(run, events, run.state)
+        await self._journal.commit(run, *run.decide(outcome))
 
 
 def _recorded_outcome(run: Run[Any], node: Step[Any, Any]) -> Done[Any] | Unknown:
     """Return what the log says of a step: its result, or why there is none."""
-    result = run.progress.results.get(node.name)
+    result = run.state.progress.results.get(node.name)
     if result is None:
-        return Unknown(run.progress.doubt or "lost")
+        return Unknown(run.state.progress.branch.attempts.doubt or "lost")
     try:
         return Done(node.result.decode(result))
     except ValueError as error:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from msgspec import structs
-
 from eventbraid.errors import LimitExceeded
-from eventbraid.saga.machine._consequences import defect_record
-from eventbraid.saga.machine._defect import Defect, log_outage
-from eventbraid.saga.machine._events import NOTHING
+from eventbraid.saga._defect import Defect, log_outage
+from eventbraid.saga.machine._outcomes import DefectFound
 from eventbraid.saga.running._blocked_error import blocked_error
 from eventbraid.saga.running._pauses import MAXIMUM_OUTAGES
 
 if TYPE_CHECKING:
-    from eventbraid.saga.machine._defect import Outage
+    from eventbraid.saga._defect import Outage
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
 
@@ -35,20 +32,20 @@ class DefectBlock:
             SagaBlocked: The saga is blocked.
             VersionConflict: Another writer appended to the saga's stream.
         """
-        record = defect_record(run.progress, defect)
-        if record is not None:
+        events, state = run.decide(DefectFound(defect))
+        if events:
             try:
-                await self._journal.commit(run, (record,), run.state)
+                await self._journal.commit(run, events, state)
             except LimitExceeded:
                 # The answer is too large: the receiver is called again after the fix.
-                record = structs.replace(record, answer=NOTHING, answered=False)
-                await self._journal.commit(run, (record,), run.state)
-        if run.progress.compensating:
+                found = DefectFound(defect, keeps_answer=False)
+                await self._journal.commit(run, *run.decide(found))
+        if run.state.progress.compensating:
             # The plan decides whether another step may be compensated meanwhile.
             run.setbacks.add_defect(defect)
             return
         run.setbacks.add_block(is_outage=defect.is_outage)
-        raise blocked_error(run.progress, defect.reason) from defect.error
+        raise blocked_error(run.state.progress, defect.reason) from defect.error
 
     def raise_blocked(self, run: Run[Any]) -> NoReturn:
         """Raise that each compensation that is left has a defect.
@@ -58,7 +55,7 @@ class DefectBlock:
         """
         defect = next(iter(run.setbacks.defects.values()))
         run.setbacks.add_block_of_compensations()
-        raise blocked_error(run.progress, defect.reason) from defect.error
+        raise blocked_error(run.state.progress, defect.reason) from defect.error
 
 
 def lasting_trouble(run: Run[Any], trouble: Defect | Outage) -> Defect:
@@ -73,7 +70,7 @@ def lasting_trouble(run: Run[Any], trouble: Defect | Outage) -> Defect:
     if isinstance(trouble, Defect):
         return trouble
     outages = run.setbacks.add_outage()
-    recorded, code = run.progress.blocked, type(trouble.error).__name__
+    recorded, code = run.state.progress.blocked, type(trouble.error).__name__
     is_recorded = recorded is not None and (
         (recorded.step, recorded.where, recorded.code)
         == (trouble.step, trouble.where, code)

@@ -11,7 +11,7 @@ import anyio
 from eventbraid._logging import SAGA
 from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
 from eventbraid.saga._cancellation import Host, drop_cancellation_requests
-from eventbraid.saga.machine._defect import Defect, Outage, log_outage
+from eventbraid.saga._defect import Defect, Outage, log_outage
 from eventbraid.saga.machine._next_action import (
     Blocked,
     Commit,
@@ -19,6 +19,7 @@ from eventbraid.saga.machine._next_action import (
     Wait,
     next_action,
 )
+from eventbraid.saga.machine._outcomes import Crash
 from eventbraid.saga.machine._progress import Status
 from eventbraid.saga.running._attempt_dispatch import AttemptDispatch
 from eventbraid.saga.running._calls import Calls
@@ -33,7 +34,7 @@ from eventbraid.saga.running._saga_time import (
     seconds_to_confirm,
     seconds_until,
 )
-from eventbraid.saga.running._takeover import interruption_records, watched_action
+from eventbraid.saga.running._takeover import watched_action
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -184,17 +185,13 @@ class Driver:
             if resumed and await self._record_interruption(run):
                 return None
             action = next_action(
-                run.saga,
-                run.progress,
-                run.state,
-                run.clock.now(),
-                run.setbacks.defects,
+                run.saga, run.state, run.clock.now(), run.setbacks.defects
             )
             if run.is_taken_over:
                 action = watched_action(run, action)
             match action:
-                case Commit(events):
-                    await self._journal.commit(run, events, run.state)
+                case Commit(events, state):
+                    await self._journal.commit(run, events, state)
                 case Wait(until):
                     return Pause(seconds_until(run, until))
                 case Terminal():
@@ -209,13 +206,13 @@ class Driver:
 
     async def _record_interruption(self, run: Run[Any]) -> bool:
         """Record the attempts that ended with their process, if there are any."""
-        events = interruption_records(run, self._draw())
+        events, state = run.decide(Crash(self._draw()))
         if events:
-            await self._journal.commit(run, events, run.state)
+            await self._journal.commit(run, events, state)
         return bool(events)
 
 
 def _at_rest(run: Run[Any], terminal: Terminal) -> Terminal:
     if terminal.status is Status.STUCK:
-        SAGA.error("saga %r is stuck: %s", run.id, run.progress.stuck_for)
+        SAGA.error("saga %r is stuck: %s", run.id, run.state.progress.stuck_for)
     return terminal

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from eventbraid.saga._defect import Bug, Defect
 from eventbraid.saga._text import shown
 from eventbraid.saga.definition._context import Done, StepContext, StepFailure
-from eventbraid.saga.machine._defect import Bug, Defect
 from eventbraid.saga.running._attempt import attempted
 from eventbraid.saga.running._step_context import renewed, step_context
 from eventbraid.saga.running._success_recorder import SuccessRecorder
@@ -62,7 +62,7 @@ class ExternalExecution:
             VersionConflict: Another writer appended to the saga's stream.
         """
         context = step_context(run, node, attempt)
-        if run.progress.crashes:
+        if run.state.progress.branch.attempts.crashes:
             # The attempt before may have had its effect. The receiver is asked here,
             # in a recorded attempt, because asking may end this process as well.
             known = await self._asked(run, node, context)
@@ -94,7 +94,7 @@ class ExternalExecution:
             Defect: The step's code still has a bug.
             VersionConflict: Another writer appended to the saga's stream.
         """
-        answer = run.progress.answer
+        answer = run.state.progress.branch.answer
         if answer is None:
             raise AssertionError(node.name)
         context = step_context(run, node, attempt)

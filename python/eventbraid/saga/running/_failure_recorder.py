@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from eventbraid.saga._defect import Defect, Outage, called, trouble_of
 from eventbraid.saga._text import text_of
 from eventbraid.saga.definition._context import StepContext, StepFailure
-from eventbraid.saga.machine._consequences import Consequence, failed
-from eventbraid.saga.machine._defect import Defect, Outage, called, trouble_of
 from eventbraid.saga.machine._facts import encode_facts
-from eventbraid.saga.machine._next_action import advance_if_possible
-from eventbraid.saga.machine._transitions import after
+from eventbraid.saga.machine._outcomes import Failure
+from eventbraid.saga.machine._step_rules import gives_up
 from eventbraid.saga.running._attempt import log_failure, refusal_of
 from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
 from eventbraid.saga.running._step_context import step_context
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from eventbraid.saga.definition._step_base import AnyCommand, Node
     from eventbraid.saga.machine._events import SagaEvent
+    from eventbraid.saga.machine._state import SagaState
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
 
@@ -44,12 +44,12 @@ class FailureRecorder:
             Outage: The system refused something to it.
             VersionConflict: Another writer appended to the saga's stream.
         """
-        consequence = self._consequence(run, failure)
-        if node.otherwise is None or not consequence.is_replaced:
-            await self._journal.commit(run, consequence.events, run.state)
+        events, state = self._decide(run, failure)
+        if node.otherwise is None or not gives_up(events):
+            await self._journal.commit(run, events, state)
             return
         try:
-            await self._replace(run, node, node.otherwise, failure, consequence.events)
+            await self._replace(run, node, node.otherwise, failure, events, state)
         except (*NOT_ABOUT_THE_STEP, Defect, Outage):
             raise
         except REFUSALS as rejection:
@@ -76,14 +76,13 @@ class FailureRecorder:
         otherwise: Callable[[StepContext[Any], StepFailure], AnyCommand],
         failure: StepFailure,
         events: tuple[SagaEvent, ...],
+        state: SagaState[Any],
     ) -> None:
         """Commit the command that takes the place of a step that failed for good."""
-        context = step_context(run, node, max(run.progress.attempt, 1))
+        context = step_context(run, node, _attempt(run))
         command = called(node.name, "otherwise", lambda: otherwise(context, failure))
-        given_up = after(run.progress, events)
-        events += advance_if_possible(run.saga, given_up, run.state, run.clock.now())
         cause = f"{context.idempotency_key}/otherwise"
-        await self._journal.execute(run, command, events, run.state, cause=cause)
+        await self._journal.execute(run, command, events, state, cause=cause)
 
     async def _fail_without_replacement(
         self,
@@ -94,23 +93,21 @@ class FailureRecorder:
     ) -> None:
         """Record a failure whose replacement was refused, too."""
         both = _with_refusal(failure, refusal_of(rejection))
-        context = step_context(run, node, max(run.progress.attempt, 1))
+        context = step_context(run, node, _attempt(run))
         log_failure(context, "otherwise", both, rejection)
-        consequence = self._consequence(run, both, replaceable=False)
-        await self._journal.commit(run, consequence.events, run.state)
+        events, state = self._decide(run, both, is_replaceable=False)
+        await self._journal.commit(run, events, state)
 
-    def _consequence(
-        self, run: Run[Any], failure: StepFailure, *, replaceable: bool = True
-    ) -> Consequence:
-        return failed(
-            run.saga,
-            run.progress,
-            failure,
-            run.clock.now(),
-            facts=encode_facts(failure.facts),
-            chance=self._draw(),
-            replaceable=replaceable,
-        )
+    def _decide(
+        self, run: Run[Any], failure: StepFailure, *, is_replaceable: bool = True
+    ) -> tuple[tuple[SagaEvent, ...], SagaState[Any]]:
+        facts = encode_facts(failure.facts)
+        return run.decide(Failure(failure, facts, self._draw(), is_replaceable))
+
+
+def _attempt(run: Run[Any]) -> int:
+    """Return the number of the attempt that failed; that of a local step is 1."""
+    return max(run.state.progress.branch.attempts.number, 1)
 
 
 def unrecordable(error: Exception) -> StepFailure:

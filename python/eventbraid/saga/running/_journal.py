@@ -20,11 +20,10 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.lease._state import lost_error
+from eventbraid.saga._defect import CommandDefect, Defect
 from eventbraid.saga._text import text_of
-from eventbraid.saga.machine._consequences import unfoldable
-from eventbraid.saga.machine._defect import CommandDefect, Defect
-from eventbraid.saga.machine._record_texts import recordable
-from eventbraid.saga.machine._transitions import after
+from eventbraid.saga.machine._decider import decide_without_declaration
+from eventbraid.saga.machine._outcomes import Unfoldable
 from eventbraid.saga.running._blocked_error import unfoldable_error
 from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP
 from eventbraid.saga.running._observer import report_transitions
@@ -32,13 +31,13 @@ from eventbraid.saga.running._records import batch_of, head_of
 from eventbraid.saga.running._saga_reader import SagaReader
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from eventbraid.command import AsyncExecutor, Executed
-    from eventbraid.saga.definition._codec import Encoded
     from eventbraid.saga.definition._step_base import AnyCommand
     from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.machine._progress import Progress
+    from eventbraid.saga.machine._state import SagaState
     from eventbraid.saga.running._clock import Clock
     from eventbraid.saga.running._observer import Observer
     from eventbraid.saga.running._records import RecordBatch, StreamHead
@@ -78,37 +77,34 @@ class Journal:
         self._observer = observer
 
     async def commit(
-        self, run: Run[S], events: Iterable[SagaEvent], state: Encoded[S]
+        self, run: Run[S], events: Sequence[SagaEvent], state: SagaState[S]
     ) -> None:
         """Record transitions, then advance the run to them.
 
         Args:
             run: The saga.
-            events: The records.
+            events: The records of a decision.
             state: The saga's state after them.
 
         Raises:
-            InvalidTransition: They don't follow from the saga's progress.
             LeaseLost: Another coordinator has the saga's shard.
             VersionConflict: Another writer has appended to the saga's stream.
         """
-        events = recordable(events)
-        progress = after(run.progress, events)
-        batch = batch_of(progress, run.head, events)
+        batch = batch_of(state.progress, run.head, events)
         run.claim(batch.head.version)
         try:
             await self._append(batch, _expectations(run))
         except VersionConflict as conflict:
             _raise_if_lease_is_lost(run.shard_lease, conflict)
             raise
-        self._advance(run, progress, state, batch.head, events)
+        self._advance(run, state, batch.head, events)
 
     async def execute(
         self,
         run: Run[S],
         command: AnyCommand,
-        events: Iterable[SagaEvent],
-        state: Encoded[S],
+        events: Sequence[SagaEvent],
+        state: SagaState[S],
         *,
         cause: str,
     ) -> Executed:
@@ -120,7 +116,7 @@ class Journal:
         Args:
             run: The saga.
             command: The command.
-            events: The records.
+            events: The records of a decision.
             state: The saga's state after them.
             cause: The key of the step, which becomes the causation id of the command's
                 events.
@@ -132,13 +128,10 @@ class Journal:
             CommandDefect: A function of the command raised an error of a store.
             CommandRejected: A business rule rejected the command, or UTF-8 can't encode
                 a text in one of its events; nothing was recorded.
-            InvalidTransition: The records don't follow from the saga's progress.
             LeaseLost: Another coordinator has the saga's shard.
             VersionConflict: Another writer has appended to the saga's stream.
         """
-        events = recordable(events)
-        progress = after(run.progress, events)
-        batch = batch_of(progress, run.head, events)
+        batch = batch_of(state.progress, run.head, events)
         run.claim(batch.head.version)
         try:
             executed = await self._executor.execute(
@@ -155,11 +148,11 @@ class Journal:
                 code, message = type(error).__name__, text_of(error)
                 raise CommandRejected(code, message) from error
             raise
-        self._advance(run, progress, state, batch.head, events)
+        self._advance(run, state, batch.head, events)
         return executed
 
     async def record(
-        self, progress: Progress, head: StreamHead, events: Iterable[SagaEvent]
+        self, progress: Progress, head: StreamHead, events: Sequence[SagaEvent]
     ) -> None:
         """Record a decision about a saga whose declaration isn't needed for it.
 
@@ -167,16 +160,14 @@ class Journal:
         the saga finds it in the log.
 
         Args:
-            progress: The fold of the saga's stream.
-            head: The head of the stream.
-            events: The records.
+            progress: The progress after the records.
+            head: The head of the stream before.
+            events: The records of a decision.
 
         Raises:
-            InvalidTransition: They don't follow from the saga's progress.
             VersionConflict: Another writer has appended to the stream.
         """
-        events = recordable(events)
-        batch = batch_of(after(progress, events), head, events)
+        batch = batch_of(progress, head, events)
         await self._append(batch, {progress.id: head.version})
 
     async def record_unfoldable(
@@ -198,11 +189,10 @@ class Journal:
         Returns:
             The head of the stream, as far as it is known.
         """
-        record = unfoldable(progress, defect)
-        if record is None or shard_lease is None:
+        events, reached = decide_without_declaration(progress, Unfoldable(defect))
+        if not events or shard_lease is None:
             return head
-        events = recordable((record,))
-        batch = batch_of(after(progress, events), head, events)
+        batch = batch_of(reached, head, events)
         expect = {progress.id: head.version, **shard_lease.fence}
         # After a conflict the saga is read again, by this coordinator or by its next.
         with suppress(VersionConflict, OutcomeUnknown):
@@ -226,7 +216,7 @@ class Journal:
                 progress, head_of(recorded), defect, run.shard_lease
             )
             raise unfoldable_error(progress, defect) from defect.error
-        run.advance(fresh.progress, fresh.state, fresh.head)
+        run.advance(fresh.state, fresh.head)
 
     def _append(
         self, batch: RecordBatch, expect: Mapping[str, int]
@@ -238,8 +228,7 @@ class Journal:
     def _advance(
         self,
         run: Run[S],
-        progress: Progress,
-        state: Encoded[S],
+        state: SagaState[S],
         head: StreamHead,
         events: Sequence[SagaEvent],
     ) -> None:
@@ -248,9 +237,9 @@ class Journal:
         A process that is killed before this line has lost nothing: its successor folds
         the same progress from the log.
         """
-        run.advance(progress, state, head)
+        run.advance(state, head)
         if self._observer is not None:
-            report_transitions(self._observer, progress, events)
+            report_transitions(self._observer, state.progress, events)
 
 
 def _expectations(run: Run[Any]) -> dict[str, int]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga.machine._consequences import succeeded
-from eventbraid.saga.machine._defect import Defect, Outage, called, trouble_of
-from eventbraid.saga.machine._events import StepSucceeded
+from eventbraid.saga._defect import Defect, Outage, called, trouble_of
+from eventbraid.saga.machine._outcomes import Success
 from eventbraid.saga.running._attempt import log_failure, refusal_of
+from eventbraid.saga.running._data_fold import fold_result
 from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
 from eventbraid.saga.running._executed import own_part
-from eventbraid.saga.running._state_fold import fold_result
 from eventbraid.saga.running._step_context import step_context
 
 if TYPE_CHECKING:
@@ -55,19 +54,14 @@ class LocalExecution:
             VersionConflict: Another writer appended to the saga's stream.
         """
         context = step_context(run, node, attempt)
-        done = StepSucceeded(node.name, attempt)
-        # With a `then`, what follows depends on a state that only the commit gives.
-        events = (
-            succeeded(run.saga, run.progress, run.state, done, run.clock.now())
-            if node.then is None
-            else (done,)
-        )
+        # With a `then`, what follows depends on data that only the commit provides.
+        events, state = run.decide(Success(proceeds=node.then is None))
         try:
             # Apart from the execution: an error of a store that the function raises is
             # not one of this store.
             command = called(node.name, "command", lambda: node.make(context))
             commit = await self._journal.execute(
-                run, command, events, run.state, cause=context.idempotency_key
+                run, command, events, state, cause=context.idempotency_key
             )
         except (*NOT_ABOUT_THE_STEP, Defect, Outage):
             raise
@@ -89,7 +83,7 @@ class LocalExecution:
         outages = 0
         while True:
             try:
-                run.fold_state(_folded(run, node, executed))
+                run.fold_data(_folded(run, node, executed))
             except Outage as outage:
                 outages += 1
                 await self._outages.sit_out(run, outage, outages)
@@ -99,6 +93,6 @@ class LocalExecution:
 
 def _folded(run: Run[Any], node: Local[Any], executed: Executed) -> Encoded[Any]:
     try:
-        return fold_result(run.saga, node, run.state, lambda: executed)
+        return fold_result(run.saga, node, run.state.data, lambda: executed)
     except BaseException as error:
         raise trouble_of(node.name, "then", error) from error

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import anyio
 from msgspec import structs
 
+from eventbraid.saga.machine._decider import decide
+from eventbraid.saga.machine._state import SagaState
 from eventbraid.saga.running._outcome import Ended, Outcome
 from eventbraid.saga.running._setbacks import Setbacks
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from eventbraid.errors import SagaError
     from eventbraid.saga.definition._codec import Encoded
     from eventbraid.saga.definition._saga import Saga
+    from eventbraid.saga.machine._events import SagaEvent
+    from eventbraid.saga.machine._outcomes import ActionOutcome, Request
     from eventbraid.saga.machine._progress import Progress
     from eventbraid.saga.running._clock import SagaClock
     from eventbraid.saga.running._records import StreamHead
@@ -47,8 +51,7 @@ class Run(Generic[S]):
         id: The saga's id.
         saga: Its declaration.
         clock: The time of day for this saga.
-        progress: The fold of its stream, as of `head`.
-        state: The fold of the results of its steps.
+        state: Its state as of `head`: the folds of its stream and of its results.
         head: The end of its stream, as far as it is folded.
         claimed: The version up to which the records of the stream are, or may be, this
             run's own: an append may be in the log before it returns. A record above it
@@ -72,7 +75,6 @@ class Run(Generic[S]):
         "id",
         "is_stale",
         "is_taken_over",
-        "progress",
         "saga",
         "setbacks",
         "shard_lease",
@@ -82,16 +84,14 @@ class Run(Generic[S]):
     def __init__(
         self,
         saga: Saga[S],
-        progress: Progress,
-        state: Encoded[S],
+        state: SagaState[S],
         head: StreamHead,
         clock: SagaClock,
     ) -> None:
         """Begin with what is recorded."""
-        self.id = progress.id
+        self.id = state.progress.id
         self.saga = saga
         self.clock = clock
-        self.progress = progress
         self.state = state
         self.head = head
         self.claimed = head.version
@@ -110,9 +110,23 @@ class Run(Generic[S]):
         """The version of the saga's stream, as far as it is folded."""
         return self.head.version
 
+    @property
+    def progress(self) -> Progress:
+        """The fold of the saga's stream."""
+        return self.state.progress
+
+    def decide(
+        self, outcome: ActionOutcome | Request
+    ) -> tuple[tuple[SagaEvent, ...], SagaState[S]]:
+        """Return the records that follow now, and the state after them.
+
+        Nothing is changed here: the journal commits the records, and advances the run.
+        """
+        return decide(self.saga, self.state, outcome, self.clock.now())
+
     def copy(self) -> Run[S]:
         """Return a run for a person's decision, which needs no lease."""
-        return Run(self.saga, self.progress, self.state, self.head, self.clock)
+        return Run(self.saga, self.state, self.head, self.clock)
 
     def claim(self, version: int) -> None:
         """Announce an append up to a version, before it is made.
@@ -122,25 +136,25 @@ class Run(Generic[S]):
         """
         self.claimed = version
 
-    def advance(self, progress: Progress, state: Encoded[S], head: StreamHead) -> None:
+    def advance(self, state: SagaState[S], head: StreamHead) -> None:
         """Take over what was recorded since."""
-        self.progress = progress
         self.state = state
         self.head = head
         self.claimed = head.version
 
     def adopt(self, read: Run[S]) -> None:
         """Take over another run of the saga, which was read from the log just now."""
-        self.advance(read.progress, read.state, read.head)
+        self.advance(read.state, read.head)
         self.is_taken_over = read.is_taken_over
 
-    def fold_state(self, state: Encoded[S]) -> None:
-        """Replace the state by its fold with a result that is recorded already."""
-        self.state = state
+    def fold_data(self, data: Encoded[S]) -> None:
+        """Replace the data by their fold with a result that is recorded already."""
+        self.state = SagaState(self.state.progress, data)
 
     def bound_deadline(self, deadline: datetime) -> None:
         """Bring the deadline forward; the record of it keeps the wrong one."""
-        self.progress = structs.replace(self.progress, deadline=deadline)
+        progress = structs.replace(self.state.progress, deadline=deadline)
+        self.state = SagaState(progress, self.state.data)
 
     def mark_stale(self) -> None:
         """Have the stream read again before the next action."""
@@ -212,4 +226,4 @@ class Run(Generic[S]):
         outcome = Outcome(self.progress.status.value)
         failed = outcome is not Outcome.COMPLETED
         trouble = self.progress.trouble if failed else None
-        return Ended(outcome, self.state.read(), trouble)
+        return Ended(outcome, self.state.data.read(), trouble)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga.machine._next_action import is_overdue
+from eventbraid.saga.machine._due_times import is_overdue
 from eventbraid.saga.machine._progress import Status
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def seconds_to_confirm(run: Run[Any]) -> float:
     If the saga's deadline seems to have passed, this process may have started while the
     wall clock was wrong. To compensate the saga for that can't be taken back.
     """
-    progress = run.progress
+    progress = run.state.progress
     if progress.deadline is None or progress.status is not Status.RUNNING:
         return 0.0
     seconds = run.clock.seconds_to_confirm()
@@ -32,7 +32,7 @@ def seconds_until(run: Run[Any], until: datetime) -> float:
     """Return the seconds until a time, or until the clock is confirmed before it."""
     is_confirmed = run.clock.is_confirmed
     seconds = (until - run.clock.now()).total_seconds()
-    if is_confirmed or run.progress.deadline is None:
+    if is_confirmed or run.state.progress.deadline is None:
         return seconds
     return min(seconds, run.clock.seconds_to_confirm())
 
@@ -43,7 +43,7 @@ def bound_deadline(run: Run[Any]) -> None:
     Such a deadline was recorded by a wall clock that was ahead; obeyed, it might not
     pass for years.
     """
-    deadline, longest = run.progress.deadline, run.saga.deadline
+    deadline, longest = run.state.progress.deadline, run.saga.deadline
     if deadline is None or longest is None:
         return
     if not run.clock.is_confirmed:

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 def step_context(run: Run[Any], node: Node[Any], attempt: int) -> StepContext[Any]:
     """Return the context of a step's functions, the compensation excepted."""
-    key = forward_key(run.progress, node.name)
+    key = forward_key(run.state.progress, node.name)
     return StepContext(
-        state=run.state.read(),
+        state=run.state.data.read(),
         saga_id=run.id,
         step=node.name,
         attempt=attempt,
         idempotency_key=key,
         forward_key=key,
-        deadline=run.progress.deadline,
+        deadline=run.state.progress.deadline,
     )
 
 
@@ -33,14 +33,14 @@ def compensation_context(
 ) -> StepContext[Any]:
     """Return the context of a step's compensation."""
     return StepContext(
-        state=run.state.read(),
+        state=run.state.data.read(),
         saga_id=run.id,
         step=node.name,
         attempt=attempt,
-        idempotency_key=compensation_key(run.progress, node.name),
-        forward_key=forward_key(run.progress, node.name),
-        deadline=run.progress.deadline,
-        failure=run.progress.failure,
+        idempotency_key=compensation_key(run.state.progress, node.name),
+        forward_key=forward_key(run.state.progress, node.name),
+        deadline=run.state.progress.deadline,
+        failure=run.state.progress.failure,
     )
 
 
@@ -52,4 +52,4 @@ def renewed(context: StepContext[Any], run: Run[Any]) -> StepContext[Any]:
     """
     if run.saga.state_codec.is_frozen:
         return context
-    return structs.replace(context, state=run.state.read())
+    return structs.replace(context, state=run.state.data.read())

@@ -8,24 +8,16 @@ import anyio
 
 from eventbraid._logging import SAGA
 from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
+from eventbraid.saga._defect import Defect, Outage, trouble_of
 from eventbraid.saga._text import text_of
 from eventbraid.saga.definition._context import StepContext, StepFailure
 from eventbraid.saga.definition._step_base import Kind
-from eventbraid.saga.machine._consequences import refused_after_success
-from eventbraid.saga.machine._defect import Defect, Outage, trouble_of
-from eventbraid.saga.machine._events import (
-    SagaEvent,
-    StepAnsweredLate,
-    StepSucceeded,
-    StepUnknown,
-)
-from eventbraid.saga.machine._next_action import advance_if_possible
-from eventbraid.saga.machine._transitions import after
+from eventbraid.saga.machine._outcomes import LateAnswer, RefusedSuccess, Success
 from eventbraid.saga.running._attempt import log_failure, refusal_of
+from eventbraid.saga.running._data_fold import fold_result
 from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
 from eventbraid.saga.running._failure_recorder import unrecordable
 from eventbraid.saga.running._pauses import pause_after_contention
-from eventbraid.saga.running._state_fold import fold_result
 from eventbraid.saga.running._step_context import renewed
 
 if TYPE_CHECKING:
@@ -109,7 +101,7 @@ class SuccessRecorder:
                 return
             # What was read may be this success itself, after an unknown outcome, or a
             # decision that the saga no longer waits for it.
-            if not run.progress.awaits(node.name):
+            if not run.state.progress.awaits(node.name):
                 await self._record_late_answer(run, node, result)
                 return
 
@@ -129,16 +121,14 @@ class SuccessRecorder:
             await self._failures.record_lost_result(run, node, context, error)
             return
         command = _command_of(run, node, context, answer)
-        done = StepSucceeded(node.name, run.progress.attempt, answer.json, asked=asked)
-        doubt = () if doubted is None else _doubt_record(node, run, doubted)
-        reached = after(run.progress, (*doubt, done))
-        state, defect = run.state, None
+        data, defect = None, None
         if node.then is not None:
             # A bug in `then` must not hold back the fact that the step happened.
-            state, defect = _state_after(run, node, answer)
-        events: tuple[SagaEvent, ...] = (*doubt, done)
-        if defect is None:
-            events += advance_if_possible(run.saga, reached, state, run.clock.now())
+            data, defect = _data_after(run, node, answer)
+        success = Success(
+            answer.json, data, doubted, asked=asked, proceeds=defect is None
+        )
+        events, state = run.decide(success)
         try:
             if command is None:
                 await self._journal.commit(run, events, state)
@@ -153,7 +143,7 @@ class SuccessRecorder:
                 return
             failure = refusal_of(error)
             log_failure(context, "record", failure, error)
-            await self._record_refused_command(run, node, done, doubt, state, failure)
+            await self._record_refused_command(run, node, success, failure)
             return
         except BaseException as error:
             raise trouble_of(node.name, "record", error, answer.json) from error
@@ -164,19 +154,16 @@ class SuccessRecorder:
         self,
         run: Run[Any],
         node: Step[Any, Any],
-        done: StepSucceeded,
-        doubt: tuple[SagaEvent, ...],
-        state: Encoded[Any],
+        success: Success,
         failure: StepFailure,
     ) -> None:
         """Record a step that happened, but whose command was refused."""
         if node.kind is not Kind.COMPENSATABLE or node.otherwise is not None:
             await self._failures.record(run, node, _doubted(failure))
             return
-        base = after(run.progress, doubt)
-        events = refused_after_success(base, done, failure)
+        events, reached = run.decide(RefusedSuccess(success, failure))
         try:
-            await self._journal.commit(run, (*doubt, *events), state)
+            await self._journal.commit(run, events, reached)
         except NOT_ABOUT_THE_STEP:
             raise
         except Exception as error:  # noqa: BLE001 - the result itself may be what is refused
@@ -189,12 +176,11 @@ class SuccessRecorder:
 
         One that can't be recorded is dropped: the step is then compensated as unknown.
         """
-        while node.name not in run.progress.results:
-            attempt = max(run.progress.attempt, 1)
+        while node.name not in run.state.progress.results:
             try:
                 answer = node.result.encode(result)
-                late = StepAnsweredLate(node.name, attempt, answer)
-                await self._journal.commit(run, (late,), run.state)
+                late = LateAnswer(node.name, answer)
+                await self._journal.commit(run, *run.decide(late))
             except VersionConflict:
                 await self._journal.reload(run)
             except NOT_ABOUT_THE_STEP:
@@ -223,34 +209,18 @@ def _command_of(
         raise trouble_of(node.name, "record", error, answer.json) from error
 
 
-def _state_after(
+def _data_after(
     run: Run[Any], node: Step[Any, Any], answer: Encoded[Any]
 ) -> tuple[Encoded[Any], Defect | None]:
-    """Return the state after a step; or the state before it, and the bug in `then`."""
+    """Return the data after a step; or the data before it, and the bug in ``then``."""
     try:
-        return fold_result(run.saga, node, run.state, answer.read), None
+        return fold_result(run.saga, node, run.state.data, answer.read), None
     except BaseException as error:
         trouble = trouble_of(node.name, "then", error)
         if isinstance(trouble, Outage):
             raise Outage(node.name, "then", trouble.error, answer.json) from error
         trouble.__cause__ = error
-        return run.state, trouble
-
-
-def _doubt_record(
-    node: Step[Any, Any], run: Run[Any], doubted: StepFailure
-) -> tuple[SagaEvent, ...]:
-    """Return the record of the doubt that the receiver has resolved, if any."""
-    if doubted.doubt is None or not run.progress.in_flight:
-        return ()
-    record = StepUnknown(
-        node.name,
-        doubted.doubt,
-        doubted.code,
-        doubted.message,
-        run.progress.attempt,
-    )
-    return (record,)
+        return run.state.data, trouble
 
 
 def _doubted(failure: StepFailure) -> StepFailure:

@@ -1,26 +1,14 @@
-"""What a coordinator records first of a saga that another process has driven."""
+"""The first action of a coordinator for a saga that another process has driven."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga.machine._consequences import interrupted
-from eventbraid.saga.machine._events import StepStarted
 from eventbraid.saga.machine._next_action import Action, Commit, Execute, Wait
+from eventbraid.saga.machine._outcomes import AttemptBegun
 
 if TYPE_CHECKING:
-    from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.running._run import Run
-
-
-def interruption_records(run: Run[Any], chance: float) -> tuple[SagaEvent, ...]:
-    """Return the records of attempts that ended with their process.
-
-    Args:
-        run: The saga, driven by a process that has ended.
-        chance: The draw of the jitter, from 0 to 1.
-    """
-    return interrupted(run.saga, run.progress, run.clock.now(), chance=chance)
 
 
 def watched_action(run: Run[Any], action: Action) -> Action:
@@ -39,13 +27,13 @@ def watched_action(run: Run[Any], action: Action) -> Action:
         return action
     if not isinstance(action, Execute):
         return action
-    if run.progress.in_flight or action.start is not None:
+    if run.state.progress.branch.attempts.in_flight or not action.is_recorded:
         return action
-    return Commit((StepStarted(action.step.name, action.attempt),))
+    return Commit(*run.decide(AttemptBegun(action.step.name)))
 
 
 def _is_blocked_in_order(run: Run[Any]) -> bool:
     """Return whether a saga is blocked, and its holder before gave it back alive."""
     lease = run.shard_lease
-    is_blocked = run.progress.blocked is not None
+    is_blocked = run.state.progress.blocked is not None
     return is_blocked and lease is not None and lease.was_released

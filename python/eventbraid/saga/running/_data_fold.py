@@ -1,14 +1,14 @@
-"""The state of a saga: the fold of the results of its steps by their ``then``."""
+"""The data of a saga: the fold of the results of its steps by their ``then``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid.errors import InvalidValue
+from eventbraid.saga._defect import Defect, raise_if_it_ends_the_program
 from eventbraid.saga._text import described
 from eventbraid.saga.definition._codec import UnfitValue
 from eventbraid.saga.definition._step import Local, external
-from eventbraid.saga.machine._defect import Defect, raise_if_it_ends_the_program
 from eventbraid.saga.machine._events import StepSucceeded
 from eventbraid.saga.running._blocked_error import blocked_error
 
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 
-def fold_state(
+def fold_data(
     saga: Saga[S],
     progress: Progress,
     history: Iterable[SagaEvent],
     executed: Mapping[str, Executed],
 ) -> Encoded[S]:
-    """Fold the results of a saga's steps into its state.
+    """Fold the results of a saga's steps into its data.
 
     Args:
         saga: Its declaration.
         progress: The fold of its stream.
         history: Its events.
-        executed: What its local steps executed, where the state is folded from it.
+        executed: The results of its local steps, where the data are folded from them.
 
     Raises:
         SagaBlocked: The input can't be decoded.
         Defect: A result can't be decoded, or a ``then`` raised.
     """
     try:
-        state = saga.state_codec.restore(progress.input)
+        data = saga.state_codec.restore(progress.input)
     except BaseException as error:
         raise_if_it_ends_the_program(error)
         reason = f"the input can't be folded ({described(error)})"
@@ -52,25 +52,25 @@ def fold_state(
     for event in history:
         if isinstance(event, StepSucceeded):
             try:
-                state = _fold_recorded_result(saga, state, event, executed)
+                data = _fold_recorded_result(saga, data, event, executed)
             except BaseException as error:
                 raise_if_it_ends_the_program(error)
                 raise Defect(event.step, "then", error) from error
-    return state
+    return data
 
 
 def fold_result(
     saga: Saga[S],
     node: Local[S] | Step[S, Any],
-    state: Encoded[S],
+    data: Encoded[S],
     result: Callable[[], Any],
 ) -> Encoded[S]:
-    """Fold the result of a step into the state.
+    """Fold the result of a step into the data.
 
     Args:
         saga: The saga's declaration.
         node: The step.
-        state: The state before.
+        data: The data before.
         result: Returns the result, as it is recorded.
 
     Raises:
@@ -78,8 +78,8 @@ def fold_result(
         Exception: Whatever ``then`` raises.
     """
     if node.then is None:
-        return state
-    folded: S = node.then(state.read(), result())
+        return data
+    folded: S = node.then(data.read(), result())
     try:
         return saga.state_codec.keep(folded)
     except InvalidValue as error:
@@ -90,12 +90,12 @@ def fold_result(
 
 def _fold_recorded_result(
     saga: Saga[S],
-    state: Encoded[S],
+    data: Encoded[S],
     event: StepSucceeded,
     executed: Mapping[str, Executed],
 ) -> Encoded[S]:
     node = saga.by_name[event.step]
     if isinstance(node, Local):
-        return fold_result(saga, node, state, lambda: executed[event.step])
+        return fold_result(saga, node, data, lambda: executed[event.step])
     step = external(node)
-    return fold_result(saga, step, state, lambda: step.result.decode(event.result))
+    return fold_result(saga, step, data, lambda: step.result.decode(event.result))

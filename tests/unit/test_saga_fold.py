@@ -13,7 +13,7 @@ import pytest
 
 import eventbraid as eb
 from eventbraid.saga.machine import _events as e
-from eventbraid.saga.machine._transitions import evolve, fold
+from eventbraid.saga.machine._fold import evolve, fold
 
 SECOND = timedelta(seconds=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,7 +62,7 @@ LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
     [
         ([], BEGIN, "must be new"),
         ([], e.StepSucceeded("a"), "attempt 1 isn't"),
-        ([], e.StepStarted("p"), "step at hand is 'a'"),
+        ([], e.StepStarted("p"), "next step is 'a'"),
         ([], e.StepStarted("a", 2), "attempt 2 isn't"),
         ([], e.StepUnknown("a", "lost"), "no attempt is under way"),
         ([], e.SagaCompleted(), "'a' isn't settled"),
@@ -78,7 +78,7 @@ LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
         ([e.StepStarted("a")], e.SagaStuck("a", "x"), "hasn't failed for good"),
         ([e.StepStarted("a")], e.StepGivenUp("a"), "hasn't failed for good"),
         (LOCAL_FAILED, e.StepGivenUp("b"), "no other command"),
-        (A_DONE, e.StepSucceeded("a"), "step at hand is 'b'"),
+        (A_DONE, e.StepSucceeded("a"), "next step is 'b'"),
         (
             A_DONE,
             e.CompensationStarted("failed", ("b",)),
@@ -86,7 +86,7 @@ LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
         ),
         (A_DONE, e.CompensationStarted("failed", ()), "to be compensated is .'a',."),
         (P_OPEN, e.CompensationStarted("failed", ("b", "a")), "no return"),
-        (A_DONE, e.SagaStuck("a", "x"), "step at hand is 'b'"),
+        (A_DONE, e.SagaStuck("a", "x"), "next step is 'b'"),
         (P_DONE, e.CompensationStarted("cancelled", ("b", "a")), "point of no return"),
         (COMPENSATING, e.StepSucceeded("b"), "must be running"),
         (COMPENSATING, e.CompensationStarted("failed", ("a",)), "must be running"),
@@ -174,7 +174,7 @@ def test_a_late_answer_changes_no_status(history):
     before = fold("saga-1", [BEGIN, *history])
     late = evolve(before, e.StepAnsweredLate("r"))
     assert late.status is before.status
-    assert late.cursor == before.cursor
+    assert late.branch == before.branch
     assert late.plan == before.plan
     assert "r" in late.results
 
@@ -182,7 +182,8 @@ def test_a_late_answer_changes_no_status(history):
 def test_an_attempt_under_way_is_in_doubt_when_the_saga_is_compensated():
     plan = e.CompensationStarted("cancelled", ("a",))
     progress = fold("saga-1", [BEGIN, e.StepStarted("a"), plan])
-    assert (progress.in_flight, progress.doubt) == (False, "lost")
+    attempts = progress.branch.attempts
+    assert (attempts.in_flight, attempts.doubt) == (False, "lost")
 
 
 def test_a_late_answer_does_not_replace_the_first_one():
@@ -194,7 +195,11 @@ def test_folding_changes_nothing_that_was_folded_before():
     before = fold("saga-1", [BEGIN])
     fold("saga-1", [BEGIN, *A_DONE])
     evolve(before, A_DONE[0])
-    assert (before.attempt, before.done, dict(before.results)) == (0, (), {})
+    assert (before.branch.attempts.number, before.done, dict(before.results)) == (
+        0,
+        (),
+        {},
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,9 +219,9 @@ def test_an_attempt_that_is_no_longer_alone_is_not_charged_with_a_crash(
 
     def charged(events):
         progress = fold("saga-1", events)
-        known = progress.compensation("a") if history else progress
-        assert known.crashes == 1
-        return known.crashes_alone
+        attempts = (progress.compensation("a") if history else progress.branch).attempts
+        assert attempts.crashes == 1
+        return attempts.crashes_alone
 
     assert charged([*alone, crash]) == 1
     assert charged([*alone, started("a"), crash]) == 0

@@ -1,4 +1,4 @@
-"""Exceptions that show a bug in a step's own code, and how they are described."""
+"""The exceptions of a step's functions: defects of the program, and outages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
-import anyio
-
 from eventbraid._logging import SAGA
 from eventbraid.errors import CommandRejected, EventbraidError, LimitExceeded
-from eventbraid.saga._cancellation import is_being_cancelled, is_in_a_task
+from eventbraid.saga._cancellation import ends_task, is_in_a_task
 from eventbraid.saga._exception_groups import exceptions_in
 from eventbraid.saga._text import described, shortened
 
@@ -43,21 +41,21 @@ class Bug:
     """The outcome of an attempt whose code has a bug.
 
     Attributes:
-        error: What it raised.
+        error: The exception that it raised.
     """
 
     error: BaseException
 
 
 class Defect(Exception):
-    """Raised by a move when a step's code has a bug. The driver blocks the saga.
+    """Raised by an action when a step's code has a bug. The driver blocks the saga.
 
     Attributes:
         step: The step's name.
         where: The function that raised.
         error: The exception that it raised.
-        answer: What the receiver had returned before, as JSON; None without an answer.
-        is_outage: Whether the system refused something to the code: nothing of the call
+        answer: The answer that the receiver gave before, as JSON; None without one.
+        is_outage: Whether the system refused something to the code. Nothing of the call
             was recorded, and this program makes it again.
     """
 
@@ -70,7 +68,7 @@ class Defect(Exception):
         *,
         is_outage: bool = False,
     ) -> None:
-        """Name the function and its exception."""
+        """Keep the function and its exception."""
         self.step = step
         self.where: Where = where
         self.error = error
@@ -101,10 +99,10 @@ class Defect(Exception):
 class CommandDefect(Exception):
     """Raised in place of an error that a function of a command raised.
 
-    The error itself would be taken for one of the store that the sagas are in.
+    The error itself would look like one of the store that holds the sagas.
 
     Attributes:
-        error: What the function raised.
+        error: The error.
     """
 
     def __init__(self, error: EventbraidError) -> None:
@@ -114,9 +112,15 @@ class CommandDefect(Exception):
 
 
 class Outage(Exception):
-    """Raised by a move when the system refused something to a step's local code.
+    """Raised by an action when the system refused something to a step's local code.
 
-    Nothing of the move was recorded. The driver makes the move again after a pause.
+    Nothing of the action was recorded. The driver takes it again after a pause.
+
+    Attributes:
+        step: The step's name.
+        where: The function that raised.
+        error: The exception that it raised.
+        answer: The answer that the receiver gave before, as JSON; None without one.
     """
 
     def __init__(
@@ -126,7 +130,7 @@ class Outage(Exception):
         error: OSError,
         answer: msgspec.Raw | None = None,
     ) -> None:
-        """Name the function and its exception."""
+        """Keep the function and its exception."""
         self.step = step
         self.where: Where = where
         self.error = error
@@ -141,10 +145,13 @@ class Outage(Exception):
 def trouble_of(
     step: str, where: Where, error: BaseException, answer: msgspec.Raw | None = None
 ) -> Defect | Outage:
-    """Classify what a step's local code raised, if it isn't a rejection.
+    """Classify an exception of a step's local code that isn't a rejection.
 
-    Local code has no effects outside of the store. So an error of the operating system
-    is worth another attempt, and any other exception is a bug.
+    Local code has no effects outside of the store. So it can be called again after an
+    error of the operating system, and any other exception is a bug.
+
+    Raises:
+        BaseException: It ends the program or this task, and isn't about the step.
     """
     raise_if_it_ends_the_program(error)
     if isinstance(error, CommandDefect):
@@ -166,22 +173,19 @@ def called(step: str, where: Where, function: Callable[[], R]) -> R:
     try:
         return function()
     except (CommandRejected, LimitExceeded):
-        raise  # A refusal, and so the step's failure.
+        raise  # A rejection is the failure of the step.
     except BaseException as error:
         raise trouble_of(step, where, error) from error
 
 
 def raise_if_it_ends_the_program(error: BaseException) -> None:
-    """Raise what isn't about a step: an interruption, an exit, a cancellation."""
+    """Raise an exception that isn't about a step: an interrupt, exit, cancellation."""
     if isinstance(error, Exception):
         return
     if isinstance(error, GeneratorExit) and not is_in_a_task():
         raise error  # The coroutine itself is closed: its event loop is gone.
-    cancelled = anyio.get_cancelled_exc_class()
     for single in exceptions_in(error):
-        if isinstance(single, KeyboardInterrupt | SystemExit):
-            raise single
-        if isinstance(single, cancelled) and is_being_cancelled():
+        if isinstance(single, KeyboardInterrupt | SystemExit) or ends_task(single):
             raise single
 
 

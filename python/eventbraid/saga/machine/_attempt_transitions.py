@@ -1,0 +1,73 @@
+"""The transitions of the attempts at one call, in either direction of a saga."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from eventbraid.saga.definition._context import Doubt
+    from eventbraid.saga.machine._progress import Attempts
+
+
+def begun(attempts: Attempts, number: int, *, alone: bool) -> Attempts:
+    """Return the attempts after the start of one."""
+    return replace(attempts, number=number, in_flight=True, alone=alone, retry_at=None)
+
+
+def is_no_longer_alone(attempts: Attempts, number: int, *, alone: bool) -> bool:
+    """Return whether the start of an attempt is recorded again, as not alone."""
+    return attempts.alone and not alone and number == attempts.number
+
+
+def ended(
+    attempts: Attempts,
+    number: int,
+    retry_at: datetime | None,
+    *,
+    doubt: Doubt | None = None,
+    is_crash: bool = False,
+    is_charged: bool = False,
+) -> Attempts:
+    """Return the attempts after one that didn't succeed.
+
+    Args:
+        attempts: The attempts before.
+        number: The number of the attempt.
+        retry_at: When the next one is due, if there is one.
+        doubt: Why it may have had an effect, if it may.
+        is_crash: Whether it ended with its process.
+        is_charged: Whether the attempt is the cause of that, as far as is known.
+    """
+    return replace(
+        attempts,
+        number=number,
+        in_flight=False,
+        doubt=doubt or attempts.doubt,
+        retry_at=retry_at,
+        unspent=attempts.unspent + is_crash,
+        crashes=attempts.crashes + 1 if is_crash else 0,
+        crashes_alone=attempts.crashes_alone + is_charged if is_crash else 0,
+    )
+
+
+def ended_by_defect(attempts: Attempts) -> Attempts:
+    """Return the attempts after one that a defect ended.
+
+    It counts neither as a failure nor as a crash. The call may have had an effect
+    before its code raised.
+    """
+    return replace(
+        attempts,
+        in_flight=False,
+        doubt=attempts.doubt or "lost",
+        unspent=attempts.unspent + 1,
+    )
+
+
+def failure_text(step: str, code: str, message: str) -> str:
+    """Return the reason of a failure, for people."""
+    return f"{step}: {code}: {message}" if message else f"{step}: {code}"

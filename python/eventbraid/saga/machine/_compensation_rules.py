@@ -1,0 +1,178 @@
+"""The decisions about a saga's compensation: its start, its attempts and its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.saga.definition._retry import crash_delay
+from eventbraid.saga.definition._step import is_external
+from eventbraid.saga.machine._crashes import CRASH, CRASHES_BEFORE_ALONE, killed
+from eventbraid.saga.machine._due_times import retry_due
+from eventbraid.saga.machine._events import (
+    CompensationAttempted,
+    CompensationFailed,
+    CompensationStarted,
+    SagaCompensated,
+    SagaStuck,
+    StepCompensated,
+)
+from eventbraid.saga.machine._progress import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from datetime import datetime
+
+    from eventbraid.saga.definition._saga import Saga
+    from eventbraid.saga.machine._draft import Draft, RecordDraft
+    from eventbraid.saga.machine._events import CompensationReason
+    from eventbraid.saga.machine._outcomes import CompensationFailure
+    from eventbraid.saga.machine._progress import Progress
+
+
+def start_compensation(
+    draft: RecordDraft,
+    reason: CompensationReason,
+    *,
+    step: str = "",
+    detail: str = "",
+    begin: bool = False,
+) -> None:
+    """Record that the saga is compensated from now on.
+
+    Args:
+        draft: The draft of the decision.
+        reason: The cause.
+        step: The step whose end is the cause, if one is.
+        detail: The text for people.
+        begin: Whether the first attempt to compensate follows at once.
+    """
+    plan = draft.progress.compensation_plan
+    draft.record(CompensationStarted(reason, plan, step, detail))
+    if not plan:
+        draft.record(SagaCompensated())
+    elif begin:
+        draft.record(CompensationAttempted(plan[0]))
+
+
+def proceed(draft: Draft[Any], defective: Container[str]) -> None:
+    """Record what is due before the next attempt to compensate.
+
+    That is the start of the attempt, or the end of the compensation. There is no record
+    before an attempt that is made alone: whether it is, is known only when the other
+    calls have ended.
+
+    Args:
+        draft: The draft of the decision.
+        defective: The steps whose compensation has a defect in this program.
+    """
+    progress = draft.progress
+    if progress.status is not Status.COMPENSATING:
+        return
+    if not progress.plan:
+        draft.record(SagaCompensated())
+        return
+    step = next_compensation(draft.saga, progress, defective)
+    if step is None:
+        _wait_for_a_person(draft, defective)
+        return
+    attempts = progress.compensation(step).attempts
+    if attempts.in_flight or attempts.crashes >= CRASHES_BEFORE_ALONE:
+        return
+    if retry_due(attempts, draft.saga.by_name[step].undo_retry, draft.now) is None:
+        draft.record(CompensationAttempted(step, attempts.number + 1))
+
+
+def next_compensation(
+    saga: Saga[Any], progress: Progress, defective: Container[str]
+) -> str | None:
+    """Return the step to be compensated next; None if each one left is held up."""
+    for step in progress.plan:
+        has_failed = progress.compensation(step).failure is not None
+        if not has_failed and step not in defective:
+            return step
+        if saga.is_strict:
+            return None
+    return None
+
+
+def _wait_for_a_person(draft: Draft[Any], defective: Container[str]) -> None:
+    """Record that the saga is stuck, unless it is only blocked.
+
+    A defect is a matter for a corrected program and not for a person's decision.
+    """
+    progress = draft.progress
+    has_defect = any(step in defective for step in progress.open_steps)
+    if progress.stuck_steps and (draft.saga.is_strict or not has_defect):
+        draft.record(_stuck(progress))
+
+
+def end_without_attempts(draft: RecordDraft) -> None:
+    """Record the end of a compensation in which no attempt is left to be made."""
+    progress = draft.progress
+    if progress.open_steps:
+        return
+    draft.record(_stuck(progress) if progress.plan else SagaCompensated())
+
+
+def _stuck(progress: Progress) -> SagaStuck:
+    step = progress.stuck_steps[0]
+    failure = progress.compensation(step).failure
+    return SagaStuck(step, f"can't be compensated: {failure}")
+
+
+# --- an attempt has ended -------------------------------------------------------------
+
+
+def succeed(draft: Draft[Any], step: str, defective: Container[str]) -> None:
+    """Record that a step was compensated, and what follows at once."""
+    attempts = draft.progress.compensation(step).attempts
+    draft.record(StepCompensated(step, attempts.to_be_settled))
+    proceed(draft, defective)
+
+
+def fail(draft: Draft[Any], outcome: CompensationFailure) -> None:
+    """Record an attempt to compensate that failed, and what follows at once."""
+    node = draft.saga.by_name[outcome.step]
+    attempts, failure = draft.progress.compensation(node.name).attempts, outcome.failure
+    attempt = attempts.to_be_settled
+    counted = attempt - attempts.unspent
+    # A rejected command may be accepted later; the proven refusal of a receiver stays.
+    is_final = is_external(node) and failure.doubt is None
+    retry_at: datetime | None = None
+    if node.undo_retry.allows(counted) and not is_final:
+        delay = node.undo_retry.delay(counted, chance=outcome.chance)
+        retry_at = draft.now + delay
+    draft.record(
+        CompensationFailed(
+            node.name,
+            failure.code,
+            failure.message,
+            attempt,
+            failure.doubt,
+            retry_at,
+        )
+    )
+    if retry_at is None:
+        proceed(draft, outcome.defective)
+
+
+def end_crashed_attempts(draft: Draft[Any], chance: float) -> None:
+    """Record the attempts to compensate whose process ended."""
+    for step in draft.progress.plan:
+        if draft.progress.compensation(step).attempts.in_flight:
+            draft.record(_crash_record(draft, step, chance))
+
+
+def _crash_record(draft: Draft[Any], step: str, chance: float) -> CompensationFailed:
+    attempts = draft.progress.compensation(step).attempts
+    crashes_alone = attempts.crashes_alone + attempts.alone
+    is_final = crashes_alone >= draft.saga.by_name[step].undo_retry.crashes
+    retry_at = draft.now + crash_delay(attempts.crashes + 1, chance=chance)
+    return CompensationFailed(
+        step,
+        CRASH.code,
+        killed(step, crashes_alone) if is_final else CRASH.message,
+        attempts.number,
+        CRASH.doubt,
+        None if is_final else retry_at,
+    )

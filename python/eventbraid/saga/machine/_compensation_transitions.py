@@ -1,0 +1,170 @@
+"""The transitions of a saga's compensation: what each record changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from eventbraid.saga.machine._attempt_transitions import (
+    begun,
+    ended,
+    ended_by_defect,
+    failure_text,
+    is_no_longer_alone,
+)
+from eventbraid.saga.machine._progress import (
+    Attempts,
+    Branch,
+    Compensation,
+    Progress,
+    Status,
+)
+from eventbraid.saga.machine._transition_checks import (
+    refuse,
+    require_attempt,
+    require_open,
+)
+
+if TYPE_CHECKING:
+    from eventbraid.saga.machine._events import (
+        CompensationAttempted,
+        CompensationFailed,
+        CompensationStarted,
+        DefectRecorded,
+        RetriedByHand,
+        SagaCompensated,
+        SkippedByHand,
+        StepCompensated,
+    )
+
+
+def after_compensation_started(
+    progress: Progress, event: CompensationStarted
+) -> Progress:
+    """Turn back: what has happened is compensated in the order of the plan."""
+    if progress.compensating:
+        refuse(progress, event, "it is being compensated already")
+    if event.plan != progress.compensation_plan:
+        plan = progress.compensation_plan
+        refuse(progress, event, f"what is to be compensated is {plan}")
+    if progress.is_past_return:
+        refuse(progress, event, "it has passed its point of no return")
+    return replace(
+        progress,
+        status=Status.COMPENSATING,
+        compensating=True,
+        branch=_abandoned(progress),
+        stuck_for=None,
+        plan=event.plan,
+        failure=event.detail or progress.failure or event.reason,
+    )
+
+
+def _abandoned(progress: Progress) -> Branch:
+    """Return the branch without its call in flight, whose effect is in doubt now."""
+    branch = progress.branch
+    attempts = replace(
+        branch.attempts,
+        in_flight=False,
+        retry_at=None,
+        doubt=branch.attempts.doubt or ("lost" if progress.may_have_happened else None),
+    )
+    return Branch(branch.position, attempts)
+
+
+def after_compensation_attempted(
+    progress: Progress, event: CompensationAttempted
+) -> Progress:
+    """Begin an attempt, or note that one isn't alone any more."""
+    require_open(progress, event, event.step)
+    attempts = progress.compensation(event.step).attempts
+    if attempts.in_flight:
+        if is_no_longer_alone(attempts, event.attempt, alone=event.alone):
+            return _with_attempts(progress, event.step, replace(attempts, alone=False))
+        refuse(progress, event, f"attempt {attempts.number} has no outcome yet")
+    require_attempt(progress, event, event.attempt, attempts.number + 1)
+    attempts = begun(attempts, event.attempt, alone=event.alone)
+    return _with_attempts(progress, event.step, attempts)
+
+
+def after_step_compensated(progress: Progress, event: StepCompensated) -> Progress:
+    """Remove a compensated step from the plan."""
+    require_open(progress, event, event.step)
+    attempts = progress.compensation(event.step).attempts
+    require_attempt(progress, event, event.attempt, attempts.to_be_settled)
+    return _without(progress, event.step)
+
+
+def after_compensation_failed(
+    progress: Progress, event: CompensationFailed
+) -> Progress:
+    """End an attempt to compensate that failed: for good if none is due after it."""
+    require_open(progress, event, event.step)
+    known = progress.compensation(event.step)
+    require_attempt(progress, event, event.attempt, known.attempts.to_be_settled)
+    attempts = ended(
+        known.attempts,
+        event.attempt,
+        event.retry_at,
+        doubt=event.doubt,
+        is_crash=event.doubt == "crash",
+        is_charged=known.attempts.alone,
+    )
+    is_final = event.retry_at is None
+    failure = failure_text(event.step, event.code, event.message) if is_final else None
+    return _with(
+        progress, event.step, Compensation(attempts, known.generation, failure)
+    )
+
+
+def after_defect_of_compensation(progress: Progress, event: DefectRecorded) -> Progress:
+    """End an attempt to compensate by a defect."""
+    attempts = progress.compensation(event.step).attempts
+    require_attempt(progress, event, event.attempt, attempts.number)
+    return _with_attempts(progress, event.step, ended_by_defect(attempts))
+
+
+def retried_compensation(progress: Progress, event: RetriedByHand) -> Progress:
+    """Let a failed compensation be attempted again, as if for the first time.
+
+    A doubt remains: an earlier attempt may still have had an effect.
+    """
+    doubt = progress.compensation(event.step).attempts.doubt
+    retried = Compensation(Attempts(doubt=doubt), event.generation)
+    return replace(
+        _with(progress, event.step, retried),
+        status=Status.COMPENSATING,
+        stuck_for=None,
+    )
+
+
+def skipped_compensation(progress: Progress, event: SkippedByHand) -> Progress:
+    """Take a failed compensation as made."""
+    return replace(
+        _without(progress, event.step), status=Status.COMPENSATING, stuck_for=None
+    )
+
+
+def after_saga_compensated(progress: Progress, event: SagaCompensated) -> Progress:
+    """End the saga after the last compensation of its plan."""
+    if progress.plan:
+        refuse(progress, event, f"step {progress.plan[0]!r} isn't compensated")
+    return replace(progress, status=Status.COMPENSATED)
+
+
+def _without(progress: Progress, step: str) -> Progress:
+    rest = {name: at for name, at in progress.compensations.items() if name != step}
+    plan = tuple(name for name in progress.plan if name != step)
+    return replace(progress, plan=plan, compensations=rest)
+
+
+def _with_attempts(progress: Progress, step: str, attempts: Attempts) -> Progress:
+    known = progress.compensation(step)
+    return _with(
+        progress, step, Compensation(attempts, known.generation, known.failure)
+    )
+
+
+def _with(progress: Progress, step: str, at: Compensation) -> Progress:
+    return replace(progress, compensations={**progress.compensations, step: at})

@@ -1,0 +1,175 @@
+"""The decider: the records that follow from an outcome or a request.
+
+Each decision about a saga is made here, by a function from values to values: it reads
+no clock, draws no number and touches no store. So the same outcome of the same state
+leads to the same records in each process, and a test needs nothing but values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from eventbraid.saga.machine import _compensation_rules as compensation
+from eventbraid.saga.machine import _step_rules as steps
+from eventbraid.saga.machine._defect_rules import record_defect, record_unfoldable
+from eventbraid.saga.machine._draft import Draft, RecordDraft
+from eventbraid.saga.machine._events import CompensationAttempted, StepStarted
+from eventbraid.saga.machine._outcomes import (
+    ActionOutcome,
+    AttemptBegun,
+    CancelRequest,
+    CompensationFailure,
+    CompensationSuccess,
+    Crash,
+    CutOff,
+    DefectFound,
+    Failure,
+    LateAnswer,
+    NoLongerAlone,
+    Proceed,
+    RefusedSuccess,
+    Request,
+    RetryRequest,
+    SkipRequest,
+    Start,
+    Success,
+    Unfoldable,
+    WithoutDeclaration,
+)
+from eventbraid.saga.machine._progress import Progress, Status
+from eventbraid.saga.machine._request_rules import cancel, retry, skip, start
+from eventbraid.saga.machine._state import SagaState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from eventbraid.saga.definition._saga import Saga
+    from eventbraid.saga.machine._events import SagaEvent
+
+S = TypeVar("S")
+
+
+def decide(
+    saga: Saga[S], state: SagaState[S], outcome: ActionOutcome | Request, now: datetime
+) -> tuple[tuple[SagaEvent, ...], SagaState[S]]:
+    """Return the records that follow from an outcome, and the state after them.
+
+    Args:
+        saga: The saga's declaration.
+        state: Its state before.
+        outcome: The outcome of the last action, or a request.
+        now: The time.
+
+    Returns:
+        The records, in order, and the state. Without a record nothing is to be
+        committed, and the state is unchanged.
+
+    Raises:
+        InvalidTransition: The outcome isn't possible in this state.
+        Defect: A ``skip_if`` raised, and the outcome was `Proceed`.
+        Outage: A ``skip_if`` was refused something by the system; the same.
+    """
+    draft = Draft(saga, state, now)
+    _RULES[type(outcome)](draft, outcome)
+    return tuple(draft.events), SagaState(draft.progress, draft.data)
+
+
+def decide_without_declaration(
+    progress: Progress, outcome: WithoutDeclaration
+) -> tuple[tuple[SagaEvent, ...], Progress]:
+    """Return the records that follow from an outcome, whatever the declaration says.
+
+    For a saga whose declaration this program doesn't have, or can't fold.
+
+    Args:
+        progress: The fold of the saga's stream.
+        outcome: The outcome or the request.
+
+    Returns:
+        The records, in order, and the progress after them.
+
+    Raises:
+        InvalidTransition: The outcome isn't possible in this state.
+    """
+    draft = RecordDraft(progress)
+    _RULES_OF_RECORDS[type(outcome)](draft, outcome)
+    return tuple(draft.events), draft.progress
+
+
+def _proceed(draft: Draft[Any], outcome: Proceed) -> None:
+    match draft.progress.status:
+        case Status.RUNNING:
+            steps.proceed(draft)
+        case Status.COMPENSATING:
+            compensation.proceed(draft, outcome.defective)
+        case _:
+            return
+
+
+def _begin_attempt(draft: Draft[Any], outcome: AttemptBegun) -> None:
+    step, alone, progress = outcome.step, outcome.alone, draft.progress
+    if progress.compensating:
+        attempt = progress.compensation(step).attempts.number + 1
+        draft.record(CompensationAttempted(step, attempt, alone=alone))
+    else:
+        attempt = progress.branch.attempts.number + 1
+        draft.record(StepStarted(step, attempt, alone=alone))
+
+
+def _end_being_alone(draft: Draft[Any], _: NoLongerAlone) -> None:
+    """Record the present attempt again, as one that isn't made alone."""
+    progress = draft.progress
+    if progress.status is Status.RUNNING and progress.step is not None:
+        attempts = progress.branch.attempts
+        if attempts.in_flight and attempts.alone:
+            draft.record(StepStarted(progress.step, attempts.number))
+        return
+    for step in progress.plan:
+        attempts = progress.compensation(step).attempts
+        if attempts.in_flight and attempts.alone:
+            draft.record(CompensationAttempted(step, attempts.number))
+            return
+
+
+def _end_crashed_attempts(draft: Draft[Any], crash: Crash) -> None:
+    progress = draft.progress
+    if progress.status is Status.COMPENSATING:
+        compensation.end_crashed_attempts(draft, crash.chance)
+    elif progress.status is Status.RUNNING and progress.branch.attempts.in_flight:
+        steps.end_crashed_step(draft, crash.chance)
+
+
+def _cut_off(draft: Draft[Any], _: CutOff) -> None:
+    steps.cut_off(draft)
+
+
+def _succeed_at_compensation(draft: Draft[Any], outcome: CompensationSuccess) -> None:
+    compensation.succeed(draft, outcome.step, outcome.defective)
+
+
+_RULES_OF_RECORDS: dict[
+    type[ActionOutcome | Request], Callable[[RecordDraft, Any], None]
+] = {
+    CancelRequest: cancel,
+    RetryRequest: retry,
+    Unfoldable: record_unfoldable,
+}
+
+_RULES: dict[type[ActionOutcome | Request], Callable[[Draft[Any], Any], None]] = {
+    **_RULES_OF_RECORDS,
+    Start: start,
+    Proceed: _proceed,
+    AttemptBegun: _begin_attempt,
+    NoLongerAlone: _end_being_alone,
+    Success: steps.succeed,
+    RefusedSuccess: steps.compensate_success,
+    Failure: steps.fail,
+    LateAnswer: steps.record_late_answer,
+    CutOff: _cut_off,
+    Crash: _end_crashed_attempts,
+    DefectFound: record_defect,
+    CompensationSuccess: _succeed_at_compensation,
+    CompensationFailure: compensation.fail,
+    SkipRequest: skip,
+}

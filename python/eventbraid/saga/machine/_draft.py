@@ -1,0 +1,76 @@
+"""The draft of a decision: its records, and the state after each of them.
+
+A rule adds a record and reads the progress after it from the same draft. So each record
+is folded exactly once, and a rule can't contradict what it has just recorded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from eventbraid.saga.machine._fold import evolve
+from eventbraid.saga.machine._record_texts import text_fields, with_recordable_texts
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from eventbraid.saga.definition._codec import Encoded
+    from eventbraid.saga.definition._saga import Saga
+    from eventbraid.saga.machine._events import SagaEvent
+    from eventbraid.saga.machine._progress import Progress
+    from eventbraid.saga.machine._state import SagaState
+
+S = TypeVar("S")
+
+
+class RecordDraft:
+    """The records of a decision, and the progress after them.
+
+    Attributes:
+        progress: The progress after the records so far.
+        events: The records.
+    """
+
+    __slots__ = ("events", "progress")
+
+    def __init__(self, progress: Progress) -> None:
+        """Begin without records."""
+        self.progress = progress
+        self.events: list[SagaEvent] = []
+
+    def record(self, event: SagaEvent) -> None:
+        """Add a record; its texts are shortened to what any store can hold.
+
+        Raises:
+            InvalidTransition: The record can't follow.
+        """
+        names = text_fields(type(event))
+        if names:
+            event = with_recordable_texts(event, names)
+        self.progress = evolve(self.progress, event)
+        self.events.append(event)
+
+
+class Draft(RecordDraft, Generic[S]):
+    """The draft of a decision that needs the saga's declaration.
+
+    Attributes:
+        saga: The declaration.
+        data: The saga's data after the records so far.
+        now: The time of the decision.
+    """
+
+    __slots__ = ("data", "now", "saga")
+
+    def __init__(self, saga: Saga[S], state: SagaState[S], now: datetime) -> None:
+        """Begin with a state and without records."""
+        # Not by the base's initializer: a decision is made at each record.
+        self.progress = state.progress
+        self.events = []
+        self.saga = saga
+        self.data: Encoded[S] = state.data
+        self.now = now
+
+    def take_data(self, data: Encoded[S]) -> None:
+        """Replace the data by their fold with the result of the last record."""
+        self.data = data

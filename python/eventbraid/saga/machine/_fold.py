@@ -1,0 +1,222 @@
+"""The fold of a saga's stream: which record may follow, and what it changes.
+
+The decider and a process that reads a saga back use the same function, `evolve`. A
+record that the status graph doesn't have raises `InvalidTransition` here: in a decision
+before anything is written, on reading back as the sign of a foreign record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar, cast
+
+from msgspec.structs import replace
+
+from eventbraid.saga.machine._compensation_transitions import (
+    after_compensation_attempted,
+    after_compensation_failed,
+    after_compensation_started,
+    after_defect_of_compensation,
+    after_saga_compensated,
+    after_step_compensated,
+    retried_compensation,
+    skipped_compensation,
+)
+from eventbraid.saga.machine._events import (
+    CompensationAttempted,
+    CompensationFailed,
+    CompensationStarted,
+    DefectRecorded,
+    RetriedByHand,
+    SagaCompensated,
+    SagaCompleted,
+    SagaEvent,
+    SagaStarted,
+    SagaStuck,
+    SkippedByHand,
+    StepAnsweredLate,
+    StepCompensated,
+    StepFailed,
+    StepGivenUp,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    StepUnknown,
+)
+from eventbraid.saga.machine._progress import Progress, Status
+from eventbraid.saga.machine._step_transitions import (
+    after_defect_of_step,
+    after_saga_completed,
+    after_step_answered_late,
+    after_step_failed,
+    after_step_given_up,
+    after_step_skipped,
+    after_step_started,
+    after_step_succeeded,
+    after_step_unknown,
+    retried_step,
+    skipped_step,
+)
+from eventbraid.saga.machine._transition_checks import (
+    refuse,
+    require_known,
+    require_stuck_at,
+)
+
+
+def fold(saga_id: str, events: Iterable[SagaEvent]) -> Progress:
+    """Fold the events of a saga's stream, from the first.
+
+    Raises:
+        InvalidTransition: The events don't follow from each other.
+    """
+    return fold_onto(Progress(saga_id), events)
+
+
+def fold_onto(progress: Progress, events: Iterable[SagaEvent]) -> Progress:
+    """Return the progress after more events.
+
+    Raises:
+        InvalidTransition: The events don't follow from each other.
+    """
+    for event in events:
+        progress = evolve(progress, event)
+    return progress
+
+
+def evolve(progress: Progress, event: SagaEvent) -> Progress:
+    """Return the progress after one more event.
+
+    Args:
+        progress: The progress before.
+        event: The event, which is recorded or is about to be.
+
+    Raises:
+        InvalidTransition: The status graph doesn't have this transition.
+    """
+    allowed, transition = _TRANSITIONS[type(event)]
+    if progress.status not in allowed and not _is_early_decision(progress, event):
+        statuses = " or ".join(sorted(status.value for status in allowed))
+        refuse(progress, event, f"it must be {statuses} for that")
+    if progress.blocked is not None and _ends_block(progress, event):
+        progress = replace(progress, blocked=None)
+    return transition(progress, event)
+
+
+def _is_early_decision(progress: Progress, event: SagaEvent) -> bool:
+    """Return whether a person decides on a failed compensation before the others end.
+
+    In the relaxed order the others are attempted first, and only then is the saga
+    stuck. A person needn't wait for that.
+    """
+    return (
+        isinstance(event, RetriedByHand | SkippedByHand)
+        and progress.status is Status.COMPENSATING
+        and event.step in progress.stuck_steps
+    )
+
+
+def _ends_block(progress: Progress, event: SagaEvent) -> bool:
+    """Return whether a record proves that a blocked saga is no longer blocked."""
+    blocked = progress.blocked
+    if not progress.compensating or blocked is None:
+        return True
+    # A defect in `then` prevents the fold of the state. Any record of a compensation
+    # was made by a program that could fold it.
+    if blocked.where == "then":
+        return True
+    # The compensations of other steps are attempted while this one is blocked.
+    return getattr(event, "step", blocked.step) == blocked.step
+
+
+# --- records that belong to both directions -------------------------------------------
+
+
+def _after_started(progress: Progress, event: SagaStarted) -> Progress:
+    return replace(
+        progress,
+        status=Status.RUNNING,
+        saga=event.saga,
+        version=event.version,
+        graph_hash=event.graph_hash,
+        graph=event.graph,
+        input=event.input,
+        deadline=event.deadline,
+    )
+
+
+def _after_stuck(progress: Progress, event: SagaStuck) -> Progress:
+    attempts = progress.branch.attempts
+    if progress.compensating:
+        if event.step not in progress.stuck_steps:
+            refuse(progress, event, f"{event.step!r} hasn't failed for good")
+    elif event.step != progress.current:
+        refuse(progress, event, f"the next step is {progress.current!r}")
+    elif attempts.in_flight or attempts.retry_at is not None:
+        refuse(progress, event, "the step hasn't failed for good")
+    return replace(progress, status=Status.STUCK, stuck_for=event.reason)
+
+
+def _after_defect(progress: Progress, event: DefectRecorded) -> Progress:
+    require_known(progress, event, event.step)
+    progress = replace(progress, blocked=event)
+    if not event.attempt:
+        return progress
+    if progress.compensating:
+        return after_defect_of_compensation(progress, event)
+    return after_defect_of_step(progress, event)
+
+
+def _after_retried_by_hand(progress: Progress, event: RetriedByHand) -> Progress:
+    require_stuck_at(progress, event, event.step)
+    if progress.compensating:
+        return retried_compensation(progress, event)
+    return retried_step(progress, event)
+
+
+def _after_skipped_by_hand(progress: Progress, event: SkippedByHand) -> Progress:
+    require_stuck_at(progress, event, event.step)
+    if progress.compensating:
+        return skipped_compensation(progress, event)
+    return skipped_step(progress)
+
+
+# --- the status graph -----------------------------------------------------------------
+
+E = TypeVar("E", bound=SagaEvent)
+_Transition = Callable[[Progress, SagaEvent], Progress]
+
+
+def _from(
+    *allowed: Status, to: Callable[[Progress, E], Progress]
+) -> tuple[tuple[Status, ...], _Transition]:
+    """Return the entry of a transition that is allowed from these statuses.
+
+    A tuple and no set: the hash of an enum's member is a call of Python code.
+    """
+    return allowed, cast("_Transition", to)
+
+
+_RUNNING, _COMPENSATING, _STUCK = Status.RUNNING, Status.COMPENSATING, Status.STUCK
+_STARTED = (_RUNNING, _COMPENSATING, _STUCK, Status.COMPLETED, Status.COMPENSATED)
+
+_TRANSITIONS: dict[type[SagaEvent], tuple[tuple[Status, ...], _Transition]] = {
+    SagaStarted: _from(Status.NEW, to=_after_started),
+    StepStarted: _from(_RUNNING, to=after_step_started),
+    StepSucceeded: _from(_RUNNING, to=after_step_succeeded),
+    StepFailed: _from(_RUNNING, to=after_step_failed),
+    StepUnknown: _from(_RUNNING, to=after_step_unknown),
+    StepSkipped: _from(_RUNNING, to=after_step_skipped),
+    StepGivenUp: _from(_RUNNING, to=after_step_given_up),
+    StepAnsweredLate: _from(*_STARTED, to=after_step_answered_late),
+    CompensationStarted: _from(_RUNNING, _STUCK, to=after_compensation_started),
+    CompensationAttempted: _from(_COMPENSATING, to=after_compensation_attempted),
+    StepCompensated: _from(_COMPENSATING, to=after_step_compensated),
+    CompensationFailed: _from(_COMPENSATING, to=after_compensation_failed),
+    SagaStuck: _from(_RUNNING, _COMPENSATING, to=_after_stuck),
+    DefectRecorded: _from(_RUNNING, _COMPENSATING, to=_after_defect),
+    RetriedByHand: _from(_STUCK, to=_after_retried_by_hand),
+    SkippedByHand: _from(_STUCK, to=_after_skipped_by_hand),
+    SagaCompleted: _from(_RUNNING, to=after_saga_completed),
+    SagaCompensated: _from(_COMPENSATING, to=after_saga_compensated),
+}

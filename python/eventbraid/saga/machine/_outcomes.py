@@ -1,0 +1,251 @@
+"""The arguments of a decision: the outcome of an action, or the request of a caller.
+
+The package `running` makes outcomes of the result of a call, of an error and of the end
+of a process. An outcome also holds what a pure decision can't find out by itself: the
+draw of the jitter as ``chance``, from 0 to 1, and the defects of this program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from eventbraid.saga._defect import Defect
+from eventbraid.saga.definition._codec import Encoded
+from eventbraid.saga.definition._context import StepFailure
+from eventbraid.saga.machine._events import NOTHING
+
+
+class Proceed(msgspec.Struct, frozen=True):
+    """Nothing has happened but that time has passed: what is due is to be recorded.
+
+    Attributes:
+        defective: The steps whose compensation has a defect in this program.
+    """
+
+    defective: Container[str] = ()
+
+
+class AttemptBegun(msgspec.Struct, frozen=True):
+    """An attempt is about to be made whose start isn't recorded yet.
+
+    Attributes:
+        step: The step that is executed or compensated.
+        alone: Whether its process makes no other call meanwhile.
+    """
+
+    step: str
+    alone: bool = False
+
+
+class NoLongerAlone(msgspec.Struct, frozen=True):
+    """A call that was made alone waits for another saga, which makes calls as well."""
+
+
+# --- outcomes of a step ---------------------------------------------------------------
+
+
+class Success(msgspec.Struct, frozen=True):
+    """The step at the branch's position succeeded.
+
+    Attributes:
+        result: Its result, as JSON.
+        data: The saga's data after it; None if the result doesn't change them, or if
+            their fold has to wait for the commit of the step's command.
+        doubted: The failure of the call, if only the receiver's answer to ``ask``
+            proved the success; None otherwise.
+        asked: Whether the receiver was asked for the outcome.
+        proceeds: Whether the records after it are to be made in the same commit. They
+            may depend on the data after it, and wait if those aren't known.
+    """
+
+    result: msgspec.Raw = NOTHING
+    data: Encoded[Any] | None = None
+    doubted: StepFailure | None = None
+    asked: bool = False
+    proceeds: bool = True
+
+
+class RefusedSuccess(msgspec.Struct, frozen=True):
+    """A compensatable step succeeded, and the command of its record was refused.
+
+    Attributes:
+        success: The success.
+        failure: The refusal.
+    """
+
+    success: Success
+    failure: StepFailure
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An attempt at the step at the branch's position didn't succeed.
+
+    Attributes:
+        failure: What is known of it.
+        facts: The facts behind the rejection of a command, as JSON.
+        chance: The draw of the jitter.
+        is_replaceable: Whether another command may take the step's place.
+    """
+
+    failure: StepFailure
+    facts: msgspec.Raw = NOTHING
+    chance: float = 1.0
+    is_replaceable: bool = True
+
+
+class LateAnswer(msgspec.Struct, frozen=True):
+    """A call was answered after the saga had continued without the answer.
+
+    Attributes:
+        step: The step.
+        result: Its result, as JSON.
+    """
+
+    step: str
+    result: msgspec.Raw
+
+
+class CutOff(msgspec.Struct, frozen=True):
+    """The coordinator was ended during the call of a step; its process lives."""
+
+
+class Crash(msgspec.Struct, frozen=True):
+    """The process that drove the saga has ended, or is taken to have ended.
+
+    Attributes:
+        chance: The draw of the jitter.
+    """
+
+    chance: float = 1.0
+
+
+class DefectFound(msgspec.Struct, frozen=True):
+    """The code of a step has a bug, or the system refuses something to it for long.
+
+    Attributes:
+        defect: The bug.
+        keeps_answer: Whether the answer that the receiver had given is recorded. One
+            that is too large isn't: the call is made again.
+    """
+
+    defect: Defect
+    keeps_answer: bool = True
+
+
+class Unfoldable(msgspec.Struct, frozen=True):
+    """A ``then`` has a bug that was met when the saga was read back.
+
+    Attributes:
+        defect: The bug.
+    """
+
+    defect: Defect
+
+
+# --- outcomes of a compensation -------------------------------------------------------
+
+
+class CompensationSuccess(msgspec.Struct, frozen=True):
+    """A step was compensated.
+
+    Attributes:
+        step: The step.
+        defective: The steps whose compensation has a defect in this program.
+    """
+
+    step: str
+    defective: Container[str] = ()
+
+
+class CompensationFailure(msgspec.Struct, frozen=True):
+    """An attempt to compensate a step failed.
+
+    Attributes:
+        step: The step.
+        failure: What is known of the attempt.
+        chance: The draw of the jitter.
+        defective: The steps whose compensation has a defect in this program.
+    """
+
+    step: str
+    failure: StepFailure
+    chance: float = 1.0
+    defective: Container[str] = ()
+
+
+# --- requests of callers --------------------------------------------------------------
+
+
+class Start(msgspec.Struct, frozen=True):
+    """The saga is to be started; its state holds the input.
+
+    Attributes:
+        deadline: The time after which it is compensated; None: there is none.
+        proceeds: Whether the first step begins in the same commit. Another coordinator
+            than the one that drives the saga records its start alone.
+    """
+
+    deadline: datetime | None
+    proceeds: bool = True
+
+
+class CancelRequest(msgspec.Struct, frozen=True):
+    """The saga is to be compensated.
+
+    Attributes:
+        reason: Why, for people.
+    """
+
+    reason: str
+
+
+class RetryRequest(msgspec.Struct, frozen=True):
+    """Each step or compensation at which the saga is stuck is to be tried again.
+
+    Attributes:
+        by: The person.
+        note: The reason.
+    """
+
+    by: str
+    note: str
+
+
+class SkipRequest(msgspec.Struct, frozen=True):
+    """A step or compensation at which the saga is stuck is to be taken as settled.
+
+    Attributes:
+        step: The step, as the person named it.
+        by: The person.
+        note: The reason.
+    """
+
+    step: str
+    by: str
+    note: str
+
+
+Request: TypeAlias = Start | CancelRequest | RetryRequest | SkipRequest
+
+ActionOutcome: TypeAlias = (
+    Proceed
+    | AttemptBegun
+    | NoLongerAlone
+    | Success
+    | RefusedSuccess
+    | Failure
+    | LateAnswer
+    | CutOff
+    | Crash
+    | DefectFound
+    | Unfoldable
+    | CompensationSuccess
+    | CompensationFailure
+)
+
+WithoutDeclaration: TypeAlias = CancelRequest | RetryRequest | Unfoldable
+"""What is decided by the records alone."""

@@ -1,0 +1,75 @@
+"""The decisions on requests: start a saga, cancel it, retry or skip what is stuck."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.saga.machine._compensation_rules import (
+    end_without_attempts,
+    start_compensation,
+)
+from eventbraid.saga.machine._events import RetriedByHand, SagaStarted, SkippedByHand
+from eventbraid.saga.machine._step_rules import advance_if_possible
+
+if TYPE_CHECKING:
+    from eventbraid.saga.machine._draft import Draft, RecordDraft
+    from eventbraid.saga.machine._outcomes import (
+        CancelRequest,
+        RetryRequest,
+        SkipRequest,
+        Start,
+    )
+    from eventbraid.saga.machine._progress import Progress
+
+
+def start(draft: Draft[Any], request: Start) -> None:
+    """Record the start of a saga, and what follows at once."""
+    saga = draft.saga
+    draft.record(
+        SagaStarted(
+            saga.name,
+            saga.version,
+            saga.graph_hash,
+            saga.graph,
+            draft.data.json,
+            request.deadline,
+        )
+    )
+    if request.proceeds:
+        advance_if_possible(draft)
+
+
+def cancel(draft: RecordDraft, request: CancelRequest) -> None:
+    """Record that a saga is compensated because a person asked for it."""
+    start_compensation(draft, "cancelled", detail=f"cancelled: {request.reason}")
+
+
+def retry(draft: RecordDraft, request: RetryRequest) -> None:
+    """Record that each step at which the saga is stuck is attempted again.
+
+    A receiver may remember its refusal under the idempotency key. So the key gets a new
+    generation, unless an attempt under the old one may have had its effect.
+    """
+    progress = draft.progress
+    # Of a saga that isn't stuck, the record is refused with the status as the reason.
+    for step in progress.stuck_steps or (progress.current or "",):
+        generation = _next_generation(progress, step)
+        draft.record(RetriedByHand(step, request.by, request.note, generation))
+
+
+def _next_generation(progress: Progress, step: str) -> int:
+    if progress.compensating:
+        known = progress.compensation(step)
+        return known.generation + (known.attempts.doubt is None)
+    doubt = progress.branch.attempts.doubt
+    return progress.generations.get(step, 1) + (doubt is None)
+
+
+def skip(draft: Draft[Any], request: SkipRequest) -> None:
+    """Record that a stuck step or compensation is settled, and what follows at once."""
+    is_compensation = draft.progress.compensating
+    draft.record(SkippedByHand(request.step, request.by, request.note))
+    if is_compensation:
+        end_without_attempts(draft)
+    else:
+        advance_if_possible(draft)

@@ -1,0 +1,27 @@
+"""The state of a saga: the argument and the result of each decision."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from eventbraid.saga.definition._codec import Encoded
+from eventbraid.saga.machine._progress import Progress
+
+S = TypeVar("S")
+
+
+class SagaState(msgspec.Struct, Generic[S], frozen=True, gc=False):
+    """Everything that the next decision about a saga depends on.
+
+    Both parts are folds of the log, so a process that resumes the saga decides as the
+    process before it would have.
+
+    Attributes:
+        progress: The fold of the saga's stream.
+        data: The fold of the results of its steps: the state that its author declared.
+    """
+
+    progress: Progress
+    data: Encoded[S]

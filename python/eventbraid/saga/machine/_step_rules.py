@@ -1,0 +1,308 @@
+"""The decisions about a saga's steps: what follows their attempts, and what is next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.saga._defect import Defect, Outage, trouble_of
+from eventbraid.saga._text import shown
+from eventbraid.saga.definition._retry import crash_delay
+from eventbraid.saga.definition._step import is_external
+from eventbraid.saga.definition._step_base import Kind
+from eventbraid.saga.machine._compensation_rules import start_compensation
+from eventbraid.saga.machine._crashes import CRASH, CRASHES_BEFORE_ALONE, killed
+from eventbraid.saga.machine._due_times import is_overdue, retry_due
+from eventbraid.saga.machine._events import (
+    SagaCompleted,
+    SagaStuck,
+    StepAnsweredLate,
+    StepFailed,
+    StepGivenUp,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    StepUnknown,
+)
+from eventbraid.saga.machine._step_transitions import attempt_to_be_settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from eventbraid.saga.definition._step_base import Node
+    from eventbraid.saga.machine._draft import Draft
+    from eventbraid.saga.machine._events import SagaEvent
+    from eventbraid.saga.machine._outcomes import (
+        Failure,
+        LateAnswer,
+        RefusedSuccess,
+        Success,
+    )
+    from eventbraid.saga.machine._progress import Progress
+
+_NOT_NEEDED = "it is not needed"
+_DEADLINE_PASSED = "the saga's deadline has passed"
+
+
+# --- what is next ---------------------------------------------------------------------
+
+
+def proceed(draft: Draft[Any]) -> None:
+    """Record what is due before the next call or command.
+
+    There is no record before an attempt that is made alone: whether it is, is known
+    only when the other calls have ended.
+
+    Raises:
+        Defect: A ``skip_if`` raised.
+        Outage: A ``skip_if`` was refused something by the system.
+    """
+    branch = draft.progress.branch
+    attempts = branch.attempts
+    if attempts.in_flight or branch.answer is not None:
+        return
+    if not attempts.number:
+        advance(draft)
+        return
+    if is_overdue(draft.saga, draft.progress, draft.now):
+        start_compensation(draft, "deadline", detail=_DEADLINE_PASSED, begin=True)
+        return
+    node = draft.saga.steps[branch.position]
+    if retry_due(attempts, node.retry, draft.now) is not None:
+        return
+    # The attempt of a local step is recorded with its command, unless one crashed.
+    is_recorded = is_external(node) or attempts.crashes > 0
+    if is_recorded and attempts.crashes < CRASHES_BEFORE_ALONE:
+        draft.record(StepStarted(node.name, attempts.number + 1))
+
+
+def advance(draft: Draft[Any]) -> None:
+    """Record what follows a settled step, up to the next command or call.
+
+    Steps that aren't needed are skipped, an external step is started, and the saga is
+    completed after the last step.
+
+    Raises:
+        Defect: A ``skip_if`` raised; nothing is recorded.
+        Outage: A ``skip_if`` was refused something by the system; the same.
+    """
+    if is_overdue(draft.saga, draft.progress, draft.now):
+        start_compensation(draft, "deadline", detail=_DEADLINE_PASSED)
+        return
+    steps, position = draft.saga.steps, draft.progress.branch.position
+    if position < len(steps) and steps[position].skip_if is not None:
+        # All reasons before the first record: a `skip_if` that raises leaves no trace.
+        for record in _skipped_steps(draft):
+            draft.record(record)
+        position = draft.progress.branch.position
+    if position == len(steps):
+        draft.record(SagaCompleted())
+    elif is_external(steps[position]):
+        draft.record(StepStarted(steps[position].name))
+
+
+def advance_if_possible(draft: Draft[Any]) -> None:
+    """Record what `advance` records, or nothing if a function of the saga raises.
+
+    For the commit of a step's end, which must not be lost by a defect in what follows.
+    The next decision meets the defect again and reports it.
+    """
+    try:
+        advance(draft)
+    except (Defect, Outage):
+        return
+
+
+def _skipped_steps(draft: Draft[Any]) -> list[StepSkipped]:
+    """Return the records of the next steps that aren't needed, up to one that is."""
+    skipped: list[StepSkipped] = []
+    for node in draft.saga.steps[draft.progress.branch.position :]:
+        if node.skip_if is None:
+            break
+        reason = _skip_reason(draft, node.name, node.skip_if)
+        if reason is None:
+            break
+        skipped.append(StepSkipped(node.name, reason))
+    return skipped
+
+
+def _skip_reason(
+    draft: Draft[Any], step: str, skip_if: Callable[[Any], object]
+) -> str | None:
+    """Return why a step isn't needed; None if it is."""
+    try:
+        return _as_reason(step, skip_if(draft.data.read()))
+    except BaseException as error:
+        raise trouble_of(step, "skip_if", error) from error
+
+
+def _as_reason(step: str, reason: object) -> str | None:
+    match reason:
+        case None | False:
+            return None
+        case True:
+            return _NOT_NEEDED
+        case str():
+            return reason
+        case _:
+            raise TypeError(
+                f"`skip_if` of step {step!r} returned {shown(reason)}; expected "
+                "the reason as text or True to skip the step, None or False to take it"
+            )
+
+
+# --- an attempt has ended -------------------------------------------------------------
+
+
+def succeed(draft: Draft[Any], success: Success) -> None:
+    """Record the success of a step, and what follows it."""
+    _record_success(draft, success)
+    if success.proceeds:
+        advance_if_possible(draft)
+
+
+def compensate_success(draft: Draft[Any], refused: RefusedSuccess) -> None:
+    """Record the success of a step, and compensate it: its command was refused."""
+    name = draft.progress.step or ""
+    _record_success(draft, refused.success)
+    detail = f"{name}: {refused.failure}"
+    start_compensation(draft, "failed", step=name, detail=detail, begin=True)
+
+
+def _record_success(draft: Draft[Any], success: Success) -> None:
+    doubted, attempts = success.doubted, draft.progress.branch.attempts
+    name = draft.progress.step or ""
+    if doubted is not None and doubted.doubt is not None and attempts.in_flight:
+        # The timeline shows why the receiver was asked.
+        why, code, message = doubted.doubt, doubted.code, doubted.message
+        draft.record(StepUnknown(name, why, code, message, attempts.number))
+    attempt = attempt_to_be_settled(draft.progress)
+    draft.record(StepSucceeded(name, attempt, success.result, asked=success.asked))
+    if success.data is not None:
+        draft.take_data(success.data)
+
+
+def fail(draft: Draft[Any], outcome: Failure) -> None:
+    """Record an attempt that didn't succeed, and what follows it.
+
+    Another attempt follows if there may be one. Else another command takes the step's
+    place, or the saga is compensated, or it waits for a person because it can't be
+    compensated any more.
+    """
+    node = draft.saga.steps[draft.progress.branch.position]
+    attempt = draft.progress.branch.attempts.number
+    if not is_external(node):
+        attempt = draft.progress.branch.attempts.to_be_settled
+    retry_at = _retry_at(draft, node, outcome, attempt)
+    draft.record(_failure_record(node, outcome, attempt, retry_at))
+    if retry_at is not None:
+        return
+    if outcome.is_replaceable and node.otherwise is not None:
+        draft.record(StepGivenUp(node.name))
+        advance_if_possible(draft)
+    elif _leaves_stuck(draft, node):
+        reason = draft.progress.failure or str(outcome.failure)
+        draft.record(SagaStuck(node.name, reason))
+    else:
+        is_in_doubt = draft.progress.may_have_happened
+        start_compensation(
+            draft, "unknown" if is_in_doubt else "failed", step=node.name, begin=True
+        )
+
+
+def gives_up(events: Sequence[SagaEvent]) -> bool:
+    """Return whether another command replaces a failed step, by these records of it.
+
+    They are committed together with the events of that command, or not at all.
+    """
+    return any(isinstance(event, StepGivenUp) for event in events)
+
+
+def _retry_at(
+    draft: Draft[Any], node: Node[Any], outcome: Failure, attempt: int
+) -> datetime | None:
+    """Return when the next attempt is due; None if there is none."""
+    is_proven = outcome.failure.doubt is None
+    if is_proven and (is_external(node) or node.kind is not Kind.RETRIABLE):
+        return None
+    counted = attempt - draft.progress.branch.attempts.unspent
+    if not node.retry.allows(counted):
+        return None
+    if is_overdue(draft.saga, draft.progress, draft.now):
+        return None
+    return draft.now + node.retry.delay(counted, chance=outcome.chance)
+
+
+def _failure_record(
+    node: Node[Any], outcome: Failure, attempt: int, retry_at: datetime | None
+) -> StepFailed | StepUnknown:
+    failure = outcome.failure
+    name, code, message = node.name, failure.code, failure.message
+    if failure.doubt is None:
+        return StepFailed(name, code, message, attempt, outcome.facts, retry_at)
+    return StepUnknown(name, failure.doubt, code, message, attempt, retry_at)
+
+
+def _leaves_stuck(draft: Draft[Any], node: Node[Any]) -> bool:
+    """Return whether a step that failed for good can't compensate the saga."""
+    progress = draft.progress
+    if node.kind is Kind.RETRIABLE:
+        return True
+    return draft.saga.is_settled_at(progress.branch.position) or progress.has_open_pivot
+
+
+def record_late_answer(draft: Draft[Any], answer: LateAnswer) -> None:
+    """Record an answer that the saga no longer waits for; a compensation may use it."""
+    attempt = max(draft.progress.branch.attempts.number, 1)
+    draft.record(StepAnsweredLate(answer.step, attempt, answer.result))
+
+
+# --- an attempt has ended with its process --------------------------------------------
+
+
+def end_crashed_step(draft: Draft[Any], chance: float) -> None:
+    """Record an attempt whose process ended.
+
+    Such an attempt doesn't count as one of the step's `Retry`: other causes than the
+    call may have ended the process. If no other call was made, the call was the cause,
+    and after a number of those the saga is stuck.
+    """
+    attempts = draft.progress.branch.attempts
+    node = draft.saga.steps[draft.progress.branch.position]
+    crashes_alone = attempts.crashes_alone + attempts.alone
+    is_final = crashes_alone >= node.retry.crashes
+    retry_at = draft.now + crash_delay(attempts.crashes + 1, chance=chance)
+    draft.record(_crash_record(node, draft.progress, None if is_final else retry_at))
+    if is_final:
+        draft.record(SagaStuck(node.name, killed(node.name, crashes_alone)))
+
+
+def _crash_record(
+    node: Node[Any], progress: Progress, retry_at: datetime | None
+) -> StepFailed | StepUnknown:
+    name, code, message = node.name, CRASH.code, CRASH.message
+    attempt = progress.branch.attempts.number
+    if is_external(node):
+        return StepUnknown(name, "crash", code, message, attempt, retry_at)
+    # Nothing of it was committed.
+    return StepFailed(name, code, message, attempt, retry_at=retry_at, crashed=True)
+
+
+def cut_off(draft: Draft[Any]) -> None:
+    """Record that the coordinator was ended during the call: the call isn't the cause.
+
+    The next coordinator makes the call again at once.
+    """
+    name, attempt = draft.progress.step or "", draft.progress.branch.attempts.number
+    message = "the coordinator was ended during the call"
+    draft.record(
+        StepUnknown(
+            name,
+            "crash",
+            "CancelledError",
+            message,
+            attempt,
+            draft.now,
+            cancelled=True,
+        )
+    )

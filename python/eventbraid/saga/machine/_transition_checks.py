@@ -1,0 +1,61 @@
+"""The checks of transitions: a record that contradicts the progress is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from eventbraid.errors import InvalidTransition
+
+if TYPE_CHECKING:
+    from eventbraid.saga.machine._events import SagaEvent
+    from eventbraid.saga.machine._progress import Progress
+
+
+def refuse(progress: Progress, event: SagaEvent, reason: str) -> NoReturn:
+    """Raise the error for a record that can't follow.
+
+    Raises:
+        InvalidTransition: Always.
+    """
+    raise InvalidTransition(
+        progress.id, progress.status.value, type(event).__name__, reason
+    )
+
+
+def require_known(progress: Progress, event: SagaEvent, step: str) -> None:
+    """Refuse a record about a step that the graph doesn't have."""
+    if all(shape.name != step for shape in progress.graph):
+        refuse(progress, event, f"it has no step {step!r}")
+
+
+def require_next_step(progress: Progress, event: SagaEvent, step: str) -> None:
+    """Refuse a record about another step than that at the branch's position."""
+    if step != progress.step:
+        refuse(progress, event, f"the next step is {progress.step!r}, not {step!r}")
+
+
+def require_open(progress: Progress, event: SagaEvent, step: str) -> None:
+    """Refuse a record about a compensation that isn't planned, or that has failed."""
+    if step not in progress.plan:
+        refuse(progress, event, f"{step!r} isn't next in its plan {progress.plan}")
+    if progress.compensation(step).failure is not None:
+        refuse(progress, event, f"the compensation of {step!r} has failed for good")
+
+
+def require_stuck_at(progress: Progress, event: SagaEvent, step: str) -> None:
+    """Refuse a person's decision about another step than one that is stuck."""
+    stuck = progress.stuck_steps if progress.compensating else (progress.current,)
+    if step not in stuck:
+        at = " and ".join(repr(name) for name in stuck) or "no step"
+        refuse(progress, event, f"it is stuck at {at}, not {step!r}")
+
+
+def require_attempt(
+    progress: Progress, event: SagaEvent, attempt: int, expected: int
+) -> None:
+    """Refuse the outcome, or the start, of another attempt than the expected one.
+
+    The number of a first attempt is 1. So an expected number of 0 refuses each attempt.
+    """
+    if attempt != expected or attempt < 1:
+        refuse(progress, event, f"attempt {attempt} isn't the one under way")
