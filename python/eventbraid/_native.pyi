@@ -11,8 +11,7 @@ Every method of `Store` raises `StoreClosed` once the store is closed, and in a 
 that was forked from the one that opened it.
 """
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self, final
 from uuid import UUID
@@ -20,6 +19,7 @@ from uuid import UUID
 from typing_extensions import Buffer, disjoint_base
 
 from eventbraid.errors import StreamCondition
+from eventbraid.store._location import Location, Options
 
 __all__ = [
     "Appended",
@@ -29,11 +29,11 @@ __all__ = [
     "LogWaiter",
     "NewEvent",
     "Page",
+    "Query",
     "RecordedEvent",
     "Store",
     "StreamNames",
     "StreamsSnapshot",
-    "check_stream_id",
     "forks",
     "mark_interrupted",
     "system_event",
@@ -278,27 +278,58 @@ class Page:
 
 @final
 class LogFilter:
-    """Which events of the log are wanted; all conditions that are given must hold.
+    """The conditions on the events of the log; all that are given must hold.
+
+    System streams, whose ids begin with ``$``, are left out unless `system` is true or
+    one of the other arguments names them.
 
     Args:
         stream: Only events of this stream.
-        prefix: Only events of streams whose id begins with this.
+        prefix: Only events of streams whose id begins with this, byte for byte.
         category: Only events of streams of this category.
         types: Only events of these types.
-        system: Whether events of streams are wanted whose id begins with ``$``.
+        system: Whether events of system streams are included.
 
     Raises:
+        InvalidArgument: If the types are one string instead of several, or if a text
+            has no UTF-8.
+        InvalidEventType: If an event type has no UTF-8.
         InvalidStreamId: If no stream could have this id.
+        TypeError: If an argument is of another type.
     """
 
     def __new__(
         cls,
-        stream: str | None,
-        prefix: str | None,
-        category: str | None,
-        types: Sequence[str] | None,
-        system: bool,
+        *,
+        stream: str | None = None,
+        prefix: str | None = None,
+        category: str | None = None,
+        types: Iterable[str] | None = None,
+        system: bool = False,
     ) -> LogFilter: ...
+
+@final
+class Query:
+    """The events of one stream, or of the log through a filter.
+
+    Args:
+        wanted: The id of a stream, or a filter of the log.
+        after: Only events after this version of the stream or position in the log.
+        before: Only events before it.
+        backward: Whether to begin with the newest event.
+
+    Raises:
+        InvalidStreamId: If no stream could have this id.
+        TypeError: If `wanted` is neither a str nor a `LogFilter`.
+    """
+
+    def __new__(
+        cls,
+        wanted: str | LogFilter,
+        after: int = 0,
+        before: int | None = None,
+        backward: bool = False,
+    ) -> Query: ...
 
 @disjoint_base
 class EventBuffer:
@@ -421,61 +452,29 @@ class Store:
 
     @staticmethod
     def open(
-        location: str | os.PathLike[str] | None,
-        *,
-        create: bool,
-        first_segment: int,
-        max_segment: int,
-        cache: int,
-        read_only: bool,
-        shared: bool,
-        lock_timeout: float,
-        identity: bytes | None = None,
-        base: str | os.PathLike[str] | None = None,
+        location: Location, options: Options, identity: bytes | None = None
     ) -> Store:
-        """Open a directory, or a fresh store in memory if the location is `None`.
+        """Open a directory, or a new store in memory.
 
         Args:
-            location: The path of the directory.
-            create: Whether a new store may be made.
-            first_segment: The size of the first file of the log, in bytes.
-            max_segment: The size up to which files grow, in bytes.
-            cache: How much of the log is kept in memory, in bytes.
-            read_only: Whether nothing may be created, written, moved or synced.
-            shared: Whether others may open it meanwhile. A store in memory has nobody
-                else.
-            lock_timeout: How long another process is waited for that has the store or
-                one of its locks, in seconds.
-            identity: The id of the store that must be there, as `identity` returns it;
-                any other is refused with `StoreDetached`.
-            base: Where a relative location begins, in place of the working directory.
+            location: The location.
+            options: The options, validated.
+            identity: The id that the store must have, as `identity` returns it; any
+                other store is refused with `StoreDetached`.
 
         Raises:
             CorruptStore: If acknowledged data is damaged.
             IncompatibleFormat: If it was written in a newer format.
             NotAStore: If there is something else at the path, or nothing and not
                 `create`.
-            SharingUnsupported: If the file system is no safe place to share a store.
+            SharingUnsupported: If the file system can't be trusted to share a store.
             StorageFull: If there is no space for a new store.
-            StoreBusy: If another process has it to itself, or doesn't answer.
-            StoreDetached: If what its processes come together by was changed.
-            StoreUnavailable: If the system refuses.
+            StoreBusy: If another process has it open exclusively, or doesn't respond.
+            StoreDetached: If a file by which its processes coordinate was changed.
+            StoreUnavailable: If the system refuses an operation.
         """
     @staticmethod
-    def open_async(
-        port: CompletionPort,
-        location: str | os.PathLike[str] | None,
-        *,
-        create: bool,
-        first_segment: int,
-        max_segment: int,
-        cache: int,
-        read_only: bool,
-        shared: bool,
-        lock_timeout: float,
-        identity: bytes | None = None,
-        base: str | os.PathLike[str] | None = None,
-    ) -> int:
+    def open_async(port: CompletionPort, location: Location, options: Options) -> int:
         """Like `open`; a `Store` arrives at the port."""
     def append(
         self,
@@ -549,66 +548,26 @@ class Store:
         """Return the position of the last durable event; 0 if there is none."""
     def version(self, stream: str) -> int:
         """Return the durable version of a stream; 0 if it has no events."""
-    def read_stream(
-        self,
-        stream: str,
-        after: int,
-        before: int | None,
-        limit: int,
-        backward: bool,
-        at: int | None,
+    def read(
+        self, query: Query, cursor: int | None, limit: int, at: int | None
     ) -> Page:
-        """Read one page of a stream.
+        """Read one page of a query.
 
         Args:
-            stream: The stream's id.
-            after: Only events beyond this version.
-            before: Only events below this version.
-            limit: At most so many events.
-            backward: Whether to read from the newest event down.
+            query: The query.
+            cursor: The `Page.next` of the page before; None for the first page.
+            limit: The maximum number of events.
             at: Only events up to this position; the durable head if not given.
         """
-    def read_stream_async(
+    def read_async(
         self,
         port: CompletionPort,
-        stream: str,
-        after: int,
-        before: int | None,
+        query: Query,
+        cursor: int | None,
         limit: int,
-        backward: bool,
         at: int | None,
     ) -> Page | int:
-        """Like `read_stream`; a token only if the page isn't in memory."""
-    def read_log(
-        self,
-        after: int,
-        before: int | None,
-        limit: int,
-        backward: bool,
-        at: int | None,
-        wanted: LogFilter,
-    ) -> Page:
-        """Read one page of the log.
-
-        Args:
-            after: Only events beyond this position.
-            before: Only events below this position.
-            limit: At most so many events.
-            backward: Whether to read from the newest event down.
-            at: Only events up to this position; the durable head if not given.
-            wanted: Only events that pass this filter.
-        """
-    def read_log_async(
-        self,
-        port: CompletionPort,
-        after: int,
-        before: int | None,
-        limit: int,
-        backward: bool,
-        at: int | None,
-        wanted: LogFilter,
-    ) -> Page | int:
-        """Like `read_log`; a token only if the page isn't in memory."""
+        """Like `read`; a token only if the page isn't in memory."""
     def read_streams(
         self,
         streams: Iterable[str],
@@ -690,14 +649,6 @@ def mark_interrupted(error: BaseException, idempotency_key: str | None, /) -> No
 
 def system_event(event: NewEvent, /) -> NewEvent:
     """Mark an event as written by the library, so that it may go to a ``$`` stream."""
-
-def check_stream_id(stream: object, /) -> None:
-    """Validate the id of a stream that a read names, before the read begins.
-
-    Raises:
-        InvalidStreamId: If no stream can have this id.
-        TypeError: If it is not a str.
-    """
 
 def uuid7() -> UUID:
     """Make a UUIDv7: it sorts by the time at which it was made.

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventbraid as eb
-from eventbraid.store._paging import LARGEST_PAGE, Paging, checked, log_filter
+from eventbraid._native import LogFilter
+from eventbraid.store._paging import LARGEST_PAGE, Paging, checked
 
 
 def page(count, following, *, more, at=100):
@@ -17,16 +18,15 @@ def page(count, following, *, more, at=100):
 
 
 def paging(**changes):
-    return Paging(
-        **{"after": 0, "before": None, "limit": None, "backward": False, **changes}
-    )
+    bounds = {"after": 0, "before": None, "limit": None, "backward": False}
+    return Paging("a", **{**bounds, **changes})
 
 
 def test_the_first_page_pins_the_read():
     read = paging()
-    assert read.at is None
+    assert (read.cursor, read.at) == (None, None)
     read.advance(page(64, 64, more=True, at=500))
-    assert (read.after, read.at, read.done) == (64, 500, False)
+    assert (read.cursor, read.at, read.done) == (64, 500, False)
     read.advance(page(0, 500, more=False, at=500))
     assert read.done
 
@@ -41,10 +41,15 @@ def test_pages_grow():
     assert read.limit(256) == 256
 
 
-def test_a_backward_read_goes_on_below():
-    read = paging(backward=True)
-    read.advance(page(64, 37, more=True))
-    assert (read.after, read.before) == (0, 37)
+@pytest.mark.parametrize("wanted", ["a", LogFilter(), LogFilter(stream="a")])
+@pytest.mark.parametrize("backward", [False, True])
+def test_the_pages_of_a_query_follow_each_other_within_its_bounds(wanted, backward):
+    numbers = range(3, 198) if not backward else range(197, 2, -1)
+    with eb.open("memory:") as store:
+        store.append([("a", "x", b"")] * 200)
+        read = Paging(wanted, after=2, before=198, limit=None, backward=backward)
+        found = [recorded.version for recorded in store._events(read)]
+    assert found == list(numbers)
 
 
 @given(limit=st.integers(0, 5000))
@@ -73,7 +78,33 @@ def test_other_types_are_refused_by_name(number):
 
 def test_one_string_is_not_a_list_of_types():
     with pytest.raises(eb.InvalidArgument, match="list"):
-        log_filter(types="opened")
+        LogFilter(types="opened")
+
+
+@pytest.mark.parametrize("name", ["stream", "prefix", "category", "types"])
+def test_a_condition_of_another_type_is_refused_by_name(name):
+    with pytest.raises(TypeError, match="type" if name == "types" else name):
+        LogFilter(**{name: [1] if name == "types" else 1})
+
+
+@pytest.mark.parametrize(
+    ("conditions", "error"),
+    [
+        ({"stream": "a\ud800"}, eb.InvalidStreamId),
+        ({"stream": ""}, eb.InvalidStreamId),
+        ({"prefix": "a\ud800"}, eb.InvalidArgument),
+        ({"category": "a\ud800"}, eb.InvalidArgument),
+        ({"types": ["a\ud800"]}, eb.InvalidEventType),
+    ],
+)
+def test_a_condition_that_nothing_can_meet_is_refused(conditions, error):
+    with pytest.raises(error):
+        LogFilter(**conditions)
+
+
+def test_a_query_is_of_a_stream_or_of_the_log():
+    with pytest.raises(TypeError, match="stream"):
+        paging().query.__class__(1)
 
 
 def test_types_may_be_any_iterable_of_texts():

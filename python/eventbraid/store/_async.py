@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from eventbraid._native import Appended, check_stream_id, mark_interrupted
+from eventbraid._native import Appended, LogFilter, mark_interrupted
 from eventbraid.store._completion import unwrapped
 from eventbraid.store._coroutine import ASYNC
 from eventbraid.store._event_loop import current_port
 from eventbraid.store._loop_face import LoopFace
-from eventbraid.store._paging import Paging, checked_listing, log_filter
+from eventbraid.store._paging import Paging, checked_listing
 from eventbraid.store._report import (
     StoreStats,
     VerifyReport,
@@ -216,9 +216,9 @@ class AsyncEventStore(LoopFace):
             1 b'1'
         """
         self._handle.begin_async_read()
-        check_stream_id(stream)
-        paging = Paging(after=after, before=before, limit=limit, backward=backward)
-        return self._stream_events(stream, paging)
+        return self._events(
+            Paging(stream, after=after, before=before, limit=limit, backward=backward)
+        )
 
     async def read_streams(
         self,
@@ -309,15 +309,16 @@ class AsyncEventStore(LoopFace):
             order-1
         """
         self._handle.begin_async_read()
-        paging = Paging(after=after, before=before, limit=limit, backward=backward)
-        wanted = log_filter(
+        wanted = LogFilter(
             stream=stream,
             prefix=prefix,
             category=category,
             types=types,
             system=system,
         )
-        return self._log_events(wanted, paging)
+        return self._events(
+            Paging(wanted, after=after, before=before, limit=limit, backward=backward)
+        )
 
     def subscribe(
         self,
@@ -362,7 +363,7 @@ class AsyncEventStore(LoopFace):
             order-1
         """
         self._handle.begin_async_read()
-        wanted = log_filter(
+        wanted = LogFilter(
             stream=stream,
             prefix=prefix,
             category=category,

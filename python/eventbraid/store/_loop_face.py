@@ -15,7 +15,7 @@ from eventbraid.store._reads import NativeReads
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from eventbraid._native import LogFilter, RecordedEvent, Store, StreamNames
+    from eventbraid._native import RecordedEvent, Store, StreamNames
     from eventbraid.store._coordination import NativeCoordination
     from eventbraid.store._handle import Handle
     from eventbraid.store._paging import Paging
@@ -101,47 +101,14 @@ class LoopFace(Face):
                     began = monotonic()
                 yield name
 
-    async def _stream_events(
-        self, stream: str, paging: Paging
-    ) -> AsyncIterator[RecordedEvent]:
+    async def _events(self, paging: Paging) -> AsyncIterator[RecordedEvent]:
         while not paging.done:
             native = await self._handle.own_async()
             port = current_port()
             await port.checkpoint()
-            page = native.read_stream_async(
-                port.native,
-                stream,
-                paging.after,
-                paging.before,
-                paging.limit(_INLINE_EVENTS),
-                paging.backward,
-                paging.at,
-            )
-            if isinstance(page, int):
-                page = unwrapped(await port.result(page), Page)
-            paging.advance(page)
-            began = monotonic()
-            for recorded in page.events:
-                if monotonic() - began > TURN_SECONDS:
-                    await port.checkpoint()
-                    began = monotonic()
-                yield recorded
-
-    async def _log_events(
-        self, wanted: LogFilter, paging: Paging
-    ) -> AsyncIterator[RecordedEvent]:
-        while not paging.done:
-            native = await self._handle.own_async()
-            port = current_port()
-            await port.checkpoint()
-            page = native.read_log_async(
-                port.native,
-                paging.after,
-                paging.before,
-                paging.limit(_INLINE_EVENTS),
-                paging.backward,
-                paging.at,
-                wanted,
+            limit = paging.limit(_INLINE_EVENTS)
+            page = native.read_async(
+                port.native, paging.query, paging.cursor, limit, paging.at
             )
             if isinstance(page, int):
                 page = unwrapped(await port.result(page), Page)

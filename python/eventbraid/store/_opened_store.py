@@ -68,18 +68,7 @@ class OpenedStore:
 
     async def _open(self) -> AsyncEventStore:
         port = current_port()
-        token = Store.open_async(
-            port.native,
-            self._place.path,
-            create=self._options.create,
-            first_segment=self._options.segment_size,
-            max_segment=self._options.max_segment_size,
-            cache=self._options.cache_size,
-            read_only=self._options.read_only,
-            shared=self._options.mode == "shared",
-            lock_timeout=self._options.lock_timeout,
-            base=self._place.base,
-        )
+        token = Store.open_async(port.native, self._place, self._options)
         native = unwrapped(await port.result(token), Store)
         handle = handle_of(native, self._place, self._options)
         return AsyncEventStore(handle, NativeCoordination(handle))

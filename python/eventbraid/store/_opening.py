@@ -34,18 +34,7 @@ def opened(place: Location, options: Options, identity: bytes | None = None) -> 
         options: The options.
         identity: The identity that the store must have, in a forked child.
     """
-    return Store.open(
-        place.path,
-        create=options.create,
-        first_segment=options.segment_size,
-        max_segment=options.max_segment_size,
-        cache=options.cache_size,
-        read_only=options.read_only,
-        shared=options.mode == "shared",
-        lock_timeout=options.lock_timeout,
-        identity=identity,
-        base=place.base,
-    )
+    return Store.open(place, options, identity)
 
 
 def handle_of(native: Store, place: Location, options: Options) -> Handle:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from eventbraid._native import LogFilter
-from eventbraid.errors import InvalidArgument, InvalidEventType, InvalidStreamId
+from eventbraid._native import Query
+from eventbraid.errors import InvalidArgument
 from eventbraid.store._argument import argument_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import SupportsIndex
 
-    from eventbraid._native import Page
+    from eventbraid._native import LogFilter, Page
 
 FIRST_PAGE = 64
 LARGEST_PAGE = 1024
 NAMES_A_PAGE = 10_000
 LARGEST_NUMBER = 2**63 - 1
 LONGEST_SHOWN = 64
-_REFUSALS = {"stream": InvalidStreamId, "event type": InvalidEventType}
 
 
 def checked(name: str, number: SupportsIndex, *, minimum: int = 0) -> int:
@@ -63,20 +61,42 @@ class Paging:
 
     The first page pins the read to the durable head; all later ones stay at it, so that
     the pages are consistent with each other and the read ends.
+
+    Attributes:
+        query: The events that are read.
+        cursor: The place after which the next page begins; None before the first page.
+        at: The position that the read is pinned to; None before the first page.
+        done: Whether there is no further page.
     """
 
-    __slots__ = ("_left", "_size", "after", "at", "backward", "before", "done")
+    __slots__ = ("_left", "_size", "at", "cursor", "done", "query")
 
     def __init__(
-        self, *, after: int, before: int | None, limit: int | None, backward: bool
+        self,
+        wanted: str | LogFilter,
+        *,
+        after: int,
+        before: int | None,
+        limit: int | None,
+        backward: bool,
     ) -> None:
-        """Validate the arguments of a read and start before its first page."""
+        """Validate the arguments of a read and start before its first page.
+
+        Args:
+            wanted: The id of a stream, or a filter of the log.
+            after: Only events after this version or position.
+            before: Only events before it.
+            limit: The maximum number of events.
+            backward: Whether to begin with the newest event.
+        """
         # Inline for a plain int, which nearly every read has: a call less.
         is_plain = type(after) is int and 0 <= after <= LARGEST_NUMBER
-        self.after = after if is_plain else checked("after", after)
-        self.before = None if before is None else checked("before", before)
+        after = after if is_plain else checked("after", after)
+        before = None if before is None else checked("before", before)
         is_plain = backward is True or backward is False
-        self.backward = backward if is_plain else checked_flag("backward", backward)
+        backward = backward if is_plain else checked_flag("backward", backward)
+        self.query = Query(wanted, after, before, backward)
+        self.cursor: int | None = None
         self.at: int | None = None
         self._left = None if limit is None else checked("limit", limit)
         self._size = FIRST_PAGE
@@ -91,51 +111,10 @@ class Paging:
         """Move to the place after a page that was read."""
         self.at = page.at
         self._size = min(self._size * 4, LARGEST_PAGE)
-        if self.backward:
-            self.before = page.next
-        else:
-            self.after = page.next
+        self.cursor = page.next
         if self._left is not None:
             self._left -= len(page.events)
         self.done = not page.more or self._left == 0
-
-
-def log_filter(
-    *,
-    stream: str | None = None,
-    prefix: str | None = None,
-    category: str | None = None,
-    types: Iterable[str] | None = None,
-    system: bool = False,
-) -> LogFilter:
-    """Build the filter of a read or a subscription from its arguments.
-
-    System streams, whose ids begin with ``$``, are left out unless `system` is true or
-    one of the other arguments names them.
-
-    Raises:
-        InvalidArgument: If the types are one string instead of several, or if a text
-            has no UTF-8.
-        InvalidStreamId: If no stream could have this id.
-        TypeError: If an argument is of another type.
-    """
-    if isinstance(types, str):
-        reason = "give a list of event types, even for one"
-        raise InvalidArgument("types", types, reason)
-    wanted = None if types is None else tuple(types)
-    names = (("stream", stream), ("prefix", prefix), ("category", category))
-    for name, text in names:
-        _refuse_surrogates(name, text)
-    for text in wanted or ():
-        _refuse_surrogates("event type", text)
-    for _, text in names:
-        system = system or names_system(text)
-    return LogFilter(stream, prefix, category, wanted, system)
-
-
-def names_system(text: object) -> bool:
-    """Return whether only system streams have ids that begin with this text."""
-    return isinstance(text, str) and text.startswith("$")
 
 
 def checked_listing(prefix: object, system: object) -> tuple[str, bool]:
@@ -145,21 +124,14 @@ def checked_listing(prefix: object, system: object) -> tuple[str, bool]:
         InvalidArgument: If the prefix has no UTF-8.
         TypeError: If an argument is of another type.
     """
-    if prefix is not None and not isinstance(prefix, str):
+    if prefix is None:
+        return "", checked_flag("system", system)
+    if not isinstance(prefix, str):
         message = f"prefix must be a str, not {type(prefix).__name__}"
         raise TypeError(message)
-    _refuse_surrogates("prefix", prefix)
-    with_system = checked_flag("system", system)
-    return prefix or "", with_system or names_system(prefix)
-
-
-def _refuse_surrogates(name: str, text: object) -> None:
-    # A value of another type is refused where the filter is built.
-    if not isinstance(text, str) or text.isascii():
-        return
     try:
-        text.encode()
+        prefix.encode()
     except UnicodeEncodeError:
         reason = "it holds a lone surrogate, which has no UTF-8"
-        refusal = _REFUSALS.get(name, InvalidArgument)
-        raise refusal(name, text[:LONGEST_SHOWN], reason) from None
+        raise InvalidArgument("prefix", prefix[:LONGEST_SHOWN], reason) from None
+    return prefix, checked_flag("system", system) or prefix.startswith("$")

@@ -6,7 +6,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from eventbraid._native import EventBuffer, LogWaiter, Page
+from eventbraid._native import EventBuffer, LogWaiter, Page, Query
 from eventbraid.store._completion import TURN_SECONDS, unwrapped
 from eventbraid.store._event_loop import current_port
 from eventbraid.store._fork import PerProcess
@@ -57,12 +57,13 @@ class _Waiting:
 class LogCursor(EventBuffer):
     """The position of a subscription, and its end."""
 
-    __slots__ = ("_filter", "_handle", "_waiting")
+    __slots__ = ("_filter", "_handle", "_query", "_waiting")
 
     def __init__(self, handle: Handle, after: int, wanted: LogFilter) -> None:
         """Start at a position; nothing is read yet."""
         self._handle = handle
         self._filter = wanted
+        self._query = Query(wanted)
         self._begin(checked("after", after))
         self._waiting = _Waiting(handle.native)
 
@@ -143,14 +144,7 @@ class Subscription(LogCursor):
             native = self._handle.own()
             # The wait has passed what it left out: it needn't be read again.
             self._pass(self._waiting.passed)
-            page = native.read_log(
-                after=self._fetched,
-                before=None,
-                limit=self._size,
-                backward=False,
-                at=None,
-                wanted=self._filter,
-            )
+            page = native.read(self._query, self._fetched, self._size, None)
             if not self._extend(page):
                 return True
             return self._waiting.on(native).wait(self._fetched, self._filter)
@@ -241,14 +235,8 @@ class AsyncSubscription(LogCursor):
         self._turn_began = monotonic()
         # The wait has passed what it left out: it needn't be read again.
         self._pass(self._waiting.passed)
-        page = native.read_log_async(
-            port.native,
-            after=self._fetched,
-            before=None,
-            limit=self._size,
-            backward=False,
-            at=None,
-            wanted=self._filter,
+        page = native.read_async(
+            port.native, self._query, self._fetched, self._size, None
         )
         if isinstance(page, int):
             page = unwrapped(await port.result(page), Page)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventbraid._native import Appended, check_stream_id, mark_interrupted
-from eventbraid.store._paging import Paging, checked_listing, log_filter
+from eventbraid._native import Appended, LogFilter, mark_interrupted
+from eventbraid.store._paging import Paging, checked_listing
 from eventbraid.store._report import (
     StoreStats,
     VerifyReport,
@@ -175,9 +175,9 @@ class EventStore(ThreadFace):
             1 b'1'
         """
         self._handle.begin_read()
-        check_stream_id(stream)
-        paging = Paging(after=after, before=before, limit=limit, backward=backward)
-        return self._stream_events(stream, paging)
+        return self._events(
+            Paging(stream, after=after, before=before, limit=limit, backward=backward)
+        )
 
     def read_streams(
         self,
@@ -258,15 +258,16 @@ class EventStore(ThreadFace):
             order-1
         """
         self._handle.begin_read()
-        paging = Paging(after=after, before=before, limit=limit, backward=backward)
-        wanted = log_filter(
+        wanted = LogFilter(
             stream=stream,
             prefix=prefix,
             category=category,
             types=types,
             system=system,
         )
-        return self._log_events(wanted, paging)
+        return self._events(
+            Paging(wanted, after=after, before=before, limit=limit, backward=backward)
+        )
 
     def subscribe(
         self,
@@ -308,7 +309,7 @@ class EventStore(ThreadFace):
             order-1
         """
         self._handle.begin_read()
-        wanted = log_filter(
+        wanted = LogFilter(
             stream=stream,
             prefix=prefix,
             category=category,

@@ -11,7 +11,7 @@ from eventbraid.store._paging import NAMES_A_PAGE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from eventbraid._native import LogFilter, RecordedEvent
+    from eventbraid._native import RecordedEvent
     from eventbraid.store._paging import Paging
 
 
@@ -40,28 +40,10 @@ class ThreadFace(Face):
         while names := listing.page(NAMES_A_PAGE):
             yield from names
 
-    def _stream_events(self, stream: str, paging: Paging) -> Iterator[RecordedEvent]:
+    def _events(self, paging: Paging) -> Iterator[RecordedEvent]:
         while not paging.done:
-            page = self._handle.own().read_stream(
-                stream,
-                paging.after,
-                paging.before,
-                paging.limit(),
-                paging.backward,
-                paging.at,
-            )
-            paging.advance(page)
-            yield from page.events
-
-    def _log_events(self, wanted: LogFilter, paging: Paging) -> Iterator[RecordedEvent]:
-        while not paging.done:
-            page = self._handle.own().read_log(
-                paging.after,
-                paging.before,
-                paging.limit(),
-                paging.backward,
-                paging.at,
-                wanted,
+            page = self._handle.own().read(
+                paging.query, paging.cursor, paging.limit(), paging.at
             )
             paging.advance(page)
             yield from page.events

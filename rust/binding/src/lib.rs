@@ -23,6 +23,7 @@ mod metadata;
 mod new_event;
 mod opening;
 mod page;
+mod query;
 mod read;
 mod reader_pool;
 mod recorded_event;
@@ -54,6 +55,8 @@ mod _native {
     #[pymodule_export]
     use crate::page::Page;
     #[pymodule_export]
+    use crate::query::Query;
+    #[pymodule_export]
     use crate::recorded_event::RecordedEvent;
     #[pymodule_export]
     use crate::snapshot::StreamsSnapshot;
@@ -61,8 +64,6 @@ mod _native {
     use crate::store::Store;
     #[pymodule_export]
     use crate::stream_names::StreamNames;
-    #[pymodule_export]
-    use crate::text::check_stream_id;
     #[pymodule_export]
     use crate::uuid::uuid7;
     #[pymodule_export]

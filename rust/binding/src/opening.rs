@@ -1,65 +1,81 @@
-//! Opening a store: where, and how.
+//! Opening a store: its location and its options.
 
 use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::SimVfs;
-use eventbraid_engine::{Error, Mode, Options, Store};
+use eventbraid_engine::{self as engine, Error, Mode, Store};
+use pyo3::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// What is to be opened; owned, so that any thread may do it.
-pub(crate) struct Opening {
-    location: Option<PathBuf>,
+use crate::text::seconds;
+
+/// The location of a store, read from `eventbraid.store._location.Location`.
+#[derive(FromPyObject)]
+pub(crate) struct Location {
+    /// The directory; `None` for a new store in memory, which no other session can open.
+    path: Option<PathBuf>,
+    /// The directory at which a relative path begins.
     base: Option<PathBuf>,
-    options: Options,
+}
+
+/// The options of an opening, read from `eventbraid.store._location.Options`, which
+/// validates them.
+#[derive(FromPyObject)]
+pub(crate) struct Options {
+    create: bool,
+    segment_size: u64,
+    max_segment_size: u64,
+    cache_size: u64,
+    read_only: bool,
+    mode: String,
+    lock_timeout: f64,
+}
+
+/// A store to be opened; owned, so that any thread may open it.
+pub(crate) struct Opening {
+    location: Location,
+    options: engine::Options,
 }
 
 impl Opening {
-    /// Notes the arguments; no location means a fresh store in memory, which nobody else can
-    /// open.
-    #[expect(clippy::too_many_arguments, reason = "an opening has so many options")]
+    /// Converts the arguments.
+    ///
+    /// `identity` is the id that the store must have; any other store is refused.
     pub(crate) fn new(
-        location: Option<PathBuf>,
-        create: bool,
-        first_segment: u64,
-        max_segment: u64,
-        cache: u64,
-        read_only: bool,
-        shared: bool,
-        lock_timeout: Duration,
+        location: Location,
+        options: &Options,
         identity: Option<[u8; 16]>,
-        base: Option<PathBuf>,
-    ) -> Self {
-        let mut options = Options::default();
-        options.create = create;
-        options.first_segment = first_segment;
-        options.max_segment = max_segment;
-        options.cache = cache;
-        options.read_only = read_only;
-        options.lock_timeout = lock_timeout;
-        options.identity = identity;
-        if shared && location.is_some() {
-            options.mode = Mode::Shared;
+    ) -> PyResult<Self> {
+        let mut converted = engine::Options::default();
+        converted.create = options.create;
+        converted.first_segment = options.segment_size;
+        converted.max_segment = options.max_segment_size;
+        converted.cache = options.cache_size;
+        converted.read_only = options.read_only;
+        converted.lock_timeout = seconds("lock_timeout", options.lock_timeout)?;
+        converted.identity = identity;
+        if options.mode == "shared" && location.path.is_some() {
+            converted.mode = Mode::Shared;
         }
-        Self {
+        Ok(Self {
             location,
-            base,
-            options,
-        }
+            options: converted,
+        })
     }
 
-    /// Where it is, for people.
+    /// The location as text, for messages.
     pub(crate) fn path(&self) -> String {
-        let path = self.location.as_ref();
+        let path = self.location.path.as_ref();
         path.map_or_else(|| "memory:".to_owned(), |path| path.display().to_string())
     }
 
-    /// Opens it; takes as long as recovery takes.
+    /// Opens the store; takes as long as recovery takes.
     pub(crate) fn run(self) -> Result<Store, Error> {
-        let (vfs, directory): (Arc<dyn Vfs>, _) = match &self.location {
+        let Location { path, base } = self.location;
+        let (vfs, directory): (Arc<dyn Vfs>, _) = match &path {
             Some(directory) => {
-                let vfs = self.base.map_or_else(OsVfs::new, OsVfs::relative_to);
+                let vfs = base.map_or_else(OsVfs::new, OsVfs::relative_to);
                 (Arc::new(vfs), directory.as_path())
             }
             None => (Arc::new(SimVfs::memory()), Path::new("/memory")),

@@ -1,8 +1,6 @@
 //! Reading: the arguments of a read, owned, so that any thread may run it.
 
-use eventbraid_engine::{
-    self as engine, Error, LogQuery, Page, ReadMode, Snapshot, SnapshotQuery, StreamQuery,
-};
+use eventbraid_engine::{self as engine, Error, Page, ReadMode, Snapshot, SnapshotQuery};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyMapping, PyString};
@@ -10,17 +8,11 @@ use pyo3::types::{PyBool, PyInt, PyMapping, PyString};
 use crate::appended::Appended;
 use crate::completion::Promise;
 use crate::error::{exception, invalid};
-use crate::log_filter::LogFilter;
 use crate::page;
+use crate::query::{PageBounds, Query};
 use crate::reader_pool::ReaderPool;
 use crate::snapshot::StreamsSnapshot;
 use crate::text::{argument_text, string, utf8, wrong_type};
-
-/// How much of the log one page holds at most, unless one event alone is larger.
-const PAGE_BYTES: usize = 1024 * 1024;
-
-/// The same for a page that an event loop reads itself: about a tenth of a millisecond.
-const INLINE_PAGE_BYTES: usize = 256 * 1024;
 
 /// A read that owns its arguments.
 pub(crate) trait Read: Send + Sync + Sized + 'static {
@@ -62,25 +54,10 @@ pub(crate) trait Read: Send + Sync + Sized + 'static {
     }
 }
 
-/// One page of a stream.
-pub(crate) struct StreamRead {
-    pub(crate) stream: Box<str>,
-    pub(crate) bounds: Bounds,
-}
-
-/// One page of the log.
-pub(crate) struct LogRead {
-    pub(crate) bounds: Bounds,
-    pub(crate) wanted: LogFilter,
-}
-
-/// Where a page begins and ends.
-pub(crate) struct Bounds {
-    pub(crate) after: u64,
-    pub(crate) before: Option<u64>,
-    pub(crate) limit: usize,
-    pub(crate) backward: bool,
-    pub(crate) at: Option<u64>,
+/// One page of a query.
+pub(crate) struct PageRead {
+    pub(crate) query: Query,
+    pub(crate) bounds: PageBounds,
 }
 
 /// What was done under an idempotency key.
@@ -95,57 +72,11 @@ pub(crate) struct SnapshotRead {
     at: Option<u64>,
 }
 
-impl Read for StreamRead {
+impl Read for PageRead {
     type Found = Page;
 
     fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Page, Error> {
-        let &Bounds {
-            after,
-            before,
-            limit,
-            backward,
-            at,
-        } = &self.bounds;
-        store.read_stream(&StreamQuery {
-            stream: &self.stream,
-            after,
-            before,
-            limit,
-            max_bytes: page_bytes(mode),
-            backward,
-            at,
-            mode,
-        })
-    }
-
-    fn shown<'py>(&self, py: Python<'py>, page: Page) -> PyResult<Bound<'py, PyAny>> {
-        page::Page::shown(py, page)
-    }
-}
-
-impl Read for LogRead {
-    type Found = Page;
-
-    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Page, Error> {
-        let &Bounds {
-            after,
-            before,
-            limit,
-            backward,
-            at,
-        } = &self.bounds;
-        self.wanted.lent(|filter| {
-            store.read_log(&LogQuery {
-                after,
-                before,
-                limit,
-                max_bytes: page_bytes(mode),
-                backward,
-                at,
-                filter,
-                mode,
-            })
-        })
+        self.query.page(store, self.bounds, mode)
     }
 
     fn shown<'py>(&self, py: Python<'py>, page: Page) -> PyResult<Bound<'py, PyAny>> {
@@ -223,11 +154,4 @@ fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         let reason = "it must be 0 or more, and fit 64 bits".to_owned();
         invalid(what, argument_text(value), reason)
     })
-}
-
-fn page_bytes(mode: ReadMode) -> usize {
-    match mode {
-        ReadMode::NonBlocking => INLINE_PAGE_BYTES,
-        ReadMode::Blocking => PAGE_BYTES,
-    }
 }

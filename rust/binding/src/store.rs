@@ -5,7 +5,6 @@ use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::append::{self, Arguments};
@@ -14,12 +13,12 @@ use crate::completion::CompletionPort;
 use crate::engine::Engine;
 use crate::error::{close_exception, exception, open_exception};
 use crate::interrupt;
-use crate::log_filter::LogFilter;
-use crate::opening::Opening;
-use crate::read::{Bounds, CommittedRead, LogRead, Read, SnapshotRead, StreamRead};
+use crate::opening::{Location, Opening, Options};
+use crate::query::{PageBounds, Query};
+use crate::read::{CommittedRead, PageRead, Read, SnapshotRead};
 use crate::report;
 use crate::stream_names::StreamNames;
-use crate::text::{seconds, utf8};
+use crate::text::utf8;
 
 /// An open event store.
 #[pyclass(frozen, module = "eventbraid._native")]
@@ -29,35 +28,17 @@ pub(crate) struct Store {
 
 #[pymethods]
 impl Store {
-    /// Open a directory, or a fresh store in memory if the location is `None`.
+    /// Open a directory, or a new store in memory.
     #[staticmethod]
-    #[pyo3(signature = (location, *, create, first_segment, max_segment, cache, read_only, shared, lock_timeout, identity=None, base=None))]
-    #[expect(clippy::too_many_arguments, reason = "an opening has so many options")]
+    #[pyo3(signature = (location, options, identity=None))]
+    #[expect(clippy::needless_pass_by_value, reason = "converted from Python")]
     fn open(
         py: Python<'_>,
-        location: Option<PathBuf>,
-        create: bool,
-        first_segment: u64,
-        max_segment: u64,
-        cache: u64,
-        read_only: bool,
-        shared: bool,
-        lock_timeout: f64,
+        location: Location,
+        options: Options,
         identity: Option<[u8; 16]>,
-        base: Option<PathBuf>,
     ) -> PyResult<Self> {
-        let opening = Opening::new(
-            location,
-            create,
-            first_segment,
-            max_segment,
-            cache,
-            read_only,
-            shared,
-            seconds("lock_timeout", lock_timeout)?,
-            identity,
-            base,
-        );
+        let opening = Opening::new(location, &options, identity)?;
         let opened = interrupt::run(py, "open", move || opening.run())?;
         Ok(Self::new(
             opened.map_err(|error| open_exception(py, error))?,
@@ -66,33 +47,10 @@ impl Store {
 
     /// Like `open`; a `Store` arrives at the port.
     #[staticmethod]
-    #[pyo3(signature = (port, location, *, create, first_segment, max_segment, cache, read_only, shared, lock_timeout, identity=None, base=None))]
-    #[expect(clippy::too_many_arguments, reason = "an opening has so many options")]
-    fn open_async(
-        port: &CompletionPort,
-        location: Option<PathBuf>,
-        create: bool,
-        first_segment: u64,
-        max_segment: u64,
-        cache: u64,
-        read_only: bool,
-        shared: bool,
-        lock_timeout: f64,
-        identity: Option<[u8; 16]>,
-        base: Option<PathBuf>,
-    ) -> PyResult<u64> {
-        let opening = Opening::new(
-            location,
-            create,
-            first_segment,
-            max_segment,
-            cache,
-            read_only,
-            shared,
-            seconds("lock_timeout", lock_timeout)?,
-            identity,
-            base,
-        );
+    #[pyo3(signature = (port, location, options))]
+    #[expect(clippy::needless_pass_by_value, reason = "converted from Python")]
+    fn open_async(port: &CompletionPort, location: Location, options: Options) -> PyResult<u64> {
+        let opening = Opening::new(location, &options, None)?;
         let path = opening.path();
         let promise = port.promise();
         let token = promise.token();
@@ -232,96 +190,31 @@ impl Store {
         version.map_err(|error| exception(py, error))
     }
 
-    /// Read one page of a stream.
-    #[expect(clippy::too_many_arguments, reason = "a read has so many bounds")]
-    fn read_stream<'py>(
+    /// Read one page of a query.
+    fn read<'py>(
         &self,
         py: Python<'py>,
-        stream: &Bound<'py, PyString>,
-        after: u64,
-        before: Option<u64>,
+        query: Query,
+        cursor: Option<u64>,
         limit: usize,
-        backward: bool,
         at: Option<u64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let bounds = Bounds {
-            after,
-            before,
-            limit,
-            backward,
-            at,
-        };
-        let stream = utf8("stream", stream)?.into();
-        StreamRead { stream, bounds }.blocking(py, &self.engine.store()?)
+        let bounds = PageBounds { cursor, limit, at };
+        PageRead { query, bounds }.blocking(py, &self.engine.store()?)
     }
 
-    /// Like `read_stream`; a token only if the page isn't in memory.
-    #[expect(clippy::too_many_arguments, reason = "a read has so many bounds")]
-    fn read_stream_async<'py>(
+    /// Like `read`; a token only if the page isn't in memory.
+    fn read_async<'py>(
         &self,
         py: Python<'py>,
         port: &CompletionPort,
-        stream: &Bound<'py, PyString>,
-        after: u64,
-        before: Option<u64>,
+        query: Query,
+        cursor: Option<u64>,
         limit: usize,
-        backward: bool,
         at: Option<u64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let bounds = Bounds {
-            after,
-            before,
-            limit,
-            backward,
-            at,
-        };
-        let stream = utf8("stream", stream)?.into();
-        self.inline(py, port, StreamRead { stream, bounds })
-    }
-
-    /// Read one page of the log.
-    #[expect(clippy::too_many_arguments, reason = "a read has so many bounds")]
-    fn read_log<'py>(
-        &self,
-        py: Python<'py>,
-        after: u64,
-        before: Option<u64>,
-        limit: usize,
-        backward: bool,
-        at: Option<u64>,
-        wanted: LogFilter,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let bounds = Bounds {
-            after,
-            before,
-            limit,
-            backward,
-            at,
-        };
-        LogRead { bounds, wanted }.blocking(py, &self.engine.store()?)
-    }
-
-    /// Like `read_log`; a token only if the page isn't in memory.
-    #[expect(clippy::too_many_arguments, reason = "a read has so many bounds")]
-    fn read_log_async<'py>(
-        &self,
-        py: Python<'py>,
-        port: &CompletionPort,
-        after: u64,
-        before: Option<u64>,
-        limit: usize,
-        backward: bool,
-        at: Option<u64>,
-        wanted: LogFilter,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let bounds = Bounds {
-            after,
-            before,
-            limit,
-            backward,
-            at,
-        };
-        self.inline(py, port, LogRead { bounds, wanted })
+        let bounds = PageBounds { cursor, limit, at };
+        self.inline(py, port, PageRead { query, bounds })
     }
 
     /// Read several streams as of one position.

@@ -1,28 +1,15 @@
 //! Strings and numbers from Python.
 
-use eventbraid_engine::check_stream;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PySlice, PyString, PyType};
 
 use std::time::Duration;
 
-use crate::error::{exception, invalid};
+use crate::error::invalid;
 
 /// How many characters of a refused text an error shows.
 const LONGEST_SHOWN: isize = 64;
-
-/// Validate the id of a stream that a read names, before the read begins.
-///
-/// Raises:
-///     InvalidStreamId: If no stream can have this id.
-///     TypeError: If it is not a str.
-#[pyfunction]
-#[pyo3(signature = (stream, /))]
-pub(crate) fn check_stream_id(py: Python<'_>, stream: &Bound<'_, PyAny>) -> PyResult<()> {
-    let stream = utf8("stream", string("stream", stream)?)?;
-    check_stream(stream).map_err(|error| exception(py, error))
-}
 
 /// The text of a Python string, or a refusal that names the argument: lone surrogates
 /// have no UTF-8.
