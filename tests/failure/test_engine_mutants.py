@@ -57,7 +57,7 @@ MUTANTS = [
     ),
     Mutant(
         name="no durable filter on reads",
-        file="src/commit/sync.rs",
+        file="src/commit/publication.rs",
         good="known.unsynced.extend(entries);",
         bad="""for written in entries {
             self.log.index.write().apply(&written.entry).ok();

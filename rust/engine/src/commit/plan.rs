@@ -2,10 +2,11 @@
 
 use std::io::{self, IoSlice};
 
+use super::answer::Answer;
 use super::judge::Overlay;
 use super::prepare::Prepared;
 use super::request::Request;
-use super::{Answer, Tail, Written};
+use super::written::{Tail, Written};
 use crate::append::Appended;
 use crate::error::Error;
 use crate::frame::{Sealed, Seed, StreamHead};

@@ -1,82 +1,94 @@
-//! The thread that hears of other processes: one a process, whatever it waits for.
+//! The thread that listens to other sessions: one for each session, whatever it waits for.
 //!
-//! While the store is this process's alone, it sleeps until somebody knocks. While it is
-//! shared and someone here waits for events, it sleeps until more is durable; while nobody
-//! waits, the other processes' commits don't wake it.
+//! While the session has the store for itself, the thread sleeps until another one sends a join
+//! request. While the store is shared and this session has waiters for events, it sleeps until
+//! more is durable; without waiters the commits of other sessions don't wake it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::committer::Committer;
-use crate::coord::Joint;
+use super::background::BackgroundTasks;
+use super::poison::Poison;
+use super::shared_writer::SharedWriter;
+use crate::coord::Joint as SharedSession;
 use crate::error::{Error, Result};
+use crate::live::LiveLog;
 use crate::lock::Mutex;
 use crate::options::ReadMode;
 
-/// How long it sleeps at most, should a wake-up be lost with whoever died before it.
+/// How long it sleeps at most: a wake-up may be lost with a process that died before it.
 const NAP: Duration = Duration::from_millis(500);
 
-/// How long it goes on listening after the last one who waited.
+/// How long it listens after the last waiter.
 const ATTENTION: Duration = Duration::from_secs(1);
 
-/// Whether the watcher listens to other processes' commits.
-#[derive(Debug, Default)]
+/// Listens to the other sessions.
+#[derive(Debug)]
 pub(super) struct Watcher {
+    log: Arc<LiveLog>,
+    writer: Arc<SharedWriter>,
+    poison: Arc<Poison>,
+    tasks: Arc<BackgroundTasks>,
     /// Whether the thread runs.
     runs: Mutex<bool>,
+    /// Whether it listens to the commits of others. Sequentially consistent, against a waiter
+    /// that is counted and then looks at this flag: one of the two sees the other.
     listens: AtomicBool,
 }
 
-impl Committer {
-    /// Starts to listen for other processes. Where the system has no room for a thread the
-    /// store is open to them from now on, as nobody would hear them ask, and the thread is tried
-    /// again by those who wait for events.
-    pub(crate) fn watch_others(self: &Arc<Self>) -> Result<()> {
-        if self.ensure_watcher() || self.log.coord.shared().is_some() {
+impl Watcher {
+    pub(super) fn new(
+        log: Arc<LiveLog>,
+        writer: Arc<SharedWriter>,
+        poison: Arc<Poison>,
+        tasks: Arc<BackgroundTasks>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            writer,
+            poison,
+            tasks,
+            runs: Mutex::default(),
+            listens: AtomicBool::new(false),
+        })
+    }
+
+    /// Starts to listen to other sessions. Where the system has no room for a thread the store is
+    /// shared from now on, because no thread would receive their join requests; waits for events
+    /// try to start the thread again.
+    pub(super) fn start(self: &Arc<Self>) -> Result<()> {
+        if self.ensure_thread() || self.log.coord.shared().is_some() {
             return Ok(());
         }
-        self.share()
+        self.writer.share()
     }
 
     /// Whether the thread runs by now.
-    fn ensure_watcher(self: &Arc<Self>) -> bool {
-        let mut runs = self.watcher.runs.lock();
-        if !*runs && self.chores.may_have_threads() && !self.chores.is_stopping() {
+    fn ensure_thread(self: &Arc<Self>) -> bool {
+        let mut runs = self.runs.lock();
+        if !*runs && self.tasks.may_have_threads() && !self.tasks.is_stopping() {
             let watching = Arc::clone(self);
-            *runs = self.spawn("braid-watch", move || watching.watch());
+            *runs = self.tasks.spawn("braid-watch", move || watching.watch());
         }
         *runs
     }
 
-    /// Sees to it that whoever waits hears of other processes' commits. The caller has been
-    /// counted by the watch before: the watcher, about to listen no more, looks at the count.
-    pub(crate) fn attend(self: &Arc<Self>) {
+    /// Makes sure that waiters learn of other sessions' commits. The caller has been counted by
+    /// the watch before: the watcher checks that count before it stops listening.
+    pub(super) fn attend(self: &Arc<Self>) {
         if self.log.coord.joint().is_some() {
-            self.ensure_watcher();
+            self.ensure_thread();
         }
         if let Some(joint) = self.log.coord.shared()
-            && !self.watcher.listens.swap(true, Ordering::SeqCst)
+            && !self.listens.swap(true, Ordering::SeqCst)
         {
             joint.page.knock();
         }
     }
 
-    /// Shows what other processes have made durable, without a wait: where there is much of
-    /// it, the watcher does.
-    pub(crate) fn catch_up_soon(&self) {
-        let mode = if self.chores.has_threads() {
-            ReadMode::NonBlocking
-        } else {
-            ReadMode::Blocking
-        };
-        if matches!(self.catch_up(mode), Err(Error::WouldBlock)) {
-            self.rouse_watcher();
-        }
-    }
-
-    /// Wakes the watcher, wherever it sleeps.
-    pub(super) fn rouse_watcher(&self) {
+    /// Wakes the thread, whichever word it waits for.
+    pub(super) fn wake(&self) {
         if let Some(joint) = self.log.coord.joint() {
             joint.page.knock();
             joint.page.ring();
@@ -91,12 +103,12 @@ impl Committer {
         let mut checked = Instant::now();
         loop {
             let (knocks, rings) = (joint.page.knocks(), joint.page.rings());
-            // Looked at after the numbers: who has it stop changes them then.
-            if self.chores.is_stopping() {
+            // Checked after the numbers are read: a stop is announced first and then changes them.
+            if self.tasks.is_stopping() {
                 return;
             }
             if self.log.coord.shared().is_none() {
-                if knocks > 0 && self.share().is_ok() {
+                if knocks > 0 && self.writer.share().is_ok() {
                     continue;
                 }
                 joint.page.wait_for_knock(knocks, NAP);
@@ -110,15 +122,14 @@ impl Committer {
             if self.log.watch.is_awaited() {
                 attentive_since = Instant::now();
             }
-            if self.watcher.listens.load(Ordering::SeqCst) && attentive_since.elapsed() < ATTENTION
-            {
+            if self.listens.load(Ordering::SeqCst) && attentive_since.elapsed() < ATTENTION {
                 joint.page.wait_for_ring(rings, NAP);
             } else {
-                self.watcher.listens.store(false, Ordering::SeqCst);
-                // Whoever found it listening had counted itself before, and who counts itself
-                // later will knock.
+                self.listens.store(false, Ordering::SeqCst);
+                // A waiter that found it listening was counted before; one that is counted later
+                // sends a request.
                 if self.log.watch.is_awaited() {
-                    self.watcher.listens.store(true, Ordering::SeqCst);
+                    self.listens.store(true, Ordering::SeqCst);
                     attentive_since = Instant::now();
                     continue;
                 }
@@ -128,30 +139,30 @@ impl Committer {
         }
     }
 
-    /// Stops the writing, and whoever waits, if what the processes come together by is gone.
-    /// Who writes finds that out by itself; who only follows would keep those out who have,
-    /// and have left, for as long as it waits for what nobody will tell it of.
-    fn check_in_place(&self, joint: &Joint) {
+    /// Stops the session, and its waits, if the files of the coordination are gone. A writer finds
+    /// that out by itself. A session that only follows would wait for commits that no other
+    /// session reports to it any more.
+    fn check_in_place(&self, joint: &SharedSession) {
         if !self.log.is_stopped() {
-            // Where the path can't be looked at, who writes will be told of that.
-            let _in_place = self.syncer.stopping(self.log.coord.check_in_place(joint));
+            // If the path can't be looked up, a writer gets the error.
+            let _in_place = self.poison.stopping(self.log.coord.check_in_place(joint));
         }
     }
 
-    /// Shows what has become durable, and that the store has stopped.
-    fn notice(&self, joint: &Joint) {
+    /// Makes visible what has become durable, or stops if the store has stopped.
+    fn notice(&self, joint: &SharedSession) {
         if !joint.page.names_us() && !self.log.is_stopped() {
-            let _condemned = self.syncer.stopping(self.log.coord.check_page(joint));
+            let _condemned = self.poison.stopping(self.log.coord.check_page(joint));
         }
         if joint.page.is_poisoned() && !self.log.is_stopped() {
-            self.syncer.stop(Error::Poisoned {
+            self.poison.stop(Error::Poisoned {
                 reason: "another process of the store could not sync what it had written"
                     .to_owned(),
             });
         }
-        if self.watcher.listens.load(Ordering::SeqCst) {
-            // What keeps it from catching up is told to the read or the append that meets it.
-            let _caught_up = self.catch_up(ReadMode::Blocking);
+        if self.listens.load(Ordering::SeqCst) {
+            // A read or an append that meets the same failure reports it.
+            let _caught_up = self.poison.catch_up(joint, ReadMode::Blocking);
         }
         self.log.deliver(ReadMode::Blocking);
     }

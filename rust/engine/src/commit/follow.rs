@@ -1,0 +1,99 @@
+//! The frames that other sessions have written, read from the log one after the other.
+
+use std::sync::Arc;
+
+use super::written::{Known, Tail, Written};
+use crate::coord::Mark;
+use crate::error::{Error, Result};
+use crate::frame::FrameView;
+use crate::index::FrameEntry;
+use crate::live::LiveLog;
+use crate::log::{FrameScanner, Segment};
+use crate::recovery::describe;
+
+/// Called with each frame that is read.
+pub(super) type EachFrame<'a> = dyn FnMut(&FrameView<'_>, &FrameEntry) + 'a;
+
+/// Reads all frames below a mark that another session has published.
+pub(super) fn follow(
+    log: &LiveLog,
+    known: &mut Known,
+    to: &Mark,
+    each: &mut EachFrame<'_>,
+) -> Result<()> {
+    if log.segments.of_ordinal(to.ordinal).is_none() {
+        log.segments.refresh(to.ordinal)?;
+    }
+    while known.tail.address < to.address {
+        let segment = Arc::clone(&known.tail.segment);
+        follow_segment(log, known, &segment, to, each)?;
+        if known.tail.address < to.address {
+            known.tail = go_on(log, known, to)?;
+        }
+    }
+    if known.mark() != *to {
+        return Err(contradiction(log, known, "it names another end of the log"));
+    }
+    Ok(())
+}
+
+/// Reads the frames in one segment, up to the mark or to where no frame follows.
+fn follow_segment(
+    log: &LiveLog,
+    known: &mut Known,
+    segment: &Segment,
+    to: &Mark,
+    each: &mut EachFrame<'_>,
+) -> Result<()> {
+    let end = to.address.min(segment.end());
+    let mut scanner = FrameScanner::up_to(segment, end);
+    let mut address = known.tail.address;
+    while address < end {
+        let read = scanner.frame(address, log.seed);
+        let Ok(frame) = read.map_err(|e| segment.error("read", &e))? else {
+            return Ok(());
+        };
+        let header = *frame.header();
+        if header.previous_chain != known.tail.chain
+            || header.first_position != known.tail.next_position
+        {
+            return Ok(());
+        }
+        let mut entry = FrameEntry::default();
+        describe(&frame, address, &log.hasher, &mut entry);
+        each(&frame, &entry);
+        known.is_marked = frame.is_mark() && header.durable_hint == address;
+        address = entry.end();
+        known.tail.address = address;
+        known.tail.next_position = header.next_position();
+        known.tail.chain = frame.chain();
+        known.end = address;
+        known.commit_time = header.commit_time;
+        let chain = frame.chain();
+        known.unsynced.push_back(Written { entry, chain });
+    }
+    Ok(())
+}
+
+/// The beginning of the next segment, if the log can continue there.
+fn go_on(log: &LiveLog, known: &Known, to: &Mark) -> Result<Tail> {
+    let next = known.tail.segment.entry.ordinal + 1;
+    match log.segments.of_ordinal(next) {
+        Some(segment) if segment.first_frame() <= to.address => Ok(Tail {
+            address: segment.first_frame(),
+            segment,
+            ..known.tail
+        }),
+        _ => Err(contradiction(
+            log,
+            known,
+            "it names frames that the log does not have",
+        )),
+    }
+}
+
+fn contradiction(log: &LiveLog, known: &Known, reason: &str) -> Error {
+    let address = known.tail.address;
+    let reason = format!("{reason} (the log was followed to address {address})");
+    log.coord.detached(&reason)
+}

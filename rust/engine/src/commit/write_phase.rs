@@ -1,0 +1,295 @@
+//! The write phase: queued appends are validated, and their frames written with one call.
+
+use std::io;
+use std::sync::Arc;
+
+use super::answer::{Answer, WriteBatch, is_refusal};
+use super::clock::Clocks;
+use super::judge::{State, Verdict};
+use super::plan::{Plan, Stamp};
+use super::poison::Poison;
+use super::prepare::Prepared;
+use super::publication::Publication;
+use super::queue::AppendQueue;
+use super::request::Request;
+use super::room::Room;
+use super::shared_writer::Writer;
+use super::sync::Syncer;
+use crate::append::Appended;
+use crate::coord::{Page, Reserved};
+use crate::error::{Error, Result};
+use crate::live::LiveLog;
+
+/// Writes the queued appends.
+#[derive(Debug)]
+pub(super) struct WritePhase {
+    pub(super) log: Arc<LiveLog>,
+    pub(super) queue: Arc<AppendQueue>,
+    pub(super) publication: Arc<Publication>,
+    pub(super) poison: Arc<Poison>,
+    pub(super) syncer: Arc<Syncer>,
+    pub(super) room: Arc<Room>,
+    /// Identifies this session in the frames that it writes.
+    pub(super) epoch: u64,
+}
+
+/// What a write phase leaves to do.
+pub(super) struct Outcome {
+    pub(super) batch: WriteBatch,
+    /// Whether appends were deferred until a reservation ends.
+    pub(super) has_deferred: bool,
+    /// Whether frames were written.
+    pub(super) has_grown: bool,
+}
+
+impl WritePhase {
+    /// Admits the queued appends, as far as the segment has room, and writes their frames. The
+    /// caller has the right to write. Appends to streams that are reserved are deferred.
+    pub(super) fn run(&self, writer: &mut Writer, reserved: Option<&Reserved>) -> Outcome {
+        let durable_hint = self.publication.durable_end();
+        writer.overlay.forget_durable(durable_hint);
+        let now = self.commit_time(writer);
+        let seed = self.log.seed;
+        let stamp = Stamp {
+            seed,
+            durable_hint,
+            commit_time: now,
+            epoch: self.epoch,
+        };
+        let mut plan = Plan::new(&writer.tail, stamp);
+        let mut has_deferred = false;
+        let mut requests = self.queue.take().into_iter();
+        while let Some(mut request) = requests.next() {
+            if let Some(reserved) = reserved
+                && is_excluded(&request, reserved)
+            {
+                request.was_deferred = true;
+                self.queue.defer(request, reserved);
+                has_deferred = true;
+                continue;
+            }
+            match self.admit(writer, &mut plan, &mut request.prepared) {
+                Ok(Some(answer)) => plan.answers.push((request, answer)),
+                Ok(None) => {
+                    let rest = std::iter::once(request).chain(requests.by_ref()).collect();
+                    self.queue.put_back(rest);
+                }
+                Err(e) => {
+                    let is_busy = matches!(e, Error::StoreBusy { .. });
+                    plan.answers
+                        .push((request, Answer::Unwritten(Err(e.clone()))));
+                    // Each of the others would wait as long for the same process.
+                    if is_busy {
+                        let refuse = |request| (request, Answer::Unwritten(Err(e.clone())));
+                        plan.answers.extend(requests.by_ref().map(refuse));
+                    }
+                }
+            }
+        }
+        let (batch, has_grown) = self.write(writer, plan);
+        Outcome {
+            batch,
+            has_deferred,
+            has_grown,
+        }
+    }
+
+    /// The time of the next commit.
+    fn commit_time(&self, writer: &mut Writer) -> u64 {
+        let vfs = &self.log.segments.layout.vfs;
+        let clocks = Clocks {
+            wall: vfs.now_micros(),
+            since_boot: vfs.since_boot_micros(),
+        };
+        let page = self.log.coord.joint().map(|joint| &joint.page);
+        let shared = page.and_then(Page::clock);
+        let timed = writer.clock.stamp(clocks, writer.last_commit_time, shared);
+        self.log.local.clock_jumps.add(u64::from(timed.has_jumped));
+        if let Some(page) = page.filter(|_| shared != Some(timed.accepted)) {
+            page.set_clock(timed.accepted);
+        }
+        timed.time
+    }
+
+    /// Validates one append and adds its frame to the plan; `None` when the plan has frames
+    /// already and the segment no room for one more.
+    fn admit(
+        &self,
+        writer: &mut Writer,
+        plan: &mut Plan,
+        prepared: &mut Prepared,
+    ) -> Result<Option<Answer>> {
+        self.log.health()?;
+        if prepared.is_mark() && writer.ends_in_mark && plan.entries.is_empty() {
+            // Another session has marked the end already.
+            return Ok(Some(Answer::Unwritten(Ok(nothing()))));
+        }
+        let length = prepared.frame.len() as u64;
+        let (verdict, base_versions) = self.judge(writer, plan, prepared);
+        Ok(Some(match verdict {
+            Verdict::Write => {
+                if plan.tail.address + length > plan.tail.segment.end() {
+                    if !plan.entries.is_empty() {
+                        return Ok(None);
+                    }
+                    self.roll(writer, length)?;
+                    plan.restart(&writer.tail);
+                }
+                Answer::Written(plan.seal(prepared, &base_versions))
+            }
+            Verdict::Checked(appended) => Answer::Unwritten(Ok(appended)),
+            Verdict::Known(address) => Answer::Known(address),
+            Verdict::Replay(appended) => {
+                self.log.counters.replays.add(1);
+                Answer::Replayed(appended)
+            }
+            Verdict::Refuse(error) => {
+                self.log.counters.conflicts.add(1);
+                Answer::Unwritten(Err(error))
+            }
+        }))
+    }
+
+    /// The decision on one append, and the versions that it was made at.
+    fn judge(&self, writer: &Writer, plan: &Plan, prepared: &Prepared) -> (Verdict, Vec<u64>) {
+        let index = self.log.index.read();
+        let state = State {
+            index: &*index,
+            written: &writer.overlay,
+            group: &plan.overlay,
+        };
+        (state.judge(prepared), state.base_versions(prepared))
+    }
+
+    /// Moves the tail to the next segment. The old one is synced first, so that the first frame
+    /// of a segment proves that everything before it was durable.
+    fn roll(&self, writer: &mut Writer, length: u64) -> Result<()> {
+        self.syncer.until(writer.tail.address)?;
+        let next = self.room.prepare_after(&writer.tail.segment, length)?;
+        next.activate()?;
+        writer.tail.address = next.first_frame();
+        writer.tail.segment = next;
+        let before = self.publication.mark();
+        let last = (before.end, before.commit_time, before.is_marked);
+        self.publication.publish(&writer.tail, last, None);
+        self.log.segments.release_before(&writer.tail.segment);
+        Ok(())
+    }
+
+    /// Writes the planned frames with one call; returns whether there were any.
+    fn write(&self, writer: &mut Writer, mut plan: Plan) -> (WriteBatch, bool) {
+        let has_frames = !plan.entries.is_empty();
+        if has_frames {
+            let room = self.room.make_room(&plan.begin.segment, plan.tail.address);
+            if let Err(error) = room {
+                return (self.refuse(plan, &error), false);
+            }
+            self.begin_write(&plan);
+            if let Err((e, written)) = plan.write() {
+                return (self.not_written(writer, plan, &e, written), false);
+            }
+            let commits = plan.commits;
+            let last = (plan.tail.address, plan.commit_time(), plan.ends_in_mark);
+            self.publication
+                .publish(&plan.tail, last, plan.entries.drain(..));
+            self.end_write();
+            writer.overlay.absorb(&mut plan.overlay);
+            writer.last_commit_time = plan.commit_time();
+            writer.ends_in_mark = plan.ends_in_mark;
+            writer.tail = plan.tail;
+            // A sync marker is no commit.
+            self.log.counters.write_batches.add(u64::from(commits > 0));
+            self.log.counters.commits.add(commits);
+            self.log.counters.events.add(plan.events);
+            if let Some(joint) = self.log.coord.shared() {
+                joint.entry.publish(self.log.counters.read());
+            }
+        }
+        let is_awaited = !plan.answers.is_empty();
+        let batch = WriteBatch {
+            judged_against: if is_awaited { writer.tail.address } else { 0 },
+            answers: plan.answers,
+        };
+        (batch, has_frames)
+    }
+
+    /// Records where the write will end: if this process dies in it, the next session that
+    /// writes zeroes the bytes up to there.
+    fn begin_write(&self, plan: &Plan) {
+        if let Some(joint) = self.log.coord.shared() {
+            joint.page.set_dirty(plan.tail.address);
+            self.log.segments.layout.vfs.at("dirty");
+        }
+    }
+
+    fn end_write(&self) {
+        if let Some(joint) = self.log.coord.shared() {
+            joint.page.set_dirty(0);
+        }
+    }
+
+    /// Refuses the batch: none of its frames is in the file, nor will be after any crash.
+    fn refuse(&self, plan: Plan, error: &Error) -> WriteBatch {
+        let (answers, others) = plan.refused(error);
+        self.queue.put_back(others);
+        WriteBatch {
+            judged_against: 0,
+            answers,
+        }
+    }
+
+    /// Undoes a write that failed: some of its bytes may be on disk, whole frames among them. They
+    /// are zeroed, durably, before any caller gets the answer that nothing was written.
+    fn not_written(
+        &self,
+        writer: &Writer,
+        plan: Plan,
+        error: &io::Error,
+        written: usize,
+    ) -> WriteBatch {
+        let segment = &writer.tail.segment;
+        let refusal = segment.error("write", error);
+        self.room
+            .note_full(matches!(refusal, Error::StorageFull { .. }));
+        let written = written as u64;
+        let is_counted = is_refusal(error) && plan.is_zero_after(written).unwrap_or(false);
+        let touched = if is_counted { written } else { plan.length() };
+        if touched == 0 {
+            self.end_write();
+            return self.refuse(plan, &refusal);
+        }
+        let undone = plan.unwrite(touched);
+        let undone = undone.map_err(|e| segment.error("zero", &e));
+        let answer = match undone.and_then(|()| self.syncer.alone(segment)) {
+            Ok(()) => {
+                self.end_write();
+                refusal
+            }
+            Err(e) => {
+                let path = segment.path.display();
+                let reason = format!("writing {path} failed ({error}), undoing it too ({e})");
+                self.poison.poison(reason.clone());
+                Error::OutcomeUnknown { reason }
+            }
+        };
+        self.refuse(plan, &answer)
+    }
+}
+
+/// Whether an append has to wait for the end of a reservation: it writes a stream that is
+/// reserved by another writer.
+fn is_excluded(request: &Request, reserved: &Reserved) -> bool {
+    let prepared = &request.prepared;
+    let is_others = !request.was_deferred && prepared.reservation != reserved.id;
+    is_others && (prepared.written().iter()).any(|stream| reserved.has(stream.key))
+}
+
+/// The answer to a sync marker that is not needed any more.
+fn nothing() -> Appended {
+    Appended {
+        first_position: None,
+        last_position: None,
+        versions: Vec::new(),
+        replayed: false,
+    }
+}
