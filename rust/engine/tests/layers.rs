@@ -15,7 +15,7 @@ use std::path::Path;
 /// The modules from the lowest to the highest. Those in one row don't use each other.
 const LAYERS: [&[&str]; 13] = [
     &[
-        "bytes", "lock", "format", "options", "append", "event_id", "stats",
+        "bytes", "lock", "format", "options", "append", "uuid7", "stats",
     ],
     &["error"],
     &["names"],

@@ -4,9 +4,9 @@ use hashbrown::HashMap;
 
 use crate::append::{Append, EventInput, Expectation, append_digest, content_digest};
 use crate::error::{Error, Result};
-use crate::event_id::EventIds;
 use crate::frame::{self, EVENT, Encoder, EncoderEvent, FRAME_LIMIT, FrameBytes};
 use crate::names::{self, Hasher128Keyed};
+use crate::uuid7::Uuids;
 
 /// An append that was validated, encoded and hashed, and owns its bytes.
 #[derive(Debug)]
@@ -65,7 +65,8 @@ pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
         .map(|text| prepare_key(text, append))
         .transpose()?;
     let directory = Directory::of(append.events)?;
-    let mut ids = EventIds::draw();
+    let missing = append.events.iter().filter(|e| e.event_id.is_none());
+    let mut ids = Uuids::new(missing.count());
     let event_ids: Vec<_> = append
         .events
         .iter()
