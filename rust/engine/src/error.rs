@@ -1,4 +1,7 @@
-//! The one error type of the engine: facts in fields, and a text that says what to do.
+//! The one error type of the engine.
+//!
+//! Its facts are in fields, and its text is one technical line. What the user can do about an
+//! error is described where it is shown: in Python, by the exception that it becomes.
 
 use std::fmt;
 use std::io;
@@ -215,120 +218,75 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("the store is closed; open it again to go on"),
+            Self::Closed => f.write_str("the store is closed"),
             Self::CorruptStore {
                 file,
                 offset,
                 reason,
             } => write!(
                 f,
-                "acknowledged data is damaged in {} at byte {offset}: {reason}; \
-                 nothing was changed; run `eventbraid verify {}` to see how much is sound, \
-                 and restore the file from a backup",
-                file.display(),
-                store_of(file).display()
+                "{} is damaged at byte {offset}: {reason}",
+                file.display()
             ),
-            Self::IdempotencyMismatch { key } => write!(
-                f,
-                "the idempotency key {key:?} was used before with other content; \
-                 use a new key for a new request"
-            ),
+            Self::Detached { path, reason } | Self::Moved { path, reason } => {
+                write!(f, "{}: {reason}", path.display())
+            }
+            Self::IdempotencyMismatch { key } => {
+                write!(f, "idempotency key {key:?} was used with other content")
+            }
             Self::IncompatibleFormat {
                 path,
                 found,
                 supported,
             } => write!(
                 f,
-                "{} has store format {found}, this build reads formats up to {supported}; \
-                 open it with a newer eventbraid",
+                "{} has store format {found}, expected at most {supported}",
                 path.display()
             ),
             Self::InvalidArgument {
                 what,
                 value,
                 reason,
-            } => {
-                write!(f, "the {what} {value:?} {reason}")
-            }
+            } => write!(f, "{what} {value:?} {reason}"),
             Self::Io {
                 path,
                 operation,
                 reason,
                 ..
-            } => {
-                write!(f, "could not {operation} {}: {reason}", path.display())
-            }
+            } => write!(f, "could not {operation} {}: {reason}", path.display()),
             Self::LimitExceeded {
                 what,
                 actual,
                 limit,
-            } => {
-                write!(f, "{what} may be at most {limit}, this is {actual}")
-            }
-            Self::Moved { path, reason } => {
-                write!(f, "{}: {reason}; {MOVED_REMEDY}", path.display())
-            }
+            } => write!(f, "{what} are {actual}, expected at most {limit}"),
             Self::NotAStore { path, reason } => {
                 write!(f, "{} is not an event store: {reason}", path.display())
             }
-            Self::OutcomeUnknown { reason } => write!(
-                f,
-                "the store cannot say whether the append is in the log: {reason}; \
-                 open the store again and retry with the same idempotency key, \
-                 or look for the event ids"
-            ),
-            Self::Poisoned { reason } => write!(
-                f,
-                "the store stopped writing because a sync failed: {reason}; \
-                 check the disk, close the store and open it again: it then goes on in a new \
-                 file, after the last commit that is known to be durable"
-            ),
-            Self::StorageFull { path, reason } => write!(
-                f,
-                "no room left for {}: {reason}; nothing that was acknowledged is lost, \
-                 free some space and try again",
-                path.display()
-            ),
-            Self::StoreBusy { path, holder } => write!(
-                f,
-                "{} is in use by {holder}; close it there first",
-                path.display()
-            ),
-            Self::Detached { path, reason } => write!(
-                f,
-                "{}: {reason}; nothing was written, and this opening writes nothing more: \
-                 close the store in every process and open it again",
-                path.display()
-            ),
-            Self::Unshareable { path, reason } => write!(
-                f,
-                "several processes can't share {}: {reason}; open it with mode=\"exclusive\" in \
-                 one process, or put it on a local disk",
-                path.display()
-            ),
+            Self::OutcomeUnknown { reason } => {
+                write!(f, "the outcome of the append is unknown: {reason}")
+            }
+            Self::Poisoned { reason } => write!(f, "the store has stopped writing: {reason}"),
+            Self::StorageFull { path, reason } => {
+                write!(f, "no room for {}: {reason}", path.display())
+            }
+            Self::StoreBusy { path, holder } => {
+                write!(f, "{} is in use by {holder}", path.display())
+            }
+            Self::Unshareable { path, reason } => {
+                write!(f, "{} can't be shared: {reason}", path.display())
+            }
             Self::VersionConflict { failures } => conflict(f, failures),
             Self::WouldBlock => f.write_str("the read would have to wait for the disk"),
         }
     }
 }
 
-/// What a program can do whose store was moved or replaced.
-const MOVED_REMEDY: &str = "nothing was written, and nothing that was acknowledged is lost: \
-     move the store back, or close it and open it where it is now";
-
-/// The store that a file belongs to.
-fn store_of(file: &Path) -> &Path {
-    let folder = file.parent().unwrap_or(file);
-    if folder.ends_with("log") {
-        folder.parent().unwrap_or(folder)
-    } else {
-        folder
-    }
-}
+/// How many streams a conflict names.
+const NAMED: usize = 5;
 
 fn conflict(f: &mut fmt::Formatter<'_>, failures: &[ConflictedStream]) -> fmt::Result {
-    f.write_str("nothing was written: ")?;
-    for (i, failure) in failures.iter().take(5).enumerate() {
+    f.write_str("version conflict: ")?;
+    for (i, failure) in failures.iter().take(NAMED).enumerate() {
         let separator = if i == 0 { "" } else { "; " };
         let ConflictedStream {
             stream,
@@ -337,13 +295,13 @@ fn conflict(f: &mut fmt::Formatter<'_>, failures: &[ConflictedStream]) -> fmt::R
         } = failure;
         write!(
             f,
-            "{separator}stream {stream:?} was expected {expected} and is at version {actual}"
+            "{separator}stream {stream:?} expected {expected}, actual version {actual}"
         )?;
     }
-    if failures.len() > 5 {
-        write!(f, "; and {} more", failures.len() - 5)?;
+    match failures.len().saturating_sub(NAMED) {
+        0 => Ok(()),
+        more => write!(f, "; and {more} more"),
     }
-    f.write_str("; read again and decide anew")
 }
 
 impl std::error::Error for Error {}
