@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod forward;
 pub mod os;
 pub mod sim;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use eventbraid_engine::lock::{Condvar, Mutex};
+use eventbraid_engine::vfs::forward::ForwardingFile;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
@@ -194,13 +195,14 @@ impl fmt::Debug for HookedFile {
     }
 }
 
-impl VfsFile for HookedFile {
+impl ForwardingFile for HookedFile {
+    fn inner(&self) -> &dyn VfsFile {
+        &*self.inner
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.ask(Op::Read)?;
         self.inner.read_at(buf, offset)
-    }
-    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.inner.read_at_nowait(buf, offset)
     }
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         self.ask(Op::Write)?;
@@ -213,12 +215,6 @@ impl VfsFile for HookedFile {
     fn sync_all(&self) -> io::Result<()> {
         self.ask(Op::SyncAll)?;
         self.inner.sync_all()
-    }
-    fn size(&self) -> io::Result<u64> {
-        self.inner.size()
-    }
-    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.inner.drop_cache(offset, len)
     }
 }
 

@@ -1,10 +1,11 @@
 //! A disk that says "synced" and isn't, to show that a test would notice.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::vfs::forward::ForwardingFile;
 use crate::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
 /// What a [`LyingVfs`] claims to do and doesn't.
@@ -127,17 +128,9 @@ struct LyingFile {
     inner: Arc<dyn VfsFile>,
 }
 
-impl VfsFile for LyingFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buf, offset)
-    }
-
-    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.inner.read_at_nowait(buf, offset)
-    }
-
-    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        self.inner.write_vectored_at(bufs, offset)
+impl ForwardingFile for LyingFile {
+    fn inner(&self) -> &dyn VfsFile {
+        &*self.inner
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -147,18 +140,12 @@ impl VfsFile for LyingFile {
     fn sync_all(&self) -> io::Result<()> {
         Ok(())
     }
-
-    fn size(&self) -> io::Result<u64> {
-        self.inner.size()
-    }
-
-    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.inner.drop_cache(offset, len)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+
     use super::super::{Persist, SimVfs};
     use super::*;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::lock::Mutex;
 
 use super::Call;
+use crate::vfs::forward::ForwardingFile;
 use crate::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
 /// A changing call.
@@ -298,13 +299,9 @@ struct RecordingFile {
     path: PathBuf,
 }
 
-impl VfsFile for RecordingFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buf, offset)
-    }
-
-    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.inner.read_at_nowait(buf, offset)
+impl ForwardingFile for RecordingFile {
+    fn inner(&self) -> &dyn VfsFile {
+        &*self.inner
     }
 
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
@@ -330,14 +327,6 @@ impl VfsFile for RecordingFile {
             .record(Operation::on(Call::SyncAll, &self.path), || {
                 self.inner.sync_all()
             })
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.inner.size()
-    }
-
-    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.inner.drop_cache(offset, len)
     }
 }
 
