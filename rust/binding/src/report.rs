@@ -1,6 +1,6 @@
 //! Converts the counters and reports of the engine to Python collections.
 
-use eventbraid_engine::{Error, LocalCounts, Member, SessionCounts, Sighting, Stats, Verified};
+use eventbraid_engine::{Error, LiveSession, LocalCounts, Session, SessionCounts, Stats, Verified};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -35,7 +35,7 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, 
 /// Converts the sessions of a store: the program and the counters by name of each.
 pub(crate) fn sessions(
     py: Python<'_>,
-    sessions: Result<Vec<Member>, Error>,
+    sessions: Result<Vec<Session>, Error>,
 ) -> PyResult<Bound<'_, PyList>> {
     let sessions = sessions.map_err(|error| exception(py, error))?;
     let shown = sessions
@@ -45,7 +45,7 @@ pub(crate) fn sessions(
     PyList::new(py, shown)
 }
 
-fn session_counters<'py>(py: Python<'py>, session: &Member) -> PyResult<Bound<'py, PyDict>> {
+fn session_counters<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'py, PyDict>> {
     let of_session = [
         ("pid", session.pid),
         ("since_micros", session.since_micros),
@@ -79,10 +79,10 @@ pub(crate) fn verify_report(
 /// Converts the live sessions: id, and seconds since the last heartbeat.
 pub(crate) fn heartbeat_ages(
     py: Python<'_>,
-    sessions: Result<Vec<Sighting>, Error>,
+    sessions: Result<Vec<LiveSession>, Error>,
 ) -> PyResult<Vec<(String, f64)>> {
     let sessions = sessions.map_err(|error| exception(py, error))?;
-    let age = |session: Sighting| (session.id, session.silence.as_secs_f64());
+    let age = |session: LiveSession| (session.id, session.heartbeat_age.as_secs_f64());
     Ok(sessions.into_iter().map(age).collect())
 }
 

@@ -268,7 +268,7 @@ impl Store {
     /// Return the sessions: the program and the counters by name of each.
     fn sessions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let store = self.engine.store()?;
-        report::sessions(py, py.detach(|| store.members()))
+        report::sessions(py, py.detach(|| store.sessions()))
     }
 
     /// Read the store's files again and check them; gives what was counted.
@@ -293,7 +293,7 @@ impl Store {
     /// Start the heartbeat of this session, unless it runs already; return the session's id.
     fn start_heartbeat(&self, py: Python<'_>) -> PyResult<String> {
         let store = self.engine.store()?;
-        let id = py.detach(|| store.appear());
+        let id = py.detach(|| store.start_heartbeat());
         id.map_err(|error| exception(py, error))
     }
 
@@ -320,7 +320,7 @@ impl Store {
     /// Return the live sessions: id, and seconds since the last heartbeat.
     fn heartbeat_ages(&self, py: Python<'_>) -> PyResult<Vec<(String, f64)>> {
         let store = self.engine.store()?;
-        let sessions = py.detach(|| store.sightings());
+        let sessions = py.detach(|| store.live_sessions());
         report::heartbeat_ages(py, sessions)
     }
 
@@ -330,7 +330,7 @@ impl Store {
         let promise = port.promise();
         let token = promise.token();
         self.engine.readers()?.run(move || {
-            let sessions = store.sightings();
+            let sessions = store.live_sessions();
             promise.keep(move |py| report::heartbeat_ages(py, sessions)?.into_bound_py_any(py));
         });
         Ok(token)

@@ -11,7 +11,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::frame::{Encoder, EncoderEvent, FrameView, Header, Sealed, Seed, StreamHead, Truth};
+use crate::frame::{
+    Encoder, EncoderEvent, FrameFields, FrameView, Header, Seed, StreamHead, Truth,
+};
 use crate::log::{Found, Identity, Layout, Manifest, Marker, SegmentHeader};
 use crate::vfs::sim::SimVfs;
 use crate::vfs::{OpenMode, Vfs};
@@ -117,7 +119,7 @@ pub fn encode(content: &Content, place: Place) -> Vec<u8> {
         });
     }
     let mut frame = encoder.finish();
-    let sealed = Sealed {
+    let fields = FrameFields {
         address: place.address,
         first_position: 1,
         previous_chain: 0,
@@ -129,7 +131,7 @@ pub fn encode(content: &Content, place: Place) -> Vec<u8> {
         key: 7,
         base_version: 0,
     });
-    frame.seal(heads, &sealed, Seed::new(&place.secret));
+    frame.complete(heads, &fields, Seed::new(&place.secret));
     frame.bytes().to_vec()
 }
 

@@ -61,12 +61,12 @@ mod watch;
 
 pub use append::{Append, Appended, EventInput, Expectation};
 pub use commit::{Prepared, Ticket, prepare};
-pub use coord::{LONGEST_RESERVATION, Member};
+pub use coord::{LONGEST_RESERVATION, Session};
 pub use error::{ConflictedStream, Error, Result};
 pub use filter::{Filter, OwnedFilter};
 pub use names::{check_stream, is_system};
 pub use options::{Mode, Options, ReadMode};
-pub use presence::Sighting;
+pub use presence::LiveSession;
 pub use read::{LogQuery, Page, Recorded, Snapshot, SnapshotQuery, StreamNames, StreamQuery};
 pub use stats::{LocalCounts, SessionCounts, Stats};
 pub use store::Store;

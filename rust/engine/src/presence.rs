@@ -1,16 +1,16 @@
-//! Signs of life: which openings of a store are alive, and which have fallen silent.
+//! Heartbeats: which sessions of a store are alive, and which have stopped.
 //!
-//! An opening that has something to lose, such as a role, has a number that no other ever
-//! had, and a word in the page that a thread sets to the time every so often. Its death is
-//! known by the lock of its entry, which the system frees whatever kills the process; that it
-//! was stopped is known by the age of the word.
+//! A session that holds a lease has a number that no other session ever had, and a word in the
+//! page in which a thread records the time at an interval. Its death is known by the lock of its
+//! slot, which the system frees whatever kills the process; that it was stopped is known by the
+//! age of the word.
 //!
 //! A thread of the engine runs on while an event loop hangs, so it can't speak for what lives in
 //! that loop. A loop whose tasks hold leases registers here and ticks; the word is then never
 //! newer than the last tick of the slowest registered loop.
 //!
-//! All this protects nothing. It tells others when they may take over what an opening did;
-//! that the opening then does nothing more is for the store's expectations to enforce.
+//! Heartbeats protect nothing. They only show other sessions when they may take over a lease;
+//! the expectations of the store enforce that the former holder then writes nothing more.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,25 +18,25 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::coord::{Coord, Joint, sightings};
+use crate::coord::{Coord, SharedSession, live_sessions};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::lock::{Condvar, Mutex};
 use crate::log::Layout;
 
-/// How often an opening gives a sign of life.
+/// The interval of the heartbeat.
 const BEAT: Duration = Duration::from_millis(200);
 
-/// An opening that gives signs of life, as others see it.
+/// A session that sends heartbeats, as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighting {
-    /// Its id, which no other opening ever had.
+pub struct LiveSession {
+    /// Its id, which no other session ever had.
     pub id: String,
-    /// How long ago its last sign of life was.
-    pub silence: Duration,
+    /// How long ago its last heartbeat was.
+    pub heartbeat_age: Duration,
 }
 
-/// The signs of life of one opening.
+/// The heartbeat of one session.
 pub(crate) struct Presence {
     layout: Layout,
     coord: Arc<Coord>,
@@ -47,7 +47,7 @@ pub(crate) struct Presence {
 
 #[derive(Default)]
 struct State {
-    /// 0 until somebody wants others to know of this opening.
+    /// 0 until the heartbeat is started.
     number: u64,
     thread: Option<JoinHandle<()>>,
     /// When each registered event loop ticked last, in microseconds of uptime.
@@ -67,8 +67,8 @@ impl Presence {
         })
     }
 
-    /// Gives a sign of life now, and others from now on; answers the id of this opening.
-    pub(crate) fn appear(self: &Arc<Self>) -> Result<String> {
+    /// Sends a heartbeat now and at each interval; returns the id of this session.
+    pub(crate) fn start_heartbeat(self: &Arc<Self>) -> Result<String> {
         let mut state = self.state.lock();
         if state.ended {
             return Err(Error::Closed);
@@ -76,8 +76,8 @@ impl Presence {
         if state.number == 0 {
             state.number = self.draw()?;
         }
-        if let Some(joint) = self.coord.joint() {
-            self.beat(joint, &state);
+        if let Some(session) = self.coord.session() {
+            self.beat(session, &state);
             if self.background && state.thread.is_none() {
                 state.thread = Some(self.start()?);
             }
@@ -108,27 +108,27 @@ impl Presence {
         self.state.lock().loops.remove(&number);
     }
 
-    /// All openings that give signs of life, this one included.
-    pub(crate) fn sightings(&self) -> Result<Vec<Sighting>> {
+    /// All sessions that send heartbeats, this one included.
+    pub(crate) fn live_sessions(&self) -> Result<Vec<LiveSession>> {
         let own = self.state.lock().number;
-        let mut seen = match self.coord.joint() {
+        let mut seen = match self.coord.session() {
             None => Vec::new(),
-            Some(joint) => {
+            Some(session) => {
                 let now = self.layout.vfs.uptime_micros();
-                sightings(&self.layout, &joint.entry, now)?
+                live_sessions(&self.layout, &session.slot, now)?
             }
         };
-        // Who asks is not stopped.
+        // The session that asks is not stopped.
         seen.retain(|(number, _)| *number != own);
         seen.extend((own != 0).then_some((own, Duration::ZERO)));
-        let shown = |(number, silence)| Sighting {
+        let shown = |(number, heartbeat_age)| LiveSession {
             id: id_of(number),
-            silence,
+            heartbeat_age,
         };
         Ok(seen.into_iter().map(shown).collect())
     }
 
-    /// Gives no more signs of life. The entry is still this opening's.
+    /// Ends the heartbeat. The session keeps its slot.
     pub(crate) fn end(&self) {
         let thread = {
             let mut state = self.state.lock();
@@ -156,22 +156,22 @@ impl Presence {
     }
 
     fn run(&self) {
-        let Some(joint) = self.coord.joint() else {
+        let Some(session) = self.coord.session() else {
             return;
         };
         let mut state = self.state.lock();
         while !state.ended {
-            self.beat(joint, &state);
+            self.beat(session, &state);
             self.changed.wait_for(&mut state, BEAT);
         }
     }
 
     /// Writes the time of the last moment at which the process and all its registered loops
     /// were seen to run.
-    fn beat(&self, joint: &Joint, state: &State) {
+    fn beat(&self, session: &SharedSession, state: &State) {
         let now = self.layout.vfs.uptime_micros();
         let slowest = state.loops.values().copied().min().unwrap_or(now);
-        joint.entry.beat(state.number, now.min(slowest));
+        session.slot.beat(state.number, now.min(slowest));
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::append::Appended;
 use crate::commit::{Committer, Done, Prepared, Request, Ticket};
-use crate::coord::{Lock, LockGuard, Member, Phase, members};
+use crate::coord::{Lock, LockGuard, Phase, Session, sessions};
 use crate::error::{Error, Result};
 use crate::filter::OwnedFilter;
 use crate::index::Index;
@@ -18,7 +18,7 @@ use crate::log::bytes_below;
 use crate::names;
 use crate::open::{OpenLog, View, open};
 use crate::options::{Options, ReadMode};
-use crate::presence::{Presence, Sighting};
+use crate::presence::{LiveSession, Presence};
 use crate::read::{LogQuery, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery};
 use crate::stats::Stats;
 use crate::verify::{Depth, Verified, verify};
@@ -60,7 +60,7 @@ impl Store {
     pub fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Result<Self> {
         let store = Self::new(open(vfs, directory, options)?);
         let committer = &store.open.committer;
-        if options.background && committer.log.coord.joint().is_some() {
+        if options.background && committer.log.coord.session().is_some() {
             committer.watch_others()?;
         }
         Ok(store)
@@ -101,7 +101,7 @@ impl Store {
         })
     }
 
-    /// The log, with all that is durable by now, whoever wrote it.
+    /// The log, with all that is durable by now, also what other sessions wrote.
     fn current(&self, mode: ReadMode) -> Result<&LiveLog> {
         let log = self.log()?;
         self.open.committer.catch_up(mode)?;
@@ -195,7 +195,7 @@ impl Store {
         self.current(mode)?.committed(key, content, mode)
     }
 
-    /// Learns of what other processes have made durable, as every read does by itself.
+    /// Makes visible what other sessions have made durable, as every read does by itself.
     ///
     /// # Errors
     /// As [`Store::read_stream`]; [`Error::WouldBlock`] where an inline read would answer that.
@@ -298,7 +298,7 @@ impl Store {
     /// for the callback of [`Store::submit`] holds for it.
     pub fn on_beyond(&self, position: u64, wake: Box<dyn FnOnce() + Send>) -> WaitGuard {
         let registered = self.open.committer.log.watch.on_beyond(position, wake);
-        self.hear_of_others();
+        self.deliver_from_others();
         registered
     }
 
@@ -318,13 +318,13 @@ impl Store {
         } else {
             watch.on_beyond(position, Box::new(move || wake(position)))
         };
-        self.hear_of_others();
+        self.deliver_from_others();
         registered
     }
 
     /// Delivers what other processes made durable before the watcher thread listened to them;
     /// that thread delivers the rest. Called after the registration of a waiter.
-    fn hear_of_others(&self) {
+    fn deliver_from_others(&self) {
         let committer = &self.open.committer;
         committer.attend();
         committer.catch_up_soon();
@@ -355,29 +355,30 @@ impl Store {
         }
     }
 
-    /// Who has the store open, this opening included; nobody but it where no other may.
+    /// The sessions that have the store open, this one included; none for a store that is opened
+    /// exclusively.
     ///
     /// # Errors
     /// [`Error::Closed`], and [`Error::Io`] for a lock file that can't be looked at.
-    pub fn members(&self) -> Result<Vec<Member>> {
+    pub fn sessions(&self) -> Result<Vec<Session>> {
         let log = self.log()?;
-        let Some(joint) = log.coord.joint() else {
+        let Some(session) = log.coord.session() else {
             return Ok(Vec::new());
         };
-        joint.entry.publish(log.counters.read());
-        members(&log.segments.layout, &joint.entry)
+        session.slot.publish(log.counters.read());
+        sessions(&log.segments.layout, &session.slot)
     }
 
-    /// Has this opening give signs of life from now on, for all who share the store to see,
-    /// until the store is closed or the process dies. Answers its id, which is the same each
-    /// time and which no other opening ever had.
+    /// Starts the heartbeat of this session, for all sessions of the store to see, until the
+    /// store is closed or the process dies. Returns the id of the session, which is the same
+    /// each time and which no other session ever had.
     ///
     /// # Errors
     /// [`Error::Closed`], and [`Error::Io`] where no thread can be started or the store was
     /// opened to be read only.
-    pub fn appear(&self) -> Result<String> {
+    pub fn start_heartbeat(&self) -> Result<String> {
         self.writable()?;
-        self.open.presence.appear()
+        self.open.presence.start_heartbeat()
     }
 
     /// Registers an event loop whose tasks hold leases, and returns its number. From now on
@@ -400,13 +401,13 @@ impl Store {
         self.open.presence.unregister_loop(number);
     }
 
-    /// All openings that give signs of life, of this process and of others.
+    /// All sessions that send heartbeats, of this process and of others.
     ///
     /// # Errors
     /// [`Error::Closed`], and [`Error::Io`] for a lock file that can't be looked at.
-    pub fn sightings(&self) -> Result<Vec<Sighting>> {
+    pub fn live_sessions(&self) -> Result<Vec<LiveSession>> {
         self.log()?;
-        self.open.presence.sightings()
+        self.open.presence.live_sessions()
     }
 
     /// Reads the store's files again and holds them against all that they promise.
@@ -449,35 +450,35 @@ impl Open {
         self.committer.end();
         self.presence.end();
         self.committer.log.segments.release();
-        if let Some(joint) = self.committer.log.coord.joint() {
-            joint.entry.leave();
+        if let Some(session) = self.committer.log.coord.session() {
+            session.slot.leave();
         }
         self.live.free();
-        // Nobody comes in before this opening is gone, which may hold `live` no more.
+        // No session begins before this one has ended and holds `live` no more.
         drop(boot);
         closed
     }
 
-    /// Records where the log ends, if nobody else can write to it. What is put into `boot`
-    /// keeps others from coming in.
+    /// Records where the log ends, if no other session can write to it. While the lock is in
+    /// `boot`, no session begins.
     fn record_end(&self, durable: (u64, u64), boot: &mut Option<LockGuard>) -> Result<()> {
         if self.view.is_some() || self.committer.log.segments.is_read_only() {
             return Ok(());
         }
         let coord = &self.committer.log.coord;
-        let Some(joint) = coord.joint() else {
+        let Some(session) = coord.session() else {
             return self.committer.record_durable(durable);
         };
         let Some(among) = coord.shared() else {
-            joint.page.set_phase(Phase::Idle);
+            session.page.set_phase(Phase::Idle);
             return self.committer.record_durable(durable);
         };
-        // Others come in only through `boot`, and they are still here if `live` is not free.
+        // Other sessions begin only under `boot`, and are still there if `live` is not free.
         *boot = among.locks.boot.hold_by(Instant::now() + LEAVE)?;
         if boot.is_none() || !among.locks.live.try_take(Hold::Exclusive)? {
             return Ok(());
         }
-        joint.page.set_phase(Phase::Idle);
+        session.page.set_phase(Phase::Idle);
         match self.committer.end_of_all(among) {
             Some(end) => self.committer.record_durable(end),
             None => Ok(()),
@@ -485,7 +486,7 @@ impl Open {
     }
 }
 
-/// How long who leaves waits for those who come.
+/// How long the end of a session waits for sessions that begin.
 const LEAVE: Duration = Duration::from_secs(1);
 
 impl Drop for Open {

@@ -24,15 +24,15 @@ fn open(vfs: &Arc<dyn Vfs>, options: Options) -> Store {
 }
 
 fn ids(store: &Store) -> Vec<String> {
-    let seen = store.sightings().unwrap();
+    let seen = store.live_sessions().unwrap();
     seen.into_iter().map(|sighting| sighting.id).collect()
 }
 
-fn silence(store: &Store, id: &str) -> Option<Duration> {
-    let seen = store.sightings().unwrap();
+fn heartbeat_age(store: &Store, id: &str) -> Option<Duration> {
+    let seen = store.live_sessions().unwrap();
     seen.into_iter()
         .find(|sighting| sighting.id == id)
-        .map(|sighting| sighting.silence)
+        .map(|sighting| sighting.heartbeat_age)
 }
 
 #[test]
@@ -40,9 +40,9 @@ fn an_opening_is_seen_by_all_from_its_first_sign_of_life_to_its_end() {
     let vfs: Arc<dyn Vfs> = Arc::new(SimVfs::memory());
     let (a, b) = (open(&vfs, shared(true)), open(&vfs, shared(true)));
     assert!(ids(&a).is_empty() && ids(&b).is_empty());
-    let id = a.appear().unwrap();
-    assert_eq!(id, a.appear().unwrap());
-    let other = b.appear().unwrap();
+    let id = a.start_heartbeat().unwrap();
+    assert_eq!(id, a.start_heartbeat().unwrap());
+    let other = b.start_heartbeat().unwrap();
     assert_ne!(id, other);
     for store in [&a, &b] {
         let mut seen = ids(store);
@@ -53,9 +53,9 @@ fn an_opening_is_seen_by_all_from_its_first_sign_of_life_to_its_end() {
     }
     a.close().unwrap();
     assert_eq!(ids(&b), std::slice::from_ref(&other));
-    assert!(matches!(a.appear(), Err(Error::Closed)));
+    assert!(matches!(a.start_heartbeat(), Err(Error::Closed)));
     let c = open(&vfs, shared(true));
-    assert_ne!(c.appear().unwrap(), id);
+    assert_ne!(c.start_heartbeat().unwrap(), id);
 }
 
 #[test]
@@ -63,8 +63,8 @@ fn a_store_that_is_one_openings_alone_shows_that_one() {
     let vfs: Arc<dyn Vfs> = Arc::new(SimVfs::memory());
     let store = open(&vfs, Options::default());
     assert!(ids(&store).is_empty());
-    let id = store.appear().unwrap();
-    assert_eq!(silence(&store, &id), Some(Duration::ZERO));
+    let id = store.start_heartbeat().unwrap();
+    assert_eq!(heartbeat_age(&store, &id), Some(Duration::ZERO));
 }
 
 #[test]
@@ -76,26 +76,31 @@ fn signs_of_life_come_from_a_thread_and_stop_with_it() {
     let beating = Store::open(Arc::clone(&vfs), &path, shared(true)).unwrap();
     // Without threads of its own an opening gives a sign of life only when it is asked to.
     let still = Store::open(Arc::clone(&vfs), &path, shared(false)).unwrap();
-    let (alive, stopped) = (beating.appear().unwrap(), still.appear().unwrap());
+    let (alive, stopped) = (
+        beating.start_heartbeat().unwrap(),
+        still.start_heartbeat().unwrap(),
+    );
     let deadline = Instant::now() + Duration::from_secs(20);
-    while silence(&watching, &stopped).unwrap() < Duration::from_secs(2) {
+    while heartbeat_age(&watching, &stopped).unwrap() < Duration::from_secs(2) {
         assert!(Instant::now() < deadline, "it is never silent");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(silence(&watching, &alive).unwrap() < silence(&watching, &stopped).unwrap());
-    still.appear().unwrap();
-    assert!(silence(&watching, &stopped).unwrap() < Duration::from_secs(2));
+    assert!(
+        heartbeat_age(&watching, &alive).unwrap() < heartbeat_age(&watching, &stopped).unwrap()
+    );
+    still.start_heartbeat().unwrap();
+    assert!(heartbeat_age(&watching, &stopped).unwrap() < Duration::from_secs(2));
 }
 
 #[test]
 fn who_only_looks_gives_no_signs_of_life() {
     let vfs: Arc<dyn Vfs> = Arc::new(SimVfs::memory());
     let store = open(&vfs, shared(true));
-    let id = store.appear().unwrap();
+    let id = store.start_heartbeat().unwrap();
     let mut options = shared(true);
     options.read_only = true;
     let looking = open(&vfs, options);
-    assert!(matches!(looking.appear(), Err(Error::Io { .. })));
+    assert!(matches!(looking.start_heartbeat(), Err(Error::Io { .. })));
     assert_eq!(ids(&looking), [id]);
 }
 
@@ -106,20 +111,20 @@ fn a_session_is_silent_since_the_last_tick_of_its_slowest_event_loop() {
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs::new());
     let watching = Store::open(Arc::clone(&vfs), &path, shared(true)).unwrap();
     let looping = Store::open(Arc::clone(&vfs), &path, shared(true)).unwrap();
-    let id = looping.appear().unwrap();
+    let id = looping.start_heartbeat().unwrap();
     let (fast, hung) = (
         looping.register_loop().unwrap(),
         looping.register_loop().unwrap(),
     );
     let deadline = Instant::now() + Duration::from_secs(20);
-    while silence(&watching, &id).unwrap() < Duration::from_secs(1) {
+    while heartbeat_age(&watching, &id).unwrap() < Duration::from_secs(1) {
         assert!(Instant::now() < deadline, "a hung event loop isn't noticed");
         looping.tick(fast);
         std::thread::sleep(Duration::from_millis(20));
     }
     // Without the hung one, the session is as alive as the other one.
     looping.unregister_loop(hung);
-    while silence(&watching, &id).unwrap() >= Duration::from_secs(1) {
+    while heartbeat_age(&watching, &id).unwrap() >= Duration::from_secs(1) {
         assert!(Instant::now() < deadline, "the session stays silent");
         looping.tick(fast);
         std::thread::sleep(Duration::from_millis(20));

@@ -29,7 +29,7 @@ use super::watcher::Watcher;
 use super::write_phase::{Outcome, WritePhase};
 use super::written::Tail;
 use crate::append::Appended;
-use crate::coord::{Joint as SharedSession, Mark};
+use crate::coord::{LogPoint, SharedSession};
 use crate::error::{Error, Result};
 use crate::live::{LiveLog, LogEnd};
 use crate::log::Segment;
@@ -50,7 +50,7 @@ pub(crate) struct StartingPoint {
     /// Whether the session may have threads of its own.
     pub(crate) background: bool,
     /// The end of what is durable, at which this session begins.
-    pub(crate) durable: Mark,
+    pub(crate) durable: LogPoint,
 }
 
 /// Takes appends, and answers them. Each part owns one piece of state:
@@ -166,7 +166,7 @@ impl Committer {
 
     /// Returns whether the request was queued; if not, it has been answered.
     fn enqueue(&self, request: Request) -> bool {
-        if !request.prepared.is_mark() {
+        if !request.prepared.is_sync_marker() {
             self.log.counters.appends.add(1);
         }
         self.queue.push(request, || self.log.health())
@@ -308,9 +308,9 @@ impl Committer {
     }
 
     /// The end of the log that all sessions have made durable, for the last one that leaves.
-    pub(crate) fn end_of_all(&self, joint: &SharedSession) -> Option<(u64, u64)> {
-        let (tail, durable) = (joint.page.tail()?, joint.page.durable()?);
-        (tail == durable && !joint.page.is_poisoned() && !self.log.is_stopped())
+    pub(crate) fn end_of_all(&self, session: &SharedSession) -> Option<(u64, u64)> {
+        let (tail, durable) = (session.page.tail()?, session.page.durable()?);
+        (tail == durable && !session.page.is_poisoned() && !self.log.is_stopped())
             .then_some((durable.end, durable.chain))
     }
 
@@ -345,7 +345,7 @@ impl Committer {
     pub(crate) fn catch_up(&self, mode: ReadMode) -> Result<()> {
         match self.log.coord.shared() {
             None => Ok(()),
-            Some(joint) => self.poison.catch_up(joint, mode),
+            Some(session) => self.poison.catch_up(session, mode),
         }
     }
 
@@ -400,13 +400,13 @@ impl Committer {
     }
 
     /// Ends a resting log with a sync marker whose durable hint covers every commit before it.
-    fn mark_when_resting(self: &Arc<Self>) {
+    fn write_marker_when_resting(self: &Arc<Self>) {
         let mut before = None;
-        while !self.writer.is_marked() && self.log.health().is_ok() && self.tasks.rest() {
+        while !self.writer.ends_in_marker() && self.log.health().is_ok() && self.tasks.rest() {
             let now = self.writer.unmarked_end();
             if now.is_some() && now == before {
                 let answered = Box::new(|_: Result<Appended>| ());
-                self.append(Request::new(Prepared::mark(), answered));
+                self.append(Request::new(Prepared::sync_marker(), answered));
             }
             if self.room.prepare_room().is_err() {
                 return;
@@ -434,7 +434,7 @@ impl Work for Committer {
         // Room that can't be made ahead is made by the append that needs it, which then
         // reports the failure.
         let _made_ahead = self.room.prepare_room();
-        self.mark_when_resting();
+        self.write_marker_when_resting();
     }
 }
 

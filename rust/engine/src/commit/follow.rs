@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::written::{Known, Tail, Written};
-use crate::coord::Mark;
+use crate::coord::LogPoint;
 use crate::error::{Error, Result};
 use crate::frame::FrameView;
 use crate::index::FrameEntry;
@@ -14,11 +14,11 @@ use crate::recovery::describe;
 /// Called with each frame that is read.
 pub(super) type EachFrame<'a> = dyn FnMut(&FrameView<'_>, &FrameEntry) + 'a;
 
-/// Reads all frames below a mark that another session has published.
+/// Reads all frames below a point that another session has published.
 pub(super) fn follow(
     log: &LiveLog,
     known: &mut Known,
-    to: &Mark,
+    to: &LogPoint,
     each: &mut EachFrame<'_>,
 ) -> Result<()> {
     if log.segments.of_ordinal(to.ordinal).is_none() {
@@ -31,18 +31,18 @@ pub(super) fn follow(
             known.tail = go_on(log, known, to)?;
         }
     }
-    if known.mark() != *to {
+    if known.end_point() != *to {
         return Err(contradiction(log, known, "it names another end of the log"));
     }
     Ok(())
 }
 
-/// Reads the frames in one segment, up to the mark or to where no frame follows.
+/// Reads the frames in one segment, up to the point or to where no frame follows.
 fn follow_segment(
     log: &LiveLog,
     known: &mut Known,
     segment: &Segment,
-    to: &Mark,
+    to: &LogPoint,
     each: &mut EachFrame<'_>,
 ) -> Result<()> {
     let end = to.address.min(segment.end());
@@ -62,7 +62,7 @@ fn follow_segment(
         let mut entry = FrameEntry::default();
         describe(&frame, address, &log.hasher, &mut entry);
         each(&frame, &entry);
-        known.is_marked = frame.is_mark() && header.durable_hint == address;
+        known.ends_in_marker = frame.is_sync_marker() && header.durable_hint == address;
         address = entry.end();
         known.tail.address = address;
         known.tail.next_position = header.next_position();
@@ -76,7 +76,7 @@ fn follow_segment(
 }
 
 /// The beginning of the next segment, if the log can continue there.
-fn go_on(log: &LiveLog, known: &Known, to: &Mark) -> Result<Tail> {
+fn go_on(log: &LiveLog, known: &Known, to: &LogPoint) -> Result<Tail> {
     let next = known.tail.segment.entry.ordinal + 1;
     match log.segments.of_ordinal(next) {
         Some(segment) if segment.first_frame() <= to.address => Ok(Tail {

@@ -6,7 +6,7 @@
 //! | `request`, `answer` | what a caller waits for, and what it gets |
 //! | `queue`, `reservations` | appends that wait |
 //! | `shared_writer` | the right to write, among threads and among sessions |
-//! | `write_phase`, `judge`, `plan`, `clock` | validate, plan and write a batch, or undo it |
+//! | `write_phase`, `validate`, `plan`, `clock` | validate, plan and write a batch, or undo it |
 //! | `room` | zeros ahead of the tail, and the next segment |
 //! | `sync` | one thread of one session syncs for all |
 //! | `written`, `follow`, `publication` | what is written, durable and visible |
@@ -19,7 +19,6 @@ mod background;
 mod clock;
 mod committer;
 mod follow;
-mod judge;
 mod plan;
 mod poison;
 mod prepare;
@@ -30,6 +29,7 @@ mod reservations;
 mod room;
 mod shared_writer;
 mod sync;
+mod validate;
 mod watcher;
 mod write_phase;
 mod written;

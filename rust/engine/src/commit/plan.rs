@@ -3,13 +3,13 @@
 use std::io::{self, IoSlice};
 
 use super::answer::Answer;
-use super::judge::Overlay;
 use super::prepare::Prepared;
 use super::request::Request;
+use super::validate::Overlay;
 use super::written::{Tail, Written};
 use crate::append::Appended;
 use crate::error::Error;
-use crate::frame::{Sealed, Seed, StreamHead};
+use crate::frame::{FrameFields, Seed, StreamHead};
 use crate::index::{FrameEntry, StreamEntry};
 use crate::log::fill_zeros;
 use crate::vfs::{VfsFile as _, read_full};
@@ -36,7 +36,7 @@ pub(super) struct Plan {
     pub(super) events: u64,
     /// Frames that are not the engine's own.
     pub(super) commits: u64,
-    pub(super) ends_in_mark: bool,
+    pub(super) ends_in_marker: bool,
 }
 
 impl Plan {
@@ -50,7 +50,7 @@ impl Plan {
             answers: Vec::new(),
             events: 0,
             commits: 0,
-            ends_in_mark: false,
+            ends_in_marker: false,
         }
     }
 
@@ -64,7 +64,7 @@ impl Plan {
     }
 
     /// Adds a frame at the end of the group.
-    pub(super) fn seal(&mut self, prepared: &mut Prepared, base_versions: &[u64]) -> Appended {
+    pub(super) fn add(&mut self, prepared: &mut Prepared, base_versions: &[u64]) -> Appended {
         let address = self.tail.address;
         let first_position = self.tail.next_position;
         let heads = prepared
@@ -75,7 +75,7 @@ impl Plan {
                 key: stream.key,
                 base_version: *base,
             });
-        let sealed = Sealed {
+        let fields = FrameFields {
             address,
             first_position,
             previous_chain: self.tail.chain,
@@ -83,13 +83,14 @@ impl Plan {
             commit_time: self.stamp.commit_time,
             writer_epoch: self.stamp.epoch,
         };
-        self.tail.chain = prepared.frame.seal(heads, &sealed, self.stamp.seed);
+        self.tail.chain = prepared.frame.complete(heads, &fields, self.stamp.seed);
         self.tail.address += prepared.frame.len() as u64;
         self.tail.next_position += prepared.events;
         self.events += prepared.events;
-        self.commits += u64::from(!prepared.is_mark());
-        // A mark whose hint does not reach it leaves something to be marked.
-        self.ends_in_mark = prepared.is_mark() && self.stamp.durable_hint == address;
+        self.commits += u64::from(!prepared.is_sync_marker());
+        // A sync marker whose hint does not reach its own address leaves a part of the log that
+        // no marker covers.
+        self.ends_in_marker = prepared.is_sync_marker() && self.stamp.durable_hint == address;
         let appended = appended(prepared, base_versions, first_position);
         self.overlay.note(prepared, &appended, self.tail.address);
         self.entries.push(Written {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::publication::{Publication, Unindexed};
-use crate::coord::{Joint as SharedSession, LockGuard};
+use crate::coord::{LockGuard, SharedSession};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::lock::Mutex;
@@ -32,8 +32,8 @@ impl Poison {
     pub(super) fn stopping<T>(&self, outcome: Result<T>) -> Result<T> {
         if let Err(lost @ Error::Detached { .. }) = &outcome {
             let is_first = self.stop(lost.clone());
-            if is_first && let Some(joint) = self.log.coord.joint() {
-                joint.page.condemn();
+            if is_first && let Some(session) = self.log.coord.session() {
+                session.page.condemn();
             }
         }
         outcome
@@ -65,7 +65,7 @@ impl Poison {
         };
         let (durable, _lead) = match self.log.coord.shared() {
             None => (durable, None),
-            Some(joint) => match self.poison_all(joint, leads) {
+            Some(session) => match self.poison_all(session, leads) {
                 None => return,
                 // The page has an earlier end where the store was shared in this moment.
                 Some((seal, lead)) if seal.address < durable.address => (durable, lead),
@@ -79,19 +79,23 @@ impl Poison {
 
     /// Stops all writing in every session. Returns how far the log is durable, and the sync lock
     /// unless the caller holds it: other sessions may leave a marker, too.
-    fn poison_all(&self, joint: &SharedSession, leads: bool) -> Option<(Seal, Option<LockGuard>)> {
-        joint.page.poison();
-        joint.page.ring();
+    fn poison_all(
+        &self,
+        session: &SharedSession,
+        leads: bool,
+    ) -> Option<(Seal, Option<LockGuard>)> {
+        session.page.poison();
+        session.page.notify();
         // The holder of the sync lock may be about to record that more is durable.
         let held = if leads {
             None
         } else {
-            joint.locks.sync.hold_by(self.log.coord.deadline()).ok()?
+            session.locks.sync.hold_by(self.log.coord.deadline()).ok()?
         };
         if !leads && held.is_none() {
             return None;
         }
-        let durable = joint.page.durable()?;
+        let durable = session.page.durable()?;
         let seal = Seal {
             address: durable.end,
             chain: durable.chain,
@@ -119,8 +123,8 @@ impl Poison {
 
     /// Makes visible what other sessions have made durable. A page that contradicts the log
     /// stops this session; a frame that the index can't take poisons the store.
-    pub(super) fn catch_up(&self, joint: &SharedSession, mode: ReadMode) -> Result<()> {
-        let caught_up = self.publication.catch_up(joint, mode);
+    pub(super) fn catch_up(&self, session: &SharedSession, mode: ReadMode) -> Result<()> {
+        let caught_up = self.publication.catch_up(session, mode);
         self.indexed(self.stopping(caught_up)?);
         Ok(())
     }
@@ -133,9 +137,9 @@ impl Poison {
     }
 
     /// Refuses if another session has poisoned the store, and stops this one then.
-    pub(super) fn check_page(&self, joint: &SharedSession) -> Result<()> {
-        self.stopping(self.log.coord.check_page(joint))?;
-        if joint.page.is_poisoned() {
+    pub(super) fn check_page(&self, session: &SharedSession) -> Result<()> {
+        self.stopping(self.log.coord.check_page(session))?;
+        if session.page.is_poisoned() {
             self.stop(Error::Poisoned {
                 reason: "another process of the store could not sync what it had written"
                     .to_owned(),

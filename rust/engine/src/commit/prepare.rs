@@ -119,9 +119,9 @@ impl Prepared {
     }
 
     /// The engine's own frame, which only carries a durable hint.
-    pub(crate) fn mark() -> Self {
+    pub(crate) fn sync_marker() -> Self {
         Self {
-            frame: frame::mark(),
+            frame: frame::sync_marker(),
             streams: Vec::new(),
             written: 0,
             events: 0,
@@ -133,13 +133,13 @@ impl Prepared {
     }
 
     /// Whether it is the engine's own.
-    pub(crate) fn is_mark(&self) -> bool {
-        self.frame.is_mark()
+    pub(crate) fn is_sync_marker(&self) -> bool {
+        self.frame.is_sync_marker()
     }
 
     /// Whether it leaves a frame in the log.
     pub(crate) fn is_recorded(&self) -> bool {
-        self.events > 0 || self.key.is_some() || self.is_mark()
+        self.events > 0 || self.key.is_some() || self.is_sync_marker()
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::follow::{EachFrame, follow};
 use super::written::{Known, Tail, Written};
-use crate::coord::{Joint as SharedSession, Mark};
+use crate::coord::{LogPoint, SharedSession};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
@@ -50,12 +50,12 @@ pub(super) struct Publication {
 
 impl Publication {
     /// Begins at a tail all below which is durable and in the index.
-    pub(super) fn new(log: Arc<LiveLog>, tail: Tail, durable: Mark) -> Self {
+    pub(super) fn new(log: Arc<LiveLog>, tail: Tail, durable: LogPoint) -> Self {
         let known = Known {
             tail,
             end: durable.end,
             commit_time: durable.commit_time,
-            is_marked: durable.is_marked,
+            ends_in_marker: durable.ends_in_marker,
             unsynced: VecDeque::new(),
         };
         Self {
@@ -69,7 +69,7 @@ impl Publication {
         }
     }
 
-    /// Everything below is durable, and visible in this process.
+    /// Everything below is durable, and visible in this session.
     pub(super) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
@@ -79,44 +79,44 @@ impl Publication {
         self.durable_end.load(Ordering::Acquire)
     }
 
-    /// The tail as of the last completed write that this process knows of.
+    /// The tail as of the last completed write that this session knows of.
     pub(super) fn published(&self) -> Tail {
         self.known.lock().tail.clone()
     }
 
-    /// Where the log ends, as far as this process knows.
-    pub(super) fn mark(&self) -> Mark {
-        self.known.lock().mark()
+    /// Where the log ends, as far as this session knows.
+    pub(super) fn end_point(&self) -> LogPoint {
+        self.known.lock().end_point()
     }
 
     /// Records written frames, for the next sync. The caller holds the write lock.
     pub(super) fn publish(
         &self,
         tail: &Tail,
-        (end, commit_time, is_marked): (u64, u64, bool),
+        (end, commit_time, ends_in_marker): (u64, u64, bool),
         entries: impl IntoIterator<Item = Written>,
     ) {
         self.log.segments.layout.vfs.at("publish");
         let mut known = self.known.lock();
         known.unsynced.extend(entries);
         known.tail = tail.clone();
-        (known.end, known.commit_time, known.is_marked) = (end, commit_time, is_marked);
-        if let Some(joint) = self.log.coord.shared() {
-            joint.page.publish_tail(&known.mark());
+        (known.end, known.commit_time, known.ends_in_marker) = (end, commit_time, ends_in_marker);
+        if let Some(session) = self.log.coord.shared() {
+            session.page.publish_tail(&known.end_point());
         }
     }
 
     /// Reads all that other sessions have written. The caller holds the write lock, so that no
     /// session writes more.
-    pub(super) fn learn(&self, joint: &SharedSession, each: &mut EachFrame<'_>) -> Result<Tail> {
-        let Some(tail) = joint.page.tail() else {
+    pub(super) fn learn(&self, session: &SharedSession, each: &mut EachFrame<'_>) -> Result<Tail> {
+        let Some(tail) = session.page.tail() else {
             return Err(self
                 .log
                 .coord
                 .detached("its record of the log's end is damaged"));
         };
         // The end is never below what is durable: what is between would be written over.
-        if joint
+        if session
             .page
             .durable()
             .is_none_or(|durable| durable.address > tail.address)
@@ -135,15 +135,15 @@ impl Publication {
     /// what the page records by then was durable before, and may have been acknowledged.
     pub(super) fn catch_up(
         &self,
-        joint: &SharedSession,
+        session: &SharedSession,
         mode: ReadMode,
     ) -> Result<std::result::Result<(), Unindexed>> {
-        let (turn, address) = joint.page.durable_in_short();
-        // The address too: a number that was changed may be counted on to what it was.
+        let (turn, address) = session.page.durable_in_short();
+        // The address is compared, too: a turn that was changed may be counted up to its old value.
         if turn == self.seen_turn.load(Ordering::Acquire) && address <= self.durable() {
             return Ok(Ok(()));
         }
-        let Some(durable) = joint.page.durable() else {
+        let Some(durable) = session.page.durable() else {
             return Err(self
                 .log
                 .coord
@@ -175,9 +175,9 @@ impl Publication {
         Ok(indexed.map(|head| self.show(head, durable.address)))
     }
 
-    /// Whether a durable end is that of a frame which this process knows, or one before what
+    /// Whether a durable end is that of a frame which this session knows, or one before what
     /// another thread has found to be durable meanwhile.
-    fn agrees(&self, known: &Known, durable: &Mark) -> bool {
+    fn agrees(&self, known: &Known, durable: &LogPoint) -> bool {
         match durable.end.cmp(&self.durable_end()) {
             Less => return true,
             Equal => return durable.chain == self.durable_chain.load(Ordering::Acquire),
@@ -220,8 +220,8 @@ impl Publication {
         self.durable.fetch_max(address, Ordering::AcqRel);
     }
 
-    /// Whether the log from one mark to the other is what its frames say.
-    pub(super) fn is_whole(&self, durable: &Mark, tail: &Mark) -> Result<bool> {
+    /// Whether the log from one point to the other is what its frames say.
+    pub(super) fn is_whole(&self, durable: &LogPoint, tail: &LogPoint) -> Result<bool> {
         let segment = self.segment_of(durable)?;
         let mut known = Known {
             tail: Tail {
@@ -232,7 +232,7 @@ impl Publication {
             },
             end: durable.end,
             commit_time: durable.commit_time,
-            is_marked: durable.is_marked,
+            ends_in_marker: durable.ends_in_marker,
             unsynced: VecDeque::new(),
         };
         match follow(&self.log, &mut known, tail, &mut |_, _| ()) {
@@ -243,10 +243,10 @@ impl Publication {
         }
     }
 
-    pub(super) fn segment_of(&self, mark: &Mark) -> Result<Arc<Segment>> {
-        match self.log.segments.of_ordinal(mark.ordinal) {
+    pub(super) fn segment_of(&self, point: &LogPoint) -> Result<Arc<Segment>> {
+        match self.log.segments.of_ordinal(point.ordinal) {
             Some(segment) => Ok(segment),
-            None => self.log.segments.refresh(mark.ordinal),
+            None => self.log.segments.refresh(point.ordinal),
         }
     }
 

@@ -42,7 +42,7 @@ impl Reservations {
         let time = time.min(LONGEST_RESERVATION);
         let until = now.saturating_add(u64::try_from(time.as_micros()).unwrap_or_default());
         let coord = &self.log.coord;
-        let member = coord.joint().map_or(0, |joint| joint.entry.number());
+        let member = coord.session().map_or(0, |session| session.slot.number());
         let new = Reserved::new(id, member, until, streams);
         Ok(coord.reserve(layout, new, now).then_some(id))
     }
@@ -65,7 +65,7 @@ impl Reservations {
         let layout = &self.log.segments.layout;
         let now = layout.vfs.uptime_micros();
         let is_alive =
-            |reserved: &Reserved| self.log.coord.is_session_alive(layout, reserved.member);
+            |reserved: &Reserved| self.log.coord.is_session_alive(layout, reserved.session);
         if let Some(orphaned) = self.queue.restore(|| self.in_force(), now, is_alive) {
             self.log.coord.release(orphaned.id);
         }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::CommitClock;
-use super::judge::Overlay;
 use super::poison::Poison;
 use super::publication::Publication;
 use super::sync::Syncer;
+use super::validate::Overlay;
 use super::written::Tail;
-use crate::coord::{Joint as SharedSession, Mark, Page, Turn};
+use crate::coord::{LogPoint, Page, SharedSession, TicketGuard};
 use crate::error::Result;
 use crate::frame::{HEADER, Header};
 use crate::live::LiveLog;
@@ -42,7 +42,7 @@ pub(super) struct Writer {
     pub(super) last_commit_time: u64,
     pub(super) clock: CommitClock,
     /// Whether the last frame is a sync marker that covers all before it.
-    pub(super) ends_in_mark: bool,
+    pub(super) ends_in_marker: bool,
 }
 
 /// The right to write, while a thread has it. The state is released before the turn among the
@@ -50,7 +50,7 @@ pub(super) struct Writer {
 #[derive(Debug)]
 pub(super) struct WriteAccess<'a> {
     pub(super) writer: MutexGuard<'a, Writer>,
-    _turn: Option<Turn>,
+    _turn: Option<TicketGuard>,
 }
 
 /// Hands out the right to write.
@@ -69,14 +69,14 @@ impl SharedWriter {
         publication: Arc<Publication>,
         poison: Arc<Poison>,
         syncer: Arc<Syncer>,
-        (tail, durable): (Tail, &Mark),
+        (tail, durable): (Tail, &LogPoint),
     ) -> Self {
         let writer = Writer {
             tail,
             overlay: Overlay::default(),
             last_commit_time: durable.commit_time,
             clock: CommitClock::default(),
-            ends_in_mark: durable.is_marked,
+            ends_in_marker: durable.ends_in_marker,
         };
         Self {
             log,
@@ -99,7 +99,7 @@ impl SharedWriter {
         loop {
             let turn = match self.log.coord.shared() {
                 None => None,
-                Some(joint) => match self.turn(joint, budget)? {
+                Some(session) => match self.turn(session, budget)? {
                     Some(turn) => Some(turn),
                     None => return Ok(None),
                 },
@@ -107,7 +107,7 @@ impl SharedWriter {
             let mut writer = self.state.lock();
             match (self.log.coord.shared(), &turn) {
                 (None, None) => {}
-                (Some(joint), Some(_)) => self.take_over(joint, &mut writer)?,
+                (Some(session), Some(_)) => self.take_over(session, &mut writer)?,
                 // The store became shared just now: the write lock is needed, too.
                 _ => continue,
             }
@@ -118,48 +118,48 @@ impl SharedWriter {
         }
     }
 
-    fn turn(&self, joint: &SharedSession, budget: WaitBudget) -> Result<Option<Turn>> {
+    fn turn(&self, session: &SharedSession, budget: WaitBudget) -> Result<Option<TicketGuard>> {
         let deadline = match budget {
             WaitBudget::Brief => self.log.coord.deadline().min(Instant::now() + BRIEF),
             WaitBudget::Full => self.log.coord.deadline(),
         };
         // Whatever takes long to catch up on is read before the lock is taken, while other
         // sessions may write.
-        self.poison.catch_up(joint, ReadMode::Blocking)?;
-        let taken = Turn::by(&joint.locks.write, &joint.page, deadline);
+        self.poison.catch_up(session, ReadMode::Blocking)?;
+        let taken = TicketGuard::acquire(&session.locks.write, &session.page, deadline);
         match self.poison.stopping(taken)? {
             Some(turn) => {
-                joint.page.set_writer(joint.entry.number());
+                session.page.set_writer(session.slot.number());
                 self.log.counters.waits.add(u64::from(turn.waited));
                 Ok(Some(turn))
             }
             None if budget == WaitBudget::Brief => Ok(None),
-            None => Err(self.log.coord.stalled("its log", joint.page.writer())),
+            None => Err(self.log.coord.stalled("its log", session.page.writer())),
         }
     }
 
     /// Takes over from the session that wrote last.
-    fn take_over(&self, joint: &SharedSession, writer: &mut Writer) -> Result<()> {
-        self.poison.check_page(joint)?;
+    fn take_over(&self, session: &SharedSession, writer: &mut Writer) -> Result<()> {
+        self.poison.check_page(session)?;
         let Writer { tail, overlay, .. } = writer;
-        let learnt = self
-            .publication
-            .learn(joint, &mut |frame, entry| overlay.note_frame(frame, entry));
+        let learnt = self.publication.learn(session, &mut |frame, entry| {
+            overlay.note_frame(frame, entry);
+        });
         *tail = self.poison.stopping(learnt)?;
-        let mark = self.publication.mark();
-        writer.last_commit_time = mark.commit_time;
-        writer.ends_in_mark = mark.is_marked;
+        let point = self.publication.end_point();
+        writer.last_commit_time = point.commit_time;
+        writer.ends_in_marker = point.ends_in_marker;
         self.activate(&writer.tail.segment)?;
-        self.clean_up(joint, &writer.tail)?;
+        self.clean_up(session, &writer.tail)?;
         let ends = self.check_end(&writer.tail);
         self.poison.stopping(ends)?;
-        self.poison.catch_up(joint, ReadMode::Blocking)
+        self.poison.catch_up(session, ReadMode::Blocking)
     }
 
     /// Zeroes, durably, what a process left that died while it wrote: what is written instead may
     /// go into the next segment, and the old bytes would be back after a loss of power.
-    fn clean_up(&self, joint: &SharedSession, tail: &Tail) -> Result<()> {
-        let dirty = joint.page.dirty();
+    fn clean_up(&self, session: &SharedSession, tail: &Tail) -> Result<()> {
+        let dirty = session.page.dirty();
         if dirty == 0 {
             return Ok(());
         }
@@ -174,7 +174,7 @@ impl SharedWriter {
                 .map_err(|e| segment.error("zero", &e))?;
             self.syncer.alone(segment)?;
         }
-        joint.page.set_dirty(0);
+        session.page.set_dirty(0);
         Ok(())
     }
 
@@ -217,12 +217,12 @@ impl SharedWriter {
             if self.log.is_stopped() {
                 return;
             }
-            let mark = self.publication.mark();
-            page.publish_tail(&mark);
-            page.publish_durable(&mark);
+            let point = self.publication.end_point();
+            page.publish_tail(&point);
+            page.publish_durable(&point);
             page.set_generation(generation);
-            if let Some(joint) = coord.joint() {
-                joint.entry.publish(self.log.counters.read());
+            if let Some(session) = coord.session() {
+                session.slot.publish(self.log.counters.read());
             }
         };
         let is_stopped = || self.log.is_stopped();
@@ -243,14 +243,14 @@ impl SharedWriter {
     pub(super) fn unmarked_end(&self) -> Option<u64> {
         let writer = self.state.lock();
         let end = self.publication.durable_end();
-        (!writer.ends_in_mark && end == writer.tail.address).then_some(end)
+        (!writer.ends_in_marker && end == writer.tail.address).then_some(end)
     }
 
     /// Whether the log ends in a sync marker that covers all before it.
-    pub(super) fn is_marked(&self) -> bool {
+    pub(super) fn ends_in_marker(&self) -> bool {
         let writer = self.state.lock();
         // If another session has written since, the end is its to mark.
-        writer.ends_in_mark || self.publication.mark().address > writer.tail.address
+        writer.ends_in_marker || self.publication.end_point().address > writer.tail.address
     }
 
     /// The first byte beyond the log, and beyond what is being written to it, that isn't

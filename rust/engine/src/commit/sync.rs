@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::answer::is_refusal;
 use super::poison::Poison;
 use super::publication::Publication;
-use crate::coord::{Joint as SharedSession, LockGuard, Mark, RECHECK};
+use crate::coord::{LockGuard, LogPoint, RECHECK, SharedSession};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::lock::{Condvar, Mutex};
@@ -69,32 +69,32 @@ impl Syncer {
     }
 
     fn sync_alone(&self, segment: &Segment) -> Result<()> {
-        let Some(joint) = self.log.coord.shared() else {
+        let Some(session) = self.log.coord.shared() else {
             self.sync_segment(segment);
             return Ok(());
         };
-        let Some(held) = joint.locks.sync.hold_by(self.log.coord.deadline())? else {
+        let Some(held) = session.locks.sync.hold_by(self.log.coord.deadline())? else {
             return Err(self
                 .log
                 .coord
-                .stalled("the sync of the log", joint.page.syncer()));
+                .stalled("the sync of the log", session.page.syncer()));
         };
-        joint.page.set_syncer(joint.entry.number());
-        let finished = self.finish_sync(joint);
+        session.page.set_syncer(session.slot.number());
+        let finished = self.finish_sync(session);
         if matches!(finished, Ok(true)) {
-            self.sync_busily(joint, segment);
+            self.sync_busily(session, segment);
         }
-        self.hand_over(joint, held);
+        self.hand_over(session, held);
         finished.map(|_| ())
     }
 
     /// Completes the sync of a process that died in it; `false` if that poisons the store.
     /// The caller holds the sync lock.
-    fn finish_sync(&self, joint: &SharedSession) -> Result<bool> {
-        if !joint.page.is_sync_busy() {
+    fn finish_sync(&self, session: &SharedSession) -> Result<bool> {
+        if !session.page.is_sync_busy() {
             return Ok(true);
         }
-        let (tail, durable) = self.marks(joint)?;
+        let (tail, durable) = self.ends(session)?;
         let segment = self.active_segment_of(&tail)?;
         if durable.address >= tail.address {
             return Ok(true);
@@ -104,18 +104,18 @@ impl Syncer {
     }
 
     /// Where the log ends, and how far it is durable. The caller holds the sync lock.
-    fn marks(&self, joint: &SharedSession) -> Result<(Mark, Mark)> {
+    fn ends(&self, session: &SharedSession) -> Result<(LogPoint, LogPoint)> {
         // Read before the page is: its record of the end goes on with what is known here.
         let written = self.publication.published().address;
-        let marks = joint.page.tail().zip(joint.page.durable());
-        let whole = marks.filter(|(tail, _)| tail.address >= written);
+        let ends = session.page.tail().zip(session.page.durable());
+        let whole = ends.filter(|(tail, _)| tail.address >= written);
         let lost = || self.log.coord.detached("a record in it is damaged");
         self.poison.stopping(whole.ok_or_else(lost))
     }
 
-    /// The segment of a mark, open to be written to and synced.
-    fn active_segment_of(&self, mark: &Mark) -> Result<Arc<Segment>> {
-        let segment = self.publication.segment_of(mark)?;
+    /// The segment of a point, open to be written to and synced.
+    fn active_segment_of(&self, point: &LogPoint) -> Result<Arc<Segment>> {
+        let segment = self.publication.segment_of(point)?;
         segment.activate()?;
         Ok(segment)
     }
@@ -151,7 +151,7 @@ impl Syncer {
     fn sync(&self, deadline: &mut Option<Instant>) -> Result<()> {
         match self.log.coord.shared() {
             None => self.sync_for_threads(),
-            Some(joint) => return self.sync_for_processes(joint, deadline),
+            Some(session) => return self.sync_for_processes(session, deadline),
         }
         Ok(())
     }
@@ -169,75 +169,75 @@ impl Syncer {
 
     fn sync_for_processes(
         &self,
-        joint: &SharedSession,
+        session: &SharedSession,
         deadline: &mut Option<Instant>,
     ) -> Result<()> {
-        let rings = joint.page.rings();
+        let notifications = session.page.notifications();
         let before = self.publication.durable();
-        self.poison.catch_up(joint, ReadMode::Blocking)?;
+        self.poison.catch_up(session, ReadMode::Blocking)?;
         if self.publication.durable() > before {
             return Ok(());
         }
-        if let Some(held) = self.poison.stopping(joint.locks.sync.try_hold())? {
-            joint.page.set_syncer(joint.entry.number());
-            let led = self.lead_processes(joint);
-            self.hand_over(joint, held);
+        if let Some(held) = self.poison.stopping(session.locks.sync.try_hold())? {
+            session.page.set_syncer(session.slot.number());
+            let led = self.lead_processes(session);
+            self.hand_over(session, held);
             led?;
         } else {
             let by = *deadline.get_or_insert_with(|| self.log.coord.deadline());
             if Instant::now() >= by {
-                let syncer = joint.page.syncer();
+                let syncer = session.page.syncer();
                 return Err(self.log.coord.stalled("the sync of the log", syncer));
             }
             self.log.counters.waits.add(1);
             // The holder of the lock may die with it and send no notification.
-            joint.page.wait_for_ring(rings, RECHECK);
+            session.page.wait_for_notification(notifications, RECHECK);
         }
-        self.poison.catch_up(joint, ReadMode::Blocking)
+        self.poison.catch_up(session, ReadMode::Blocking)
     }
 
     /// Releases the sync lock, and only then notifies the sessions that wait: the next leader
     /// finds it free.
-    fn hand_over(&self, joint: &SharedSession, held: LockGuard) {
+    fn hand_over(&self, session: &SharedSession, held: LockGuard) {
         drop(held);
-        joint.page.ring();
+        session.page.notify();
         self.log.segments.layout.vfs.at("rung");
     }
 
     /// Syncs what all sessions have written. The caller holds the sync lock, and notifies the
     /// others afterwards.
-    fn lead_processes(&self, joint: &SharedSession) -> Result<()> {
-        let page = &joint.page;
-        self.poison.stopping(self.log.coord.check_page(joint))?;
+    fn lead_processes(&self, session: &SharedSession) -> Result<()> {
+        let page = &session.page;
+        self.poison.stopping(self.log.coord.check_page(session))?;
         if page.is_poisoned() {
             self.poison.stop(Error::Poisoned {
                 reason: "another process of the store failed to sync".to_owned(),
             });
             return Ok(());
         }
-        let (tail, durable) = self.marks(joint)?;
+        let (tail, durable) = self.ends(session)?;
         if durable.address >= tail.address {
             return Ok(());
         }
         let segment = self.active_segment_of(&tail)?;
-        if !self.finish_sync(joint)? || !self.sync_busily(joint, &segment) {
+        if !self.finish_sync(session)? || !self.sync_busily(session, &segment) {
             return Ok(());
         }
         self.log.counters.fsyncs.add(1);
         self.log.segments.layout.vfs.at("durable");
         page.publish_durable(&tail);
         self.log.segments.layout.vfs.at("told");
-        joint.entry.publish(self.log.counters.read());
+        session.slot.publish(self.log.counters.read());
         Ok(())
     }
 
     /// Syncs under the sync lock. If the process dies in the sync, the flag stays set: the next
     /// holder then knows that the kernel's report of a failed write may be lost.
-    fn sync_busily(&self, joint: &SharedSession, segment: &Segment) -> bool {
-        joint.page.set_sync_busy(true);
+    fn sync_busily(&self, session: &SharedSession, segment: &Segment) -> bool {
+        session.page.set_sync_busy(true);
         let is_durable = self.sync_segment(segment);
         if is_durable {
-            joint.page.set_sync_busy(false);
+            session.page.set_sync_busy(false);
         }
         is_durable
     }
@@ -253,8 +253,8 @@ impl Syncer {
     fn write_again(
         &self,
         segment: &Segment,
-        durable: &Mark,
-        tail: &Mark,
+        durable: &LogPoint,
+        tail: &LogPoint,
         is_whole: bool,
     ) -> Result<bool> {
         let from = segment.offset(durable.address.max(segment.first_frame()));

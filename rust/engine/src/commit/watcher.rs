@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::background::BackgroundTasks;
 use super::poison::Poison;
 use super::shared_writer::SharedWriter;
-use crate::coord::Joint as SharedSession;
+use crate::coord::SharedSession;
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::lock::Mutex;
@@ -77,53 +77,54 @@ impl Watcher {
     /// Makes sure that waiters learn of other sessions' commits. The caller has been counted by
     /// the watch before: the watcher checks that count before it stops listening.
     pub(super) fn attend(self: &Arc<Self>) {
-        if self.log.coord.joint().is_some() {
+        if self.log.coord.session().is_some() {
             self.ensure_thread();
         }
-        if let Some(joint) = self.log.coord.shared()
+        if let Some(session) = self.log.coord.shared()
             && !self.listens.swap(true, Ordering::SeqCst)
         {
-            joint.page.knock();
+            session.page.request_join();
         }
     }
 
     /// Wakes the thread, whichever word it waits for.
     pub(super) fn wake(&self) {
-        if let Some(joint) = self.log.coord.joint() {
-            joint.page.knock();
-            joint.page.ring();
+        if let Some(session) = self.log.coord.session() {
+            session.page.request_join();
+            session.page.notify();
         }
     }
 
     fn watch(&self) {
-        let Some(joint) = self.log.coord.joint() else {
+        let Some(session) = self.log.coord.session() else {
             return;
         };
         let mut attentive_since = Instant::now();
         let mut checked = Instant::now();
         loop {
-            let (knocks, rings) = (joint.page.knocks(), joint.page.rings());
+            let (join_requests, notifications) =
+                (session.page.join_requests(), session.page.notifications());
             // Checked after the numbers are read: a stop is announced first and then changes them.
             if self.tasks.is_stopping() {
                 return;
             }
             if self.log.coord.shared().is_none() {
-                if knocks > 0 && self.writer.share().is_ok() {
+                if join_requests > 0 && self.writer.share().is_ok() {
                     continue;
                 }
-                joint.page.wait_for_knock(knocks, NAP);
+                session.page.wait_for_join_request(join_requests, NAP);
                 continue;
             }
-            self.notice(joint);
+            self.notice(session);
             if checked.elapsed() >= NAP {
                 checked = Instant::now();
-                self.check_in_place(joint);
+                self.check_in_place(session);
             }
             if self.log.watch.is_awaited() {
                 attentive_since = Instant::now();
             }
             if self.listens.load(Ordering::SeqCst) && attentive_since.elapsed() < ATTENTION {
-                joint.page.wait_for_ring(rings, NAP);
+                session.page.wait_for_notification(notifications, NAP);
             } else {
                 self.listens.store(false, Ordering::SeqCst);
                 // A waiter that found it listening was counted before; one that is counted later
@@ -133,7 +134,7 @@ impl Watcher {
                     attentive_since = Instant::now();
                     continue;
                 }
-                joint.page.wait_for_knock(knocks, NAP);
+                session.page.wait_for_join_request(join_requests, NAP);
                 attentive_since = Instant::now();
             }
         }
@@ -142,19 +143,19 @@ impl Watcher {
     /// Stops the session, and its waits, if the files of the coordination are gone. A writer finds
     /// that out by itself. A session that only follows would wait for commits that no other
     /// session reports to it any more.
-    fn check_in_place(&self, joint: &SharedSession) {
+    fn check_in_place(&self, session: &SharedSession) {
         if !self.log.is_stopped() {
             // If the path can't be looked up, a writer gets the error.
-            let _in_place = self.poison.stopping(self.log.coord.check_in_place(joint));
+            let _in_place = self.poison.stopping(self.log.coord.check_in_place(session));
         }
     }
 
     /// Makes visible what has become durable, or stops if the store has stopped.
-    fn notice(&self, joint: &SharedSession) {
-        if !joint.page.names_us() && !self.log.is_stopped() {
-            let _condemned = self.poison.stopping(self.log.coord.check_page(joint));
+    fn notice(&self, session: &SharedSession) {
+        if !session.page.names_us() && !self.log.is_stopped() {
+            let _condemned = self.poison.stopping(self.log.coord.check_page(session));
         }
-        if joint.page.is_poisoned() && !self.log.is_stopped() {
+        if session.page.is_poisoned() && !self.log.is_stopped() {
             self.poison.stop(Error::Poisoned {
                 reason: "another process of the store could not sync what it had written"
                     .to_owned(),
@@ -162,7 +163,7 @@ impl Watcher {
         }
         if self.listens.load(Ordering::SeqCst) {
             // A read or an append that meets the same failure reports it.
-            let _caught_up = self.poison.catch_up(joint, ReadMode::Blocking);
+            let _caught_up = self.poison.catch_up(session, ReadMode::Blocking);
         }
         self.log.deliver(ReadMode::Blocking);
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::answer::{Answer, WriteBatch, is_refusal};
 use super::clock::Clocks;
-use super::judge::{State, Verdict};
 use super::plan::{Plan, Stamp};
 use super::poison::Poison;
 use super::prepare::Prepared;
@@ -15,6 +14,7 @@ use super::request::Request;
 use super::room::Room;
 use super::shared_writer::Writer;
 use super::sync::Syncer;
+use super::validate::{Decision, State};
 use crate::append::Appended;
 use crate::coord::{Page, Reserved};
 use crate::error::{Error, Result};
@@ -101,7 +101,7 @@ impl WritePhase {
             wall: vfs.now_micros(),
             since_boot: vfs.since_boot_micros(),
         };
-        let page = self.log.coord.joint().map(|joint| &joint.page);
+        let page = self.log.coord.session().map(|session| &session.page);
         let shared = page.and_then(Page::clock);
         let timed = writer.clock.stamp(clocks, writer.last_commit_time, shared);
         self.log.local.clock_jumps.add(u64::from(timed.has_jumped));
@@ -120,14 +120,14 @@ impl WritePhase {
         prepared: &mut Prepared,
     ) -> Result<Option<Answer>> {
         self.log.health()?;
-        if prepared.is_mark() && writer.ends_in_mark && plan.entries.is_empty() {
+        if prepared.is_sync_marker() && writer.ends_in_marker && plan.entries.is_empty() {
             // Another session has marked the end already.
             return Ok(Some(Answer::Unwritten(Ok(nothing()))));
         }
         let length = prepared.frame.len() as u64;
-        let (verdict, base_versions) = self.judge(writer, plan, prepared);
-        Ok(Some(match verdict {
-            Verdict::Write => {
+        let (decision, base_versions) = self.decide(writer, plan, prepared);
+        Ok(Some(match decision {
+            Decision::Write => {
                 if plan.tail.address + length > plan.tail.segment.end() {
                     if !plan.entries.is_empty() {
                         return Ok(None);
@@ -135,15 +135,15 @@ impl WritePhase {
                     self.roll(writer, length)?;
                     plan.restart(&writer.tail);
                 }
-                Answer::Written(plan.seal(prepared, &base_versions))
+                Answer::Written(plan.add(prepared, &base_versions))
             }
-            Verdict::Checked(appended) => Answer::Unwritten(Ok(appended)),
-            Verdict::Known(address) => Answer::Known(address),
-            Verdict::Replay(appended) => {
+            Decision::Checked(appended) => Answer::Unwritten(Ok(appended)),
+            Decision::Known(address) => Answer::Known(address),
+            Decision::Replay(appended) => {
                 self.log.counters.replays.add(1);
                 Answer::Replayed(appended)
             }
-            Verdict::Refuse(error) => {
+            Decision::Refuse(error) => {
                 self.log.counters.conflicts.add(1);
                 Answer::Unwritten(Err(error))
             }
@@ -151,14 +151,14 @@ impl WritePhase {
     }
 
     /// The decision on one append, and the versions that it was made at.
-    fn judge(&self, writer: &Writer, plan: &Plan, prepared: &Prepared) -> (Verdict, Vec<u64>) {
+    fn decide(&self, writer: &Writer, plan: &Plan, prepared: &Prepared) -> (Decision, Vec<u64>) {
         let index = self.log.index.read();
         let state = State {
             index: &*index,
             written: &writer.overlay,
             group: &plan.overlay,
         };
-        (state.judge(prepared), state.base_versions(prepared))
+        (state.decide(prepared), state.base_versions(prepared))
     }
 
     /// Moves the tail to the next segment. The old one is synced first, so that the first frame
@@ -169,8 +169,8 @@ impl WritePhase {
         next.activate()?;
         writer.tail.address = next.first_frame();
         writer.tail.segment = next;
-        let before = self.publication.mark();
-        let last = (before.end, before.commit_time, before.is_marked);
+        let before = self.publication.end_point();
+        let last = (before.end, before.commit_time, before.ends_in_marker);
         self.publication.publish(&writer.tail, last, None);
         self.log.segments.release_before(&writer.tail.segment);
         Ok(())
@@ -189,20 +189,20 @@ impl WritePhase {
                 return (self.not_written(writer, plan, &e, written), false);
             }
             let commits = plan.commits;
-            let last = (plan.tail.address, plan.commit_time(), plan.ends_in_mark);
+            let last = (plan.tail.address, plan.commit_time(), plan.ends_in_marker);
             self.publication
                 .publish(&plan.tail, last, plan.entries.drain(..));
             self.end_write();
             writer.overlay.absorb(&mut plan.overlay);
             writer.last_commit_time = plan.commit_time();
-            writer.ends_in_mark = plan.ends_in_mark;
+            writer.ends_in_marker = plan.ends_in_marker;
             writer.tail = plan.tail;
             // A sync marker is no commit.
             self.log.counters.write_batches.add(u64::from(commits > 0));
             self.log.counters.commits.add(commits);
             self.log.counters.events.add(plan.events);
-            if let Some(joint) = self.log.coord.shared() {
-                joint.entry.publish(self.log.counters.read());
+            if let Some(session) = self.log.coord.shared() {
+                session.slot.publish(self.log.counters.read());
             }
         }
         let is_awaited = !plan.answers.is_empty();
@@ -216,15 +216,15 @@ impl WritePhase {
     /// Records where the write will end: if this process dies in it, the next session that
     /// writes zeroes the bytes up to there.
     fn begin_write(&self, plan: &Plan) {
-        if let Some(joint) = self.log.coord.shared() {
-            joint.page.set_dirty(plan.tail.address);
+        if let Some(session) = self.log.coord.shared() {
+            session.page.set_dirty(plan.tail.address);
             self.log.segments.layout.vfs.at("dirty");
         }
     }
 
     fn end_write(&self) {
-        if let Some(joint) = self.log.coord.shared() {
-            joint.page.set_dirty(0);
+        if let Some(session) = self.log.coord.shared() {
+            session.page.set_dirty(0);
         }
     }
 

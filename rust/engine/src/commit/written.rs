@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::coord::Mark;
+use crate::coord::LogPoint;
 use crate::index::FrameEntry;
 use crate::log::Segment;
 
@@ -25,27 +25,27 @@ pub(super) struct Known {
     pub(super) end: u64,
     pub(super) commit_time: u64,
     /// Whether the last frame is the engine's own and covers all before it.
-    pub(super) is_marked: bool,
+    pub(super) ends_in_marker: bool,
     /// Written frames that the index does not have yet, in the order of the log.
     pub(super) unsynced: VecDeque<Written>,
 }
 
 impl Known {
-    pub(super) fn mark(&self) -> Mark {
+    pub(super) fn end_point(&self) -> LogPoint {
         let Tail {
             segment,
             address,
             next_position,
             chain,
         } = &self.tail;
-        Mark {
+        LogPoint {
             address: *address,
             end: self.end,
             next_position: *next_position,
             chain: *chain,
             ordinal: segment.entry.ordinal,
             commit_time: self.commit_time,
-            is_marked: self.is_marked,
+            ends_in_marker: self.ends_in_marker,
         }
     }
 }

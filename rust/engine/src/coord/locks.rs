@@ -1,7 +1,7 @@
-//! Locks between processes, each behind a lock between the threads of this one.
+//! Locks between processes, each together with a lock between the threads of this one.
 //!
 //! The kernel frees them when their holder dies, whatever kills it. A lock file that was
-//! deleted would let two holders in, so each is looked at again once it is held.
+//! deleted could be held twice, so each is checked again once it is held.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::lock::{Mutex, MutexGuard};
 use crate::vfs::{Hold, LockFile, Vfs};
 
-/// How long the holder of a ticket is waited for that does not come when it is called, and
-/// how often a lock is tried whose holder can't call.
+/// How long the holder of the next ticket may take to acquire the lock, and the interval at which
+/// a lock is tried whose holder may die without a notification.
 pub(crate) const RECHECK: Duration = Duration::from_millis(3);
 
 /// A lock file of the store, opened once.
@@ -26,8 +26,8 @@ struct Inner {
     vfs: Arc<dyn Vfs>,
     file: Arc<dyn LockFile>,
     path: PathBuf,
-    /// A thread of this process holds it alone: the kernel's lock belongs to the opening, and
-    /// would let a second thread in.
+    /// Whether a thread of this process holds it exclusively. The kernel's lock belongs to the
+    /// open file, so a second thread would get it, too.
     is_held: AtomicBool,
 }
 
@@ -44,7 +44,7 @@ impl Lock {
         })))
     }
 
-    /// Takes it as asked for, if nobody else is in the way.
+    /// Acquires it exclusively or shared, if no other process prevents that.
     pub(crate) fn try_take(&self, hold: Hold) -> Result<bool> {
         let error = |e| Error::io(&self.0.path, "lock", &e);
         if !self.0.file.try_lock(hold).map_err(error)? {
@@ -64,7 +64,7 @@ impl Lock {
         Err(Error::detached(&self.0.path, reason))
     }
 
-    /// What tells the file from any other that is there at the same time.
+    /// The number that the file system gives the file.
     pub(crate) fn number(&self) -> Result<u64> {
         let number = self.0.file.number();
         number.map_err(|e| Error::io(&self.0.path, "look at", &e))
@@ -76,12 +76,12 @@ impl Lock {
         links.map_err(|e| Error::io(&self.0.path, "look at", &e))
     }
 
-    /// Gives it back. That can fail only for a file that isn't open, which has no lock.
+    /// Releases it. That can fail only for a file that isn't open, which has no lock.
     pub(crate) fn free(&self) {
         let _freed = self.0.file.unlock();
     }
 
-    /// Takes it alone, if nobody else has it.
+    /// Acquires it exclusively, if it is free.
     pub(crate) fn try_hold(&self) -> Result<Option<LockGuard>> {
         if self.0.is_held.swap(true, Ordering::SeqCst) {
             return Ok(None);
@@ -94,7 +94,7 @@ impl Lock {
         taken.map(|_| None)
     }
 
-    /// Takes it alone, by the deadline.
+    /// Acquires it exclusively by the deadline.
     pub(crate) fn hold_by(&self, deadline: Instant) -> Result<Option<LockGuard>> {
         let mut pause = Duration::from_micros(100);
         loop {
@@ -110,7 +110,7 @@ impl Lock {
     }
 }
 
-/// A lock that is held alone.
+/// A lock that is held exclusively; dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct LockGuard {
     lock: Lock,
@@ -123,23 +123,23 @@ impl Drop for LockGuard {
     }
 }
 
-/// The write lock, handed out in the order in which it was asked for.
+/// The write lock, acquired in the order of the tickets.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct TicketGuard {
     page: Page,
     ticket: u64,
     held: Option<LockGuard>,
-    /// Whether somebody else had the lock.
+    /// Whether another session had the lock.
     pub(crate) waited: bool,
 }
 
-impl Turn {
-    /// Waits for the write lock; `None` when it didn't come by the deadline.
+impl TicketGuard {
+    /// Waits for the write lock; `None` when the deadline has passed.
     ///
-    /// Whose turn it is, a number says that may be anything: a process may die with its
-    /// ticket, and any program may write to the page. So the number only orders those who
-    /// wait; who writes, the kernel says.
-    pub(crate) fn by(lock: &Lock, page: &Page, deadline: Instant) -> Result<Option<Self>> {
+    /// The number that is served next can't be trusted: a process may die with its ticket, and
+    /// any program may write to the page. So the number only orders the waiting sessions, and
+    /// the kernel's lock decides which one writes.
+    pub(crate) fn acquire(lock: &Lock, page: &Page, deadline: Instant) -> Result<Option<Self>> {
         let ticket = page.draw_ticket();
         let mut waited = false;
         let now = || lock.0.vfs.uptime_micros();
@@ -150,10 +150,11 @@ impl Turn {
             if serving != last {
                 (last, since) = (serving, now());
             }
-            // Whoever was called and doesn't come may be dead.
+            // The session whose ticket is served may be dead.
             let is_overdue = || u128::from(now() - since) >= RECHECK.as_micros();
             let left = deadline.saturating_duration_since(Instant::now());
-            // Who can wait no longer tries all the same: the ticket before may be nobody's.
+            // At the deadline the lock is tried all the same: the session with the ticket before
+            // may be gone.
             if (serving >= ticket || left.is_zero() || is_overdue())
                 && let Some(held) = lock.try_hold()?
             {
@@ -167,7 +168,7 @@ impl Turn {
             }
             waited = true;
             if left.is_zero() {
-                // Nobody is to wait for this ticket.
+                // No session may wait for this ticket any more.
                 if page.serving() == ticket {
                     page.serve(ticket.wrapping_add(1));
                 }
@@ -178,41 +179,41 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for TicketGuard {
     fn drop(&mut self) {
-        // The lock is free before the next one is called.
+        // The lock is released before the next ticket is served.
         drop(self.held.take());
         self.page.serve(self.ticket.wrapping_add(1));
     }
 }
 
-/// What keeps the threads of this process apart also where no other process is there.
+/// The maintenance lock: between threads always, between sessions if the store is shared.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct MaintenanceLock {
     inside: Mutex<()>,
 }
 
-/// Passage through a [`Gate`]: the lock between processes is freed first.
+/// The maintenance lock while it is held: the lock between processes is released first.
 #[derive(Debug)]
-pub(crate) struct Passage<'a> {
+pub(crate) struct MaintenancePass<'a> {
     _held: Option<LockGuard>,
     _inside: MutexGuard<'a, ()>,
 }
 
-impl Gate {
+impl MaintenanceLock {
     pub(crate) fn new() -> Self {
         Self {
             inside: Mutex::new(()),
         }
     }
 
-    /// Enters, alone in this process, and then takes the lock that `lock` names, if any.
+    /// Acquires the lock between threads, and then the one that `lock` acquires, if any.
     pub(crate) fn enter(
         &self,
         lock: impl FnOnce() -> Result<Option<LockGuard>>,
-    ) -> Result<Passage<'_>> {
+    ) -> Result<MaintenancePass<'_>> {
         let inside = self.inside.lock();
-        Ok(Passage {
+        Ok(MaintenancePass {
             _held: lock()?,
             _inside: inside,
         })

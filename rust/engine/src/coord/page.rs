@@ -1,8 +1,7 @@
 //! What the processes of one store share in memory, word by word.
 //!
-//! Nothing of it is durable and nothing of it is needed: the first process to open a store
-//! makes the page anew. While it is there it says where the log ends and how far it is
-//! durable. Each of these two records has two slots: the spare one is filled, then published
+//! Nothing of it is durable and nothing of it is needed: the first session creates the page
+//! anew. While sessions share it, it records where the log ends and how far it is durable. Each of these two records has two slots: the spare one is filled, then published
 //! by one store of a sequence number, so that a process which dies between two stores leaves
 //! the record as it was. A record carries a checksum, because any program may write to the
 //! file; a page that contradicts itself or the log is left at once.
@@ -32,8 +31,8 @@ const AT_DEVICE: usize = 9;
 const AT_POISON: usize = 8;
 const AT_LOCKS: [usize; 4] = [10, 11, 12, 13];
 const AT_ROOT: usize = 14;
-const AT_KNOCK: usize = 16;
-const AT_BELL: usize = 24;
+const AT_JOIN_REQUESTS: usize = 16;
+const AT_NOTIFICATIONS: usize = 24;
 const AT_LISTENERS: usize = 32;
 const AT_NEXT_TICKET: usize = 40;
 const AT_SERVING: usize = 48;
@@ -45,34 +44,34 @@ const AT_SYNCER: usize = 65;
 const AT_GENERATION: usize = 72;
 const AT_TAIL: usize = 80;
 const AT_DURABLE: usize = 112;
-/// Where waiting writers sleep, by ticket.
-const AT_SEATS: usize = 192;
-const SEATS: usize = 16;
-const SEAT_WORDS: usize = 8;
+/// The slots in which waiting writers sleep, by ticket.
+const AT_WAIT_SLOTS: usize = 192;
+const WAIT_SLOTS: usize = 16;
+const WAIT_SLOT_WORDS: usize = 8;
 /// The reservation: its id, its holder, its end, and parts of its streams' hashes.
 const AT_RESERVED: usize = 448;
-/// The members' table.
-const AT_MEMBERS: usize = 512;
+/// The table of the sessions.
+const AT_SLOTS: usize = 512;
 
 /// How many processes may have a store open at the same time.
-pub(crate) const MEMBERS: usize = 240;
+pub(crate) const MAX_SESSIONS: usize = 240;
 /// Words of one member's entry.
-pub(crate) const MEMBER_WORDS: usize = 32;
+pub(crate) const SLOT_WORDS: usize = 32;
 
 /// How the store is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// The page is being made, or its session is over.
     Idle,
-    /// By one process, which answers a knock.
+    /// By one process, which answers join requests.
     Sole,
     /// By any number of processes.
     Shared,
 }
 
-/// A place in the log that is the end of a frame, or the first place of a segment.
+/// A point of the log: the end of a frame, or the first address of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct LogPoint {
     pub(crate) address: u64,
     /// The end of the last frame below.
     pub(crate) end: u64,
@@ -82,7 +81,7 @@ pub(crate) struct Mark {
     pub(crate) ordinal: u64,
     pub(crate) commit_time: u64,
     /// Whether the last frame is the engine's own and covers all before it.
-    pub(crate) is_marked: bool,
+    pub(crate) ends_in_marker: bool,
 }
 
 /// The numbers of the lock files boot, write, sync and maint.
@@ -90,7 +89,7 @@ pub(crate) type LockNumbers = [u64; 4];
 
 const RECORD: usize = 8;
 
-impl Mark {
+impl LogPoint {
     fn words(&self, seed: u64) -> [u64; RECORD] {
         let mut words = [
             self.address,
@@ -99,7 +98,7 @@ impl Mark {
             self.chain,
             self.ordinal,
             self.commit_time,
-            u64::from(self.is_marked),
+            u64::from(self.ends_in_marker),
             0,
         ];
         words[RECORD - 1] = checksum(&words, seed);
@@ -127,7 +126,7 @@ impl Mark {
             chain,
             ordinal,
             commit_time,
-            is_marked: marked == 1,
+            ends_in_marker: marked == 1,
         })
     }
 }
@@ -140,25 +139,25 @@ fn checksum(words: &[u64; RECORD], seed: u64) -> u64 {
     xxh3_64_with_seed(&bytes, seed)
 }
 
-/// The shared page, by name.
+/// The shared page, each word by its meaning.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
     words: Arc<dyn SharedPage>,
-    /// What this process knows the session by.
+    /// The number of the session that created it.
     session: u64,
 }
 
 /// Why a page is not one that can be joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stranger {
-    /// It is no page, another store's, or a copy.
+pub(crate) enum Unjoinable {
+    /// It is no page, that of another store, or a copy.
     Foreign,
     /// Its processes use a layout of this number.
     Protocol(u64),
 }
 
 impl Page {
-    /// Takes possession of an empty page. Nobody joins before [`Page::set_phase`].
+    /// Fills in an empty page. No session joins before [`Page::set_phase`].
     pub(crate) fn make(
         words: Arc<dyn SharedPage>,
         session: u64,
@@ -192,21 +191,21 @@ impl Page {
         words: Arc<dyn SharedPage>,
         store: [u8; 16],
         root: u64,
-    ) -> Result<Self, Stranger> {
+    ) -> Result<Self, Unjoinable> {
         if words.load(AT_MAGIC) != MAGIC {
-            return Err(Stranger::Foreign);
+            return Err(Unjoinable::Foreign);
         }
         let protocol = words.load(AT_PROTOCOL);
         if protocol != PROTOCOL {
-            return Err(Stranger::Protocol(protocol));
+            return Err(Unjoinable::Protocol(protocol));
         }
-        // Of a copy nobody would tell who goes on with the page itself.
+        // The sessions of a copy and those of the page itself would not see each other.
         let is_itself = words
             .number()
             .is_ok_and(|number| number == words.load(AT_NUMBER));
         let is_elsewhere = root != 0 && words.load(AT_ROOT) != root;
         if !is_itself || is_elsewhere || AT_STORE.map(|at| words.load(at)) != halves(store) {
-            return Err(Stranger::Foreign);
+            return Err(Unjoinable::Foreign);
         }
         let session = words.load(AT_SESSION);
         Ok(Self { words, session })
@@ -223,8 +222,8 @@ impl Page {
         differs(AT_KERNEL, kernel) && differs(AT_DEVICE, self.words.device().unwrap_or(0))
     }
 
-    /// The lock files that those who share the store keep each other apart by: whoever found
-    /// others at their paths would be kept apart from nobody.
+    /// The numbers of the lock files of this session. A process that finds other files at their
+    /// paths would lock against no other one.
     pub(crate) fn locks(&self) -> LockNumbers {
         AT_LOCKS.map(|at| self.words.load(at))
     }
@@ -241,13 +240,13 @@ impl Page {
             && self.words.load(AT_SESSION) == self.session
     }
 
-    /// Has every process leave the session: the page was found to lie, or not to be where
-    /// others look for it, and a new one can't begin while somebody still believes in it.
+    /// Makes every session stop: the page contradicts the log, or is not where others look for
+    /// it, and no new one can begin while a session still uses it.
     pub(crate) fn condemn(&self) {
         if self.words.load(AT_SESSION) == self.session {
             self.words.store(AT_MAGIC, 0);
         }
-        for word in [AT_BELL, AT_KNOCK] {
+        for word in [AT_NOTIFICATIONS, AT_JOIN_REQUESTS] {
             self.words.add(word, 1);
             self.words.wake(word);
         }
@@ -280,22 +279,22 @@ impl Page {
 
     // --- where the log ends ---
 
-    /// The end of what is written; `None` where no writer of this session wrote that.
-    pub(crate) fn tail(&self) -> Option<Mark> {
+    /// The end of what is written; `None` where no writer of this page recorded that.
+    pub(crate) fn tail(&self) -> Option<LogPoint> {
         self.read(AT_TAIL, |turn| self.record(AT_TAIL, turn))
     }
 
     /// For the holder of the write lock.
-    pub(crate) fn publish_tail(&self, tail: &Mark) {
+    pub(crate) fn publish_tail(&self, tail: &LogPoint) {
         self.publish(AT_TAIL, tail);
     }
 
-    /// The end of what is durable; `None` where no one who synced wrote that.
+    /// The end of what is durable; `None` where no leader of a sync recorded that.
     ///
     /// The next record counts as soon as it is whole, since all of it was durable before it
     /// was written: a number that was set back by one hides no commit. By more, it names a
     /// record that is not there any more.
-    pub(crate) fn durable(&self) -> Option<Mark> {
+    pub(crate) fn durable(&self) -> Option<LogPoint> {
         self.read(AT_DURABLE, |turn| {
             let named = self.record(AT_DURABLE, turn)?;
             let next = self.record(AT_DURABLE, turn.wrapping_add(1));
@@ -312,9 +311,9 @@ impl Page {
     }
 
     /// For the holder of the sync lock.
-    pub(crate) fn publish_durable(&self, durable: &Mark) {
-        // Of who died before it said so, or where the number was set back. Whoever reads is
-        // not to find that record half written over, and take the one before it.
+    pub(crate) fn publish_durable(&self, durable: &LogPoint) {
+        // A leader died before it published the number, or the number was set back. A reader
+        // must not find that record half overwritten and take the one before it.
         let next = self.words.load(AT_DURABLE).wrapping_add(1);
         if self.record(AT_DURABLE, next).is_some() {
             self.words.store(AT_DURABLE, next);
@@ -322,17 +321,17 @@ impl Page {
         self.publish(AT_DURABLE, durable);
     }
 
-    fn publish(&self, at: usize, mark: &Mark) {
+    fn publish(&self, at: usize, point: &LogPoint) {
         let next = self.words.load(at).wrapping_add(1);
         let slot = slot(at, next);
-        for (i, word) in mark.words(self.seed(next)).into_iter().enumerate() {
+        for (i, word) in point.words(self.seed(next)).into_iter().enumerate() {
             self.words.store(slot + i, word);
         }
         self.words.store(at, next);
     }
 
     /// What `look` finds in a turn that lasts for as long as it looks.
-    fn read(&self, at: usize, look: impl Fn(u64) -> Option<Mark>) -> Option<Mark> {
+    fn read(&self, at: usize, look: impl Fn(u64) -> Option<LogPoint>) -> Option<LogPoint> {
         loop {
             let turn = self.words.load(at);
             let found = look(turn);
@@ -343,10 +342,10 @@ impl Page {
     }
 
     /// The record of a turn, if it is in its slot and whole.
-    fn record(&self, at: usize, turn: u64) -> Option<Mark> {
+    fn record(&self, at: usize, turn: u64) -> Option<LogPoint> {
         let slot = slot(at, turn);
         let words = std::array::from_fn(|i| self.words.load(slot + i));
-        Mark::of_words(&words, self.seed(turn))
+        LogPoint::of_words(&words, self.seed(turn))
     }
 
     /// A record is that of one turn only: a number that was changed doesn't bring back the
@@ -355,8 +354,8 @@ impl Page {
         self.session.wrapping_add(turn)
     }
 
-    /// The end of the write that is under way, 0 if none is. Who finds another's number under
-    /// the write lock has taken over from somebody who died in a write.
+    /// The end of the write in progress, 0 if there is none. A session that finds one when it
+    /// acquires the write lock has taken over from a process that died in a write.
     pub(crate) fn dirty(&self) -> u64 {
         self.words.load(AT_DIRTY)
     }
@@ -365,8 +364,8 @@ impl Page {
         self.words.store(AT_DIRTY, end);
     }
 
-    /// Whether a sync is under way. Who finds that under the sync lock has taken over from
-    /// somebody who may have died with the one report of a failed write.
+    /// Whether a sync is in progress. A session that finds one when it acquires the sync lock has
+    /// taken over from a process that may have died with the only report of a failed write.
     pub(crate) fn is_sync_busy(&self) -> bool {
         self.words.load(AT_SYNC_BUSY) != 0
     }
@@ -375,7 +374,7 @@ impl Page {
         self.words.store(AT_SYNC_BUSY, u64::from(busy));
     }
 
-    /// The member who took the write lock last, counted from 1; a help for people.
+    /// The session that acquired the write lock last, counted from 1; for error messages.
     pub(crate) fn writer(&self) -> u64 {
         self.words.load(AT_WRITER)
     }
@@ -391,17 +390,17 @@ impl Page {
         self.words.store(AT_CLOCK, ahead.cast_unsigned());
     }
 
-    pub(crate) fn set_writer(&self, member: u64) {
-        self.words.store(AT_WRITER, member);
+    pub(crate) fn set_writer(&self, session: u64) {
+        self.words.store(AT_WRITER, session);
     }
 
-    /// The member who took the sync lock last, counted from 1; a help for people.
+    /// The session that acquired the sync lock last, counted from 1; for error messages.
     pub(crate) fn syncer(&self) -> u64 {
         self.words.load(AT_SYNCER)
     }
 
-    pub(crate) fn set_syncer(&self, member: u64) {
-        self.words.store(AT_SYNCER, member);
+    pub(crate) fn set_syncer(&self, session: u64) {
+        self.words.store(AT_SYNCER, session);
     }
 
     /// The generation of the live manifest.
@@ -413,44 +412,44 @@ impl Page {
         self.words.store(AT_GENERATION, generation);
     }
 
-    // --- who wakes whom ---
+    // --- join requests and notifications ---
 
-    /// Asks the one process that has the store to share it.
-    pub(crate) fn knock(&self) {
-        self.words.add(AT_KNOCK, 1);
-        self.words.wake(AT_KNOCK);
+    /// Sends a join request to the one session that has the store.
+    pub(crate) fn request_join(&self) {
+        self.words.add(AT_JOIN_REQUESTS, 1);
+        self.words.wake(AT_JOIN_REQUESTS);
     }
 
-    pub(crate) fn knocks(&self) -> u64 {
-        self.words.load(AT_KNOCK)
+    pub(crate) fn join_requests(&self) -> u64 {
+        self.words.load(AT_JOIN_REQUESTS)
     }
 
-    pub(crate) fn wait_for_knock(&self, seen: u64, timeout: Duration) {
-        self.words.wait(AT_KNOCK, seen, timeout);
+    pub(crate) fn wait_for_join_request(&self, seen: u64, timeout: Duration) {
+        self.words.wait(AT_JOIN_REQUESTS, seen, timeout);
     }
 
-    /// Tells all who listen that more is durable, or that the store has stopped.
-    pub(crate) fn ring(&self) {
-        self.words.add(AT_BELL, 1);
-        // Sequentially consistent, against a listener that counts itself and then looks at
-        // the bell: one of the two sees the other. One that died while it listened leaves
-        // its count behind, which costs a system call a ring.
+    /// Notifies all sessions that more is durable, or that the store has stopped.
+    pub(crate) fn notify(&self) {
+        self.words.add(AT_NOTIFICATIONS, 1);
+        // Sequentially consistent, against a listener that is counted and then reads the
+        // notifications: one of the two sees the other. A process that died while it listened
+        // leaves its count behind, which costs a system call for each notification.
         if self.words.load(AT_LISTENERS) > 0 {
-            self.words.wake(AT_BELL);
+            self.words.wake(AT_NOTIFICATIONS);
         }
     }
 
-    pub(crate) fn rings(&self) -> u64 {
-        self.words.load(AT_BELL)
+    pub(crate) fn notifications(&self) -> u64 {
+        self.words.load(AT_NOTIFICATIONS)
     }
 
-    pub(crate) fn wait_for_ring(&self, seen: u64, timeout: Duration) {
+    pub(crate) fn wait_for_notification(&self, seen: u64, timeout: Duration) {
         self.words.add(AT_LISTENERS, 1);
-        self.words.wait(AT_BELL, seen, timeout);
+        self.words.wait(AT_NOTIFICATIONS, seen, timeout);
         self.words.add(AT_LISTENERS, u64::MAX);
     }
 
-    // --- whose turn it is to write ---
+    // --- tickets of the write lock ---
 
     pub(crate) fn draw_ticket(&self) -> u64 {
         self.words.add(AT_NEXT_TICKET, 1)
@@ -460,28 +459,28 @@ impl Page {
         self.words.load(AT_SERVING)
     }
 
-    /// Calls up a ticket, and whoever holds it.
+    /// Serves a ticket, and wakes the session that has it.
     pub(crate) fn serve(&self, ticket: u64) {
         if self.words.raise(AT_SERVING, ticket) >= ticket {
             return;
         }
-        let seat = seat(ticket);
-        self.words.add(seat, 1);
-        if self.words.load(seat + 1) > 0 {
-            self.words.wake(seat);
+        let wait_slot = wait_slot(ticket);
+        self.words.add(wait_slot, 1);
+        if self.words.load(wait_slot + 1) > 0 {
+            self.words.wake(wait_slot);
         }
     }
 
-    /// What [`Page::wait_for_turn`] is to be given, looked at before [`Page::serving`] is.
+    /// The value for [`Page::wait_for_turn`], read before [`Page::serving`].
     pub(crate) fn calls(&self, ticket: u64) -> u64 {
-        self.words.load(seat(ticket))
+        self.words.load(wait_slot(ticket))
     }
 
     pub(crate) fn wait_for_turn(&self, ticket: u64, seen: u64, timeout: Duration) {
-        let seat = seat(ticket);
-        self.words.add(seat + 1, 1);
-        self.words.wait(seat, seen, timeout);
-        self.words.add(seat + 1, u64::MAX);
+        let wait_slot = wait_slot(ticket);
+        self.words.add(wait_slot + 1, 1);
+        self.words.wait(wait_slot, seen, timeout);
+        self.words.add(wait_slot + 1, u64::MAX);
     }
 
     // --- reservations ---
@@ -495,7 +494,7 @@ impl Page {
         }
         Some(Reserved {
             id,
-            member: self.words.load(AT_RESERVED + 1),
+            session: self.words.load(AT_RESERVED + 1),
             until: self.words.load(AT_RESERVED + 2),
             streams: std::array::from_fn(|i| self.words.load(AT_RESERVED + 3 + i)),
         })
@@ -509,7 +508,7 @@ impl Page {
         }
         // Not in force before it is whole.
         self.words.store(AT_RESERVED + 2, 0);
-        self.words.store(AT_RESERVED + 1, new.member);
+        self.words.store(AT_RESERVED + 1, new.session);
         for (i, stream) in new.streams.iter().enumerate() {
             self.words.store(AT_RESERVED + 3 + i, *stream);
         }
@@ -521,15 +520,14 @@ impl Page {
         self.words.exchange(AT_RESERVED, id, 0);
     }
 
-    // --- who is here ---
+    // --- sessions ---
 
-    pub(crate) fn member(&self, member: usize, word: usize) -> u64 {
-        self.words.load(AT_MEMBERS + member * MEMBER_WORDS + word)
+    pub(crate) fn slot_word(&self, slot: usize, word: usize) -> u64 {
+        self.words.load(AT_SLOTS + slot * SLOT_WORDS + word)
     }
 
-    pub(crate) fn set_member(&self, member: usize, word: usize, value: u64) {
-        self.words
-            .store(AT_MEMBERS + member * MEMBER_WORDS + word, value);
+    pub(crate) fn set_slot_word(&self, slot: usize, word: usize, value: u64) {
+        self.words.store(AT_SLOTS + slot * SLOT_WORDS + word, value);
     }
 }
 
@@ -538,8 +536,9 @@ fn slot(at: usize, turn: u64) -> usize {
     at + RECORD + second * RECORD
 }
 
-fn seat(ticket: u64) -> usize {
-    AT_SEATS + usize::try_from(ticket % SEATS as u64).unwrap_or_default() * SEAT_WORDS
+fn wait_slot(ticket: u64) -> usize {
+    AT_WAIT_SLOTS
+        + usize::try_from(ticket % WAIT_SLOTS as u64).unwrap_or_default() * WAIT_SLOT_WORDS
 }
 
 fn halves(uuid: [u8; 16]) -> [u64; 2] {
@@ -548,7 +547,8 @@ fn halves(uuid: [u8; 16]) -> [u64; 2] {
     [half(number), half(number >> 64)]
 }
 
-const _: () = assert!(AT_SEATS + SEATS * SEAT_WORDS <= AT_RESERVED);
-const _: () = assert!(AT_RESERVED + 3 + STREAMS <= AT_MEMBERS);
-const _: () = assert!(AT_MEMBERS + MEMBERS * MEMBER_WORDS <= crate::vfs::PAGE_WORDS);
-const _: () = assert!(AT_DURABLE + 3 * RECORD <= AT_SEATS && AT_TAIL + 3 * RECORD <= AT_DURABLE);
+const _: () = assert!(AT_WAIT_SLOTS + WAIT_SLOTS * WAIT_SLOT_WORDS <= AT_RESERVED);
+const _: () = assert!(AT_RESERVED + 3 + STREAMS <= AT_SLOTS);
+const _: () = assert!(AT_SLOTS + MAX_SESSIONS * SLOT_WORDS <= crate::vfs::PAGE_WORDS);
+const _: () =
+    assert!(AT_DURABLE + 3 * RECORD <= AT_WAIT_SLOTS && AT_TAIL + 3 * RECORD <= AT_DURABLE);

@@ -4,9 +4,9 @@
 //! faster writers for ever. Under a reservation, the appends of all others to its streams wait,
 //! whichever process they are made in.
 //!
-//! A reservation protects nothing; expectations do. So it may be lost at any time at the cost
+//! A reservation is no protection; expectations are. So it may be lost at any time at the cost
 //! of one more conflict: it ends at a fixed time, 5 seconds ahead at most, and it ends with its
-//! process, whose session lock the kernel frees. Nobody waits for a holder that can't run.
+//! process, whose session lock the kernel frees. No writer waits for a holder that can't run.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) struct Reserved {
     /// What the holder's appends carry; never 0.
     pub(crate) id: u64,
     /// The session that holds it, counted from 1.
-    pub(crate) member: u64,
+    pub(crate) session: u64,
     /// Its end, by the clock that all processes share.
     pub(crate) until: u64,
     /// A part of each stream's hash, 0 where there are fewer streams. Others that share it wait
@@ -36,13 +36,13 @@ pub(crate) struct Reserved {
 impl Reserved {
     pub(crate) fn new(
         id: u64,
-        member: u64,
+        session: u64,
         until: u64,
         streams: impl Iterator<Item = u128>,
     ) -> Self {
         let mut reserved = Self {
             id,
-            member,
+            session,
             until,
             ..Self::default()
         };

@@ -1,7 +1,7 @@
 //! From a commit to its bytes, in two halves.
 //!
 //! [`Encoder`] runs in the caller's thread and does all that does not depend on the log:
-//! bodies, directories, the payload's hash. [`FrameBytes::seal`] runs under the write lock
+//! bodies, directories, the payload's hash. [`FrameBytes::complete`] runs under the write lock
 //! and fills in only what the lock decides: versions, position, chain.
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -121,7 +121,7 @@ impl Encoder {
 }
 
 /// A frame of no events that only carries a durable hint.
-pub(crate) fn mark() -> FrameBytes {
+pub(crate) fn sync_marker() -> FrameBytes {
     let mut frame = Encoder::new(&[], None, 0, 0).finish();
     frame.flags = Header::MARK;
     frame
@@ -141,7 +141,7 @@ pub(crate) struct StreamHead {
 
 /// What the write lock decides of a frame.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sealed {
+pub(crate) struct FrameFields {
     pub(crate) address: u64,
     pub(crate) first_position: u64,
     pub(crate) previous_chain: u64,
@@ -171,15 +171,15 @@ impl FrameBytes {
         &self.bytes
     }
 
-    pub(crate) fn is_mark(&self) -> bool {
+    pub(crate) fn is_sync_marker(&self) -> bool {
         self.flags & Header::MARK != 0
     }
 
     /// Fills in what only the lock knows, and answers the new chain.
-    pub(crate) fn seal(
+    pub(crate) fn complete(
         &mut self,
         heads: impl Iterator<Item = StreamHead>,
-        s: &Sealed,
+        s: &FrameFields,
         seed: Seed,
     ) -> u64 {
         for (i, head) in heads.enumerate() {

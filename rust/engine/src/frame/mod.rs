@@ -13,7 +13,7 @@ mod header;
 mod layout;
 mod view;
 
-pub(crate) use encode::{Encoder, EncoderEvent, FrameBytes, Sealed, StreamHead, mark};
+pub(crate) use encode::{Encoder, EncoderEvent, FrameBytes, FrameFields, StreamHead, sync_marker};
 pub(crate) use header::{ALIGN, FRAME_LIMIT, HEADER, Header, Seed};
 pub(crate) use layout::EVENT;
 pub(crate) use view::{EventBytes, EventView, FrameView, StreamView, Truth};

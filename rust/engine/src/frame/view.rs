@@ -146,7 +146,7 @@ impl<'a> FrameView<'a> {
     }
 
     /// Whether it is the engine's own, and only carries a durable hint.
-    pub(crate) fn is_mark(&self) -> bool {
+    pub(crate) fn is_sync_marker(&self) -> bool {
         self.header.flags & Header::MARK != 0
     }
 

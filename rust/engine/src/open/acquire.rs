@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::directory;
 use crate::coord::{
-    Lock, LockGuard, Locks, PROTOCOL, Page, Phase, Stranger, alive, is_anyone_alive,
+    Lock, LockGuard, Locks, PROTOCOL, Page, Phase, Unjoinable, alive, is_anyone_alive,
 };
 use crate::error::{Error, Result};
 use crate::log::{Identity, Layout, read_file, shown_holder};
@@ -236,7 +236,7 @@ impl Request<'_> {
                         if page.phase() == Phase::Sole
                             && !std::mem::replace(&mut has_requested, true) =>
                     {
-                        page.knock();
+                        page.request_join();
                     }
                     None if Instant::now() >= grace => return Err(self.busy()),
                     Some(_) | None => {}
@@ -380,8 +380,8 @@ impl Request<'_> {
                          outside of this virtual one"
                     .to_owned(),
             }),
-            Ok(_) | Err(Stranger::Foreign) => Ok(None),
-            Err(Stranger::Protocol(found)) => Err(Error::StoreBusy {
+            Ok(_) | Err(Unjoinable::Foreign) => Ok(None),
+            Err(Unjoinable::Protocol(found)) => Err(Error::StoreBusy {
                 path: root.clone(),
                 holder: format!(
                     "another version of eventbraid (it shares stores by protocol {found}, this \

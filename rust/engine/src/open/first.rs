@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Beginning, OpenLog, Opening, durable_mark, random_word};
+use super::{Beginning, OpenLog, Opening, durable_point, random_word};
 use crate::commit::Tail;
 use crate::coord::{
-    Coord, Entry as SessionSlot, Joint, Lock, LockGuard, LockNumbers, Locks, Page, Phase,
+    Coord, Lock, LockGuard, LockNumbers, Locks, Page, Phase, SessionSlot, SharedSession,
 };
 use crate::error::{Error, Result};
 use crate::log::{Marker, Segments};
@@ -17,16 +17,16 @@ impl Opening {
     /// before the shared page is complete, because this session holds it until then.
     pub(super) fn first(self, locks: Locks, boot: LockGuard) -> Result<OpenLog> {
         let live = locks.live.clone();
-        let joint = match self.create_page(locks.numbers, live.number().unwrap_or(0)) {
+        let session = match self.create_page(locks.numbers, live.number().unwrap_or(0)) {
             Ok(page) => {
-                let entry = SessionSlot::take(&self.layout, &page, false)?;
-                Some(Joint { page, locks, entry })
+                let slot = SessionSlot::take(&self.layout, &page, false)?;
+                Some(SharedSession { page, locks, slot })
             }
             // On a full disk the store can still be read, by one process.
             Err(Error::StorageFull { .. }) => None,
             Err(e) => return Err(e),
         };
-        let opened = self.recover(live, joint)?;
+        let opened = self.recover(live, session)?;
         drop(boot);
         Ok(opened)
     }
@@ -43,13 +43,13 @@ impl Opening {
     }
 
     /// Recovers the log and opens it. The caller holds `live` exclusively.
-    pub(super) fn recover(self, live: Lock, joint: Option<Joint>) -> Result<OpenLog> {
+    pub(super) fn recover(self, live: Lock, session: Option<SharedSession>) -> Result<OpenLog> {
         let recovered = recovery::recover(&self.layout, &self.identity)?;
         // Without a thread that answers join requests, the store is shared from the beginning.
-        let is_shared = joint.is_some() && !self.options.background;
+        let is_shared = session.is_some() && !self.options.background;
         let coord = Arc::new(Coord::new(
             &self.layout,
-            joint,
+            session,
             is_shared,
             self.options.lock_timeout,
         ));
@@ -89,15 +89,15 @@ impl Opening {
         };
         tail.segment.activate()?;
         segments.release_before(&tail.segment);
-        let durable = durable_mark(&tail, address, last_commit_time);
-        if let Some(joint) = coord.joint() {
-            joint.page.publish_tail(&durable);
-            joint.page.publish_durable(&durable);
-            joint.page.set_generation(segments.generation());
+        let durable = durable_point(&tail, address, last_commit_time);
+        if let Some(session) = coord.session() {
+            session.page.publish_tail(&durable);
+            session.page.publish_durable(&durable);
+            session.page.set_generation(segments.generation());
         }
         segments.share()?;
-        if let Some(joint) = coord.joint() {
-            set_phase(&segments, joint, is_shared)?;
+        if let Some(session) = coord.session() {
+            set_phase(&segments, session, is_shared)?;
         }
         let beginning = Beginning {
             index,
@@ -112,16 +112,16 @@ impl Opening {
 }
 
 /// Lets other sessions see that the page is complete.
-fn set_phase(segments: &Segments, joint: &Joint, is_shared: bool) -> Result<()> {
+fn set_phase(segments: &Segments, session: &SharedSession, is_shared: bool) -> Result<()> {
     // The conversion of the lock from exclusive to shared is not atomic: a session that wants
     // the store exclusively may acquire it between the two states.
-    if is_shared && !joint.locks.live.try_take(Hold::Shared)? {
+    if is_shared && !session.locks.live.try_take(Hold::Shared)? {
         return Err(Error::StoreBusy {
             path: segments.layout.root.clone(),
             holder: "another process, which took it for itself alone".to_owned(),
         });
     }
-    joint.page.set_phase(if is_shared {
+    session.page.set_phase(if is_shared {
         Phase::Shared
     } else {
         Phase::Sole

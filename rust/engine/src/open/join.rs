@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Beginning, OpenLog, Opening, View, random_word};
 use crate::commit::Tail;
-use crate::coord::{Coord, Entry as SessionSlot, Joint, Locks, Page};
+use crate::coord::{Coord, Locks, Page, SessionSlot, SharedSession};
 use crate::error::{Error, Result};
 use crate::log::{Claims, Manifest, Segment};
 use crate::recovery::{self, Scan};
@@ -19,7 +19,7 @@ impl Opening {
     pub(super) fn join(self, locks: Locks, page: Page) -> Result<OpenLog> {
         let is_read_only = self.options.read_only;
         let live = locks.live.clone();
-        let entry = SessionSlot::take(&self.layout, &page, is_read_only)?;
+        let slot = SessionSlot::take(&self.layout, &page, is_read_only)?;
         let damaged = || Error::detached(&self.layout.page(), "its records are damaged");
         let durable = page.durable().ok_or_else(damaged)?;
         let (segments, manifest) = self.listed(durable.ordinal)?;
@@ -34,8 +34,8 @@ impl Opening {
             return Err(Error::detached(&self.layout.page(), reason));
         }
         let epoch = random_word(&*self.layout.vfs)?;
-        let joint = Joint { page, locks, entry };
-        let coord = Coord::new(&self.layout, Some(joint), true, self.options.lock_timeout);
+        let session = SharedSession { page, locks, slot };
+        let coord = Coord::new(&self.layout, Some(session), true, self.options.lock_timeout);
         let coord = Arc::new(coord);
         let segments = self.segments(&coord, claims, (segments, manifest));
         let tail = Tail {

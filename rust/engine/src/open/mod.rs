@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::chunk::Cache;
 use crate::commit::{StartingPoint, Tail};
-use crate::coord::{Coord, Lock, Mark};
+use crate::coord::{Coord, Lock, LogPoint};
 use crate::error::{Error, Result};
 use crate::index::MemoryIndex;
 use crate::live::LiveLog;
@@ -97,7 +97,7 @@ struct Opening {
 struct Beginning {
     index: MemoryIndex,
     tail: Tail,
-    durable: Mark,
+    durable: LogPoint,
     /// Identifies the session in the frames that it writes; `None` for a snapshot, which needs
     /// no threads either.
     epoch: Option<u64>,
@@ -156,8 +156,8 @@ impl Opening {
 }
 
 /// The place in the log at which a session begins: all below it is durable and indexed.
-fn durable_mark(tail: &Tail, end: u64, commit_time: u64) -> Mark {
-    Mark {
+fn durable_point(tail: &Tail, end: u64, commit_time: u64) -> LogPoint {
+    LogPoint {
         address: tail.address,
         end,
         next_position: tail.next_position,
@@ -165,7 +165,7 @@ fn durable_mark(tail: &Tail, end: u64, commit_time: u64) -> Mark {
         ordinal: tail.segment.entry.ordinal,
         commit_time,
         // A log that was only opened needs no sync marker at its end.
-        is_marked: true,
+        ends_in_marker: true,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Beginning, OpenLog, Opening, View, durable_mark};
+use super::{Beginning, OpenLog, Opening, View, durable_point};
 use crate::commit::Tail;
 use crate::coord::{Coord, Lock};
 use crate::error::{Error, Result};
@@ -43,7 +43,7 @@ impl Opening {
         };
         let beginning = Beginning {
             index,
-            durable: durable_mark(&tail, tail.address, 0),
+            durable: durable_point(&tail, tail.address, 0),
             tail,
             epoch: None,
             live,

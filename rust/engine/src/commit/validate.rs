@@ -32,7 +32,7 @@ struct KeyedResult {
 
 /// What becomes of one append.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum Decision {
     /// Write a frame.
     Write,
     /// Nothing to write: the checks held.
@@ -129,9 +129,9 @@ impl State<'_> {
     }
 
     /// Keys come before expectations: a replay is answered however much has happened since.
-    pub(crate) fn judge(&self, prepared: &Prepared) -> Verdict {
-        if let Some(verdict) = self.judge_key(prepared) {
-            return verdict;
+    pub(crate) fn decide(&self, prepared: &Prepared) -> Decision {
+        if let Some(decision) = self.decide_by_key(prepared) {
+            return decision;
         }
         let failures: Vec<_> = prepared
             .streams
@@ -146,15 +146,15 @@ impl State<'_> {
             })
             .collect();
         if !failures.is_empty() {
-            return Verdict::Refuse(Error::VersionConflict { failures });
+            return Decision::Refuse(Error::VersionConflict { failures });
         }
         if prepared.is_recorded() {
             return match self.index.nearly_full() {
-                Some(full) if !prepared.is_mark() => Verdict::Refuse(full.error()),
-                _ => Verdict::Write,
+                Some(full) if !prepared.is_sync_marker() => Decision::Refuse(full.error()),
+                _ => Decision::Write,
             };
         }
-        Verdict::Checked(Appended {
+        Decision::Checked(Appended {
             first_position: None,
             last_position: None,
             versions: Vec::new(),
@@ -162,7 +162,7 @@ impl State<'_> {
         })
     }
 
-    fn judge_key(&self, prepared: &Prepared) -> Option<Verdict> {
+    fn decide_by_key(&self, prepared: &Prepared) -> Option<Decision> {
         let key = prepared.key.as_ref()?;
         let pending = self
             .group
@@ -171,12 +171,12 @@ impl State<'_> {
             .or_else(|| self.written.keys.get(&key.hash));
         match pending {
             Some(known) if known.digest == key.digest => {
-                Some(Verdict::Replay(known.appended.clone()))
+                Some(Decision::Replay(known.appended.clone()))
             }
-            Some(_) => Some(Verdict::Refuse(Error::IdempotencyMismatch {
+            Some(_) => Some(Decision::Refuse(Error::IdempotencyMismatch {
                 key: key.text.to_string(),
             })),
-            None => self.index.keyed_frame(key.hash).map(Verdict::Known),
+            None => self.index.keyed_frame(key.hash).map(Decision::Known),
         }
     }
 
@@ -197,14 +197,14 @@ mod tests {
     use crate::commit::prepare;
     use crate::index::MemoryIndex;
 
-    fn verdict(index: &MemoryIndex, append: &Append<'_>) -> Verdict {
+    fn decision(index: &MemoryIndex, append: &Append<'_>) -> Decision {
         let nothing = Overlay::default();
         let state = State {
             index,
             written: &nothing,
             group: &nothing,
         };
-        state.judge(&prepare(append).unwrap())
+        state.decide(&prepare(append).unwrap())
     }
 
     #[test]
@@ -226,13 +226,13 @@ mod tests {
             ..Append::default()
         };
         let roomy = MemoryIndex::limited(64, 64);
-        assert!(matches!(verdict(&roomy, &written), Verdict::Write));
+        assert!(matches!(decision(&roomy, &written), Decision::Write));
         for full in [MemoryIndex::limited(0, 64), MemoryIndex::limited(64, 0)] {
-            let refused = verdict(&full, &written);
-            let Verdict::Refuse(Error::LimitExceeded { .. }) = refused else {
+            let refused = decision(&full, &written);
+            let Decision::Refuse(Error::LimitExceeded { .. }) = refused else {
                 panic!("{refused:?}");
             };
-            assert!(matches!(verdict(&full, &checked), Verdict::Checked(_)));
+            assert!(matches!(decision(&full, &checked), Decision::Checked(_)));
         }
     }
 }
