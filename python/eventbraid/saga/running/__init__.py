@@ -1,1 +1,1 @@
-"""How one saga is driven: attempts, compensations, and its journal."""
+"""Drives one saga: its attempts, its compensations, and its journal."""

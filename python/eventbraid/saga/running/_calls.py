@@ -1,4 +1,12 @@
-"""The calls under way in this process, and how one of them is made alone."""
+"""The running calls of this process, and the right to be the only one.
+
+A call whose saga has crashed the process before is made alone: while it runs, no other
+saga of the process makes a call. If the process then ends, that call was the cause.
+
+Each coordinator counts its own calls, on its own event loop and without a lock. What
+the coordinators of several event loops, and so of several threads, have in common is in
+`_Process`: which of them makes a call alone.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +33,18 @@ class _Process:
     """The coordinators of this process, and which of them makes a call alone.
 
     Attributes:
-        holder: The coordinator that makes a call alone, or waits for that.
+        holder: The coordinator that makes a call alone, or waits for that. It is read
+            without the lock, by each call: a reference is read and written whole.
     """
 
     def __init__(self) -> None:
         self._begin()
 
     def _begin(self) -> None:
+        # Weak, because a coordinator that is no longer used makes no call.
         self._coordinators: WeakSet[Calls] = WeakSet()
+        # Two coordinators must not both become the holder, and a set that another
+        # thread changes can't be iterated over.
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self.holder: Calls | None = None
@@ -69,18 +81,17 @@ _process = _Process()
 
 
 class Calls:
-    """Knows the sagas with a call or a command under way.
+    """The sagas of one coordinator whose call or command is running.
 
-    If the process ends during a call that is made alone, that call is the cause, so the
-    other coordinators of the process make no calls meanwhile either. A call that waits
-    for another saga doesn't count, because it depends on that saga's calls.
+    A call that waits for another saga isn't counted, because it depends on the calls of
+    that saga: counted, the two would wait for each other.
     """
 
-    __slots__ = ("__weakref__", "_alone", "_changed", "_under_way")
+    __slots__ = ("__weakref__", "_alone", "_changed", "_running")
 
     def __init__(self) -> None:
-        """Begin with no call under way."""
-        self._under_way: set[str] = set()
+        """Begin without running calls."""
+        self._running: set[str] = set()
         self._alone: str | None = None
         self._changed = anyio.Event()
         _process.add(self)
@@ -90,24 +101,27 @@ class Calls:
         while True:
             while self._alone is not None:
                 await self._changed.wait()
-            # Counted before the look, so that one of two coordinators sees the other.
-            self._under_way.add(saga_id)
+            # Counted first, and only then compared with the holder. A coordinator that
+            # becomes the holder does it the other way round. So of two that do this at
+            # the same moment at least one sees the other, and withdraws or waits.
+            self._running.add(saga_id)
             if _process.holder is None:
                 return
-            self._under_way.discard(saga_id)
+            self._running.discard(saga_id)
             if not await self._is_held_back():
-                self._under_way.add(saga_id)
+                # The holder takes too long; its call isn't alone then.
+                self._running.add(saga_id)
                 return
 
     def end(self, saga_id: str) -> None:
         """Count the end of a call."""
-        self._under_way.discard(saga_id)
+        self._running.discard(saga_id)
         if self._alone is not None:
             self._notify()
 
     @asynccontextmanager
     async def alone(self, saga_id: str) -> AsyncGenerator[bool]:
-        """Wait until no call is under way, and hold back others meanwhile.
+        """Wait until no call is running, and hold back others meanwhile.
 
         Yields:
             Whether the call is alone in the process. It isn't if another coordinator of
@@ -117,20 +131,20 @@ class Calls:
             await self._changed.wait()
         self._alone = saga_id
         try:
-            while self._under_way:
+            while self._running:
                 await self._changed.wait()
             yield await self._hold_others_back()
         finally:
-            # It may have paused, and another one may be alone since.
+            # It may have paused, and another call may be made alone since.
             if self._alone == saga_id:
                 self._end_alone()
-            self._under_way.discard(saga_id)
+            self._running.discard(saga_id)
             self._notify()
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call is under way."""
-        return bool(self._under_way)
+        """Whether a call is running."""
+        return bool(self._running)
 
     def is_alone(self, saga_id: str) -> bool:
         """Return whether a saga makes a call alone."""
@@ -140,20 +154,20 @@ class Calls:
         """Hold back no other call while a saga's call waits for another saga.
 
         Returns:
-            Whether a call of the saga was under way.
+            Whether a call of the saga was running.
         """
         was_alone = self._alone == saga_id
         if was_alone:
             self._end_alone()
-        elif saga_id not in self._under_way:
+        elif saga_id not in self._running:
             return False
-        self._under_way.discard(saga_id)
+        self._running.discard(saga_id)
         self._notify()
         return True
 
     def resume(self, saga_id: str) -> None:
         """Count a call again that has waited for another saga."""
-        self._under_way.add(saga_id)
+        self._running.add(saga_id)
 
     def _end_alone(self) -> None:
         self._alone = None
@@ -185,5 +199,7 @@ class Calls:
         return True
 
     def _notify(self) -> None:
+        # An event can't be cleared: the waiting calls have the old one, later ones get
+        # a new one.
         self._changed.set()
         self._changed = anyio.Event()

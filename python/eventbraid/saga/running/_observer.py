@@ -51,8 +51,8 @@ def report_transitions(
     """Call the observer with each record of a commit.
 
     Raises:
-        CoordinatorClosed: The observer raised. The commit stands, so its exception must
-            not be taken for a failure of the step: the coordinator ends instead.
+        CoordinatorClosed: The observer raised. The commit is made, so its exception
+            must not count as a failure of the step: the coordinator ends instead.
     """
     try:
         for event in events:

@@ -1,4 +1,4 @@
-"""How a saga ends, as its callers see it."""
+"""The end of a saga, as its callers see it."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ import time
 from anyio.lowlevel import checkpoint
 
 SLICE_SECONDS = 0.002
-"""For how long work may go on before other tasks get a turn.
+"""The time for which work may continue before other tasks get a turn.
 
 The longest step between two calls of `Pace.keep` comes on top of it.
 """
 
 TASKS_A_TURN = 32
-"""How many tasks are started or woken before these get a turn: they all run in it."""
+"""The number of tasks that are started or woken before the loop runs them."""
 
 
 class Pace:
@@ -26,7 +26,7 @@ class Pace:
         """Begin a slice.
 
         Args:
-            most: How many items a slice has at most; None: the time alone counts.
+            most: The maximum number of items in a slice; None: the time alone counts.
         """
         self._most = math.inf if most is None else most
         self._left = self._most

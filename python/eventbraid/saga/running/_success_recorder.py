@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class SuccessRecorder:
     """Records the successes of external steps.
 
-    The receiver has answered, and its effect stands. So nothing that happens here may
-    end in another call of the receiver: neither contention in the store, nor an outage
+    The receiver has answered, and its effect is final. So nothing that happens here may
+    lead to another call of the receiver: neither contention in the store, nor an outage
     of local code, nor a bug in it.
     """
 
@@ -117,7 +117,7 @@ class SuccessRecorder:
     ) -> None:
         try:
             answer = node.result.record(result)
-        except Exception as error:  # noqa: BLE001 - recorded: the effect stands, its record doesn't
+        except Exception as error:  # noqa: BLE001 - recorded: the step happened, its result is lost
             await self._failures.record_lost_result(run, node, context, error)
             return
         command = _command_of(run, node, context, answer)
