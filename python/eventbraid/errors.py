@@ -69,6 +69,7 @@ __all__ = [
     "StoreError",
     "StorePoisoned",
     "StoreUnavailable",
+    "StoreUnusable",
     "StreamCondition",
     "StreamDeleted",
     "UndeclaredStream",
@@ -176,6 +177,25 @@ class StoreError(EventbraidError):
         ...     except eb.StoreError as error:
         ...         print(type(error).__name__)
         VersionConflict
+    """
+
+
+class StoreUnusable(StoreError):
+    """The base of the errors after which a store can't be used, for now or for good.
+
+    Nothing that was committed is lost. A program that catches it stops what it does on
+    this store: it closes it, and opens it again once the cause is removed.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> from eventbraid.errors import StoreUnusable
+        >>> store = eb.open("memory:")
+        >>> store.close()
+        >>> try:
+        ...     store.version("a-1")
+        ... except StoreUnusable as error:
+        ...     print(type(error).__name__)
+        StoreClosed
     """
 
 
@@ -720,7 +740,7 @@ class LimitExceeded(InvalidArgument):
 # --- the store itself ----------------------------------------------------------------
 
 
-class StoreClosed(StoreError):
+class StoreClosed(StoreUnusable):
     """The store was closed, or belongs to another process.
 
     Example:
@@ -788,7 +808,7 @@ class IncompatibleFormat(StoreError):
         )
 
 
-class StoreBusy(StoreError):
+class StoreBusy(StoreUnusable):
     """Another process has the store, or a lock of it, to itself. Nothing was written.
 
     Opening raises it, at once, if one of the two wants the store exclusively; if the
@@ -823,7 +843,7 @@ class StoreBusy(StoreError):
         )
 
 
-class StoreDetached(StoreError):
+class StoreDetached(StoreUnusable):
     """The files at the store's path are no longer those that this program has open.
 
     The directory, or a symbolic link above it, was moved, removed or replaced while the
@@ -963,7 +983,7 @@ class LeaseLost(LeaseError):
         return self.lease
 
 
-class StorePoisoned(StoreError):
+class StorePoisoned(StoreUnusable):
     """The disk refused to keep what was written, so the store takes nothing more.
 
     Reads of what is durable go on. Close the store and open it again: it then goes on
@@ -995,7 +1015,7 @@ def _store_of(file: str) -> str:
     return str(folder.parent if folder.name == "log" else folder)
 
 
-class CorruptStore(StoreError):
+class CorruptStore(StoreUnusable):
     """Acknowledged data is damaged. Nothing was changed.
 
     Attributes:
@@ -1026,7 +1046,7 @@ class CorruptStore(StoreError):
         )
 
 
-class StorageFull(StoreError, OSError):
+class StorageFull(StoreUnusable, OSError):
     """There is no space left. Nothing was written; reads go on.
 
     An append may be tried again, and so may an opening. A store that says so when it is
@@ -1058,7 +1078,7 @@ class StorageFull(StoreError, OSError):
         return _restore, (type(self), self.args, facts)
 
 
-class StoreUnavailable(StoreError, OSError):
+class StoreUnavailable(StoreUnusable, OSError):
     """The system refused to open, read or write a file of the store.
 
     Attributes:

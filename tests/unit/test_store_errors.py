@@ -76,6 +76,7 @@ BASES = {
     eb.LeaseError,
     eb.SagaError,
     eb.StoreError,
+    errors.StoreUnusable,
 }
 
 
@@ -88,11 +89,17 @@ def test_every_error_but_those_of_sagas_is_among_the_examples():
 
 @pytest.mark.parametrize("kind", ALL - BASES, ids=lambda kind: kind.__name__)
 def test_every_error_has_the_base_of_its_layer(kind):
-    layers = BASES - {eb.EventbraidError, eb.AppendError}
+    layers = BASES - {eb.EventbraidError, eb.AppendError, errors.StoreUnusable}
     bases = [base for base in layers if issubclass(kind, base)]
     # What is wrong with an argument or a value concerns every layer.
     is_of_all_layers = issubclass(kind, eb.InvalidArgument | eb.InvalidValue)
     assert len(bases) == 1 or (is_of_all_layers and len(bases) <= 1)
+
+
+def test_an_error_of_one_append_leaves_the_store_usable():
+    for kind in ALL - BASES:
+        is_of_an_append = issubclass(kind, eb.AppendError)
+        assert not (is_of_an_append and issubclass(kind, errors.StoreUnusable)), kind
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

@@ -1,61 +1,40 @@
-"""Which errors speak of the store or the saga, and not of the step at hand."""
+"""The errors of a commit, by what they say: about the step, the saga or the store."""
 
 from __future__ import annotations
 
 from eventbraid.errors import (
+    AppendError,
     CommandRejected,
     CoordinatorClosed,
-    CorruptStore,
     DeadlineExceeded,
     EventDecodeError,
-    InvalidTransition,
-    LeaseLost,
+    LeaseError,
     LimitExceeded,
-    OutcomeUnknown,
     RetriesExhausted,
-    SagaBlocked,
-    StorageFull,
-    StoreBusy,
-    StoreClosed,
-    StoreDetached,
-    StorePoisoned,
-    StoreUnavailable,
+    SagaError,
+    StoreUnusable,
     UnknownEventType,
-    VersionConflict,
 )
 
 NOT_ABOUT_THE_STEP = (
-    CoordinatorClosed,
-    CorruptStore,
-    DeadlineExceeded,
+    # The store, or the coordinator's right to write to it.
+    StoreUnusable,
+    AppendError,
+    LeaseError,
+    SagaError,
+    # Events that other programs wrote, and contention with other writers.
     EventDecodeError,
-    InvalidTransition,
-    OutcomeUnknown,
-    RetriesExhausted,
-    LeaseLost,
-    SagaBlocked,
-    StorageFull,
-    StoreBusy,
-    StoreClosed,
-    StoreDetached,
-    StorePoisoned,
-    StoreUnavailable,
     UnknownEventType,
-    VersionConflict,
+    DeadlineExceeded,
+    RetriesExhausted,
 )
-"""Not a failure of the step: recorded as one, they would compensate a healthy saga."""
+"""Errors that aren't a failure of the step.
+
+Recorded as one, they would compensate a healthy saga.
+"""
 
 REFUSALS = (CommandRejected, LimitExceeded)
-"""A command was refused for what it holds: that ends a step, and shows no bug."""
+"""A command was refused for its content: the step failed, and there is no bug."""
 
-ENDS_THE_COORDINATOR = (
-    CoordinatorClosed,
-    CorruptStore,
-    StorageFull,
-    StoreBusy,
-    StoreClosed,
-    StoreDetached,
-    StorePoisoned,
-    StoreUnavailable,
-)
+ENDS_THE_COORDINATOR = (CoordinatorClosed, StoreUnusable)
 """No saga can be driven further: the store fails, or the observer does."""
