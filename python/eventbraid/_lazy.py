@@ -25,6 +25,7 @@ _EVENT_TYPES = {"lease.": "eventbraid.lease", "saga.": "eventbraid.saga"}
 # Former names, which programs may still use for now.
 _FORMER = {
     "AsyncRole": "AsyncLease",
+    "Ended": "SagaResult",
     "Role": "Lease",
     "RoleBusy": "LeaseHeld",
     "RoleLost": "LeaseLost",

@@ -69,7 +69,7 @@ async def readable(store) -> list[object]:
     return found
 
 
-async def compensated(store, receiver, last) -> eb.Ended[Trip]:
+async def compensated(store, receiver, last) -> eb.SagaResult[Trip]:
     """Run a saga that pays and then comes to a last step; what it paid is compensated."""
     end = await ended(store, trip(outside(receiver, "pay"), last))
     assert end.outcome is eb.Outcome.COMPENSATED

@@ -56,6 +56,7 @@ def test_all_and_the_exported_names_agree():
     ("former", "name"),
     [
         ("AsyncRole", "AsyncLease"),
+        ("Ended", "SagaResult"),
         ("Role", "Lease"),
         ("RoleBusy", "LeaseHeld"),
         ("RoleLost", "LeaseLost"),

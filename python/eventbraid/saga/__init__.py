@@ -15,13 +15,12 @@ from eventbraid.saga.definition._step_base import Kind, Node
 from eventbraid.saga.definition._step_builders import local, step
 from eventbraid.saga.machine._progress import Status
 from eventbraid.saga.running._observer import SagaProgress
-from eventbraid.saga.running._outcome import Ended, Outcome
+from eventbraid.saga.running._outcome import Outcome, SagaResult
 
 __all__ = [
     "DEFECTS",
     "CompensationOrder",
     "Done",
-    "Ended",
     "Kind",
     "Local",
     "Node",
@@ -32,6 +31,7 @@ __all__ = [
     "SagaEntry",
     "SagaHandle",
     "SagaProgress",
+    "SagaResult",
     "SagaSummary",
     "SagaTimeline",
     "Status",

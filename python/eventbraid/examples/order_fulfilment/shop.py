@@ -43,7 +43,7 @@ class Shop:
         """Record a delivery of each product, once for each name of a delivery."""
         await receive(self.store, products, quantity, delivery=delivery)
 
-    async def fulfil(self, placed: PlacedOrder) -> eb.Ended[Fulfilment]:
+    async def fulfil(self, placed: PlacedOrder) -> eb.SagaResult[Fulfilment]:
         """Fulfil an order, and wait until it is completed, compensated or stuck.
 
         An order that was started before is not started again.
@@ -65,8 +65,8 @@ class Shop:
                 waiting.append(summary.id)
                 continue
             handle = await self.coordinator.get(self.saga, summary.id)
-            ended = await handle.result()
-            if ended.outcome is eb.Outcome.STUCK:
+            result = await handle.result()
+            if result.outcome is eb.Outcome.STUCK:
                 waiting.append(summary.id)
         return waiting
 

@@ -178,9 +178,9 @@ class SagaCoordinator:
         ...     async with eb.open_async("memory:") as store:
         ...         async with eb.SagaCoordinator(store, [saga]) as coordinator:
         ...             handle = await coordinator.start(saga, "mia", id="saga-1")
-        ...             print(await handle.result())
+        ...             print((await handle.result()).outcome)
         >>> anyio.run(main)
-        Ended(outcome=<Outcome.COMPLETED: 'completed'>, state='hello mia', failure=None)
+        Outcome.COMPLETED
     """
 
     def __init__(

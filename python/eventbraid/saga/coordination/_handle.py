@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from eventbraid.saga.machine._progress import Status
-    from eventbraid.saga.running._outcome import Ended
+    from eventbraid.saga.running._outcome import SagaResult
     from eventbraid.saga.running._run import Run
 
 S = TypeVar("S")
@@ -58,8 +58,8 @@ class SagaHandle(Generic[S]):
         """The saga's state, folded from the results so far; the caller's own copy."""
         return self._run.state.data.read()
 
-    async def result(self, *, timeout: timedelta | None = None) -> Ended[S]:
-        """Wait until the saga has ended, or is stuck.
+    async def result(self, *, timeout: timedelta | None = None) -> SagaResult[S]:
+        """Wait until the saga is at rest: it has ended, or it is stuck.
 
         A step of another saga that waits here isn't counted by ``concurrency``
         meanwhile.
@@ -68,14 +68,14 @@ class SagaHandle(Generic[S]):
             timeout: How long to wait; without end if not given. The saga goes on.
 
         Returns:
-            How it ended.
+            The outcome and the state.
 
         Raises:
             TimeoutError: The time is over.
             SagaBlocked: The program that has the saga's shard, this one or another one,
                 can't drive it. Called again, it waits if one that can has gone on with
                 the saga or has its shard now, and raises at once if not.
-            CoordinatorClosed: The coordinator was left before the saga ended.
+            CoordinatorClosed: The coordinator was left before the saga was at rest.
         """
         seconds = None
         if timeout is not None:
@@ -97,7 +97,7 @@ class SagaHandle(Generic[S]):
                 )
         if self._run.error is not None:
             raise self._run.error
-        return self._run.ended()
+        return self._run.result()
 
     def __repr__(self) -> str:
         """Name it with its status."""

@@ -221,7 +221,7 @@ class LogFollower:
         except SagaBlocked as error:
             run.rest(error)
             return
-        if run.progress.status.ended or run.progress.status is Status.STUCK:
+        if run.progress.status.is_at_rest:
             run.rest()
         else:
             self._wait_on(run)

@@ -11,7 +11,6 @@ from eventbraid.errors import CoordinatorClosed, LeaseLost, SagaBlocked
 from eventbraid.saga._cancellation import dropped_stray_cancellation
 from eventbraid.saga._text import described
 from eventbraid.saga.coordination._unfinished_sagas import CheckpointBudget
-from eventbraid.saga.machine._progress import Status
 from eventbraid.saga.running._blocked_error import blocked_error
 from eventbraid.saga.running._driver import Driver, Pause
 from eventbraid.saga.running._error_classes import ENDS_THE_COORDINATOR
@@ -291,7 +290,7 @@ class WorkerPool:
     def _note_rest(self, run: Run[Any]) -> None:
         """Take a saga that rests from work; one that was only interrupted stays."""
         status = run.progress.status
-        if status.ended or status is Status.STUCK:
+        if status.is_at_rest:
             self._registry.leave(run)
         if status.ended:
             self._open_sagas.note_end(run.id)

@@ -1,4 +1,4 @@
-"""The end of a saga, as its callers see it."""
+"""The result of a saga that is at rest, as its callers get it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended(Generic[S]):
-    """The end of a saga.
+class SagaResult(Generic[S]):
+    """The result of a saga that is at rest: it has ended, or it is stuck.
 
     Attributes:
         outcome: The outcome.
@@ -40,7 +40,7 @@ class Ended(Generic[S]):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.Ended(eb.Outcome.COMPLETED, state={"cents": 500}).outcome.value
+        >>> eb.SagaResult(eb.Outcome.COMPLETED, state={"cents": 500}).outcome.value
         'completed'
     """
 

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from eventbraid.saga.machine._decider import decide
 from eventbraid.saga.machine._state import SagaState
-from eventbraid.saga.running._outcome import Ended, Outcome
+from eventbraid.saga.running._outcome import Outcome, SagaResult
 from eventbraid.saga.running._setbacks import Setbacks
 
 if TYPE_CHECKING:
@@ -221,9 +221,9 @@ class Run(Generic[S]):
         if self.at_rest.is_set():
             self.at_rest = anyio.Event()
 
-    def ended(self) -> Ended[S]:
-        """Return the end of a saga that is at rest."""
+    def result(self) -> SagaResult[S]:
+        """Return the result of a saga that is at rest."""
         outcome = Outcome(self.progress.status.value)
         failed = outcome is not Outcome.COMPLETED
         trouble = self.progress.trouble if failed else None
-        return Ended(outcome, self.state.data.read(), trouble)
+        return SagaResult(outcome, self.state.data.read(), trouble)
