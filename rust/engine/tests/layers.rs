@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 13] = [
     &["index", "log", "chunk"],
     &["recovery", "coord", "watch"],
     &["live"],
-    &["commit", "read", "verify", "presence"],
+    &["commit", "read", "verify", "heartbeat"],
     &["open"],
     &["store"],
     // The list of modules and public names, and the entries for fuzzing.

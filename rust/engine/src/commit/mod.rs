@@ -7,7 +7,7 @@
 //! | `queue`, `reservations` | appends that wait |
 //! | `shared_writer` | the right to write, among threads and among sessions |
 //! | `write_phase`, `validate`, `plan`, `clock` | validate, plan and write a batch, or undo it |
-//! | `room` | zeros ahead of the tail, and the next segment |
+//! | `preallocation` | zeros ahead of the tail, and the next segment |
 //! | `sync` | one thread of one session syncs for all |
 //! | `written`, `follow`, `publication` | what is written, durable and visible |
 //! | `poison` | the end of all writing |
@@ -21,12 +21,12 @@ mod committer;
 mod follow;
 mod plan;
 mod poison;
+mod preallocation;
 mod prepare;
 mod publication;
 mod queue;
 mod request;
 mod reservations;
-mod room;
 mod shared_writer;
 mod sync;
 mod validate;
