@@ -135,7 +135,7 @@ def test_a_look_of_root_keeps_no_worker_of_the_owner_out(shared_folder, read_onl
         assert done(OWNER, path) == ""
 
 
-def test_a_member_lock_that_may_not_be_opened_is_passed_over(shared_folder):
+def test_a_session_lock_without_access_is_skipped(shared_folder):
     path = shared_folder / "shop.braid"
     assert done(OWNER, path) == ""
     stay = (
@@ -145,7 +145,7 @@ def test_a_member_lock_that_may_not_be_opened_is_passed_over(shared_folder):
         assert worker.stdout.readline() == "in\n"
         # As earlier versions left them.
         for number in (1, 2):
-            lock = path / "locks" / f"member-{number}.lock"
+            lock = path / "locks" / f"session-{number}.lock"
             lock.touch()
             os.chown(lock, 0, 0)
             lock.chmod(0o600)

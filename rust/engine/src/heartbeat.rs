@@ -1,16 +1,16 @@
-//! Heartbeats: which sessions of a store are alive, and which have stopped.
+//! Heartbeats: which sessions of a store are alive, and which have stopped working.
 //!
-//! A session that holds a lease has a number that no other session ever had, and a word in the
-//! page in which a thread records the time at an interval. Its death is known by the lock of its
-//! slot, which the system frees whatever kills the process; that it was stopped is known by the
-//! age of the word.
+//! A session that holds a lease has a unique id, and a word in the page in which a thread records
+//! the time at an interval. The lock of its slot reveals the death of the process: the system
+//! releases it, whatever the cause. The age of the recorded time reveals that the process is
+//! suspended.
 //!
-//! A thread of the engine runs on while an event loop hangs, so it can't speak for what lives in
-//! that loop. A loop whose tasks hold leases registers here and ticks; the word is then never
-//! newer than the last tick of the slowest registered loop.
+//! A thread of the engine continues to run while an event loop hangs, so it can't vouch for the
+//! tasks of that loop. An event loop whose tasks hold leases therefore registers here and ticks.
+//! The recorded time is never later than the last tick of the slowest registered loop.
 //!
-//! Heartbeats protect nothing. They only show other sessions when they may take over a lease;
-//! the expectations of the store enforce that the former holder then writes nothing more.
+//! Heartbeats protect nothing. They only show other sessions when they may take over a lease. The
+//! expectations of the store ensure that the former holder writes nothing afterwards.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,39 +24,39 @@ use crate::live::LiveLog;
 use crate::lock::{Condvar, Mutex};
 use crate::log::Layout;
 
-/// The interval of the heartbeat.
-const BEAT: Duration = Duration::from_millis(200);
+/// The interval between heartbeats.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A session that sends heartbeats, as others see it.
+/// A session that sends heartbeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveSession {
-    /// Its id, which no other session ever had.
+    /// Its unique id.
     pub id: String,
-    /// How long ago its last heartbeat was.
+    /// The age of its last heartbeat.
     pub heartbeat_age: Duration,
 }
 
 /// The heartbeat of one session.
-pub(crate) struct Presence {
+pub(crate) struct Heartbeat {
     layout: Layout,
     coord: Arc<Coord>,
     background: bool,
-    state: Mutex<State>,
+    state: Mutex<HeartbeatState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    /// 0 until the heartbeat is started.
+struct HeartbeatState {
+    /// 0 until the first heartbeat.
     number: u64,
     thread: Option<JoinHandle<()>>,
-    /// When each registered event loop ticked last, in microseconds of uptime.
+    /// The time of the last tick of each registered event loop, in microseconds of uptime.
     loops: BTreeMap<u64, u64>,
     registered: u64,
     ended: bool,
 }
 
-impl Presence {
+impl Heartbeat {
     pub(crate) fn new(log: &LiveLog, background: bool) -> Arc<Self> {
         Arc::new(Self {
             layout: log.segments.layout.clone(),
@@ -67,17 +67,17 @@ impl Presence {
         })
     }
 
-    /// Sends a heartbeat now and at each interval; returns the id of this session.
+    /// Send a heartbeat now and at each interval. Return the id of this session.
     pub(crate) fn start_heartbeat(self: &Arc<Self>) -> Result<String> {
         let mut state = self.state.lock();
         if state.ended {
             return Err(Error::Closed);
         }
         if state.number == 0 {
-            state.number = self.draw()?;
+            state.number = self.random_id()?;
         }
         if let Some(session) = self.coord.session() {
-            self.beat(session, &state);
+            self.record_heartbeat(session, &state);
             if self.background && state.thread.is_none() {
                 state.thread = Some(self.start()?);
             }
@@ -85,7 +85,7 @@ impl Presence {
         Ok(id_of(state.number))
     }
 
-    /// Registers an event loop, which has to tick from now on. Returns its number.
+    /// Register an event loop, which must tick from now on. Return its number.
     pub(crate) fn register_loop(&self) -> u64 {
         let mut state = self.state.lock();
         state.registered += 1;
@@ -95,7 +95,7 @@ impl Presence {
         number
     }
 
-    /// Records that a registered event loop runs; does nothing for another one.
+    /// Record that a registered event loop runs. Ignore an unknown number.
     pub(crate) fn tick(&self, number: u64) {
         let now = self.layout.vfs.uptime_micros();
         if let Some(last) = self.state.lock().loops.get_mut(&number) {
@@ -103,32 +103,32 @@ impl Presence {
         }
     }
 
-    /// Ends the registration of an event loop.
+    /// Unregister an event loop.
     pub(crate) fn unregister_loop(&self, number: u64) {
         self.state.lock().loops.remove(&number);
     }
 
-    /// All sessions that send heartbeats, this one included.
+    /// Return all sessions that send heartbeats, including this one.
     pub(crate) fn live_sessions(&self) -> Result<Vec<LiveSession>> {
         let own = self.state.lock().number;
-        let mut seen = match self.coord.session() {
+        let mut sessions = match self.coord.session() {
             None => Vec::new(),
             Some(session) => {
                 let now = self.layout.vfs.uptime_micros();
                 live_sessions(&self.layout, &session.slot, now)?
             }
         };
-        // The session that asks is not stopped.
-        seen.retain(|(number, _)| *number != own);
-        seen.extend((own != 0).then_some((own, Duration::ZERO)));
+        // The calling session is running, so its age is zero.
+        sessions.retain(|(number, _)| *number != own);
+        sessions.extend((own != 0).then_some((own, Duration::ZERO)));
         let shown = |(number, heartbeat_age)| LiveSession {
             id: id_of(number),
             heartbeat_age,
         };
-        Ok(seen.into_iter().map(shown).collect())
+        Ok(sessions.into_iter().map(shown).collect())
     }
 
-    /// Ends the heartbeat. The session keeps its slot.
+    /// Stop the heartbeat. The session keeps its slot.
     pub(crate) fn end(&self) {
         let thread = {
             let mut state = self.state.lock();
@@ -136,11 +136,11 @@ impl Presence {
             state.thread.take()
         };
         self.changed.notify_all();
-        // A thread that panicked has ended as well.
+        // A thread that panicked has ended too.
         let _ended = thread.map(JoinHandle::join);
     }
 
-    fn draw(&self) -> Result<u64> {
+    fn random_id(&self) -> Result<u64> {
         let mut bytes = [0; 8];
         let drawn = self.layout.vfs.random(&mut bytes);
         drawn.map_err(|e| Error::io(&self.layout.root, "draw randomness for", &e))?;
@@ -148,10 +148,10 @@ impl Presence {
     }
 
     fn start(self: &Arc<Self>) -> Result<JoinHandle<()>> {
-        let presence = Arc::clone(self);
+        let heartbeat = Arc::clone(self);
         let thread = std::thread::Builder::new().name("braid-beat".to_owned());
         thread
-            .spawn(move || presence.run())
+            .spawn(move || heartbeat.run())
             .map_err(|e| Error::io(&self.layout.root, "start a thread for", &e))
     }
 
@@ -161,24 +161,25 @@ impl Presence {
         };
         let mut state = self.state.lock();
         while !state.ended {
-            self.beat(session, &state);
-            self.changed.wait_for(&mut state, BEAT);
+            self.record_heartbeat(session, &state);
+            self.changed.wait_for(&mut state, HEARTBEAT_INTERVAL);
         }
     }
 
-    /// Writes the time of the last moment at which the process and all its registered loops
-    /// were seen to run.
-    fn beat(&self, session: &SharedSession, state: &State) {
+    /// Record the last time at which the process and all registered loops were known to run.
+    fn record_heartbeat(&self, session: &SharedSession, state: &HeartbeatState) {
         let now = self.layout.vfs.uptime_micros();
         let slowest = state.loops.values().copied().min().unwrap_or(now);
-        session.slot.beat(state.number, now.min(slowest));
+        session
+            .slot
+            .record_heartbeat(state.number, now.min(slowest));
     }
 }
 
-impl fmt::Debug for Presence {
+impl fmt::Debug for Heartbeat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let root = &self.layout.root;
-        f.debug_struct("Presence")
+        f.debug_struct("Heartbeat")
             .field("root", root)
             .finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! The face of the engine: open, append, read, subscribe, verify, close.
+//! The public interface of the engine: open, append, read, subscribe, verify, close.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::append::Appended;
-use crate::commit::{Committer, Done, Prepared, Request, Ticket};
+use crate::commit::{AnswerCallback, Committer, Prepared, Request, Ticket};
 use crate::coord::{Lock, LockGuard, Phase, Session, sessions};
 use crate::error::{Error, Result};
 use crate::filter::OwnedFilter;
-use crate::heartbeat::{LiveSession, Presence};
+use crate::heartbeat::{Heartbeat, LiveSession};
 use crate::index::Index;
 use crate::live::LiveLog;
 use crate::log::bytes_below;
@@ -25,7 +25,7 @@ use crate::verify::{Depth, Verified, verify};
 use crate::vfs::{Hold, Vfs};
 use crate::watch::WaitGuard;
 
-/// An open store; clones share it. It closes with the last of them, or by [`Store::close`].
+/// An open store. Clones share it. It is closed with the last clone, or by [`Store::close`].
 #[derive(Clone, Debug)]
 pub struct Store {
     open: Arc<Open>,
@@ -35,8 +35,8 @@ struct Open {
     committer: Arc<Committer>,
     closed: AtomicBool,
     live: Lock,
-    presence: Arc<Presence>,
-    /// For a session that only reads.
+    heartbeat: Arc<Heartbeat>,
+    /// Set for a read-only session.
     view: Option<View>,
 }
 
@@ -74,10 +74,10 @@ impl Store {
             live,
             view,
         } = opened;
-        let presence = Presence::new(&log, start.background);
+        let heartbeat = Heartbeat::new(&log, start.background);
         Self {
             open: Arc::new(Open {
-                presence,
+                heartbeat,
                 committer: Committer::new(Arc::new(log), tail, start),
                 closed: AtomicBool::new(false),
                 live,
@@ -86,7 +86,7 @@ impl Store {
         }
     }
 
-    /// The log, if appends may be made to it.
+    /// Return the log if this session may append to it.
     fn writable(&self) -> Result<&LiveLog> {
         let log = self.log()?;
         if self.open.view.is_none() {
@@ -101,7 +101,7 @@ impl Store {
         })
     }
 
-    /// The log, with all that is durable by now, also what other sessions wrote.
+    /// Return the log with everything that is durable, including what other sessions have written.
     fn current(&self, mode: ReadMode) -> Result<&LiveLog> {
         let log = self.log()?;
         self.open.committer.catch_up(mode)?;
@@ -146,7 +146,7 @@ impl Store {
     /// the engine or of another caller. It may call back into the store, and must not block:
     /// others wait for the same thread. A panic in it is caught.
     pub fn submit(&self, mut prepared: Prepared, done: Box<dyn FnOnce(Result<Appended>) + Send>) {
-        let done: Done = done;
+        let done: AnswerCallback = done;
         match self.writable() {
             Ok(log) => {
                 prepared.bind(&log.hasher);
@@ -175,7 +175,7 @@ impl Store {
         self.open.committer.reserve(hashes, time)
     }
 
-    /// Ends a reservation, unless it has ended.
+    /// End a reservation, if it is still recorded.
     pub fn release(&self, reservation: u64) {
         self.open.committer.release(reservation);
     }
@@ -271,7 +271,7 @@ impl Store {
     pub fn wait_beyond(&self, position: u64, timeout: Duration) -> Result<u64> {
         let watch = &self.open.committer.log.watch;
         let _waiting = watch.begin_to_wait();
-        self.open.committer.attend();
+        self.open.committer.listen();
         self.current(ReadMode::Blocking)?;
         let head = watch.wait_beyond(position, timeout);
         let log = self.log()?;
@@ -322,18 +322,18 @@ impl Store {
         registered
     }
 
-    /// Delivers what other processes made durable before the watcher thread listened to them;
-    /// that thread delivers the rest. Called after the registration of a waiter.
+    /// Deliver what other processes had made durable before the watcher thread followed them. That
+    /// thread delivers everything later. Called after a waiter has been registered.
     fn deliver_from_others(&self) {
         let committer = &self.open.committer;
-        committer.attend();
+        committer.listen();
         committer.catch_up_soon();
         committer.log.deliver(ReadMode::NonBlocking);
     }
 
     /// What the store holds and has done.
     pub fn stats(&self) -> Stats {
-        // Of a store that can't catch up, the numbers are those of what it shows.
+        // If the store can't catch up, the numbers are those of what it shows.
         let _caught_up = self.open.committer.catch_up(ReadMode::Blocking);
         let log = &self.open.committer.log;
         let segments = log.segments.all();
@@ -378,7 +378,7 @@ impl Store {
     /// opened to be read only.
     pub fn start_heartbeat(&self) -> Result<String> {
         self.writable()?;
-        self.open.presence.start_heartbeat()
+        self.open.heartbeat.start_heartbeat()
     }
 
     /// Registers an event loop whose tasks hold leases, and returns its number. From now on
@@ -388,17 +388,17 @@ impl Store {
     /// [`Error::Closed`].
     pub fn register_loop(&self) -> Result<u64> {
         self.log()?;
-        Ok(self.open.presence.register_loop())
+        Ok(self.open.heartbeat.register_loop())
     }
 
-    /// Records that a registered event loop runs. A number that isn't registered is ignored.
+    /// Record that a registered event loop runs. Ignore an unknown number.
     pub fn tick(&self, number: u64) {
-        self.open.presence.tick(number);
+        self.open.heartbeat.tick(number);
     }
 
-    /// Ends the registration of an event loop.
+    /// Unregister an event loop.
     pub fn unregister_loop(&self, number: u64) {
-        self.open.presence.unregister_loop(number);
+        self.open.heartbeat.unregister_loop(number);
     }
 
     /// All sessions that send heartbeats, of this process and of others.
@@ -407,7 +407,7 @@ impl Store {
     /// [`Error::Closed`], and [`Error::Io`] for a lock file that can't be looked at.
     pub fn live_sessions(&self) -> Result<Vec<LiveSession>> {
         self.log()?;
-        self.open.presence.live_sessions()
+        self.open.heartbeat.live_sessions()
     }
 
     /// Reads the store's files again and holds them against all that they promise.
@@ -448,19 +448,19 @@ impl Open {
         let mut boot = None;
         let closed = finished.and_then(|durable| self.record_end(durable, &mut boot));
         self.committer.end();
-        self.presence.end();
+        self.heartbeat.end();
         self.committer.log.segments.release();
         if let Some(session) = self.committer.log.coord.session() {
             session.slot.leave();
         }
-        self.live.free();
-        // No session begins before this one has ended and holds `live` no more.
+        self.live.release();
+        // `boot` is released last, so that no session begins while this one still holds `live`.
         drop(boot);
         closed
     }
 
-    /// Records where the log ends, if no other session can write to it. While the lock is in
-    /// `boot`, no session begins.
+    /// Record the end of the log in the manifest, if no other session can write to it. While `boot`
+    /// contains the lock, no session begins.
     fn record_end(&self, durable: (u64, u64), boot: &mut Option<LockGuard>) -> Result<()> {
         if self.view.is_some() || self.committer.log.segments.is_read_only() {
             return Ok(());
@@ -473,9 +473,9 @@ impl Open {
             session.page.set_phase(Phase::Idle);
             return self.committer.record_durable(durable);
         };
-        // Other sessions begin only under `boot`, and are still there if `live` is not free.
-        *boot = among.locks.boot.hold_by(Instant::now() + LEAVE)?;
-        if boot.is_none() || !among.locks.live.try_take(Hold::Exclusive)? {
+        // Other sessions begin only under `boot`. If `live` is not free, some are still there.
+        *boot = among.locks.boot.acquire_by(Instant::now() + LEAVE)?;
+        if boot.is_none() || !among.locks.live.try_lock(Hold::Exclusive)? {
             return Ok(());
         }
         session.page.set_phase(Phase::Idle);
@@ -486,12 +486,12 @@ impl Open {
     }
 }
 
-/// How long the end of a session waits for sessions that begin.
+/// Maximum wait for sessions that begin while this one ends.
 const LEAVE: Duration = Duration::from_secs(1);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // A destructor can't report; the next opening recovers whatever this did not finish.
+        // A destructor can't report an error; the next open recovers whatever is unfinished.
         let _closed = self.close();
     }
 }

@@ -1,7 +1,6 @@
-//! The two background threads: one commits, one looks after the files.
+//! The two background threads: one commits, the other maintains the files.
 //!
-//! They start with the first append that needs them, so that a store which is only read, or
-//! opened by the thousand in tests, has none.
+//! They start with the first append that needs them, so a store that is only read has no threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,23 +9,23 @@ use std::time::{Duration, Instant};
 
 use crate::lock::{Condvar, Mutex};
 
-/// How long the log must have rested before its end is marked.
-const REST: Duration = Duration::from_millis(50);
+/// How long the log must be idle before a sync marker is written at its end.
+const IDLE_TIME: Duration = Duration::from_millis(50);
 
-/// The interval at which a thread is started again that the system had no room for.
-const RETRY: Duration = Duration::from_secs(1);
+/// Interval at which the start of a thread is tried again after the system has refused it.
+const SPAWN_RETRY: Duration = Duration::from_secs(1);
 
-/// What the background threads do.
+/// The work of the background threads.
 pub(super) trait Work: Send + Sync + 'static {
     fn tasks(&self) -> &BackgroundTasks;
 
-    /// Commits what is queued.
+    /// Commit the queued appends.
     fn commit(self: &Arc<Self>);
 
-    /// After which time [`Work::commit`] is to be called without a request.
+    /// The time after which [`Work::commit`] is called even without a request.
     fn commit_interval(&self) -> Option<Duration>;
 
-    /// Looks after the files.
+    /// Maintain the files: preallocate space and write the sync marker of an idle log.
     fn maintain(self: &Arc<Self>);
 }
 
@@ -35,8 +34,8 @@ pub(super) trait Work: Send + Sync + 'static {
 pub(super) struct BackgroundTasks {
     /// Whether the session may have threads at all.
     background: bool,
-    /// Whether the system refused a thread: all is done in the callers' threads until it has
-    /// room for one.
+    /// Whether the system has refused to start a thread. Until a later attempt succeeds, the
+    /// callers' threads do all work.
     refused: AtomicBool,
     started: AtomicBool,
     starting: Mutex<Starting>,
@@ -46,7 +45,8 @@ pub(super) struct BackgroundTasks {
     stopping: AtomicBool,
 }
 
-/// The threads that run, and when one was last refused.
+/// Which threads are running, and when a start was last refused. Locked during a start, so that no
+/// thread is started twice.
 #[derive(Debug, Default)]
 struct Starting {
     commits: bool,
@@ -68,8 +68,8 @@ impl BackgroundTasks {
         }
     }
 
-    /// Has the background thread commit what is queued; `false` where there is none, so that
-    /// the caller has to do it.
+    /// Request a commit from the background thread. Return `false` if there is none: the caller
+    /// then has to commit.
     pub(super) fn request_commit(&self, work: &Arc<impl Work>) -> bool {
         self.start(work);
         if !self.has_threads() {
@@ -79,20 +79,19 @@ impl BackgroundTasks {
         true
     }
 
-    /// Has the background thread look after the files.
+    /// Request maintenance from the background thread.
     pub(super) fn request_maintenance(&self, work: &Arc<impl Work>) {
         self.start(work);
         self.maintain.send();
     }
 
-    /// Starts the threads, also those that the system refused before. Until it has room for
-    /// them all is done in the callers' threads.
+    /// Start the threads, including those that the system has refused before.
     fn start(&self, work: &Arc<impl Work>) {
         if !self.background || self.started.load(Ordering::SeqCst) {
             return;
         }
         let mut starting = self.starting.lock();
-        let is_recent = |at: Instant| at.elapsed() < RETRY;
+        let is_recent = |at: Instant| at.elapsed() < SPAWN_RETRY;
         if self.is_stopping() || starting.refused_at.is_some_and(is_recent) {
             return;
         }
@@ -111,7 +110,7 @@ impl BackgroundTasks {
         self.started.store(are_running, Ordering::SeqCst);
     }
 
-    /// Starts a thread; returns whether the system had room for it.
+    /// Start a thread. Return whether the system allowed it.
     pub(super) fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> bool {
         match std::thread::Builder::new()
             .name(name.to_owned())
@@ -125,7 +124,7 @@ impl BackgroundTasks {
         }
     }
 
-    /// Announces the stop, also to the threads that wait elsewhere, once they wake.
+    /// Announce the stop. Threads that wait elsewhere check it when they wake.
     pub(super) fn begin_stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
     }
@@ -142,20 +141,20 @@ impl BackgroundTasks {
         self.background && !self.refused.load(Ordering::SeqCst)
     }
 
-    /// Waits until the log has rested for a while; `false` when the store closes meanwhile.
-    pub(super) fn rest(&self) -> bool {
-        self.maintain.rest()
+    /// Wait until the log has been idle for a while. Return `false` if the store closes meanwhile.
+    pub(super) fn wait_until_idle(&self) -> bool {
+        self.maintain.wait_until_idle()
     }
 
-    /// Ends the threads. Afterwards none of them touches a file; a thread that closes the store
-    /// itself, from a callback, is the only one that still runs.
+    /// Stop the threads and wait for their end. Afterwards none of them uses a file. If a callback
+    /// closes the store, the thread that runs the callback is not waited for.
     pub(super) fn stop(&self) {
         self.commit.stop();
         self.maintain.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         let others = |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
         for thread in threads.into_iter().filter(others) {
-            // A thread that panicked has ended as well.
+            // A thread that panicked has ended too.
             let _ended = thread.join();
         }
     }
@@ -198,7 +197,7 @@ impl Signal {
         self.changed.notify_all();
     }
 
-    /// Waits for a signal and takes it, or for a time; `false` when the store closes.
+    /// Wait for a signal or for the timeout. Return `false` if the store closes.
     fn wait(&self, timeout: Option<Duration>) -> bool {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.state.lock();
@@ -215,9 +214,10 @@ impl Signal {
         !state.stopped
     }
 
-    /// Waits, whatever is sent; `false` when the store closes meanwhile.
-    fn rest(&self) -> bool {
-        let deadline = Instant::now() + REST;
+    /// Wait for the idle time, without regard to signals. Return `false` if the store closes
+    /// meanwhile.
+    fn wait_until_idle(&self) -> bool {
+        let deadline = Instant::now() + IDLE_TIME;
         let mut state = self.state.lock();
         while !state.stopped {
             if self.changed.wait_until(&mut state, deadline).timed_out() {

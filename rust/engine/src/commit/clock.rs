@@ -1,67 +1,70 @@
-//! The time of a commit, by a wall clock that may be set while the store is open.
+//! The time of a commit, from a wall clock that may be set while the store is open.
 //!
-//! How far the wall clock is ahead of the time since the machine was started changes only when
-//! the wall clock is set. The sessions of a boot keep the last difference that they accepted in
-//! the shared page. A commit time that jumps far ahead of it is not recorded: all later commits
-//! would have to carry it, too, until the true time has caught up. The first commit of a session
-//! that is alone has nothing to compare with, and takes the wall clock as it is.
+//! The difference between the wall clock and the time since boot changes only when the wall clock
+//! is set. The sessions of one boot keep the last accepted difference in the shared page. A commit
+//! time far ahead of it is not recorded, because all later commits would have to carry at least
+//! that time until the true time has caught up. The first commit of a session that is alone has
+//! nothing to compare with and uses the wall clock as it is.
 
-/// A difference that is reported, in microseconds: clocks are set by less as a matter of course.
-const NOTICED: i64 = 10_000_000;
-/// A jump ahead that is recorded: a virtual machine that stood still for a night, for example.
-const ACCEPTED: i64 = 24 * 3_600 * 1_000_000;
+/// Minimum change of the difference that is reported, in microseconds. Time services correct clocks
+/// by less.
+const REPORTED_JUMP: i64 = 10_000_000;
+/// Maximum jump ahead that is recorded. A virtual machine may have been suspended for a night.
+const MAX_ACCEPTED_JUMP: i64 = 24 * 3_600 * 1_000_000;
 
-/// What one session has seen of the clocks.
+/// The clock differences that one session has read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CommitClock {
-    /// The wall clock less the time since boot, as last accepted.
+    /// The wall clock minus the time since boot, as last accepted.
     accepted: Option<i64>,
-    /// The same, as last read.
+    /// The wall clock minus the time since boot, as last read.
     observed: Option<i64>,
 }
 
-/// The clocks at a commit, in microseconds.
+/// Both clocks at a commit, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clocks {
     pub(super) wall: u64,
     pub(super) since_boot: u64,
 }
 
-/// When a commit is recorded to be made.
+/// The recorded time of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Timed {
+pub(super) struct CommitTime {
     pub(super) time: u64,
-    /// The difference of the clocks that later commits are compared with.
+    /// The clock difference that later commits are compared with.
     pub(super) accepted: i64,
-    /// Whether the wall clock was set since it was last read, or before the session.
+    /// Whether the wall clock was set since the last commit, or before the session.
     pub(super) has_jumped: bool,
 }
 
 impl CommitClock {
-    /// Returns the time of a commit after one at `last`. `shared` is what the sessions of this
-    /// boot accepted last.
-    pub(super) fn stamp(&mut self, clocks: Clocks, last: u64, shared: Option<i64>) -> Timed {
+    /// Return the time of a commit that follows one at `last`. `shared` is the difference that the
+    /// sessions of this boot accepted last.
+    pub(super) fn stamp(&mut self, clocks: Clocks, last: u64, shared: Option<i64>) -> CommitTime {
         let (wall, since_boot) = (signed(clocks.wall), signed(clocks.since_boot));
         let difference = wall.saturating_sub(since_boot);
         let is_sound = |accepted: &i64| {
-            // The page may say anything. The last commit of a boot was made in that boot.
+            // The page may contain any number. The last commit of this boot can't be older than the
+            // boot.
             let passed = since_boot
                 .saturating_add(*accepted)
                 .saturating_sub(signed(last));
-            (-NOTICED..=since_boot.saturating_add(NOTICED)).contains(&passed)
+            (-REPORTED_JUMP..=since_boot.saturating_add(REPORTED_JUMP)).contains(&passed)
         };
         let accepted = shared.filter(is_sound).or(self.accepted);
         let before = self.observed.or(accepted);
-        let has_jumped = before.map_or(wall.saturating_add(NOTICED) < signed(last), |before| {
-            difference.saturating_sub(before).saturating_abs() > NOTICED
-        });
+        let has_jumped = before.map_or(
+            wall.saturating_add(REPORTED_JUMP) < signed(last),
+            |before| difference.saturating_sub(before).saturating_abs() > REPORTED_JUMP,
+        );
         let (accepted, time) = match accepted {
             None if has_jumped => (difference, wall),
             None => (difference, wall.max(signed(last))),
             Some(accepted) => {
                 let ahead = difference.saturating_sub(accepted);
-                // A clock that was set back makes no later commit look earlier.
-                let kept = if (-NOTICED..=ACCEPTED).contains(&ahead) {
+                // A clock that was set back must not make a later commit look earlier.
+                let kept = if (-REPORTED_JUMP..=MAX_ACCEPTED_JUMP).contains(&ahead) {
                     difference
                 } else {
                     accepted
@@ -70,7 +73,7 @@ impl CommitClock {
             }
         };
         (self.accepted, self.observed) = (Some(accepted), Some(difference));
-        Timed {
+        CommitTime {
             time: time.unsigned_abs(),
             accepted,
             has_jumped,
@@ -121,9 +124,12 @@ mod tests {
         let (mut machine, mut clock) = (Machine::new(), CommitClock::default());
         let mut last = 0;
         for pause in [0, 1, SECOND, 100 * HOUR] {
-            let timed = clock.stamp(machine.after(pause), last, None);
-            assert_eq!((timed.time, timed.has_jumped), (machine.wall, false));
-            last = timed.time;
+            let commit_time = clock.stamp(machine.after(pause), last, None);
+            assert_eq!(
+                (commit_time.time, commit_time.has_jumped),
+                (machine.wall, false)
+            );
+            last = commit_time.time;
         }
     }
 
@@ -147,9 +153,12 @@ mod tests {
         let shared = CommitClock::default().stamp(machine.read(), 0, None);
         machine.wall += 10 * YEAR;
         let mut joined = CommitClock::default();
-        let timed = joined.stamp(machine.after(HOUR), shared.time, Some(shared.accepted));
-        assert_eq!((timed.time, timed.has_jumped), (NOW + HOUR, true));
-        assert_eq!(timed.accepted, shared.accepted);
+        let commit_time = joined.stamp(machine.after(HOUR), shared.time, Some(shared.accepted));
+        assert_eq!(
+            (commit_time.time, commit_time.has_jumped),
+            (NOW + HOUR, true)
+        );
+        assert_eq!(commit_time.accepted, shared.accepted);
     }
 
     #[test]
@@ -157,8 +166,11 @@ mod tests {
         let (mut machine, mut clock) = (Machine::new(), CommitClock::default());
         let first = clock.stamp(machine.read(), 0, None);
         machine.wall += 8 * HOUR;
-        let timed = clock.stamp(machine.read(), first.time, None);
-        assert_eq!((timed.time, timed.has_jumped), (NOW + 8 * HOUR, true));
+        let commit_time = clock.stamp(machine.read(), first.time, None);
+        assert_eq!(
+            (commit_time.time, commit_time.has_jumped),
+            (NOW + 8 * HOUR, true)
+        );
     }
 
     #[test]
@@ -166,21 +178,27 @@ mod tests {
         let (mut machine, mut clock) = (Machine::new(), CommitClock::default());
         let first = clock.stamp(machine.read(), 0, None);
         machine.wall -= 8 * HOUR;
-        let timed = clock.stamp(machine.after(HOUR), first.time, None);
-        assert_eq!((timed.time, timed.has_jumped), (NOW + HOUR, true));
+        let commit_time = clock.stamp(machine.after(HOUR), first.time, None);
+        assert_eq!(
+            (commit_time.time, commit_time.has_jumped),
+            (NOW + HOUR, true)
+        );
     }
 
     #[test]
     fn the_first_commit_of_a_session_takes_the_wall_clock_as_it_is() {
         let machine = Machine::new();
         for last in [NOW - YEAR, NOW - HOUR] {
-            let timed = CommitClock::default().stamp(machine.read(), last, None);
-            assert_eq!((timed.time, timed.has_jumped), (NOW, false));
+            let commit_time = CommitClock::default().stamp(machine.read(), last, None);
+            assert_eq!((commit_time.time, commit_time.has_jumped), (NOW, false));
         }
-        let timed = CommitClock::default().stamp(machine.read(), NOW + 10 * YEAR, None);
-        assert_eq!((timed.time, timed.has_jumped), (NOW, true));
-        let timed = CommitClock::default().stamp(machine.read(), NOW + SECOND, None);
-        assert_eq!((timed.time, timed.has_jumped), (NOW + SECOND, false));
+        let commit_time = CommitClock::default().stamp(machine.read(), NOW + 10 * YEAR, None);
+        assert_eq!((commit_time.time, commit_time.has_jumped), (NOW, true));
+        let commit_time = CommitClock::default().stamp(machine.read(), NOW + SECOND, None);
+        assert_eq!(
+            (commit_time.time, commit_time.has_jumped),
+            (NOW + SECOND, false)
+        );
     }
 
     #[test]
@@ -188,8 +206,8 @@ mod tests {
         let machine = Machine::new();
         let expected = CommitClock::default().stamp(machine.read(), NOW - HOUR, None);
         for junk in [i64::MIN, -1, 1, i64::MAX, signed(NOW + YEAR)] {
-            let timed = CommitClock::default().stamp(machine.read(), NOW - HOUR, Some(junk));
-            assert_eq!(timed, expected, "{junk}");
+            let commit_time = CommitClock::default().stamp(machine.read(), NOW - HOUR, Some(junk));
+            assert_eq!(commit_time, expected, "{junk}");
         }
     }
 }

@@ -1,13 +1,14 @@
-//! Takes appends, and answers them.
+//! Accept appends, commit them in batches, and answer them.
 //!
-//! A thread that finds no other one writing takes everything that is queued and writes it as
-//! one batch. It releases the write lock before the sync, so that the next batch is written
-//! while the disk still flushes this one. Appends that arrive during a write phase, or while a
-//! few threads wait for the disk already, are left to the background thread. So the batches
-//! grow by themselves: the slower the disk, the larger they are.
+//! Group commit: the first thread that finds no other thread writing takes all queued appends and
+//! writes them as one batch. It releases the write lock before the sync, so the next batch can be
+//! written while the disk still flushes this one. Appends that arrive during a write phase, or
+//! while `MAX_COMMITTING` threads already wait for the disk, stay queued for the background thread.
+//! The batch size adapts to the disk: the slower the disk, the larger the batches.
 //!
-//! No answer leaves before the state that it reports is durable: that of a commit, and just as
-//! much that of a conflict, a replay or a check.
+//! No answer leaves before the state that it reports is durable. This holds for a commit and also
+//! for a conflict, a replay or a check: after a loss of power the caller could otherwise have seen
+//! a state that never existed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use super::answer::{Answer, WriteBatch};
 use super::background::{BackgroundTasks, Work};
 use super::poison::Poison;
-use super::preallocation::Room;
+use super::preallocation::Preallocation;
 use super::prepare::Prepared;
 use super::publication::Publication;
 use super::queue::AppendQueue;
@@ -35,21 +36,22 @@ use crate::live::{LiveLog, LogEnd};
 use crate::log::Segment;
 use crate::options::ReadMode;
 
-/// How many threads may write or sync at the same time. One more would be woken by each sync,
-/// its own or not, only to wait for the next: its append is written together with others.
-const CROWD: usize = 4;
+/// Maximum number of threads that write or sync at the same time. A further thread would only wait
+/// for the next sync; its append is instead written together with others.
+const MAX_COMMITTING: usize = 4;
 
-/// How many queued bytes justify a write of their own even so, while the disk flushes.
-const WORTH_OVERLAPPING: usize = 64 * 1024;
+/// Minimum size of a queue that is written on its own while `MAX_COMMITTING` threads already wait
+/// for the disk.
+const MIN_OVERLAPPING_BYTES: usize = 64 * 1024;
 
-/// What a session begins to commit with.
+/// The state in which a session starts to commit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StartingPoint {
-    /// Identifies the session in the frames that it writes; drawn anew for each session.
+    /// Identifies the session in the frames that it writes. Random for each session.
     pub(crate) epoch: u64,
-    /// Whether the session may have threads of its own.
+    /// Whether the session may start threads.
     pub(crate) background: bool,
-    /// The end of what is durable, at which this session begins.
+    /// The durable end of the log when the session starts.
     pub(crate) durable: LogPoint,
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct StartingPoint {
 /// | `syncer` | which thread leads a sync |
 /// | `publication` | what is written, durable and visible |
 /// | `poison` | the end of all writing |
-/// | `room` | whether the disk is full |
+/// | `preallocation` | whether the disk is full |
 /// | `tasks`, `watcher` | the threads |
 #[derive(Debug)]
 pub(crate) struct Committer {
@@ -75,15 +77,18 @@ pub(crate) struct Committer {
     syncer: Arc<Syncer>,
     publication: Arc<Publication>,
     poison: Arc<Poison>,
-    room: Arc<Room>,
+    preallocation: Arc<Preallocation>,
     tasks: Arc<BackgroundTasks>,
     watcher: Arc<Watcher>,
-    /// Whether a thread is in the write phase.
+    /// Whether a thread is in the write phase. Only one thread at a time takes the queue.
     writing: AtomicBool,
-    /// How many threads write or sync a batch, and will look at the queue again after it.
+    /// Number of threads that write or sync a batch. Each of them checks the queue again
+    /// afterwards.
     ///
-    /// Sequentially consistent with the queue's lock: an append is queued before its thread
-    /// looks at these two, and a committing thread looks at the queue after it has left them.
+    /// Sequentially consistent together with the lock of the queue: a thread queues its append
+    /// before it reads these two values, and a committing thread resets them before it checks the
+    /// queue. So at least one of the two threads sees the other. With a weaker ordering both could
+    /// miss each other, and the append would stay in the queue until the next one.
     committing: AtomicUsize,
 }
 
@@ -101,7 +106,7 @@ impl Committer {
             Arc::clone(&publication),
             Arc::clone(&poison),
         ));
-        let room = Arc::new(Room::new(
+        let preallocation = Arc::new(Preallocation::new(
             Arc::clone(&log),
             Arc::clone(&publication),
             Arc::clone(&poison),
@@ -121,7 +126,7 @@ impl Committer {
             publication: Arc::clone(&publication),
             poison: Arc::clone(&poison),
             syncer: Arc::clone(&syncer),
-            room: Arc::clone(&room),
+            preallocation: Arc::clone(&preallocation),
             epoch,
         };
         Arc::new(Self {
@@ -143,28 +148,28 @@ impl Committer {
             syncer,
             publication,
             poison,
-            room,
+            preallocation,
             tasks,
             writing: AtomicBool::new(false),
             committing: AtomicUsize::new(0),
         })
     }
 
-    /// Queues an append and, when no other thread is writing, commits the queue in this thread.
+    /// Queue an append. If no other thread is writing, commit the queue in this thread.
     pub(crate) fn append(self: &Arc<Self>, request: Request) {
         if self.enqueue(request) {
             self.commit_pending(self.wait_budget());
         }
     }
 
-    /// Queues an append for the background thread.
+    /// Queue an append for the background thread.
     pub(crate) fn submit(self: &Arc<Self>, request: Request) {
         if self.enqueue(request) {
             self.commit_soon();
         }
     }
 
-    /// Returns whether the request was queued; if not, it has been answered.
+    /// Queue a request and return `true`, or answer it with an error and return `false`.
     fn enqueue(&self, request: Request) -> bool {
         if !request.prepared.is_sync_marker() {
             self.log.counters.appends.add(1);
@@ -172,27 +177,28 @@ impl Committer {
         self.queue.push(request, || self.log.health())
     }
 
-    /// Commits what is queued, unless another thread is about to.
+    /// Commit the queued appends, unless another thread is about to.
     ///
-    /// A caller's own thread waits only briefly for another session, and leaves the rest to the
-    /// background thread: the caller can be interrupted meanwhile.
+    /// A caller's thread waits only briefly for another session and then leaves the queue to the
+    /// background thread, because a caller must remain interruptible.
     fn commit_pending(self: &Arc<Self>, budget: WaitBudget) {
-        while self.begins_batch() {
+        while self.try_begin_batch() {
             let written = catch_unwind(AssertUnwindSafe(|| self.write_batch(budget)));
             self.writing.store(false, Ordering::SeqCst);
             let Ok(written) = written else {
                 self.committing.fetch_sub(1, Ordering::SeqCst);
-                return self.give_up();
+                return self.poison_after_panic();
             };
             let Some(batch) = written else {
                 self.committing.fetch_sub(1, Ordering::SeqCst);
                 return self.commit_soon();
             };
-            self.hand_on(self.worth_writing());
-            let durable = self.syncer.until(batch.judged_against);
+            self.delegate_queue(self.min_batch_bytes());
+            let durable = self.syncer.sync_to(batch.validated_against);
             self.committing.fetch_sub(1, Ordering::SeqCst);
-            // A thread that queued an append meanwhile found this one committing, and waits.
-            let is_left_over = self.hand_on(0);
+            // A thread that queued an append meanwhile saw `committing` above zero and relies on
+            // this thread.
+            let is_left_over = self.delegate_queue(0);
             self.answer(batch, &durable);
             if !is_left_over {
                 return;
@@ -200,7 +206,7 @@ impl Committer {
         }
     }
 
-    /// Has the background thread commit what is queued; without one this thread does it.
+    /// Request a commit from the background thread. Without background threads, commit here.
     fn commit_soon(self: &Arc<Self>) {
         if !self.tasks.request_commit(self) {
             self.reservations.restore_deferred();
@@ -216,8 +222,8 @@ impl Committer {
         }
     }
 
-    /// Validates and writes what is queued, as far as the segment has room; `None` where
-    /// another session kept this one from writing.
+    /// Validate and write the queued appends that fit into the segment. Return `None` if another
+    /// session holds the write lock beyond the wait budget.
     fn write_batch(self: &Arc<Self>, budget: WaitBudget) -> Option<WriteBatch> {
         let outcome = match self.writer.enter(budget) {
             Ok(Some(mut access)) => {
@@ -241,9 +247,9 @@ impl Committer {
         Some(batch)
     }
 
-    /// Poisons the store after a panic in the write phase.
-    fn give_up(&self) {
-        self.publication.follow_no_more();
+    /// Poison the store after a panic in the write phase: how much was written is unknown.
+    fn poison_after_panic(&self) {
+        self.publication.stop_indexing();
         self.poison
             .poison("the committing thread panicked".to_owned());
         let requests = self.queue.take_all();
@@ -255,10 +261,10 @@ impl Committer {
         self.log.deliver(ReadMode::Blocking);
     }
 
-    /// Whether this thread is to write a batch. If not, the thread that commits now will look at
-    /// the queue again.
-    fn begins_batch(&self) -> bool {
-        let worth = self.worth_writing();
+    /// Start a batch in this thread, unless the queue is too small or another thread is writing.
+    /// That thread checks the queue again when it has finished.
+    fn try_begin_batch(&self) -> bool {
+        let worth = self.min_batch_bytes();
         if !self.queue.holds(worth) || self.writing.swap(true, Ordering::SeqCst) {
             return false;
         }
@@ -266,15 +272,16 @@ impl Committer {
         true
     }
 
-    /// How many bytes a queue must hold to be written now, and not after a sync.
-    fn worth_writing(&self) -> usize {
-        let is_crowded = self.committing.load(Ordering::SeqCst) >= CROWD;
-        if is_crowded { WORTH_OVERLAPPING } else { 0 }
+    /// Minimum number of queued bytes that are written now instead of after the next sync.
+    fn min_batch_bytes(&self) -> usize {
+        let is_crowded = self.committing.load(Ordering::SeqCst) >= MAX_COMMITTING;
+        if is_crowded { MIN_OVERLAPPING_BYTES } else { 0 }
     }
 
-    /// Has the background thread commit a queue of so many bytes; `true` if there is such a
-    /// queue, and no thread but this one.
-    fn hand_on(self: &Arc<Self>, bytes: usize) -> bool {
+    /// Request a commit from the background thread if the queue has at least `bytes` bytes. Return
+    /// `true` if there is such a queue but no background thread, so that this thread has to commit
+    /// it.
+    fn delegate_queue(self: &Arc<Self>, bytes: usize) -> bool {
         let is_left = self.queue.holds(bytes);
         if is_left && self.tasks.has_threads() {
             self.commit_soon();
@@ -283,7 +290,8 @@ impl Committer {
         is_left
     }
 
-    /// Answers the appends of a batch. No lock is held, because a callback may call the store.
+    /// Answer the appends of a batch. The caller holds no lock, because a callback may call the
+    /// store.
     fn answer(&self, batch: WriteBatch, durable: &Result<()>) {
         self.log.deliver(ReadMode::Blocking);
         for (request, answer) in batch.answers {
@@ -292,7 +300,7 @@ impl Committer {
                 (Err(e), Answer::Written(_) | Answer::Replayed(_)) => Err(Error::OutcomeUnknown {
                     reason: e.to_string(),
                 }),
-                (_, Answer::Known(address)) => self.replay(&request.prepared, address),
+                (_, Answer::Durable(address)) => self.replay(&request.prepared, address),
                 (Ok(()), Answer::Unwritten(result)) => result,
                 (Err(e), Answer::Unwritten(_)) => Err(e.clone()),
             };
@@ -307,14 +315,15 @@ impl Committer {
             .committed_at(address, &key.text, Some(key.digest), ReadMode::Blocking)
     }
 
-    /// The end of the log that all sessions have made durable, for the last one that leaves.
+    /// Return the end of the log and its chain if all sessions have made the whole log durable. For
+    /// the last session that closes the store.
     pub(crate) fn end_of_all(&self, session: &SharedSession) -> Option<(u64, u64)> {
         let (tail, durable) = (session.page.tail()?, session.page.durable()?);
         (tail == durable && !session.page.is_poisoned() && !self.log.is_stopped())
             .then_some((durable.end, durable.chain))
     }
 
-    /// Reserves streams; see [`Reservations::reserve`].
+    /// Reserve streams; see [`Reservations::reserve`].
     pub(crate) fn reserve(
         &self,
         streams: impl Iterator<Item = u128>,
@@ -323,7 +332,7 @@ impl Committer {
         self.reservations.reserve(streams, time)
     }
 
-    /// Ends a reservation, unless it has ended.
+    /// End a reservation, if it is still recorded.
     pub(crate) fn release(self: &Arc<Self>, id: u64) {
         self.log.coord.release(id);
         if self.queue.has_deferred() {
@@ -331,17 +340,17 @@ impl Committer {
         }
     }
 
-    /// Starts to listen to other sessions.
+    /// Start to follow the join requests and commits of other sessions.
     pub(crate) fn watch_others(&self) -> Result<()> {
         self.watcher.start()
     }
 
-    /// Makes sure that waiters learn of other sessions' commits.
-    pub(crate) fn attend(&self) {
-        self.watcher.attend();
+    /// Ensure that waiters are notified of other sessions' commits.
+    pub(crate) fn listen(&self) {
+        self.watcher.listen();
     }
 
-    /// Makes visible what other sessions have made durable.
+    /// Make visible what other sessions have made durable.
     pub(crate) fn catch_up(&self, mode: ReadMode) -> Result<()> {
         match self.log.coord.shared() {
             None => Ok(()),
@@ -349,8 +358,7 @@ impl Committer {
         }
     }
 
-    /// As [`Committer::catch_up`], without a wait: where there is much to read, the thread of
-    /// the watcher does it.
+    /// Like [`Committer::catch_up`], but leave a long read to the thread of the watcher.
     pub(crate) fn catch_up_soon(&self) {
         let mode = if self.tasks.has_threads() {
             ReadMode::NonBlocking
@@ -362,14 +370,14 @@ impl Committer {
         }
     }
 
-    /// Records in the manifest how far the log is durable.
+    /// Record in the manifest how far the log is durable.
     pub(crate) fn record_durable(&self, (end, chain): (u64, u64)) -> Result<()> {
         let recorded = self.log.segments.record_durable(end, chain);
         recorded.inspect_err(|e| self.poison.poison_if_unsure(e))
     }
 
-    /// Refuses further appends, finishes those queued, and makes all durable. Returns the end
-    /// of the last frame and its chain, unless the store is poisoned.
+    /// Refuse further appends, commit the queued ones and make everything durable. Return the end
+    /// of the last frame and its chain, or the error of a poisoned store.
     pub(crate) fn close(self: &Arc<Self>) -> Result<(u64, u64)> {
         self.queue.close();
         let (end, chain) = loop {
@@ -378,7 +386,8 @@ impl Committer {
                 self.commit_pending(WaitBudget::Full);
                 std::thread::yield_now();
             }
-            // Held so that no thread is in a write phase, which might put requests back.
+            // While this lock is held, no thread is in a write phase, so none can put requests back
+            // into the queue.
             let writer = self.writer.state();
             if self.queue.is_empty() {
                 break (writer.tail.address, writer.tail.chain);
@@ -388,27 +397,32 @@ impl Committer {
         self.watcher.wake();
         self.tasks.stop();
         self.log.watch.end();
-        let durable = self.syncer.until(end);
+        let durable = self.syncer.sync_to(end);
         self.log.deliver(ReadMode::Blocking);
         durable.and_then(|()| self.log.health())?;
         Ok((self.publication.durable_end(), chain))
     }
 
-    /// Has this session write nothing more to the directory, whatever its threads still do.
+    /// Prevent this session from writing anything more to the directory, even from threads that are
+    /// still running.
     pub(crate) fn end(&self) {
         self.poison.end();
     }
 
-    /// Ends a resting log with a sync marker whose durable hint covers every commit before it.
-    fn write_marker_when_resting(self: &Arc<Self>) {
+    /// Append a sync marker to an idle log. Its durable hint covers all commits before it, so that
+    /// the next recovery needs no other evidence that they are durable.
+    fn write_marker_when_idle(self: &Arc<Self>) {
         let mut before = None;
-        while !self.writer.ends_in_marker() && self.log.health().is_ok() && self.tasks.rest() {
+        while !self.writer.ends_in_marker()
+            && self.log.health().is_ok()
+            && self.tasks.wait_until_idle()
+        {
             let now = self.writer.unmarked_end();
             if now.is_some() && now == before {
                 let answered = Box::new(|_: Result<Appended>| ());
                 self.append(Request::new(Prepared::sync_marker(), answered));
             }
-            if self.room.prepare_room().is_err() {
+            if self.preallocation.preallocate().is_err() {
                 return;
             }
             before = now;
@@ -431,10 +445,10 @@ impl Work for Committer {
     }
 
     fn maintain(self: &Arc<Self>) {
-        // Room that can't be made ahead is made by the append that needs it, which then
-        // reports the failure.
-        let _made_ahead = self.room.prepare_room();
-        self.write_marker_when_resting();
+        // If preallocation fails here, the append that needs the space tries again and reports the
+        // failure.
+        let _made_ahead = self.preallocation.preallocate();
+        self.write_marker_when_idle();
     }
 }
 

@@ -1,8 +1,8 @@
-//! The frames that other sessions have written, read from the log one after the other.
+//! Read the frames that other sessions have written, in log order.
 
 use std::sync::Arc;
 
-use super::written::{Known, Tail, Written};
+use super::written::{Tail, WrittenFrame, WrittenLog};
 use crate::coord::LogPoint;
 use crate::error::{Error, Result};
 use crate::frame::FrameView;
@@ -11,13 +11,14 @@ use crate::live::LiveLog;
 use crate::log::{FrameScanner, Segment};
 use crate::recovery::describe;
 
-/// Called with each frame that is read.
+/// Called for each frame.
 pub(super) type EachFrame<'a> = dyn FnMut(&FrameView<'_>, &FrameEntry) + 'a;
 
-/// Reads all frames below a point that another session has published.
+/// Read all frames up to `to`, an end that another session has published in the shared page. Return
+/// an error if the log contradicts it.
 pub(super) fn follow(
     log: &LiveLog,
-    known: &mut Known,
+    known: &mut WrittenLog,
     to: &LogPoint,
     each: &mut EachFrame<'_>,
 ) -> Result<()> {
@@ -28,7 +29,7 @@ pub(super) fn follow(
         let segment = Arc::clone(&known.tail.segment);
         follow_segment(log, known, &segment, to, each)?;
         if known.tail.address < to.address {
-            known.tail = go_on(log, known, to)?;
+            known.tail = next_segment_start(log, known, to)?;
         }
     }
     if known.end_point() != *to {
@@ -37,10 +38,10 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// Reads the frames in one segment, up to the point or to where no frame follows.
+/// Read the frames of one segment, up to `to` or to the last frame that continues the chain.
 fn follow_segment(
     log: &LiveLog,
-    known: &mut Known,
+    known: &mut WrittenLog,
     segment: &Segment,
     to: &LogPoint,
     each: &mut EachFrame<'_>,
@@ -70,13 +71,13 @@ fn follow_segment(
         known.end = address;
         known.commit_time = header.commit_time;
         let chain = frame.chain();
-        known.unsynced.push_back(Written { entry, chain });
+        known.unsynced.push_back(WrittenFrame { entry, chain });
     }
     Ok(())
 }
 
-/// The beginning of the next segment, if the log can continue there.
-fn go_on(log: &LiveLog, known: &Known, to: &LogPoint) -> Result<Tail> {
+/// Return the start of the next segment, if the log continues there.
+fn next_segment_start(log: &LiveLog, known: &WrittenLog, to: &LogPoint) -> Result<Tail> {
     let next = known.tail.segment.entry.ordinal + 1;
     match log.segments.of_ordinal(next) {
         Some(segment) if segment.first_frame() <= to.address => Ok(Tail {
@@ -92,7 +93,7 @@ fn go_on(log: &LiveLog, known: &Known, to: &LogPoint) -> Result<Tail> {
     }
 }
 
-fn contradiction(log: &LiveLog, known: &Known, reason: &str) -> Error {
+fn contradiction(log: &LiveLog, known: &WrittenLog, reason: &str) -> Error {
     let address = known.tail.address;
     let reason = format!("{reason} (the log was followed to address {address})");
     log.coord.detached(&reason)

@@ -37,5 +37,5 @@ mod written;
 pub(crate) use committer::{Committer, StartingPoint};
 pub use prepare::{Prepared, prepare};
 pub use request::Ticket;
-pub(crate) use request::{Done, Request};
+pub(crate) use request::{AnswerCallback, Request};
 pub(crate) use written::Tail;

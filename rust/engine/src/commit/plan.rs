@@ -1,12 +1,12 @@
-//! A group of frames as it will be written, before a byte of it is.
+//! A batch of frames before it is written.
 
 use std::io::{self, IoSlice};
 
 use super::answer::Answer;
 use super::prepare::Prepared;
 use super::request::Request;
-use super::validate::Overlay;
-use super::written::{Tail, Written};
+use super::validate::UnsyncedState;
+use super::written::{Tail, WrittenFrame};
 use crate::append::Appended;
 use crate::error::Error;
 use crate::frame::{FrameFields, Seed, StreamHead};
@@ -14,38 +14,38 @@ use crate::index::{FrameEntry, StreamEntry};
 use crate::log::fill_zeros;
 use crate::vfs::{VfsFile as _, read_full};
 
-/// What all frames of a group have in common.
+/// The header fields that all frames of a batch share.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stamp {
+pub(super) struct SharedFields {
     pub(super) seed: Seed,
     pub(super) durable_hint: u64,
     pub(super) commit_time: u64,
     pub(super) epoch: u64,
 }
 
-/// A group under judgement. Nothing of it counts before its write has succeeded.
-pub(super) struct Plan {
-    stamp: Stamp,
-    /// Where the group's first frame goes.
+/// A batch that is being validated. It changes no other state until its write has succeeded.
+pub(super) struct PlannedBatch {
+    stamp: SharedFields,
+    /// Where the first frame of the batch is written.
     pub(super) begin: Tail,
-    /// Where the next group's first frame will go.
+    /// The end of the batch, where the next batch will start.
     pub(super) tail: Tail,
-    pub(super) overlay: Overlay,
-    pub(super) entries: Vec<Written>,
+    pub(super) unsynced_state: UnsyncedState,
+    pub(super) entries: Vec<WrittenFrame>,
     pub(super) answers: Vec<(Request, Answer)>,
     pub(super) events: u64,
-    /// Frames that are not the engine's own.
+    /// Number of frames that are commits, without sync markers.
     pub(super) commits: u64,
     pub(super) ends_in_marker: bool,
 }
 
-impl Plan {
-    pub(super) fn new(tail: &Tail, stamp: Stamp) -> Self {
+impl PlannedBatch {
+    pub(super) fn new(tail: &Tail, stamp: SharedFields) -> Self {
         Self {
             stamp,
             begin: tail.clone(),
             tail: tail.clone(),
-            overlay: Overlay::default(),
+            unsynced_state: UnsyncedState::default(),
             entries: Vec::new(),
             answers: Vec::new(),
             events: 0,
@@ -58,12 +58,12 @@ impl Plan {
         self.stamp.commit_time
     }
 
-    /// Moves the group, empty so far, to another segment.
+    /// Move an empty batch to another segment.
     pub(super) fn restart(&mut self, tail: &Tail) {
         (self.begin, self.tail) = (tail.clone(), tail.clone());
     }
 
-    /// Adds a frame at the end of the group.
+    /// Add a frame at the end of the batch.
     pub(super) fn add(&mut self, prepared: &mut Prepared, base_versions: &[u64]) -> Appended {
         let address = self.tail.address;
         let first_position = self.tail.next_position;
@@ -88,19 +88,21 @@ impl Plan {
         self.tail.next_position += prepared.events;
         self.events += prepared.events;
         self.commits += u64::from(!prepared.is_sync_marker());
-        // A sync marker whose hint does not reach its own address leaves a part of the log that
-        // no marker covers.
+        // A sync marker whose durable hint is below its own address does not cover the frames
+        // between.
         self.ends_in_marker = prepared.is_sync_marker() && self.stamp.durable_hint == address;
         let appended = appended(prepared, base_versions, first_position);
-        self.overlay.note(prepared, &appended, self.tail.address);
-        self.entries.push(Written {
+        self.unsynced_state
+            .note(prepared, &appended, self.tail.address);
+        self.entries.push(WrittenFrame {
             entry: entry(prepared, base_versions, address, first_position),
             chain: self.tail.chain,
         });
         appended
     }
 
-    /// Writes all frames of the group with one call.
+    /// Write all frames of the batch with one call. An error contains the number of bytes that were
+    /// written before it.
     pub(super) fn write(&self) -> Result<(), (io::Error, usize)> {
         let frames: Vec<_> = self
             .answers
@@ -111,15 +113,15 @@ impl Plan {
         self.begin.segment.write(&frames, self.begin.address)
     }
 
-    /// Zeroes what a failed write may have left in so many bytes, whole frames among it.
-    pub(super) fn unwrite(&self, bytes: u64) -> io::Result<()> {
+    /// Zero the first `bytes` bytes of a failed write. They may contain whole frames.
+    pub(super) fn zero_written(&self, bytes: u64) -> io::Result<()> {
         let segment = &self.begin.segment;
         let from = segment.offset(self.begin.address);
         let to = (from + bytes).min(segment.file.size()?);
         fill_zeros(&segment.file, from, to)
     }
 
-    /// Whether there are only zeros where all after the first so many bytes was to be written.
+    /// Whether the file has only zeros after the first `bytes` bytes of the batch.
     pub(super) fn is_zero_after(&self, bytes: u64) -> io::Result<bool> {
         let segment = &self.begin.segment;
         let mut at = segment.offset(self.begin.address) + bytes;
@@ -140,14 +142,14 @@ impl Plan {
         Ok(true)
     }
 
-    /// How many bytes it is to write.
+    /// The size of the batch in bytes.
     pub(super) fn length(&self) -> u64 {
         self.tail.address - self.begin.address
     }
 
-    /// The appends that were to be written, refused; and the others of the group, which have
-    /// to be judged again without them.
-    pub(super) fn refused(self, error: &Error) -> (Vec<(Request, Answer)>, Vec<Request>) {
+    /// Split the batch after a failed write: the appends with frames, refused with `error`, and the
+    /// requests that have to be validated again because their decisions may depend on those frames.
+    pub(super) fn refuse(self, error: &Error) -> (Vec<(Request, Answer)>, Vec<Request>) {
         let (written, others): (Vec<_>, Vec<_>) = self
             .answers
             .into_iter()

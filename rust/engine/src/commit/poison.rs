@@ -1,4 +1,4 @@
-//! The end of all writing: after a failed sync, or when the shared page is lost.
+//! Stop all writing after a failed sync, or when the shared page can't be trusted.
 
 use std::sync::Arc;
 
@@ -10,13 +10,14 @@ use crate::lock::Mutex;
 use crate::log::{Marker, Seal};
 use crate::options::ReadMode;
 
-/// Stops a session, or all of them.
+/// Stops the writing of this session, or of all sessions.
 #[derive(Debug)]
 pub(super) struct Poison {
     log: Arc<LiveLog>,
     publication: Arc<Publication>,
-    /// Held while the marker of a poisoned store is written; true once none may be.
-    marking: Mutex<bool>,
+    /// Locked while the poison marker is written. True once this session must not write a marker
+    /// any more.
+    no_marker: Mutex<bool>,
 }
 
 impl Poison {
@@ -24,39 +25,40 @@ impl Poison {
         Self {
             log,
             publication,
-            marking: Mutex::new(false),
+            no_marker: Mutex::new(false),
         }
     }
 
-    /// Stops all writing where an outcome says that the means of coordination are lost.
-    pub(super) fn stopping<T>(&self, outcome: Result<T>) -> Result<T> {
+    /// Stop all writing if `outcome` is an error of the coordination files.
+    pub(super) fn stop_if_detached<T>(&self, outcome: Result<T>) -> Result<T> {
         if let Err(lost @ Error::Detached { .. }) = &outcome {
             let is_first = self.stop(lost.clone());
             if is_first && let Some(session) = self.log.coord.session() {
-                session.page.condemn();
+                session.page.invalidate();
             }
         }
         outcome
     }
 
-    /// Stops all writing of this session; returns whether nothing had stopped it before.
+    /// Stop all writing of this session. Return whether nothing had stopped it before.
     pub(super) fn stop(&self, reason: Error) -> bool {
         self.publication.stop(reason).is_some()
     }
 
-    /// Stops all writing for good, in every session, and leaves a marker for the next recovery.
+    /// Stop all writing in every session until the store is reopened, and write a poison marker for
+    /// the next recovery.
     pub(super) fn poison(&self, reason: String) {
         self.poison_with(reason, false);
     }
 
-    /// As [`Poison::poison`], for the thread that leads the syncs: it holds the sync lock if the
-    /// store is shared.
+    /// Like [`Poison::poison`], for the thread that leads the syncs. It already holds the sync lock
+    /// if the store is shared.
     pub(super) fn poison_leading(&self, reason: String) {
         self.poison_with(reason, true);
     }
 
     fn poison_with(&self, reason: String, leads: bool) {
-        let marking = self.marking.lock();
+        let no_marker = self.no_marker.lock();
         let poisoned = Error::Poisoned {
             reason: reason.clone(),
         };
@@ -67,18 +69,19 @@ impl Poison {
             None => (durable, None),
             Some(session) => match self.poison_all(session, leads) {
                 None => return,
-                // The page has an earlier end where the store was shared in this moment.
+                // If the store became shared just now, the page still has an earlier end.
                 Some((seal, lead)) if seal.address < durable.address => (durable, lead),
                 Some(agreed) => agreed,
             },
         };
-        if !*marking {
-            self.leave_marker(durable, reason);
+        if !*no_marker {
+            self.place_marker(durable, reason);
         }
     }
 
-    /// Stops all writing in every session. Returns how far the log is durable, and the sync lock
-    /// unless the caller holds it: other sessions may leave a marker, too.
+    /// Stop all writing in every session. Return how far the log is durable and, unless the caller
+    /// holds it, the sync lock: it prevents other sessions from writing a different marker at the
+    /// same time.
     fn poison_all(
         &self,
         session: &SharedSession,
@@ -86,11 +89,15 @@ impl Poison {
     ) -> Option<(Seal, Option<LockGuard>)> {
         session.page.poison();
         session.page.notify();
-        // The holder of the sync lock may be about to record that more is durable.
+        // The holder of the sync lock may be about to publish a later durable end.
         let held = if leads {
             None
         } else {
-            session.locks.sync.hold_by(self.log.coord.deadline()).ok()?
+            session
+                .locks
+                .sync
+                .acquire_by(self.log.coord.deadline())
+                .ok()?
         };
         if !leads && held.is_none() {
             return None;
@@ -103,42 +110,43 @@ impl Poison {
         Some((seal, held))
     }
 
-    fn leave_marker(&self, durable: Seal, reason: String) {
+    fn place_marker(&self, durable: Seal, reason: String) {
         let segments = &self.log.segments;
         let marker = Marker {
             store: segments.identity.uuid,
             durable,
             reason,
         };
-        // The disk that failed may well refuse this too. Without the marker recovery does as
-        // after a crash: it keeps what it reads and writes the same bytes again.
+        // The failed disk may refuse the marker too. Without it, recovery works as after a crash:
+        // it keeps every frame that it can read and writes the same bytes again.
         let _best_mode = marker.place(&segments.layout);
     }
 
-    /// Returns once no marker is being written, and none will be: the directory is about to
-    /// belong to another session, whose commits a late marker would cut off.
+    /// Wait until no marker is being written, and prevent further ones. The directory is about to
+    /// belong to another session; a late marker would cut off its commits.
     pub(super) fn end(&self) {
-        *self.marking.lock() = true;
+        *self.no_marker.lock() = true;
     }
 
-    /// Makes visible what other sessions have made durable. A page that contradicts the log
-    /// stops this session; a frame that the index can't take poisons the store.
+    /// Make visible what other sessions have made durable. A page that contradicts the log stops
+    /// this session. A frame that can't be indexed poisons the store.
     pub(super) fn catch_up(&self, session: &SharedSession, mode: ReadMode) -> Result<()> {
         let caught_up = self.publication.catch_up(session, mode);
-        self.indexed(self.stopping(caught_up)?);
+        self.poison_if_unindexed(self.stop_if_detached(caught_up)?);
         Ok(())
     }
 
-    /// Poisons the store if a durable frame could not be indexed.
-    pub(super) fn indexed(&self, outcome: std::result::Result<(), Unindexed>) {
+    /// Poison the store if a durable frame could not be indexed.
+    pub(super) fn poison_if_unindexed(&self, outcome: std::result::Result<(), Unindexed>) {
         if let Err(Unindexed(reason)) = outcome {
             self.poison(reason);
         }
     }
 
-    /// Refuses if another session has poisoned the store, and stops this one then.
+    /// Return an error, and stop this session, if the page can't be trusted or another session has
+    /// poisoned the store.
     pub(super) fn check_page(&self, session: &SharedSession) -> Result<()> {
-        self.stopping(self.log.coord.check_page(session))?;
+        self.stop_if_detached(self.log.coord.check_page(session))?;
         if session.page.is_poisoned() {
             self.stop(Error::Poisoned {
                 reason: "another process of the store could not sync what it had written"
@@ -148,8 +156,8 @@ impl Poison {
         self.log.health()
     }
 
-    /// Poisons the store if the sync of a directory has failed: what it names may be gone after
-    /// a loss of power.
+    /// Poison the store if the sync of a directory has failed: after a loss of power the files that
+    /// it names may be missing.
     pub(super) fn poison_if_unsure(&self, error: &Error) {
         if self.log.segments.layout.is_unsure() {
             self.poison(error.to_string());

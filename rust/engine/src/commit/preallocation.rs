@@ -1,4 +1,4 @@
-//! Room on the disk for the frames to come: zeros ahead of the tail, and the next segment.
+//! Preallocation: zeros after the tail of the active segment, and the next segment file.
 
 use std::io;
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::log::{Segment, fill_step};
 
-/// Makes room for frames, ahead of the tail where possible.
+/// Allocates disk space for frames, before they are written where possible.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Preallocation {
     log: Arc<LiveLog>,
     publication: Arc<Publication>,
     poison: Arc<Poison>,
-    /// Whether the disk was full at the last attempt. Relaxed: it only decides whether the next
-    /// write makes sure of its room first, and a late reader still fails safely.
+    /// Whether the disk was full at the last attempt. Relaxed: the flag only decides whether the
+    /// next write allocates its space first. A thread that reads an old value gets an error from
+    /// the write itself and rolls it back.
     full: AtomicBool,
 }
 
-impl Room {
+impl Preallocation {
     pub(super) fn new(
         log: Arc<LiveLog>,
         publication: Arc<Publication>,
@@ -36,13 +37,14 @@ impl Room {
         }
     }
 
-    /// Makes sure of room in a segment up to an address: once the disk was full, no byte of a
-    /// frame is written where there might be no room.
-    pub(super) fn make_room(&self, segment: &Segment, end: u64) -> Result<()> {
+    /// Ensure that the file has space up to `end`. Once the disk has been full, no byte of a frame
+    /// is written before all of its space is allocated.
+    pub(super) fn ensure_allocated(&self, segment: &Segment, end: u64) -> Result<()> {
         let error = |e: io::Error| segment.error("make room in", &e);
         let end = segment.offset(end);
         if self.log.coord.shared().is_some() && end > segment.filled() && end > segment.measure()? {
-            // Another session may be filling the file ahead, with zeros over this write.
+            // Another session may be filling the file with zeros right now, and would overwrite the
+            // frames of this write. The maintenance lock waits for it.
             let _guard = self.log.coord.maintain()?;
             if end > segment.measure()? {
                 segment.fill_room(end).map_err(error)?;
@@ -67,13 +69,13 @@ impl Room {
         self.full.store(full, Ordering::Relaxed);
     }
 
-    /// The segment after this one, with room for a frame of `length` bytes.
+    /// Return the segment after this one, created with space for a frame of `length` bytes.
     pub(super) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
         let next = self.log.segments.prepare_after(segment, length);
         next.inspect_err(|e| self.poison.poison_if_unsure(e))
     }
 
-    /// Makes zeros that were written ahead durable.
+    /// Sync preallocated zeros. A failure poisons the store like any failed sync.
     fn sync_ahead(&self, segment: &Segment) -> Result<()> {
         segment.sync_ahead().map_err(|e| {
             let error = segment.error("sync", &e);
@@ -82,8 +84,8 @@ impl Room {
         })
     }
 
-    /// Keeps zeros ahead of the tail, and the next segment ready before this one is full.
-    pub(super) fn prepare_room(&self) -> Result<()> {
+    /// Keep zeros allocated after the tail, and create the next segment before this one is full.
+    pub(super) fn preallocate(&self) -> Result<()> {
         let segments = &self.log.segments;
         let Tail {
             segment, address, ..
@@ -96,8 +98,8 @@ impl Room {
             if !filled? {
                 break;
             }
-            // In a shared store only the holder of the sync lock may get the report of a failed
-            // write, so the zeros go to the disk with the next sync of frames.
+            // The kernel reports a failed write only once. In a shared store the holder of the sync
+            // lock must get that report, so the zeros are flushed by the next sync of frames.
             if self.log.coord.shared().is_none() {
                 self.sync_ahead(&segment)?;
             }

@@ -1,4 +1,4 @@
-//! The half of an append that needs no lock: validate, encode, hash.
+//! Prepare an append without any lock: validate the arguments, encode the frame, hash the content.
 
 use hashbrown::HashMap;
 
@@ -8,18 +8,18 @@ use crate::frame::{self, EVENT, Encoder, EncoderEvent, FRAME_LIMIT, FrameBytes};
 use crate::names::{self, Hasher128Keyed};
 use crate::uuid7::Uuids;
 
-/// An append that was validated, encoded and hashed, and owns its bytes.
+/// A validated, encoded and hashed append that owns its bytes.
 #[derive(Debug)]
 pub struct Prepared {
     pub(crate) frame: FrameBytes,
-    /// Written streams in the frame's order, then those only checked.
+    /// The written streams in the order of the frame, then the streams that are only checked.
     pub(crate) streams: Vec<PreparedStream>,
     pub(crate) written: usize,
     pub(crate) events: u64,
     pub(crate) key: Option<PreparedKey>,
-    /// For each written stream, the ordinals of its events, one range after the other.
+    /// The ordinals of the events of each written stream, one stream after the other.
     pub(crate) ordinals: Vec<u32>,
-    /// The reservation that it is made under, 0 if none.
+    /// The id of the reservation that the append is made under, or 0.
     pub(crate) reservation: u64,
     event_ids: Vec<[u8; 16]>,
 }
@@ -45,10 +45,11 @@ const COMMIT_LIMIT: usize = 16 << 20;
 const STREAMS_LIMIT: usize = 10_000;
 const EXPECTATIONS_LIMIT: usize = 10_000;
 
-/// Validates and encodes an append. Needs no store and takes no lock.
+/// Validate and encode an append. Needs no store and takes no lock.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] or [`Error::LimitExceeded`], naming what is wrong.
+///
+/// [`Error::InvalidArgument`] or [`Error::LimitExceeded`] with the invalid argument.
 pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
     let nothing = append.events.is_empty() && append.expectations.is_empty();
     if nothing && append.idempotency_key.is_none() {
@@ -92,19 +93,19 @@ pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
 }
 
 impl Prepared {
-    /// The ids of its events, in order.
+    /// Iterate over the ids of the events, in order.
     pub fn event_ids(&self) -> impl Iterator<Item = [u8; 16]> + '_ {
         self.event_ids.iter().copied()
     }
 
-    /// Makes it under a reservation, with the id that [`crate::Store::reserve`] answered.
+    /// Make the append under a reservation, with the id that [`crate::Store::reserve`] returned.
     #[must_use]
     pub fn under(mut self, reservation: u64) -> Self {
         self.reservation = reservation;
         self
     }
 
-    /// Fills in the store's own hashes of the names.
+    /// Replace the hashes of stream names and key by those of this store.
     pub(crate) fn bind(&mut self, hasher: &Hasher128Keyed) {
         for stream in &mut self.streams {
             stream.key = hasher.stream(&stream.name);
@@ -118,7 +119,7 @@ impl Prepared {
         self.streams.get(..self.written).unwrap_or_default()
     }
 
-    /// The engine's own frame, which only carries a durable hint.
+    /// Build a sync marker: a frame without events that carries a durable hint.
     pub(crate) fn sync_marker() -> Self {
         Self {
             frame: frame::sync_marker(),
@@ -132,12 +133,12 @@ impl Prepared {
         }
     }
 
-    /// Whether it is the engine's own.
+    /// Whether it is a sync marker.
     pub(crate) fn is_sync_marker(&self) -> bool {
         self.frame.is_sync_marker()
     }
 
-    /// Whether it leaves a frame in the log.
+    /// Whether it adds a frame to the log.
     pub(crate) fn is_recorded(&self) -> bool {
         self.events > 0 || self.key.is_some() || self.is_sync_marker()
     }
@@ -211,7 +212,7 @@ fn prepare_key(text: &str, append: &Append<'_>) -> Result<PreparedKey> {
 /// The streams of a commit in the order of their first event.
 struct Directory<'a> {
     streams: Vec<(&'a str, u32)>,
-    /// For each event its stream and how many events precede it there.
+    /// For each event, its stream and the number of earlier events of that stream in this commit.
     events: Vec<(u32, u32)>,
 }
 

@@ -1,8 +1,8 @@
-//! How far the log is written and durable, and what of it is visible in this session.
+//! How far the log is written and durable, and what is visible in this session.
 //!
-//! A frame is first written, then durable, then in the index, then below the head. Readers see
-//! what is below the head, and an answer leaves only when `durable` has reached the end that it
-//! was judged against.
+//! A frame is first written, then durable, then indexed, then below the head. Readers see what is
+//! below the head. An answer leaves only when `durable` has reached the address that the append was
+//! validated against.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::follow::{EachFrame, follow};
-use super::written::{Known, Tail, Written};
+use super::written::{Tail, WrittenFrame, WrittenLog};
 use crate::coord::{LogPoint, SharedSession};
 use crate::error::{Error, Result};
 use crate::index::Index;
@@ -22,36 +22,39 @@ use crate::options::ReadMode;
 /// Maximum bytes of log that a non-blocking read catches up on.
 const NON_BLOCKING_BYTES: u64 = 256 << 10;
 
-/// A durable frame that the index can't take, in words. The session has to be poisoned.
+/// The reason why a durable frame could not be indexed. The store has to be poisoned.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Unindexed(pub(super) String);
 
-/// The written and the durable end of the log, as this session knows them.
+/// The written end and the durable end of the log, as this session has read or written them.
 #[derive(Debug)]
 pub(super) struct Publication {
     log: Arc<LiveLog>,
-    /// Also held while frames become visible and while the session stops: so nothing becomes
-    /// visible after a stop.
-    known: Mutex<Known>,
-    /// Everything below is durable, and visible in this session. Stored after the index and the
-    /// head, so that a thread that sees it sees both.
+    /// Also locked while frames become visible and while the session stops. Without that, a frame
+    /// could become visible after the stop, although the poison marker cuts it off.
+    known: Mutex<WrittenLog>,
+    /// Everything below this address is durable and visible in this session. Stored with Release
+    /// after the index and the head are updated: a thread that loads it with Acquire sees both.
     durable: AtomicU64,
-    /// End of the last durable frame. After a roll `durable` may be ahead of it, at an address
-    /// where there is no frame yet.
+    /// End of the last durable frame. After the move to a new segment `durable` is ahead of it, at
+    /// an address that has no frame yet.
     durable_end: AtomicU64,
-    /// The chain there. The two belong to one frame for the holder of `known`.
+    /// The hash chain at `durable_end`. The two values are stored one after the other; only a
+    /// thread that holds `known` can rely on both being of the same frame.
     durable_chain: AtomicU64,
-    /// The turn of the page's record that this session has caught up with.
-    seen_turn: AtomicU64,
-    /// Whether the index has all frames up to its end, so that more can follow.
-    follows: AtomicBool,
+    /// Sequence number of the durable record in the page up to which this session has caught up.
+    /// Only spares the read of an unchanged record.
+    seen_sequence: AtomicU64,
+    /// Whether frames may be added to the index. Reset for good when a frame could not be indexed:
+    /// the frames after a gap would get wrong versions and positions.
+    is_indexing: AtomicBool,
 }
 
 impl Publication {
-    /// Begins at a tail all below which is durable and in the index.
+    /// Start at a tail below which everything is durable and indexed.
     pub(super) fn new(log: Arc<LiveLog>, tail: Tail, durable: LogPoint) -> Self {
-        let known = Known {
+        let known = WrittenLog {
             tail,
             end: durable.end,
             commit_time: durable.commit_time,
@@ -64,37 +67,38 @@ impl Publication {
             durable: AtomicU64::new(durable.address),
             durable_end: AtomicU64::new(durable.end),
             durable_chain: AtomicU64::new(durable.chain),
-            seen_turn: AtomicU64::new(u64::MAX),
-            follows: AtomicBool::new(true),
+            seen_sequence: AtomicU64::new(u64::MAX),
+            is_indexing: AtomicBool::new(true),
         }
     }
 
-    /// Everything below is durable, and visible in this session.
+    /// Everything below this address is durable and visible in this session.
     pub(super) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// The end of the last durable frame: what evidence of durability may claim.
+    /// Return the end of the last durable frame. A durable hint, the manifest and a poison marker
+    /// must not name a later address: there may be no frame.
     pub(super) fn durable_end(&self) -> u64 {
         self.durable_end.load(Ordering::Acquire)
     }
 
-    /// The tail as of the last completed write that this session knows of.
+    /// Return the tail after the last completed write that this session has read or made.
     pub(super) fn published(&self) -> Tail {
         self.known.lock().tail.clone()
     }
 
-    /// Where the log ends, as far as this session knows.
+    /// Return the end of the log, as far as this session has read or written it.
     pub(super) fn end_point(&self) -> LogPoint {
         self.known.lock().end_point()
     }
 
-    /// Records written frames, for the next sync. The caller holds the write lock.
+    /// Record written frames for the next sync. The caller holds the write lock.
     pub(super) fn publish(
         &self,
         tail: &Tail,
         (end, commit_time, ends_in_marker): (u64, u64, bool),
-        entries: impl IntoIterator<Item = Written>,
+        entries: impl IntoIterator<Item = WrittenFrame>,
     ) {
         self.log.segments.layout.vfs.at("publish");
         let mut known = self.known.lock();
@@ -106,16 +110,21 @@ impl Publication {
         }
     }
 
-    /// Reads all that other sessions have written. The caller holds the write lock, so that no
-    /// session writes more.
-    pub(super) fn learn(&self, session: &SharedSession, each: &mut EachFrame<'_>) -> Result<Tail> {
+    /// Read all frames that other sessions have written. The caller holds the write lock, so no
+    /// further frames appear meanwhile.
+    pub(super) fn read_written(
+        &self,
+        session: &SharedSession,
+        each: &mut EachFrame<'_>,
+    ) -> Result<Tail> {
         let Some(tail) = session.page.tail() else {
             return Err(self
                 .log
                 .coord
                 .detached("its record of the log's end is damaged"));
         };
-        // The end is never below what is durable: what is between would be written over.
+        // A written end below the durable end means damage. Without this check the next write would
+        // overwrite durable frames.
         if session
             .page
             .durable()
@@ -131,16 +140,17 @@ impl Publication {
         Ok(known.tail.clone())
     }
 
-    /// Makes visible in this session what others have made durable, also after a failed sync:
-    /// what the page records by then was durable before, and may have been acknowledged.
+    /// Make visible in this session what other sessions have made durable. This also applies after
+    /// a failed sync: what the page records was durable before, and may have been acknowledged.
     pub(super) fn catch_up(
         &self,
         session: &SharedSession,
         mode: ReadMode,
     ) -> Result<std::result::Result<(), Unindexed>> {
-        let (turn, address) = session.page.durable_in_short();
-        // The address is compared, too: a turn that was changed may be counted up to its old value.
-        if turn == self.seen_turn.load(Ordering::Acquire) && address <= self.durable() {
+        let (turn, address) = session.page.durable_unchecked();
+        // Compare the address too: if a program has changed the sequence number, later increments
+        // could bring it back to the old value.
+        if turn == self.seen_sequence.load(Ordering::Acquire) && address <= self.durable() {
             return Ok(Ok(()));
         }
         let Some(durable) = session.page.durable() else {
@@ -150,13 +160,13 @@ impl Publication {
                 .detached("its record of what is durable is damaged"));
         };
         if durable.address <= self.durable() {
-            self.seen_turn.store(turn, Ordering::Release);
+            self.seen_sequence.store(turn, Ordering::Release);
             return Ok(Ok(()));
         }
-        let mut known = self.known_for(mode)?;
+        let mut known = self.lock_written(mode)?;
         if known.tail.address < durable.address {
-            // Before a segment that isn't open here is read, its file has to be opened, and perhaps
-            // a session waited for that creates files.
+            // If the segment is not open in this session, its file has to be opened first, and the
+            // maintenance lock may have to be waited for.
             let is_long = durable.address - known.tail.address > NON_BLOCKING_BYTES
                 || self.log.segments.of_ordinal(durable.ordinal).is_none();
             if mode == ReadMode::NonBlocking && is_long {
@@ -164,20 +174,20 @@ impl Publication {
             }
             follow(&self.log, &mut known, &durable, &mut |_, _| ())?;
         }
-        if self.follows.load(Ordering::SeqCst) && !self.agrees(&known, &durable) {
+        if self.is_indexing.load(Ordering::SeqCst) && !self.agrees(&known, &durable) {
             return Err(self
                 .log
                 .coord
                 .detached("it says that another frame is durable than was written there"));
         }
         let indexed = self.index(known, durable.address);
-        self.seen_turn.store(turn, Ordering::Release);
+        self.seen_sequence.store(turn, Ordering::Release);
         Ok(indexed.map(|head| self.show(head, durable.address)))
     }
 
-    /// Whether a durable end is that of a frame which this session knows, or one before what
-    /// another thread has found to be durable meanwhile.
-    fn agrees(&self, known: &Known, durable: &LogPoint) -> bool {
+    /// Whether a durable end from the page matches the frames of this session. It may also be older
+    /// than the durable end that another thread has stored meanwhile.
+    fn agrees(&self, known: &WrittenLog, durable: &LogPoint) -> bool {
         match durable.end.cmp(&self.durable_end()) {
             Less => return true,
             Equal => return durable.chain == self.durable_chain.load(Ordering::Acquire),
@@ -189,17 +199,17 @@ impl Publication {
         found.is_some_and(|written| written.chain == durable.chain)
     }
 
-    fn known_for(&self, mode: ReadMode) -> Result<MutexGuard<'_, Known>> {
+    fn lock_written(&self, mode: ReadMode) -> Result<MutexGuard<'_, WrittenLog>> {
         match mode {
             ReadMode::Blocking => Ok(self.known.lock()),
             ReadMode::NonBlocking => self.known.try_lock().ok_or(Error::WouldBlock),
         }
     }
 
-    /// Makes what this session has synced visible, unless the store has stopped by now: the
-    /// marker of a poisoned store has recorded how far the log is durable. What became durable
-    /// later will be cut off, so no reader and no caller may see it.
-    pub(super) fn show_synced(&self, address: u64) -> std::result::Result<(), Unindexed> {
+    /// Make visible what this session has synced, unless the store has stopped meanwhile. The
+    /// poison marker then records an earlier durable end. Frames after it will be cut off by
+    /// recovery, so no reader and no caller may see them.
+    pub(super) fn make_synced_visible(&self, address: u64) -> std::result::Result<(), Unindexed> {
         let known = self.known.lock();
         if self.log.is_stopped() {
             return Ok(());
@@ -208,7 +218,7 @@ impl Publication {
             .map(|head| self.show(head, address))
     }
 
-    /// Moves the head, before any caller gets its answer. The index has the commits already.
+    /// Move the head before any caller gets its answer. The frames are in the index already.
     fn show(&self, head: Option<u64>, address: u64) {
         let Some(head) = head else {
             return;
@@ -220,10 +230,10 @@ impl Publication {
         self.durable.fetch_max(address, Ordering::AcqRel);
     }
 
-    /// Whether the log from one point to the other is what its frames say.
-    pub(super) fn is_whole(&self, durable: &LogPoint, tail: &LogPoint) -> Result<bool> {
+    /// Whether the frames between two points form one chain.
+    pub(super) fn is_continuous(&self, durable: &LogPoint, tail: &LogPoint) -> Result<bool> {
         let segment = self.segment_of(durable)?;
-        let mut known = Known {
+        let mut known = WrittenLog {
             tail: Tail {
                 segment,
                 address: durable.address,
@@ -238,7 +248,8 @@ impl Publication {
         match follow(&self.log, &mut known, tail, &mut |_, _| ()) {
             Ok(()) => Ok(true),
             Err(Error::Detached { .. }) => Ok(false),
-            // Not a fault of the log: too many files are open, or the disk can't be read.
+            // This is not damage of the log: for example, too many files are open, or the disk
+            // can't be read.
             Err(e) => Err(e),
         }
     }
@@ -250,15 +261,14 @@ impl Publication {
         }
     }
 
-    /// Adds the frames below an address to the index and returns the head; `None` once the
-    /// index has a gap. A frame that the index can't take is durable all the same, but nothing
-    /// may be built on it.
+    /// Add the frames below `address` to the index and return the head, or `None` if the index has
+    /// a gap. A frame that can't be indexed is durable, but no frame after it may be indexed.
     fn index(
         &self,
-        mut known: MutexGuard<'_, Known>,
+        mut known: MutexGuard<'_, WrittenLog>,
         address: u64,
     ) -> std::result::Result<Option<u64>, Unindexed> {
-        if !self.follows.load(Ordering::SeqCst) {
+        if !self.is_indexing.load(Ordering::SeqCst) {
             return Ok(None);
         }
         let mut index = self.log.index.write();
@@ -266,7 +276,7 @@ impl Publication {
             let entry = &written.entry;
             if let Err(unfit) = index.apply(entry) {
                 let place = entry.address;
-                self.follow_no_more();
+                self.stop_indexing();
                 return Err(Unindexed(format!(
                     "could not index the frame at address {place}: {unfit}"
                 )));
@@ -277,15 +287,15 @@ impl Publication {
         Ok(Some(index.head()))
     }
 
-    /// Adds nothing more to the index, because it may have a gap.
-    pub(super) fn follow_no_more(&self) {
-        self.follows.store(false, Ordering::SeqCst);
+    /// Add nothing more to the index, because it may have a gap.
+    pub(super) fn stop_indexing(&self) {
+        self.is_indexing.store(false, Ordering::SeqCst);
     }
 
-    /// Stops all writing of this session; `None` if something had stopped it before. Otherwise
-    /// returns how far the log is durable: nothing becomes durable after that.
+    /// Stop all writing of this session and return how far the log is durable; nothing becomes
+    /// durable afterwards. Return `None` if it had stopped before.
     pub(super) fn stop(&self, reason: Error) -> Option<Seal> {
-        // Held so that no frame is shown as durable between the stop and the look at the end.
+        // Locked so that no frame becomes visible between the stop and the read of the durable end.
         let _known = self.known.lock();
         self.log.stop(reason).then(|| Seal {
             address: self.durable_end(),

@@ -1,4 +1,4 @@
-//! Appends that wait to be written: in the queue, or for the end of a reservation.
+//! Appends that wait to be written, or that wait for the end of a reservation.
 
 use std::time::Duration;
 
@@ -7,27 +7,28 @@ use crate::coord::Reserved;
 use crate::error::{Error, Result};
 use crate::lock::Mutex;
 
-/// How often a waiting thread checks whether a reservation has ended. Its holder may be another
-/// process, which doesn't wake this one.
+/// Interval at which a waiting thread checks whether a reservation has ended. Its holder may be
+/// another process, which does not wake this one.
 const DEFERRED_CHECK: Duration = Duration::from_millis(1);
 
-/// How often it is checked whether the session that holds a reservation is alive.
+/// Interval at which the liveness of the session that holds a reservation is checked.
 const HOLDER_CHECK_MICROS: u64 = 20_000;
 
-/// The appends of this session that are not written yet.
+/// The appends of this session that have not been written yet.
 ///
-/// The lock of the deferred requests is acquired before that of the queue.
+/// Lock order: `deferred` before `queue`. [`AppendQueue::restore`] holds both, so that no request
+/// is missing from both lists at once; `is_empty` and `take_all` would otherwise overlook it.
 #[derive(Debug, Default)]
 pub(super) struct AppendQueue {
     queue: Mutex<Queue>,
-    /// Appends to streams that are reserved, until the reservation ends.
+    /// Appends to reserved streams, until the reservation ends.
     deferred: Mutex<Deferred>,
 }
 
 #[derive(Default)]
 struct Queue {
     requests: Vec<Request>,
-    /// The size of their frames.
+    /// The total size of their frames.
     bytes: usize,
     closed: bool,
 }
@@ -35,16 +36,18 @@ struct Queue {
 #[derive(Default)]
 struct Deferred {
     requests: Vec<Request>,
-    /// The reservation whose end they wait for.
+    /// The id of the reservation that they wait for.
     reservation: u64,
-    /// When it is next checked whether the holder is alive.
+    /// The uptime at which the liveness of the holder is checked next.
     next_check: u64,
 }
 
 impl AppendQueue {
-    /// Adds a request, unless the queue is closed or `health` refuses; returns whether it was
-    /// added. A refused one is answered here. `health` is checked under the lock: a thread that
-    /// poisons the store takes all requests afterwards, and misses none.
+    /// Add a request and return `true`. If the queue is closed or `health` returns an error, answer
+    /// the request with that error and return `false`.
+    ///
+    /// `health` is called while the lock is held: a thread that poisons the store takes all
+    /// requests afterwards, so every request is either refused here or found by that thread.
     pub(super) fn push(&self, request: Request, health: impl FnOnce() -> Result<()>) -> bool {
         let mut queue = self.queue.lock();
         let refused = if queue.closed {
@@ -53,7 +56,7 @@ impl AppendQueue {
             health()
         };
         if let Err(e) = refused {
-            // Outside the lock: the callback may call back into the store.
+            // Answer without the lock: the callback may call the store.
             drop(queue);
             request.answer(Err(e));
             return false;
@@ -62,22 +65,22 @@ impl AppendQueue {
         true
     }
 
-    /// Takes all requests that don't wait for a reservation.
+    /// Take all requests that do not wait for a reservation.
     pub(super) fn take(&self) -> Vec<Request> {
         self.queue.lock().take()
     }
 
-    /// Puts requests back before all that were queued meanwhile.
+    /// Put requests back in front of those that were queued meanwhile.
     pub(super) fn put_back(&self, requests: Vec<Request>) {
         self.queue.lock().put_back(requests);
     }
 
-    /// Whether there are requests, of at least so many bytes.
+    /// Whether the queue is non-empty and has at least `bytes` bytes.
     pub(super) fn holds(&self, bytes: usize) -> bool {
         self.queue.lock().holds(bytes)
     }
 
-    /// Refuses all further requests.
+    /// Refuse all further requests.
     pub(super) fn close(&self) {
         self.queue.lock().closed = true;
     }
@@ -86,19 +89,19 @@ impl AppendQueue {
         self.queue.lock().closed
     }
 
-    /// Whether there are requests, deferred ones included.
+    /// Whether no request is queued or deferred.
     pub(super) fn is_empty(&self) -> bool {
         !self.has_deferred() && self.queue.lock().requests.is_empty()
     }
 
-    /// Takes all requests, deferred ones included.
+    /// Take all requests, including the deferred ones.
     pub(super) fn take_all(&self) -> Vec<Request> {
         let mut requests = std::mem::take(&mut self.deferred.lock().requests);
         requests.extend(self.take());
         requests
     }
 
-    /// Defers a request until a reservation ends.
+    /// Defer a request until a reservation ends.
     pub(super) fn defer(&self, request: Request, reserved: &Reserved) {
         let mut deferred = self.deferred.lock();
         if deferred.reservation != reserved.id {
@@ -112,13 +115,13 @@ impl AppendQueue {
         !self.deferred.lock().requests.is_empty()
     }
 
-    /// The time after which [`AppendQueue::restore`] is to be called again.
+    /// Return the time after which [`AppendQueue::restore`] should be called again.
     pub(super) fn deferred_check(&self) -> Option<Duration> {
         self.has_deferred().then_some(DEFERRED_CHECK)
     }
 
-    /// Queues the deferred requests, unless the reservation that they wait for is in force and
-    /// its holder alive; `is_alive` finds that out. Returns a reservation whose holder is dead.
+    /// Queue the deferred requests again if their reservation has ended or if its holder is dead
+    /// according to `is_alive`. Return the reservation if its holder is dead.
     pub(super) fn restore(
         &self,
         reserved: impl FnOnce() -> Option<Reserved>,

@@ -1,4 +1,4 @@
-//! What a caller waits on.
+//! Requests, and the tickets that their callers wait on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use super::prepare::Prepared;
 use crate::append::Appended;
 use crate::error::{Error, Result};
 
-/// Called once with the answer.
-pub(crate) type Done = Box<dyn FnOnce(Result<Appended>) + Send>;
+/// Called exactly once with the answer.
+pub(crate) type AnswerCallback = Box<dyn FnOnce(Result<Appended>) + Send>;
 
-/// A queued append. It is answered exactly once: should the engine drop it unanswered, the
-/// caller still hears, and hears the truth, that the outcome isn't known.
+/// A queued append. It is answered exactly once: if the engine drops it unanswered, the caller
+/// receives [`Error::OutcomeUnknown`].
 pub(crate) struct Request {
     pub(crate) prepared: Prepared,
-    /// It has waited for the end of a reservation, and waits for no further one.
+    /// Whether it has waited for the end of a reservation. It does not wait for another one.
     pub(crate) was_deferred: bool,
-    done: Option<Done>,
+    done: Option<AnswerCallback>,
 }
 
 impl Request {
-    pub(crate) fn new(prepared: Prepared, done: Done) -> Self {
+    pub(crate) fn new(prepared: Prepared, done: AnswerCallback) -> Self {
         Self {
             prepared,
             was_deferred: false,
@@ -35,11 +35,11 @@ impl Request {
         self.call(result);
     }
 
-    /// A panic in the callback is its owner's, whose hook has told of it, and must not end
-    /// the thread that commits for everybody.
+    /// Call the callback. A panic in it has been reported by the panic hook and must not end the
+    /// thread, which commits the appends of all callers.
     fn call(&mut self, result: Result<Appended>) {
         if let Some(done) = self.done.take() {
-            let _told_by_the_panic_hook = catch_unwind(AssertUnwindSafe(|| done(result)));
+            let _reported_by_the_panic_hook = catch_unwind(AssertUnwindSafe(|| done(result)));
         }
     }
 }
@@ -51,7 +51,7 @@ impl Drop for Request {
     }
 }
 
-/// An append under way, to be waited for in slices.
+/// An append in progress. Waits can be split into several calls.
 #[derive(Clone, Debug, Default)]
 pub struct Ticket {
     slot: Arc<Slot>,
@@ -64,7 +64,7 @@ struct Slot {
 }
 
 impl Ticket {
-    pub(crate) fn new() -> (Self, Done) {
+    pub(crate) fn new() -> (Self, AnswerCallback) {
         let ticket = Self::default();
         let slot = Arc::clone(&ticket.slot);
         let done = move |result| {
@@ -74,7 +74,7 @@ impl Ticket {
         (ticket, Box::new(done))
     }
 
-    /// Waits for the answer, at most this long. The first `Some` takes it.
+    /// Wait for the answer, for at most `timeout`. The first `Some` takes the answer.
     pub fn wait(&self, timeout: Duration) -> Option<Result<Appended>> {
         let deadline = Instant::now().checked_add(timeout);
         let mut result = self.slot.result.lock();

@@ -9,7 +9,7 @@ use crate::coord::{LONGEST_RESERVATION, Reserved};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 
-/// Reserves streams, and queues deferred appends when a reservation ends.
+/// Reserves streams, and queues deferred appends again when a reservation ends.
 #[derive(Debug)]
 pub(super) struct Reservations {
     log: Arc<LiveLog>,
@@ -26,8 +26,8 @@ impl Reservations {
         Self { log, queue, tasks }
     }
 
-    /// Reserves streams for at most `time`: other appends to them wait. Returns the id of the
-    /// reservation; `None` if another one is in force.
+    /// Reserve streams for at most `time`; other appends to them wait. Return the id of the
+    /// reservation, or `None` if another one is in force.
     pub(super) fn reserve(
         &self,
         streams: impl Iterator<Item = u128>,
@@ -47,9 +47,9 @@ impl Reservations {
         Ok(coord.reserve(layout, new, now).then_some(id))
     }
 
-    /// The reservation that appends have to respect, if one is in force. It counts only while the
-    /// session has a thread that would later queue the deferred appends, and ends when the store
-    /// is closed.
+    /// Return the reservation that appends have to respect. A reservation is ignored if the session
+    /// has no thread that would queue the deferred appends again, and once the store is being
+    /// closed.
     pub(super) fn in_force(&self) -> Option<Reserved> {
         let reserved = self.log.coord.reserved()?;
         let now = self.log.segments.layout.vfs.uptime_micros();
@@ -57,7 +57,7 @@ impl Reservations {
         (counts && !self.queue.is_closed()).then_some(reserved)
     }
 
-    /// Queues what was deferred, if the reservation that it waits for has ended.
+    /// Queue the deferred appends again if their reservation has ended.
     pub(super) fn restore_deferred(&self) {
         if !self.queue.has_deferred() {
             return;

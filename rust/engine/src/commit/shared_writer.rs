@@ -1,7 +1,9 @@
-//! The right to write: one thread of one session at a time has it.
+//! The write lock: only one thread of one session writes to the log at a time.
 //!
-//! A session that is alone needs the lock of its own state only. In a shared store it first gets
-//! its turn among the sessions, then takes over from the one that wrote last.
+//! A session that is alone only needs the mutex of its own writer state. In a shared store it first
+//! acquires the write lock of the sessions, in ticket order, and then takes over from the session
+//! that wrote last: it reads that session's frames and cleans up if that session died during a
+//! write.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +12,9 @@ use super::clock::CommitClock;
 use super::poison::Poison;
 use super::publication::Publication;
 use super::sync::Syncer;
-use super::validate::Overlay;
+use super::validate::UnsyncedState;
 use super::written::Tail;
-use crate::coord::{LogPoint, Page, SharedSession, TicketGuard};
+use crate::coord::{CoordPage, LogPoint, SharedSession, TicketGuard};
 use crate::error::Result;
 use crate::frame::{HEADER, Header};
 use crate::live::LiveLog;
@@ -21,39 +23,39 @@ use crate::log::{Segment, fill_zeros};
 use crate::options::ReadMode;
 use crate::vfs::read_full;
 
-/// How long a caller's thread waits for another session at most.
+/// Maximum time that a caller's thread waits for another session.
 const BRIEF: Duration = Duration::from_millis(20);
 
-/// How long a thread may wait for another session.
+/// The time that a thread may wait for another session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitBudget {
-    /// As long as a thread may that cannot be interrupted.
+    /// Short, because the caller's thread can't be interrupted while it waits.
     Brief,
-    /// As long as the options of the store allow.
+    /// The lock timeout of the store's options.
     Full,
 }
 
-/// What the right to write protects.
+/// The state that only the holder of the write lock uses.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) tail: Tail,
-    /// Written frames that are perhaps not durable yet.
-    pub(super) overlay: Overlay,
+    /// Stream versions and keyed results of written frames that may not be durable yet.
+    pub(super) unsynced_state: UnsyncedState,
     pub(super) last_commit_time: u64,
     pub(super) clock: CommitClock,
-    /// Whether the last frame is a sync marker that covers all before it.
+    /// Whether the last frame is a sync marker that covers all frames before it.
     pub(super) ends_in_marker: bool,
 }
 
-/// The right to write, while a thread has it. The state is released before the turn among the
-/// sessions ends.
+/// The write lock while a thread holds it. Fields are dropped in order: the mutex of the writer
+/// state is released before the lock of the sessions, so that the state is only used under both.
 #[derive(Debug)]
 pub(super) struct WriteAccess<'a> {
     pub(super) writer: MutexGuard<'a, Writer>,
     _turn: Option<TicketGuard>,
 }
 
-/// Hands out the right to write.
+/// The write lock of this session, together with the state that it protects.
 #[derive(Debug)]
 pub(super) struct SharedWriter {
     log: Arc<LiveLog>,
@@ -73,7 +75,7 @@ impl SharedWriter {
     ) -> Self {
         let writer = Writer {
             tail,
-            overlay: Overlay::default(),
+            unsynced_state: UnsyncedState::default(),
             last_commit_time: durable.commit_time,
             clock: CommitClock::default(),
             ends_in_marker: durable.ends_in_marker,
@@ -87,14 +89,14 @@ impl SharedWriter {
         }
     }
 
-    /// The state, for a thread that writes nothing. While it is held, no thread of this session
-    /// is in a write phase.
+    /// Lock the state without the lock of the sessions, for a thread that does not write. While it
+    /// is locked, no thread of this session is in a write phase.
     pub(super) fn state(&self) -> MutexGuard<'_, Writer> {
         self.state.lock()
     }
 
-    /// Acquires the right to write, and reads all that was written before; `None` where the wait
-    /// budget of a caller's thread is used up.
+    /// Acquire the write lock and read all frames that were written before. Return `None` if a
+    /// caller's thread has used up its wait budget.
     pub(super) fn enter(&self, budget: WaitBudget) -> Result<Option<WriteAccess<'_>>> {
         loop {
             let turn = match self.log.coord.shared() {
@@ -108,7 +110,8 @@ impl SharedWriter {
             match (self.log.coord.shared(), &turn) {
                 (None, None) => {}
                 (Some(session), Some(_)) => self.take_over(session, &mut writer)?,
-                // The store became shared just now: the write lock is needed, too.
+                // The store became shared after the check above: start again with the lock of the
+                // sessions.
                 _ => continue,
             }
             return Ok(Some(WriteAccess {
@@ -123,11 +126,11 @@ impl SharedWriter {
             WaitBudget::Brief => self.log.coord.deadline().min(Instant::now() + BRIEF),
             WaitBudget::Full => self.log.coord.deadline(),
         };
-        // Whatever takes long to catch up on is read before the lock is taken, while other
-        // sessions may write.
+        // A long read happens before the lock is acquired, so that other sessions can write
+        // meanwhile.
         self.poison.catch_up(session, ReadMode::Blocking)?;
         let taken = TicketGuard::acquire(&session.locks.write, &session.page, deadline);
-        match self.poison.stopping(taken)? {
+        match self.poison.stop_if_detached(taken)? {
             Some(turn) => {
                 session.page.set_writer(session.slot.number());
                 self.log.counters.waits.add(u64::from(turn.waited));
@@ -138,26 +141,31 @@ impl SharedWriter {
         }
     }
 
-    /// Takes over from the session that wrote last.
+    /// Take over from the session that wrote last.
     fn take_over(&self, session: &SharedSession, writer: &mut Writer) -> Result<()> {
         self.poison.check_page(session)?;
-        let Writer { tail, overlay, .. } = writer;
-        let learnt = self.publication.learn(session, &mut |frame, entry| {
-            overlay.note_frame(frame, entry);
+        let Writer {
+            tail,
+            unsynced_state,
+            ..
+        } = writer;
+        let read = self.publication.read_written(session, &mut |frame, entry| {
+            unsynced_state.note_frame(frame, entry);
         });
-        *tail = self.poison.stopping(learnt)?;
+        *tail = self.poison.stop_if_detached(read)?;
         let point = self.publication.end_point();
         writer.last_commit_time = point.commit_time;
         writer.ends_in_marker = point.ends_in_marker;
         self.activate(&writer.tail.segment)?;
         self.clean_up(session, &writer.tail)?;
         let ends = self.check_end(&writer.tail);
-        self.poison.stopping(ends)?;
+        self.poison.stop_if_detached(ends)?;
         self.poison.catch_up(session, ReadMode::Blocking)
     }
 
-    /// Zeroes, durably, what a process left that died while it wrote: what is written instead may
-    /// go into the next segment, and the old bytes would be back after a loss of power.
+    /// Zero what a process left behind that died during its write, and sync the zeros. The next
+    /// frame may go into the next segment. Without the sync, the old bytes could reappear after a
+    /// loss of power and be read as frames.
     fn clean_up(&self, session: &SharedSession, tail: &Tail) -> Result<()> {
         let dirty = session.page.dirty();
         if dirty == 0 {
@@ -167,19 +175,22 @@ impl SharedWriter {
         if dirty > tail.address {
             if dirty > segment.end() {
                 let reason = "it names a write beyond the end of a segment";
-                return self.poison.stopping(Err(self.log.coord.detached(reason)));
+                return self
+                    .poison
+                    .stop_if_detached(Err(self.log.coord.detached(reason)));
             }
             let to = segment.offset(dirty).min(segment.measure()?);
             fill_zeros(&segment.file, segment.offset(tail.address), to)
                 .map_err(|e| segment.error("zero", &e))?;
-            self.syncer.alone(segment)?;
+            self.syncer.sync_one_segment(segment)?;
         }
         session.page.set_dirty(0);
         Ok(())
     }
 
-    /// Refuses to write over a frame: if there is one at the end that the page records, or at the
-    /// beginning of a later segment, the log continues there whatever the page records.
+    /// Refuse to overwrite a frame. If a valid frame continues the chain at the recorded end, or at
+    /// the start of a later segment, the record in the page is out of date and the page can't be
+    /// trusted.
     fn check_end(&self, tail: &Tail) -> Result<()> {
         let later = self.log.segments.after(tail.segment.entry.ordinal)?;
         let places = later.iter().map(|segment| (segment, segment.first_frame()));
@@ -197,23 +208,26 @@ impl SharedWriter {
         Ok(())
     }
 
-    /// Opens the segment that is about to be written to; all before it is durable.
+    /// Open a segment for writing, and close the files of the segments before it, which are
+    /// durable.
     pub(super) fn activate(&self, segment: &Segment) -> Result<()> {
         segment.activate()?;
         self.log.segments.release_before(segment);
         Ok(())
     }
 
-    /// Shares the store with the sessions that have sent a join request.
+    /// Share the store with the sessions that have sent a join request.
     pub(super) fn share(&self) -> Result<()> {
         let coord = &self.log.coord;
         let _writer = self.state.lock();
         let _guard = coord.maintain()?;
         let generation = self.log.segments.generation();
-        let publish = |page: &Page| {
-            // What was written is made durable first, so that one place in the log says both.
+        let publish = |page: &CoordPage| {
+            // Sync first, so that the written end and the durable end are the same when they are
+            // published.
             self.syncer.sync_for_threads();
-            // What is written may be lost by now, and is not to be called durable.
+            // After a failed sync the written frames may be lost and must not be published as
+            // durable.
             if self.log.is_stopped() {
                 return;
             }
@@ -232,37 +246,39 @@ impl SharedWriter {
             }
         };
         let led = self.syncer.lead_unless(|| coord.shared().is_some(), share);
-        // A session that has stopped writing shares the store only so that the others learn it.
+        // A session that has stopped writing still shares the store, with the page marked as
+        // poisoned, so that the joining sessions get the error instead of a timeout.
         if led.is_err() && coord.shared().is_none() {
-            return coord.share(Page::poison, is_stopped);
+            return coord.share(CoordPage::poison, is_stopped);
         }
         Ok(())
     }
 
-    /// The end of the log, if all of it is durable and no sync marker records that yet.
+    /// Return the end of the log if everything is durable and no sync marker records that yet.
     pub(super) fn unmarked_end(&self) -> Option<u64> {
         let writer = self.state.lock();
         let end = self.publication.durable_end();
         (!writer.ends_in_marker && end == writer.tail.address).then_some(end)
     }
 
-    /// Whether the log ends in a sync marker that covers all before it.
+    /// Whether the log ends in a sync marker that covers all frames before it.
     pub(super) fn ends_in_marker(&self) -> bool {
         let writer = self.state.lock();
-        // If another session has written since, the end is its to mark.
+        // If another session has written since, that session is responsible for the sync marker.
         writer.ends_in_marker || self.publication.end_point().address > writer.tail.address
     }
 
-    /// The first byte beyond the log, and beyond what is being written to it, that isn't
-    /// zero. Of a poisoned store nothing is said: a failed write may not have been undone.
+    /// Find the first non-zero byte after the log and after any write in progress. Return `None`
+    /// for a stopped store: a failed write may not have been rolled back there.
     pub(super) fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>> {
-        // A session that only reads can't clean up after a process that died while it wrote.
+        // A read-only session can't clean up after a process that died during a write.
         let is_silent = self.log.is_stopped()
             || self.log.coord.shared().is_some() && self.log.segments.is_read_only();
         if is_silent || self.stray_beyond(&self.publication.published())?.is_none() {
             return Ok(None);
         }
-        // It was written meanwhile, most likely. No thread writes while these locks are held.
+        // The bytes most likely belong to a write in progress. No thread writes while these locks
+        // are held, so check again.
         let Some(access) = self.enter(WaitBudget::Full)? else {
             return Ok(None);
         };

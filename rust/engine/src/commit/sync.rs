@@ -1,7 +1,7 @@
-//! The sync phase: one caller syncs for all, then the commits become visible.
+//! The sync phase: one thread syncs for all waiting threads, then their commits become visible.
 //!
-//! Between sessions it is the same: the session that gets the sync lock syncs for all of them,
-//! and the others wait to be notified.
+//! The same rule applies between sessions: the session that acquires the sync lock syncs for all
+//! sessions, and the others wait for its notification.
 
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,13 +19,14 @@ use crate::log::Segment;
 use crate::options::ReadMode;
 use crate::vfs::{read_full, write_all_at};
 
-/// Makes what is written durable.
+/// Makes the written log durable.
 #[derive(Debug)]
 pub(super) struct Syncer {
     log: Arc<LiveLog>,
     publication: Arc<Publication>,
     poison: Arc<Poison>,
-    /// Whether a thread of this session leads a sync.
+    /// Whether a thread of this session leads a sync. The lock protects only this flag and is not
+    /// held during the sync, so that waiting threads sleep on `synced`.
     syncing: Mutex<bool>,
     synced: Condvar,
 }
@@ -45,9 +46,9 @@ impl Syncer {
         }
     }
 
-    /// Returns once everything below `target` is durable. The caller may hold the write lock.
-    /// The next delivery wakes the waiters for the head.
-    pub(super) fn until(&self, target: u64) -> Result<()> {
+    /// Return once everything below `target` is durable. The caller may hold the write lock.
+    /// Waiters for new events are woken by the next delivery, not here.
+    pub(super) fn sync_to(&self, target: u64) -> Result<()> {
         let mut deadline = None;
         while self.publication.durable() < target {
             let mut outcome = Ok(());
@@ -60,20 +61,23 @@ impl Syncer {
         Ok(())
     }
 
-    /// Syncs one segment, under the same locks as any sync: the kernel reports a failed write
-    /// once, and the thread that gets the report must be the one that poisons the store.
-    pub(super) fn alone(&self, segment: &Segment) -> Result<()> {
+    /// Sync one segment under the same locks as any other sync. The kernel reports a failed write
+    /// only once: if another thread received the report, it would not poison the store.
+    pub(super) fn sync_one_segment(&self, segment: &Segment) -> Result<()> {
         let mut outcome = Ok(());
-        self.lead_unless(|| false, || outcome = self.sync_alone(segment))?;
+        self.lead_unless(
+            || false,
+            || outcome = self.sync_one_segment_leading(segment),
+        )?;
         outcome
     }
 
-    fn sync_alone(&self, segment: &Segment) -> Result<()> {
+    fn sync_one_segment_leading(&self, segment: &Segment) -> Result<()> {
         let Some(session) = self.log.coord.shared() else {
             self.sync_segment(segment);
             return Ok(());
         };
-        let Some(held) = session.locks.sync.hold_by(self.log.coord.deadline())? else {
+        let Some(held) = session.locks.sync.acquire_by(self.log.coord.deadline())? else {
             return Err(self
                 .log
                 .coord
@@ -82,14 +86,14 @@ impl Syncer {
         session.page.set_syncer(session.slot.number());
         let finished = self.finish_sync(session);
         if matches!(finished, Ok(true)) {
-            self.sync_busily(session, segment);
+            self.sync_with_busy_flag(session, segment);
         }
-        self.hand_over(session, held);
+        self.release_and_notify(session, held);
         finished.map(|_| ())
     }
 
-    /// Completes the sync of a process that died in it; `false` if that poisons the store.
-    /// The caller holds the sync lock.
+    /// Complete the sync of a process that died during it. Return `false` if that poisons the
+    /// store. The caller holds the sync lock.
     fn finish_sync(&self, session: &SharedSession) -> Result<bool> {
         if !session.page.is_sync_busy() {
             return Ok(true);
@@ -99,28 +103,30 @@ impl Syncer {
         if durable.address >= tail.address {
             return Ok(true);
         }
-        let is_whole = self.publication.is_whole(&durable, &tail)?;
-        self.write_again(&segment, &durable, &tail, is_whole)
+        let is_continuous = self.publication.is_continuous(&durable, &tail)?;
+        self.rewrite(&segment, &durable, &tail, is_continuous)
     }
 
-    /// Where the log ends, and how far it is durable. The caller holds the sync lock.
+    /// Return the written end and the durable end of the log. The caller holds the sync lock.
     fn ends(&self, session: &SharedSession) -> Result<(LogPoint, LogPoint)> {
-        // Read before the page is: its record of the end goes on with what is known here.
+        // Read before the page: the end in the page can only be later, so an earlier one means
+        // damage.
         let written = self.publication.published().address;
         let ends = session.page.tail().zip(session.page.durable());
         let whole = ends.filter(|(tail, _)| tail.address >= written);
         let lost = || self.log.coord.detached("a record in it is damaged");
-        self.poison.stopping(whole.ok_or_else(lost))
+        self.poison.stop_if_detached(whole.ok_or_else(lost))
     }
 
-    /// The segment of a point, open to be written to and synced.
+    /// Return the segment of a point, open for writing and syncing.
     fn active_segment_of(&self, point: &LogPoint) -> Result<Arc<Segment>> {
         let segment = self.publication.segment_of(point)?;
         segment.activate()?;
         Ok(segment)
     }
 
-    /// Waits until no thread of this session leads the syncs, then leads unless `settled`.
+    /// Wait until no thread of this session leads a sync. Then call `lead`, unless `settled`
+    /// returns true.
     pub(super) fn lead_unless(
         &self,
         settled: impl Fn() -> bool,
@@ -133,12 +139,13 @@ impl Syncer {
         if settled() {
             return Ok(());
         }
-        // Checked under the lock: a leader before this one that failed has poisoned by now.
+        // Checked under the lock: a previous leader that failed has poisoned the store before it
+        // released the lead.
         self.log.health()?;
         *syncing = true;
         drop(syncing);
         if catch_unwind(AssertUnwindSafe(lead)).is_err() {
-            self.publication.follow_no_more();
+            self.publication.stop_indexing();
             self.poison.poison("the syncing thread panicked".to_owned());
         }
         *self.syncing.lock() = false;
@@ -146,12 +153,12 @@ impl Syncer {
         self.log.health()
     }
 
-    /// One attempt to make more durable. `deadline` is by when another process must have done
-    /// what it holds the sync lock for; it begins with the first wait.
+    /// Make one attempt to sync. `deadline` is set at the first wait for another process and limits
+    /// the whole wait.
     fn sync(&self, deadline: &mut Option<Instant>) -> Result<()> {
         match self.log.coord.shared() {
             None => self.sync_for_threads(),
-            Some(session) => return self.sync_for_processes(session, deadline),
+            Some(session) => return self.sync_for_sessions(session, deadline),
         }
         Ok(())
     }
@@ -163,11 +170,11 @@ impl Syncer {
         }
         self.log.counters.fsyncs.add(1);
         self.log.segments.layout.vfs.at("durable");
-        let shown = self.publication.show_synced(tail.address);
-        self.poison.indexed(shown);
+        let shown = self.publication.make_synced_visible(tail.address);
+        self.poison.poison_if_unindexed(shown);
     }
 
-    fn sync_for_processes(
+    fn sync_for_sessions(
         &self,
         session: &SharedSession,
         deadline: &mut Option<Instant>,
@@ -178,10 +185,13 @@ impl Syncer {
         if self.publication.durable() > before {
             return Ok(());
         }
-        if let Some(held) = self.poison.stopping(session.locks.sync.try_hold())? {
+        if let Some(held) = self
+            .poison
+            .stop_if_detached(session.locks.sync.try_acquire())?
+        {
             session.page.set_syncer(session.slot.number());
-            let led = self.lead_processes(session);
-            self.hand_over(session, held);
+            let led = self.lead_sync_of_sessions(session);
+            self.release_and_notify(session, held);
             led?;
         } else {
             let by = *deadline.get_or_insert_with(|| self.log.coord.deadline());
@@ -190,25 +200,26 @@ impl Syncer {
                 return Err(self.log.coord.stalled("the sync of the log", syncer));
             }
             self.log.counters.waits.add(1);
-            // The holder of the lock may die with it and send no notification.
+            // The holder of the lock may die without a notification, so the wait is short.
             session.page.wait_for_notification(notifications, RECHECK);
         }
         self.poison.catch_up(session, ReadMode::Blocking)
     }
 
-    /// Releases the sync lock, and only then notifies the sessions that wait: the next leader
-    /// finds it free.
-    fn hand_over(&self, session: &SharedSession, held: LockGuard) {
+    /// Release the sync lock, then notify the waiting sessions. In this order the next leader finds
+    /// the lock free when it wakes.
+    fn release_and_notify(&self, session: &SharedSession, held: LockGuard) {
         drop(held);
         session.page.notify();
         self.log.segments.layout.vfs.at("rung");
     }
 
-    /// Syncs what all sessions have written. The caller holds the sync lock, and notifies the
-    /// others afterwards.
-    fn lead_processes(&self, session: &SharedSession) -> Result<()> {
+    /// Sync what all sessions have written. The caller holds the sync lock and notifies the other
+    /// sessions afterwards.
+    fn lead_sync_of_sessions(&self, session: &SharedSession) -> Result<()> {
         let page = &session.page;
-        self.poison.stopping(self.log.coord.check_page(session))?;
+        self.poison
+            .stop_if_detached(self.log.coord.check_page(session))?;
         if page.is_poisoned() {
             self.poison.stop(Error::Poisoned {
                 reason: "another process of the store failed to sync".to_owned(),
@@ -220,7 +231,7 @@ impl Syncer {
             return Ok(());
         }
         let segment = self.active_segment_of(&tail)?;
-        if !self.finish_sync(session)? || !self.sync_busily(session, &segment) {
+        if !self.finish_sync(session)? || !self.sync_with_busy_flag(session, &segment) {
             return Ok(());
         }
         self.log.counters.fsyncs.add(1);
@@ -231,9 +242,10 @@ impl Syncer {
         Ok(())
     }
 
-    /// Syncs under the sync lock. If the process dies in the sync, the flag stays set: the next
-    /// holder then knows that the kernel's report of a failed write may be lost.
-    fn sync_busily(&self, session: &SharedSession, segment: &Segment) -> bool {
+    /// Sync with the busy flag set in the page. If the process dies during the sync, the flag
+    /// remains set. The next holder of the lock then has to assume that the kernel's report of a
+    /// failed write is lost.
+    fn sync_with_busy_flag(&self, session: &SharedSession, segment: &Segment) -> bool {
         session.page.set_sync_busy(true);
         let is_durable = self.sync_segment(segment);
         if is_durable {
@@ -242,20 +254,21 @@ impl Syncer {
         is_durable
     }
 
-    /// Writes what is not known to be durable once more, with the same bytes: the process that
-    /// died in a sync may have taken the one report of a failed write with it, and a clean
-    /// page is not written by the next sync.
+    /// Write everything that may not be durable again, with the same bytes. The process that died
+    /// in a sync may have received the only report of a failed write; after that report the kernel
+    /// treats the pages as clean, and the next sync would not write them.
     ///
-    /// What is written again is what the chain says: `is_whole` says whether all is there, or a
-    /// page has lost its bytes.
+    /// `is_continuous` is whether the frames still form one chain. If not, a page of the file has
+    /// lost its bytes, and the store is poisoned.
     ///
-    /// To this process alone that may be refused: it is left to another one then.
-    fn write_again(
+    /// If the write is refused to this process alone, for example by a quota, the error is returned
+    /// and another process can try.
+    fn rewrite(
         &self,
         segment: &Segment,
         durable: &LogPoint,
         tail: &LogPoint,
-        is_whole: bool,
+        is_continuous: bool,
     ) -> Result<bool> {
         let from = segment.offset(durable.address.max(segment.first_frame()));
         let to = segment.offset(tail.address);
@@ -276,7 +289,7 @@ impl Syncer {
             }
             Ok::<_, std::io::Error>(())
         };
-        let outcome = match is_whole.then(again) {
+        let outcome = match is_continuous.then(again) {
             None => Err("its frames do not follow each other".to_owned()),
             Some(Ok(())) => Ok(()),
             Some(Err(e)) if is_refusal(&e) => return Err(segment.error("write", &e)),
@@ -292,15 +305,15 @@ impl Syncer {
         Ok(outcome.is_ok())
     }
 
-    /// Whether the segment is durable; poisons if not.
+    /// Sync a segment. Return whether it is durable; a failure poisons the store.
     fn sync_segment(&self, segment: &Segment) -> bool {
         if let Err(e) = segment.sync() {
-            // A second sync could succeed without the data.
+            // No second attempt: it could succeed without having written the data.
             self.poison
                 .poison_leading(format!("could not sync {}: {e}", segment.path.display()));
         }
-        // Another sync of the file may have failed meanwhile, and have heard of what this
-        // one was for.
+        // Another thread may have synced the same file meanwhile and received the report of a
+        // failure that concerns this sync too.
         self.log.health().is_ok()
     }
 }

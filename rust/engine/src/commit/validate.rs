@@ -1,4 +1,4 @@
-//! Keys and expectations against one state. No I/O, no clock.
+//! Validation of idempotency keys and expectations against one state. No I/O, no clock.
 
 use hashbrown::HashMap;
 
@@ -8,21 +8,22 @@ use crate::error::{ConflictedStream, Error};
 use crate::frame::FrameView;
 use crate::index::{FrameEntry, Index};
 
-/// What is written but perhaps not yet durable: seen by the commit's checks only.
+/// Stream versions and keyed results of frames that are written but may not be durable yet. Only
+/// validation uses them; readers never see them.
 #[derive(Debug, Default)]
-pub(crate) struct Overlay {
+pub(crate) struct UnsyncedState {
     heads: HashMap<u128, Versioned, foldhash::fast::RandomState>,
     keys: HashMap<u128, KeyedResult, foldhash::fast::RandomState>,
 }
 
-/// A stream's version after the frame that ends at `end`.
+/// The version of a stream after the frame that ends at address `end`.
 #[derive(Clone, Copy, Debug)]
 struct Versioned {
     version: u64,
     end: u64,
 }
 
-/// The result that a key stands for, in the frame that ends at `end`.
+/// The result of a keyed append whose frame ends at address `end`.
 #[derive(Clone, Debug)]
 struct KeyedResult {
     digest: u128,
@@ -30,29 +31,31 @@ struct KeyedResult {
     end: u64,
 }
 
-/// What becomes of one append.
+/// The decision on one append.
 #[derive(Debug)]
 pub(crate) enum Decision {
     /// Write a frame.
     Write,
-    /// Nothing to write: the checks held.
+    /// Write nothing: the append only had expectations, and they hold.
     Checked(Appended),
-    /// The key is known from a commit that is not durable yet, with the same content.
+    /// Write nothing: an append with the same key and content was written and may not be durable
+    /// yet.
     Replay(Appended),
-    /// The key belongs to the durable frame at this address, which has to be read.
-    Known(u64),
-    /// Refused.
+    /// Write nothing: the key belongs to the durable frame at this address. The frame has to be
+    /// read to compare the content.
+    Durable(u64),
+    /// Write nothing and return this error.
     Refuse(Error),
 }
 
-impl Overlay {
+impl UnsyncedState {
     fn version(&self, index: &dyn Index, stream: u128) -> u64 {
         self.heads
             .get(&stream)
             .map_or_else(|| index.version(stream), |head| head.version)
     }
 
-    /// Notes a frame that is about to be written.
+    /// Record a frame that is about to be written.
     pub(crate) fn note(&mut self, prepared: &Prepared, appended: &Appended, end: u64) {
         for (stream, (_, version)) in prepared.written().iter().zip(&appended.versions) {
             self.heads.insert(
@@ -79,7 +82,7 @@ impl Overlay {
         }
     }
 
-    /// Notes a frame that another process has written.
+    /// Record a frame that another session has written.
     pub(crate) fn note_frame(&mut self, frame: &FrameView<'_>, entry: &FrameEntry) {
         let end = entry.end();
         for stream in &entry.streams {
@@ -99,36 +102,38 @@ impl Overlay {
         }
     }
 
-    /// Takes over all that `newer` notes.
+    /// Move all records of `newer`, which are later, to this state.
     pub(crate) fn absorb(&mut self, newer: &mut Self) {
         self.heads.extend(newer.heads.drain());
         self.keys.extend(newer.keys.drain());
     }
 
-    /// Forgets what the durable index knows by now.
+    /// Remove the records of frames below `durable`: the index contains them.
     pub(crate) fn forget_durable(&mut self, durable: u64) {
         self.heads.retain(|_, head| head.end > durable);
         self.keys.retain(|_, key| key.end > durable);
     }
 }
 
-/// The state that one group is judged against: durable, written, and noted in this group.
+/// The state that a batch is validated against. From the newest to the oldest: the frames of this
+/// batch, the written frames, and the index of durable frames.
 #[derive(Debug)]
-pub(crate) struct State<'a> {
+pub(crate) struct ValidationState<'a> {
     pub(crate) index: &'a dyn Index,
-    pub(crate) written: &'a Overlay,
-    pub(crate) group: &'a Overlay,
+    pub(crate) written: &'a UnsyncedState,
+    pub(crate) batch: &'a UnsyncedState,
 }
 
-impl State<'_> {
+impl ValidationState<'_> {
     fn version(&self, stream: u128) -> u64 {
-        match self.group.heads.get(&stream) {
+        match self.batch.heads.get(&stream) {
             Some(head) => head.version,
             None => self.written.version(self.index, stream),
         }
     }
 
-    /// Keys come before expectations: a replay is answered however much has happened since.
+    /// Return the decision on one append. The key is checked before the expectations: a retry must
+    /// get the original result even if its expectations no longer hold.
     pub(crate) fn decide(&self, prepared: &Prepared) -> Decision {
         if let Some(decision) = self.decide_by_key(prepared) {
             return decision;
@@ -165,7 +170,7 @@ impl State<'_> {
     fn decide_by_key(&self, prepared: &Prepared) -> Option<Decision> {
         let key = prepared.key.as_ref()?;
         let pending = self
-            .group
+            .batch
             .keys
             .get(&key.hash)
             .or_else(|| self.written.keys.get(&key.hash));
@@ -176,11 +181,11 @@ impl State<'_> {
             Some(_) => Some(Decision::Refuse(Error::IdempotencyMismatch {
                 key: key.text.to_string(),
             })),
-            None => self.index.keyed_frame(key.hash).map(Decision::Known),
+            None => self.index.keyed_frame(key.hash).map(Decision::Durable),
         }
     }
 
-    /// The versions that the written streams have before this commit.
+    /// Return the versions of the written streams before this append.
     pub(crate) fn base_versions(&self, prepared: &Prepared) -> Vec<u64> {
         prepared
             .written()
@@ -198,11 +203,11 @@ mod tests {
     use crate::index::MemoryIndex;
 
     fn decision(index: &MemoryIndex, append: &Append<'_>) -> Decision {
-        let nothing = Overlay::default();
-        let state = State {
+        let nothing = UnsyncedState::default();
+        let state = ValidationState {
             index,
             written: &nothing,
-            group: &nothing,
+            batch: &nothing,
         };
         state.decide(&prepare(append).unwrap())
     }

@@ -1,8 +1,8 @@
-//! The thread that listens to other sessions: one for each session, whatever it waits for.
+//! The thread that follows other sessions: one thread per session.
 //!
-//! While the session has the store for itself, the thread sleeps until another one sends a join
-//! request. While the store is shared and this session has waiters for events, it sleeps until
-//! more is durable; without waiters the commits of other sessions don't wake it.
+//! While the session holds the store alone, the thread sleeps until another session sends a join
+//! request. While the store is shared and this session has waiters for events, the thread sleeps
+//! until more is durable. Without waiters, the commits of other sessions do not wake it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,23 +17,26 @@ use crate::live::LiveLog;
 use crate::lock::Mutex;
 use crate::options::ReadMode;
 
-/// How long it sleeps at most: a wake-up may be lost with a process that died before it.
-const NAP: Duration = Duration::from_millis(500);
+/// Maximum sleep. A session that dies before it sends a notification wakes nobody, so the state is
+/// also polled at this interval.
+const MAX_SLEEP: Duration = Duration::from_millis(500);
 
-/// How long it listens after the last waiter.
-const ATTENTION: Duration = Duration::from_secs(1);
+/// How long the thread continues to follow commits after the last waiter has gone.
+const LISTEN_TIME: Duration = Duration::from_secs(1);
 
-/// Listens to the other sessions.
+/// Follows the join requests and commits of other sessions.
 #[derive(Debug)]
 pub(super) struct Watcher {
     log: Arc<LiveLog>,
     writer: Arc<SharedWriter>,
     poison: Arc<Poison>,
     tasks: Arc<BackgroundTasks>,
-    /// Whether the thread runs.
-    runs: Mutex<bool>,
-    /// Whether it listens to the commits of others. Sequentially consistent, against a waiter
-    /// that is counted and then looks at this flag: one of the two sees the other.
+    /// Whether the thread runs. Locked during its start, so that it is started once.
+    is_running: Mutex<bool>,
+    /// Whether the thread follows the commits of other sessions. Sequentially consistent: a waiter
+    /// is counted before it reads this flag, and the thread resets this flag before it reads the
+    /// count. At least one of the two sees the other. With a weaker ordering the waiter could sleep
+    /// until `MAX_SLEEP` is over.
     listens: AtomicBool,
 }
 
@@ -49,14 +52,14 @@ impl Watcher {
             writer,
             poison,
             tasks,
-            runs: Mutex::default(),
+            is_running: Mutex::default(),
             listens: AtomicBool::new(false),
         })
     }
 
-    /// Starts to listen to other sessions. Where the system has no room for a thread the store is
-    /// shared from now on, because no thread would receive their join requests; waits for events
-    /// try to start the thread again.
+    /// Start to follow other sessions. If the system refuses the thread, share the store at once,
+    /// because no thread would receive join requests. Later waits for events try to start the
+    /// thread again.
     pub(super) fn start(self: &Arc<Self>) -> Result<()> {
         if self.ensure_thread() || self.log.coord.shared().is_some() {
             return Ok(());
@@ -64,19 +67,19 @@ impl Watcher {
         self.writer.share()
     }
 
-    /// Whether the thread runs by now.
+    /// Start the thread unless it runs. Return whether it runs.
     fn ensure_thread(self: &Arc<Self>) -> bool {
-        let mut runs = self.runs.lock();
-        if !*runs && self.tasks.may_have_threads() && !self.tasks.is_stopping() {
+        let mut is_running = self.is_running.lock();
+        if !*is_running && self.tasks.may_have_threads() && !self.tasks.is_stopping() {
             let watching = Arc::clone(self);
-            *runs = self.tasks.spawn("braid-watch", move || watching.watch());
+            *is_running = self.tasks.spawn("braid-watch", move || watching.watch());
         }
-        *runs
+        *is_running
     }
 
-    /// Makes sure that waiters learn of other sessions' commits. The caller has been counted by
-    /// the watch before: the watcher checks that count before it stops listening.
-    pub(super) fn attend(self: &Arc<Self>) {
+    /// Ensure that waiters are notified of other sessions' commits. The caller has already been
+    /// counted as a waiter: the thread checks that count before it stops following commits.
+    pub(super) fn listen(self: &Arc<Self>) {
         if self.log.coord.session().is_some() {
             self.ensure_thread();
         }
@@ -87,7 +90,7 @@ impl Watcher {
         }
     }
 
-    /// Wakes the thread, whichever word it waits for.
+    /// Wake the thread, whichever of the two words it waits on.
     pub(super) fn wake(&self) {
         if let Some(session) = self.log.coord.session() {
             session.page.request_join();
@@ -104,7 +107,8 @@ impl Watcher {
         loop {
             let (join_requests, notifications) =
                 (session.page.join_requests(), session.page.notifications());
-            // Checked after the numbers are read: a stop is announced first and then changes them.
+            // Checked after the counters are read: a stop is announced before the counters are
+            // incremented, so a stop that is missed here ends the wait below.
             if self.tasks.is_stopping() {
                 return;
             }
@@ -112,48 +116,52 @@ impl Watcher {
                 if join_requests > 0 && self.writer.share().is_ok() {
                     continue;
                 }
-                session.page.wait_for_join_request(join_requests, NAP);
+                session.page.wait_for_join_request(join_requests, MAX_SLEEP);
                 continue;
             }
-            self.notice(session);
-            if checked.elapsed() >= NAP {
+            self.follow_commits(session);
+            if checked.elapsed() >= MAX_SLEEP {
                 checked = Instant::now();
                 self.check_in_place(session);
             }
             if self.log.watch.is_awaited() {
                 attentive_since = Instant::now();
             }
-            if self.listens.load(Ordering::SeqCst) && attentive_since.elapsed() < ATTENTION {
-                session.page.wait_for_notification(notifications, NAP);
+            if self.listens.load(Ordering::SeqCst) && attentive_since.elapsed() < LISTEN_TIME {
+                session.page.wait_for_notification(notifications, MAX_SLEEP);
             } else {
                 self.listens.store(false, Ordering::SeqCst);
-                // A waiter that found it listening was counted before; one that is counted later
-                // sends a request.
+                // A waiter that saw the flag set was counted before, and is found here. A later
+                // waiter sends a join request to wake the thread.
                 if self.log.watch.is_awaited() {
                     self.listens.store(true, Ordering::SeqCst);
                     attentive_since = Instant::now();
                     continue;
                 }
-                session.page.wait_for_join_request(join_requests, NAP);
+                session.page.wait_for_join_request(join_requests, MAX_SLEEP);
                 attentive_since = Instant::now();
             }
         }
     }
 
-    /// Stops the session, and its waits, if the files of the coordination are gone. A writer finds
-    /// that out by itself. A session that only follows would wait for commits that no other
-    /// session reports to it any more.
+    /// Stop the session and its waits if the coordination files are gone. A writer detects that
+    /// itself. A session that only follows would wait forever for commits that no other session can
+    /// report to it.
     fn check_in_place(&self, session: &SharedSession) {
         if !self.log.is_stopped() {
-            // If the path can't be looked up, a writer gets the error.
-            let _in_place = self.poison.stopping(self.log.coord.check_in_place(session));
+            // If the path can't be looked up, the next write reports the error.
+            let _in_place = self
+                .poison
+                .stop_if_detached(self.log.coord.check_in_place(session));
         }
     }
 
-    /// Makes visible what has become durable, or stops if the store has stopped.
-    fn notice(&self, session: &SharedSession) {
-        if !session.page.names_us() && !self.log.is_stopped() {
-            let _condemned = self.poison.stopping(self.log.coord.check_page(session));
+    /// Make visible what has become durable. Stop if another session has stopped the store.
+    fn follow_commits(&self, session: &SharedSession) {
+        if !session.page.has_our_session() && !self.log.is_stopped() {
+            let _condemned = self
+                .poison
+                .stop_if_detached(self.log.coord.check_page(session));
         }
         if session.page.is_poisoned() && !self.log.is_stopped() {
             self.poison.stop(Error::Poisoned {
@@ -162,7 +170,7 @@ impl Watcher {
             });
         }
         if self.listens.load(Ordering::SeqCst) {
-            // A read or an append that meets the same failure reports it.
+            // A failure is reported by the next read or append that meets it.
             let _caught_up = self.poison.catch_up(session, ReadMode::Blocking);
         }
         self.log.deliver(ReadMode::Blocking);

@@ -1,26 +1,26 @@
-//! The write phase: queued appends are validated, and their frames written with one call.
+//! The write phase: validate the queued appends and write their frames with one call.
 
 use std::io;
 use std::sync::Arc;
 
 use super::answer::{Answer, WriteBatch, is_refusal};
 use super::clock::Clocks;
-use super::plan::{Plan, Stamp};
+use super::plan::{PlannedBatch, SharedFields};
 use super::poison::Poison;
-use super::preallocation::Room;
+use super::preallocation::Preallocation;
 use super::prepare::Prepared;
 use super::publication::Publication;
 use super::queue::AppendQueue;
 use super::request::Request;
 use super::shared_writer::Writer;
 use super::sync::Syncer;
-use super::validate::{Decision, State};
+use super::validate::{Decision, ValidationState};
 use crate::append::Appended;
-use crate::coord::{Page, Reserved};
+use crate::coord::{CoordPage, Reserved};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 
-/// Writes the queued appends.
+/// Validates and writes the queued appends.
 #[derive(Debug)]
 pub(super) struct WritePhase {
     pub(super) log: Arc<LiveLog>,
@@ -28,12 +28,12 @@ pub(super) struct WritePhase {
     pub(super) publication: Arc<Publication>,
     pub(super) poison: Arc<Poison>,
     pub(super) syncer: Arc<Syncer>,
-    pub(super) room: Arc<Room>,
+    pub(super) preallocation: Arc<Preallocation>,
     /// Identifies this session in the frames that it writes.
     pub(super) epoch: u64,
 }
 
-/// What a write phase leaves to do.
+/// The result of a write phase, and the work that it leaves to other threads.
 pub(super) struct Outcome {
     pub(super) batch: WriteBatch,
     /// Whether appends were deferred until a reservation ends.
@@ -43,20 +43,21 @@ pub(super) struct Outcome {
 }
 
 impl WritePhase {
-    /// Admits the queued appends, as far as the segment has room, and writes their frames. The
-    /// caller has the right to write. Appends to streams that are reserved are deferred.
+    /// Validate the queued appends, as far as the segment has room, and write their frames. The
+    /// caller holds the write lock. Appends to streams that another writer has reserved are
+    /// deferred.
     pub(super) fn run(&self, writer: &mut Writer, reserved: Option<&Reserved>) -> Outcome {
         let durable_hint = self.publication.durable_end();
-        writer.overlay.forget_durable(durable_hint);
+        writer.unsynced_state.forget_durable(durable_hint);
         let now = self.commit_time(writer);
         let seed = self.log.seed;
-        let stamp = Stamp {
+        let stamp = SharedFields {
             seed,
             durable_hint,
             commit_time: now,
             epoch: self.epoch,
         };
-        let mut plan = Plan::new(&writer.tail, stamp);
+        let mut plan = PlannedBatch::new(&writer.tail, stamp);
         let mut has_deferred = false;
         let mut requests = self.queue.take().into_iter();
         while let Some(mut request) = requests.next() {
@@ -78,7 +79,7 @@ impl WritePhase {
                     let is_busy = matches!(e, Error::StoreBusy { .. });
                     plan.answers
                         .push((request, Answer::Unwritten(Err(e.clone()))));
-                    // Each of the others would wait as long for the same process.
+                    // Each of the others would wait for the same process until the same timeout.
                     if is_busy {
                         let refuse = |request| (request, Answer::Unwritten(Err(e.clone())));
                         plan.answers.extend(requests.by_ref().map(refuse));
@@ -94,7 +95,8 @@ impl WritePhase {
         }
     }
 
-    /// The time of the next commit.
+    /// Return the time of the next commit, and record in the shared page the clock difference that
+    /// it was accepted with.
     fn commit_time(&self, writer: &mut Writer) -> u64 {
         let vfs = &self.log.segments.layout.vfs;
         let clocks = Clocks {
@@ -102,26 +104,29 @@ impl WritePhase {
             since_boot: vfs.since_boot_micros(),
         };
         let page = self.log.coord.session().map(|session| &session.page);
-        let shared = page.and_then(Page::clock);
-        let timed = writer.clock.stamp(clocks, writer.last_commit_time, shared);
-        self.log.local.clock_jumps.add(u64::from(timed.has_jumped));
-        if let Some(page) = page.filter(|_| shared != Some(timed.accepted)) {
-            page.set_clock(timed.accepted);
+        let shared = page.and_then(CoordPage::clock);
+        let commit_time = writer.clock.stamp(clocks, writer.last_commit_time, shared);
+        self.log
+            .local
+            .clock_jumps
+            .add(u64::from(commit_time.has_jumped));
+        if let Some(page) = page.filter(|_| shared != Some(commit_time.accepted)) {
+            page.set_clock(commit_time.accepted);
         }
-        timed.time
+        commit_time.time
     }
 
-    /// Validates one append and adds its frame to the plan; `None` when the plan has frames
-    /// already and the segment no room for one more.
+    /// Validate one append and add its frame to the batch. Return `None` if the segment has no room
+    /// left for it and the batch already has frames: they are written first.
     fn admit(
         &self,
         writer: &mut Writer,
-        plan: &mut Plan,
+        plan: &mut PlannedBatch,
         prepared: &mut Prepared,
     ) -> Result<Option<Answer>> {
         self.log.health()?;
         if prepared.is_sync_marker() && writer.ends_in_marker && plan.entries.is_empty() {
-            // Another session has marked the end already.
+            // Another session has written a sync marker at this end already.
             return Ok(Some(Answer::Unwritten(Ok(nothing()))));
         }
         let length = prepared.frame.len() as u64;
@@ -138,7 +143,7 @@ impl WritePhase {
                 Answer::Written(plan.add(prepared, &base_versions))
             }
             Decision::Checked(appended) => Answer::Unwritten(Ok(appended)),
-            Decision::Known(address) => Answer::Known(address),
+            Decision::Durable(address) => Answer::Durable(address),
             Decision::Replay(appended) => {
                 self.log.counters.replays.add(1);
                 Answer::Replayed(appended)
@@ -150,22 +155,30 @@ impl WritePhase {
         }))
     }
 
-    /// The decision on one append, and the versions that it was made at.
-    fn decide(&self, writer: &Writer, plan: &Plan, prepared: &Prepared) -> (Decision, Vec<u64>) {
+    /// Return the decision on one append, and the versions of its streams that the decision is
+    /// based on.
+    fn decide(
+        &self,
+        writer: &Writer,
+        plan: &PlannedBatch,
+        prepared: &Prepared,
+    ) -> (Decision, Vec<u64>) {
         let index = self.log.index.read();
-        let state = State {
+        let state = ValidationState {
             index: &*index,
-            written: &writer.overlay,
-            group: &plan.overlay,
+            written: &writer.unsynced_state,
+            batch: &plan.unsynced_state,
         };
         (state.decide(prepared), state.base_versions(prepared))
     }
 
-    /// Moves the tail to the next segment. The old one is synced first, so that the first frame
-    /// of a segment proves that everything before it was durable.
+    /// Move the tail to the next segment. The old segment is synced first: the first frame of a
+    /// segment is the proof for recovery that everything before it was durable.
     fn roll(&self, writer: &mut Writer, length: u64) -> Result<()> {
-        self.syncer.until(writer.tail.address)?;
-        let next = self.room.prepare_after(&writer.tail.segment, length)?;
+        self.syncer.sync_to(writer.tail.address)?;
+        let next = self
+            .preallocation
+            .prepare_after(&writer.tail.segment, length)?;
         next.activate()?;
         writer.tail.address = next.first_frame();
         writer.tail.segment = next;
@@ -176,12 +189,15 @@ impl WritePhase {
         Ok(())
     }
 
-    /// Writes the planned frames with one call; returns whether there were any.
-    fn write(&self, writer: &mut Writer, mut plan: Plan) -> (WriteBatch, bool) {
+    /// Write the frames of the batch with one call. Return the answers, and whether there were
+    /// frames.
+    fn write(&self, writer: &mut Writer, mut plan: PlannedBatch) -> (WriteBatch, bool) {
         let has_frames = !plan.entries.is_empty();
         if has_frames {
-            let room = self.room.make_room(&plan.begin.segment, plan.tail.address);
-            if let Err(error) = room {
+            let preallocation = self
+                .preallocation
+                .ensure_allocated(&plan.begin.segment, plan.tail.address);
+            if let Err(error) = preallocation {
                 return (self.refuse(plan, &error), false);
             }
             self.begin_write(&plan);
@@ -193,11 +209,11 @@ impl WritePhase {
             self.publication
                 .publish(&plan.tail, last, plan.entries.drain(..));
             self.end_write();
-            writer.overlay.absorb(&mut plan.overlay);
+            writer.unsynced_state.absorb(&mut plan.unsynced_state);
             writer.last_commit_time = plan.commit_time();
             writer.ends_in_marker = plan.ends_in_marker;
             writer.tail = plan.tail;
-            // A sync marker is no commit.
+            // A batch that has only a sync marker does not count.
             self.log.counters.write_batches.add(u64::from(commits > 0));
             self.log.counters.commits.add(commits);
             self.log.counters.events.add(plan.events);
@@ -207,15 +223,15 @@ impl WritePhase {
         }
         let is_awaited = !plan.answers.is_empty();
         let batch = WriteBatch {
-            judged_against: if is_awaited { writer.tail.address } else { 0 },
+            validated_against: if is_awaited { writer.tail.address } else { 0 },
             answers: plan.answers,
         };
         (batch, has_frames)
     }
 
-    /// Records where the write will end: if this process dies in it, the next session that
-    /// writes zeroes the bytes up to there.
-    fn begin_write(&self, plan: &Plan) {
+    /// Record in the shared page where this write will end. If the process dies during the write,
+    /// the next writer zeroes the bytes up to that address.
+    fn begin_write(&self, plan: &PlannedBatch) {
         if let Some(session) = self.log.coord.shared() {
             session.page.set_dirty(plan.tail.address);
             self.log.segments.layout.vfs.at("dirty");
@@ -228,28 +244,30 @@ impl WritePhase {
         }
     }
 
-    /// Refuses the batch: none of its frames is in the file, nor will be after any crash.
-    fn refuse(&self, plan: Plan, error: &Error) -> WriteBatch {
-        let (answers, others) = plan.refused(error);
+    /// Refuse the appends of the batch. None of their frames is in the file, and none can appear
+    /// after a crash.
+    fn refuse(&self, plan: PlannedBatch, error: &Error) -> WriteBatch {
+        let (answers, others) = plan.refuse(error);
         self.queue.put_back(others);
         WriteBatch {
-            judged_against: 0,
+            validated_against: 0,
             answers,
         }
     }
 
-    /// Undoes a write that failed: some of its bytes may be on disk, whole frames among them. They
-    /// are zeroed, durably, before any caller gets the answer that nothing was written.
+    /// Roll back a failed write. Parts of it may be on disk, including whole frames: they are
+    /// zeroed and the zeros are synced before any caller is told that nothing was written. If the
+    /// rollback fails too, the outcome is unknown and the store is poisoned.
     fn not_written(
         &self,
         writer: &Writer,
-        plan: Plan,
+        plan: PlannedBatch,
         error: &io::Error,
         written: usize,
     ) -> WriteBatch {
         let segment = &writer.tail.segment;
         let refusal = segment.error("write", error);
-        self.room
+        self.preallocation
             .note_full(matches!(refusal, Error::StorageFull { .. }));
         let written = written as u64;
         let is_counted = is_refusal(error) && plan.is_zero_after(written).unwrap_or(false);
@@ -258,9 +276,9 @@ impl WritePhase {
             self.end_write();
             return self.refuse(plan, &refusal);
         }
-        let undone = plan.unwrite(touched);
+        let undone = plan.zero_written(touched);
         let undone = undone.map_err(|e| segment.error("zero", &e));
-        let answer = match undone.and_then(|()| self.syncer.alone(segment)) {
+        let answer = match undone.and_then(|()| self.syncer.sync_one_segment(segment)) {
             Ok(()) => {
                 self.end_write();
                 refusal
@@ -276,15 +294,14 @@ impl WritePhase {
     }
 }
 
-/// Whether an append has to wait for the end of a reservation: it writes a stream that is
-/// reserved by another writer.
+/// Whether an append has to wait because it writes a stream that another writer has reserved.
 fn is_excluded(request: &Request, reserved: &Reserved) -> bool {
     let prepared = &request.prepared;
     let is_others = !request.was_deferred && prepared.reservation != reserved.id;
     is_others && (prepared.written().iter()).any(|stream| reserved.has(stream.key))
 }
 
-/// The answer to a sync marker that is not needed any more.
+/// The answer to a sync marker that is no longer needed.
 fn nothing() -> Appended {
     Appended {
         first_position: None,

@@ -1,4 +1,4 @@
-//! What this session knows of the written log.
+//! The written part of the log, as far as this session has read or written it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::coord::LogPoint;
 use crate::index::FrameEntry;
 use crate::log::Segment;
 
-/// The end of the log.
+/// The end of the log, where the next frame is written.
 #[derive(Clone, Debug)]
 pub(crate) struct Tail {
     pub(crate) segment: Arc<Segment>,
@@ -16,21 +16,23 @@ pub(crate) struct Tail {
     pub(crate) chain: u64,
 }
 
-/// The written log as far as this session knows it.
+/// The written log, as far as this session has read or written it.
 #[derive(Debug)]
-pub(super) struct Known {
-    /// The end of what is written.
+pub(super) struct WrittenLog {
+    /// The end of the written log.
     pub(super) tail: Tail,
-    /// The end of the last frame: the tail, but for a segment that has none yet.
+    /// The end of the last frame. Differs from the tail if the segment of the tail has no frame
+    /// yet.
     pub(super) end: u64,
     pub(super) commit_time: u64,
-    /// Whether the last frame is the engine's own and covers all before it.
+    /// Whether the last frame is a sync marker that covers all frames before it.
     pub(super) ends_in_marker: bool,
-    /// Written frames that the index does not have yet, in the order of the log.
-    pub(super) unsynced: VecDeque<Written>,
+    /// Written frames that are not in the index yet, in log order. They are indexed once they are
+    /// durable.
+    pub(super) unsynced: VecDeque<WrittenFrame>,
 }
 
-impl Known {
+impl WrittenLog {
     pub(super) fn end_point(&self) -> LogPoint {
         let Tail {
             segment,
@@ -50,10 +52,10 @@ impl Known {
     }
 }
 
-/// A written frame that the index does not have yet.
+/// A written frame that is not in the index yet.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct WrittenFrame {
     pub(super) entry: FrameEntry,
-    /// The chain at its end.
+    /// The hash chain after this frame.
     pub(super) chain: u64,
 }

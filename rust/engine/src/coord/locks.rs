@@ -1,23 +1,23 @@
-//! Locks between processes, each together with a lock between the threads of this one.
+//! Locks between processes, each combined with a lock between the threads of this process.
 //!
-//! The kernel frees them when their holder dies, whatever kills it. A lock file that was
-//! deleted could be held twice, so each is checked again once it is held.
+//! The kernel releases them when their holder dies, whatever the cause. A deleted lock file could
+//! be locked twice under one path, so the path is checked again after each lock is acquired.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::page::Page;
+use super::page::CoordPage;
 use crate::error::{Error, Result};
 use crate::lock::{Mutex, MutexGuard};
 use crate::vfs::{Hold, LockFile, Vfs};
 
-/// How long the holder of the next ticket may take to acquire the lock, and the interval at which
-/// a lock is tried whose holder may die without a notification.
+/// The time within which the session with the served ticket must acquire the lock, and the interval
+/// at which a lock is tried again whose holder may die without a notification.
 pub(crate) const RECHECK: Duration = Duration::from_millis(3);
 
-/// A lock file of the store, opened once.
+/// An open lock file of the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Lock(Arc<Inner>);
 
@@ -26,35 +26,35 @@ struct Inner {
     vfs: Arc<dyn Vfs>,
     file: Arc<dyn LockFile>,
     path: PathBuf,
-    /// Whether a thread of this process holds it exclusively. The kernel's lock belongs to the
-    /// open file, so a second thread would get it, too.
-    is_held: AtomicBool,
+    /// Whether a thread of this process holds the lock exclusively. The kernel's lock belongs to
+    /// the open file, so without this flag a second thread would acquire it as well.
+    is_locked: AtomicBool,
 }
 
 impl Lock {
     pub(crate) fn open(vfs: &Arc<dyn Vfs>, path: PathBuf, create: bool) -> Result<Self> {
         let file = vfs.open_lock(&path, create);
         let file = file.map_err(|e| Error::io(&path, "lock", &e))?;
-        let is_held = AtomicBool::new(false);
+        let is_locked = AtomicBool::new(false);
         Ok(Self(Arc::new(Inner {
             vfs: Arc::clone(vfs),
             file,
             path,
-            is_held,
+            is_locked,
         })))
     }
 
-    /// Acquires it exclusively or shared, if no other process prevents that.
-    pub(crate) fn try_take(&self, hold: Hold) -> Result<bool> {
+    /// Acquire it exclusively or shared, if no other process prevents that.
+    pub(crate) fn try_lock(&self, hold: Hold) -> Result<bool> {
         let error = |e| Error::io(&self.0.path, "lock", &e);
         if !self.0.file.try_lock(hold).map_err(error)? {
             return Ok(false);
         }
-        self.check_in_place().inspect_err(|_| self.free())?;
+        self.check_in_place().inspect_err(|_| self.release())?;
         Ok(true)
     }
 
-    /// Refuses if the path names another file by now, or none.
+    /// Return an error if the path names another file by now, or none.
     pub(crate) fn check_in_place(&self) -> Result<()> {
         let is_in_place = self.0.file.is_in_place();
         if is_in_place.map_err(|e| Error::io(&self.0.path, "look up", &e))? {
@@ -64,41 +64,41 @@ impl Lock {
         Err(Error::detached(&self.0.path, reason))
     }
 
-    /// The number that the file system gives the file.
+    /// Return the inode number of the file.
     pub(crate) fn number(&self) -> Result<u64> {
         let number = self.0.file.number();
         number.map_err(|e| Error::io(&self.0.path, "look at", &e))
     }
 
-    /// The number of names that the file has.
+    /// Return the number of hard links of the file.
     pub(crate) fn links(&self) -> Result<u64> {
         let links = self.0.file.links();
         links.map_err(|e| Error::io(&self.0.path, "look at", &e))
     }
 
-    /// Releases it. That can fail only for a file that isn't open, which has no lock.
-    pub(crate) fn free(&self) {
+    /// Release it. This can fail only for a file that is not open, which has no lock.
+    pub(crate) fn release(&self) {
         let _freed = self.0.file.unlock();
     }
 
-    /// Acquires it exclusively, if it is free.
-    pub(crate) fn try_hold(&self) -> Result<Option<LockGuard>> {
-        if self.0.is_held.swap(true, Ordering::SeqCst) {
+    /// Acquire it exclusively, if it is free.
+    pub(crate) fn try_acquire(&self) -> Result<Option<LockGuard>> {
+        if self.0.is_locked.swap(true, Ordering::SeqCst) {
             return Ok(None);
         }
-        let taken = self.try_take(Hold::Exclusive);
+        let taken = self.try_lock(Hold::Exclusive);
         if matches!(taken, Ok(true)) {
             return Ok(Some(LockGuard { lock: self.clone() }));
         }
-        self.0.is_held.store(false, Ordering::SeqCst);
+        self.0.is_locked.store(false, Ordering::SeqCst);
         taken.map(|_| None)
     }
 
-    /// Acquires it exclusively by the deadline.
-    pub(crate) fn hold_by(&self, deadline: Instant) -> Result<Option<LockGuard>> {
+    /// Acquire it exclusively before the deadline.
+    pub(crate) fn acquire_by(&self, deadline: Instant) -> Result<Option<LockGuard>> {
         let mut pause = Duration::from_micros(100);
         loop {
-            if let Some(held) = self.try_hold()? {
+            if let Some(held) = self.try_acquire()? {
                 return Ok(Some(held));
             }
             if Instant::now() >= deadline {
@@ -110,7 +110,7 @@ impl Lock {
     }
 }
 
-/// A lock that is held exclusively; dropping it releases the lock.
+/// An exclusively held lock. Dropping the guard releases it.
 #[derive(Debug)]
 pub(crate) struct LockGuard {
     lock: Lock,
@@ -118,45 +118,49 @@ pub(crate) struct LockGuard {
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        self.lock.free();
-        self.lock.0.is_held.store(false, Ordering::SeqCst);
+        self.lock.release();
+        self.lock.0.is_locked.store(false, Ordering::SeqCst);
     }
 }
 
-/// The write lock, acquired in the order of the tickets.
+/// The write lock, acquired in ticket order.
 #[derive(Debug)]
 pub(crate) struct TicketGuard {
-    page: Page,
+    page: CoordPage,
     ticket: u64,
     held: Option<LockGuard>,
-    /// Whether another session had the lock.
+    /// Whether another session held the lock.
     pub(crate) waited: bool,
 }
 
 impl TicketGuard {
-    /// Waits for the write lock; `None` when the deadline has passed.
+    /// Wait for the write lock, or return `None` after the deadline.
     ///
-    /// The number that is served next can't be trusted: a process may die with its ticket, and
-    /// any program may write to the page. So the number only orders the waiting sessions, and
-    /// the kernel's lock decides which one writes.
-    pub(crate) fn acquire(lock: &Lock, page: &Page, deadline: Instant) -> Result<Option<Self>> {
+    /// The served ticket can't be trusted: a process may die with its ticket, and any program may
+    /// write to the page. So the tickets only order the waiting sessions, and the kernel's lock
+    /// decides which one writes.
+    pub(crate) fn acquire(
+        lock: &Lock,
+        page: &CoordPage,
+        deadline: Instant,
+    ) -> Result<Option<Self>> {
         let ticket = page.draw_ticket();
         let mut waited = false;
         let now = || lock.0.vfs.uptime_micros();
         let (mut last, mut since) = (page.serving(), now());
         loop {
-            let seen = page.calls(ticket);
+            let seen = page.wait_slot_value(ticket);
             let serving = page.serving();
             if serving != last {
                 (last, since) = (serving, now());
             }
-            // The session whose ticket is served may be dead.
+            // The session with the served ticket may be dead.
             let is_overdue = || u128::from(now() - since) >= RECHECK.as_micros();
             let left = deadline.saturating_duration_since(Instant::now());
-            // At the deadline the lock is tried all the same: the session with the ticket before
-            // may be gone.
+            // The lock is also tried at the deadline: the session with the ticket before may be
+            // gone.
             if (serving >= ticket || left.is_zero() || is_overdue())
-                && let Some(held) = lock.try_hold()?
+                && let Some(held) = lock.try_acquire()?
             {
                 page.serve(ticket);
                 return Ok(Some(Self {
@@ -168,7 +172,8 @@ impl TicketGuard {
             }
             waited = true;
             if left.is_zero() {
-                // No session may wait for this ticket any more.
+                // This session gives up its ticket. If it is served by now, no other session would
+                // serve the next one.
                 if page.serving() == ticket {
                     page.serve(ticket.wrapping_add(1));
                 }
@@ -181,41 +186,44 @@ impl TicketGuard {
 
 impl Drop for TicketGuard {
     fn drop(&mut self) {
-        // The lock is released before the next ticket is served.
+        // The lock is released before the next ticket is served, so that its session finds the lock
+        // free.
         drop(self.held.take());
         self.page.serve(self.ticket.wrapping_add(1));
     }
 }
 
-/// The maintenance lock: between threads always, between sessions if the store is shared.
+/// The maintenance lock: between threads always, between sessions only if the store is shared.
 #[derive(Debug)]
 pub(crate) struct MaintenanceLock {
-    inside: Mutex<()>,
+    threads: Mutex<()>,
 }
 
-/// The maintenance lock while it is held: the lock between processes is released first.
+/// The held maintenance lock. Fields are dropped in order: the lock between processes is released
+/// first, so that the next thread of this process finds it free.
 #[derive(Debug)]
-pub(crate) struct MaintenancePass<'a> {
+pub(crate) struct MaintenanceLockGuard<'a> {
     _held: Option<LockGuard>,
-    _inside: MutexGuard<'a, ()>,
+    _threads: MutexGuard<'a, ()>,
 }
 
 impl MaintenanceLock {
     pub(crate) fn new() -> Self {
         Self {
-            inside: Mutex::new(()),
+            threads: Mutex::new(()),
         }
     }
 
-    /// Acquires the lock between threads, and then the one that `lock` acquires, if any.
-    pub(crate) fn enter(
+    /// Acquire the lock between threads, then the lock between sessions that `lock` acquires, if
+    /// any.
+    pub(crate) fn acquire(
         &self,
         lock: impl FnOnce() -> Result<Option<LockGuard>>,
-    ) -> Result<MaintenancePass<'_>> {
-        let inside = self.inside.lock();
-        Ok(MaintenancePass {
+    ) -> Result<MaintenanceLockGuard<'_>> {
+        let threads = self.threads.lock();
+        Ok(MaintenanceLockGuard {
             _held: lock()?,
-            _inside: inside,
+            _threads: threads,
         })
     }
 }

@@ -26,39 +26,43 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use locks::{Lock, LockGuard, RECHECK, TicketGuard};
-pub(crate) use page::{LockNumbers, LogPoint, PROTOCOL, Page, Phase, Unjoinable};
+pub(crate) use page::{CoordPage, LockNumbers, LogPoint, PROTOCOL, Phase, Unjoinable};
 pub use reserve::LONGEST_RESERVATION;
 pub(crate) use reserve::Reserved;
 pub use session::Session;
-pub(crate) use session::{SessionSlot, alive, is_anyone_alive, live_sessions, sessions};
+pub(crate) use session::{
+    SessionSlot, has_live_session, live_session_names, live_sessions, sessions,
+};
 
 use crate::error::{Error, Result};
 use crate::log::{Layout, Maintenance, MaintenanceGuard};
 use crate::vfs::Hold;
-use locks::{MaintenanceLock, MaintenancePass};
+use locks::{MaintenanceLock, MaintenanceLockGuard};
 use reserve::LocalReservation;
-use session::{is_alive, name};
+use session::{is_alive, session_name};
 
-/// The coordination of this session with others.
+/// The coordination of this session with other sessions.
 #[derive(Debug)]
 pub(crate) struct Coord {
     root: PathBuf,
-    /// `None` where no other session can join for as long as this one lasts.
+    /// `None` if no other session can join during the lifetime of this one.
     session: Option<SharedSession>,
-    /// Whether the store is shared. Set once, under all locks that keep the threads of this
-    /// session apart, and never reset: a thread that reads it under one of them can rely on it.
+    /// Whether the store is shared. Set once and never reset, while the thread that sets it holds
+    /// the writer state and the maintenance lock and leads the syncs. A thread that reads it under
+    /// one of these locks can rely on the value until it releases that lock. Sequentially
+    /// consistent together with `LiveLog::stop`, see [`Coord::share`].
     shared: AtomicBool,
     maint: MaintenanceLock,
     /// The reservation of a store that no other session can join.
     reservation: LocalReservation,
-    /// How long another session is waited for.
+    /// Maximum wait for another session.
     lock_timeout: Duration,
 }
 
-/// What a session needs to share a store.
+/// The page, locks and slot that a session needs to share a store.
 #[derive(Debug)]
 pub(crate) struct SharedSession {
-    pub(crate) page: Page,
+    pub(crate) page: CoordPage,
     pub(crate) locks: Locks,
     pub(crate) slot: SessionSlot,
 }
@@ -71,12 +75,13 @@ pub(crate) struct Locks {
     pub(crate) write: Lock,
     pub(crate) sync: Lock,
     pub(crate) maint: Lock,
-    /// The file numbers of the lock files at the opening: files that replace them have others.
+    /// The inode numbers of the lock files when the store was opened. A replaced file has another
+    /// number.
     pub(crate) numbers: LockNumbers,
 }
 
 impl Coord {
-    /// The coordination of a session that no other one can join.
+    /// Build the coordination of a session that no other session can join.
     pub(crate) fn alone(layout: &Layout) -> Self {
         Self::new(layout, None, false, Duration::ZERO)
     }
@@ -97,33 +102,35 @@ impl Coord {
         }
     }
 
-    /// The means to share the store, whether it is shared or not.
+    /// Return the means to share the store, even if it is not shared yet.
     pub(crate) fn session(&self) -> Option<&SharedSession> {
         self.session.as_ref()
     }
 
-    /// The means to share the store, if it is shared: every lock has to be acquired then.
+    /// Return the means to share the store if it is shared. The caller must then also acquire the
+    /// locks of the sessions.
     ///
-    /// A store becomes shared only under the locks that keep this session's own threads
-    /// apart (see [`Coord::share`]), and remains so until it is closed.
+    /// A store becomes shared only while the threads of this session are locked out (see
+    /// [`Coord::share`]), and remains shared until it is closed.
     pub(crate) fn shared(&self) -> Option<&SharedSession> {
         self.session
             .as_ref()
             .filter(|_| self.shared.load(Ordering::SeqCst))
     }
 
-    /// Shares the store after a join request: `publish` records where the log ends. The caller
-    /// holds the state of the writer, the lock of [`Coord::maintain`], and leads the syncs.
+    /// Share the store after a join request. `publish` records the end of the log in the page. The
+    /// caller holds the writer state and the maintenance lock, and leads the syncs.
     ///
-    /// The session that joins holds `boot`, but one that wants the store exclusively may not, and
-    /// may acquire `live` between the two states of the lock. The error then means that this
-    /// session has no lock on the store any more, and must not write to it.
+    /// The conversion of `live` from exclusive to shared is not atomic. The joining session holds
+    /// `boot`, but a session that opens the store exclusively may acquire `live` between the two
+    /// states. In that case an error is returned: this session has no lock on the store any more
+    /// and must not write to it.
     ///
-    /// `is_stopped` is checked when all threads of this session take the store for shared: a
-    /// thread that stopped the session before that did not mark the page as poisoned.
+    /// `is_stopped` is called after `shared` is set. A thread that stopped the session before that
+    /// did not mark the page as poisoned, so it is marked here.
     pub(crate) fn share(
         &self,
-        publish: impl FnOnce(&Page),
+        publish: impl FnOnce(&CoordPage),
         is_stopped: impl FnOnce() -> bool,
     ) -> Result<()> {
         let Some(session) = self.session.as_ref() else {
@@ -135,14 +142,14 @@ impl Coord {
             session.page.poison();
         }
         session.page.set_phase(Phase::Shared);
-        if session.locks.live.try_take(Hold::Shared)? {
+        if session.locks.live.try_lock(Hold::Shared)? {
             return Ok(());
         }
         let reason = "another process took the store for itself alone";
         Err(Error::detached(&self.root, reason))
     }
 
-    /// The recorded reservation, whether it is in force or not.
+    /// Return the recorded reservation, even if it is no longer in force.
     pub(crate) fn reserved(&self) -> Option<Reserved> {
         match self.session() {
             Some(session) => session.page.reserved(),
@@ -150,7 +157,7 @@ impl Coord {
         }
     }
 
-    /// Records a reservation; `false` if another one is in force.
+    /// Record a reservation. Return `false` if another one is in force.
     pub(crate) fn reserve(&self, layout: &Layout, new: Reserved, now: u64) -> bool {
         let Some(session) = self.session() else {
             return self.reservation.set(new, now);
@@ -165,7 +172,7 @@ impl Coord {
         session.page.reserve(held_id, &new)
     }
 
-    /// Ends a reservation, unless it has ended.
+    /// End a reservation, if it is still recorded.
     pub(crate) fn release(&self, id: u64) {
         match self.session() {
             Some(session) => session.page.release(id),
@@ -173,36 +180,37 @@ impl Coord {
         }
     }
 
-    /// Whether the session with this number, from 1, is alive. A session whose lock file can't be
-    /// looked at counts as alive.
-    pub(crate) fn is_session_alive(&self, layout: &Layout, member: u64) -> bool {
+    /// Whether the session with this number, counted from 1, is alive. If its lock file can't be
+    /// opened, it counts as alive.
+    pub(crate) fn is_session_alive(&self, layout: &Layout, number: u64) -> bool {
         let own = self.session().map_or(0, |session| session.slot.number());
-        let number = usize::try_from(member.wrapping_sub(1)).ok();
-        member == own
-            || number.is_none_or(|number| is_alive(layout, number).ok().flatten().unwrap_or(true))
+        let slot = usize::try_from(number.wrapping_sub(1)).ok();
+        number == own
+            || slot.is_none_or(|slot| is_alive(layout, slot).ok().flatten().unwrap_or(true))
     }
 
-    /// The time by which another process must have freed a lock.
+    /// Return the time by which another process must have released a lock.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.lock_timeout
     }
 
-    /// Acquires the maintenance lock: among the threads of this session, and among the sessions
-    /// if the store is shared. It protects the creation, filling and listing of files.
-    pub(crate) fn maintain(&self) -> Result<MaintenancePass<'_>> {
-        self.maint.enter(|| match self.shared() {
+    /// Acquire the maintenance lock among the threads of this session and, if the store is shared,
+    /// among the sessions. It protects the creation, preallocation and listing of files.
+    pub(crate) fn maintain(&self) -> Result<MaintenanceLockGuard<'_>> {
+        self.maint.acquire(|| match self.shared() {
             None => Ok(None),
-            Some(session) => match session.locks.maint.hold_by(self.deadline())? {
+            Some(session) => match session.locks.maint.acquire_by(self.deadline())? {
                 Some(held) => Ok(Some(held)),
                 None => Err(self.stalled("the files of its log", 0)),
             },
         })
     }
 
-    /// The error of a lock that another process holds for too long: it may have been stopped.
-    pub(crate) fn stalled(&self, what: &str, member: u64) -> Error {
-        let who = match (self.session(), member) {
-            (Some(session), 1..) => name(&session.page, member),
+    /// Build the error of a lock that another process has held for too long. That process may be
+    /// suspended.
+    pub(crate) fn stalled(&self, what: &str, number: u64) -> Error {
+        let who = match (self.session(), number) {
+            (Some(session), 1..) => session_name(&session.page, number),
             _ => "another process".to_owned(),
         };
         Error::StoreBusy {
@@ -214,7 +222,7 @@ impl Coord {
         }
     }
 
-    /// Refuses if the page is not the one that the store was opened with.
+    /// Return an error if the page is not the one that the store was opened with.
     pub(crate) fn check_page(&self, session: &SharedSession) -> Result<()> {
         if session.page.is_ours() {
             return Ok(());
@@ -222,7 +230,8 @@ impl Coord {
         Err(self.detached("it was deleted, replaced or overwritten while the store was open"))
     }
 
-    /// Refuses if the page or a lock file is not where other sessions find it.
+    /// Return an error if the page or a lock file is not at the path where other sessions look for
+    /// it.
     pub(crate) fn check_in_place(&self, session: &SharedSession) -> Result<()> {
         self.check_page(session)?;
         let Locks {
@@ -241,7 +250,7 @@ impl Coord {
             .try_for_each(Lock::check_in_place)
     }
 
-    /// The error of a page that contradicts the log.
+    /// Build the error of a page that contradicts the log.
     pub(crate) fn detached(&self, reason: &str) -> Error {
         Error::detached(&self.root.join("coord.shm"), reason)
     }
@@ -271,4 +280,4 @@ impl Maintenance for Coord {
     }
 }
 
-impl MaintenanceGuard for MaintenancePass<'_> {}
+impl MaintenanceGuard for MaintenanceLockGuard<'_> {}

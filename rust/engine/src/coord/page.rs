@@ -1,10 +1,13 @@
-//! What the processes of one store share in memory, word by word.
+//! The memory that the sessions of one store share, word by word.
 //!
-//! Nothing of it is durable and nothing of it is needed: the first session creates the page
-//! anew. While sessions share it, it records where the log ends and how far it is durable. Each of these two records has two slots: the spare one is filled, then published
-//! by one store of a sequence number, so that a process which dies between two stores leaves
-//! the record as it was. A record carries a checksum, because any program may write to the
-//! file; a page that contradicts itself or the log is left at once.
+//! Nothing in it is durable and no recovery needs it: the first session creates the page anew.
+//! While sessions share it, it records the written end and the durable end of the log. Each of
+//! these two records has two slots. A writer fills the spare slot and then publishes it with one
+//! store of a sequence number. If the process dies before that store, readers still find the
+//! previous record complete.
+//!
+//! All words are accessed with sequential consistency. Any program can write to the file, so each
+//! record has a checksum, and a session stops as soon as the page contradicts itself or the log.
 
 use std::io;
 use std::sync::Arc;
@@ -15,17 +18,18 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::reserve::{Reserved, STREAMS};
 use crate::vfs::SharedPage;
 
-/// The layout below. Processes that know different ones never share a store.
-pub(crate) const PROTOCOL: u64 = 3;
+/// The version of the layout below and of the lock files. Processes with different versions never
+/// share a store.
+pub(crate) const PROTOCOL: u64 = 4;
 const MAGIC: u64 = u64::from_le_bytes(*b"EBCOORD\n");
 
-// Words that different processes write at the same time stand in cache lines of their own.
+// Words that different processes write at the same time are in separate cache lines.
 const AT_MAGIC: usize = 0;
 const AT_PROTOCOL: usize = 1;
 const AT_SESSION: usize = 2;
 const AT_STORE: [usize; 2] = [3, 4];
 const AT_PHASE: usize = 5;
-const AT_NUMBER: usize = 6;
+const AT_FILE_NUMBER: usize = 6;
 const AT_KERNEL: usize = 7;
 const AT_DEVICE: usize = 9;
 const AT_POISON: usize = 8;
@@ -44,28 +48,28 @@ const AT_SYNCER: usize = 65;
 const AT_GENERATION: usize = 72;
 const AT_TAIL: usize = 80;
 const AT_DURABLE: usize = 112;
-/// The slots in which waiting writers sleep, by ticket.
+/// The wait slots, in which waiting writers sleep, by ticket.
 const AT_WAIT_SLOTS: usize = 192;
 const WAIT_SLOTS: usize = 16;
 const WAIT_SLOT_WORDS: usize = 8;
-/// The reservation: its id, its holder, its end, and parts of its streams' hashes.
+/// The reservation: its id, its session, its end, and a part of each stream's hash.
 const AT_RESERVED: usize = 448;
-/// The table of the sessions.
+/// The slots of the sessions.
 const AT_SLOTS: usize = 512;
 
-/// How many processes may have a store open at the same time.
+/// Maximum number of sessions of a store.
 pub(crate) const MAX_SESSIONS: usize = 240;
-/// Words of one member's entry.
+/// Number of words of one slot.
 pub(crate) const SLOT_WORDS: usize = 32;
 
 /// How the store is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// The page is being made, or its session is over.
+    /// The page is being created, or its sessions have ended.
     Idle,
-    /// By one process, which answers join requests.
+    /// By one session, which answers join requests.
     Sole,
-    /// By any number of processes.
+    /// By any number of sessions.
     Shared,
 }
 
@@ -73,18 +77,18 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LogPoint {
     pub(crate) address: u64,
-    /// The end of the last frame below.
+    /// The end of the last frame before the point.
     pub(crate) end: u64,
     pub(crate) next_position: u64,
     pub(crate) chain: u64,
-    /// The segment that the address is in.
+    /// The segment that contains the address.
     pub(crate) ordinal: u64,
     pub(crate) commit_time: u64,
-    /// Whether the last frame is the engine's own and covers all before it.
+    /// Whether the last frame is a sync marker that covers all frames before it.
     pub(crate) ends_in_marker: bool,
 }
 
-/// The numbers of the lock files boot, write, sync and maint.
+/// The inode numbers of the lock files boot, write, sync and maint.
 pub(crate) type LockNumbers = [u64; 4];
 
 const RECORD: usize = 8;
@@ -139,25 +143,25 @@ fn checksum(words: &[u64; RECORD], seed: u64) -> u64 {
     xxh3_64_with_seed(&bytes, seed)
 }
 
-/// The shared page, each word by its meaning.
+/// The shared page, with a method for each word.
 #[derive(Clone, Debug)]
-pub(crate) struct Page {
+pub(crate) struct CoordPage {
     words: Arc<dyn SharedPage>,
-    /// The number of the session that created it.
+    /// The random number of the session that created the page.
     session: u64,
 }
 
-/// Why a page is not one that can be joined.
+/// Why a page can't be joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unjoinable {
-    /// It is no page, that of another store, or a copy.
+    /// The file is not a page, or is the page of another store, or a copy.
     Foreign,
-    /// Its processes use a layout of this number.
+    /// Its sessions use this version of the protocol.
     Protocol(u64),
 }
 
-impl Page {
-    /// Fills in an empty page. No session joins before [`Page::set_phase`].
+impl CoordPage {
+    /// Fill in an empty page. No session joins before [`CoordPage::set_phase`].
     pub(crate) fn make(
         words: Arc<dyn SharedPage>,
         session: u64,
@@ -168,7 +172,7 @@ impl Page {
     ) -> io::Result<Self> {
         let number = words.number()?;
         let page = Self { words, session };
-        page.words.store(AT_NUMBER, number);
+        page.words.store(AT_FILE_NUMBER, number);
         page.words.store(AT_KERNEL, kernel);
         page.words.store(AT_DEVICE, page.words.device()?);
         page.words.store(AT_ROOT, root);
@@ -182,11 +186,10 @@ impl Page {
         Ok(page)
     }
 
-    /// The page of the sessions in the store directory that the file system numbers `root`; 0
-    /// where that isn't known.
+    /// Open the page of the store directory with inode number `root`, or 0 if that is unknown.
     ///
-    /// A copy of the directory by hard links has the very file and the very lock files, and is
-    /// another store: sessions of the two would list segments in different directories.
+    /// A copy of the directory made of hard links has the same page and lock files but is another
+    /// store: sessions of the two would list segments in different directories.
     pub(crate) fn of(
         words: Arc<dyn SharedPage>,
         store: [u8; 16],
@@ -199,10 +202,10 @@ impl Page {
         if protocol != PROTOCOL {
             return Err(Unjoinable::Protocol(protocol));
         }
-        // The sessions of a copy and those of the page itself would not see each other.
+        // A copied page would coordinate other sessions than the original.
         let is_itself = words
             .number()
-            .is_ok_and(|number| number == words.load(AT_NUMBER));
+            .is_ok_and(|number| number == words.load(AT_FILE_NUMBER));
         let is_elsewhere = root != 0 && words.load(AT_ROOT) != root;
         if !is_itself || is_elsewhere || AT_STORE.map(|at| words.load(at)) != halves(store) {
             return Err(Unjoinable::Foreign);
@@ -211,9 +214,9 @@ impl Page {
         Ok(Self { words, session })
     }
 
-    /// Whether it was made under another kernel than this one, as far as that is known: one
-    /// with another number, by which the file is on another device. A container may be shown
-    /// another number of its kernel, and one that has the same file from it knows the device.
+    /// Whether the page was created under another kernel, as far as that can be detected: both the
+    /// kernel's number and the device of the file differ. A container may see another kernel
+    /// number, but a container that has the same file from the same kernel sees the same device.
     pub(crate) fn is_foreign_to(&self, kernel: u64) -> bool {
         let differs = |word: usize, own: u64| {
             let maker = self.words.load(word);
@@ -222,27 +225,28 @@ impl Page {
         differs(AT_KERNEL, kernel) && differs(AT_DEVICE, self.words.device().unwrap_or(0))
     }
 
-    /// The numbers of the lock files of this session. A process that finds other files at their
-    /// paths would lock against no other one.
+    /// Return the inode numbers of the lock files of these sessions. A process that finds other
+    /// files at the paths would not exclude them.
     pub(crate) fn locks(&self) -> LockNumbers {
         AT_LOCKS.map(|at| self.words.load(at))
     }
 
-    /// Whether it is still the page of this session, and still where others find it.
+    /// Whether the page belongs to this session and is still at the path where other sessions find
+    /// it.
     pub(crate) fn is_ours(&self) -> bool {
-        self.names_us() && self.words.is_in_place().unwrap_or(false)
+        self.has_our_session() && self.words.is_in_place().unwrap_or(false)
     }
 
-    /// Whether it calls itself the page of this session.
-    pub(crate) fn names_us(&self) -> bool {
+    /// Whether the page contains the number of the session that this one has joined.
+    pub(crate) fn has_our_session(&self) -> bool {
         self.words.load(AT_MAGIC) == MAGIC
             && self.words.load(AT_PROTOCOL) == PROTOCOL
             && self.words.load(AT_SESSION) == self.session
     }
 
-    /// Makes every session stop: the page contradicts the log, or is not where others look for
-    /// it, and no new one can begin while a session still uses it.
-    pub(crate) fn condemn(&self) {
+    /// Invalidate the page and wake all sessions, so that each of them stops: the page contradicts
+    /// the log, or is not at its path any more.
+    pub(crate) fn invalidate(&self) {
         if self.words.load(AT_SESSION) == self.session {
             self.words.store(AT_MAGIC, 0);
         }
@@ -279,41 +283,43 @@ impl Page {
 
     // --- where the log ends ---
 
-    /// The end of what is written; `None` where no writer of this page recorded that.
+    /// Return the written end of the log, or `None` if its record is damaged or missing.
     pub(crate) fn tail(&self) -> Option<LogPoint> {
-        self.read(AT_TAIL, |turn| self.record(AT_TAIL, turn))
+        self.read(AT_TAIL, |sequence| self.record(AT_TAIL, sequence))
     }
 
-    /// For the holder of the write lock.
+    /// Publish the written end. The caller holds the write lock.
     pub(crate) fn publish_tail(&self, tail: &LogPoint) {
         self.publish(AT_TAIL, tail);
     }
 
-    /// The end of what is durable; `None` where no leader of a sync recorded that.
+    /// Return the durable end of the log, or `None` if its record is damaged or missing.
     ///
-    /// The next record counts as soon as it is whole, since all of it was durable before it
-    /// was written: a number that was set back by one hides no commit. By more, it names a
-    /// record that is not there any more.
+    /// If the record after the published one is complete, it is returned instead: everything below
+    /// it was durable before it was stored. So a sequence number that was set back by one hides no
+    /// commit. A number that was set back further names a record that has been overwritten, which
+    /// the checksum detects.
     pub(crate) fn durable(&self) -> Option<LogPoint> {
-        self.read(AT_DURABLE, |turn| {
-            let named = self.record(AT_DURABLE, turn)?;
-            let next = self.record(AT_DURABLE, turn.wrapping_add(1));
+        self.read(AT_DURABLE, |sequence| {
+            let named = self.record(AT_DURABLE, sequence)?;
+            let next = self.record(AT_DURABLE, sequence.wrapping_add(1));
             Some(next.unwrap_or(named))
         })
     }
 
-    /// The number of [`Page::durable`] and the farthest address of its two slots, cheap to
-    /// look at; nothing says that they are whole.
-    pub(crate) fn durable_in_short(&self) -> (u64, u64) {
-        let turn = self.words.load(AT_DURABLE);
-        let [one, other] = [0, 1].map(|turn| self.words.load(slot(AT_DURABLE, turn)));
-        (turn, one.max(other))
+    /// Return the sequence number of [`CoordPage::durable`] and the higher address of its two
+    /// slots, without verifying the records.
+    pub(crate) fn durable_unchecked(&self) -> (u64, u64) {
+        let sequence = self.words.load(AT_DURABLE);
+        let [one, other] = [0, 1].map(|sequence| self.words.load(slot(AT_DURABLE, sequence)));
+        (sequence, one.max(other))
     }
 
-    /// For the holder of the sync lock.
+    /// Publish the durable end. The caller holds the sync lock.
     pub(crate) fn publish_durable(&self, durable: &LogPoint) {
-        // A leader died before it published the number, or the number was set back. A reader
-        // must not find that record half overwritten and take the one before it.
+        // The next slot already has a complete record: the previous leader died before it published
+        // the sequence number, or the number was set back. Publish that record first. Otherwise a
+        // reader could find it half overwritten and return the older one.
         let next = self.words.load(AT_DURABLE).wrapping_add(1);
         if self.record(AT_DURABLE, next).is_some() {
             self.words.store(AT_DURABLE, next);
@@ -330,32 +336,32 @@ impl Page {
         self.words.store(at, next);
     }
 
-    /// What `look` finds in a turn that lasts for as long as it looks.
+    /// Call `look` until the sequence number is the same before and after.
     fn read(&self, at: usize, look: impl Fn(u64) -> Option<LogPoint>) -> Option<LogPoint> {
         loop {
-            let turn = self.words.load(at);
-            let found = look(turn);
-            if self.words.load(at) == turn {
+            let sequence = self.words.load(at);
+            let found = look(sequence);
+            if self.words.load(at) == sequence {
                 return found;
             }
         }
     }
 
-    /// The record of a turn, if it is in its slot and whole.
-    fn record(&self, at: usize, turn: u64) -> Option<LogPoint> {
-        let slot = slot(at, turn);
+    /// Return the record with this sequence number, if its slot is complete.
+    fn record(&self, at: usize, sequence: u64) -> Option<LogPoint> {
+        let slot = slot(at, sequence);
         let words = std::array::from_fn(|i| self.words.load(slot + i));
-        LogPoint::of_words(&words, self.seed(turn))
+        LogPoint::of_words(&words, self.seed(sequence))
     }
 
-    /// A record is that of one turn only: a number that was changed doesn't bring back the
-    /// record before.
-    fn seed(&self, turn: u64) -> u64 {
-        self.session.wrapping_add(turn)
+    /// The checksum includes the sequence number, so a changed number does not revalidate an older
+    /// record.
+    fn seed(&self, sequence: u64) -> u64 {
+        self.session.wrapping_add(sequence)
     }
 
-    /// The end of the write in progress, 0 if there is none. A session that finds one when it
-    /// acquires the write lock has taken over from a process that died in a write.
+    /// The end of the write in progress, or 0. A session that finds one when it acquires the write
+    /// lock has taken over from a process that died during a write.
     pub(crate) fn dirty(&self) -> u64 {
         self.words.load(AT_DIRTY)
     }
@@ -374,13 +380,13 @@ impl Page {
         self.words.store(AT_SYNC_BUSY, u64::from(busy));
     }
 
-    /// The session that acquired the write lock last, counted from 1; for error messages.
+    /// The session that acquired the write lock last, counted from 1. Only for error messages.
     pub(crate) fn writer(&self) -> u64 {
         self.words.load(AT_WRITER)
     }
 
-    /// By how many microseconds the wall clock was ahead of the time since boot at the last
-    /// commit, if there was one. Changed by the process that has the write lock.
+    /// The difference in microseconds between the wall clock and the time since boot at the last
+    /// commit, if there was one. Only the holder of the write lock changes it.
     pub(crate) fn clock(&self) -> Option<i64> {
         let ahead = self.words.load(AT_CLOCK).cast_signed();
         (ahead != 0).then_some(ahead)
@@ -394,7 +400,7 @@ impl Page {
         self.words.store(AT_WRITER, session);
     }
 
-    /// The session that acquired the sync lock last, counted from 1; for error messages.
+    /// The session that acquired the sync lock last, counted from 1. Only for error messages.
     pub(crate) fn syncer(&self) -> u64 {
         self.words.load(AT_SYNCER)
     }
@@ -414,7 +420,7 @@ impl Page {
 
     // --- join requests and notifications ---
 
-    /// Sends a join request to the one session that has the store.
+    /// Send a join request to the session that holds the store alone.
     pub(crate) fn request_join(&self) {
         self.words.add(AT_JOIN_REQUESTS, 1);
         self.words.wake(AT_JOIN_REQUESTS);
@@ -428,12 +434,13 @@ impl Page {
         self.words.wait(AT_JOIN_REQUESTS, seen, timeout);
     }
 
-    /// Notifies all sessions that more is durable, or that the store has stopped.
+    /// Notify all sessions that more is durable or that the store has stopped.
     pub(crate) fn notify(&self) {
         self.words.add(AT_NOTIFICATIONS, 1);
-        // Sequentially consistent, against a listener that is counted and then reads the
-        // notifications: one of the two sees the other. A process that died while it listened
-        // leaves its count behind, which costs a system call for each notification.
+        // Sequentially consistent: a listener is counted before it reads the notifications, and
+        // this thread increments the notifications before it reads the count. At least one of the
+        // two sees the other. A process that dies while it listens leaves its count behind, which
+        // costs one system call per notification.
         if self.words.load(AT_LISTENERS) > 0 {
             self.words.wake(AT_NOTIFICATIONS);
         }
@@ -459,7 +466,7 @@ impl Page {
         self.words.load(AT_SERVING)
     }
 
-    /// Serves a ticket, and wakes the session that has it.
+    /// Serve a ticket and wake the session that has it.
     pub(crate) fn serve(&self, ticket: u64) {
         if self.words.raise(AT_SERVING, ticket) >= ticket {
             return;
@@ -471,8 +478,9 @@ impl Page {
         }
     }
 
-    /// The value for [`Page::wait_for_turn`], read before [`Page::serving`].
-    pub(crate) fn calls(&self, ticket: u64) -> u64 {
+    /// Return the value for [`CoordPage::wait_for_turn`]. It must be read before
+    /// [`CoordPage::serving`], so that a change after that read ends the wait.
+    pub(crate) fn wait_slot_value(&self, ticket: u64) -> u64 {
         self.words.load(wait_slot(ticket))
     }
 
@@ -485,8 +493,9 @@ impl Page {
 
     // --- reservations ---
 
-    /// The reservation that is recorded, whether it is in force or not. It may be the mixture
-    /// of two, if one is being recorded: it delays others at worst, and not for long.
+    /// Return the recorded reservation, even if it is no longer in force. If another one is being
+    /// recorded at this moment, the result may mix the two. The only effect is a short delay of
+    /// some appends.
     pub(crate) fn reserved(&self) -> Option<Reserved> {
         let id = self.words.load(AT_RESERVED);
         if id == 0 {
@@ -500,13 +509,13 @@ impl Page {
         })
     }
 
-    /// Records a reservation in place of that with the id `held`, 0 if there was none; whether
-    /// it was still that one.
+    /// Replace the reservation with the id `held`, or 0 for none, by a new one. Return `false` if
+    /// another reservation has been recorded meanwhile.
     pub(crate) fn reserve(&self, held: u64, new: &Reserved) -> bool {
         if !self.words.exchange(AT_RESERVED, held, new.id) {
             return false;
         }
-        // Not in force before it is whole.
+        // The reservation is not in force until all of its words are stored.
         self.words.store(AT_RESERVED + 2, 0);
         self.words.store(AT_RESERVED + 1, new.session);
         for (i, stream) in new.streams.iter().enumerate() {
@@ -531,8 +540,8 @@ impl Page {
     }
 }
 
-fn slot(at: usize, turn: u64) -> usize {
-    let second = usize::from(!turn.is_multiple_of(2));
+fn slot(at: usize, sequence: u64) -> usize {
+    let second = usize::from(!sequence.is_multiple_of(2));
     at + RECORD + second * RECORD
 }
 

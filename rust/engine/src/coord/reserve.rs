@@ -1,35 +1,36 @@
-//! Reservations: for a short time, one writer alone appends to some streams.
+//! Reservations: for a short time, only one writer appends to certain streams.
 //!
-//! A writer that reads streams and then appends on condition of their versions can lose to
-//! faster writers for ever. Under a reservation, the appends of all others to its streams wait,
-//! whichever process they are made in.
+//! A writer that reads streams and then appends with expectations can lose to faster writers again
+//! and again. While it holds a reservation, the appends of all other writers to its streams wait,
+//! in every process.
 //!
-//! A reservation is no protection; expectations are. So it may be lost at any time at the cost
-//! of one more conflict: it ends at a fixed time, 5 seconds ahead at most, and it ends with its
-//! process, whose session lock the kernel frees. No writer waits for a holder that can't run.
+//! A reservation is not needed for correctness; the expectations are. It may be lost at any time,
+//! which costs one more conflict. It ends after at most 5 seconds, and it ends with its process,
+//! because the kernel releases the lock of its session. So no writer waits for a holder that has
+//! died.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::lock::Mutex;
 
-/// How long a reservation lasts at most.
+/// Maximum duration of a reservation.
 pub const LONGEST_RESERVATION: Duration = Duration::from_secs(5);
 
-/// How many streams are reserved at once; further ones are not.
+/// Maximum number of streams in a reservation. Further streams are not reserved.
 pub(crate) const STREAMS: usize = 16;
 
-/// One reservation.
+/// A reservation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reserved {
-    /// What the holder's appends carry; never 0.
+    /// The id that the holder's appends carry; never 0.
     pub(crate) id: u64,
     /// The session that holds it, counted from 1.
     pub(crate) session: u64,
     /// Its end, by the clock that all processes share.
     pub(crate) until: u64,
-    /// A part of each stream's hash, 0 where there are fewer streams. Others that share it wait
-    /// in vain, which costs them some time.
+    /// A part of each stream's hash, or 0 for an unused entry. Appends to another stream with the
+    /// same part wait too, which only costs time.
     pub(crate) streams: [u64; STREAMS],
 }
 
@@ -52,7 +53,7 @@ impl Reserved {
         reserved
     }
 
-    /// Whether it still counts. No honest one ends later than `LONGEST_RESERVATION` from now.
+    /// Whether it is in force. An end later than `LONGEST_RESERVATION` from now is invalid.
     pub(crate) fn is_in_force(&self, now: u64) -> bool {
         let longest = u64::try_from(LONGEST_RESERVATION.as_micros()).unwrap_or(u64::MAX);
         self.id != 0 && self.until > now && self.until - now <= longest
@@ -64,17 +65,17 @@ impl Reserved {
 }
 
 fn part(stream: u128) -> u64 {
-    // 0 stands for no stream.
+    // 0 marks an unused entry.
     u64::try_from(stream & u128::from(u64::MAX))
         .unwrap_or_default()
         .max(1)
 }
 
-/// Where the reservation of a store is recorded: in the shared page, or in this process if no
-/// other one can open the store meanwhile.
+/// The reservation of a store that no other process can open meanwhile. Otherwise the shared page
+/// records it.
 #[derive(Debug, Default)]
 pub(crate) struct LocalReservation {
-    /// Looked at before each group of appends.
+    /// Read before each write batch without the mutex.
     id: AtomicU64,
     reserved: Mutex<Reserved>,
 }

@@ -1,13 +1,13 @@
-//! The sessions that have a store open, and what each has done: for reports, never trusted.
+//! The sessions of a store and their counters, for reports; nothing relies on them.
 //!
-//! A session has a slot in the page and a lock file of its own, which it holds until it ends:
-//! process ids mean nothing across containers.
+//! A session has a slot in the page and a lock file that it holds until it ends. The lock file is
+//! the sign of life: a process id is meaningless in another container.
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::locks::{Lock, LockGuard};
-use super::page::{MAX_SESSIONS, Page, SLOT_WORDS};
+use super::page::{CoordPage, MAX_SESSIONS, SLOT_WORDS};
 use crate::error::{Error, Result};
 use crate::lock::Mutex;
 use crate::log::{Layout, shown_holder as shown};
@@ -20,33 +20,33 @@ const FLAGS: usize = 2;
 const PROGRAM: usize = 3;
 const PROGRAM_WORDS: usize = 8;
 const COUNTERS: usize = PROGRAM + PROGRAM_WORDS;
-const LIFE: usize = COUNTERS + SessionCounts::COUNT;
-const BEAT: usize = LIFE + 1;
+const HEARTBEAT_ID: usize = COUNTERS + SessionCounts::COUNT;
+const HEARTBEAT_TIME: usize = HEARTBEAT_ID + 1;
 const READ_ONLY: u64 = 1;
 
 /// One opening of a store by one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Session {
-    /// The process, as it is numbered where it runs.
+    /// The process id in the process's own namespace.
     pub pid: u64,
-    /// When it opened the store, in microseconds since the Unix epoch.
+    /// When the session began, in microseconds since the Unix epoch.
     pub since_micros: u64,
     /// The program, shortened to 64 bytes.
     pub program: String,
-    /// Whether it only reads.
+    /// Whether the session is read-only.
     pub read_only: bool,
-    /// Whether it is the session that made the report.
+    /// Whether it is the session that made this report.
     pub is_self: bool,
-    /// What it has done since it was opened.
+    /// The counters of the session.
     pub counts: SessionCounts,
 }
 
 /// The slot of this session in the page.
 #[derive(Debug)]
 pub(crate) struct SessionSlot {
-    page: Page,
-    /// `None` for a session that only reads and found no free lock file: it is not listed.
+    page: CoordPage,
+    /// `None` for a read-only session that found no free lock file: it is not listed.
     number: Option<usize>,
     since_micros: u64,
     /// Held as long as the slot belongs to this session.
@@ -54,9 +54,9 @@ pub(crate) struct SessionSlot {
 }
 
 impl SessionSlot {
-    /// Takes the first free slot. A session that only reads creates no lock file for it and needs
-    /// none: it holds nothing that others would wait for.
-    pub(crate) fn take(layout: &Layout, page: &Page, read_only: bool) -> Result<Self> {
+    /// Take the first free slot. A read-only session does not create a lock file and does not need
+    /// a slot: it holds nothing that other sessions wait for.
+    pub(crate) fn take(layout: &Layout, page: &CoordPage, read_only: bool) -> Result<Self> {
         let now = layout.vfs.now_micros();
         let of = |number, held| Self {
             page: page.clone(),
@@ -65,9 +65,9 @@ impl SessionSlot {
             held: Mutex::new(held),
         };
         for number in 0..MAX_SESSIONS {
-            let lock = match Lock::open(&layout.vfs, layout.member(number), !read_only) {
-                // It belongs to another user, and was created by a version that gave access to no
-                // other one.
+            let lock = match Lock::open(&layout.vfs, layout.session_lock(number), !read_only) {
+                // The file belongs to another user and was created by a version that gave no other
+                // user access.
                 Err(Error::Io {
                     kind: ErrorKind::PermissionDenied,
                     ..
@@ -78,12 +78,13 @@ impl SessionSlot {
                 }) if read_only => continue,
                 opened => opened?,
             };
-            if let Some(held) = lock.try_hold()? {
+            if let Some(held) = lock.try_acquire()? {
                 let slot = of(Some(number), Some(held));
-                slot.introduce(read_only);
+                slot.fill(read_only);
                 if !read_only && number + 1 < MAX_SESSIONS {
-                    // For a session that only reads, which is not listed without one.
-                    let _spare = Lock::open(&layout.vfs, layout.member(number + 1), true);
+                    // Create the next lock file in advance, for a read-only session. Without one it
+                    // would not be listed.
+                    let _spare = Lock::open(&layout.vfs, layout.session_lock(number + 1), true);
                 }
                 return Ok(slot);
             }
@@ -99,7 +100,7 @@ impl SessionSlot {
         })
     }
 
-    fn introduce(&self, read_only: bool) {
+    fn fill(&self, read_only: bool) {
         for word in 0..SLOT_WORDS {
             self.set(word, 0);
         }
@@ -123,15 +124,15 @@ impl SessionSlot {
         }
     }
 
-    /// The number by which the page names a session, from 1; 0 without a slot.
+    /// Return the number of this session in the page, counted from 1, or 0 without a slot.
     pub(crate) fn number(&self) -> u64 {
         self.number.map_or(0, |number| number as u64 + 1)
     }
 
-    /// The report of a session that has no slot in the page.
+    /// Return the report of a session that has no slot in the page.
     fn unlisted(&self) -> Option<Session> {
         let program = std::env::args_os().next().unwrap_or_default();
-        let member = Session {
+        let number = Session {
             pid: u64::from(std::process::id()),
             since_micros: self.since_micros,
             program: shown(program.to_string_lossy().as_bytes()),
@@ -139,25 +140,25 @@ impl SessionSlot {
             is_self: true,
             ..Session::default()
         };
-        self.number.is_none().then_some(member)
+        self.number.is_none().then_some(number)
     }
 
-    /// Publishes what this session has done.
+    /// Publish the counters of this session.
     pub(crate) fn publish(&self, counts: SessionCounts) {
         for (i, value) in counts.values().into_iter().enumerate() {
             self.set(COUNTERS + i, value);
         }
     }
 
-    /// Records a heartbeat under the number of this session, by the clock of all processes.
-    pub(crate) fn beat(&self, life: u64, uptime_micros: u64) {
-        self.set(BEAT, uptime_micros);
-        self.set(LIFE, life);
+    /// Record a heartbeat under the id of this session, by the clock that all processes share.
+    pub(crate) fn record_heartbeat(&self, id: u64, uptime_micros: u64) {
+        self.set(HEARTBEAT_TIME, uptime_micros);
+        self.set(HEARTBEAT_ID, id);
     }
 }
 
 impl SessionSlot {
-    /// Frees the slot.
+    /// Free the slot.
     pub(crate) fn leave(&self) {
         if let Some(held) = self.held.lock().take() {
             self.set(PID, 0);
@@ -172,7 +173,7 @@ impl Drop for SessionSlot {
     }
 }
 
-/// The sessions that are alive, with the session that asks.
+/// Return the live sessions, including this one.
 pub(crate) fn sessions(layout: &Layout, slot: &SessionSlot) -> Result<Vec<Session>> {
     let (page, own) = (&slot.page, slot.number());
     let mut sessions = Vec::from_iter(slot.unlisted());
@@ -188,7 +189,7 @@ pub(crate) fn sessions(layout: &Layout, slot: &SessionSlot) -> Result<Vec<Sessio
     Ok(sessions)
 }
 
-/// The sessions that send heartbeats: the number of each, and the age of the last one at `now`.
+/// Return the ids of the sessions that send heartbeats, each with the age of its last one at `now`.
 pub(crate) fn live_sessions(
     layout: &Layout,
     slot: &SessionSlot,
@@ -197,23 +198,26 @@ pub(crate) fn live_sessions(
     let (page, own) = (&slot.page, slot.number());
     let mut seen = Vec::new();
     for number in 0..MAX_SESSIONS {
-        let (life, beat) = (page.slot_word(number, LIFE), page.slot_word(number, BEAT));
-        if page.slot_word(number, PID) == 0 || life == 0 {
+        let (id, beat) = (
+            page.slot_word(number, HEARTBEAT_ID),
+            page.slot_word(number, HEARTBEAT_TIME),
+        );
+        if page.slot_word(number, PID) == 0 || id == 0 {
             continue;
         }
         if number as u64 + 1 == own || is_alive(layout, number)?.unwrap_or(true) {
-            // A heartbeat may come between the two reads of the clock.
+            // The heartbeat may be newer than `now`.
             let heartbeat_age = Duration::from_micros(now.saturating_sub(beat));
-            seen.push((life, heartbeat_age));
+            seen.push((id, heartbeat_age));
         }
     }
     Ok(seen)
 }
 
-/// Whether any session is alive. Without one, and without a session that only reads, the page is
-/// left from sessions that have ended, whatever it records: its file may even be from before a
-/// loss of power.
-pub(crate) fn is_anyone_alive(layout: &Layout, page: &Page) -> Result<bool> {
+/// Whether any listed session is alive. If none is, and no read-only session either, the page is
+/// left over from sessions that have ended and its content is meaningless. The file may even date
+/// from before a loss of power.
+pub(crate) fn has_live_session(layout: &Layout, page: &CoordPage) -> Result<bool> {
     for number in 0..MAX_SESSIONS {
         if page.slot_word(number, PID) != 0 && is_alive(layout, number)? == Some(true) {
             return Ok(true);
@@ -222,20 +226,20 @@ pub(crate) fn is_anyone_alive(layout: &Layout, page: &Page) -> Result<bool> {
     Ok(false)
 }
 
-/// The sessions that are alive, as they are named in an error.
-pub(crate) fn alive(layout: &Layout, page: &Page) -> Result<Vec<String>> {
-    let mut alive = Vec::new();
+/// Return the names of the live sessions for an error message.
+pub(crate) fn live_session_names(layout: &Layout, page: &CoordPage) -> Result<Vec<String>> {
+    let mut live_session_names = Vec::new();
     for number in 0..MAX_SESSIONS {
         if page.slot_word(number, PID) != 0 && is_alive(layout, number)? == Some(true) {
-            alive.push(name(page, number as u64 + 1));
+            live_session_names.push(session_name(page, number as u64 + 1));
         }
     }
-    Ok(alive)
+    Ok(live_session_names)
 }
 
-/// Whether the session with a number is alive; `None` where this user has no access to its lock.
+/// Whether the session in this slot is alive, or `None` if this user can't open its lock file.
 pub(super) fn is_alive(layout: &Layout, number: usize) -> Result<Option<bool>> {
-    let lock = match Lock::open(&layout.vfs, layout.member(number), false) {
+    let lock = match Lock::open(&layout.vfs, layout.session_lock(number), false) {
         Err(Error::Io {
             kind: ErrorKind::NotFound,
             ..
@@ -246,12 +250,12 @@ pub(super) fn is_alive(layout: &Layout, number: usize) -> Result<Option<bool>> {
         }) => return Ok(None),
         opened => opened?,
     };
-    let is_free = lock.try_take(Hold::Shared)?;
-    lock.free();
+    let is_free = lock.try_lock(Hold::Shared)?;
+    lock.release();
     Ok(Some(!is_free))
 }
 
-fn read(page: &Page, number: usize, is_self: bool) -> Session {
+fn read(page: &CoordPage, number: usize, is_self: bool) -> Session {
     let word = |i| page.slot_word(number, i);
     Session {
         pid: word(PID),
@@ -263,22 +267,22 @@ fn read(page: &Page, number: usize, is_self: bool) -> Session {
     }
 }
 
-fn program(page: &Page, number: usize) -> String {
+fn program(page: &CoordPage, number: usize) -> String {
     let words = (0..PROGRAM_WORDS).map(|i| page.slot_word(number, PROGRAM + i).to_le_bytes());
     let bytes: Vec<u8> = words.flatten().take_while(|byte| *byte != 0).collect();
     shown(&bytes)
 }
 
-/// A session as it is named in an error, by the number that the page has for it.
-pub(crate) fn name(page: &Page, number: u64) -> String {
+/// Return the name of a session for an error message. `number` is counted from 1.
+pub(crate) fn session_name(page: &CoordPage, number: u64) -> String {
     let number = usize::try_from(number.wrapping_sub(1)).ok();
-    // The page may have any number.
+    // The page may contain any number.
     let number = number.filter(|number| *number < MAX_SESSIONS);
-    let member = number.map(|number| (number, page.slot_word(number, PID)));
-    match member {
+    let number = number.map(|number| (number, page.slot_word(number, PID)));
+    match number {
         None | Some((_, 0)) => "a process that is gone".to_owned(),
         Some((number, pid)) => format!("process {pid} running {}", program(page, number)),
     }
 }
 
-const _: () = assert!(BEAT < SLOT_WORDS);
+const _: () = assert!(HEARTBEAT_TIME < SLOT_WORDS);

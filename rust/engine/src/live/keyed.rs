@@ -1,4 +1,4 @@
-//! The result that an idempotency key stands for.
+//! The recorded result of an append with an idempotency key.
 
 use super::live_log::LiveLog;
 use super::loader::Loader;
@@ -9,7 +9,7 @@ use crate::names;
 use crate::options::ReadMode;
 
 impl LiveLog {
-    /// The durable result under a key, if there is one.
+    /// Return the durable result of a key, if it exists.
     pub(crate) fn committed(
         &self,
         key: &str,
@@ -27,7 +27,7 @@ impl LiveLog {
             .transpose()
     }
 
-    /// The result of the durable frame at an address, which was appended under `key`.
+    /// Return the result of the durable frame at this address, which was appended with `key`.
     pub(crate) fn committed_at(
         &self,
         address: u64,

@@ -1,4 +1,4 @@
-//! The open log: what readers, the committer and subscriptions share.
+//! The open log: the state that readers, the committer and subscriptions share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,25 +21,25 @@ pub(crate) struct LiveLog {
     pub(crate) coord: Arc<Coord>,
     pub(crate) seed: Seed,
     pub(crate) hasher: Hasher128Keyed,
-    /// Durable commits only: nothing else is visible to anyone but the commit's checks.
+    /// Durable commits only. Only validation sees written frames that are not durable yet.
     pub(crate) index: RwLock<MemoryIndex>,
     pub(crate) cache: Cache,
     pub(crate) watch: Arc<Watch>,
-    /// What this session has done; other sessions are shown these numbers.
+    /// Counters of this session that other sessions can read too.
     pub(crate) counters: SessionCounters,
-    /// What this session has observed.
+    /// Counters of this session for its own reports.
     pub(crate) local: LocalCounters,
-    /// Why nothing more is written.
+    /// The reason why nothing more is written.
     stop: Mutex<Option<Error>>,
     stopped: AtomicBool,
 }
 
-/// What `verify` needs of the part of the engine that writes.
+/// The part of the committer that `verify` needs.
 pub(crate) trait LogEnd {
-    /// The end of the last durable frame.
+    /// Return the end of the last durable frame.
     fn durable_end(&self) -> u64;
 
-    /// The first byte beyond the log, and beyond what is being written to it, that isn't zero.
+    /// Return the first non-zero byte after the log and after any write in progress.
     fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>>;
 }
 
@@ -67,7 +67,7 @@ impl LiveLog {
         }
     }
 
-    /// Stops all writing for good; the first reason stays. Answers whether this is the first.
+    /// Stop all writing for good. The first reason is kept. Return whether this is the first.
     pub(crate) fn stop(&self, reason: Error) -> bool {
         let is_first = {
             let mut stop = self.stop.lock();
@@ -75,8 +75,9 @@ impl LiveLog {
             stop.get_or_insert(reason);
             is_first
         };
-        // Sequentially consistent, against who shares the store and then asks whether it has
-        // stopped: one of the two sees the other.
+        // Sequentially consistent: a thread that shares the store sets `shared` before it reads
+        // this flag. Either that thread sees the stop, or this one sees the store as shared and
+        // marks the page.
         self.stopped.store(true, Ordering::SeqCst);
         self.watch.end();
         is_first
@@ -87,12 +88,12 @@ impl LiveLog {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Whether all writing has been stopped by a failed sync.
+    /// Whether a failed sync has stopped all writing.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.is_stopped() && matches!(*self.stop.lock(), Some(Error::Poisoned { .. }))
     }
 
-    /// The error of a store that has stopped writing, if it has.
+    /// Return the reason as an error if the store has stopped writing.
     pub(crate) fn health(&self) -> Result<()> {
         if !self.is_stopped() {
             return Ok(());

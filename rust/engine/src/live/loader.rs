@@ -1,4 +1,4 @@
-//! Chunks of the log, from the cache or from the file.
+//! Load chunks of the log from the cache or from the file.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use crate::log::Segment;
 use crate::options::ReadMode;
 use crate::vfs::{VfsFile as _, read_full};
 
-/// Maximum bytes of log that a non-blocking read loads: the disk's cache returns and the
-/// processor verifies that much in well below a millisecond.
+/// Maximum bytes of log that a non-blocking read loads. Copying that much from the page cache and
+/// verifying it takes well below a millisecond.
 const NON_BLOCKING_BYTES: u64 = 1 << 20;
 
-/// Loads the chunks that one read needs, one after the other.
+/// Loads the chunks of one read.
 pub(crate) struct Loader<'a> {
     log: &'a LiveLog,
     mode: ReadMode,
-    /// How many bytes that aren't in memory a non-blocking read may still load.
+    /// Remaining bytes that a non-blocking read may load into memory.
     left: u64,
     current: Option<(u64, Arc<LoadedChunk>)>,
 }
@@ -37,11 +37,11 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The frames of a chunk.
+    /// Load the frames of a chunk.
     ///
     /// # Errors
-    /// As [`LiveLog::load`]; [`Error::WouldBlock`] also where a non-blocking read would load too
-    /// much.
+    ///
+    /// As [`LiveLog::load`]. Also [`Error::WouldBlock`] if a non-blocking read would load too much.
     pub(crate) fn chunk(&mut self, chunk: Chunk) -> Result<&Arc<LoadedChunk>> {
         if !matches!(&self.current, Some((address, _)) if *address == chunk.address) {
             if self.mode == ReadMode::NonBlocking {
@@ -59,27 +59,27 @@ impl<'a> Loader<'a> {
 }
 
 impl LiveLog {
-    /// The `i`-th chunk as it is now.
+    /// Return the current extent of the `i`-th chunk.
     pub(crate) fn chunk(&self, i: usize) -> Option<Chunk> {
         self.index.read().chunks().get(i)
     }
 
-    /// The frames of a chunk; the newest chunk may hold more of them than when it was asked
-    /// for.
+    /// Load the frames of a chunk. The newest chunk may have grown since `chunk` was read from the
+    /// index.
     pub(crate) fn load(&self, chunk: Chunk, mode: ReadMode) -> Result<Arc<LoadedChunk>> {
         self.known_or_read(chunk, mode, |loaded| {
             self.cache.0.insert(chunk.address, Arc::clone(loaded));
         })
     }
 
-    /// How many bytes of a chunk are not in memory.
+    /// Return how many bytes of a chunk are not in memory.
     pub(super) fn missing(&self, chunk: Chunk) -> u64 {
         let known = self.cache.0.peek(&chunk.address);
         chunk.length - known.map_or(0, |known| chunk.length.min(known.bytes.len() as u64))
     }
 
-    /// As [`LiveLog::load`], for a reader that needs each chunk once: what it reads evicts
-    /// nothing from the cache.
+    /// Like [`LiveLog::load`], for a reader that needs each chunk once: it evicts nothing from the
+    /// cache.
     pub(crate) fn load_aside(&self, chunk: Chunk, mode: ReadMode) -> Result<Arc<LoadedChunk>> {
         self.known_or_read(chunk, mode, |_| ())
     }
@@ -103,7 +103,7 @@ impl LiveLog {
         Ok(loaded)
     }
 
-    /// Reads a chunk, or what it has grown by.
+    /// Read a chunk, or only the part by which it has grown.
     fn read_chunk(
         &self,
         chunk: Chunk,

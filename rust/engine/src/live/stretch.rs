@@ -1,18 +1,17 @@
-//! New events, loaded for the waiters that have a filter.
+//! Load new events for the waiters that have a filter.
 
 use super::live_log::LiveLog;
 use crate::chunk::Stretch;
 use crate::index::Index as _;
 use crate::options::ReadMode;
 
-/// How many events are scanned at most, and how many bytes are read of the log for it. A
-/// commit costs several times as much as the scan of what it wrote.
+/// Maximum number of events that are scanned, and maximum bytes of log that are read for the scan.
 const MAX_EVENTS: u64 = 16 << 10;
 const MAX_BYTES: u64 = 1 << 20;
 
 impl LiveLog {
-    /// Loads the events after one position and up to another; `None` where they are many, or
-    /// where the read fails: the next read of them reports the error.
+    /// Load the events between two positions. Return `None` if they are too many or the read fails;
+    /// the next read of these events reports the error.
     pub(crate) fn stretch(&self, after: u64, head: u64, mode: ReadMode) -> Option<Stretch> {
         if head.saturating_sub(after) > MAX_EVENTS {
             return None;
@@ -42,8 +41,8 @@ impl LiveLog {
         Some(stretch)
     }
 
-    /// Wakes the waiters whose time has come. The caller holds no lock of the store, and
-    /// `mode` is whether it may wait for the disk.
+    /// Wake the waiters that are due. The caller must hold no lock of the store. `mode` states
+    /// whether this thread may wait for the disk.
     pub(crate) fn deliver(&self, mode: ReadMode) {
         self.watch
             .deliver(|after, head| self.stretch(after, head, mode));

@@ -78,13 +78,14 @@ impl Layout {
         self.root.join("ballast")
     }
 
-    /// The lock of those who come and go.
+    /// The lock under which sessions begin and end.
     pub(crate) fn boot(&self) -> PathBuf {
         self.locks().join("boot.lock")
     }
 
-    pub(crate) fn member(&self, number: usize) -> PathBuf {
-        self.locks().join(format!("member-{number}.lock"))
+    /// The lock file of the session in a slot of the shared page.
+    pub(crate) fn session_lock(&self, number: usize) -> PathBuf {
+        self.locks().join(format!("session-{number}.lock"))
     }
 
     /// What the processes of the store share in memory.

@@ -1,9 +1,9 @@
-//! How a session acquires the locks of a store.
+//! Acquire the locks of a store.
 //!
-//! The first session finds `live` free: it takes it exclusively, recovers the log and creates
-//! the shared page. A session that finds `live` taken sends a join request through the page;
-//! the holder answers by sharing `live`, which both then hold. Where the holder doesn't
-//! answer, because it has the store exclusively or was stopped, the store is busy.
+//! The first session finds `live` free: it locks it exclusively, recovers the log and creates the
+//! shared page. A session that finds `live` locked sends a join request through the page. The
+//! holder then converts its lock to a shared one, and both hold it. If the holder does not answer,
+//! because it opened the store exclusively or is suspended, the store is busy.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -11,20 +11,21 @@ use std::time::{Duration, Instant};
 
 use super::directory;
 use crate::coord::{
-    Lock, LockGuard, Locks, PROTOCOL, Page, Phase, Unjoinable, alive, is_anyone_alive,
+    CoordPage, Lock, LockGuard, Locks, PROTOCOL, Phase, Unjoinable, has_live_session,
+    live_session_names,
 };
 use crate::error::{Error, Result};
 use crate::log::{Identity, Layout, read_file, shown_holder};
 use crate::options::{Mode, Options};
 use crate::vfs::{Entry, Hold, OpenMode, Vfs};
 
-/// How long a holder without a shared page is waited for: it may be creating one.
+/// Maximum wait for a holder without a shared page: it may be creating one.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// How many sessions that share a store are named in an error.
+/// Maximum number of sessions that an error names.
 const SHOWN: usize = 4;
 
-/// The interval at which the report of a process that is waited for is read.
+/// Interval at which the progress report of another process is read.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How the store is held.
@@ -32,11 +33,11 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) enum Access {
     /// Exclusively, until the session ends.
     Exclusive(Lock),
-    /// Exclusively, with all that is needed to share the store later. No other session joins
-    /// while `boot`, the second field, is held.
+    /// Exclusively, with everything that is needed to share the store later. No other session joins
+    /// while the second field, `boot`, is held.
     First(Locks, LockGuard),
     /// Together with other sessions, which may have ended by now.
-    Joined(Locks, Page),
+    Joined(Locks, CoordPage),
 }
 
 /// A store whose locks are held, and its identity.
@@ -54,7 +55,7 @@ pub(super) struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Acquires the locks, or reports which process holds the store.
+    /// Acquire the locks, or return an error that names the holder.
     pub(super) fn acquire(&self) -> Result<Acquired> {
         match self.options.mode {
             Mode::Exclusive => self.acquire_exclusive(),
@@ -74,9 +75,9 @@ impl Request<'_> {
         Lock::open(&self.layout.vfs, self.layout.root.clone(), false)
     }
 
-    /// Acquires `live` exclusively, under `boot` if the store has lock files: a process that
-    /// shares the store with a new session has no hold on `live` for a moment, during which
-    /// the new session holds `boot`.
+    /// Acquire `live` exclusively, under `boot` if the store has lock files. A process that
+    /// converts `live` from exclusive to shared does not hold it for a moment. The joining session
+    /// holds `boot` during that time, so `boot` prevents this session from acquiring `live` then.
     fn acquire_exclusive(&self) -> Result<Acquired> {
         let grace = Instant::now() + GRACE.min(self.options.lock_timeout);
         let mut pause = Pause::default();
@@ -85,15 +86,15 @@ impl Request<'_> {
             let boot = if has_locks { self.boot()? } else { None };
             if boot.is_some() || !has_locks {
                 let live = self.live()?;
-                if !live.try_take(Hold::Exclusive)? {
+                if !live.try_lock(Hold::Exclusive)? {
                     return Err(self.busy());
                 }
-                // If there are lock files by now, another session may have joined through them
-                // before `live` was taken.
+                // If the lock files have been created meanwhile, another session may have joined
+                // through them before `live` was acquired.
                 if boot.is_some() || !self.has_locks()? {
                     return self.exclusive(live);
                 }
-                live.free();
+                live.release();
             }
             if Instant::now() >= grace {
                 return Err(self.busy());
@@ -104,7 +105,7 @@ impl Request<'_> {
 
     fn exclusive(&self, live: Lock) -> Result<Acquired> {
         let identity = self.identify()?;
-        // No session may send a join request to a page whose sessions have ended.
+        // Remove the page of sessions that have ended, so that no session sends it a join request.
         if !self.options.read_only {
             self.layout.remove_if_there(&self.layout.page())?;
         }
@@ -161,12 +162,12 @@ impl Request<'_> {
         Ok(matches!(entry, Some(Entry::File(_))))
     }
 
-    /// Creates the lock files of a store that has none yet, under its `live` lock: that is a
-    /// lock on the directory, which exists before any file. A session that only reads creates
-    /// no file, and holds the store exclusively.
+    /// Create the lock files of a store that has none, while `live` is held. `live` is a lock on
+    /// the directory itself, which exists before any file. A read-only session creates no file and
+    /// holds the store exclusively.
     fn create_locks(&self) -> Result<Option<Acquired>> {
         let live = self.live()?;
-        if !live.try_take(Hold::Exclusive)? {
+        if !live.try_lock(Hold::Exclusive)? {
             return Ok(None);
         }
         if self.options.read_only {
@@ -175,11 +176,12 @@ impl Request<'_> {
         self.identify()?;
         self.layout.ensure_dir(&self.layout.locks())?;
         Lock::open(&self.layout.vfs, self.layout.boot(), true)?;
-        live.free();
+        live.release();
         Ok(None)
     }
 
-    /// Acquires the lock under which sessions begin and end; `None` while another one has it.
+    /// Acquire the lock under which sessions begin and end. Return `None` while another session
+    /// holds it.
     fn boot(&self) -> Result<Option<(Lock, LockGuard)>> {
         let boot = match Lock::open(&self.layout.vfs, self.layout.boot(), false) {
             Err(Error::Io {
@@ -188,16 +190,16 @@ impl Request<'_> {
             }) => return Ok(None),
             opened => opened?,
         };
-        match boot.try_hold() {
+        match boot.try_acquire() {
             Ok(held) => Ok(held.map(|held| (boot, held))),
-            // Deleted between the opening and the lock.
+            // The file was deleted after it was opened and before it was locked.
             Err(Error::Detached { .. }) => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    /// Acquires `live`, exclusively or together with other sessions. The caller holds `boot`, so
-    /// that no other session tries the same.
+    /// Acquire `live` exclusively or shared. The caller holds `boot`, so no other session does the
+    /// same.
     fn acquire_live(
         &self,
         (boot, guard): (Lock, LockGuard),
@@ -208,27 +210,27 @@ impl Request<'_> {
         let mut pause = Pause::default();
         let mut has_requested = false;
         loop {
-            if live.try_take(Hold::Exclusive)? {
+            if live.try_lock(Hold::Exclusive)? {
                 return self.first(boot, guard, live);
             }
-            if live.try_take(Hold::Shared)? {
+            if live.try_lock(Hold::Shared)? {
                 match self.page(&live)? {
                     Some(page) if page.phase() == Phase::Shared => {
-                        if is_anyone_alive(self.layout, &page)? {
+                        if has_live_session(self.layout, &page)? {
                             return self.joined(boot, live, page).map(Some);
                         }
-                        // A session that only reads may have no slot in the page. It holds `live`,
-                        // and has held it since the page was created: otherwise there would be
-                        // another page.
-                        if live.try_take(Hold::Exclusive)? {
+                        // No listed session is alive, but a read-only session may have no slot. If
+                        // it holds `live`, it has held it since the page was created, and the page
+                        // is valid.
+                        if live.try_lock(Hold::Exclusive)? {
                             return self.first(boot, guard, live);
                         }
-                        if live.try_take(Hold::Shared)? {
+                        if live.try_lock(Hold::Shared)? {
                             return self.joined(boot, live, page).map(Some);
                         }
                     }
-                    // The session that held the store has ended by now.
-                    _ => live.free(),
+                    // The session that held the store has ended.
+                    _ => live.release(),
                 }
             } else {
                 match self.page(&live)? {
@@ -249,7 +251,7 @@ impl Request<'_> {
         }
     }
 
-    /// Completes the locks of the first session, which holds `live` exclusively; `None` where
+    /// Open the other locks of the first session, which holds `live` exclusively. Return `None` if
     /// `boot` was replaced and has to be acquired again.
     fn first(&self, boot: Lock, guard: LockGuard, live: Lock) -> Result<Option<Acquired>> {
         if self.options.read_only {
@@ -257,7 +259,7 @@ impl Request<'_> {
         }
         let identity = self.identify()?;
         if self.replace_linked_locks()? {
-            live.free();
+            live.release();
             return Ok(None);
         }
         let locks = self.locks(boot, live, true)?;
@@ -267,10 +269,10 @@ impl Request<'_> {
         }))
     }
 
-    /// Replaces the lock files that have further names: with a copy of the directory by hard
-    /// links, its sessions would be kept waiting by those of the original, and the other way
-    /// round. Returns whether `boot` was among them. The caller holds `boot` and `live` alone,
-    /// so that no session of this directory has any of the files open.
+    /// Replace lock files that have several hard links. In a copy of the directory made of hard
+    /// links, the sessions of the copy and of the original would block each other. Return whether
+    /// `boot` was replaced. The caller holds `boot`, and `live` exclusively, so no session of this
+    /// directory uses the files.
     fn replace_linked_locks(&self) -> Result<bool> {
         let (vfs, directory) = (&self.layout.vfs, self.layout.locks());
         let names = vfs.list(&directory);
@@ -296,7 +298,7 @@ impl Request<'_> {
                 self.layout.remove_if_there(&path)?;
                 continue;
             }
-            // Renamed over the old one: at no time is the store without the file.
+            // Renamed over the old file, so that the store is never without it.
             let beside = path.with_extension("lock.tmp");
             self.layout.remove_if_there(&beside)?;
             Lock::open(vfs, beside.clone(), true)?;
@@ -307,8 +309,8 @@ impl Request<'_> {
         Ok(has_new_boot)
     }
 
-    /// Completes the locks of a session that joins others.
-    fn joined(&self, boot: Lock, live: Lock, page: Page) -> Result<Acquired> {
+    /// Open the other locks of a session that joins.
+    fn joined(&self, boot: Lock, live: Lock, page: CoordPage) -> Result<Acquired> {
         if page.is_poisoned() {
             return Err(Error::Poisoned {
                 reason: "the processes that have the store open have stopped writing".to_owned(),
@@ -326,8 +328,8 @@ impl Request<'_> {
         })
     }
 
-    /// Opens the lock files. Only the first session creates them: if one were replaced later, the
-    /// other sessions would still use the file that is gone.
+    /// Open the lock files. Only the first session creates them: if a later session replaced one,
+    /// the earlier sessions would still use the old file.
     fn locks(&self, boot: Lock, live: Lock, create: bool) -> Result<Locks> {
         let open = |name: &str| {
             let path = self.layout.locks().join(name);
@@ -356,9 +358,9 @@ impl Request<'_> {
         })
     }
 
-    /// The shared page of the sessions that have the store, if there is one that this session
-    /// can communicate through.
-    fn page(&self, live: &Lock) -> Result<Option<Page>> {
+    /// Return the shared page of the sessions that hold the store, if there is one and this session
+    /// can use it.
+    fn page(&self, live: &Lock) -> Result<Option<CoordPage>> {
         let (root, path) = (&self.layout.root, self.layout.page());
         let words = match self.layout.vfs.open_page(&path, OpenMode::ReadWrite) {
             Ok(words) => words,
@@ -370,11 +372,11 @@ impl Request<'_> {
         let Some(identity) = Identity::read(self.layout)? else {
             return Ok(None);
         };
-        match Page::of(words, identity.uuid, live.number().unwrap_or(0)) {
+        match CoordPage::of(words, identity.uuid, live.number().unwrap_or(0)) {
             Ok(page) if !page.is_foreign_to(self.layout.vfs.kernel()) => Ok(Some(page)),
-            // The locks of its sessions reach this kernel, and their memory does not. Without a
-            // live session the page is left from before this machine was started.
-            Ok(page) if is_anyone_alive(self.layout, &page)? => Err(Error::Unshareable {
+            // The locks of those sessions are visible to this kernel, but their memory is not. If
+            // none of them is alive, the page dates from before the machine was started.
+            Ok(page) if has_live_session(self.layout, &page)? => Err(Error::Unshareable {
                 path: root.clone(),
                 reason: "a process under another kernel has it open, on another machine or \
                          outside of this virtual one"
@@ -391,18 +393,18 @@ impl Request<'_> {
         }
     }
 
-    /// The report of the process that opened the store first, or that is opening it now.
+    /// Read the report of the process that opened the store first or is opening it.
     fn holder(&self) -> Option<Vec<u8>> {
         read_file(self.layout, &self.layout.holder()).ok()?
     }
 
-    /// The live sessions of a shared store, for an error message: the first one may have ended.
+    /// Return the names of the live sessions of a shared store for an error message.
     fn live_sessions(&self) -> Option<String> {
         let page = self.page(&self.live().ok()?).ok()??;
         if page.phase() != Phase::Shared {
             return None;
         }
-        let alive = alive(self.layout, &page).ok()?;
+        let alive = live_session_names(self.layout, &page).ok()?;
         let shown = alive
             .iter()
             .take(SHOWN)
@@ -428,8 +430,8 @@ impl Request<'_> {
     }
 }
 
-/// A wait for another process that is opening the store: the recovery of a large log may take
-/// long, so the deadline moves while that process reports progress.
+/// A wait for another process that is opening the store. Recovery of a large log may take long, so
+/// the deadline moves while that process reports progress.
 struct Wait {
     deadline: Instant,
     timeout: Duration,
@@ -449,7 +451,7 @@ impl Wait {
         }
     }
 
-    /// Whether the time has passed that another process may take without progress.
+    /// Whether that process has made no progress within the lock timeout.
     fn is_over(&mut self, request: &Request<'_>) -> bool {
         let now = Instant::now();
         if now < self.deadline && now - self.read_at < LOOK {
@@ -465,7 +467,7 @@ impl Wait {
     }
 }
 
-/// Pauses that grow, up to a limit.
+/// Pauses that grow up to a limit.
 struct Pause(Duration);
 
 impl Default for Pause {

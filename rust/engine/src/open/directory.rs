@@ -5,7 +5,7 @@ use crate::format::FORMAT;
 use crate::log::{Identity, Layout};
 use crate::vfs::Entry;
 
-/// Returns the store's identity; creates one in an empty directory, if `create` allows it.
+/// Return the identity of the store. In an empty directory, create one if `create` allows it.
 pub(super) fn identify(layout: &Layout, create: bool) -> Result<Identity> {
     if let Some(identity) = Identity::read(layout)? {
         return Ok(identity);
@@ -21,13 +21,13 @@ pub(super) fn identify(layout: &Layout, create: bool) -> Result<Identity> {
     Identity::create(layout)
 }
 
-/// Names that file systems and desktops put into the root of a volume by themselves.
+/// Names that file systems and desktops create in the root of a volume.
 const OF_VOLUMES: [&str; 5] = ["lost+found", ".snapshot", ".snapshots", ".zfs", ".DS_Store"];
-/// How many names are listed in an error.
+/// Maximum number of names that an error lists.
 const LISTED: usize = 3;
 
-/// Why the directory is not empty: names that neither an interrupted creation of a store nor the
-/// volume itself leaves there.
+/// Return the names that make the directory non-empty, without those that an interrupted creation
+/// of a store or the volume itself leaves there.
 fn foreign(layout: &Layout) -> Result<Option<String>> {
     let root = &layout.root;
     let names = layout
@@ -55,7 +55,7 @@ fn foreign(layout: &Layout) -> Result<Option<String>> {
     )))
 }
 
-/// Whether the directory exists. Another thing at its path is refused.
+/// Whether the directory exists. Return an error if the path is not a directory.
 pub(super) fn exists(layout: &Layout) -> Result<bool> {
     let root = &layout.root;
     match layout

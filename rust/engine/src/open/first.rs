@@ -1,11 +1,11 @@
-//! The opening of a store that no other session has: its log is recovered first.
+//! Open a store that no other session has open: recover its log first.
 
 use std::sync::Arc;
 
 use super::{Beginning, OpenLog, Opening, durable_point, random_word};
 use crate::commit::Tail;
 use crate::coord::{
-    Coord, Lock, LockGuard, LockNumbers, Locks, Page, Phase, SessionSlot, SharedSession,
+    Coord, CoordPage, Lock, LockGuard, LockNumbers, Locks, Phase, SessionSlot, SharedSession,
 };
 use crate::error::{Error, Result};
 use crate::log::{Marker, Segments};
@@ -13,8 +13,8 @@ use crate::recovery::{self, Recovered};
 use crate::vfs::{Hold, OpenMode};
 
 impl Opening {
-    /// Opens the log so that other sessions may join it later. None of them acquires `boot`
-    /// before the shared page is complete, because this session holds it until then.
+    /// Open the log so that other sessions can join later. None of them acquires `boot` before the
+    /// shared page is complete, because this session holds it until then.
     pub(super) fn first(self, locks: Locks, boot: LockGuard) -> Result<OpenLog> {
         let live = locks.live.clone();
         let session = match self.create_page(locks.numbers, live.number().unwrap_or(0)) {
@@ -31,18 +31,18 @@ impl Opening {
         Ok(opened)
     }
 
-    fn create_page(&self, locks: LockNumbers, root: u64) -> Result<Page> {
+    fn create_page(&self, locks: LockNumbers, root: u64) -> Result<CoordPage> {
         let path = self.layout.page();
         self.layout.remove_if_there(&path)?;
         let words = self.layout.vfs.open_page(&path, OpenMode::CreateNew);
         let words = words.map_err(|e| Error::io(&path, "create", &e))?;
         let session = random_word(&*self.layout.vfs)?;
         let kernel = self.layout.vfs.kernel();
-        let page = Page::make(words, session, self.identity.uuid, kernel, locks, root);
+        let page = CoordPage::make(words, session, self.identity.uuid, kernel, locks, root);
         page.map_err(|e| Error::io(&path, "look at", &e))
     }
 
-    /// Recovers the log and opens it. The caller holds `live` exclusively.
+    /// Recover the log and open it. The caller holds `live` exclusively.
     pub(super) fn recover(self, live: Lock, session: Option<SharedSession>) -> Result<OpenLog> {
         let recovered = recovery::recover(&self.layout, &self.identity)?;
         // Without a thread that answers join requests, the store is shared from the beginning.
@@ -77,8 +77,8 @@ impl Opening {
             segments.settle(listed)?;
         }
         if poisoned {
-            // The log can go on now: with the marker, the next recovery would cut off what
-            // this session writes.
+            // Remove the poison marker now that the log has a new end. With the marker, the next
+            // recovery would cut off what this session writes.
             Marker::lift(&segments.layout)?;
         }
         let tail = Tail {
@@ -111,11 +111,11 @@ impl Opening {
     }
 }
 
-/// Lets other sessions see that the page is complete.
+/// Publish that the page is complete, so that other sessions can join.
 fn set_phase(segments: &Segments, session: &SharedSession, is_shared: bool) -> Result<()> {
-    // The conversion of the lock from exclusive to shared is not atomic: a session that wants
-    // the store exclusively may acquire it between the two states.
-    if is_shared && !session.locks.live.try_take(Hold::Shared)? {
+    // The conversion of the lock from exclusive to shared is not atomic: a session that opens the
+    // store exclusively may acquire it between the two states.
+    if is_shared && !session.locks.live.try_lock(Hold::Shared)? {
         return Err(Error::StoreBusy {
             path: segments.layout.root.clone(),
             holder: "another process, which took it for itself alone".to_owned(),

@@ -1,22 +1,22 @@
-//! The opening of a store that other sessions have open.
+//! Open a store that other sessions have open.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Beginning, OpenLog, Opening, View, random_word};
 use crate::commit::Tail;
-use crate::coord::{Coord, Locks, Page, SessionSlot, SharedSession};
+use crate::coord::{Coord, CoordPage, Locks, SessionSlot, SharedSession};
 use crate::error::{Error, Result};
 use crate::log::{Claims, Manifest, Segment};
 use crate::recovery::{self, Scan};
 
-/// How long a manifest is waited for that another session is replacing.
+/// Maximum wait for a manifest that another session is replacing.
 const REPLACED: Duration = Duration::from_secs(1);
 
 impl Opening {
-    /// Joins the sessions that have the store. Their log needs no recovery: it is read up to
-    /// the end that the shared page records as durable.
-    pub(super) fn join(self, locks: Locks, page: Page) -> Result<OpenLog> {
+    /// Join the sessions of the store. Their log needs no recovery: it is read up to the durable
+    /// end that the shared page records.
+    pub(super) fn join(self, locks: Locks, page: CoordPage) -> Result<OpenLog> {
         let is_read_only = self.options.read_only;
         let live = locks.live.clone();
         let slot = SessionSlot::take(&self.layout, &page, is_read_only)?;
@@ -58,7 +58,7 @@ impl Opening {
         Ok(self.live_log(segments, coord, beginning))
     }
 
-    /// Claims the segments that this session may append to.
+    /// Claim the segments that this session may append to.
     fn claims(&self, segments: &[Arc<Segment>], first: u64) -> Result<Claims> {
         if self.options.read_only {
             return Ok(Claims::none(&self.layout));
@@ -71,8 +71,9 @@ impl Opening {
         Ok(claims)
     }
 
-    /// The segments up to one that the page names. CURRENT may name a manifest that another
-    /// session is replacing at this moment, so it is read again until it lists that segment.
+    /// Return the segments up to the one that the page names. CURRENT may name a manifest that
+    /// another session is replacing at this moment, so it is read again until it lists that
+    /// segment.
     fn listed(&self, ordinal: u64) -> Result<(Vec<Arc<Segment>>, Manifest)> {
         let is_writable = !self.options.read_only;
         let deadline = Instant::now() + REPLACED;

@@ -31,7 +31,7 @@ use crate::vfs::Vfs;
 
 use acquire::{Access, Acquired, Request};
 
-/// An open log, and what its session holds besides.
+/// An open log, and the locks and reports of its session.
 #[derive(Debug)]
 pub(crate) struct OpenLog {
     pub(crate) log: LiveLog,
@@ -39,20 +39,20 @@ pub(crate) struct OpenLog {
     pub(crate) start: StartingPoint,
     /// The lock on the directory, held until the session ends.
     pub(crate) live: Lock,
-    /// For a session that only reads.
+    /// Set for a read-only session.
     pub(crate) view: Option<View>,
 }
 
-/// What is known of the log of a session that only reads.
+/// The findings of a read-only open.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     /// Bytes of log after the proven durable end.
     pub(crate) unproven: u64,
-    /// Damage for which an opening to write would have been refused.
+    /// Damage that would prevent an open for writing.
     pub(crate) damage: Option<Error>,
 }
 
-/// Opens the log in a directory; creates a store where there is none, if the options allow it.
+/// Open the log in a directory. If there is no store, create one if the options allow it.
 pub(crate) fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Result<OpenLog> {
     let layout = Layout::new(vfs, directory.to_path_buf());
     if !directory::exists(&layout)? {
@@ -92,21 +92,21 @@ struct Opening {
     options: Options,
 }
 
-/// What a session begins with: the end of the log, all of which is durable and indexed.
+/// The state in which a session begins. Everything below the tail is durable and indexed.
 #[derive(Debug)]
 struct Beginning {
     index: MemoryIndex,
     tail: Tail,
     durable: LogPoint,
-    /// Identifies the session in the frames that it writes; `None` for a snapshot, which needs
-    /// no threads either.
+    /// Identifies the session in the frames that it writes. `None` for a snapshot, which also needs
+    /// no threads.
     epoch: Option<u64>,
     live: Lock,
     view: Option<View>,
 }
 
 impl Opening {
-    /// The files of the log, as recovery or the manifest lists them.
+    /// Build the list of segments, as found by recovery or in the manifest.
     fn segments(
         &self,
         coord: &Arc<Coord>,
@@ -123,7 +123,7 @@ impl Opening {
         )
     }
 
-    /// Assembles the open log from its parts.
+    /// Assemble the open log from its parts.
     fn live_log(self, segments: Segments, coord: Arc<Coord>, beginning: Beginning) -> OpenLog {
         let Beginning {
             index,
@@ -155,7 +155,7 @@ impl Opening {
     }
 }
 
-/// The place in the log at which a session begins: all below it is durable and indexed.
+/// Return the point at which a session begins. Everything below it is durable and indexed.
 fn durable_point(tail: &Tail, end: u64, commit_time: u64) -> LogPoint {
     LogPoint {
         address: tail.address,

@@ -1,4 +1,4 @@
-//! The opening that changes nothing.
+//! The read-only open, which changes nothing on disk.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::options::Mode;
 use crate::recovery::{self, LogSnapshot};
 use crate::vfs::Hold;
 
-/// How often a log is read that looks damaged while other sessions may write to it.
+/// Maximum number of reads of a log that looks damaged while other sessions may write to it.
 const READS: u32 = 8;
 
 impl Opening {
-    /// Opens a snapshot of the log: it never changes, so that a writer that may open the store
-    /// meanwhile need not wait for the end of this session.
+    /// Open a snapshot of the log. It never changes, so a writer that opens the store meanwhile
+    /// does not have to wait for the end of this session.
     pub(super) fn read_only(self, live: Lock) -> Result<OpenLog> {
         let snapshot = match self.options.mode {
             Mode::Exclusive => recovery::snapshot(&self.layout, &self.identity)?,
@@ -52,21 +52,20 @@ impl Opening {
         Ok(self.live_log(segments, coord, beginning))
     }
 
-    /// Reads the log without keeping writers waiting, which may take long: nothing below what
-    /// is proven durable ever changes. A writer that opens the store meanwhile may be seen in
-    /// the middle of a write, so apparent damage counts only if no writer has the store, or if
-    /// a second read finds the same.
+    /// Read the log without blocking writers. Nothing below the proven durable end ever changes,
+    /// but the read may see the middle of another session's write. Apparent damage therefore only
+    /// counts if no writer has the store open, or if a second read finds the same.
     fn snapshot_beside_writers(&self, live: &Lock) -> Result<LogSnapshot> {
-        live.free();
+        live.release();
         let read = || recovery::snapshot(&self.layout, &self.identity);
         let mut snapshot = read();
         for _ in 0..READS {
             let Some(before) = damage_of(&snapshot) else {
                 break;
             };
-            let is_alone = live.try_take(Hold::Exclusive)?;
+            let is_alone = live.try_lock(Hold::Exclusive)?;
             snapshot = read();
-            live.free();
+            live.release();
             if is_alone || damage_of(&snapshot) == Some(before) {
                 break;
             }
@@ -75,7 +74,7 @@ impl Opening {
     }
 }
 
-/// The damage or failure that a read of the log found, in words.
+/// Return a description of the damage or failure that a read of the log found.
 fn damage_of(snapshot: &Result<LogSnapshot>) -> Option<String> {
     match snapshot {
         Ok(snapshot) => snapshot.damage.as_ref().map(Error::to_string),

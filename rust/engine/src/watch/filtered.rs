@@ -1,4 +1,5 @@
-//! Waiters for events that match a filter, found by the streams and types of the new events.
+//! Waiters for events that match a filter, indexed by the streams and types that their filters
+//! name.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -9,30 +10,30 @@ use crate::chunk::Sources;
 use crate::filter::OwnedFilter;
 use crate::names;
 
-/// Takes the position up to which no event matches.
+/// Receives the position up to which no event matches.
 pub(super) type Wake = Box<dyn FnOnce(u64) + Send>;
 type Ids = HashSet<u64>;
 
 /// One registered waiter.
 pub(super) struct Waiter {
-    /// Only events after this position count.
+    /// Only events after this position can match.
     pub(super) position: u64,
     pub(super) filter: Arc<OwnedFilter>,
     pub(super) wake: Wake,
 }
 
 impl Waiter {
-    /// Wakes it; no event after its position and up to `passed` matches.
+    /// Call the wake-up. No event after its position and up to `passed` matches.
     pub(super) fn wake(self, passed: u64) {
         (self.wake)(passed.max(self.position));
     }
 }
 
-/// The waiters whose filters name something, indexed by what they name.
+/// The waiters with selective filters, indexed by type and stream.
 ///
-/// The invariant: of the events after a waiter's position and up to `scanned`, none matches
-/// its filter. It holds because a waiter registers only at or beyond the head, `scanned`
-/// never passes the head, and `scanned` moves only after the matching waiters were taken out.
+/// Invariant: no event after a waiter's position and up to `scanned` matches its filter. A waiter
+/// registers only at or beyond the head, `scanned` never passes the head, and `scanned` moves only
+/// after the matching waiters have been removed.
 #[derive(Default)]
 pub(super) struct FilteredWaiters {
     waiters: HashMap<u64, Waiter>,
@@ -41,18 +42,19 @@ pub(super) struct FilteredWaiters {
     scanned: u64,
 }
 
-/// Waiters by the streams that they name. Of several conditions on the stream, the most
-/// selective one decides where a waiter is; a lookup that finds it compares the whole filter.
+/// Waiters by stream. If a filter has several conditions on the stream, the most selective one
+/// determines the index. A lookup that finds a waiter compares its whole filter.
 #[derive(Default)]
 struct Scopes {
     by_stream: HashMap<String, Ids>,
     by_category: HashMap<String, Ids>,
-    /// By the length of the prefix first: a name is looked up once for each length in use.
+    /// By the length of the prefix first, so that a stream name is looked up once per length in
+    /// use.
     by_prefix: BTreeMap<usize, HashMap<String, Ids>>,
     any_stream: Ids,
 }
 
-/// Removes an id, and the entry when it was the last one.
+/// Remove an id, and the entry if it was the last one.
 fn remove_id<K, Q>(ids: &mut HashMap<K, Ids>, key: &Q, id: u64)
 where
     K: Borrow<Q> + Hash + Eq,
@@ -105,10 +107,10 @@ impl Scopes {
             && self.any_stream.is_empty()
     }
 
-    /// The waiters that an event of a stream may concern.
+    /// Return the waiters that an event of this stream may match.
     fn candidates(&self, stream: &str) -> impl Iterator<Item = u64> {
         let prefixes = self.by_prefix.iter().filter_map(|(length, ids)| {
-            // A prefix of this length that matches ends where a character does.
+            // A prefix of this length only matches if it ends at a character boundary.
             ids.get(stream.get(..*length)?)
         });
         [
@@ -134,7 +136,7 @@ impl FilteredWaiters {
         self.scanned
     }
 
-    /// Adds a waiter, whose position is not below `head`, the head as of now.
+    /// Add a waiter. Its position is not below `head`, the current head.
     pub(super) fn insert(&mut self, id: u64, waiter: Waiter, head: u64) {
         if self.waiters.is_empty() {
             // No waiter needs a scan of the events before.
@@ -172,14 +174,14 @@ impl FilteredWaiters {
         Some(waiter)
     }
 
-    /// The position up to which no event matches what a registered waiter waits for.
+    /// Return the position up to which no event matches the filter of this waiter.
     pub(super) fn passed(&self, id: u64) -> Option<u64> {
         let waiter = self.waiters.get(&id)?;
         Some(waiter.position.max(self.scanned))
     }
 
-    /// Takes out the waiters that an event after their position matches. `sources` are those
-    /// of all events up to `head`, from what [`Self::scanned`] was at some time on.
+    /// Remove and return the waiters whose filters match an event after their position. `sources`
+    /// contains all events up to `head` from an earlier value of [`Self::scanned`].
     pub(super) fn take_matching(&mut self, sources: &Sources<'_>, head: u64) -> Vec<Waiter> {
         let mut matching = Vec::new();
         for (&(stream, event_type), &last) in sources {
@@ -192,14 +194,14 @@ impl FilteredWaiters {
                 }));
             }
         }
-        // Another source may have found the same waiter.
+        // Another source may have matched the same waiter.
         let taken = matching.into_iter().filter_map(|id| self.remove(id));
         let taken = taken.collect();
         self.scanned = self.scanned.max(head);
         taken
     }
 
-    /// Takes out the waiters for whom there are events up to `head`, whatever these are.
+    /// Remove and return the waiters with a position below `head`, without regard to their filters.
     pub(super) fn take_before(&mut self, head: u64) -> Vec<Waiter> {
         let before = self.waiters.iter();
         let before: Vec<u64> = before
@@ -211,7 +213,7 @@ impl FilteredWaiters {
         taken
     }
 
-    /// Takes out all waiters.
+    /// Remove and return all waiters.
     pub(super) fn take_all(&mut self) -> Vec<Waiter> {
         self.any_type = Scopes::default();
         self.by_type = HashMap::new();

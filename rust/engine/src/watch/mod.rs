@@ -1,4 +1,4 @@
-//! Who waits for the head to move: blocked threads and registered wake-ups.
+//! Waits for the head to move: blocked threads and registered wake-ups.
 
 mod filtered;
 
@@ -15,14 +15,14 @@ use filtered::{FilteredWaiters, Waiter};
 
 type Wake = Box<dyn FnOnce() + Send>;
 
-/// The durable head and those who wait for it to move.
+/// The durable head and its waiters.
 #[derive(Default)]
 pub(crate) struct Watch {
     head: AtomicU64,
     ended: AtomicBool,
-    /// Somebody is to be woken.
+    /// Whether a waiter has to be woken by the next delivery.
     due: AtomicBool,
-    /// Spares the committer the lock while nobody waits.
+    /// Number of waiters. The committer reads it instead of locking `waiters` for each commit.
     waiting: AtomicUsize,
     waiters: Mutex<Waiters>,
     moved: Condvar,
@@ -55,12 +55,12 @@ impl Watch {
         self.head.load(Ordering::Acquire)
     }
 
-    /// Announces a new head, whose events are all durable and in the index. Whoever waits
-    /// is woken by the next [`Watch::deliver`].
+    /// Publish a new head. All events up to it are durable and indexed. The waiters are woken by
+    /// the next [`Watch::deliver`].
     pub(crate) fn publish(&self, head: u64) {
-        // Sequentially consistent, against a waiter that counts itself and then looks at the
-        // head: one of the two sees the other.
-        // It may have been found by one thread and be announced after another's later one.
+        // Sequentially consistent: a waiter is counted before it reads the head, and this thread
+        // moves the head before it reads the count. At least one of the two sees the other.
+        // `fetch_max`, because another thread may have published a later head meanwhile.
         if self.head.fetch_max(head, Ordering::SeqCst) < head
             && self.waiting.load(Ordering::SeqCst) > 0
         {
@@ -68,22 +68,22 @@ impl Watch {
         }
     }
 
-    /// Whether anybody waits.
+    /// Whether there are waiters.
     pub(crate) fn is_awaited(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// Ends all waits for good, by the next [`Watch::deliver`].
+    /// End all waits for good. The waiters are woken by the next [`Watch::deliver`].
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
         self.due.store(true, Ordering::SeqCst);
     }
 
-    /// Wakes those whose time has come. A wake-up may call back into the store, so whoever
-    /// delivers holds no lock of it.
+    /// Wake the waiters that are due. A wake-up may call the store, so the caller must hold no lock
+    /// of the store.
     ///
-    /// `load` returns the events after one position and up to another one, or `None` where
-    /// that would take long or fails: then all waiters for one of them are woken.
+    /// `load` returns the events between two positions, or `None` if that would take long or fails.
+    /// In the latter case all waiters for these events are woken.
     pub(crate) fn deliver(&self, load: impl FnOnce(u64, u64) -> Option<Stretch>) {
         if !self.due.swap(false, Ordering::SeqCst) {
             return;
@@ -104,22 +104,22 @@ impl Watch {
         for (_, _, wake) in due {
             call(wake);
         }
-        // Last, so that no other waiter waits for the scan.
+        // Last, so that no other waiter has to wait for the scan.
         if let Some(scanned) = filtered {
             self.deliver_filtered(scanned, load);
         }
     }
 
-    /// Wakes the waiters whose filters match an event after `scanned`.
+    /// Wake the waiters whose filters match an event after `scanned`.
     ///
-    /// Several threads may do so at the same time. Each takes in all events since a position
-    /// that was scanned, so a waiter that registers in between misses none: its own position
-    /// is not below the head, and the head not below what was scanned.
+    /// Several threads may do this at the same time. Each of them scans all events after a position
+    /// that was completely scanned before. A waiter that registers meanwhile misses none: its
+    /// position is not below the head, and the head is not below the scanned position.
     fn deliver_filtered(&self, scanned: u64, load: impl FnOnce(u64, u64) -> Option<Stretch>) {
-        // The head first: what is published later, another delivery follows.
+        // Read the head first. A head that is published later is followed by its own delivery.
         let head = self.head.load(Ordering::SeqCst);
         let ended = self.ended.load(Ordering::SeqCst);
-        // Without the lock, so that registrations and reads of a position don't wait for it.
+        // Load without the lock, so that registrations do not wait for the disk.
         let stretch = if ended { None } else { load(scanned, head) };
         let sources = stretch
             .as_ref()
@@ -139,13 +139,14 @@ impl Watch {
         }
     }
 
-    /// Counts the caller among those who wait, before it does.
+    /// Count the caller as a waiter before it starts to wait.
     pub(crate) fn begin_to_wait(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         Waiting(self)
     }
 
-    /// Waits until the head is beyond `position`, the store ends, or the time is over.
+    /// Wait until the head is beyond `position`, the store ends, or the timeout is over. Return the
+    /// head.
     pub(crate) fn wait_beyond(&self, position: u64, timeout: Duration) -> u64 {
         let deadline = Instant::now().checked_add(timeout);
         let _waiting = self.begin_to_wait();
@@ -164,7 +165,7 @@ impl Watch {
         self.head()
     }
 
-    /// Calls `wake` once, when the head is beyond `position` or the store ends.
+    /// Call `wake` once, when the head is beyond `position` or the store ends.
     pub(crate) fn on_beyond(self: &Arc<Self>, position: u64, wake: Wake) -> WaitGuard {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let mut waiters = self.waiters.lock();
@@ -183,8 +184,8 @@ impl Watch {
         }
     }
 
-    /// Calls `wake` once, when an event beyond `position` matches, or may match, or the store
-    /// ends. The filter is a selective one.
+    /// Call `wake` once, when an event beyond `position` matches or may match `filter`, or when the
+    /// store ends.
     pub(crate) fn on_match(
         self: &Arc<Self>,
         position: u64,
@@ -200,8 +201,8 @@ impl Watch {
         let mut waiters = self.waiters.lock();
         let id = waiters.next_id;
         waiters.next_id += 1;
-        // Compared under the lock: a delivery that took in a later head comes before, and
-        // then this head is not below it, or finds the waiter.
+        // Compared while the lock is held. If a delivery has scanned up to a later head before,
+        // this thread reads that head or a later one. A later delivery finds the waiter.
         let head = self.head.load(Ordering::SeqCst);
         if head > position || self.ended.load(Ordering::SeqCst) {
             drop(waiters);
@@ -226,20 +227,20 @@ impl Watch {
             };
             (i.map(|i| waiters.wakes.swap_remove(i)), filtered)
         };
-        // Dropped outside the lock: what it owns may be another guard.
+        // Dropped without the lock: a wake-up may own another guard, whose drop locks again.
         if unfiltered.is_some() || filtered.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
 
-/// Calls a wake-up; a panic in it is its owner's, whose hook has told of it, and must not
-/// end the thread that commits for everybody.
+/// Call a wake-up. A panic in it has been reported by the panic hook and must not end the thread,
+/// which commits the appends of all callers.
 fn call(wake: Wake) {
-    let _told_by_the_panic_hook = catch_unwind(AssertUnwindSafe(wake));
+    let _reported_by_the_panic_hook = catch_unwind(AssertUnwindSafe(wake));
 }
 
-/// One who waits, or is about to.
+/// A counted waiter; dropping it ends the count.
 #[derive(Debug)]
 pub(crate) struct Waiting<'a>(&'a Watch);
 
@@ -249,7 +250,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A registered wake-up; dropping it cancels.
+/// A registered wake-up. Dropping it cancels the registration.
 #[derive(Debug)]
 pub struct WaitGuard {
     watch: Weak<Watch>,
@@ -257,8 +258,9 @@ pub struct WaitGuard {
 }
 
 impl WaitGuard {
-    /// The position up to which no event matches the filter of a wake-up that is registered
-    /// by [`crate::Store::on_match`]; `None` once it was woken, and for one without a filter.
+    /// Return the position up to which no event matches the filter of a wake-up that
+    /// [`crate::Store::on_match`] has registered. Return `None` after the wake-up, and for a
+    /// wake-up without a filter.
     pub fn passed(&self) -> Option<u64> {
         let watch = self.watch.upgrade()?;
         let waiters = watch.waiters.lock();
