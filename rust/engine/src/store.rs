@@ -51,12 +51,14 @@ impl fmt::Debug for Open {
 }
 
 impl Store {
-    /// Opens the store in a directory, recovering it if it was not closed, or makes one.
+    /// Open the store in a directory. Recover it if it was not closed, or create it if the options
+    /// allow that.
     ///
     /// # Errors
-    /// [`Error::StoreBusy`], [`Error::NotAStore`], [`Error::IncompatibleFormat`],
-    /// [`Error::CorruptStore`], [`Error::Moved`] where [`Options::identity`] names another
-    /// store, or [`Error::Io`] with the path.
+    ///
+    /// [`Error::StoreBusy`], [`Error::NotAStore`], [`Error::IncompatibleFormat`] or
+    /// [`Error::CorruptStore`]; [`Error::Moved`] if [`Options::identity`] names another store;
+    /// [`Error::Io`] with the path.
     pub fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Result<Self> {
         let store = Self::new(open(vfs, directory, options)?);
         let committer = &store.open.committer;
@@ -115,12 +117,13 @@ impl Store {
         Ok(&self.open.committer.log)
     }
 
-    /// Appends and returns once the outcome is durable.
+    /// Append and return once the outcome is durable.
     ///
     /// # Errors
-    /// [`Error::VersionConflict`], [`Error::IdempotencyMismatch`], [`Error::StorageFull`],
-    /// [`Error::Poisoned`] and [`Error::Closed`] say that nothing was written;
-    /// [`Error::OutcomeUnknown`] says just that.
+    ///
+    /// After [`Error::VersionConflict`], [`Error::IdempotencyMismatch`], [`Error::StorageFull`],
+    /// [`Error::Poisoned`] and [`Error::Closed`] nothing was written. After
+    /// [`Error::OutcomeUnknown`] the append may or may not be in the log.
     pub fn append(&self, prepared: Prepared) -> Result<Appended> {
         let ticket = self.begin(prepared)?;
         loop {
@@ -130,11 +133,12 @@ impl Store {
         }
     }
 
-    /// As [`Store::append`], to be waited for in slices. The calling thread may do the
-    /// commit itself, for others too.
+    /// Start an append and return a ticket to wait on. The calling thread may commit the append
+    /// itself, together with those of other callers.
     ///
     /// # Errors
-    /// [`Error::Closed`]; every other outcome is the ticket's.
+    ///
+    /// [`Error::Closed`]. The ticket returns every other outcome.
     pub fn begin(&self, mut prepared: Prepared) -> Result<Ticket> {
         prepared.bind(&self.writable()?.hasher);
         let (ticket, done) = Ticket::new();
@@ -142,9 +146,9 @@ impl Store {
         Ok(ticket)
     }
 
-    /// As [`Store::append`]; `done` is called exactly once with the outcome, on a thread of
-    /// the engine or of another caller. It may call back into the store, and must not block:
-    /// others wait for the same thread. A panic in it is caught.
+    /// Start an append. `done` is called exactly once with the outcome, on a thread of the engine
+    /// or of another caller. It may call the store, but it must not block, because other callers
+    /// wait for the same thread. A panic in it is caught.
     pub fn submit(&self, mut prepared: Prepared, done: Box<dyn FnOnce(Result<Appended>) + Send>) {
         let done: AnswerCallback = done;
         match self.writable() {
@@ -156,16 +160,17 @@ impl Store {
         }
     }
 
-    /// Reserves streams for a time, at most [`crate::LONGEST_RESERVATION`]: appends of others that
-    /// write them wait until it ends, in this process and in others, and those made
-    /// [`Prepared::under`] it don't. `None` if a reservation is in force already.
+    /// Reserve streams for at most [`crate::LONGEST_RESERVATION`]. Until the reservation ends,
+    /// appends to these streams wait, in every process, unless they are made [`Prepared::under`]
+    /// it. Return the id of the reservation, or `None` if another one is in force.
     ///
-    /// It is advice to those who would win a race otherwise, and guards nothing: it may end at
-    /// any time, and ends with this process. Further streams than 16 are not reserved.
+    /// A reservation only delays writers that would otherwise win a race. It guarantees nothing: it
+    /// may end at any time, and it ends with this process. Only the first 16 streams are reserved.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for what is no stream name; [`Error::Closed`]; [`Error::Io`] for
-    /// a store that is only read.
+    ///
+    /// [`Error::InvalidArgument`] for an invalid stream name; [`Error::Closed`]; [`Error::Io`] for
+    /// a read-only store.
     pub fn reserve(&self, streams: &[&str], time: Duration) -> Result<Option<u64>> {
         let log = self.writable()?;
         for stream in streams {
@@ -180,11 +185,12 @@ impl Store {
         self.open.committer.release(reservation);
     }
 
-    /// The durable result of an earlier append under this key; with `content`, only if that
-    /// was its content.
+    /// Return the durable result of an earlier append with this key. If `content` is given, it must
+    /// be the content of that append.
     ///
     /// # Errors
-    /// [`Error::IdempotencyMismatch`] when the content differs; [`Error::WouldBlock`] for an
+    ///
+    /// [`Error::IdempotencyMismatch`] if the content differs; [`Error::WouldBlock`] for a
     /// non-blocking read.
     pub fn committed(
         &self,
@@ -195,60 +201,67 @@ impl Store {
         self.current(mode)?.committed(key, content, mode)
     }
 
-    /// Makes visible what other sessions have made durable, as every read does by itself.
+    /// Make visible what other sessions have made durable. Every read does so itself.
     ///
     /// # Errors
-    /// As [`Store::read_stream`]; [`Error::WouldBlock`] where an inline read would answer that.
+    ///
+    /// As [`Store::read_stream`]; [`Error::WouldBlock`] where a non-blocking read would return it.
     pub fn catch_up(&self, mode: ReadMode) -> Result<()> {
         self.current(mode).map(drop)
     }
 
-    /// Position of the last durable event, 0 when there is none.
+    /// Return the position of the last durable event, or 0 if there is none.
     ///
     /// # Errors
-    /// As [`Store::read_stream`]: no head is better than one that others are beyond.
+    ///
+    /// As [`Store::read_stream`]: an outdated head is not returned.
     pub fn head(&self) -> Result<u64> {
         Ok(self.current(ReadMode::Blocking)?.watch.head())
     }
 
-    /// How many events a stream has.
+    /// Return the number of events in a stream.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for what is no stream name.
+    ///
+    /// [`Error::InvalidArgument`] for an invalid stream name.
     pub fn version(&self, stream: &str) -> Result<u64> {
         let log = self.current(ReadMode::Blocking)?;
         names::check_stream(stream)?;
         Ok(log.index.read().version(log.hasher.stream(stream)))
     }
 
-    /// A page of one stream.
+    /// Read a page of one stream.
     ///
     /// # Errors
-    /// [`Error::CorruptStore`], [`Error::Io`], [`Error::WouldBlock`] for an non-blocking read.
+    ///
+    /// [`Error::CorruptStore`], [`Error::Io`], or [`Error::WouldBlock`] for a non-blocking read.
     pub fn read_stream(&self, query: &StreamQuery<'_>) -> Result<Page> {
         self.current(query.mode)?.read_stream(query)
     }
 
-    /// Several streams as of one position.
+    /// Read several streams as of one position.
     ///
     /// # Errors
+    ///
     /// As [`Store::read_stream`].
     pub fn read_streams(&self, query: &SnapshotQuery<'_>) -> Result<Snapshot> {
         self.current(query.mode)?.read_streams(query)
     }
 
-    /// A page of the log in global order.
+    /// Read a page of the log in global order.
     ///
     /// # Errors
+    ///
     /// As [`Store::read_stream`].
     pub fn read_log(&self, query: &LogQuery<'_>) -> Result<Page> {
         self.current(query.mode)?.read_log(query)
     }
 
-    /// Begins a listing of the streams whose names begin with `prefix`: those that have events
-    /// now; without `system`, none whose name begins with `$`.
+    /// Start to list the streams that have events now and whose names begin with `prefix`. Without
+    /// `system`, names that begin with `$` are left out.
     ///
     /// # Errors
+    ///
     /// [`Error::Closed`].
     pub fn streams(&self, prefix: &str, system: bool) -> Result<StreamNames> {
         Ok(self
@@ -256,18 +269,20 @@ impl Store {
             .stream_names(prefix, system))
     }
 
-    /// Reads some of what a listing still needs; answers whether it is complete.
+    /// Read a part of what a listing still needs. Return whether the listing is complete.
     ///
     /// # Errors
+    ///
     /// As [`Store::read_stream`].
     pub fn gather(&self, names: &mut StreamNames) -> Result<bool> {
         self.log()?.gather(names)
     }
 
-    /// Waits until the head is beyond `position` or the time is over; answers the head.
+    /// Wait until the head is beyond `position` or the timeout is over. Return the head.
     ///
     /// # Errors
-    /// [`Error::Closed`], and [`Error::Poisoned`] where nothing more can come.
+    ///
+    /// [`Error::Closed`], or [`Error::Poisoned`] if no further events can appear.
     pub fn wait_beyond(&self, position: u64, timeout: Duration) -> Result<u64> {
         let watch = &self.open.committer.log.watch;
         let _waiting = watch.begin_to_wait();
@@ -281,11 +296,13 @@ impl Store {
         Ok(head)
     }
 
-    /// Refuses a wait for more than `position` that would be in vain, since nothing more comes.
+    /// Return an error if a wait for events beyond `position` can't succeed, because no further
+    /// events can appear.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] or [`Error::Detached`] once the store has stopped and shows no
-    /// more; [`Error::Closed`].
+    ///
+    /// [`Error::Poisoned`] or [`Error::Detached`] if the store has stopped and has no events beyond
+    /// `position`; [`Error::Closed`].
     pub fn grows_beyond(&self, position: u64) -> Result<()> {
         let log = self.log()?;
         if log.watch.head() > position {
@@ -294,17 +311,17 @@ impl Store {
         log.health()
     }
 
-    /// Calls `wake` once, when the head is beyond `position`, or the store ends. What holds
-    /// for the callback of [`Store::submit`] holds for it.
+    /// Call `wake` once, when the head is beyond `position` or the store ends. The conditions for
+    /// the callback of [`Store::submit`] apply.
     pub fn on_beyond(&self, position: u64, wake: Box<dyn FnOnce() + Send>) -> WaitGuard {
         let registered = self.open.committer.log.watch.on_beyond(position, wake);
         self.deliver_from_others();
         registered
     }
 
-    /// As [`Store::on_beyond`], for an event beyond `position` that matches a filter. A
-    /// wake-up without such an event is possible, where a look for it would take long; `wake`
-    /// takes the position up to which no event matches. While the wake-up is registered,
+    /// Call `wake` once, when an event beyond `position` matches a filter or the store ends. If the
+    /// search for such an event would take long, `wake` may be called without one. It receives the
+    /// position up to which no event matches. While the wake-up is registered,
     /// [`WaitGuard::passed`] returns that position.
     pub fn on_match(
         &self,
@@ -331,7 +348,7 @@ impl Store {
         committer.log.deliver(ReadMode::NonBlocking);
     }
 
-    /// What the store holds and has done.
+    /// Return the size of the store and the counters of this session.
     pub fn stats(&self) -> Stats {
         // If the store can't catch up, the numbers are those of what it shows.
         let _caught_up = self.open.committer.catch_up(ReadMode::Blocking);
@@ -355,11 +372,12 @@ impl Store {
         }
     }
 
-    /// The sessions that have the store open, this one included; none for a store that is opened
-    /// exclusively.
+    /// Return the sessions that have the store open, including this one. Empty for a store that is
+    /// opened exclusively.
     ///
     /// # Errors
-    /// [`Error::Closed`], and [`Error::Io`] for a lock file that can't be looked at.
+    ///
+    /// [`Error::Closed`], or [`Error::Io`] for a lock file that can't be opened.
     pub fn sessions(&self) -> Result<Vec<Session>> {
         let log = self.log()?;
         let Some(session) = log.coord.session() else {
@@ -369,22 +387,23 @@ impl Store {
         sessions(&log.segments.layout, &session.slot)
     }
 
-    /// Starts the heartbeat of this session, for all sessions of the store to see, until the
-    /// store is closed or the process dies. Returns the id of the session, which is the same
-    /// each time and which no other session ever had.
+    /// Start the heartbeat of this session. All sessions of the store see it until the store is
+    /// closed or the process dies. Return the unique id of the session, the same on each call.
     ///
     /// # Errors
-    /// [`Error::Closed`], and [`Error::Io`] where no thread can be started or the store was
-    /// opened to be read only.
+    ///
+    /// [`Error::Closed`]; [`Error::Io`] if no thread can be started or the store is read-only.
     pub fn start_heartbeat(&self) -> Result<String> {
         self.writable()?;
         self.open.heartbeat.start_heartbeat()
     }
 
-    /// Registers an event loop whose tasks hold leases, and returns its number. From now on
-    /// others see this opening as silent since the last [`Store::tick`] of its slowest loop.
+    /// Register an event loop whose tasks hold leases, and return its number. From now on, the
+    /// heartbeat age that other sessions see is at least the time since the last [`Store::tick`] of
+    /// the slowest registered loop.
     ///
     /// # Errors
+    ///
     /// [`Error::Closed`].
     pub fn register_loop(&self) -> Result<u64> {
         self.log()?;
@@ -401,18 +420,20 @@ impl Store {
         self.open.heartbeat.unregister_loop(number);
     }
 
-    /// All sessions that send heartbeats, of this process and of others.
+    /// Return all sessions that send heartbeats, of this process and of others.
     ///
     /// # Errors
-    /// [`Error::Closed`], and [`Error::Io`] for a lock file that can't be looked at.
+    ///
+    /// [`Error::Closed`], or [`Error::Io`] for a lock file that can't be opened.
     pub fn live_sessions(&self) -> Result<Vec<LiveSession>> {
         self.log()?;
         self.open.heartbeat.live_sessions()
     }
 
-    /// Reads the store's files again and holds them against all that they promise.
+    /// Read the files of the store again and verify them.
     ///
     /// # Errors
+    ///
     /// [`Error::CorruptStore`] with the file and the offset of the first damage.
     pub fn verify(&self, depth: Depth) -> Result<Verified> {
         let log = self.current(ReadMode::Blocking)?;
@@ -423,17 +444,18 @@ impl Store {
         verify(log, &*self.open.committer, depth)
     }
 
-    /// The id that the store was given when it was made, which no other store has.
+    /// Return the unique id that the store received when it was created.
     pub fn identity(&self) -> [u8; 16] {
         self.open.committer.log.segments.identity.uuid
     }
 
-    /// Finishes queued appends, records the durable end of the log, and lets go of the
-    /// directory. Every clone of the handle is closed; closing again does nothing.
+    /// Commit the queued appends, record the durable end of the log and release the directory.
+    /// Every clone of the handle is closed. Closing again has no effect.
     ///
     /// # Errors
-    /// [`Error::Poisoned`], or the failure to record the end; the store is closed all the
-    /// same, and the next opening finds the end by itself.
+    ///
+    /// [`Error::Poisoned`], or the failure to record the end. The store is closed nevertheless; the
+    /// next open finds the end of the log itself.
     pub fn close(&self) -> Result<()> {
         self.open.close()
     }
