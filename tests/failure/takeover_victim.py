@@ -117,8 +117,8 @@ async def die(store: str, ledger: Path, who: str, dies_at: int) -> None:
         async with eb.SagaCoordinator(
             watched, [saga], stale_after=STALE_AFTER
         ) as coordinator:
-            shards = coordinator._shards
-            while len(shards.mine) < SHARDS // 2:  # noqa: ASYNC110 - no event tells
+            shards = coordinator._parts.shards
+            while len(shards.held) < SHARDS // 2:  # noqa: ASYNC110 - no event tells
                 await anyio.sleep(0.002)
             names = (f"saga-{who}-{dies_at}-{n}" for n in range(1000))
             watched.saga_id = next(name for name in names if shards.lease_for(name))

@@ -66,7 +66,7 @@ async def mine(coordinator, number: int, within: float) -> float:
     """Wait until a coordinator has so many shards; gives how long it took."""
     began = time.monotonic()
     with anyio.fail_after(within):
-        while len(coordinator._shards.mine) != number:  # noqa: ASYNC110 - no event tells
+        while len(coordinator._parts.shards.held) != number:  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.005)
     return time.monotonic() - began
 

@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.saga.coordination._checkpoint import CheckpointBudget
 from eventbraid.saga.coordination._unfinished_sagas import (
     MOST_OPEN,
-    CheckpointBudget,
     UnfinishedSagas,
 )
 from eventbraid.store._system import system_event
@@ -61,7 +61,7 @@ async def truth(store) -> set[str]:
 async def known(store) -> set[str]:
     opened = UnfinishedSagas(store)
     await opened.load()
-    return opened.ids
+    return opened.sagas.keys()
 
 
 async def last_checkpoint(store):
@@ -205,7 +205,7 @@ async def test_a_coordinator_notes_the_sagas_that_have_ended_at_it(store, saga):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await handle.result()
-        assert "saga-1" in coordinator._open._ended_here
+        assert "saga-1" in coordinator._parts.unfinished._ended_here
 
 
 async def test_sagas_whose_ids_are_too_long_for_a_checkpoint_raise_nothing(store):

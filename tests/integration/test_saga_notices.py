@@ -95,9 +95,9 @@ class HeldReporter:
     """What a coordinator knows of notices; what it finds is held back."""
 
     def __init__(self, coordinator) -> None:
-        reporter = coordinator._follower._attention
+        reporter = coordinator._parts.attention._reporter
         self.note = reporter.note
-        self.tell = reporter.tell
+        self.report = reporter.report
         self.reasons = Held(reporter.reasons)
 
 
@@ -106,14 +106,14 @@ class HeldQuestions:
 
     Args:
         coordinator: The coordinator.
-        what: The call that is held: "tell" or "reasons".
+        what: The call that is held: "report" or "reasons".
     """
 
     def __init__(self, coordinator, what: str) -> None:
-        reporter = coordinator._follower._attention
-        self.note, self.tell, self.reasons = (
+        reporter = coordinator._parts.attention._reporter
+        self.note, self.report, self.reasons = (
             reporter.note,
-            reporter.tell,
+            reporter.report,
             reporter.reasons,
         )
         self._call = getattr(reporter, what)
@@ -132,32 +132,32 @@ class DoubtfulReporter:
     """What a coordinator tells of notices; nobody learns what became of the first."""
 
     def __init__(self, coordinator) -> None:
-        self._attention = coordinator._follower._attention
+        self._attention = coordinator._parts.attention._reporter
         self.note = self._attention.note
         self.reasons = self._attention.reasons
         self.began = anyio.Event()
         self.gate = anyio.Event()
 
-    async def tell(self, blocked):
+    async def report(self, blocked):
         if blocked and not self.began.is_set():
             self.began.set()
             await self.gate.wait()
             raise eb.OutcomeUnknown("nobody knows")
-        return await self._attention.tell(blocked)
+        return await self._attention.report(blocked)
 
 
 async def settled(coordinator) -> None:
     """Wait until a coordinator has dealt with all that is in the log now."""
-    store, follower = coordinator._store, coordinator._follower
+    store, follower = coordinator._store, coordinator._parts.follower
     with anyio.fail_after(SOON):
         for _ in range(2):
             # The second one is read in a turn that begins after the first one's.
             await store.append([("nudge", "test.nudged", b"{}")])
             head = await store.head()
-            while follower._followed < head:
-                assert coordinator._workers.running
+            while follower.position < head:
+                assert coordinator._parts.workers.is_running
                 await anyio.sleep(0.005)
-    assert coordinator._workers.running
+    assert coordinator._parts.workers.is_running
 
 
 async def test_an_unreadable_record_stops_no_coordinator_that_has_its_saga(openings):
@@ -240,13 +240,13 @@ async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_bl
         for saga_id in IDS[:12]:
             await owner.start(saga, Trip("mia"), id=saga_id)
         await blocked_at(openings[0], 12)
-        reading = Held(owner._journal.reader.read)
-        owner._journal.reader.read = reading
+        reading = Held(owner._parts.journal.reader.read)
+        owner._parts.journal.reader.read = reading
         async with anyio.create_task_group() as tasks:
             for saga_id in IDS[:12]:
                 tasks.start_soon(fail_to_get, owner, saga, saga_id)
             await reading.has(12)
-            owner._journal.reader.read = reading.call
+            owner._parts.journal.reader.read = reading.call
             async with eb.SagaCoordinator(openings[1], [saga]) as other:
                 pair = Pair(owner, other)
                 await pair.shared()
@@ -283,7 +283,7 @@ async def test_a_saga_that_ended_while_its_notice_was_sought_has_ended(
     ):
         pair = Pair(owner, other)
         await pair.shared()
-        seeking = other._follower._attention = HeldReporter(other)
+        seeking = other._parts.attention._reporter = HeldReporter(other)
         handle = await other.start(compensatable, Trip("mia"), id=pair.ids_of(owner)[0])
         await seeking.reasons.has(1)
         await owner.cancel(handle.id, reason="it can't go on")
@@ -315,7 +315,7 @@ async def test_an_ended_saga_is_waited_for_no_more_when_its_shard_is_taken(
             # As an error that came late would have left it.
             handle._run.rest(eb.SagaBlocked(handle.id, "trip", 1, "oops"))
         with anyio.fail_after(SOON):
-            while other._shards.lease_for(handle.id) is None:  # noqa: ASYNC110
+            while other._parts.shards.lease_for(handle.id) is None:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         await settled(other)
         assert handle._run.at_rest.is_set()
@@ -326,15 +326,15 @@ async def test_a_saga_blocked_anew_while_its_notice_is_in_doubt_is_told_of(
 ):
     """The older word of it must not take the place of the newer one."""
     async with eb.SagaCoordinator(openings[0], [compensatable]) as owner:
-        telling = owner._follower._attention = DoubtfulReporter(owner)
+        telling = owner._parts.attention._reporter = DoubtfulReporter(owner)
         handle = await owner.start(compensatable, Trip("mia"), id="saga-1")
         await telling.began.wait()
         # Asked for again, and blocked again, before the first answer is known.
-        [before] = owner._registry.blocked.values()
+        [before] = owner._parts.blocked.sagas.values()
         handle = await owner.get(compensatable, handle.id)
         with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked):
             await handle.result()
-        [after] = owner._registry.blocked.values()
+        [after] = owner._parts.blocked.sagas.values()
         assert after is not before
         telling.gate.set()
         await blocked_at(openings[1], 1)
@@ -426,8 +426,8 @@ async def test_the_last_notice_is_found_with_little_in_memory(monkeypatch, seed)
     random = Random(seed)
     names = [f"saga-{n}" for n in range(random.choice([3, 12]))]
     async with eb.open_async("memory:") as store:
-        most = random.choice([3, 6, 100])
-        known = _notices.Notices(store, most=most)
+        maximum = random.choice([3, 6, 100])
+        known = _notices.Notices(store, maximum)
         before = random.choice([0, 20])
         noted = before
         for _ in range(before + 60):
@@ -441,7 +441,7 @@ async def test_the_last_notice_is_found_with_little_in_memory(monkeypatch, seed)
                     if recorded.stream == "saga-attention":
                         known.note(recorded)
                 noted = max(noted, len(log))
-            assert len(known._last) <= most
+            assert len(known._last) <= maximum
             if len(log) >= before and random.random() < 0.3:
                 after = random.choice([0, random.randrange(len(log))])
                 found = await known.find(dict.fromkeys(names, after))
@@ -461,11 +461,11 @@ async def test_a_saga_that_moves_on_before_its_notice_is_told_gets_none(
 ):
     """The notice would say of the saga as it is now what was so before."""
     async with eb.SagaCoordinator(openings[0], [compensatable]) as owner:
-        held = owner._follower._attention = HeldQuestions(owner, "tell")
+        held = owner._parts.attention._reporter = HeldQuestions(owner, "report")
         handle = await owner.start(compensatable, Trip("mia"), id="saga-1")
         await held.began.wait()
         # As another coordinator records it, of which this one hasn't read yet.
-        journal = owner._journal.reader
+        journal = owner._parts.journal.reader
         progress = journal.progress(handle.id, await journal.read(handle.id))
         request = CancelRequest("it can't go on")
         events, _ = decide_without_declaration(progress, request)
@@ -481,23 +481,23 @@ async def test_a_saga_whose_shard_is_lost_before_its_notice_is_told_gets_none(
 ):
     """Whoever takes the shard then may drive it; the notice would stand behind that."""
     async with eb.SagaCoordinator(openings[0], [compensatable]) as owner:
-        held = owner._follower._attention = HeldQuestions(owner, "tell")
+        held = owner._parts.attention._reporter = HeldQuestions(owner, "report")
         handle = await owner.start(compensatable, Trip("mia"), id="saga-1")
         await held.began.wait()
-        lost = owner._shards.lease_for(handle.id)
-        await openings[1].append([released(lost.lease, owner._shards._owner)])
+        lost = owner._parts.shards.lease_for(handle.id)
+        await openings[1].append([released(lost.lease, owner._parts.live.own_id)])
         held.gate.set()
         with anyio.fail_after(SOON):
             # It takes the shard anew, blocks the saga anew, and tells of it.
             while not is_told(owner, handle.id):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-        regained = owner._shards.lease_for(handle.id)
+        regained = owner._parts.shards.lease_for(handle.id)
         assert regained.token > lost.token
     assert len(await notices(openings[1])) == 1
 
 
 def is_told(coordinator, saga_id: str) -> bool:
-    shard_lease = coordinator._shards.lease_for(saga_id)
+    shard_lease = coordinator._parts.shards.lease_for(saga_id)
     return shard_lease is not None and shard_lease.last_report(saga_id) is not None
 
 
@@ -522,7 +522,7 @@ async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_blo
         saga_id = pair.ids_of(owner)[0]
         await owner.start(saga, Trip("mia"), id=saga_id)
         await recorded_of(openings[0], saga_id, "step_unknown")
-        held = other._follower._attention = HeldQuestions(other, "reasons")
+        held = other._parts.attention._reporter = HeldQuestions(other, "reasons")
         handle = await other.get(saga, saga_id)
         await held.began.wait()
         await owner.cancel(saga_id, reason="too late")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eventbraid.saga._timeline import SagaEntry, SagaTimeline, read_timeline
 from eventbraid.saga.coordination._coordinator import SagaCoordinator
 from eventbraid.saga.coordination._handle import SagaHandle
-from eventbraid.saga.coordination._saga_registry import SagaSummary
+from eventbraid.saga.coordination._saga_summary import SagaSummary
 from eventbraid.saga.definition._context import Done, StepContext, StepFailure, Unknown
 from eventbraid.saga.definition._defect_classes import DEFECTS
 from eventbraid.saga.definition._retry import Retry

@@ -1,8 +1,8 @@
-"""Which notice of a saga is the last one on the attention stream.
+"""The last notice of each saga on the attention stream.
 
-The stream is never shortened, so it isn't searched anew for each saga: the news are
-noted as the follower reads them, and what stands before them is read back once, no
-further than somebody asks, and all who ask together are answered by one pass.
+The stream only grows, so it isn't searched again for each saga. New notices are kept as
+the log follower reads them. Older ones are read backward from there, once, and only as
+far as a question needs; one pass answers all questions of a call.
 """
 
 from __future__ import annotations
@@ -26,45 +26,46 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("eventbraid.saga")
 
-# Notices read at a time, and sagas of which the place of a notice is kept: a few MB.
+# The number of notices that are read at a time, and the maximum number of sagas of
+# which the place of the last notice is kept: a few MB.
 _PAGE = 1_024
-_MOST_KEPT = 32_768
+_MAXIMUM_KEPT = 32_768
 
 
 class Place(NamedTuple):
-    """Where a notice stands: its position in the log, and its version in its stream."""
+    """The place of a notice: its position in the log, and its version in its stream."""
 
     position: int
     version: int
 
 
 class Notices:
-    """The places of the last notices, of a bounded number of sagas.
+    """The places of the last notices of a bounded number of sagas.
 
-    Only the loop of one follower uses it, so nothing is noted while something is
-    sought.
+    Only the task of the log follower uses it, so no notice is added during a search.
 
     Args:
         store: The store.
-        most: Of how many sagas a place is kept.
+        maximum: The maximum number of sagas of which a place is kept.
     """
 
-    __slots__ = ("_before", "_last", "_most", "_since", "_store")
+    __slots__ = ("_before", "_last", "_maximum", "_since", "_store")
 
-    def __init__(self, store: AsyncStore, most: int = _MOST_KEPT) -> None:
-        """Know of none."""
+    def __init__(self, store: AsyncStore, maximum: int = _MAXIMUM_KEPT) -> None:
+        """Begin without notices."""
         self._store = store
-        self._most = most
+        self._maximum = maximum
         self._last: dict[str, Place] = {}
-        # Each notice from this position on is known; older ones have lower versions.
+        # Of each saga with a notice from this position on, the last one is kept. Older
+        # notices have versions below `_before`.
         self._since: float = math.inf
         self._before: int | None = None
 
     def note(self, recorded: RecordedEvent) -> str | None:
-        """Take in the next record of the stream.
+        """Adopt the next record of the stream.
 
         Returns:
-            The saga that it is about; None if it is no notice.
+            The id of its saga; None if it isn't a notice.
         """
         if self._since == math.inf:
             self._since, self._before = recorded.position, recorded.version
@@ -72,7 +73,7 @@ class Notices:
         if notice is None:
             return None
         self._last[notice.saga_id] = Place(recorded.position, recorded.version)
-        if len(self._last) > self._most:
+        if len(self._last) > self._maximum:
             self._forget_half()
         return notice.saga_id
 
@@ -80,40 +81,42 @@ class Notices:
         """Find the last notices of sagas.
 
         Args:
-            wanted: The sagas, each with the position behind which a notice counts.
+            wanted: The sagas, each with the position after which a notice counts.
 
         Returns:
-            Where those stand that there are.
+            The places of the notices that were found.
         """
         missing = {id_: after for id_, after in wanted.items() if id_ not in self._last}
         found = {id_: self._last[id_] for id_ in wanted if id_ in self._last}
         since, before = self._since, self._before
         while any(after < since for after in missing.values()):
-            page = await self._read_back(_PAGE, before)
+            page = await self._read_backward(_PAGE, before)
             places = _last_places(page)
             for saga_id in missing.keys() & places.keys():
                 found[saga_id] = places[saga_id]
                 del missing[saga_id]
-            has_room = len(self._last) + len(places) <= self._most
-            is_next = before == self._before
+            # The places are kept as long as there is room for all of a page: with a gap
+            # between them, `_since` would promise more than is known.
+            has_room = len(self._last) + len(places) <= self._maximum
+            is_adjacent = before == self._before
             if page:
                 since, before = page[-1].position, page[-1].version
             if len(page) < _PAGE:
                 since = 0
-            if is_next and has_room:
+            if is_adjacent and has_room:
                 self._last = places | self._last
                 self._since, self._before = since, before
         return {id_: at for id_, at in found.items() if at.position > wanted[id_]}
 
     async def reason(self, place: Place) -> str | None:
-        """Read the reason that a notice gives."""
-        for recorded in await self._read_back(1, place.version + 1):
+        """Read the reason in a notice."""
+        for recorded in await self._read_backward(1, place.version + 1):
             notice = _notice_in(recorded)
             if notice is not None:
                 return notice.reason
         return None
 
-    async def _read_back(
+    async def _read_backward(
         self, limit: int, before: int | None
     ) -> Sequence[RecordedEvent]:
         older = self._store.read_stream(
@@ -122,7 +125,7 @@ class Notices:
         return [recorded async for recorded in older]
 
     def _forget_half(self) -> None:
-        """Forget the older half, which is read again if it is asked for."""
+        """Forget the older half; it is read again if it is needed."""
         by_age = sorted(self._last.items(), key=lambda item: item[1])
         half = len(by_age) // 2
         _, newest = by_age[half - 1]
@@ -141,14 +144,15 @@ def _last_places(newest_first: Iterable[RecordedEvent]) -> dict[str, Place]:
 
 
 def _notice_in(recorded: RecordedEvent) -> SagaNeedsAttention | None:
-    """Give the notice that a record of the stream holds.
+    """Return the notice in a record; None if the record has none.
 
-    Anybody can write there, and what can't be read must stop no coordinator.
+    Any program can append to the stream, and a record that can't be decoded must not
+    stop a coordinator.
     """
     if recorded.type != ATTENTION_TYPE:
         return None
     try:
         return cast("SagaNeedsAttention", decode_event(recorded))
     except (EventDecodeError, UnknownEventType) as error:
-        _log.warning("a record on %r is passed over: %s", ATTENTION_STREAM, error)
+        _log.warning("skipped a record of stream %r: %s", ATTENTION_STREAM, error)
         return None

@@ -1,4 +1,4 @@
-"""The declarations that a coordinator knows."""
+"""The declarations of sagas that a coordinator was given."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class DefinitionRegistry:
-    """Sagas by their name and version."""
+    """The declarations, by name and version."""
 
     __slots__ = ("_sagas",)
 
     def __init__(self, sagas: Iterable[Saga[Any]]) -> None:
-        """Take in the sagas.
+        """Register sagas.
 
         Raises:
             InvalidArgument: Two of them have one name and version.
@@ -39,31 +39,31 @@ class DefinitionRegistry:
             self._sagas[key] = saga
 
     def declarations(self) -> frozenset[Declaration]:
-        """Return what the sagas are known by in the log."""
+        """Return the declarations, as the log has them."""
         return frozenset(map(declaration_of, self._sagas.values()))
 
     def contradicts(self, needed: Declaration) -> bool:
-        """Return whether its version is known with another graph."""
+        """Return whether the same version is registered with another graph."""
         saga = self._sagas.get((needed.saga, needed.version))
         return saga is not None and saga.graph_hash != needed.graph_hash
 
     def has(self, saga: Saga[Any]) -> bool:
-        """Tell whether this very declaration is known."""
+        """Return whether this very object is registered."""
         return self._sagas.get((saga.name, saga.version)) is saga
 
     def find(self, progress: Progress) -> Saga[Any] | None:
-        """Give the declaration of a recorded saga, if its version is known."""
+        """Return the declaration of a recorded saga; None if there is none."""
         return self._sagas.get((progress.saga, progress.version))
 
     def refuse(self, progress: Progress, saga_ids: Sequence[str]) -> NoReturn:
-        """Refuse sagas that were started with other steps.
+        """Raise the error for sagas that were started with other steps.
 
         Args:
-            progress: One of them.
-            saga_ids: All of them.
+            progress: The progress of one of them.
+            saga_ids: The ids of all of them.
 
         Raises:
-            GraphMismatch: Names the sagas and how the graphs differ.
+            GraphMismatch: Names the sagas, and the difference of the graphs.
         """
         name, version = progress.saga, progress.version
         declared = self._sagas[name, version].graph

@@ -1,4 +1,4 @@
-"""A saga as its caller sees it: its id, its status, and its end."""
+"""The handle of a saga: its id, its status, and its result."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from eventbraid.saga.machine._progress import Status
-    from eventbraid.saga.running._outcome import SagaResult
+    from eventbraid.saga.running._outcome import Ended
     from eventbraid.saga.running._run import Run
 
 S = TypeVar("S")
 
 
 class SagaHandle(Generic[S]):
-    """A saga that was started; made by `SagaCoordinator.start`.
+    """A saga that was started; `SagaCoordinator.start` and `get` return it.
 
     Example:
         >>> import eventbraid as eb
@@ -36,7 +36,7 @@ class SagaHandle(Generic[S]):
     def __init__(
         self, run: Run[S], catch_up: Callable[[Run[S]], Awaitable[None]]
     ) -> None:
-        """Show a saga; use `SagaCoordinator.start` instead."""
+        """Build a handle; use `SagaCoordinator.start` instead."""
         self._run = run
         self._catch_up = catch_up
 
@@ -47,39 +47,44 @@ class SagaHandle(Generic[S]):
 
     @property
     def status(self) -> Status:
-        """Where the saga stands, as far as this coordinator knows.
+        """The status of the saga, as far as this coordinator knows.
 
-        Of a saga that another coordinator drives, only the end is heard of.
+        If another coordinator drives the saga, the status may be an earlier one until
+        the saga is at rest.
         """
         return self._run.progress.status
 
     @property
     def state(self) -> S:
-        """The saga's state, folded from the results so far; the caller's own copy."""
+        """The saga's state, folded from the results so far; a copy for the caller."""
         return self._run.state.data.read()
 
-    async def result(self, *, timeout: timedelta | None = None) -> SagaResult[S]:
+    async def result(self, *, timeout: timedelta | None = None) -> Ended[S]:
         """Wait until the saga is at rest: it has ended, or it is stuck.
 
-        A step of another saga that waits here isn't counted by ``concurrency``
+        A saga has ended if it is completed or compensated. A stuck saga has not ended:
+        it waits for a person's decision, and may be waited for again after that.
+
+        A step of another saga that waits here doesn't count for ``concurrency``
         meanwhile.
 
         Args:
-            timeout: How long to wait; without end if not given. The saga goes on.
+            timeout: The maximum duration of the wait; without limit if not given. The
+                saga isn't affected.
 
         Returns:
-            The outcome and the state.
+            The outcome of the saga, with its state.
 
         Raises:
             TimeoutError: The time is over.
             SagaBlocked: The program that has the saga's shard, this one or another one,
-                can't drive it. Called again, it waits if one that can has gone on with
-                the saga or has its shard now, and raises at once if not.
+                can't drive it. Called again, it waits if a program that can drive it
+                has continued it or has its shard now, and raises at once if not.
             CoordinatorClosed: The coordinator was left before the saga was at rest.
         """
         seconds = None
         if timeout is not None:
-            # A caller's time may be up already.
+            # A caller's deadline may have passed already.
             seconds = duration_seconds("timeout", timeout, minimum=timedelta.min)
         with anyio.fail_after(seconds):
             if self._run.error is not None:
@@ -97,8 +102,8 @@ class SagaHandle(Generic[S]):
                 )
         if self._run.error is not None:
             raise self._run.error
-        return self._run.result()
+        return self._run.ended()
 
     def __repr__(self) -> str:
-        """Name it with its status."""
+        """Return its id with its status."""
         return f"<SagaHandle {self.id!r}, {self.status.value}>"

@@ -1,139 +1,158 @@
-"""The coordinators of a store, and the declarations that each of them can run.
+"""The live coordinators of a store, and this one among them.
 
-A coordinator joins before it takes a lease and leaves after it has released them all.
-Each change is one record that lists all members, appended at the exact version that was
-read. So the last record is all that a newcomer reads, and changes happen one by one.
+The recorded list has every coordinator that was added and not removed. Whether one of
+these is alive follows from heartbeats: a session that has ended is gone at once, and
+one that is stopped, or whose event loop hangs, counts as stopped after a while.
+
+The heartbeat decides only which leases a coordinator tries to acquire. It never decides
+whose records count. If a coordinator was only slow when another one acquired its lease,
+the store refuses its next record, because the fencing token has changed.
 """
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import anyio
-
-from eventbraid.errors import (
-    EventDecodeError,
-    OutcomeUnknown,
-    UnknownEventType,
-    VersionConflict,
-)
-from eventbraid.event import decode_event, new_event
-from eventbraid.saga.definition._declaration import Declaration
-from eventbraid.saga.machine._events import COORDINATORS_STREAM, CoordinatorsChanged
-from eventbraid.saga.running._pauses import pause_after_contention
-from eventbraid.store._system import system_event
+from eventbraid.lease._holder import register_holder, unregister_holder
+from eventbraid.lease._state import Liveness
+from eventbraid.saga.coordination._coordinator_list import CoordinatorList
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
+    from eventbraid.lease._state import LeaseState
+    from eventbraid.saga.coordination._coordinator_list import Capabilities
+    from eventbraid.saga.definition._declaration import Declaration
     from eventbraid.store import AsyncStore, RecordedEvent
 
-_log = logging.getLogger("eventbraid.saga")
-
-Capabilities = frozenset[Declaration]
+_NO_AGES: Mapping[str, float] = MappingProxyType({})
 
 
 class LiveCoordinators:
-    """The members as of the last record that was read.
+    """The coordinators of a store, as one of them sees them.
+
+    Args:
+        store: The store.
+        stale_after: The age of a heartbeat from which its session counts as stopped.
+        own: The declarations that this coordinator can run.
 
     Attributes:
-        version: The version of that record; 0 before the first one.
-        runs: What each member can run, in the order in which they joined.
+        own: The declarations that this coordinator can run.
+        own_id: This coordinator as the holder of leases; empty before `enter`.
+        capabilities: What each live coordinator can run, as of the last check.
     """
 
-    __slots__ = ("_store", "runs", "version")
+    __slots__ = (
+        "_list",
+        "_liveness",
+        "_session",
+        "_stale_after",
+        "_store",
+        "capabilities",
+        "own",
+        "own_id",
+    )
 
-    def __init__(self, store: AsyncStore) -> None:
-        """Begin with none."""
+    def __init__(
+        self, store: AsyncStore, stale_after: float, own: Capabilities
+    ) -> None:
+        """Begin outside of the list."""
         self._store = store
-        self.version = 0
-        self.runs: Mapping[str, Capabilities] = {}
-
-    def note(self, recorded: RecordedEvent) -> None:
-        """Take over a record of the members, unless a newer one is known."""
-        if recorded.version > self.version:
-            self.version = recorded.version
-            self.runs = _members_in(recorded)
+        self._stale_after = stale_after
+        self._session = ""
+        self._list = CoordinatorList(store)
+        self._liveness = Liveness("", _NO_AGES, stale_after)
+        self.own = own
+        self.own_id = ""
+        self.capabilities: Mapping[str, Collection[Declaration]] = {}
 
     async def read(self) -> None:
-        """Read the last record."""
-        last = self._store.read_stream(COORDINATORS_STREAM, backward=True, limit=1)
-        for recorded in [found async for found in last]:
-            self.note(recorded)
+        """Read the recorded list."""
+        await self._list.read()
 
-    async def join(
-        self, owner: str, runs: Capabilities, *, is_gone: Callable[[str], bool]
-    ) -> None:
-        """Record a coordinator, and remove those that are gone.
+    def start_heartbeat(self) -> None:
+        """Become a holder of leases that lives as long as the running event loop."""
+        coordination = self._store.coordination
+        self._session = coordination.start_heartbeat()
+        self.own_id = register_holder(
+            self._session, coordination.start_loop_heartbeat()
+        )
+
+    async def join(self) -> None:
+        """Add this coordinator to the list, and remove those that are gone."""
+        await self._list.add(self.own_id, self.own, is_gone=self._is_gone)
+        self._assume_all_live()
+
+    async def keep_list(self) -> None:
+        """Add this coordinator again if it is missing, and remove those that are gone.
+
+        Only the first live one of the list removes others: one writer is enough.
+        """
+        if self.own_id not in self._list.capabilities:
+            await self.join()
+        elif next(iter(self.capabilities)) == self.own_id:
+            gone = filter(self._is_gone, self._list.capabilities)
+            await self._list.remove_gone(gone)
+
+    async def leave(self) -> None:
+        """Remove this coordinator from the list."""
+        await self._list.remove(self.own_id)
+
+    def end(self) -> None:
+        """Stop the heartbeat: for other coordinators this one is gone."""
+        unregister_holder(self.own_id)
+
+    def note(self, recorded: RecordedEvent) -> None:
+        """Adopt a record of the list."""
+        self._list.note(recorded)
+        # A coordinator that was added just now is alive until a check shows otherwise.
+        self._assume_all_live()
+
+    async def check_heartbeats(self, *, is_alone: bool) -> None:
+        """Read the ages of the heartbeats.
 
         Args:
-            owner: The coordinator.
-            runs: What it can run.
-            is_gone: Returns whether a member has ended without leaving.
+            is_alone: Whether no other coordinator is concerned, so there is nothing to
+                read.
         """
-        while self.runs.get(owner) != runs:
-            kept = {o: r for o, r in self.runs.items() if not is_gone(o)}
-            await self._change({**kept, owner: runs})
+        ages = _NO_AGES
+        if not is_alone:
+            ages = await self._store.coordination.heartbeat_ages_async()
+        self._liveness = Liveness(self._session, ages, self._stale_after)
 
-    async def leave(self, owner: str) -> None:
-        """Remove a coordinator."""
-        while owner in self.runs:
-            await self._change({o: r for o, r in self.runs.items() if o != owner})
+    def drop_stopped(self) -> None:
+        """Count only those as live whose heartbeat is young enough."""
+        self.capabilities = {
+            holder: able
+            for holder, able in self._list.capabilities.items()
+            if holder == self.own_id or self._liveness.is_live(holder)
+        }
 
-    async def remove(self, gone: Iterable[str]) -> None:
-        """Remove members that have ended without leaving, unless others do it now."""
-        removed = {*gone}
-        kept = {o: r for o, r in self.runs.items() if o not in removed}
-        if len(kept) < len(self.runs):
-            await self._change(kept)
+    @property
+    def has_others(self) -> bool:
+        """Whether the list has another coordinator, alive or not."""
+        return any(holder != self.own_id for holder in self._list.capabilities)
 
-    async def _change(self, runs: Mapping[str, Capabilities]) -> None:
-        """Record members, unless others have changed them; then read these."""
-        record = system_event(new_event(COORDINATORS_STREAM, _record_of(runs)))
-        expect = {COORDINATORS_STREAM: self.version}
-        try:
-            await self._store.append([record], expect=expect)
-        except VersionConflict:
-            pass
-        except OutcomeUnknown:
-            await anyio.sleep(pause_after_contention(0.0))
-        await self.read()
+    @property
+    def are_different(self) -> bool:
+        """Whether another live coordinator can run other sagas than this one."""
+        return any(able != self.own for able in self.capabilities.values())
 
+    def can_run(self, needed: Declaration) -> bool:
+        """Return whether this or another live coordinator can run a declaration."""
+        if needed in self.own:
+            return True
+        return any(needed in able for able in self.capabilities.values())
 
-def _record_of(runs: Mapping[str, Capabilities]) -> CoordinatorsChanged:
-    """Make the record; what many members can run is in it once."""
-    indexes = {one: index for index, one in enumerate(dict.fromkeys(runs.values()))}
-    members = tuple((owner, indexes[one]) for owner, one in runs.items())
-    return CoordinatorsChanged(members, tuple(tuple(sorted(one)) for one in indexes))
+    def live_holder(self, state: LeaseState) -> str | None:
+        """Return the holder of a lease; None if the lease is free."""
+        if state.held is None or state.is_free(self._liveness):
+            return None
+        return state.held.holder
 
+    def _assume_all_live(self) -> None:
+        self.capabilities = {**self._list.capabilities}
 
-def _members_in(recorded: RecordedEvent) -> Mapping[str, Capabilities]:
-    """Read the members; none if the record can't be read, then all join again."""
-    try:
-        changed = cast("CoordinatorsChanged", decode_event(recorded))
-        return dict(_pairs(changed))
-    except (
-        EventDecodeError,
-        UnknownEventType,
-        AttributeError,
-        IndexError,
-        ValueError,
-        RecursionError,
-    ) as error:
-        _log.warning(
-            "skipped version %d of stream %r: %s",
-            recorded.version,
-            COORDINATORS_STREAM,
-            error,
-        )
-        return {}
-
-
-def _pairs(changed: CoordinatorsChanged) -> Iterator[tuple[str, Capabilities]]:
-    runs = [
-        frozenset(Declaration(*fields) for fields in one)
-        for one in changed.declarations
-    ]
-    for owner, index in changed.members:
-        yield owner, runs[index]
+    def _is_gone(self, holder: str) -> bool:
+        return self._liveness.age_of(holder) is None

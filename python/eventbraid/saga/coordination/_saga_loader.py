@@ -1,4 +1,4 @@
-"""Reads recorded sagas back, as this program's declarations understand them."""
+"""Reads recorded sagas from the log, with the declarations of this program."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eventbraid.saga.coordination._definition_registry import DefinitionRegistry
+    from eventbraid.saga.coordination._live_coordinators import LiveCoordinators
     from eventbraid.saga.coordination._saga_registry import SagaRegistry
     from eventbraid.saga.coordination._shards import Shards
     from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
@@ -30,27 +31,48 @@ if TYPE_CHECKING:
 
 
 class SagaLoader:
-    """The recorded sagas of a store."""
+    """Reads sagas, and adds those that can't be driven here to the blocked ones.
 
-    __slots__ = ("_definitions", "_journal", "_open", "_registry", "_shards")
+    Args:
+        journal: Reads the sagas' streams.
+        definitions: The declarations of this program.
+        registry: The sagas of this coordinator.
+        unfinished: The unfinished sagas of the store.
+        shards: The leases of this coordinator.
+        live: The live coordinators.
+    """
+
+    __slots__ = (
+        "_definitions",
+        "_journal",
+        "_live",
+        "_reader",
+        "_registry",
+        "_shards",
+        "_unfinished",
+    )
 
     def __init__(
         self,
+        *,
         journal: Journal,
         definitions: DefinitionRegistry,
         registry: SagaRegistry,
-        open_sagas: UnfinishedSagas,
+        unfinished: UnfinishedSagas,
         shards: Shards,
+        live: LiveCoordinators,
     ) -> None:
-        """Read by a journal, and list in a registry what can't be driven."""
+        """Read nothing yet."""
         self._journal = journal
+        self._reader = journal.reader
         self._definitions = definitions
         self._registry = registry
-        self._open = open_sagas
+        self._unfinished = unfinished
         self._shards = shards
+        self._live = live
 
     async def load(self, saga_id: str) -> Run[Any]:
-        """Read one saga; one of these shards that can't be driven is listed as blocked.
+        """Read one saga; if it is to be driven here and can't be, it is blocked.
 
         Args:
             saga_id: Its id.
@@ -60,58 +82,32 @@ class SagaLoader:
             SagaBlocked: This program can't drive it.
             GraphMismatch: It was started with other steps under the same version.
         """
+        # Before the read: the lease may be lost during it.
         shard_lease = self._lease_for(saga_id)
-        recorded = await self._journal.reader.read(saga_id)
+        recorded = await self._reader.read(saga_id)
         progress = Progress(saga_id)
         try:
-            progress = self._journal.reader.progress(saga_id, recorded)
+            progress = self._reader.progress(saga_id, recorded)
             saga = self._declaration(progress)
-            return await self._journal.reader.restore(saga, saga_id, recorded)
+            return await self._reader.restore(saga, saga_id, recorded)
         except Defect as defect:
             error = unfoldable_error(progress, defect)
             error.__cause__ = defect.error
             head = await self._journal.record_unfoldable(
-                progress, head_of(recorded), defect, self._kept(shard_lease, saga_id)
+                progress, head_of(recorded), defect, self._if_kept(shard_lease, saga_id)
             )
-            self._block_here(shard_lease, progress, error, head)
+            self._add_blocked(shard_lease, progress, error, head)
             raise error from defect.error
         except SagaBlocked as error:
-            self._block_here(shard_lease, progress, error, head_of(recorded))
+            self._add_blocked(shard_lease, progress, error, head_of(recorded))
             raise
         except GraphMismatch as error:
             needs_code = blocked_error(progress, f"{NEEDS_CODE}: {error}")
-            self._block_here(shard_lease, progress, needs_code, head_of(recorded))
+            self._add_blocked(shard_lease, progress, needs_code, head_of(recorded))
             raise
 
-    async def progress(self, saga_id: str) -> Progress:
-        """Read how far a saga is, whoever drives it.
-
-        Raises:
-            SagaNotFound: No saga was started under the id.
-            SagaBlocked: Its stream can't be folded.
-        """
-        recorded = await self._journal.reader.read(saga_id)
-        return self._journal.reader.progress(saga_id, recorded)
-
-    async def check_graphs(self) -> None:
-        """Refuse to coordinate beside sagas that were started with other steps.
-
-        Whichever coordinator drives them: of two programs that take one version for
-        different graphs, only one can be right.
-
-        Raises:
-            GraphMismatch: Names the first such version, its sagas, and the difference.
-        """
-        for (_, needed), group in [*self._open.groups.items()]:
-            if needed is None or not self._definitions.contradicts(needed):
-                continue
-            for saga_id in [*group]:
-                # A record that only looks like a start concerns no program but its own.
-                with suppress(SagaBlocked, SagaNotFound):
-                    self._refuse_graph(await self.progress(saga_id))
-
     async def load_for(self, saga_id: str, take: Callable[[Run[Any]], object]) -> None:
-        """Read an unfinished saga; one that can't be driven is blocked and listed.
+        """Read an unfinished saga, which may turn out to be blocked.
 
         Args:
             saga_id: Its id.
@@ -120,51 +116,80 @@ class SagaLoader:
         with suppress(SagaBlocked, SagaNotFound, GraphMismatch):
             take(await self.load(saga_id))
 
-    # --- within ----------------------------------------------------------------------
+    async def progress(self, saga_id: str) -> Progress:
+        """Read the progress of a saga, whichever coordinator drives it.
+
+        Raises:
+            SagaNotFound: No saga was started under the id.
+            SagaBlocked: Its stream can't be folded.
+        """
+        recorded = await self._reader.read(saga_id)
+        return self._reader.progress(saga_id, recorded)
+
+    async def check_graphs(self) -> None:
+        """Raise if an unfinished saga has other steps under a version of this program.
+
+        It doesn't matter which coordinator drives the saga: of two programs that have
+        different graphs for one version, only one can be right.
+
+        Raises:
+            GraphMismatch: Names the first such version, its sagas, and the difference.
+        """
+        for (_, needed), group in [*self._unfinished.groups.items()]:
+            if needed is None or not self._definitions.contradicts(needed):
+                continue
+            for saga_id in [*group]:
+                # An application's event may look like the start of a saga. It must not
+                # prevent a coordinator from starting.
+                with suppress(SagaBlocked, SagaNotFound):
+                    self._refuse_graph(await self.progress(saga_id))
+
+    # --- the parts of these ----------------------------------------------------------
 
     def _refuse_graph(self, progress: Progress) -> None:
         if progress.status.ended:
             return
         needed = progress.declaration
-        groups = self._open.groups.items()
+        groups = self._unfinished.groups.items()
         found = [ids for (_, other), ids in groups if other == needed]
         saga_ids = sorted(saga_id for ids in found for saga_id in ids)
         self._definitions.refuse(progress, saga_ids)
 
     def _lease_for(self, saga_id: str) -> ShardLease | None:
-        return self._shards.lease_for(saga_id, self._open.sagas.get(saga_id))
+        return self._shards.lease_for(saga_id, self._unfinished.needed_by(saga_id))
 
-    def _block_here(
+    def _if_kept(
+        self, shard_lease: ShardLease | None, saga_id: str
+    ) -> ShardLease | None:
+        """Return the lease of a saga, if this coordinator still has the same one."""
+        return shard_lease if self._lease_for(saga_id) is shard_lease else None
+
+    def _add_blocked(
         self,
         shard_lease: ShardLease | None,
         progress: Progress,
         error: SagaBlocked,
         head: StreamHead,
     ) -> None:
-        """List a saga as blocked, if it was this coordinator's all the while.
+        """Add a saga to the blocked ones, if this coordinator is to drive it.
 
-        If its shard was handed over during the read, its new holder judges, and the
-        saga must not be listed here: it would be passed over when the shard comes back.
-        Nor is it listed here if another coordinator can run it.
+        If the shard was handed over during the read, its new holder reports the saga.
+        Here it must not be added then: it would be left out when the shard comes back.
+        Nor is it added if another live coordinator can run it.
         """
-        if shard_lease is None or self._kept(shard_lease, progress.id) is None:
+        if shard_lease is None or self._if_kept(shard_lease, progress.id) is None:
             return
-        needed = self._open.sagas.get(progress.id)
-        is_foreign = needed is not None and needed not in self._shards.runs
-        if needed is not None and is_foreign and self._shards.can_be_run(needed):
+        needed = self._unfinished.needed_by(progress.id)
+        is_foreign = needed is not None and needed not in self._live.own
+        if needed is not None and is_foreign and self._live.can_run(needed):
             return
         self._registry.add_blocked(progress, error, head, shard_lease)
-
-    def _kept(self, shard_lease: ShardLease | None, saga_id: str) -> ShardLease | None:
-        """Return the lease of a saga, if it is this coordinator's all the while."""
-        return shard_lease if self._lease_for(saga_id) is shard_lease else None
 
     def _declaration(self, progress: Progress) -> Saga[Any]:
         saga = self._definitions.find(progress)
         if saga is None:
-            raise blocked_error(
-                progress, f"{NEEDS_CODE}: give its declaration to a coordinator"
-            )
+            reason = f"{NEEDS_CODE}: give its declaration to a coordinator"
+            raise blocked_error(progress, reason)
         if saga.graph_hash != progress.graph_hash:
             self._definitions.refuse(progress, [progress.id])
         return saga

@@ -1,7 +1,7 @@
-"""Which leases a coordinator takes and gives back: functions from values to values.
+"""Plans which leases a coordinator acquires and gives back, by pure functions.
 
-The order in which coordinators have joined determines which of them gets one shard more
-where the shards don't divide evenly, so all plan alike.
+All coordinators plan from the same list, in the order in which they joined. So their
+plans agree, also on which of them has one shard more if the shards don't divide evenly.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a coordinator does next.
+    """The next changes of the leases of one coordinator.
 
     Attributes:
-        take: The shards to be taken.
-        give: How many shards are to be given back.
+        take: The shards to be acquired.
+        give: The number of shards to be given back.
     """
 
     take: Sequence[int] = ()
@@ -35,38 +35,39 @@ def planned(
     *,
     leaving: Collection[int] = (),
 ) -> Plan:
-    """Return what a coordinator does next.
+    """Plan the next changes of the leases of one coordinator.
 
     Args:
-        members: The live coordinators in the order in which they joined.
+        members: The live coordinators, in the order in which they joined.
         shards: The live holder of each shard; None if there is none.
         me: The coordinator.
-        leaving: Shards that it has, or had, and mustn't take now.
+        leaving: The shards that it gives back, or must not acquire now.
     """
     ranked = [*members] if me in members else [*members, me]
     rank = ranked.index(me)
     share = fair_share(len(shards), len(ranked), rank)
     has = sum(owner == me and shard not in leaving for shard, owner in shards.items())
     open_ = [s for s, owner in shards.items() if owner is None and s not in leaving]
-    # Coordinators that plan at the same time shouldn't all want the same ones.
+    # Each coordinator begins at another shard: if several plan at the same time and
+    # want the same shards, all but one of their appends fail.
     start = rank * len(open_) // len(ranked)
     wanted = (open_[start:] + open_[:start])[: max(share - has, 0)]
     return Plan(wanted, max(has - share, 0))
 
 
 def fair_share(shards: int, coordinators: int, rank: int) -> int:
-    """Return how many shards the coordinator of a rank is to have."""
+    """Return the number of shards that the coordinator of a rank is to have."""
     return shards // coordinators + (rank < shards % coordinators)
 
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """What becomes of the sagas of one declaration in one shard.
+    """What a coordinator does with the delegated lease of one part.
 
     Attributes:
-        take: Whether the coordinator takes their lease.
-        give: Whether it gives their lease back.
-        evict: Whether it releases the lease of a holder that has ended.
+        take: Whether it acquires the lease.
+        give: Whether it gives the lease back.
+        evict: Whether it releases the lease for a holder that has ended.
     """
 
     take: bool = False
@@ -87,28 +88,28 @@ def delegated(
     is_free: bool,
     me: str,
 ) -> Delegation:
-    """Return what a coordinator does about sagas of a declaration that it can run.
+    """Return what a coordinator does with a delegated lease.
 
-    The holder of the shard drives those sagas, unless it can't run them. Then another
-    live coordinator that can takes a lease for just these, until the shard has a
-    holder that can run them.
+    The holder of the shard drives the sagas, unless it can't run them. Then another
+    live coordinator that can run them acquires a lease for just these sagas, until the
+    shard has a holder that can run them.
 
     Args:
         shard: The shard.
-        needed: The declaration.
+        needed: The declaration of the sagas; the coordinator can run it.
         runs: What each live coordinator can run, in the order in which they joined.
         shard_holder: The live holder of the shard, if there is one.
-        holder: The live holder of the lease for just these sagas, if there is one.
-        is_free: Whether that lease was released, or never taken.
+        holder: The live holder of the delegated lease, if there is one.
+        is_free: Whether the delegated lease was released, or never held.
         me: The coordinator.
     """
     if shard_holder is None:
         return _KEPT
-    # What isn't known of a holder is known soon; until then nothing is taken from it.
+    # A holder that isn't listed yet will be soon; until then it counts as able.
     if needed in runs.get(shard_holder, {needed}):
         is_left_over = shard_holder == me and holder is None and not is_free
         return Delegation(give=holder == me, evict=is_left_over)
     able = [owner for owner, one in runs.items() if needed in one]
-    # Spread by the shard, so that one coordinator doesn't get all of them.
+    # The shard decides which one, so that the parts are spread over all able ones.
     is_mine = able[shard % len(able)] == me if able else False
     return Delegation(take=holder is None and is_mine)

@@ -1,0 +1,93 @@
+"""The exchange with other coordinators about blocked sagas.
+
+A caller may wait for a saga at any coordinator. If the saga is blocked at the one that
+has its shard, that one reports it in the log, and the others let their callers know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.errors import OutcomeUnknown
+from eventbraid.saga.machine._events import ATTENTION_STREAM
+from eventbraid.saga.running._blocked_error import blocked_error
+
+if TYPE_CHECKING:
+    from eventbraid.saga.coordination._attention_questions import AttentionQuestions
+    from eventbraid.saga.coordination._attention_reporter import AttentionReporter
+    from eventbraid.saga.coordination._blocked_registry import BlockedRegistry
+    from eventbraid.saga.coordination._saga_intake import SagaIntake
+    from eventbraid.saga.coordination._saga_registry import SagaRegistry
+    from eventbraid.saga.running._run import Run
+    from eventbraid.store import RecordedEvent
+
+
+class AttentionExchange:
+    """Reports the blocked sagas of this coordinator, and finds those of others.
+
+    Only the log follower calls it, so none of its methods run at the same time.
+
+    Args:
+        reporter: Writes and reads the notices in the log.
+        questions: The questions of this coordinator's callers.
+        registry: The sagas of this coordinator.
+        blocked: Its blocked sagas.
+        intake: Reads sagas again.
+    """
+
+    __slots__ = ("_blocked", "_intake", "_questions", "_registry", "_reporter")
+
+    def __init__(
+        self,
+        reporter: AttentionReporter,
+        questions: AttentionQuestions,
+        registry: SagaRegistry,
+        blocked: BlockedRegistry,
+        intake: SagaIntake,
+    ) -> None:
+        """Report nothing yet."""
+        self._reporter = reporter
+        self._questions = questions
+        self._registry = registry
+        self._blocked = blocked
+        self._intake = intake
+
+    def note(self, recorded: RecordedEvent) -> None:
+        """Adopt a record of the attention stream; its saga may have callers here."""
+        if recorded.stream != ATTENTION_STREAM:
+            return
+        saga_id = self._reporter.note(recorded)
+        run = None if saga_id is None else self._registry.find_elsewhere(saga_id)
+        if run is not None:
+            self._questions.ask(run)
+
+    async def report(self) -> None:
+        """Report the sagas that were blocked here since the last call."""
+        unreported = self._blocked.take_unreported()
+        try:
+            grown = await self._reporter.report(unreported)
+        except OutcomeUnknown:
+            self._blocked.put_back(unreported)
+            return
+        for saga_id in grown:
+            self._intake.look_again(saga_id)
+
+    async def answer(self) -> None:
+        """Notify the callers here that wait for a saga which is blocked elsewhere."""
+        asked = self._questions.take()
+        for run in asked:
+            await self._intake.catch_up(run)
+        versions = {run: run.version for run in asked if self._is_waited_for(run)}
+        if not versions:
+            return
+        reasons = await self._reporter.reasons(versions)
+        for run, version in versions.items():
+            reason = reasons.get(run.id)
+            # Another task may have read the saga further meanwhile, up to its end.
+            is_unchanged = run.version == version and self._is_waited_for(run)
+            if reason is not None and is_unchanged:
+                run.rest(blocked_error(run.progress, reason))
+
+    def _is_waited_for(self, run: Run[Any]) -> bool:
+        """Return whether a saga is elsewhere, and isn't known to be at rest there."""
+        return self._registry.is_elsewhere(run) and not run.at_rest.is_set()

@@ -1,0 +1,44 @@
+"""The questions whether sagas of other coordinators are blocked there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from eventbraid.saga.coordination._saga_registry import SagaRegistry
+    from eventbraid.saga.coordination._wakeup import Wakeup
+    from eventbraid.saga.running._run import Run
+
+
+class AttentionQuestions:
+    """The runs of which the log is to be asked whether the saga is blocked.
+
+    Any task may ask, but only the log follower answers, between two pages of the log.
+    Otherwise the answer could come from before a handover of the shard that the
+    follower has read meanwhile, and would end the wait for a saga that is driven again.
+
+    Args:
+        registry: The sagas of this coordinator.
+        wakeup: Is notified of a question.
+    """
+
+    __slots__ = ("_asked", "_registry", "_wakeup")
+
+    def __init__(self, registry: SagaRegistry, wakeup: Wakeup) -> None:
+        """Begin without questions."""
+        self._registry = registry
+        self._wakeup = wakeup
+        self._asked: list[Run[Any]] = []
+
+    def ask(self, run: Run[Any]) -> None:
+        """Ask about a saga, unless it is driven here."""
+        if self._registry.is_elsewhere(run):
+            self._asked.append(run)
+            self._wakeup.notify()
+
+    def take(self) -> Collection[Run[Any]]:
+        """Return the runs of all questions since the last call."""
+        asked, self._asked = dict.fromkeys(self._asked), []
+        return asked.keys()

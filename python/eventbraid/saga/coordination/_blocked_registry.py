@@ -1,0 +1,160 @@
+"""The blocked sagas in the shards of one coordinator."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from eventbraid._logging import SAGA
+from eventbraid.saga.coordination._saga_summary import blocked_summary_of, is_overdue
+from eventbraid.saga.running._pace import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from datetime import datetime
+
+    from eventbraid.errors import SagaBlocked
+    from eventbraid.saga.coordination._saga_summary import SagaSummary
+    from eventbraid.saga.coordination._wakeup import Wakeup
+    from eventbraid.saga.machine._progress import Progress
+    from eventbraid.saga.running._records import StreamHead
+    from eventbraid.saga.running._shard_lease import ShardLease
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedSaga:
+    """A saga that this program can't drive.
+
+    Attributes:
+        progress: Its progress, as far as its stream can be folded.
+        error: The reason.
+        head: The head of its stream when it was blocked.
+        shard_lease: The lease under which it was blocked.
+        overdue: Whether it was found that its deadline has passed.
+    """
+
+    progress: Progress
+    error: SagaBlocked
+    head: StreamHead
+    shard_lease: ShardLease
+    overdue: bool = False
+
+    @property
+    def id(self) -> str:
+        """The saga's id."""
+        return self.progress.id
+
+    @property
+    def version(self) -> int:
+        """The version of its stream when it was blocked."""
+        return self.head.version
+
+    def is_blocked_at(self, version: int) -> bool:
+        """Return whether a call with a defect blocks the saga at a stream's version.
+
+        The same program doesn't make such a call again. It calls functions without
+        effects again when the saga is requested.
+        """
+        defect = self.progress.blocked
+        if defect is None or self.version != version:
+            return False
+        return defect.where in {"action", "ask", "compensation"}
+
+
+class BlockedRegistry:
+    """The blocked sagas, and which of them are still to be reported in the log.
+
+    Args:
+        wakeup: Is notified when there is something to report.
+    """
+
+    __slots__ = ("_deadlines", "_sagas", "_unreported", "_wakeup")
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        """Begin without blocked sagas."""
+        self._wakeup = wakeup
+        self._sagas: dict[str, BlockedSaga] = {}
+        self._unreported: dict[str, BlockedSaga] = {}
+        # A heap. An entry stays until its deadline has passed, so some entries are of
+        # sagas that aren't blocked any more.
+        self._deadlines: list[tuple[datetime, str]] = []
+
+    @property
+    def sagas(self) -> Mapping[str, BlockedSaga]:
+        """The blocked sagas, by their ids."""
+        return self._sagas
+
+    def add(self, blocked: BlockedSaga) -> None:
+        """Add a saga, or replace its entry; it is to be reported."""
+        SAGA.error("%s", blocked.error, exc_info=blocked.error.__cause__)
+        self._sagas[blocked.id] = self._unreported[blocked.id] = blocked
+        if blocked.progress.deadline is not None:
+            heapq.heappush(self._deadlines, (blocked.progress.deadline, blocked.id))
+        self._wakeup.notify()
+
+    def remove(self, saga_id: str) -> None:
+        """Remove a saga, if it is blocked."""
+        self._sagas.pop(saga_id, None)
+
+    def remove_all(self, saga_ids: Collection[str]) -> None:
+        """Remove those of these sagas that are blocked."""
+        for saga_id in self._sagas.keys() & saga_ids:
+            del self._sagas[saga_id]
+
+    def remove_of(self, shard_lease: ShardLease) -> None:
+        """Remove the sagas that were blocked under a lease."""
+        for saga_id, blocked in [*self._sagas.items()]:
+            if blocked.shard_lease is shard_lease:
+                del self._sagas[saga_id]
+
+    # --- reports ---------------------------------------------------------------------
+
+    @property
+    def has_unreported(self) -> bool:
+        """Whether there are sagas to be reported."""
+        return bool(self._unreported)
+
+    def take_unreported(self) -> list[BlockedSaga]:
+        """Return the sagas that are to be reported and are still blocked."""
+        unreported, self._unreported = self._unreported, {}
+        return [one for one in unreported.values() if self._sagas.get(one.id) is one]
+
+    def put_back(self, unreported: Iterable[BlockedSaga]) -> None:
+        """Have sagas reported again, because the outcome of their report is unknown.
+
+        A second notice does no harm. A saga that was blocked anew meanwhile has a newer
+        entry, which must not be replaced.
+        """
+        self._unreported = {one.id: one for one in unreported} | self._unreported
+
+    # --- deadlines -------------------------------------------------------------------
+
+    def find_overdue(self, now: datetime) -> list[BlockedSaga]:
+        """Return the sagas whose deadline has passed since the last call.
+
+        They are to be reported once more.
+        """
+        found: list[BlockedSaga] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, saga_id = heapq.heappop(self._deadlines)
+            known = self._sagas.get(saga_id)
+            if known is None or known.overdue or not is_overdue(known.progress, now):
+                continue
+            overdue = replace(known, overdue=True)
+            self._sagas[saga_id] = self._unreported[saga_id] = overdue
+            found.append(overdue)
+        return found
+
+    def next_deadline(self) -> datetime | None:
+        """Return the time of the next deadline; None if there is none."""
+        return self._deadlines[0][0] if self._deadlines else None
+
+    async def summaries(self) -> list[SagaSummary]:
+        """Return the summaries of all blocked sagas."""
+        found: list[SagaSummary] = []
+        pace = Pace()
+        for one in [*self._sagas.values()]:
+            found.append(blocked_summary_of(one.progress, one.error.reason))
+            await pace.keep()
+        return found

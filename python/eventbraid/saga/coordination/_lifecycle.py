@@ -1,0 +1,140 @@
+"""Entering and leaving a coordinator.
+
+Entering reads which sagas are unfinished, joins the other coordinators, acquires the
+free shards, starts the tasks and takes in the sagas of these shards. Leaving does the
+reverse: it lets each saga end its action, releases the leases and records a checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from eventbraid.errors import CoordinatorClosed, EventbraidError
+from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from eventbraid.saga.coordination._log_follower import LogFollower
+    from eventbraid.saga.coordination._saga_intake import SagaIntake
+    from eventbraid.saga.coordination._saga_loader import SagaLoader
+    from eventbraid.saga.coordination._shard_handover import ShardHandover
+    from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
+    from eventbraid.saga.coordination._worker_pool import WorkerPool
+    from eventbraid.saga.running._run import Run
+
+
+class Lifecycle:
+    """Enters and leaves one coordinator.
+
+    Args:
+        unfinished: The unfinished sagas of the store.
+        loader: Checks the graphs of these.
+        handover: Acquires and releases the leases.
+        follower: Follows the log.
+        intake: Drives the unfinished sagas.
+        workers: The tasks.
+    """
+
+    __slots__ = (
+        "_follower",
+        "_handover",
+        "_intake",
+        "_loader",
+        "_unfinished",
+        "_workers",
+    )
+
+    def __init__(
+        self,
+        *,
+        unfinished: UnfinishedSagas,
+        loader: SagaLoader,
+        handover: ShardHandover,
+        follower: LogFollower,
+        intake: SagaIntake,
+        workers: WorkerPool,
+    ) -> None:
+        """Enter nothing yet."""
+        self._unfinished = unfinished
+        self._loader = loader
+        self._handover = handover
+        self._follower = follower
+        self._intake = intake
+        self._workers = workers
+
+    async def enter(self) -> None:
+        """Resume the unfinished sagas.
+
+        Raises:
+            CoordinatorClosed: The coordinator was entered before.
+            GraphMismatch: An unfinished saga was started with other steps under the
+                same version, whichever coordinator drives it.
+        """
+        if self._workers.has_begun:
+            raise CoordinatorClosed("a coordinator is entered once; make another one")
+        try:
+            unfinished = await self._begin()
+        except BaseException as error:
+            await self._release(error)
+            raise
+        try:
+            pace = Pace(TASKS_A_TURN)
+            for run in unfinished:
+                self._intake.take_in(run)
+                await pace.keep()
+        except BaseException as error:
+            # The tasks run already, so they have to be ended.
+            await self.leave(type(error), error, error.__traceback__)
+            raise
+
+    async def leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Let each saga end its action, and leave the rest to the next coordinator.
+
+        Returns:
+            Whether the error was a cancellation that the worker pool had requested.
+        """
+        try:
+            is_ours = await self._workers.end(kind, error, traceback)
+        except BaseException as failure:
+            await self._release(failure)
+            raise
+        await self._release(error)
+        if error is None:
+            await self._unfinished.save()
+        return is_ours
+
+    async def _begin(self) -> list[Run[Any]]:
+        """Acquire the free shards and start the tasks; return the sagas to take in."""
+        await self._unfinished.load()
+        # Here and not later: the log is to be followed without a gap from the position
+        # that this fold has reached.
+        self._follower.begin_at(self._unfinished.position)
+        await self._loader.check_graphs()
+        await self._handover.enter()
+        unfinished = await self._follower.begin()
+        await self._workers.begin(self._follower.run)
+        return unfinished
+
+    async def _release(self, error: BaseException | None) -> None:
+        """Release the leases.
+
+        Args:
+            error: The error that is about to be raised, if any. A failure to release
+                is then a note to it, so that it doesn't hide the error.
+        """
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._handover.leave()
+        except EventbraidError as failure:
+            if error is None:
+                raise
+            error.add_note(f"the leases of its shards were not released: {failure}")

@@ -1,0 +1,144 @@
+"""The decisions of a person about a saga: to cancel it, retry it, or skip a step.
+
+A decision is a record in the saga's stream, so any coordinator can make it, whichever
+drives the saga: the coordinator that does finds the record in the log. It expects the
+version of the stream and no fencing token: a person's decision is right for the saga as
+it is recorded, whoever drives it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.errors import (
+    GraphMismatch,
+    InvalidArgument,
+    InvalidTransition,
+    SagaBlocked,
+    VersionConflict,
+)
+from eventbraid.saga.machine._decider import decide_without_declaration
+from eventbraid.saga.machine._outcomes import (
+    CancelRequest,
+    RetryRequest,
+    SkipRequest,
+)
+from eventbraid.saga.running._records import head_of
+
+if TYPE_CHECKING:
+    from eventbraid.saga.coordination._saga_finder import SagaFinder
+    from eventbraid.saga.coordination._saga_intake import SagaIntake
+    from eventbraid.saga.coordination._worker_pool import WorkerPool
+    from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._run import Run
+
+
+class ManualDecisions:
+    """Records the decisions that are made at one coordinator.
+
+    Args:
+        journal: Writes the sagas' streams.
+        finder: Finds sagas.
+        intake: Reads them again.
+        workers: Drive the sagas.
+    """
+
+    __slots__ = ("_finder", "_intake", "_journal", "_reader", "_workers")
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        finder: SagaFinder,
+        intake: SagaIntake,
+        workers: WorkerPool,
+    ) -> None:
+        """Record nothing yet."""
+        self._journal = journal
+        self._reader = journal.reader
+        self._finder = finder
+        self._intake = intake
+        self._workers = workers
+
+    async def cancel(self, saga_id: str, reason: str) -> None:
+        """Have a saga compensated."""
+        self._workers.require_running()
+        request = CancelRequest(reason)
+        try:
+            run = await self._finder.find(saga_id)
+        except (SagaBlocked, GraphMismatch):
+            await self._record_without_code(saga_id, request)
+            return
+        await self._commit(run, request)
+        # The saga may sleep, or be in the middle of an action; it reads its stream
+        # before the next one.
+        run.wake()
+        self._workers.work_again(run)
+        await self._intake.catch_up(run)
+
+    async def retry(self, saga_id: str, by: str, note: str) -> None:
+        """Have a stuck saga try its step, or its compensation, again."""
+        _require_author_and_note(by, note)
+        request = RetryRequest(by, note)
+        try:
+            await self._decide(saga_id, request)
+        except (SagaBlocked, GraphMismatch):
+            await self._record_without_code(saga_id, request)
+
+    async def skip(self, saga_id: str, step: str, by: str, note: str) -> None:
+        """Have a stuck saga continue after a step, without that step."""
+        _require_author_and_note(by, note)
+        await self._decide(saga_id, SkipRequest(step, by, note))
+
+    async def _decide(self, saga_id: str, request: RetryRequest | SkipRequest) -> None:
+        """Record a decision, and drive the saga further."""
+        self._workers.require_running()
+        run = await self._finder.find(saga_id)
+        await self._commit(run, request)
+        self._workers.work_again(run)
+        await self._intake.catch_up(run)
+
+    async def _commit(
+        self, run: Run[Any], request: CancelRequest | RetryRequest | SkipRequest
+    ) -> None:
+        """Record a decision; decide again if the saga's stream has grown.
+
+        A copy of the run is used, because the saga's own task may be in the middle of
+        an action, which relies on the run. If the answer of the append is lost, the
+        log follower finds the record in the log.
+        """
+        copy = run.copy()
+        while True:
+            try:
+                await self._journal.commit(copy, *copy.decide(request))
+            except VersionConflict:
+                await self._journal.reload(copy)
+            except InvalidTransition:
+                # Only final if the run has all of the stream: the saga's own task, or
+                # another coordinator, may have appended to it.
+                if await self._reader.is_current(copy):
+                    raise
+                await self._journal.reload(copy)
+            else:
+                return
+
+    async def _record_without_code(
+        self, saga_id: str, request: CancelRequest | RetryRequest
+    ) -> None:
+        """Record a decision about a saga that this program can't drive.
+
+        The coordinator that drives it finds the record in the log.
+        """
+        while True:
+            recorded = await self._reader.read(saga_id)
+            progress = self._reader.progress(saga_id, recorded)
+            events, reached = decide_without_declaration(progress, request)
+            with suppress(VersionConflict):
+                await self._journal.record(reached, head_of(recorded), events)
+                return
+
+
+def _require_author_and_note(by: str, note: str) -> None:
+    if not by or not note:
+        raise InvalidArgument("by and note", f"{by!r}, {note!r}", "say who and why")

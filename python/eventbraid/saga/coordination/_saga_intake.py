@@ -1,0 +1,230 @@
+"""The intake of sagas: which sagas this coordinator is to drive, read and put to work.
+
+Two things make a saga one that is to be driven here: a start in the log, or a lease
+that this coordinator has gained. The log follower notes both while it reads the log,
+and then calls `attend`, which reads the sagas and puts them to work. A saga can't be
+missed: the follower reads the log in order, so when it gains a lease, it knows all
+sagas of the shard that were started before, and it learns of each later one by its
+start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eventbraid.errors import SagaBlocked
+from eventbraid.saga.definition._declaration import declaration_of
+from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from eventbraid.saga.coordination._attention_questions import AttentionQuestions
+    from eventbraid.saga.coordination._blocked_registry import BlockedRegistry
+    from eventbraid.saga.coordination._lease_table import Part
+    from eventbraid.saga.coordination._live_coordinators import LiveCoordinators
+    from eventbraid.saga.coordination._saga_loader import SagaLoader
+    from eventbraid.saga.coordination._saga_registry import SagaRegistry
+    from eventbraid.saga.coordination._shards import Shards
+    from eventbraid.saga.coordination._starts import StartsInProgress
+    from eventbraid.saga.coordination._unfinished_sagas import UnfinishedSagas
+    from eventbraid.saga.coordination._wakeup import Wakeup
+    from eventbraid.saga.coordination._worker_pool import WorkerPool
+    from eventbraid.saga.running._journal import Journal
+    from eventbraid.saga.running._run import Run
+
+
+class SagaIntake:
+    """Reads the sagas that are to be driven here, and puts them to work.
+
+    Args:
+        journal: Reads the sagas' streams again.
+        loader: Reads sagas from the log.
+        registry: The sagas of this coordinator.
+        blocked: Its blocked sagas.
+        unfinished: The unfinished sagas of the store.
+        starts: The starts that are in progress here.
+        shards: The leases of this coordinator.
+        live: The live coordinators.
+        workers: Drive the sagas.
+        questions: Ask whether sagas of other coordinators are blocked there.
+        wakeup: Is notified when a saga is to be looked at again.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_gained",
+        "_journal",
+        "_live",
+        "_loader",
+        "_questions",
+        "_registry",
+        "_shards",
+        "_started",
+        "_starts",
+        "_unfinished",
+        "_wakeup",
+        "_workers",
+    )
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        loader: SagaLoader,
+        registry: SagaRegistry,
+        blocked: BlockedRegistry,
+        unfinished: UnfinishedSagas,
+        starts: StartsInProgress,
+        shards: Shards,
+        live: LiveCoordinators,
+        workers: WorkerPool,
+        questions: AttentionQuestions,
+        wakeup: Wakeup,
+    ) -> None:
+        """Begin without sagas to look at."""
+        self._journal = journal
+        self._loader = loader
+        self._registry = registry
+        self._blocked = blocked
+        self._unfinished = unfinished
+        self._starts = starts
+        self._shards = shards
+        self._live = live
+        self._workers = workers
+        self._questions = questions
+        self._wakeup = wakeup
+        # The sagas and the leased parts that `attend` is to look at.
+        self._started: dict[str, None] = {}
+        self._gained: dict[Part, None] = {}
+
+    # --- one saga --------------------------------------------------------------------
+
+    def take_in(self, read: Run[Any]) -> Run[Any]:
+        """Drive a saga that was read, unless it is at rest or another coordinator's.
+
+        Returns:
+            The run of the saga at this coordinator.
+        """
+        known = self._registry.find(read.id)
+        if known is not None:
+            return known
+        run = self._registry.adopt(read)
+        status = run.progress.status
+        blocked = self._blocked.sagas.get(run.id)
+        if blocked is not None and blocked.is_blocked_at(run.version):
+            # The same code would have the same defect.
+            self._registry.add_elsewhere(run)
+            run.rest(blocked.error)
+            return run
+        if status.ended:
+            run.rest()
+            return run
+        run.assign(self._shards.lease_for(run.id, declaration_of(run.saga)))
+        if run.shard_lease is None:
+            self._registry.add_elsewhere(run)
+        if status is Status.STUCK:
+            if run.shard_lease is not None:
+                self._registry.add_stuck(run)
+            run.rest()
+        else:
+            self._wait_for(run)
+            if run.shard_lease is not None:
+                self._workers.work_on(run, resumed=True)
+        return run
+
+    async def catch_up(self, run: Run[Any]) -> None:
+        """Read what another coordinator has recorded of a saga meanwhile."""
+        if not self._registry.is_elsewhere(run):
+            return
+        try:
+            if await self._journal.reader.is_current(run):
+                return
+            await self._journal.reload(run)
+        except SagaBlocked as error:
+            run.rest(error)
+            return
+        if run.progress.status.is_at_rest:
+            run.rest()
+        else:
+            self._wait_for(run)
+
+    def _wait_for(self, run: Run[Any]) -> None:
+        """Let callers wait again for a saga that is not at rest."""
+        if run.error is not None:
+            # It may be blocked at the version that was read now, and the notice of that
+            # may have been read before: no further notice follows.
+            self._questions.ask(run)
+        run.go_on()
+
+    # --- the sagas to look at --------------------------------------------------------
+
+    def note_start(self, saga_id: str) -> None:
+        """Note that a saga was started."""
+        self._started[saga_id] = None
+
+    def note_gain(self, part: Part) -> None:
+        """Note that this coordinator is to drive the sagas of a part."""
+        self._gained[part] = None
+
+    def note_loss(self, part: Part) -> None:
+        """Note that this coordinator isn't to drive the sagas of a part."""
+        self._gained.pop(part, None)
+
+    def look_again(self, saga_id: str) -> None:
+        """Read a blocked saga again, and drive it if that is possible now."""
+        self._blocked.remove(saga_id)
+        self.note_start(saga_id)
+        self._wakeup.notify()
+
+    async def attend(self, take: Callable[[Run[Any]], object] | None = None) -> None:
+        """Read the sagas that are to be driven here and are not.
+
+        Args:
+            take: Is called with each of them; None: `take_in`.
+        """
+        take = take or self.take_in
+        started, self._started = self._started, {}
+        gained, self._gained = self._gained, {}
+        await self._attend_to(started, take)
+
+        def take_over(run: Run[Any]) -> None:
+            # The former holder may have ended in the middle of an action.
+            run.take_over()
+            take(run)
+
+        for shard, needed in gained:
+            for group in [*self._unfinished.groups]:
+                if group[0] == shard and needed in {None, group[1]}:
+                    sagas = self._unfinished.groups.get(group, ())
+                    await self._attend_to(sagas, take_over)
+
+    async def _attend_to(
+        self, saga_ids: Iterable[str], take: Callable[[Run[Any]], object]
+    ) -> None:
+        pace = Pace(TASKS_A_TURN)
+        for saga_id in [*saga_ids]:
+            if self._starts.is_in_progress(saga_id):
+                # The task that starts it drives it, or fails to: look again later.
+                self.note_start(saga_id)
+            elif self._is_unattended(saga_id):
+                await self._loader.load_for(saga_id, take)
+            await pace.keep()
+            if self._workers.is_stopping:
+                return
+
+    def _is_unattended(self, saga_id: str) -> bool:
+        """Return whether a saga is to be driven, or reported as blocked, and isn't."""
+        if self._registry.is_listed(saga_id):
+            return False
+        if not self._unfinished.needs_driver(saga_id):
+            return False
+        needed = self._unfinished.sagas[saga_id]
+        if self._shards.lease_for(saga_id, needed) is None:
+            return False
+        # A saga whose code another live coordinator has is left to that one. If no live
+        # coordinator has it, the holder of the shard reports that the saga is blocked.
+        if needed is None or needed in self._live.own:
+            return True
+        return not self._live.can_run(needed)

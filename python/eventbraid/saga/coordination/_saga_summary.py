@@ -1,0 +1,71 @@
+"""Summaries of sagas, as a coordinator lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from eventbraid.saga.running._clock import time_of_day
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from eventbraid.saga.machine._progress import Progress, Status
+
+
+@dataclass(frozen=True, slots=True)
+class SagaSummary:
+    """A saga that has not ended, as a coordinator lists it.
+
+    Attributes:
+        id: The saga's id.
+        saga: The name of its declaration.
+        version: The version of its graph.
+        status: Its status.
+        step: The step that is attempted or compensated, if there is one.
+        failure: The reason for its compensation, or why it is stuck or blocked; None
+            without one.
+        parked: Whether it is blocked: no live coordinator has its code, or a defect in
+            a step prevents it.
+        overdue: Whether its deadline has passed and it isn't being compensated. The
+            deadline of a blocked saga doesn't compensate it.
+
+    Example:
+        >>> import eventbraid as eb
+        >>> eb.SagaSummary("saga-1", "ship", 1, eb.Status.RUNNING, "pack", None).step
+        'pack'
+    """
+
+    id: str
+    saga: str
+    version: int
+    status: Status
+    step: str | None
+    failure: str | None
+    parked: bool = False
+    overdue: bool = False
+
+
+def summary_of(progress: Progress) -> SagaSummary:
+    """Return the summary of a saga, whichever coordinator drives it."""
+    return SagaSummary(
+        progress.id,
+        progress.saga,
+        progress.version,
+        progress.status,
+        progress.current,
+        progress.trouble,
+        overdue=is_overdue(progress, time_of_day()),
+    )
+
+
+def blocked_summary_of(progress: Progress, reason: str) -> SagaSummary:
+    """Return the summary of a blocked saga."""
+    return replace(summary_of(progress), failure=reason, parked=True)
+
+
+def is_overdue(progress: Progress, now: datetime) -> bool:
+    """Return whether a saga's deadline has passed and it isn't being compensated."""
+    if progress.status.ended or progress.compensating or progress.deadline is None:
+        return False
+    return now >= progress.deadline

@@ -1,0 +1,65 @@
+"""The starts of sagas that are in progress at one coordinator."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+class StartsInProgress:
+    """The sagas whose start is being recorded, or waits for a permit.
+
+    While a start is in progress, no other task of the coordinator reads or drives the
+    saga: the log follower may see its first record before the start returns.
+    """
+
+    __slots__ = ("_ends", "_waits")
+
+    def __init__(self) -> None:
+        """Begin without starts."""
+        self._ends: dict[str, anyio.Event] = {}
+        self._waits: dict[str, anyio.CancelScope] = {}
+
+    def is_in_progress(self, saga_id: str) -> bool:
+        """Return whether a start of a saga is in progress."""
+        return saga_id in self._ends
+
+    @contextmanager
+    def begin(self, saga_id: str) -> Generator[None]:
+        """Begin a start; it ends with the block, whether it succeeds or not."""
+        ended = self._ends[saga_id] = anyio.Event()
+        try:
+            yield
+        finally:
+            del self._ends[saga_id]
+            ended.set()
+
+    async def wait_for(self, saga_id: str) -> None:
+        """Wait until no start of a saga is in progress."""
+        while saga_id in self._ends:
+            await self._ends[saga_id].wait()
+
+    @contextmanager
+    def waiting_for_permit(self, saga_id: str) -> Generator[None]:
+        """Wait for a permit inside the block, which `hurry` ends early."""
+        with anyio.CancelScope() as scope:
+            self._waits[saga_id] = scope
+            try:
+                yield
+            finally:
+                del self._waits[saga_id]
+
+    def hurry(self, saga_id: str) -> None:
+        """End the wait of a start for a permit: a step waits for the saga.
+
+        That step's own saga holds a permit. If the start went on waiting for one, the
+        two would wait for each other as soon as all permits are held by such sagas.
+        """
+        waiting = self._waits.get(saga_id)
+        if waiting is not None:
+            waiting.cancel()
