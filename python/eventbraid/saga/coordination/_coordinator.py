@@ -138,9 +138,10 @@ class SagaCoordinator:
         ...     async with eb.open_async("memory:") as store:
         ...         async with eb.SagaCoordinator(store, [saga]) as coordinator:
         ...             handle = await coordinator.start(saga, "mia", id="saga-1")
-        ...             print((await handle.result()).outcome)
+        ...             result = await handle.result()
+        ...             print(result.outcome.value, result.state)
         >>> anyio.run(main)
-        Outcome.COMPLETED
+        completed hello mia
     """
 
     def __init__(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from eventbraid.saga.machine._progress import Status
-    from eventbraid.saga.running._outcome import Ended
+    from eventbraid.saga.running._outcome import SagaResult
     from eventbraid.saga.running._run import Run
 
 S = TypeVar("S")
@@ -59,7 +59,7 @@ class SagaHandle(Generic[S]):
         """The saga's state, folded from the results so far; a copy for the caller."""
         return self._run.state.data.read()
 
-    async def result(self, *, timeout: timedelta | None = None) -> Ended[S]:
+    async def result(self, *, timeout: timedelta | None = None) -> SagaResult[S]:
         """Wait until the saga is at rest: it has ended, or it is stuck.
 
         A saga has ended if it is completed or compensated. A stuck saga has not ended:
@@ -102,7 +102,7 @@ class SagaHandle(Generic[S]):
                 )
         if self._run.error is not None:
             raise self._run.error
-        return self._run.ended()
+        return self._run.result()
 
     def __repr__(self) -> str:
         """Return its id with its status."""

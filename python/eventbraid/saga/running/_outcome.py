@@ -1,4 +1,9 @@
-"""The result of a saga that is at rest, as its callers get it."""
+"""The result of a saga, as its callers receive it.
+
+A saga has *ended* if it is completed or compensated. A *stuck* saga has not ended. In
+both cases the saga is *at rest*: it does nothing by itself, and its callers get a
+result.
+"""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ class Run(Generic[S]):
         self.at_rest.set()
 
     def go_on(self) -> None:
-        """Let callers wait again for the end of a saga that was at rest."""
+        """Let callers wait again for a saga that was at rest."""
         self.error = None
         if self.at_rest.is_set():
             self.at_rest = anyio.Event()
