@@ -239,7 +239,7 @@ async def test_a_second_run_does_nothing_twice(tmp_path):
     shipments = list(shipping_entries(tmp_path / "ledgers"))
     second = await run(tmp_path, rates=rates)
     assert second.tally.ended_before == 40
-    assert second.tally.ended == 0
+    assert second.tally.at_rest == 0
     assert second.reconciliation.sums == first.reconciliation.sums
     assert list(payment_entries(tmp_path / "ledgers")) == entries
     assert list(shipping_entries(tmp_path / "ledgers")) == shipments
@@ -248,7 +248,7 @@ async def test_a_second_run_does_nothing_twice(tmp_path):
 async def test_a_larger_second_run_goes_on_where_the_first_ended(tmp_path):
     await run(tmp_path, limit=20)
     second = await run(tmp_path, limit=50)
-    assert (second.tally.ended_before, second.tally.ended) == (20, 30)
+    assert (second.tally.ended_before, second.tally.at_rest) == (20, 30)
     assert second.reconciliation.sums.orders == 50
 
 
@@ -283,7 +283,7 @@ async def test_an_interrupted_run_is_gone_on_with(tmp_path):
             await run_demo(slow, Impatient())
         assert scope.cancelled_caught
     result = await run(tmp_path, limit=400, rates=rates)
-    assert result.tally.ended
+    assert result.tally.at_rest
     assert result.reconciliation.sums.orders == 400
 
 

@@ -69,7 +69,7 @@ class LiveWatcher:
             self._task,
             description=tally.phase,
             total=tally.total or None,
-            completed=tally.ended_before + tally.ended,
+            completed=tally.ended_before + tally.at_rest,
         )
         self._line = Text(_outcomes(tally))
         if self.live is not None:
@@ -101,7 +101,7 @@ class PlainWatcher:
         self._phase = tally.phase
         line = tally.phase
         if tally.total:
-            done = f"{tally.ended_before + tally.ended:,} of {tally.total:,}"
+            done = f"{tally.ended_before + tally.at_rest:,} of {tally.total:,}"
             line += f": {done} orders, {_outcomes(tally)}"
         self._console.print(Text(printable(line)))
 

@@ -33,9 +33,9 @@ def report(result: DemoResult, options: DemoOptions) -> None:
     for line in _findings(result.reconciliation):
         out.print(Text(printable(line)))
     tally = result.tally
-    if tally.ended:
+    if tally.at_rest:
         out.print(
-            f"{tally.ended:,} orders in {tally.seconds:,.1f} s: "
+            f"{tally.at_rest:,} orders in {tally.seconds:,.1f} s: "
             f"{tally.rate:,.0f} orders/s; "
             f"{tally.notified_late:,} customers notified late"
         )

@@ -96,7 +96,7 @@ class Tally:
         outcomes: The number of each outcome in this run.
         notified_late: The number of customers who were notified only later.
         began: When this run began with orders, by `time.monotonic`.
-        seconds: The duration of its orders after they have ended; 0 before.
+        seconds: The duration of its orders, once all are at rest; 0 before.
         phase: The present phase of the run.
     """
 
@@ -110,15 +110,15 @@ class Tally:
     phase: str = "opening the store"
 
     @property
-    def ended(self) -> int:
-        """The number of orders that ended in this run."""
+    def at_rest(self) -> int:
+        """The number of orders that ended, or whose saga got stuck, in this run."""
         return self.outcomes.total()
 
     @property
     def rate(self) -> float:
-        """The number of orders that ended, per second."""
+        """The number of orders that came to rest, per second."""
         seconds = self.seconds or time.monotonic() - self.began
-        return self.ended / max(seconds, 1e-9)
+        return self.at_rest / max(seconds, 1e-9)
 
     def begin(self, *, total: int, ended_before: int) -> None:
         """Start the clock of the orders."""
