@@ -53,6 +53,7 @@ class SagaIntake:
     """
 
     __slots__ = (
+        "_again",
         "_blocked",
         "_gained",
         "_journal",
@@ -95,8 +96,10 @@ class SagaIntake:
         self._workers = workers
         self._questions = questions
         self._wakeup = wakeup
-        # The sagas and the leased parts that `attend` is to look at.
+        # What `attend` is to look at: sagas that were started, blocked sagas that are
+        # to be read again, and the parts of gained leases.
         self._started: dict[str, None] = {}
+        self._again: dict[str, None] = {}
         self._gained: dict[Part, None] = {}
 
     # --- one saga --------------------------------------------------------------------
@@ -173,9 +176,12 @@ class SagaIntake:
         self._gained.pop(part, None)
 
     def look_again(self, saga_id: str) -> None:
-        """Read a blocked saga again, and drive it if that is possible now."""
-        self._blocked.remove(saga_id)
-        self.note_start(saga_id)
+        """Have a blocked saga read again, and driven if that is possible now.
+
+        It stays listed until it was read: otherwise `SagaCoordinator.parked` would miss
+        it for a moment, although it is blocked before and after.
+        """
+        self._again[saga_id] = None
         self._wakeup.notify()
 
     async def attend(self, take: Callable[[Run[Any]], object] | None = None) -> None:
@@ -186,8 +192,11 @@ class SagaIntake:
         """
         take = take or self.take_in
         started, self._started = self._started, {}
+        again, self._again = self._again, {}
         gained, self._gained = self._gained, {}
-        await self._attend_to(started, take)
+        for saga_id in again:
+            await self._read_again(saga_id, take)
+        await self._attend_to([*again, *started], take)
 
         def take_over(run: Run[Any]) -> None:
             # The former holder may have ended in the middle of an action.
@@ -199,6 +208,23 @@ class SagaIntake:
                 if group[0] == shard and needed in {None, group[1]}:
                     sagas = self._unfinished.groups.get(group, ())
                     await self._attend_to(sagas, take_over)
+
+    async def _read_again(
+        self, saga_id: str, take: Callable[[Run[Any]], object]
+    ) -> None:
+        """Read a saga that is listed as blocked; leave the list right in any case."""
+        before = self._blocked.sagas.get(saga_id)
+        if before is None:
+            return
+
+        def take_unblocked(run: Run[Any]) -> None:
+            self._blocked.remove(saga_id)
+            take(run)
+
+        await self._loader.load_for(saga_id, take_unblocked)
+        if self._blocked.sagas.get(saga_id) is before:
+            # It isn't blocked anew, so it isn't this coordinator's any more.
+            self._blocked.remove(saga_id)
 
     async def _attend_to(
         self, saga_ids: Iterable[str], take: Callable[[Run[Any]], object]
