@@ -106,7 +106,7 @@ class LoopFace(Face):
             native = await self._handle.own_async()
             port = current_port()
             await port.checkpoint()
-            limit = paging.limit(_INLINE_EVENTS)
+            limit = min(paging.limit, _INLINE_EVENTS)
             page = native.read_async(
                 port.native, paging.query, paging.cursor, limit, paging.at
             )

@@ -65,11 +65,12 @@ class Paging:
     Attributes:
         query: The events that are read.
         cursor: The place after which the next page begins; None before the first page.
+        limit: The maximum number of events of the next page.
         at: The position that the read is pinned to; None before the first page.
         done: Whether there is no further page.
     """
 
-    __slots__ = ("_left", "_size", "at", "cursor", "done", "query")
+    __slots__ = ("_left", "_size", "at", "cursor", "done", "limit", "query")
 
     def __init__(
         self,
@@ -98,23 +99,26 @@ class Paging:
         self.query = Query(wanted, after, before, backward)
         self.cursor: int | None = None
         self.at: int | None = None
-        self._left = None if limit is None else checked("limit", limit)
         self._size = FIRST_PAGE
+        self._left = None if limit is None else checked("limit", limit)
+        self.limit = FIRST_PAGE if self._left is None else min(FIRST_PAGE, self._left)
         self.done = self._left == 0
-
-    def limit(self, largest: int = LARGEST_PAGE) -> int:
-        """Return the maximum number of events of the next page."""
-        size = min(self._size, largest)
-        return size if self._left is None else min(size, self._left)
 
     def advance(self, page: Page) -> None:
         """Move to the place after a page that was read."""
+        # First: most reads are of one page, and need no next one.
+        if not page.more:
+            self.done = True
+            return
         self.at = page.at
-        self._size = min(self._size * 4, LARGEST_PAGE)
         self.cursor = page.next
-        if self._left is not None:
+        self._size = min(self._size * 4, LARGEST_PAGE)
+        if self._left is None:
+            self.limit = self._size
+        else:
             self._left -= len(page.events)
-        self.done = not page.more or self._left == 0
+            self.limit = min(self._size, self._left)
+            self.done = self._left == 0
 
 
 def checked_listing(prefix: object, system: object) -> tuple[str, bool]:

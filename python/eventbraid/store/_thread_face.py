@@ -43,7 +43,7 @@ class ThreadFace(Face):
     def _events(self, paging: Paging) -> Iterator[RecordedEvent]:
         while not paging.done:
             page = self._handle.own().read(
-                paging.query, paging.cursor, paging.limit(), paging.at
+                paging.query, paging.cursor, paging.limit, paging.at
             )
             paging.advance(page)
             yield from page.events
