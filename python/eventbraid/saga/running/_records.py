@@ -88,13 +88,15 @@ def batch_of(
 
     The last record gets its id here and not by the store, because it is the cause of
     the records of the next commit: without it, each commit would have to be read back.
+    The end of a saga leads to nothing. A late answer has the same cause as the end.
 
     Args:
         progress: The saga's progress after the records.
         head: The head of its stream before.
         events: The records, in order; at least one.
     """
-    saga_id, cause, last_id = progress.id, head.cause, uuid7()
+    saga_id, cause = progress.id, head.cause
+    last_id = None if progress.status.ended else uuid7()
     encoded: list[NewEvent] = []
     notices: list[SagaNeedsAttention] = []
     last = events[-1]
@@ -108,7 +110,8 @@ def batch_of(
             notices.append(
                 SagaNeedsAttention(saga_id, progress.saga, event.step, event.reason)
             )
-    after = StreamHead(head.version + len(encoded), str(last_id))
+    next_cause = cause if last_id is None else str(last_id)
+    after = StreamHead(head.version + len(encoded), next_cause)
     if not notices:
         return RecordBatch(events, encoded, after)
     encoded += [_encoded_notice(notice, cause) for notice in notices]
