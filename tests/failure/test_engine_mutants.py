@@ -37,7 +37,7 @@ MUTANTS = [
         good="active.map_or(Ok(()), |file| file.sync_data())",
         bad="active.map_or(Ok(()), |_file| Ok(()))",
         suite="answers_after_sync",
-        test="every_answer_comes_after_the_sync_of_what_it_speaks_of",
+        test="every_answer_follows_the_sync_of_its_bytes",
     ),
     Mutant(
         name="no directory fsync",
@@ -45,7 +45,7 @@ MUTANTS = [
         good="self.vfs.sync_dir(path).map_err(",
         bad="self.vfs.entry(path).map(|_| ()).map_err(",
         suite="answers_after_sync",
-        test="every_answer_comes_after_the_sync_of_what_it_speaks_of",
+        test="every_answer_follows_the_sync_of_its_bytes",
     ),
     Mutant(
         name="no chain check",
@@ -53,7 +53,7 @@ MUTANTS = [
         good="header.previous_chain != self.chain ||",
         bad="",
         suite="torn_tail_or_damage",
-        test="a_frame_that_follows_another_history_is_not_resurrected",
+        test="a_frame_of_another_history_is_not_restored",
     ),
     Mutant(
         name="no durable filter on reads",
@@ -64,7 +64,7 @@ MUTANTS = [
         }
         self.log.watch.publish(self.log.index.read().head());""",
         suite="answers_after_sync",
-        test="what_is_written_but_not_durable_is_seen_by_nobody",
+        test="a_commit_that_is_not_durable_is_visible_to_no_reader",
     ),
 ]
 

@@ -1,4 +1,4 @@
-//! Nothing is said before it is durable.
+//! No answer is given, and no event is visible, before the bytes that it depends on are synced.
 //!
 //! Killing a process proves nothing about fsync, since the page cache survives it. Here the
 //! operating system's file system runs under a recorder: for each acknowledgement, delivery,
@@ -25,8 +25,8 @@ use eventbraid_engine::{
 use support::hook::{Flag, HookedVfs, Op};
 use support::{append, append_expecting, bodies, log, open, options};
 
-/// Un-synced operations that could take back what was said. A removed manifest may come
-/// back and harms nobody, and who holds the store is a help for people, not a promise.
+/// Unsynced operations whose loss would make an answer false. A removed manifest may come back
+/// without harm, and the name of the store's holder is information and no promise.
 fn at_stake(recorder: &RecordingVfs, answer: u64) -> Vec<Operation> {
     let mut operations = recorder.unsynced_at(answer);
     operations.retain(|o| o.call != Call::Remove && !o.path.ends_with("live.holder"));
@@ -34,7 +34,7 @@ fn at_stake(recorder: &RecordingVfs, answer: u64) -> Vec<Operation> {
 }
 
 #[test]
-fn every_answer_comes_after_the_sync_of_what_it_speaks_of() {
+fn every_answer_follows_the_sync_of_its_bytes() {
     let directory = tempfile::tempdir().unwrap();
     let recorder = RecordingVfs::new(Arc::new(OsVfs::new()));
     let root = directory.path().join("store");
@@ -68,7 +68,7 @@ fn every_answer_comes_after_the_sync_of_what_it_speaks_of() {
 }
 
 #[test]
-fn many_threads_hear_of_their_commits_after_the_sync() {
+fn concurrent_appends_are_acknowledged_after_their_sync() {
     let directory = tempfile::tempdir().unwrap();
     let recorder = RecordingVfs::new(Arc::new(OsVfs::new()));
     let root = directory.path().join("store");
@@ -125,12 +125,12 @@ fn many_threads_hear_of_their_commits_after_the_sync() {
                 .windows(body.len())
                 .any(|window| window == body.as_bytes())
         });
-        assert!(!early, "{body} was told of before its sync");
+        assert!(!early, "{body} was acknowledged before its sync");
     }
 }
 
 #[test]
-fn what_is_written_but_not_durable_is_seen_by_nobody() {
+fn a_commit_that_is_not_durable_is_visible_to_no_reader() {
     // Holds back every sync while it is down.
     let gate = Flag::default();
     gate.raise();
@@ -138,7 +138,7 @@ fn what_is_written_but_not_durable_is_seen_by_nobody() {
         let gate = gate.clone();
         HookedVfs::new(SimVfs::tracked(1), move |asked| {
             if asked.op == Op::SyncData {
-                gate.wait("leave to sync");
+                gate.wait("permission to sync");
             }
             Ok(())
         })
@@ -151,7 +151,7 @@ fn what_is_written_but_not_durable_is_seen_by_nobody() {
         while store.stats().session.commits < 2 {
             std::thread::yield_now();
         }
-        // Judged against the undurable event, and held back with it.
+        // Validated against the event that is not durable yet, so its answer must wait, too.
         let expected = [("a", Expectation::Exact(1))];
         let refused = scope.spawn(move || append_expecting(store, &[], &expected, None));
         std::thread::sleep(Duration::from_millis(50));
@@ -173,13 +173,10 @@ fn what_is_written_but_not_durable_is_seen_by_nobody() {
             store.read_streams(&query).unwrap().events.len() as u64,
             store.wait_beyond(1, Duration::from_millis(20)).unwrap(),
         ];
-        // Opened before the assertions: a failing one must not leave the threads waiting.
+        // Raised before the assertions: a failed assertion must not leave the threads waiting.
         gate.raise();
         assert_eq!(seen, [1; 6]);
-        assert!(
-            !answered,
-            "an answer came before the state it speaks of was durable"
-        );
+        assert!(!answered, "an answer came before its state was durable");
         assert_eq!(writing.join().unwrap().unwrap().first_position, Some(2));
         let refused = refused.join().unwrap();
         assert!(

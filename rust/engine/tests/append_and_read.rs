@@ -1,4 +1,5 @@
-//! Appends, expectations, keys and reads on one store, and again after it was reopened.
+//! Appends with expectations and idempotency keys, and reads with every cursor and limit, on one
+//! store, before and after it is reopened.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -7,15 +8,11 @@
 
 mod support;
 
-use eventbraid_engine::vfs::Vfs as _;
-use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::{
-    Append, ConflictedStream, Depth, Error, EventInput, Expectation, Filter, LogQuery, ReadMode,
+    Append, ConflictedStream, Error, EventInput, Expectation, Filter, LogQuery, ReadMode,
     SnapshotQuery, StreamQuery, prepare,
 };
-use std::path::Path;
-use std::sync::Arc;
 use support::{append, append_expecting, bodies, log, open, stream};
 
 #[test]
@@ -40,7 +37,7 @@ fn versions_and_positions_are_dense() {
 }
 
 #[test]
-fn an_event_keeps_alive_its_own_bytes_and_not_the_log_around_it() {
+fn an_event_keeps_only_its_own_bytes_in_memory() {
     let store = open(SimVfs::tracked(1)).unwrap();
     let (bulk, large) = (vec![b'x'; 1024], vec![b'y'; 1 << 20]);
     let mut events = vec![("small", &b"1"[..])];
@@ -55,7 +52,7 @@ fn an_event_keeps_alive_its_own_bytes_and_not_the_log_around_it() {
 }
 
 #[test]
-fn a_page_is_bounded_by_the_bytes_that_it_keeps_alive() {
+fn a_page_is_limited_by_the_bytes_that_it_keeps_in_memory() {
     let store = open(SimVfs::tracked(1)).unwrap();
     let metadata = vec![b'm'; 60 << 10];
     let event = EventInput {
@@ -86,29 +83,6 @@ fn a_page_is_bounded_by_the_bytes_that_it_keeps_alive() {
         })
         .unwrap();
     assert!((1..10).contains(&page.events.len()) && page.more);
-}
-
-#[test]
-fn an_inline_read_leaves_large_work_to_a_thread() {
-    let store = open(SimVfs::tracked(1)).unwrap();
-    let body = vec![b'x'; 1024];
-    for _ in 0..2 {
-        append(&store, &vec![("bulk", &body[..]); 4096]).unwrap();
-    }
-    let page = store.read_log(&LogQuery {
-        mode: ReadMode::NonBlocking,
-        limit: 16,
-        ..LogQuery::all()
-    });
-    assert!(matches!(page, Err(Error::WouldBlock)), "{page:?}");
-    assert_eq!(log(&store).len(), 8192);
-    let snapshot = SnapshotQuery {
-        streams: &[("bulk", 7000)],
-        at: None,
-        mode: ReadMode::NonBlocking,
-    };
-    let found = store.read_streams(&snapshot);
-    assert!(matches!(found, Err(Error::WouldBlock)), "{found:?}");
 }
 
 #[test]
@@ -164,7 +138,7 @@ fn a_stream_expected_twice_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_key_is_answered_again_across_a_restart() {
+fn a_repeated_key_returns_the_first_result_after_a_restart() {
     let vfs = SimVfs::tracked(1);
     let store = open(vfs.clone()).unwrap();
     let keyed = |store: &_, body: &[u8]| {
@@ -281,7 +255,7 @@ fn reads_page_in_both_directions() {
 }
 
 #[test]
-fn a_snapshot_is_of_one_position() {
+fn a_snapshot_reads_all_streams_as_of_one_position() {
     let store = open(SimVfs::tracked(1)).unwrap();
     for body in [b"1", b"2", b"3"] {
         append(&store, &[("a", body), ("b", body)]).unwrap();
@@ -301,63 +275,8 @@ fn a_snapshot_is_of_one_position() {
     assert_eq!(positions, [1, 3, 4]);
 }
 
-#[test]
-fn the_log_goes_on_over_many_segments_and_restarts() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("shop.braid");
-    let body = vec![b'x'; 3000];
-    for round in 0..5u64 {
-        let mut options = support::options();
-        options.background = round % 2 == 1;
-        let store = eventbraid_engine::Store::open(Arc::new(OsVfs::new()), &path, options).unwrap();
-        assert_eq!(store.head().unwrap(), round * 40);
-        for n in 0..40u64 {
-            let stream = format!("s-{}", n % 7);
-            append(&store, &[(&stream, &body)]).unwrap();
-        }
-        assert_eq!(store.verify(Depth::Full).unwrap().events, (round + 1) * 40);
-        store.close().unwrap();
-    }
-    let store = eventbraid_engine::Store::open(
-        Arc::new(OsVfs::new()),
-        Path::new(&path),
-        support::options(),
-    )
-    .unwrap();
-    assert_eq!(log(&store).len(), 200);
-    assert!(store.stats().segments > 3);
-    assert_eq!(support::streams(&store, "s-").unwrap().len(), 7);
-}
-
-#[test]
-fn a_second_opener_is_told_who_holds_the_store() {
-    let directory = tempfile::tempdir().unwrap();
-    let open = || {
-        eventbraid_engine::Store::open(Arc::new(OsVfs::new()), directory.path(), support::options())
-    };
-    let store = open().unwrap();
-    let Err(Error::StoreBusy { holder, .. }) = open() else {
-        panic!("opened twice")
-    };
-    assert!(holder.contains(&std::process::id().to_string()));
-    store.close().unwrap();
-    open().unwrap();
-}
-
-#[test]
-fn a_large_frame_gets_a_segment_of_its_own_size() {
-    let vfs = SimVfs::tracked(1);
-    let store = open(vfs.clone()).unwrap();
-    append(&store, &[("a", b"small")]).unwrap();
-    append(&store, &[("a", &vec![b'x'; 1 << 20])]).unwrap();
-    append(&store, &[("a", b"after")]).unwrap();
-    drop(store);
-    let store = open(vfs).unwrap();
-    let sizes: Vec<_> = stream(&store, "a").iter().map(|e| e.data().len()).collect();
-    assert_eq!(sizes, [5, 1 << 20, 5]);
-}
-
-/// Everything that can be asked of a log of three events, at and beyond the ends of numbers.
+/// Call `ask` with every combination of bounds of a log of three events, at and beyond the limits
+/// of the integers.
 fn every_page(mut ask: impl FnMut(u64, Option<u64>, Option<u64>, usize, bool)) {
     for after in [0, 1, 2, 3, u64::MAX - 1, u64::MAX] {
         for before in [None, Some(0), Some(1), Some(3), Some(u64::MAX)] {
@@ -371,7 +290,7 @@ fn every_page(mut ask: impl FnMut(u64, Option<u64>, Option<u64>, usize, bool)) {
     }
 }
 
-/// The numbers of the events that a page must hold.
+/// Return the numbers of the events that a page must contain.
 fn page_of_three(
     after: u64,
     before: Option<u64>,
@@ -390,7 +309,7 @@ fn page_of_three(
 }
 
 #[test]
-fn any_cursor_and_limit_is_answered_with_the_events_it_names() {
+fn every_cursor_and_limit_selects_the_events_it_names() {
     let store = open(SimVfs::memory()).unwrap();
     for body in [b"1", b"2", b"3"] {
         append(&store, &[("a", body)]).unwrap();
@@ -437,7 +356,7 @@ fn any_cursor_and_limit_is_answered_with_the_events_it_names() {
 }
 
 #[test]
-fn a_page_of_nothing_leaves_the_cursor_where_it_is() {
+fn an_empty_page_leaves_the_cursor_unchanged() {
     let store = open(SimVfs::memory()).unwrap();
     append(&store, &[("a", b"1"), ("a", b"2")]).unwrap();
     let query = LogQuery {
@@ -465,7 +384,7 @@ fn a_page_of_nothing_leaves_the_cursor_where_it_is() {
 }
 
 #[test]
-fn a_page_that_is_cut_short_says_that_there_is_more() {
+fn a_truncated_page_reports_that_there_is_more() {
     let mut options = support::options();
     options.max_segment = 32 << 20;
     let store = support::open_with(SimVfs::memory(), options).unwrap();
@@ -504,106 +423,8 @@ fn a_page_that_is_cut_short_says_that_there_is_more() {
     }
 }
 
-/// Ten years of microseconds.
-const DECADE: u64 = 3650 * 24 * 3600 * 1_000_000;
-
-fn times(store: &eventbraid_engine::Store) -> Vec<u64> {
-    let recorded = log(store);
-    recorded
-        .iter()
-        .map(eventbraid_engine::Recorded::recorded_at_micros)
-        .collect()
-}
-
 #[test]
-fn a_clock_that_jumps_ahead_by_years_is_reported_and_moves_no_commit_there() {
-    let vfs = SimVfs::tracked(1);
-    let start = vfs.now_micros();
-    let store = open(vfs.clone()).unwrap();
-    append(&store, &[("a", b"1")]).unwrap();
-    assert_eq!(store.stats().local.clock_jumps, 0);
-    vfs.set_clock(start + DECADE);
-    append(&store, &[("a", b"2")]).unwrap();
-    append(&store, &[("a", b"3")]).unwrap();
-    assert_eq!(store.stats().local.clock_jumps, 1);
-    vfs.set_clock(start + 1_000_000);
-    append(&store, &[("a", b"4")]).unwrap();
-    assert_eq!(store.stats().local.clock_jumps, 2);
-    let times = times(&store);
-    assert!(times.is_sorted(), "{times:?}");
-    assert!(
-        times.iter().all(|time| *time < start + 2_000_000),
-        "{times:?}"
-    );
-}
-
-#[test]
-fn a_log_whose_last_commit_is_years_ahead_goes_on_with_the_time_that_it_is() {
-    let vfs = SimVfs::tracked(1);
-    let start = vfs.now_micros();
-    vfs.set_clock(start + DECADE);
-    let ahead = open(vfs.clone()).unwrap();
-    append(&ahead, &[("a", b"1")]).unwrap();
-    // The first commit of a session has nothing to be compared with.
-    assert!(times(&ahead).iter().all(|time| *time >= start + DECADE));
-    ahead.close().unwrap();
-    vfs.set_clock(start);
-    let store = open(vfs.clone()).unwrap();
-    append(&store, &[("a", b"2")]).unwrap();
-    append(&store, &[("a", b"3")]).unwrap();
-    assert_eq!(store.stats().local.clock_jumps, 1);
-    assert!(
-        times(&store)[1..]
-            .iter()
-            .all(|time| *time < start + 1_000_000)
-    );
-    assert!(times(&store)[1..].is_sorted());
-}
-
-#[test]
-fn a_session_with_a_wrong_clock_is_corrected_by_those_that_are_there() {
-    let vfs = SimVfs::tracked(1);
-    let mut options = support::options();
-    options.mode = eventbraid_engine::Mode::Shared;
-    let start = vfs.now_micros();
-    let right = support::open_with(vfs.clone(), options).unwrap();
-    append(&right, &[("a", b"1")]).unwrap();
-    let wrong = support::open_with(vfs.clone(), options).unwrap();
-    vfs.set_clock(start + DECADE);
-    append(&wrong, &[("a", b"2")]).unwrap();
-    assert_eq!(wrong.stats().local.clock_jumps, 1);
-    vfs.set_clock(start + 1_000_000);
-    append(&right, &[("a", b"3")]).unwrap();
-    let times = times(&right);
-    assert!(times.is_sorted(), "{times:?}");
-    assert!(
-        times.iter().all(|time| *time < start + 2_000_000),
-        "{times:?}"
-    );
-}
-
-#[test]
-fn a_clock_set_back_makes_no_later_event_look_earlier() {
-    let vfs = SimVfs::tracked(1);
-    vfs.set_clock(1_000_000);
-    let store = open(vfs.clone()).unwrap();
-    append(&store, &[("a", b"1")]).unwrap();
-    vfs.set_clock(2000);
-    append(&store, &[("a", b"2")]).unwrap();
-    store.close().unwrap();
-    vfs.set_clock(1000);
-    let store = open(vfs.clone()).unwrap();
-    append(&store, &[("a", b"3")]).unwrap();
-    let times: Vec<_> = log(&store)
-        .iter()
-        .map(eventbraid_engine::Recorded::recorded_at_micros)
-        .collect();
-    assert!(times.is_sorted(), "{times:?}");
-    assert!(times[0] >= 1_000_000);
-}
-
-#[test]
-fn no_events_are_taken_for_the_expectations_that_they_spell() {
+fn events_and_expectations_of_equal_text_have_different_content() {
     let store = open(SimVfs::memory()).unwrap();
     let input = |stream, event_type, metadata, data| EventInput {
         stream,
@@ -613,7 +434,8 @@ fn no_events_are_taken_for_the_expectations_that_they_spell() {
         library_metadata: b"",
         data,
     };
-    // Three events of four parts, and four expectations of three, with the same parts.
+    // Three events of four parts each and four expectations of three parts each: the same twelve
+    // texts in the same order.
     let expectations = ["s1", "s2", "s3", "s4"].map(|name| (name, Expectation::NoStream));
     let events = [
         input("expects", "s1", b"not to exist", b"expects"),

@@ -1,21 +1,21 @@
 //! A crash at every write, sync, rename and publication, and then in recovery itself.
 //!
 //! A scripted workload runs on the simulated file system, which numbers every mutating call.
-//! For each number the workload is cut off exactly there; then power is lost, with every
-//! subset of the un-synced changes surviving where they are few, and random ones where they
-//! are many. Whatever happened, the store must open, hold every acknowledged commit, and no
-//! part of any other but, whole, the one that was under way.
+//! For each number the workload stops exactly there. Then power is lost, and every subset of the
+//! unsynced changes survives if they are few, or random subsets if they are many. In each case
+//! the store must open and contain every acknowledged commit, and of the commit that was
+//! interrupted everything or nothing.
 //!
-//! A process that dies leaves what it wrote in the caches. The store is opened from there,
-//! with the engine's own threads before the crash and without, goes on, and only then loses
-//! power: nothing that was shown or acknowledged since may be gone.
+//! A process that dies leaves its writes in the page cache. The store is opened from there, after
+//! a crash with background threads and without, continues, and loses power only then: nothing
+//! that was read or acknowledged since the restart may be lost.
 //!
 //! `EVENTBRAID_CRASH_SCHEDULES=1000000` runs that many schedules instead of the default.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test fails loudly, and tells how many schedules it ran"
+    reason = "a test fails loudly and prints its counts"
 )]
 
 mod support;
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::{append, append_expecting, log, open, open_with, options, stream, threaded};
 
-/// One append of the script: streams with body sizes, and whether it carries a key.
+/// One append of the script: streams with body sizes, and whether it has a key.
 struct Scripted {
     events: &'static [(&'static str, usize)],
     keyed: bool,
@@ -73,7 +73,7 @@ const SCRIPT: &[Scripted] = &[
         events: &[("c-1", 66_000)],
         keyed: false,
     },
-    // A check alone.
+    // Only a check.
     Scripted {
         events: &[],
         keyed: false,
@@ -88,17 +88,17 @@ const SCRIPT: &[Scripted] = &[
     },
 ];
 
-/// The store is closed before the append of this number, a file that is none of its own is
-/// put among its segments, and it is opened again, which sets the file aside.
+/// Before the append of this number the store is closed, a foreign file is added to its segments,
+/// and the store is opened again, which sets the file aside.
 const STRAY_BEFORE: usize = 5;
 const STRAY: &str = "0000000009.hot";
-const STRANGE: &[u8] = b"not a segment of this store";
+const FOREIGN: &[u8] = b"not a segment of this store";
 
-/// The store is closed before the append of this number and loses the name of its manifest,
-/// so that it is opened again from the list of its segments.
+/// Before the append of this number the store is closed and its CURRENT file is removed, so that
+/// the next open reads the directory for the list of segments.
 const UNLISTED_BEFORE: usize = 8;
 
-/// A log at rest has its mark by then.
+/// An idle log has its sync marker after this time.
 const UNTIL_MARKED: Duration = Duration::from_millis(130);
 
 /// How far the script got before the crash.
@@ -106,7 +106,7 @@ const UNTIL_MARKED: Duration = Duration::from_millis(130);
 struct Progress {
     acknowledged: usize,
     begun: usize,
-    /// The strange file was durable.
+    /// The foreign file was durable.
     strayed: bool,
 }
 
@@ -189,23 +189,23 @@ fn run_with(vfs: &SimVfs, options: Options) -> Progress {
 fn put_stray(vfs: &SimVfs) -> std::io::Result<()> {
     let log = Path::new("/store/log");
     let file = vfs.open(&log.join(STRAY), OpenMode::CreateNew)?;
-    write_all_at(&*file, &[IoSlice::new(STRANGE)], 0)?;
+    write_all_at(&*file, &[IoSlice::new(FOREIGN)], 0)?;
     file.sync_all()?;
     vfs.sync_dir(log)
 }
 
-/// A file that is none of the store's is set aside, whole, and never lost on the way.
+/// Assert that the foreign file was set aside completely.
 fn check_stray(vfs: &SimVfs, progress: Progress, context: &str) {
     if progress.strayed {
         let aside = vfs.read_file(format!("/store/quarantine/{STRAY}"));
         assert!(
-            aside.is_ok_and(|bytes| bytes == STRANGE),
+            aside.is_ok_and(|bytes| bytes == FOREIGN),
             "{context}: {STRAY}"
         );
     }
 }
 
-/// The (stream, body) of every event of the first `appends` appends.
+/// Return the (stream, body) of every event of the first `appends` appends.
 fn history(appends: usize) -> Vec<(&'static str, Vec<u8>)> {
     let of = |number: usize| {
         let events = SCRIPT[number].events.iter().enumerate();
@@ -214,8 +214,8 @@ fn history(appends: usize) -> Vec<(&'static str, Vec<u8>)> {
     (0..appends).flat_map(of).collect()
 }
 
-/// The (stream, body) of every event in the log.
-fn shown(store: &Store) -> Vec<(String, Vec<u8>)> {
+/// Return the (stream, body) of every event in the log.
+fn content(store: &Store) -> Vec<(String, Vec<u8>)> {
     log(store)
         .iter()
         .map(|e| (e.stream().to_owned(), e.data().to_vec()))
@@ -230,7 +230,7 @@ fn check(vfs: &SimVfs, progress: Progress, context: &str) {
 
 fn check_open(store: &Store, progress: Progress, context: &str) {
     let events = log(store);
-    let found = shown(store);
+    let found = content(store);
     let is = |appends: usize| {
         let expected = history(appends);
         expected.len() == found.len()
@@ -273,14 +273,14 @@ fn check_open(store: &Store, progress: Progress, context: &str) {
         .verify(Depth::Full)
         .unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(verified.events, found.len() as u64, "{context}");
-    // The log goes on from where it ends.
+    // The log continues from its end.
     let next = store.head().unwrap() + 1;
     let appended = append_expecting(store, &[("z", b"after")], &[], None)
         .unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(appended.first_position, Some(next), "{context}");
 }
 
-/// Every subset of the un-synced changes while they are few, else random ones.
+/// Return every subset of the unsynced changes if they are few, and random subsets otherwise.
 fn persistences(vfs: &SimVfs, random: u64, seed: u64) -> Vec<Persist> {
     let mut choices = vec![Persist::Nothing, Persist::Everything];
     let units = vfs.unsynced_units();
@@ -342,7 +342,7 @@ fn a_crash_at_every_step_of_recovery_loses_and_tears_nothing() {
             let first = vfs.power_cut(Persist::Seeded(step * 31 + i));
             let probe = first.process_crash();
             drop(open(probe.clone()));
-            // Recovery's own steps, spread over as many schedules as the budget has.
+            // Steps of recovery, spread over the schedules that the budget allows.
             let stride = (probe.steps() / 4).max(1);
             for recovery_step in
                 (1 + i % stride..=probe.steps()).step_by(usize::try_from(stride).unwrap())
@@ -362,8 +362,8 @@ fn a_crash_at_every_step_of_recovery_loses_and_tears_nothing() {
     println!("{ran} schedules");
 }
 
-/// Crashes the process at a step, restarts, appends, and only then cuts the power. Answers
-/// how many schedules that were.
+/// Crash the process at a step, restart, append, and cut the power only then. Return the number
+/// of schedules.
 fn restart_after(step: u64, options: Options) -> u64 {
     let vfs = SimVfs::tracked(step);
     vfs.crash_at(step);
@@ -373,16 +373,16 @@ fn restart_after(step: u64, options: Options) -> u64 {
     let store = open(restarted.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
     check_open(&store, progress, &context);
     append(&store, &[("z", &[b'z'; 3000])]).unwrap_or_else(|e| panic!("{context}: {e}"));
-    let promised = shown(&store);
+    let acknowledged = content(&store);
     let choices = persistences(&restarted, 4, step);
     for persist in &choices {
         let context = format!("{context}, {persist:?}");
         let cut = open(restarted.power_cut(*persist)).unwrap_or_else(|e| panic!("{context}: {e}"));
         assert!(
-            shown(&cut) == promised,
+            content(&cut) == acknowledged,
             "{context}: {} of {} events",
             log(&cut).len(),
-            promised.len()
+            acknowledged.len()
         );
         cut.verify(Depth::Full)
             .unwrap_or_else(|e| panic!("{context}: {e}"));
@@ -391,19 +391,19 @@ fn restart_after(step: u64, options: Options) -> u64 {
 }
 
 #[test]
-fn a_restart_after_a_crash_builds_on_nothing_that_power_could_take_back() {
+fn a_restart_after_a_crash_depends_on_no_unsynced_byte() {
     let steps = script_steps();
     let ran: u64 = (1..=steps).map(|step| restart_after(step, options())).sum();
     println!("{ran} schedules over {steps} steps");
 }
 
 #[test]
-fn a_restart_after_a_crash_amid_the_threads_builds_on_nothing_that_power_could_take_back() {
+fn a_restart_after_a_crash_with_background_threads_depends_on_no_unsynced_byte() {
     let vfs = SimVfs::tracked(0);
     assert_eq!(run_with(&vfs, threaded()).acknowledged, SCRIPT.len());
     let steps = vfs.steps();
     let (next, ran) = (AtomicU64::new(1), AtomicU64::new(0));
-    // Most of the time the log rests, so that its mark is among the steps.
+    // The log is idle most of the time, so that its sync marker is among the steps.
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {

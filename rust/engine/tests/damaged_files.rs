@@ -1,14 +1,15 @@
-//! Whatever befalls a file of a store, the store tells the truth or says what is wrong where.
+//! A store with a damaged file returns its complete log, or an error that names file and offset.
 //!
-//! A store of several segments, with marks among its commits, was closed: all of its log is
-//! proven. Each file of it in turn is cut, loses blocks, has blocks exchanged, is replaced by
-//! an older copy or by another file, is removed or doubled. Then the log is as it was, or
-//! opening it names the damaged file and the place. It is never shorter and never other.
+//! A store of several segments, with sync markers among its commits, was closed, so its whole log
+//! is proven durable. Each file in turn is truncated, loses blocks, has blocks exchanged, is
+//! replaced by an older copy or by another file, is removed or duplicated. The log is then as it
+//! was before, or the open names the damaged file and the offset. It is never shorter and never
+//! contains other events.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test fails loudly, and tells how much it did"
+    reason = "a test fails loudly and prints its counts"
 )]
 
 mod support;
@@ -25,26 +26,26 @@ use support::{append, append_expecting, log, open, open_with, options, threaded}
 const CURRENT: &str = "/store/CURRENT";
 const LAST: &str = "/store/log/0000000003.hot";
 
-/// A file as it was at some time.
+/// Files as they were at earlier times.
 type Copies = Vec<(PathBuf, Vec<u8>)>;
 
-/// A closed store, its log, and what its files held at earlier times.
-struct Whole {
+/// A closed, undamaged store, its log, and earlier copies of its files.
+struct Sample {
     vfs: SimVfs,
-    truth: Vec<Shown>,
+    events: Vec<Content>,
     copies: Copies,
 }
 
-type Shown = (String, u64, Vec<u8>);
+type Content = (String, u64, Vec<u8>);
 
-fn shown(store: &Store) -> Vec<Shown> {
+fn content(store: &Store) -> Vec<Content> {
     let events = log(store);
     let of =
         |e: &eventbraid_engine::Recorded| (e.stream().to_owned(), e.version(), e.data().to_vec());
     events.iter().map(of).collect()
 }
 
-/// The files that make up a store: not who holds it.
+/// Return the files of a store, without the one that names its holder.
 fn files(vfs: &SimVfs) -> Vec<PathBuf> {
     let mut files = vfs.files();
     files.retain(|file| !file.ends_with("live.holder"));
@@ -66,43 +67,47 @@ fn copy_all(vfs: &SimVfs, copies: &mut Copies) {
     }
 }
 
-/// Appends with the engine's own threads until the log ends in a mark.
-fn append_and_rest(vfs: &SimVfs, body: &[u8]) {
+/// Append with background threads, and wait until the log ends with a sync marker.
+fn append_and_idle(vfs: &SimVfs, body: &[u8]) {
     let mut options = threaded();
     options.zero_fill = false;
     let store = open_with(vfs.clone(), options).unwrap();
-    append(&store, &[("rested", body)]).unwrap();
+    append(&store, &[("idle", body)]).unwrap();
     let bytes = store.stats().bytes;
-    until("a mark", || store.stats().bytes > bytes);
+    until("a sync marker", || store.stats().bytes > bytes);
     store.close().unwrap();
 }
 
-fn whole() -> Whole {
+fn sample() -> Sample {
     let vfs = SimVfs::tracked(1);
     let mut copies = Copies::new();
-    append_and_rest(&vfs, b"first");
-    append_and_rest(&vfs, b"second");
-    for life in 0..3u8 {
+    append_and_idle(&vfs, b"first");
+    append_and_idle(&vfs, b"second");
+    for session in 0..3u8 {
         let store = open(vfs.clone()).unwrap();
         for n in 0..4u8 {
-            let body = vec![b'a' + 4 * life + n; 300 + 1000 * usize::from(n)];
-            let key = format!("key-{life}-{n}");
-            append_expecting(&store, &[("a", &body), ("b", b"beside")], &[], Some(&key)).unwrap();
+            let body = vec![b'a' + 4 * session + n; 300 + 1000 * usize::from(n)];
+            let key = format!("key-{session}-{n}");
+            append_expecting(&store, &[("a", &body), ("b", b"second")], &[], Some(&key)).unwrap();
             copy_all(&vfs, &mut copies);
         }
-        let big = vec![b'A' + life; 12_000];
+        let big = vec![b'A' + session; 12_000];
         append(&store, &[("big", &big)]).unwrap();
         copy_all(&vfs, &mut copies);
         store.close().unwrap();
         copy_all(&vfs, &mut copies);
     }
     let store = open(vfs.process_crash()).unwrap();
-    let truth = shown(&store);
+    let events = content(&store);
     assert_eq!(store.stats().segments, 3, "a store of several segments");
-    Whole { vfs, truth, copies }
+    Sample {
+        vfs,
+        events,
+        copies,
+    }
 }
 
-/// Every frame's beginning and end, and what is near them.
+/// Return the offsets at and near the beginning and the end of every frame.
 fn places(bytes: &[u8]) -> Vec<usize> {
     let mut places = vec![0, 1, 7, 8, 40, 55, 60, 64, 511, 512, 513];
     places.extend([
@@ -123,25 +128,25 @@ fn places(bytes: &[u8]) -> Vec<usize> {
     places
 }
 
-/// Opens a damaged store: the truth, or an error that names a damaged file. Answers whether it
-/// was told.
-fn judge(whole: &Whole, vfs: SimVfs, damaged: &[&Path], context: &str) -> bool {
+/// Assert that a damaged store opens with its complete log, or that an error names a damaged file.
+/// Return whether there was an error.
+fn is_reported(sample: &Sample, vfs: SimVfs, damaged: &[&Path], context: &str) -> bool {
     let opened = open(vfs.clone());
     match opened {
         Ok(store) => {
             assert!(
-                shown(&store) == whole.truth,
+                content(&store) == sample.events,
                 "{context}: {} events",
                 log(&store).len()
             );
             let verified = store
                 .verify(Depth::Full)
                 .unwrap_or_else(|e| panic!("{context}: {e}"));
-            assert_eq!(verified.events, whole.truth.len() as u64, "{context}");
-            append(&store, &[("z", b"goes on")]).unwrap_or_else(|e| panic!("{context}: {e}"));
+            assert_eq!(verified.events, sample.events.len() as u64, "{context}");
+            append(&store, &[("z", b"continues")]).unwrap_or_else(|e| panic!("{context}: {e}"));
             store.close().unwrap_or_else(|e| panic!("{context}: {e}"));
             let again = open(vfs).unwrap_or_else(|e| panic!("{context}: {e}"));
-            assert_eq!(log(&again).len(), whole.truth.len() + 1, "{context}");
+            assert_eq!(log(&again).len(), sample.events.len() + 1, "{context}");
             false
         }
         Err(Error::CorruptStore { file, offset, .. }) => {
@@ -151,47 +156,54 @@ fn judge(whole: &Whole, vfs: SimVfs, damaged: &[&Path], context: &str) -> bool {
                 file.display()
             );
             let is_manifests = damaged.iter().all(|file| is_manifest(file));
-            assert!(!is_manifests, "{context}: no manifest costs a segment");
+            assert!(!is_manifests, "{context}: a manifest loses no segment");
             true
         }
         Err(Error::NotAStore { .. } | Error::IncompatibleFormat { .. }) => {
             let is_identitys = damaged.iter().all(|file| file.ends_with("IDENTITY"));
-            assert!(is_identitys, "{context}: not a store any more");
+            assert!(is_identitys, "{context}: no longer a store");
             true
         }
         Err(e) => panic!("{context}: {e}"),
     }
 }
 
-/// Puts other bytes into each file in turn. Both kinds of end must have been seen.
+/// Replace the bytes of each file in turn. Both outcomes must occur.
 fn each_file(what: &str, damage: impl Fn(&[u8]) -> Vec<(String, Vec<u8>)>) {
-    let whole = whole();
-    let (mut told, mut harmless) = (0, 0);
-    for file in files(&whole.vfs) {
-        let bytes = whole.vfs.read_file(&file).unwrap();
+    let sample = sample();
+    let (mut reported, mut harmless) = (0, 0);
+    for file in files(&sample.vfs) {
+        let bytes = sample.vfs.read_file(&file).unwrap();
         for (how, other) in damage(&bytes)
             .into_iter()
             .filter(|(_, other)| *other != bytes)
         {
-            let vfs = whole.vfs.process_crash();
+            let vfs = sample.vfs.process_crash();
             vfs.write_outside(&file, &other).unwrap();
             let context = format!("{} {what} {how}", file.display());
-            let before = before_if_emptied(&file, &other);
-            let damaged: Vec<&Path> = before.iter().chain([&file]).map(PathBuf::as_path).collect();
-            if judge(&whole, vfs, &damaged, &context) {
-                told += 1;
+            let previous = previous_if_empty(&file, &other);
+            let damaged: Vec<&Path> = previous
+                .iter()
+                .chain([&file])
+                .map(PathBuf::as_path)
+                .collect();
+            if is_reported(&sample, vfs, &damaged, &context) {
+                reported += 1;
             } else {
                 harmless += 1;
             }
         }
     }
-    assert!(told > 0 && harmless > 0, "{told} told, {harmless} harmless");
-    println!("{what}: {told} told, {harmless} harmless");
+    assert!(
+        reported > 0 && harmless > 0,
+        "{reported} reported, {harmless} harmless"
+    );
+    println!("{what}: {reported} reported, {harmless} harmless");
 }
 
-/// Of a segment with no frame left nobody can say whether the log had gone on in it, or is
-/// lost at the end of the one before.
-fn before_if_emptied(file: &Path, bytes: &[u8]) -> Option<PathBuf> {
+/// Return the previous segment, if no frame is left in this one: from the bytes alone, a log that
+/// ended there and a log that lost the end of the previous segment look the same.
+fn previous_if_empty(file: &Path, bytes: &[u8]) -> Option<PathBuf> {
     let log = bytes.get(SEGMENT_HEADER..).unwrap_or_default();
     if !is_segment(file)
         || log
@@ -207,7 +219,7 @@ fn before_if_emptied(file: &Path, bytes: &[u8]) -> Option<PathBuf> {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_told_or_harmless() {
+fn a_truncated_file_is_reported_or_harmless() {
     each_file("cut", |bytes| {
         let cut = |place: usize| (format!("to {place}"), bytes[..place].to_vec());
         places(bytes).into_iter().map(cut).collect()
@@ -227,7 +239,7 @@ fn block(bytes: &[u8], number: usize, size: usize) -> std::ops::Range<usize> {
 }
 
 #[test]
-fn a_block_of_zeros_is_told_or_harmless() {
+fn a_zeroed_block_is_reported_or_harmless() {
     each_file("zeroed", |bytes| {
         let mut others = Vec::new();
         for size in [512, 4096] {
@@ -242,7 +254,7 @@ fn a_block_of_zeros_is_told_or_harmless() {
 }
 
 #[test]
-fn two_blocks_exchanged_are_told_or_harmless() {
+fn two_exchanged_blocks_are_reported_or_harmless() {
     each_file("exchanged", |bytes| {
         let mut others = vec![("a byte at its end".to_owned(), with_a_byte_more(bytes))];
         for size in [512, 4096] {
@@ -264,36 +276,36 @@ fn two_blocks_exchanged_are_told_or_harmless() {
     });
 }
 
-/// Harmless beyond a segment's end: so the test sees that side too.
+/// A byte beyond the end of a segment is harmless, so this gives the test that outcome, too.
 fn with_a_byte_more(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().copied().chain([0]).collect()
 }
 
 #[test]
-fn any_flipped_byte_of_what_lists_the_segments_is_harmless() {
-    let whole = whole();
-    for file in files(&whole.vfs).iter().filter(|file| is_manifest(file)) {
-        for offset in 0..whole.vfs.read_file(file).unwrap().len() as u64 {
-            let vfs = whole.vfs.process_crash();
+fn a_flipped_byte_in_the_list_of_segments_is_harmless() {
+    let sample = sample();
+    for file in files(&sample.vfs).iter().filter(|file| is_manifest(file)) {
+        for offset in 0..sample.vfs.read_file(file).unwrap().len() as u64 {
+            let vfs = sample.vfs.process_crash();
             vfs.corrupt(file, offset, 0x11).unwrap();
             let context = format!("{} flipped at {offset}", file.display());
-            assert!(!judge(&whole, vfs, &[file], &context), "{context}");
+            assert!(!is_reported(&sample, vfs, &[file], &context), "{context}");
         }
     }
 }
 
-/// Each byte of a small store has its turn elsewhere; here it is the place that is told.
+/// Other tests flip each byte of a small store. This one checks the offset that is reported.
 #[test]
-fn a_flipped_byte_is_told_with_its_frame() {
-    let whole = whole();
-    let segments = files(&whole.vfs)
+fn a_flipped_byte_is_reported_with_its_frame() {
+    let sample = sample();
+    let segments = files(&sample.vfs)
         .into_iter()
         .filter(|file| is_segment(file));
     for segment in segments {
-        let bytes = whole.vfs.read_file(&segment).unwrap();
+        let bytes = sample.vfs.read_file(&segment).unwrap();
         for frame in frames(&bytes) {
             for at in [0, 8, 40, FRAME_HEADER, frame.length / 2, frame.length - 1] {
-                let vfs = whole.vfs.process_crash();
+                let vfs = sample.vfs.process_crash();
                 vfs.corrupt(&segment, (frame.offset + at) as u64, 4)
                     .unwrap();
                 let context = format!("{} at {} + {at}", segment.display(), frame.offset);
@@ -311,25 +323,28 @@ fn a_flipped_byte_is_told_with_its_frame() {
 }
 
 #[test]
-fn an_older_copy_of_a_file_is_told_or_harmless() {
-    let whole = whole();
-    let (mut told, mut harmless) = (0, 0);
-    for (file, older) in &whole.copies {
-        let vfs = whole.vfs.process_crash();
+fn an_older_copy_of_a_file_is_reported_or_harmless() {
+    let sample = sample();
+    let (mut reported, mut harmless) = (0, 0);
+    for (file, older) in &sample.copies {
+        let vfs = sample.vfs.process_crash();
         put(&vfs, file, older);
-        if judge(
-            &whole,
+        if is_reported(
+            &sample,
             vfs,
             &[file],
             &format!("older copy of {}", file.display()),
         ) {
             assert!(is_segment(file), "{}", file.display());
-            told += 1;
+            reported += 1;
         } else {
             harmless += 1;
         }
     }
-    assert!(told > 0 && harmless > 0, "{told} told, {harmless} harmless");
+    assert!(
+        reported > 0 && harmless > 0,
+        "{reported} reported, {harmless} harmless"
+    );
 }
 
 /// Puts a file where it was, if only its name is gone, else its bytes.
@@ -342,54 +357,54 @@ fn put(vfs: &SimVfs, file: &Path, bytes: &[u8]) {
 
 #[test]
 fn an_older_manifest_with_its_current_is_harmless() {
-    let whole = whole();
+    let sample = sample();
     let manifests = |(file, _): &&(PathBuf, Vec<u8>)| file.to_string_lossy().contains("MANIFEST");
     let mut tried = 0;
-    for (manifest, older) in whole.copies.iter().filter(manifests) {
+    for (manifest, older) in sample.copies.iter().filter(manifests) {
         let name = manifest.file_name().unwrap().to_string_lossy();
-        let vfs = whole.vfs.process_crash();
+        let vfs = sample.vfs.process_crash();
         put(&vfs, manifest, older);
         put(&vfs, Path::new(CURRENT), format!("{name}\n").as_bytes());
         let context = format!("{name} and CURRENT");
         let damaged = [manifest.as_path(), Path::new(CURRENT)];
-        assert!(!judge(&whole, vfs, &damaged, &context), "{context}");
+        assert!(!is_reported(&sample, vfs, &damaged, &context), "{context}");
         tried += 1;
     }
     assert!(tried > 5, "{tried} manifests");
 }
 
 #[test]
-fn a_file_that_is_gone_is_told_or_harmless() {
-    let whole = whole();
-    for file in files(&whole.vfs) {
-        let vfs = whole.vfs.process_crash();
+fn a_missing_file_is_reported_or_harmless() {
+    let sample = sample();
+    for file in files(&sample.vfs) {
+        let vfs = sample.vfs.process_crash();
         vfs.remove(&file).unwrap();
         let context = format!("{} removed", file.display());
-        let told = judge(&whole, vfs, &[&file], &context);
+        let told = is_reported(&sample, vfs, &[&file], &context);
         assert_eq!(told, !is_manifest(&file), "{context}");
     }
 }
 
 #[test]
-fn a_segment_in_the_place_of_another_is_told() {
-    let whole = whole();
-    let segments: Vec<_> = files(&whole.vfs)
+fn a_segment_in_the_place_of_another_is_reported() {
+    let sample = sample();
+    let segments: Vec<_> = files(&sample.vfs)
         .into_iter()
         .filter(|file| is_segment(file))
         .collect();
     for one in &segments {
         for other in segments.iter().filter(|other| *other != one) {
-            let vfs = whole.vfs.process_crash();
+            let vfs = sample.vfs.process_crash();
             let (first, second) = (vfs.read_file(one).unwrap(), vfs.read_file(other).unwrap());
             vfs.write_outside(one, &second).unwrap();
             let context = format!("{} over {}", other.display(), one.display());
             assert!(
-                judge(&whole, vfs.process_crash(), &[one], &context),
+                is_reported(&sample, vfs.process_crash(), &[one], &context),
                 "{context}"
             );
             vfs.write_outside(other, &first).unwrap();
             assert!(
-                judge(&whole, vfs, &[one, other], &context),
+                is_reported(&sample, vfs, &[one, other], &context),
                 "exchanged: {context}"
             );
         }
@@ -398,26 +413,29 @@ fn a_segment_in_the_place_of_another_is_told() {
 
 #[test]
 fn a_second_copy_of_a_segment_is_set_aside() {
-    let whole = whole();
-    let segments = files(&whole.vfs)
+    let sample = sample();
+    let segments = files(&sample.vfs)
         .into_iter()
         .filter(|file| is_segment(file));
     for segment in segments {
-        let vfs = whole.vfs.process_crash();
+        let vfs = sample.vfs.process_crash();
         let bytes = vfs.read_file(&segment).unwrap();
         let copy = Path::new("/store/log/0000000004.hot");
         put(&vfs, copy, &bytes);
         let context = format!("{} copied", segment.display());
-        assert!(!judge(&whole, vfs.clone(), &[copy], &context), "{context}");
+        assert!(
+            !is_reported(&sample, vfs.clone(), &[copy], &context),
+            "{context}"
+        );
         let aside = vfs.read_file("/store/quarantine/0000000004.hot").unwrap();
-        assert!(aside == bytes, "{context}: kept as it was");
+        assert!(aside == bytes, "{context}: kept unchanged");
     }
 }
 
-/// What a store can't notice: nothing that it holds says that there had been more. The same
-/// copy in a store that was closed is told, as another test shows.
+/// The limit of detection: no byte of this store proves that the log was longer. After a close the
+/// manifest proves it, and the same copy is reported.
 #[test]
-fn an_older_copy_of_the_last_segment_has_no_witness_before_a_mark_or_a_close() {
+fn an_older_copy_of_the_last_segment_is_undetectable_before_a_sync_marker_or_a_close() {
     let vfs = SimVfs::tracked(1);
     let store = open(vfs.clone()).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
@@ -426,16 +444,16 @@ fn an_older_copy_of_the_last_segment_has_no_witness_before_a_mark_or_a_close() {
     append(&store, &[("a", b"two")]).unwrap();
     let cut = vfs.power_cut(Persist::Everything);
     cut.write_outside(segment, &older).unwrap();
-    let unnoticed = open(cut).unwrap();
-    assert_eq!(log(&unnoticed).len(), 1, "a shorter log, and a whole one");
+    let undetected = open(cut).unwrap();
+    assert_eq!(log(&undetected).len(), 1, "a shorter, consistent log");
     store.close().unwrap();
     vfs.write_outside(segment, &older).unwrap();
     assert!(matches!(open(vfs), Err(Error::CorruptStore { .. })));
 }
 
-/// A frame of a later segment is such a witness, so that it is only the last one's matter.
+/// A frame of a later segment is such a proof, so only the last segment has this limit.
 #[test]
-fn an_older_copy_of_an_earlier_segment_is_told_without_a_close() {
+fn an_older_copy_of_an_earlier_segment_is_reported_without_a_close() {
     let vfs = SimVfs::tracked(1);
     let mut options = options();
     options.zero_fill = false;
@@ -449,28 +467,28 @@ fn an_older_copy_of_an_earlier_segment_is_told_without_a_close() {
     let cut = vfs.power_cut(Persist::Everything);
     cut.write_outside(segment, &older).unwrap();
     let Err(Error::CorruptStore { file, offset, .. }) = open(cut) else {
-        panic!("opened with a hole")
+        panic!("opened with a gap")
     };
     assert_eq!((file.as_path(), offset), (segment, older.len() as u64));
 }
 
 #[test]
-fn the_store_under_test_has_marks_and_segments() {
-    let whole = whole();
-    let mut marks = 0;
-    for file in files(&whole.vfs)
+fn the_sample_store_has_sync_markers_and_segments() {
+    let sample = sample();
+    let mut markers = 0;
+    for file in files(&sample.vfs)
         .into_iter()
         .filter(|file| is_segment(file))
     {
-        let all = frames(&whole.vfs.read_file(file).unwrap());
-        marks += all.iter().filter(|frame| frame.is_mark).count();
+        let all = frames(&sample.vfs.read_file(file).unwrap());
+        markers += all.iter().filter(|frame| frame.is_sync_marker).count();
         assert!(all.iter().any(|frame| frame.events > 0));
     }
-    assert!(marks >= 2, "{marks} marks");
-    assert!(whole.vfs.read_file(LAST).is_ok());
+    assert!(markers >= 2, "{markers} sync markers");
+    assert!(sample.vfs.read_file(LAST).is_ok());
 }
 
-/// The file and the offset that an answer names as damaged.
+/// Return the file and the offset that an error names as damaged.
 fn named<T: std::fmt::Debug>(answer: Result<T, Error>, context: &str) -> (PathBuf, u64) {
     match answer {
         Err(Error::CorruptStore { file, offset, .. }) => (file, offset),
@@ -478,9 +496,9 @@ fn named<T: std::fmt::Debug>(answer: Result<T, Error>, context: &str) -> (PathBu
     }
 }
 
-/// A store that is open, keeps nothing in memory, and has its files in reach.
-fn open_uncached(whole: &Whole) -> (SimVfs, Store) {
-    let vfs = whole.vfs.process_crash();
+/// Open the store without a cache, so that every read reads the files.
+fn open_uncached(sample: &Sample) -> (SimVfs, Store) {
+    let vfs = sample.vfs.process_crash();
     let mut options = options();
     options.cache = 0;
     let store = open_with(vfs.clone(), options).unwrap();
@@ -488,16 +506,16 @@ fn open_uncached(whole: &Whole) -> (SimVfs, Store) {
 }
 
 #[test]
-fn damage_under_an_open_store_is_told_by_every_read_and_by_verify() {
-    let whole = whole();
-    let (vfs, store) = open_uncached(&whole);
+fn damage_to_an_open_store_is_reported_by_every_read_and_by_verify() {
+    let sample = sample();
+    let (vfs, store) = open_uncached(&sample);
     let damaged = Path::new(LAST);
     let bytes = vfs.read_file(damaged).unwrap();
     let frame = frames(&bytes).into_iter().rfind(|frame| frame.events > 0);
     let frame = frame.unwrap();
     let at = (frame.offset + frame.length / 2) as u64;
     vfs.corrupt(damaged, at, 1).unwrap();
-    let (last, ..) = whole.truth.last().unwrap();
+    let (last, ..) = sample.events.last().unwrap();
     let streams = [(last.as_str(), 0)];
     let snapshot = SnapshotQuery {
         streams: &streams,
@@ -516,15 +534,15 @@ fn damage_under_an_open_store_is_told_by_every_read_and_by_verify() {
     };
     let first = store.read_log(&page).unwrap();
     assert!(
-        first.events[0].data() == whole.truth[0].2,
+        first.events[0].data() == sample.events[0].2,
         "the rest is read"
     );
 }
 
 #[test]
-fn a_file_cut_under_an_open_store_is_told_by_reads_and_by_verify() {
-    let whole = whole();
-    let (vfs, store) = open_uncached(&whole);
+fn a_file_truncated_under_an_open_store_is_reported_by_reads_and_by_verify() {
+    let sample = sample();
+    let (vfs, store) = open_uncached(&sample);
     let damaged = Path::new(LAST);
     let frame = frames(&vfs.read_file(damaged).unwrap())[0];
     let end = (frame.end() - 8) as u64;
@@ -536,11 +554,11 @@ fn a_file_cut_under_an_open_store_is_told_by_reads_and_by_verify() {
 }
 
 #[test]
-fn without_a_manifest_the_segments_must_form_one_row() {
-    let whole = whole();
-    let vfs = whole.vfs.process_crash();
+fn without_a_manifest_the_segments_must_be_contiguous() {
+    let sample = sample();
+    let vfs = sample.vfs.process_crash();
     vfs.remove(CURRENT.as_ref()).unwrap();
     vfs.remove("/store/log/0000000002.hot".as_ref()).unwrap();
-    let (file, _) = named(open(vfs), "a hole");
+    let (file, _) = named(open(vfs), "a gap");
     assert_eq!(file, Path::new(LAST));
 }

@@ -1,14 +1,14 @@
-//! After a failed sync: the log is cut at what was durable before it, and goes on in a new
-//! file. What the failure concerned never comes back, whatever the disk kept of it.
+//! A failed sync poisons the store. The next open cuts the log at its durable end and continues
+//! it in a new file. Events after the cut are never restored, whatever the disk kept of them.
 //!
-//! A sync that failed leaves pages that programs see and the disk doesn't have, and a later
-//! sync of the same file succeeds without them. So the old file is neither written nor synced
-//! again. The way to the new one is cut off at each of its steps, and each of its calls fails.
+//! A failed sync leaves pages that programs can read and the disk does not have, and a later sync
+//! of the same file succeeds without them. So the old file is neither written nor synced again.
+//! Here the repair is interrupted at each of its steps, and each of its calls fails.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test fails loudly, and tells how many schedules it ran"
+    reason = "a test fails loudly and prints its counts"
 )]
 
 mod support;
@@ -18,7 +18,8 @@ use std::io::IoSlice;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs, write_all_at};
 use eventbraid_engine::{Depth, Error, Store};
-use support::hook::{Asked, Flag, HookedVfs, MAINTAINER, Op, eio, must_end, until};
+use support::hook::{Asked, Flag, HookedVfs, MAINTAINER, Op, eio, must_end, temptation, until};
+use support::schedule::{Plan, run, schedules};
 use support::{append, append_expecting, bodies, log, open, open_with, threaded};
 
 const OLD: &str = "/store/log/0000000001.hot";
@@ -29,7 +30,7 @@ fn lost_sync() -> Fault {
     Fault::once(Call::SyncData, 1, Failure::EIO).losing()
 }
 
-/// Fails the sync of the next append in the segment of this name.
+/// Fail the sync of the next append in the segment of this name.
 fn poison(vfs: &SimVfs, store: &Store, segment: &str, fault: Fault) {
     vfs.fail_on(segment.trim_start_matches('/'), fault);
     let unknown = append(store, &[("a", b"unknown"), ("b", &[b'u'; 3000])]);
@@ -40,7 +41,7 @@ fn poison(vfs: &SimVfs, store: &Store, segment: &str, fault: Fault) {
     vfs.heal();
 }
 
-/// Two events that are acknowledged, one append that is not known; the process is gone.
+/// Acknowledge two events, fail the sync of a third append, and end the process.
 fn poisoned(fault: Fault) -> SimVfs {
     let vfs = SimVfs::tracked(1);
     let store = open(vfs.clone()).unwrap();
@@ -63,11 +64,11 @@ fn persistences(seed: u64) -> Vec<Persist> {
     all
 }
 
-/// The log is this, in every way that it can be looked at, and goes on.
+/// Assert that the log has these bodies, passes verification, and continues with an append.
 fn check(vfs: &SimVfs, expected: &[&str], context: &str) {
     let store = open(vfs.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(bodies(&log(&store)), expected, "{context}");
-    assert!(!has(vfs, MARKER), "{context}: the marker stays");
+    assert!(!has(vfs, MARKER), "{context}: the marker was not removed");
     let verified = store
         .verify(Depth::Full)
         .unwrap_or_else(|e| panic!("{context}: {e}"));
@@ -90,7 +91,7 @@ fn check(vfs: &SimVfs, expected: &[&str], context: &str) {
 }
 
 #[test]
-fn the_log_goes_on_in_a_new_file_and_the_old_one_is_left_alone() {
+fn the_log_continues_in_a_new_file_and_the_old_file_is_not_touched() {
     let vfs = poisoned(lost_sync());
     assert!(has(&vfs, MARKER));
     let store = open(vfs.clone()).unwrap();
@@ -107,7 +108,7 @@ fn the_log_goes_on_in_a_new_file_and_the_old_one_is_left_alone() {
 }
 
 #[test]
-fn what_was_cut_off_never_comes_back() {
+fn events_after_the_cut_are_never_restored() {
     // With and without the pages: the disk may have kept all of it.
     for fault in [
         lost_sync(),
@@ -121,7 +122,7 @@ fn what_was_cut_off_never_comes_back() {
             let cut = vfs.power_cut(persist);
             check(&cut, &["one", "two"], &format!("{persist:?}"));
             let again = cut.power_cut(Persist::Nothing);
-            // Not even if the directory alone tells what the log is.
+            // Not even if the log must be found from the directory, without a manifest.
             again.corrupt("/store/CURRENT", 3, 0xff).unwrap();
             check(
                 &again,
@@ -133,7 +134,7 @@ fn what_was_cut_off_never_comes_back() {
 }
 
 #[test]
-fn a_cut_off_key_is_unknown_and_can_be_used() {
+fn a_key_of_a_cut_commit_is_unknown_and_can_be_used_again() {
     let vfs = SimVfs::tracked(1);
     let store = open(vfs.clone()).unwrap();
     let keyed = |store: &Store| append_expecting(store, &[("a", b"paid")], &[], Some("k"));
@@ -154,7 +155,7 @@ fn a_cut_off_key_is_unknown_and_can_be_used() {
 }
 
 #[test]
-fn a_crash_at_every_step_of_going_on_loses_and_revives_nothing() {
+fn a_crash_at_every_step_of_the_repair_loses_and_restores_nothing() {
     let mut ran = 0;
     for fault in [
         lost_sync(),
@@ -184,7 +185,7 @@ fn a_crash_at_every_step_of_going_on_loses_and_revives_nothing() {
 }
 
 #[test]
-fn a_crash_while_the_next_opening_is_cut_off_as_well_loses_and_revives_nothing() {
+fn two_crashes_during_the_repair_lose_and_restore_nothing() {
     let before = poisoned(lost_sync());
     let probe = before.process_crash();
     drop(open(probe.clone()).unwrap());
@@ -210,7 +211,7 @@ fn a_crash_while_the_next_opening_is_cut_off_as_well_loses_and_revives_nothing()
 }
 
 #[test]
-fn every_call_that_fails_on_the_way_leaves_a_store_that_opens_again() {
+fn every_failing_call_of_the_repair_leaves_a_store_that_reopens() {
     let calls = [
         Call::Create,
         Call::CreateDir,
@@ -250,7 +251,7 @@ fn every_call_that_fails_on_the_way_leaves_a_store_that_opens_again() {
 }
 
 #[test]
-fn a_store_can_be_poisoned_again_and_again() {
+fn a_store_can_be_poisoned_repeatedly() {
     let vfs = poisoned(lost_sync());
     let mut expected = vec!["one", "two"];
     for (ordinal, more) in [(2, false), (3, true), (4, true), (5, false)] {
@@ -279,11 +280,11 @@ fn a_store_can_be_poisoned_again_and_again() {
     let store = open(vfs).unwrap();
     let live = store.stats().bytes;
     let whole = store.stats().segments * (16 << 10);
-    assert!(live < whole, "{live} of {whole} bytes are log");
+    assert!(live < whole, "{live} of {whole} bytes belong to the log");
 }
 
 #[test]
-fn a_segment_that_was_prepared_is_left_behind_empty() {
+fn a_prepared_segment_stays_empty() {
     let vfs = SimVfs::tracked(1);
     let store = open_with(vfs.clone(), threaded()).unwrap();
     append(&store, &[("a", &[b'x'; 9000])]).unwrap();
@@ -310,12 +311,12 @@ fn a_segment_that_was_prepared_is_left_behind_empty() {
 }
 
 #[test]
-fn a_directory_that_can_not_be_synced_poisons_with_a_marker() {
+fn a_failed_directory_sync_poisons_the_store_with_a_marker() {
     for (n, directory) in ["store/log", "store"].into_iter().enumerate() {
         let vfs = SimVfs::tracked(1);
         let store = open(vfs.clone()).unwrap();
         append(&store, &[("a", b"one")]).unwrap();
-        // The first sync of the log's directory, or the first of the root: a roll makes both.
+        // The first sync of the log's directory, or the first of the root: a rollover needs both.
         let fault = Fault::once(Call::SyncDir, 1 + n as u64, Failure::EIO).losing();
         vfs.fail_on(directory, fault);
         let refused = append(&store, &[("a", &vec![b'x'; 20_000])]);
@@ -339,7 +340,7 @@ fn a_directory_that_can_not_be_synced_poisons_with_a_marker() {
 }
 
 #[test]
-fn zeros_that_can_not_be_synced_poison_with_a_marker() {
+fn a_failed_sync_of_zeros_poisons_the_store_with_a_marker() {
     let sim = SimVfs::tracked(1);
     let armed = Flag::default();
     let vfs = {
@@ -378,7 +379,7 @@ fn zeros_that_can_not_be_synced_poison_with_a_marker() {
 }
 
 #[test]
-fn what_becomes_durable_after_the_marker_is_acknowledged_and_shown_to_nobody() {
+fn a_commit_that_becomes_durable_after_the_marker_is_neither_acknowledged_nor_shown() {
     let sim = SimVfs::tracked(1);
     let (armed, marked) = (Flag::default(), Flag::default());
     let vfs = {
@@ -390,7 +391,7 @@ fn what_becomes_durable_after_the_marker_is_acknowledged_and_shown_to_nobody() {
             if asked.is(Op::SyncDir, "/store/log") && Asked::by(MAINTAINER) {
                 return Err(eio());
             }
-            // The frames are synced, and not announced yet, when the directory's sync fails.
+            // The frames are synced and not published yet when the directory sync fails.
             if asked.is(Op::Moment, "durable") {
                 marked.wait("the marker");
             }
@@ -411,7 +412,7 @@ fn what_becomes_durable_after_the_marker_is_acknowledged_and_shown_to_nobody() {
         matches!(answer, Err(Error::OutcomeUnknown { .. })),
         "{answer:?}"
     );
-    // Nor shown, to whom it might be as good as an answer.
+    // Nor is it visible to a reader, who could rely on it as on an answer.
     assert_eq!(bodies(&log(&store)), ["one"]);
     assert_eq!(store.head().unwrap(), 1);
     drop(store);
@@ -422,13 +423,14 @@ fn what_becomes_durable_after_the_marker_is_acknowledged_and_shown_to_nobody() {
     );
 }
 
-/// The root is synced by the maintainer for the sake of the marker, and of nothing else here.
+/// Whether this is the sync of the marker: the maintenance thread syncs the root for nothing else
+/// in this test.
 fn has_marker(asked: &Asked<'_>) -> bool {
     asked.path.ends_with("store") && Asked::by(MAINTAINER)
 }
 
 #[test]
-fn a_marker_that_was_left_behind_changes_nothing() {
+fn a_stale_poison_marker_changes_nothing() {
     let vfs = poisoned(lost_sync());
     let marker = vfs.read_file(MARKER).unwrap();
     let put_back = |vfs: &SimVfs| {
@@ -438,7 +440,7 @@ fn a_marker_that_was_left_behind_changes_nothing() {
     let store = open(vfs.clone()).unwrap();
     drop(store);
     put_back(&vfs);
-    // The sealing segment is empty, and proof enough.
+    // The sealing segment is empty, and proves nevertheless that the repair was completed.
     let store = open(vfs.clone()).unwrap();
     assert_eq!(store.stats().segments, 2);
     append(&store, &[("a", b"three")]).unwrap();
@@ -457,7 +459,7 @@ fn a_marker_that_was_left_behind_changes_nothing() {
 }
 
 #[test]
-fn a_marker_is_void_once_a_hint_is_beyond_it() {
+fn a_poison_marker_below_a_durable_hint_is_void() {
     let vfs = SimVfs::tracked(1);
     let store = open(vfs.clone()).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
@@ -469,7 +471,7 @@ fn a_marker_is_void_once_a_hint_is_beyond_it() {
         append(&store, &[("a", body)]).unwrap();
     }
     drop(store);
-    // A marker of this very store, but of another past.
+    // A marker of the same store, but of another history.
     let vfs = vfs.power_cut(Persist::Everything);
     vfs.open(MARKER.as_ref(), OpenMode::CreateNew).unwrap();
     vfs.write_outside(MARKER, &marker).unwrap();
@@ -477,7 +479,7 @@ fn a_marker_is_void_once_a_hint_is_beyond_it() {
 }
 
 #[test]
-fn a_damaged_marker_costs_no_acknowledged_commit() {
+fn a_damaged_poison_marker_loses_no_acknowledged_commit() {
     let whole = poisoned(lost_sync());
     for offset in 0..whole.read_file(MARKER).unwrap().len() as u64 {
         let vfs = whole.power_cut(Persist::Nothing);
@@ -490,7 +492,7 @@ fn a_damaged_marker_costs_no_acknowledged_commit() {
 }
 
 #[test]
-fn damage_below_the_marker_is_told() {
+fn damage_below_the_poison_marker_is_reported() {
     let vfs = poisoned(lost_sync());
     let bytes = vfs.read_file(OLD).unwrap();
     let at = bytes.windows(3).position(|text| text == b"two").unwrap();
@@ -506,12 +508,12 @@ fn damage_below_the_marker_is_told() {
 }
 
 #[test]
-fn what_is_cached_is_not_believed_after_a_failed_sync() {
+fn recovery_after_a_failed_sync_reads_the_disk_and_not_the_cache() {
     let vfs = poisoned(lost_sync());
     let good = vfs.read_file(OLD).unwrap();
     let file = vfs.open(OLD.as_ref(), OpenMode::ReadWrite).unwrap();
     let write = |bytes: &[u8]| write_all_at(&*file, &[IoSlice::new(bytes)], 4096).unwrap();
-    // Programs see the acknowledged frames, the disk has lost them.
+    // The acknowledged frames are in the page cache and no longer on the disk.
     write(&[0; 512]);
     file.sync_data().unwrap();
     write(&good[4096..4608]);
@@ -527,7 +529,7 @@ fn what_is_cached_is_not_believed_after_a_failed_sync() {
 }
 
 #[test]
-fn damage_below_a_sealing_segment_is_told() {
+fn damage_below_a_sealing_segment_is_reported() {
     let vfs = poisoned(lost_sync());
     let store = open(vfs.clone()).unwrap();
     append(&store, &[("a", b"three")]).unwrap();
@@ -551,11 +553,11 @@ fn damage_below_a_sealing_segment_is_told() {
 }
 
 #[test]
-fn a_segment_that_no_manifest_lists_is_set_aside_after_a_failed_sync() {
+fn an_unlisted_segment_is_set_aside_after_a_failed_sync() {
     let vfs = SimVfs::tracked(1);
     let store = open(vfs.clone()).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
-    // The segment is made, its name perhaps on no disk.
+    // The segment was created, but its directory entry may not be on the disk.
     vfs.fail_on(
         "store/log",
         Fault::once(Call::SyncDir, 1, Failure::EIO).losing(),
@@ -567,5 +569,155 @@ fn a_segment_that_no_manifest_lists_is_set_aside_after_a_failed_sync() {
     let vfs = vfs.process_crash();
     check(&vfs, &["one"], "set aside");
     assert!(has(&vfs, "/store/quarantine/0000000002.hot"));
-    assert!(has(&vfs, NEW), "the log goes on under the same number");
+    assert!(has(&vfs, NEW), "the log continues under the same number");
+}
+
+#[test]
+fn a_failed_sync_poisons_the_store() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    vfs.fail_on(
+        "0000000001.hot",
+        Fault::once(Call::SyncData, 1, Failure::EIO).losing(),
+    );
+    let unknown = append(&store, &[("a", b"two")]);
+    assert!(
+        matches!(unknown, Err(Error::OutcomeUnknown { .. })),
+        "{unknown:?}"
+    );
+    for _ in 0..2 {
+        // A later sync would succeed without the lost pages, so no thread may try.
+        let refused = append(&store, &[("a", b"three")]);
+        assert!(
+            matches!(refused, Err(Error::Poisoned { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(bodies(&log(&store)), ["one"]);
+    assert!(matches!(store.close(), Err(Error::Poisoned { .. })));
+    vfs.heal();
+    let cut = open(vfs.power_cut(Persist::Nothing)).unwrap();
+    assert_eq!(bodies(&log(&cut)), ["one"]);
+}
+
+#[test]
+fn a_store_reopened_after_a_lost_sync_shows_only_durable_events() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    vfs.fail_on(
+        "0000000001.hot",
+        Fault::once(Call::SyncData, 1, Failure::EIO).losing(),
+    );
+    vfs.fail_on("POISONED", Fault::once(Call::Create, 1, Failure::EIO));
+    append(&store, &[("a", b"two")]).unwrap_err();
+    drop(store);
+    // The pages are clean and cached: recovery must write the events again before it shows them.
+    let reopened = open(vfs.process_crash());
+    let reopened_log = bodies(&log(reopened.as_ref().unwrap()));
+    let vfs_after = vfs;
+    drop(reopened);
+    let crashed = vfs_after.process_crash();
+    let shown = open(crashed.clone()).unwrap();
+    assert_eq!(bodies(&log(&shown)), reopened_log);
+    assert_eq!(reopened_log, ["one", "two"]);
+    let cut = open(crashed.power_cut(Persist::Nothing)).unwrap();
+    assert_eq!(bodies(&log(&cut)), reopened_log);
+}
+
+/// Fail the sync of a commit with the key "k" while two other appends use the same key. Return
+/// the files that the process leaves.
+fn after_a_keyed_commit_whose_sync_fails(with_marker: bool) -> SimVfs {
+    let sim = SimVfs::tracked(1);
+    let (armed, go) = (Flag::default(), Flag::default());
+    let vfs = {
+        let (armed, go) = (armed.clone(), go.clone());
+        HookedVfs::new(sim.clone(), move |asked| {
+            if armed.is_up() && asked.is(Op::SyncData, "0000000001.hot") {
+                go.wait("the second append");
+                return Err(eio());
+            }
+            if !with_marker && asked.is(Op::Create, "POISONED") {
+                return Err(eio());
+            }
+            Ok(())
+        })
+    };
+    let store = open(vfs).unwrap();
+    armed.raise();
+    let keyed = |body: &'static [u8]| {
+        let store = store.clone();
+        std::thread::spawn(move || append_expecting(&store, &[("a", body)], &[], Some("k")))
+    };
+    let first = keyed(b"x");
+    until("the first to be written", || {
+        store.stats().session.commits == 1
+    });
+    let others = [keyed(b"x"), keyed(b"something else")];
+    until("all to be validated", || {
+        let stats = store.stats();
+        (stats.session.replays, stats.session.conflicts) == (1, 1)
+    });
+    temptation();
+    go.raise();
+    let first = first.join().unwrap();
+    let [retried, mismatched] = others.map(|other| other.join().unwrap());
+    for answer in [first, retried] {
+        assert!(
+            matches!(answer, Err(Error::OutcomeUnknown { .. })),
+            "{answer:?}"
+        );
+    }
+    assert!(
+        matches!(mismatched, Err(Error::Poisoned { .. })),
+        "{mismatched:?}"
+    );
+    drop(store);
+    sim.process_crash()
+}
+
+#[test]
+fn no_replay_is_answered_from_a_commit_whose_sync_failed() {
+    let vfs = after_a_keyed_commit_whose_sync_fails(true);
+    // The next open cuts the commit that was not known to be durable, and its key with it.
+    let store = open(vfs.clone()).unwrap();
+    assert!(bodies(&log(&store)).is_empty());
+    for replayed in [false, true] {
+        let again = append_expecting(&store, &[("a", b"x")], &[], Some("k")).unwrap();
+        assert_eq!(again.replayed, replayed);
+    }
+    store.close().unwrap();
+    let cut = open(vfs.power_cut(Persist::Everything)).unwrap();
+    assert_eq!(bodies(&log(&cut)), ["x"]);
+}
+
+#[test]
+fn without_a_poison_marker_a_readable_commit_of_a_failed_sync_is_kept() {
+    let vfs = after_a_keyed_commit_whose_sync_fails(false);
+    let store = open(vfs.clone()).unwrap();
+    // The key is known after the next open.
+    let again = append_expecting(&store, &[("a", b"x")], &[], Some("k")).unwrap();
+    assert!(again.replayed);
+    assert_eq!(bodies(&log(&store)), ["x"]);
+    let cut = open(vfs.power_cut(Persist::Nothing)).unwrap();
+    assert_eq!(bodies(&log(&cut)), ["x"]);
+}
+
+/// Whichever process gets the error, all stop, and the next open finds every acknowledged commit.
+#[test]
+fn a_lost_sync_stops_all_sessions() {
+    let wanted = schedules(200);
+    for seed in 0..wanted {
+        run(Plan {
+            seed,
+            processes: 2 + usize::try_from(seed % 2).unwrap(),
+            appends: 4,
+            kill: None,
+            lost_sync: Some(1 + seed % 17),
+            threads: false,
+            mixed: false,
+        });
+    }
+    println!("{wanted} schedules");
 }

@@ -1,5 +1,5 @@
-//! Waits for events that match a filter: a commit wakes those that it matches, and no event
-//! is missed between a look at the log and the registration of a wait.
+//! Waits for events that match a filter: a commit wakes the waiters that it matches, and no event
+//! is missed between a read of the log and the registration of a wait.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -81,7 +81,7 @@ fn a_commit_wakes_the_waiters_that_it_matches() {
 }
 
 #[test]
-fn a_filter_that_names_nothing_wakes_at_every_commit() {
+fn an_empty_filter_wakes_at_every_commit() {
     let store = open(SimVfs::tracked(1)).unwrap();
     let hides_system = Arc::new(OwnedFilter {
         hides_system: true,
@@ -93,7 +93,7 @@ fn a_filter_that_names_nothing_wakes_at_every_commit() {
 }
 
 #[test]
-fn what_is_there_at_the_registration_wakes_at_once() {
+fn an_event_present_at_registration_wakes_at_once() {
     let store = open(SimVfs::tracked(1)).unwrap();
     append(&store, &[("order-1", b"one")]).unwrap();
     assert_eq!(
@@ -105,7 +105,7 @@ fn what_is_there_at_the_registration_wakes_at_once() {
 }
 
 #[test]
-fn a_commit_of_more_than_is_scanned_wakes_all() {
+fn a_commit_larger_than_the_scan_limit_wakes_all_waiters() {
     let store = open(SimVfs::tracked(1)).unwrap();
     let wait = Wait::begin(&store, 0, &of_category("order"));
     let events = vec![event("item-1", b""); 20_000];
@@ -121,7 +121,7 @@ fn a_commit_of_more_than_is_scanned_wakes_all() {
 }
 
 #[test]
-fn a_commit_that_cannot_be_read_back_wakes_all() {
+fn a_commit_that_cannot_be_read_back_wakes_all_waiters() {
     let sim = SimVfs::tracked(1);
     let store = open(sim.clone()).unwrap();
     let wait = Wait::begin(&store, 0, &of_category("order"));
@@ -134,7 +134,7 @@ fn a_commit_that_cannot_be_read_back_wakes_all() {
 }
 
 #[test]
-fn the_end_of_the_store_wakes_all() {
+fn closing_the_store_wakes_all_waiters() {
     let store = open(SimVfs::tracked(1)).unwrap();
     let waits = [of_category("order"), of_type("none")].map(|f| Wait::begin(&store, 7, &f));
     assert!(waits.iter().all(|wait| wait.woken().is_none()));
@@ -143,7 +143,7 @@ fn the_end_of_the_store_wakes_all() {
 }
 
 #[test]
-fn a_matching_wake_up_may_append_wait_and_close() {
+fn a_filtered_wake_up_may_append_wait_and_close() {
     for close in [false, true] {
         let store = open(SimVfs::tracked(1)).unwrap();
         let (appending, waking, woken) = (store.clone(), store.clone(), Flag::default());
@@ -168,7 +168,7 @@ fn a_matching_wake_up_may_append_wait_and_close() {
 }
 
 #[test]
-fn a_panic_in_a_matching_wake_up_costs_no_other_its_wake_up() {
+fn a_panic_in_a_filtered_wake_up_stops_no_other_wake_up() {
     let store = open_with(SimVfs::tracked(1), threaded()).unwrap();
     let panics = |_| panic!("on purpose, in a wake-up");
     let first = store.on_match(0, &of_category("order"), Box::new(panics));
@@ -180,8 +180,8 @@ fn a_panic_in_a_matching_wake_up_costs_no_other_its_wake_up() {
     store.close().unwrap();
 }
 
-/// A scan vouches for the events that it has read, not for those that became durable
-/// meanwhile: the delivery that follows them begins where the scan ended.
+/// A scan covers the events that it has read, not those that became durable meanwhile: the next
+/// delivery begins at the end of the scan.
 #[test]
 fn an_event_that_becomes_durable_during_a_scan_is_scanned_by_the_next() {
     let [armed, scanning, shown, done] = [(); 4].map(|()| Flag::default());
@@ -209,7 +209,7 @@ fn an_event_that_becomes_durable_during_a_scan_is_scanned_by_the_next() {
     scanning.wait("the scan of the first commit");
     let second = thread::spawn(move || append(&two, &[("order-1", b"two")]).unwrap());
     first.join().unwrap();
-    // The head is beyond the second commit, and the scan ended before it.
+    // The head is after the second commit, and the scan ended before it.
     assert_eq!((wait.woken(), wait.guard.passed()), (None, Some(1)));
     done.raise();
     second.join().unwrap();
@@ -220,7 +220,7 @@ const CATEGORIES: usize = 4;
 const COMMITS: usize = 400;
 const WRITERS: usize = 2;
 
-/// Follows one category until it has all its events: reads, then waits for more.
+/// Read one category until it has all its events, and wait for more after each page.
 fn follow(store: &Store, category: usize, expected: usize, wakes: &AtomicUsize) -> Vec<u64> {
     let filter = of_category(&format!("c{category}"));
     let (mut after, mut positions) = (0, Vec::new());
@@ -254,7 +254,7 @@ fn follow(store: &Store, category: usize, expected: usize, wakes: &AtomicUsize) 
         let guard = store.on_match(after, &filter, Box::new(wake));
         if let Some(position) = guard.passed() {
             assert!(position >= after);
-            // Read on from there: it must leave out nothing.
+            // The next read begins there and must miss no event.
             after = position;
         }
         woken.wait("a wake-up for an event that matches");
@@ -264,7 +264,7 @@ fn follow(store: &Store, category: usize, expected: usize, wakes: &AtomicUsize) 
     positions
 }
 
-/// Writers and followers race; every follower gets each event of its category once.
+/// Run writers and followers at the same time. Every follower gets each event of its category once.
 fn race(stores: &[Store]) {
     let wakes = AtomicUsize::new(0);
     let of_category = COMMITS * WRITERS / CATEGORIES;
@@ -303,7 +303,7 @@ fn race(stores: &[Store]) {
 }
 
 #[test]
-fn no_event_is_missed_between_a_look_and_a_wait() {
+fn no_event_is_missed_between_a_read_and_a_wait() {
     for background in [false, true] {
         for round in 0..5 {
             let mut options = support::options();

@@ -1,8 +1,9 @@
-//! Any program may write to the page that the processes of a store share.
+//! Writes of other programs into the page that the sessions of a store share.
 //!
-//! Each of its words is overwritten while two openings have the store, one of which does not
-//! yet know what the other has committed. Whatever the page says then: what was acknowledged
-//! is there, and is read by whoever reads at all; and who is refused is told why.
+//! Each word of the page is overwritten while two sessions have the store open, one of which
+//! has not yet read the other's last commit. Whatever the page contains then, every
+//! acknowledged commit is in the log, every read that succeeds returns all of them, and a
+//! refused call returns an error of its own kind.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,144 +12,36 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use eventbraid_engine::vfs::os::OsVfs;
-use eventbraid_engine::vfs::{OpenMode, SharedPage, Vfs};
-use eventbraid_engine::{Depth, Error, LogQuery, Mode, Options, Store};
-use support::{append, bodies, threaded};
+use eventbraid_engine::vfs::sim::SimVfs;
+use eventbraid_engine::{Depth, Error, Store};
+use support::pair::{self, Pair};
+use support::shared::{COORDINATION, DURABLE_TURN, TAIL_TURN, assert_kept, page, shared};
+use support::{append, bodies, log, open_with, options};
 
 /// All words but those of members, of whom one is enough, and of seats, of whom two are.
 const WORDS: std::ops::Range<usize> = 0..208;
 const FIRST_MEMBER: std::ops::Range<usize> = 512..544;
 
-fn options() -> Options {
-    let mut options = threaded();
-    options.mode = Mode::Shared;
-    options.lock_timeout = Duration::from_millis(100);
-    options
-}
-
-fn open(root: &Path) -> Result<Store, Error> {
-    Store::open(Arc::new(OsVfs::new()), root, options())
-}
-
-/// Two openings of a store, and their page.
-struct Pair {
-    root: PathBuf,
-    ahead: Store,
-    behind: Store,
-    page: Arc<dyn SharedPage>,
-    acknowledged: Vec<String>,
-}
-
-impl Pair {
-    fn open(root: &Path, acknowledged: Vec<String>) -> Self {
-        let ahead = open(root).unwrap();
-        let behind = open(root).unwrap();
-        let page = root.join("coord.shm");
-        let page = OsVfs::new().open_page(&page, OpenMode::ReadWrite).unwrap();
-        let pair = Self {
-            root: root.to_owned(),
-            ahead,
-            behind,
-            page,
-            acknowledged,
-        };
-        pair.check(&pair.ahead).unwrap();
-        pair
-    }
-
-    fn append(&mut self, behind: bool, name: String) -> Result<(), Error> {
-        let store = if behind { &self.behind } else { &self.ahead };
-        append(store, &[("a", name.as_bytes())])?;
-        self.acknowledged.push(name);
-        Ok(())
-    }
-
-    /// Who reads at all reads all that was acknowledged.
-    fn check(&self, store: &Store) -> Result<(), Error> {
-        let head = store.head();
-        let events = store.read_log(&LogQuery::all())?.events;
-        let mut expected = self.acknowledged.iter();
-        let mut wanted = expected.next();
-        let mut last = 0;
-        for (body, event) in bodies(&events).iter().zip(&events) {
-            if Some(body) == wanted {
-                wanted = expected.next();
-                last = event.position();
-            } else {
-                assert!(!self.acknowledged.contains(body), "{body} is out of place");
-            }
-        }
-        assert_eq!(wanted, None, "it was acknowledged and is not read");
-        assert!(head? >= last, "the head is behind what was acknowledged");
-        Ok(())
-    }
-
-    /// Everyone asks for everything; answers whether anyone was refused.
-    fn is_refused(&mut self, name: &str) -> bool {
-        let outcomes = [
-            self.check(&self.behind),
-            self.append(true, format!("{name} behind")),
-            self.check(&self.behind),
-            self.append(false, format!("{name} ahead")),
-            self.check(&self.ahead),
-            open(&self.root).and_then(|third| {
-                self.check(&third)?;
-                third.close()
-            }),
-        ];
-        let mut is_refused = false;
-        for outcome in outcomes {
-            is_refused |= outcome.is_err();
-            assert!(is_typed(&outcome), "{name}: {outcome:?}");
-        }
-        is_refused
-    }
-
-    /// Begins a new session, whatever the old one says in the end.
-    fn open_again(self) -> Self {
-        for store in [self.behind, self.ahead] {
-            let closed = store.close();
-            assert!(is_typed(&closed), "{closed:?}");
-        }
-        Self::open(&self.root, self.acknowledged)
-    }
-}
-
-fn is_typed(outcome: &Result<(), Error>) -> bool {
-    matches!(
-        outcome,
-        Ok(())
-            | Err(Error::Detached { .. }
-                | Error::StoreBusy { .. }
-                | Error::Unshareable { .. }
-                | Error::Poisoned { .. }
-                | Error::OutcomeUnknown { .. })
-    )
-}
-
 #[test]
-fn any_word_of_the_page_may_be_overwritten() {
+fn overwritten_words_of_a_real_page_lose_no_commit() {
     let dir = tempfile::tempdir().unwrap();
     let mut pair = Pair::open(&dir.path().join("store"), Vec::new());
     let mut refused = 0;
     for word in WORDS.chain(FIRST_MEMBER) {
         for (n, change) in CHANGES.into_iter().enumerate() {
             let name = format!("word {word}, change {n}");
-            // Who is behind has yet to learn of this.
+            // The session `behind` has not read this commit yet.
             pair.append(false, name.clone()).unwrap();
             pair.page.store(word, change(pair.page.load(word)));
-            if pair.is_refused(&name) {
+            if pair.is_any_refused(&name) {
                 refused += 1;
                 pair = pair.open_again();
             }
         }
     }
-    assert!(refused > 20, "the page is not looked at: {refused}");
+    assert!(refused > 20, "the page is not checked: {refused}");
     let pair = pair.open_again();
     assert_eq!(
         pair.ahead.verify(Depth::Full).unwrap().events,
@@ -156,10 +49,10 @@ fn any_word_of_the_page_may_be_overwritten() {
     );
 }
 
-/// The page as it was before the last commit has everything in its place. Who does not know
-/// that commit can't see what is wrong with the page, but must not write over it.
+/// A page as it was before the last commit is consistent in itself. A session that has not read
+/// that commit cannot detect the old page by reading it, but must not overwrite the commit.
 #[test]
-fn an_older_copy_of_the_page_is_found_out_before_the_next_write() {
+fn an_older_copy_of_the_page_is_detected_before_the_next_write() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("store");
     let mut pair = Pair::open(&root, Vec::new());
@@ -181,7 +74,8 @@ fn an_older_copy_of_the_page_is_found_out_before_the_next_write() {
     assert_eq!(pair.ahead.verify(Depth::Full).unwrap().events, 6);
 }
 
-/// Who came in by a copy would take what was durable when it was made for all that is.
+/// A session that joined by a copy would take the durable end of the copy's time for the present
+/// one.
 #[test]
 fn a_copy_of_the_page_is_not_joined() {
     let dir = tempfile::tempdir().unwrap();
@@ -193,7 +87,7 @@ fn a_copy_of_the_page_is_not_joined() {
     pair.append(false, "one".to_owned()).unwrap();
     std::fs::remove_file(&page).unwrap();
     std::fs::rename(&copy, &page).unwrap();
-    let third = open(&root);
+    let third = pair::open(&root);
     assert!(matches!(third, Err(Error::StoreBusy { .. })), "{third:?}");
     let refused = pair.append(true, "two".to_owned());
     assert!(
@@ -204,9 +98,9 @@ fn a_copy_of_the_page_is_not_joined() {
     assert_eq!(pair.ahead.head().unwrap(), 1);
 }
 
-/// Of whoever found out that the page is not what it was, all learn, also who only waits.
+/// The session that detects the deletion stops all others, including one that only waits.
 #[test]
-fn all_are_told_of_a_page_that_is_gone() {
+fn all_sessions_are_stopped_by_a_deleted_page() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("store");
     let mut pair = Pair::open(&root, Vec::new());
@@ -218,51 +112,14 @@ fn all_are_told_of_a_page_that_is_gone() {
         matches!(refused, Err(Error::Detached { .. })),
         "{refused:?}"
     );
-    let told = waits.join().unwrap();
-    assert!(matches!(told, Err(Error::Detached { .. })), "{told:?}");
-    let in_vain = pair.behind.grows_beyond(0);
-    assert!(
-        matches!(in_vain, Err(Error::Detached { .. })),
-        "{in_vain:?}"
-    );
-}
-
-/// Nobody writes, and so nobody looks but who waits.
-#[test]
-fn who_waits_finds_out_by_itself_that_a_lock_is_gone() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("store");
-    let pair = Pair::open(&root, Vec::new());
-    std::fs::remove_file(root.join("locks/write.lock")).unwrap();
-    let told = pair.behind.wait_beyond(0, Duration::from_mins(1));
-    assert!(matches!(told, Err(Error::Detached { .. })), "{told:?}");
-}
-
-/// Who came in by other lock files would be kept apart from nobody who is in.
-#[test]
-fn nobody_comes_in_by_other_lock_files() {
-    for name in ["boot", "write", "sync", "maint"] {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("store");
-        let pair = Pair::open(&root, Vec::new());
-        let lock = root.join(format!("locks/{name}.lock"));
-        std::fs::remove_file(&lock).unwrap();
-        std::fs::File::create(&lock).unwrap();
-        let third = open(&root);
-        // Busy, where who is in has found out just before.
+    for refused in [
+        waits.join().unwrap().map(drop),
+        pair.behind.grows_beyond(0).map(drop),
+    ] {
         assert!(
-            matches!(third, Err(Error::Detached { .. } | Error::StoreBusy { .. })),
-            "{name}: {third:?}"
+            matches!(refused, Err(Error::Detached { .. })),
+            "{refused:?}"
         );
-        // Nobody writes, and all are told nevertheless.
-        for store in [&pair.ahead, &pair.behind] {
-            let told = store.wait_beyond(0, Duration::from_mins(1));
-            assert!(
-                matches!(told, Err(Error::Detached { .. })),
-                "{name}: {told:?}"
-            );
-        }
-        pair.open_again();
     }
 }
 
@@ -273,3 +130,156 @@ const CHANGES: [fn(u64) -> u64; 5] = [
     |word| word.wrapping_add(1),
     |word| word ^ 0x5eed_5eed_5eed_5eed,
 ];
+
+#[test]
+fn a_tail_record_that_was_set_back_loses_no_commit() {
+    let disk = SimVfs::memory();
+    let a = open_with(disk.clone(), shared(options())).unwrap();
+    let b = open_with(disk.clone(), shared(options())).unwrap();
+    append(&a, &[("s", b"first")]).unwrap();
+    append(&b, &[("s", b"second")]).unwrap();
+    append(&a, &[("s", b"third")]).unwrap();
+    let page = page(&disk);
+    page.store(TAIL_TURN, page.load(TAIL_TURN) - 1);
+    let refused = append(&b, &[("s", b"fourth")]);
+    assert!(
+        matches!(refused, Err(Error::Detached { .. })),
+        "{refused:?}"
+    );
+    drop((a, b));
+    let acknowledged = ["first", "second", "third"].map(str::to_owned);
+    assert_kept(&disk, &acknowledged, "afterwards");
+}
+
+/// Whatever a word of the page contains, no call hangs, no acknowledged commit is lost, and every
+/// error is one of the documented kinds.
+#[test]
+fn no_changed_word_of_the_page_loses_a_commit() {
+    for word in (0..COORDINATION).filter(|word| word % 8 < 2 || (80..144).contains(word)) {
+        for change in 0..6 {
+            let context = format!("word {word}, change {change}");
+            let disk = SimVfs::memory();
+            let a = open_with(disk.clone(), shared(options())).unwrap();
+            let b = open_with(disk.clone(), shared(options())).unwrap();
+            let mut acknowledged = Vec::new();
+            let mut append_to =
+                |store: &Store, body: &str| match append(store, &[("s", body.as_bytes())]) {
+                    Ok(_) => acknowledged.push(body.to_owned()),
+                    Err(
+                        Error::Detached { .. }
+                        | Error::Poisoned { .. }
+                        | Error::StoreBusy { .. }
+                        | Error::OutcomeUnknown { .. },
+                    ) => {}
+                    Err(e) => panic!("{context}: {e:?}"),
+                };
+            append_to(&a, "first");
+            append_to(&b, "second");
+            append_to(&a, "third");
+            let page = page(&disk);
+            let now = page.load(word);
+            let value = match change {
+                0 => 0,
+                1 => 1,
+                2 => u64::MAX,
+                3 => now.wrapping_add(1),
+                4 => now.wrapping_sub(1),
+                _ => 0x5555_5555_5555_5555,
+            };
+            page.store(word, value);
+            let began = Instant::now();
+            append_to(&b, "fourth");
+            append_to(&a, "fifth");
+            if change == 4 {
+                let joined = open_with(disk.clone(), shared(options()));
+                if let Ok(c) = joined {
+                    append_to(&c, "sixth");
+                }
+            }
+            append_to(&b, "seventh");
+            assert!(began.elapsed() < Duration::from_secs(10), "{context}");
+            drop((a, b));
+            assert_kept(&disk, &acknowledged, &context);
+        }
+    }
+}
+
+/// The number of a record was set back, and the next publication counts up to the old number.
+#[test]
+fn a_repeated_record_number_hides_no_commit() {
+    let disk = SimVfs::memory();
+    let a = open_with(disk.clone(), shared(options())).unwrap();
+    let b = open_with(disk.clone(), shared(options())).unwrap();
+    append(&a, &[("s", b"first")]).unwrap();
+    append(&b, &[("s", b"second")]).unwrap();
+    assert_eq!(log(&a).len(), 2);
+    let words = page(&disk);
+    words.store(DURABLE_TURN, words.load(DURABLE_TURN) - 1);
+    let c = open_with(disk.clone(), shared(options())).unwrap();
+    assert_eq!((c.head().unwrap(), log(&c).len()), (2, 2));
+    let (done, append_ends) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let appended = append(&b, &[("s", b"third")]);
+        // The receiver is gone if the append took longer than its timeout.
+        let _sent = done.send((appended, b));
+    });
+    let (appended, _b) = append_ends.recv_timeout(Duration::from_secs(20)).unwrap();
+    appended.unwrap();
+    assert_eq!((log(&a).len(), log(&c).len()), (3, 3));
+}
+
+/// The number points to a record that is overwritten by now, so no older record may be returned.
+#[test]
+fn an_unknown_record_number_returns_no_older_record() {
+    let disk = SimVfs::memory();
+    let a = open_with(disk.clone(), shared(options())).unwrap();
+    let b = open_with(disk.clone(), shared(options())).unwrap();
+    append(&a, &[("s", b"first")]).unwrap();
+    assert_eq!(b.head().unwrap(), 1);
+    while page(&disk).load(DURABLE_TURN) < 3 {
+        append(&a, &[("s", b"another")]).unwrap();
+    }
+    let words = page(&disk);
+    words.store(DURABLE_TURN, words.load(DURABLE_TURN) - 2);
+    let refused = b.head();
+    assert!(
+        matches!(refused, Err(Error::Detached { .. })),
+        "{refused:?}"
+    );
+}
+
+/// An older copy of the page names an older end of the log, perhaps in an earlier segment. A write
+/// at that end, or at the beginning of the next segment, would overwrite acknowledged frames.
+#[test]
+fn an_older_copy_of_the_page_is_detected_across_segments() {
+    for (size, is_known) in [(10, false), (10, true), (3000, false), (3000, true)] {
+        let context = format!("{size} bytes, next segment known: {is_known}");
+        let disk = SimVfs::memory();
+        let mut small = shared(options());
+        (small.first_segment, small.max_segment) = (8 << 10, 8 << 10);
+        let a = open_with(disk.clone(), small).unwrap();
+        append(&a, &[("s", &[b'1'; 2000])]).unwrap();
+        let mut acknowledged = bodies(&log(&a));
+        if is_known {
+            // The prepared segment is too small for the next frame and stays empty.
+            append(&a, &[("s", &[b'2'; 3000])]).unwrap();
+            acknowledged = bodies(&log(&a));
+        }
+        let b = open_with(disk.clone(), small).unwrap();
+        assert_eq!(bodies(&log(&b)), acknowledged, "{context}");
+        let words = page(&disk);
+        let copy: Vec<u64> = (0..COORDINATION).map(|word| words.load(word)).collect();
+        append(&a, &[("s", &[b'3'; 6000])]).unwrap();
+        acknowledged.push("3".repeat(6000));
+        for (word, value) in copy.into_iter().enumerate() {
+            words.store(word, value);
+        }
+        let over = append(&b, &[("s", &vec![b'x'; size])]);
+        assert!(
+            matches!(over, Err(Error::Detached { .. })),
+            "{context}: {over:?}"
+        );
+        drop((a, b));
+        assert_kept(&disk, &acknowledged, &context);
+    }
+}

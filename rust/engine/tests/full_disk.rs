@@ -1,13 +1,13 @@
-//! A full disk refuses appends before a byte of them is written; all else goes on, and so do
-//! appends once there is room again.
+//! A full disk refuses appends before a byte of them is written. Everything else continues, and
+//! appends succeed again when there is space.
 //!
-//! The simulated disk has so many blocks and no more: zeros that were written ahead have
-//! theirs, a removed file gives its own back.
+//! The simulated disk has a limited number of blocks: zeros that were written ahead occupy
+//! theirs, and a removed file frees its own.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test fails loudly, and says why it was skipped"
+    reason = "a test fails loudly and prints why it was skipped"
 )]
 
 mod support;
@@ -27,18 +27,18 @@ use support::{append, append_expecting, bodies, log, open, open_with, options, t
 const SEGMENT: &str = "/store/log/0000000001.hot";
 const BALLAST: &str = "/store/ballast";
 
-/// Segments of one size, large enough for a ballast.
+/// Return options with segments of one size, large enough for a ballast.
 fn large(mut options: Options) -> Options {
     (options.first_segment, options.max_segment) = (16 << 20, 16 << 20);
     options
 }
 
-/// Takes all the room that is left but for so many bytes.
-fn fill_disk(vfs: &SimVfs, but: u64) {
-    vfs.set_capacity(Some(vfs.allocated() + but));
+/// Fill the disk, and leave `free` bytes.
+fn fill_disk(vfs: &SimVfs, free: u64) {
+    vfs.set_capacity(Some(vfs.allocated() + free));
 }
 
-/// Appends until the disk is full; answers how many appends were acknowledged.
+/// Append until the disk is full. Return the number of acknowledged appends.
 fn append_until_full(store: &Store, size: usize) -> usize {
     for n in 0..10_000 {
         match append(store, &[("a", &vec![b'a'; size])]) {
@@ -51,7 +51,7 @@ fn append_until_full(store: &Store, size: usize) -> usize {
 }
 
 #[test]
-fn a_store_lives_through_a_disk_that_is_full_and_has_room_again() {
+fn a_store_survives_a_disk_that_fills_up_and_is_freed() {
     for (i, (threads, zero_fill)) in [(false, true), (false, false), (true, true), (true, false)]
         .into_iter()
         .enumerate()
@@ -67,7 +67,7 @@ fn a_store_lives_through_a_disk_that_is_full_and_has_room_again() {
         fill_disk(&vfs, 700_000);
         let mut acknowledged = 1 + append_until_full(&store, 5000);
         for _ in 0..3 {
-            // Nothing of what is refused is written, and all that needs no room goes on.
+            // No byte of a refused append is written, and calls that need no space succeed.
             let refused = append(&store, &[("a", &b"refused".repeat(3000))]);
             assert!(
                 matches!(refused, Err(Error::StorageFull { .. })),
@@ -103,7 +103,7 @@ fn a_store_lives_through_a_disk_that_is_full_and_has_room_again() {
 }
 
 #[test]
-fn quotas_are_full_disks_and_a_read_only_disk_is_called_so() {
+fn an_exceeded_quota_is_a_full_disk_and_a_read_only_disk_is_named() {
     for (errno, is_full) in [(28, true), (122, true), (30, false)] {
         for zero_fill in [true, false] {
             let vfs = SimVfs::tracked(1);
@@ -115,7 +115,7 @@ fn quotas_are_full_disks_and_a_read_only_disk_is_called_so() {
                 vfs.fail(Fault::forever(call, 1, Failure::Errno(errno)));
             }
             if !is_full {
-                // A disk that is full can still undo.
+                // A full disk can still roll a write back, a read-only one cannot.
                 vfs.fail(Fault::forever(Call::SyncData, 1, Failure::Errno(errno)));
             }
             let refused = append(&store, &[("a", &vec![b'x'; 20_000])]);
@@ -138,15 +138,15 @@ fn quotas_are_full_disks_and_a_read_only_disk_is_called_so() {
     }
 }
 
-/// Bytes, expectations, key.
-type Asked = (
+/// Size of the body, expectations, and key.
+type Request = (
     usize,
     &'static [(&'static str, Expectation)],
     Option<&'static str>,
 );
 
 #[test]
-fn who_needs_no_room_is_answered_beside_one_who_finds_none() {
+fn appends_that_need_no_space_succeed_next_to_a_refused_one() {
     let sim = SimVfs::tracked(1);
     let (armed, blocked, go) = (Flag::default(), Flag::default(), Flag::default());
     let vfs = {
@@ -155,7 +155,7 @@ fn who_needs_no_room_is_answered_beside_one_who_finds_none() {
             if armed.is_up() && asked.is(Op::Write, ".hot") {
                 armed.lower();
                 blocked.raise();
-                go.wait("the group");
+                go.wait("the queued appends");
             }
             Ok(())
         })
@@ -171,13 +171,13 @@ fn who_needs_no_room_is_answered_beside_one_who_finds_none() {
         move || append(&store, &[("a", b"two")])
     });
     blocked.wait("the first write");
-    let group: [Asked; 4] = [
+    let requests: [Request; 4] = [
         (100_000, &[], Some("new")),
         (0, &[("a", Expectation::Exact(2))], None),
         (0, &[("b", Expectation::Exists)], None),
         (100_000, &[], Some("new")),
     ];
-    let threads = group.map(|(size, expected, key)| {
+    let threads = requests.map(|(size, expected, key)| {
         let (store, before) = (store.clone(), store.stats().session.appends);
         let thread = std::thread::spawn({
             let store = store.clone();
@@ -227,8 +227,8 @@ fn a_store_of_full_size_segments_keeps_a_ballast_and_a_small_one_none() {
     assert!(small.read_file(BALLAST).is_err());
 }
 
-/// A store with a ballast on a disk without any other room.
-fn without_room() -> (SimVfs, Store) {
+/// Open a store with a ballast on a disk without any other space.
+fn without_space() -> (SimVfs, Store) {
     let vfs = SimVfs::tracked(1);
     let store = open_with(vfs.clone(), large(threaded())).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
@@ -240,10 +240,10 @@ fn without_room() -> (SimVfs, Store) {
 }
 
 #[test]
-fn a_full_disk_does_not_keep_the_end_of_the_log_from_being_recorded() {
-    let (vfs, store) = without_room();
+fn a_full_disk_does_not_prevent_a_clean_close() {
+    let (vfs, store) = without_space();
     store.close().unwrap();
-    assert!(vfs.read_file(BALLAST).is_err(), "its room was needed");
+    assert!(vfs.read_file(BALLAST).is_err(), "its space was needed");
     // Only the manifest proves this event.
     let at = find(&vfs, b"one");
     vfs.corrupt(SEGMENT, at, 1).unwrap();
@@ -261,8 +261,8 @@ fn find(vfs: &SimVfs, text: &[u8]) -> u64 {
 }
 
 #[test]
-fn a_full_disk_does_not_keep_a_failed_sync_from_leaving_its_marker() {
-    let (vfs, store) = without_room();
+fn a_full_disk_does_not_prevent_the_poison_marker() {
+    let (vfs, store) = without_space();
     vfs.fail_on(
         ".hot",
         Fault::forever(Call::SyncData, 1, Failure::EIO).losing(),
@@ -270,12 +270,12 @@ fn a_full_disk_does_not_keep_a_failed_sync_from_leaving_its_marker() {
     append(&store, &[("a", b"unknown")]).unwrap_err();
     drop(store);
     assert!(vfs.read_file("/store/POISONED").is_ok());
-    assert!(vfs.read_file(BALLAST).is_err(), "its room was needed");
+    assert!(vfs.read_file(BALLAST).is_err(), "its space was needed");
 }
 
 #[test]
-fn the_ballast_is_made_again_when_there_is_room() {
-    let (vfs, store) = without_room();
+fn the_ballast_is_created_again_when_there_is_space() {
+    let (vfs, store) = without_space();
     store.close().unwrap();
     assert!(vfs.read_file(BALLAST).is_err());
     vfs.set_capacity(None);
@@ -288,7 +288,7 @@ fn the_ballast_is_made_again_when_there_is_room() {
 }
 
 #[test]
-fn a_ballast_that_finds_no_room_is_no_error_and_leaves_nothing() {
+fn a_ballast_without_space_is_no_error_and_leaves_no_file() {
     let vfs = SimVfs::tracked(1);
     let mut options = large(threaded());
     options.zero_fill = false;
@@ -304,7 +304,7 @@ fn a_ballast_that_finds_no_room_is_no_error_and_leaves_nothing() {
 }
 
 #[test]
-fn a_file_that_could_not_be_made_is_removed_at_once() {
+fn a_file_that_could_not_be_written_is_removed_at_once() {
     let vfs = SimVfs::tracked(1);
     let store = open(vfs.clone()).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
@@ -320,20 +320,20 @@ fn a_file_that_could_not_be_made_is_removed_at_once() {
 }
 
 #[test]
-fn the_simulated_disk_counts_blocks_that_were_written() {
+fn the_simulated_disk_counts_written_blocks() {
     let vfs = SimVfs::tracked(1);
     let file = vfs.open("/f".as_ref(), OpenMode::CreateNew).unwrap();
     let write =
         |bytes: &[u8], offset| write_all_at(&*file, &[std::io::IoSlice::new(bytes)], offset);
     vfs.set_capacity(Some(3 * 4096));
     write(b"x", 100 * 4096).unwrap();
-    assert_eq!(vfs.allocated(), 4096, "a hole takes no room");
+    assert_eq!(vfs.allocated(), 4096, "a hole occupies no block");
     write(&[0; 8192], 0).unwrap();
     write(&[7; 8192], 0).unwrap();
     assert_eq!(
         vfs.allocated(),
         3 * 4096,
-        "zeros do, and bytes over them no more"
+        "zeros do, and bytes written over them no further one"
     );
     let short = file
         .write_vectored_at(&[std::io::IoSlice::new(&[1; 8192])], 4096)
@@ -346,7 +346,7 @@ fn the_simulated_disk_counts_blocks_that_were_written() {
     assert_eq!(vfs.allocated(), 0);
 }
 
-/// A file system of 3 MiB, unmounted at the end.
+/// A file system of 3 MiB that is unmounted when the value is dropped.
 struct Mounted(tempfile::TempDir);
 
 impl Mounted {
@@ -381,7 +381,7 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_real_small_file_system_fills_up_and_has_room_again() {
+fn a_small_real_file_system_fills_up_and_is_freed() {
     let Some(disk) = Mounted::new() else { return };
     let filler = disk.path().join("filler");
     std::fs::write(&filler, vec![1; 1 << 20]).unwrap();
@@ -402,7 +402,7 @@ fn a_real_small_file_system_fills_up_and_has_room_again() {
     drop(store);
 }
 
-/// A small store has no ballast: zeros ahead may have taken the room of its manifest.
+/// Close a store. A small one has no ballast: zeros may occupy the space of its manifest.
 fn close(store: &Store) {
     let closed = store.close();
     assert!(
@@ -411,9 +411,9 @@ fn close(store: &Store) {
     );
 }
 
-/// A process may be refused what others may do: by a quota, or a limit on the size of files.
+/// A quota or a limit on the size of files may refuse one process what others may write.
 #[test]
-fn a_write_that_is_refused_to_one_process_is_no_matter_of_the_others() {
+fn a_write_refused_to_one_session_does_not_affect_the_others() {
     for (begun, errno) in [
         (false, 27),
         (true, 27),
@@ -446,9 +446,9 @@ fn a_write_that_is_refused_to_one_process_is_no_matter_of_the_others() {
     }
 }
 
-/// Where every write is refused to a process, so are the zeros that would undo one.
+/// If every write of a process is refused, so are the zeros that would roll one back.
 #[test]
-fn a_process_that_may_write_nothing_stops_nobody() {
+fn a_session_that_may_write_nothing_blocks_no_other_session() {
     let vfs = SimVfs::tracked(1);
     let limited = Flag::default();
     let mut options = options();
@@ -467,34 +467,34 @@ fn a_process_that_may_write_nothing_stops_nobody() {
     append(&refused, &[("a", b"one")]).unwrap();
     limited.raise();
     for _ in 0..3 {
-        let told = append(&refused, &[("a", b"refused")]);
+        let answer = append(&refused, &[("a", b"refused")]);
         assert!(
-            matches!(&told, Err(Error::Io { kind, .. }) if *kind == std::io::ErrorKind::FileTooLarge),
-            "{told:?}"
+            matches!(&answer, Err(Error::Io { kind, .. }) if *kind == std::io::ErrorKind::FileTooLarge),
+            "{answer:?}"
         );
-        append(&other, &[("a", b"goes on")]).unwrap();
+        append(&other, &[("a", b"continues")]).unwrap();
     }
     limited.lower();
     append(&refused, &[("a", b"again")]).unwrap();
-    let expected = ["one", "goes on", "goes on", "goes on", "again"];
+    let expected = ["one", "continues", "continues", "continues", "again"];
     for store in [&refused, &other] {
         assert_eq!(bodies(&log(store)), expected);
         store.verify(Depth::Full).unwrap();
     }
 }
 
-/// Some network file systems take the bytes, and then say that there is no room for them.
+/// Some network file systems store the bytes, and report afterwards that there is no space.
 #[test]
-fn a_write_that_was_refused_after_it_was_taken_is_undone() {
-    const TAKEN: u64 = 6000;
+fn a_write_that_fails_after_its_bytes_were_stored_is_rolled_back() {
+    const STORED: u64 = 6000;
     let vfs = SimVfs::tracked(1);
     let armed = Flag::default();
-    let taking = {
+    let storing = {
         let (vfs, armed) = (vfs.clone(), armed.clone());
         HookedVfs::new(vfs.clone(), move |asked| {
             if armed.is_up() && asked.is(Op::Write, ".hot") {
                 armed.lower();
-                vfs.corrupt(SEGMENT, TAKEN, 0x40)?;
+                vfs.corrupt(SEGMENT, STORED, 0x40)?;
                 return Err(std::io::ErrorKind::StorageFull.into());
             }
             Ok(())
@@ -502,7 +502,7 @@ fn a_write_that_was_refused_after_it_was_taken_is_undone() {
     };
     let mut options = options();
     options.mode = Mode::Shared;
-    let store = open_with(taking, options).unwrap();
+    let store = open_with(storing, options).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
     armed.raise();
     let refused = append(&store, &[("a", &[b'x'; 5000])]);
@@ -512,15 +512,16 @@ fn a_write_that_was_refused_after_it_was_taken_is_undone() {
     );
     for after in [vfs.clone(), vfs.power_cut(Persist::Everything)] {
         let bytes = after.read_file(SEGMENT).unwrap();
-        assert_eq!(bytes[usize::try_from(TAKEN).unwrap()], 0);
+        assert_eq!(bytes[usize::try_from(STORED).unwrap()], 0);
     }
     append(&store, &[("a", b"two")]).unwrap();
     assert_eq!(bodies(&log(&store)), ["one", "two"]);
 }
 
-/// Who may not make up for a sync that a process died in leaves that to another one.
+/// A process died during a sync, so its bytes must be written again. A session that may not write
+/// leaves that to another one.
 #[test]
-fn a_process_that_may_not_write_again_leaves_it_to_another() {
+fn a_session_that_may_not_rewrite_unsynced_bytes_leaves_it_to_another() {
     const SYNC_BUSY: usize = 64;
     let vfs = SimVfs::tracked(1);
     let armed = Flag::default();
@@ -549,7 +550,11 @@ fn a_process_that_may_not_write_again_leaves_it_to_another() {
         matches!(unsure, Err(Error::OutcomeUnknown { .. })),
         "{unsure:?}"
     );
-    assert_eq!(page.load(SYNC_BUSY), 1, "it is left to be made up for");
+    assert_eq!(
+        page.load(SYNC_BUSY),
+        1,
+        "the rewrite is left to another session"
+    );
     append(&other, &[("a", b"two")]).unwrap();
     assert_eq!(page.load(SYNC_BUSY), 0);
     for store in [&limited, &other] {
@@ -557,4 +562,44 @@ fn a_process_that_may_not_write_again_leaves_it_to_another() {
     }
     let after = open(vfs.power_cut(Persist::Nothing)).unwrap();
     assert_eq!(bodies(&log(&after)), ["one", "unsure", "two"]);
+}
+
+#[test]
+fn a_full_disk_refuses_an_append_and_accepts_a_later_one() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    // Part of the frame is written before the disk is full.
+    vfs.fail_on(".hot", Fault::once(Call::Write, 1, Failure::Short));
+    vfs.fail_on(".hot", Fault::once(Call::Write, 2, Failure::ENOSPC));
+    let full = append(&store, &[("a", b"two")]);
+    assert!(matches!(full, Err(Error::StorageFull { .. })), "{full:?}");
+    let everything = vfs.power_cut(Persist::Everything);
+    assert_eq!(bodies(&log(&open(everything).unwrap())), ["one"]);
+    let expected = [("a", Expectation::Exact(1))];
+    append_expecting(&store, &[("a", b"two again")], &expected, None).unwrap();
+    assert_eq!(bodies(&log(&store)), ["one", "two again"]);
+    assert_eq!(store.verify(Depth::Full).unwrap().events, 2);
+}
+
+#[test]
+fn a_store_on_a_full_disk_opens_and_is_read() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"one")]).unwrap();
+    store.close().unwrap();
+    for holder in [true, false] {
+        if !holder {
+            vfs.remove("/store/locks/live.holder".as_ref()).unwrap();
+        }
+        for call in [Call::Write, Call::Create] {
+            vfs.fail(Fault::forever(call, 1, Failure::ENOSPC));
+        }
+        let store = open(vfs.clone()).unwrap();
+        assert_eq!(bodies(&log(&store)), ["one"]);
+        let full = append(&store, &[("a", &vec![b'x'; 20_000])]);
+        assert!(matches!(full, Err(Error::StorageFull { .. })), "{full:?}");
+        store.close().unwrap();
+        vfs.heal();
+    }
 }

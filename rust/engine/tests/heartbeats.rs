@@ -1,4 +1,4 @@
-//! Which openings of a store are alive, and how long each was silent.
+//! Which sessions of a store are live, and how old the heartbeat of each is.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails loudly, and says why it was skipped"
@@ -25,18 +25,18 @@ fn open(vfs: &Arc<dyn Vfs>, options: Options) -> Store {
 
 fn ids(store: &Store) -> Vec<String> {
     let seen = store.live_sessions().unwrap();
-    seen.into_iter().map(|sighting| sighting.id).collect()
+    seen.into_iter().map(|session| session.id).collect()
 }
 
 fn heartbeat_age(store: &Store, id: &str) -> Option<Duration> {
     let seen = store.live_sessions().unwrap();
     seen.into_iter()
-        .find(|sighting| sighting.id == id)
-        .map(|sighting| sighting.heartbeat_age)
+        .find(|session| session.id == id)
+        .map(|session| session.heartbeat_age)
 }
 
 #[test]
-fn an_opening_is_seen_by_all_from_its_first_sign_of_life_to_its_end() {
+fn a_session_is_listed_from_its_first_heartbeat_until_it_closes() {
     let vfs: Arc<dyn Vfs> = Arc::new(SimVfs::memory());
     let (a, b) = (open(&vfs, shared(true)), open(&vfs, shared(true)));
     assert!(ids(&a).is_empty() && ids(&b).is_empty());
@@ -59,7 +59,7 @@ fn an_opening_is_seen_by_all_from_its_first_sign_of_life_to_its_end() {
 }
 
 #[test]
-fn a_store_that_is_one_openings_alone_shows_that_one() {
+fn an_exclusive_session_lists_itself() {
     let vfs: Arc<dyn Vfs> = Arc::new(SimVfs::memory());
     let store = open(&vfs, Options::default());
     assert!(ids(&store).is_empty());
@@ -68,13 +68,13 @@ fn a_store_that_is_one_openings_alone_shows_that_one() {
 }
 
 #[test]
-fn signs_of_life_come_from_a_thread_and_stop_with_it() {
+fn heartbeats_come_from_a_thread_and_stop_with_it() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("shop");
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs::new());
     let watching = Store::open(Arc::clone(&vfs), &path, shared(true)).unwrap();
     let beating = Store::open(Arc::clone(&vfs), &path, shared(true)).unwrap();
-    // Without threads of its own an opening gives a sign of life only when it is asked to.
+    // Without background threads a session has a heartbeat only when it is called for one.
     let still = Store::open(Arc::clone(&vfs), &path, shared(false)).unwrap();
     let (alive, stopped) = (
         beating.start_heartbeat().unwrap(),
@@ -82,7 +82,7 @@ fn signs_of_life_come_from_a_thread_and_stop_with_it() {
     );
     let deadline = Instant::now() + Duration::from_secs(20);
     while heartbeat_age(&watching, &stopped).unwrap() < Duration::from_secs(2) {
-        assert!(Instant::now() < deadline, "it is never silent");
+        assert!(Instant::now() < deadline, "its heartbeat never ages");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(
@@ -93,7 +93,7 @@ fn signs_of_life_come_from_a_thread_and_stop_with_it() {
 }
 
 #[test]
-fn who_only_looks_gives_no_signs_of_life() {
+fn a_read_only_session_has_no_heartbeat() {
     let vfs: Arc<dyn Vfs> = Arc::new(SimVfs::memory());
     let store = open(&vfs, shared(true));
     let id = store.start_heartbeat().unwrap();
@@ -105,7 +105,7 @@ fn who_only_looks_gives_no_signs_of_life() {
 }
 
 #[test]
-fn a_session_is_silent_since_the_last_tick_of_its_slowest_event_loop() {
+fn a_heartbeat_is_as_old_as_the_last_tick_of_the_slowest_event_loop() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("shop");
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs::new());
@@ -122,10 +122,10 @@ fn a_session_is_silent_since_the_last_tick_of_its_slowest_event_loop() {
         looping.tick(fast);
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Without the hung one, the session is as alive as the other one.
+    // Without the hung loop, the heartbeat of the session is as young as that of the other loop.
     looping.unregister_loop(hung);
     while heartbeat_age(&watching, &id).unwrap() >= Duration::from_secs(1) {
-        assert!(Instant::now() < deadline, "the session stays silent");
+        assert!(Instant::now() < deadline, "the heartbeat stays old");
         looping.tick(fast);
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -2,9 +2,9 @@
 //!
 //! A store of many streams must fit into the memory of the program that embeds it, also in
 //! the moment just after a table has grown. The bytes are those that the allocator is asked
-//! for, at their highest, after every single frame. The module is compiled into this program
-//! because nothing public leads to it alone; there is no test harness, whose threads would
-//! allocate too.
+//! for, at their highest, after every frame. The module is compiled into this program because
+//! no public function builds an index alone. There is no test harness, whose threads would
+//! allocate, too.
 #![expect(
     clippy::indexing_slicing,
     clippy::print_stdout,
@@ -26,7 +26,7 @@ mod bytes;
 )]
 mod index;
 
-/// What the index knows of the engine around it.
+/// The part of the engine that the index uses.
 mod error {
     pub(crate) use eventbraid_engine::Error;
 }
@@ -62,7 +62,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Pages that are begun: of streams, of keys, of postings and of chunks; and empty tables.
+/// Partly filled pages of streams, keys, postings and chunks, and empty tables.
 const BEGUN: usize = (192 + 96 + 256 + 96 + 16) << 10;
 const CHUNK_BYTES: u64 = 16 << 10;
 
@@ -77,9 +77,9 @@ struct Measured {
     streams: usize,
     events: usize,
     keys: usize,
-    /// Bytes that are not the index's.
+    /// Bytes that do not belong to the index.
     other: usize,
-    /// The highest that the index came above what streams, events and keys may cost.
+    /// The largest excess over the limit for streams, events and keys.
     excess: isize,
     highest: usize,
 }
@@ -99,7 +99,7 @@ impl Measured {
         measured
     }
 
-    /// One commit of `count` events in one stream.
+    /// Add one commit of `count` events in one stream.
     fn commit(&mut self, stream: usize, count: u32, key: Option<u128>) {
         let version = self.versions[stream];
         self.streams += usize::from(version == 0 && count > 0);
@@ -129,7 +129,7 @@ impl Measured {
         self.judge();
     }
 
-    /// Leaves out positions, as commits to other streams do.
+    /// Skip positions, as commits to other streams do.
     fn skip(&mut self, positions: u64) {
         self.position += positions;
     }
@@ -156,7 +156,7 @@ impl Measured {
     }
 }
 
-/// The `n`th key: spread as hashes are.
+/// Return the `n`th key, distributed like a hash.
 fn hashed(n: u64) -> u128 {
     let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut half = || {
@@ -168,8 +168,8 @@ fn hashed(n: u64) -> u128 {
     half() << 64 | half()
 }
 
-/// `each` events in each stream, one stream after the other or in turn; `apart` positions lie
-/// between two of a stream, at least.
+/// Add `each` events to each stream, one stream after the other or in turn, with at least `apart`
+/// positions between two events of a stream.
 fn uniform(shape: &str, streams: usize, each: u32, in_turn: bool, apart: u64) {
     let mut measured = Measured::with_streams(streams);
     let rounds = if in_turn { each } else { 1 };
@@ -189,7 +189,7 @@ fn uniform(shape: &str, streams: usize, each: u32, in_turn: bool, apart: u64) {
     measured.report(shape);
 }
 
-/// A few streams have most of the events: the `k`th has 1/k of the first one's.
+/// Add events of which a few streams have most: stream `k` has 1/k of the first one's.
 fn zipf(shape: &str, streams: usize, events: u64) {
     let mut measured = Measured::with_streams(streams);
     let mut state = 0x853c_49e6_748f_ea9b_u64;
@@ -214,7 +214,7 @@ fn keyed(shape: &str, commits: usize, events: u32) {
 }
 
 fn main() {
-    // Sparse: five bytes a delta, as when 2^28 other events lie between two of a stream.
+    // Sparse: five bytes a delta, as with 2^28 other events between two events of a stream.
     let sparse = 1 << 28;
     uniform("one event a stream", 1_000_000, 1, false, 0);
     uniform("two events a stream", 500_000, 2, true, 0);

@@ -174,8 +174,8 @@ fn edges(files: &BTreeMap<String, File>) -> BTreeSet<(String, String)> {
     edges
 }
 
-/// The file that defines what a path names, if that is one of the engine's. A name that a file
-/// passes on with `pub use` is looked for where it comes from.
+/// Return the file that defines the item of a path, if it is a file of the engine. A name that is
+/// re-exported with `pub use` is resolved to its definition.
 fn definition(
     module: &[String],
     path: &[String],
@@ -313,7 +313,7 @@ fn inline(tokens: &[String], mut i: usize, uses: &mut Vec<Use>) -> usize {
         i += 2;
     }
     let name = path.last().cloned().unwrap_or_default();
-    // What an expression names is passed on to nobody, so it hides no name of the file.
+    // A path in an expression is not re-exported, so it hides no name of the file.
     uses.push(Use { path, name });
     i + 1
 }

@@ -1,12 +1,12 @@
 //! The engine against a model that is plain lists and maps, under one grammar of commands.
 //!
-//! Appends over many streams with every kind of expectation and with keys, reads of every
-//! form, reopening, deaths of the process and losses of power, at rest and in the middle of
-//! an append. An append that was cut off may have happened or not: the model keeps both
-//! outcomes, and the first look at the store decides between them.
+//! The commands are appends to several streams with every kind of expectation and with keys, every
+//! kind of read, reopening, and deaths of the process and losses of power, between appends and
+//! during one. An interrupted append may have happened or not: the model keeps both outcomes, and
+//! the next open of the store decides between them.
 //!
-//! A failing case is shrunk, printed with its seed, and kept in `model.regressions`, which is
-//! run first ever after. `PROPTEST_CASES=10000` tries that many instead of 256.
+//! A failing case is shrunk, printed with its seed, and kept in `model.regressions`, whose cases
+//! run first from then on. `PROPTEST_CASES=10000` runs that many cases instead of 256.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -32,13 +32,13 @@ const STREAMS: [&str; 5] = ["a-1", "a-2", "ab-1", "b", "b-1-x"];
 const TYPES: [&str; 2] = ["made", "moved"];
 const KEYS: [&str; 3] = ["key-1", "key-2", "key-3"];
 
-/// What is demanded of a stream, from what it has.
+/// The expectation on a stream, relative to its version.
 #[derive(Clone, Copy, Debug)]
 enum Demand {
     Any,
     Exists,
     NoStream,
-    /// The version that it has, and so much more.
+    /// The version of the stream plus this number.
     Exact(u64),
 }
 
@@ -50,7 +50,7 @@ struct Appending {
     key: Option<usize>,
 }
 
-/// The bounds of a read, as parts of what there is.
+/// The bounds of a read, relative to the number of events.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     after: u64,
@@ -69,7 +69,7 @@ enum End {
 #[derive(Clone, Debug)]
 enum Command {
     Append(Appending),
-    /// An earlier append again, with the same key and content.
+    /// Repeat an earlier append with the same key and content.
     Retry(usize),
     ReadStream(usize, Bounds),
     ReadLog(
@@ -81,7 +81,7 @@ enum Command {
     Snapshot(BTreeMap<usize, u64>, Option<u64>),
     Reopen,
     End(End),
-    /// The life ends at this step of an append, or right after it.
+    /// The process ends at this step of an append, or right after it.
     EndDuring(Appending, u64, End),
     Verify,
 }
@@ -151,7 +151,7 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// An append with all its bytes and numbers.
+/// An append with its bytes and versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Request {
     events: Vec<Event>,
@@ -160,7 +160,7 @@ struct Request {
 }
 
 impl Request {
-    /// What a key stands for: demanding nothing of a stream is no demand.
+    /// The content that a key identifies. `Any` is equal to no expectation.
     fn content(&self) -> (&[Event], Vec<(&'static str, Expectation)>) {
         let mut demands = self.expectations.clone();
         demands.retain(|(_, expectation)| *expectation != Expectation::Any);
@@ -175,7 +175,7 @@ struct Event {
     body: Vec<u8>,
 }
 
-/// What an append should be answered.
+/// The expected result of an append.
 #[derive(Clone, Debug, PartialEq)]
 enum Outcome {
     Done(Appended),
@@ -184,14 +184,14 @@ enum Outcome {
     Nothing,
 }
 
-/// All that a store should hold.
+/// The expected content of a store.
 #[derive(Clone, Debug, Default)]
 struct Model {
     log: Vec<Event>,
     keys: BTreeMap<&'static str, (Request, Appended)>,
 }
 
-/// An event with its numbers.
+/// An event with its position and version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Numbered {
     position: u64,
@@ -222,7 +222,7 @@ impl Model {
         self.log.iter().zip(1..).map(number).collect()
     }
 
-    /// Carries out an append, and answers it.
+    /// Execute an append, and return its result.
     fn append(&mut self, request: &Request) -> Outcome {
         if let Some((known, appended)) = request.key.and_then(|key| self.keys.get(key)) {
             return if known.content() == request.content() {
@@ -286,8 +286,8 @@ impl Model {
     }
 }
 
-/// A store, and the states that it may be in: more than one only between a crash in the
-/// middle of an append and the next opening.
+/// A store and its possible states: more than one only between a crash during an append and the
+/// next open.
 struct Machine {
     vfs: SimVfs,
     store: Store,
@@ -402,7 +402,7 @@ impl Machine {
         assert_eq!(found, self.model.append(request), "{request:?}");
     }
 
-    /// An append in whose middle the file system stops.
+    /// Append, and crash the file system at a step of the append.
     fn end_during(&mut self, appending: &Appending, step: u64, end: End) {
         let request = self.request(appending);
         self.vfs.crash_at(self.vfs.steps() + step);
@@ -431,7 +431,7 @@ impl Machine {
         self.go_on(left, allowed);
     }
 
-    /// Opens what is left: it is one of the states that are allowed.
+    /// Open the remaining files, which must be in one of the possible states.
     fn go_on(&mut self, left: SimVfs, allowed: Vec<Model>) {
         self.store = open(left.clone()).unwrap();
         self.vfs = left;
@@ -462,7 +462,7 @@ impl Machine {
         }
     }
 
-    /// Page by page, all that the bounds let through.
+    /// Read all events within the bounds, page by page.
     fn read_stream(&self, stream: &str, bounds: Bounds) {
         let at = bounds.at.unwrap_or(u64::MAX);
         let mut expected: Vec<_> = self.model.numbered();
@@ -520,7 +520,7 @@ impl Machine {
         read: impl Fn(Bounds) -> Result<eventbraid_engine::Page, Error>,
     ) -> Vec<Numbered> {
         let mut found = Vec::new();
-        // One more page than events can fill: a cursor that stands still is found out.
+        // One page more than the events can fill: this detects a cursor that does not advance.
         for _ in 0..=self.model.log.len() + 1 {
             let page = read(bounds).unwrap();
             assert!(page.events.len() <= bounds.limit);
@@ -616,7 +616,7 @@ proptest! {
     })]
 
     #[test]
-    fn the_engine_does_what_the_model_does(commands in vec(command(), 1..60)) {
+    fn the_engine_agrees_with_the_model(commands in vec(command(), 1..60)) {
         let mut machine = Machine::new();
         for command in &commands {
             machine.run(command);

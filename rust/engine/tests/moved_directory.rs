@@ -1,7 +1,7 @@
 //! A store whose directory is moved or replaced while it is open.
 //!
-//! Nothing goes to what is at the path by then: what was acknowledged is in the directory that
-//! was opened, and a new file is refused.
+//! The store writes nothing to the directory that the path names afterwards: acknowledged commits
+//! are in the directory that was opened, and a new file is refused.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use eventbraid_engine::{Depth, Error, Store};
 use support::{ROOT, append, bodies, log, open, options};
 
 const AWAY: &str = "/away";
-/// Bytes of an event: a segment is full after a few.
+/// The bytes of an event: a few fill a segment.
 const BODY: usize = 3000;
 
 fn body(name: &str, i: usize) -> Vec<u8> {
@@ -30,7 +30,8 @@ fn body(name: &str, i: usize) -> Vec<u8> {
     body
 }
 
-/// Appends until it fails or `count` are done; answers how many were, and the failure.
+/// Append until `count` appends have succeeded or one fails. Return the number of appends and the
+/// error.
 fn append_many(store: &Store, name: &str, count: usize) -> (usize, Option<Error>) {
     for i in 0..count {
         if let Err(e) = append(store, &[(name, &body(name, i))]) {
@@ -50,8 +51,8 @@ fn open_at(vfs: &SimVfs, path: &str) -> Result<Store, Error> {
     Store::open(Arc::new(vfs.clone()), Path::new(path), options())
 }
 
-/// A machine with a store at [`ROOT`] that is closed, and one that is open and was moved from
-/// there to [`AWAY`] after one event.
+/// Build a file system with a closed store at [`ROOT`], and an open one that was moved from there
+/// to [`AWAY`] after one event.
 fn replaced() -> (SimVfs, Store) {
     let sim = SimVfs::tracked(1);
     let backup = open(sim.clone()).unwrap();
@@ -76,7 +77,7 @@ fn files_of(sim: &SimVfs, root: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_replaced_store_gets_nothing_of_the_one_that_was_there() {
+fn the_store_in_the_place_of_a_moved_one_is_not_written() {
     let (sim, store) = replaced();
     let before = files_of(&sim, ROOT);
     let (_, refused) = append_many(&store, "more", 100);
@@ -87,7 +88,7 @@ fn a_replaced_store_gets_nothing_of_the_one_that_was_there() {
 }
 
 #[test]
-fn what_a_moved_store_acknowledged_is_in_the_directory_that_was_opened() {
+fn commits_of_a_moved_store_are_in_the_directory_that_was_opened() {
     for persist in [Persist::Nothing, Persist::Everything] {
         let (sim, store) = replaced();
         let (done, _) = append_many(&store, "more", 100);
@@ -99,7 +100,7 @@ fn what_a_moved_store_acknowledged_is_in_the_directory_that_was_opened() {
 }
 
 #[test]
-fn a_store_that_is_moved_back_goes_on() {
+fn a_store_that_is_moved_back_continues() {
     let (sim, store) = replaced();
     let (done, refused) = append_many(&store, "more", 100);
     assert!(matches!(refused, Some(Error::Moved { .. })), "{refused:?}");
@@ -119,7 +120,7 @@ fn a_store_that_is_moved_back_goes_on() {
 }
 
 #[test]
-fn a_replaced_directory_of_the_log_gets_no_segment() {
+fn a_replaced_log_directory_gets_no_segment() {
     let sim = SimVfs::tracked(1);
     let store = open(sim.clone()).unwrap();
     sim.move_outside("/store/log", "/log").unwrap();
@@ -134,7 +135,7 @@ fn a_replaced_directory_of_the_log_gets_no_segment() {
 }
 
 #[test]
-fn a_moved_store_is_still_read_and_verified() {
+fn a_moved_store_can_be_read_and_verified() {
     let (sim, store) = replaced();
     assert_eq!(bodies(&log(&store)), expected("own", 1));
     store.verify(Depth::Full).unwrap();
@@ -143,7 +144,7 @@ fn a_moved_store_is_still_read_and_verified() {
 }
 
 #[test]
-fn another_store_than_the_expected_one_is_refused_unchanged() {
+fn a_store_of_another_identity_is_refused_unchanged() {
     let (sim, store) = replaced();
     let mut expecting = options();
     expecting.identity = Some(store.identity());
@@ -159,7 +160,7 @@ fn another_store_than_the_expected_one_is_refused_unchanged() {
 }
 
 #[test]
-fn a_poisoned_store_that_was_moved_leaves_word_in_its_own_directory() {
+fn a_moved_store_writes_its_poison_marker_to_its_own_directory() {
     use eventbraid_engine::vfs::sim::{Call, Failure, Fault};
     let (sim, store) = replaced();
     sim.fail(Fault::once(Call::SyncData, 1, Failure::EIO));

@@ -1,7 +1,7 @@
-//! Real processes that open a store whose log takes long to read, all at once.
+//! Several real processes open a store at once whose log takes long to read, and all succeed.
 //!
-//! The hazard: a process that recovers a large log holds the lock of those that open, and the
-//! others give up while it makes progress, or name a process that is dead.
+//! The hazard: a process that recovers a large log holds the lock that every open needs. The other
+//! processes could give up while it makes progress, or report a dead process as the holder.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -24,14 +24,14 @@ use support::append;
 use support::hook::{HookedVfs, Op};
 
 const DIRECTORY: &str = "EVENTBRAID_CHILD_DIRECTORY";
-/// Milliseconds that a read of the log takes in a child.
+/// The variable with the milliseconds that each read of the log takes in a child.
 const PAUSE: &str = "EVENTBRAID_CHILD_PAUSE";
 const READ_ONLY: &str = "EVENTBRAID_CHILD_READ_ONLY";
-/// Far more than anything here takes.
+/// Far more than any step of these tests takes.
 const LIMIT: Duration = Duration::from_mins(1);
-/// Less than the log takes to be read, and more than it takes to the next report.
+/// Less than the log takes to be read, and more than the interval between two progress reports.
 const TIMEOUT: Duration = Duration::from_millis(1500);
-/// Events of a mebibyte.
+/// The number of events, each of one mebibyte.
 const EVENTS: usize = 96;
 
 fn options() -> Options {
@@ -42,38 +42,38 @@ fn options() -> Options {
     options
 }
 
-fn say(line: &str) {
+fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{line}").unwrap();
     out.flush().unwrap();
 }
 
-fn number(name: &str) -> u64 {
+fn number_from(name: &str) -> u64 {
     std::env::var(name).unwrap().parse().unwrap()
 }
 
-/// What another process does: it opens the store, through slow reads, and stays.
+/// The program of a child process: it opens the store through slow reads, and keeps it open.
 #[test]
 fn child() {
     let Ok(directory) = std::env::var(DIRECTORY) else {
         return;
     };
-    let pause = Duration::from_millis(number(PAUSE));
+    let pause = Duration::from_millis(number_from(PAUSE));
     let vfs = HookedVfs::new(OsVfs::new(), move |asked| {
         if asked.is(Op::Read, ".hot") && asked.opening > 2 {
-            say("reads");
+            print_line("reads");
             std::thread::sleep(pause);
         }
         Ok(())
     });
     let mut options = options();
-    options.read_only = number(READ_ONLY) == 1;
+    options.read_only = number_from(READ_ONLY) == 1;
     match Store::open(Arc::new(vfs), Path::new(&directory), options) {
         Ok(store) => {
-            say(&format!("open at {}", store.head().unwrap()));
+            print_line(&format!("open at {}", store.head().unwrap()));
             std::io::stdin().read_line(&mut String::new()).unwrap();
         }
-        Err(e) => say(&format!("refused: {e}")),
+        Err(e) => print_line(&format!("refused: {e}")),
     }
 }
 
@@ -95,20 +95,20 @@ impl Opener {
             .spawn()
             .unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
-        let (heard, lines) = channel();
+        let (sender, lines) = channel();
         std::thread::spawn(move || {
             let mut lines = output.lines().map_while(Result::ok);
-            lines.try_for_each(|line| heard.send(line))
+            lines.try_for_each(|line| sender.send(line))
         });
         Self { process, lines }
     }
 
-    /// Waits for a line that begins so.
+    /// Wait for a line with one of these prefixes.
     #[track_caller]
-    fn hear(&self, beginning: &[&str]) -> String {
+    fn wait_for_line(&self, prefixes: &[&str]) -> String {
         loop {
             let line = self.lines.recv_timeout(LIMIT).unwrap();
-            if beginning.iter().any(|text| line.starts_with(text)) {
+            if prefixes.iter().any(|text| line.starts_with(text)) {
                 return line;
             }
         }
@@ -116,7 +116,7 @@ impl Opener {
 
     #[track_caller]
     fn outcome(&self) -> String {
-        self.hear(&["open at", "refused"])
+        self.wait_for_line(&["open at", "refused"])
     }
 
     fn kill(&mut self) {
@@ -132,7 +132,7 @@ impl Drop for Opener {
     }
 }
 
-/// A store of a log that takes some time to read.
+/// Create a store with a log that takes some time to read.
 fn store(directory: &Path) {
     let store = Store::open(Arc::new(OsVfs::new()), directory, options()).unwrap();
     let body = vec![b'x'; 1 << 20];
@@ -142,29 +142,29 @@ fn store(directory: &Path) {
     store.close().unwrap();
 }
 
-fn everything() -> String {
+fn complete_log() -> String {
     format!("open at {EVENTS}")
 }
 
 #[test]
-fn all_processes_that_open_a_large_log_at_once_get_in() {
+fn all_processes_that_open_a_large_log_at_once_succeed() {
     let root = tempfile::tempdir().unwrap();
     store(root.path());
     let openers = [(); 4].map(|()| Opener::new(root.path(), 60, false));
     for opener in &openers {
-        assert_eq!(opener.outcome(), everything());
+        assert_eq!(opener.outcome(), complete_log());
     }
 }
 
 #[test]
-fn a_recovery_that_stands_still_is_named_with_its_progress() {
+fn a_stopped_recovery_is_reported_with_its_progress() {
     let root = tempfile::tempdir().unwrap();
     store(root.path());
-    // Whatever process was there before.
+    // The report of an earlier holder.
     let holder = root.path().join("locks/live.holder");
     std::fs::write(&holder, "process 1 running a dead program").unwrap();
     let recovering = Opener::new(root.path(), 100, false);
-    // The file is made anew, so for a moment it is not there.
+    // The file is replaced, so it may be missing for a moment.
     let report = || std::fs::read_to_string(&holder).unwrap_or_default();
     support::hook::until("a report of the recovery", || {
         report().contains("recovering")
@@ -180,35 +180,35 @@ fn a_recovery_that_stands_still_is_named_with_its_progress() {
     }
     let resumed = Command::new("kill").args(["-CONT", &pid]).status().unwrap();
     assert!(resumed.success());
-    assert_eq!(recovering.outcome(), everything());
+    assert_eq!(recovering.outcome(), complete_log());
     assert!(!report().contains("recovering"));
 }
 
 #[test]
-fn the_next_process_takes_over_from_one_that_was_killed_in_a_recovery() {
+fn the_next_process_completes_the_recovery_of_a_killed_one() {
     let root = tempfile::tempdir().unwrap();
     store(root.path());
     let mut first = Opener::new(root.path(), 60_000, false);
-    first.hear(&["reads"]);
+    first.wait_for_line(&["reads"]);
     let next = Opener::new(root.path(), 0, false);
     first.kill();
-    assert_eq!(next.outcome(), everything());
+    assert_eq!(next.outcome(), complete_log());
 }
 
 #[test]
-fn a_read_only_opening_of_a_large_log_keeps_no_writer_waiting() {
+fn a_read_only_open_of_a_large_log_blocks_no_writer() {
     let root = tempfile::tempdir().unwrap();
     store(root.path());
     let reading = Opener::new(root.path(), 150, true);
-    reading.hear(&["reads"]);
-    reading.hear(&["reads"]);
+    reading.wait_for_line(&["reads"]);
+    reading.wait_for_line(&["reads"]);
     let writing = Opener::new(root.path(), 0, false);
-    assert_eq!(writing.outcome(), everything());
+    assert_eq!(writing.outcome(), complete_log());
     assert!(
         reading
             .lines
             .try_iter()
             .all(|line| !line.starts_with("open"))
     );
-    assert_eq!(reading.outcome(), everything());
+    assert_eq!(reading.outcome(), complete_log());
 }

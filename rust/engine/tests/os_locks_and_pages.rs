@@ -1,12 +1,12 @@
-//! Locks and shared memory among real processes: what dies with one, and what a forked child
-//! has of its parent's.
+//! File locks and shared pages of the operating system between real processes: what is released
+//! when a process dies, and what a forked child has of its parent.
 //!
-//! `flock` belongs to the open file, which a forked child has too: an idle child would keep
-//! the locks of a parent that was killed, and whoever waits for them would wait for ever.
-//! So a fork closes lock files in the child, whatever other threads are doing meanwhile.
+//! `flock` belongs to the open file description, which a forked child shares: an idle child would
+//! keep the locks of a parent that was killed, and other processes would wait for them for ever.
+//! So a fork closes lock files in the child, whatever the other threads do meanwhile.
 //!
-//! This program starts itself again to play the part of each other process. There is no test
-//! harness: a process that forks has one thread here, but where its threads are the point.
+//! This program starts itself for each other process. It has no test harness, so that a process
+//! that forks has one thread, except where its threads are the subject of the test.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -28,14 +28,14 @@ use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::{Hold, LockFile, OpenMode, SharedPage, Vfs};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-/// Far more than anything here takes.
+/// Far more than any step of these tests takes.
 const LIMIT: Duration = Duration::from_mins(1);
-/// A wait that is over sooner was ended by something else.
+/// A timeout that no test reaches: a wait that ends was ended by a wake-up.
 const HOUR: Duration = Duration::from_hours(1);
-/// Names the part that this process plays.
-const PART: &str = "EVENTBRAID_TEST_PART";
+/// The variable with the name of the program that a child process runs.
+const PROGRAM: &str = "EVENTBRAID_TEST_PROGRAM";
 
-/// A test, or the part of another process in one; both work in a directory.
+/// A test, or the program of a child process. Both work in a directory.
 type Named = (&'static str, fn(&Path));
 
 macro_rules! named {
@@ -43,73 +43,76 @@ macro_rules! named {
 }
 
 const TESTS: &[Named] = named! {
-    a_lock_dies_with_its_process
+    a_lock_is_released_when_its_process_dies
     a_forked_idle_child_keeps_no_lock_of_a_dead_parent
-    a_forked_child_that_drops_its_parents_lock_does_not_free_it
-    a_child_without_handlers_neither_frees_nor_keeps_its_parents_locks
-    a_program_that_was_started_keeps_no_lock_of_its_parent
-    forks_in_a_row_leak_no_descriptor
-    forks_miss_no_lock_file_that_a_thread_is_opening
+    a_forked_child_that_drops_the_lock_of_its_parent_does_not_release_it
+    a_child_without_fork_handlers_neither_releases_nor_keeps_the_locks_of_its_parent
+    a_started_program_keeps_no_lock_of_its_parent
+    repeated_forks_leak_no_descriptor
+    a_fork_misses_no_lock_file_that_a_thread_is_opening
     words_are_shared_between_processes
     words_outlive_the_process_that_wrote_them
-    a_wake_ends_the_waits_of_all_processes
-    a_page_that_cant_be_made_whole_is_not_there
+    a_wake_up_ends_the_waits_of_all_processes
+    a_page_that_cannot_be_created_completely_is_removed
 };
 
-const PARTS: &[Named] = named! {
-    holds_alone
-    holds_shared
+const PROGRAMS: &[Named] = named! {
+    holds_exclusive_lock
+    holds_shared_lock
     forks_an_idle_child
-    forks_a_child_that_drops
+    forks_a_child_that_drops_the_lock
     clones_a_child_without_handlers
     starts_a_program
     idles
-    forks_in_a_row
+    forks_repeatedly
     forks_among_openers
-    answers
+    answers_turns
     writes_words
-    sleeps
-    has_no_room
+    waits_for_a_wake_up
+    has_a_file_size_limit
 };
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    if let Ok(name) = std::env::var(PART) {
-        let (_, part) = PARTS.iter().find(|(part, _)| *part == name).unwrap();
-        end_in_time();
-        return part(&PathBuf::from(arguments.next().unwrap()));
+    if let Ok(name) = std::env::var(PROGRAM) {
+        let (_, program) = PROGRAMS
+            .iter()
+            .find(|(program, _)| *program == name)
+            .unwrap();
+        set_time_limit();
+        return program(&PathBuf::from(arguments.next().unwrap()));
     }
     let filter = arguments.find(|argument| !argument.starts_with('-'));
     let filter = filter.unwrap_or_default();
     for (name, test) in TESTS.iter().filter(|(name, _)| name.contains(&filter)) {
-        say(name);
+        print_line(name);
         test(tempfile::tempdir().unwrap().path());
     }
 }
 
-// --- the other processes, seen from the test ---
+// --- child processes, as the test uses them ---
 
-/// A process that plays a part. It is killed when the test is over, however it ends.
-struct Player {
+/// A child process. It is killed when the test ends, also by a failure.
+struct Peer {
     process: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
 }
 
-impl Player {
-    fn of(part: &str, dir: &Path) -> Self {
+impl Peer {
+    fn start(program: &str, dir: &Path) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .arg(dir)
-            .env(PART, part)
+            .env(PROGRAM, program)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
-        let (heard, lines) = channel();
+        let (sender, lines) = channel();
         std::thread::spawn(move || {
             let mut lines = output.lines().map_while(Result::ok);
-            lines.try_for_each(|line| heard.send(line))
+            lines.try_for_each(|line| sender.send(line))
         });
         Self {
             input: process.stdin.take(),
@@ -122,44 +125,44 @@ impl Player {
         self.process.id()
     }
 
-    /// Waits until it, and who it started, have said this, in any order.
+    /// Wait until the process and its children have printed these lines, in any order.
     #[track_caller]
-    fn hear<const N: usize>(&self, mut expected: [&str; N]) {
-        let mut heard = expected.map(|_| self.lines.recv_timeout(LIMIT).unwrap());
-        heard.sort_unstable();
+    fn expect_lines<const N: usize>(&self, mut expected: [&str; N]) {
+        let mut printed = expected.map(|_| self.lines.recv_timeout(LIMIT).unwrap());
+        printed.sort_unstable();
         expected.sort_unstable();
-        assert_eq!(heard, expected);
+        assert_eq!(printed, expected);
     }
 
-    /// Tells it to go on.
-    fn cue(&mut self) {
+    /// Signal the process to continue.
+    fn resume(&mut self) {
         self.input.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
-    /// Kills it, and none of those that it started.
+    /// Kill the process and none of its children.
     fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// Lets it, and all that it started, come to an end.
-    fn end(&mut self) {
+    /// Close the input, upon which the process and its children end.
+    fn close_input(&mut self) {
         drop(self.input.take());
     }
 
-    /// Lets it end, well.
+    /// End the process, which must print no further line and succeed.
     #[track_caller]
-    fn must_end(mut self) {
-        self.end();
+    fn assert_success(mut self) {
+        self.close_input();
         let rest = self.lines.recv_timeout(LIMIT);
         assert_eq!(rest, Err(RecvTimeoutError::Disconnected));
         assert!(self.process.wait().unwrap().success());
     }
 }
 
-impl Drop for Player {
+impl Drop for Peer {
     fn drop(&mut self) {
-        self.end();
+        self.close_input();
         let _ended_before = self.process.kill();
         let _reaped_before = self.process.wait();
     }
@@ -169,7 +172,7 @@ fn open_lock(path: &Path) -> Arc<dyn LockFile> {
     OsVfs::new().open_lock(path, true).unwrap()
 }
 
-fn held_alone(path: &Path) -> Arc<dyn LockFile> {
+fn exclusive_lock(path: &Path) -> Arc<dyn LockFile> {
     let lock = open_lock(path);
     assert!(lock.try_lock(Hold::Exclusive).unwrap());
     lock
@@ -179,61 +182,61 @@ fn is_free(path: &Path) -> bool {
     open_lock(path).try_lock(Hold::Exclusive).unwrap()
 }
 
-fn make_page(dir: &Path) -> Arc<dyn SharedPage> {
+fn create_page(dir: &Path) -> Arc<dyn SharedPage> {
     let path = dir.join("page");
     OsVfs::new().open_page(&path, OpenMode::CreateNew).unwrap()
 }
 
-fn found_page(dir: &Path) -> Arc<dyn SharedPage> {
+fn open_page(dir: &Path) -> Arc<dyn SharedPage> {
     let path = dir.join("page");
     OsVfs::new().open_page(&path, OpenMode::ReadWrite).unwrap()
 }
 
 #[track_caller]
-fn until(mut what: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !what() {
-        assert!(begun.elapsed() < LIMIT, "it never comes to that");
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "the condition never holds");
         std::thread::yield_now();
     }
 }
 
-// --- what a part says and waits for ---
+// --- what a child process prints and waits for ---
 
-/// Nothing is kept back that a fork would double.
-fn say(line: &str) {
+/// Print a line and flush it: a fork would duplicate buffered bytes.
+fn print_line(line: &str) {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").unwrap();
     out.flush().unwrap();
 }
 
-/// A part that hangs ends by itself, also when the test is gone.
-fn end_in_time() {
+/// Set a timer that ends a hung process, also after the test has ended.
+fn set_time_limit() {
     let seconds = u32::try_from(2 * LIMIT.as_secs()).unwrap();
-    // SAFETY: a signal that ends the process, and has no handler.
+    // SAFETY: the signal ends the process and has no handler.
     unsafe { libc::alarm(seconds) };
 }
 
-fn until_cue() {
+fn wait_for_resume() {
     io::stdin().read_exact(&mut [0]).unwrap();
 }
 
-fn until_end() {
+fn wait_for_end_of_input() {
     io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// Waits until no process has the other end.
-fn until_closed(mut pipe: PipeReader) {
+/// Wait until no process has the other end of the pipe.
+fn wait_until_closed(mut pipe: PipeReader) {
     pipe.read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// The child, or `None` in the child.
+/// Fork. Return the child, or `None` in the child.
 fn fork() -> Option<Pid> {
     // SAFETY: the child of a process with several threads calls `fstat` and `_exit` only.
     Pid::from_raw(checked(unsafe { libc::fork() }))
 }
 
-/// As [`fork`], by a bare system call, of which the C library knows nothing.
+/// As [`fork`], by a direct system call, so that the C library runs no fork handlers.
 #[cfg(target_os = "linux")]
 fn clone_without_handlers() -> Option<Pid> {
     const NONE: libc::c_long = 0;
@@ -253,15 +256,15 @@ fn checked(child: libc::pid_t) -> libc::pid_t {
     child
 }
 
-/// What a child does: nothing of its parent's goes on in it.
+/// Run `body` in a forked child, and exit without returning to the parent's code.
 fn in_child(body: impl FnOnce()) -> ! {
-    end_in_time();
+    set_time_limit();
     let outcome = catch_unwind(AssertUnwindSafe(body));
     exit(i32::from(outcome.is_err()))
 }
 
 fn exit(code: i32) -> ! {
-    // SAFETY: a forked process may end itself, and owes nobody a clean-up.
+    // SAFETY: a forked process may end itself without a clean-up.
     unsafe { libc::_exit(code) }
 }
 
@@ -285,14 +288,14 @@ fn assert_useless(lock: &Arc<dyn LockFile>) {
 
 // --- locks ---
 
-fn a_lock_dies_with_its_process(dir: &Path) {
+fn a_lock_is_released_when_its_process_dies(dir: &Path) {
     let file = dir.join("lock");
     drop(open_lock(&file));
     for path in [&file, dir] {
         let ours = open_lock(path);
-        for part in ["holds_alone", "holds_shared"] {
-            let mut holder = Player::of(part, path);
-            holder.hear(["held"]);
+        for part in ["holds_exclusive_lock", "holds_shared_lock"] {
+            let mut holder = Peer::start(part, path);
+            holder.expect_lines(["held"]);
             assert!(!ours.try_lock(Hold::Exclusive).unwrap());
             holder.kill();
             assert!(ours.try_lock(Hold::Exclusive).unwrap());
@@ -301,52 +304,52 @@ fn a_lock_dies_with_its_process(dir: &Path) {
     }
 }
 
-fn holds_alone(path: &Path) {
-    let _lock = held_alone(path);
-    say("held");
-    until_end();
+fn holds_exclusive_lock(path: &Path) {
+    let _lock = exclusive_lock(path);
+    print_line("held");
+    wait_for_end_of_input();
 }
 
-fn holds_shared(path: &Path) {
+fn holds_shared_lock(path: &Path) {
     let lock = open_lock(path);
     assert!(lock.try_lock(Hold::Shared).unwrap());
-    say("held");
-    until_end();
+    print_line("held");
+    wait_for_end_of_input();
 }
 
 fn a_forked_idle_child_keeps_no_lock_of_a_dead_parent(dir: &Path) {
-    let mut parent = Player::of("forks_an_idle_child", dir);
-    parent.hear(["the child idles", "the parent holds"]);
+    let mut parent = Peer::start("forks_an_idle_child", dir);
+    parent.expect_lines(["the child idles", "the parent holds"]);
     assert!(!is_free(&dir.join("lock")) && !is_free(dir));
     parent.kill();
     assert!(is_free(&dir.join("lock")) && is_free(dir));
-    parent.end();
-    parent.hear(["the child ends"]);
+    parent.close_input();
+    parent.expect_lines(["the child ends"]);
 }
 
 fn forks_an_idle_child(dir: &Path) {
-    let _locks = [held_alone(&dir.join("lock")), held_alone(dir)];
+    let _locks = [exclusive_lock(&dir.join("lock")), exclusive_lock(dir)];
     if fork().is_none() {
         in_child(|| {
-            say("the child idles");
-            until_end();
-            say("the child ends");
+            print_line("the child idles");
+            wait_for_end_of_input();
+            print_line("the child ends");
         });
     }
-    say("the parent holds");
-    until_end();
+    print_line("the parent holds");
+    wait_for_end_of_input();
 }
 
-fn a_forked_child_that_drops_its_parents_lock_does_not_free_it(dir: &Path) {
-    let mut parent = Player::of("forks_a_child_that_drops", dir);
-    parent.hear(["the child has dropped it"]);
+fn a_forked_child_that_drops_the_lock_of_its_parent_does_not_release_it(dir: &Path) {
+    let mut parent = Peer::start("forks_a_child_that_drops_the_lock", dir);
+    parent.expect_lines(["the child has dropped it"]);
     assert!(!is_free(&dir.join("lock")));
     parent.kill();
-    parent.hear(["the child has it"]);
+    parent.expect_lines(["the child has it"]);
 }
 
-fn forks_a_child_that_drops(dir: &Path) {
-    let lock = held_alone(&dir.join("lock"));
+fn forks_a_child_that_drops_the_lock(dir: &Path) {
+    let lock = exclusive_lock(&dir.join("lock"));
     let (gone, alive) = io::pipe().unwrap();
     if fork().is_none() {
         in_child(|| {
@@ -361,29 +364,29 @@ fn forks_a_child_that_drops(dir: &Path) {
             let own = open_lock(&dir.join("lock"));
             assert!(own.is_in_place().unwrap());
             assert!(!own.try_lock(Hold::Shared).unwrap());
-            say("the child has dropped it");
-            until_closed(gone);
-            until(|| own.try_lock(Hold::Exclusive).unwrap());
-            say("the child has it");
+            print_line("the child has dropped it");
+            wait_until_closed(gone);
+            wait_until(|| own.try_lock(Hold::Exclusive).unwrap());
+            print_line("the child has it");
         });
     }
-    until_end();
+    wait_for_end_of_input();
 }
 
-fn a_child_without_handlers_neither_frees_nor_keeps_its_parents_locks(dir: &Path) {
+fn a_child_without_fork_handlers_neither_releases_nor_keeps_the_locks_of_its_parent(dir: &Path) {
     let paths = ["dropped", "kept"].map(|name| dir.join(name));
-    let mut parent = Player::of("clones_a_child_without_handlers", dir);
-    parent.hear(["the child has dropped one"]);
+    let mut parent = Peer::start("clones_a_child_without_handlers", dir);
+    parent.expect_lines(["the child has dropped one"]);
     assert!(paths.iter().all(|path| !is_free(path)));
-    parent.cue();
-    parent.hear(["the parent has dropped both"]);
+    parent.resume();
+    parent.expect_lines(["the parent has dropped both"]);
     assert!(paths.iter().all(|path| is_free(path)));
-    parent.must_end();
+    parent.assert_success();
 }
 
-/// The child has its parent's files open as long as it lives, which is longer.
+/// The child has the files of its parent open for its whole life, and outlives their closing.
 fn clones_a_child_without_handlers(dir: &Path) {
-    let [dropped, kept] = ["dropped", "kept"].map(|name| held_alone(&dir.join(name)));
+    let [dropped, kept] = ["dropped", "kept"].map(|name| exclusive_lock(&dir.join(name)));
     let (gone, alive) = io::pipe().unwrap();
     let Some(child) = clone_without_handlers() else {
         in_child(|| {
@@ -394,52 +397,52 @@ fn clones_a_child_without_handlers(dir: &Path) {
             let own = open_lock(&dir.join("dropped"));
             assert!(!own.try_lock(Hold::Exclusive).unwrap());
             drop(own);
-            say("the child has dropped one");
-            until_closed(gone);
+            print_line("the child has dropped one");
+            wait_until_closed(gone);
             assert_useless(&kept);
         })
     };
-    until_cue();
+    wait_for_resume();
     drop((dropped, kept));
-    say("the parent has dropped both");
-    until_end();
+    print_line("the parent has dropped both");
+    wait_for_end_of_input();
     drop(alive);
     reap(child);
 }
 
-fn a_program_that_was_started_keeps_no_lock_of_its_parent(dir: &Path) {
-    let mut parent = Player::of("starts_a_program", dir);
-    parent.hear(["the parent holds", "the program idles"]);
+fn a_started_program_keeps_no_lock_of_its_parent(dir: &Path) {
+    let mut parent = Peer::start("starts_a_program", dir);
+    parent.expect_lines(["the parent holds", "the program idles"]);
     assert!(!is_free(&dir.join("lock")));
     parent.kill();
     assert!(is_free(&dir.join("lock")));
-    parent.end();
-    parent.hear(["the program ends"]);
+    parent.close_input();
+    parent.expect_lines(["the program ends"]);
 }
 
 fn starts_a_program(dir: &Path) {
-    let _lock = held_alone(&dir.join("lock"));
+    let _lock = exclusive_lock(&dir.join("lock"));
     let program = std::env::current_exe().unwrap();
     let mut started = Command::new(program);
-    let mut started = started.arg(dir).env(PART, "idles").spawn().unwrap();
-    say("the parent holds");
+    let mut started = started.arg(dir).env(PROGRAM, "idles").spawn().unwrap();
+    print_line("the parent holds");
     started.wait().unwrap();
 }
 
 fn idles(_dir: &Path) {
-    say("the program idles");
-    until_end();
-    say("the program ends");
+    print_line("the program idles");
+    wait_for_end_of_input();
+    print_line("the program ends");
 }
 
-fn forks_in_a_row_leak_no_descriptor(dir: &Path) {
-    let parent = Player::of("forks_in_a_row", dir);
-    parent.hear(["forked"]);
-    parent.must_end();
+fn repeated_forks_leak_no_descriptor(dir: &Path) {
+    let parent = Peer::start("forks_repeatedly", dir);
+    parent.expect_lines(["forked"]);
+    parent.assert_success();
 }
 
-fn forks_in_a_row(dir: &Path) {
-    let locks = ["a", "b", "c"].map(|name| held_alone(&dir.join(name)));
+fn forks_repeatedly(dir: &Path) {
+    let locks = ["a", "b", "c"].map(|name| exclusive_lock(&dir.join(name)));
     let before = descriptors();
     for _ in 0..200 {
         if let Some(child) = fork() {
@@ -448,8 +451,8 @@ fn forks_in_a_row(dir: &Path) {
         }
         in_child(|| {
             assert_eq!(descriptors(), before - locks.len());
-            // Of the child before nobody keeps it.
-            let own = held_alone(&dir.join("child"));
+            // No other process holds the lock of the previous child.
+            let own = exclusive_lock(&dir.join("child"));
             match fork() {
                 Some(grandchild) => reap(grandchild),
                 None => in_child(|| {
@@ -469,19 +472,19 @@ fn forks_in_a_row(dir: &Path) {
         assert!(is_free(&dir.join(name)));
     }
     assert_eq!(descriptors(), before - 3);
-    say("forked");
-    until_end();
+    print_line("forked");
+    wait_for_end_of_input();
 }
 
-/// How many descriptors are open in this process.
+/// Return the number of open descriptors of this process.
 fn descriptors() -> usize {
     fs::read_dir("/dev/fd").unwrap().count()
 }
 
-fn forks_miss_no_lock_file_that_a_thread_is_opening(dir: &Path) {
-    let parent = Player::of("forks_among_openers", dir);
-    parent.hear(["forked"]);
-    parent.must_end();
+fn a_fork_misses_no_lock_file_that_a_thread_is_opening(dir: &Path) {
+    let parent = Peer::start("forks_among_openers", dir);
+    parent.expect_lines(["forked"]);
+    parent.assert_success();
 }
 
 fn forks_among_openers(dir: &Path) {
@@ -491,15 +494,15 @@ fn forks_among_openers(dir: &Path) {
         let found = fs::metadata(path).unwrap();
         (found.dev(), found.ino())
     });
-    let is_over = AtomicBool::new(false);
+    let has_ended = AtomicBool::new(false);
     let opened = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for path in &paths {
-            let (is_over, opened) = (&is_over, &opened);
+            let (has_ended, opened) = (&has_ended, &opened);
             scope.spawn(move || {
-                while !is_over.load(Ordering::SeqCst) {
-                    // No child has kept it.
-                    let lock = held_alone(path);
+                while !has_ended.load(Ordering::SeqCst) {
+                    // Fails if a forked child holds the lock.
+                    let lock = exclusive_lock(path);
                     opened.fetch_add(1, Ordering::SeqCst);
                     drop(lock);
                 }
@@ -516,19 +519,20 @@ fn forks_among_openers(dir: &Path) {
             })
         });
         let ends = forkers.map(std::thread::ScopedJoinHandle::join);
-        is_over.store(true, Ordering::SeqCst);
+        has_ended.store(true, Ordering::SeqCst);
         assert!(ends.iter().all(Result::is_ok), "a child has a lock file");
     });
     assert!(opened.load(Ordering::SeqCst) > 0);
-    say("forked");
-    until_end();
+    print_line("forked");
+    wait_for_end_of_input();
 }
 
-/// Whether this process has one of the files open; fit for the child of many threads.
+/// Whether this process has one of the files open. Calls only `fstat`, which the forked child of a
+/// process with several threads may call.
 fn has_any(files: &[(u64, u64)]) -> bool {
     (0..256).any(|descriptor| {
         let mut found = std::mem::MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: there is room for what `fstat` writes, and all zeros are a `stat` too.
+        // SAFETY: the buffer has the size of a `stat`, for which all zeros are valid, too.
         let found = unsafe {
             libc::fstat(descriptor, found.as_mut_ptr());
             found.assume_init()
@@ -543,28 +547,28 @@ const TURN: usize = 10;
 
 fn words_are_shared_between_processes(dir: &Path) {
     const TURNS: u64 = 2_000;
-    let page = make_page(dir);
-    let other = Player::of("answers", dir);
-    let begun = Instant::now();
+    let page = create_page(dir);
+    let other = Peer::start("answers_turns", dir);
+    let start = Instant::now();
     for turn in (1..TURNS).step_by(2) {
         page.store(TURN, turn);
         page.wake(TURN);
         while page.load(TURN) == turn {
-            assert!(begun.elapsed() < LIMIT, "turn {turn}");
+            assert!(start.elapsed() < LIMIT, "turn {turn}");
             page.wait(TURN, turn, LIMIT);
         }
         assert_eq!(page.load(TURN), turn + 1);
-        // What else it did before it answered is there too.
+        // Its earlier writes are visible, too.
         assert_eq!(page.load(TURN + 1), turn);
     }
     page.store(TURN, u64::MAX);
     page.wake(TURN);
-    other.must_end();
+    other.assert_success();
 }
 
-/// Adds 1 to every odd number.
-fn answers(dir: &Path) {
-    let page = found_page(dir);
+/// Add 1 to every odd number.
+fn answers_turns(dir: &Path) {
+    let page = open_page(dir);
     loop {
         let turn = page.load(TURN);
         match turn {
@@ -580,10 +584,10 @@ fn answers(dir: &Path) {
 }
 
 fn words_outlive_the_process_that_wrote_them(dir: &Path) {
-    let mut writer = Player::of("writes_words", dir);
-    writer.hear(["written"]);
+    let mut writer = Peer::start("writes_words", dir);
+    writer.expect_lines(["written"]);
     writer.kill();
-    let page = found_page(dir);
+    let page = open_page(dir);
     assert_eq!([0, 1, 2].map(|word| page.load(word)), [7, 0, u64::MAX]);
     assert!(page.is_in_place().unwrap());
     fs::remove_file(dir.join("page")).unwrap();
@@ -591,55 +595,55 @@ fn words_outlive_the_process_that_wrote_them(dir: &Path) {
 }
 
 fn writes_words(dir: &Path) {
-    let page = make_page(dir);
+    let page = create_page(dir);
     page.store(0, 7);
     page.store(2, u64::MAX);
-    say("written");
-    until_end();
+    print_line("written");
+    wait_for_end_of_input();
 }
 
-const GO: usize = 20;
+const START: usize = 20;
 const WOKEN: usize = 30;
 
-fn a_wake_ends_the_waits_of_all_processes(dir: &Path) {
-    let page = make_page(dir);
-    let sleepers = [(); 4].map(|()| Player::of("sleeps", dir));
-    for sleeper in &sleepers {
-        sleeper.hear(["good night"]);
-        until(|| is_asleep(sleeper));
+fn a_wake_up_ends_the_waits_of_all_processes(dir: &Path) {
+    let page = create_page(dir);
+    let waiters = [(); 4].map(|()| Peer::start("waits_for_a_wake_up", dir));
+    for waiter in &waiters {
+        waiter.expect_lines(["waiting"]);
+        wait_until(|| is_asleep(waiter));
     }
-    page.store(GO, 1);
-    page.wake(GO);
-    until(|| page.load(WOKEN) == 4);
-    sleepers.into_iter().for_each(Player::must_end);
+    page.store(START, 1);
+    page.wake(START);
+    wait_until(|| page.load(WOKEN) == 4);
+    waiters.into_iter().for_each(Peer::assert_success);
 }
 
-/// Whether a process of one thread sleeps, where that can be seen.
-fn is_asleep(player: &Player) -> bool {
+/// Whether a process of one thread sleeps. True where `/proc` does not exist.
+fn is_asleep(player: &Peer) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", player.id()));
     stat.map_or(true, |stat| stat.contains(") S "))
 }
 
-fn sleeps(dir: &Path) {
-    let page = found_page(dir);
-    say("good night");
-    while page.load(GO) == 0 {
-        page.wait(GO, 0, HOUR);
+fn waits_for_a_wake_up(dir: &Path) {
+    let page = open_page(dir);
+    print_line("waiting");
+    while page.load(START) == 0 {
+        page.wait(START, 0, HOUR);
     }
     page.add(WOKEN, 1);
 }
 
-fn a_page_that_cant_be_made_whole_is_not_there(dir: &Path) {
-    let other = Player::of("has_no_room", dir);
-    other.hear(["refused"]);
-    other.must_end();
+fn a_page_that_cannot_be_created_completely_is_removed(dir: &Path) {
+    let other = Peer::start("has_a_file_size_limit", dir);
+    other.expect_lines(["refused"]);
+    other.assert_success();
     assert!(!dir.join("page").exists());
 }
 
-/// A file may have half the size of a page.
-fn has_no_room(dir: &Path) {
+/// Limits the size of a file to half a page.
+fn has_a_file_size_limit(dir: &Path) {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    // SAFETY: no handler is installed; the signal that comes with the error is ignored.
+    // SAFETY: no handler is installed. The signal that accompanies the error is ignored.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let mut limit = getrlimit(Resource::Fsize);
     limit.current = Some(32 * 1024);
@@ -648,6 +652,6 @@ fn has_no_room(dir: &Path) {
     let refused = OsVfs::new().open_page(&path, OpenMode::CreateNew);
     assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     assert!(!path.exists());
-    say("refused");
-    until_end();
+    print_line("refused");
+    wait_for_end_of_input();
 }

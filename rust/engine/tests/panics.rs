@@ -1,7 +1,8 @@
-//! A panic amid a commit stops the store, and nobody waits in vain.
+//! A panic in any part of a commit poisons the store, and every waiting append gets a result.
 //!
-//! Where the thread that commits for all panics, others wait for it: they must be told that
-//! nobody knows, no later append may be taken, and what is on disk must open again.
+//! One thread commits for all. Where it panics, the other threads wait for it: each of them must
+//! get `OutcomeUnknown`, no later append may be accepted, and the files must open again. A
+//! panic in a callback of the caller, or in the maintenance thread, stops nothing.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -12,15 +13,19 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use eventbraid_engine::vfs::sim::SimVfs;
-use eventbraid_engine::{Error, Options, Store};
-use support::hook::{Asked, HookedVfs, MAINTAINER, Op, must_end};
+use eventbraid_engine::vfs::sim::{Persist, SimVfs};
+use eventbraid_engine::{Depth, Error, Options, Store};
+use support::appends::{Answers, is_unknown, with_and_without_threads};
+use support::hook::{Asked, Flag, HookedVfs, LIMIT, MAINTAINER, Op, must_end, until};
 use support::{append, bodies, log, open, open_with, options, prepared, threaded};
 
+const FIRST: &str = "0000000001.hot";
+const SECOND: &str = "0000000002.hot";
 const SEGMENT: &str = ".hot";
 
-/// A store with one commit, whose next call of this kind for a commit panics.
+/// Open a store with one commit, in which the next call `op` of a commit panics.
 fn about_to_panic(sim: &SimVfs, op: Op, options: Options) -> Store {
     let armed = Arc::new(AtomicBool::new(false));
     let trap = Arc::clone(&armed);
@@ -28,7 +33,7 @@ fn about_to_panic(sim: &SimVfs, op: Op, options: Options) -> Store {
         let commits = asked.is(op, SEGMENT) && !Asked::by(MAINTAINER);
         assert!(
             !(commits && trap.swap(false, Ordering::SeqCst)),
-            "on purpose, amid a commit"
+            "on purpose, during a commit"
         );
         Ok(())
     });
@@ -52,18 +57,18 @@ fn is_stopped(error: &Error) -> bool {
     matches!(error, Error::OutcomeUnknown { .. } | Error::Poisoned { .. })
 }
 
-/// Appends until the store refuses: the thread that looks after the files is spared, and
-/// may commit for others while it marks a log that has rested.
+/// Append until the store refuses. One append may still succeed: the maintenance thread does not
+/// panic, and may commit it together with the sync marker of an idle log.
 fn refusal(store: &Store) -> Error {
     loop {
-        if let Err(error) = append(store, &[("a", b"amid")]) {
+        if let Err(error) = append(store, &[("a", b"during")]) {
             return error;
         }
     }
 }
 
 #[test]
-fn a_panic_amid_a_commit_leaves_nobody_waiting_and_stops_the_store() {
+fn a_panic_during_a_commit_answers_every_append_and_stops_the_store() {
     every_case(|sim, store| {
         let threads: Vec<_> = (0..4)
             .map(|_| {
@@ -77,17 +82,17 @@ fn a_panic_amid_a_commit_leaves_nobody_waiting_and_stops_the_store() {
         }
         let error = append(&store, &[("a", b"after")]).unwrap_err();
         assert!(matches!(error, Error::Poisoned { .. }), "{error}");
-        assert_eq!(bodies(&log(&store))[0], "before", "reads go on");
+        assert_eq!(bodies(&log(&store))[0], "before", "reads continue");
         let _poisoned = store.close();
         drop(store);
         let kept = bodies(&log(&open(sim.clone()).unwrap()));
         assert_eq!(kept[0], "before");
-        assert!(kept[1..].iter().all(|body| body == "amid"), "{kept:?}");
+        assert!(kept[1..].iter().all(|body| body == "during"), "{kept:?}");
     });
 }
 
 #[test]
-fn a_panic_amid_a_commit_answers_what_was_submitted() {
+fn a_panic_during_a_commit_answers_every_submitted_append() {
     every_case(|_, store| {
         let mut stopped = false;
         while !stopped {
@@ -95,7 +100,7 @@ fn a_panic_amid_a_commit_answers_what_was_submitted() {
             for _ in 0..4 {
                 let told = told.clone();
                 let done = move |answer| told.send(answer).unwrap();
-                store.submit(prepared("a", b"amid"), Box::new(done));
+                store.submit(prepared("a", b"during"), Box::new(done));
             }
             drop(told);
             let answers: Vec<_> = answers.iter().collect();
@@ -105,4 +110,202 @@ fn a_panic_amid_a_commit_answers_what_was_submitted() {
             assert!(errors.all(is_stopped));
         }
     });
+}
+
+#[test]
+fn a_panic_in_an_append_callback_fails_no_other_append() {
+    with_and_without_threads(|store, _| {
+        let answers = Answers::default();
+        store.submit(
+            prepared("a", b"one"),
+            Box::new(|_| panic!("on purpose, in an answer")),
+        );
+        until("the first append", || store.head().unwrap() == 1);
+        answers.submit(&store, 1, "a", b"two");
+        append(&store, &[("a", b"three")]).unwrap();
+        until("the second answer", || answers.count() == 1);
+        assert!(answers.take().remove(&1).unwrap().remove(0).is_ok());
+        store.close().unwrap();
+    });
+}
+
+#[test]
+fn a_panic_in_a_wake_up_fails_no_append() {
+    with_and_without_threads(|store, _| {
+        let woken = Flag::default();
+        let inner = woken.clone();
+        let first = store.on_beyond(0, Box::new(|| panic!("on purpose, in a wake-up")));
+        let second = store.on_beyond(0, Box::new(move || inner.raise()));
+        append(&store, &[("a", b"one")]).unwrap();
+        woken.wait("the second wake-up");
+        append(&store, &[("a", b"two")]).unwrap();
+        assert_eq!(store.head().unwrap(), 2);
+        drop((first, second));
+        store.close().unwrap();
+    });
+}
+
+/// Open a store whose file system panics once at a call that `at` selects, after it is armed.
+fn panicking_at(
+    options: Options,
+    at: impl Fn(Asked<'_>) -> bool + Send + Sync + 'static,
+) -> (SimVfs, Store, Flag, Flag) {
+    let sim = SimVfs::tracked(1);
+    let [armed, panicked] = [(); 2].map(|()| Flag::default());
+    let vfs = {
+        let (armed, panicked) = (armed.clone(), panicked.clone());
+        HookedVfs::new(sim.clone(), move |asked| {
+            if armed.is_up() && !panicked.is_up() && at(asked) {
+                panicked.raise();
+                panic!("on purpose, in a call of the file system");
+            }
+            Ok(())
+        })
+    };
+    let store = open_with(vfs, options).unwrap();
+    (sim, store, armed, panicked)
+}
+
+/// Assert that every call reports the poison, and that the files contain a complete log.
+fn is_poisoned_and_whole(sim: &SimVfs, store: &Store, context: &str) {
+    let refused = append(store, &[("a", b"late")]);
+    assert!(
+        matches!(refused, Err(Error::Poisoned { .. })),
+        "{context}: {refused:?}"
+    );
+    let waited = store.wait_beyond(99, LIMIT);
+    assert!(
+        matches!(waited, Err(Error::Poisoned { .. })),
+        "{context}: {waited:?}"
+    );
+    let closed = store.close();
+    assert!(
+        matches!(closed, Err(Error::Poisoned { .. })),
+        "{context}: {closed:?}"
+    );
+    for left in [sim.process_crash(), sim.power_cut(Persist::Nothing)] {
+        let again = open(left).unwrap_or_else(|e| panic!("{context}: {e}"));
+        let found = bodies(&log(&again));
+        let whole = ["one", "two", "three"];
+        assert!(
+            !found.is_empty()
+                && whole.starts_with(&found.iter().map(String::as_str).collect::<Vec<_>>()),
+            "{context}: {found:?}"
+        );
+        append(&again, &[("a", b"continues")]).unwrap_or_else(|e| panic!("{context}: {e}"));
+        again
+            .verify(Depth::Full)
+            .unwrap_or_else(|e| panic!("{context}: {e}"));
+    }
+}
+
+/// Panic during an append, in its own thread or in one of the engine's: that append and one that
+/// waits next to it get a result, and nothing is written afterwards.
+fn panic_in_the_commit(op: Op, path: &'static str) {
+    for options in [options(), threaded()] {
+        let context = format!("{op:?} {path}, threads {}", options.background);
+        let in_other_threads = move |asked: Asked<'_>| asked.is(op, path) && !Asked::by(MAINTAINER);
+        let (sim, store, armed, panicked) = panicking_at(options, in_other_threads);
+        append(&store, &[("a", b"one")]).unwrap();
+        armed.raise();
+        let answers = Answers::default();
+        answers.submit(&store, 2, "a", b"two");
+        let beside = {
+            let store = store.clone();
+            must_end(move || append(&store, &[("a", b"three")]))
+        };
+        until("the submitted append's answer", || answers.count() == 1);
+        assert!(panicked.is_up(), "{context}");
+        let answer = answers.take().remove(&2).unwrap().remove(0);
+        for answer in [answer, beside] {
+            let is_correct = matches!(
+                answer,
+                Err(Error::OutcomeUnknown { .. } | Error::Poisoned { .. })
+            );
+            assert!(is_correct, "{context}: {answer:?}");
+        }
+        is_poisoned_and_whole(&sim, &store, &context);
+    }
+}
+
+#[test]
+fn a_panic_in_the_write_phase_poisons_the_store_and_answers_every_append() {
+    panic_in_the_commit(Op::Write, FIRST);
+    panic_in_the_commit(Op::Moment, "publish");
+}
+
+#[test]
+fn a_panic_in_the_sync_phase_poisons_the_store_and_answers_every_append() {
+    panic_in_the_commit(Op::SyncData, FIRST);
+    for moment in ["durable", "indexed", "shown"] {
+        panic_in_the_commit(Op::Moment, moment);
+    }
+}
+
+#[test]
+fn a_panic_in_a_rollover_poisons_the_store_and_answers_every_append() {
+    for (op, path) in [
+        (Op::Create, SECOND),
+        (Op::Rename, SECOND),
+        (Op::Rename, "CURRENT"),
+    ] {
+        let context = format!("{op:?} {path}");
+        let (sim, store, armed, panicked) =
+            panicking_at(options(), move |asked| asked.is(op, path));
+        append(&store, &[("a", b"one")]).unwrap();
+        armed.raise();
+        let answer = {
+            let store = store.clone();
+            must_end(move || append(&store, &[("a", &[b'x'; 14_000])]))
+        };
+        assert!(
+            panicked.is_up() && is_unknown(&answer),
+            "{context}: {answer:?}"
+        );
+        is_poisoned_and_whole(&sim, &store, &context);
+    }
+}
+
+#[test]
+fn a_panic_in_the_maintenance_thread_fails_no_append() {
+    let calls = [
+        (Op::Write, FIRST),
+        (Op::SyncData, FIRST),
+        (Op::Create, SECOND),
+    ];
+    for (op, path) in calls {
+        let ahead = move |asked: Asked<'_>| asked.is(op, path) && Asked::by(MAINTAINER);
+        let mut options = Options::default();
+        (options.first_segment, options.max_segment) = (2 << 20, 2 << 20);
+        let (sim, store, armed, panicked) = panicking_at(options, ahead);
+        armed.raise();
+        must_end(move || {
+            let fill = || append(&store, &[("a", &vec![b'x'; 700 << 10])]).unwrap();
+            for _ in 0..2 {
+                fill();
+            }
+            until("the panic", || panicked.is_up());
+            for _ in 0..4 {
+                fill();
+            }
+            assert_eq!(store.stats().segments, 3, "{op:?} {path}");
+            store.close().unwrap();
+        });
+        assert_eq!(log(&open(sim).unwrap()).len(), 6, "{op:?} {path}");
+    }
+}
+
+#[test]
+fn a_panic_while_a_sync_marker_is_written_poisons_the_store() {
+    let marker = |asked: Asked<'_>| asked.is(Op::Write, FIRST) && Asked::by(MAINTAINER);
+    let mut options = threaded();
+    options.zero_fill = false;
+    let (sim, store, armed, panicked) = panicking_at(options, marker);
+    append(&store, &[("a", b"one")]).unwrap();
+    armed.raise();
+    until("the sync marker", || panicked.is_up());
+    until("the poison", || {
+        store.wait_beyond(1, Duration::ZERO).is_err()
+    });
+    is_poisoned_and_whole(&sim, &store, "a sync marker");
 }

@@ -1,17 +1,17 @@
-//! Life after life of one store, each ended somehow: what was acknowledged is there in the
-//! next, once, whole and in order, and damage is told.
+//! Many restarts of one store after random faults, crashes and closes: each session finds every
+//! acknowledged commit once, complete and in order, and random damage to a file is reported.
 //!
-//! Several threads append under random faults of the disk, crashes and closes, with the
-//! engine's own threads running, so that no schedule can be repeated exactly; the seed in a
-//! failure's message chooses the same calls and the same moments to crash.
+//! Several threads append under random faults of the disk, with the background threads of the
+//! engine, so no schedule can be repeated exactly. The seed in the message of a failure selects
+//! the same calls and the same moments to crash.
 //!
-//! `EVENTBRAID_LIVES=N` lives that many lives of each kind instead of a few;
+//! `EVENTBRAID_LIVES=N` runs N sessions of each kind instead of a few.
 //! `EVENTBRAID_SEED=S` begins with that seed.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test fails loudly, and tells how much it did"
+    reason = "a test fails loudly and prints its counts"
 )]
 
 mod support;
@@ -33,20 +33,20 @@ use eventbraid_engine::{
 use support::hook::until;
 use support::{append, event, log, open, open_with, options, prepared};
 
-fn from_environment(name: &str, usual: u64) -> u64 {
+fn from_environment(name: &str, default: u64) -> u64 {
     let given = std::env::var(name).ok();
-    given.and_then(|n| n.parse().ok()).unwrap_or(usual)
+    given.and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
-fn lives(usual: u64) -> u64 {
-    from_environment("EVENTBRAID_LIVES", usual)
+fn session_count(default: u64) -> u64 {
+    from_environment("EVENTBRAID_LIVES", default)
 }
 
 fn first_seed() -> u64 {
     from_environment("EVENTBRAID_SEED", 1)
 }
 
-/// Xorshift: all that happens in a life follows from its seed.
+/// A xorshift generator: the seed determines all numbers.
 struct Random(u64);
 
 impl Random {
@@ -79,14 +79,14 @@ impl Random {
     }
 }
 
-fn life_options(random: &mut Random) -> Options {
+fn random_options(random: &mut Random) -> Options {
     let mut options = options();
     options.background = !random.one_in(4);
     options.zero_fill = random.one_in(2);
     options
 }
 
-/// Bodies of one append: each says its name, which of them it is and of how many.
+/// Build the bodies of one append. Each contains the append's name, its own number and their count.
 fn append_bodies(random: &mut Random, name: &str) -> Vec<Vec<u8>> {
     let count = 1 + random.below(3);
     let body = |i| {
@@ -102,7 +102,7 @@ fn append_bodies(random: &mut Random, name: &str) -> Vec<Vec<u8>> {
     (0..count).map(body).collect()
 }
 
-/// One append of one to three events, and a look at what it says of itself.
+/// Append one to three events, and check that the key and the first event can be read.
 fn append_named(store: &Store, random: &mut Random, name: &str) -> Result<(), Error> {
     let bodies = append_bodies(random, name);
     let streams: Vec<String> = bodies
@@ -128,7 +128,7 @@ fn append_named(store: &Store, random: &mut Random, name: &str) -> Result<(), Er
     };
     let appended = store.append(prepare(&append)?)?;
     if keyed && let Ok(known) = store.committed(name, None, ReadMode::Blocking) {
-        assert!(known.is_some(), "{name}: its key is not known");
+        assert!(known.is_some(), "{name}: its key is missing");
     }
     let query = LogQuery {
         after: appended.first_position.unwrap() - 1,
@@ -136,13 +136,13 @@ fn append_named(store: &Store, random: &mut Random, name: &str) -> Result<(), Er
         ..LogQuery::all()
     };
     if let Ok(page) = store.read_log(&query) {
-        assert!(page.events[0].data() == bodies[0], "{name}: not there");
+        assert!(page.events[0].data() == bodies[0], "{name}: not read");
     }
     Ok(())
 }
 
-/// The name, number and count in a body.
-fn said(event: &Recorded) -> (String, u64, u64) {
+/// Return the name, the number and the count in a body.
+fn parsed(event: &Recorded) -> (String, u64, u64) {
     let text = String::from_utf8_lossy(event.data()).into_owned();
     let mut parts = text.split('|');
     let name = parts.next().unwrap().to_owned();
@@ -150,7 +150,7 @@ fn said(event: &Recorded) -> (String, u64, u64) {
     (name, number(), number())
 }
 
-/// The names of all appends in the log, each of them whole.
+/// Return the names of all appends in the log, each of which must be complete.
 fn names_of_whole_appends(store: &Store, context: &str) -> BTreeSet<String> {
     let events = log(store);
     let mut names: BTreeMap<String, (u64, u64)> = BTreeMap::new();
@@ -160,7 +160,7 @@ fn names_of_whole_appends(store: &Store, context: &str) -> BTreeSet<String> {
         let version = versions.entry(event.stream()).or_default();
         *version += 1;
         assert_eq!(event.version(), *version, "{context}");
-        let (name, number, count) = said(event);
+        let (name, number, count) = parsed(event);
         let (found, _) = names.entry(name.clone()).or_insert((0, count));
         assert_eq!(*found, number, "{context}: {name}");
         *found += 1;
@@ -180,7 +180,7 @@ fn names_of_whole_appends(store: &Store, context: &str) -> BTreeSet<String> {
     names.into_keys().collect()
 }
 
-/// Opens what is left and holds it against what was acknowledged.
+/// Open the remaining files, and check that every acknowledged append is in the log.
 fn open_and_check(
     vfs: &SimVfs,
     known: &BTreeSet<String>,
@@ -212,8 +212,8 @@ fn arm_faults(vfs: &SimVfs, random: &mut Random) {
     }
 }
 
-/// Three threads append until the life ends; answers the names of what was acknowledged.
-fn live(store: &Store, seed: u64, life: &str, with_faults: bool) -> Vec<String> {
+/// Append in three threads until the session ends. Return the names of the acknowledged appends.
+fn append_in_threads(store: &Store, seed: u64, session: &str, with_faults: bool) -> Vec<String> {
     let acknowledged = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for thread in 0..3 {
@@ -221,7 +221,7 @@ fn live(store: &Store, seed: u64, life: &str, with_faults: bool) -> Vec<String> 
             scope.spawn(move || {
                 let mut random = Random::new(seed.wrapping_add(thread));
                 for n in 0..60 {
-                    let name = format!("{life}.{thread}.{n}");
+                    let name = format!("{session}.{thread}.{n}");
                     match append_named(store, &mut random, &name) {
                         Ok(()) => acknowledged.lock().push(name),
                         Err(Error::VersionConflict { .. }) => {}
@@ -238,25 +238,25 @@ fn live(store: &Store, seed: u64, life: &str, with_faults: bool) -> Vec<String> 
     acknowledged.into_inner()
 }
 
-/// Five lives of one store; answers how many appends were acknowledged in them.
-fn simulated_lives(seed: u64, with_faults: bool) -> usize {
+/// Run five sessions of one store. Return the number of acknowledged appends.
+fn simulated_sessions(seed: u64, with_faults: bool) -> usize {
     let mut random = Random::new(seed);
     let mut vfs = SimVfs::tracked(seed);
     let (mut known, mut count) = (BTreeSet::new(), 0);
-    for life in 0..5 {
-        let context = format!("seed {seed}, life {life}, faults {with_faults}");
+    for session in 0..5 {
+        let context = format!("seed {seed}, session {session}, faults {with_faults}");
         if !random.one_in(5) {
             vfs.crash_at(vfs.steps() + 5 + random.below(400));
         }
         if with_faults {
             arm_faults(&vfs, &mut random);
         }
-        match open_with(vfs.clone(), life_options(&mut random)) {
+        match open_with(vfs.clone(), random_options(&mut random)) {
             Ok(store) => {
-                let acknowledged = live(
+                let acknowledged = append_in_threads(
                     &store,
                     random.draw(),
-                    &format!("{seed}.{life}"),
+                    &format!("{seed}.{session}"),
                     with_faults,
                 );
                 count += acknowledged.len();
@@ -282,7 +282,7 @@ fn simulated_lives(seed: u64, with_faults: bool) -> usize {
             _ => vfs.power_cut(Persist::Seeded(random.draw())),
         };
         let (store, found) = open_and_check(&next, &known, &context);
-        // What a life has shown, the later ones show too.
+        // Events that one session has read are in all later ones.
         known = found;
         if random.one_in(2) {
             store.close().unwrap();
@@ -294,37 +294,37 @@ fn simulated_lives(seed: u64, with_faults: bool) -> usize {
 }
 
 #[test]
-fn no_life_loses_what_an_earlier_one_acknowledged() {
-    let (stores, from) = (lives(60).div_ceil(5), first_seed());
+fn no_restart_loses_an_acknowledged_commit() {
+    let (stores, from) = (session_count(60).div_ceil(5), first_seed());
     let count: usize = (from..from + stores)
-        .map(|seed| simulated_lives(seed, false))
+        .map(|seed| simulated_sessions(seed, false))
         .sum();
     assert!(count > 0);
-    println!("{count} appends in {} lives", stores * 5);
+    println!("{count} appends in {} sessions", stores * 5);
 }
 
 #[test]
-fn no_life_on_a_failing_disk_loses_what_an_earlier_one_acknowledged() {
-    let (stores, from) = (lives(60).div_ceil(5), first_seed());
+fn no_restart_on_a_failing_disk_loses_an_acknowledged_commit() {
+    let (stores, from) = (session_count(60).div_ceil(5), first_seed());
     let count: usize = (from..from + stores)
-        .map(|seed| simulated_lives(seed, true))
+        .map(|seed| simulated_sessions(seed, true))
         .sum();
     assert!(count > 0);
-    println!("{count} appends in {} lives", stores * 5);
+    println!("{count} appends in {} sessions", stores * 5);
 }
 
-/// Appends until the store closes: the last of four threads by callbacks.
+/// Append until the store closes. The last of the four threads submits with callbacks.
 fn append_until_closed(
     store: &Store,
     seed: u64,
     thread: u64,
-    life: u64,
+    session: u64,
     acknowledged: &Arc<Mutex<Vec<(String, u64)>>>,
     pending: &Arc<AtomicU64>,
 ) {
     let mut random = Random::new(seed.wrapping_add(thread));
     for n in 0..2000 {
-        let name = format!("{life}.{thread}.{n}");
+        let name = format!("{session}.{thread}.{n}");
         let mut body = format!("{name}|").into_bytes();
         let more = match random.below(20) {
             0 => random.size(60_000),
@@ -368,7 +368,7 @@ fn append_until_closed(
     }
 }
 
-/// Follows the log forward, and looks back at each step, until the store closes.
+/// Read the log forward, and a few events backward at each step, until the store closes.
 fn follow(store: &Store) -> Result<(), Error> {
     let mut after = store.head()?;
     loop {
@@ -395,7 +395,7 @@ fn follow(store: &Store) -> Result<(), Error> {
     }
 }
 
-/// Each append's name and position.
+/// Return the name and the position of each append.
 fn positions(store: &Store) -> BTreeMap<String, u64> {
     let (mut found, mut after) = (BTreeMap::new(), 0);
     loop {
@@ -416,14 +416,14 @@ fn positions(store: &Store) -> BTreeMap<String, u64> {
     }
 }
 
-fn real_life(
+fn real_session(
     root: &Path,
-    life: u64,
+    session: u64,
     random: &mut Random,
     context: &str,
     known: &mut BTreeMap<String, u64>,
 ) {
-    let mut options = life_options(random);
+    let mut options = random_options(random);
     (options.max_segment, options.cache) = (256 << 10, 256 << 10);
     let store = Store::open(Arc::new(OsVfs::new()), root, options)
         .unwrap_or_else(|e| panic!("{context}: {e}"));
@@ -440,7 +440,7 @@ fn real_life(
         for thread in 0..4 {
             let (store, acknowledged, pending) = (&store, &acknowledged, &pending);
             scope.spawn(move || {
-                append_until_closed(store, seed, thread, life, acknowledged, pending);
+                append_until_closed(store, seed, thread, session, acknowledged, pending);
             });
         }
         let following = scope.spawn(|| follow(&store));
@@ -456,15 +456,15 @@ fn real_life(
 }
 
 #[test]
-fn a_store_that_is_closed_amid_its_work_is_whole_at_once() {
+fn a_store_closed_during_appends_reopens_with_every_acknowledged_commit() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("store");
-    let (lives, seed) = (lives(35), first_seed());
+    let (sessions, seed) = (session_count(35), first_seed());
     let mut random = Random::new(seed);
     let mut known = BTreeMap::new();
-    for life in 0..lives {
-        let context = format!("seed {seed}, life {life}");
-        real_life(&root, life, &mut random, &context, &mut known);
+    for session in 0..sessions {
+        let context = format!("seed {seed}, session {session}");
+        real_session(&root, session, &mut random, &context, &mut known);
         if known.len() > 8000 {
             std::fs::remove_dir_all(&root).unwrap();
             known.clear();
@@ -472,16 +472,16 @@ fn a_store_that_is_closed_amid_its_work_is_whole_at_once() {
     }
 }
 
-/// Three lives of a store, the last one closed.
+/// Build a store by three sessions, all of them closed.
 fn store_to_damage() -> SimVfs {
     let vfs = SimVfs::tracked(9);
     let mut random = Random::new(77);
-    for life in 0..3 {
+    for session in 0..3 {
         let mut options = options();
-        options.zero_fill = life % 2 == 0;
+        options.zero_fill = session % 2 == 0;
         let store = open_with(vfs.clone(), options).unwrap();
         for n in 0..25 {
-            match append_named(&store, &mut random, &format!("{life}.{n}")) {
+            match append_named(&store, &mut random, &format!("{session}.{n}")) {
                 Ok(()) | Err(Error::VersionConflict { .. }) => {}
                 Err(e) => panic!("{e}"),
             }
@@ -491,15 +491,15 @@ fn store_to_damage() -> SimVfs {
     vfs
 }
 
-/// A stretch of a file of `length` bytes.
-fn stretch(random: &mut Random, length: usize, longest: u64) -> std::ops::Range<usize> {
+/// Select a random range in a file of `length` bytes.
+fn random_range(random: &mut Random, length: usize, longest: u64) -> std::ops::Range<usize> {
     let begin = random.size(length as u64);
     begin..(begin + 1 + random.size(longest)).min(length)
 }
 
-/// Cuts, zeroes, scrambles, copies within, replaces or extends one of the store's files.
+/// Truncate, zero, randomize, copy within, replace or extend one of the files of the store.
 fn damage(vfs: &SimVfs, random: &mut Random) -> String {
-    // Who holds a store is no part of it.
+    // The file that names the holder is no part of the log.
     let files: Vec<PathBuf> = vfs
         .files()
         .into_iter()
@@ -511,17 +511,17 @@ fn damage(vfs: &SimVfs, random: &mut Random) -> String {
     let what = match random.below(6) {
         0 => {
             bytes.truncate(random.size(length as u64 + 1));
-            "cut"
+            "truncated"
         }
         1 => {
-            let range = stretch(random, length, 4096);
+            let range = random_range(random, length, 4096);
             bytes[range].fill(0);
             "zeroed"
         }
         2 => {
-            let range = stretch(random, length, 600);
+            let range = random_range(random, length, 600);
             bytes[range].fill_with(|| random.draw().to_le_bytes()[0]);
-            "scrambled"
+            "randomized"
         }
         3 if length > 4096 => {
             let sectors = length as u64 / 512 - 4;
@@ -548,20 +548,21 @@ fn random_file<'a>(random: &mut Random, files: &'a [PathBuf]) -> &'a Path {
 }
 
 #[test]
-fn whatever_is_damaged_is_told_or_harmless() {
-    let whole = store_to_damage();
-    let (store, truth) = open_and_check(&whole.process_crash(), &BTreeSet::new(), "undamaged");
+fn random_damage_to_a_file_is_reported_or_harmless() {
+    let undamaged = store_to_damage();
+    let (store, expected) =
+        open_and_check(&undamaged.process_crash(), &BTreeSet::new(), "undamaged");
     drop(store);
     let (mut refused, mut harmless) = (0, 0);
     let from = first_seed();
-    for seed in from..from + lives(1000) {
-        let vfs = whole.process_crash();
+    for seed in from..from + session_count(1000) {
+        let vfs = undamaged.process_crash();
         let context = format!("seed {seed}: {}", damage(&vfs, &mut Random::new(seed)));
         let opened = catch_unwind(AssertUnwindSafe(|| open(vfs)));
         match opened.unwrap_or_else(|_| panic!("{context}: a panic")) {
             Ok(store) => {
                 let found = names_of_whole_appends(&store, &context);
-                assert_eq!(found, truth, "{context}");
+                assert_eq!(found, expected, "{context}");
                 append(&store, &[("z", b"z|0|1|")]).unwrap();
                 store
                     .verify(Depth::Full)
@@ -577,5 +578,5 @@ fn whatever_is_damaged_is_told_or_harmless() {
         }
     }
     assert!(refused > 0 && harmless > 0);
-    println!("{refused} told, {harmless} harmless");
+    println!("{refused} reported, {harmless} harmless");
 }

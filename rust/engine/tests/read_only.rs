@@ -1,10 +1,10 @@
-//! A store that is only looked at: nothing is changed, nothing is shown that a loss of power
-//! could take back, and nothing is kept quiet.
+//! A read-only session changes no file, shows only events that no loss of power can remove, and
+//! reports the bytes that it does not show.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test fails loudly, and says why it was skipped"
+    reason = "a test fails loudly and prints why it was skipped"
 )]
 
 mod support;
@@ -18,18 +18,19 @@ use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
 use eventbraid_engine::{Depth, Error, Mode, Options, ReadMode, Store};
 use support::hook::{must_end, until};
+use support::shared::{DIRTY, page, shared};
 use support::{append, append_expecting, bodies, event, log, open, open_with, options};
 
 const SEGMENT: &str = "/store/log/0000000001.hot";
 
-fn looking() -> Options {
+fn read_only_options() -> Options {
     let mut options = options();
     options.read_only = true;
     options
 }
 
-fn look(vfs: &SimVfs) -> Result<Store, Error> {
-    open_with(vfs.clone(), looking())
+fn open_read_only(vfs: &SimVfs) -> Result<Store, Error> {
+    open_with(vfs.clone(), read_only_options())
 }
 
 fn appended(vfs: &SimVfs, bodies: &[&str]) -> Store {
@@ -40,20 +41,20 @@ fn appended(vfs: &SimVfs, bodies: &[&str]) -> Store {
     store
 }
 
-/// All files and what they hold.
+/// Return all files with their bytes.
 fn files(vfs: &SimVfs) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let all = vfs.files().into_iter();
     all.map(|file| (file.clone(), vfs.read_file(file).unwrap()))
         .collect()
 }
 
-/// Looks, and makes sure that the look left no trace.
-fn look_in_passing(vfs: &SimVfs) -> Result<Store, Error> {
+/// Open the store read-only, read and verify it, and assert that no file was changed.
+fn open_and_read(vfs: &SimVfs) -> Result<Store, Error> {
     let (before, steps) = (files(vfs), vfs.steps());
-    let store = look(vfs);
+    let store = open_read_only(vfs);
     if let Ok(store) = &store {
-        let _sound_or_not = store.verify(Depth::Full);
-        let _sound_or_not = store.verify(Depth::Quick);
+        let _may_fail = store.verify(Depth::Full);
+        let _may_fail = store.verify(Depth::Quick);
         log(store);
     }
     assert_eq!(vfs.steps(), steps, "{:?}", vfs.trace().last());
@@ -62,10 +63,10 @@ fn look_in_passing(vfs: &SimVfs) -> Result<Store, Error> {
 }
 
 #[test]
-fn a_closed_store_is_shown_whole() {
+fn a_closed_store_is_read_completely() {
     let vfs = SimVfs::tracked(1);
     appended(&vfs, &["one", "two", "three"]).close().unwrap();
-    let store = look_in_passing(&vfs).unwrap();
+    let store = open_and_read(&vfs).unwrap();
     assert_eq!(bodies(&log(&store)), ["one", "two", "three"]);
     assert_eq!(store.stats().unproven, 0);
     for depth in [Depth::Quick, Depth::Full] {
@@ -78,28 +79,28 @@ fn a_closed_store_is_shown_whole() {
 }
 
 #[test]
-fn nothing_is_shown_that_a_loss_of_power_could_take_back_and_nothing_kept_quiet() {
+fn unproven_events_are_hidden_and_their_bytes_are_counted() {
     let vfs = SimVfs::tracked(1);
     let store = appended(&vfs, &["one", "two"]);
     drop_without_closing(store, &vfs);
     let crashed = vfs.process_crash();
-    // The last frame is proven by nothing: it may be cached and on no disk.
-    let looked = look_in_passing(&crashed).unwrap();
-    assert_eq!(bodies(&log(&looked)), ["one"]);
-    let unproven = looked.stats().unproven;
+    // Nothing proves that the last frame is durable: it may be cached and not on the disk.
+    let opened = open_and_read(&crashed).unwrap();
+    assert_eq!(bodies(&log(&opened)), ["one"]);
+    let unproven = opened.stats().unproven;
     assert!(unproven > 100, "{unproven}");
-    drop(looked);
+    drop(opened);
     assert_eq!(bodies(&log(&open(crashed).unwrap())), ["one", "two"]);
 }
 
-/// The process dies: the file system is as it was before the store could be closed.
+/// End the process, so that the files stay as they were before the store could be closed.
 fn drop_without_closing(store: Store, vfs: &SimVfs) {
     vfs.crash_at(vfs.steps() + 1);
     drop(store);
 }
 
 #[test]
-fn whatever_a_crash_left_is_looked_at_without_a_change_and_stays_when_power_is_lost() {
+fn a_read_only_open_after_any_crash_changes_nothing_and_shows_only_durable_events() {
     let script = |vfs: &SimVfs| {
         let Ok(store) = open(vfs.clone()) else { return };
         for n in 0..8 {
@@ -118,20 +119,20 @@ fn whatever_a_crash_left_is_looked_at_without_a_change_and_stays_when_power_is_l
         script(&vfs);
         for left in [vfs.process_crash(), vfs.power_cut(Persist::Seeded(step))] {
             let context = format!("step {step}");
-            let looked = match look_in_passing(&left) {
+            let opened = match open_and_read(&left) {
                 Ok(store) => bodies(&log(&store)),
-                // The store itself was still being made.
+                // The creation of the store was interrupted.
                 Err(Error::NotAStore { .. }) => Vec::new(),
                 Err(e) => panic!("{context}: {e}"),
             };
-            shown += looked.len();
+            shown += opened.len();
             let cut = open(left.power_cut(Persist::Nothing));
             let kept = bodies(&log(&cut.unwrap_or_else(|e| panic!("{context}: {e}"))));
             assert!(
-                kept.starts_with(&looked),
+                kept.starts_with(&opened),
                 "{context}: {} of {}",
                 kept.len(),
-                looked.len()
+                opened.len()
             );
         }
     }
@@ -139,7 +140,7 @@ fn whatever_a_crash_left_is_looked_at_without_a_change_and_stays_when_power_is_l
 }
 
 #[test]
-fn a_store_whose_sync_failed_is_shown_as_far_as_it_was_durable() {
+fn a_store_with_a_failed_sync_is_read_up_to_its_durable_end() {
     let vfs = SimVfs::tracked(1);
     let store = appended(&vfs, &["one", "two"]);
     vfs.fail_on(
@@ -149,25 +150,29 @@ fn a_store_whose_sync_failed_is_shown_as_far_as_it_was_durable() {
     append(&store, &[("a", b"unknown")]).unwrap_err();
     drop(store);
     let vfs = vfs.process_crash();
-    let looked = look_in_passing(&vfs).unwrap();
-    assert_eq!(bodies(&log(&looked)), ["one", "two"]);
-    assert!(looked.stats().unproven > 0);
-    drop(looked);
+    let opened = open_and_read(&vfs).unwrap();
+    assert_eq!(bodies(&log(&opened)), ["one", "two"]);
+    assert!(opened.stats().unproven > 0);
+    drop(opened);
     drop(open(vfs.clone()).unwrap());
-    let looked = look_in_passing(&vfs).unwrap();
-    assert_eq!(bodies(&log(&looked)), ["one", "two"]);
-    assert_eq!(looked.stats().unproven, 0, "void is not unproven");
+    let opened = open_and_read(&vfs).unwrap();
+    assert_eq!(bodies(&log(&opened)), ["one", "two"]);
+    assert_eq!(
+        opened.stats().unproven,
+        0,
+        "a void frame counts as unproven"
+    );
 }
 
 #[test]
-fn what_stands_below_damage_is_shown_and_verification_tells_of_it() {
+fn events_before_damage_are_read_and_verify_reports_the_damage() {
     let vfs = SimVfs::tracked(1);
     appended(&vfs, &["one", "two", "three"]).close().unwrap();
     let bytes = vfs.read_file(SEGMENT).unwrap();
     let at = bytes.windows(5).position(|text| text == b"three").unwrap();
     vfs.corrupt(SEGMENT, at as u64, 1).unwrap();
     assert!(matches!(open(vfs.clone()), Err(Error::CorruptStore { .. })));
-    let store = look_in_passing(&vfs).unwrap();
+    let store = open_and_read(&vfs).unwrap();
     assert_eq!(bodies(&log(&store)), ["one", "two"]);
     assert!(store.stats().unproven > 0);
     for depth in [Depth::Quick, Depth::Full] {
@@ -180,7 +185,7 @@ fn what_stands_below_damage_is_shown_and_verification_tells_of_it() {
 }
 
 #[test]
-fn what_stands_before_a_missing_segment_is_shown() {
+fn events_before_a_missing_segment_are_read() {
     let vfs = SimVfs::tracked(1);
     let body = "x".repeat(9000);
     appended(&vfs, &[body.as_str(); 6]).close().unwrap();
@@ -190,8 +195,8 @@ fn what_stands_before_a_missing_segment_is_shown() {
         if !manifest {
             vfs.corrupt("/store/CURRENT", 3, 0xff).unwrap();
         }
-        let store = look_in_passing(&vfs).unwrap();
-        // Without a manifest nothing proves the first event, whose hint names what was before.
+        let store = open_and_read(&vfs).unwrap();
+        // Without a manifest nothing proves the first event: its hint covers only earlier bytes.
         let shown = usize::from(manifest);
         assert_eq!(log(&store).len(), shown);
         assert_eq!(store.stats().unproven > 0, !manifest);
@@ -204,26 +209,27 @@ fn what_stands_before_a_missing_segment_is_shown() {
 }
 
 #[test]
-fn any_flipped_byte_shows_the_beginning_of_the_truth_or_a_typed_error() {
+fn a_flipped_byte_shows_a_prefix_of_the_log_or_a_typed_error() {
     let vfs = SimVfs::tracked(1);
     let store = appended(&vfs, &["one", "two", "three"]);
     append_expecting(&store, &[("b", b"four")], &[], Some("key")).unwrap();
     store.close().unwrap();
-    let truth = ["one", "two", "three", "four"];
+    let expected = ["one", "two", "three", "four"];
     for file in vfs.files() {
         let size = vfs.read_file(&file).unwrap().len().min(5200);
         for offset in (0..size as u64).filter(|at| *at < 100 || *at >= 4096) {
             let damaged = vfs.process_crash();
             damaged.corrupt(&file, offset, 0x10).unwrap();
-            match look(&damaged) {
+            match open_read_only(&damaged) {
                 Ok(store) => {
                     let shown = bodies(&log(&store));
                     assert!(
-                        truth.iter().zip(&shown).all(|(t, s)| t == s),
+                        expected.iter().zip(&shown).all(|(e, s)| e == s),
                         "{file:?} {offset}"
                     );
-                    let is_told = store.verify(Depth::Full).is_err() || store.stats().unproven > 0;
-                    assert!(shown.len() == 4 || is_told, "{file:?} at {offset}");
+                    let is_reported =
+                        store.verify(Depth::Full).is_err() || store.stats().unproven > 0;
+                    assert!(shown.len() == 4 || is_reported, "{file:?} at {offset}");
                 }
                 Err(
                     Error::CorruptStore { .. }
@@ -237,21 +243,21 @@ fn any_flipped_byte_shows_the_beginning_of_the_truth_or_a_typed_error() {
 }
 
 #[test]
-fn appends_are_refused_and_say_how_to_open_the_store() {
+fn appends_are_refused_with_an_error_that_names_read_only() {
     let vfs = SimVfs::tracked(1);
     let store = appended(&vfs, &["one"]);
     append_expecting(&store, &[("a", b"k")], &[], Some("key")).unwrap();
     store.close().unwrap();
-    let store = look(&vfs).unwrap();
+    let store = open_read_only(&vfs).unwrap();
     let refused = append(&store, &[("a", b"two")]).unwrap_err();
     let Error::Io { kind, .. } = &refused else {
         panic!("{refused:?}")
     };
     assert_eq!(*kind, std::io::ErrorKind::ReadOnlyFilesystem);
-    let told = refused.to_string();
+    let message = refused.to_string();
     assert!(
-        told.contains("could not append to /store") && told.contains("read_only"),
-        "{told}"
+        message.contains("could not append to /store") && message.contains("read_only"),
+        "{message}"
     );
     let (sender, receiver) = std::sync::mpsc::channel();
     let one = [event("a", b"two")];
@@ -273,10 +279,10 @@ fn appends_are_refused_and_say_how_to_open_the_store() {
 }
 
 #[test]
-fn who_waits_for_more_waits_until_the_store_is_closed() {
+fn a_wait_for_more_events_ends_when_the_store_closes() {
     let vfs = SimVfs::tracked(1);
     appended(&vfs, &["one"]).close().unwrap();
-    let store = look(&vfs).unwrap();
+    let store = open_read_only(&vfs).unwrap();
     assert_eq!(store.wait_beyond(0, Duration::from_secs(9)).unwrap(), 1);
     assert_eq!(store.wait_beyond(1, Duration::from_millis(20)).unwrap(), 1);
     let waiting = store.clone();
@@ -288,38 +294,29 @@ fn who_waits_for_more_waits_until_the_store_is_closed() {
 }
 
 #[test]
-fn a_store_that_is_looked_at_is_in_use() {
+fn a_read_only_session_keeps_the_store_busy() {
     let vfs = SimVfs::tracked(1);
     appended(&vfs, &["one"]).close().unwrap();
-    let store = look(&vfs).unwrap();
+    let store = open_read_only(&vfs).unwrap();
     assert!(matches!(open(vfs.clone()), Err(Error::StoreBusy { .. })));
-    assert!(matches!(look(&vfs), Err(Error::StoreBusy { .. })));
+    assert!(matches!(open_read_only(&vfs), Err(Error::StoreBusy { .. })));
     drop(store);
     open(vfs).unwrap();
 }
 
 #[test]
-fn no_store_is_made_by_looking_for_one() {
+fn a_read_only_open_creates_no_store() {
     let vfs = SimVfs::tracked(1);
-    assert!(matches!(
-        look_in_passing(&vfs),
-        Err(Error::NotAStore { .. })
-    ));
+    assert!(matches!(open_and_read(&vfs), Err(Error::NotAStore { .. })));
     vfs.create_dir("/store".as_ref()).unwrap();
-    assert!(matches!(
-        look_in_passing(&vfs),
-        Err(Error::NotAStore { .. })
-    ));
+    assert!(matches!(open_and_read(&vfs), Err(Error::NotAStore { .. })));
     let file = SimVfs::tracked(1);
     file.open("/store".as_ref(), OpenMode::CreateNew).unwrap();
-    assert!(matches!(
-        look_in_passing(&file),
-        Err(Error::NotAStore { .. })
-    ));
+    assert!(matches!(open_and_read(&file), Err(Error::NotAStore { .. })));
 }
 
 #[test]
-fn a_store_whose_making_was_cut_off_is_finished_by_the_next_opening() {
+fn an_interrupted_creation_is_completed_by_the_next_open() {
     let probe = SimVfs::tracked(0);
     drop(open(probe.clone()).unwrap());
     for step in 1..=probe.steps() {
@@ -332,7 +329,7 @@ fn a_store_whose_making_was_cut_off_is_finished_by_the_next_opening() {
             vfs.power_cut(Persist::Everything),
             vfs.power_cut(Persist::Seeded(step)),
         ] {
-            match look_in_passing(&left) {
+            match open_and_read(&left) {
                 Ok(store) => assert!(log(&store).is_empty()),
                 Err(Error::NotAStore { reason, .. }) => assert!(!reason.is_empty()),
                 Err(e) => panic!("step {step}: {e}"),
@@ -344,15 +341,15 @@ fn a_store_whose_making_was_cut_off_is_finished_by_the_next_opening() {
     }
 }
 
-/// Raises the format of a file that is whole, and makes it whole again.
-fn of_a_newer_format(bytes: &mut [u8], checked: usize, hash: impl Fn(&[u8]) -> Vec<u8>) {
+/// Increase the format version in a file, and update its checksum.
+fn raise_format(bytes: &mut [u8], checked: usize, hash: impl Fn(&[u8]) -> Vec<u8>) {
     bytes[8] += 1;
     let sum = hash(&bytes[..checked]);
     bytes[checked..checked + sum.len()].copy_from_slice(&sum);
 }
 
 #[test]
-fn a_newer_format_is_named_wherever_it_stands() {
+fn a_newer_format_is_reported_for_every_kind_of_file() {
     let vfs = SimVfs::tracked(1);
     let store = appended(&vfs, &["one"]);
     vfs.fail_on(".hot", Fault::once(Call::SyncData, 1, Failure::EIO));
@@ -375,12 +372,12 @@ fn a_newer_format_is_named_wherever_it_stands() {
         let mut bytes = newer.read_file(path).unwrap();
         let length = bytes.len();
         match path.to_str().unwrap() {
-            "/store/IDENTITY" => of_a_newer_format(&mut bytes, 60, crc),
-            SEGMENT => of_a_newer_format(&mut bytes, 56, crc),
-            _ => of_a_newer_format(&mut bytes, length - 8, xxh3),
+            "/store/IDENTITY" => raise_format(&mut bytes, 60, crc),
+            SEGMENT => raise_format(&mut bytes, 56, crc),
+            _ => raise_format(&mut bytes, length - 8, xxh3),
         }
         newer.write_outside(path, &bytes).unwrap();
-        for opened in [open(newer.clone()), look_in_passing(&newer)] {
+        for opened in [open(newer.clone()), open_and_read(&newer)] {
             let Err(Error::IncompatibleFormat {
                 path: named,
                 found: 2,
@@ -395,7 +392,7 @@ fn a_newer_format_is_named_wherever_it_stands() {
 }
 
 #[test]
-fn a_real_store_is_looked_at_without_a_change() {
+fn a_read_only_session_changes_no_file_of_a_real_store() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("store");
     let open = |read_only| {
@@ -424,9 +421,9 @@ fn a_real_store_is_looked_at_without_a_change() {
     assert_eq!(times(), before);
 }
 
-/// Who only looks lets others in meanwhile. What they make of the log is no damage.
+/// Other sessions may open the store next to a read-only one. Their appends are no damage.
 #[test]
-fn a_look_verifies_a_log_that_others_go_on_with() {
+fn a_read_only_session_verifies_while_other_sessions_append() {
     let mut small = options();
     small.mode = Mode::Shared;
     small.first_segment = 16 << 10;
@@ -435,26 +432,44 @@ fn a_look_verifies_a_log_that_others_go_on_with() {
     let store = open_with(vfs.clone(), small).unwrap();
     append(&store, &[("a", b"seen")]).unwrap();
     store.close().unwrap();
-    let mut looking = small;
-    looking.read_only = true;
-    let look = open_with(vfs.clone(), looking).unwrap();
+    let mut read_only = small;
+    read_only.read_only = true;
+    let reader = open_with(vfs.clone(), read_only).unwrap();
     let later = open_with(vfs.clone(), small).unwrap();
     for _ in 0..8 {
         append(&later, &[("a", &[7; 4000])]).unwrap();
     }
     assert!(later.stats().segments > 1);
     for depth in [Depth::Quick, Depth::Full] {
-        assert_eq!(look.verify(depth).unwrap().events, 1, "while they write");
+        assert_eq!(reader.verify(depth).unwrap().events, 1, "while they write");
     }
     later.close().unwrap();
     for depth in [Depth::Quick, Depth::Full] {
-        assert_eq!(look.verify(depth).unwrap().events, 1, "after they wrote");
+        assert_eq!(reader.verify(depth).unwrap().events, 1, "after they wrote");
     }
     let current = Path::new("/store/CURRENT");
     vfs.write_outside(current, b"MANIFEST-77\n").unwrap();
-    let damaged = look.verify(Depth::Quick);
+    let damaged = reader.verify(Depth::Quick);
     assert!(
         matches!(&damaged, Err(Error::CorruptStore { file, .. }) if file == current),
         "{damaged:?}"
     );
+}
+
+#[test]
+fn a_read_only_session_verifies_a_log_with_bytes_of_a_dead_writer() {
+    let disk = SimVfs::memory();
+    let store = open_with(disk.clone(), shared(options())).unwrap();
+    append(&store, &[("s", b"first")]).unwrap();
+    let mut read_only = shared(options());
+    read_only.read_only = true;
+    let reader = open_with(disk.clone(), read_only).unwrap();
+    page(&disk).store(DIRTY, 8192);
+    disk.corrupt("/store/log/0000000001.hot", 8000, 0x40)
+        .unwrap();
+    assert_eq!(reader.verify(Depth::Full).unwrap().events, 1);
+    let left = disk.read_file("/store/log/0000000001.hot").unwrap();
+    assert_eq!(left[8000], 0x40, "the read-only session wrote");
+    append(&store, &[("s", b"second")]).unwrap();
+    assert_eq!(store.verify(Depth::Full).unwrap().events, 2);
 }

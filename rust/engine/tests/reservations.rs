@@ -1,7 +1,7 @@
-//! Reservations: who waits for them, and that nobody waits for long.
+//! Reservations of streams: which appends wait for them, and for how long at most.
 //!
-//! The hazard: an append that is held back and never taken up again, or held back for a holder
-//! that is gone.
+//! The hazard: an append that is delayed and never resumed, or delayed for a holder that has
+//! ended.
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
 mod support;
@@ -13,7 +13,7 @@ use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::{LONGEST_RESERVATION, Mode, Options, Store, Ticket};
 
-/// No test waits for longer, and no wait here is close to it but by a fault.
+/// An upper bound of every wait here: only a fault comes close to it.
 const SOON: Duration = Duration::from_secs(4);
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -23,8 +23,8 @@ fn options(mode: Mode) -> Options {
     options
 }
 
-/// Two openings of one store in a directory, as two processes have it.
-fn two() -> (tempfile::TempDir, Store, Store) {
+/// Open two sessions of one store in a directory, as two processes would.
+fn two_sessions() -> (tempfile::TempDir, Store, Store) {
     let root = tempfile::tempdir().unwrap();
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs::new());
     let path = root.path().join("shop");
@@ -33,8 +33,8 @@ fn two() -> (tempfile::TempDir, Store, Store) {
     (root, a, b)
 }
 
-/// One opening that nobody else can have.
-fn alone() -> (tempfile::TempDir, Store) {
+/// Open one exclusive session.
+fn exclusive_session() -> (tempfile::TempDir, Store) {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("shop");
     let store = Store::open(Arc::new(OsVfs::new()), &path, options(Mode::Exclusive)).unwrap();
@@ -53,9 +53,9 @@ fn is_done(ticket: &Ticket, within: Duration) -> bool {
 }
 
 #[test]
-fn appends_of_others_wait_for_the_end_of_a_reservation_and_its_holders_do_not() {
-    let (_root, a, b) = two();
-    let (_own, c) = alone();
+fn appends_of_other_sessions_wait_for_a_reservation_and_its_holder_does_not() {
+    let (_root, a, b) = two_sessions();
+    let (_own, c) = exclusive_session();
     for (holder, other) in [(&a, &b), (&b, &a), (&a, &a), (&c, &c)] {
         let reserved = holder.reserve(&["order-1"], SOON).unwrap().unwrap();
         assert_eq!(other.reserve(&["order-2"], SOON).unwrap(), None);
@@ -71,15 +71,15 @@ fn appends_of_others_wait_for_the_end_of_a_reservation_and_its_holders_do_not() 
 }
 
 #[test]
-fn a_reservation_ends_by_itself_at_its_time_and_never_lasts_for_long() {
-    let (_root, a, b) = two();
-    let (_own, c) = alone();
+fn a_reservation_ends_at_its_deadline_and_at_the_longest_duration() {
+    let (_root, a, b) = two_sessions();
+    let (_own, c) = exclusive_session();
     for (holder, other) in [(&a, &b), (&c, &c)] {
         assert!(holder.reserve(&["order-1"], SHORT).unwrap().is_some());
         let began = Instant::now();
         assert!(is_done(&begin(other, "order-1"), SOON));
         assert!(began.elapsed() > SHORT / 2);
-        // As long as that one was in force there was no other; now there is.
+        // The first reservation has ended, so the stream can be reserved again.
         let forever = holder.reserve(&["order-1"], Duration::MAX).unwrap();
         let began = Instant::now();
         assert!(is_done(
@@ -93,7 +93,7 @@ fn a_reservation_ends_by_itself_at_its_time_and_never_lasts_for_long() {
 
 #[test]
 fn a_reservation_ends_with_its_session() {
-    let (_root, a, b) = two();
+    let (_root, a, b) = two_sessions();
     let reserved = a.reserve(&["order-1"], Duration::MAX).unwrap();
     assert!(reserved.is_some());
     let waiting = begin(&b, "order-1");
@@ -104,8 +104,8 @@ fn a_reservation_ends_with_its_session() {
 }
 
 #[test]
-fn an_append_waits_for_one_reservation_and_for_no_further_one() {
-    let (_root, a, b) = two();
+fn an_append_waits_for_one_reservation_and_not_for_the_next() {
+    let (_root, a, b) = two_sessions();
     let first = a.reserve(&["order-1"], SOON).unwrap().unwrap();
     let waiting = begin(&b, "order-1");
     assert!(!is_done(&waiting, SHORT));
@@ -118,9 +118,9 @@ fn an_append_waits_for_one_reservation_and_for_no_further_one() {
 }
 
 #[test]
-fn what_waits_for_a_reservation_is_written_before_its_store_is_closed() {
-    let (_root, a, b) = two();
-    let (_own, c) = alone();
+fn appends_that_wait_for_a_reservation_are_written_before_a_close() {
+    let (_root, a, b) = two_sessions();
+    let (_own, c) = exclusive_session();
     for (holder, other) in [(&a, &b), (&c, &c)] {
         let reserved = holder.reserve(&["order-1"], Duration::MAX).unwrap();
         let waiting: Vec<_> = (0..10).map(|_| begin(other, "order-1")).collect();
@@ -133,8 +133,8 @@ fn what_waits_for_a_reservation_is_written_before_its_store_is_closed() {
 }
 
 #[test]
-fn a_release_of_what_has_ended_ends_nothing_else() {
-    let (_root, a, b) = two();
+fn a_release_of_an_ended_reservation_ends_no_other_one() {
+    let (_root, a, b) = two_sessions();
     let ended = a.reserve(&["order-1"], Duration::ZERO).unwrap().unwrap();
     let current = b.reserve(&["order-1"], SOON).unwrap().unwrap();
     a.release(ended);
@@ -144,8 +144,8 @@ fn a_release_of_what_has_ended_ends_nothing_else() {
 }
 
 #[test]
-fn what_is_no_stream_is_not_reserved() {
-    let (_root, store) = alone();
+fn an_invalid_stream_name_is_not_reserved() {
+    let (_root, store) = exclusive_session();
     assert!(store.reserve(&[""], SOON).is_err());
     let many: Vec<_> = (0..100).map(|n| format!("order-{n}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();

@@ -1,8 +1,8 @@
-//! A log that goes from file to file keeps every acknowledged commit.
+//! A log that continues in a next segment keeps every acknowledged commit.
 //!
-//! The next segment is made ahead of need and listed before its first frame, while the tail
-//! still stands in the one before: exactly at its end, or short of a frame that is too large
-//! for the segment that was prepared. Disks are full and processes die in between.
+//! The next segment is created and listed before its first frame, while the tail is still in the
+//! previous one: exactly at its end, or before a frame that is too large for the prepared segment.
+//! In between disks are full and processes die.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,17 +11,21 @@
 
 mod support;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use eventbraid_engine::vfs::OpenMode;
 use eventbraid_engine::vfs::Vfs;
+use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{Depth, Error, Store};
 use support::hook::until;
-use support::{append, bodies, log, open, open_with, options, threaded};
+use support::{append, bodies, log, open, open_with, options, stream, threaded};
 
 const SEGMENT: u64 = 16 << 10;
 
-/// A store, closed, of one event, whose second segment is made and empty.
-fn with_a_segment_prepared() -> SimVfs {
+/// Create a closed store with one event and an empty second segment.
+fn with_a_prepared_segment() -> SimVfs {
     let vfs = SimVfs::tracked(1);
     let store = open_with(vfs.clone(), threaded()).unwrap();
     append(&store, &[("a", &[b'x'; 9000])]).unwrap();
@@ -30,14 +34,14 @@ fn with_a_segment_prepared() -> SimVfs {
     vfs
 }
 
-/// Lengths of the bodies.
+/// Return the lengths of the bodies.
 fn lengths(store: &Store) -> Vec<usize> {
     log(store).iter().map(|event| event.data().len()).collect()
 }
 
-/// Appends a body that ends the log exactly where its first segment ends.
+/// Append a body that ends exactly at the end of the first segment.
 fn fill_to_the_end(store: &Store) {
-    // What a frame costs beyond its body.
+    // The bytes of a frame besides its body.
     let probe = open(SimVfs::tracked(2)).unwrap();
     append(&probe, &[("a", b"")]).unwrap();
     let begin = probe.stats().bytes;
@@ -49,8 +53,8 @@ fn fill_to_the_end(store: &Store) {
 }
 
 #[test]
-fn a_log_that_ends_exactly_with_its_segment_goes_on() {
-    for vfs in [with_a_segment_prepared(), {
+fn a_log_that_fills_its_segment_exactly_continues() {
+    for vfs in [with_a_prepared_segment(), {
         let vfs = SimVfs::tracked(1);
         append(&open(vfs.clone()).unwrap(), &[("a", &[b'x'; 9000])]).unwrap();
         vfs
@@ -70,8 +74,8 @@ fn a_log_that_ends_exactly_with_its_segment_goes_on() {
 }
 
 #[test]
-fn a_disk_too_full_for_a_large_segment_costs_no_later_commit() {
-    let prepared = with_a_segment_prepared();
+fn a_disk_too_full_for_a_large_segment_fails_no_later_append() {
+    let prepared = with_a_prepared_segment();
     for (path, call) in [
         ("MANIFEST", Call::Write),
         ("MANIFEST", Call::Create),
@@ -104,8 +108,8 @@ fn a_disk_too_full_for_a_large_segment_costs_no_later_commit() {
 }
 
 #[test]
-fn a_crash_while_a_large_segment_is_made_loses_nothing() {
-    let prepared = with_a_segment_prepared();
+fn a_crash_while_a_large_segment_is_created_loses_nothing() {
+    let prepared = with_a_prepared_segment();
     let big = |vfs: &SimVfs, crash: Option<u64>| {
         let store = open(vfs.clone()).unwrap();
         let begin = vfs.steps();
@@ -138,7 +142,7 @@ fn a_crash_while_a_large_segment_is_made_loses_nothing() {
 }
 
 #[test]
-fn any_sizes_of_segments_and_cache_hold_a_log() {
+fn every_size_of_segments_and_cache_stores_the_log() {
     for (first, max, cache) in [
         (0, 0, 0),
         (1, 1, 1),
@@ -164,7 +168,7 @@ fn any_sizes_of_segments_and_cache_hold_a_log() {
 }
 
 #[test]
-fn a_file_that_is_no_segment_of_the_log_is_set_aside() {
+fn a_file_that_is_not_a_segment_is_set_aside() {
     for name in [
         "7.hot",
         "1.hot",
@@ -180,17 +184,17 @@ fn a_file_that_is_no_segment_of_the_log_is_set_aside() {
         store.close().unwrap();
         let stray = format!("/store/log/{name}");
         vfs.open(stray.as_ref(), OpenMode::CreateNew).unwrap();
-        vfs.write_outside(&stray, b"a stranger's").unwrap();
+        vfs.write_outside(&stray, b"a foreign file").unwrap();
         let store = open(vfs.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
         append(&store, &[("a", &vec![b'x'; 20_000])]).unwrap();
         assert_eq!(lengths(&store), [3, 20_000], "{name}");
         let aside = vfs.read_file(format!("/store/quarantine/{name}")).unwrap();
-        assert_eq!(aside, b"a stranger's", "{name}");
+        assert_eq!(aside, b"a foreign file", "{name}");
     }
 }
 
 #[test]
-fn a_strange_number_of_a_manifest_is_no_number_to_go_on_from() {
+fn an_invalid_manifest_number_is_not_continued() {
     let vfs = SimVfs::tracked(1);
     let store = open(vfs.clone()).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
@@ -205,4 +209,45 @@ fn a_strange_number_of_a_manifest_is_no_number_to_go_on_from() {
         store.close().unwrap();
     }
     assert_eq!(bodies(&log(&open(vfs).unwrap()))[0], "one");
+}
+
+#[test]
+fn the_log_continues_across_segments_and_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop.braid");
+    let body = vec![b'x'; 3000];
+    for round in 0..5u64 {
+        let mut options = support::options();
+        options.background = round % 2 == 1;
+        let store = eventbraid_engine::Store::open(Arc::new(OsVfs::new()), &path, options).unwrap();
+        assert_eq!(store.head().unwrap(), round * 40);
+        for n in 0..40u64 {
+            let stream = format!("s-{}", n % 7);
+            append(&store, &[(&stream, &body)]).unwrap();
+        }
+        assert_eq!(store.verify(Depth::Full).unwrap().events, (round + 1) * 40);
+        store.close().unwrap();
+    }
+    let store = eventbraid_engine::Store::open(
+        Arc::new(OsVfs::new()),
+        Path::new(&path),
+        support::options(),
+    )
+    .unwrap();
+    assert_eq!(log(&store).len(), 200);
+    assert!(store.stats().segments > 3);
+    assert_eq!(support::streams(&store, "s-").unwrap().len(), 7);
+}
+
+#[test]
+fn a_large_frame_gets_a_segment_of_its_own_size() {
+    let vfs = SimVfs::tracked(1);
+    let store = open(vfs.clone()).unwrap();
+    append(&store, &[("a", b"small")]).unwrap();
+    append(&store, &[("a", &vec![b'x'; 1 << 20])]).unwrap();
+    append(&store, &[("a", b"after")]).unwrap();
+    drop(store);
+    let store = open(vfs).unwrap();
+    let sizes: Vec<_> = stream(&store, "a").iter().map(|e| e.data().len()).collect();
+    assert_eq!(sizes, [5, 1 << 20, 5]);
 }

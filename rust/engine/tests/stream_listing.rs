@@ -1,9 +1,9 @@
-//! A listing of streams names each once, in order, as of when it began, and leaves the cache
-//! to those who read events.
+//! A listing of streams names each stream once, in byte order, as of its start, and evicts no
+//! chunk from the cache that serves reads of events.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "what makes a store for a test is no test to the linter"
+    reason = "the linter does not recognize a test's helper functions as tests"
 )]
 
 mod support;
@@ -29,7 +29,7 @@ fn filled(store: &Store, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn every_stream_is_named_once_in_the_order_of_bytes() {
+fn every_stream_is_listed_once_in_byte_order() {
     let store = open(SimVfs::memory()).unwrap();
     assert_eq!(streams(&store, "").unwrap(), [""; 0]);
     let names = filled(&store, 1_000);
@@ -44,7 +44,7 @@ fn every_stream_is_named_once_in_the_order_of_bytes() {
 }
 
 #[test]
-fn a_listing_is_as_of_when_it_began_and_complete_before_it_is_shown() {
+fn a_listing_is_complete_as_of_its_start() {
     let store = open(SimVfs::memory()).unwrap();
     let names = filled(&store, 10);
     let mut listing = store.streams("", true).unwrap();
@@ -58,7 +58,7 @@ fn a_listing_is_as_of_when_it_began_and_complete_before_it_is_shown() {
 }
 
 #[test]
-fn a_listing_drives_nothing_out_of_the_cache() {
+fn a_listing_evicts_nothing_from_the_cache() {
     let mut options = options();
     options.cache = 64 << 10;
     let store = open_with(SimVfs::memory(), options).unwrap();

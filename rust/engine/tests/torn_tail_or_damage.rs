@@ -1,4 +1,5 @@
-//! Damage is told from a torn tail, and never read as something else.
+//! Recovery distinguishes damage from a torn tail: it cuts a torn tail, reports damage, and never
+//! reads other events than were appended.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -34,12 +35,12 @@ fn find(vfs: &SimVfs, text: &str) -> u64 {
 }
 
 #[test]
-fn any_flipped_byte_is_found_or_harmless() {
+fn every_flipped_byte_is_reported_or_harmless() {
     let vfs = SimVfs::tracked(1);
     let store = appended(&vfs, &["one", "two", "three"]);
     append_expecting(&store, &[("b", b"four")], &[], Some("key")).unwrap();
     store.close().unwrap();
-    let truth = ["one", "two", "three", "four"];
+    let expected = ["one", "two", "three", "four"];
     let length = vfs
         .read_file(SEGMENT)
         .unwrap()
@@ -52,9 +53,9 @@ fn any_flipped_byte_is_found_or_harmless() {
         for offset in 0..size as u64 {
             let damaged = vfs.process_crash();
             damaged.corrupt(&file, offset, 0x10).unwrap();
-            // The truth or a typed error: never another event, and never a shorter log.
+            // The complete log or a typed error: never another event, and never a shorter log.
             match open(damaged) {
-                Ok(store) => assert_eq!(bodies(&log(&store)), truth, "{file:?} at {offset}"),
+                Ok(store) => assert_eq!(bodies(&log(&store)), expected, "{file:?} at {offset}"),
                 Err(
                     Error::CorruptStore { .. }
                     | Error::IncompatibleFormat { .. }
@@ -79,7 +80,7 @@ fn a_flip_in_the_last_frame_of_a_closed_store_is_damage() {
 }
 
 #[test]
-fn a_flip_below_a_later_hint_is_damage_even_without_a_clean_close() {
+fn a_flip_below_a_later_durable_hint_is_damage_without_a_clean_close() {
     let vfs = SimVfs::tracked(1);
     let store = appended(&vfs, &["one", "two", "three", "four"]);
     let crashed = vfs.power_cut(Persist::Everything);
@@ -102,9 +103,9 @@ fn a_torn_last_frame_is_cut() {
 }
 
 #[test]
-fn a_frame_that_follows_another_history_is_not_resurrected() {
-    // Two histories of equal lengths part after "one". The second frame of the first one has
-    // the right position, length, address and checksum to follow the second one's.
+fn a_frame_of_another_history_is_not_restored() {
+    // Two histories of equal lengths diverge after "one". The last frame of the first history has
+    // the position, length, address and checksum to follow the frames of the second one.
     let common = SimVfs::tracked(1);
     let store = appended(&common, &["one"]);
     let (first, second) = (common.process_crash(), common.process_crash());
@@ -134,14 +135,14 @@ fn bodies_of(store: &Store) -> Vec<String> {
 }
 
 #[test]
-fn a_body_that_holds_copied_frames_is_only_a_body() {
+fn frames_copied_into_an_event_body_are_not_frames() {
     let vfs = SimVfs::tracked(1);
     let store = appended(&vfs, &["one", "two"]);
     let copied = vfs.read_file(SEGMENT).unwrap()[4096..5000].to_vec();
     append(&store, &[("a", &copied)]).unwrap();
     let crashed = vfs.power_cut(Persist::Everything);
     drop(store);
-    // The frame with the copies is torn; what looks like frames in its body is no evidence.
+    // The frame with the copies is torn. Frames in its body prove nothing about the log.
     let at = find(&crashed, "happened") + 1;
     let bytes = crashed.read_file(SEGMENT).unwrap();
     let copy = bytes
@@ -157,7 +158,7 @@ fn a_body_that_holds_copied_frames_is_only_a_body() {
 }
 
 #[test]
-fn a_lost_directory_entry_of_a_segment_is_named() {
+fn a_missing_segment_is_reported_by_name() {
     let vfs = SimVfs::tracked(1);
     let body = "x".repeat(9000);
     appended(&vfs, &[body.as_str(); 6]).close().unwrap();
@@ -165,13 +166,13 @@ fn a_lost_directory_entry_of_a_segment_is_named() {
     assert!(vfs.read_file(gone).is_ok());
     vfs.remove(gone.as_ref()).unwrap();
     let Err(Error::CorruptStore { file, .. }) = open(vfs) else {
-        panic!("opened with a hole")
+        panic!("opened with a gap")
     };
     assert_eq!(file.to_str(), Some(gone));
 }
 
 #[test]
-fn a_log_whose_segments_are_all_gone_is_not_a_new_one() {
+fn a_log_without_any_segment_is_damaged_and_not_new() {
     let vfs = SimVfs::tracked(1);
     appended(&vfs, &["one"]).close().unwrap();
     vfs.remove(SEGMENT.as_ref()).unwrap();
@@ -184,7 +185,7 @@ fn a_log_whose_segments_are_all_gone_is_not_a_new_one() {
 }
 
 #[test]
-fn a_log_that_rests_proves_its_last_event_even_on_a_slow_disk() {
+fn an_idle_log_proves_its_last_event_on_a_slow_disk() {
     let sim = SimVfs::tracked(1);
     let vfs = HookedVfs::new(sim.clone(), |asked| {
         if asked.is(Op::SyncData, ".hot") {
@@ -203,14 +204,14 @@ fn a_log_that_rests_proves_its_last_event_even_on_a_slow_disk() {
             .unwrap();
         matches!(open(damaged), Err(Error::CorruptStore { .. }))
     };
-    assert!(!is_proven(), "proven before it rests");
-    until("a mark that proves the event", is_proven);
+    assert!(!is_proven(), "proven before the log is idle");
+    until("a sync marker that proves the event", is_proven);
     assert_eq!(store.stats().session.events, 1);
 }
 
-/// The first frame of a second segment, written while the hint was stale: nothing but its
-/// being there proves the end of the first segment. `None` if the hint was up to date.
-fn rolled_with_a_stale_hint() -> Option<SimVfs> {
+/// Write the first frame of a second segment while the durable hint is stale: then only the
+/// presence of that frame proves the end of the first segment. `None` if the hint was current.
+fn rollover_with_a_stale_hint() -> Option<SimVfs> {
     let sim = SimVfs::tracked(1);
     let [armed, begun, go] = [(); 3].map(|()| Flag::default());
     let vfs = {
@@ -218,7 +219,7 @@ fn rolled_with_a_stale_hint() -> Option<SimVfs> {
         HookedVfs::new(sim.clone(), move |asked| {
             if armed.is_up() && asked.is(Op::SyncData, "0000000001.hot") {
                 begun.raise();
-                go.wait("the roll");
+                go.wait("the rollover");
             }
             Ok(())
         })
@@ -230,7 +231,7 @@ fn rolled_with_a_stale_hint() -> Option<SimVfs> {
         let rotten = scope.spawn(|| append(&store, &[("a", b"rotten")]));
         begun.wait("the sync of the first segment");
         let rolling = scope.spawn(|| append(&store, &[("a", &[b'x'; 14_000])]));
-        // Time for its group to begin, which then waits for that sync.
+        // Time for its write batch to begin, which then waits for that sync.
         temptation();
         go.raise();
         rotten.join().unwrap().unwrap();
@@ -243,8 +244,8 @@ fn rolled_with_a_stale_hint() -> Option<SimVfs> {
 }
 
 #[test]
-fn the_first_frame_of_a_next_segment_proves_the_one_before() {
-    let cut = (0..50).find_map(|_| rolled_with_a_stale_hint()).unwrap();
+fn the_first_frame_of_a_segment_proves_the_previous_segment() {
+    let cut = (0..50).find_map(|_| rollover_with_a_stale_hint()).unwrap();
     cut.corrupt(SEGMENT, find(&cut, "rotten"), 1).unwrap();
     let Err(Error::CorruptStore { file, offset, .. }) = open(cut.clone()) else {
         panic!("opened a damaged store")
@@ -257,8 +258,8 @@ fn the_first_frame_of_a_next_segment_proves_the_one_before() {
 }
 
 #[test]
-fn a_first_frame_that_lost_only_its_own_body_proves_nothing() {
-    let cut = (0..50).find_map(|_| rolled_with_a_stale_hint()).unwrap();
+fn a_first_frame_with_a_torn_body_proves_nothing() {
+    let cut = (0..50).find_map(|_| rollover_with_a_stale_hint()).unwrap();
     let second = "/store/log/0000000002.hot";
     let bytes = cut.read_file(second).unwrap();
     let torn = frames(&bytes)[0].end() as u64 - 100;
@@ -267,7 +268,7 @@ fn a_first_frame_that_lost_only_its_own_body_proves_nothing() {
 }
 
 #[test]
-fn a_damaged_manifest_never_costs_a_segment() {
+fn a_damaged_manifest_loses_no_segment() {
     let vfs = SimVfs::tracked(1);
     let body = "x".repeat(9000);
     appended(&vfs, &[body.as_str(); 6]).close().unwrap();

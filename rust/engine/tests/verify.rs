@@ -1,4 +1,5 @@
-//! Verification finds what the disk has changed, names it, and never cries wolf.
+//! Verification reports every byte that the disk has changed, with its file, and reports nothing
+//! else.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -23,7 +24,7 @@ fn sample(vfs: &SimVfs) -> Store {
     store
 }
 
-/// The file that a verification calls damaged.
+/// Return the file that a verification reports as damaged.
 fn damaged(store: &Store, depth: Depth) -> Option<String> {
     match store.verify(depth) {
         Ok(_) => None,
@@ -33,7 +34,7 @@ fn damaged(store: &Store, depth: Depth) -> Option<String> {
 }
 
 #[test]
-fn a_sound_store_is_found_sound_and_counted() {
+fn an_undamaged_store_passes_and_is_counted() {
     let vfs = SimVfs::tracked(1);
     let store = sample(&vfs);
     for depth in [Depth::Quick, Depth::Full] {
@@ -62,7 +63,7 @@ fn a_file_set_aside_is_counted() {
 }
 
 #[test]
-fn any_flipped_byte_of_an_open_store_is_found_and_named() {
+fn every_flipped_byte_of_an_open_store_is_reported_with_its_file() {
     let vfs = SimVfs::tracked(1);
     let store = sample(&vfs);
     let end = store.stats().bytes;
@@ -105,7 +106,7 @@ fn any_flipped_byte_of_an_open_store_is_found_and_named() {
 }
 
 #[test]
-fn a_quick_verification_reads_the_newest_frames_alone() {
+fn a_quick_verification_reads_only_the_newest_frames() {
     let vfs = SimVfs::tracked(1);
     let mut options = options();
     options.max_segment = 1 << 20;
@@ -117,7 +118,7 @@ fn a_quick_verification_reads_the_newest_frames_alone() {
     assert!((17..=20).contains(&quick.frames), "{quick:?}");
     assert!(quick.bytes > 1_000_000 && quick.bytes < 1_200_000);
     assert_eq!(store.verify(Depth::Full).unwrap().events, 60);
-    // The first one is too small for any of them.
+    // The first segment is too small for any of these frames.
     let oldest = "/store/log/0000000002.hot";
     vfs.corrupt(oldest, 4096 + 200, 1).unwrap();
     assert_eq!(damaged(&store, Depth::Quick), None);
@@ -129,8 +130,8 @@ fn a_quick_verification_reads_the_newest_frames_alone() {
     assert_eq!(damaged(&store, Depth::Quick).unwrap(), newest);
 }
 
-/// The same store with two pasts of equal length; the first is open, and its log is replaced
-/// by the second's.
+/// Build two histories of equal length of one store. The first is open, and its log is replaced by
+/// that of the second.
 fn swapped(first: impl Fn(&Store), second: impl Fn(&Store)) -> Store {
     let vfs = SimVfs::tracked(1);
     open(vfs.clone()).unwrap().close().unwrap();
@@ -146,7 +147,7 @@ fn swapped(first: impl Fn(&Store), second: impl Fn(&Store)) -> Store {
 }
 
 #[test]
-fn a_log_that_is_whole_but_not_what_was_indexed_is_found() {
+fn a_valid_log_that_differs_from_the_index_is_reported() {
     let one = |stream: &'static str, key: Option<&'static str>, data: &'static [u8]| {
         move |store: &Store| {
             append_expecting(store, &[(stream, data)], &[], key).unwrap();
@@ -157,7 +158,7 @@ fn a_log_that_is_whole_but_not_what_was_indexed_is_found() {
     let stores = [
         swapped(one("a", None, b"x"), one("b", None, b"x")),
         swapped(one("a", Some("k"), b"x"), one("a", Some("l"), b"x")),
-        // A key and its digest, or as many bytes of data.
+        // A key with its digest occupies as many bytes as the longer data.
         swapped(
             one("a", Some("k"), b"0"),
             one("a", None, b"0123456789abcdefgh"),
@@ -189,7 +190,7 @@ fn a_log_that_is_whole_but_not_what_was_indexed_is_found() {
 }
 
 #[test]
-fn a_store_in_use_is_never_called_damaged() {
+fn a_store_in_use_is_never_reported_as_damaged() {
     let vfs = SimVfs::memory();
     let mut options = threaded();
     options.max_segment = 256 << 10;

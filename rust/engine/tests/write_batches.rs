@@ -1,4 +1,4 @@
-//! Many threads commit in few groups: what waits for the disk together is written together.
+//! Appends that wait for the disk at the same time are written in one batch.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -14,17 +14,17 @@ use support::{append, bodies, log, open};
 const SEGMENT: &str = "0000000001.hot";
 const THREADS: u64 = 40;
 
-/// Well above what it takes, for threads that come late, and well below one group a thread.
+/// Above the expected number, for threads that are late, and far below one batch for each thread.
 const FEW: u64 = 20;
 
 #[test]
-fn many_threads_that_wait_for_the_disk_are_few_groups() {
+fn appends_that_wait_for_the_disk_share_write_batches() {
     let (armed, go) = (Flag::default(), Flag::default());
     let vfs = {
         let (armed, go) = (armed.clone(), go.clone());
         HookedVfs::new(SimVfs::tracked(1), move |asked| {
             if armed.is_up() && asked.is(Op::SyncData, SEGMENT) {
-                go.wait("all appends to be asked for");
+                go.wait("all appends to be requested");
             }
             Ok(())
         })
@@ -37,7 +37,7 @@ fn many_threads_that_wait_for_the_disk_are_few_groups() {
             std::thread::spawn(move || append(&store, &[("a", b"x")]).map(drop))
         })
         .collect();
-    until("all to be asked for", || {
+    until("all to be requested", || {
         store.stats().session.appends == THREADS
     });
     go.raise();
@@ -49,7 +49,7 @@ fn many_threads_that_wait_for_the_disk_are_few_groups() {
     assert_eq!(stats.session.commits, THREADS);
     assert!(
         stats.session.write_batches <= FEW,
-        "{} groups",
+        "{} batches",
         stats.session.write_batches
     );
 }

@@ -1,4 +1,4 @@
-//! The frame parser, on bytes as they come and on bytes whose checksums were made to fit.
+//! The frame parser, on arbitrary bytes and on bytes with corrected checksums.
 #![no_main]
 
 use eventbraid_engine::fuzzing::{self, Place};

@@ -1,4 +1,4 @@
-//! The parsers of the small records: a segment's header, a manifest, IDENTITY, CURRENT,
+//! The parsers of the small records: the header of a segment, a manifest, IDENTITY, CURRENT and
 //! POISONED.
 #![no_main]
 

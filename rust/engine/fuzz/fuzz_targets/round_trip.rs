@@ -1,4 +1,4 @@
-//! What was encoded is decoded to the same; with one bit changed, to nothing.
+//! An encoded frame is decoded to the same commit, and with one changed bit it is refused.
 #![no_main]
 
 use eventbraid_engine::fuzzing::{self, Content, Event, Place};
@@ -16,7 +16,7 @@ fn text(bytes: &mut &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// A commit of at most as many streams and events as an input of this size can say.
+/// A commit whose streams and events are read from the input.
 fn content(bytes: &mut &[u8]) -> Content {
     let [streams, events] = take(bytes);
     let streams: Vec<_> = (0..streams % 9).map(|_| text(bytes)).collect();

@@ -1,6 +1,6 @@
-//! Any program writes to the page of a shared store, between what its openings do: no panic,
-//! no hang, a typed error at most. What was read was a beginning of the log, and in the end
-//! all is there that was acknowledged, in its order.
+//! A foreign program writes to the shared page between the calls of two sessions: no panic, no
+//! hang, only typed errors. Each read returned a prefix of the log, and at the end the log contains
+//! every acknowledged commit in its order.
 #![no_main]
 
 use std::path::Path;
@@ -16,9 +16,9 @@ use libfuzzer_sys::fuzz_target;
 #[global_allocator]
 static ALLOCATOR: Limited = Limited;
 
-/// The words before the members' table, and the entries of the first members.
+/// The words before the table of sessions, and the slots of the first sessions.
 const WORDS: usize = 512 + 3 * 32;
-const MOST_MOVES: usize = 64;
+const MAXIMUM_STEPS: usize = 64;
 
 static EMPTY: LazyLock<SimVfs> = LazyLock::new(|| {
     let vfs = SimVfs::memory();
@@ -26,16 +26,17 @@ static EMPTY: LazyLock<SimVfs> = LazyLock::new(|| {
     vfs.process_crash()
 });
 
-struct Game {
+/// One run: two sessions that are open or closed, and the results of their calls.
+struct Run {
     vfs: SimVfs,
-    openings: [Option<Store>; 2],
+    sessions: [Option<Store>; 2],
     copy: Vec<u64>,
-    asked: u32,
+    appends: u32,
     acknowledged: Vec<String>,
     read: Vec<Vec<String>>,
 }
 
-/// Who waits for nobody is told at once, so that no move takes its time.
+/// Open a session without a lock timeout, so that no step of the run waits.
 fn open(vfs: &SimVfs) -> Result<Store, Error> {
     let mut options = stores::options();
     options.mode = Mode::Shared;
@@ -49,7 +50,8 @@ fn bodies(store: &Store) -> Result<Vec<String>, Error> {
     Ok(page.events.iter().map(|event| body(event.data())).collect())
 }
 
-fn told<T>(outcome: Result<T, Error>) -> Option<T> {
+/// Return the value, or `None` for an error of an expected kind.
+fn expected<T>(outcome: Result<T, Error>) -> Option<T> {
     match outcome {
         Ok(value) => Some(value),
         Err(
@@ -64,41 +66,41 @@ fn told<T>(outcome: Result<T, Error>) -> Option<T> {
     }
 }
 
-impl Game {
+impl Run {
     fn page(&self) -> Option<Arc<dyn SharedPage>> {
         let path = Path::new(stores::ROOT).join("coord.shm");
         self.vfs.open_page(&path, OpenMode::ReadWrite).ok()
     }
 
-    fn append(&mut self, who: usize) {
-        self.asked += 1;
-        let body = format!("{}", self.asked);
-        if let Some(store) = &self.openings[who]
-            && told(stores::append(store, &[("s", body.as_bytes())], None)).is_some()
+    fn append(&mut self, session: usize) {
+        self.appends += 1;
+        let body = format!("{}", self.appends);
+        if let Some(store) = &self.sessions[session]
+            && expected(stores::append(store, &[("s", body.as_bytes())], None)).is_some()
         {
             self.acknowledged.push(body);
         }
     }
 
-    fn look(&mut self, who: usize) {
-        if let Some(store) = &self.openings[who]
-            && let Some(read) = told(bodies(store))
+    fn read(&mut self, session: usize) {
+        if let Some(store) = &self.sessions[session]
+            && let Some(read) = expected(bodies(store))
         {
             self.read.push(read);
         }
     }
 
-    fn open_or_close(&mut self, who: usize) {
-        self.openings[who] = match self.openings[who].take() {
-            None => told(open(&self.vfs)),
+    fn open_or_close(&mut self, session: usize) {
+        self.sessions[session] = match self.sessions[session].take() {
+            None => expected(open(&self.vfs)),
             Some(store) => {
-                told(store.close());
+                expected(store.close());
                 None
             }
         };
     }
 
-    fn scribble(&self, word: u16, how: u8, value: u64) {
+    fn overwrite(&self, word: u16, how: u8, value: u64) {
         let Some(page) = self.page() else { return };
         let word = usize::from(word) % WORDS;
         let other = usize::try_from(value % WORDS as u64).unwrap();
@@ -113,9 +115,9 @@ impl Game {
         page.store(word, new);
     }
 
-    fn copy_page(&mut self, back: bool) {
+    fn copy_page(&mut self, restore: bool) {
         let Some(page) = self.page() else { return };
-        if !back {
+        if !restore {
             self.copy = (0..WORDS).map(|word| page.load(word)).collect();
             return;
         }
@@ -124,9 +126,9 @@ impl Game {
         }
     }
 
-    /// All have gone; who comes then finds the log whole.
-    fn end(self) {
-        drop(self.openings);
+    /// Drop both sessions, and check the log with a new one.
+    fn finish(self) {
+        drop(self.sessions);
         let store = stores::open(&self.vfs).unwrap();
         let log = bodies(&store).unwrap();
         let mut rest = log.iter();
@@ -143,32 +145,32 @@ impl Game {
 fuzz_target!(|bytes: &[u8]| {
     let mut bytes = bytes;
     let vfs = EMPTY.process_crash();
-    let mut game = Game {
-        openings: [open(&vfs).ok(), open(&vfs).ok()],
+    let mut run = Run {
+        sessions: [open(&vfs).ok(), open(&vfs).ok()],
         vfs,
         copy: Vec::new(),
-        asked: 0,
+        appends: 0,
         acknowledged: Vec::new(),
         read: Vec::new(),
     };
-    assert!(game.openings.iter().all(Option::is_some), "two are in");
-    for _ in 0..MOST_MOVES {
+    assert!(run.sessions.iter().all(Option::is_some), "two sessions");
+    for _ in 0..MAXIMUM_STEPS {
         if bytes.is_empty() {
             break;
         }
-        let [what, who] = take(&mut bytes);
-        let who = usize::from(who % 2);
-        match what % 8 {
-            0 | 1 => game.append(who),
-            2 => game.look(who),
-            3 => game.open_or_close(who),
-            4 => game.copy_page(who == 1),
+        let [step, session] = take(&mut bytes);
+        let session = usize::from(session % 2);
+        match step % 8 {
+            0 | 1 => run.append(session),
+            2 => run.read(session),
+            3 => run.open_or_close(session),
+            4 => run.copy_page(session == 1),
             _ => {
                 let [how] = take(&mut bytes);
                 let word = u16::from_le_bytes(take(&mut bytes));
-                game.scribble(word, how, u64::from_le_bytes(take(&mut bytes)));
+                run.overwrite(word, how, u64::from_le_bytes(take(&mut bytes)));
             }
         }
     }
-    game.end();
+    run.finish();
 });

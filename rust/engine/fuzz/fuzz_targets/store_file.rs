@@ -1,8 +1,8 @@
-//! One file of a small store holds other bytes: the store tells the truth, or a typed error.
+//! One file of a small store has other bytes: the store returns its log, or a typed error.
 //!
-//! Of a store that was closed, the truth is all of its log. After a mere death of the process
-//! the last frames have no witness, so that a shorter log, cut between two commits, is the
-//! truth as well.
+//! A store that was closed must return its complete log. After the death of a process nothing
+//! proves that its last frames are durable, so a log that is shorter by whole commits is correct,
+//! too.
 #![no_main]
 
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use eventbraid_engine::Error;
 use eventbraid_engine::vfs::sim::SimVfs;
-use eventbraid_engine_fuzz::stores::{self, Shown};
+use eventbraid_engine_fuzz::stores::{self, Content};
 use eventbraid_engine_fuzz::{allocator::Limited, forge, take};
 use libfuzzer_sys::fuzz_target;
 
@@ -20,25 +20,25 @@ static ALLOCATOR: Limited = Limited;
 struct Template {
     vfs: SimVfs,
     files: Vec<PathBuf>,
-    truth: Vec<Shown>,
+    events: Vec<Content>,
 }
 
 fn template(closed: bool) -> Template {
     let vfs = stores::small(closed);
     let store = stores::open(&vfs.process_crash()).unwrap();
-    let truth = stores::read(&store).unwrap();
+    let events = stores::read(&store).unwrap();
     Template {
         files: stores::files(&vfs),
         vfs,
-        truth,
+        events,
     }
 }
 
 static CLOSED: LazyLock<Template> = LazyLock::new(|| template(true));
 static DIED: LazyLock<Template> = LazyLock::new(|| template(false));
 
-/// The file's new bytes: the input itself, or the old ones with the input laid over a place,
-/// ended there or not, with checksums that were made to fit or not.
+/// Return the new bytes of the file: the input itself, or the old bytes with the input written
+/// over, appended at or inserted at an offset.
 fn damaged(old: &[u8], how: u8, at: u16, input: &[u8]) -> Vec<u8> {
     let mut bytes = old.to_vec();
     let at = usize::from(at) % (bytes.len() + 1);
@@ -57,8 +57,8 @@ fn damaged(old: &[u8], how: u8, at: u16, input: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Records that say, under a checksum that fits, what was never written are forged, not
-/// damaged: they may be believed, but must do no harm.
+/// Correct the checksums, which makes the file forged instead of damaged: the engine may accept
+/// it, but must not panic or lose commits between the ones it returns.
 fn forged(name: &str, bytes: &mut Vec<u8>) {
     match name {
         name if name.ends_with(".hot") => forge::segment_header(bytes),
@@ -68,7 +68,7 @@ fn forged(name: &str, bytes: &mut Vec<u8>) {
     }
 }
 
-fn is_told(error: &Error) -> bool {
+fn is_expected(error: &Error) -> bool {
     matches!(
         error,
         Error::CorruptStore { .. } | Error::NotAStore { .. } | Error::IncompatibleFormat { .. }
@@ -91,13 +91,13 @@ fuzz_target!(|bytes: &[u8]| {
     vfs.write_outside(path, &content).unwrap();
     let read = stores::open(&vfs).and_then(|store| {
         let found = stores::read(&store)?;
-        stores::append(&store, &[("z", b"goes on")], None)?;
+        stores::append(&store, &[("z", b"continues")], None)?;
         stores::read(&store)?;
         Ok(found)
     });
     match read {
-        Ok(found) if closed && !forge => assert_eq!(found, template.truth, "{path:?}"),
-        Ok(found) => assert!(template.truth.starts_with(&found), "{path:?}: {found:?}"),
-        Err(error) => assert!(is_told(&error), "{path:?}: {error}"),
+        Ok(found) if closed && !forge => assert_eq!(found, template.events, "{path:?}"),
+        Ok(found) => assert!(template.events.starts_with(&found), "{path:?}: {found:?}"),
+        Err(error) => assert!(is_expected(&error), "{path:?}: {error}"),
     }
 });

@@ -1,13 +1,14 @@
-//! Checksums that fit, so that a fuzzer gets past them: written from `docs/format.md`, apart
-//! from the engine's own code.
+//! Valid checksums, so that the fuzzer reaches the code after the checks. Written from
+//! `docs/format.md`, independently of the engine's code.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes of a frame's header, and of its trailer.
+/// The bytes of a frame's header.
 pub const HEADER: usize = 80;
+/// The bytes of a frame's trailer.
 const TRAILER: usize = 16;
 
-/// What of a frame's header ties it to its place in the log.
+/// The fields of a frame's header that bind it to its place in the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tie {
     pub secret: [u8; 16],
@@ -28,8 +29,8 @@ pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-/// Makes a frame of `bytes`: magic, length, payload's hash, chain and CRC fit, all else is as
-/// it was. Where its directories lie wrong, nothing else can be right.
+/// Turn `bytes` into a frame with valid magic, length, payload hash, chain and CRC, and leave all
+/// other bytes. If the directories do not fit into the frame, the other fields are not valid.
 pub fn frame(bytes: &mut Vec<u8>, secret: [u8; 16], address: u64) {
     let length = bytes.len().max(HEADER + TRAILER).next_multiple_of(8);
     bytes.resize(length, 0);
@@ -49,7 +50,7 @@ pub fn frame(bytes: &mut Vec<u8>, secret: [u8; 16], address: u64) {
     put(bytes, length - 4, b"EBT1");
 }
 
-/// As [`frame`], and it continues the log.
+/// As [`frame`], for a frame that continues the log.
 pub fn next_frame(bytes: &mut Vec<u8>, tie: Tie) {
     bytes.resize(bytes.len().max(HEADER), 0);
     put(bytes, 32, &tie.position.to_le_bytes());
@@ -57,7 +58,7 @@ pub fn next_frame(bytes: &mut Vec<u8>, tie: Tie) {
     frame(bytes, tie.secret, tie.address);
 }
 
-/// Where the frame after this one stands, and what it must say.
+/// Return the tie of the frame after this one.
 pub fn after(frame: &[u8], tie: Tie) -> Tie {
     let length = u32_at(frame, 8) as usize;
     Tie {
@@ -68,7 +69,7 @@ pub fn after(frame: &[u8], tie: Tie) -> Tie {
     }
 }
 
-/// A segment's header with its magic and CRCs, if there are enough bytes for one.
+/// Write the magic and the CRCs of a segment header, if there are enough bytes for one.
 pub fn segment_header(bytes: &mut [u8]) {
     if bytes.len() >= 60 {
         put(bytes, 0, b"EBSEGMT\n");
@@ -81,7 +82,7 @@ pub fn segment_header(bytes: &mut [u8]) {
     }
 }
 
-/// A POISONED with its magic, length and hash, if there are enough bytes for one.
+/// Write the magic, length and hash of a POISONED file, if there are enough bytes for one.
 pub fn poisoned(bytes: &mut [u8]) {
     if bytes.len() >= 56 {
         let end = bytes.len() - 8;
@@ -92,7 +93,7 @@ pub fn poisoned(bytes: &mut [u8]) {
     }
 }
 
-/// A manifest with its magic, count and hash, if there are enough bytes for one.
+/// Write the magic, count and hash of a manifest, if there are enough bytes for one.
 pub fn manifest(bytes: &mut Vec<u8>) {
     if bytes.len() >= 56 {
         let count = (bytes.len() - 56) / 24;
@@ -105,7 +106,7 @@ pub fn manifest(bytes: &mut Vec<u8>) {
     }
 }
 
-/// An IDENTITY with its magic and CRC, if there are enough bytes for one.
+/// Write the magic and the CRC of an IDENTITY file, if there are enough bytes for one.
 pub fn identity(bytes: &mut Vec<u8>) {
     if bytes.len() >= 64 {
         bytes.truncate(64);

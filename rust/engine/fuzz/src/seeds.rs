@@ -1,4 +1,4 @@
-//! Writes the inputs to begin with, a folder a target, made from real stores:
+//! Write the first inputs of each target, made from real stores, to a folder with its name:
 //! `seeds DIRECTORY`.
 
 use std::fs;
@@ -84,54 +84,62 @@ fn records(seeds: &mut Seeds) {
     );
 }
 
-/// Words that say something, changed between two appends; and an older copy of them all.
+/// Changes of the words that are in use between two appends, and an older copy of all words.
 fn pages(seeds: &mut Seeds) {
     const APPEND: [[u8; 2]; 2] = [[0, 0], [0, 1]];
-    const LOOK: [[u8; 2]; 2] = [[2, 0], [2, 1]];
-    const COME_OR_GO: [u8; 2] = [3, 1];
+    const READ: [[u8; 2]; 2] = [[2, 0], [2, 1]];
+    const OPEN_OR_CLOSE: [u8; 2] = [3, 1];
     let [save, restore] = [[4, 0], [4, 1]];
     for word in [
         1, 2, 5, 6, 7, 8, 40, 48, 56, 64, 72, 80, 88, 89, 112, 120, 121_u16,
     ] {
         for how in 0..5 {
-            let mut input = [APPEND[0], APPEND[1], LOOK[0]].concat();
+            let mut input = [APPEND[0], APPEND[1], READ[0]].concat();
             input.extend([5, 0, how]);
             input.extend(word.to_le_bytes());
             input.extend(1_u64.to_le_bytes());
             input.extend(
                 [
-                    APPEND[1], APPEND[0], LOOK[1], COME_OR_GO, COME_OR_GO, LOOK[1],
+                    APPEND[1],
+                    APPEND[0],
+                    READ[1],
+                    OPEN_OR_CLOSE,
+                    OPEN_OR_CLOSE,
+                    READ[1],
                 ]
                 .concat(),
             );
             seeds.put("shared_page", &input);
         }
     }
-    for who in [0, 1] {
-        let moves = [
+    for session in [0, 1] {
+        let steps = [
             APPEND[0],
             save,
-            APPEND[who],
+            APPEND[session],
             restore,
-            APPEND[1 - who],
-            LOOK[who],
-            COME_OR_GO,
+            APPEND[1 - session],
+            READ[session],
+            OPEN_OR_CLOSE,
             APPEND[0],
-            COME_OR_GO,
-            LOOK[1],
+            OPEN_OR_CLOSE,
+            READ[1],
         ];
-        seeds.put("shared_page", &moves.concat());
+        seeds.put("shared_page", &steps.concat());
     }
 }
 
-/// Each file whole, cut, and with an earlier one's bytes.
+/// Each file unchanged, truncated, and partly overwritten.
 fn stores(seeds: &mut Seeds) {
     for closed in [0, 1] {
         let vfs = stores::small(closed == 0);
         for (i, file) in (0..).zip(stores::files(&vfs)) {
             let bytes = vfs.read_file(&file).expect("a file");
-            let shown = &bytes[..bytes.len().min(256)];
-            seeds.put("store_file", &[&[closed, i, 0, 0, 0, 0], shown].concat());
+            let beginning = &bytes[..bytes.len().min(256)];
+            seeds.put(
+                "store_file",
+                &[&[closed, i, 0, 0, 0, 0], beginning].concat(),
+            );
             seeds.put("store_file", &[closed, i, 2, 0, 20, 0]);
             seeds.put(
                 "store_file",

@@ -1,22 +1,22 @@
-//! A small store, and all the ways to read one.
+//! A small store, and every kind of read of one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::{
-    Append, Depth, ReadMode, Error, EventInput, Expectation, Filter, LogQuery, Options, Recorded,
+    Append, Depth, Error, EventInput, Expectation, Filter, LogQuery, Options, ReadMode, Recorded,
     SnapshotQuery, Store, StreamQuery, prepare,
 };
 
 use crate::forge::{self, HEADER, Tie};
 
 pub const ROOT: &str = "/store";
-/// Bytes of a segment's header.
+/// The bytes of a segment's header.
 pub const FIRST_FRAME: usize = 4096;
 const STREAMS: [&str; 3] = ["a-1", "a-2", "b"];
 
-/// Small segments and no threads: an input does the same each time.
+/// Return options with small segments and no threads, so that an input always does the same.
 pub fn options() -> Options {
     let mut options = Options::default();
     options.first_segment = 8 << 10;
@@ -58,7 +58,7 @@ pub fn append(
     })?)
 }
 
-/// A store of a few commits in two segments; closed, or cut off by the death of its process.
+/// Build a store with a few commits in two segments, that was closed or whose process died.
 pub fn small(closed: bool) -> SimVfs {
     let vfs = SimVfs::tracked(1);
     let store = open(&vfs).unwrap();
@@ -79,7 +79,7 @@ pub fn small(closed: bool) -> SimVfs {
     vfs.process_crash()
 }
 
-/// What the process leaves of a store in which a sync failed.
+/// Build the files that a process leaves after a failed sync.
 pub fn poisoned() -> SimVfs {
     let vfs = SimVfs::tracked(1);
     let store = open(&vfs).unwrap();
@@ -89,21 +89,21 @@ pub fn poisoned() -> SimVfs {
     vfs.process_crash()
 }
 
-/// The files of a store that recovery reads: not who holds it, nor anything set aside.
+/// Return the files that recovery reads: not the one that names the holder.
 pub fn files(vfs: &SimVfs) -> Vec<PathBuf> {
     let mut files = vfs.files();
     files.retain(|file| !file.ends_with("live.holder"));
     files
 }
 
-/// The store's secret.
+/// Return the secret of the store.
 pub fn secret(vfs: &SimVfs) -> [u8; 16] {
     vfs.read_file("/store/IDENTITY").unwrap()[32..48]
         .try_into()
         .unwrap()
 }
 
-/// The tie of the frame after the last one of a segment, and its offset.
+/// Return the tie and the offset of the frame that follows the last one of a segment.
 pub fn end_of_log(vfs: &SimVfs, segment: &Path) -> (Tie, usize) {
     let bytes = vfs.read_file(segment).unwrap();
     let mut tie = Tie {
@@ -121,23 +121,23 @@ pub fn end_of_log(vfs: &SimVfs, segment: &Path) -> (Tie, usize) {
 }
 
 /// An event's stream, version and body.
-pub type Shown = (String, u64, Vec<u8>);
+pub type Content = (String, u64, Vec<u8>);
 
-fn shown(events: &[Recorded]) -> Vec<Shown> {
+fn content(events: &[Recorded]) -> Vec<Content> {
     let of = |e: &Recorded| (e.stream().to_owned(), e.version(), e.data().to_vec());
     events.iter().map(of).collect()
 }
 
-/// Reads a store in every way there is; answers its log, or the error that a read gave.
-pub fn read(store: &Store) -> Result<Vec<Shown>, Error> {
+/// Read a store by every kind of read. Return its log, or the error of a read.
+pub fn read(store: &Store) -> Result<Vec<Content>, Error> {
     let all = store.read_log(&LogQuery::all())?;
     let backward = store.read_log(&LogQuery {
         backward: true,
         ..LogQuery::all()
     })?;
-    let mut turned = shown(&backward.events);
-    turned.reverse();
-    assert_eq!(turned, shown(&all.events), "the log read backward");
+    let mut reversed = content(&backward.events);
+    reversed.reverse();
+    assert_eq!(reversed, content(&all.events), "the log read backward");
     let filter = Filter {
         prefix: Some("a"),
         category: Some("a"),
@@ -175,5 +175,5 @@ pub fn read(store: &Store) -> Result<Vec<Shown>, Error> {
     store.verify(Depth::Quick)?;
     let verified = store.verify(Depth::Full)?;
     assert_eq!(verified.events, all.events.len() as u64, "verified events");
-    Ok(shown(&all.events))
+    Ok(content(&all.events))
 }

@@ -1,8 +1,8 @@
-//! Where the frames of a segment file stand, read as `docs/format.md` says.
+//! A parser of segment files, written from `docs/format.md` independently of the engine.
 
-/// Bytes of a segment's header.
+/// The bytes of a segment's header.
 pub(crate) const SEGMENT_HEADER: usize = 4096;
-/// Bytes of a frame's header.
+/// The bytes of a frame's header.
 pub(crate) const FRAME_HEADER: usize = 80;
 
 /// One frame in a segment's file.
@@ -10,7 +10,7 @@ pub(crate) const FRAME_HEADER: usize = 80;
 pub(crate) struct Frame {
     pub(crate) offset: usize,
     pub(crate) length: usize,
-    pub(crate) is_mark: bool,
+    pub(crate) is_sync_marker: bool,
     pub(crate) events: u32,
     pub(crate) durable_hint: u64,
 }
@@ -21,7 +21,7 @@ impl Frame {
     }
 }
 
-/// The frames of an undamaged segment, in order.
+/// Return the frames of an undamaged segment, in order.
 pub(crate) fn frames(segment: &[u8]) -> Vec<Frame> {
     let mut found = Vec::new();
     let mut at = SEGMENT_HEADER;
@@ -29,7 +29,7 @@ pub(crate) fn frames(segment: &[u8]) -> Vec<Frame> {
         let frame = Frame {
             offset: at,
             length: u32_at(segment, at + 8) as usize,
-            is_mark: u32_at(segment, at + 12) & 1 != 0,
+            is_sync_marker: u32_at(segment, at + 12) & 1 != 0,
             events: u32_at(segment, at + 16),
             durable_hint: u64::from_le_bytes(segment[at + 48..at + 56].try_into().unwrap()),
         };
@@ -39,7 +39,7 @@ pub(crate) fn frames(segment: &[u8]) -> Vec<Frame> {
     found
 }
 
-/// The address of a segment's first byte.
+/// Return the address of the first byte of a segment.
 pub(crate) fn base(segment: &[u8]) -> u64 {
     u64::from_le_bytes(segment[40..48].try_into().unwrap())
 }

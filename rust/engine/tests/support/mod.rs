@@ -1,14 +1,20 @@
-//! Shorthands of the engine's tests.
+//! Helpers of the engine's tests.
 #![allow(
     dead_code,
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "every test file uses some of them"
 )]
 
+pub(crate) mod appends;
 pub(crate) mod frames;
 pub(crate) mod hook;
+pub(crate) mod lock_hook;
 pub(crate) mod machine;
+pub(crate) mod pair;
+pub(crate) mod schedule;
+pub(crate) mod shared;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +27,7 @@ use eventbraid_engine::{
 
 pub(crate) const ROOT: &str = "/store";
 
-/// Small segments and no threads: every schedule can be repeated.
+/// Return options with small segments and no threads, so that every schedule can be repeated.
 pub(crate) fn options() -> Options {
     let mut options = Options::default();
     options.first_segment = 16 << 10;
@@ -30,7 +36,7 @@ pub(crate) fn options() -> Options {
     options
 }
 
-/// As [`options`], with the engine's own threads.
+/// As [`options`], with background threads.
 pub(crate) fn threaded() -> Options {
     let mut options = options();
     options.background = true;
@@ -56,7 +62,7 @@ pub(crate) fn event<'a>(stream: &'a str, data: &'a [u8]) -> EventInput<'a> {
     }
 }
 
-/// One event, ready to be appended.
+/// Prepare an append of one event.
 pub(crate) fn prepared(stream: &str, data: &[u8]) -> Prepared {
     let events = [event(stream, data)];
     let append = Append {
@@ -104,7 +110,7 @@ pub(crate) fn bodies(events: &[Recorded]) -> Vec<String> {
         .collect()
 }
 
-/// The names of all streams with a prefix.
+/// Return the names of all streams with a prefix.
 pub(crate) fn streams(store: &Store, prefix: &str) -> Result<Vec<String>, Error> {
     let mut names = store.streams(prefix, true)?;
     while !store.gather(&mut names)? {}
