@@ -28,10 +28,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tests.histories.checks import check
-from tests.histories.crew import PATIENCE, Crew, Member, read_log
+from tests.histories.processes import PATIENCE, Crew, Member, read_log
 from tests.histories.log import ENDLESS, Log
 from tests.histories.program import Orders, opened
-from tests.histories.shared import ENGINE, ON_LOOP
+from tests.histories.stores import ENGINE, ON_LOOP
 
 WINDOW = 10.0
 WINDOWS_OF_A_STORE = 18

@@ -19,9 +19,9 @@ import pytest
 
 from tests.histories.broken_stores import FAULTS
 from tests.histories.checks import check
-from tests.histories.crew import Crew, read_log
+from tests.histories.processes import Crew, read_log
 from tests.histories.program import Orders
-from tests.histories.shared import ENGINE, ON_LOOP
+from tests.histories.stores import ENGINE, ON_LOOP
 
 PROCESSES = 3
 OPERATIONS = 150

@@ -21,11 +21,11 @@ import pytest
 
 import eventbraid as eb
 from tests.histories.checks import check
-from tests.histories.crew import Crew, Member, read_log
+from tests.histories.processes import Crew, Member, read_log
 from tests.histories.program import Orders
-from tests.histories.recorded import Delivered, Done
-from tests.histories.rust import built
-from tests.histories.shared import ENGINE, ON_LOOP
+from tests.histories.history import Delivered, Done
+from tests.histories.rust_examples import built
+from tests.histories.stores import ENGINE, ON_LOOP
 
 BOUND = 20.0
 """Seconds until the work must have gone on."""

@@ -14,8 +14,8 @@ import pytest
 
 from tests.failure.soak import ENGINE_OPTIONS, Soak
 from tests.histories.program import Orders
-from tests.histories.rust import built
-from tests.histories.shared import ENGINE
+from tests.histories.rust_examples import built
+from tests.histories.stores import ENGINE
 
 SECONDS = float(os.environ.get("EVENTBRAID_SOAK", "20"))
 BROKEN = "tests.histories.broken_stores"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from tests.histories.log import Log
-from tests.histories.recorded import (
+from tests.histories.history import (
     Append,
     Finding,
     History,

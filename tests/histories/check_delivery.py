@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 
 from tests.histories.log import Log
-from tests.histories.recorded import Entry, Finding, Followed, History
+from tests.histories.history import Entry, Finding, Followed, History
 
 BY = "delivery"
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tests.histories.log import Log
-from tests.histories.recorded import Append, Finding, History
+from tests.histories.history import Append, Finding, History
 
 BY = "keys"
 

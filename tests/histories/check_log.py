@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.histories.log import Log
-from tests.histories.recorded import Append, Entry, Finding, History, place_of
+from tests.histories.history import Append, Entry, Finding, History, place_of
 
 BY = "log"
 

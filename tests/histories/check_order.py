@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from tests.histories.check_log import differences
 from tests.histories.log import ENDLESS, Commit, Log
-from tests.histories.recorded import (
+from tests.histories.history import (
     Append,
     Expected,
     Finding,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from tests.histories.check_order import holds
 from tests.histories.log import Contents
-from tests.histories.recorded import (
+from tests.histories.history import (
     Append,
     Expected,
     Finding,

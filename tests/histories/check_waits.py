@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from tests.histories.log import Log
-from tests.histories.recorded import Finding, Followed, History
+from tests.histories.history import Finding, Followed, History
 
 BY = "waits"
 BOUND = 8_000_000_000

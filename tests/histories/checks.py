@@ -10,7 +10,7 @@ from tests.histories.check_order import check_order
 from tests.histories.check_streams import check_streams
 from tests.histories.check_waits import check_waits
 from tests.histories.log import Log
-from tests.histories.recorded import Finding, History
+from tests.histories.history import Finding, History
 
 
 def check(history: History, log: Log) -> list[Finding]:

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.histories.recorded import Entry
+from tests.histories.history import Entry
 
 ENDLESS = 1 << 62
 

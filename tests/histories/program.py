@@ -27,7 +27,7 @@ import msgspec
 
 import eventbraid as eb
 from tests.histories.log import entries_of
-from tests.histories.recorded import (
+from tests.histories.history import (
     Begun,
     Closed,
     Delivered,

@@ -15,7 +15,7 @@ from tests.histories.check_streams import check_streams
 from tests.histories.check_waits import check_waits
 from tests.histories.checks import check
 from tests.histories.log import Log
-from tests.histories.recorded import (
+from tests.histories.history import (
     Append,
     Begun,
     Delivered,

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 ENGINE = "eventbraid:open"
-ON_LOOP = "tests.histories.on_loop:StoreOnLoop"
+ON_LOOP = "tests.histories.event_loop_store:StoreOnLoop"

@@ -18,7 +18,7 @@ import msgspec
 
 from tests.histories.log import Log, entries_of
 from tests.histories.program import Orders, opened
-from tests.histories.recorded import Closed, History, Line, decoded, encode
+from tests.histories.history import Closed, History, Line, decoded, encode
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
