@@ -78,10 +78,10 @@ mod real_processes {
     use std::time::{Duration, Instant};
 
     use eventbraid_engine::vfs::os::OsVfs;
-    use eventbraid_engine::{Depth, Error, Expectation, LogQuery, Mode, Options, Recorded, Store};
+    use eventbraid_engine::{Depth, Error, Expectation, Mode, Options, Store};
 
     use crate::support::machine::Draw;
-    use crate::support::{append_expecting, bodies, threaded};
+    use crate::support::{append_expecting, bodies, log, threaded};
 
     const DIRECTORY: &str = "EVENTBRAID_CHILD_DIRECTORY";
 
@@ -212,19 +212,6 @@ mod real_processes {
         Running { process, reader }
     }
 
-    fn all_events(store: &Store) -> Vec<Recorded> {
-        let mut query = LogQuery::all();
-        let mut events = Vec::new();
-        loop {
-            let page = store.read_log(&query).unwrap();
-            events.extend(page.events);
-            if !page.more {
-                return events;
-            }
-            query.after = page.next;
-        }
-    }
-
     fn signal(process: &Child, signal: i32) {
         let sent = Command::new("kill")
             .arg(format!("-{signal}"))
@@ -310,7 +297,7 @@ mod real_processes {
         }
         let survivor = open(store.to_str().unwrap(), threaded()).unwrap();
         let verified = survivor.verify(Depth::Full).unwrap();
-        let events = all_events(&survivor);
+        let events = log(&survivor);
         assert_eq!(verified.events, events.len() as u64);
         let texts = bodies(&events);
         let mut versions: BTreeMap<&str, u64> = BTreeMap::new();

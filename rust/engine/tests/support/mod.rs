@@ -99,8 +99,18 @@ pub(crate) fn stream(store: &Store, name: &str) -> Vec<Recorded> {
     store.read_stream(&StreamQuery::all(name)).unwrap().events
 }
 
+/// Read the complete log, page by page: one page is limited in bytes.
 pub(crate) fn log(store: &Store) -> Vec<Recorded> {
-    store.read_log(&LogQuery::all()).unwrap().events
+    let mut query = LogQuery::all();
+    let mut events = Vec::new();
+    loop {
+        let page = store.read_log(&query).unwrap();
+        events.extend(page.events);
+        if !page.more {
+            return events;
+        }
+        query.after = page.next;
+    }
 }
 
 pub(crate) fn bodies(events: &[Recorded]) -> Vec<String> {
