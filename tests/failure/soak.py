@@ -1,16 +1,16 @@
-"""Processes share a store and are killed, stopped and ended at random; nothing may be lost.
+"""Kill, stop and end processes that share a store at random, and check that nothing is lost.
 
     cargo build --release -p eventbraid-engine --example soak_member
     python -m tests.failure.soak --seconds 3600 [--processes 6] [--seed 7]
         [--rust target/release/examples/soak_member] [--directory DIR]
 
-Every process tells of each append and read (`tests/histories`): some have threads, some an
-event loop, and with `--rust` some are no Python. After each window of ten seconds all are
-killed or asked to end; then the log is held against all that they were told, by every
-check of histories, `verify()` reads every byte, and a new window begins on the same store.
-A new store is begun every few minutes, the old one deleted. The last line says what it came
-to; the exit code is 0 if nothing was lost, torn or wrong. If something was, the store is
-kept, and beside it what the processes told.
+Every process writes a line for each append and read (`tests/histories`). Some have
+threads, some an event loop, and with `--rust` some are written in Rust. After each window
+of ten seconds all are killed or ended. Then every check of histories compares the log
+with their results, `verify()` reads every byte, and a new window begins on the same store.
+A new store is created every few minutes, and the old one deleted. The last line has the
+counts; the exit code is 0 if nothing was lost, torn or wrong. Otherwise the store is kept,
+and next to it the lines of the processes.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tests.histories.checks import check
-from tests.histories.processes import PATIENCE, Crew, Member, read_log
-from tests.histories.log import ENDLESS, Log
-from tests.histories.program import Orders, opened
+from tests.histories.log import UNBOUNDED, Log
+from tests.histories.processes import TIMEOUT, ProcessGroup, StoreProcess, read_log
+from tests.histories.program import Workload, opened
 from tests.histories.stores import ENGINE, ON_LOOP
 
 WINDOW = 10.0
 WINDOWS_OF_A_STORE = 18
 
 ENGINE_OPTIONS = {
-    # Small files, so that the log goes on in a next one under every kind of accident.
+    # Small files, so that the log rolls over during every kind of disturbance.
     "segment_size": 64 << 10,
     "max_segment_size": 1 << 20,
-    # Shorter than the longest stop, so that some are told that the store is busy.
+    # Shorter than the longest stop, so that some calls raise StoreBusy.
     "lock_timeout": 0.5,
 }
 SHORT_STOP, LONG_STOP = 0.3, 1.5
-STRIKES = 12
-"""How often something befalls some process, in a second."""
+DISTURBANCES = 12
+"""The number of kills, stops and ends in a second."""
 
 
 @dataclass
 class Tally:
-    """What a soak came to."""
+    """The counts of a soak test."""
 
     kills: int = 0
     stops: int = 0
@@ -76,23 +76,23 @@ class Tally:
 
 @dataclass
 class Soak:
-    """One store after the other, and the windows in which each is used.
+    """A sequence of stores, and the windows in which each is used.
 
     Attributes:
-        orders: What each process does, and where the stores are.
-        processes: How many there are at a time.
-        chance: What befalls them is drawn from it.
-        rust: The program of those that are no Python.
+        workload: The workload of each process, and the path of the stores.
+        processes: The number of processes at a time.
+        rng: The source of the disturbances.
+        rust: The program of the processes that are written in Rust.
     """
 
-    orders: Orders
+    workload: Workload
     processes: int
-    chance: random.Random
+    rng: random.Random
     rust: Path | None = None
     tally: Tally = field(default_factory=Tally)
     log: Log | None = None
     windows: int = 0
-    held: list[tuple[float, Member]] = field(default_factory=list)
+    stopped: list[tuple[float, StoreProcess]] = field(default_factory=list)
 
     def run(self, seconds: float) -> Tally:
         end = time.monotonic() + seconds
@@ -103,132 +103,134 @@ class Soak:
         return self.tally
 
     def _begin_a_store(self) -> None:
-        old = Path(self.orders.path)
+        old = Path(self.workload.path)
         if self.windows:
             shutil.rmtree(old)
         self.log = None
         new = old.with_name(f"store-{self.windows + 1}")
-        self.orders = replace(self.orders, path=str(new))
+        self.workload = replace(self.workload, path=str(new))
 
     def _window(self, seconds: float) -> None:
         self.windows += 1
-        orders = self.orders
-        crew = Crew(_renamed(orders, f"w{self.windows}-"))
+        workload = self.workload
+        group = ProcessGroup(_renamed(workload, f"w{self.windows}-"))
         end = time.monotonic() + seconds
         try:
             while time.monotonic() < end:
-                while len(crew.members) < self.processes:
-                    self._start(crew)
-                time.sleep(self.chance.expovariate(STRIKES))
-                self._let_go(time.monotonic())
-                self._strike(crew)
-            self._let_go(ENDLESS)
-            self._rest(crew)
+                while len(group.processes) < self.processes:
+                    self._start(group)
+                time.sleep(self.rng.expovariate(DISTURBANCES))
+                self._resume_due(time.monotonic())
+                self._disturb(group)
+            self._resume_due(UNBOUNDED)
+            self._end_all(group)
         finally:
-            crew.dismiss()
-        self._judge(crew)
+            group.kill_all()
+        self._check(group)
 
-    def _start(self, crew: Crew) -> None:
-        match crew.started % 3:
-            case 1 if self.orders.store == ENGINE:
-                crew.start(store=ON_LOOP, threads=5)
+    def _start(self, group: ProcessGroup) -> None:
+        match group.started % 3:
+            case 1 if self.workload.store == ENGINE:
+                group.start(store=ON_LOOP, threads=5)
             case 2 if self.rust is not None:
-                crew.start(self.rust, threads=self.chance.randint(1, 4))
+                group.start(self.rust, threads=self.rng.randint(1, 4))
             case _:
-                # A child of theirs stays idle while they work on, or after they died.
-                crew.start(forks=True)
+                # Their forked children stay idle while they run, or after they died.
+                group.start(forks=True)
 
-    def _strike(self, crew: Crew) -> None:
-        member = self.chance.choice(crew.members)
-        [how] = self.chance.choices(["kill", "stop", "end"], [5, 4, 2])
+    def _disturb(self, group: ProcessGroup) -> None:
+        process = self.rng.choice(group.processes)
+        [how] = self.rng.choices(["kill", "stop", "end"], [5, 4, 2])
         if how == "stop":
-            self._hold(member)
+            self._stop(process)
             return
         if how == "kill":
             self.tally.kills += 1
-            member.kill()
+            process.kill()
         else:
-            member.end()
-        self._gather(crew, member)
+            process.request_end()
+        self._collect(group, process)
 
-    def _gather(self, crew: Crew, member: Member) -> None:
-        """Wait for the end of one, which may need what another holds."""
-        patience = time.monotonic() + PATIENCE
-        while member.is_alive and time.monotonic() < patience:
-            self._let_go(time.monotonic())
+    def _collect(self, group: ProcessGroup, process: StoreProcess) -> None:
+        """Wait for the end of a process, which may wait for a lock of a stopped one."""
+        deadline = time.monotonic() + TIMEOUT
+        while process.is_alive and time.monotonic() < deadline:
+            self._resume_due(time.monotonic())
             time.sleep(0.002)
-        crew.gather(member)
+        group.collect(process)
 
-    def _hold(self, member: Member) -> None:
-        """Stop one for a while, in which others, and it, may be struck as well."""
-        if member.stopped:
+    def _stop(self, process: StoreProcess) -> None:
+        """Stop a process for a while, during which it and others may be disturbed."""
+        if process.stopped:
             return
         self.tally.stops += 1
-        longest = LONG_STOP if self.chance.random() < 0.1 else SHORT_STOP
-        until = time.monotonic() + self.chance.uniform(0.0, longest)
-        member.stop()
-        self.held.append((until, member))
+        longest = LONG_STOP if self.rng.random() < 0.1 else SHORT_STOP
+        until = time.monotonic() + self.rng.uniform(0.0, longest)
+        process.stop()
+        self.stopped.append((until, process))
 
-    def _let_go(self, now: float) -> None:
-        """Let those go on that were held long enough."""
-        for held in list(self.held):
-            until, member = held
+    def _resume_due(self, now: float) -> None:
+        """Resume the processes whose stop is over."""
+        for entry in list(self.stopped):
+            until, process = entry
             if until <= now:
-                member.go_on()
-                self.held.remove(held)
+                process.resume()
+                self.stopped.remove(entry)
 
-    def _rest(self, crew: Crew) -> None:
-        for member in crew.members:
-            if self.chance.random() < 0.4:
+    def _end_all(self, group: ProcessGroup) -> None:
+        for process in group.processes:
+            if self.rng.random() < 0.4:
                 self.tally.kills += 1
-                member.kill()
+                process.kill()
             else:
-                member.end()
-        crew.gather_all()
+                process.request_end()
+        group.collect_all()
 
-    def _judge(self, crew: Crew) -> None:
-        self.log = read_log(self.orders, self.log)
-        findings = check(crew.history, self.log)
+    def _check(self, group: ProcessGroup) -> None:
+        self.log = read_log(self.workload, self.log)
+        findings = check(group.history, self.log)
         self.tally.found.update(finding.kind for finding in findings)
-        self.tally.failed.extend(crew.failed)
-        self._count(crew)
-        if self.orders.store == ENGINE:
+        self.tally.failed.extend(group.failed)
+        self._count(group)
+        if self.workload.store == ENGINE:
             self._verify()
         for problem in [*findings[:5], *self.tally.failed[:5]]:
-            say(f"  {problem}")
+            print_line(f"  {problem}")
         if self.tally.code:
-            crew.keep(Path(self.orders.path).with_name("told"))
-        say(f"window {self.windows}: head {self.log.head:,}; {self.tally.summary()}")
+            group.save_lines(Path(self.workload.path).with_name("lines"))
+        print_line(
+            f"window {self.windows}: head {self.log.head:,}; {self.tally.summary()}"
+        )
 
-    def _count(self, crew: Crew) -> None:
-        history, tally = crew.history, self.tally
-        for who, what in history.troubles:
-            if "is in use by" in what.text:
+    def _count(self, group: ProcessGroup) -> None:
+        history, tally = group.history, self.tally
+        for name, failure in history.failures:
+            if "is in use by" in failure.text:
                 tally.busy += 1
             else:
-                tally.failed.append(f"{who}: {what}")
+                tally.failed.append(f"{name}: {failure}")
         tally.acknowledged += sum(
             append.done is not None and not append.done.replayed
             for append in history.appends
         )
-        tally.delivered += sum(len(one.delivered) for one in history.followed)
+        tally.delivered += sum(len(one.delivered) for one in history.subscriptions)
 
     def _verify(self) -> None:
-        with opened(self.orders) as store:
+        with opened(self.workload) as store:
             if store.verify().events != self.log.head:
                 self.tally.failed.append("verify() counted other events than were read")
 
 
-def _renamed(orders: Orders, name: str) -> Orders:
-    return replace(orders, name=name, seed=orders.seed + hash_of(name))
+def _renamed(workload: Workload, name: str) -> Workload:
+    return replace(workload, name=name, seed=workload.seed + hash_of(name))
 
 
 def hash_of(name: str) -> int:
-    """A number that every run draws from the same name."""
+    """Return a number that is the same for a name in every run."""
     return sum(ord(letter) * 31**place for place, letter in enumerate(name)) % 2**31
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -243,21 +245,21 @@ def main() -> int:
     parser.add_argument("--rust", type=Path)
     parser.add_argument("--store", default=ENGINE)
     parser.add_argument("--directory", type=Path)
-    given = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="soak-", dir=given.directory))
-    say(f"seed {given.seed}, directory {directory}")
-    orders = Orders(
+    arguments = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="soak-", dir=arguments.directory))
+    print_line(f"seed {arguments.seed}, directory {directory}")
+    workload = Workload(
         name="soak",
-        store=given.store,
+        store=arguments.store,
         path=str(directory / "store"),
-        seed=given.seed,
+        seed=arguments.seed,
         pause=0.005,
-        options=ENGINE_OPTIONS if given.store == ENGINE else {},
+        options=ENGINE_OPTIONS if arguments.store == ENGINE else {},
     )
-    rust = None if given.rust is None else given.rust.resolve()
-    soak = Soak(orders, given.processes, random.Random(given.seed), rust)
-    tally = soak.run(given.seconds)
-    say(f"{soak.windows:,} windows, {tally.summary()}")
+    rust = None if arguments.rust is None else arguments.rust.resolve()
+    soak = Soak(workload, arguments.processes, random.Random(arguments.seed), rust)
+    tally = soak.run(arguments.seconds)
+    print_line(f"{soak.windows:,} windows, {tally.summary()}")
     return tally.code
 
 

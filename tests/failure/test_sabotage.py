@@ -1,10 +1,9 @@
-"""Others do what they like to the files that processes share a store by.
+"""Foreign programs damage the files by which processes share a store.
 
-The hazard: what keeps processes apart is a page of memory and a few lock files, and any
-program may delete them, write to them or put others in their place. Whatever is done while
-four processes work: no commit is lost or torn, no read is wrong, who is refused is told why
-by an error of its own kind, and the work goes on once those that were told have opened the
-store again.
+The hazard: a page of memory and a few lock files keep the processes apart, and any program
+may delete, overwrite or replace them. Whatever it does while processes work: no commit is
+lost or torn, no read is wrong, a refused call raises an error of its own class, and the
+work continues after those processes have opened the store again.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ import pytest
 
 import eventbraid as eb
 from tests.histories.checks import check
-from tests.histories.processes import Crew, Member, read_log
-from tests.histories.program import Orders
-from tests.histories.history import Delivered, Done
+from tests.histories.history import AppendDone, Delivered
+from tests.histories.processes import ProcessGroup, StoreProcess, read_log
+from tests.histories.program import Workload
 from tests.histories.rust_examples import built
 from tests.histories.stores import ENGINE, ON_LOOP
 
 BOUND = 20.0
-"""Seconds until the work must have gone on."""
+"""Seconds until the work must have continued."""
 
-TOLD = {"StoreDetached", "StoreBusy", "StoreClosed", "OutcomeUnknown"}
+EXPECTED = {"StoreDetached", "StoreBusy", "StoreClosed", "OutcomeUnknown"}
 PAGE = "coord.shm"
 WORD = 8
 DURABLE = 112
@@ -40,13 +39,13 @@ pytestmark = pytest.mark.timeout(600)
 
 
 class Sabotage:
-    """Processes at work on a store, what is done to it, and what comes of that."""
+    """Processes that work on a store, and the checks after a damage."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         options = {"segment_size": 64 << 10, "lock_timeout": 1.0}
-        self.crew = Crew(
-            Orders(
+        self.group = ProcessGroup(
+            Workload(
                 name="p",
                 store=ENGINE,
                 path=str(path),
@@ -57,46 +56,47 @@ class Sabotage:
         )
 
     def start(self) -> None:
-        """Start one with threads, one with a loop, and one that only listens."""
-        self.crew.start()
-        self.crew.start(store=ON_LOOP, threads=4)
-        self.crew.start(threads=0)
+        """Start one process with threads, one with an event loop, one that only follows."""
+        self.group.start()
+        self.group.start(store=ON_LOOP, threads=4)
+        self.group.start(threads=0)
         self.await_work(time.monotonic_ns())
 
     def await_work(self, since: int) -> None:
-        """Wait until each has done, or has been told of, something that is new."""
-        waiting = list(self.crew.members)
-        patience = time.monotonic() + BOUND
+        """Wait until each process has appended, or got, a new event."""
+        waiting = list(self.group.processes)
+        deadline = time.monotonic() + BOUND
         while waiting := [one for one in waiting if not has_worked(one, since)]:
-            assert time.monotonic() < patience, [
-                (one.orders.name, one.told()[-3:]) for one in waiting
+            assert time.monotonic() < deadline, [
+                (one.workload.name, one.lines()[-3:]) for one in waiting
             ]
             time.sleep(0.02)
 
-    def judge(self) -> set[str]:
-        """End all; answer the kinds of errors that were told of."""
-        for member in self.crew.members:
-            member.end()
-        self.crew.gather_all()
-        assert self.crew.failed == []
-        log = read_log(self.crew.orders)
-        assert check(self.crew.history, log) == []
+    def check(self) -> set[str]:
+        """End all processes, check their history, and return the classes of errors."""
+        for process in self.group.processes:
+            process.request_end()
+        self.group.collect_all()
+        assert self.group.failed == []
+        log = read_log(self.group.workload)
+        assert check(self.group.history, log) == []
         with eb.open(self.path) as store:
             assert store.verify().events == log.head
-        return {trouble.kind for _, trouble in self.crew.history.troubles}
+        return {trouble.kind for _, trouble in self.group.history.failures}
 
 
-def has_worked(member: Member, since: int) -> bool:
+def has_worked(process: StoreProcess, since: int) -> bool:
     return any(
-        isinstance(line, Done | Delivered) and line.at > since for line in member.told()
+        isinstance(line, AppendDone | Delivered) and line.at > since
+        for line in process.lines()
     )
 
 
 @pytest.fixture
 def sabotage(tmp_path):
-    made = Sabotage(tmp_path / "store")
-    yield made
-    made.crew.dismiss()
+    running = Sabotage(tmp_path / "store")
+    yield running
+    running.group.kill_all()
 
 
 def overwrite(page: Path, data: bytes, at: int = 0) -> None:
@@ -109,7 +109,7 @@ def delete(store: Path) -> None:
     (store / PAGE).unlink()
 
 
-def delete_and_make(store: Path) -> None:
+def replace_by_a_copy(store: Path) -> None:
     copy = shutil.copy(store / PAGE, store / "copy")
     (store / PAGE).unlink()
     Path(copy).rename(store / PAGE)
@@ -123,12 +123,12 @@ def fill_with_zeros(store: Path) -> None:
     overwrite(store / PAGE, bytes(64 << 10))
 
 
-def put_back_an_older_end(store: Path) -> None:
-    # Only the end of the log: readers still find what is durable.
+def restore_an_older_end(store: Path) -> None:
+    # Only the end of the log: readers still find the durable end.
     with (store / PAGE).open("r+b", buffering=0) as page:
         copy = os.pread(page.fileno(), 32 * WORD, 80 * WORD)
         time.sleep(0.3)
-        # More than once: a writer in its turn records its own end over the older one.
+        # More than once: the next writer records its own end over the older one.
         for _ in range(20):
             os.pwrite(page.fileno(), copy, 80 * WORD)
             time.sleep(0.005)
@@ -136,111 +136,111 @@ def put_back_an_older_end(store: Path) -> None:
 
 DETACHING: list[Callable[[Path], None]] = [
     delete,
-    delete_and_make,
+    replace_by_a_copy,
     fill_with_noise,
     fill_with_zeros,
-    put_back_an_older_end,
+    restore_an_older_end,
 ]
 
 
 @pytest.mark.parametrize("harm", DETACHING, ids=lambda harm: harm.__name__)
-def test_a_page_that_is_not_what_it_was_is_left(sabotage, harm):
+def test_a_damaged_page_is_abandoned(sabotage, harm):
     sabotage.start()
     harm(sabotage.path)
     sabotage.await_work(time.monotonic_ns())
-    told = sabotage.judge()
-    assert "StoreDetached" in told
-    assert told <= TOLD
+    errors = sabotage.check()
+    assert "StoreDetached" in errors
+    assert errors <= EXPECTED
 
 
 @pytest.mark.parametrize("lock", ["boot", "write", "sync", "maint", None])
-def test_a_lock_file_that_is_gone_is_missed(sabotage, lock):
+def test_a_deleted_lock_file_is_detected(sabotage, lock):
     sabotage.start()
     locks = sabotage.path / "locks"
     if lock is None:
         shutil.rmtree(locks)
     else:
         (locks / f"{lock}.lock").unlink()
-    # Who finds it missing tells of that, and the others do so within their next nap.
-    await_detached(sabotage.crew.members)
+    # One process detects the deletion, and the others do so in their next wait.
+    await_detached(sabotage.group.processes)
     sabotage.await_work(time.monotonic_ns())
-    told = sabotage.judge()
-    assert told <= TOLD
+    errors = sabotage.check()
+    assert errors <= EXPECTED
 
 
-def test_lock_files_that_others_were_put_in_place_of_are_missed(sabotage):
+def test_replaced_lock_files_are_detected(sabotage):
     sabotage.start()
     for lock in (sabotage.path / "locks").glob("*.lock"):
         other = lock.with_suffix(".new")
         other.touch()
         other.rename(lock)
-    await_detached(sabotage.crew.members)
+    await_detached(sabotage.group.processes)
     sabotage.await_work(time.monotonic_ns())
-    assert sabotage.judge() <= TOLD
+    assert sabotage.check() <= EXPECTED
 
 
-def await_detached(members: list[Member]) -> None:
-    patience = time.monotonic() + BOUND
+def await_detached(processes: list[StoreProcess]) -> None:
+    deadline = time.monotonic() + BOUND
     while not any(
         getattr(line, "kind", None) == "StoreDetached"
-        for one in members
-        for line in one.told()
+        for one in processes
+        for line in one.lines()
     ):
-        assert time.monotonic() < patience, "nobody missed it"
+        assert time.monotonic() < deadline, "no process detected it"
         time.sleep(0.02)
 
 
 def test_any_words_of_the_page_may_be_overwritten_at_any_time(sabotage):
     sabotage.start()
-    chance = random.Random(7)
+    rng = random.Random(7)
     until = time.monotonic() + 5
     while time.monotonic() < until:
-        time.sleep(chance.uniform(0, 0.1))
-        # There is none while nobody has the store, which is often so.
+        time.sleep(rng.uniform(0, 0.1))
+        # The page does not exist while no process has the store open, which is frequent.
         if (sabotage.path / PAGE).exists():
-            noise = chance.choice([bytes(WORD), chance.randbytes(WORD)])
-            overwrite(sabotage.path / PAGE, noise, WORD * chance.randrange(208))
+            noise = rng.choice([bytes(WORD), rng.randbytes(WORD)])
+            overwrite(sabotage.path / PAGE, noise, WORD * rng.randrange(208))
     sabotage.await_work(time.monotonic_ns())
-    assert sabotage.judge() <= TOLD | {"StorePoisoned"}
+    assert sabotage.check() <= EXPECTED | {"StorePoisoned"}
 
 
-def test_a_page_that_was_cut_off_costs_processes_but_no_commit(sabotage):
-    """Who touches memory that is gone dies of it; the others open the store again."""
+def test_a_truncated_page_ends_processes_and_loses_no_commit(sabotage):
+    """A process that accesses the truncated memory dies; the others reopen the store."""
     sabotage.start()
     os.truncate(sabotage.path / PAGE, 0)
-    patience = time.monotonic() + BOUND
-    crew = sabotage.crew
-    while all(member.is_alive for member in crew.members):
-        assert time.monotonic() < patience, "nobody touched the page"
+    deadline = time.monotonic() + BOUND
+    group = sabotage.group
+    while all(process.is_alive for process in group.processes):
+        assert time.monotonic() < deadline, "no process accessed the page"
         time.sleep(0.01)
     since = time.monotonic_ns()
     while True:
-        for member in [one for one in crew.members if not one.is_alive]:
-            crew.gather(member)
-        if len(crew.members) < 3:
-            crew.start()
-        elif all(has_worked(member, since) for member in crew.members):
+        for process in [one for one in group.processes if not one.is_alive]:
+            group.collect(process)
+        if len(group.processes) < 3:
+            group.start()
+        elif all(has_worked(process, since) for process in group.processes):
             break
-        assert time.monotonic() < patience
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert all(f"ended with {-signal.SIGBUS}" in failed for failed in crew.failed)
-    crew.failed.clear()
-    assert sabotage.judge() <= TOLD
+    assert all(f"ended with {-signal.SIGBUS}" in failed for failed in group.failed)
+    group.failed.clear()
+    assert sabotage.check() <= EXPECTED
 
 
-def test_who_is_no_python_is_told_as_well(sabotage):
-    member = sabotage.crew.start(built("soak_member"))
-    sabotage.crew.start()
+def test_a_rust_program_detects_a_deleted_page_too(sabotage):
+    process = sabotage.group.start(built("soak_member"))
+    sabotage.group.start()
     sabotage.await_work(time.monotonic_ns())
     delete(sabotage.path)
-    code = member.process.wait(BOUND)
+    code = process.popen.wait(BOUND)
     assert code == 3
-    assert "Detached" in sabotage.judge()
+    assert "Detached" in sabotage.check()
 
 
 @pytest.fixture
-def uninformed(tmp_path):
-    """A store that has yet to learn of another opening's event, and can't any more."""
+def stale_session(tmp_path):
+    """A session that has not read the commit of another one, and no longer can."""
     path = tmp_path / "store"
     store, other = eb.open(path), eb.open(path)
     other.append([("a", "x", b"1")])
@@ -251,20 +251,20 @@ def uninformed(tmp_path):
             one.close()
 
 
-def test_a_head_that_others_may_be_beyond_is_not_told(uninformed):
+def test_a_head_that_may_be_stale_is_not_returned(stale_session):
     with pytest.raises(eb.StoreDetached):
-        uninformed.head()
+        stale_session.head()
 
 
 @pytest.mark.anyio
-async def test_nor_is_it_on_an_event_loop(uninformed):
+async def test_a_head_that_may_be_stale_is_not_returned_on_an_event_loop(stale_session):
     with pytest.raises(eb.StoreDetached):
-        await uninformed.as_async().head()
+        await stale_session.as_async().head()
 
 
 @pytest.fixture
 def stopped(tmp_path):
-    """A store of two events that two openings have, one of which was told to stop."""
+    """A session of a store of two events, next to one that detected the deletion."""
     path = tmp_path / "store"
     store, other = eb.open(path), eb.open(path)
     other.append([("a", "x", b"1"), ("a", "x", b"2")])
@@ -277,7 +277,7 @@ def stopped(tmp_path):
             one.close()
 
 
-def test_a_subscription_brings_what_there_is_and_then_why_there_is_no_more(stopped):
+def test_a_detached_subscription_delivers_the_known_events_and_then_raises(stopped):
     subscription = stopped.subscribe()
     assert [next(subscription).position for _ in range(2)] == [1, 2]
     with pytest.raises(eb.StoreDetached):
@@ -285,7 +285,9 @@ def test_a_subscription_brings_what_there_is_and_then_why_there_is_no_more(stopp
 
 
 @pytest.mark.anyio
-async def test_so_does_one_on_an_event_loop(stopped):
+async def test_a_detached_subscription_on_an_event_loop_delivers_and_then_raises(
+    stopped,
+):
     subscription = stopped.as_async().subscribe()
     assert [(await anext(subscription)).position for _ in range(2)] == [1, 2]
     with pytest.raises(eb.StoreDetached):

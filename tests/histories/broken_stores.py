@@ -1,6 +1,6 @@
-"""Stores that processes share and that each break one promise.
+"""Stores that several processes share, each of which breaks one promise.
 
-Every fault is one that an engine could have; the checks must see each of them.
+An engine could have each of these faults, and the checks must find each of them.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from tests.contract.sqlite_store import (
 CHANCE = 0.08
 
 
-class Sound(SqliteStore):
-    """Nothing is wrong with it. A kill loses nothing, since no power is lost."""
+class Correct(SqliteStore):
+    """A store without a fault. A kill loses nothing, since the power stays on."""
 
     def __init__(self, path):
         super().__init__(path, synchronous="OFF")
         self._chance = random.Random()
 
-    def _now_and_then(self) -> bool:
+    def _at_random(self) -> bool:
         return self._chance.random() < CHANCE
 
 
-class Losing(Sound):
-    """A commit that was acknowledged is not kept."""
+class Losing(Correct):
+    """An acknowledged commit is sometimes not stored."""
 
     def append(self, events, **options):
         with self._changed:
-            if not self._now_and_then():
+            if not self._at_random():
                 return super().append(events, **options)
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -46,8 +46,8 @@ class Losing(Sound):
                 self._db.execute("ROLLBACK")
 
 
-class Tearing(Sound):
-    """A commit is written in two halves, between which others may come."""
+class Tearing(Correct):
+    """A commit is written in two halves, between which other commits may be written."""
 
     def append(self, events, *, expect=None, **options):
         events = list(events)
@@ -64,40 +64,40 @@ class Tearing(Sound):
         )
 
 
-class Skipping(Sound):
-    """A subscription leaves an event out."""
+class Skipping(Correct):
+    """A subscription sometimes skips an event."""
 
-    def subscribe(self, *, after=0, **wanted):
-        wanted = _filter(**wanted)
-        return SkippingSubscription(self, after, wanted)
+    def subscribe(self, *, after=0, **filters):
+        filters = _filter(**filters)
+        return SkippingSubscription(self, after, filters)
 
 
 class SkippingSubscription(SqliteSubscription):
     def __next__(self):
-        if self._store._now_and_then():
+        if self._store._at_random():
             super().__next__()
         return super().__next__()
 
 
-class Repeating(Sound):
-    """A subscription brings an event twice."""
+class Repeating(Correct):
+    """A subscription sometimes delivers an event twice."""
 
-    def subscribe(self, *, after=0, **wanted):
-        wanted = _filter(**wanted)
-        return RepeatingSubscription(self, after, wanted)
+    def subscribe(self, *, after=0, **filters):
+        filters = _filter(**filters)
+        return RepeatingSubscription(self, after, filters)
 
 
 class RepeatingSubscription(SqliteSubscription):
     _last = None
 
     def __next__(self):
-        if self._last is None or not self._store._now_and_then():
+        if self._last is None or not self._store._at_random():
             self._last = super().__next__()
         return self._last
 
 
-class Early(Sound):
-    """A commit is acknowledged before others can see it."""
+class AcknowledgingEarly(Correct):
+    """A commit is acknowledged before other processes can read it."""
 
     @contextmanager
     def _transaction(self, kind="DEFERRED"):
@@ -118,42 +118,42 @@ class Early(Sound):
 
     def append(self, events, **options):
         with self._changed:
-            self._settled()
+            self._join_late_commit()
             return super().append(events, **options)
 
-    def _settled(self):
-        # Of its own commits a process knows: only others are told too early.
+    def _join_late_commit(self):
+        # The process itself waits for its own commits: only the others read too early.
         if getattr(self, "_late", None) is not None:
             self._late.join()
             self._late = None
 
     def _events(self, condition, values):
         with self._changed:
-            self._settled()
+            self._join_late_commit()
             yield from super()._events(condition, values)
 
     def _one(self, query, values=()):
         with self._changed:
             if not self._db.in_transaction:
-                self._settled()
+                self._join_late_commit()
             return super()._one(query, values)
 
     def close(self):
         with self._changed:
-            self._settled()
+            self._join_late_commit()
         super().close()
 
 
-class Stale(Sound):
-    """Reads are of a state that others have left behind."""
+class ReadingStale(Correct):
+    """Reads return a state that other processes have replaced."""
 
     def __init__(self, path):
         super().__init__(path)
-        self._view = Sound(path)
+        self._view = Correct(path)
         self._since = 0.0
 
     @contextmanager
-    def _renewed(self):
+    def _refreshed(self):
         # The connection's lock is held until the read has ended: a transaction that a
         # read of another thread began in between would make BEGIN fail.
         with self._view._changed:
@@ -165,11 +165,11 @@ class Stale(Sound):
             yield self._view
 
     def read_streams(self, streams, **options):
-        with self._renewed() as view:
+        with self._refreshed() as view:
             return view.read_streams(streams, **options)
 
     def version(self, stream):
-        with self._renewed() as view:
+        with self._refreshed() as view:
             return view.version(stream)
 
     def close(self):
@@ -177,8 +177,8 @@ class Stale(Sound):
         super().close()
 
 
-class Careless(Sound):
-    """Versions are looked at before the log is held, not while."""
+class CheckingVersionsEarly(Correct):
+    """Versions are validated before the transaction of the append, and not in it."""
 
     def append(self, events, *, expect=None, **options):
         with self._transaction():
@@ -190,8 +190,8 @@ class Careless(Sound):
         pass
 
 
-class Skewed(Sound):
-    """Streams that are only checked are looked at before the log is held."""
+class CheckingOthersEarly(Correct):
+    """Streams that are only checked are validated before the transaction of the append."""
 
     def append(self, events, *, expect=None, **options):
         events, expect = list(events), dict(expect or {})
@@ -206,8 +206,8 @@ class Skewed(Sound):
         return super().append(events, expect=expect, **options)
 
 
-class Piecewise(Sound):
-    """A snapshot reads each stream as it is when its turn comes."""
+class ReadingPiecewise(Correct):
+    """A snapshot reads each stream at another time."""
 
     def read_streams(self, streams, *, at=None, after=None):
         parts = []
@@ -220,34 +220,34 @@ class Piecewise(Sound):
         return SqliteSnapshot(max(p.position for p in parts), versions, events)
 
 
-class Forgetful(Sound):
-    """Now and then a key is not known any more."""
+class ForgettingKeys(Correct):
+    """A key is sometimes forgotten."""
 
     def _request(self, key, content):
-        if self._now_and_then():
+        if self._at_random():
             self._db.execute("DELETE FROM request WHERE key = ?", (key,))
         return super()._request(key, content)
 
 
-class Regretful(Sound):
-    """What was refused is written all the same."""
+class WritingRefused(Correct):
+    """A refused append is sometimes written."""
 
     def append(self, events, *, expect=None, **options):
         try:
             return super().append(events, expect=expect, **options)
         except eb.VersionConflict:
-            if events and self._now_and_then():
+            if events and self._at_random():
                 super().append(events)
             raise
 
 
-class Reserving(Sound):
-    """Positions are handed out before commits are done: later ones may show first."""
+class ReservingPositions(Correct):
+    """Positions are assigned before commits end, so later ones may be visible first."""
 
     def append(self, events, **options):
         events = list(events)
         with self._changed:
-            if not self._now_and_then():
+            if not self._at_random():
                 return super().append(events, **options)
             with self._transaction("IMMEDIATE"):
                 place = [("aside-1", "x", b"aside.0 0/1")]
@@ -267,12 +267,12 @@ class Reserving(Sound):
         )
 
 
-class Miscounting(Sound):
-    """The answer names another version than the one that was made."""
+class Miscounting(Correct):
+    """The result sometimes contains a wrong version."""
 
     def append(self, events, **options):
         done = super().append(events, **options)
-        if not done.versions or not self._now_and_then():
+        if not done.versions or not self._at_random():
             return done
         versions = {stream: version + 1 for stream, version in done.versions.items()}
         first, last = done.first_position, done.last_position
@@ -284,14 +284,14 @@ FAULTS = {
     Tearing: {"log", "order", "cycles", "streams"},
     Skipping: {"delivery"},
     Repeating: {"delivery"},
-    Early: {"order"},
-    Stale: {"order", "cycles", "streams"},
-    Careless: {"order"},
-    Skewed: {"order", "cycles"},
-    Piecewise: {"order", "cycles"},
-    Forgetful: {"keys"},
-    Regretful: {"log"},
-    Reserving: {"log", "order"},
+    AcknowledgingEarly: {"order"},
+    ReadingStale: {"order", "cycles", "streams"},
+    CheckingVersionsEarly: {"order"},
+    CheckingOthersEarly: {"order", "cycles"},
+    ReadingPiecewise: {"order", "cycles"},
+    ForgettingKeys: {"keys"},
+    WritingRefused: {"log"},
+    ReservingPositions: {"log", "order"},
     Miscounting: {"log", "streams"},
 }
-"""Each fault, and the checks that must see it, each by itself."""
+"""Each fault, and the checks that must each find it."""

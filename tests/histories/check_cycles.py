@@ -1,11 +1,12 @@
-"""Is there an order of whole commits and snapshots? Told by looking for cycles.
+"""Check that commits and snapshots have one order, by a search for cycles.
 
 As in Elle: every commit, check and snapshot is one transaction over several streams. One
-comes before another if it wrote the version before (`ww`), if it wrote what the other read
-(`wr`), if it read what the other replaced (`rw`), or if it was answered before the other
-was asked for (`real time`). In a store with one global order these never run in a circle.
+precedes another if it wrote the previous version (`ww`), if it wrote the version that the
+other read (`wr`), if it read the version that the other replaced (`rw`), or if it
+returned before the other was called (`real time`). In a store with one global order
+these edges form no cycle.
 
-Versions alone say what came before what; positions are not looked at.
+Only versions determine the edges; positions are not used.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tests.histories.log import Log
 from tests.histories.history import (
     Append,
     Finding,
@@ -26,20 +26,21 @@ from tests.histories.history import (
     StreamRead,
     VersionRead,
 )
+from tests.histories.log import Log
 
 BY = "cycles"
 
 
 @dataclass(slots=True)
 class Transaction:
-    """What one operation read and wrote.
+    """The reads and writes of one operation.
 
     Attributes:
-        what: What it was, for people.
-        invoked: When it was asked for.
-        returned: When it was answered, if it was.
-        reads: The versions it saw.
-        writes: The versions it made of each stream: the first and the last.
+        what: A description.
+        invoked: The time of the call.
+        returned: The time of the result, if there is one.
+        reads: The versions that it read.
+        writes: The first and the last version that it wrote of each stream.
     """
 
     what: str
@@ -50,40 +51,42 @@ class Transaction:
 
 
 def check_cycles(history: History, log: Log) -> list[Finding]:
-    """Look for transactions that each come before the next, and the last before the first."""
+    """Search for cycles of transactions that each precede the next."""
     transactions = [
         *_of_appends(history, log),
         *(t for process, read in history.reads for t in _of_read(process, read)),
     ]
     graph = _Graph(transactions)
-    findings = [Finding("wrong", BY, text) for text in graph.halves]
+    findings = [Finding("wrong", BY, text) for text in graph.partial_reads]
     for component in _components(graph.edges):
-        members = [node for node in component if node < len(transactions)]
-        if len(members) > 1:
-            findings.append(Finding("wrong", BY, graph.told(members[0], component)))
+        nodes = [node for node in component if node < len(transactions)]
+        if len(nodes) > 1:
+            findings.append(
+                Finding("wrong", BY, graph.describe_cycle(nodes[0], component))
+            )
     return findings
 
 
 def _of_appends(history: History, log: Log) -> Iterator[Transaction]:
-    first_asked: dict[str | None, int] = {}
+    first_called: dict[str | None, int] = {}
     for append in history.appends:
-        earlier = first_asked.get(append.commit, append.invoked)
-        first_asked[append.commit] = min(earlier, append.invoked)
+        earlier = first_called.get(append.commit, append.invoked)
+        first_called[append.commit] = min(earlier, append.invoked)
     seen: set[str] = set()
-    for append in sorted(history.appends, key=_surest_first):
+    for append in sorted(history.appends, key=_by_certainty):
         done, invoked = append.done, append.invoked
         if append.refused is not None:
             if append.refused.failures:
                 yield _transaction(append, invoked, _conflicting(append), {})
-        elif not append.asked.events:
+        elif not append.request.events:
             if done is not None and not done.replayed:
                 yield _transaction(append, invoked, _exact(append), {})
         elif append.commit in log.named and append.commit not in seen:
-            # Several attempts under a key are one commit; which one it was is not always
-            # known, and the first demands the least of time.
+            # Several attempts with a key are one commit. If it is unknown which one wrote
+            # it, the first one restricts the order least.
             seen.add(append.commit)
             if done is None or done.replayed:
-                invoked = first_asked[append.commit]
+                invoked = first_called[append.commit]
             yield _transaction(append, invoked, _exact(append), _written(append, log))
 
 
@@ -95,24 +98,24 @@ def _written(append: Append, log: Log) -> dict[str, tuple[int, int]]:
     return writes
 
 
-def _surest_first(append: Append) -> tuple[int, int]:
-    """An attempt that says that it did it tells more of the time than one that may have."""
+def _by_certainty(append: Append) -> tuple[int, int]:
+    """Sort attempts that certainly wrote the commit before those that may have."""
     done = append.done
     rank = 2 if done is None else int(done.replayed)
     return rank, append.invoked
 
 
 def _exact(append: Append) -> dict[str, int]:
-    """The versions that its success says that it saw."""
+    """Return the versions that the success of an append proves."""
     known = {
         stream: 0 if expected == "no_stream" else expected
-        for stream, expected in append.asked.expect.items()
+        for stream, expected in append.request.expect.items()
     }
     return {stream: v for stream, v in known.items() if isinstance(v, int)}
 
 
 def _conflicting(append: Append) -> dict[str, int]:
-    """The versions that a conflict says that it saw: of what failed and of what did not."""
+    """Return the versions that a conflict proves, of failing and of other streams."""
     failures = {stream: actual for stream, _, actual in append.refused.failures}
     return {**_exact(append), **failures}
 
@@ -142,12 +145,12 @@ def _of_read(process: str, read: Read) -> Iterator[Transaction]:
 
 
 class _Graph:
-    """Who comes before whom; beyond the transactions, nodes stand for moments of time."""
+    """The edges between transactions; further nodes stand for moments in time."""
 
     def __init__(self, transactions: list[Transaction]) -> None:
         self.transactions = transactions
         self.edges: list[dict[int, str]] = [{} for _ in transactions]
-        self.halves: list[str] = []
+        self.partial_reads: list[str] = []
         self._order_streams()
         self._order_times()
 
@@ -156,30 +159,30 @@ class _Graph:
         for number, one in enumerate(self.transactions):
             for stream, (first, last) in one.writes.items():
                 writers[stream].append((first, last, number))
-        for stream, made in writers.items():
-            made.sort()
-            for (_, _, before), (_, _, after) in pairwise(made):
+        for stream, writes in writers.items():
+            writes.sort()
+            for (_, _, before), (_, _, after) in pairwise(writes):
                 self.edges[before][after] = f"ww {stream}"
         for number, one in enumerate(self.transactions):
             for stream, version in one.reads.items():
                 self._read(number, stream, version, writers[stream])
 
     def _read(
-        self, number: int, stream: str, version: int, made: list[tuple[int, int, int]]
+        self, number: int, stream: str, version: int, writes: list[tuple[int, int, int]]
     ) -> None:
-        at = bisect_left(made, version + 1, key=lambda write: write[0])
+        at = bisect_left(writes, version + 1, key=lambda write: write[0])
         if at:
-            first, last, writer = made[at - 1]
+            first, last, writer = writes[at - 1]
             self.edges[writer][number] = f"wr {stream} {version}"
             if first <= version < last:
                 reader = self.transactions[number].what
-                half = f"{reader} saw {stream} at {version}, in the middle of "
-                self.halves.append(half + self.transactions[writer].what)
-        if at < len(made):
-            self.edges[number][made[at][2]] = f"rw {stream} {version}"
+                text = f"{reader} read {stream} at {version}, in the middle of "
+                self.partial_reads.append(text + self.transactions[writer].what)
+        if at < len(writes):
+            self.edges[number][writes[at][2]] = f"rw {stream} {version}"
 
     def _order_times(self) -> None:
-        """Chain the moments of answers: each answer leads to all later askings."""
+        """Chain the moments of results: each result precedes all later calls."""
         ended = sorted(
             (one.returned, number)
             for number, one in enumerate(self.transactions)
@@ -197,24 +200,24 @@ class _Graph:
             if before:
                 self.edges[base + before - 1][number] = "real time"
 
-    def told(self, start: int, component: set[int]) -> str:
+    def describe_cycle(self, start: int, component: set[int]) -> str:
         """Return the shortest cycle from a transaction back to it."""
-        came: dict[int, int] = {}
+        predecessor: dict[int, int] = {}
         queue = deque([start])
         while queue:
             node = queue.popleft()
             for after in self.edges[node].keys() & component:
                 if after == start:
-                    return self._path(start, node, came)
-                if after not in came:
-                    came[after] = node
+                    return self._path(start, node, predecessor)
+                if after not in predecessor:
+                    predecessor[after] = node
                     queue.append(after)
-        return "a circle that leads nowhere"
+        return "a cycle without a path"
 
-    def _path(self, start: int, end: int, came: dict[int, int]) -> str:
+    def _path(self, start: int, end: int, predecessor: dict[int, int]) -> str:
         nodes = [start, end]
         while nodes[-1] != start:
-            nodes.append(came[nodes[-1]])
+            nodes.append(predecessor[nodes[-1]])
         nodes.reverse()
         parts = []
         for before, after in pairwise(nodes):
@@ -227,7 +230,7 @@ class _Graph:
 
 
 def _components(edges: list[dict[int, str]]) -> Iterator[set[int]]:
-    """The sets of nodes that lead to each other (Tarjan), without recursion."""
+    """Find the strongly connected components (Tarjan), without recursion."""
     order: dict[int, int] = {}
     low: dict[int, int] = {}
     stack: list[int] = []
@@ -257,6 +260,6 @@ def _components(edges: list[dict[int, str]]) -> Iterator[set[int]]:
                 if low[node] == order[node]:
                     component = set()
                     while node not in component:
-                        component.add(member := stack.pop())
-                        on_stack.discard(member)
+                        component.add(process := stack.pop())
+                        on_stack.discard(process)
                     yield component

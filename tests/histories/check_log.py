@@ -1,28 +1,28 @@
-"""Is the log itself what was acknowledged, whole and in place, and nothing else?"""
+"""Check that the log contains every acknowledged commit in its place, and nothing else."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.histories.log import Log
 from tests.histories.history import Append, Entry, Finding, History, place_of
+from tests.histories.log import Log
 
 BY = "log"
 
 
 def check_log(history: History, log: Log) -> list[Finding]:
-    """Hold the log against every append that was asked for.
+    """Compare the log with every append that was called.
 
-    Positions and versions are dense. Every commit is whole, its events adjacent and in
-    order, and stands once. What was acknowledged stands where the answer said. What was
-    refused, or never asked for, stands nowhere.
+    Positions and versions are dense. Every commit is complete, with adjacent events in
+    order, and is in the log once. An acknowledged commit is at the position of its result.
+    A commit that was refused, or never called, is not in the log.
     """
     return [
         *_gaps(log),
         *_torn(history, log),
-        *_unplaced(history, log),
-        *_uninvited(history, log),
+        *_misplaced(history, log),
+        *_unexpected(history, log),
     ]
 
 
@@ -30,66 +30,68 @@ def _gaps(log: Log) -> Iterator[Finding]:
     versions: dict[str, int] = {}
     for place, entry in enumerate(log.entries, start=log.base + 1):
         if entry.position != place:
-            yield Finding("wrong", BY, f"{entry} stands at place {place}")
+            yield Finding("wrong", BY, f"{entry} is at place {place}")
         known = versions.get(entry.stream, log.base_version(entry.stream))
         if entry.version != known + 1:
-            yield Finding("wrong", BY, f"{entry} comes after version {known}")
+            yield Finding("wrong", BY, f"{entry} follows version {known}")
         versions[entry.stream] = entry.version
 
 
 def _torn(history: History, log: Log) -> Iterator[Finding]:
-    wanted = {append.commit: append.asked.events for append in history.appends}
+    wanted = {append.commit: append.request.events for append in history.appends}
     for commit in log.commits:
         places = [place_of(entry.value) for entry in commit.entries]
         count = places[0][1]
         if places != [(index, count) for index in range(count)]:
-            yield Finding("torn", BY, f"commit {commit.name} holds {places}")
+            yield Finding("torn", BY, f"commit {commit.name} contains {places}")
             continue
         found = tuple((entry.stream, entry.value) for entry in commit.entries)
         if found != wanted.get(commit.name, found):
-            yield Finding("torn", BY, f"commit {commit.name} holds {found}")
+            yield Finding("torn", BY, f"commit {commit.name} contains {found}")
     for name, times in Counter(commit.name for commit in log.commits).items():
         if times > 1:
-            yield Finding("torn", BY, f"commit {name} stands in {times} places")
+            yield Finding("torn", BY, f"commit {name} is in {times} places")
 
 
-def _unplaced(history: History, log: Log) -> Iterator[Finding]:
+def _misplaced(history: History, log: Log) -> Iterator[Finding]:
     for append in history.appends:
-        if append.done is None or not append.asked.events:
+        if append.done is None or not append.request.events:
             continue
         if (first := append.done.first) is not None and first <= log.base:
-            continue  # A replay of what stands in an earlier part of the log.
-        there = log.named.get(append.commit)
-        if there is None:
-            yield Finding("lost", BY, f"{append} was acknowledged and is not there")
-        elif (told := _told(append)) != (
-            stands := (there.first, there.last, there.versions())
+            continue  # A replay of a commit in an earlier part of the log.
+        commit = log.named.get(append.commit)
+        if commit is None:
+            yield Finding(
+                "lost", BY, f"{append} was acknowledged and is not in the log"
+            )
+        elif (result := _result(append)) != (
+            actual := (commit.first, commit.last, commit.versions())
         ):
-            yield Finding("wrong", BY, f"{append} was told {told}, stands at {stands}")
+            yield Finding("wrong", BY, f"{append} returned {result}, is at {actual}")
 
 
-def _told(append: Append) -> tuple[int | None, int | None, dict[str, int]]:
+def _result(append: Append) -> tuple[int | None, int | None, dict[str, int]]:
     return append.done.first, append.done.last, append.done.versions
 
 
-def _uninvited(history: History, log: Log) -> Iterator[Finding]:
+def _unexpected(history: History, log: Log) -> Iterator[Finding]:
     attempts: dict[str | None, list[Append]] = {}
     for append in history.appends:
         attempts.setdefault(append.commit, []).append(append)
     for commit in log.commits:
-        asked = attempts.get(commit.name, [])
-        if not asked:
-            yield Finding("wrong", BY, f"commit {commit.name} was never asked for")
-        elif all(append.refused is not None for append in asked):
-            kinds = {append.refused.kind for append in asked}
-            what = f"commit {commit.name} was refused ({kinds}) and is there"
-            yield Finding("wrong", BY, what)
+        calls = attempts.get(commit.name, [])
+        if not calls:
+            yield Finding("wrong", BY, f"commit {commit.name} was never called")
+        elif all(append.refused is not None for append in calls):
+            kinds = {append.refused.kind for append in calls}
+            text = f"commit {commit.name} was refused ({kinds}) and is in the log"
+            yield Finding("wrong", BY, text)
 
 
 def differences(seen: list[Entry] | tuple[Entry, ...], log: Log) -> Iterator[str]:
-    """Events that somebody saw and that stand otherwise in the log."""
+    """Return the events of a read that differ from the log."""
     for entry in seen:
         if entry.position <= log.base:
             continue
-        if (stands := log.entry(entry.position)) != entry:
-            yield f"{entry} was seen, the log has {stands}"
+        if (actual := log.entry(entry.position)) != entry:
+            yield f"{entry} was read, the log has {actual}"

@@ -1,12 +1,13 @@
-"""Does the order of positions agree with real time, for everything that was answered?
+"""Check that the order of positions agrees with real time, for every result.
 
-The store promises one global order. So each operation has one state of the log, named by
-the position of its last event, as of which its answer is true; a read may have several.
-Whoever asks after an answer was given must be answered as of that state or a later one.
+The store promises one global order. So the result of each operation is true as of one
+state of the log, identified by the position of its last event, or of several states for a
+read. An operation that is called after that result must be true as of the same state or a
+later one.
 
-The log is known in the end, and a version or a position names a state; so whether there is
-such an assignment is decided exactly, by one sweep over time that gives each operation the
-earliest state that it may have.
+The final log is known, and a version or a position identifies a state. So one sweep over
+time, which assigns to each operation its earliest possible state, decides exactly whether
+such an assignment exists.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.histories.check_log import differences
-from tests.histories.log import ENDLESS, Commit, Log
 from tests.histories.history import (
     Append,
     Expected,
@@ -29,21 +29,23 @@ from tests.histories.history import (
     StreamRead,
     VersionRead,
 )
+from tests.histories.log import UNBOUNDED, Commit, Log
 
 BY = "order"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An operation, and the states as of which its answer is true.
+    """An operation, and the states as of which its result is true.
 
     Attributes:
-        what: What it was, for people.
-        invoked: When it was asked for.
-        returned: When it was answered; `None`, if it never was.
+        what: A description.
+        invoked: The time of the call.
+        returned: The time of the result; `None` without a result.
         low: The earliest of the states.
         high: The latest of the states.
-        writes: Whether it made the state `low`, and so had to see one before it.
+        writes: The commit that produced the state `low`, which must follow the state that
+            it read.
     """
 
     what: str
@@ -54,39 +56,41 @@ class Claim:
     writes: Commit | None = None
 
     def latest_seen(self) -> int:
-        """The latest state that may have been shown to anyone before it was asked for."""
+        """Return the latest state that any result before its call may have shown."""
         return self.high if self.writes is None else self.writes.first - 1
 
 
 def check_order(history: History, log: Log) -> list[Finding]:
-    """Hold every answer against the log, and their order in time against its order."""
+    """Compare every result with the log, and the order of results with its order."""
     findings: list[Finding] = []
     claims = list(_claims(history, log, findings))
     return [*findings, *_sweep(claims)]
 
 
 def _sweep(claims: list[Claim]) -> Iterator[Finding]:
-    """Assign the earliest possible state to each, in the order of the requests."""
-    shown, by = 0, _Who(-1, "nobody")
-    under_way: list[tuple[int, int, _Who]] = []
+    """Assign the earliest possible state to each operation, in the order of calls."""
+    shown, source = 0, _Source(-1, "no operation")
+    pending: list[tuple[int, int, _Source]] = []
     for number, claim in enumerate(sorted(claims, key=lambda claim: claim.invoked)):
-        # What was answered in the same nanosecond may have been answered after.
-        while under_way and under_way[0][0] < claim.invoked:
-            _, state, who = heapq.heappop(under_way)
+        # A result in the same nanosecond may have come after the call.
+        while pending and pending[0][0] < claim.invoked:
+            _, state, candidate = heapq.heappop(pending)
             if state > shown:
-                shown, by = state, who
+                shown, source = state, candidate
         if shown > claim.latest_seen():
-            what = f"{claim.what} is true as of {claim.low} to {claim.high}, and "
-            told = f"{by} had been told of {shown} before it was asked for"
-            yield Finding("wrong", BY, what + told)
+            claimed = f"{claim.what} is true as of {claim.low} to {claim.high}, but "
+            earlier = f"{source} had returned {shown} before its call"
+            yield Finding("wrong", BY, claimed + earlier)
             continue
         if claim.returned is not None:
             state = max(claim.low, shown)
-            heapq.heappush(under_way, (claim.returned, state, _Who(number, claim.what)))
+            heapq.heappush(
+                pending, (claim.returned, state, _Source(number, claim.what))
+            )
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Who:
+class _Source:
     number: int
     what: str
 
@@ -103,37 +107,44 @@ def _claims(history: History, log: Log, findings: list[Finding]) -> Iterator[Cla
         yield from _of_append(append, log, findings)
     for process, read in history.reads:
         yield from _of_read(process, read, log, findings)
-    for followed in history.followed:
-        for delivered in followed.delivered:
+    for subscription in history.subscriptions:
+        for delivered in subscription.delivered:
             position = delivered.entry.position
-            what = f"a delivery of {position} to {followed.process}"
-            yield Claim(what, delivered.at, delivered.at, position, ENDLESS)
+            what = f"a delivery of {position} to {subscription.process}"
+            yield Claim(what, delivered.at, delivered.at, position, UNBOUNDED)
 
 
 def _of_commits(history: History, log: Log, findings: list[Finding]) -> Iterator[Claim]:
-    """Each commit of the log was made by one of its attempts, after it was asked for."""
+    """Claim for each commit that one of its attempts wrote it, after its call."""
     attempts: dict[str, list[Append]] = {}
     for append in history.appends:
         if append.commit is not None and append.refused is None:
             attempts.setdefault(append.commit, []).append(append)
     for commit in log.commits:
-        by = _maker(attempts.get(commit.name, []))
-        if by is None:
-            continue  # `check_log` says so.
-        findings.extend(_unmet(by, commit, log))
-        yield Claim(str(by), by.invoked, by.returned, commit.last, commit.last, commit)
+        writer = _writer_of(attempts.get(commit.name, []))
+        if writer is None:
+            continue  # `check_log` reports it.
+        findings.extend(_unmet(writer, commit, log))
+        yield Claim(
+            str(writer),
+            writer.invoked,
+            writer.returned,
+            commit.last,
+            commit.last,
+            commit,
+        )
 
 
-def _maker(attempts: list[Append]) -> Append | None:
-    """Which attempt did it: the one that says so, else at worst the first."""
-    sure = [a for a in attempts if a.done is not None and not a.done.replayed]
-    # Without one that says so, it may have been any: the first demands the least of time.
-    likely = sure or [a for a in attempts if a.done is None]
-    return min(likely, key=lambda append: append.invoked, default=None)
+def _writer_of(attempts: list[Append]) -> Append | None:
+    """Return the attempt that wrote a commit, or the first one that may have."""
+    certain = [a for a in attempts if a.done is not None and not a.done.replayed]
+    # If no attempt certainly wrote it, the first one restricts the order least.
+    possible = certain or [a for a in attempts if a.done is None]
+    return min(possible, key=lambda append: append.invoked, default=None)
 
 
 def _unmet(append: Append, commit: Commit, log: Log) -> Iterator[Finding]:
-    for stream, expected in append.asked.expect.items():
+    for stream, expected in append.request.expect.items():
         version = log.version_at(stream, commit.first - 1)
         if not holds(expected, version):
             what = f"{append} expected {expected} of {stream}, which was at {version}"
@@ -141,15 +152,15 @@ def _unmet(append: Append, commit: Commit, log: Log) -> Iterator[Finding]:
 
 
 def _of_append(append: Append, log: Log, findings: list[Finding]) -> Iterator[Claim]:
-    """What an answer says besides a commit that it made: see `_of_commits`."""
+    """Claim the states of a replay, a check or a conflict; `_of_commits` has commits."""
     spans: list[tuple[int, int] | None] = []
     if (done := append.done) is not None:
         if done.replayed:
-            spans.append((done.last or 0, ENDLESS))
-        elif not append.asked.events:
+            spans.append((done.last or 0, UNBOUNDED))
+        elif not append.request.events:
             spans.extend(
                 span_of_holding(log, stream, expected)
-                for stream, expected in append.asked.expect.items()
+                for stream, expected in append.request.expect.items()
             )
         else:
             return
@@ -163,9 +174,9 @@ def _of_append(append: Append, log: Log, findings: list[Finding]) -> Iterator[Cl
 def _of_conflict(
     append: Append, log: Log, findings: list[Finding]
 ) -> Iterator[tuple[int, int] | None]:
-    """A conflict names every stream that failed: the others were as expected."""
+    """Return the states of a conflict, which names every failing stream and no other."""
     named = {stream: actual for stream, _, actual in append.refused.failures}
-    for stream, expected in append.asked.expect.items():
+    for stream, expected in append.request.expect.items():
         if stream not in named:
             yield span_of_holding(log, stream, expected)
             continue
@@ -180,23 +191,23 @@ def _of_read(
     process: str, read: Read, log: Log, findings: list[Finding]
 ) -> Iterator[Claim]:
     what = f"{type(read).__name__} of {process}"
-    span, seen = _seen_by(read, log)
+    span, entries = _result_of(read, log)
     findings.extend(
         Finding("wrong", BY, f"{what}: {difference}")
-        for difference in differences(seen, log)
+        for difference in differences(entries, log)
     )
-    if isinstance(read, SnapshotRead) and (bad := _misfit(read, log)):
+    if isinstance(read, SnapshotRead) and (bad := _wrong_version(read, log)):
         findings.append(Finding("wrong", BY, f"{what}: {bad}"))
     shown = f"{what} ({_short(read)})"
     yield from _within([span], shown, read.invoked, read.returned, findings)
 
 
-def _seen_by(read: Read, log: Log) -> tuple[tuple[int, int] | None, tuple]:
+def _result_of(read: Read, log: Log) -> tuple[tuple[int, int] | None, tuple]:
     match read:
         case StreamRead():
-            reached = read.after + len(read.entries)
-            least = reached if read.entries else 0
-            return log.span_of(read.stream, least, reached), read.entries
+            last = read.after + len(read.entries)
+            minimum = last if read.entries else 0
+            return log.span_of(read.stream, minimum, last), read.entries
         case LogRead():
             if not read.entries:
                 return (log.base, read.after), ()
@@ -210,15 +221,15 @@ def _seen_by(read: Read, log: Log) -> tuple[tuple[int, int] | None, tuple]:
 
 
 def _boundary(log: Log, position: int) -> tuple[int, int] | None:
-    """A position that a reader saw as the last one must be the end of a commit."""
+    """Return the state at a position, which must be the end of a commit."""
     return (position, position) if log.is_boundary(position) else None
 
 
-def _misfit(read: SnapshotRead, log: Log) -> str | None:
-    """What of a snapshot is not as of its position."""
+def _wrong_version(read: SnapshotRead, log: Log) -> str | None:
+    """Describe a version in a snapshot that is not as of its position."""
     for stream, version in read.versions.items():
-        if version != (stood := log.version_at(stream, read.position)):
-            return f"{stream} at {version} as of {read.position}, it was at {stood}"
+        if version != (actual := log.version_at(stream, read.position)):
+            return f"{stream} at {version} as of {read.position}, it was at {actual}"
     return None
 
 
@@ -229,8 +240,8 @@ def _within(
     returned: int | None,
     findings: list[Finding],
 ) -> Iterator[Claim]:
-    """Claim the states that lie in all spans; there must be one."""
-    low, high = 0, ENDLESS
+    """Claim the states in all spans, of which there must be one."""
+    low, high = 0, UNBOUNDED
     for span in spans:
         if span is None:
             findings.append(Finding("wrong", BY, f"{what} was never true"))
@@ -243,7 +254,7 @@ def _within(
 
 
 def holds(expected: Expected, version: int) -> bool:
-    """Whether a stream of this version is as expected."""
+    """Whether a version meets an expectation."""
     match expected:
         case "any":
             return True
@@ -258,14 +269,14 @@ def holds(expected: Expected, version: int) -> bool:
 def span_of_holding(
     log: Log, stream: str, expected: Expected
 ) -> tuple[int, int] | None:
-    """The positions at which a stream was as expected."""
+    """Return the positions at which a stream met an expectation."""
     match expected:
         case "any":
-            return 0, ENDLESS
+            return 0, UNBOUNDED
         case "no_stream":
             return log.span_of(stream, 0, 0)
         case "exists":
-            return log.span_of(stream, 1, ENDLESS)
+            return log.span_of(stream, 1, UNBOUNDED)
         case exact:
             return log.span_of(stream, exact, exact)
 

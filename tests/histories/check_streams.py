@@ -1,12 +1,11 @@
-"""Is each stream, by itself, linearizable? Told without looking at the log.
+"""Check that each stream, by itself, is linearizable, without the log.
 
 A stream is a list to which values are appended, under conditions on its length, and which
-is read. Here a history of one stream is searched for an order of its operations that
-agrees with real time and with every answer, as in Wing and Gong's algorithm with Lowe's
-memory of what was tried. What has no answer may have happened at any time after it was
-asked for, or never.
+is read. The check searches for an order of its operations that agrees with real time and
+with every result, by the algorithm of Wing and Gong with Lowe's memory of visited states.
+An operation without a result may have happened at any time after its call, or never.
 
-It knows nothing of positions, so that a store whose log and answers are wrong in the same
+The check does not use positions, so a store whose log and results are wrong in the same
 way does not pass.
 """
 
@@ -17,7 +16,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tests.histories.check_order import holds
-from tests.histories.log import Contents
 from tests.histories.history import (
     Append,
     Expected,
@@ -27,6 +25,7 @@ from tests.histories.history import (
     StreamRead,
     VersionRead,
 )
+from tests.histories.log import Contents
 
 BY = "streams"
 
@@ -36,18 +35,18 @@ State = tuple[int, int, str]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What an operation was for one stream.
+    """The part of an operation that concerns one stream.
 
     Attributes:
-        what: What it was, for people.
-        invoked: When it was asked for.
-        returned: When it was answered, if it was.
-        values: What it appended.
-        expected: What it demanded.
-        failed: Whether that demand was not met.
-        version: The version of the stream that the answer told of, after it.
-        digest: Of all values that a read saw.
-        last: The last value that a read saw.
+        what: A description.
+        invoked: The time of the call.
+        returned: The time of the result, if there is one.
+        values: The appended values.
+        expected: The expectation.
+        failed: Whether the expectation failed.
+        version: The version of the stream after the operation, from its result.
+        digest: The digest of all values that a read returned.
+        last: The last value that a read returned.
     """
 
     what: str
@@ -61,7 +60,7 @@ class Step:
     last: str | None = None
 
     def applied(self, state: State) -> State | None:
-        """The state after it, or `None` where it can't have had its answer."""
+        """Return the state after the step, or `None` if its result is impossible."""
         if holds(self.expected, state[0]) == self.failed:
             return None
         contents = Contents(*state)
@@ -79,26 +78,27 @@ class Step:
 def check_streams(
     history: History, contents: dict[str, Contents] | None = None
 ) -> list[Finding]:
-    """Search an order for each stream.
+    """Search for an order for each stream.
 
     Args:
-        history: What was asked and answered.
-        contents: What streams held before.
+        history: The calls and their results.
+        contents: The contents of the streams before.
     """
-    held = contents or {}
+    contents = contents or {}
     findings = []
     for stream, steps in steps_of(history).items():
-        begun = held.get(stream, Contents())
-        state = (begun.version, begun.digest, begun.last)
-        stuck = search(steps, state)
-        if stuck is not None:
-            text = f"{stream} has no order that explains {stuck.what}: {stuck}"
+        first = contents.get(stream, Contents())
+        state = (first.version, first.digest, first.last)
+        unexplained = search(steps, state)
+        if unexplained is not None:
+            what = f"{unexplained.what}: {unexplained}"
+            text = f"{stream} has no order that explains {what}"
             findings.append(Finding("wrong", BY, text))
     return findings
 
 
 def steps_of(history: History) -> dict[str, list[Step]]:
-    """Split what was done into what it was for each stream."""
+    """Split the operations into their steps on each stream."""
     steps: defaultdict[str, list[Step]] = defaultdict(list)
     for append in _once_each(history.appends):
         for stream, step in _of_append(append):
@@ -126,7 +126,8 @@ def _of_values(
 ) -> Step:
     version = after + len(values)
     if after:
-        # What stood before it was not read; an empty rest says that it was no longer.
+        # The earlier values were not read. An empty result proves no version: the stream
+        # may have been shorter.
         known = version if values else None
         return Step(what, *times, version=known, last=values[-1] if values else None)
     contents = Contents()
@@ -136,14 +137,14 @@ def _of_values(
 
 
 def _once_each(appends: Iterable[Append]) -> Iterable[Append]:
-    """Leave of an append that was tried again the part that counts."""
-    tried: defaultdict[tuple[str, str], list[Append]] = defaultdict(list)
+    """Join the attempts of each append that was repeated."""
+    repeated: defaultdict[tuple[str, str], list[Append]] = defaultdict(list)
     for append in appends:
-        if append.commit is None or append.asked.key is None:
+        if append.commit is None or append.request.key is None:
             yield append
         else:
-            tried[append.asked.key, append.commit].append(append)
-    for attempts in tried.values():
+            repeated[append.request.key, append.commit].append(append)
+    for attempts in repeated.values():
         if len(attempts) == 1:
             yield attempts[0]
         else:
@@ -151,7 +152,7 @@ def _once_each(appends: Iterable[Append]) -> Iterable[Append]:
 
 
 def _joined(attempts: list[Append]) -> Iterable[Append]:
-    """Attempts under one key are one append, from the first asking to the first answer."""
+    """Join attempts with one key to one append, from the first call to the first result."""
     yield from (append for append in attempts if append.refused is not None)
     others = [append for append in attempts if append.refused is None]
     if not others:
@@ -159,18 +160,18 @@ def _joined(attempts: list[Append]) -> Iterable[Append]:
     first = min(others, key=lambda append: append.invoked)
     done = [append for append in others if append.done is not None]
     answer = min((a.answer for a in done), key=lambda answer: answer.at, default=None)
-    yield Append(first.process, first.asked, answer)
+    yield Append(first.process, first.request, answer)
 
 
 def _of_append(append: Append) -> Iterable[tuple[str, Step]]:
-    asked = append.asked
+    request = append.request
     values: defaultdict[str, list[str]] = defaultdict(list)
-    for stream, value in asked.events:
+    for stream, value in request.events:
         values[stream].append(value)
     what, returned = str(append), append.returned
     if (refused := append.refused) is not None:
         named = {stream: actual for stream, _, actual in refused.failures}
-        for stream, expected in asked.expect.items() if named else ():
+        for stream, expected in request.expect.items() if named else ():
             actual = named.get(stream)
             failed = actual is not None
             step = Step(what, append.invoked, returned, (), expected, failed, actual)
@@ -178,10 +179,10 @@ def _of_append(append: Append) -> Iterable[tuple[str, Step]]:
         return
     if append.done is not None and append.done.replayed and not values:
         return
-    told = {} if append.done is None else append.done.versions
-    for stream in values.keys() | asked.expect.keys():
-        expected = asked.expect.get(stream, "any")
-        more, version = tuple(values.get(stream, ())), told.get(stream)
+    versions = {} if append.done is None else append.done.versions
+    for stream in values.keys() | request.expect.keys():
+        expected = request.expect.get(stream, "any")
+        more, version = tuple(values.get(stream, ())), versions.get(stream)
         if returned is None and not more:
             continue
         step = Step(what, append.invoked, returned, more, expected, version=version)
@@ -192,7 +193,7 @@ def _of_append(append: Append) -> Iterable[tuple[str, Step]]:
 
 
 class _Event:
-    """The beginning or the end of a step, in a list from which both can be lifted."""
+    """The beginning or the end of a step, in a list from which both can be removed."""
 
     __slots__ = ("end", "next", "number", "previous", "step")
 
@@ -203,24 +204,24 @@ class _Event:
         self.previous: _Event | None = None
         self.next: _Event | None = None
 
-    def lift(self) -> None:
+    def remove(self) -> None:
         self.previous.next = self.next
         if self.next is not None:
             self.next.previous = self.previous
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         self.previous.next = self
         if self.next is not None:
             self.next.previous = self
 
 
 def search(steps: list[Step], state: State) -> Step | None:
-    """Search for an order; answer a step that no order explains, or `None`."""
+    """Search for an order. Return a step that no order explains, or `None`."""
     head = _listed(steps)
     left = sum(step.returned is not None for step in steps)
     taken, tried = 0, set()
     path: list[tuple[_Event, State]] = []
-    event, stuck, reached = head.next, None, -1
+    event, unexplained, longest = head.next, None, -1
     while left:
         if (event is not None and event.end is not None) or _is_open(event):
             after = event.step.applied(state)
@@ -235,11 +236,11 @@ def search(steps: list[Step], state: State) -> Step | None:
             else:
                 event = event.next
             continue
-        # The end of a step that was not taken, or of the list: something before was wrong.
-        if event is not None and len(path) > reached:
-            stuck, reached = event.step, len(path)
+        # The end of a step that was not taken, or of the list: an earlier choice was wrong.
+        if event is not None and len(path) > longest:
+            unexplained, longest = event.step, len(path)
         if not path:
-            return stuck or steps[0]
+            return unexplained or steps[0]
         event, state = path.pop()
         taken &= ~(1 << event.number)
         left += event.end is not None
@@ -249,24 +250,24 @@ def search(steps: list[Step], state: State) -> Step | None:
 
 
 def _is_open(event: _Event | None) -> bool:
-    """Whether it begins a step that was never answered."""
+    """Whether the event begins a step without a result."""
     return event is not None and event.step.returned is None
 
 
 def _take(event: _Event) -> None:
-    event.lift()
+    event.remove()
     if event.end is not None:
-        event.end.lift()
+        event.end.remove()
 
 
 def _untake(event: _Event) -> None:
     if event.end is not None:
-        event.end.put_back()
-    event.put_back()
+        event.end.restore()
+    event.restore()
 
 
 def _listed(steps: list[Step]) -> _Event:
-    """A list of beginnings and ends in the order of time; its head is no event."""
+    """Build the list of beginnings and ends in the order of time, after a head node."""
     timed: list[tuple[int, int, int, _Event]] = []
     for number, step in enumerate(steps):
         begin = _Event(step, number)

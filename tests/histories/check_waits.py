@@ -1,6 +1,6 @@
-"""Was everyone answered, and every subscription served, within a bound?
+"""Check that every append returned, and every subscription delivered, within a bound.
 
-A wake-up that is lost shows in no answer: only in one that never comes, or comes late.
+A lost wake-up changes no result: a result is only missing or late.
 """
 
 from __future__ import annotations
@@ -8,54 +8,58 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from tests.histories.history import Finding, History, Subscription
 from tests.histories.log import Log
-from tests.histories.history import Finding, Followed, History
 
 BY = "waits"
 BOUND = 8_000_000_000
-"""Nanoseconds: longer than any process is stopped and any lock is waited for."""
+"""In nanoseconds: more than the longest stop of a process and the longest lock timeout."""
 
 
 def check_waits(history: History, log: Log, bound: int = BOUND) -> list[Finding]:
-    """Find who waited for longer than a bound, in nanoseconds, or in vain."""
+    """Find appends and subscriptions that waited for longer than a bound."""
     return [*_unanswered(history, bound), *_unserved(history, log, bound)]
 
 
 def _unanswered(history: History, bound: int) -> Iterator[Finding]:
     for append in history.appends:
-        heard = history.heard.get(append.process, append.invoked)
-        until = heard if append.answer is None else append.answer.at
+        last_line_at = history.last_line_at.get(append.process, append.invoked)
+        until = last_line_at if append.answer is None else append.answer.at
         if until - append.invoked > bound:
-            how = "no answer" if append.answer is None else "its answer"
-            what = f"{append} waited {(until - append.invoked) / 1e9:.1f} s for {how}"
-            yield Finding("wrong", BY, what)
+            outcome = "no result" if append.answer is None else "its result"
+            text = (
+                f"{append} waited {(until - append.invoked) / 1e9:.1f} s for {outcome}"
+            )
+            yield Finding("wrong", BY, text)
 
 
 def _unserved(history: History, log: Log, bound: int) -> Iterator[Finding]:
-    """By its end, a subscription has brought all that was acknowledged long before."""
+    """At its end a subscription must have delivered everything acknowledged long before."""
     acknowledged = sorted(
         (append.answer.at, append.commit)
         for append in history.appends
         if append.done is not None and append.commit in log.named
     )
     times = [at for at, _ in acknowledged]
-    for followed in history.followed:
-        due = bisect_right(times, followed.until - bound)
-        # What it began after is due when it began, so at least one bound later.
-        if not due or followed.until - followed.begun.since < bound:
+    for subscription in history.subscriptions:
+        due = bisect_right(times, subscription.until - bound)
+        # Earlier events are due when it begins, so it must run for at least one bound.
+        if not due or subscription.until - subscription.begun.since < bound:
             continue
-        yield from _behind(followed, log, [name for _, name in acknowledged[:due]])
+        yield from _behind(subscription, log, [name for _, name in acknowledged[:due]])
 
 
-def _behind(followed: Followed, log: Log, names: list[str | None]) -> Iterator[Finding]:
-    begun = followed.begun
-    reached = max((one.entry.position for one in followed.delivered), default=0)
+def _behind(
+    subscription: Subscription, log: Log, names: list[str | None]
+) -> Iterator[Finding]:
+    begun = subscription.begun
+    reached = max((one.entry.position for one in subscription.delivered), default=0)
     for name in names:
         for entry in log.named[name].entries:
             if entry.position <= max(reached, begun.after):
                 continue
             if begun.prefix is None or entry.stream.startswith(begun.prefix):
-                who = f"subscription {begun.subscriber} of {followed.process}"
-                what = f"{who} ended at {reached}, long after {entry} was due"
-                yield Finding("wrong", BY, what)
+                behind = f"subscription {begun.subscriber} of {subscription.process}"
+                text = f"{behind} ended at {reached}, long after {entry} was due"
+                yield Finding("wrong", BY, text)
                 return

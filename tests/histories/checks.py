@@ -9,12 +9,12 @@ from tests.histories.check_log import check_log
 from tests.histories.check_order import check_order
 from tests.histories.check_streams import check_streams
 from tests.histories.check_waits import check_waits
-from tests.histories.log import Log
 from tests.histories.history import Finding, History
+from tests.histories.log import Log
 
 
 def check(history: History, log: Log) -> list[Finding]:
-    """Find everything that no store may do."""
+    """Find every violation of a promise of the store."""
     return [
         *check_log(history, log),
         *check_order(history, log),

@@ -1,7 +1,7 @@
-"""A store on an event loop, asked by the threads of the program of histories.
+"""A store on an event loop, called by the threads of the program of histories.
 
-The calls of all threads run as tasks of one loop, so that their appends are in flight
-together and are answered through the loop's own wake-ups.
+The calls of all threads run as tasks of one loop, so that their appends are in flight at
+the same time and their results arrive through the wake-ups of the loop.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ T = TypeVar("T")
 
 
 class StoreOnLoop:
-    """An open store that is asked from the process's loop."""
+    """An open store whose calls run on the event loop of the process."""
 
     def __init__(self, path: str, **options: object) -> None:
-        self._store = told(_opened(path, options))
+        self._store = run_on_loop(_opened(path, options))
 
     def append(self, events: list, **options: object) -> eb.Appended:
-        return told(self._store.append(events, **options))
+        return run_on_loop(self._store.append(events, **options))
 
     def read_streams(self, streams: list[str], **options: object) -> eb.StreamsSnapshot:
-        return told(self._store.read_streams(streams, **options))
+        return run_on_loop(self._store.read_streams(streams, **options))
 
     def read_stream(self, stream: str, **options: object) -> list[eb.RecordedEvent]:
-        return told(_all_of(self._store.read_stream(stream, **options)))
+        return run_on_loop(_all_of(self._store.read_stream(stream, **options)))
 
     def read_all(self, **options: object) -> list[eb.RecordedEvent]:
-        return told(_all_of(self._store.read_all(**options)))
+        return run_on_loop(_all_of(self._store.read_all(**options)))
 
     def version(self, stream: str) -> int:
-        return told(self._store.version(stream))
+        return run_on_loop(self._store.version(stream))
 
     def head(self) -> int:
-        return told(self._store.head())
+        return run_on_loop(self._store.head())
 
     def subscribe(self, **options: object) -> SubscriptionOnLoop:
         return SubscriptionOnLoop(self._store.subscribe(**options))
 
     def close(self) -> None:
-        told(self._store.close())
+        run_on_loop(self._store.close())
 
 
 class SubscriptionOnLoop:
@@ -58,27 +58,27 @@ class SubscriptionOnLoop:
         return self
 
     def __next__(self) -> eb.RecordedEvent:
-        # A task can't end with StopAsyncIteration, so that the end is no event.
-        found = told(_next_of(self._subscription))
-        if found is None:
+        # A task cannot end with StopAsyncIteration, so `None` is the end.
+        event = run_on_loop(_next_of(self._subscription))
+        if event is None:
             raise StopIteration
-        return found
+        return event
 
     def close(self) -> None:
         loop().call_soon_threadsafe(self._subscription.close)
 
 
-def told(asked: Coroutine[object, object, T]) -> T:
-    """Ask in the loop, and wait for the answer."""
-    return asyncio.run_coroutine_threadsafe(asked, loop()).result()
+def run_on_loop(call: Coroutine[object, object, T]) -> T:
+    """Run a coroutine on the loop, and wait for its result."""
+    return asyncio.run_coroutine_threadsafe(call, loop()).result()
 
 
 @functools.cache
 def loop() -> asyncio.AbstractEventLoop:
-    """The process's loop: it runs in a thread of its own, as long as the process."""
-    made = asyncio.new_event_loop()
-    threading.Thread(target=made.run_forever, daemon=True).start()
-    return made
+    """Return the event loop of the process, which runs in a thread of its own."""
+    new = asyncio.new_event_loop()
+    threading.Thread(target=new.run_forever, daemon=True).start()
+    return new
 
 
 async def _opened(path: str, options: dict[str, object]) -> eb.AsyncEventStore:

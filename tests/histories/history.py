@@ -1,12 +1,12 @@
-"""What processes tell of what they asked of a store, and what they were answered.
+"""The calls that processes made on a store, and their results.
 
-A process writes a line of JSON for each thing, with the times of a clock that all
-processes of a machine share (`CLOCK_MONOTONIC`). An append is told of twice: before it is
-asked for and after its answer, so that of a process that was killed it is known what it
-may have done. The Rust program of the soak writes the same lines.
+A process writes a line of JSON for each, with the times of a clock that all processes of
+a machine share (`CLOCK_MONOTONIC`). An append has two lines, one before the call and one
+after its result, so that the possible appends of a killed process are known. The Rust
+program of the soak test writes the same lines.
 
-Every event has a value of its own, `COMMIT INDEX/COUNT`: which append it belongs to, and
-where in it the event stood.
+Every event has a unique value, `COMMIT INDEX/COUNT`: the append that it belongs to, and
+its place there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Expected = int | str
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
-    """An event, as somebody saw it."""
+    """An event, as a process read it."""
 
     position: int
     stream: str
@@ -37,8 +37,8 @@ class _Line(msgspec.Struct, frozen=True, tag_field="line"):
     pass
 
 
-class Begun(_Line, tag="begun"):
-    """An append is about to be asked for."""
+class AppendBegun(_Line, tag="begun"):
+    """An append is about to be called."""
 
     number: int
     thread: int
@@ -48,8 +48,8 @@ class Begun(_Line, tag="begun"):
     key: str | None = None
 
 
-class Done(_Line, tag="done"):
-    """It was done."""
+class AppendDone(_Line, tag="done"):
+    """The append succeeded."""
 
     number: int
     at: int
@@ -59,8 +59,8 @@ class Done(_Line, tag="done"):
     replayed: bool = False
 
 
-class Refused(_Line, tag="refused"):
-    """It was refused: nothing was written."""
+class AppendRefused(_Line, tag="refused"):
+    """The append was refused, and wrote nothing."""
 
     number: int
     at: int
@@ -68,8 +68,8 @@ class Refused(_Line, tag="refused"):
     failures: tuple[tuple[str, Expected, int], ...] = ()
 
 
-class Unclear(_Line, tag="unclear"):
-    """The store could not say."""
+class AppendUnknown(_Line, tag="unclear"):
+    """The outcome of the append is unknown."""
 
     number: int
     at: int
@@ -106,19 +106,19 @@ class LogRead(_Read, tag="log"):
 
 
 class HeadRead(_Read, tag="head"):
-    """The position of the last event was asked for."""
+    """The position of the last event was read."""
 
     position: int
 
 
 class VersionRead(_Read, tag="version"):
-    """The version of a stream was asked for."""
+    """The version of a stream was read."""
 
     stream: str
     version: int
 
 
-class Following(_Line, tag="following"):
+class SubscriptionBegun(_Line, tag="following"):
     """A subscription began."""
 
     subscriber: int
@@ -128,22 +128,22 @@ class Following(_Line, tag="following"):
 
 
 class Delivered(_Line, tag="delivered"):
-    """A subscription brought an event."""
+    """A subscription delivered an event."""
 
     subscriber: int
     at: int
     entry: Entry
 
 
-class Unfollowed(_Line, tag="unfollowed"):
+class SubscriptionEnded(_Line, tag="unfollowed"):
     """A subscription has ended."""
 
     subscriber: int
     at: int
 
 
-class Trouble(_Line, tag="trouble"):
-    """The store raised an error that is no answer; it was closed and opened again."""
+class StoreFailure(_Line, tag="trouble"):
+    """The store raised an error that is no result, and was opened again."""
 
     at: int
     kind: str
@@ -157,15 +157,15 @@ class Opened(_Line, tag="opened"):
 
 
 class Closed(_Line, tag="closed"):
-    """The store was closed, and all of the process's work is told of."""
+    """The store was closed, and the process has written all its lines."""
 
     at: int
 
 
 Read = StreamRead | SnapshotRead | LogRead | HeadRead | VersionRead
-Answer = Done | Refused | Unclear
-Subscribed = Following | Delivered | Unfollowed
-Line = Begun | Answer | Read | Subscribed | Trouble | Opened | Closed
+Answer = AppendDone | AppendRefused | AppendUnknown
+SubscriptionLine = SubscriptionBegun | Delivered | SubscriptionEnded
+Line = AppendBegun | Answer | Read | SubscriptionLine | StoreFailure | Opened | Closed
 
 _LINES = msgspec.json.Decoder(Line)
 encode = msgspec.json.Encoder().encode
@@ -173,113 +173,113 @@ encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """An append that was asked for; without an answer, nobody knows what came of it."""
+    """An append and its result; without a result, its outcome is unknown."""
 
     process: str
-    asked: Begun
+    request: AppendBegun
     answer: Answer | None = None
 
     @property
     def invoked(self) -> int:
-        return self.asked.at
+        return self.request.at
 
     @property
     def returned(self) -> int | None:
-        """When it was known what came of it, if it ever was."""
+        """The time at which the outcome was known, if it is."""
         return None if self.done is None and self.refused is None else self.answer.at
 
     @property
-    def done(self) -> Done | None:
-        return self.answer if isinstance(self.answer, Done) else None
+    def done(self) -> AppendDone | None:
+        return self.answer if isinstance(self.answer, AppendDone) else None
 
     @property
-    def refused(self) -> Refused | None:
-        return self.answer if isinstance(self.answer, Refused) else None
+    def refused(self) -> AppendRefused | None:
+        return self.answer if isinstance(self.answer, AppendRefused) else None
 
     @property
     def commit(self) -> str | None:
-        """The name in the values of its events; an append that is tried again keeps it."""
-        return commit_of(self.asked.events[0][1]) if self.asked.events else None
+        """The name in the values of its events, which a repeated append keeps."""
+        return commit_of(self.request.events[0][1]) if self.request.events else None
 
     def __str__(self) -> str:
-        return f"append {self.asked.number} of {self.process} ({self.commit})"
+        return f"append {self.request.number} of {self.process} ({self.commit})"
 
 
 @dataclass(slots=True)
-class Followed:
-    """A subscription, and what it brought, in order.
+class Subscription:
+    """A subscription and the events that it delivered, in order.
 
     Attributes:
-        process: Whose it was.
-        begun: What was asked for.
-        delivered: What it brought.
-        until: When it ended, or when its process was last heard of.
+        process: The process that subscribed.
+        begun: The arguments of the subscription.
+        delivered: The delivered events.
+        until: The time of its end, or of the last line of its process.
     """
 
     process: str
-    begun: Following
+    begun: SubscriptionBegun
     delivered: list[Delivered] = field(default_factory=list)
     until: int = 0
 
 
 @dataclass(slots=True)
 class History:
-    """What all processes told, put together.
+    """The calls of all processes.
 
     Attributes:
-        appends: What was asked to be appended.
-        reads: Who read what.
-        followed: The subscriptions.
-        troubles: Who met with an error that is no answer.
-        heard: When each process was last heard of.
+        appends: The appends.
+        reads: The process and the result of each read.
+        subscriptions: The subscriptions.
+        failures: The process and the error of each failure of the store.
+        last_line_at: The time of the last line of each process.
     """
 
     appends: list[Append] = field(default_factory=list)
     reads: list[tuple[str, Read]] = field(default_factory=list)
-    followed: list[Followed] = field(default_factory=list)
-    troubles: list[tuple[str, Trouble]] = field(default_factory=list)
-    heard: dict[str, int] = field(default_factory=dict)
+    subscriptions: list[Subscription] = field(default_factory=list)
+    failures: list[tuple[str, StoreFailure]] = field(default_factory=list)
+    last_line_at: dict[str, int] = field(default_factory=dict)
 
     def add(self, process: str, lines: Iterable[Line]) -> None:
-        """Take what one process told, in its order."""
+        """Add the lines of one process, in its order."""
         appends: dict[int, Append] = {}
-        following: dict[int, Followed] = {}
-        heard = 0
+        following: dict[int, Subscription] = {}
+        last_line_at = 0
         for line in lines:
-            heard = max(heard, _time_of(line))
+            last_line_at = max(last_line_at, _time_of(line))
             match line:
-                case Begun():
+                case AppendBegun():
                     appends[line.number] = Append(process, line)
-                case Done() | Refused() | Unclear():
-                    asked = appends[line.number].asked
-                    appends[line.number] = Append(process, asked, line)
-                case Following():
-                    following[line.subscriber] = Followed(process, line)
+                case AppendDone() | AppendRefused() | AppendUnknown():
+                    request = appends[line.number].request
+                    appends[line.number] = Append(process, request, line)
+                case SubscriptionBegun():
+                    following[line.subscriber] = Subscription(process, line)
                 case Delivered():
                     following[line.subscriber].delivered.append(line)
-                case Unfollowed():
+                case SubscriptionEnded():
                     following[line.subscriber].until = line.at
-                case Trouble():
-                    self.troubles.append((process, line))
+                case StoreFailure():
+                    self.failures.append((process, line))
                 case Opened() | Closed():
                     pass
                 case _:
                     self.reads.append((process, line))
-        for followed in following.values():
-            followed.until = followed.until or heard
-        self.heard[process] = heard
+        for subscription in following.values():
+            subscription.until = subscription.until or last_line_at
+        self.last_line_at[process] = last_line_at
         self.appends.extend(appends.values())
-        self.followed.extend(following.values())
+        self.subscriptions.extend(following.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that no store may do.
+    """A violation of a promise of the store.
 
     Attributes:
         kind: `lost`, `torn` or `wrong`.
         by: The check that found it.
-        text: What it is.
+        text: The description.
     """
 
     kind: str
@@ -294,29 +294,29 @@ def _time_of(line: Line) -> int:
     match line:
         case _Read():
             return line.returned
-        case Following():
+        case SubscriptionBegun():
             return line.since
         case _:
             return line.at
 
 
 def value_of(commit: str, index: int, count: int) -> str:
-    """The value of an event of a commit."""
+    """Return the value of an event of a commit."""
     return f"{commit} {index}/{count}"
 
 
 def commit_of(value: str) -> str:
-    """Which commit an event belongs to."""
+    """Return the commit that an event belongs to."""
     return value.partition(" ")[0]
 
 
 def place_of(value: str) -> tuple[int, int]:
-    """Where in its commit an event stands, and how many there are."""
+    """Return the index of an event in its commit, and the number of events there."""
     index, _, count = value.partition(" ")[2].partition("/")
     return int(index), int(count)
 
 
 def decoded(raw: bytes) -> Iterator[Line]:
-    """Decode lines; one that was cut off by a kill is none."""
+    """Decode lines, except a last one that a kill has truncated."""
     whole, _, _ = raw.rpartition(b"\n")
     return map(_LINES.decode, whole.splitlines())

@@ -1,4 +1,4 @@
-"""The log as it stands in the end: what all answers are held against."""
+"""The log at the end of a history, with which all results are compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.histories.history import Entry
 
-ENDLESS = 1 << 62
+UNBOUNDED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +28,19 @@ class Commit:
         return self.entries[-1].position
 
     def versions(self) -> dict[str, int]:
-        """The versions of the streams after it."""
+        """Return the versions of its streams after the commit."""
         return {entry.stream: entry.version for entry in self.entries}
 
 
 @dataclass(slots=True)
-class Turns:
-    """The states that one stream went through.
+class StreamStates:
+    """The states of one stream.
 
     Attributes:
-        versions: The versions it had, ascending.
-        since: The position from which on it had each.
-        until: The last position at which it had each.
-        commits: What made each; the first state was made by none of this part of the log.
+        versions: Its versions, ascending.
+        since: The first position at which it had each version.
+        until: The last position at which it had each version.
+        commits: The commit of each version; `None` is before this part of the log.
     """
 
     versions: list[int]
@@ -48,17 +48,17 @@ class Turns:
     until: list[int]
     commits: list[Commit | None]
 
-    def turn(self, commit: Commit, version: int) -> None:
+    def add(self, commit: Commit, version: int) -> None:
         self.until[-1] = commit.first - 1
         self.versions.append(version)
         self.since.append(commit.last)
-        self.until.append(ENDLESS)
+        self.until.append(UNBOUNDED)
         self.commits.append(commit)
 
 
 @dataclass(slots=True)
 class Contents:
-    """What a stream held at some version, in a form that is quickly compared."""
+    """The content of a stream at a version, as a digest."""
 
     version: int = 0
     digest: int = 0
@@ -70,12 +70,12 @@ class Contents:
 
 @dataclass
 class Log:
-    """Events in the order of their positions, from after a position on.
+    """The events after a position, in the order of their positions.
 
     Attributes:
         entries: The events.
         base: The position before the first of them.
-        contents: What streams held at that position; streams not named held nothing.
+        contents: The contents of the streams at that position; other streams were empty.
     """
 
     entries: list[Entry]
@@ -87,68 +87,72 @@ class Log:
         self.commits = [Commit(name, tuple(group)) for name, group in groups]
         self.named = {commit.name: commit for commit in self.commits}
         self.lasts = [self.base, *(commit.last for commit in self.commits)]
-        self._turns: dict[str, Turns] = {}
+        self._states: dict[str, StreamStates] = {}
         for commit in self.commits:
             for stream, version in commit.versions().items():
-                self.turns(stream).turn(commit, version)
+                self.states(stream).add(commit, version)
 
     @property
     def head(self) -> int:
         return self.lasts[-1]
 
     def before(self, commit: Commit) -> int:
-        """The position at which the log stood before a commit."""
+        """Return the head of the log before a commit."""
         return commit.first - 1
 
     def is_boundary(self, position: int) -> bool:
-        """Whether a commit ends there."""
+        """Whether a commit ends at a position."""
         at = bisect_right(self.lasts, position) - 1
         return at >= 0 and self.lasts[at] == position
 
     def entry(self, position: int) -> Entry | None:
-        """The event at a position, if it is of this part of the log."""
+        """Return the event at a position, if it is in this part of the log."""
         index = position - self.base - 1
         return self.entries[index] if 0 <= index < len(self.entries) else None
 
     def after(self, position: int) -> list[Entry]:
-        """The events after a position."""
+        """Return the events after a position."""
         return self.entries[max(0, position - self.base) :]
 
     def base_version(self, stream: str) -> int:
-        """The version that a stream had before this part of the log."""
+        """Return the version of a stream before this part of the log."""
         known = self.contents.get(stream)
         return 0 if known is None else known.version
 
-    def turns(self, stream: str) -> Turns:
-        """The states that a stream went through in this part of the log."""
-        if stream not in self._turns:
-            first = Turns([self.base_version(stream)], [self.base], [ENDLESS], [None])
-            self._turns[stream] = first
-        return self._turns[stream]
+    def states(self, stream: str) -> StreamStates:
+        """Return the states of a stream in this part of the log."""
+        if stream not in self._states:
+            first = StreamStates(
+                [self.base_version(stream)], [self.base], [UNBOUNDED], [None]
+            )
+            self._states[stream] = first
+        return self._states[stream]
 
-    def span_of(self, stream: str, least: int, most: int) -> tuple[int, int] | None:
-        """The positions at which a stream had at least and at most such a version."""
-        turns = self.turns(stream)
-        low = bisect_left(turns.versions, least)
-        high = bisect_right(turns.versions, most) - 1
-        return None if low > high else (turns.since[low], turns.until[high])
+    def span_of(
+        self, stream: str, minimum: int, maximum: int
+    ) -> tuple[int, int] | None:
+        """Return the positions at which the version of a stream was in a range."""
+        states = self.states(stream)
+        low = bisect_left(states.versions, minimum)
+        high = bisect_right(states.versions, maximum) - 1
+        return None if low > high else (states.since[low], states.until[high])
 
     def version_at(self, stream: str, position: int) -> int:
-        """The version of a stream as of a position."""
-        turns = self.turns(stream)
-        return turns.versions[max(0, bisect_right(turns.since, position) - 1)]
+        """Return the version of a stream as of a position."""
+        states = self.states(stream)
+        return states.versions[max(0, bisect_right(states.since, position) - 1)]
 
     def contents_after(self) -> dict[str, Contents]:
-        """What streams hold at the end: the beginning of the next part."""
-        held = dict(self.contents)
+        """Return the contents of the streams at the end, for the next part."""
+        contents = dict(self.contents)
         for entry in self.entries:
-            before = held.get(entry.stream, Contents())
-            held[entry.stream] = before.with_value(entry.value)
-        return held
+            before = contents.get(entry.stream, Contents())
+            contents[entry.stream] = before.with_value(entry.value)
+        return contents
 
 
 def entries_of(events: Iterable) -> list[Entry]:
-    """Take events from a store."""
+    """Convert the events of a store."""
     return [
         Entry(event.position, event.stream, event.version, bytes(event.data).decode())
         for event in events

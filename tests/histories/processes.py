@@ -1,7 +1,7 @@
-"""Processes that work on one store, and what they told.
+"""Processes that work on one store, and the lines that they write.
 
-`Member` is one process, `Crew` all of them. The parent only reads what they tell; it kills,
-stops and ends them by their own ids.
+`StoreProcess` is one process, `ProcessGroup` all of them. The parent only reads their
+lines; it kills, stops and ends them by their own ids.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from pathlib import Path
 
 import msgspec
 
-from tests.histories.log import Log, entries_of
-from tests.histories.program import Orders, opened
 from tests.histories.history import Closed, History, Line, decoded, encode
+from tests.histories.log import Log, entries_of
+from tests.histories.program import Workload, opened
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60.0
-TROUBLED = 3
-"""What a program ends with that does not open a store again, but tells of its trouble."""
+TIMEOUT = 60.0
+EXIT_AFTER_FAILURE = 3
+"""The exit code of a program that reports a failure of its store and does not reopen it."""
 
 
-class Member:
+class StoreProcess:
     """One process."""
 
-    def __init__(self, orders: Orders, program: Path | None = None) -> None:
-        """Start it.
+    def __init__(self, workload: Workload, program: Path | None = None) -> None:
+        """Start the process.
 
         Args:
-            orders: What it is to do.
-            program: What is to do it; the Python program, if none is named.
+            workload: The operations of the process.
+            program: The program that executes them; `None` is the Python program.
         """
         command = [sys.executable, "-m", "tests.histories.program"]
         if program is not None:
             command = [str(program)]
-        self.orders = orders
-        self.process = subprocess.Popen(
-            [*command, msgspec.json.encode(orders).decode()],
+        self.workload = workload
+        self.popen = subprocess.Popen(
+            [*command, msgspec.json.encode(workload).decode()],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -53,8 +53,8 @@ class Member:
         self._readers = [
             threading.Thread(target=self._drain, args=args, daemon=True)
             for args in (
-                (self.process.stdout, self._parts),
-                (self.process.stderr, self._errors),
+                (self.popen.stdout, self._parts),
+                (self.popen.stderr, self._errors),
             )
         ]
         for reader in self._readers:
@@ -62,52 +62,53 @@ class Member:
 
     @property
     def is_alive(self) -> bool:
-        return self.process.poll() is None
+        return self.popen.poll() is None
 
     def kill(self) -> None:
-        self.process.kill()
+        self.popen.kill()
 
     def stop(self) -> None:
-        """Hold it wherever it is."""
-        self.process.send_signal(signal.SIGSTOP)
+        """Stop the process at its present instruction."""
+        self.popen.send_signal(signal.SIGSTOP)
         self.stopped = True
 
-    def go_on(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+    def resume(self) -> None:
+        self.popen.send_signal(signal.SIGCONT)
         self.stopped = False
 
-    def end(self) -> None:
-        """Ask it to close the store and end."""
-        self.process.stdin.close()
+    def request_end(self) -> None:
+        """Request that the process closes the store and ends."""
+        self.popen.stdin.close()
 
     def wait(self) -> int:
-        """Wait for its end, and for all that it told.
+        """Wait for the end of the process and of its output.
 
-        One that does not end is made to say where it is, and counts as failed.
+        A process that does not end prints its stack upon SIGABRT, and counts as failed.
         """
         try:
-            code = self.process.wait(PATIENCE)
+            code = self.popen.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGABRT)
-            code = self.process.wait(PATIENCE)
+            self.popen.send_signal(signal.SIGABRT)
+            code = self.popen.wait(TIMEOUT)
         for reader in self._readers:
-            reader.join(PATIENCE)
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            reader.join(TIMEOUT)
+        for pipe in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
             pipe.close()
         return code
 
-    def told(self) -> list[Line]:
+    def lines(self) -> list[Line]:
+        """Return the lines that the process has written so far."""
         return list(decoded(b"".join(self._parts)))
 
     def errors(self) -> str:
         return b"".join(self._errors).decode(errors="replace")
 
-    def is_fine(self, lines: list[Line]) -> bool:
-        """Whether it was killed, or closed the store by itself, with trouble or without."""
-        if self.process.returncode == -signal.SIGKILL:
+    def ended_normally(self, lines: list[Line]) -> bool:
+        """Whether the process was killed, or closed the store by itself."""
+        if self.popen.returncode == -signal.SIGKILL:
             return True
         closed = bool(lines) and isinstance(lines[-1], Closed)
-        return closed and self.process.returncode in {0, TROUBLED}
+        return closed and self.popen.returncode in {0, EXIT_AFTER_FAILURE}
 
     @staticmethod
     def _drain(pipe, parts: list[bytes]) -> None:
@@ -116,68 +117,72 @@ class Member:
 
 
 @dataclass
-class Crew:
+class ProcessGroup:
     """Processes on one store, one history.
 
     Attributes:
-        orders: What each process does, but for its name and seed.
-        history: What those told that have ended.
-        failed: What went wrong with processes themselves.
-        told: What each of those that have ended told, as it told it.
+        workload: The workload of each process, without its name and seed.
+        history: The operations of the processes that have ended.
+        failed: Failures of the processes themselves.
+        lines: The lines of each process that has ended.
     """
 
-    orders: Orders
+    workload: Workload
     history: History = field(default_factory=History)
     failed: list[str] = field(default_factory=list)
-    members: list[Member] = field(default_factory=list)
+    processes: list[StoreProcess] = field(default_factory=list)
     started: int = 0
-    told: dict[str, list[Line]] = field(default_factory=dict)
+    lines: dict[str, list[Line]] = field(default_factory=dict)
 
-    def start(self, program: Path | None = None, **changes: object) -> Member:
-        """Start one more process, with other orders where `changes` has them."""
+    def start(self, program: Path | None = None, **changes: object) -> StoreProcess:
+        """Start one more process, with another workload where `changes` has fields of it."""
         self.started += 1
         changes = {
-            "name": f"{self.orders.name}{self.started}",
-            "seed": self.orders.seed + self.started,
+            "name": f"{self.workload.name}{self.started}",
+            "seed": self.workload.seed + self.started,
             **changes,
         }
-        member = Member(msgspec.structs.replace(self.orders, **changes), program)
-        self.members.append(member)
-        return member
+        process = StoreProcess(
+            msgspec.structs.replace(self.workload, **changes), program
+        )
+        self.processes.append(process)
+        return process
 
-    def gather(self, member: Member) -> None:
-        """Wait for the end of a process and take what it told."""
-        code = member.wait()
-        self.members.remove(member)
-        lines = member.told()
-        self.history.add(member.orders.name, lines)
-        self.told[member.orders.name] = lines
-        if not member.is_fine(lines):
-            what = f"{member.orders.name} ended with {code}: {member.errors()[-2000:]}"
-            self.failed.append(what)
+    def collect(self, process: StoreProcess) -> None:
+        """Wait for the end of a process and add its lines to the history."""
+        code = process.wait()
+        self.processes.remove(process)
+        lines = process.lines()
+        self.history.add(process.workload.name, lines)
+        self.lines[process.workload.name] = lines
+        if not process.ended_normally(lines):
+            failure = (
+                f"{process.workload.name} ended with {code}: {process.errors()[-2000:]}"
+            )
+            self.failed.append(failure)
 
-    def gather_all(self) -> None:
-        for member in list(self.members):
-            self.gather(member)
+    def collect_all(self) -> None:
+        for process in list(self.processes):
+            self.collect(process)
 
-    def keep(self, directory: Path) -> None:
-        """Write down what each told, a file each, for somebody to look at."""
+    def save_lines(self, directory: Path) -> None:
+        """Write the lines of each process to a file, for the analysis of a failure."""
         directory.mkdir(parents=True)
-        for name, lines in self.told.items():
+        for name, lines in self.lines.items():
             text = b"".join(encode(line) + b"\n" for line in lines)
             (directory / f"{name}.jsonl").write_bytes(text)
 
-    def dismiss(self) -> None:
-        """End all that is left, however it is."""
-        for member in list(self.members):
-            member.kill()
-            member.wait()
-        self.members.clear()
+    def kill_all(self) -> None:
+        """Kill all remaining processes."""
+        for process in list(self.processes):
+            process.kill()
+            process.wait()
+        self.processes.clear()
 
 
-def read_log(orders: Orders, after: Log | None = None) -> Log:
+def read_log(workload: Workload, after: Log | None = None) -> Log:
     """Read the log of a store, from where an earlier part of it ended."""
-    store = opened(orders)
+    store = opened(workload)
     try:
         if after is None:
             return Log(entries_of(store.read_all()))

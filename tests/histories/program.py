@@ -1,13 +1,13 @@
-"""A process that asks a store at random, and tells of every question and answer.
+"""A process that calls a store at random, and writes a line for each call and result.
 
     python -m tests.histories.program '{"store": "...", "path": "...", "seed": 7, ...}'
 
 Its threads append to a few streams that all processes share, under every kind of
-expectation, read them in every way, and follow the log. What they do is drawn from the
-seed; when they do it is not. It tells on its standard output, closes the store cleanly
-when its standard input ends, and stands any kill.
+expectation, call every kind of read, and follow the log. The seed determines the calls,
+but not their times. The process writes its lines to standard output, closes the store
+when its standard input ends, and may be killed at any moment.
 
-Every two seconds all processes turn to new streams, so that none grows long.
+Every two seconds all processes change to new streams, so that no stream grows long.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from contextlib import suppress
 import msgspec
 
 import eventbraid as eb
-from tests.histories.log import entries_of
 from tests.histories.history import (
-    Begun,
+    AppendBegun,
+    AppendDone,
+    AppendRefused,
+    AppendUnknown,
     Closed,
     Delivered,
-    Done,
     Expected,
-    Following,
     HeadRead,
     Line,
     LogRead,
     Opened,
-    Refused,
     SnapshotRead,
+    StoreFailure,
     StreamRead,
-    Trouble,
-    Unclear,
-    Unfollowed,
+    SubscriptionBegun,
+    SubscriptionEnded,
     VersionRead,
     encode,
     value_of,
 )
+from tests.histories.log import entries_of
 
 EPOCH = 2_000_000_000
 CONDITIONS = {"any": eb.ANY, "no_stream": eb.NO_STREAM, "exists": eb.EXISTS}
@@ -56,21 +56,21 @@ RARE_READ = 200
 IDLE_CHILD = 2.0
 
 
-class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process is told to do.
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """The operations of a process.
 
     Attributes:
-        name: What it is called; no other process of the same history has this name.
-        store: `MODULE:NAME` of what opens the store.
-        path: Where the store is.
-        seed: What it draws from.
-        threads: How many of its threads ask.
-        followers: How many follow the log.
-        streams: How many streams there are at a time.
-        operations: How many each thread asks; without end, if there is no number.
-        pause: How long a thread waits between two operations, on average, in seconds.
-        forks: Whether it forks children now and then that stay idle.
-        options: What the store is opened with besides.
+        name: The name of the process, unique in its history.
+        store: `MODULE:NAME` of the function that opens the store.
+        path: The path of the store.
+        seed: The seed of the random choices.
+        threads: The number of threads that append and read.
+        followers: The number of threads that follow the log.
+        streams: The number of streams in use at a time.
+        operations: The number of operations of each thread; `None` is unlimited.
+        pause: The mean interval between two operations of a thread, in seconds.
+        forks: Whether the process sometimes forks children that stay idle.
+        options: Further options of the store.
     """
 
     name: str
@@ -86,14 +86,14 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, int | float | str] = {}
 
 
-class Teller:
-    """Writes lines, whole, from any thread."""
+class LineWriter:
+    """Writes complete lines from any thread."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lock = threading.Lock()
 
-    def tell(self, line: Line) -> None:
+    def write(self, line: Line) -> None:
         data = encode(line) + b"\n"
         with self._lock:
             while data:
@@ -101,11 +101,11 @@ class Teller:
 
 
 class Program:
-    """One process's work."""
+    """The work of one process."""
 
-    def __init__(self, orders: Orders, teller: Teller) -> None:
-        self.orders = orders
-        self.tell = teller.tell
+    def __init__(self, workload: Workload, writer: LineWriter) -> None:
+        self.workload = workload
+        self.write = writer.write
         self.stopping = threading.Event()
         self.failures: list[BaseException] = []
         self._numbers = iter(range(1 << 62))
@@ -119,16 +119,16 @@ class Program:
         threads = [
             threading.Thread(target=self._guarded, args=(work, number))
             for work, count in (
-                (self._ask, self.orders.threads),
-                (self._follow, self.orders.followers),
+                (self._work, self.workload.threads),
+                (self._follow, self.workload.followers),
             )
             for number in range(count)
         ]
         for thread in threads:
             thread.start()
-        self._await_the_end(threads[: self.orders.threads] or threads)
+        self._wait_for_the_end(threads[: self.workload.threads] or threads)
         self.stopping.set()
-        for thread in threads[: self.orders.threads]:
+        for thread in threads[: self.workload.threads]:
             thread.join()
         self._stop_following()
         for thread in threads:
@@ -139,14 +139,14 @@ class Program:
         try:
             store.close()
         except eb.StoreBusy as error:
-            self.leave(store, error)
-        self.tell(Closed(time.monotonic_ns()))
+            self.abandon(store, error)
+        self.write(Closed(time.monotonic_ns()))
 
     def _is_open(self) -> bool:
         try:
             self.store()
         except eb.StoreBusy as error:
-            self.leave(None, error)
+            self.abandon(None, error)
             return False
         return True
 
@@ -155,29 +155,28 @@ class Program:
             return next(self._numbers)
 
     def store(self):
-        """The open store; opened again, if it was left."""
+        """Return the open store, and open it again if it was abandoned."""
         with self._guard:
             if self._store is None:
-                self._store = opened(self.orders)
-                self.tell(Opened(time.monotonic_ns()))
+                self._store = opened(self.workload)
+                self.write(Opened(time.monotonic_ns()))
             return self._store
 
-    def leave(self, store, error: eb.EventbraidError) -> None:
-        """Close a store that has raised what is no answer, and tell of it.
+    def abandon(self, store, error: eb.EventbraidError) -> None:
+        """Report a store that raised an error that is no result, and close it.
 
-        One that others only kept from writing for a while stays open. One that could not
-        be opened will be tried again.
+        A store that was only busy stays open. An open that failed is tried again later.
         """
         now = time.monotonic_ns()
-        self.tell(Trouble(now, type(error).__name__, str(error)))
+        self.write(StoreFailure(now, type(error).__name__, str(error)))
         if is_busy(error):
             return
         with self._guard:
-            is_left = store is not None and self._store is store
-            if is_left:
+            is_abandoned = store is not None and self._store is store
+            if is_abandoned:
                 self._store = None
-        if is_left:
-            # What it says in the end is known already.
+        if is_abandoned:
+            # Its close raises the same error again.
             with suppress(eb.EventbraidError):
                 store.close()
         time.sleep(0.02)
@@ -185,19 +184,19 @@ class Program:
     def _guarded(self, work: Callable[[int], None], number: int) -> None:
         try:
             work(number)
-        except BaseException as error:  # noqa: BLE001 - raised again where it is seen
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             self.failures.append(error)
             self.stopping.set()
 
-    def _await_the_end(self, threads: list[threading.Thread]) -> None:
-        """Wait for the end of standard input, or of all the work."""
-        chance = random.Random(self.orders.seed)
+    def _wait_for_the_end(self, threads: list[threading.Thread]) -> None:
+        """Wait until standard input ends or all threads have ended."""
+        rng = random.Random(self.workload.seed)
         while any(thread.is_alive() for thread in threads):
             if select.select([0], [], [], 0.05)[0] and not os.read(0, 4096):
                 return
             if self.stopping.is_set():
                 return
-            if self.orders.forks and chance.random() < 0.1:
+            if self.workload.forks and rng.random() < 0.1:
                 fork_an_idle_child()
 
     def _stop_following(self) -> None:
@@ -206,74 +205,75 @@ class Program:
             for subscription in self._subscriptions:
                 subscription.close()
 
-    def _ask(self, number: int) -> None:
-        asker = Asker(self, number)
-        while not self.stopping.is_set() and asker.wants_more():
-            asker.ask()
+    def _work(self, number: int) -> None:
+        worker = Worker(self, number)
+        while not self.stopping.is_set() and worker.has_operations_left():
+            worker.run_one()
 
     def _follow(self, number: int) -> None:
-        chance = random.Random(f"{self.orders.seed}/follower/{number}")
+        rng = random.Random(f"{self.workload.seed}/follower/{number}")
         store = None
         while not self.stopping.is_set():
             try:
                 store = self.store()
-                self._follow_one(store, chance)
+                self._follow_one(store, rng)
             except eb.EventbraidError as error:
-                self.leave(store, error)
+                self.abandon(store, error)
 
-    def _follow_one(self, store, chance: random.Random) -> None:
-        after = max(0, store.head() - chance.randrange(50))
+    def _follow_one(self, store, rng: random.Random) -> None:
+        after = max(0, store.head() - rng.randrange(50))
         prefixes = [None, None, "list-"]
-        if self.orders.threads:
-            # An epoch ends, and who only listens is to hear something as long as it lives.
+        if self.workload.threads:
+            # A process without own appends follows no single epoch, since an epoch ends
+            # and the process must get events for as long as it runs.
             prefixes.append(f"list-{epoch()}-")
-        prefix = chance.choice(prefixes)
+        prefix = rng.choice(prefixes)
         subscriber = self.number()
         subscription = store.subscribe(after=after, prefix=prefix)
         with self._guard:
             if self.stopping.is_set():
                 return
             self._subscriptions.add(subscription)
-        self.tell(Following(subscriber, after, prefix, time.monotonic_ns()))
+        self.write(SubscriptionBegun(subscriber, after, prefix, time.monotonic_ns()))
         try:
             for event in subscription:
                 [entry] = entries_of([event])
-                self.tell(Delivered(subscriber, time.monotonic_ns(), entry))
+                self.write(Delivered(subscriber, time.monotonic_ns(), entry))
         finally:
-            self.tell(Unfollowed(subscriber, time.monotonic_ns()))
+            self.write(SubscriptionEnded(subscriber, time.monotonic_ns()))
 
 
-class Asker:
-    """One thread's work."""
+class Worker:
+    """The work of one thread."""
 
     def __init__(self, program: Program, number: int) -> None:
         self.program = program
-        self.tell = program.tell
-        self.orders = program.orders
+        self.write = program.write
+        self.workload = program.workload
         self.thread = number
-        self.left = self.orders.operations
-        self.chance = random.Random(f"{self.orders.seed}/{number}")
+        self.left = self.workload.operations
+        self.rng = random.Random(f"{self.workload.seed}/{number}")
         self.seen: dict[str, int] = {}
         self.epoch = -1
         self.store = None
 
-    def wants_more(self) -> bool:
+    def has_operations_left(self) -> bool:
         return self.left is None or self.left > 0
 
-    def ask(self) -> None:
+    def run_one(self) -> None:
         if self.left is not None:
             self.left -= 1
-        if self.orders.pause:
-            time.sleep(self.chance.expovariate(1 / self.orders.pause))
+        if self.workload.pause:
+            time.sleep(self.rng.expovariate(1 / self.workload.pause))
         if (now := epoch()) != self.epoch:
             self.epoch, self.seen = now, {}
-        [work] = self.chance.choices(ASKED, WEIGHTS)
+        [work] = self.rng.choices(OPERATIONS, WEIGHTS)
         self.store = None
         try:
             self.store = self.program.store()
             work(self)
         except eb.EventbraidError as error:
-            self.program.leave(self.store, error)
+            self.program.abandon(self.store, error)
 
     # --- appends
 
@@ -284,11 +284,11 @@ class Asker:
         """Read some streams and append to some of them, if nothing has changed."""
         read = self.some_streams()
         versions = self.read_snapshot(read)
-        written = self.chance.sample(read, self.chance.randint(1, len(read)))
+        written = self.rng.sample(read, self.rng.randint(1, len(read)))
         self.append(written, dict(versions))
 
     def append_as_remembered(self) -> None:
-        """As read some time ago: often a conflict."""
+        """Expect versions of an earlier read, which often conflict."""
         streams = self.some_streams()
         expect = {stream: self.seen.get(stream, 0) for stream in streams}
         self.append(streams[:1], expect)
@@ -296,11 +296,11 @@ class Asker:
     def append_on_a_condition(self) -> None:
         streams = self.some_streams()
         conditions: list[Expected] = ["any", "exists", "exists", "no_stream"]
-        expect = {stream: self.chance.choice(conditions) for stream in streams}
-        self.append(streams[: self.chance.randint(1, len(streams))], expect)
+        expect = {stream: self.rng.choice(conditions) for stream in streams}
+        self.append(streams[: self.rng.randint(1, len(streams))], expect)
 
     def begin_a_stream(self) -> None:
-        stream = f"list-{self.epoch}-{self.chance.randrange(40)}-new"
+        stream = f"list-{self.epoch}-{self.rng.randrange(40)}-new"
         self.append([stream], {stream: "no_stream"})
 
     def check(self) -> None:
@@ -309,15 +309,15 @@ class Asker:
         self.append([], dict(versions))
 
     def append_twice(self) -> None:
-        """Ask again under the same key, at once or with other content."""
-        key = f"key-{self.orders.name}-{self.program.number()}"
+        """Append twice with the same key, with the same content or another."""
+        key = f"key-{self.workload.name}-{self.program.number()}"
         streams = self.some_streams()
         expect: dict[str, Expected] = {}
-        if self.chance.random() < 0.5:
+        if self.rng.random() < 0.5:
             expect = {stream: self.seen.get(stream, 0) for stream in streams}
         number, events = self.new_events(streams)
         self.append_events(number, events, expect, key)
-        if self.chance.random() < 0.2:
+        if self.rng.random() < 0.2:
             number, events = self.new_events(streams)
         else:
             number = self.program.number()
@@ -326,15 +326,15 @@ class Asker:
     def append(self, streams: list[str], expect: dict[str, Expected]) -> None:
         number, events = self.new_events(streams)
         key = None
-        if events and self.chance.random() < 0.3:
-            key = f"key-{self.orders.name}-{number}"
+        if events and self.rng.random() < 0.3:
+            key = f"key-{self.workload.name}-{number}"
         self.append_events(number, events, expect, key)
 
     def new_events(self, streams: list[str]) -> tuple[int, list[tuple[str, str]]]:
         number = self.program.number()
-        commit = f"{self.orders.name}.{number}"
-        places = [s for s in streams for _ in range(self.chance.choice([1, 1, 2]))]
-        self.chance.shuffle(places)
+        commit = f"{self.workload.name}.{number}"
+        places = [s for s in streams for _ in range(self.rng.choice([1, 1, 2]))]
+        self.rng.shuffle(places)
         count = len(places)
         return number, [
             (stream, value_of(commit, index, count))
@@ -348,11 +348,11 @@ class Asker:
         expect: dict[str, Expected],
         key: str | None,
     ) -> None:
-        """Append, and tell of it; with a key, until the outcome is known."""
+        """Append and write the result; with a key, repeat until it is known."""
         begun = time.monotonic_ns()
-        self.tell(Begun(number, self.thread, begun, tuple(events), expect, key))
+        self.write(AppendBegun(number, self.thread, begun, tuple(events), expect, key))
         try:
-            told = self.store.append(
+            done = self.store.append(
                 [(stream, "appended", value.encode()) for stream, value in events],
                 expect={s: CONDITIONS.get(e, e) for s, e in expect.items()},
                 idempotency_key=key,
@@ -363,30 +363,32 @@ class Asker:
                 (one.stream, NAMES.get(one.expected, one.expected), one.actual)
                 for one in conflict.failures
             )
-            self.tell(Refused(number, now, "VersionConflict", failures))
+            self.write(AppendRefused(number, now, "VersionConflict", failures))
             self.seen.update((stream, actual) for stream, _, actual in failures)
         except eb.IdempotencyMismatch:
-            self.tell(Refused(number, time.monotonic_ns(), "IdempotencyMismatch"))
+            self.write(
+                AppendRefused(number, time.monotonic_ns(), "IdempotencyMismatch")
+            )
         except eb.OutcomeUnknown as error:
-            self.tell(Unclear(number, time.monotonic_ns(), str(error)))
-            self.program.leave(self.store, error)
+            self.write(AppendUnknown(number, time.monotonic_ns(), str(error)))
+            self.program.abandon(self.store, error)
             if key is not None:
                 self.store = self.program.store()
                 self.append_events(self.program.number(), events, expect, key)
         except eb.EventbraidError as error:
-            self.tell(Refused(number, time.monotonic_ns(), type(error).__name__))
+            self.write(AppendRefused(number, time.monotonic_ns(), type(error).__name__))
             raise
         else:
-            now, versions = time.monotonic_ns(), dict(told.versions)
-            first, last = told.first_position, told.last_position
-            self.tell(Done(number, now, first, last, versions, told.replayed))
+            now, versions = time.monotonic_ns(), dict(done.versions)
+            first, last = done.first_position, done.last_position
+            self.write(AppendDone(number, now, first, last, versions, done.replayed))
             self.seen.update(versions)
 
     # --- reads
 
     def some_streams(self) -> list[str]:
-        count = self.chance.randint(1, 3)
-        chosen = self.chance.sample(range(self.orders.streams), count)
+        count = self.rng.randint(1, 3)
+        chosen = self.rng.sample(range(self.workload.streams), count)
         return [f"list-{self.epoch}-{number}" for number in chosen]
 
     def read_a_snapshot(self) -> None:
@@ -399,7 +401,7 @@ class Asker:
         returned = time.monotonic_ns()
         versions, entries = dict(snapshot.versions), tuple(entries_of(snapshot.events))
         position, thread = snapshot.position, self.thread
-        self.tell(SnapshotRead(thread, invoked, returned, position, versions, entries))
+        self.write(SnapshotRead(thread, invoked, returned, position, versions, entries))
         self.seen.update(versions)
         return versions
 
@@ -410,20 +412,20 @@ class Asker:
         invoked = time.monotonic_ns()
         entries = tuple(entries_of(self.store.read_stream(stream, after=after)))
         returned = time.monotonic_ns()
-        self.tell(StreamRead(self.thread, invoked, returned, stream, after, entries))
+        self.write(StreamRead(self.thread, invoked, returned, stream, after, entries))
         self.seen[stream] = after + len(entries)
 
     def read_the_log(self) -> None:
-        after = max(0, self.read_head() - self.chance.randrange(20))
+        after = max(0, self.read_head() - self.rng.randrange(20))
         invoked = time.monotonic_ns()
         entries = tuple(entries_of(self.store.read_all(after=after)))
         returned = time.monotonic_ns()
-        self.tell(LogRead(self.thread, invoked, returned, after, entries))
+        self.write(LogRead(self.thread, invoked, returned, after, entries))
 
     def read_head(self) -> int:
         invoked = time.monotonic_ns()
         head = self.store.head()
-        self.tell(HeadRead(self.thread, invoked, time.monotonic_ns(), head))
+        self.write(HeadRead(self.thread, invoked, time.monotonic_ns(), head))
         return head
 
     def read_a_version(self) -> None:
@@ -431,52 +433,52 @@ class Asker:
         invoked = time.monotonic_ns()
         version = self.store.version(stream)
         returned = time.monotonic_ns()
-        self.tell(VersionRead(self.thread, invoked, returned, stream, version))
+        self.write(VersionRead(self.thread, invoked, returned, stream, version))
 
 
-MENU = {
-    Asker.append_anything: 20,
-    Asker.append_as_read: 18,
-    Asker.append_as_remembered: 10,
-    Asker.append_on_a_condition: 6,
-    Asker.append_twice: 8,
-    Asker.begin_a_stream: 5,
-    Asker.check: 6,
-    Asker.read_a_snapshot: 8,
-    Asker.read_a_stream: 8,
-    Asker.read_a_version: 4,
-    Asker.read_head: 3,
-    Asker.read_the_log: 4,
+WEIGHT_OF = {
+    Worker.append_anything: 20,
+    Worker.append_as_read: 18,
+    Worker.append_as_remembered: 10,
+    Worker.append_on_a_condition: 6,
+    Worker.append_twice: 8,
+    Worker.begin_a_stream: 5,
+    Worker.check: 6,
+    Worker.read_a_snapshot: 8,
+    Worker.read_a_stream: 8,
+    Worker.read_a_version: 4,
+    Worker.read_head: 3,
+    Worker.read_the_log: 4,
 }
-ASKED, WEIGHTS = list(MENU), list(MENU.values())
+OPERATIONS, WEIGHTS = list(WEIGHT_OF), list(WEIGHT_OF.values())
 
 
 def epoch() -> int:
-    """Which streams are in use; all processes agree, as they share the clock."""
+    """Return the number that selects the streams in use, equal in all processes."""
     return time.monotonic_ns() // EPOCH
 
 
-def opened(orders: Orders):
-    """Open the store; one that is left by all others may take a while to recover."""
-    module, _, name = orders.store.partition(":")
+def opened(workload: Workload):
+    """Open the store, which may take a while if it must recover."""
+    module, _, name = workload.store.partition(":")
     opening = getattr(importlib.import_module(module), name)
-    return opening(orders.path, **orders.options)
+    return opening(workload.path, **workload.options)
 
 
 def is_busy(error: eb.EventbraidError) -> bool:
-    """Whether all that is wrong is that another process keeps a lock, as it was stopped."""
+    """Whether the error only means that a stopped process holds a lock."""
     busy = isinstance(error, eb.OutcomeUnknown) and "is in use by" in error.reason
     return busy or isinstance(error, eb.StoreBusy)
 
 
 def fork_an_idle_child() -> None:
-    """Fork a child that does nothing and outlives, it may be, its parent by a while."""
+    """Fork a child that does nothing, and that may outlive its parent."""
     if os.fork():
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         return
-    # Its parent's pipes must end when its parent does.
+    # The child must not keep the pipes of its parent open.
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
@@ -484,10 +486,10 @@ def fork_an_idle_child() -> None:
     os._exit(0)
 
 
-def main(given: str) -> None:
+def main(argument: str) -> None:
     faulthandler.enable()
-    orders = msgspec.json.decode(given, type=Orders)
-    Program(orders, Teller(1)).run()
+    workload = msgspec.json.decode(argument, type=Workload)
+    Program(workload, LineWriter(1)).run()
 
 
 if __name__ == "__main__":

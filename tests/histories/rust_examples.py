@@ -1,4 +1,4 @@
-"""Programs of the engine's own, without Python."""
+"""Example programs of the engine, without Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @functools.cache
 def built(example: str) -> Path:
-    """Build an example of the engine, where `cargo test` has not done so."""
+    """Build an example of the engine, and return its path."""
     command = ["cargo", "build", "--quiet", "--locked", "--package=eventbraid-engine"]
     ended = subprocess.run(
         [*command, f"--example={example}", "--message-format=json"],

@@ -1,4 +1,4 @@
-"""How the engine is named as a store that processes share."""
+"""The names of the engine's stores in a workload."""
 
 from __future__ import annotations
 

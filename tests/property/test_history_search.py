@@ -1,7 +1,6 @@
 """The search for an order of a stream's operations finds one if and only if there is one.
 
-It is held against the same question asked of every order, one after the other, for a few
-operations at times drawn at random.
+Its result is compared with a trial of every order, for a few operations at random times.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ def some_steps(draw):
 
 
 def has_an_order(steps):
-    """Whether any order explains all that was answered, and any part of the rest."""
-    sure = [number for number, one in enumerate(steps) if one.returned is not None]
+    """Whether an order explains every result, with any subset of the others."""
+    certain = [number for number, one in enumerate(steps) if one.returned is not None]
     open_ = [number for number, one in enumerate(steps) if one.returned is None]
     for size in range(len(open_) + 1):
-        for order in permutations(range(len(steps)), len(sure) + size):
-            if set(sure) <= set(order) and explains([steps[n] for n in order]):
+        for order in permutations(range(len(steps)), len(certain) + size):
+            if set(certain) <= set(order) and explains([steps[n] for n in order]):
                 return True
     return False
 
