@@ -1,15 +1,14 @@
-//! A process of the soak that is no Python: it asks a shared store at random, and tells.
+//! A process of the soak test in Rust: it calls a shared store at random, and writes the results.
 //!
 //! ```text
 //! soak_member '{"name": "r1", "path": "/a/store", "seed": 7, "threads": 2, "streams": 5, ...}'
 //! ```
 //!
-//! It takes the same orders and writes the same lines as `tests/histories/program.py`, whose
-//! words describe both: a line of JSON before and after each append and after each read, with
-//! times of the clock that all processes share. When its standard input ends, it closes the
-//! store and says so. An error of the store that is no answer is told of as trouble and ends
-//! the process with code 3.
-#![expect(clippy::print_stderr, reason = "an error is told to whoever runs it")]
+//! It has the same workloads and writes the same lines as `tests/histories/program.py`, which
+//! describes both: a line of JSON before and after each append and after each read, with times
+//! of the clock that all processes share. When its standard input ends, it closes the store. An
+//! error of the store that is no result is written as a failure and ends the process with code 3.
+#![expect(clippy::print_stderr, reason = "a program reports its error")]
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -34,9 +33,9 @@ const RARE_READ: u64 = 200;
 
 type Outcome<T> = Result<T, Box<dyn StdError + Send + Sync>>;
 
-/// What it was told to do.
+/// The operations of the process.
 #[derive(Debug)]
-struct Orders {
+struct Workload {
     name: String,
     path: PathBuf,
     seed: u64,
@@ -46,11 +45,19 @@ struct Orders {
     options: Options,
 }
 
-impl Orders {
-    fn of(given: &Value) -> Outcome<Self> {
-        let number = |name: &str| given.get(name).and_then(Value::as_u64).ok_or("no number");
-        let text = |name: &str| given.get(name).and_then(Value::as_str).ok_or("no text");
-        let pause = given.get("pause").and_then(Value::as_f64).unwrap_or(0.0);
+impl Workload {
+    fn of(arguments: &Value) -> Outcome<Self> {
+        let number = |name: &str| {
+            arguments
+                .get(name)
+                .and_then(Value::as_u64)
+                .ok_or("no number")
+        };
+        let text = |name: &str| arguments.get(name).and_then(Value::as_str).ok_or("no text");
+        let pause = arguments
+            .get("pause")
+            .and_then(Value::as_f64)
+            .unwrap_or(0.0);
         Ok(Self {
             name: text("name")?.to_owned(),
             path: PathBuf::from(text("path")?),
@@ -58,7 +65,7 @@ impl Orders {
             threads: number("threads")?,
             streams: number("streams")?,
             pause: Duration::from_secs_f64(pause),
-            options: options(given.get("options").unwrap_or(&Value::Null)),
+            options: options(arguments.get("options").unwrap_or(&Value::Null)),
         })
     }
 }
@@ -74,56 +81,58 @@ fn main() -> ExitCode {
     }
 }
 
-/// Works until it is told to end; answers whether there was trouble.
+/// Work until standard input ends. Return whether the store failed.
 fn work() -> Outcome<bool> {
-    let given = std::env::args().nth(1).ok_or("no orders")?;
-    let orders = Arc::new(Orders::of(&serde_json::from_str(&given)?)?);
+    let arguments = std::env::args().nth(1).ok_or("no workload")?;
+    let workload = Arc::new(Workload::of(&serde_json::from_str(&arguments)?)?);
     let shared = Arc::new(Shared {
-        store: opened(&orders)?,
+        store: opened(&workload)?,
         stopping: AtomicBool::new(false),
-        troubled: AtomicBool::new(false),
+        failed: AtomicBool::new(false),
         numbers: AtomicU64::new(0),
     });
-    tell(&json!({"line": "opened", "at": now()}))?;
+    write_line(&json!({"line": "opened", "at": now()}))?;
     let mut threads = vec![];
-    for number in 0..orders.threads {
-        let mut asker = Asker::new(&orders, &shared, number);
-        threads.push(thread::spawn(move || asker.ask_on()));
+    for number in 0..workload.threads {
+        let mut worker = Worker::new(&workload, &shared, number);
+        threads.push(thread::spawn(move || worker.run()));
     }
     let follower = Arc::clone(&shared);
-    threads.push(thread::spawn(move || follower.settled(follow(&follower))));
+    threads.push(thread::spawn(move || {
+        follower.record_failure(follow(&follower))
+    }));
     let ended = Arc::clone(&shared);
     thread::spawn(move || {
         let mut rest = Vec::new();
-        // Whatever ends the input ends the work.
+        // The work ends with the input, also if reading it fails.
         let _ = stdin().read_to_end(&mut rest);
         ended.stopping.store(true, Ordering::Relaxed);
     });
     for thread in threads {
         thread.join().map_err(|_| "a thread panicked")??;
     }
-    let troubled = shared.troubled.load(Ordering::Relaxed);
+    let failed = shared.failed.load(Ordering::Relaxed);
     match shared.store.close() {
-        Err(error @ Error::StoreBusy { .. }) => tell(&trouble_line(&error))?,
-        Err(error) if !troubled => return Err(error.into()),
+        Err(error @ Error::StoreBusy { .. }) => write_line(&failure_line(&error))?,
+        Err(error) if !failed => return Err(error.into()),
         _ => {}
     }
-    tell(&json!({"line": "closed", "at": now()}))?;
-    Ok(troubled)
+    write_line(&json!({"line": "closed", "at": now()}))?;
+    Ok(failed)
 }
 
-/// Opens the store, however long others keep it.
-fn opened(orders: &Orders) -> Outcome<Store> {
+/// Open the store, and try again while other processes keep it busy.
+fn opened(workload: &Workload) -> Outcome<Store> {
     loop {
-        match Store::open(Arc::new(OsVfs::new()), &orders.path, orders.options) {
-            Err(error @ Error::StoreBusy { .. }) => tell(&trouble_line(&error))?,
+        match Store::open(Arc::new(OsVfs::new()), &workload.path, workload.options) {
+            Err(error @ Error::StoreBusy { .. }) => write_line(&failure_line(&error))?,
             outcome => return Ok(outcome?),
         }
     }
 }
 
-/// What the store is opened with: for each number that is given, as Python names it.
-fn options(given: &Value) -> Options {
+/// Return the options of the store, with the names that Python gives them.
+fn options(arguments: &Value) -> Options {
     let mut options = Options::default();
     options.mode = Mode::Shared;
     for (name, size) in [
@@ -131,20 +140,20 @@ fn options(given: &Value) -> Options {
         ("max_segment_size", &mut options.max_segment),
         ("cache_size", &mut options.cache),
     ] {
-        *size = given.get(name).and_then(Value::as_u64).unwrap_or(*size);
+        *size = arguments.get(name).and_then(Value::as_u64).unwrap_or(*size);
     }
-    if let Some(seconds) = given.get("lock_timeout").and_then(Value::as_f64) {
+    if let Some(seconds) = arguments.get("lock_timeout").and_then(Value::as_f64) {
         options.lock_timeout = Duration::from_secs_f64(seconds);
     }
     options
 }
 
-/// What its threads have in common.
+/// The state that all threads share.
 #[derive(Debug)]
 struct Shared {
     store: Store,
     stopping: AtomicBool,
-    troubled: AtomicBool,
+    failed: AtomicBool,
     numbers: AtomicU64,
 }
 
@@ -157,29 +166,28 @@ impl Shared {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Takes an error of the store for trouble; any other is a mistake of this program.
-    fn settled(&self, outcome: Outcome<()>) -> Outcome<()> {
+    /// Record an error of the store as a failure. Any other error is a fault of this program.
+    fn record_failure(&self, outcome: Outcome<()>) -> Outcome<()> {
         let Err(error) = outcome else {
             return Ok(());
         };
-        self.trouble(&*error.downcast::<Error>()?)
+        self.fail(&*error.downcast::<Error>()?)
     }
 
-    /// Tells of an error that is no answer, and lets the process end, unless others only kept
-    /// it from writing for a while.
-    fn trouble(&self, error: &Error) -> Outcome<()> {
+    /// Write an error that is no result, and stop the process, unless the store was only busy.
+    fn fail(&self, error: &Error) -> Outcome<()> {
         if !matches!(error, Error::StoreBusy { .. }) {
-            self.troubled.store(true, Ordering::Relaxed);
+            self.failed.store(true, Ordering::Relaxed);
             self.stopping.store(true, Ordering::Relaxed);
         }
-        tell(&trouble_line(error))
+        write_line(&failure_line(error))
     }
 }
 
-/// One thread's work.
+/// The work of one thread.
 #[derive(Debug)]
-struct Asker {
-    orders: Arc<Orders>,
+struct Worker {
+    workload: Arc<Workload>,
     shared: Arc<Shared>,
     thread: u64,
     random: u64,
@@ -187,35 +195,35 @@ struct Asker {
     seen: HashMap<String, u64>,
 }
 
-impl Asker {
-    fn new(orders: &Arc<Orders>, shared: &Arc<Shared>, thread: u64) -> Self {
+impl Worker {
+    fn new(workload: &Arc<Workload>, shared: &Arc<Shared>, thread: u64) -> Self {
         Self {
-            orders: Arc::clone(orders),
+            workload: Arc::clone(workload),
             shared: Arc::clone(shared),
             thread,
-            random: orders.seed ^ (thread << 32) ^ 0x9e37_79b9_7f4a_7c15,
+            random: workload.seed ^ (thread << 32) ^ 0x9e37_79b9_7f4a_7c15,
             epoch: 0,
             seen: HashMap::new(),
         }
     }
 
-    fn ask_on(&mut self) -> Outcome<()> {
+    fn run(&mut self) -> Outcome<()> {
         while !self.shared.is_stopping() {
-            if !self.orders.pause.is_zero() {
-                thread::sleep(self.orders.pause);
+            if !self.workload.pause.is_zero() {
+                thread::sleep(self.workload.pause);
             }
             let epoch = now() / EPOCH;
             if epoch != self.epoch {
                 self.epoch = epoch;
                 self.seen.clear();
             }
-            let asked = self.ask();
-            self.shared.settled(asked)?;
+            let asked = self.run_one();
+            self.shared.record_failure(asked)?;
         }
         Ok(())
     }
 
-    fn ask(&mut self) -> Outcome<()> {
+    fn run_one(&mut self) -> Outcome<()> {
         match self.below(10) {
             0..=2 => {
                 let streams = self.some_streams();
@@ -272,11 +280,11 @@ impl Asker {
             .map(|(at, stream)| {
                 (
                     stream,
-                    format!("{}.{number} {at}/{count}", self.orders.name),
+                    format!("{}.{number} {at}/{count}", self.workload.name),
                 )
             })
             .collect();
-        let key = keyed.then(|| format!("key-{}-{number}", self.orders.name));
+        let key = keyed.then(|| format!("key-{}-{number}", self.workload.name));
         self.append_events(number, &events, expect, key.as_deref())?;
         if keyed {
             let again = self.shared.number();
@@ -292,17 +300,17 @@ impl Asker {
         expect: &[(String, Expectation)],
         key: Option<&str>,
     ) -> Outcome<()> {
-        let told: Map<_, _> = expect
+        let expectations: Map<_, _> = expect
             .iter()
             .map(|(stream, expected)| (stream.clone(), expectation(*expected)))
             .collect();
-        tell(&json!({
+        write_line(&json!({
             "line": "begun", "number": number, "thread": self.thread, "at": now(),
-            "events": events, "expect": told, "key": key,
+            "events": events, "expect": expectations, "key": key,
         }))?;
         match self.shared.store.append(prepared(events, expect, key)?) {
             Ok(done) => {
-                tell(&told_done(number, &done))?;
+                write_line(&done_line(number, &done))?;
                 for (stream, version) in done.versions {
                     self.seen.insert(stream.into(), version);
                 }
@@ -313,17 +321,19 @@ impl Asker {
                     .into_iter()
                     .map(|one| json!([one.stream, expectation(one.expected), one.actual]))
                     .collect();
-                tell(&json!({
+                write_line(&json!({
                     "line": "refused", "number": number, "at": now(),
                     "kind": "VersionConflict", "failures": failures,
                 }))
             }
-            Err(Error::OutcomeUnknown { reason }) => {
-                tell(&json!({"line": "unclear", "number": number, "at": now(), "why": reason}))
-            }
+            Err(Error::OutcomeUnknown { reason }) => write_line(
+                &json!({"line": "unclear", "number": number, "at": now(), "why": reason}),
+            ),
             Err(error) => {
                 let kind = kind_of(&error);
-                tell(&json!({"line": "refused", "number": number, "at": now(), "kind": kind}))?;
+                write_line(
+                    &json!({"line": "refused", "number": number, "at": now(), "kind": kind}),
+                )?;
                 Err(error.into())
             }
         }
@@ -347,7 +357,7 @@ impl Asker {
             .zip(&snapshot.versions)
             .map(|(stream, version)| (stream.clone(), json!(version)))
             .collect();
-        tell(&json!({
+        write_line(&json!({
             "line": "snapshot", "thread": self.thread, "invoked": invoked, "returned": returned,
             "position": snapshot.position, "versions": versions,
             "entries": entries(&snapshot.events),
@@ -368,7 +378,7 @@ impl Asker {
         let invoked = now();
         let page = self.shared.store.read_stream(&query)?;
         let returned = now();
-        tell(&json!({
+        write_line(&json!({
             "line": "stream", "thread": self.thread, "invoked": invoked, "returned": returned,
             "stream": stream, "after": after, "entries": entries(&page.events),
         }))
@@ -379,26 +389,26 @@ impl Asker {
         let invoked = now();
         let version = self.shared.store.version(&stream)?;
         let between = now();
-        tell(&json!({
+        write_line(&json!({
             "line": "version", "thread": self.thread, "invoked": invoked, "returned": between,
             "stream": stream, "version": version,
         }))?;
         let invoked = now();
         let head = self.shared.store.head()?;
-        tell(&json!({
+        write_line(&json!({
             "line": "head", "thread": self.thread, "invoked": invoked, "returned": now(),
             "position": head,
         }))
     }
 
-    /// The version after which a stream is read: all of it while it is short.
+    /// Return the version after which a stream is read: 0 while the stream is short.
     fn known(&self, stream: &str) -> u64 {
         let known = self.seen.get(stream).copied().unwrap_or(0);
         if known > RARE_READ { known } else { 0 }
     }
 
     fn stream(&mut self) -> String {
-        let number = self.below(self.orders.streams);
+        let number = self.below(self.workload.streams);
         format!("list-{}-{number}", self.epoch)
     }
 
@@ -413,7 +423,7 @@ impl Asker {
         streams
     }
 
-    /// A number below another: splitmix64.
+    /// Return a random number below `bound` (`SplitMix64`).
     fn below(&mut self, bound: u64) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;
@@ -423,12 +433,12 @@ impl Asker {
     }
 }
 
-/// Follows the log, and tells of each event.
+/// Follow the log, and write each event.
 fn follow(shared: &Shared) -> Outcome<()> {
     let after = shared.store.head()?;
-    tell(&json!({"line": "following", "subscriber": 1, "after": after, "since": now()}))?;
+    write_line(&json!({"line": "following", "subscriber": 1, "after": after, "since": now()}))?;
     let followed = follow_after(shared, after);
-    tell(&json!({"line": "unfollowed", "subscriber": 1, "at": now()}))?;
+    write_line(&json!({"line": "unfollowed", "subscriber": 1, "at": now()}))?;
     followed
 }
 
@@ -442,7 +452,7 @@ fn follow_after(shared: &Shared, mut after: u64) -> Outcome<()> {
                 ..LogQuery::all()
             })?;
             for event in &page.events {
-                tell(&json!({
+                write_line(&json!({
                     "line": "delivered", "subscriber": 1, "at": now(), "entry": entry(event),
                 }))?;
             }
@@ -483,7 +493,7 @@ fn prepared(
     })
 }
 
-fn told_done(number: u64, done: &Appended) -> Value {
+fn done_line(number: u64, done: &Appended) -> Value {
     let versions: Map<_, _> = done
         .versions
         .iter()
@@ -513,18 +523,18 @@ fn entry(event: &Recorded) -> Value {
     json!([event.position(), event.stream(), event.version(), value])
 }
 
-fn trouble_line(error: &Error) -> Value {
+fn failure_line(error: &Error) -> Value {
     json!({"line": "trouble", "at": now(), "kind": kind_of(error), "text": error.to_string()})
 }
 
-/// The name of an error's kind, as far as it matters to the checks.
+/// Return the name of an error as far as the checks use it.
 fn kind_of(error: &Error) -> String {
     let text = format!("{error:?}");
     text.split([' ', '{', '(']).next().unwrap_or("").to_owned()
 }
 
-/// Writes a line, whole.
-fn tell(line: &Value) -> Outcome<()> {
+/// Write a complete line.
+fn write_line(line: &Value) -> Outcome<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     let mut out = stdout().lock();
@@ -533,7 +543,7 @@ fn tell(line: &Value) -> Outcome<()> {
     Ok(())
 }
 
-/// Nanoseconds of the clock that all processes of the machine share.
+/// Return the time in nanoseconds of the clock that all processes share.
 fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

@@ -12,7 +12,7 @@
 
 mod support;
 
-use support::machine::Draw;
+use support::machine::SeededRandom;
 use support::schedule::{Plan, run, schedules};
 
 #[test]
@@ -54,12 +54,12 @@ fn sessions_with_threads_append_at_the_same_time() {
 fn exclusive_and_read_only_sessions_do_not_disturb_shared_ones() {
     let wanted = schedules(150);
     for seed in 0..wanted {
-        let mut draw = Draw::new(seed);
+        let mut random = SeededRandom::new(seed);
         run(Plan {
             seed,
             processes: 3 + usize::try_from(seed % 2).unwrap(),
             appends: 3,
-            kill: (seed % 3 == 2).then(|| (0, 1 + draw.below(2500))),
+            kill: (seed % 3 == 2).then(|| (0, 1 + random.below(2500))),
             lost_sync: None,
             threads: seed % 2 == 1,
             mixed: true,

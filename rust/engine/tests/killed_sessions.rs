@@ -14,7 +14,7 @@
 
 mod support;
 
-use support::machine::Draw;
+use support::machine::SeededRandom;
 use support::schedule::{Plan, run, schedules};
 
 #[test]
@@ -52,12 +52,12 @@ fn a_session_killed_at_any_step_loses_no_acknowledged_commit() {
 fn a_session_with_threads_killed_at_any_step_loses_no_acknowledged_commit() {
     let wanted = schedules(100);
     for seed in 0..wanted {
-        let mut draw = Draw::new(seed);
+        let mut random = SeededRandom::new(seed);
         run(Plan {
             seed,
             processes: 2 + usize::try_from(seed % 2).unwrap(),
             appends: 5,
-            kill: Some((0, 1 + draw.below(3000))),
+            kill: Some((0, 1 + random.below(3000))),
             lost_sync: None,
             threads: true,
             mixed: false,
@@ -80,7 +80,7 @@ mod real_processes {
     use eventbraid_engine::vfs::os::OsVfs;
     use eventbraid_engine::{Depth, Error, Expectation, Mode, Options, Store};
 
-    use crate::support::machine::Draw;
+    use crate::support::machine::SeededRandom;
     use crate::support::{append_expecting, bodies, log, threaded};
 
     const DIRECTORY: &str = "EVENTBRAID_CHILD_DIRECTORY";
@@ -109,22 +109,22 @@ mod real_processes {
             return;
         };
         let me = std::process::id();
-        let mut draw = Draw::new(u64::from(me));
+        let mut random = SeededRandom::new(u64::from(me));
         for session in 0..3 {
             let store = match open(&directory, shared()) {
                 Ok(store) => store,
                 Err(e) => return print_line(&format!("ERROR open: {e}")),
             };
-            let rounds = 20 + draw.below(200);
+            let rounds = 20 + random.below(200);
             for i in 0..rounds {
-                let stream = ["a", "b", "c"][usize::try_from(draw.below(3)).unwrap()];
+                let stream = ["a", "b", "c"][usize::try_from(random.below(3)).unwrap()];
                 let version = match store.version(stream) {
                     Ok(version) => version,
                     Err(e) => return print_line(&format!("ERROR version: {e}")),
                 };
-                let size = [10, 300, 6000][usize::try_from(draw.below(3)).unwrap()];
+                let size = [10, 300, 6000][usize::try_from(random.below(3)).unwrap()];
                 let body = format!("{me}.{session}.{i} v{} {}", version + 1, "x".repeat(size));
-                let key = (draw.below(3) == 0).then(|| format!("{me}.{session}.{i}"));
+                let key = (random.below(3) == 0).then(|| format!("{me}.{session}.{i}"));
                 print_line(&format!("TRY {me}.{session}.{i}"));
                 let expectations = [(stream, Expectation::Exact(version))];
                 let events = [(stream, body.as_bytes())];
@@ -145,7 +145,7 @@ mod real_processes {
                     }
                     Err(e) => return print_line(&format!("ERROR append: {e}")),
                 }
-                if draw.below(20) == 0 {
+                if random.below(20) == 0 {
                     let waited = store
                         .head()
                         .and_then(|head| store.wait_beyond(head, Duration::from_millis(20)));
@@ -153,13 +153,13 @@ mod real_processes {
                         return print_line(&format!("ERROR wait: {e}"));
                     }
                 }
-                if draw.below(100) == 0
+                if random.below(100) == 0
                     && let Err(e) = store.verify(Depth::Full)
                 {
                     return print_line(&format!("ERROR verify: {e}"));
                 }
             }
-            if draw.below(4) > 0
+            if random.below(4) > 0
                 && let Err(e) = store.close()
             {
                 return print_line(&format!("ERROR close: {e}"));
@@ -227,7 +227,7 @@ mod real_processes {
         let seconds = seconds.map_or(5, |n| n.parse().unwrap());
         let directory = tempfile::tempdir().unwrap();
         let store = directory.path().join("store");
-        let mut draw = Draw::new(u64::from(std::process::id()));
+        let mut random = SeededRandom::new(u64::from(std::process::id()));
         let mut results = Results::default();
         let mut running: Vec<Running> = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(seconds);
@@ -249,13 +249,13 @@ mod real_processes {
             while running.len() < 3 {
                 running.push(spawn(&store));
             }
-            std::thread::sleep(Duration::from_millis(draw.below(120)));
-            let at = usize::try_from(draw.below(3)).unwrap();
-            match draw.below(4) {
+            std::thread::sleep(Duration::from_millis(random.below(120)));
+            let at = usize::try_from(random.below(3)).unwrap();
+            match random.below(4) {
                 0 => {
                     if running[at].process.try_wait().unwrap().is_none() {
                         signal(&running[at].process, 19);
-                        std::thread::sleep(Duration::from_millis(draw.below(200)));
+                        std::thread::sleep(Duration::from_millis(random.below(200)));
                         signal(&running[at].process, 18);
                     }
                 }
@@ -269,7 +269,7 @@ mod real_processes {
                     }
                 }
                 n => {
-                    let all = n == 2 && draw.below(3) == 0;
+                    let all = n == 2 && random.below(3) == 0;
                     let number = if all { running.len() } else { 1 };
                     for _ in 0..number {
                         let mut one = running.remove(at.min(running.len() - 1));

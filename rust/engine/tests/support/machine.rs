@@ -1,9 +1,9 @@
-//! Several processes on one simulated machine, of which one runs at a time: the next one is
-//! drawn at each word of shared memory, each lock, each call on a file. One may be killed at
-//! any of these: its locks are free from then on, and nothing that it still does counts.
+//! Several processes on one simulated machine, of which one runs at a time: at each access to a
+//! word of shared memory, a lock or a file, a seed determines which process runs next. A process
+//! may be killed at each of these steps: its locks are then released, and its later calls fail.
 //!
-//! Processes with threads of their own don't take turns: they run as they come, held up now
-//! and then.
+//! Processes with threads of their own do not take turns: they run at the same time, with random
+//! delays.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -17,11 +17,11 @@ use eventbraid_engine::vfs::{Entry, Hold, LockFile, OpenMode, SharedPage, Vfs, V
 
 use super::hook::LIMIT;
 
-/// Numbers that look random and follow from a seed.
+/// A generator of pseudorandom numbers (`SplitMix64`), so that a seed repeats a schedule.
 #[derive(Debug)]
-pub(crate) struct Draw(u64);
+pub(crate) struct SeededRandom(u64);
 
-impl Draw {
+impl SeededRandom {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1)
     }
@@ -39,27 +39,27 @@ impl Draw {
     }
 }
 
-/// One machine.
+/// A machine: its disk, and the turns of its processes.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) disk: SimVfs,
     turns: Arc<Turns>,
 }
 
-/// Whose turn it is.
+/// The turns of the processes.
 #[derive(Debug)]
 struct Turns {
     state: Mutex<State>,
     changed: Condvar,
-    /// One step in so many is followed by another process's.
-    patience: u64,
+    /// The mean number of steps of a process before another one runs.
+    switch_interval: u64,
     /// Whether one process runs at a time.
     one_at_a_time: bool,
 }
 
 #[derive(Debug)]
 struct State {
-    draw: Draw,
+    random: SeededRandom,
     current: usize,
     processes: Vec<Process>,
     clock: u64,
@@ -69,18 +69,18 @@ struct State {
 #[derive(Debug, Default)]
 struct Process {
     is_running: bool,
-    is_dead: bool,
+    is_killed: bool,
     steps: u64,
-    dies_at: Option<u64>,
+    killed_at: Option<u64>,
     locks: Vec<Arc<dyn LockFile>>,
 }
 
 impl Machine {
     pub(crate) fn new(disk: SimVfs, processes: usize, seed: u64, one_at_a_time: bool) -> Self {
-        let mut draw = Draw::new(seed);
-        let patience = 1 + draw.below(12);
+        let mut random = SeededRandom::new(seed);
+        let switch_interval = 1 + random.below(12);
         let state = State {
-            draw,
+            random,
             current: 0,
             processes: (0..processes).map(|_| Process::default()).collect(),
             clock: 1,
@@ -91,30 +91,30 @@ impl Machine {
             turns: Arc::new(Turns {
                 state: Mutex::new(state),
                 changed: Condvar::new(),
-                patience,
+                switch_interval,
                 one_at_a_time,
             }),
         }
     }
 
-    /// The file system as one process has it.
+    /// Return the file system of one process.
     pub(crate) fn process(&self, number: usize) -> ProcessVfs {
         ProcessVfs {
             disk: self.disk.clone(),
-            me: Me {
+            process: ProcessHandle {
                 number,
                 turns: Arc::clone(&self.turns),
             },
         }
     }
 
-    /// Kills a process at its step of this number, counted from 1.
+    /// Kill a process at the step with this number, counted from 1.
     pub(crate) fn kill_at(&self, process: usize, step: u64) {
-        self.turns.state.lock().processes[process].dies_at = Some(step);
+        self.turns.state.lock().processes[process].killed_at = Some(step);
     }
 
-    pub(crate) fn is_dead(&self, process: usize) -> bool {
-        self.turns.state.lock().processes[process].is_dead
+    pub(crate) fn is_killed(&self, process: usize) -> bool {
+        self.turns.state.lock().processes[process].is_killed
     }
 
     pub(crate) fn steps(&self, process: usize) -> u64 {
@@ -125,7 +125,7 @@ impl Machine {
         self.turns.state.lock().trace.clone().unwrap_or_default()
     }
 
-    /// Runs what each process does, to the end of all.
+    /// Run the body of each process, until all have ended.
     pub(crate) fn run<'a>(&self, bodies: Vec<Box<dyn FnOnce() + Send + 'a>>) {
         {
             let mut state = self.turns.state.lock();
@@ -136,14 +136,14 @@ impl Machine {
         }
         std::thread::scope(|scope| {
             for (number, body) in bodies.into_iter().enumerate() {
-                let me = Me {
+                let process = ProcessHandle {
                     number,
                     turns: Arc::clone(&self.turns),
                 };
                 scope.spawn(move || {
-                    let _ends = Ends(&me);
-                    if me.turns.one_at_a_time {
-                        me.wait_for_turn();
+                    let _ends = EndGuard(&process);
+                    if process.turns.one_at_a_time {
+                        process.wait_for_turn();
                     }
                     body();
                 });
@@ -152,10 +152,10 @@ impl Machine {
     }
 }
 
-/// A process has come to its end, or its test has failed.
-struct Ends<'a>(&'a Me);
+/// Gives the turn to another process when a process ends, also by a panic of its test.
+struct EndGuard<'a>(&'a ProcessHandle);
 
-impl Drop for Ends<'_> {
+impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.0.turns.state.lock();
         state.processes[self.0.number].is_running = false;
@@ -166,8 +166,8 @@ impl Drop for Ends<'_> {
 }
 
 impl State {
-    /// A process that runs; not this one, if there is another.
-    fn pick(&mut self, but: Option<usize>) -> usize {
+    /// Select a running process, other than `excluded` if there is another one.
+    fn pick(&mut self, excluded: Option<usize>) -> usize {
         let running = |(i, process): (usize, &Process)| process.is_running.then_some(i);
         let all: Vec<usize> = self
             .processes
@@ -175,23 +175,27 @@ impl State {
             .enumerate()
             .filter_map(running)
             .collect();
-        let others: Vec<usize> = all.iter().copied().filter(|i| Some(*i) != but).collect();
+        let others: Vec<usize> = all
+            .iter()
+            .copied()
+            .filter(|i| Some(*i) != excluded)
+            .collect();
         let from = if others.is_empty() { &all } else { &others };
         match from.len() as u64 {
             0 => 0,
-            n => from[usize::try_from(self.draw.below(n)).unwrap()],
+            n => from[usize::try_from(self.random.below(n)).unwrap()],
         }
     }
 }
 
-/// A process, as all that it has open knows it.
+/// The process to which a file, a lock or a page belongs.
 #[derive(Clone, Debug)]
-struct Me {
+struct ProcessHandle {
     number: usize,
     turns: Arc<Turns>,
 }
 
-impl Me {
+impl ProcessHandle {
     fn wait_for_turn(&self) {
         let mut state = self.turns.state.lock();
         while state.current != self.number {
@@ -199,55 +203,55 @@ impl Me {
         }
     }
 
-    /// Whether the next step is the one at which the process is killed.
-    fn dies_next(&self) -> bool {
+    /// Whether the process is killed at its next step.
+    fn is_killed_next(&self) -> bool {
         let state = self.turns.state.lock();
-        let me = &state.processes[self.number];
-        !me.is_dead && me.dies_at == Some(me.steps + 1)
+        let process = &state.processes[self.number];
+        !process.is_killed && process.killed_at == Some(process.steps + 1)
     }
 
-    /// One more step, after which somebody else may have gone on; an error for the dead.
+    /// Count a step, after which another process may run. Fails if the process was killed.
     fn step(&self, what: &dyn std::fmt::Display) -> io::Result<()> {
-        self.go_on(what, false)
+        self.advance(what, false)
     }
 
-    /// Lets another process go on.
-    fn rest(&self, what: &dyn std::fmt::Display) -> io::Result<()> {
-        self.go_on(what, true)
+    /// Count a step, and let another process run, if there is one.
+    fn yield_turn(&self, what: &dyn std::fmt::Display) -> io::Result<()> {
+        self.advance(what, true)
     }
 
-    fn go_on(&self, what: &dyn std::fmt::Display, rests: bool) -> io::Result<()> {
+    fn advance(&self, what: &dyn std::fmt::Display, yields: bool) -> io::Result<()> {
         let mut state = self.turns.state.lock();
-        let me = &mut state.processes[self.number];
-        if me.is_dead {
-            return Err(dead());
+        let process = &mut state.processes[self.number];
+        if process.is_killed {
+            return Err(killed());
         }
-        if !me.is_running && self.turns.one_at_a_time {
+        if !process.is_running && self.turns.one_at_a_time {
             return Ok(());
         }
-        me.steps += 1;
-        state.clock += if rests { 500 } else { 1 };
-        let me = &mut state.processes[self.number];
-        let dies = me.dies_at == Some(me.steps);
-        let line = (self.number, me.steps);
+        process.steps += 1;
+        state.clock += if yields { 500 } else { 1 };
+        let process = &mut state.processes[self.number];
+        let is_killed_now = process.killed_at == Some(process.steps);
+        let line = (self.number, process.steps);
         if let Some(trace) = &mut state.trace {
-            let end = if dies { " dies" } else { "" };
-            trace.push(format!("{}:{} {what}{end}", line.0, line.1));
+            let suffix = if is_killed_now { " is killed" } else { "" };
+            trace.push(format!("{}:{} {what}{suffix}", line.0, line.1));
         }
-        if dies {
-            let me = &mut state.processes[self.number];
-            me.is_dead = true;
-            me.is_running = false;
-            for lock in me.locks.drain(..) {
+        if is_killed_now {
+            let process = &mut state.processes[self.number];
+            process.is_killed = true;
+            process.is_running = false;
+            for lock in process.locks.drain(..) {
                 lock.unlock()?;
             }
             state.current = state.pick(None);
             self.turns.changed.notify_all();
-            return Err(dead());
+            return Err(killed());
         }
-        let patience = self.turns.patience;
+        let switch_interval = self.turns.switch_interval;
         if !self.turns.one_at_a_time {
-            let delay = state.draw.below(20 * patience);
+            let delay = state.random.below(20 * switch_interval);
             drop(state);
             match delay {
                 0 => std::thread::sleep(Duration::from_micros(50)),
@@ -256,14 +260,14 @@ impl Me {
             }
             return Ok(());
         }
-        if rests || state.draw.below(patience) == 0 {
-            let next = state.pick(rests.then_some(self.number));
+        if yields || state.random.below(switch_interval) == 0 {
+            let next = state.pick(yields.then_some(self.number));
             if next != self.number {
                 state.current = next;
                 self.turns.changed.notify_all();
                 while state.current != self.number {
                     let late = self.turns.changed.wait_for(&mut state, LIMIT).timed_out();
-                    assert!(!late, "a process does not go on");
+                    assert!(!late, "a process does not continue");
                 }
             }
         }
@@ -271,20 +275,21 @@ impl Me {
     }
 }
 
-fn dead() -> io::Error {
-    io::Error::other("the process is dead")
+fn killed() -> io::Error {
+    io::Error::other("the process was killed")
 }
 
-/// The machine's file system, as one process has it.
+/// The file system of the machine, for one process.
 #[derive(Clone, Debug)]
 pub(crate) struct ProcessVfs {
     disk: SimVfs,
-    me: Me,
+    process: ProcessHandle,
 }
 
 impl ProcessVfs {
     fn step(&self, call: &str, path: &Path) -> io::Result<()> {
-        self.me.step(&format_args!("{call} {}", path.display()))
+        self.process
+            .step(&format_args!("{call} {}", path.display()))
     }
 }
 
@@ -292,7 +297,7 @@ impl Vfs for ProcessVfs {
     fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>> {
         Ok(Arc::new(Self {
             disk: self.disk.holding(directory)?,
-            me: self.me.clone(),
+            process: self.process.clone(),
         }))
     }
 
@@ -321,7 +326,7 @@ impl Vfs for ProcessVfs {
             disk: self.disk.clone(),
             file: self.disk.open(path, mode)?,
             path: path.display().to_string(),
-            me: self.me.clone(),
+            process: self.process.clone(),
         }))
     }
 
@@ -343,14 +348,14 @@ impl Vfs for ProcessVfs {
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
         self.step("open lock", path)?;
         let lock = self.disk.open_lock(path, create)?;
-        let mut state = self.me.turns.state.lock();
-        state.processes[self.me.number]
+        let mut state = self.process.turns.state.lock();
+        state.processes[self.process.number]
             .locks
             .push(Arc::clone(&lock));
         Ok(Arc::new(ProcessLock {
             lock,
             path: path.display().to_string(),
-            me: self.me.clone(),
+            process: self.process.clone(),
         }))
     }
 
@@ -358,7 +363,7 @@ impl Vfs for ProcessVfs {
         self.step("map", path)?;
         Ok(Arc::new(ProcessPage {
             page: self.disk.open_page(path, mode)?,
-            me: self.me.clone(),
+            process: self.process.clone(),
         }))
     }
 
@@ -377,24 +382,24 @@ impl Vfs for ProcessVfs {
         self.disk.now_micros()
     }
 
-    /// The machine's clock goes on by a microsecond a step, and by more where one waits. The
-    /// dead, who wait for nothing, see it race.
+    /// The clock of the machine advances by a microsecond a step, and by more during a wait. For a
+    /// killed process it runs fast, so that its remaining waits end at once.
     fn uptime_micros(&self) -> u64 {
-        if !self.me.turns.one_at_a_time {
+        if !self.process.turns.one_at_a_time {
             return OsVfs::new().uptime_micros();
         }
-        let mut state = self.me.turns.state.lock();
-        let me = &mut state.processes[self.me.number];
-        if me.is_dead {
-            me.steps += 1_000_000;
-            return me.steps;
+        let mut state = self.process.turns.state.lock();
+        let process = &mut state.processes[self.process.number];
+        if process.is_killed {
+            process.steps += 1_000_000;
+            return process.steps;
         }
         state.clock
     }
 
     fn pause(&self, time: Duration) {
-        // The dead wait for nothing.
-        if self.me.rest(&"pause").is_ok() && !self.me.turns.one_at_a_time {
+        // A killed process does not wait.
+        if self.process.yield_turn(&"pause").is_ok() && !self.process.turns.one_at_a_time {
             std::thread::sleep(time);
         }
     }
@@ -404,8 +409,8 @@ impl Vfs for ProcessVfs {
     }
 
     fn at(&self, moment: &'static str) {
-        // Who dies here finds it out at the next call.
-        let _dead = self.me.step(&moment);
+        // A process that is killed here fails at its next call.
+        let _may_be_killed = self.process.step(&moment);
         self.disk.at(moment);
     }
 }
@@ -415,12 +420,12 @@ struct ProcessFile {
     disk: SimVfs,
     file: Arc<dyn VfsFile>,
     path: String,
-    me: Me,
+    process: ProcessHandle,
 }
 
 impl ProcessFile {
     fn step(&self, call: &str, offset: u64) -> io::Result<()> {
-        self.me
+        self.process
             .step(&format_args!("{call} {} @{offset}", self.path))
     }
 }
@@ -436,13 +441,14 @@ impl VfsFile for ProcessFile {
         self.file.read_at_nowait(buf, offset)
     }
 
-    /// Who dies in a write has written some of it, and so has who is only interrupted.
+    /// Writes in two pieces, with steps between them: a process that is killed there has written a
+    /// part, and other processes run between the pieces.
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         self.step("begin to write", offset)?;
         let all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
         let first = {
-            let mut state = self.me.turns.state.lock();
-            usize::try_from(state.draw.below(all.len() as u64 + 1)).unwrap()
+            let mut state = self.process.turns.state.lock();
+            usize::try_from(state.random.below(all.len() as u64 + 1)).unwrap()
         };
         let (first, rest) = all.split_at(first);
         let mut done = 0;
@@ -458,11 +464,11 @@ impl VfsFile for ProcessFile {
         Ok(done)
     }
 
-    /// Who is about to die after it may take the report of its failure along: the disk has
-    /// lost what was to be synced, and later syncs succeed.
+    /// If the process is killed right after the sync, the sync fails and its error is lost with the
+    /// process: the disk has lost the bytes, and later syncs succeed.
     fn sync_data(&self) -> io::Result<()> {
         self.step("sync", 0)?;
-        if self.me.dies_next() {
+        if self.process.is_killed_next() {
             let lost = Fault::once(Call::SyncData, 1, Failure::EIO).losing();
             self.disk.fail(lost);
         }
@@ -491,29 +497,30 @@ impl VfsFile for ProcessFile {
 struct ProcessLock {
     lock: Arc<dyn LockFile>,
     path: String,
-    me: Me,
+    process: ProcessHandle,
 }
 
 impl LockFile for ProcessLock {
     fn try_lock(&self, hold: Hold) -> io::Result<bool> {
-        self.me
+        self.process
             .step(&format_args!("try {hold:?} of {}", self.path))?;
         let taken = self.lock.try_lock(hold)?;
         if taken {
-            self.me.step(&format_args!("has {}", self.path))?;
+            self.process.step(&format_args!("locked {}", self.path))?;
         } else {
-            self.me.rest(&format_args!("no {}", self.path))?;
+            self.process
+                .yield_turn(&format_args!("busy {}", self.path))?;
         }
         Ok(taken)
     }
 
     fn unlock(&self) -> io::Result<()> {
-        self.me.step(&format_args!("free {}", self.path))?;
+        self.process.step(&format_args!("unlock {}", self.path))?;
         self.lock.unlock()
     }
 
     fn is_in_place(&self) -> io::Result<bool> {
-        self.me.step(&format_args!("look for {}", self.path))?;
+        self.process.step(&format_args!("find {}", self.path))?;
         self.lock.is_in_place()
     }
 
@@ -524,8 +531,8 @@ impl LockFile for ProcessLock {
 
 impl Drop for ProcessLock {
     fn drop(&mut self) {
-        let mut state = self.me.turns.state.lock();
-        let locks = &mut state.processes[self.me.number].locks;
+        let mut state = self.process.turns.state.lock();
+        let locks = &mut state.processes[self.process.number].locks;
         locks.retain(|lock| !Arc::ptr_eq(lock, &self.lock));
     }
 }
@@ -533,19 +540,21 @@ impl Drop for ProcessLock {
 #[derive(Debug)]
 struct ProcessPage {
     page: Arc<dyn SharedPage>,
-    me: Me,
+    process: ProcessHandle,
 }
 
 impl ProcessPage {
-    /// Whether the process lives on to do it.
-    fn lives(&self, call: &str, word: usize) -> bool {
-        self.me.step(&format_args!("{call} word {word}")).is_ok()
+    /// Count a step. Return whether the process still runs.
+    fn step(&self, call: &str, word: usize) -> bool {
+        self.process
+            .step(&format_args!("{call} word {word}"))
+            .is_ok()
     }
 }
 
 impl SharedPage for ProcessPage {
     fn load(&self, word: usize) -> u64 {
-        if self.lives("load", word) {
+        if self.step("load", word) {
             self.page.load(word)
         } else {
             0
@@ -553,13 +562,13 @@ impl SharedPage for ProcessPage {
     }
 
     fn store(&self, word: usize, value: u64) {
-        if self.lives("store", word) {
+        if self.step("store", word) {
             self.page.store(word, value);
         }
     }
 
     fn add(&self, word: usize, n: u64) -> u64 {
-        if self.lives("add", word) {
+        if self.step("add", word) {
             self.page.add(word, n)
         } else {
             0
@@ -567,7 +576,7 @@ impl SharedPage for ProcessPage {
     }
 
     fn raise(&self, word: usize, value: u64) -> u64 {
-        if self.lives("raise", word) {
+        if self.step("raise", word) {
             self.page.raise(word, value)
         } else {
             0
@@ -575,31 +584,34 @@ impl SharedPage for ProcessPage {
     }
 
     fn exchange(&self, word: usize, current: u64, value: u64) -> bool {
-        self.lives("exchange", word) && self.page.exchange(word, current, value)
+        self.step("exchange", word) && self.page.exchange(word, current, value)
     }
 
-    /// A wait is over at once, without a reason: the others go on meanwhile.
+    /// A wait ends at once, as a spurious wake-up: the other processes run meanwhile.
     fn wait(&self, word: usize, seen: u64, timeout: Duration) {
-        // The dead wait for nothing.
-        let lives = self.me.rest(&format_args!("wait at word {word}")).is_ok();
-        if lives && !self.me.turns.one_at_a_time {
+        // A killed process does not wait.
+        let is_alive = self
+            .process
+            .yield_turn(&format_args!("wait at word {word}"))
+            .is_ok();
+        if is_alive && !self.process.turns.one_at_a_time {
             self.page.wait(word, seen, timeout);
         }
     }
 
     fn wake(&self, word: usize) {
-        if self.lives("wake", word) {
+        if self.step("wake", word) {
             self.page.wake(word);
         }
     }
 
     fn is_in_place(&self) -> io::Result<bool> {
-        self.me.step(&"look for the page")?;
+        self.process.step(&"find the page")?;
         self.page.is_in_place()
     }
 
     fn number(&self) -> io::Result<u64> {
-        self.me.step(&"look at the page")?;
+        self.process.step(&"stat the page")?;
         self.page.number()
     }
 

@@ -16,7 +16,7 @@ use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{Depth, Error, Expectation, LogQuery, Mode, Options, Recorded, Store};
 
-use super::machine::{Draw, Machine};
+use super::machine::{Machine, SeededRandom};
 use super::{append_expecting, bodies, log, open_with, options};
 
 /// Return options with small segments, no threads, and a long lock timeout.
@@ -68,11 +68,11 @@ const STREAMS: [&str; 3] = ["a", "b", "c"];
 
 /// Run one process: two sessions, or four if they are mixed.
 fn run_process(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Journal>) {
-    let mut draw = Draw::new(plan.seed ^ (number as u64 + 1) << 32);
+    let mut random = SeededRandom::new(plan.seed ^ (number as u64 + 1) << 32);
     for session in 0..if plan.mixed { 4 } else { 2 } {
         let mut options = shared();
         options.background = plan.threads;
-        let kind = if plan.mixed { draw.below(6) } else { 0 };
+        let kind = if plan.mixed { random.below(6) } else { 0 };
         if kind == 1 {
             options.mode = Mode::Exclusive;
         }
@@ -82,14 +82,14 @@ fn run_process(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Jou
         }
         let store = match open_with(machine.process(number), options) {
             Ok(store) => store,
-            Err(_) if machine.is_dead(number) => return,
+            Err(_) if machine.is_killed(number) => return,
             Err(e) if plan.allows(&e) => continue,
             Err(Error::StoreBusy { .. }) if plan.mixed => continue,
             Err(Error::NotAStore { .. }) if options.read_only => continue,
             Err(e) => panic!("process {number} can't open: {e}"),
         };
         for i in 0..plan.appends {
-            if machine.is_dead(number) {
+            if machine.is_killed(number) {
                 break;
             }
             if options.read_only {
@@ -98,26 +98,26 @@ fn run_process(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Jou
             }
             check_reads(machine, number, &store, journal);
             let name = format!("p{number}.{session}.{i}");
-            if !write(machine, number, plan, &store, journal, &name, &mut draw) {
+            if !write(machine, number, plan, &store, journal, &name, &mut random) {
                 break;
             }
-            if draw.below(8) == 0 {
-                cut_power(machine, &journal.lock(), draw.next());
+            if random.below(8) == 0 {
+                cut_power(machine, &journal.lock(), random.next());
             }
         }
-        if draw.below(3) == 0 {
+        if random.below(3) == 0 {
             let verified = store.verify(Depth::Full);
             let is_expected = matches!(&verified, Err(e) if plan.allows(e));
             assert!(
-                verified.is_ok() || is_expected || machine.is_dead(number),
+                verified.is_ok() || is_expected || machine.is_killed(number),
                 "process {number} finds damage: {verified:?}"
             );
         }
-        if draw.below(4) > 0 {
+        if random.below(4) > 0 {
             let closed = store.close();
             let is_expected = matches!(&closed, Err(e) if plan.allows(e));
             assert!(
-                closed.is_ok() || is_expected || machine.is_dead(number),
+                closed.is_ok() || is_expected || machine.is_killed(number),
                 "process {number} can't close: {closed:?}"
             );
         }
@@ -127,7 +127,7 @@ fn run_process(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Jou
 /// Assert that a read-only session reads a prefix of the log without gaps.
 fn check_read_only(machine: &Machine, number: usize, store: &Store) {
     match store.read_log(&LogQuery::all()) {
-        _ if machine.is_dead(number) => {}
+        _ if machine.is_killed(number) => {}
         read => {
             let positions: Vec<u64> = read
                 .unwrap()
@@ -145,7 +145,7 @@ fn check_read_only(machine: &Machine, number: usize, store: &Store) {
 fn check_reads(machine: &Machine, number: usize, store: &Store, journal: &Mutex<Journal>) {
     let before = journal.lock().acknowledged.clone();
     let events = match store.read_log(&LogQuery::all()) {
-        _ if machine.is_dead(number) => return,
+        _ if machine.is_killed(number) => return,
         read => read.unwrap().events,
     };
     for (first, written) in before {
@@ -171,23 +171,23 @@ fn write(
     store: &Store,
     journal: &Mutex<Journal>,
     name: &str,
-    draw: &mut Draw,
+    random: &mut SeededRandom,
 ) -> bool {
-    let chosen = 1 + draw.below(7);
+    let chosen = 1 + random.below(7);
     let is_chosen = |i: &usize| chosen & (1 << i) != 0;
     let streams: Vec<&str> = (0..3).filter(is_chosen).map(|i| STREAMS[i]).collect();
-    let keyed = draw.below(3) == 0;
+    let keyed = random.below(3) == 0;
     let key = keyed.then(|| format!("key-{name}"));
     for _attempt in 0..50 {
         let mut events = Vec::new();
         let mut expectations = Vec::new();
         for stream in &streams {
             let version = match store.version(stream) {
-                _ if machine.is_dead(number) => return false,
+                _ if machine.is_killed(number) => return false,
                 version => version.unwrap(),
             };
             expectations.push((*stream, Expectation::Exact(version)));
-            let size = [10, 300, 3000][usize::try_from(draw.below(3)).unwrap()];
+            let size = [10, 300, 3000][usize::try_from(random.below(3)).unwrap()];
             let body = format!("{name} v{} {}", version + 1, "x".repeat(size));
             events.push(((*stream).to_owned(), body));
         }
@@ -198,7 +198,7 @@ fn write(
         journal.lock().uncertain.insert(name.to_owned());
         let result = append_expecting(store, &given, &expectations, key.as_deref());
         let mut journal = journal.lock();
-        if machine.is_dead(number) {
+        if machine.is_killed(number) {
             return false;
         }
         if matches!(result, Err(Error::OutcomeUnknown { .. })) && plan.lost_sync.is_some() {
