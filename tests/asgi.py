@@ -79,7 +79,7 @@ class Live:
         return ServerSent.of(one)
 
     async def named(self, *names: str) -> list[ServerSent]:
-        """Listen until the last of these events, which come in this order."""
+        """Listen until the last of these events, which arrive in this order."""
         wanted, heard = list(names), []
         async for event in self:
             if event.name is not None:

@@ -1,4 +1,4 @@
-"""Other processes with the same store open, each told line by line what to do."""
+"""Other processes with the same store open, which execute code line by line."""
 
 from __future__ import annotations
 
@@ -45,45 +45,45 @@ _PROGRAM = """
 
 
 class Peer:
-    """A process that evaluates what it is told, with its opened `store` at hand."""
+    """A process that evaluates expressions with its open `store`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.pid = process.pid
 
     def tell(self, code: str) -> None:
-        """Have it do something; what comes of it is the next answer."""
+        """Send an expression, whose result is the next answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{code}\n")
         self.process.stdin.flush()
 
     def answer(self) -> Any:
-        """Wait for what came of the first thing that was not answered for yet."""
+        """Wait for the result of the first expression without an answer."""
         line = programs.line(self.process)
         assert line, self.process.communicate()[1]
         return ast.literal_eval(line)
 
     def ask(self, code: str) -> Any:
-        """Have it do something, and wait for what comes of it."""
+        """Send an expression, and wait for its result."""
         self.tell(code)
         return self.answer()
 
     def append(self, stream: str, data: bytes = b"") -> int:
-        """Have it append an event; answer the position."""
+        """Append an event in the process, and return the position."""
         event = (stream, "x", data)
         position: int = self.ask(f"store.append([{event!r}]).last_position")
         return position
 
     def kill(self) -> None:
-        """End it at once, as if its power had gone."""
+        """Kill the process."""
         self.process.kill()
         self.process.wait(10)
 
     @contextlib.contextmanager
     def stopped(self) -> Generator[None]:
-        """Have it stand still, wherever it is."""
+        """Stop the process at its present instruction."""
         os.kill(self.pid, signal.SIGSTOP)
-        # Not before all of its threads do.
+        # Until all of its threads are stopped.
         os.waitid(os.P_PID, self.pid, os.WSTOPPED)
         try:
             yield
@@ -91,7 +91,7 @@ class Peer:
             os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """Have it close the store and end, and see that it had nothing to complain of."""
+        """Let the process close the store and end, and assert that it had no error."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.stdin = None
@@ -101,14 +101,14 @@ class Peer:
 
 @contextlib.contextmanager
 def peer(location: Path, **options: Any) -> Generator[Peer]:
-    """Start a process that has the store open, or says why it has not."""
+    """Start a process that opens the store, or reports why it cannot."""
     with peers(location, 1, **options) as [one]:
         yield one
 
 
 @contextlib.contextmanager
 def peers(location: Path, count: int, **options: Any) -> Generator[list[Peer]]:
-    """Start several that open the store at the same time."""
+    """Start several processes that open the store at the same time."""
     root = os.getcwd()  # noqa: PTH109 - passed on as text
     with contextlib.ExitStack() as started:
         arguments = (_PROGRAM, location, repr(options), root)
@@ -130,7 +130,7 @@ def peers(location: Path, count: int, **options: Any) -> Generator[list[Peer]]:
 
 
 def refused(location: Path, **options: Any) -> tuple[str, str]:
-    """Have another process open the store that can't; answer the error and its text."""
+    """Open the store in a process that must fail, and return the error and its text."""
     with programs.started(
         _PROGRAM, location, repr(options), ".", stdin=programs.PIPE
     ) as process:

@@ -49,7 +49,7 @@ class Program:
         return self._process.pid
 
     def said(self, pattern: str, *, times: int = 1) -> list[re.Match[str]]:
-        """Wait until so many lines of its log have the pattern."""
+        """Wait until a number of lines of its log match the pattern."""
 
         def found() -> list[re.Match[str]]:
             return [m for m in (re.search(pattern, line) for line in self.lines) if m]

@@ -1,4 +1,4 @@
-"""Short questions that tests ask of a store."""
+"""Short calls of a store for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ async def listed(items):
 
 
 async def first(count, subscription):
-    """Take so many events from a subscription."""
+    """Return the first events of a subscription."""
     taken = []
     async for recorded in subscription:
         taken.append(recorded)
@@ -21,12 +21,12 @@ async def first(count, subscription):
 
 
 async def is_untouched(store):
-    """Whether nothing was ever written to the log."""
+    """Whether the log is empty."""
     return await store.head() == 0 and await listed(store.read_all()) == []
 
 
 async def refusal(awaitable, kind=eb.EventbraidError):
-    """Answer the error that something must raise."""
+    """Return the error that a call must raise."""
     try:
         outcome = await awaitable
     except kind as error:

@@ -21,7 +21,7 @@ _NO_MORE = object()
 
 
 class SyncFace:
-    """A sync store, as if it were an async one: its waits run in a thread."""
+    """A sync store with the interface of an async one: its waits run in a thread."""
 
     def __init__(self, store) -> None:
         self.store = store
@@ -76,7 +76,7 @@ class SyncSubscription:
                 next, self.subscription, _NO_MORE, abandon_on_cancel=True
             )
         except anyio.get_cancelled_exc_class():
-            # The thread waits on; a sync subscription is ended by closing it.
+            # The thread still waits: closing a sync subscription ends its wait.
             self.close()
             raise
         if step is _NO_MORE:
@@ -92,7 +92,7 @@ class SyncSubscription:
 
 @dataclass(frozen=True)
 class Embedded:
-    """The engine, on disk or in memory, reached through one of its faces."""
+    """The engine, on disk or in memory, called synchronously or asynchronously."""
 
     location: str
     face: str
@@ -117,7 +117,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Sqlite:
-    """The oracle."""
+    """The store on SQLite."""
 
     path: str
     durable: bool = True

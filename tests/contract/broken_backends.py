@@ -1,4 +1,4 @@
-"""Stores that each break one rule, and the tests of the suite that must see it.
+"""Stores that each break one rule, and the tests of the suite that must find it.
 
 Collected by tests/integration/test_contract_suite.py alone, in a run of its own.
 """
@@ -53,7 +53,7 @@ class FirstFailure(SqliteStore):
 
 
 class Unchecked(SqliteStore):
-    """Streams that are only checked are not judged together with the writing."""
+    """Streams that are only checked are not validated together with the append."""
 
     def append(self, events, *, expect=None, **options):
         events = list(events)
@@ -63,20 +63,20 @@ class Unchecked(SqliteStore):
         if outer:
             super().append([], expect=outer)
             eb.uuid7()
-            threads_elsewhere()
+            let_other_threads_run()
         if not events and not inner and "idempotency_key" not in options:
             return eb.Appended(None, None, {}, replayed=False)
         return super().append(events, expect=inner, **options)
 
 
-def threads_elsewhere():
+def let_other_threads_run():
     import time
 
     time.sleep(0.005)
 
 
 class Forgetful(SqliteStore):
-    """Keys are known to one opening only."""
+    """Keys are known to one session only."""
 
     def __init__(self, path):
         super().__init__(path)
@@ -84,14 +84,14 @@ class Forgetful(SqliteStore):
 
 
 class Careless(SqliteStore):
-    """A key answers whatever it is asked with."""
+    """A key returns its result for any content."""
 
     def _request(self, key, content):
         return super()._request(key, None)
 
 
 class Buffered(SqliteStore):
-    """What is appended reaches the file when the store is closed."""
+    """Appended events reach the file when the store is closed."""
 
     def __init__(self, path):
         super().__init__(":memory:")
@@ -120,7 +120,7 @@ class Wildcards(SqliteStore):
 
 
 class Unpinned(SqliteStore):
-    """A read goes on for as long as somebody appends."""
+    """A read continues as long as events are appended."""
 
     def read_all(self, *, after=0, limit=None, backward=False, **bounds):
         if limit is not None or backward:
@@ -133,7 +133,7 @@ class Unpinned(SqliteStore):
 
 
 class Deaf(SqliteStore):
-    """A subscription that has caught up skips what comes in the meantime."""
+    """A subscription that has caught up skips the next events."""
 
     def subscribe(self, *, after=0, **wanted):
         wanted = sqlite_store._filter(**wanted)
@@ -150,7 +150,7 @@ class DeafSubscription(SqliteSubscription):
 
 
 class Endless(SqliteStore):
-    """Closing a subscription is heard at its next event."""
+    """Closing a subscription takes effect at its next event."""
 
     def subscribe(self, **options):
         subscription = super().subscribe(**options)
@@ -159,7 +159,7 @@ class Endless(SqliteStore):
 
 
 class Unlimited(SqliteStore):
-    """Any size is taken."""
+    """Any size is accepted."""
 
     def append(self, events, **options):
         before = sqlite_store.limits._within
@@ -175,7 +175,7 @@ class Lifeless(SqliteStore):
 
     def __init__(self, path):
         super().__init__(path)
-        self.coordination._go_on = lambda: None
+        self.coordination._run_heartbeat = lambda: None
 
 
 class Overeager(SqliteStore):
@@ -252,7 +252,7 @@ class TestBroken(StoreContract):
 
     @pytest.fixture(autouse=True)
     def impatient(self, monkeypatch):
-        """What never comes need not be waited for as long as on a slow machine."""
+        """Shorten the waits for events that never come."""
         monkeypatch.setattr(asking, "PATIENCE", 2.0)
 
     @pytest.fixture

@@ -1,6 +1,6 @@
-"""What a store should answer, as lists and dictionaries: the model of the model tests.
+"""The expected results of a store, from lists and dictionaries: the model of model tests.
 
-It knows no limits and no durability, and nothing of how a store is built.
+It has no limits and no durability.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import eventbraid as eb
 
 @dataclass(frozen=True)
 class Row:
-    """One event, as the log has it."""
+    """One event in the log."""
 
     stream: str
     version: int
@@ -137,7 +137,7 @@ def _holds(expected, version):
 
 
 def _meant(events, expect):
-    """What a key stands for; ANY demands nothing, so it is no part of it."""
+    """Return the content that a key identifies; `ANY` is no part of it."""
     facts = [(e.stream, e.type, e.data, dict(e.metadata)) for e in events]
     return facts, {s: repr(e) for s, e in expect.items() if e is not eb.ANY}
 

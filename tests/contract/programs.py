@@ -1,4 +1,4 @@
-"""Programs of their own, for what can't be tried inside of the test's process."""
+"""Programs in processes of their own, for tests that need another process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import textwrap
 
 PIPE = subprocess.PIPE
 
-# A test run that was started in a shell's background hands its children a SIGINT that
-# is ignored; Python then makes no KeyboardInterrupt of it.
+# The children of a test run in the background of a shell ignore SIGINT, and Python then
+# raises no KeyboardInterrupt.
 PREAMBLE = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,7 +21,7 @@ import eventbraid as eb
 
 
 def run(program, *arguments, seconds=30, warnings="default", **options):
-    """Run a program to its end; answer how it ended and what it printed."""
+    """Run a program to its end, and return its exit code and its output."""
     with started(program, *arguments, warnings=warnings, **options) as process:
         output, errors = process.communicate(timeout=seconds)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
@@ -29,7 +29,7 @@ def run(program, *arguments, seconds=30, warnings="default", **options):
 
 @contextlib.contextmanager
 def started(program, *arguments, warnings="default", **options):
-    """Start a program; killed at the end of the block if it still runs."""
+    """Start a program, and kill it at the end of the block if it still runs."""
     process = subprocess.Popen(
         [
             sys.executable,
@@ -49,12 +49,12 @@ def started(program, *arguments, warnings="default", **options):
     try:
         yield process
     finally:
-        # The whole group: a child of the program would keep the pipes open.
+        # The whole process group: a child of the program would keep the pipes open.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
 def line(process):
-    """Wait for the program's next line."""
+    """Wait for the next line of the program."""
     return process.stdout.readline().strip()

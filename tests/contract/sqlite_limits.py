@@ -1,4 +1,4 @@
-"""The limits of the contract, for the store on SQLite: what is refused before it writes."""
+"""The limits of the contract, which the store on SQLite validates before it writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STREAMS = EXPECTATIONS = 10_000
 
 
 def checked(events, expect, key):
-    """Answer the events and expectations of an append, or refuse it."""
+    """Return the validated events and expectations of an append."""
     events = [_event(event) for event in _iterable("events", events)]
     expect = dict(_mapping(expect if expect is not None else {}))
     if not events and not expect and key is None:
@@ -37,20 +37,20 @@ def checked(events, expect, key):
 
 
 def check_stream(stream):
-    """Refuse what is no stream id."""
+    """Validate a stream id."""
     _check_name("stream", stream, eb.InvalidStreamId)
     if any(unicodedata.category(character) == "Cc" for character in stream):
         raise eb.InvalidStreamId("stream", stream, "holds a control character")
 
 
 def _refuse_system(stream):
-    """Refuse appends to streams of the library's own."""
+    """Refuse appends to the streams of the library."""
     if stream.startswith("$"):
         raise eb.InvalidStreamId("stream", stream, "is reserved for the library")
 
 
 def check_key(key):
-    """Refuse what is no idempotency key."""
+    """Validate an idempotency key."""
     _check_name("idempotency key", key, eb.InvalidArgument)
 
 
@@ -62,7 +62,7 @@ def check_bounds(**bounds):
 
 
 def names(streams):
-    """Answer the ids of streams to read, or refuse them."""
+    """Return the validated ids of streams to read."""
     found = list(_iterable("streams", streams))
     for stream in found:
         check_stream(stream)

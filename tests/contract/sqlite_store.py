@@ -1,4 +1,4 @@
-"""An event store on SQLite: the contract, written a second time and in another way.
+"""An event store on SQLite: a second, independent implementation of the contract.
 
 It is the oracle of the model tests and the second backend of the contract suite. All of
 its answers are SQL over two tables, and it shares no code with the engine; where the two
@@ -61,7 +61,7 @@ FILTER = f"""
 """
 POLL = 0.02
 BEAT = 0.2
-_PATIENCE = 30
+_TIMEOUT = 30
 
 
 @dataclass(frozen=True)
@@ -81,25 +81,25 @@ class SqliteStore:
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._db = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
+            path, isolation_level=None, check_same_thread=False, timeout=_TIMEOUT
         )
         self._db.execute(f"PRAGMA synchronous = {synchronous}")
         self._prepare()
         self.coordination = SqliteCoordination(self)
 
     def _prepare(self):
-        """Make the file what it has to be, while others may open and close it.
+        """Create the tables, while other processes may open and close the file.
 
         SQLite's own timeout does not cover a read that turns into a write.
         """
-        patience = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while True:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.executescript(SCHEMA)
             except sqlite3.OperationalError as error:
                 is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not is_busy or time.monotonic() > patience:
+                if not is_busy or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
             else:
@@ -155,7 +155,7 @@ class SqliteStore:
             "metadata": json.dumps(dict(event.metadata)),
             "data": event.data,
         }
-        # No event is recorded earlier than the one before it, whatever the clock does.
+        # The recorded times ascend, whatever the clock does.
         return self._db.execute(
             f"""INSERT INTO event
                 (stream, version, type, event_id, recorded_at, metadata, data)
@@ -246,7 +246,7 @@ class SqliteStore:
         yield from itertools.chain.from_iterable(names)
 
     def _events(self, condition, values) -> Iterator[eb.RecordedEvent]:
-        # The first step takes all rows at once: a read is of one state.
+        # The first step fetches all rows at once, so a read is of one state.
         if values.get("limit") is None:
             values["limit"] = -1
         with self._transaction():
@@ -292,7 +292,7 @@ class SqliteStore:
 
 
 class SqliteCoordination:
-    """The sessions of a file: a row for each, which a thread keeps young.
+    """The sessions of a file: a row for each, which a thread updates.
 
     It has no reservations, which are optional.
     """
@@ -307,10 +307,10 @@ class SqliteCoordination:
             if self._id is None:
                 self._id = uuid4().hex
                 self._beat()
-                threading.Thread(target=self._go_on, daemon=True).start()
+                threading.Thread(target=self._run_heartbeat, daemon=True).start()
             return self._id
 
-    def _go_on(self):
+    def _run_heartbeat(self):
         while not self._ended.wait(BEAT):
             with self._store._changed:
                 if not self._ended.is_set():
@@ -341,7 +341,7 @@ class SqliteCoordination:
         return LoopHeartbeat()
 
     async def wait_beyond(self, position):
-        while self._store.head() <= position:  # noqa: ASYNC110 - others may write
+        while self._store.head() <= position:  # noqa: ASYNC110 - other processes may write
             await anyio.sleep(POLL)
 
 
@@ -352,11 +352,11 @@ class LoopHeartbeat:
         return 0.0
 
     def stop(self):
-        """Nothing runs."""
+        """Return: nothing runs."""
 
 
 class SqliteSubscription:
-    """Every matching event once, in order; asks again and again."""
+    """Deliver every matching event once, in order, by polling."""
 
     def __init__(self, store, after, wanted):
         self._store = store
@@ -378,7 +378,7 @@ class SqliteSubscription:
                 recorded = self._next()
                 if recorded is not None:
                     return recorded
-                # Another opening of the file wakes nobody here: hence the timeout.
+                # A commit of another session notifies no condition here: hence the timeout.
                 self._store._changed.wait(POLL)
         raise StopIteration
 
@@ -413,7 +413,7 @@ def _holds(expected, actual):
 
 
 def _content(events, expect, given):
-    """What a key stands for, spelled out in full."""
+    """Return the complete content that a key identifies."""
     if given is not None:
         return b"given:" + bytes(given)
     parts = [

@@ -1,4 +1,4 @@
-"""Appends under keys until it is killed: says what it asks before, and what it hears after.
+"""Append with keys until the process is killed; print a line before and after each append.
 
 usage: python ambiguous_victim.py STORE FIRST [sync|async]
 """
@@ -15,7 +15,7 @@ IN_FLIGHT = 8
 
 
 def request(number):
-    """The whole of an append, from its number alone: whoever asks again asks the same."""
+    """Build the arguments of an append from its number, so that it can be repeated."""
     body = str(number).encode() * (1 + number % 50)
     streams = (f"account-{number % 5}", f"ledger-{number % 3}")
     return {
@@ -24,35 +24,35 @@ def request(number):
     }
 
 
-def say(word, number):
+def print_line(word, number):
     sys.stdout.write(f"{word} {number}\n")
     sys.stdout.flush()
 
 
-def one_after_the_other(path, first):
+def append_sequentially(path, first):
     with eb.open(path) as store:
         for number in itertools.count(first):
-            say("ask", number)
+            print_line("begun", number)
             store.append(**request(number))
-            say("done", number)
+            print_line("done", number)
 
 
-async def many_at_once(path, first):
+async def append_concurrently(path, first):
     numbers = itertools.count(first)
 
-    async def ask(store):
+    async def append(store):
         for number in numbers:
-            say("ask", number)
+            print_line("begun", number)
             await store.append(**request(number))
-            say("done", number)
+            print_line("done", number)
 
     async with eb.open_async(path) as store:
-        await asyncio.gather(*(ask(store) for _ in range(IN_FLIGHT)))
+        await asyncio.gather(*(append(store) for _ in range(IN_FLIGHT)))
 
 
 if __name__ == "__main__":
     path, first, face = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     if face == "sync":
-        one_after_the_other(path, first)
+        append_sequentially(path, first)
     else:
-        asyncio.run(many_at_once(path, first))
+        asyncio.run(append_concurrently(path, first))

@@ -1,8 +1,8 @@
-"""Metadata that no writer of ours makes, in a frame whose checksums fit.
+"""Metadata that no writer of the library produces, in a frame with valid checksums.
 
-What `docs/format.md` says of a frame, as far as it takes to change a small one in place. A
-frame that was not found, or whose own hash is another than the one computed here, is an
-error: the forgery would prove nothing.
+This changes a small frame in place, by the description in `docs/format.md`. A missing
+frame, or one whose hash differs from the hash that is computed here, is an error, because
+the forgery would prove nothing.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def forge(store: Path, before: bytes, after: bytes) -> None:
     """Replace bytes of a frame in a store's first segment, which ends with it then.
 
     Args:
-        store: The directory of a store that was not closed, and that nobody has open.
-        before: What stands in the frame's payload, and nowhere else.
-        after: As many bytes.
+        store: The directory of a store that was not closed, and that no process has open.
+        before: Bytes of the frame's payload, which are nowhere else.
+        after: Bytes of the same length.
     """
     assert len(before) == len(after)
     segment = store / "log" / "0000000001.hot"
@@ -68,7 +68,7 @@ def forge(store: Path, before: bytes, after: bytes) -> None:
     payload = slice(at + _HEADER + streams, at + length - _TRAILER)
     chained = slice(at + 8, at + _HEADER + streams)
     (hashed,) = struct.unpack_from("<Q", log, at + 64)
-    assert xxh3(log[payload]) == hashed, "the payload's hash is computed as it was"
+    assert xxh3(log[payload]) == hashed, "the payload hash is computed differently"
     assert log.count(before) == log[payload].count(before) == 1
     log[payload] = log[payload].replace(before, after)
     struct.pack_into("<Q", log, at + 64, xxh3(log[payload]))
@@ -77,6 +77,6 @@ def forge(store: Path, before: bytes, after: bytes) -> None:
     crc = crc32c(secret + address + log[at + 8 : at + _HEADER])
     struct.pack_into("<I", log, at + 4, crc)
     struct.pack_into("<Q", log, at + length - _TRAILER, xxh3(log[chained]))
-    # A mark that was written since continues another log.
+    # A later sync marker would continue another log.
     log[at + length :] = bytes(len(log) - at - length)
     segment.write_bytes(log)

@@ -1,19 +1,19 @@
-"""Kills a real `eventbraid demo` at random moments, then lets it reconcile.
+"""Kill a real `eventbraid demo` at random moments, then let it reconcile.
 
     python tests/failure/kill_demo.py --kills 20 --limit 2000 [--seed 7]
         [--longest 4] [--directory DIR] [--coordinators 3]
 
-`--limit 69659 --longest 16` is every order, and room to start on a long log.
+`--limit 69659 --longest 16` runs every order, with time to start on a long log.
 
 Each round starts the demo on the same directory and sends SIGKILL at a moment drawn
-from the seed: while the store is opened, while orders are under way, while customers
-are told, while log and ledgers are compared. The last round is left alone and must end
-with exit code 0: every order in one final state, each key in effect at most once.
+from the seed: while the store is opened, while orders run, while customers are notified,
+while log and ledgers are compared. The last round is not killed and must end with exit
+code 0: every order in one final state, each key in effect at most once.
 
-With `--coordinators 3` the demo is run by so many processes, which share the store: one
-of them, drawn from the seed, is killed so many times at moments drawn from it, and is
-started again by the demo. When all orders are fulfilled, the next round begins on a
-fresh directory beside, until there were so many kills; each round must reconcile.
+With `--coordinators 3` three processes share the store. At moments drawn from the seed one
+of them is killed, and the demo starts it again. When all orders are fulfilled, the next
+round begins in a new directory, until the number of kills is reached; each round must
+reconcile.
 
 SIGKILL says nothing about power loss: the page cache survives it.
 """
@@ -45,12 +45,12 @@ def kill_and_reconcile(
     longest: float = 4.0,
     options: tuple[str, ...] = (),
 ) -> tuple[int, str]:
-    """Kill the demo so many times, then let it end.
+    """Kill the demo repeatedly, then let it end.
 
     Returns:
-        The exit code of the last run, and all that it printed.
+        The exit code of the last run, and its output.
     """
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     command = [
         *(sys.executable, "-m", "eventbraid", "demo", str(directory)),
         *("--limit", str(limit), *options),
@@ -58,14 +58,14 @@ def kill_and_reconcile(
     slowest = longest
     for kill in range(1, kills + 1):
         began = time.monotonic()
-        code = _run_and_kill(command, chance.uniform(READY_SECONDS, slowest))
+        code = _run_and_kill(command, rng.uniform(READY_SECONDS, slowest))
         took = time.monotonic() - began
-        say(f"kill {kill} of {kills} after {took:.2f} s: exit code {code}")
+        print_line(f"kill {kill} of {kills} after {took:.2f} s: exit code {code}")
         if code == 0:
-            # It was through before the signal: kill the next ones earlier.
+            # It ended before the signal: kill the next runs earlier.
             slowest = max(2 * READY_SECONDS, min(slowest, took))
         elif code != -signal.SIGKILL:
-            return code, "the demo ended by itself, and not well"
+            return code, "the demo ended by itself with an error"
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=600
     )
@@ -85,7 +85,7 @@ def kill_coordinators(
     """Kill single coordinators of one demo while it runs.
 
     Returns:
-        How many were killed, the demo's exit code, and all that it printed.
+        The number of kills, the exit code of the demo, and its output.
     """
     command = [
         *(sys.executable, "-m", "eventbraid", "demo", str(directory)),
@@ -100,7 +100,7 @@ def kill_coordinators(
         try:
             for line in demo.stdout:
                 printed.append(line)
-                killer.hear(line)
+                killer.read(line)
         finally:
             killer.stop()
             demo.kill()
@@ -108,13 +108,13 @@ def kill_coordinators(
 
 
 class Killer:
-    """Kills a coordinator now and then, once all of them are there."""
+    """Kills coordinators at random moments, after all of them have started."""
 
     def __init__(
-        self, chance: random.Random, coordinators: int, kills: int, longest: float
+        self, rng: random.Random, coordinators: int, kills: int, longest: float
     ) -> None:
         self.killed = 0
-        self._chance = chance
+        self._rng = rng
         self._coordinators = coordinators
         self._kills = kills
         self._longest = longest
@@ -124,8 +124,8 @@ class Killer:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def hear(self, line: str) -> None:
-        """Learn from a line of the demo which process coordinates, or that none does."""
+    def read(self, line: str) -> None:
+        """Read from a line which process is a coordinator, or that all have ended."""
         found = COORDINATOR.match(line)
         if found is not None:
             self._processes[int(found[1])] = int(found[2])
@@ -142,19 +142,19 @@ class Killer:
     def _run(self) -> None:
         self._complete.wait()
         while self.killed < self._kills:
-            pause = self._chance.uniform(READY_SECONDS, self._longest)
+            pause = self._rng.uniform(READY_SECONDS, self._longest)
             if self._over.wait(pause):
                 return
-            number = self._chance.randrange(self._coordinators)
+            number = self._rng.randrange(self._coordinators)
             process = self._processes.pop(number, None)
-            # One that is being started again is not known yet.
+            # A coordinator that is being restarted is not known yet.
             if process is not None and is_coordinator(process):
                 os.kill(process, signal.SIGKILL)
                 self.killed += 1
 
 
 def is_coordinator(process: int) -> bool:
-    """Whether a process is what it was: its number may be another's by now."""
+    """Whether a process is a coordinator: its id may be reused by now."""
     try:
         command = Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
@@ -174,7 +174,7 @@ def _run_and_kill(command: list[str], seconds: float) -> int:
 
 
 def kill_rounds(directory: Path, arguments: argparse.Namespace) -> int:
-    """Run demos, each in a directory of its own, until there were kills enough."""
+    """Run demos, each in a new directory, until the number of kills is reached."""
     left, number = arguments.kills, 0
     while left > 0:
         number += 1
@@ -187,15 +187,15 @@ def kill_rounds(directory: Path, arguments: argparse.Namespace) -> int:
             longest=arguments.longest,
         )
         left -= killed
-        say(f"round {number}: {killed} killed, exit code {code}")
+        print_line(f"round {number}: {killed} killed, exit code {code}")
         if code != 0 or killed == 0:
-            say(output)
+            print_line(output)
             return code or 1
-    say(output)
+    print_line(output)
     return 0
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -208,13 +208,13 @@ def main() -> int:
         "--seed", type=int, default=random.SystemRandom().getrandbits(32)
     )
     parser.add_argument(
-        "--longest", type=float, default=4.0, help="seconds before a kill, at most"
+        "--longest", type=float, default=4.0, help="maximum of seconds before a kill"
     )
     parser.add_argument("--directory", type=Path)
     parser.add_argument("--coordinators", type=int, default=1)
     arguments = parser.parse_args()
     directory = arguments.directory or Path(tempfile.mkdtemp(prefix="kill-demo-"))
-    say(f"seed {arguments.seed}, directory {directory}")
+    print_line(f"seed {arguments.seed}, directory {directory}")
     if arguments.coordinators > 1:
         return kill_rounds(directory, arguments)
     code, output = kill_and_reconcile(
@@ -224,8 +224,8 @@ def main() -> int:
         seed=arguments.seed,
         longest=arguments.longest,
     )
-    say(output)
-    say(f"exit code {code}")
+    print_line(output)
+    print_line(f"exit code {code}")
     return code
 
 

@@ -1,4 +1,4 @@
-"""Kills a bulk load at random moments and looks for lost or torn commits.
+"""Kill a bulk load at random moments, and search for lost or torn commits.
 
     python tests/failure/kill_ingest.py --kills 200 [--commit-size 1,10,1000]
         [--seed 7] [--limit 69659] [--directory DIR]
@@ -6,11 +6,11 @@
 Each round starts `python -m eventbraid.examples.ingest_orders` on the same store, with
 the number of each acknowledged commit written into a pipe at once, and sends SIGKILL at
 a moment drawn from the seed: while it starts, while it loads (most of them), while it
-reads back, while it closes. Then the store is opened here and read as a whole:
+reads back, while it closes. Then the store is opened and read completely:
 
-* every commit whose number came through the pipe is there;
-* every commit is there wholly, its events adjacent and in order, or not at all;
-* its idempotency key is known if and only if it is there, and names its positions;
+* every commit whose number came through the pipe is in the log;
+* every commit is in the log completely, with adjacent events in order, or not at all;
+* its idempotency key is known if and only if it is in the log, with its positions;
 * positions are dense, and so are the versions of each stream;
 * `verify()` finds every byte as it was written.
 
@@ -48,7 +48,7 @@ SECONDS_OF_CREATION = 0.02
 
 @dataclass
 class Load:
-    """One store that is being loaded, over as many runs as it takes."""
+    """A store that is loaded by several runs."""
 
     store: Path
     commit_size: int
@@ -64,7 +64,7 @@ class Load:
         return len(self.acknowledged) == self.commits
 
     def numbers_of(self, commit: int) -> range:
-        """The numbers of the purchases that a commit holds."""
+        """Return the numbers of the purchases in a commit."""
         first = (commit - 1) * self.commit_size + 1
         return range(first, min(first + self.commit_size, self.limit + 1))
 
@@ -82,7 +82,7 @@ class Load:
 
 @dataclass
 class Pace:
-    """How long the parts of a run took when it was last seen to pass them."""
+    """The durations of the parts of the last complete run."""
 
     start_up: float = 0.4
     read_back: float = 0.5
@@ -90,16 +90,16 @@ class Pace:
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill: so many acknowledgements, then so many seconds."""
+    """When to kill: after a number of acknowledgements and of seconds."""
 
     acknowledgements: int
     seconds: float
-    once_there_is_a_store: bool = False
+    after_creation: bool = False
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run did before it ended or was killed."""
+    """The result of a run that ended or was killed."""
 
     code: int
     acknowledged: set[int]
@@ -113,7 +113,7 @@ class Run:
 
 @dataclass
 class Found:
-    """What stands in a store."""
+    """The content of a store and the violations in it."""
 
     commits: int
     events: int
@@ -124,7 +124,7 @@ class Found:
 
 @dataclass
 class Tally:
-    """What all rounds together came to."""
+    """The counts of all rounds."""
 
     kills: int = 0
     stores: int = 0
@@ -148,15 +148,15 @@ def kill_and_check(
     limit: int = ROWS,
     seed: int,
 ) -> Tally:
-    """Kill loads so many times, and check the store after each kill."""
-    chance = random.Random(seed)
+    """Kill loads repeatedly, and check the store after each kill."""
+    rng = random.Random(seed)
     tally, pace = Tally(), Pace()
     sizes = itertools.cycle(commit_sizes)
     while tally.kills < kills and tally.code == 0:
         load = Load(directory / f"store-{tally.stores}", next(sizes), limit)
         tally.stores += 1
         while tally.kills < kills and not load.is_loaded and tally.code == 0:
-            _kill_once(load, pace, chance, tally, kills)
+            _kill_once(load, pace, rng, tally, kills)
         _finish(load, pace, tally)
         tally.acknowledged += len(load.acknowledged)
         if tally.code == 0:
@@ -165,21 +165,21 @@ def kill_and_check(
 
 
 def _kill_once(
-    load: Load, pace: Pace, chance: random.Random, tally: Tally, kills: int
+    load: Load, pace: Pace, rng: random.Random, tally: Tally, kills: int
 ) -> None:
     before = len(load.acknowledged)
-    run = _run(load, pace, _draw(load, pace, chance))
+    run = _run(load, pace, _draw(load, pace, rng))
     load.acknowledged |= run.acknowledged
     if not run.was_killed:
-        # It was through before the signal, or it failed by itself.
-        _judge_end(run, tally)
+        # It ended before the signal, or it failed by itself.
+        _check_exit_code(run, tally)
         return
     tally.kills += 1
     phase = _phase(run, load)
     tally.hits[phase] += 1
     found = check(load)
     _count(found, tally)
-    say(
+    print_line(
         f"kill {tally.kills} of {kills}: commits of {load.commit_size}, {phase}, "
         f"{run.seconds:.2f} s; acknowledged {len(load.acknowledged):,} "
         f"({len(load.acknowledged) - before:,} new), in the log {found.commits:,}; "
@@ -193,22 +193,24 @@ def _finish(load: Load, pace: Pace, tally: Tally) -> None:
         return
     run = _run(load, pace, None)
     load.acknowledged |= run.acknowledged
-    _judge_end(run, tally)
+    _check_exit_code(run, tally)
     if not load.is_loaded:
         tally.failed_runs += 1
-        say(f"only {len(load.acknowledged)} of {load.commits} commits acknowledged")
+        print_line(
+            f"only {len(load.acknowledged)} of {load.commits} commits acknowledged"
+        )
     found = check(load)
     _count(found, tally)
-    say(
+    print_line(
         f"loaded: {found.commits:,} commits of {load.commit_size}, "
         f"{found.events:,} events, read back and verified; exit code {run.code}"
     )
 
 
-def _judge_end(run: Run, tally: Tally) -> None:
+def _check_exit_code(run: Run, tally: Tally) -> None:
     if run.code != 0:
         tally.failed_runs += 1
-        say(f"a load ended by itself with exit code {run.code}:\n{run.errors}")
+        print_line(f"a load ended by itself with exit code {run.code}:\n{run.errors}")
 
 
 def _count(found: Found, tally: Tally) -> None:
@@ -216,24 +218,24 @@ def _count(found: Found, tally: Tally) -> None:
     tally.torn += len(found.torn)
     tally.wrong += len(found.wrong)
     for finding in [*found.lost[:5], *found.torn[:5], *found.wrong[:5]]:
-        say(f"  {finding}")
+        print_line(f"  {finding}")
 
 
-def _draw(load: Load, pace: Pace, chance: random.Random) -> Moment:
-    """Draw when to kill; a store that has nothing yet has to be loaded first."""
-    (phase,) = chance.choices(list(PHASES), list(PHASES.values()))
+def _draw(load: Load, pace: Pace, rng: random.Random) -> Moment:
+    """Select the moment to kill."""
+    (phase,) = rng.choices(list(PHASES), list(PHASES.values()))
     if phase == "start-up":
-        return Moment(0, chance.uniform(0.0, pace.start_up))
+        return Moment(0, rng.uniform(0.0, pace.start_up))
     if phase == "creation":
-        seconds = chance.uniform(0.0, SECONDS_OF_CREATION)
-        return Moment(0, seconds, once_there_is_a_store=True)
+        seconds = rng.uniform(0.0, SECONDS_OF_CREATION)
+        return Moment(0, seconds, after_creation=True)
     if phase == "load":
-        # Not far beyond what is there, so that a store is killed several times.
+        # Not far beyond the acknowledged commits, so that a load is killed repeatedly.
         known = len(load.acknowledged)
-        most = min(load.commits - 1, known + load.commits // 5 + 1)
-        return Moment(chance.randint(known, most), chance.expovariate(500))
-    least = 0.0 if phase == "read back" else 0.85
-    return Moment(load.commits, chance.uniform(least, 1.0) * pace.read_back)
+        maximum = min(load.commits - 1, known + load.commits // 5 + 1)
+        return Moment(rng.randint(known, maximum), rng.expovariate(500))
+    minimum = 0.0 if phase == "read back" else 0.85
+    return Moment(load.commits, rng.uniform(minimum, 1.0) * pace.read_back)
 
 
 def _phase(run: Run, load: Load) -> str:
@@ -249,8 +251,8 @@ def _run(load: Load, pace: Pace, moment: Moment | None) -> Run:
         pipe = _Acknowledgements(process.stdout.fileno())
         try:
             if moment is not None:
-                if moment.once_there_is_a_store:
-                    _await_a_store(load, process)
+                if moment.after_creation:
+                    _wait_for_creation(load, process)
                 pipe.read(
                     until=began + SECONDS_TO_GIVE_UP, count=moment.acknowledgements
                 )
@@ -267,13 +269,13 @@ def _run(load: Load, pace: Pace, moment: Moment | None) -> Run:
     return Run(code, pipe.numbers, time.monotonic() - began, errors)
 
 
-def _await_a_store(load: Load, process: subprocess.Popen) -> None:
+def _wait_for_creation(load: Load, process: subprocess.Popen) -> None:
     while not load.store.exists() and process.poll() is None:
         time.sleep(0.0002)
 
 
 class _Acknowledgements:
-    """The numbers that came through the pipe; a line that was cut off is none."""
+    """The numbers that came through the pipe, without a truncated line."""
 
     def __init__(self, descriptor: int) -> None:
         self.numbers: set[int] = set()
@@ -282,15 +284,15 @@ class _Acknowledgements:
         self._rest = b""
 
     def read(self, *, until: float, count: int | None = None) -> None:
-        """Read until a time, the end, or until there are so many numbers."""
+        """Read until a time, the end of the pipe, or a count of numbers."""
         while not self.ended and (count is None or len(self.numbers) < count):
             left = until - time.monotonic()
             if left <= 0:
                 return
             if select.select([self._descriptor], [], [], left)[0]:
-                self._take(os.read(self._descriptor, 1 << 16))
+                self._add(os.read(self._descriptor, 1 << 16))
 
-    def _take(self, part: bytes) -> None:
+    def _add(self, part: bytes) -> None:
         now = time.monotonic()
         if not part:
             self.ended = now
@@ -303,18 +305,18 @@ class _Acknowledgements:
 
 
 def check(load: Load) -> Found:
-    """Open the store and hold it against what was acknowledged and what was to be."""
+    """Open the store, and compare it with the acknowledged commits and the input."""
     if not load.store.exists() or not any(load.store.iterdir()):
-        lost = [f"the store is gone with {n}" for n in load.acknowledged]
+        lost = [f"the store is missing with {n}" for n in load.acknowledged]
         return Found(0, 0, lost, [], [])
     with eb.open(load.store) as store:
         events = list(store.read_all())
         torn, spans = _spans(load, events)
-        wrong = [*_gaps(events), *_strangers(events), *_keys(store, load, spans)]
+        wrong = [*_gaps(events), *_unknown_events(events), *_keys(store, load, spans)]
         if store.verify().events != len(events):
             wrong.append("verify() counted other events than were read")
     lost = [
-        f"commit {number} was acknowledged and is not there"
+        f"commit {number} was acknowledged and is not in the log"
         for number in sorted(load.acknowledged - spans.keys())
     ]
     return Found(len(spans), len(events), lost, torn, wrong)
@@ -323,7 +325,7 @@ def check(load: Load) -> Found:
 def _spans(
     load: Load, events: list[eb.RecordedEvent]
 ) -> tuple[list[str], dict[int, tuple[int, int]]]:
-    """Where each commit stands, and which of them are torn."""
+    """Return the positions of each commit, and the torn commits."""
     torn: list[str] = []
     spans: dict[int, tuple[int, int]] = {}
     numbered = [(json.loads(event.data)["number"], event.position) for event in events]
@@ -353,7 +355,7 @@ def _gaps(events: list[eb.RecordedEvent]) -> list[str]:
     return wrong
 
 
-def _strangers(events: list[eb.RecordedEvent]) -> list[str]:
+def _unknown_events(events: list[eb.RecordedEvent]) -> list[str]:
     """Events that are not what the purchase of their number says."""
     wrong = []
     for event in events:
@@ -377,7 +379,7 @@ def _keys(
     return wrong
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -395,7 +397,7 @@ def main() -> int:
     parser.add_argument("--directory", type=Path)
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="kill-ingest-", dir=arguments.directory))
-    say(f"seed {arguments.seed}, directory {directory}")
+    print_line(f"seed {arguments.seed}, directory {directory}")
     tally = kill_and_check(
         directory,
         kills=arguments.kills,
@@ -404,7 +406,7 @@ def main() -> int:
         seed=arguments.seed,
     )
     hits = ", ".join(f"{count} during {phase}" for phase, count in tally.hits.items())
-    say(
+    print_line(
         f"{tally.kills} kills ({hits}), {tally.stores} stores; "
         f"{tally.acknowledged:,} commits acknowledged, "
         f"lost {tally.lost}, torn {tally.torn}, wrong {tally.wrong}; "

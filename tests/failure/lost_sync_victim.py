@@ -1,9 +1,9 @@
-"""A program one of whose syncs fails: the other half of test_lost_sync.
+"""A program one of whose syncs fails; test_lost_sync runs it.
 
 Usage: lost_sync_victim.py STORE FACE
 
-Appends until one fails, then tries what can be tried with the store, closes it, opens it
-again and goes on. What it was told stands on its standard output, as JSON.
+It appends until an append fails, then calls every method of the store, closes it, opens it
+again and appends. It prints the results as JSON.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import anyio
 
 import eventbraid as eb
 
-MOST = 100
+MAXIMUM = 100
 
 
 class Sync:
-    """The synchronous face."""
+    """A synchronous store."""
 
     def __init__(self, path: str) -> None:
         self._store = eb.open(path)
@@ -34,7 +34,7 @@ class Sync:
 
 
 class Async:
-    """The async face, a loop at a time."""
+    """An asynchronous store, with a new event loop for each call."""
 
     def __init__(self, path: str) -> None:
         self._store = anyio.run(self._open, path)
@@ -58,7 +58,7 @@ class Async:
 
 
 def outcome(work: Callable[[], object]) -> str:
-    """The name of the error that it raises."""
+    """Return the name of the error that a call raises."""
     try:
         work()
     except eb.EventbraidError as error:
@@ -69,33 +69,33 @@ def outcome(work: Callable[[], object]) -> str:
 def main(path: str, face: str) -> None:
     opened = {"sync": Sync, "async": Async}[face]
     store = opened(path)
-    told: dict[str, object] = {"acknowledged": 0}
-    for number in range(MOST):
+    results: dict[str, object] = {"acknowledged": 0}
+    for number in range(MAXIMUM):
         event = eb.NewEvent("a", "x", b"", event_id=uuid.UUID(int=number + 1))
         try:
             store.append([event], idempotency_key=f"k-{number}")
         except eb.EventbraidError as error:
-            told["ids"] = [str(event.event_id)]
-            told["first"] = {
+            results["ids"] = [str(event.event_id)]
+            results["first"] = {
                 "type": type(error).__name__,
                 "text": str(error),
                 "key": getattr(error, "idempotency_key", None),
                 "ids": [str(i) for i in getattr(error, "event_ids", ())],
             }
             break
-        told["acknowledged"] = number + 1
+        results["acknowledged"] = number + 1
     lost = [("a", "x", b"")]
-    told["then"] = [outcome(lambda: store.append(lost)) for _ in range(3)]
-    told["poisoned"] = store.stats().poisoned
-    told["head"], told["read"] = store.head(), store.read()
-    told["closed"] = outcome(store.close)
+    results["then"] = [outcome(lambda: store.append(lost)) for _ in range(3)]
+    results["poisoned"] = store.stats().poisoned
+    results["head"], results["read"] = store.head(), store.read()
+    results["closed"] = outcome(store.close)
     store = opened(path)
-    told["reopened"] = store.head()
+    results["reopened"] = store.head()
     again = store.append([event], idempotency_key=f"k-{number}")
-    told["again"] = {"replayed": again.replayed, "position": again.last_position}
-    told["verified"] = store.verify().events
+    results["again"] = {"replayed": again.replayed, "position": again.last_position}
+    results["verified"] = store.verify().events
     store.close()
-    json.dump(told, sys.stdout)
+    json.dump(results, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A process that says of each answer when it had it: the other half of test_engine_strace.
+"""A process that records the time of each answer; test_engine_strace runs it.
 
 Usage: strace_victim.py STORE MARKS
 
-Threads race for a few streams. After every answer the thread that had it writes a line to
-MARKS with one system call: what kind of answer it was, and the body of the event that the
-answer speaks of. Bodies are unique: `<STREAM VERSION>` and padding.
+Threads append to a few streams. After every answer the thread writes a line to MARKS with
+one system call: the kind of the answer, and the body of the event that it depends on.
+Bodies are unique: `<STREAM VERSION>` and padding.
 """
 
 from __future__ import annotations
@@ -26,55 +26,55 @@ def token(stream: str, version: int) -> str:
 
 
 class Marks:
-    """Where answers are told of."""
+    """The file that records the answers."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
 
-    def tell(self, kind: str, stream: str, version: int) -> None:
+    def record(self, kind: str, stream: str, version: int) -> None:
         if version:
             os.write(self._file, f"{kind} {token(stream, version)}\n".encode())
 
 
 def append(store: eb.EventStore, marks: Marks, stream: str, key: str) -> None:
-    """Append at the version that is seen now, and again under the same key."""
+    """Append at the present version, and again with the same key."""
     version = store.version(stream)
     body = token(stream, version + 1).encode() + PADDING
     expect = {stream: version}
     try:
         store.append([(stream, "x", body)], expect=expect, idempotency_key=key)
     except eb.VersionConflict as conflict:
-        marks.tell("conflict", stream, conflict.failures[0].actual)
+        marks.record("conflict", stream, conflict.failures[0].actual)
         return
-    marks.tell("committed", stream, version + 1)
+    marks.record("committed", stream, version + 1)
     again = store.append([(stream, "x", body)], expect=expect, idempotency_key=key)
     assert again.replayed
-    marks.tell("replay", stream, version + 1)
+    marks.record("replay", stream, version + 1)
 
 
 def check(store: eb.EventStore, marks: Marks, stream: str) -> None:
-    """Check a version alone, which holds or conflicts."""
+    """Check a version without an append, which succeeds or conflicts."""
     version = store.version(stream)
     try:
         store.append([], expect={stream: version})
     except eb.VersionConflict as conflict:
-        marks.tell("conflict", stream, conflict.failures[0].actual)
+        marks.record("conflict", stream, conflict.failures[0].actual)
     else:
-        marks.tell("checked", stream, version)
+        marks.record("checked", stream, version)
 
 
 def refuse(store: eb.EventStore, marks: Marks, stream: str) -> None:
-    """Demand what can't be: the conflict tells the version that was found."""
+    """Check an impossible expectation: the conflict contains the actual version."""
     try:
         store.append([], expect={stream: eb.NO_STREAM})
     except eb.VersionConflict as conflict:
-        marks.tell("conflict", stream, conflict.failures[0].actual)
+        marks.record("conflict", stream, conflict.failures[0].actual)
 
 
 def read(store: eb.EventStore, marks: Marks, stream: str) -> None:
     """Read the newest event."""
     for event in store.read_stream(stream, backward=True, limit=1):
-        marks.tell("read", stream, event.version)
+        marks.record("read", stream, event.version)
 
 
 def work(store: eb.EventStore, marks: Marks, worker: int) -> None:
@@ -88,7 +88,7 @@ def work(store: eb.EventStore, marks: Marks, worker: int) -> None:
 
 def follow(subscription: eb.Subscription, marks: Marks) -> None:
     for event in subscription:
-        marks.tell("delivered", event.stream, event.version)
+        marks.record("delivered", event.stream, event.version)
 
 
 def main(path: Path, marks: Marks) -> None:

@@ -1,8 +1,7 @@
-"""Killed between the durable write and the reply: asked again with its key, each append
-is done exactly once.
+"""An append that was killed before its answer is done exactly once if it is repeated.
 
-The hazard: a caller that never heard an answer can't know; without the key it would pay
-twice or not at all.
+The hazard: a caller without an answer does not know whether the append was committed.
+Without the idempotency key it would pay twice or not at all.
 """
 
 from __future__ import annotations
@@ -27,25 +26,25 @@ KILLS = int(os.environ.get("AMBIGUOUS_KILLS", "12"))
 
 
 def killed(path, first, face, moment):
-    """Run a victim for a moment; answer which appends it asked for, and which it heard of."""
+    """Run a victim for a moment. Return its begun appends and its answered ones."""
     with subprocess.Popen(
         [sys.executable, VICTIM, path, str(first), face],
         stdout=subprocess.PIPE,
         text=True,
     ) as victim:
-        begun = victim.stdout.readline()
+        first_line = victim.stdout.readline()
         time.sleep(moment)
         victim.kill()
-        lines = (begun + victim.stdout.read()).splitlines(keepends=True)
-    # The last line may have been cut off by the kill.
+        lines = (first_line + victim.stdout.read()).splitlines(keepends=True)
+    # The kill may have truncated the last line.
     words = [line.split() for line in lines if line.endswith("\n")]
-    asked = [int(number) for word, number in words if word == "ask"]
-    heard = [int(number) for word, number in words if word == "done"]
-    return asked, heard
+    begun = [int(number) for word, number in words if word == "begun"]
+    answered = [int(number) for word, number in words if word == "done"]
+    return begun, answered
 
 
-def asked_again(store, numbers):
-    """Ask again for each; answer which of them had been done before."""
+def repeat_appends(store, numbers):
+    """Repeat each append. Return those that had been committed before."""
     before = {n for n in numbers if store.committed(f"request-{n}") is not None}
     for number in numbers:
         done = store.append(**request(number))
@@ -58,26 +57,26 @@ def asked_again(store, numbers):
 def test_each_append_is_done_once_whenever_the_process_is_killed(
     face, tmp_path, record_property
 ):
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     path = tmp_path / "store.braid"
-    first, unheard_but_done, all_asked = 0, 0, []
+    first, unanswered_commits, all_begun = 0, 0, []
     for kill in range(KILLS):
-        moment = chance.uniform(0, 0.15)
-        asked, heard = killed(path, first, face, moment)
-        told = f"seed {SEED}, kill {kill} after {moment:.4f} s"
+        moment = rng.uniform(0, 0.15)
+        begun, answered = killed(path, first, face, moment)
+        context = f"seed {SEED}, kill {kill} after {moment:.4f} s"
         with eb.open(path) as store:
-            before = asked_again(store, asked)
-            assert set(heard) <= before, told
-            unheard_but_done += len(before - set(heard))
-            all_asked += asked
-            assert not exactly_once(store, all_asked), told
-        first = max(asked, default=first) + 1
-    record_property("asked", len(all_asked))
-    record_property("done but unheard of", unheard_but_done)
+            before = repeat_appends(store, begun)
+            assert set(answered) <= before, context
+            unanswered_commits += len(before - set(answered))
+            all_begun += begun
+            assert not exactly_once(store, all_begun), context
+        first = max(begun, default=first) + 1
+    record_property("begun", len(all_begun))
+    record_property("committed without an answer", unanswered_commits)
 
 
 def exactly_once(store, numbers):
-    """What is in the log too often or too seldom: nothing, if all is well."""
+    """Return the commits that are not in the log exactly once."""
     wanted = Counter(
         (stream, data) for n in numbers for stream, _, data in request(n)["events"]
     )
@@ -85,8 +84,8 @@ def exactly_once(store, numbers):
     return (wanted - found) | (found - wanted)
 
 
-# The moment itself: what a subscription shows is durable, and its thread kills the
-# process while the one that appends has not looked for its answer yet.
+# The moment in question: a delivered event is durable, and the subscribing thread kills the
+# process before the appending thread has its answer.
 BETWEEN = """
 import os, signal, sys, threading
 sys.path.insert(0, sys.argv[2])
@@ -95,18 +94,18 @@ from tests.failure.ambiguous_victim import request
 store = eb.open(sys.argv[1])
 follower = store.subscribe()
 
-def kill_once_it_is_durable():
+def kill_after_it_is_durable():
     next(follower)
     os.kill(os.getpid(), signal.SIGKILL)
 
-threading.Thread(target=kill_once_it_is_durable, daemon=True).start()
+threading.Thread(target=kill_after_it_is_durable, daemon=True).start()
 
-async def never_told():
+async def never_answered():
     store.as_async().append(**request(7)).send(None)
     threading.Event().wait(30)
 
 import asyncio
-asyncio.run(never_told())
+asyncio.run(never_answered())
 """
 
 

@@ -31,7 +31,7 @@ SOON = 3.0
 
 
 class Fold(eb.Command[list[int], AccountEvent]):
-    """Folds into a list, which its decision changes: each attempt folds all events."""
+    """Folds into a list that its decision changes, so each attempt folds all events."""
 
     account: eb.Declared[Account]
 
@@ -43,7 +43,7 @@ class Fold(eb.Command[list[int], AccountEvent]):
         return state
 
     def decide(self, state, /):
-        # Longer than an append takes, on the fastest disk.
+        # Longer than an append on the fastest disk.
         time.sleep(0.01)
         assert state == list(range(1, len(state) + 1))
         state.clear()
@@ -60,7 +60,7 @@ def path(tmp_path):
 
 @contextmanager
 def rival(part: str, path: object) -> Iterator[subprocess.Popen[str]]:
-    """Another process, in its part; it has begun."""
+    """Start another process, and wait until it has begun."""
     command = [sys.executable, "-m", "tests.failure.starvation_rival"]
     with subprocess.Popen(
         [*command, part, str(path), A],
@@ -77,21 +77,23 @@ def rival(part: str, path: object) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.timeout(90)
-def test_a_command_that_folds_a_long_stream_is_done_beside_a_process_that_appends(path):
+def test_a_command_that_folds_a_long_stream_succeeds_next_to_a_process_that_appends(
+    path,
+):
     with eb.open(path) as store, rival("append", path) as process:
         executor = eb.Executor(store)
         done = [executor.execute(Fold(account=A)) for _ in range(COMMANDS)]
-        told, _ = process.communicate(timeout=20)
-        appended, longest = told.split()
+        output, _ = process.communicate(timeout=20)
+        appended, longest = output.split()
         assert store.version(A) == LONG + COMMANDS + int(appended)
     assert max(one.attempts for one in done) <= 10
-    # The other process has its turns, too, and waits for none of them for long.
+    # The other process gets its turns, too, and waits for none of them for long.
     assert int(appended) > COMMANDS
     assert float(longest) < LONGEST_SECONDS + SOON
 
 
 @pytest.mark.timeout(90)
-def test_a_command_is_done_beside_a_thread_that_appends_in_the_same_process():
+def test_a_command_succeeds_next_to_a_thread_that_appends_in_the_same_process():
     ended = threading.Event()
     with eb.open("memory:") as store:
         store.append([raw(A, Deposited(Money(1))) for _ in range(LONG)])
@@ -117,14 +119,16 @@ def test_a_command_is_done_beside_a_thread_that_appends_in_the_same_process():
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"]
 )
-def test_a_reservation_of_a_process_that_can_not_run_holds_nobody_up(path, number):
+def test_a_reservation_of_a_process_that_cannot_run_delays_no_append_for_long(
+    path, number
+):
     with eb.open(path) as store, rival("hold", path) as process:
         assert store.coordination.reserve([A], 1.0) is None
         process.send_signal(number)
         began = time.monotonic()
         store.append([raw(A, Deposited(Money(1)))])
         waited = time.monotonic() - began
-        # A dead holder is known at once, a stopped one by its time.
+        # A dead holder is detected at once, a stopped one at its deadline.
         assert waited < (SOON if number == signal.SIGKILL else LONGEST_SECONDS + SOON)
         began = time.monotonic()
         eb.Executor(store).execute(Fold(account=A))

@@ -1,7 +1,7 @@
 """A demo that is killed at random moments ends with log and ledgers in agreement.
 
-The hazard: between an effect in a ledger and its record in the log there is always a
-moment; whoever dies in it must neither repeat nor forget the effect.
+The hazard: a process may die between an effect in a ledger and its record in the log, and
+the next process must neither repeat nor forget the effect.
 
 `EVENTBRAID_KILLS=50` kills more often; `tests/failure/kill_demo.py` does it by hand, and
 with `--coordinators 3` kills single ones of several processes that share the store.
@@ -27,7 +27,7 @@ KILLS = int(os.environ.get("EVENTBRAID_KILLS", "6"))
 
 
 @pytest.mark.timeout(120 + 20 * KILLS)
-def test_a_demo_killed_again_and_again_reconciles(tmp_path):
+def test_a_demo_that_is_killed_repeatedly_reconciles(tmp_path):
     code, output = kill_and_reconcile(
         tmp_path / "demo",
         kills=KILLS,
@@ -40,7 +40,7 @@ def test_a_demo_killed_again_and_again_reconciles(tmp_path):
 
 
 @pytest.mark.timeout(180 + 10 * KILLS)
-def test_a_demo_whose_coordinators_are_killed_and_started_again_reconciles(tmp_path):
+def test_a_demo_whose_coordinators_are_killed_and_restarted_reconciles(tmp_path):
     killed, code, output = kill_coordinators(
         tmp_path / "demo",
         coordinators=3,
@@ -55,7 +55,7 @@ def test_a_demo_whose_coordinators_are_killed_and_started_again_reconciles(tmp_p
 
 
 @pytest.mark.timeout(120)
-def test_coordinators_end_when_the_demo_is_gone(tmp_path):
+def test_coordinators_end_after_the_demo_has_ended(tmp_path):
     command = [sys.executable, "-m", "eventbraid", "demo", str(tmp_path / "demo")]
     with subprocess.Popen(
         [*command, "--coordinators", "2"], stdout=subprocess.PIPE, text=True

@@ -53,29 +53,29 @@ def judge(lines: list[str]) -> list[str]:
     return [f"{early.answer}: {early.why}" for early in found]
 
 
-def test_a_trace_in_which_every_answer_is_founded():
+def test_a_trace_with_every_sync_has_no_finding():
     assert judge(HAND_WRITTEN) == []
 
 
-def test_a_call_that_was_interrupted_by_another_is_one_call():
+def test_an_interrupted_call_is_one_call():
     [first, second] = [c for c in calls(HAND_WRITTEN) if c.name == "fdatasync"]
     assert (first.begun, first.ended, first.result) == (12, 14, 0)
     assert (second.begun, second.ended) == (16, 16)
 
 
-def test_a_sync_that_began_before_the_write_is_none_for_it():
+def test_a_sync_that_began_before_the_write_does_not_cover_it():
     at = HAND_WRITTEN.index("8 fdatasync(8</s/1.hot>) = 0")
     early = HAND_WRITTEN[:at] + HAND_WRITTEN[at + 1 :]
     assert judge(early) == ["committed <a 2>: <a 2> is not synced in /s/1.hot"]
 
 
-def test_a_sync_that_ends_after_the_answer_is_none_for_it():
+def test_a_sync_that_ends_after_the_answer_does_not_cover_it():
     sync = "8 fdatasync(8</s/1.hot>) = 0"
     late = [*(line for line in HAND_WRITTEN if line != sync), sync]
     assert judge(late) == ["committed <a 2>: <a 2> is not synced in /s/1.hot"]
 
 
-def test_a_sync_that_failed_is_none():
+def test_a_failed_sync_covers_nothing():
     failed = [
         line.replace("resumed>) = 0", "resumed>) = -1 EIO (Input/output error)")
         for line in HAND_WRITTEN
@@ -86,11 +86,11 @@ def test_a_sync_that_failed_is_none():
 @pytest.mark.parametrize(
     ("lost", "why"),
     [
-        ("7 fsync(3</>) = 0", "/s is not named durably: / is not synced"),
-        ("7 fsync(6</s>) = 0", "/s/1.hot is not named durably: /s is not synced"),
+        ("7 fsync(3</>) = 0", "/s has no durable name: / is not synced"),
+        ("7 fsync(6</s>) = 0", "/s/1.hot has no durable name: /s is not synced"),
         (
             "7 fsync(5</s/1.hot.tmp>) = 0",
-            None,  # The data's own sync comes in time.
+            None,  # The sync of the data is in time.
         ),
         (
             "7 fsync(4</s/IDENTITY.tmp>) = 0",
@@ -108,14 +108,14 @@ def test_a_file_needs_its_names_and_its_beginning(lost, why):
         assert found[0] == f"committed <a 1>: {why}"
 
 
-def test_an_answer_about_what_was_never_written_is_unfounded():
+def test_an_answer_about_an_event_that_was_never_written_is_found():
     lines = [line for line in HAND_WRITTEN if "<a 2>" not in line or "/marks" in line]
     assert judge(lines) == ["committed <a 2>: <a 2> was not written"]
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A trace of the program, and the paths in it."""
+    """Record a trace of the program, and return it with its paths."""
 
     lines: list[str]
     marks: str
@@ -126,7 +126,7 @@ class Recorded:
 
 
 def why_not() -> str | None:
-    """Why strace can't be used here, if it can't."""
+    """Return why strace cannot be used here, if it cannot."""
     strace = shutil.which("strace")
     if strace is None:
         return "strace is not installed"
@@ -157,7 +157,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return Recorded(trace.read_text().splitlines(), str(marks), str(store))
 
 
-def test_every_answer_comes_after_the_syncs_that_it_needs(recorded):
+def test_every_answer_follows_the_syncs_that_it_depends_on(recorded):
     answers, found = recorded.judge(recorded.lines)
     assert not found, found[:5]
     marks = Path(recorded.marks).read_text().splitlines()
@@ -178,7 +178,7 @@ FORGOTTEN = {
 
 
 @pytest.mark.parametrize("pattern", FORGOTTEN.values(), ids=FORGOTTEN)
-def test_a_trace_without_such_syncs_is_found_out(recorded, pattern):
+def test_a_trace_without_such_syncs_has_findings(recorded, pattern):
     lines = list(recorded.lines)
     ends = [
         call.ended

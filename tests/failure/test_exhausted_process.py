@@ -28,13 +28,13 @@ BODY = b"y" * 20_000
 
 
 def descriptors():
-    """Return how many descriptors this process has open."""
+    """Return the number of open descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @contextlib.contextmanager
 def descriptors_left(count):
-    """Leave the process so many descriptors to open, and no more."""
+    """Limit the descriptors that the process can still open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 64, hard))
@@ -55,7 +55,7 @@ def descriptors_left(count):
 
 @pytest.fixture
 def large(tmp_path):
-    """A store of far more segments than a process should have files open."""
+    """A store with far more segments than a process should have open files."""
     path = tmp_path / "large.braid"
     with eb.open(path, **SMALL) as store:
         for i in range(100):
@@ -64,7 +64,7 @@ def large(tmp_path):
     return path
 
 
-# --- how many descriptors a store has ------------------------------------------------
+# --- the descriptors of an open store ------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, {"mode": "exclusive"}, {"read_only": True}])
@@ -94,7 +94,7 @@ def test_a_process_that_follows_another_has_a_bounded_number_of_files_open(tmp_p
         assert descriptors() - before <= 128
 
 
-def test_a_closed_store_that_is_still_known_keeps_nothing_open(large):
+def test_a_closed_store_that_is_still_referenced_has_no_open_files(large):
     gc.collect()
     before = descriptors()
     store = eb.open(large, **SMALL)
@@ -110,8 +110,8 @@ def test_a_closed_store_that_is_still_known_keeps_nothing_open(large):
     store.close()
 
 
-def test_a_closed_store_that_is_still_known_keeps_no_memory(tmp_path):
-    """Neither the cache nor the index: a program may close one store and open another."""
+def test_a_closed_store_that_is_still_referenced_keeps_no_memory(tmp_path):
+    """Cache and index are freed: a program may close one store and open another."""
     program = """
         import ctypes, sys
 
@@ -172,7 +172,7 @@ def test_a_process_without_descriptors_still_reads_a_large_store(large):
 
 
 def test_a_process_without_descriptors_finds_no_damage_in_a_large_store(large):
-    """Files are verified one after the other; a directory can't always be listed."""
+    """Files are verified one after the other; a directory cannot always be listed."""
     for options in ({}, {"mode": "exclusive"}, {"read_only": True}):
         with eb.open(large, **SMALL, **options) as store:
             events = store.head()
@@ -188,7 +188,7 @@ def test_a_process_without_descriptors_finds_no_damage_in_a_large_store(large):
                 assert store.append([("s", "x", BODY)])
 
 
-def test_an_opening_without_descriptors_says_so_and_harms_nobody(tmp_path):
+def test_an_open_without_descriptors_is_refused_and_affects_no_other_process(tmp_path):
     path = tmp_path / "shop.braid"
     with eb.open(path, **SMALL) as store:
         store.append([("s", "x", b"")])
@@ -206,7 +206,7 @@ def test_an_opening_without_descriptors_says_so_and_harms_nobody(tmp_path):
             assert other.head() == 2
 
 
-def test_the_error_of_a_process_without_descriptors_has_their_number(tmp_path):
+def test_the_error_of_a_process_without_descriptors_has_the_errno(tmp_path):
     with descriptors_left(0), pytest.raises(eb.StoreUnavailable) as refused:
         eb.open(tmp_path, **SMALL)
     assert refused.value.errno == errno.EMFILE
@@ -215,7 +215,7 @@ def test_the_error_of_a_process_without_descriptors_has_their_number(tmp_path):
 
 # --- no threads left -----------------------------------------------------------------
 
-# The limit does not bind root, so the program becomes another user.
+# The limit does not apply to root, so the program becomes another user.
 WITHOUT_THREADS = """
 import asyncio, os, resource, sys, threading
 
@@ -247,7 +247,7 @@ location = sys.argv[1]
 
 
 def without_threads(program):
-    """Run a program as a user who may be kept from starting threads."""
+    """Run a program as a user whose threads can be limited."""
     with tempfile.TemporaryDirectory() as base:
         location = Path(base) / "store"
         location.mkdir()
@@ -261,7 +261,7 @@ def without_threads(program):
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_store_is_used_and_closed_by_a_process_that_gets_no_threads():
+def test_a_process_that_gets_no_threads_uses_and_closes_a_store():
     without_threads(
         """
         refused()
@@ -321,7 +321,7 @@ def test_an_event_loop_closes_its_store_when_threads_run_out():
     )
 
 
-def test_a_forked_child_that_gets_no_threads_is_told_so_by_the_library():
+def test_a_forked_child_that_gets_no_threads_gets_an_error_of_the_library():
     without_threads(
         """
         async def main(location, refusal):
@@ -349,7 +349,7 @@ def test_a_forked_child_that_gets_no_threads_is_told_so_by_the_library():
     )
 
 
-def test_another_process_comes_in_to_one_that_gets_no_threads():
+def test_another_process_joins_one_that_gets_no_threads():
     without_threads(
         """
         refused()

@@ -1,4 +1,4 @@
-"""Metadata that is none, in a log whose checksums are all right, is told and hides nothing.
+"""Invalid metadata under valid checksums is reported, and hides no other event.
 
 The hazard: a page of events that can't be read because one of them was written by another
 program, or a panic where a mapping was to be made of junk.
@@ -35,13 +35,13 @@ JUNK = {
 
 
 def test_the_checksum_is_that_of_the_format():
-    # The example of RFC 3720; the other one is held against each frame that is forged.
+    # The example of RFC 3720. The other hash is compared with that of each forged frame.
     assert crc32c(bytes(32)) == 0x8A9136AA
 
 
 @pytest.fixture
 def forged(tmp_path: Path) -> Iterator[Path]:
-    """A store of two events that its process left behind; the second has metadata."""
+    """A store of two events whose process ended; the second event has metadata."""
     with eb.open(tmp_path / "store") as store:
         store.append([("a", "first", b"1")])
         store.append([eb.NewEvent("a", "second", b"2", metadata=json.loads(WRITTEN))])
@@ -49,7 +49,7 @@ def forged(tmp_path: Path) -> Iterator[Path]:
     return tmp_path / "left"
 
 
-def test_a_forgery_of_what_was_there_changes_nothing(forged):
+def test_a_forgery_with_the_original_bytes_changes_nothing(forged):
     forge(forged, WRITTEN, WRITTEN)
     with eb.open(forged) as store:
         assert [event.metadata for event in store.read_all()] == [
@@ -59,7 +59,9 @@ def test_a_forgery_of_what_was_there_changes_nothing(forged):
 
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
-def test_junk_is_told_with_its_place_and_the_rest_can_be_read(forged, junk):
+def test_invalid_metadata_is_reported_with_its_position_and_the_rest_is_read(
+    forged, junk
+):
     forge(forged, WRITTEN, junk)
     with eb.open(forged) as store:
         store.append([("a", "third", b"3")])

@@ -1,4 +1,4 @@
-"""A disk that is full is told as such, with what to do, and nothing that was said is lost.
+"""A full disk is reported with the remedy, and no acknowledged commit is lost.
 
 The hazard: an append that fails halfway, a store that can't be read because it can't be
 written, a close that looks like a loss. The disk is a file system in memory of a few
@@ -36,7 +36,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Take all the room that is left; answer the file that takes it."""
+    """Fill the disk, and return the file that fills it."""
     filler = disk / "filler"
     with filler.open("ab", buffering=0) as file:
         for size in (1 << 16, 1):
@@ -48,7 +48,7 @@ def fill(disk: Path) -> Path:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[eb.EventStore]:
-    """A store that may find no room for its manifest in the end: zeros ahead take all."""
+    """A store without space for its manifest at the close: zeros occupy all of it."""
     store = eb.open(path)
     try:
         yield store
@@ -58,7 +58,7 @@ def opened(path: Path) -> Iterator[eb.EventStore]:
 
 
 def append_until_full(store: eb.EventStore) -> tuple[int, eb.StorageFull]:
-    """Append until there is no room; answer how many appends there was room for."""
+    """Append until the disk is full. Return the number of successful appends."""
     for number in range(10_000):
         try:
             store.append([("a", "x", b"x" * 20_000)])
@@ -67,7 +67,7 @@ def append_until_full(store: eb.EventStore) -> tuple[int, eb.StorageFull]:
     raise AssertionError("the disk never was full")
 
 
-def test_an_append_without_room_is_refused_and_succeeds_when_there_is_room(disk):
+def test_an_append_on_a_full_disk_is_refused_and_succeeds_after_it_is_freed(disk):
     (disk / "other").write_bytes(bytes(MIB))
     with opened(disk / "store") as store:
         done, full = append_until_full(store)
@@ -87,7 +87,7 @@ def test_an_append_without_room_is_refused_and_succeeds_when_there_is_room(disk)
 
 
 @pytest.mark.anyio
-async def test_the_async_face_says_the_same(disk):
+async def test_an_async_append_on_a_full_disk_is_refused_alike(disk):
     (disk / "other").write_bytes(bytes(MIB))
     with opened(disk / "store") as shared:
         store = shared.as_async()
@@ -98,7 +98,7 @@ async def test_the_async_face_says_the_same(disk):
 
 
 @pytest.mark.anyio
-async def test_a_store_without_room_is_not_opened_and_can_be_later(disk):
+async def test_a_store_on_a_full_disk_is_not_opened_and_can_be_opened_later(disk):
     filler = fill(disk)
     with pytest.raises(eb.StorageFull, match="open the store again") as caught:
         eb.open(disk / "store")
@@ -111,7 +111,7 @@ async def test_a_store_without_room_is_not_opened_and_can_be_later(disk):
 
 
 @pytest.mark.anyio
-async def test_a_store_that_closes_without_room_is_closed_and_whole(disk):
+async def test_a_store_on_a_full_disk_is_closed_without_a_loss(disk):
     store = eb.open(disk / "store")
     store.append([("a", "x", b"")])
     filler = fill(disk)
@@ -132,7 +132,7 @@ async def test_a_store_that_closes_without_room_is_closed_and_whole(disk):
         assert store.head() == 2
 
 
-def test_who_shares_a_store_finds_the_disk_full_alike_and_goes_on_alike(disk):
+def test_sessions_of_one_store_are_refused_and_continue_alike(disk):
     (disk / "other").write_bytes(bytes(MIB))
     with opened(disk / "store") as here, peer(disk / "store") as there:
         there.append("b", b"first")
@@ -149,14 +149,14 @@ def test_who_shares_a_store_finds_the_disk_full_alike_and_goes_on_alike(disk):
         store.verify()
 
 
-def test_one_process_that_may_write_no_large_files_holds_up_nobody_else(tmp_path):
-    """As one of another user's whose quota is used up, or of a shell with a limit."""
+def test_a_process_with_a_file_size_limit_blocks_no_other_process(tmp_path):
+    """A process of a user without remaining quota, or of a shell with a limit."""
     limit = f"__import__('resource').setrlimit({resource.RLIMIT_FSIZE}, ({MIB}, -1))"
     chunk = ("a", "x", b"x" * 20_000)
     with eb.open(tmp_path / "s") as here, peer(tmp_path / "s") as limited:
         assert limited.ask(limit) is None
         assert limited.append("b", b"within") == 1
-        # Into the second file, and beyond what the other may write of it.
+        # Into the second file, beyond the limit of the other process.
         for _ in range(120):
             here.append([chunk])
         assert 2 * MIB < here.stats().bytes < 3 * MIB
@@ -169,7 +169,7 @@ def test_one_process_that_may_write_no_large_files_holds_up_nobody_else(tmp_path
         while here.stats().bytes < 3 * MIB:
             here.append([chunk])
         last = here.append([("b", "x", b"a file begins")]).last_position
-        # The third file is as small as the other may write.
+        # The third file is within the limit of the other process.
         assert limited.append("b", b"within again") == last + 1
         here.verify()
     with eb.open(tmp_path / "s") as store:

@@ -21,38 +21,38 @@ KILLS = int(os.environ.get("EVENTBRAID_KILLS", "50"))
 
 
 @pytest.mark.timeout(120 + 20 * KILLS)
-def test_a_load_killed_again_and_again_loses_and_tears_nothing(tmp_path, capfd):
+def test_a_load_that_is_killed_repeatedly_loses_and_tears_nothing(tmp_path, capfd):
     tally = kill_and_check(
         tmp_path, kills=KILLS, commit_sizes=[1000, 10, 1], limit=20_000, seed=KILLS
     )
-    told = capfd.readouterr().out
-    assert tally.code == 0, told
+    output = capfd.readouterr().out
+    assert tally.code == 0, output
     assert tally.kills == KILLS
     assert tally.acknowledged > 0
 
 
-# --- the checks see what they look for
+# --- the checks find what they are for
 
 
 @pytest.fixture
 def load(tmp_path):
-    """Two commits of three purchases; the first is stored."""
-    made = Load(tmp_path / "store", commit_size=3, limit=6, acknowledged={1})
+    """A load of two commits of three purchases, the first of which is stored."""
+    loaded = Load(tmp_path / "store", commit_size=3, limit=6, acknowledged={1})
     first, _ = Plan(purchases()[:6], commit_size=3).commits()
-    with eb.open(made.store) as store:
+    with eb.open(loaded.store) as store:
         store.append(first.events, idempotency_key=first.key)
-    return made
+    return loaded
 
 
-def test_what_was_acknowledged_and_is_there_is_fine(load):
+def test_an_acknowledged_commit_in_the_log_has_no_finding(load):
     found = check(load)
     assert (found.commits, found.events) == (1, 3)
     assert not found.lost + found.torn + found.wrong
 
 
-def test_an_acknowledged_commit_that_is_not_there_is_lost(load):
+def test_an_acknowledged_commit_that_is_not_in_the_log_is_lost(load):
     load.acknowledged.add(2)
-    assert check(load).lost == ["commit 2 was acknowledged and is not there"]
+    assert check(load).lost == ["commit 2 was acknowledged and is not in the log"]
 
 
 def test_half_a_commit_is_torn(load):
@@ -79,6 +79,6 @@ def test_a_commit_without_its_key_is_wrong(load):
     assert check(load).wrong == ["key 2 stands for None, log: (4, 6)"]
 
 
-def test_a_store_that_is_gone_has_lost_what_was_acknowledged(load, tmp_path):
+def test_a_missing_store_has_lost_the_acknowledged_commits(load, tmp_path):
     load.store = tmp_path / "nowhere"
     assert len(check(load).lost) == 1

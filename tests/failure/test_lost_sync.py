@@ -1,8 +1,8 @@
-"""A sync that fails stops the store: unknown, then poisoned, and the next opening goes on.
+"""A failed sync stops the store: unknown, then poisoned, and the next open continues.
 
-The hazard: a program that takes a failed `fdatasync` for a passing trouble and tries again,
-as if the next one could speak for what the kernel has dropped. Here strace makes one
-`fdatasync` of a real file fail; where it may not trace, the tests are skipped.
+The hazard: a program that repeats a failed `fdatasync`, although a later success proves
+nothing about the bytes that the kernel has dropped. Here strace makes one `fdatasync` of a
+real file fail; where it may not trace, the tests are skipped.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ STRACE = shutil.which("strace") or "strace"
 
 
 @pytest.fixture(scope="module", params=FACES)
-def told(request, tmp_path_factory):
-    """What a program was told whose fifth commit could not be synced."""
+def results(request, tmp_path_factory):
+    """The results of a program whose fifth commit could not be synced."""
     if reason := why_not():
         pytest.skip(reason)
     store = tmp_path_factory.mktemp("lost") / "store"
-    with eb.open(store) as made:
-        made.append([("a", "first", b"")])
+    with eb.open(store) as created:
+        created.append([("a", "first", b"")])
     segment = store / "log" / "0000000001.hot"
     fault = "inject=fdatasync:error=EIO:when=5"
     traced = [STRACE, "-f", "-qq", "-o", "/dev/null", "-P", segment, "-e", fault]
@@ -45,26 +45,26 @@ def told(request, tmp_path_factory):
     return json.loads(done.stdout)
 
 
-def test_the_append_whose_sync_failed_is_unknown_and_says_how_to_find_out(told):
-    first = told["first"]
+def test_an_append_whose_sync_failed_is_unknown_and_its_error_names_the_remedy(results):
+    first = results["first"]
     assert first["type"] == "OutcomeUnknown"
-    assert first["key"] == f"k-{told['acknowledged']}"
-    assert first["ids"] == told["ids"]
+    assert first["key"] == f"k-{results['acknowledged']}"
+    assert first["ids"] == results["ids"]
     assert f"with the same key {first['key']!r}" in first["text"]
 
 
-def test_what_comes_after_is_refused_as_poisoned(told):
-    assert told["then"] == ["StorePoisoned"] * 3
-    assert told["poisoned"] is True
-    assert told["closed"] == "StorePoisoned"
+def test_later_appends_are_refused_as_poisoned(results):
+    assert results["then"] == ["StorePoisoned"] * 3
+    assert results["poisoned"] is True
+    assert results["closed"] == "StorePoisoned"
 
 
-def test_reads_go_on_and_show_what_was_durable(told):
-    assert told["head"] == 1 + told["acknowledged"]
-    assert told["read"] == told["head"]
+def test_reads_continue_and_return_durable_events(results):
+    assert results["head"] == 1 + results["acknowledged"]
+    assert results["read"] == results["head"]
 
 
-def test_the_next_opening_goes_on_after_what_was_acknowledged(told):
-    assert told["reopened"] == 1 + told["acknowledged"]
-    assert told["again"] == {"replayed": False, "position": told["reopened"] + 1}
-    assert told["verified"] == told["reopened"] + 1
+def test_the_next_open_continues_after_the_acknowledged_commits(results):
+    assert results["reopened"] == 1 + results["acknowledged"]
+    assert results["again"] == {"replayed": False, "position": results["reopened"] + 1}
+    assert results["verified"] == results["reopened"] + 1

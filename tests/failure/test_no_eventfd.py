@@ -1,6 +1,6 @@
-"""Without an eventfd the way back into an event loop is a pair of sockets, as good.
+"""Without an eventfd a pair of sockets wakes an event loop.
 
-The hazard: a way that only other systems and sandboxes take, and that nobody ever ran. Here
+The hazard: code that only other systems and sandboxes execute, and that no test runs. Here
 strace refuses every eventfd to a run of the async tests; where it may not trace, the test
 is skipped.
 """
@@ -34,7 +34,7 @@ def run(repository):
         pytest.skip(reason)
 
     def run(*arguments):
-        # Every other call runs at its own speed.
+        # Every other call runs at full speed.
         options = ["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", REFUSED]
         return subprocess.run(
             [STRACE, *options, sys.executable, *arguments],
@@ -48,14 +48,14 @@ def run(repository):
     return run
 
 
-def test_an_eventfd_is_used_where_there_is_one():
+def test_an_eventfd_is_used_if_it_is_available():
     kind = subprocess.run([sys.executable, "-c", KIND], capture_output=True, check=True)
     assert b"[eventfd]" in kind.stdout
 
 
-def test_async_stores_work_without_it(run):
+def test_async_stores_work_without_an_eventfd(run):
     assert run("-c", KIND).stdout.startswith("socket:")
-    # uvloop itself needs one; how many share a sync is a matter of speed.
+    # uvloop itself needs an eventfd; the number of commits in a sync depends on speed.
     chosen = "not uvloop and not share_syncs"
     tests = ["tests/integration/test_async_store.py", "-k", chosen]
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)

@@ -22,7 +22,7 @@ from tests.peers import peer, peers
 pytestmark = pytest.mark.timeout(120)
 
 SMALL = {"segment_size": 65536, "max_segment_size": 65536}
-# So many events of this size fill a segment and more.
+# This number of events of this size fills more than a segment.
 MANY, BODY = 40, b"y" * 3_000
 
 
@@ -46,14 +46,14 @@ def append(store, stream, count=MANY):
         store.append([(stream, "x", BODY)])
 
 
-def tell_to_append(other, stream, count=MANY):
+def request_appends(other, stream, count=MANY):
     other.tell(
         f"[store.append([({stream!r}, 'x', {BODY!r})]) for _ in range({count})] and 0"
     )
 
 
 def found(location):
-    """The versions of the streams of a store that is whole."""
+    """Verify a store, and return the versions of its streams."""
     with eb.open(location, create=False, **SMALL) as store:
         assert store.verify().events == store.head()
         return {name: store.version(name) for name in store.streams()}
@@ -72,7 +72,7 @@ def test_a_copy_by_hard_links_of_an_open_store_shares_no_event_with_it(
         linked(location, copy)
         with eb.open(copy, mode=mode, **SMALL) as snapshot:
             assert snapshot.version("before") == 1
-            tell_to_append(original, "original")
+            request_appends(original, "original")
             append(snapshot, "copy")
             assert original.answer() == 0
             assert (
@@ -97,8 +97,8 @@ def test_a_copy_by_hard_links_of_a_closed_store_shares_no_event_with_it(
         with eb.open(path, **SMALL) as store:
             append(store, name)
     with peer(location, **SMALL) as one, peer(copy, **SMALL) as other:
-        tell_to_append(one, "original")
-        tell_to_append(other, "copy")
+        request_appends(one, "original")
+        request_appends(other, "copy")
         assert one.answer() == other.answer() == 0
         one.close()
         other.close()
@@ -115,7 +115,7 @@ def test_a_copy_by_hard_links_has_locks_of_its_own(location, copy):
             for pattern in ("locks/*.lock", "coord.shm"):
                 assert not inodes(copy, pattern) & inodes(location, pattern)
             for lock in (copy / "locks").glob("*.lock"):
-                # As a process does that was stopped while it had the lock.
+                # Like a process that was stopped while it held the lock.
                 file = held.enter_context(lock.open())
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +134,7 @@ def test_a_linked_copy_is_never_opened_as_part_of_the_original(location, copy):
         one.append("original")
         other.append("original")
         linked(location, copy)
-        # So that the copy seems to be open already: its shared page is the original's.
+        # The copy then seems to be open: its shared page is that of the original.
         directory = os.open(copy, os.O_RDONLY)
         try:
             fcntl.flock(directory, fcntl.LOCK_SH)
@@ -146,14 +146,14 @@ def test_a_linked_copy_is_never_opened_as_part_of_the_original(location, copy):
     assert found(copy) == {"original": 2}
 
 
-def test_snapshots_by_hard_links_amid_appends_are_whole(location, tmp_path):
-    """One after the other, each opened while the original goes on to append."""
+def test_copies_by_hard_links_during_appends_are_complete(location, tmp_path):
+    """Copies are made one after the other, and opened while the original appends."""
     with eb.open(location, **SMALL) as store, peer(location, **SMALL) as original:
         for number in range(8):
             head = original.ask("store.head()")
-            tell_to_append(original, "original", 150)
+            request_appends(original, "original", 150)
             copy = tmp_path / f"snapshot-{number}.braid"
-            # `cp` finds names that are replaced while it reads the directory.
+            # Names may be replaced while `cp` reads the directory.
             subprocess.run(
                 ["cp", "-al", location, copy],
                 check=False,
@@ -165,7 +165,7 @@ def test_snapshots_by_hard_links_amid_appends_are_whole(location, tmp_path):
                     assert snapshot.verify().events == snapshot.head() >= head
                     append(snapshot, "copy", 3)
             except (eb.CorruptStore, eb.NotAStore):
-                continue  # Refused; a file of it was not there when `cp` came to it.
+                continue  # Refused: a file was missing when `cp` copied it.
             finally:
                 assert original.answer() == 0
         assert store.version("original") == store.head() == 8 * 150
@@ -216,7 +216,7 @@ def test_a_log_directory_is_written_through_one_store_directory_at_a_time(
                 pytest.skip("may not mount")
         for path, other in ((location, copy), (copy, location)):
             with peer(path, **SMALL) as original:
-                tell_to_append(original, "s")
+                request_appends(original, "s")
                 with pytest.raises(eb.StoreBusy, match="same log") as busy:
                     eb.open(other, **SMALL)
                 assert busy.value.path == str(other)
@@ -235,7 +235,7 @@ def test_a_store_that_was_replaced_by_its_copy_waits_for_the_sessions_of_the_old
         copy.rename(location)
         with pytest.raises(eb.StoreBusy, match="same log"):
             eb.open(location, **SMALL)
-        # Into the file that the copy has.
+        # Into the file that the copy shares.
         assert original.append("original") == 2
         original.kill()
     assert found(location) == {"before": 1, "original": 1}
@@ -243,13 +243,13 @@ def test_a_store_that_was_replaced_by_its_copy_waits_for_the_sessions_of_the_old
 
 def test_a_read_only_opening_of_a_linked_copy_changes_nothing(location, copy):
     with peer(location, **SMALL) as original:
-        tell_to_append(original, "original")
+        request_appends(original, "original")
         assert original.answer() == 0
         linked(location, copy)
         before = {path: path.stat().st_ino for path in copy.rglob("*")}
         with eb.open(copy, read_only=True, **SMALL) as snapshot:
             append_more = 25
-            tell_to_append(original, "original", append_more)
+            request_appends(original, "original", append_more)
             assert original.answer() == 0
             assert snapshot.verify().events == snapshot.head() <= MANY
         assert {path: path.stat().st_ino for path in copy.rglob("*")} == before
@@ -258,7 +258,7 @@ def test_a_read_only_opening_of_a_linked_copy_changes_nothing(location, copy):
     assert found(location) == {"original": MANY + append_more}
 
 
-def test_a_copy_without_links_is_left_as_it_is(location, copy):
+def test_a_copy_without_links_is_not_changed(location, copy):
     with eb.open(location, **SMALL) as store:
         append(store, "before")
         shutil.copytree(location, copy)
@@ -271,7 +271,7 @@ def test_a_copy_without_links_is_left_as_it_is(location, copy):
     assert found(copy) == {"before": MANY, "copy": 1}
 
 
-def test_a_copy_that_breaks_off_is_begun_anew(location, copy):
+def test_an_interrupted_copy_is_started_again(location, copy):
     with eb.open(location, **SMALL) as store:
         append(store, "before", 3)
     linked(location, copy)
@@ -285,7 +285,7 @@ def test_a_copy_that_breaks_off_is_begun_anew(location, copy):
 
 
 def test_a_forked_child_keeps_no_claim_on_the_log(location, copy):
-    """A process that only has its parent's files keeps nobody from the store."""
+    """A process that only has the files of its parent locks no other out."""
     with eb.open(location, **SMALL) as store:
         store.append([("a", "x", b"")])
         ready, leave = os.pipe(), os.pipe()

@@ -1,4 +1,4 @@
-"""Whose the files of a store are that several users' processes open.
+"""The owners of the files of a store that processes of several users open.
 
 The hazard: a process of root, or of another member of a group, leaves a file that the
 owner's processes may not open, and the store is lost to its owner.
@@ -49,7 +49,7 @@ APPEND = "for _ in range(20): store.append([('s', 'x', bytes(10_000))])"
 
 @pytest.fixture
 def shared_folder():
-    """A directory that everybody may write to; pytest's own are their owner's."""
+    """A directory that every user may write to; those of pytest belong to one user."""
     folder = pathlib.Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     yield folder
@@ -58,7 +58,7 @@ def shared_folder():
 
 @contextlib.contextmanager
 def started(user, path, code, *, group=None, groups=(), mask=0o022, **options):
-    """Start a process of a user that opens the store, does something and ends."""
+    """Start a process of a user that opens the store, runs code and ends."""
     import json
 
     group = user if group is None else group
@@ -77,7 +77,7 @@ def started(user, path, code, *, group=None, groups=(), mask=0o022, **options):
 
 
 def done(user, path, code=APPEND, **options):
-    """Have a user's process do something; return what it complained of."""
+    """Run code in a process of a user, and return its errors."""
     with started(user, path, code, **options) as process:
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 0
@@ -103,7 +103,7 @@ def modes(path):
 def test_what_root_appends_belongs_to_the_owner_of_the_store(shared_folder):
     path = shared_folder / "shop.braid"
     assert done(OWNER, path) == ""
-    # New segments, manifests, locks, the shared page: all that a session makes.
+    # New segments, manifests, locks and the shared page: every file of a session.
     for file in (path / "locks").iterdir():
         file.unlink()
     (path / "coord.shm").unlink()
@@ -114,7 +114,7 @@ def test_what_root_appends_belongs_to_the_owner_of_the_store(shared_folder):
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_look_of_root_keeps_no_worker_of_the_owner_out(shared_folder, read_only):
+def test_a_session_of_root_locks_no_worker_of_the_owner_out(shared_folder, read_only):
     path = shared_folder / "shop.braid"
     stay = (
         "store.append([('s', 'x', b'')]); print('in', flush=True); sys.stdin.readline()"
@@ -143,7 +143,7 @@ def test_a_session_lock_without_access_is_skipped(shared_folder):
     )
     with started(OWNER, path, stay) as worker:
         assert worker.stdout.readline() == "in\n"
-        # As earlier versions left them.
+        # The permissions of earlier versions.
         for number in (1, 2):
             lock = path / "locks" / f"session-{number}.lock"
             lock.touch()
@@ -174,7 +174,7 @@ def test_users_of_one_group_share_a_store_whatever_their_umask(
         assert done(COLLEAGUE, path, groups=[GROUP], mask=mask) == ""
 
 
-def test_a_group_that_only_reads_may_look_and_not_write(shared_folder):
+def test_a_group_with_read_permission_reads_and_does_not_write(shared_folder):
     path = shared_folder / "shop.braid"
     path.mkdir()
     os.chown(path, OWNER, GROUP)
@@ -186,7 +186,7 @@ def test_a_group_that_only_reads_may_look_and_not_write(shared_folder):
     assert done(COLLEAGUE, path, show, groups=[GROUP]).startswith("StoreUnavailable")
 
 
-def test_nobody_else_may_read_a_store_in_a_directory_open_to_all(shared_folder):
+def test_no_other_user_may_read_a_store_in_a_directory_open_to_all(shared_folder):
     path = shared_folder / "shop.braid"
     path.mkdir(mode=0o755)
     with eb.open(path) as store:

@@ -1,8 +1,8 @@
-"""Who may do what with a store's files, and what is said to those who may not.
+"""The permissions of a store's files, and the errors without them.
 
-The hazard: a store that root opens everywhere and its owner nowhere, a half-opened one,
-or a message that names no path. What a process without rights sees can't be seen by
-root, under which these tests may run: so each opening is tried in a process of its own,
+The hazard: a store that only root can open, a half-opened one, or a message that names no
+path. Root, which may run these tests, has every permission: so each open runs in a process
+of its own,
 which gives up root's rights first.
 """
 
@@ -47,7 +47,7 @@ except eb.EventbraidError as error:
 
 
 def tried(path, **options):
-    """What a process with no rights of its own is told."""
+    """Return the error that a process without permissions gets."""
     done = subprocess.run(
         [sys.executable, "-c", TRY.format(nobody=NOBODY), path, json.dumps(options)],
         capture_output=True,
@@ -60,7 +60,7 @@ def tried(path, **options):
 
 @pytest.fixture
 def open_to_all():
-    """A directory that everybody may enter; pytest's own are their owner's."""
+    """A directory that every user may enter; those of pytest belong to one user."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -90,7 +90,9 @@ def snapshot(path):
     }
 
 
-def test_a_store_that_may_only_be_read_is_refused_with_the_way_to_read_it(store_path):
+def test_a_store_without_write_permission_is_refused_and_the_error_names_read_only(
+    store_path,
+):
     allow(store_path, 0o555, 0o444)
     kind, number, message = tried(store_path)["refused"]
     assert (kind, number) == ("StoreUnavailable", errno.EACCES)
@@ -98,7 +100,7 @@ def test_a_store_that_may_only_be_read_is_refused_with_the_way_to_read_it(store_
     assert "read_only=True" in message
 
 
-def test_a_store_that_may_only_be_read_is_shown_without_a_change(store_path):
+def test_a_store_without_write_permission_is_read_without_a_change(store_path):
     allow(store_path, 0o555, 0o444)
     before = snapshot(store_path)
     answer = tried(store_path, read_only=True)
@@ -111,8 +113,8 @@ def test_a_store_that_may_only_be_read_is_shown_without_a_change(store_path):
 
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("closed", [".", "log", "IDENTITY", "log/0000000001.hot"])
-def test_what_may_not_be_read_is_named(store_path, closed, read_only):
-    # Who may not write is told so first, unless it only wants to read.
+def test_a_file_without_read_permission_is_named(store_path, closed, read_only):
+    # A missing permission to write is reported first, except for a read-only open.
     allow(store_path, *((0o555, 0o444) if read_only else (0o777, 0o666)))
     (store_path / closed).chmod(0)
     kind, number, message = tried(store_path, read_only=read_only)["refused"]
@@ -120,7 +122,7 @@ def test_what_may_not_be_read_is_named(store_path, closed, read_only):
     assert str(store_path / closed) in message
 
 
-def test_a_store_can_not_be_made_where_nothing_may_be_written(open_to_all):
+def test_a_store_is_not_created_without_write_permission(open_to_all):
     open_to_all.chmod(0o555)
     kind, number, message = tried(open_to_all / "new.braid")["refused"]
     assert (kind, number) == ("StoreUnavailable", errno.EACCES)
@@ -128,7 +130,7 @@ def test_a_store_can_not_be_made_where_nothing_may_be_written(open_to_all):
     assert list(open_to_all.iterdir()) == []
 
 
-def test_what_is_no_store_is_called_so(open_to_all):
+def test_a_directory_that_is_no_store_is_reported_as_such(open_to_all):
     (open_to_all / "notes.txt").write_text("buy milk")
     for path in [open_to_all, open_to_all / "notes.txt", open_to_all / "none"]:
         kind, _, message = tried(path, read_only=True)["refused"]
@@ -137,7 +139,7 @@ def test_what_is_no_store_is_called_so(open_to_all):
 
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o077])
-def test_files_are_their_owners_alone_whatever_the_mask(tmp_path, mask):
+def test_files_belong_to_their_owner_alone_whatever_the_umask(tmp_path, mask):
     making = (
         "import sys, eventbraid as eb\n"
         "with eb.open(sys.argv[1], segment_size=65536) as store:\n"
@@ -154,7 +156,7 @@ def test_files_are_their_owners_alone_whatever_the_mask(tmp_path, mask):
     assert modes == expected
 
 
-def test_the_process_that_tries_has_no_rights(open_to_all):
+def test_the_process_of_these_tests_has_no_permissions(open_to_all):
     # Otherwise the tests above would prove nothing.
     (open_to_all / "closed").mkdir(mode=0)
     kind, number, message = tried(open_to_all / "closed" / "store")["refused"]

@@ -1,12 +1,12 @@
-"""What a trace of system calls says of durability.
+"""The durability of answers, checked in a trace of system calls.
 
-A trace is what `strace -f -y -v -s 4096` writes: a line a call, `PID call(arguments) =
-result`, with the paths of file descriptors. A call during which another one ended or began
-has two lines, so that the order of lines is the order of events.
+A trace is the output of `strace -f -y -v -s 4096`: a line for each call, `PID
+call(arguments) = result`, with the paths of file descriptors. A call during which another
+one ended or began has two lines, so that the order of lines is the order of events.
 
-`unfounded` goes through it as a disk would that loses power: what was written stands
-nowhere until a sync of the file that began afterwards has returned 0, and a name stands
-nowhere until the same is true of its directory.
+`unfounded` models a disk that loses power: written bytes are not durable until a sync of
+the file that began afterwards has returned 0, and a name is not durable until a sync of
+its directory has.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class Call:
 
     @property
     def file(self) -> str:
-        """The path of the file that it works on."""
+        """The path of the file of its descriptor."""
         found = _FILE.match(self.arguments)
         return found["path"] if found else ""
 
     @property
     def paths(self) -> list[str]:
-        """The paths that it names, from the root."""
+        """The absolute paths among its arguments."""
         return [
             str(PurePosixPath(found["directory"] or "/") / found["text"])
             for found in _NAME.finditer(self.arguments)
@@ -73,7 +73,7 @@ class Call:
 
 
 def calls(lines: Iterable[str]) -> Iterator[Call]:
-    """All calls, in the order in which they ended."""
+    """Parse all calls, in the order in which they ended."""
     begun: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(lines):
         found = _LINE.match(line)
@@ -94,7 +94,7 @@ def calls(lines: Iterable[str]) -> Iterator[Call]:
 
 @dataclass(frozen=True)
 class Unfounded:
-    """An answer that came before what it speaks of was durable."""
+    """An answer that came before its event was durable."""
 
     answer: str
     why: str
@@ -102,17 +102,17 @@ class Unfounded:
 
 @dataclass
 class Disk:
-    """What a loss of power would take."""
+    """The bytes and names that a loss of power would remove."""
 
     unsynced: dict[str, list[Call]] = field(default_factory=dict)
     """Writes by file."""
     names: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
-    """For each path, the directories that have to be synced, and since which line."""
+    """For each path, the directories that must be synced, and the line of the change."""
     written: dict[str, str] = field(default_factory=dict)
-    """The file that holds each token."""
+    """The file that contains each token."""
 
     def apply(self, call: Call) -> None:
-        """Takes up a call that succeeded."""
+        """Apply a call that succeeded."""
         match call.name:
             case "write" | "pwrite64" | "pwritev":
                 self._write(call)
@@ -152,7 +152,7 @@ class Disk:
         self._name(after, call)
 
     def at_stake(self, token: str, root: str) -> str | None:
-        """Why a loss of power could take back what the token stands for."""
+        """Return why a loss of power could remove the event of a token, if it could."""
         file = self.written.get(token)
         if file is None:
             return f"{token} was not written"
@@ -169,11 +169,11 @@ class Disk:
         above = [str(parent) for parent in PurePosixPath(path).parents]
         for name in (path, *(parent for parent in above if parent.startswith(root))):
             for directory, _ in self.names.get(name, []):
-                return f"{name} is not named durably: {directory} is not synced"
+                return f"{name} has no durable name: {directory} is not synced"
         return None
 
     def _torn(self, path: str) -> str | None:
-        """Whether the beginning of a file, by which it is known, is not durable."""
+        """Return why the beginning of a file is not durable, if it is not."""
         for write in self.unsynced.get(path, []):
             if write.arguments.endswith(", 0"):
                 return f"the beginning of {path} is not synced"
@@ -181,18 +181,18 @@ class Disk:
 
 
 def unfounded(lines: list[str], marks: str, root: str) -> tuple[int, list[Unfounded]]:
-    """Hold each answer against the syncs before it.
+    """Compare each answer with the syncs before it.
 
     Args:
         lines: The trace.
-        marks: The file to which the program told its answers.
+        marks: The file in which the program recorded its answers.
         root: The directory of the store.
 
     Returns:
-        How many answers there were, and those that came too early.
+        The number of answers, and those that came too early.
     """
     disk, found, answers = Disk(), [], 0
-    # An answer counts from when it began to be told; all else from when it was done.
+    # An answer counts from the beginning of its record, every other call from its end.
     in_order = sorted(
         calls(lines), key=lambda c: c.begun if c.file == marks else c.ended
     )

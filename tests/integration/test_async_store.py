@@ -1,7 +1,7 @@
-"""Async is async: no thread per call, nothing blocks, cancellation tells the truth.
+"""Async calls use no thread each, block no loop, and report the outcome when cancelled.
 
-The hazard: an event loop that stands still while a disk works, a thousand threads
-instead of a thousand tasks, and a cancelled append that is taken for a refused one.
+The hazard: an event loop that waits for the disk, a thousand threads instead of a thousand
+tasks, and a cancelled append that is mistaken for a refused one.
 """
 
 from __future__ import annotations

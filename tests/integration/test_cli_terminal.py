@@ -2,7 +2,7 @@
 
 The hazards: names, payloads and the texts of errors come from services and customers.
 A terminal obeys escapes among them, a table takes brackets for markup, a line break makes
-a line that nobody printed, and one foreign record hides what a person looks for.
+a line that the command did not print, and one foreign record hides what a person looks for.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SAGA_ID = "saga-1"
 
 
 class Declined(Exception):
-    """A refusal whose text a stranger chose."""
+    """A refusal whose text another program chose."""
 
 
 async def authorize(_: eb.StepContext[dict]) -> dict:

@@ -50,7 +50,7 @@ def plan():
 
 
 def nothing():
-    """Nobody watches."""
+    """Do nothing."""
 
 
 def test_every_purchase_becomes_one_event_in_its_customers_stream(tmp_path):

@@ -57,7 +57,7 @@ def services():
 
 
 async def fulfil_until_ended(store, services, count):
-    """Fulfil orders until so many have ended, and cut it off there."""
+    """Fulfil orders until a number of them have ended, then cancel the rest."""
     async with open_shop(store, services) as shop:
         await shop.receive([ProductId("product-001")], Quantity(1_000), delivery="test")
         bookmark = await Bookmark.find(store)

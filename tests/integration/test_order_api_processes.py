@@ -1,7 +1,7 @@
 """The order API as processes: several workers, a coordinator and a shell on one store.
 
-The hazards: a retry at another worker that is a second order, a live stream that hears
-only of its own worker's commits, and a worker whose death takes an acknowledged order
+The hazards: a retry at another worker that is a second order, a live stream that gets
+only the commits of its own worker, and a worker whose death takes an acknowledged order
 with it or holds up the others.
 """
 
@@ -218,7 +218,7 @@ def _is_reader(coordinator):
 
 
 class Placing:
-    """Clients that place orders until they are told to stop, and keep what came of it."""
+    """Clients that place orders until they are stopped, and record the answers."""
 
     def __init__(self) -> None:
         self.acknowledged: dict[str, str] = {}
@@ -300,7 +300,7 @@ def test_the_server_replaces_a_dead_worker_and_ends_its_streams_when_asked(locat
         following = [Client(port) for _ in range(6)]
         streams = [client.follow(events) for client in following]
         assert [next_named(stream).name for stream in streams] == ["submitted"] * 6
-        # Long before the server would lose its patience with them.
+        # Long before the timeout of the server.
         assert server.ask_to_end() == 0
         assert [list(stream) for stream in streams] == [[]] * 6
         server.said("shutdown complete", times=3)

@@ -18,7 +18,7 @@ from tests.contract import programs
 
 pytestmark = pytest.mark.timeout(120)
 
-# What every program begins with: a child that does something, and tells of an error.
+# The beginning of every program: a forked child that runs code, and prints its errors.
 FORKING = """
 import asyncio, os, sys, threading, time, traceback, warnings
 warnings.filterwarnings("error", category=ResourceWarning)

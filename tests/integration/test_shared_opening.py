@@ -1,7 +1,7 @@
-"""Who may open a store that is open: to share it, to have it alone, or only to look.
+"""Opens of a store that is already open: shared, exclusive or read-only.
 
-The hazards: two processes that both believe to have a store to themselves, one that waits
-for ever for another that was stopped, and a reader that keeps writers out.
+The hazards: two processes that both have exclusive access, one that waits for ever for a
+stopped one, and a reader that locks writers out.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def test_who_only_looks_sees_what_writers_append(location):
             with pytest.raises(eb.StoreUnavailable, match="read_only"):
                 view.append([("a", "x", b"")])
             writer.close()
-            # With nobody to write, nothing more comes; what is there stays.
+            # Without a writer there are no further events, and the others stay readable.
             assert view.head() == 30
         assert opened(location, mode="exclusive") is None
 
@@ -248,7 +248,7 @@ def test_an_append_waits_so_long_for_who_keeps_the_log_and_writes_nothing(
                 append(store, [("a", "x", b"2")])
             assert 0.3 <= time.monotonic() - began < 10
             assert busy.value.path == str(location)
-            # Who only reads waits for nobody.
+            # A read waits for no lock.
             assert [recorded.data for recorded in store.read_all()] == [b"1"]
         assert append(store, [("a", "x", b"3")]).last_position == 2
         assert other.ask("[r.data for r in store.read_all()]") == [b"1", b"3"]
@@ -271,18 +271,18 @@ def test_an_append_that_waits_too_long_for_the_disk_may_have_been_done(
         assert other.ask("[r.data for r in store.read_all()]") == [b"1", b"2"]
 
 
-# --- what they come together by
+# --- the files by which sessions share a store
 
 
 @pytest.fixture
 def detached(location):
-    """Two with a store of one event, of which this one is to be told what has happened."""
+    """Two sessions of a store of one event; the tests damage the files that they share."""
     store = eb.open(location)
     with peer(location) as other:
         other.append("a", b"1")
         assert store.head() == 1
         yield store, other
-    # The store is closed all the same, and says once more why it could not be closed well.
+    # The store is closed nevertheless, and the close raises the same error again.
     with pytest.raises(eb.StoreDetached):
         store.close()
     with pytest.raises(eb.StoreClosed):

@@ -178,7 +178,7 @@ async def test_a_cancelled_opening_holds_no_store(tmp_path, anyio_backend):
     assert select.select([port.native], [], [], 20)[0]
     with anyio.fail_after(10):
         # In a thread: a further result of the port would take the place of this one.
-        while not await anyio.to_thread.run_sync(_is_free, path):  # noqa: ASYNC110 - no event tells
+        while not await anyio.to_thread.run_sync(_is_free, path):  # noqa: ASYNC110 - nothing to wait on
             await anyio.sleep(0.01)
 
 

@@ -1,7 +1,7 @@
 """The public contract suite over every backend that exists.
 
-The hazard: a promise that one backend keeps and another does not, found by whoever
-moves from one to the other.
+The hazard: a promise that one backend keeps and another does not, which a program finds
+when it moves from one to the other.
 """
 
 from __future__ import annotations

@@ -14,16 +14,16 @@ import pytest
 import eventbraid as eb
 from tests.contract import programs
 
-# Every program tells what was acknowledged, in a file of its own, before it ends.
+# Every program records its acknowledged appends in a file before it ends.
 APPENDING = """
     import os, sys, threading, time
     store = eb.open(sys.argv[1])
-    told = open(sys.argv[2], "a", buffering=1)
+    acknowledgements = open(sys.argv[2], "a", buffering=1)
 
     def write(number):
         while True:
             done = store.append([(f"s-{number}", "x", bytes(1000))] * 5)
-            told.write(f"{done.last_position}\\n")
+            acknowledgements.write(f"{done.last_position}\\n")
 
     def started(daemon):
         for number in range(4):
@@ -50,11 +50,13 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_what_was_acknowledged_before_the_end_is_there(ending, tmp_path):
     code, expected = ENDINGS[ending]
-    location, told = tmp_path / "store.braid", tmp_path / "told"
+    location, acknowledgements = tmp_path / "store.braid", tmp_path / "acknowledgements"
     program = f"{APPENDING}\n    {code}\n"
-    done = programs.run(program, location, told, warnings="ignore")
+    done = programs.run(program, location, acknowledgements, warnings="ignore")
     assert done.returncode == expected, done.stderr
-    acknowledged = [int(line) for line in told.read_text().splitlines() if line]
+    acknowledged = [
+        int(line) for line in acknowledgements.read_text().splitlines() if line
+    ]
     with eb.open(location) as store:
         assert store.head() >= max(acknowledged) >= 5
         assert store.head() % 5 == 0
@@ -181,9 +183,9 @@ def test_a_child_that_is_forked_amid_appends_ends_by_itself(ending, tmp_path):
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) in (7, -6), status
     """
-    location, told = tmp_path / "store.braid", tmp_path / "told"
-    done = programs.run(program, location, told, warnings="ignore")
+    location, acknowledgements = tmp_path / "store.braid", tmp_path / "acknowledgements"
+    done = programs.run(program, location, acknowledgements, warnings="ignore")
     assert done.returncode == 0, done.stderr
     with eb.open(location) as store:
         assert store.version("child") == 6
-        assert store.head() >= max(int(n) for n in told.read_text().split())
+        assert store.head() >= max(int(n) for n in acknowledgements.read_text().split())

@@ -107,8 +107,8 @@ APPEND = """
 
 
 def test_ctrl_c_in_an_append_says_that_the_commit_runs_on(tmp_path):
-    # How much the disk takes in a twentieth of a second nobody knows: ask for more until
-    # the append has to wait for longer than that.
+    # The disk's throughput is unknown: increase the load until the append waits for longer
+    # than a twentieth of a second.
     for attempt, load in enumerate((4, 8, 8, 16, 16, 32)):
         location = tmp_path / f"store-{attempt}.braid"
         done = programs.run(APPEND, location, load, seconds=60)

@@ -157,7 +157,7 @@ async def test_a_close_that_is_cancelled_closes_all_the_same(location, anyio_bac
                 scope.cancel()
                 await store.close()
         assert repr(store).endswith("closed>")
-        # Whoever opens it next finds nobody in it, and nothing torn.
+        # The next open finds no other session, and no torn commit.
         with eb.open(location) as again:
             assert again.verify().events == again.head() >= number
 

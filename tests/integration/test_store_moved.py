@@ -1,7 +1,7 @@
-"""The path of an open store leads elsewhere: the session stays with its directory.
+"""A session stays with its directory when the path of the store names another one.
 
-The hazards: a log that goes on in another store, whose files are overwritten; a new file
-that nobody finds again; a forked child that writes to whatever is at the path by then.
+The hazards: a log that continues in another store, whose files are overwritten; a new file
+that is lost; a forked child that writes to the directory that the path names by then.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def test_a_moved_store_is_opened_where_it_is_while_it_is_open(tmp_path):
     store.append([("own", "x", b"")])
     path.rename(away)
     before = make_store(path)
-    # Nobody knows a moved store that is open: its lock came with it.
+    # The lock of an open store moves with its directory, so it is still busy.
     with pytest.raises(eb.EventbraidError):
         eb.open(away, mode="exclusive", lock_timeout=0)
     store.append([("own", "x", b"")])

@@ -1,8 +1,8 @@
-"""Opening what is no store, not yet one, not this version's, or somebody else's.
+"""Opens of paths without a store, with a part of one, or with another version's.
 
-The hazard: a letter that is overwritten because it lay where a store should be; a store
-that an older program takes for its own; a crash amid the making of a store, after which
-the place can be used for nothing.
+The hazard: a file that is overwritten because it has the name of a store; a store that an
+older program takes for its own; a crash during the creation of a store, after which the
+path cannot be used.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def test_a_store_whose_log_is_gone_is_no_new_one(made):
 
 
 def half_made(location, stage):
-    """What a crash amid the making of a store leaves, after so many of its steps."""
+    """Build the files that a crash leaves after some steps of the creation of a store."""
     with eb.open(location):
         pass
     whole = location.with_name("whole")

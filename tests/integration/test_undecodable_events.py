@@ -1,7 +1,7 @@
-"""An event that does not decode stops nobody who reads on, and is not lost on the way.
+"""An event that does not decode stops no later read, and is not skipped.
 
-The hazard: one event of a newer program, or one that was written by hand, behind which a
-subscription never comes; or a reader that goes past it by leaving it out.
+The hazard: one event of a newer program, or one that was written by hand, which a
+subscription never passes; or a reader that passes it by skipping it.
 """
 
 from __future__ import annotations
@@ -53,6 +53,6 @@ def test_a_subscription_moves_past_events_that_do_not_decode():
         with store.subscribe() as subscription:
             assert read_on(subscription, 5) == ([1, 5], EVENTS[1:4])
             assert subscription.position == 5
-        # And whoever goes on behind one of them does not meet it again.
+        # A subscription that continues after one of them does not get it again.
         with store.subscribe(after=2) as subscription:
             assert read_on(subscription, 5) == ([5], EVENTS[2:4])

@@ -1,8 +1,8 @@
 """Four stores under one grammar of commands: a model, SQLite, the engine on disk and in
 memory. Every answer of each is compared with the model's, errors by type and facts.
 
-The hazard: a sequence of appends, conflicts, replays, reads and restarts that nobody
-thought of, after which a log says something else than what was acknowledged.
+The hazard: an unforeseen sequence of appends, conflicts, replays, reads and restarts,
+after which the log differs from the acknowledged results.
 
 A longer search: pytest tests/property/test_log_model.py --hypothesis-profile=search
 """

@@ -365,7 +365,7 @@ def test_a_class_that_is_defined_again_during_a_conflict_costs_nothing_but_time(
 
 
 class AllReadBeforeOneAppends:
-    """Holds the first appends until so many commands have come that far."""
+    """Delays the first appends until a number of commands have reached them."""
 
     def __init__(self, inner: eb.AsyncEventStore, commands: int) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""Decoding has one door: whatever goes wrong behind it comes out as EventDecodeError.
+"""Every failure to decode an event is an EventDecodeError.
 
 A reader that moves past events that don't decode catches this error and no other. Any
 other exception stops it at one foreign record for ever.

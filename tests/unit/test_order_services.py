@@ -1,8 +1,8 @@
-"""The simulated services honour keys, keep what they did, and misbehave as told.
+"""The simulated services honour keys, keep their effects, and fail as configured.
 
-The hazard behind most of these: an answer that is lost or late makes the caller ask
-again, or undo what has not happened yet. Whatever order requests arrive in, a key takes
-effect at most once, and one that was undone first takes none.
+The hazard of most of these: a lost or late answer makes the caller repeat the request, or
+reverse an effect that has not happened yet. Whatever order requests arrive in, a key takes
+effect at most once, and one that was reversed first takes none.
 """
 
 from __future__ import annotations
