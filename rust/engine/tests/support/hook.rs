@@ -1,5 +1,5 @@
-//! A file system that asks the test before each call, which may note it, hold it back or
-//! fail it; and what tests need to bring threads into a chosen order.
+//! A file system that calls the test before each call, so that the test can record, delay or fail
+//! it; and helpers that bring threads into a chosen order.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -13,10 +13,10 @@ use eventbraid_engine::vfs::forward::ForwardingFile;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
-/// What may take this long hangs.
+/// The limit of every wait: a test that reaches it hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// The thread that looks after the files.
+/// The name of the maintenance thread.
 pub(crate) const MAINTAINER: &str = "braid-maintain";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) enum Op {
     Write,
     SyncData,
     SyncAll,
-    /// A moment that is no I/O; its name stands for the path.
+    /// A moment without I/O. The path is its name.
     Moment,
 }
 
@@ -38,17 +38,17 @@ pub(crate) enum Op {
 pub(crate) struct Asked<'a> {
     pub(crate) op: Op,
     pub(crate) path: &'a Path,
-    /// Through which opening of the file, counted from 1; 0 when it is no file's.
+    /// The number of the open file, counted from 1; 0 for a call without an open file.
     pub(crate) opening: u64,
 }
 
 impl Asked<'_> {
-    /// Whether it is this call, on a path that holds this text.
+    /// Whether this is a call `op` on a path that contains a text.
     pub(crate) fn is(&self, op: Op, path: &str) -> bool {
         self.op == op && self.path.to_string_lossy().contains(path)
     }
 
-    /// Whether the thread of this name makes it.
+    /// Whether the calling thread has this name.
     pub(crate) fn by(thread: &str) -> bool {
         std::thread::current().name() == Some(thread)
     }
@@ -56,7 +56,7 @@ impl Asked<'_> {
 
 type Hook = Arc<dyn Fn(Asked<'_>) -> io::Result<()> + Send + Sync>;
 
-/// The file system. An error of the hook is the call's.
+/// The file system. An error of the hook is the error of the call.
 #[derive(Clone)]
 pub(crate) struct HookedVfs {
     inner: Arc<dyn Vfs>,
@@ -218,12 +218,13 @@ impl ForwardingFile for HookedFile {
     }
 }
 
-/// The disk failed.
+/// Return the error of a failed disk.
 pub(crate) fn eio() -> io::Error {
     io::Error::from_raw_os_error(5)
 }
 
-/// The kernel fails to write what is not synced of a file, and drops it. Nobody has been told.
+/// Lose the unsynced bytes of a file, as a failed write-back of the kernel does, before any caller
+/// has got the error.
 pub(crate) fn lose_unsynced(sim: &SimVfs, path: &Path) {
     let name = path.file_name().unwrap().to_string_lossy();
     let failure = Fault::once(Call::SyncData, 1, Failure::EIO).losing();
@@ -234,7 +235,7 @@ pub(crate) fn lose_unsynced(sim: &SimVfs, path: &Path) {
         .unwrap_err();
 }
 
-/// Something that has happened, or may from now on. Clones are the same one.
+/// A condition that one thread sets and others wait for. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flag {
     state: Arc<(Mutex<bool>, Condvar)>,
@@ -254,7 +255,7 @@ impl Flag {
         *self.state.0.lock()
     }
 
-    /// Waits for it, but not for ever.
+    /// Wait until the flag is set, at most for [`LIMIT`].
     pub(crate) fn wait(&self, what: &str) {
         let deadline = Instant::now() + LIMIT;
         let mut up = self.state.0.lock();
@@ -265,7 +266,7 @@ impl Flag {
     }
 }
 
-/// Looks again and again until it is so, but not for ever.
+/// Poll until a condition holds, at most for [`LIMIT`].
 pub(crate) fn until(what: &str, so: impl Fn() -> bool) {
     let begin = Instant::now();
     while !so() {
@@ -274,14 +275,14 @@ pub(crate) fn until(what: &str, so: impl Fn() -> bool) {
     }
 }
 
-/// Runs it in a thread of its own, which must not hang. A panic in it is the caller's.
+/// Run a closure in a thread of its own, which must end within [`LIMIT`]. Its panic is passed on.
 pub(crate) fn must_end<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(what);
     until("a thread that should have ended", || thread.is_finished());
     thread.join().unwrap()
 }
 
-/// Time for another thread to do what it must not do.
+/// Sleep, so that another thread has time for a call that it must not make.
 pub(crate) fn temptation() {
     std::thread::sleep(Duration::from_millis(50));
 }

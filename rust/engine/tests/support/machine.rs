@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventbraid_engine::lock::{Condvar, Mutex};
+use eventbraid_engine::vfs::forward::ForwardingFile;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::vfs::{Entry, Hold, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
@@ -430,7 +431,11 @@ impl ProcessFile {
     }
 }
 
-impl VfsFile for ProcessFile {
+impl ForwardingFile for ProcessFile {
+    fn inner(&self) -> &dyn VfsFile {
+        &*self.file
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.step("read", offset)?;
         self.file.read_at(buf, offset)
@@ -486,10 +491,6 @@ impl VfsFile for ProcessFile {
     fn size(&self) -> io::Result<u64> {
         self.step("size", 0)?;
         self.file.size()
-    }
-
-    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.file.drop_cache(offset, len)
     }
 }
 
