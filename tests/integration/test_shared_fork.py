@@ -201,6 +201,70 @@ def test_children_of_a_busy_parent_wait_for_no_lock_of_its_threads(location):
     assert int(told) == 25
 
 
+FIRST_USES = {
+    "an event that is read": "assert next(subscription).data == b'1'",
+    "the id of an event": "event.event_id",
+    "the time of an event": "event.recorded_at",
+    "the versions of an append": "assert appended.versions",
+    "a new id": "uuid7()",
+    "a given id": "NewEvent('b', 'x', b'', event_id=ID)",
+    "a mapping as metadata": "NewEvent('b', 'x', b'', metadata=MAPPING)",
+    "a body that carries metadata": "store.append([('b', 'x', Body(b''))])",
+    "a condition": "store.append([], expect={'a': EXISTS})",
+}
+
+
+@pytest.mark.parametrize("use", FIRST_USES.values(), ids=FIRST_USES)
+def test_a_fork_during_the_first_use_of_something_leaves_it_usable(location, use):
+    """What is made at its first use, by a thread that the child lacks, is never half made.
+
+    The thread has the lowest priority and the processor of the main thread, which waits
+    for the GIL: as soon as the use gives up the GIL, the main thread has it. It forks when
+    the thread waits for the GIL in turn.
+    """
+    forking(
+        f"""
+        import ctypes, signal, uuid
+        from types import MappingProxyType
+        from eventbraid import EXISTS, NewEvent, uuid7
+        ID, MAPPING = uuid.UUID(int=7), MappingProxyType({{"k": "v"}})
+
+        class Body(bytes):
+            metadata = {{"v": "2"}}
+
+        def use():
+            {use}
+
+        def use_at_low_priority():
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            # Keeps the GIL until the main thread has come to wait for it.
+            end = time.monotonic() + 0.3
+            while time.monotonic() < end:
+                pass
+            use()
+
+        def use_in_child():
+            signal.alarm(40)
+            use()
+
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+        sys.setswitchinterval(1000)
+        store = eb.open(location)
+        appended = store.append([("a", "x", b"1")])
+        [event] = store.read_stream("a")
+        subscription = store.subscribe()
+        thread = threading.Thread(target=use_at_low_priority)
+        thread.start()
+        # With the GIL, so that the thread goes on until it needs it again.
+        ctypes.PyDLL(None).usleep(100_000)
+        ended(in_child(use_in_child))
+        thread.join()
+        store.close()
+        """,
+        location,
+    )
+
+
 def test_a_lock_that_is_held_at_the_fork_is_the_parents(location):
     """Every lock in Python that a child could wait for, held by a thread that it lacks."""
     forking(

@@ -7,6 +7,8 @@ use pyo3::types::{PyDict, PyMappingProxy};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::once::kept;
+
 /// What an append did. Immutable.
 ///
 /// Args:
@@ -64,9 +66,9 @@ impl Appended {
     /// The new version of each written stream; read only.
     #[getter]
     fn versions<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyMappingProxy>> {
-        let view = self.versions.get_or_try_init(py, || {
+        let view = kept(&self.versions, py, || {
             let versions = self.versions_dict(py)?;
-            Ok::<_, PyErr>(PyMappingProxy::new(py, versions.as_mapping()).unbind())
+            Ok(PyMappingProxy::new(py, versions.as_mapping()).unbind())
         })?;
         Ok(view.bind(py))
     }

@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyTuple};
 use std::io::ErrorKind;
 use std::path::Path;
 
+use crate::once::kept;
 use crate::uuid::uuid_from_bytes;
 
 /// The exception classes, which live in Python: there they have attributes and types.
@@ -34,6 +35,34 @@ pub(crate) mod exceptions {
     import_exception!(eventbraid.errors, VersionConflict);
 }
 use exceptions as raise;
+
+/// Looks the classes up, so that this isn't done in a process that forks; see `once`.
+pub(crate) fn prepare(py: Python<'_>) {
+    macro_rules! look_up {
+        ($($class:ident),*) => { $( drop(py.get_type::<raise::$class>()); )* };
+    }
+    look_up!(
+        CorruptStore,
+        EventDecodeError,
+        EventbraidError,
+        IdempotencyMismatch,
+        IncompatibleFormat,
+        InvalidArgument,
+        InvalidEventType,
+        InvalidStreamId,
+        LimitExceeded,
+        NotAStore,
+        OutcomeUnknown,
+        SharingUnsupported,
+        StorageFull,
+        StoreBusy,
+        StoreClosed,
+        StoreDetached,
+        StorePoisoned,
+        StoreUnavailable,
+        VersionConflict
+    );
+}
 
 /// Makes the exception for an engine error.
 pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
@@ -164,7 +193,7 @@ impl Conditions {
     /// The members; imported once.
     pub(crate) fn of(py: Python<'_>) -> PyResult<&Self> {
         static MEMBERS: PyOnceLock<Conditions> = PyOnceLock::new();
-        MEMBERS.get_or_try_init(py, || {
+        kept(&MEMBERS, py, || {
             let conditions = py.import("eventbraid.errors")?.getattr("StreamCondition")?;
             Ok(Self {
                 any: conditions.getattr("ANY")?.unbind(),

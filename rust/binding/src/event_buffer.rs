@@ -1,17 +1,19 @@
 //! `EventBuffer`: a place in the log, and the events that were read beyond it.
 
 use eventbraid_engine::lock::Mutex;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::once::Name;
 use crate::page::Page;
 use crate::recorded_event::RecordedEvent;
 
 const FIRST_PAGE: usize = 64;
 const LARGEST_PAGE: usize = 1024;
+
+static MORE: Name = Name::new("_more");
 
 /// A place in the log, and the events that were read beyond it.
 ///
@@ -147,7 +149,7 @@ impl EventBuffer {
             if let Some(taken) = slf.get().take(py) {
                 return Ok(Some(taken));
             }
-            if !slf.call_method0(intern!(py, "_more"))?.is_truthy()? {
+            if !slf.call_method0(MORE.get(py)?)?.is_truthy()? {
                 return Ok(None);
             }
         }

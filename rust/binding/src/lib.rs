@@ -21,6 +21,7 @@ mod interrupt;
 mod log_filter;
 mod metadata;
 mod new_event;
+mod once;
 mod opening;
 mod page;
 mod query;
@@ -38,6 +39,8 @@ mod waiter;
 /// The compiled half of Eventbraid: bytes and numbers only, no policy.
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::append::mark_interrupted;
     #[pymodule_export]
@@ -68,4 +71,9 @@ mod _native {
     use crate::uuid::uuid7;
     #[pymodule_export]
     use crate::waiter::LogWaiter;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::once::prepare(module.py())
+    }
 }

@@ -2,7 +2,6 @@
 
 use eventbraid_engine::Recorded;
 use pyo3::exceptions::PyOverflowError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
@@ -13,6 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::error::exceptions::{EventDecodeError, InvalidArgument};
 use crate::metadata;
+use crate::once::{Name, kept};
 use crate::text::{argument_text, bytes, string, utf8};
 use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 
@@ -347,12 +347,14 @@ fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     })
 }
 
+static FLOORDIV: Name = Name::new("__floordiv__");
+
 fn micros_since_epoch(time: &Bound<'_, PyDateTime>) -> PyResult<u64> {
     let py = time.py();
     let microsecond = PyDelta::new(py, 0, 0, 1, false)?;
     let since = time
         .sub(epoch(py)?)?
-        .call_method1(intern!(py, "__floordiv__"), (microsecond,))?;
+        .call_method1(FLOORDIV.get(py)?, (microsecond,))?;
     since.extract::<u64>().map_err(|_| {
         InvalidArgument::new_err((
             "recorded_at",
@@ -364,10 +366,10 @@ fn micros_since_epoch(time: &Bound<'_, PyDateTime>) -> PyResult<u64> {
 
 fn epoch(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static EPOCH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let epoch = EPOCH.get_or_try_init(py, || {
+    let epoch = kept(&EPOCH, py, || {
         let utc = PyTzInfo::utc(py)?;
         let epoch = PyDateTime::new(py, 1970, 1, 1, 0, 0, 0, 0, Some(&utc))?;
-        Ok::<_, PyErr>(epoch.into_any().unbind())
+        Ok(epoch.into_any().unbind())
     })?;
     Ok(epoch.bind(py))
 }

@@ -7,6 +7,7 @@ use pyo3::types::{PyMemoryView, PySlice, PyString, PyType};
 use std::time::Duration;
 
 use crate::error::invalid;
+use crate::once::Name;
 
 /// How many characters of a refused text an error shows.
 const LONGEST_SHOWN: isize = 64;
@@ -51,6 +52,8 @@ pub(crate) fn bytes<'py>(
     Ok(view.call_method0("tobytes")?.cast_into()?)
 }
 
+static METADATA: Name = Name::new("metadata");
+
 /// The metadata that a body carries. An encoded event of a later schema version is `bytes`
 /// with its version in `metadata`, because a body alone would be read as version 1.
 pub(crate) fn carried_metadata<'py>(
@@ -62,7 +65,7 @@ pub(crate) fn carried_metadata<'py>(
     if !data.is_instance_of::<pyo3::types::PyBytes>() {
         return Ok(None);
     }
-    data.getattr_opt(pyo3::intern!(data.py(), "metadata"))
+    data.getattr_opt(METADATA.get(data.py())?)
 }
 
 /// The time that an argument says in seconds.

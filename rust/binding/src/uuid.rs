@@ -1,10 +1,13 @@
 //! UUIDs: made in Rust, shown as Python's `uuid.UUID`.
 
 use pyo3::exceptions::{PyOSError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
+
+use crate::once::{Name, kept};
+
+static INT: Name = Name::new("int");
 
 /// Make a UUIDv7: it sorts by the time at which it was made.
 ///
@@ -34,17 +37,21 @@ pub(crate) fn bytes_from_uuid(id: &Bound<'_, PyAny>) -> PyResult<[u8; 16]> {
         );
         return Err(PyTypeError::new_err(message));
     }
-    let number: u128 = id.getattr(intern!(id.py(), "int"))?.extract()?;
+    let number: u128 = id.getattr(INT.get(id.py())?)?.extract()?;
     Ok(number.swap_bytes().to_le_bytes())
 }
 
 fn uuid_from_number(py: Python<'_>, number: u128) -> PyResult<Bound<'_, PyAny>> {
     let arguments = PyDict::new(py);
-    arguments.set_item(intern!(py, "int"), number)?;
+    arguments.set_item(INT.get(py)?, number)?;
     uuid_class(py)?.call((), Some(&arguments))
 }
 
 fn uuid_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    CLASS.import(py, "uuid", "UUID")
+    let look_up = || {
+        let class = py.import("uuid")?.getattr("UUID")?;
+        Ok(class.cast_into::<PyType>()?.unbind())
+    };
+    Ok(kept(&CLASS, py, look_up)?.bind(py))
 }

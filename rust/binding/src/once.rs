@@ -1,0 +1,60 @@
+//! Python objects that are looked up once, safely for processes that fork.
+//!
+//! The cells of `pyo3` release the interpreter while they are being filled: the thread that
+//! fills one gives up the GIL, marks the cell as busy, and waits for the GIL. If another
+//! thread forks in between, the cell is busy for ever in the child, which has no such thread:
+//! the first use there never returns. So nothing here or in `pyo3` is filled that way after
+//! the module has been imported. Own cells are filled by [`kept`], and [`prepare`] fills those
+//! of `pyo3` during the import.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDateTime, PyDelta, PyList, PyMapping, PyString, PyTzInfo};
+
+/// Returns the value of a cell, which is computed where there is none yet.
+///
+/// Threads that come together may each compute one; the first one stays. The cell is never
+/// busy while the GIL is released.
+pub(crate) fn kept<'a, T>(
+    cell: &'a PyOnceLock<T>,
+    py: Python<'_>,
+    make: impl FnOnce() -> PyResult<T>,
+) -> PyResult<&'a T> {
+    if cell.get(py).is_none() {
+        let value = make()?;
+        // Refused if another thread was first, whose value then counts.
+        drop(cell.set(py, value));
+    }
+    cell.get(py)
+        .ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("the cell was not filled"))
+}
+
+/// A string of Python's that is made once: what `intern!` makes, for processes that fork.
+pub(crate) struct Name(&'static str, PyOnceLock<Py<PyString>>);
+
+impl Name {
+    pub(crate) const fn new(text: &'static str) -> Self {
+        Self(text, PyOnceLock::new())
+    }
+
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyString>> {
+        let make = || Ok(PyString::intern(py, self.0).unbind());
+        Ok(kept(&self.1, py, make)?.bind(py))
+    }
+}
+
+/// Fills the cells within `pyo3` that this module uses, before there can be a fork.
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    // The classes of `datetime`.
+    let utc = PyTzInfo::utc(py)?;
+    PyDateTime::new(py, 1970, 1, 1, 0, 0, 0, 0, Some(&utc))?.is_instance_of::<PyDateTime>();
+    PyDelta::new(py, 0, 0, 0, false)?;
+    // What a value is asked for that is no dict: whether it is a mapping.
+    drop(PyList::empty(py).cast::<PyMapping>());
+    // The name of a class, for messages.
+    PyList::empty(py).get_type().name()?;
+    // The length of an iterator, to reserve room for its items.
+    let _ = PyList::empty(py).try_iter()?.size_hint();
+    crate::error::prepare(py);
+    Ok(())
+}
