@@ -77,7 +77,7 @@ class Peer:
     def kill(self) -> None:
         """Kill the process."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     @contextlib.contextmanager
     def stopped(self) -> Generator[None]:
@@ -95,7 +95,7 @@ class Peer:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.stdin = None
-        _, errors = self.process.communicate(timeout=30)
+        _, errors = self.process.communicate(timeout=60)
         assert (self.process.returncode, errors) == (0, "")
 
 

@@ -25,11 +25,11 @@ from tests.failure.coordinator_victim import STALE_AFTER, signed
 from tests.saga_kit import Trip, inside, trip
 
 VICTIM = Path(__file__).with_name("coordinator_victim.py")
-# What is promised is a look each 0.1 s; the rest is for a busy machine.
-SOON = 10.0
-# A busy machine may keep a process from running for a second. It would count as stopped,
+# The documentation promises a check every 0.1 s; the rest is for a busy machine.
+SOON = 60.0
+# A busy machine may keep a process from running for seconds. It would count as stopped,
 # which only the tests of stopped processes want.
-PATIENT = timedelta(seconds=60)
+PATIENT = timedelta(seconds=900)
 
 pytestmark = pytest.mark.anyio
 
@@ -111,13 +111,13 @@ async def test_sagas_started_anywhere_are_driven_by_whoever_has_their_shard(path
 async def test_the_shards_of_a_killed_process_are_taken_at_once(path):
     async with (
         eb.open_async(path) as store,
-        eb.SagaCoordinator(store, [signed]) as coordinator,
+        eb.SagaCoordinator(store, [signed], stale_after=PATIENT) as coordinator,
     ):
         with coordinating(path, PATIENT) as other:
             await mine(coordinator, SHARDS // 2, SOON)
             other.kill()
-            # Long before it would count as stopped, by the ten seconds of this one.
-            await mine(coordinator, SHARDS, 9.0)
+            # Long before it would count as stopped.
+            await mine(coordinator, SHARDS, SOON)
         assert await signers(coordinator, 0) == {os.getpid()}
 
 
@@ -126,7 +126,9 @@ async def test_sagas_whose_code_another_process_lacks_are_driven_by_this_one(pat
     lacking = trip(inside("book"))
     async with (
         eb.open_async(path) as store,
-        eb.SagaCoordinator(store, [signed, lacking]) as coordinator,
+        eb.SagaCoordinator(
+            store, [signed, lacking], stale_after=PATIENT
+        ) as coordinator,
     ):
         with coordinating(path, PATIENT) as other:
             await mine(coordinator, SHARDS // 2, SOON)
@@ -153,8 +155,10 @@ async def test_a_stopped_process_loses_its_shards_and_gets_some_back(path):
         with coordinating(path) as other:
             await mine(coordinator, SHARDS // 2, SOON)
             await stop_outside_of_a_write(other, store)
-            took = await mine(coordinator, SHARDS, STALE_AFTER.total_seconds() + SOON)
-            assert took > 0.5
+            age = max((await store.coordination.heartbeat_ages_async()).values())
+            limit = STALE_AFTER.total_seconds()
+            took = await mine(coordinator, SHARDS, limit + SOON)
+            assert took >= limit - age
             assert await signers(coordinator, 0) == {os.getpid()}
             other.send_signal(signal.SIGCONT)
             await mine(coordinator, SHARDS // 2, SOON)

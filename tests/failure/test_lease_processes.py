@@ -20,9 +20,10 @@ import pytest
 import eventbraid as eb
 
 VICTIM = Path(__file__).parent / "lease_victim.py"
-LONG = timedelta(minutes=5)
-# What the documentation promises is a look each 50 ms; the rest is for a busy machine.
-SOON = 5.0
+LONG = timedelta(minutes=15)
+# The documentation promises a check every 50 ms; the rest is for a busy machine. A lease
+# that is not free at once would be free only after LONG.
+SOON = 60.0
 
 
 class Owner:
@@ -98,10 +99,11 @@ def test_a_stopped_owner_is_replaced_after_the_stated_time_and_writes_nothing(pa
         assert owner.said() == "done"
         stop_outside_of_a_write(owner, path)
         began = time.monotonic()
+        [age] = store.coordination.heartbeat_ages().values()
         with eb.Lease(store, "importer", stale_after=stale_after, wait=LONG) as lease:
             waited = time.monotonic() - began
-            # Its last sign of life may be 0.2 s before it was stopped, and the time since.
-            assert 0.5 < waited < stale_after.total_seconds() + SOON
+            limit = stale_after.total_seconds()
+            assert limit - age <= waited < limit + SOON
             lease.append([("work-1", "mine", b"")])
             owner.ask("late")
             owner.send(signal.SIGCONT)

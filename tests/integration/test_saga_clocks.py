@@ -20,6 +20,8 @@ pytestmark = pytest.mark.anyio
 
 HOUR = 3_600.0
 DAY = 24 * HOUR
+SOON = 60
+"""Seconds: far more than a saga takes, far less than a jump of the wall clock."""
 SHORTLY = eb.Retry(attempts=3, first=0.05 * SECOND, cap=0.05 * SECOND, jitter="none")
 
 
@@ -70,7 +72,7 @@ def jump_after(wall, what, jump):
 async def ended(store, saga, **options):
     async with eb.SagaCoordinator(store, [saga], **options) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        return await handle.result(timeout=10 * SECOND)
+        return await handle.result(timeout=SOON * SECOND)
 
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR, -3_652 * DAY, 3_652 * DAY])
@@ -82,7 +84,7 @@ async def test_a_retry_is_made_in_time_whatever_the_wall_clock_does(
     began = time.monotonic()
     end = await ended(store, saga, on_event=jump_after(wall, "step_unknown", jump))
     assert end.outcome is eb.Outcome.COMPLETED
-    assert 0.05 <= time.monotonic() - began < 5
+    assert 0.05 <= time.monotonic() - began < SOON
 
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR])
@@ -97,7 +99,7 @@ async def test_a_compensation_is_retried_in_time_whatever_the_wall_clock_does(
     began = time.monotonic()
     end = await ended(store, saga, on_event=watch)
     assert end.outcome is eb.Outcome.COMPENSATED
-    assert 0.05 <= time.monotonic() - began < 5
+    assert 0.05 <= time.monotonic() - began < SOON
 
 
 async def test_a_jump_forward_passes_no_deadline(store, receiver, wall):
@@ -119,7 +121,7 @@ async def test_a_jump_forward_passes_no_deadline(store, receiver, wall):
         await anyio.sleep(0.1)
         wall.shift = 0
         for handle in handles:
-            end = await handle.result(timeout=10 * SECOND)
+            end = await handle.result(timeout=SOON * SECOND)
             assert end.outcome is eb.Outcome.COMPLETED
 
 
@@ -135,9 +137,9 @@ async def test_a_deadline_passes_in_time_after_the_wall_clock_was_set_back(
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         wall.shift = -HOUR
-        end = await handle.result(timeout=10 * SECOND)
+        end = await handle.result(timeout=SOON * SECOND)
     assert end.outcome is eb.Outcome.COMPENSATED
-    assert 0.4 <= time.monotonic() - began < 5
+    assert 0.4 <= time.monotonic() - began < SOON
 
 
 async def left_in_a_pause(store, receiver, **options):
@@ -152,7 +154,7 @@ async def left_in_a_pause(store, receiver, **options):
 async def resumed(store, saga):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
-        return await handle.result(timeout=10 * SECOND)
+        return await handle.result(timeout=SOON * SECOND)
 
 
 async def test_a_retry_recorded_by_a_clock_that_was_ahead_is_due_after_a_restart(
@@ -165,10 +167,10 @@ async def test_a_retry_recorded_by_a_clock_that_was_ahead_is_due_after_a_restart
     restart(monkeypatch, wall)
     began = time.monotonic()
     assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON
 
 
-@pytest.mark.parametrize("pause", [0.01, 20.0])
+@pytest.mark.parametrize("pause", [0.01, 900.0])
 async def test_a_deadline_recorded_by_a_clock_that_was_ahead_passes_after_a_restart(
     store, receiver, wall, monkeypatch, pause
 ):
@@ -187,8 +189,13 @@ async def test_a_deadline_recorded_by_a_clock_that_was_ahead_passes_after_a_rest
     restart(monkeypatch, wall)
     began = time.monotonic()
     end = await resumed(store, saga)
-    assert end.failure == "the saga's deadline has passed"
-    assert 0.5 <= time.monotonic() - began < 5
+    assert end.outcome is eb.Outcome.COMPENSATED
+    # It passes in the pause, or during an attempt: then that attempt was the last one.
+    assert end.failure in {
+        "the saga's deadline has passed",
+        "pay: ConnectionError: pay lost",
+    }
+    assert 0.5 <= time.monotonic() - began < SOON
 
 
 async def test_a_process_that_starts_during_a_jump_passes_no_deadline(
@@ -201,7 +208,7 @@ async def test_a_process_that_starts_during_a_jump_passes_no_deadline(
         handle = await coordinator.get(saga, "saga-1")
         await anyio.sleep(0.1)
         wall.shift = 0
-        end = await handle.result(timeout=10 * SECOND)
+        end = await handle.result(timeout=SOON * SECOND)
     assert end.outcome is eb.Outcome.COMPLETED
 
 

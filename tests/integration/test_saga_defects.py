@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from dataclasses import replace
 from unittest.mock import AsyncMock
 
@@ -16,6 +17,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.saga.running import _clock, _saga_reader
 from eventbraid.saga.running._shard_lease import shard_of
 from tests.saga_kit import (
     QUICK,
@@ -808,13 +810,22 @@ async def test_a_defect_is_known_where_the_saga_is_waited_for_and_resumed_elsewh
 # --- deadlines ------------------------------------------------------------------------
 
 
-async def test_the_deadline_does_not_compensate_a_blocked_saga(store, receiver):
+async def test_the_deadline_does_not_compensate_a_blocked_saga(
+    store, receiver, monkeypatch
+):
     bug = Bug(TypeError("oops"))
-    saga = trip(outside(receiver, "pay"), acting(bug), deadline=0.2 * SECOND)
+    saga = trip(outside(receiver, "pay"), acting(bug), deadline=3_600 * SECOND)
     await blocked(store, saga)
-    await anyio.sleep(0.3)
-    with pytest.raises(eb.SagaBlocked):
-        await resumed(store, saga)
+    # A process that starts a day later, with a clock that is known to be right.
+    day = 86_400.0
+    later = _clock.Clock(lambda: time.time() + day, lambda: time.monotonic() + day)
+    monkeypatch.setattr(_saga_reader, "PROCESS_CLOCK", later)
+    monkeypatch.setattr(_clock, "CONFIRMATION", 0.0)
+    async with eb.SagaCoordinator(store, [saga]) as coordinator:
+        handle = await coordinator.get(saga, "saga-1")
+        assert handle._run.clock.now() > handle._run.progress.deadline
+        with pytest.raises(eb.SagaBlocked):
+            await handle.result(timeout=SOON)
     assert receiver.standing() == ["pay"]
 
 

@@ -198,7 +198,7 @@ def test_a_stopped_holder_that_has_company_keeps_nobody_out(location):
         other.append("a")
         with other.stopped():
             # It holds no lock but the one that all share.
-            assert opened(location, lock_timeout=5) is None
+            assert opened(location, lock_timeout=60) is None
             assert store.append([("a", "x", b"")]).last_position == 2
         assert other.append("a") == 3
 
@@ -211,8 +211,8 @@ def test_no_time_at_all_is_enough_where_nobody_is(location):
 def test_ctrl_c_ends_the_wait_for_a_holder(location):
     program = """
         import os, signal, sys, threading
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
             eb.open(sys.argv[1], lock_timeout=600)
         except KeyboardInterrupt:
             print("interrupted")

@@ -7,7 +7,6 @@ ours ran on into its ruins, or an acknowledged event that went down with it.
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 
@@ -90,10 +89,9 @@ def test_a_daemon_that_follows_the_log_keeps_nobody_from_ending(
         seen.wait(0.3)
         {ending}
     """
-    begun = time.monotonic()
+    # Ends within the time-out of the run: a thread that keeps it from ending does so for good.
     done = programs.run(program, tmp_path / "store.braid", warnings="ignore")
     assert (done.returncode, done.stderr) == (0, "")
-    assert time.monotonic() - begun < 15
     with eb.open(tmp_path / "store.braid") as store:
         assert store.head() == 1
 
@@ -141,7 +139,7 @@ def test_ctrl_c_amid_async_appends_ends_the_loop_and_tears_nothing(library, tmp_
         assert programs.line(process) == "at work"
         process.send_signal(signal.SIGINT)
         assert programs.line(process) == "interrupted"
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     with eb.open(location) as store:
         assert store.head() % 3 == 0
         assert store.verify().events == store.head() > 0

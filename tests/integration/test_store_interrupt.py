@@ -19,13 +19,14 @@ import pytest
 import eventbraid as eb
 from tests.contract import programs
 
-AT_ONCE = 2.0
+AT_ONCE = 60.0
+"""Seconds: a call that Ctrl-C does not end lasts for ever."""
 
 FOLLOW = """
     import sys
     with eb.open(sys.argv[1]) as store, store.subscribe() as subscription:
-        print("waiting", flush=True)
         try:
+            print("waiting", flush=True)
             next(subscription)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
@@ -227,7 +228,7 @@ def test_an_interruption_after_the_commit_began_says_so_at_any_moment(tmp_path, 
             write(store, executor)
         longest = 2 * (time.perf_counter() - began) / 50
         ends_at = time.monotonic() + 10
-        while inside < 500 and time.monotonic() < ends_at:
+        while inside <= 20 or (inside < 500 and time.monotonic() < ends_at):
             version = store.version("counter-1")
             try:
                 with interrupted_after(chance.uniform(1e-6, longest)):
@@ -238,7 +239,6 @@ def test_an_interruption_after_the_commit_began_says_so_at_any_moment(tmp_path, 
                 inside += 1
                 is_written = store.version("counter-1") > version
                 silent += is_written and not getattr(error, "outcome_unknown", False)
-    assert inside > 20
     assert silent == 0
 
 

@@ -18,7 +18,8 @@ from tests.contract import programs
 from tests.contract.asking import listed
 from tests.contract.backends import NAMES, backends
 
-AT_ONCE = 2.0
+AT_ONCE = 60.0
+"""Seconds: a call that Ctrl-C does not end lasts for ever."""
 STREAMS = 2 * NAMES_A_PAGE + 17
 
 LIST_FOR_EVER = """
@@ -27,8 +28,8 @@ LIST_FOR_EVER = """
         for first in range(0, 100_000, 10_000):
             names = range(first, first + 10_000)
             store.append([(f"stream-{n:07}", "x", b"x" * 100) for n in names])
-        print("listing", flush=True)
         try:
+            print("listing", flush=True)
             while True:
                 next(store.streams())
         except KeyboardInterrupt:
