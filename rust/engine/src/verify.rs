@@ -1,58 +1,62 @@
-//! Is what the disk has what the store promises?
+//! Verification of an open store: compares its files with what it has in memory.
 //!
-//! `Quick` looks at the small files, the headers and the newest frames: enough to see that
-//! the disk has the right files and keeps what it is given. `Full` reads every frame, and
-//! holds the log and the index of the open store against each other, both ways.
+//! `Quick` reads the small files, the segments' headers and the newest frames. That is enough to
+//! notice that files were replaced or that the disk loses what is written to it. `Full` reads
+//! every frame, and compares the log and the index of the open store in both directions.
+//!
+//! The store is not locked meanwhile. The durable end and the size of the index are taken at one
+//! moment at the beginning, and everything that is committed afterwards is ignored.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::index::{ChunkTable, FrameEntry, Index, StreamEntry};
+use crate::index::{Chunk, ChunkTable, FrameEntry, Index, StreamEntry};
 use crate::live::{LiveLog, LogEnd};
 use crate::log::{FrameScanner, Segment, bytes_below, limits};
 use crate::recovery::Scan;
 
-/// How many bytes of the newest frames a quick verification reads, about.
+/// The approximate number of bytes of frames that a quick verification reads.
 const NEWEST: u64 = 1 << 20;
 
 /// How much a verification reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Depth {
-    /// Every frame, compared with the index, and all that `Quick` reads.
+    /// Every frame, compared with the index, the small files, and every segment's header.
     #[default]
     Full,
     /// The small files, every segment's header, and about the newest MiB of frames.
     Quick,
 }
 
-/// What a verification has read, and found sound.
+/// A verify report: what a verification has read and found valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verified {
-    /// Frames, those of the engine itself included.
+    /// Frames, including the engine's own.
     pub frames: u64,
-    /// Events in them.
+    /// Events in these frames.
     pub events: u64,
     /// Streams that these events belong to.
     pub streams: u64,
     /// Bytes of log.
     pub bytes: u64,
-    /// Files in `quarantine/`, which recovery could not place in the log and kept.
+    /// Files in `quarantine/`, which have no place in the log and which recovery has kept.
     pub quarantined: u64,
     /// How much was read.
     pub depth: Depth,
 }
 
-/// Reads the files of an open store again.
+/// Verifies an open store.
 pub(crate) fn verify(log: &LiveLog, end: &dyn LogEnd, depth: Depth) -> Result<Verified> {
     log.segments.verify_files()?;
     let pin = Pin::of(log, end);
-    let read = match depth {
+    let report = match depth {
         Depth::Quick => newest_frames(log, pin.end)?,
         Depth::Full => {
-            // What follows a log that is only looked at, nobody has cut off or proven.
+            // A read-only session doesn't repair the end of the log, so there may be bytes after
+            // what it has opened.
             if !log.segments.is_read_only() {
                 no_stray_bytes(end)?;
             }
@@ -62,29 +66,30 @@ pub(crate) fn verify(log: &LiveLog, end: &dyn LogEnd, depth: Depth) -> Result<Ve
     Ok(Verified {
         quarantined: log.segments.quarantined()?,
         depth,
-        ..read
+        ..report
     })
 }
 
-/// The durable state at one moment.
+/// The durable state at the beginning of the verification.
 #[derive(Debug)]
 struct Pin {
     end: u64,
     head: u64,
     streams: u64,
-    keys: u64,
+    idempotency_keys: u64,
     chunks: usize,
 }
 
 impl Pin {
-    /// The end and the index move together, under the index's lock.
+    /// Takes all numbers under the index's lock. A publication changes the durable end and the
+    /// index under the same lock, so they belong together.
     fn of(log: &LiveLog, end: &dyn LogEnd) -> Self {
         let index = log.index.read();
         Self {
             end: end.durable_end(),
             head: index.head(),
             streams: index.streams(),
-            keys: index.keys(),
+            idempotency_keys: index.idempotency_keys(),
             chunks: index.chunks().len(),
         }
     }
@@ -94,7 +99,7 @@ fn no_stray_bytes(end: &dyn LogEnd) -> Result<()> {
     match end.stray_byte()? {
         None => Ok(()),
         Some((segment, offset)) => {
-            let reason = "there are bytes beyond the end of the log, where only zeros belong";
+            let reason = "expected zeros after the end of the log, found other bytes";
             Err(Error::corrupt(&segment.path, offset, reason))
         }
     }
@@ -105,15 +110,15 @@ fn every_frame(log: &LiveLog, pin: &Pin) -> Result<Verified> {
     let mut scan = Scan::new(log.seed, log.hasher);
     let mut streams = HashSet::new();
     scan.run_with(&segments, pin.end, &mut |segment, entry| {
-        streams.extend(entry.streams.iter().map(|stream| stream.key));
-        is_indexed(log, entry)
+        streams.extend(entry.streams.iter().map(|stream| stream.stream_hash));
+        check_indexed(log, entry)
             .map_err(|reason| Error::corrupt(&segment.path, segment.offset(entry.address), reason))
     })?;
     if scan.tail < pin.end {
-        scan.tail = first_missing(log, &segments, scan.tail);
+        scan.tail = missing_frame(log, &segments, scan.tail);
         return Err(scan.damage(&segments, pin.end));
     }
-    nothing_else_is_indexed(log, pin, &scan, &streams)
+    check_nothing_else_is_indexed(log, pin, &scan, &streams)
         .map_err(|reason| Error::corrupt(&log.segments.layout.log(), 0, reason))?;
     Ok(Verified {
         frames: scan.frames,
@@ -124,22 +129,24 @@ fn every_frame(log: &LiveLog, pin: &Pin) -> Result<Verified> {
     })
 }
 
-/// Where the frame stands that should come after `tail`: there, or first in a later segment.
-fn first_missing(log: &LiveLog, segments: &[Arc<Segment>], tail: u64) -> u64 {
+/// Returns the address at which the frame after `tail` is missing: `tail` itself, or the first
+/// frame's address in a later segment.
+fn missing_frame(log: &LiveLog, segments: &[Arc<Segment>], tail: u64) -> u64 {
     let index = log.index.read();
-    let holds = |address| {
+    let is_indexed = |address| {
         let chunk = index.chunks().of_address(address);
         chunk.is_some_and(|chunk| chunk.end() > address)
     };
     let later = segments.iter().map(|segment| segment.first_frame());
     std::iter::once(tail)
         .chain(later.filter(|first| *first > tail))
-        .find(|address| holds(*address))
+        .find(|address| is_indexed(*address))
         .unwrap_or(tail)
 }
 
-/// From the log to the index: a frame's events, key and place.
-fn is_indexed(log: &LiveLog, entry: &FrameEntry) -> std::result::Result<(), &'static str> {
+/// From the log to the index: checks that the events, the key and the address of a frame are
+/// indexed.
+fn check_indexed(log: &LiveLog, entry: &FrameEntry) -> std::result::Result<(), &'static str> {
     let index = log.index.read();
     let mut ordinals = entry.ordinals.as_slice();
     for stream in &entry.streams {
@@ -148,18 +155,22 @@ fn is_indexed(log: &LiveLog, entry: &FrameEntry) -> std::result::Result<(), &'st
             .unwrap_or((ordinals, &[]));
         ordinals = rest;
         if !has_postings(&*index, entry, stream, own) {
-            return Err("the index of the open store lacks an event of this frame; open it again");
+            return Err("the index of the open store lacks an event of this frame; reopen it");
         }
     }
     if entry
-        .key
-        .is_some_and(|key| index.keyed_frame(key) != Some(entry.address))
+        .key_hash
+        .is_some_and(|key_hash| index.keyed_frame(key_hash) != Some(entry.address))
     {
-        return Err("the index of the open store lacks the key of this frame; open it again");
+        return Err("the index of the open store lacks this frame's idempotency key; reopen it");
     }
-    let holds = |chunk: crate::index::Chunk| chunk.end() >= entry.end();
-    if !index.chunks().of_address(entry.address).is_some_and(holds) {
-        return Err("the index of the open store lacks this frame's place; open it again");
+    let contains = |chunk: Chunk| chunk.end() >= entry.end();
+    if !index
+        .chunks()
+        .of_address(entry.address)
+        .is_some_and(contains)
+    {
+        return Err("the index of the open store lacks this frame's address; reopen it");
     }
     Ok(())
 }
@@ -175,58 +186,62 @@ fn has_postings(
         stream.base_version + u64::from(stream.count),
     );
     let mut positions = Vec::with_capacity(ordinals.len());
-    index.positions(stream.key, first, last, &mut positions);
+    index.positions(stream.stream_hash, first, last, &mut positions);
     let expected = ordinals
         .iter()
         .map(|ordinal| entry.first_position + u64::from(*ordinal));
     positions.into_iter().eq(expected)
 }
 
-/// From the index to the log: what was indexed at the pin is what the log holds.
-fn nothing_else_is_indexed(
+/// From the index to the log: checks that the index had nothing at the pin that the log doesn't
+/// contain.
+fn check_nothing_else_is_indexed(
     log: &LiveLog,
     pin: &Pin,
     scan: &Scan,
     streams: &HashSet<u128>,
 ) -> std::result::Result<(), &'static str> {
-    let (found, index) = (&scan.index, log.index.read());
-    if (pin.head, pin.streams) != (found.head(), found.streams()) {
-        return Err("the open store has other events or streams than the log; open it again");
+    let (scanned, index) = (&scan.index, log.index.read());
+    if (pin.head, pin.streams) != (scanned.head(), scanned.streams()) {
+        return Err("the open store has other events or streams than the log; reopen it");
     }
-    if pin.keys != found.keys() {
-        return Err("the open store knows other idempotency keys than the log; open it again");
+    if pin.idempotency_keys != scanned.idempotency_keys() {
+        return Err("the open store has other idempotency keys than the log; reopen it");
     }
-    let same_version = |key: &u128| index.version_at(*key, pin.head) == found.version(*key);
-    if !streams.iter().all(same_version) {
-        return Err("the open store has another version of a stream than the log; open it again");
+    let has_same_version = |stream_hash: &u128| {
+        index.version_at(*stream_hash, pin.head) == scanned.version(*stream_hash)
+    };
+    if !streams.iter().all(has_same_version) {
+        return Err("the open store has another version of a stream than the log; reopen it");
     }
-    if pin.chunks != found.chunks().len() || !same_chunks(index.chunks(), found.chunks()) {
-        return Err("the open store looks for frames where the log has none; open it again");
+    if pin.chunks != scanned.chunks().len() || !are_same_chunks(index.chunks(), scanned.chunks()) {
+        return Err("the open store has frames at addresses where the log has none; reopen it");
     }
     Ok(())
 }
 
-/// The newest chunk may have grown since.
-fn same_chunks(live: &ChunkTable, found: &ChunkTable) -> bool {
-    let last = found.len().saturating_sub(1);
-    (0..found.len()).all(|i| match (live.get(i), found.get(i)) {
-        (Some(live), Some(found)) if i == last => {
-            live.address == found.address
-                && live.first_position == found.first_position
-                && live.length >= found.length
+/// Whether two tables have the same chunks. The last scanned one may have grown since the pin.
+fn are_same_chunks(live: &ChunkTable, scanned: &ChunkTable) -> bool {
+    let last = scanned.len().saturating_sub(1);
+    (0..scanned.len()).all(|i| match (live.get(i), scanned.get(i)) {
+        (Some(live), Some(scanned)) if i == last => {
+            live.address == scanned.address
+                && live.first_position == scanned.first_position
+                && live.length >= scanned.length
         }
-        (live, found) => live == found,
+        (live, scanned) => live == scanned,
     })
 }
 
-/// Frames in a row, each held against the one before it.
+/// A walk over consecutive frames, each compared with the one before it.
 #[derive(Debug, Default)]
-struct Walk {
-    read: Verified,
-    /// The chain and the position after the last frame.
-    follows: Option<(u64, u64)>,
-    /// Where the last good frame ends, and what was found there.
+struct FrameWalk {
+    report: Verified,
+    /// The chain and the next position after the last frame.
+    expected: Option<(u64, u64)>,
+    /// The address after the last valid frame.
     end: u64,
+    /// Why the walk ended there.
     stopped: &'static str,
 }
 
@@ -238,9 +253,9 @@ fn newest_frames(log: &LiveLog, end: u64) -> Result<Verified> {
         let wanted = chunks.of_address(end.saturating_sub(NEWEST));
         wanted.or(chunks.get(0)).map_or(end, |chunk| chunk.address)
     };
-    let mut walk = Walk {
+    let mut walk = FrameWalk {
         end: from,
-        ..Walk::default()
+        ..FrameWalk::default()
     };
     let mut streams = HashSet::new();
     for (segment, limit) in segments.iter().zip(limits(&segments)) {
@@ -250,32 +265,34 @@ fn newest_frames(log: &LiveLog, end: u64) -> Result<Verified> {
         }
     }
     if walk.end < last_frame_end(&segments, end) {
-        let holder = segments.iter().rfind(|s| s.entry.base <= walk.end);
-        let holder = holder.ok_or(Error::Closed)?;
+        let containing = segments.iter().rfind(|s| s.entry.base <= walk.end);
+        let containing = containing.ok_or(Error::Closed)?;
         return Err(Error::corrupt(
-            &holder.path,
-            holder.offset(walk.end),
+            &containing.path,
+            containing.offset(walk.end),
             walk.stopped,
         ));
     }
-    walk.read.streams = streams.len() as u64;
-    Ok(walk.read)
+    walk.report.streams = streams.len() as u64;
+    Ok(walk.report)
 }
 
-/// Where the last frame ends: the tail, unless that is in a sealing segment without frames.
+/// Returns the end of the last frame: the tail, unless that is in a continuation segment without
+/// frames. Then it is the cut that the segment continues from.
 fn last_frame_end(segments: &[Arc<Segment>], tail: u64) -> u64 {
     let mut end = tail;
-    let seal = |end| {
-        let mut sealing = segments.iter().filter(|s| s.continues_from.is_some());
-        sealing.find(|s| s.first_frame() == end)?.continues_from
+    let cut_before = |end| {
+        let mut continuations = segments.iter().filter(|s| s.continues_from.is_some());
+        let starting_here = continuations.find(|s| s.first_frame() == end);
+        starting_here?.continues_from
     };
-    while let Some(seal) = seal(end) {
-        end = seal.address;
+    while let Some(cut) = cut_before(end) {
+        end = cut.address;
     }
     end
 }
 
-impl Walk {
+impl FrameWalk {
     fn segment(
         &mut self,
         log: &LiveLog,
@@ -296,16 +313,16 @@ impl Walk {
                 Err(e) => return Err(segment.error("read", &e)),
             };
             let header = *frame.header();
-            let own = (header.previous_chain, header.first_position);
-            if self.follows.is_some_and(|follows| follows != own) {
+            let actual = (header.previous_chain, header.first_position);
+            if self.expected.is_some_and(|expected| expected != actual) {
                 self.stopped = "the frame does not continue the log before it";
                 return Ok(());
             }
-            self.follows = Some((frame.chain(), header.next_position()));
-            streams.extend(frame.heads().map(|(key, ..)| key));
-            self.read.frames += 1;
-            self.read.events += u64::from(header.events);
-            self.read.bytes += u64::from(header.length);
+            self.expected = Some((frame.chain(), header.next_position()));
+            streams.extend(frame.heads().map(|(stream_hash, ..)| stream_hash));
+            self.report.frames += 1;
+            self.report.events += u64::from(header.events);
+            self.report.bytes += u64::from(header.length);
             address += u64::from(header.length);
             self.end = address;
         }

@@ -440,7 +440,7 @@ fn a_stale_poison_marker_changes_nothing() {
     let store = open(vfs.clone()).unwrap();
     drop(store);
     put_back(&vfs);
-    // The sealing segment is empty, and proves nevertheless that the repair was completed.
+    // The continuation segment is empty, and proves nevertheless that the repair was completed.
     let store = open(vfs.clone()).unwrap();
     assert_eq!(store.stats().segments, 2);
     append(&store, &[("a", b"three")]).unwrap();
@@ -529,7 +529,7 @@ fn recovery_after_a_failed_sync_reads_the_disk_and_not_the_cache() {
 }
 
 #[test]
-fn damage_below_a_sealing_segment_is_reported() {
+fn damage_below_a_continuation_segment_is_reported() {
     let vfs = poisoned(lost_sync());
     let store = open(vfs.clone()).unwrap();
     append(&store, &[("a", b"three")]).unwrap();

@@ -109,7 +109,7 @@ impl Measured {
         frame.streams.clear();
         if count > 0 {
             frame.streams.push(StreamEntry {
-                key: hashed(stream as u64),
+                stream_hash: hashed(stream as u64),
                 base_version: version.into(),
                 count,
             });
@@ -120,7 +120,7 @@ impl Measured {
         frame.events = count.into();
         frame.address = self.address;
         frame.length = 96 + 240 * u64::from(count);
-        frame.key = key;
+        frame.key_hash = key;
         HIGHEST.store(IN_USE.load(Relaxed), Relaxed);
         self.index.apply(&self.frame).unwrap();
         self.versions[stream] += count;

@@ -188,7 +188,7 @@ fn entry(
         .iter()
         .zip(base_versions)
         .map(|(stream, base)| StreamEntry {
-            key: stream.key,
+            stream_hash: stream.key,
             base_version: *base,
             count: stream.count,
         });
@@ -198,7 +198,7 @@ fn entry(
         first_position,
         events: prepared.events,
         streams: streams.collect(),
-        key: prepared.key.as_ref().map(|key| key.hash),
+        key_hash: prepared.key.as_ref().map(|key| key.hash),
         ordinals: std::mem::take(&mut prepared.ordinals),
     }
 }

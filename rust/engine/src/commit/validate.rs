@@ -87,9 +87,10 @@ impl UnsyncedState {
         let end = entry.end();
         for stream in &entry.streams {
             let version = stream.base_version + u64::from(stream.count);
-            self.heads.insert(stream.key, Versioned { version, end });
+            self.heads
+                .insert(stream.stream_hash, Versioned { version, end });
         }
-        if let (Some(hash), Some((_, digest))) = (entry.key, frame.key()) {
+        if let (Some(hash), Some((_, digest))) = (entry.key_hash, frame.key()) {
             let appended = frame.replayed();
             self.keys.insert(
                 hash,

@@ -1,68 +1,74 @@
-//! Blocks of bytes that are made once and never given back, in pages that never move.
+//! An arena of byte blocks that are allocated once and never freed.
+//!
+//! The blocks are in pages that never move, so an allocation never copies earlier blocks while
+//! readers wait. A block is named by 32 bits instead of a pointer, which halves the links
+//! between blocks.
 
 use crate::bytes::put;
 
-/// Blocks begin at multiples of this, and are numbered by it.
+/// The alignment of blocks in bytes, and the unit of a [`BlockOffset`].
 const UNIT: usize = 4;
-/// Bytes of a page. A block does not span pages.
+/// Bytes of an arena page. A block does not span pages.
 const PAGE: usize = 256 << 10;
 const PAGE_UNITS: usize = PAGE / UNIT;
 
-/// Where a block begins, in units.
-pub(super) type BlockAt = u32;
+/// The offset of a block from the start of the arena, in units.
+pub(super) type BlockOffset = u32;
 
-/// Pages whose units a [`BlockAt`] can name: 16 GiB.
-const PAGES: usize = 1 << (BlockAt::BITS - PAGE_UNITS.ilog2());
+/// The number of pages that a [`BlockOffset`] can address: 16 GiB.
+const MAX_PAGES: usize = 1 << (BlockOffset::BITS - PAGE_UNITS.ilog2());
 
 /// All blocks.
 #[derive(Debug)]
 pub(super) struct Arena {
     pages: Vec<Vec<u8>>,
-    limit: usize,
+    max_pages: usize,
 }
 
 impl Default for Arena {
     fn default() -> Self {
-        Self::limited(PAGES)
+        Self::limited(MAX_PAGES)
     }
 }
 
 impl Arena {
-    /// An arena of this many pages, at most.
-    pub(super) fn limited(pages: usize) -> Self {
+    /// An empty arena of at most `max_pages` pages.
+    pub(super) fn limited(max_pages: usize) -> Self {
         Self {
             pages: Vec::new(),
-            limit: pages.min(PAGES),
+            max_pages: max_pages.min(MAX_PAGES),
         }
     }
 
-    /// Makes a block of zeros; `None` when all pages are in use.
-    pub(super) fn make(&mut self, bytes: usize) -> Option<BlockAt> {
+    /// Allocates a block of zeros; `None` when all pages are in use.
+    pub(super) fn allocate(&mut self, bytes: usize) -> Option<BlockOffset> {
         let bytes = bytes.next_multiple_of(UNIT);
         let has_room = |page: &Vec<u8>| page.len() + bytes <= PAGE;
         if !self.pages.last().is_some_and(has_room) {
-            if self.pages.len() >= self.limit {
+            if self.pages.len() >= self.max_pages {
                 return None;
             }
-            // A small store's only page grows with it; every later one is made whole.
-            let room = if self.pages.is_empty() { 0 } else { PAGE };
-            self.pages.push(Vec::with_capacity(room));
+            // The first page starts empty and grows, so that a small store takes little memory.
+            // Every later page is allocated whole, so that no page with blocks ever moves.
+            let capacity = if self.pages.is_empty() { 0 } else { PAGE };
+            self.pages.push(Vec::with_capacity(capacity));
         }
         let number = self.pages.len() - 1;
         let page = self.pages.last_mut()?;
-        let at = BlockAt::try_from(number * PAGE_UNITS + page.len() / UNIT).ok()?;
+        let block = BlockOffset::try_from(number * PAGE_UNITS + page.len() / UNIT).ok()?;
         page.resize(page.len() + bytes, 0);
-        Some(at)
+        Some(block)
     }
 
-    /// Whether so few pages are left that nothing new should be begun.
+    /// Whether less than a 64th of the pages is left. Commits are refused from here on, while
+    /// those that are already written can still be indexed.
     pub(super) fn is_nearly_full(&self) -> bool {
-        self.pages.len() >= self.limit - self.limit / 64
+        self.pages.len() >= self.max_pages - self.max_pages / 64
     }
 
     /// The bytes from a block's beginning to the end of its page.
-    pub(super) fn bytes(&self, at: BlockAt) -> &[u8] {
-        let (page, offset) = place(at);
+    pub(super) fn bytes(&self, block: BlockOffset) -> &[u8] {
+        let (page, offset) = page_and_offset(block);
         self.pages
             .get(page)
             .and_then(|page| page.get(offset..))
@@ -70,16 +76,17 @@ impl Arena {
     }
 
     /// Overwrites bytes of a block.
-    pub(super) fn put(&mut self, at: BlockAt, offset: usize, bytes: &[u8]) {
-        let (page, begin) = place(at);
+    pub(super) fn put(&mut self, block: BlockOffset, offset: usize, bytes: &[u8]) {
+        let (page, begin) = page_and_offset(block);
         if let Some(page) = self.pages.get_mut(page) {
             put(page, begin + offset, bytes);
         }
     }
 }
 
-fn place(at: BlockAt) -> (usize, usize) {
-    let unit = at as usize;
+/// The number of a block's page, and the byte offset in that page.
+fn page_and_offset(block: BlockOffset) -> (usize, usize) {
+    let unit = block as usize;
     (unit / PAGE_UNITS, unit % PAGE_UNITS * UNIT)
 }
 
@@ -88,18 +95,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_keep_apart() {
+    fn blocks_do_not_overlap() {
         let mut arena = Arena::default();
         let sizes = [16, 48, 4096, 8, 24];
         let blocks: Vec<_> = (0..2000usize)
-            .map(|i| (arena.make(sizes[i % 5]).unwrap(), sizes[i % 5], i))
+            .map(|i| (arena.allocate(sizes[i % 5]).unwrap(), sizes[i % 5], i))
             .collect();
-        for (at, size, i) in &blocks {
-            arena.put(*at, 0, &vec![u8::try_from(i % 251).unwrap(); *size]);
+        for (block, size, i) in &blocks {
+            arena.put(*block, 0, &vec![u8::try_from(i % 251).unwrap(); *size]);
         }
-        for (at, size, i) in blocks {
+        for (block, size, i) in blocks {
             assert!(
-                arena.bytes(at)[..size]
+                arena.bytes(block)[..size]
                     .iter()
                     .all(|b| usize::from(*b) == i % 251)
             );

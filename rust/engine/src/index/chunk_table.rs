@@ -1,14 +1,14 @@
-//! The sparse table from positions and addresses to stretches of the log.
+//! The sparse table from positions and addresses to chunks of the log.
 //!
-//! A chunk is a run of whole frames, at least [`CHUNK`] bytes long but for the newest one and
-//! the last of a segment. It is what readers load, verify and cache as one.
+//! A chunk is a run of whole frames. It is the unit that readers load, verify and cache. Every
+//! chunk is at least [`CHUNK`] bytes long, except the newest one and the last of a segment.
 
-use super::paged_vec::Paged;
+use super::paged_vec::PagedVec;
 
-/// A new chunk begins at the first frame that starts this many bytes after its chunk.
+/// The length in bytes from which a chunk takes no further frame.
 const CHUNK: u64 = 16 << 10;
 
-/// One stretch of whole frames.
+/// A run of whole frames in one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
     pub(crate) first_position: u64,
@@ -17,6 +17,7 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// The address after the chunk.
     pub(crate) fn end(&self) -> u64 {
         self.address + self.length
     }
@@ -25,10 +26,12 @@ impl Chunk {
 /// All chunks, ascending: 24 bytes for every 16 KiB of log.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkTable {
-    chunks: Paged<Chunk>,
+    chunks: PagedVec<Chunk>,
 }
 
 impl ChunkTable {
+    /// Adds a frame: to the newest chunk if the frame follows it and the chunk is still small,
+    /// else as a new chunk.
     pub(super) fn push(&mut self, first_position: u64, address: u64, length: u64) {
         if let Some(last) = self.chunks.last_mut()
             && last.end() == address
@@ -52,14 +55,14 @@ impl ChunkTable {
         self.chunks.get(i).copied()
     }
 
-    /// The index of the chunk that holds an event.
+    /// The number of the chunk that contains the event at a position.
     pub(crate) fn of_position(&self, position: u64) -> Option<usize> {
         self.chunks
             .partition_point(|chunk| chunk.first_position <= position)
             .checked_sub(1)
     }
 
-    /// The chunk that holds the frame at an address.
+    /// The chunk that contains the frame at an address.
     pub(crate) fn of_address(&self, address: u64) -> Option<Chunk> {
         let i = self
             .chunks

@@ -1,67 +1,70 @@
-//! The whole index in memory, rebuilt by scanning the log at open.
+//! The index in memory; built by a scan of the log when a store is opened.
 //!
-//! At most 60 bytes a stream, 12 an event and 40 a keyed commit, and 24 for every 16 KiB of
-//! log; `docs/decisions/0022-index-in-memory.md` has the sum and what was measured.
+//! It takes at most 60 bytes for a stream, 12 for an event, 40 for a keyed commit and 24 for
+//! every 16 KiB of log. `docs/decisions/0022-index-in-memory.md` has the calculation and the
+//! measurements.
 
+use super::Index;
+use super::apply_error::{ApplyError, IndexLimit};
 use super::arena::Arena;
 use super::chunk_table::ChunkTable;
-use super::frame_entry::{FrameEntry, Full, Index, StreamEntry, Unfit};
+use super::frame_entry::{FrameEntry, StreamEntry};
 use super::postings::Postings;
-use super::slot_table::{Key, Slot, SlotTable};
+use super::slot_table::{NameHash, Slot, SlotTable};
 
-/// Streams, keys and chunks, in tables that never move what they hold.
+/// Streams, idempotency keys and chunks, in tables that never move their items.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryIndex {
     head: u64,
     streams: SlotTable<Postings>,
     arena: Arena,
-    keys: SlotTable<KeySlot>,
+    keyed_frames: SlotTable<KeyedFrame>,
     chunks: ChunkTable,
 }
 
-/// The frame that was appended under a key: 24 bytes.
+/// The frame that was appended with an idempotency key: 24 bytes.
 #[derive(Debug)]
-struct KeySlot {
-    key: Key,
-    frame: u64,
+struct KeyedFrame {
+    key_hash: NameHash,
+    address: u64,
 }
 
-impl Slot for KeySlot {
-    fn key(&self) -> Key {
-        self.key
+impl Slot for KeyedFrame {
+    fn name_hash(&self) -> NameHash {
+        self.key_hash
     }
 }
 
 impl MemoryIndex {
-    /// An index of this many streams and keys, at most.
+    /// An empty index of at most this many streams and keys.
     #[cfg(test)]
     pub(crate) fn limited(streams: u32, keys: u32) -> Self {
         Self {
             streams: SlotTable::limited(streams),
-            keys: SlotTable::limited(keys),
+            keyed_frames: SlotTable::limited(keys),
             ..Self::default()
         }
     }
 
-    /// Takes up one stream's part of a frame.
+    /// Adds the events of one stream in a frame.
     fn apply_stream(
         &mut self,
         stream: &StreamEntry,
         mut positions: impl Iterator<Item = u64>,
-    ) -> Result<(), Unfit> {
-        let key = Key::new(stream.key);
-        let postings = match self.streams.get_mut(key) {
+    ) -> Result<(), ApplyError> {
+        let stream_hash = NameHash::new(stream.stream_hash);
+        let postings = match self.streams.get_mut(stream_hash) {
             Some(postings) if postings.count() == stream.base_version => postings,
             None if stream.base_version == 0 => {
                 let Some(first) = positions.next() else {
                     return Ok(());
                 };
                 self.streams
-                    .insert(Postings::starting_at(key, first))
-                    .ok_or(Full::Streams)?
+                    .insert(Postings::starting_at(stream_hash, first))
+                    .ok_or(IndexLimit::Streams)?
             }
             other => {
-                return Err(Unfit::Version {
+                return Err(ApplyError::VersionMismatch {
                     base: stream.base_version,
                     actual: other.map_or(0, |postings| postings.count()),
                 });
@@ -70,23 +73,24 @@ impl MemoryIndex {
         for position in positions {
             postings
                 .push(position, &mut self.arena)
-                .ok_or(Full::Events)?;
+                .ok_or(IndexLimit::Postings)?;
         }
         Ok(())
     }
 
-    fn apply_key(&mut self, key: Key, frame: u64) -> Result<(), Full> {
-        if let Some(slot) = self.keys.get_mut(key) {
-            slot.frame = frame;
+    fn apply_key(&mut self, key_hash: NameHash, address: u64) -> Result<(), IndexLimit> {
+        if let Some(keyed) = self.keyed_frames.get_mut(key_hash) {
+            keyed.address = address;
             return Ok(());
         }
-        let slot = KeySlot { key, frame };
-        self.keys.insert(slot).map(|_| ()).ok_or(Full::Keys)
+        let keyed = KeyedFrame { key_hash, address };
+        let inserted = self.keyed_frames.insert(keyed).map(|_| ());
+        inserted.ok_or(IndexLimit::IdempotencyKeys)
     }
 }
 
 impl Index for MemoryIndex {
-    fn apply(&mut self, frame: &FrameEntry) -> Result<(), Unfit> {
+    fn apply(&mut self, frame: &FrameEntry) -> Result<(), ApplyError> {
         let mut ordinals = frame.ordinals.as_slice();
         for stream in &frame.streams {
             let (own, rest) = ordinals
@@ -96,8 +100,8 @@ impl Index for MemoryIndex {
             let position = |ordinal: &u32| frame.first_position + u64::from(*ordinal);
             self.apply_stream(stream, own.iter().map(position))?;
         }
-        if let Some(key) = frame.key {
-            self.apply_key(Key::new(key), frame.address)?;
+        if let Some(key_hash) = frame.key_hash {
+            self.apply_key(NameHash::new(key_hash), frame.address)?;
         }
         self.chunks
             .push(frame.first_position, frame.address, frame.length);
@@ -107,13 +111,13 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn nearly_full(&self) -> Option<Full> {
+    fn nearly_full(&self) -> Option<IndexLimit> {
         if self.streams.is_nearly_full() {
-            Some(Full::Streams)
-        } else if self.keys.is_nearly_full() {
-            Some(Full::Keys)
+            Some(IndexLimit::Streams)
+        } else if self.keyed_frames.is_nearly_full() {
+            Some(IndexLimit::IdempotencyKeys)
         } else {
-            self.arena.is_nearly_full().then_some(Full::Events)
+            self.arena.is_nearly_full().then_some(IndexLimit::Postings)
         }
     }
 
@@ -125,30 +129,32 @@ impl Index for MemoryIndex {
         self.streams.len() as u64
     }
 
-    fn keys(&self) -> u64 {
-        self.keys.len() as u64
+    fn idempotency_keys(&self) -> u64 {
+        self.keyed_frames.len() as u64
     }
 
-    fn version(&self, stream: u128) -> u64 {
+    fn version(&self, stream_hash: u128) -> u64 {
         self.streams
-            .get(Key::new(stream))
+            .get(NameHash::new(stream_hash))
             .map_or(0, Postings::count)
     }
 
-    fn version_at(&self, stream: u128, position: u64) -> u64 {
+    fn version_at(&self, stream_hash: u128, position: u64) -> u64 {
         self.streams
-            .get(Key::new(stream))
+            .get(NameHash::new(stream_hash))
             .map_or(0, |postings| postings.count_at(position, &self.arena))
     }
 
-    fn positions(&self, stream: u128, first: u64, last: u64, into: &mut Vec<u64>) {
-        if let Some(postings) = self.streams.get(Key::new(stream)) {
+    fn positions(&self, stream_hash: u128, first: u64, last: u64, into: &mut Vec<u64>) {
+        if let Some(postings) = self.streams.get(NameHash::new(stream_hash)) {
             postings.range(first, last, &self.arena, into);
         }
     }
 
-    fn keyed_frame(&self, key: u128) -> Option<u64> {
-        self.keys.get(Key::new(key)).map(|slot| slot.frame)
+    fn keyed_frame(&self, key_hash: u128) -> Option<u64> {
+        self.keyed_frames
+            .get(NameHash::new(key_hash))
+            .map(|keyed| keyed.address)
     }
 
     fn first_positions(&self, from: u64, limit: usize, into: &mut Vec<u64>) {

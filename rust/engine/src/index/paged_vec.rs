@@ -1,31 +1,33 @@
-//! An array that grows without moving what it holds.
+//! An array that grows without moving its items.
 //!
-//! A `Vec` that doubles copies all it has while readers wait, and for a moment needs three
-//! times the room. Pages cost at most one page more than their items.
+//! A `Vec` that doubles copies all its items while readers wait for the index's lock, and
+//! needs three times their memory until the copy is done. Pages need at most one page more
+//! than their items.
 
-/// Items of a page.
+/// The number of items in a page.
 const PAGE: usize = 4096;
 
-/// Items by number, in pages of [`PAGE`].
+/// An array in pages of [`PAGE`] items.
 #[derive(Debug)]
-pub(super) struct Paged<T> {
+pub(super) struct PagedVec<T> {
     pages: Vec<Vec<T>>,
     len: usize,
 }
 
-impl<T> Default for Paged<T> {
+impl<T> Default for PagedVec<T> {
     fn default() -> Self {
         let pages = Vec::new();
         Self { pages, len: 0 }
     }
 }
 
-impl<T> Paged<T> {
+impl<T> PagedVec<T> {
     pub(super) fn push(&mut self, item: T) {
         if self.len.is_multiple_of(PAGE) {
-            // A small store's only page grows with it; every later one is made whole.
-            let room = if self.pages.is_empty() { 0 } else { PAGE };
-            self.pages.push(Vec::with_capacity(room));
+            // The first page starts empty and grows, so that a small store takes little memory.
+            // Every later page is allocated whole.
+            let capacity = if self.pages.is_empty() { 0 } else { PAGE };
+            self.pages.push(Vec::with_capacity(capacity));
         }
         if let Some(page) = self.pages.last_mut() {
             page.push(item);
@@ -49,8 +51,9 @@ impl<T> Paged<T> {
         self.pages.last_mut()?.last_mut()
     }
 
-    /// The number of the first item for which `before` is false; those for which it is true
-    /// stand before all others.
+    /// Returns the number of the first item for which `before` is false, as
+    /// `slice::partition_point` does: the items must be sorted so that all for which it is true
+    /// come first.
     pub(super) fn partition_point(&self, before: impl Fn(&T) -> bool) -> usize {
         let page = self
             .pages
@@ -70,12 +73,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pages_answer_as_one_array_does(len in 0usize..3 * PAGE, probe in 0usize..4 * PAGE) {
-            let mut paged = Paged::default();
-            (0..len).for_each(|i| paged.push(i));
-            prop_assert_eq!(paged.len(), len);
-            prop_assert_eq!(paged.get(probe).copied(), (probe < len).then_some(probe));
-            prop_assert_eq!(paged.partition_point(|i| *i < probe), probe.min(len));
+        fn a_paged_vec_returns_what_a_vec_returns(
+            len in 0usize..3 * PAGE,
+            probe in 0usize..4 * PAGE,
+        ) {
+            let mut vec = PagedVec::default();
+            (0..len).for_each(|i| vec.push(i));
+            prop_assert_eq!(vec.len(), len);
+            prop_assert_eq!(vec.get(probe).copied(), (probe < len).then_some(probe));
+            prop_assert_eq!(vec.partition_point(|i| *i < probe), probe.min(len));
         }
     }
 }

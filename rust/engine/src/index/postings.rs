@@ -1,60 +1,81 @@
-//! The positions of one stream's events: ascending numbers, delta-coded.
+//! Postings: the positions of one stream's events, ascending and delta-coded.
 //!
-//! The first and the last stand in the stream's slot, so that a stream of one or two events,
-//! the most common kind, has nothing else. From the third on, all but the first are varint
-//! deltas in a chain of blocks. Each block points to the one before it and to one further
-//! back, so that a version or a position of a long stream is found in a number of steps that
-//! grows with the logarithm of its length (the jump pointers of Myers' random-access stack).
+//! The first and the last position are in the stream's slot, so a stream of one or two events,
+//! the most common kind, needs no further memory. When a stream gets its third event, all
+//! positions but the first are stored as varint deltas in a chain of blocks:
+//!
+//! ```text
+//! slot: first, last, count, newest ──┐
+//!                                    v
+//! block 0 <── block 1 <── block 2 <── block 3       each also has a jump pointer
+//! ```
+//!
+//! The chain can only be followed from the newest block to the oldest. So that a version or a
+//! position in a long stream is found in O(log n) steps, each block also has a jump pointer to
+//! a block further back. The lengths of the jumps follow the skew-binary scheme of E. W. Myers,
+//! "An applicative random-access stack", Information Processing Letters 17 (1983): a jump
+//! pointer never changes after its block is made, which an append-only structure needs.
 
-use super::arena::{Arena, BlockAt};
-use super::slot_table::{Key, Slot};
+use super::arena::{Arena, BlockOffset};
+use super::slot_table::{NameHash, Slot};
 use crate::bytes::{u32_at, u64_at};
 
 /// Bytes of deltas in the first block, the second, and so on; all further blocks are as large
-/// as the last. The steps are chosen so that even when every delta takes five bytes, slot and
-/// blocks stay within 60 bytes a stream and 12 an event after each single event.
+/// as the last one in this list. The sizes are chosen so that slot and blocks never take more
+/// than 60 bytes a stream and 12 bytes an event, even when every delta takes five bytes.
 const PAYLOADS: [u16; 25] = [
     20, 28, 36, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280,
     1536, 2048, 2560, 3072, 4072,
 ];
 
-/// Before the deltas of every block but a stream's first: the block before (4 bytes), the one
-/// to jump to (4), the position before the first delta (8), and (8) how many postings come
-/// before, with the block's number in the chain above [`BASE_BITS`]. The first block needs
-/// none of it: before its first delta stands the stream's first event.
+/// Bytes of the header of every block but a stream's first:
+///
+/// | bytes | content |
+/// |---|---|
+/// | 0..4 | the previous block |
+/// | 4..8 | the block that the jump pointer names |
+/// | 8..16 | the position before the first delta |
+/// | 16..24 | low [`BASE_BITS`] bits: the number of postings before; high bits: the block's number |
+///
+/// The first block has no header: the posting before its first delta is the stream's first
+/// event, which the slot contains.
 const HEADER: usize = 24;
-/// An arena holds less than 2^34 deltas, and less than 2^24 blocks of one chain.
+/// 40 and 24 bits are enough: an arena of 16 GiB has room for less than 2^34 deltas, and for
+/// less than 2^24 blocks of one chain.
 const BASE_BITS: u32 = 40;
 
-/// Bytes of a varint, at most.
+/// The maximum length of a varint in bytes.
 const VARINT: usize = 10;
 
-/// One stream: 48 bytes.
+/// The slot of one stream: 48 bytes.
 #[derive(Debug)]
 pub(super) struct Postings {
-    key: Key,
+    stream_hash: NameHash,
+    /// The position of the first event.
     first: u64,
+    /// The position of the last event.
     last: u64,
+    /// The number of events, which is the stream's version.
     count: u64,
-    /// The newest block, when there is one.
-    newest: BlockAt,
-    /// Bytes of deltas in it.
+    /// The newest block; meaningless while `blocks` is 0.
+    newest: BlockOffset,
+    /// Bytes of deltas in the newest block.
     used: u16,
-    /// Blocks, counted as far as it makes a difference to the next one's size.
+    /// The number of blocks. It saturates: from the 25th block on all are of one size.
     blocks: u16,
 }
 
 impl Slot for Postings {
-    fn key(&self) -> Key {
-        self.key
+    fn name_hash(&self) -> NameHash {
+        self.stream_hash
     }
 }
 
 impl Postings {
-    /// A stream whose first event is at `position`.
-    pub(super) fn starting_at(key: Key, position: u64) -> Self {
+    /// The postings of a stream whose first event is at `position`.
+    pub(super) fn starting_at(stream_hash: NameHash, position: u64) -> Self {
         Self {
-            key,
+            stream_hash,
             first: position,
             last: position,
             count: 1,
@@ -72,9 +93,10 @@ impl Postings {
         self.first
     }
 
-    /// Adds the next posting; `None` when the arena is full.
+    /// Appends the next posting; `None` when the arena is full.
     pub(super) fn push(&mut self, position: u64, arena: &mut Arena) -> Option<()> {
         if self.count == 2 {
+            // Until now both were in the slot alone.
             self.store(1, self.first, self.last, arena)?;
         }
         if self.count >= 2 {
@@ -85,12 +107,13 @@ impl Postings {
         Some(())
     }
 
-    /// Puts a posting, the `base + 1`th, into the blocks.
-    fn store(&mut self, base: u64, before: u64, position: u64, arena: &mut Arena) -> Option<()> {
+    /// Appends posting number `base + 1` to the blocks; `previous` is the position of the one
+    /// before it.
+    fn store(&mut self, base: u64, previous: u64, position: u64, arena: &mut Arena) -> Option<()> {
         let mut buffer = [0; VARINT];
-        let delta = varint(position.saturating_sub(before), &mut buffer);
+        let delta = varint(position.saturating_sub(previous), &mut buffer);
         if delta.len() > self.room() {
-            self.add_block(base, before, arena)?;
+            self.add_block(base, previous, arena)?;
         }
         let header = if self.blocks > 1 { HEADER } else { 0 };
         arena.put(self.newest, header + usize::from(self.used), delta);
@@ -98,7 +121,7 @@ impl Postings {
         Some(())
     }
 
-    /// Bytes left in the newest block.
+    /// The number of free bytes in the newest block.
     fn room(&self) -> usize {
         self.blocks
             .checked_sub(1)
@@ -107,21 +130,21 @@ impl Postings {
 
     fn add_block(&mut self, base: u64, position: u64, arena: &mut Arena) -> Option<()> {
         let header = if self.blocks == 0 { 0 } else { HEADER };
-        let at = arena.make(header + payload(self.blocks))?;
+        let added = arena.allocate(header + payload(self.blocks))?;
         if self.blocks > 0 {
-            let before = self.newest_block(arena);
-            let number = (before.number + 1) << BASE_BITS;
-            arena.put(at, 0, &before.at.to_le_bytes());
-            arena.put(at, 4, &before.jump_of_next(at, arena).to_le_bytes());
-            arena.put(at, 8, &position.to_le_bytes());
-            arena.put(at, 16, &(number | base).to_le_bytes());
+            let previous = self.newest_block(arena);
+            let number = (previous.number + 1) << BASE_BITS;
+            arena.put(added, 0, &previous.offset.to_le_bytes());
+            arena.put(added, 4, &previous.jump_of_next(added, arena).to_le_bytes());
+            arena.put(added, 8, &position.to_le_bytes());
+            arena.put(added, 16, &(number | base).to_le_bytes());
         }
-        (self.newest, self.used) = (at, 0);
+        (self.newest, self.used) = (added, 0);
         self.blocks = self.blocks.saturating_add(1);
         Some(())
     }
 
-    /// How many postings are at or below `position`.
+    /// Returns the number of postings at or below `position`.
     pub(super) fn count_at(&self, position: u64, arena: &Arena) -> u64 {
         if position >= self.last {
             return self.count;
@@ -132,13 +155,13 @@ impl Postings {
         if self.count == 2 {
             return 1;
         }
-        let block = self.find(arena, |block| block.position > position);
-        let (mut count, mut at) = (block.base, block.position);
+        let block = self.newest_that_is_not(arena, |block| block.position > position);
+        let (mut count, mut posting) = (block.base, block.position);
         let mut deltas = block.deltas(arena);
         while let Some(delta) = read_varint(&mut deltas) {
-            at += delta;
-            // The last posting is above, so the loop ends before the deltas do.
-            if at > position {
+            posting += delta;
+            // `last` is above `position`, so the loop ends here before it reads past the deltas.
+            if posting > position {
                 break;
             }
             count += 1;
@@ -146,7 +169,7 @@ impl Postings {
         count
     }
 
-    /// Appends the postings of versions `first..=last` (from 1) to `into`.
+    /// Appends the postings of versions `first..=last` (counted from 1) to `into`.
     pub(super) fn range(&self, first: u64, last: u64, arena: &Arena, into: &mut Vec<u64>) {
         let (first, last) = (first.max(1), last.min(self.count));
         if first > last {
@@ -163,19 +186,23 @@ impl Postings {
         }
     }
 
-    /// Versions from 2, when there are more than two. The chain leads from the newest block
-    /// to the oldest, so the end is filled first.
+    /// Appends the postings of versions that are stored in blocks: from version 2, in a stream of
+    /// more than two events. The chain leads from the newest block to the oldest, so the room
+    /// in `into` is made first and filled from its end.
     fn stored_range(&self, first: u64, last: u64, arena: &Arena, into: &mut Vec<u64>) {
         let begin = into.len();
         let wanted = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
         into.resize(begin.saturating_add(wanted), 0);
         let mut rest = into.get_mut(begin..).unwrap_or_default();
-        let mut block = self.find(arena, |block| block.base >= last);
+        let mut block = self.newest_that_is_not(arena, |block| block.base >= last);
         loop {
-            let own = usize::try_from((first - 1).saturating_sub(block.base)).unwrap_or(usize::MAX);
+            // The postings of this block before the range, and those of the range before this
+            // block.
+            let skipped =
+                usize::try_from((first - 1).saturating_sub(block.base)).unwrap_or(usize::MAX);
             let older = usize::try_from((block.base + 1).saturating_sub(first)).unwrap_or_default();
             let (older, newer) = rest.split_at_mut_checked(older).unwrap_or_default();
-            block.fill(arena, own, newer);
+            block.decode(arena, skipped, newer);
             if older.is_empty() {
                 return;
             }
@@ -184,17 +211,20 @@ impl Postings {
         }
     }
 
-    /// The newest block that isn't `beyond`. Whatever is beyond has only such after it.
-    fn find(&self, arena: &Arena, beyond: impl Fn(&Block) -> bool) -> Block {
+    /// Returns the newest block that is not `beyond` the one in search. All blocks after one that
+    /// is beyond must be so, too.
+    fn newest_that_is_not(&self, arena: &Arena, beyond: impl Fn(&Block) -> bool) -> Block {
         let mut block = self.newest_block(arena);
         while block.number > 0 && beyond(&block) {
-            let far = if block.number > 1 {
+            // Jump if the target is still beyond, else take one step. The first block has no
+            // header, so no jump leads to it.
+            let target = if block.number > 1 {
                 Block::read(arena, block.jump)
             } else {
                 block
             };
-            block = if far.number < block.number && beyond(&far) {
-                far
+            block = if target.number < block.number && beyond(&target) {
+                target
             } else {
                 self.previous(&block, arena)
             };
@@ -218,39 +248,40 @@ impl Postings {
         }
     }
 
-    fn first_block(&self, at: BlockAt) -> Block {
+    fn first_block(&self, offset: BlockOffset) -> Block {
         Block {
-            at,
+            offset,
             number: 0,
             base: 1,
             position: self.first,
-            previous: at,
-            jump: at,
+            previous: offset,
+            jump: offset,
         }
     }
 }
 
-/// A block's header.
+/// The header of a block, decoded.
 #[derive(Clone, Copy, Debug)]
 struct Block {
-    at: BlockAt,
-    /// Its number in the chain, from 0.
+    offset: BlockOffset,
+    /// The block's number in the chain, counted from 0.
     number: u64,
-    /// How many postings come before its own.
+    /// The number of postings before the block.
     base: u64,
-    /// The last of them.
+    /// The position of the last of them.
     position: u64,
-    previous: BlockAt,
-    /// A block with a header, further back; the second block's is the block itself.
-    jump: BlockAt,
+    previous: BlockOffset,
+    /// The target of the jump pointer: a block with a header, further back. The second block,
+    /// which has no such block before it, points to itself.
+    jump: BlockOffset,
 }
 
 impl Block {
-    fn read(arena: &Arena, at: BlockAt) -> Self {
-        let bytes = arena.bytes(at);
+    fn read(arena: &Arena, offset: BlockOffset) -> Self {
+        let bytes = arena.bytes(offset);
         let numbers = u64_at(bytes, 16).unwrap_or_default();
         Self {
-            at,
+            offset,
             number: numbers >> BASE_BITS,
             base: numbers & ((1 << BASE_BITS) - 1),
             position: u64_at(bytes, 8).unwrap_or_default(),
@@ -259,46 +290,50 @@ impl Block {
         }
     }
 
-    /// Where the block after this one, which stands at `next`, jumps to: two jumps of the
-    /// same length are followed by one over both.
-    fn jump_of_next(&self, next: BlockAt, arena: &Arena) -> BlockAt {
+    /// Returns the jump pointer of the block after this one, which is at `next`. Myers' rule: if
+    /// the last two jumps have the same length, the next one leads over both; else it leads to
+    /// this block.
+    fn jump_of_next(&self, next: BlockOffset, arena: &Arena) -> BlockOffset {
         if self.number == 0 {
             return next;
         }
         let near = Self::read(arena, self.jump);
         let far = Self::read(arena, near.jump);
         if self.number - near.number == near.number - far.number {
-            far.at
+            far.offset
         } else {
-            self.at
+            self.offset
         }
     }
 
-    /// Its deltas, and what stands after them.
+    /// The block's deltas, followed by the rest of its arena page.
     fn deltas<'a>(&self, arena: &'a Arena) -> &'a [u8] {
         let header = if self.number > 0 { HEADER } else { 0 };
-        arena.bytes(self.at).get(header..).unwrap_or_default()
+        arena.bytes(self.offset).get(header..).unwrap_or_default()
     }
 
-    /// Decodes as many postings as `into` takes, leaving out the first `skipped`.
-    fn fill(&self, arena: &Arena, skipped: usize, into: &mut [u64]) {
+    /// Decodes postings into all of `into`, after the first `skipped` of the block.
+    fn decode(&self, arena: &Arena, skipped: usize, into: &mut [u64]) {
         let mut deltas = self.deltas(arena);
-        let mut at = self.position;
+        let mut posting = self.position;
         for _ in 0..skipped {
-            at += read_varint(&mut deltas).unwrap_or_default();
+            posting += read_varint(&mut deltas).unwrap_or_default();
         }
         for slot in into {
-            at += read_varint(&mut deltas).unwrap_or_default();
-            *slot = at;
+            posting += read_varint(&mut deltas).unwrap_or_default();
+            *slot = posting;
         }
     }
 }
 
+/// The bytes of deltas in the block with this number.
 fn payload(number: u16) -> usize {
     let number = usize::from(number).min(PAYLOADS.len() - 1);
     PAYLOADS.get(number).copied().map_or(0, usize::from)
 }
 
+/// Encodes a number as LEB128: seven bits a byte, the lowest first, the high bit set in all
+/// bytes but the last.
 fn varint(mut value: u64, buffer: &mut [u8; VARINT]) -> &[u8] {
     let mut length = 0;
     for byte in buffer.iter_mut() {
@@ -335,7 +370,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Mostly short, some beyond the largest block, deltas of one to six bytes.
+    /// Mostly short lists, some of more blocks than there are sizes; deltas of one to six bytes.
     fn deltas() -> impl Strategy<Value = Vec<u64>> {
         let delta = prop_oneof![
             1u64..128,
@@ -349,7 +384,7 @@ mod tests {
     }
 
     fn stream(positions: &[u64], arena: &mut Arena) -> Postings {
-        let mut postings = Postings::starting_at(Key::new(1), positions[0]);
+        let mut postings = Postings::starting_at(NameHash::new(1), positions[0]);
         for position in &positions[1..] {
             postings.push(*position, arena).unwrap();
         }
@@ -366,7 +401,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn postings_answer_as_a_plain_list_does(
+        fn postings_return_what_a_plain_list_returns(
             deltas in deltas(),
             probes in proptest::collection::vec((any::<prop::sample::Index>(), 0u64..3), 20),
         ) {
@@ -403,7 +438,7 @@ mod tests {
         assert!(blocks > 700, "{blocks}");
         for version in (2..=3_000_000).step_by(1009) {
             let steps = std::cell::Cell::new(0);
-            postings.find(&arena, |block| {
+            postings.newest_that_is_not(&arena, |block| {
                 steps.set(steps.get() + 1);
                 block.base >= version
             });
@@ -412,9 +447,9 @@ mod tests {
     }
 
     #[test]
-    fn an_arena_that_is_full_is_told_of() {
+    fn a_push_into_a_full_arena_is_refused() {
         let mut arena = Arena::limited(1);
-        let mut postings = Postings::starting_at(Key::new(1), 1);
+        let mut postings = Postings::starting_at(NameHash::new(1), 1);
         let pushed = (2..1 << 20).find(|position| postings.push(*position, &mut arena).is_none());
         assert!(
             pushed.is_some_and(|position| position > 200_000),

@@ -1,48 +1,52 @@
-//! Slots by 128-bit key: small hash tables of slot numbers, and the slots in pages.
+//! A hash table of slots: many small hash tables of slot numbers, and the slots in pages.
 //!
-//! A bucket of a hash table is empty up to four times in seven, so it holds 4 bytes and not a
-//! slot. Keys are spread over many tables because a table that doubles keeps everybody
-//! waiting while it does.
+//! Up to four of seven buckets of a hash table are empty, so a bucket contains the 4 bytes of
+//! a slot number instead of a slot. The names are spread over [`SHARDS`] tables because a table
+//! that doubles rehashes all its buckets while readers wait; one shard does it in a 128th of
+//! the time.
 
 use hashbrown::HashTable;
 
-use super::paged_vec::Paged;
+use super::paged_vec::PagedVec;
 
-/// Bits of a key that choose its table.
-const SHARD_BITS: u32 = 7;
+/// The number of hash tables; a power of two.
+const SHARDS: u64 = 128;
 
-/// A 128-bit key: a hash already, so hashing it again buys nothing. Two halves, because a
-/// `u128` would be aligned to 16 bytes and pad the slots that hold it.
+/// The 128-bit hash of a stream's name or of an idempotency key. Two halves, because a `u128`
+/// would be aligned to 16 bytes and add padding to the slots that contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct NameHash {
     high: u64,
     low: u64,
 }
 
-impl Key {
-    pub(super) fn new(key: u128) -> Self {
+impl NameHash {
+    pub(super) fn new(hash: u128) -> Self {
         let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
         Self {
-            high: half(key >> 64),
-            low: half(key),
+            high: half(hash >> 64),
+            low: half(hash),
         }
     }
 
+    /// The low half selects the shard, the high half the bucket in it. No further hash is
+    /// needed: `SipHash` with a secret spreads both halves evenly, whatever the names are.
     fn shard(self) -> usize {
-        usize::try_from(self.low & ((1 << SHARD_BITS) - 1)).unwrap_or_default()
+        usize::try_from(self.low % SHARDS).unwrap_or_default()
     }
 }
 
-/// What is kept under a key.
+/// An item of a [`SlotTable`].
 pub(super) trait Slot {
-    fn key(&self) -> Key;
+    /// The hash under which the slot is found.
+    fn name_hash(&self) -> NameHash;
 }
 
-/// Slots by key; a slot is never removed.
+/// Slots by the hash of a name. A slot is never removed and never moves.
 #[derive(Debug)]
 pub(super) struct SlotTable<S> {
     shards: Box<[HashTable<u32>]>,
-    slots: Paged<S>,
+    slots: PagedVec<S>,
     limit: u32,
 }
 
@@ -53,16 +57,17 @@ impl<S> Default for SlotTable<S> {
 }
 
 impl<S> SlotTable<S> {
-    /// A table of this many slots, at most.
+    /// An empty table of at most `limit` slots.
     pub(super) fn limited(limit: u32) -> Self {
         Self {
-            shards: (0..1 << SHARD_BITS).map(|_| HashTable::new()).collect(),
-            slots: Paged::default(),
+            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            slots: PagedVec::default(),
             limit,
         }
     }
 
-    /// Whether so few slots are left that nothing new should be begun.
+    /// Whether less than a 64th of the slots is left. Commits are refused from here on, while
+    /// those that are already written can still be indexed.
     pub(super) fn is_nearly_full(&self) -> bool {
         self.slots.len() >= (self.limit - self.limit / 64) as usize
     }
@@ -78,30 +83,30 @@ impl<S: Slot> SlotTable<S> {
         self.slots.get(i)
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<&S> {
-        self.slots.get(self.number(key)? as usize)
+    pub(super) fn get(&self, hash: NameHash) -> Option<&S> {
+        self.slots.get(self.number(hash)? as usize)
     }
 
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut S> {
-        let number = self.number(key)?;
+    pub(super) fn get_mut(&mut self, hash: NameHash) -> Option<&mut S> {
+        let number = self.number(hash)?;
         self.slots.get_mut(number as usize)
     }
 
-    fn number(&self, key: Key) -> Option<u32> {
-        let is_here = |number: &u32| {
+    fn number(&self, hash: NameHash) -> Option<u32> {
+        let has_this_hash = |number: &u32| {
             self.slots
                 .get(*number as usize)
-                .is_some_and(|slot| slot.key() == key)
+                .is_some_and(|slot| slot.name_hash() == hash)
         };
         self.shards
-            .get(key.shard())?
-            .find(key.high, is_here)
+            .get(hash.shard())?
+            .find(hash.high, has_this_hash)
             .copied()
     }
 
-    /// Adds a slot whose key is not there yet; `None` when the table is full.
+    /// Adds a slot; `None` when the table is full. The table must not contain its hash yet.
     pub(super) fn insert(&mut self, slot: S) -> Option<&mut S> {
-        let key = slot.key();
+        let hash = slot.name_hash();
         let number = u32::try_from(self.slots.len()).ok()?;
         if number >= self.limit {
             return None;
@@ -111,11 +116,11 @@ impl<S: Slot> SlotTable<S> {
         let rehash = |number: &u32| {
             slots
                 .get(*number as usize)
-                .map_or(0, |slot| slot.key().high)
+                .map_or(0, |slot| slot.name_hash().high)
         };
         self.shards
-            .get_mut(key.shard())?
-            .insert_unique(key.high, number, rehash);
+            .get_mut(hash.shard())?
+            .insert_unique(hash.high, number, rehash);
         self.slots.last_mut()
     }
 }

@@ -1,4 +1,4 @@
-//! The index against a plain model.
+//! The index, compared with a model of plain lists.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Everything as lists.
+/// The index as plain lists.
 #[derive(Debug, Default)]
 struct Model {
     streams: BTreeMap<u128, Vec<u64>>,
@@ -16,16 +16,16 @@ struct Model {
 }
 
 impl Model {
-    /// A frame whose events go to these streams in this order.
+    /// Appends a frame whose events belong to these streams, in this order.
     fn frame(&mut self, events: &[u128], key: Option<u128>) -> FrameEntry {
         let first_position = self.head + 1;
         let mut by_stream: BTreeMap<u128, Vec<u32>> = BTreeMap::new();
         for (ordinal, stream) in (0u32..).zip(events) {
             by_stream.entry(*stream).or_default().push(ordinal);
         }
-        let entry = |(key, own): (&u128, &Vec<u32>)| StreamEntry {
-            key: *key,
-            base_version: self.streams.get(key).map_or(0, Vec::len) as u64,
+        let entry = |(stream_hash, own): (&u128, &Vec<u32>)| StreamEntry {
+            stream_hash: *stream_hash,
+            base_version: self.streams.get(stream_hash).map_or(0, Vec::len) as u64,
             count: u32::try_from(own.len()).unwrap(),
         };
         let frame = FrameEntry {
@@ -35,7 +35,7 @@ impl Model {
             events: events.len() as u64,
             streams: by_stream.iter().map(entry).collect(),
             ordinals: by_stream.values().flatten().copied().collect(),
-            key,
+            key_hash: key,
         };
         for (stream, own) in by_stream {
             let positions = own.iter().map(|o| first_position + u64::from(*o));
@@ -50,7 +50,8 @@ impl Model {
     }
 }
 
-/// Spreads small numbers as hashes are spread; some share a table, some half of their bits.
+/// Spreads small numbers as hashes are spread. Some of the results select the same shard, some
+/// have an equal half.
 fn hashed(n: u8) -> u128 {
     let spread = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     let spread = if n.is_multiple_of(3) {
@@ -72,7 +73,7 @@ fn frames() -> impl Strategy<Value = Vec<(Vec<u8>, Option<u8>)>> {
 
 proptest! {
     #[test]
-    fn the_index_answers_as_a_model_does(
+    fn the_index_returns_what_a_model_returns(
         frames in frames(),
         probes in proptest::collection::vec((any::<u8>(), any::<u16>(), 0u64..60, 0u64..60), 40),
     ) {
@@ -111,12 +112,12 @@ proptest! {
     }
 
     #[test]
-    fn chunks_hold_every_frame_once(lengths in proptest::collection::vec(1u64..3000, 1..3000)) {
+    fn every_frame_is_in_one_chunk(lengths in proptest::collection::vec(1u64..3000, 1..3000)) {
         let mut chunks = ChunkTable::default();
         let (mut position, mut address) = (1, 4096);
         let mut frames = Vec::new();
         for length in lengths {
-            // A gap, as between two segments, begins a chunk.
+            // A gap, as between two segments, starts a new chunk.
             address += if length % 97 == 0 { 4096 } else { 0 };
             chunks.push(position, address, length * 8);
             frames.push((position, address, length * 8));
@@ -136,12 +137,12 @@ fn frame_of(stream: u128, base_version: u64, first_position: u64, key: Option<u1
         first_position,
         events: 1,
         streams: vec![StreamEntry {
-            key: stream,
+            stream_hash: stream,
             base_version,
             count: 1,
         }],
         ordinals: vec![0],
-        key,
+        key_hash: key,
         ..FrameEntry::default()
     }
 }
@@ -150,14 +151,14 @@ fn frame_of(stream: u128, base_version: u64, first_position: u64, key: Option<u1
 fn a_frame_that_continues_another_version_is_refused() {
     let mut index = MemoryIndex::default();
     index.apply(&frame_of(1, 0, 1, None)).unwrap();
-    let version = |base, actual| Err(Unfit::Version { base, actual });
+    let version = |base, actual| Err(ApplyError::VersionMismatch { base, actual });
     assert_eq!(index.apply(&frame_of(1, 0, 2, None)), version(0, 1));
     assert_eq!(index.apply(&frame_of(1, 2, 2, None)), version(2, 1));
     assert_eq!(index.apply(&frame_of(2, 1, 2, None)), version(1, 0));
 }
 
 #[test]
-fn what_is_full_says_so_and_warns_before() {
+fn each_limit_is_reported_before_it_is_reached_and_then_refuses() {
     let mut index = MemoryIndex::limited(128, 64);
     for n in 0..126 {
         assert_eq!(index.nearly_full(), None);
@@ -165,29 +166,35 @@ fn what_is_full_says_so_and_warns_before() {
             .apply(&frame_of(hashed(n) + 1, 0, u64::from(n) + 1, None))
             .unwrap();
     }
-    assert_eq!(index.nearly_full(), Some(Full::Streams));
+    assert_eq!(index.nearly_full(), Some(IndexLimit::Streams));
     for n in 126..128 {
         index
             .apply(&frame_of(hashed(n) + 1, 0, u64::from(n) + 1, None))
             .unwrap();
     }
     let one_more = frame_of(hashed(128) + 1, 0, 129, None);
-    assert_eq!(index.apply(&one_more), Err(Unfit::Full(Full::Streams)));
+    assert_eq!(
+        index.apply(&one_more),
+        Err(ApplyError::Full(IndexLimit::Streams))
+    );
 
     let mut index = MemoryIndex::limited(128, 64);
     for n in 0..64 {
         let keyed = frame_of(1, u64::from(n), u64::from(n) + 1, Some(hashed(n)));
         index.apply(&keyed).unwrap();
     }
-    assert_eq!(index.nearly_full(), Some(Full::Keys));
+    assert_eq!(index.nearly_full(), Some(IndexLimit::IdempotencyKeys));
     let one_more = frame_of(1, 64, 65, Some(hashed(64)));
-    assert_eq!(index.apply(&one_more), Err(Unfit::Full(Full::Keys)));
+    assert_eq!(
+        index.apply(&one_more),
+        Err(ApplyError::Full(IndexLimit::IdempotencyKeys))
+    );
 
     let mut index = MemoryIndex {
         arena: Arena::limited(1),
         ..MemoryIndex::default()
     };
     let refused = (0..1_000_000).find_map(|n| index.apply(&frame_of(1, n, n + 1, None)).err());
-    assert_eq!(refused, Some(Unfit::Full(Full::Events)));
-    assert_eq!(index.nearly_full(), Some(Full::Events));
+    assert_eq!(refused, Some(ApplyError::Full(IndexLimit::Postings)));
+    assert_eq!(index.nearly_full(), Some(IndexLimit::Postings));
 }

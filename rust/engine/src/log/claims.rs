@@ -1,15 +1,19 @@
-//! Locks on the files of the log themselves, whatever directory they are reached through.
+//! Claims: a session's locks on the files of the log themselves, whatever directory they are
+//! reached through.
 //!
-//! The locks of a store belong to its directory. A snapshot by hard links, a bind mount or a
-//! symbolic link reaches the same files through another directory, whose locks are free: two
-//! sessions would append to one file, each over the frames of the other. So a session that
-//! writes holds a lock on the directory `log/` and on each segment that it may append to.
-//! The sessions of one store directory share these locks. The first of them, which has the
-//! directory to itself, tries them exclusively and so finds the sessions of any other.
+//! The other locks of a store belong to its directory. A copy by hard links, a bind mount or a
+//! symbolic link reaches the same files through another directory, whose locks are free. Two
+//! sessions would then append to one file, each over the frames of the other. So a session that
+//! writes also locks the directory `log/` and each segment that it may append to:
 //!
-//! A segment that is to be appended to and has a further name is copied first: the other name
-//! keeps the file, and neither side sees what the other appends. Segments before the end of
-//! the log are never written again and may be linked without limit.
+//! * The sessions of one store directory hold these locks shared.
+//! * The first of them, which has the store directory for itself, acquires them exclusively. It
+//!   fails if a session of another directory has the same files, and converts them to shared
+//!   before others may join.
+//!
+//! A segment that may be appended to and has a second name is copied first. The other name keeps
+//! the old file, so neither side sees what the other appends. Segments before the end of the log
+//! are never written again and may have any number of names.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -26,28 +30,30 @@ use crate::error::{Error, Result};
 use crate::lock::Mutex;
 use crate::vfs::{Hold, LockFile, VfsFile, read_full, write_all_at};
 
-/// How long a lock is tried again that is held while another store looks at the file.
+/// How long a shared lock is tried again. A session of another directory that finds it taken
+/// holds it exclusively for a moment only.
 const WAIT: Duration = Duration::from_secs(5);
-/// The segment with the end of the log, the one prepared after it, and two more where one that
-/// was prepared was too small.
-const KEPT: usize = 4;
+/// The maximum number of segments that are kept locked: the one with the end of the log, the one
+/// prepared after it, and two more in case a prepared one was too small.
+const LOCKED_SEGMENTS: usize = 4;
 /// Bytes that are copied at a time.
-const PIECE: usize = 64 << 10;
-/// How often a piece is read that changes while it is copied.
+const BLOCK: usize = 64 << 10;
+/// The maximum number of times that a block is read which changes while it is copied.
 const READS: u32 = 10_000;
 
 /// The locks of one session on the files that it writes to.
 #[derive(Debug)]
 pub(crate) struct Claims {
     layout: Layout,
-    /// `None` for a session that writes nothing, and where locks say nothing of other machines
-    /// that have the same files.
+    /// `None` for a session that doesn't write, and on a network file system, where locks don't
+    /// exclude other machines that have the same files.
     directory: Option<Arc<dyn LockFile>>,
+    /// The locked segments by ordinal, ascending.
     segments: Mutex<VecDeque<(u64, Arc<dyn LockFile>)>>,
 }
 
 impl Claims {
-    /// The claims of a session that writes nothing.
+    /// The claims of a session that doesn't write.
     pub(crate) fn none(layout: &Layout) -> Self {
         Self {
             layout: layout.clone(),
@@ -56,8 +62,8 @@ impl Claims {
         }
     }
 
-    /// Begins the claims of the only session in a store directory. They exclude every other
-    /// session until [`Claims::share`].
+    /// The claims of the only session in a store directory. They exclude the sessions of every
+    /// other directory with the same files, until [`Claims::share`].
     pub(crate) fn alone(layout: &Layout) -> Result<Self> {
         let claims = Self::open(layout)?;
         let held = |file: &Arc<dyn LockFile>| file.try_lock(Hold::Exclusive);
@@ -68,7 +74,7 @@ impl Claims {
         }
     }
 
-    /// The claims of a session that joins others of the same store directory.
+    /// The claims of a session that joins other sessions of the same store directory.
     pub(crate) fn joined(layout: &Layout) -> Result<Self> {
         let claims = Self::open(layout)?;
         if let Some(directory) = &claims.directory {
@@ -96,17 +102,18 @@ impl Claims {
         })
     }
 
-    /// Claims the segments that the log may be appended to, exclusively, and copies each that
-    /// has a further name. The caller has written to none of them yet.
+    /// Locks exclusively the segments that may be appended to, and copies each that has a second
+    /// name. The caller must not have written to any of them yet.
     pub(crate) fn own(&self, identity: &Identity, segments: &mut [Arc<Segment>]) -> Result<()> {
         let first = last_with_frames(identity, segments)?;
-        // From the end: a segment that has frames proves that the one before it is complete,
-        // so the one before it must be copied later.
+        // From the last to the first. A session of another directory may be appending to these
+        // files now. If the copy of a later segment has frames, the copy of the one before it must
+        // contain all frames that were written before them, so it must be made afterwards.
         for segment in segments.iter_mut().skip(first).rev() {
             let path = &segment.path;
             let file = self.layout.vfs.open_lock(path, false);
             let file = file.map_err(|e| Error::io(path, "lock", &e))?;
-            let links = file.links().map_err(|e| segment.error("look at", &e))?;
+            let links = file.links().map_err(|e| segment.error("look up", &e))?;
             if links > 1 {
                 let own = self.copy(segment)?;
                 let entry = segment.entry;
@@ -135,7 +142,8 @@ impl Claims {
         Ok(())
     }
 
-    /// Lets further sessions of the same store directory claim the same files.
+    /// Converts the locks to shared, so that further sessions of the same store directory can
+    /// join.
     pub(crate) fn share(&self) -> Result<()> {
         let segments = self.segments.lock();
         let files = segments.iter().map(|(_, file)| file).chain(&self.directory);
@@ -148,7 +156,7 @@ impl Claims {
         Ok(())
     }
 
-    /// Claims a segment that another session of this store directory has made.
+    /// Locks a segment that another session of this store directory has created.
     pub(crate) fn add(&self, ordinal: u64, path: &Path) -> Result<()> {
         if self.directory.is_none() {
             return Ok(());
@@ -160,25 +168,25 @@ impl Claims {
         Ok(())
     }
 
-    /// Claims a new segment by the path that it has before it gets its name: no other session
-    /// may find it unclaimed.
-    pub(crate) fn add_new(&self, ordinal: u64, beside: &Path) -> Result<()> {
-        self.add(ordinal, beside)
+    /// Locks a new segment by its temporary path, before it gets its name: a session of another
+    /// directory must never find it without the lock.
+    pub(crate) fn add_new(&self, ordinal: u64, temporary: &Path) -> Result<()> {
+        self.add(ordinal, temporary)
     }
 
     fn keep(&self, ordinal: u64, file: Arc<dyn LockFile>) {
         let mut segments = self.segments.lock();
         segments.push_back((ordinal, file));
-        while segments.len() > KEPT {
+        while segments.len() > LOCKED_SEGMENTS {
             segments.pop_front();
         }
     }
 
-    /// Frees all locks: another session may write.
+    /// Releases all locks.
     pub(crate) fn release(&self) {
         let segments = std::mem::take(&mut *self.segments.lock());
         for file in segments.iter().map(|(_, file)| file).chain(&self.directory) {
-            // It can fail only for a file that isn't open, which has no lock.
+            // It fails only in a forked child, where the file is closed and has no lock.
             let _freed = file.unlock();
         }
     }
@@ -206,15 +214,15 @@ impl Claims {
         }
     }
 
-    /// Replaces a segment with a copy that has one name, and claims the copy.
+    /// Replaces a segment with a copy that has one name, and locks the copy.
     fn copy(&self, segment: &Segment) -> Result<Option<Arc<dyn LockFile>>> {
-        let claim = |beside: &Path| {
+        let lock = |temporary: &Path| {
             if self.directory.is_none() {
                 return Ok(None);
             }
-            let error = |e: io::Error| Error::io(beside, "lock", &e);
-            let file = self.layout.vfs.open_lock(beside, false).map_err(error)?;
-            // A new file, which no other session can have.
+            let error = |e: io::Error| Error::io(temporary, "lock", &e);
+            let file = self.layout.vfs.open_lock(temporary, false).map_err(error)?;
+            // The file is new, so no other session can have locked it.
             if file.try_lock(Hold::Exclusive).map_err(error)? {
                 Ok(Some(file))
             } else {
@@ -226,40 +234,45 @@ impl Claims {
             .size()
             .map_err(|e| segment.error("measure", &e))?;
         let write = |to: &dyn VfsFile| copy_backward(&segment.file, to, size);
-        self.layout.place(&segment.path, write, claim)
+        self.layout.write_atomically(&segment.path, write, lock)
     }
 }
 
-/// Copies a file that may be appended to meanwhile, so that the copy has every byte that was
-/// written before any byte that it has.
+/// Copies a file to which another session may append at the same time. The copy is a prefix of
+/// the log, perhaps with a torn end: if it contains a byte, it contains all bytes that were
+/// written before that one.
 ///
-/// Frames are written in order, so the pieces are read from the end: a piece that is read later
-/// has what was written before the pieces behind it. Within a piece two equal reads prove the
-/// same: what the first one missed was written before the second.
+/// Frames are written in order, so the blocks are read from the last to the first: a block that
+/// is read later contains everything that was written before the blocks after it. Within a block
+/// the order of a single read is not defined. Two equal reads in a row prove that nothing was
+/// written between the first and the second one, so the block is as it was at one moment.
 fn copy_backward(from: &dyn VfsFile, to: &dyn VfsFile, size: u64) -> io::Result<()> {
-    let (mut piece, mut again) = (vec![0; PIECE], vec![0; PIECE]);
+    let (mut earlier, mut latest) = (vec![0; BLOCK], vec![0; BLOCK]);
     let mut end = size;
     while end > 0 {
-        let start = (end - 1) / PIECE as u64 * PIECE as u64;
-        let length = usize::try_from(end - start).unwrap_or(PIECE);
-        let (piece, again) = (piece.split_at_mut(length).0, again.split_at_mut(length).0);
+        let start = (end - 1) / BLOCK as u64 * BLOCK as u64;
+        let length = usize::try_from(end - start).unwrap_or(BLOCK);
+        let (earlier, latest) = (
+            earlier.split_at_mut(length).0,
+            latest.split_at_mut(length).0,
+        );
         let mut reads = 0;
-        read_full(from, again, start)?;
-        while piece != again {
+        read_full(from, latest, start)?;
+        while earlier != latest {
             if reads == READS {
                 return Err(io::ErrorKind::ResourceBusy.into());
             }
             reads += 1;
-            piece.copy_from_slice(again);
-            read_full(from, again, start)?;
+            earlier.copy_from_slice(latest);
+            read_full(from, latest, start)?;
         }
-        write_all_at(to, &[IoSlice::new(piece)], start)?;
+        write_all_at(to, &[IoSlice::new(latest)], start)?;
         end = start;
     }
     Ok(())
 }
 
-/// The index of the last segment that begins with a frame; of the first where none does.
+/// Returns the index of the last segment that begins with a frame, or 0.
 fn last_with_frames(identity: &Identity, segments: &[Arc<Segment>]) -> Result<usize> {
     for (i, segment) in segments.iter().enumerate().rev() {
         let mut scanner = FrameScanner::new(segment);

@@ -6,17 +6,19 @@ use super::segment::Segment;
 use crate::frame::{ALIGN, FRAME_LIMIT, FrameView, HEADER, Header, Seed};
 use crate::vfs::read_full;
 
+/// Bytes of the file that are read at a time.
 const WINDOW: usize = 4 << 20;
-/// Frames begin at multiples of this.
+/// The distance between the offsets at which a frame can begin.
 const STEP: u64 = ALIGN as u64;
 
-/// Reads a segment's frames through a window.
+/// Reads a segment's frames through a buffer that moves over the file.
 #[derive(Debug)]
 pub(crate) struct FrameScanner<'a> {
     segment: &'a Segment,
     window: Vec<u8>,
+    /// The offset of the window in the file.
     window_at: u64,
-    /// The offset up to which there is something to read.
+    /// The offset up to which the file is read; its present end if there is none.
     end: Option<u64>,
 }
 
@@ -30,7 +32,8 @@ impl<'a> FrameScanner<'a> {
         }
     }
 
-    /// Of a segment's frames below an address, to which the file may have grown meanwhile.
+    /// A scanner of a segment's frames below an address, up to which the file may have grown since
+    /// this session has measured it.
     pub(crate) fn up_to(segment: &'a Segment, end: u64) -> Self {
         Self {
             end: Some(segment.offset(end)),
@@ -38,12 +41,12 @@ impl<'a> FrameScanner<'a> {
         }
     }
 
-    /// The bytes at an address, as many as there are up to `length`.
+    /// Returns the bytes at an address: `length` of them, or fewer where the file ends.
     fn bytes(&mut self, address: u64, length: usize) -> io::Result<&[u8]> {
         let offset = self.segment.offset(address);
         let end = self.window_at + self.window.len() as u64;
         if offset < self.window_at || offset + length as u64 > end {
-            // Clearing a window that is larger than the file takes longer than reading it.
+            // Not a whole window for a small file: to zero it would take longer than the read.
             let end = self.end.unwrap_or_else(|| self.segment.filled());
             let left = end.saturating_sub(offset);
             let window = WINDOW.min(usize::try_from(left).unwrap_or(WINDOW));
@@ -57,12 +60,12 @@ impl<'a> FrameScanner<'a> {
         Ok(self.window.get(at..at + have).unwrap_or_default())
     }
 
-    /// The header at an address, if a frame of this store was written there.
+    /// Returns the header at an address, if a frame of this store was written there.
     pub(crate) fn header(&mut self, address: u64, seed: Seed) -> io::Result<Option<Header>> {
         Ok(Header::read(self.bytes(address, HEADER)?, seed, address))
     }
 
-    /// The checked frame at an address, or what is wrong there.
+    /// Returns the validated frame at an address, or what is wrong there.
     pub(crate) fn frame(
         &mut self,
         address: u64,
@@ -75,8 +78,8 @@ impl<'a> FrameScanner<'a> {
         Ok(FrameView::check_after(header, self.bytes(address, length)?))
     }
 
-    /// The lowest address in `from..to` with a frame header whose position is not below
-    /// `position`, and that header.
+    /// Returns the first frame header in `from..to` whose position is not below `position`, and its
+    /// address. The frames themselves may be damaged.
     pub(crate) fn next_header(
         &mut self,
         from: u64,
@@ -86,7 +89,7 @@ impl<'a> FrameScanner<'a> {
     ) -> io::Result<Option<(u64, Header)>> {
         let mut address = from;
         while address < to {
-            let skipped = self.blank(address)?;
+            let skipped = self.bytes_without_magic(address)?;
             address += skipped;
             if skipped > 0 {
                 continue;
@@ -101,16 +104,16 @@ impl<'a> FrameScanner<'a> {
         Ok(None)
     }
 
-    /// How many bytes of the window, from an address on, can't begin a frame; at the end of
-    /// the file, one step.
-    fn blank(&mut self, address: u64) -> io::Result<u64> {
+    /// Returns how many bytes from an address to the end of the window can be skipped because no
+    /// frame begins in them; one step at the end of the file.
+    fn bytes_without_magic(&mut self, address: u64) -> io::Result<u64> {
         if self.bytes(address, HEADER)?.len() < HEADER {
             return Ok(STEP);
         }
         let at = usize::try_from(self.segment.offset(address) - self.window_at);
         let rest = at.ok().and_then(|at| self.window.get(at..));
         let steps = rest.unwrap_or_default().chunks_exact(ALIGN);
-        let blank = steps.take_while(|step| !Header::begins(step));
-        Ok(blank.count() as u64 * STEP)
+        let skipped = steps.take_while(|step| !Header::begins(step));
+        Ok(skipped.count() as u64 * STEP)
     }
 }

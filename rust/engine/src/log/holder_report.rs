@@ -1,5 +1,7 @@
-//! Which process holds a store and how far its recovery is, in words: bytes for people, which
-//! are never trusted. A process that waits for the store only looks whether they change.
+//! The file `live.holder`: which process has the store open, and how far its recovery is.
+//!
+//! The content is text for error messages and is never trusted: a process that waits for the
+//! store shows it, and waits longer while it changes.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -7,94 +9,96 @@ use std::sync::Arc;
 use super::layout::Layout;
 use crate::vfs::{OpenMode, VfsFile, write_all_at};
 
-/// Bytes of log between two reports of a recovery.
-const REPORTED: u64 = 16 << 20;
+/// The number of bytes of log between two reports of progress.
+const INTERVAL: u64 = 16 << 20;
 
-/// The report of the process that holds a store.
+/// The report of this process.
 ///
-/// It is never synced, and no failure to write it is an error: a full disk keeps nobody from
-/// opening a store to read it.
+/// It is never synced, and a failure to write it is not an error: a store on a full disk must
+/// still open for reading.
 #[derive(Debug)]
-pub(crate) struct Holder {
+pub(crate) struct HolderReport {
     file: Option<Arc<dyn VfsFile>>,
     program: String,
+    /// The address that was reported last.
     reported: u64,
 }
 
-impl Holder {
-    /// Begins the report of this process. The file of an earlier process is written over: a full
-    /// disk may have no room for another one. A file that has a further name is replaced instead,
-    /// because the other name is that of a copy of the store; so is one that can't be opened.
+impl HolderReport {
+    /// Begins the report of this process. The file of an earlier process is overwritten, because a
+    /// full disk may have no room for a new one. A file with a second name is replaced instead:
+    /// that name is in a copy of the store by hard links. So is a file that can't be opened.
     pub(crate) fn begin(layout: &Layout) -> Self {
         let path = layout.holder();
-        let (vfs, is_own) = (&layout.vfs, Self::is_own(layout));
-        let kept = is_own.then(|| vfs.open(&path, OpenMode::ReadWrite));
-        let file = kept.and_then(io::Result::ok).or_else(|| {
+        let (vfs, has_one_name) = (&layout.vfs, Self::has_one_name(layout));
+        let existing = has_one_name.then(|| vfs.open(&path, OpenMode::ReadWrite));
+        let file = existing.and_then(io::Result::ok).or_else(|| {
             let _removed = layout.remove_if_there(&path);
             vfs.open(&path, OpenMode::CreateNew).ok()
         });
         let program = std::env::args_os().next().unwrap_or_default();
         let program = program.to_string_lossy();
-        let holder = Self {
+        let report = Self {
             file,
             program: program.into_owned(),
             reported: 0,
         };
-        holder.write("");
-        holder
+        report.write("");
+        report
     }
 
-    /// Whether the file is there and has no other name.
-    fn is_own(layout: &Layout) -> bool {
+    /// Whether the file exists and has no second name.
+    fn has_one_name(layout: &Layout) -> bool {
         let file = layout.vfs.open_lock(&layout.holder(), false);
         file.and_then(|file| file.links())
             .is_ok_and(|links| links == 1)
     }
 
-    /// Reports that the log is read up to the address `done` of about `total`, from time to
-    /// time.
+    /// Reports that the log has been read up to the address `done` of about `total`, once in
+    /// [`INTERVAL`] bytes.
     pub(crate) fn progress(&mut self, done: u64, total: u64) {
-        if done.saturating_sub(self.reported) >= REPORTED {
+        if done.saturating_sub(self.reported) >= INTERVAL {
             self.reported = done;
             let total = total.max(done);
             self.write(&format!(
-                " (recovering the log, {done} of {total} bytes are read)"
+                " (recovering the log, has read {done} of {total} bytes)"
             ));
         }
     }
 
-    /// Reports that the recovery is over.
+    /// Reports that the recovery has ended.
     pub(crate) fn end(&self) {
         if self.reported > 0 {
             self.write("");
         }
     }
 
-    /// The state comes before the program, whose path may be longer than all that is shown.
+    /// Writes the report. The state precedes the program, whose path may be longer than the limit.
     fn write(&self, state: &str) {
         let (pid, program) = (std::process::id(), &self.program);
         let text = format!("process {pid}{state} running {program}");
-        let padding = std::iter::repeat_n(b' ', SHOWN);
-        let padded: Vec<u8> = text.bytes().chain(padding).take(SHOWN).collect();
+        let padding = std::iter::repeat_n(b' ', LIMIT);
+        let padded: Vec<u8> = text.bytes().chain(padding).take(LIMIT).collect();
         if let Some(file) = &self.file {
             let _written = write_all_at(&**file, &[IoSlice::new(&padded)], 0);
         }
     }
 }
 
-/// As many bytes as a process writes of itself.
-const SHOWN: usize = 256;
+/// The maximum length of a report in bytes.
+const LIMIT: usize = 256;
 
-/// What is shown of them: their first 256, on one line, without what a terminal would obey.
-pub(crate) fn shown(bytes: &[u8]) -> String {
-    let told = String::from_utf8_lossy(bytes.get(..SHOWN).unwrap_or(bytes));
-    let printable = |c: char| match c {
+/// Returns a report in a form that is safe to print: the first [`LIMIT`] bytes, on one line,
+/// without characters that control a terminal.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes.get(..LIMIT).unwrap_or(bytes));
+    let replace = |c: char| match c {
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        // What turns the direction of a text would show another one.
+        // Characters that change the direction of text could make it read as something else.
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
         c => c,
     };
-    told.trim().chars().map(printable).collect()
+    text.trim().chars().map(replace).collect()
 }
 
 #[cfg(test)]
@@ -102,27 +106,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_process_wrote_is_shown_as_it_is() {
+    fn a_report_is_printed_as_it_was_written() {
         let padded = format!("{:256}", "process 7 running /usr/bin/pythön");
         assert_eq!(
-            shown(padded.as_bytes()),
+            printable(padded.as_bytes()),
             "process 7 running /usr/bin/pythön"
         );
-        assert_eq!(shown(b""), "");
+        assert_eq!(printable(b""), "");
     }
 
     #[test]
-    fn junk_is_shown_short_on_one_line_and_moves_no_cursor() {
+    fn a_damaged_report_is_printed_short_and_without_control_characters() {
         for junk in [
             [0xff; 4096].as_slice(),
             &b"\x1b[2J\n".repeat(100),
             &[0; 300],
             "\u{202e}\u{85}".repeat(100).as_bytes(),
         ] {
-            let told = shown(junk);
-            assert!(told.chars().count() <= SHOWN, "{told:?}");
-            assert!(!told.contains(char::is_control), "{told:?}");
-            assert!(!told.contains('\u{202e}'), "{told:?}");
+            let text = printable(junk);
+            assert!(text.chars().count() <= LIMIT, "{text:?}");
+            assert!(!text.contains(char::is_control), "{text:?}");
+            assert!(!text.contains('\u{202e}'), "{text:?}");
         }
     }
 }

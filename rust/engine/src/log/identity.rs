@@ -1,6 +1,7 @@
-//! IDENTITY: who the store is. Written once, before anything else of the store.
+//! The file IDENTITY: the id and the secret of a store. Written once, before any other file.
 
-use super::layout::{Layout, read_file};
+use super::atomic_file::read_file;
+use super::layout::Layout;
 use crate::bytes::{array, u32_at};
 use crate::error::{Error, Result};
 use crate::format::FORMAT;
@@ -10,18 +11,18 @@ use crate::names::Hasher128Keyed;
 const MAGIC: &[u8; 8] = b"EBSTORE\n";
 const LENGTH: usize = 64;
 
-/// The store's name and secret.
+/// The id and the secret of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) uuid: [u8; 16],
-    /// Seeds frame checks and name hashes, so that no payload can imitate a frame and no
-    /// choice of names can make two streams collide.
+    /// Seeds the CRC of frame headers and the hashes of names. Without it, the payload of an event
+    /// could imitate a frame, and a client could choose names whose hashes collide.
     secret: [u8; 16],
     created_at: u64,
 }
 
 impl Layout {
-    /// Refuses a directory that holds another store than the one of this id, or none.
+    /// Returns an error if the directory doesn't contain the store with this id.
     pub(crate) fn refuse_other_store(&self, id: Option<[u8; 16]>) -> Result<()> {
         let Some(expected) = id else {
             return Ok(());
@@ -29,9 +30,9 @@ impl Layout {
         let found = Identity::read(self);
         let reason = match found {
             Ok(Some(identity)) if identity.uuid == expected => return Ok(()),
-            Ok(Some(_)) => "another store is there now than the one that was opened",
+            Ok(Some(_)) => "it contains another store than the one that was opened",
             Ok(None) | Err(Error::NotAStore { .. }) => {
-                "the store that was opened there is there no more"
+                "it no longer contains the store that was opened"
             }
             Err(e) => return Err(e),
         };
@@ -50,18 +51,18 @@ impl Identity {
             layout
                 .vfs
                 .random(bytes)
-                .map_err(|e| Error::io(&path, "draw a secret for", &e))?;
+                .map_err(|e| Error::io(&path, "draw random bytes for", &e))?;
         }
         let identity = Self {
             uuid,
             secret,
             created_at: layout.vfs.now_micros(),
         };
-        layout.place_bytes(&path, &identity.encode())?;
+        layout.write_bytes_atomically(&path, &identity.encode())?;
         Ok(identity)
     }
 
-    /// Reads IDENTITY; `None` when there is no such file.
+    /// Reads the file; `None` when there is none.
     pub(crate) fn read(layout: &Layout) -> Result<Option<Self>> {
         let path = layout.identity();
         let Some(bytes) = read_file(layout, &path)? else {
@@ -70,7 +71,7 @@ impl Identity {
         if bytes.get(..8) != Some(MAGIC) {
             return Err(Error::NotAStore {
                 path: layout.root.clone(),
-                reason: "its IDENTITY is no event store's".to_owned(),
+                reason: "its IDENTITY file is not that of an event store".to_owned(),
             });
         }
         let found = u32_at(&bytes, 8).unwrap_or_default();
@@ -78,7 +79,7 @@ impl Identity {
             return Err(Error::newer(&path, found));
         }
         let identity = Self::decode(&bytes);
-        let damaged = || Error::corrupt(&path, 0, "the store's identity fails its checksum");
+        let damaged = || Error::corrupt(&path, 0, "its checksum does not match");
         identity.ok_or_else(damaged).map(Some)
     }
 

@@ -1,29 +1,32 @@
-//! Where the store's files are, and how small ones are replaced without a torn moment.
+//! The paths of a store's files, and its directories.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::segment_file::OpenFiles;
+use super::open_files::OpenFiles;
 use crate::error::{Error, Result};
-use crate::vfs::{Entry, OpenMode, Vfs, parent_of, read_full, write_all_at};
+use crate::vfs::{Entry, Vfs, parent_of};
 
-/// The paths inside a store.
+/// The directory of a store, and the paths in it. Clones share the flags and the open files.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) root: PathBuf,
-    /// A rename or the sync of a directory failed: what the disk names is not known.
-    unsure: Arc<AtomicBool>,
-    /// The files of its segments.
+    /// Set when a rename or the sync of a directory has failed: it is then unknown which names the
+    /// disk has. Never cleared. `SeqCst`, because no lock orders the threads that read it: after
+    /// one thread has reported the failure, no other may write a manifest.
+    names_are_unknown: Arc<AtomicBool>,
+    /// The open files of the segments.
     pub(crate) files: Arc<OpenFiles>,
-    /// The reserve for a full disk is there.
-    pub(crate) ballasted: Arc<AtomicBool>,
+    /// Whether the ballast is known to exist. A hint: it only saves a look at the directory.
+    pub(crate) has_ballast: Arc<AtomicBool>,
 }
 
 impl Layout {
-    /// The same directory, reached from now on whatever its path names later.
+    /// Returns the layout of the same directory, held open: from now on its files are reached
+    /// whatever the path names later.
     pub(crate) fn hold(self) -> Result<Self> {
         let held = self.vfs.hold(&self.root);
         let held = held.map_err(|e| Error::io(&self.root, "open", &e))?;
@@ -35,15 +38,20 @@ impl Layout {
             files: Arc::new(OpenFiles::new(Arc::clone(&vfs))),
             vfs,
             root,
-            unsure: Arc::default(),
-            ballasted: Arc::default(),
+            names_are_unknown: Arc::default(),
+            has_ballast: Arc::default(),
         }
     }
 
-    /// Whether a rename or the sync of a directory has failed. Trying again might succeed
-    /// without the names that were lost, so nobody does until the store is opened anew.
+    /// Whether a rename or the sync of a directory has failed. A second sync may succeed without
+    /// the names that were lost, so none is tried until the store is opened again.
     pub(crate) fn is_unsure(&self) -> bool {
-        self.unsure.load(Ordering::SeqCst)
+        self.names_are_unknown.load(Ordering::SeqCst)
+    }
+
+    /// Records that a rename or the sync of a directory has failed.
+    pub(super) fn distrust_names(&self) {
+        self.names_are_unknown.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn log(&self) -> PathBuf {
@@ -88,7 +96,7 @@ impl Layout {
         self.locks().join(format!("session-{number}.lock"))
     }
 
-    /// What the processes of the store share in memory.
+    /// The memory that the processes of the store share.
     pub(crate) fn page(&self) -> PathBuf {
         self.root.join("coord.shm")
     }
@@ -101,8 +109,9 @@ impl Layout {
         self.log().join(format!("{ordinal:010}.hot"))
     }
 
-    /// Refuses to make a new file or name in `directory` if its path, or the store's, names
-    /// another directory by now: whoever opens the store by its path would not find it.
+    /// Returns an error if the path of `directory`, or that of the store, no longer names the
+    /// directory that is open: a new file would be in a place where no session that opens the
+    /// store by its path finds it.
     pub(crate) fn check_attached(&self, directory: &Path) -> Result<()> {
         let is_inside = directory != self.root && directory.starts_with(&self.root);
         let inner = is_inside.then_some(directory);
@@ -115,7 +124,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Makes a directory unless it is there, durably.
+    /// Creates a directory durably, unless it exists.
     pub(crate) fn ensure_dir(&self, path: &Path) -> Result<()> {
         match self
             .vfs
@@ -130,7 +139,7 @@ impl Layout {
             None => {
                 self.check_attached(parent_of(path))?;
                 match self.vfs.create_dir(path) {
-                    // Somebody else makes the same store; the lock decides between us.
+                    // Another process creates the same store; the locks decide which one does.
                     Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                         Err(Error::io(path, "create", &e))
                     }
@@ -144,8 +153,8 @@ impl Layout {
         self.sync_dir(parent_of(path))
     }
 
-    /// As [`Layout::sync_parent`], where one may: a directory that another user owns need not
-    /// be readable.
+    /// Syncs as [`Layout::sync_parent`] does, if this process may open the directory: one that
+    /// another user owns need not be readable.
     pub(crate) fn sync_parent_if_allowed(&self, path: &Path) -> Result<()> {
         match self.vfs.sync_dir(parent_of(path)) {
             Err(e) if e.kind() != io::ErrorKind::PermissionDenied => {
@@ -157,84 +166,9 @@ impl Layout {
 
     pub(crate) fn sync_dir(&self, path: &Path) -> Result<()> {
         self.vfs.sync_dir(path).map_err(|e| {
-            self.unsure.store(true, Ordering::SeqCst);
+            self.distrust_names();
             Error::io(path, "sync", &e)
         })
-    }
-
-    /// Puts a file in place whole and durable: written beside, synced, renamed, the
-    /// directory synced. `write` gives the content; `before` is called with the path of the
-    /// finished file before it gets its name.
-    pub(crate) fn place<T>(
-        &self,
-        path: &Path,
-        write: impl FnOnce(&dyn crate::vfs::VfsFile) -> io::Result<()>,
-        before: impl FnOnce(&Path) -> Result<T>,
-    ) -> Result<T> {
-        self.check_attached(parent_of(path))?;
-        self.place_in_held(path, write, before)
-    }
-
-    fn place_in_held<T>(
-        &self,
-        path: &Path,
-        write: impl FnOnce(&dyn crate::vfs::VfsFile) -> io::Result<()>,
-        before: impl FnOnce(&Path) -> Result<T>,
-    ) -> Result<T> {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".tmp");
-        let beside = PathBuf::from(beside);
-        self.remove_if_there(&beside)?;
-        let io = |operation| {
-            let beside = beside.clone();
-            move |e: io::Error| Error::io(&beside, operation, &e)
-        };
-        let file = self
-            .files
-            .open(&beside, OpenMode::CreateNew)
-            .map_err(io("create"))?;
-        let written = write(&*file)
-            .map_err(io("write"))
-            .and_then(|()| file.sync_all().map_err(io("sync")));
-        if let Err(e) = written {
-            // On a full disk it would keep room from others. What can't be removed is by the
-            // next attempt.
-            let _removed = self.vfs.remove(&beside);
-            return Err(e);
-        }
-        let outcome = before(&beside)?;
-        if let Err(e) = self.vfs.rename(&beside, path) {
-            if !is_refusal(&e) {
-                self.unsure.store(true, Ordering::SeqCst);
-            }
-            return Err(Error::io(path, "rename", &e));
-        }
-        self.sync_parent(path)?;
-        Ok(outcome)
-    }
-
-    /// Puts a small file in place, if need be in the room of the ballast: what it says must
-    /// be said on a full disk too.
-    pub(crate) fn place_bytes(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.check_attached(parent_of(path))?;
-        self.place_bytes_in_held(path, bytes)
-    }
-
-    /// As [`Layout::place_bytes`], also after the directory was moved: for what belongs to the
-    /// files that were written there, wherever they are.
-    pub(crate) fn place_bytes_in_held(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let write = |file: &dyn crate::vfs::VfsFile| write_all_at(file, &[IoSlice::new(bytes)], 0);
-        match self.place_in_held(path, write, |_| Ok(())) {
-            Err(Error::StorageFull { .. }) if self.release_ballast() => {
-                self.place_in_held(path, write, |_| Ok(()))
-            }
-            placed => placed,
-        }
-    }
-
-    fn release_ballast(&self) -> bool {
-        self.ballasted.store(false, Ordering::SeqCst);
-        self.vfs.remove(&self.ballast()).is_ok()
     }
 
     pub(crate) fn remove_if_there(&self, path: &Path) -> Result<()> {
@@ -243,27 +177,4 @@ impl Layout {
             _ => Ok(()),
         }
     }
-}
-
-/// Whether a rename was refused for want of memory or room, and so is known not to be done.
-fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
-
-/// A small file's bytes; `None` when there is no such file.
-pub(crate) fn read_file(layout: &Layout, path: &Path) -> Result<Option<Vec<u8>>> {
-    let file = match layout.files.open(path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io(path, "open", &e)),
-    };
-    let read = |e| Error::io(path, "read", &e);
-    let size = file.size().map_err(read)?;
-    let mut bytes = vec![0; usize::try_from(size.min(16 << 20)).unwrap_or_default()];
-    let read_bytes = read_full(&*file, &mut bytes, 0).map_err(read)?;
-    bytes.truncate(read_bytes);
-    Ok(Some(bytes))
 }

@@ -1,4 +1,4 @@
-//! What the files of the log need of the coordination between sessions.
+//! The interface between the files of the log and the coordination of sessions.
 
 use std::fmt::Debug;
 
@@ -11,8 +11,8 @@ pub(crate) trait Maintenance: Debug + Send + Sync {
     /// sessions if the store is shared.
     fn acquire(&self) -> Result<Box<dyn MaintenanceGuard + '_>>;
 
-    /// The generation of the manifest that the sessions have published last; `None` while this
-    /// session has the store for itself.
+    /// The generation of the manifest that the sessions have published last; `None` while no other
+    /// session can have the store open.
     fn shared_generation(&self) -> Option<u64>;
 
     /// Publishes the generation of a new manifest, if the store is shared.
@@ -21,7 +21,7 @@ pub(crate) trait Maintenance: Debug + Send + Sync {
     /// Whether other sessions can join this one.
     fn is_joinable(&self) -> bool;
 
-    /// The error of a shared page that contradicts the log.
+    /// The error for a shared page that contradicts the log.
     fn contradiction(&self, reason: &str) -> Error;
 }
 

@@ -1,9 +1,12 @@
-//! MANIFEST-n, named by CURRENT: which segments the log has, and up to where it was known to
-//! be durable.
+//! The manifest: which segments a log has, and up to which address it was known to be durable.
+//!
+//! Each version is a file of its own, MANIFEST-n, where n is its generation. The file CURRENT
+//! contains the name of the live one. A new manifest is written durably before CURRENT names it.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::layout::{Layout, read_file};
+use super::atomic_file::read_file;
+use super::layout::Layout;
 use super::segment_header::SegmentEntry;
 use crate::bytes::{u32_at, u64_at};
 use crate::error::{Error, Result};
@@ -13,13 +16,13 @@ const MAGIC: &[u8; 8] = b"EBMANIF\n";
 const FIXED: usize = 48;
 const ENTRY: usize = 24;
 
-/// A full snapshot of what is not in the log itself.
+/// One version of the manifest. It is complete: no version depends on an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub(crate) generation: u64,
-    /// Everything below was durable when this was written.
+    /// The address below which everything was durable when this version was written.
     pub(crate) durable: u64,
-    /// The chain at `durable`, when `durable` is the end of a frame.
+    /// The chain at `durable`, if `durable` is the end of a frame.
     pub(crate) chain: u64,
     pub(crate) segments: Vec<SegmentEntry>,
 }
@@ -27,18 +30,18 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// Writes the manifest and makes CURRENT name it.
     pub(crate) fn publish(&self, layout: &Layout) -> Result<()> {
-        layout.place_bytes(&layout.manifest(self.generation), &self.encode())?;
+        layout.write_bytes_atomically(&layout.manifest(self.generation), &self.encode())?;
         let name = format!("MANIFEST-{}\n", self.generation);
-        layout.place_bytes(&layout.current(), name.as_bytes())?;
+        layout.write_bytes_atomically(&layout.current(), name.as_bytes())?;
         if let Some(before) = self.generation.checked_sub(1) {
-            // One that stays costs some bytes and is never read again.
+            // No error if it fails: an old manifest takes some bytes and is never read again.
             let _removed = layout.remove_if_there(&layout.manifest(before));
         }
         Ok(())
     }
 
-    /// The live manifest. `None` when there is none or it is damaged: the caller then lists
-    /// the log itself and trusts no older manifest.
+    /// Reads the live manifest. `None` if there is none or if it is damaged: the caller then lists
+    /// the directory of the log, and must not trust an older manifest.
     pub(crate) fn live(layout: &Layout) -> Result<Option<Self>> {
         let Some(current) = read_file(layout, &layout.current())? else {
             return Ok(None);
@@ -107,13 +110,13 @@ impl Manifest {
     }
 }
 
-/// The format of a whole manifest that this build is too old for. Such a one is no damage,
-/// and what it says of the log can't be found out without it.
+/// Returns the format of a valid manifest that is newer than this build can read. Such a manifest
+/// is not damaged, so the directory must not be listed instead.
 fn newer_format(bytes: &[u8]) -> Option<u32> {
     let (body, hash) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
-    let is_whole = bytes.get(..8)? == MAGIC && u64_at(hash, 0)? == xxh3_64(body);
+    let is_valid = bytes.get(..8)? == MAGIC && u64_at(hash, 0)? == xxh3_64(body);
     let format = u32_at(bytes, 8)?;
-    (is_whole && format > FORMAT).then_some(format)
+    (is_valid && format > FORMAT).then_some(format)
 }
 
 #[cfg(test)]
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_byte_voids_a_manifest() {
+    fn a_manifest_with_any_flipped_byte_is_refused() {
         let good = manifest().encode();
         for i in 0..good.len() {
             let mut bad = good.clone();

@@ -1,24 +1,62 @@
-//! The log on disk: identity, manifests, segments.
+//! The log on disk: the files of a store, and the segments that contain its frames.
+//!
+//! This module owns every file in a store's directory except the shared page and the lock files
+//! of `coord`. Recovery, the committer and readers reach the files through it alone. Its
+//! invariants:
+//!
+//! * A small file is replaced whole: written under a temporary name, synced, renamed, and the
+//!   directory synced. A crash leaves the old content or the new one, never a mixture.
+//! * A segment is durably listed in the manifest before its first frame is written.
+//! * No log file is deleted or written again after it was replaced by a later one.
+//! * A name or a directory whose sync failed is not trusted again until the store is reopened.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `layout` | the paths in a store; directories |
+//! | `atomic_file` | how a small file is replaced without a torn state |
+//! | `identity` | IDENTITY: the store's id and secret |
+//! | `manifest` | MANIFEST-n and CURRENT: the list of segments |
+//! | `poison_marker` | POISONED: how far the log was durable when a sync failed |
+//! | `holder_report` | `live.holder`: which process has the store, as text for error messages |
+//! | `ballast` | the reserve that keeps small files writable on a full disk |
+//! | `segment_header` | the header of a segment's file |
+//! | `segment` | one segment: addresses, writes, zero-filling ahead of the tail |
+//! | `segment_file` | the descriptors of one segment's file |
+//! | `open_files` | the bounded number of descriptors for segments that are only read |
+//! | `open_segment` | how a segment is opened and validated |
+//! | `segments` | all segments of an open log, and the current manifest |
+//! | `create_segment` | how large the next segment is, and how it is created and listed |
+//! | `verify_files` | what `verify` compares in IDENTITY, the manifest and the headers |
+//! | `claims` | locks on the files themselves, against sessions of another directory |
+//! | `frame_scanner` | the frames of one segment, read in order |
+//! | `maintenance` | the interface to the lock that serialises changes of the list of segments |
 
+mod atomic_file;
+mod ballast;
 mod claims;
+mod create_segment;
 mod frame_scanner;
 mod holder_report;
 mod identity;
 mod layout;
 mod maintenance;
 mod manifest;
+mod open_files;
 mod open_segment;
 mod poison_marker;
 mod segment;
 mod segment_file;
 mod segment_header;
 mod segments;
+mod verify_files;
 
+pub(crate) use atomic_file::read_file;
 pub(crate) use claims::Claims;
+pub(crate) use create_segment::fill_step;
 pub(crate) use frame_scanner::FrameScanner;
-pub(crate) use holder_report::{Holder, shown as shown_holder};
+pub(crate) use holder_report::{HolderReport, printable as shown_holder};
 pub(crate) use identity::Identity;
-pub(crate) use layout::{Layout, read_file};
+pub(crate) use layout::Layout;
 pub(crate) use maintenance::{Maintenance, MaintenanceGuard};
 pub(crate) use manifest::Manifest;
 pub(crate) use open_segment::{open_listed, open_segment};
@@ -26,5 +64,5 @@ pub(crate) use poison_marker::{Found, Marker};
 pub(crate) use segment::{Segment, fill_zeros};
 #[cfg(fuzzing)]
 pub(crate) use segment_header::SegmentHeader;
-pub(crate) use segment_header::{SEGMENT_HEADER, Seal, SegmentEntry};
-pub(crate) use segments::{Segments, bytes_below, fill_step, limits};
+pub(crate) use segment_header::{CutPoint, CutPoint as Seal, SEGMENT_HEADER, SegmentEntry};
+pub(crate) use segments::{Segments, bytes_below, limits};

@@ -1,4 +1,4 @@
-//! Segments opened by the header in their file.
+//! How a segment is opened: its header decides which place in the log it has.
 
 use super::identity::Identity;
 use super::layout::Layout;
@@ -7,7 +7,7 @@ use super::segment_header::{SegmentEntry, SegmentHeader};
 use crate::error::{Error, Result};
 use crate::vfs::OpenMode;
 
-/// Opens a segment that a manifest lists; its header must be the one that is listed.
+/// Opens a segment that a manifest lists. Its header must have the values that are listed.
 pub(crate) fn open_listed(
     layout: &Layout,
     identity: &Identity,
@@ -18,11 +18,16 @@ pub(crate) fn open_listed(
         .filter(|segment| segment.entry == entry)
         .ok_or_else(|| {
             let path = layout.segment(entry.ordinal);
-            Error::corrupt(&path, 0, "its header is not the one it was given")
+            Error::corrupt(
+                &path,
+                0,
+                "its header is not the one that the manifest lists",
+            )
         })
 }
 
-/// Opens a segment; `None` where its header is not that of a segment of this store.
+/// Opens a segment; `None` if the file has no valid header, or one of another store or another
+/// segment.
 pub(crate) fn open_segment(
     layout: &Layout,
     identity: &Identity,

@@ -1,14 +1,16 @@
-//! POISONED: a sync had failed, and how far the log was durable by then.
+//! The file POISONED: a sync has failed, and the log was durable up to this address.
 //!
-//! After a failed sync the kernel may take for clean what the disk never got, so neither
-//! what is cached nor a second sync tells what is on the disk. The end that is written here
-//! was found before the failure. The next opening cuts the log there and goes on in a file
-//! that the failure didn't touch.
+//! After a failed sync the kernel may treat pages as clean that the disk never got, so neither
+//! the page cache nor a second sync shows what is on the disk ("fsyncgate"; Rebello et al., "Can
+//! Applications Recover from fsync Failures?", USENIX ATC 2020). The end that is recorded here
+//! was established before the failure. The next session that writes cuts the log there and
+//! continues in a new file, which the failure can't concern.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::layout::{Layout, read_file};
-use super::segment_header::Seal;
+use super::atomic_file::read_file;
+use super::layout::Layout;
+use super::segment_header::CutPoint;
 use crate::bytes::{array, u32_at, u64_at};
 use crate::error::{Error, Result};
 use crate::format::FORMAT;
@@ -16,29 +18,32 @@ use crate::format::FORMAT;
 const MAGIC: &[u8; 8] = b"EBPOISN\n";
 const FIXED: usize = 48;
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Marker {
+    /// The id of the store. A marker that was copied from another store is ignored.
     pub(crate) store: [u8; 16],
-    /// The end of the last frame that was durable, and its chain.
-    pub(crate) durable: Seal,
-    /// For people.
+    /// Where the log must be cut.
+    pub(crate) durable: CutPoint,
+    /// The failure, as text for the person who reads the file.
     pub(crate) reason: String,
 }
 
-/// What stands where the file would be.
+/// What is found at the path of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Nothing.
+    /// No file.
     Absent,
-    /// Something that says nothing of this store.
+    /// A file that is damaged or belongs to another store. It counts as no marker: acknowledged
+    /// commits must not be cut off because of it.
     Unreadable,
+    /// A valid marker of this store.
     Whole(Marker),
 }
 
 impl Marker {
     pub(crate) fn place(&self, layout: &Layout) -> Result<()> {
-        layout.place_bytes_in_held(&layout.poisoned(), &self.encode())
+        layout.write_bytes_in_held_directory(&layout.poisoned(), &self.encode())
     }
 
     pub(crate) fn find(layout: &Layout, store: [u8; 16]) -> Result<Found> {
@@ -53,7 +58,7 @@ impl Marker {
         }
     }
 
-    /// Takes the file away, durably.
+    /// Removes the file, durably.
     pub(crate) fn lift(layout: &Layout) -> Result<()> {
         layout.remove_if_there(&layout.poisoned())?;
         layout.sync_dir(&layout.root)
@@ -74,13 +79,13 @@ impl Marker {
         bytes
     }
 
-    /// The format and the marker, of a whole file.
+    /// Decodes a valid file: its format, and the marker.
     fn decode(bytes: &[u8]) -> Option<(u32, Self)> {
         let (body, hash) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
         if body.get(..8)? != MAGIC || u64_at(hash, 0)? != xxh3_64(body) {
             return None;
         }
-        let durable = Seal {
+        let durable = CutPoint {
             address: u64_at(body, 32)?,
             chain: u64_at(body, 40)?,
         };
@@ -100,7 +105,7 @@ mod tests {
     fn marker() -> Marker {
         Marker {
             store: [7; 16],
-            durable: Seal {
+            durable: CutPoint {
                 address: 4096,
                 chain: 9,
             },
@@ -114,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_byte_voids_a_marker() {
+    fn a_marker_with_any_flipped_byte_is_refused() {
         let good = marker().encode();
         for i in 0..good.len() {
             let mut bad = good.clone();
@@ -124,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_cut_short_is_none() {
+    fn a_truncated_marker_is_refused() {
         let good = marker().encode();
         for length in 0..good.len() {
             assert_eq!(Marker::decode(&good[..length]), None, "{length} bytes");

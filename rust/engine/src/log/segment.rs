@@ -1,4 +1,9 @@
-//! One file of the log: a 4 KiB header, then frames, then zeros.
+//! One segment of the log: a file with a 4 KiB header, then frames, then zeros.
+//!
+//! The zeros are written ahead of the tail by a background thread, because a sync is cheaper if
+//! neither the size of the file nor its blocks change, and because a full disk is then noticed
+//! before a commit is at stake. Two threads write to the file at the same time: the committer
+//! writes frames below `filled`, the background thread writes zeros from `filled` on.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -9,29 +14,32 @@ use crate::lock::Mutex;
 
 use super::layout::Layout;
 use super::segment_file::SegmentFile;
-use super::segment_header::{SEGMENT_HEADER, Seal, SegmentEntry, SegmentHeader};
+use super::segment_header::{CutPoint, SEGMENT_HEADER, SegmentEntry, SegmentHeader};
 use crate::error::{Error, Result};
 use crate::vfs::{VfsFile, read_full, write_all_at, write_counting};
 
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
-/// An open segment.
+/// A segment of an open log.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) file: SegmentFile,
     pub(crate) entry: SegmentEntry,
-    /// What it goes on from, if not from the end of the segment before.
-    pub(crate) continues_from: Option<Seal>,
-    /// Offset up to which the file was filled with zeros (or frames) ahead of the tail.
+    /// The cut that a continuation segment continues from.
+    pub(crate) continues_from: Option<CutPoint>,
+    /// The offset up to which the file contains frames or zeros. Only grows. Written with `AcqRel`
+    /// after the bytes below it have been written, and read with `Acquire`: a thread that reads a
+    /// value may write frames below it, and no zeros that another thread is still writing can
+    /// land on them.
     filled: AtomicU64,
-    /// Held by whoever fills. Nobody writes at or beyond `filled` without it, so zeros can
-    /// never land on a frame.
+    /// Held by every thread that writes at or beyond `filled`. Without it, a thread that fills
+    /// could write zeros over a frame that the committer has just written there.
     filling: Mutex<()>,
 }
 
 impl Segment {
-    /// The segment of a file that was opened to look at its header.
+    /// The segment of a file that was opened to read its header.
     pub(crate) fn of(
         layout: &Layout,
         header: &SegmentHeader,
@@ -55,19 +63,19 @@ impl Segment {
         })
     }
 
-    /// Opens the file to be written to, before anything is: a failure concerns this process
-    /// alone.
+    /// Opens the file for writing. Called before anything is written, so that a lack of descriptors
+    /// is an error of this process alone and leaves the store as it is.
     pub(crate) fn activate(&self) -> Result<()> {
         self.file.activate().map_err(|e| self.error("open", &e))
     }
 
-    /// Closes what was open to be written to. The caller knows that all of it is durable, and
-    /// that the log goes on in a later segment.
+    /// Closes the descriptors for writing. Everything in the segment must be durable, and the log
+    /// must continue in a later segment.
     pub(crate) fn release(&self) {
         self.file.release();
     }
 
-    /// Makes the frames that were written durable.
+    /// Makes all written frames durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_written()
     }
@@ -83,7 +91,7 @@ impl Segment {
         Ok(SegmentHeader::decode(&bytes) == Some(own))
     }
 
-    /// The offset of the first byte from `from` on that is not zero.
+    /// Returns the offset of the first non-zero byte at or after `from`.
     pub(crate) fn first_non_zero(&self, from: u64) -> Result<Option<u64>> {
         let mut buffer = vec![0; 1 << 20];
         let mut at = from;
@@ -100,9 +108,10 @@ impl Segment {
         }
     }
 
-    /// Has what is cached of the file read from the disk again.
+    /// Drops the cached pages of the file, so that the next reads come from the disk.
     pub(crate) fn drop_cache(&self) {
-        // An advice: the file is read either way, and nothing above a durable end is believed.
+        // The kernel may ignore it. That is safe, because recovery trusts nothing above the
+        // durable end either way.
         let _advised = self.file.drop_cache(0, self.filled());
     }
 
@@ -120,7 +129,7 @@ impl Segment {
         address - self.entry.base
     }
 
-    /// An I/O error of this segment.
+    /// The error for a failed operation on this segment.
     pub(crate) fn error(&self, operation: &'static str, e: &io::Error) -> Error {
         if e.kind() == io::ErrorKind::InvalidData {
             return Error::corrupt(&self.path, 0, e.to_string());
@@ -128,19 +137,19 @@ impl Segment {
         Error::io(&self.path, operation, e)
     }
 
-    /// Bytes of the file, frames and zeros.
+    /// The length of the file, frames and zeros, as far as this session knows.
     pub(crate) fn filled(&self) -> u64 {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Takes note of what other processes have filled. The file only grows.
+    /// Reads the length of the file, which other processes may have filled further.
     pub(crate) fn measure(&self) -> Result<u64> {
         let size = self.file.size().map_err(|e| self.error("measure", &e))?;
         Ok(self.filled.fetch_max(size, Ordering::AcqRel).max(size))
     }
 
-    /// Writes frames that follow each other, beginning at `address`. An error comes with the
-    /// number of bytes that were written before it.
+    /// Writes consecutive frames, beginning at `address`. An error is returned with the number of
+    /// bytes that were written before it.
     pub(crate) fn write(
         &self,
         frames: &[IoSlice<'_>],
@@ -150,6 +159,7 @@ impl Segment {
         let offset = self.offset(address);
         let end = offset + bytes as u64;
         if end <= self.filled() {
+            // No lock: all zeros below `filled` have been written.
             return write_counting(&self.file, frames, offset);
         }
         let filling = self.filling.lock();
@@ -159,13 +169,13 @@ impl Segment {
         Ok(())
     }
 
-    /// Fills the next `step` bytes with zeros, so that later syncs need not change the
-    /// file's size or map new blocks. Answers whether anything was left to fill.
+    /// Fills the next `step` bytes with zeros. Returns whether there was anything left to fill.
     pub(crate) fn fill_ahead(&self, step: u64) -> io::Result<bool> {
         self.fill_to(|filled| (filled + step).min(self.entry.capacity))
     }
 
-    /// Makes sure that there is room on the disk up to this offset.
+    /// Fills the file with zeros up to an offset, so that a later write to it can't fail for lack
+    /// of room.
     pub(crate) fn fill_room(&self, to: u64) -> io::Result<()> {
         self.fill_to(|_| to).map(|_| ())
     }
@@ -185,15 +195,15 @@ impl Segment {
 
     /// Makes the zeros durable.
     ///
-    /// Done through a description of the file of its own: the kernel tells each description
-    /// once that a write failed, and a failure that concerns frames must reach the one that
-    /// syncs them too.
+    /// It uses a file description of its own. The kernel reports a failed write-back once to each
+    /// description: if this sync shared the one for frames, it could consume the report of a
+    /// failure that concerns frames, and the sync of the frames would then succeed.
     pub(crate) fn sync_ahead(&self) -> io::Result<()> {
         self.file.ahead().map_or(Ok(()), |ahead| ahead.sync_data())
     }
 }
 
-/// Writes zeros over `from..to`.
+/// Writes zeros to `from..to`.
 pub(crate) fn fill_zeros(file: &dyn VfsFile, mut from: u64, to: u64) -> io::Result<()> {
     while from < to {
         let n = usize::try_from(to - from)

@@ -1,9 +1,11 @@
-//! The files of the log's segments, of which a bounded number is open.
+//! The file of one segment, and the descriptors by which it is open.
 //!
 //! A segment that frames are written to has two descriptors from before its first write until
-//! all of it is durable: the kernel reports a failed write to each description of a file that
-//! was open by then, and to none that is opened after the report. Every other segment is only
-//! read, and its file is open while it is among those that were read last.
+//! all of it is durable. Linux reports a failed write-back once to each open file description
+//! that existed when it failed, and never to one that is opened later (errseq, since 4.13). So
+//! the descriptor by which frames are synced must have been open during every write, and must
+//! not share its report with the one that writes zeros ahead. Every other segment is only read,
+//! and its file is open while `OpenFiles` keeps it.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -11,81 +13,10 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::open_files::OpenFiles;
 use super::segment_header::SegmentHeader;
-use crate::lock::{Mutex, RwLock};
-use crate::vfs::{OpenMode, Vfs, VfsFile};
-
-/// Descriptors of segments that are only read.
-const LIMIT: usize = 48;
-
-/// The files that were read last, the latest at the end.
-#[derive(Debug)]
-pub(crate) struct OpenFiles {
-    vfs: Arc<dyn Vfs>,
-    recent: Mutex<Vec<(u64, Arc<dyn VfsFile>)>>,
-}
-
-impl OpenFiles {
-    pub(crate) fn new(vfs: Arc<dyn Vfs>) -> Self {
-        Self {
-            vfs,
-            recent: Mutex::default(),
-        }
-    }
-
-    /// Opens a file; where the process has no descriptor left, one of those that are only kept
-    /// for later is given back first.
-    pub(crate) fn open(
-        &self,
-        path: &std::path::Path,
-        mode: OpenMode,
-    ) -> io::Result<Arc<dyn VfsFile>> {
-        match self.vfs.open(path, mode) {
-            Err(e) if is_exhausted(&e) && self.close_all() => self.vfs.open(path, mode),
-            opened => opened,
-        }
-    }
-
-    fn get(&self, ordinal: u64) -> Option<Arc<dyn VfsFile>> {
-        let mut recent = self.recent.lock();
-        let i = recent.iter().rposition(|(known, _)| *known == ordinal)?;
-        let found = recent.remove(i);
-        let file = Arc::clone(&found.1);
-        recent.push(found);
-        Some(file)
-    }
-
-    fn keep(&self, ordinal: u64, file: Arc<dyn VfsFile>) {
-        let oldest = {
-            let mut recent = self.recent.lock();
-            // Another thread may have been faster.
-            recent.retain(|(known, _)| *known != ordinal);
-            recent.push((ordinal, file));
-            (recent.len() > LIMIT).then(|| recent.remove(0))
-        };
-        // Closed after the lock was freed.
-        drop(oldest);
-    }
-
-    fn forget(&self, ordinal: u64) {
-        let mut recent = self.recent.lock();
-        recent.retain(|(known, _)| *known != ordinal);
-    }
-
-    /// Closes all files but those that are being read; answers whether there was any.
-    fn close_all(&self) -> bool {
-        let closed = std::mem::take(&mut *self.recent.lock());
-        !closed.is_empty()
-    }
-}
-
-/// Whether this process, or the system, has no descriptor or no memory left to open a file.
-fn is_exhausted(error: &io::Error) -> bool {
-    let code = error.raw_os_error();
-    [Errno::MFILE, Errno::NFILE, Errno::NOMEM]
-        .into_iter()
-        .any(|errno| code == Some(errno.raw_os_error()))
-}
+use crate::lock::RwLock;
+use crate::vfs::{OpenMode, VfsFile};
 
 /// The file of a segment, open or not.
 #[derive(Debug)]
@@ -94,14 +25,18 @@ pub(crate) struct SegmentFile {
     header: SegmentHeader,
     is_writable: bool,
     files: Arc<OpenFiles>,
+    /// The descriptors while the file is written to. Readers of the file share the lock; it is
+    /// held exclusively only to open and to close, so that two threads never open two pairs: a
+    /// sync through one pair would miss the report of a failed write through the other.
     active: RwLock<Option<Active>>,
 }
 
-/// Two descriptions of a file that is written to.
+/// The descriptors of a file that is written to.
 #[derive(Clone, Debug)]
 struct Active {
+    /// Writes and syncs frames.
     file: Arc<dyn VfsFile>,
-    /// To fill the file ahead of the tail.
+    /// Fills the file with zeros ahead of the tail.
     ahead: Arc<dyn VfsFile>,
 }
 
@@ -121,17 +56,17 @@ impl SegmentFile {
         }
     }
 
-    /// Takes over a file that was opened to look at its header.
+    /// Adds a descriptor that was opened to read the header.
     pub(super) fn opened(&self, file: Arc<dyn VfsFile>) {
         self.files.keep(self.ordinal(), file);
     }
 
-    /// Opens the file to be written to, from now on until [`SegmentFile::release`].
+    /// Opens the file for writing, until [`SegmentFile::release`].
     pub(super) fn activate(&self) -> io::Result<()> {
         self.writer().map(drop)
     }
 
-    /// Closes what was open to write, once all that was written is durable.
+    /// Closes the descriptors for writing. All that was written must be durable.
     pub(super) fn release(&self) {
         let released = self.active.write().take();
         if let Some(active) = released {
@@ -139,14 +74,14 @@ impl SegmentFile {
         }
     }
 
-    /// The description that fills the file ahead, while the file is open to be written to.
+    /// The descriptor that fills the file with zeros, while the file is open for writing.
     pub(super) fn ahead(&self) -> Option<Arc<dyn VfsFile>> {
         let active = self.active.read();
         active.as_ref().map(|active| Arc::clone(&active.ahead))
     }
 
-    /// Syncs what was written. A file that is not open to be written to was durable before it
-    /// was released.
+    /// Syncs what was written. A file that is not open for writing was durable when it was
+    /// released.
     pub(super) fn sync_written(&self) -> io::Result<()> {
         let active = self.active_file();
         active.map_or(Ok(()), |file| file.sync_data())
@@ -161,6 +96,7 @@ impl SegmentFile {
         active.as_ref().map(|active| Arc::clone(&active.file))
     }
 
+    /// The descriptor for frames; opened if need be.
     fn writer(&self) -> io::Result<Arc<dyn VfsFile>> {
         if let Some(file) = self.active_file() {
             return Ok(file);
@@ -169,6 +105,7 @@ impl SegmentFile {
             return Err(Errno::BADF.into());
         }
         let mut active = self.active.write();
+        // Another thread may have opened it while this one waited for the lock.
         if let Some(active) = &*active {
             return Ok(Arc::clone(&active.file));
         }
@@ -196,13 +133,14 @@ impl SegmentFile {
         Ok(file)
     }
 
-    /// Refuses a file that took the place of the one which was open before.
+    /// Returns the file, unless another file has been put in its place since the segment was
+    /// opened.
     fn checked(&self, file: Arc<dyn VfsFile>) -> io::Result<Arc<dyn VfsFile>> {
         let found = SegmentHeader::decode(&SegmentHeader::read(&*file)?);
         if found == Some(self.header) {
             return Ok(file);
         }
-        let reason = "the header is not the one that the file was given";
+        let reason = "its header is not the one that the segment was created with";
         Err(io::Error::new(io::ErrorKind::InvalidData, reason))
     }
 }

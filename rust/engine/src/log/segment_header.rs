@@ -1,4 +1,8 @@
-//! The header of a segment file, and the segment's place in the log.
+//! The header of a segment's file, and the place of the segment in the log.
+//!
+//! The first part is in every header. A continuation segment, which was created after a failed
+//! sync, has a second part that records where the log was cut. Each part has its own CRC over
+//! everything before it.
 
 use std::io;
 
@@ -6,14 +10,17 @@ use crate::bytes::{array, put, u32_at, u64_at};
 use crate::format::FORMAT;
 use crate::vfs::{VfsFile, read_full};
 
-/// Bytes before the first frame.
+/// Bytes of a segment's file before the first frame.
 pub(crate) const SEGMENT_HEADER: u64 = 4096;
 
 const MAGIC: &[u8; 8] = b"EBSEGMT\n";
-const CHECKED: usize = 56;
-/// The flag of a header with a second part, which says what the segment goes on from.
-const SEALING: u32 = 1;
-const SEALED: usize = 80;
+/// The length of the first part, after which its CRC follows.
+const FIRST_PART: usize = 56;
+/// The length of both parts, after which the second CRC follows.
+const BOTH_PARTS: usize = 80;
+/// The flag of a header with a second part.
+const CONTINUATION: u32 = 1;
+
 /// One segment as the manifest lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentEntry {
@@ -23,18 +30,19 @@ pub(crate) struct SegmentEntry {
 }
 
 impl SegmentEntry {
-    /// The address after its last byte, if there is such an address.
+    /// The address after the last byte; `None` if it would exceed 64 bits.
     pub(crate) fn end(&self) -> Option<u64> {
         self.base.checked_add(self.capacity)
     }
 }
 
-/// Where the log was cut off after a failed sync, to go on in a segment of its own.
+/// Where the log was cut after a failed sync, to continue in a new segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seal {
-    /// The end of the last durable frame: what any earlier segment holds from there on is void.
+pub(crate) struct CutPoint {
+    /// The end of the last durable frame. What earlier segments contain from this address on is
+    /// not part of the log.
     pub(crate) address: u64,
-    /// The chain there.
+    /// The chain of that frame.
     pub(crate) chain: u64,
 }
 
@@ -43,8 +51,9 @@ pub(crate) struct Seal {
 pub(crate) struct SegmentHeader {
     pub(crate) store: [u8; 16],
     pub(crate) entry: SegmentEntry,
-    /// `None` for a segment that goes on where the one before is full.
-    pub(crate) continues_from: Option<Seal>,
+    /// The cut that a continuation segment continues from; `None` for a segment that was created
+    /// because the one before it was full.
+    pub(crate) continues_from: Option<CutPoint>,
 }
 
 impl SegmentHeader {
@@ -52,24 +61,24 @@ impl SegmentHeader {
         let mut bytes = vec![0; SEGMENT_HEADER.try_into().unwrap_or(4096)];
         put(&mut bytes, 0, MAGIC);
         put(&mut bytes, 8, &FORMAT.to_le_bytes());
-        let flags = self.continues_from.map_or(0, |_| SEALING);
+        let flags = self.continues_from.map_or(0, |_| CONTINUATION);
         put(&mut bytes, 12, &flags.to_le_bytes());
         put(&mut bytes, 16, &self.store);
         put(&mut bytes, 32, &self.entry.ordinal.to_le_bytes());
         put(&mut bytes, 40, &self.entry.base.to_le_bytes());
         put(&mut bytes, 48, &self.entry.capacity.to_le_bytes());
-        let crc = crc32c::crc32c(bytes.get(..CHECKED).unwrap_or_default());
-        put(&mut bytes, CHECKED, &crc.to_le_bytes());
-        if let Some(seal) = &self.continues_from {
-            put(&mut bytes, 64, &seal.address.to_le_bytes());
-            put(&mut bytes, 72, &seal.chain.to_le_bytes());
-            let crc = crc32c::crc32c(bytes.get(..SEALED).unwrap_or_default());
-            put(&mut bytes, SEALED, &crc.to_le_bytes());
+        let crc = crc32c::crc32c(bytes.get(..FIRST_PART).unwrap_or_default());
+        put(&mut bytes, FIRST_PART, &crc.to_le_bytes());
+        if let Some(cut) = &self.continues_from {
+            put(&mut bytes, 64, &cut.address.to_le_bytes());
+            put(&mut bytes, 72, &cut.chain.to_le_bytes());
+            let crc = crc32c::crc32c(bytes.get(..BOTH_PARTS).unwrap_or_default());
+            put(&mut bytes, BOTH_PARTS, &crc.to_le_bytes());
         }
         bytes
     }
 
-    /// The bytes where a file's header stands.
+    /// Reads the bytes of a file's header, without validating them.
     pub(crate) fn read(file: &dyn VfsFile) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(SEGMENT_HEADER).unwrap_or_default()];
         let read = read_full(file, &mut bytes, 0)?;
@@ -77,15 +86,15 @@ impl SegmentHeader {
         Ok(bytes)
     }
 
-    /// The format of a whole header that this build is too old for.
+    /// Returns the format of a valid header that is newer than this build can read.
     pub(crate) fn newer_format(bytes: &[u8]) -> Option<u32> {
         let format = u32_at(bytes, 8)?;
-        let is_whole = bytes.get(..8)? == MAGIC && is_checked(bytes, CHECKED)?;
-        (is_whole && format > FORMAT).then_some(format)
+        let is_valid = bytes.get(..8)? == MAGIC && has_valid_crc(bytes, FIRST_PART)?;
+        (is_valid && format > FORMAT).then_some(format)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.get(..8)? != MAGIC || !is_checked(bytes, CHECKED)? {
+        if bytes.get(..8)? != MAGIC || !has_valid_crc(bytes, FIRST_PART)? {
             return None;
         }
         let entry = SegmentEntry {
@@ -93,13 +102,13 @@ impl SegmentHeader {
             base: u64_at(bytes, 40)?,
             capacity: u64_at(bytes, 48)?,
         };
-        let is_sound = entry.capacity > SEGMENT_HEADER && entry.end().is_some();
-        if !is_sound || u32_at(bytes, 8)? > FORMAT {
+        let is_plausible = entry.capacity > SEGMENT_HEADER && entry.end().is_some();
+        if !is_plausible || u32_at(bytes, 8)? > FORMAT {
             return None;
         }
         let continues_from = match u32_at(bytes, 12)? {
             0 => None,
-            SEALING if is_checked(bytes, SEALED)? => Some(Seal {
+            CONTINUATION if has_valid_crc(bytes, BOTH_PARTS)? => Some(CutPoint {
                 address: u64_at(bytes, 64)?,
                 chain: u64_at(bytes, 72)?,
             }),
@@ -113,7 +122,7 @@ impl SegmentHeader {
     }
 }
 
-/// Whether the CRC of the first `length` bytes stands after them.
-fn is_checked(bytes: &[u8], length: usize) -> Option<bool> {
+/// Whether the first `length` bytes are followed by their CRC.
+fn has_valid_crc(bytes: &[u8], length: usize) -> Option<bool> {
     Some(u32_at(bytes, length)? == crc32c::crc32c(bytes.get(..length)?))
 }

@@ -1,9 +1,11 @@
-//! All segments of a log: which one holds an address, and how the next one comes to be.
+//! All segments of an open log, and the manifest that lists them.
+//!
+//! Sessions that share a store add segments independently. Each keeps its own list, and reads the
+//! manifest again when the shared page names a segment or a generation that it doesn't have.
+//! Every change of the manifest happens under the maintenance lock, which is common to all
+//! sessions.
 
-use std::io::IoSlice;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::lock::{Mutex, RwLock};
@@ -14,29 +16,30 @@ use super::layout::Layout;
 use super::maintenance::Maintenance;
 use super::manifest::Manifest;
 use super::open_segment::open_listed;
-use super::segment::{Segment, fill_zeros};
-use super::segment_header::{SEGMENT_HEADER, Seal, SegmentEntry, SegmentHeader};
+use super::segment::Segment;
 use crate::error::{Error, Result};
-use crate::options::{Mode, Options};
-use crate::vfs::{Entry, OpenMode, VfsFile, write_all_at};
+use crate::options::Options;
 
-/// How often a manifest is read again that is being replaced.
-const RELOADS: u32 = 200;
-/// Bytes of the reserve: one step of filling ahead.
-const BALLAST: u64 = 4 << 20;
-/// Smaller segments are those of tests and of small stores.
-const LEAST_WITH_BALLAST: u64 = 16 << 20;
+/// How many times a manifest that is being replaced is read again, at intervals of a
+/// millisecond.
+pub(super) const RELOADS: u32 = 200;
 
-/// The log's files.
+/// The segments and the manifest of an open log.
 #[derive(Debug)]
 pub(crate) struct Segments {
     pub(crate) layout: Layout,
     pub(crate) identity: Identity,
-    options: Options,
-    maintenance: Arc<dyn Maintenance>,
-    claims: Claims,
-    open: RwLock<Vec<Arc<Segment>>>,
-    manifest: Mutex<Manifest>,
+    pub(super) options: Options,
+    /// Serialises changes of the manifest among all threads of all sessions. Acquired before
+    /// `manifest`, which is acquired before `open`.
+    pub(super) maintenance: Arc<dyn Maintenance>,
+    pub(super) claims: Claims,
+    /// The segments in order. Readers look up an address in it for every chunk that they load, so
+    /// it is written only for a moment, to add a segment; no file is opened under the lock.
+    pub(super) open: RwLock<Vec<Arc<Segment>>>,
+    /// The manifest as this session has read or published it last. Locked during the whole of a
+    /// publication, so that two threads never publish the same generation.
+    pub(super) manifest: Mutex<Manifest>,
 }
 
 impl Segments {
@@ -60,22 +63,23 @@ impl Segments {
         }
     }
 
-    /// Lets further sessions of the same store directory write to the log's files.
+    /// Lets further sessions of the same store directory write to the segments.
     pub(crate) fn share(&self) -> Result<()> {
         self.claims.share()
     }
 
-    /// Frees the locks on the files of the log. The caller writes nothing more.
+    /// Releases the locks on the segments. The caller must not write any more.
     pub(crate) fn release(&self) {
         self.claims.release();
     }
 
-    /// The generation of the manifest that this process knows.
+    /// The generation of the manifest that this session has read or published last.
     pub(crate) fn generation(&self) -> u64 {
         self.manifest.lock().generation
     }
 
-    /// Opens the segments that other sessions have made, up to one that they have published.
+    /// Opens the segments that other sessions have created, at least up to this ordinal, and
+    /// returns that segment.
     pub(crate) fn refresh(&self, ordinal: u64) -> Result<Arc<Segment>> {
         self.reload(&mut self.manifest.lock(), Some(ordinal))?;
         self.of_ordinal(ordinal).ok_or_else(|| {
@@ -84,12 +88,14 @@ impl Segments {
         })
     }
 
-    /// Reads the manifest again if other sessions may have made a newer one. The caller holds
-    /// the maintenance lock, so no session is making one now.
+    /// Reads the manifest again if other sessions may have published a newer one. The caller
+    /// holds the maintenance lock, so no session is writing one now.
     ///
-    /// A manifest whose generation is not published is that of a process which died before it
-    /// could publish: what it names is there, but may be gone after a loss of power.
-    fn reload_shared(&self, manifest: &mut Manifest) -> Result<()> {
+    /// If the manifest's generation is not the one in the shared page, a process died after it
+    /// had renamed the files and before it published the generation. It may not have synced the
+    /// directories, so the names could be lost with the power. They are synced before this session
+    /// builds on them.
+    pub(super) fn reload_shared(&self, manifest: &mut Manifest) -> Result<()> {
         if self.maintenance.shared_generation().is_none() {
             return Ok(());
         }
@@ -104,8 +110,8 @@ impl Segments {
         Ok(())
     }
 
-    /// Reads the manifest again, until it lists a segment: CURRENT may name one that is being
-    /// replaced in this moment.
+    /// Reads the manifest until it is valid and lists the `wanted` segment: CURRENT may name a
+    /// manifest that another session is replacing at this moment.
     fn reload(&self, manifest: &mut Manifest, wanted: Option<u64>) -> Result<()> {
         let lists = |manifest: &Manifest, ordinal| {
             let mut listed = manifest.segments.iter();
@@ -125,6 +131,7 @@ impl Segments {
         Err(Error::corrupt(&self.layout.current(), 0, reason))
     }
 
+    /// Opens the segments of a manifest that this session doesn't have yet.
     fn open_new(&self, live: &Manifest) -> Result<()> {
         for entry in &live.segments {
             if self.of_ordinal(entry.ordinal).is_none() {
@@ -132,7 +139,7 @@ impl Segments {
                 let segment = open_listed(&self.layout, &self.identity, *entry, is_writable)?;
                 self.claims.add(entry.ordinal, &segment.path)?;
                 let mut open = self.open.write();
-                // Another thread may have been faster.
+                // Another thread may have added it meanwhile.
                 if open
                     .iter()
                     .all(|known| known.entry.ordinal != entry.ordinal)
@@ -148,7 +155,7 @@ impl Segments {
         self.open.read().clone()
     }
 
-    /// The segments after one of this ordinal, also those that only other processes know of.
+    /// The segments after this ordinal, including those that another session has just created.
     pub(crate) fn after(&self, ordinal: u64) -> Result<Vec<Arc<Segment>>> {
         let last = self.open.read().last().map_or(0, |last| last.entry.ordinal);
         let next = self.layout.segment(last + 1);
@@ -157,7 +164,7 @@ impl Segments {
             .map_err(|e| Error::io(&next, "look up", &e))?
             .is_some()
         {
-            // What no manifest lists yet has no frames.
+            // If no manifest lists it yet it has no frames, and is not needed.
             self.reload(&mut self.manifest.lock(), None)?;
         }
         let open = self.open.read();
@@ -167,8 +174,9 @@ impl Segments {
         Ok(later.cloned().collect())
     }
 
-    /// The segment in which the log goes on at `tail`: of two that meet there, the one whose
-    /// end it is.
+    /// The segment that gets the next frame when the log ends at `tail`. Where `tail` is the end of
+    /// one segment and the start of the next, that is the first of the two: its last frame ends
+    /// there, and the log moves on only with the next frame.
     pub(crate) fn of_tail(&self, tail: u64) -> Option<Arc<Segment>> {
         self.open
             .read()
@@ -177,7 +185,7 @@ impl Segments {
             .cloned()
     }
 
-    /// The segment that holds an address.
+    /// The segment that contains an address.
     pub(crate) fn of_address(&self, address: u64) -> Option<Arc<Segment>> {
         let open = self.open.read();
         let i = open
@@ -194,28 +202,7 @@ impl Segments {
             .cloned()
     }
 
-    /// A later segment with room for a frame of `length` bytes: the one prepared, or a new
-    /// one, durably listed before its first frame is written. A prepared one that is too
-    /// small stays empty; a segment file is never replaced.
-    pub(crate) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
-        let _guard = self.maintenance.acquire()?;
-        let mut manifest = self.manifest.lock();
-        self.refuse_if_unsure()?;
-        self.reload_shared(&mut manifest)?;
-        let needed = (SEGMENT_HEADER + length.max(1)).next_multiple_of(SEGMENT_HEADER);
-        let mut last = segment.entry;
-        while let Some(next) = self.of_ordinal(last.ordinal + 1) {
-            if next.entry.capacity >= needed {
-                return Ok(next);
-            }
-            last = next.entry;
-        }
-        let next = Arc::new(self.create(self.entry_after(Some(last), needed), None)?);
-        self.list(&mut manifest, Arc::clone(&next))?;
-        Ok(next)
-    }
-
-    fn refuse_if_unsure(&self) -> Result<()> {
+    pub(super) fn refuse_if_unsure(&self) -> Result<()> {
         if !self.layout.is_unsure() {
             return Ok(());
         }
@@ -223,77 +210,7 @@ impl Segments {
         Err(Error::Poisoned { reason })
     }
 
-    /// Makes the first segment of a new log.
-    pub(crate) fn create_first(&self) -> Result<Arc<Segment>> {
-        let mut manifest = self.manifest.lock();
-        let first = Arc::new(self.create(self.entry_after(None, 2 * SEGMENT_HEADER), None)?);
-        self.list(&mut manifest, Arc::clone(&first))?;
-        Ok(first)
-    }
-
-    /// Makes the segment in which the log goes on after a failed sync, and lists it. All
-    /// before it is as durable as the seal says, and no earlier file is written again.
-    pub(crate) fn create_sealing(&self, seal: Seal) -> Result<Arc<Segment>> {
-        let mut manifest = self.manifest.lock();
-        let last = manifest.segments.last().copied();
-        let entry = self.entry_after(last, 2 * SEGMENT_HEADER);
-        let sealing = Arc::new(self.create(entry, Some(seal))?);
-        (manifest.durable, manifest.chain) = (sealing.first_frame(), seal.chain);
-        self.list(&mut manifest, Arc::clone(&sealing))?;
-        Ok(sealing)
-    }
-
-    /// Each segment is twice as large as the one before, up to the configured size.
-    fn entry_after(&self, before: Option<SegmentEntry>, needed: u64) -> SegmentEntry {
-        let Options {
-            first_segment,
-            max_segment,
-            ..
-        } = self.options;
-        let (ordinal, base, usual) = match before {
-            None => (1, 0, first_segment),
-            Some(before) => (
-                before.ordinal + 1,
-                before.base + before.capacity,
-                before.capacity.saturating_mul(2).min(max_segment),
-            ),
-        };
-        SegmentEntry {
-            ordinal,
-            base,
-            capacity: usual.max(needed),
-        }
-    }
-
-    fn create(&self, entry: SegmentEntry, continues_from: Option<Seal>) -> Result<Segment> {
-        let path = self.layout.segment(entry.ordinal);
-        let header = SegmentHeader {
-            store: self.identity.uuid,
-            entry,
-            continues_from,
-        };
-        let bytes = header.encode();
-        let filled = if self.options.zero_fill {
-            fill_step(entry.capacity).max(SEGMENT_HEADER)
-        } else {
-            SEGMENT_HEADER
-        };
-        let write = |file: &dyn VfsFile| {
-            write_all_at(file, &[IoSlice::new(&bytes)], 0)?;
-            fill_zeros(file, SEGMENT_HEADER, filled)
-        };
-        let claim = |beside: &Path| self.claims.add_new(entry.ordinal, beside);
-        self.layout.place(&path, write, claim)?;
-        let opened = self.layout.files.open(&path, OpenMode::Read);
-        let opened = opened.map_err(|e| Error::io(&path, "open", &e))?;
-        let segment = Segment::of(&self.layout, &header, true, opened)?;
-        // Where no descriptor is left the segment is made, and opened by the append that needs
-        // it.
-        let _opened = segment.activate();
-        Ok(segment)
-    }
-
-    /// Closes the segments before one, as far as they were open to be written to.
+    /// Closes the descriptors for writing of the segments before one.
     pub(crate) fn release_before(&self, segment: &Segment) {
         let open = self.open.read();
         let before = |known: &&Arc<Segment>| known.entry.ordinal < segment.entry.ordinal;
@@ -306,41 +223,6 @@ impl Segments {
 
     pub(crate) fn zero_fill(&self) -> bool {
         self.options.zero_fill
-    }
-
-    fn list(&self, manifest: &mut Manifest, segment: Arc<Segment>) -> Result<()> {
-        let mut next = manifest.clone();
-        next.generation += 1;
-        next.segments.push(segment.entry);
-        next.publish(&self.layout)?;
-        self.maintenance.publish_generation(next.generation);
-        *manifest = next;
-        self.open.write().push(segment);
-        Ok(())
-    }
-
-    /// Keeps a reserve for the small files that must be written even when the disk is full, in
-    /// stores that have come to full-size segments.
-    pub(crate) fn keep_ballast(&self) {
-        let Ok(_guard) = self.maintenance.acquire() else {
-            return;
-        };
-        let full_size = self.options.max_segment.max(LEAST_WITH_BALLAST);
-        let is_grown = |last: &Arc<Segment>| last.entry.capacity >= full_size;
-        let layout = &self.layout;
-        if layout.ballasted.load(Ordering::SeqCst) || !self.open.read().last().is_some_and(is_grown)
-        {
-            return;
-        }
-        let path = layout.ballast();
-        if !matches!(layout.vfs.entry(&path), Ok(Some(Entry::File(BALLAST))))
-            && make_ballast(layout).is_err()
-        {
-            // No store needs it before the disk is full. Half of it helps nobody.
-            let _removed = layout.remove_if_there(&path);
-            return;
-        }
-        layout.ballasted.store(true, Ordering::SeqCst);
     }
 
     /// Records in a new manifest that everything below `durable` is durable.
@@ -361,72 +243,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Holds IDENTITY, CURRENT, the manifest and the headers on the disk against what the
-    /// store was opened with and has made since.
-    pub(crate) fn verify_files(&self) -> Result<()> {
-        let layout = &self.layout;
-        if Identity::read(layout)? != Some(self.identity) {
-            let reason = "it is not the identity that the store was opened with";
-            return Err(Error::corrupt(&layout.identity(), 0, reason));
-        }
-        self.verify_manifest()?;
-        for segment in self.all() {
-            if !segment.has_its_header(self.identity.uuid)? {
-                let reason = "its header is not the one it was given";
-                return Err(Error::corrupt(&segment.path, 0, reason));
-            }
-        }
-        Ok(())
-    }
-
-    fn verify_manifest(&self) -> Result<()> {
-        if self.is_left_to_others() {
-            return self.verify_successor();
-        }
-        let _guard = self.maintenance.acquire()?;
-        let mut manifest = self.manifest.lock();
-        self.reload_shared(&mut manifest)?;
-        // Of a rename that failed it isn't known which manifest is the live one.
-        if self.layout.is_unsure() || Manifest::live(&self.layout)?.as_ref() == Some(&*manifest) {
-            return Ok(());
-        }
-        let reason = "it does not name the manifest that the log has; \
-                      the next opening to write makes a new one";
-        Err(Error::corrupt(&self.layout.current(), 0, reason))
-    }
-
-    /// Whether others may have the store, and change it, without this opening.
-    fn is_left_to_others(&self) -> bool {
-        self.is_read_only() && self.options.mode == Mode::Shared && !self.maintenance.is_joinable()
-    }
-
-    /// Holds the live manifest, which others may have made since, against the one that this
-    /// opening was shown: the log goes on in further segments, and no listed one ever leaves it.
-    fn verify_successor(&self) -> Result<()> {
-        let shown = self.manifest.lock().clone();
-        for _ in 0..RELOADS {
-            match Manifest::live(&self.layout)? {
-                Some(live) if live.segments.starts_with(&shown.segments) => return Ok(()),
-                Some(_) => break,
-                // Being replaced in this moment, perhaps.
-                None => self.layout.vfs.pause(Duration::from_millis(1)),
-            }
-        }
-        let reason = "it names no manifest that lists the segments of the log";
-        Err(Error::corrupt(&self.layout.current(), 0, reason))
-    }
-
-    /// How many files were set aside.
-    pub(crate) fn quarantined(&self) -> Result<u64> {
-        let aside = self.layout.quarantine();
-        match self.layout.vfs.list(&aside) {
-            Ok(names) => Ok(names.len() as u64),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
-            Err(e) => Err(Error::io(&aside, "list", &e)),
-        }
-    }
-
-    /// Publishes the manifest as recovery found the log, if that differs.
+    /// Publishes the manifest of a recovered log, unless the one on the disk has the same content.
     pub(crate) fn settle(&self, listed: bool) -> Result<()> {
         if listed {
             return Ok(());
@@ -440,17 +257,8 @@ impl Segments {
     }
 }
 
-fn make_ballast(layout: &Layout) -> Result<()> {
-    let path = layout.ballast();
-    layout.check_attached(&layout.root)?;
-    layout.remove_if_there(&path)?;
-    let file = layout.vfs.open(&path, OpenMode::CreateNew);
-    file.and_then(|file| fill_zeros(&*file, 0, BALLAST))
-        .map_err(|e| Error::io(&path, "zero-fill", &e))
-}
-
-/// For each segment the address up to which it holds the log: its end, or where a later
-/// segment goes on from, which may lie before its first frame.
+/// For each segment, the address up to which it contains the log: its end, or the cut that a
+/// later segment continues from, which may be before the segment's first frame.
 pub(crate) fn limits(segments: &[Arc<Segment>]) -> Vec<u64> {
     let mut limit = u64::MAX;
     let mut limits: Vec<u64> = segments
@@ -460,7 +268,7 @@ pub(crate) fn limits(segments: &[Arc<Segment>]) -> Vec<u64> {
             let own = segment.end().min(limit);
             limit = segment
                 .continues_from
-                .map_or(limit, |seal| limit.min(seal.address));
+                .map_or(limit, |cut| limit.min(cut.address));
             own
         })
         .collect();
@@ -468,16 +276,12 @@ pub(crate) fn limits(segments: &[Arc<Segment>]) -> Vec<u64> {
     limits
 }
 
-/// Bytes of log below an address: what was cut off before a sealing segment isn't counted.
+/// The number of bytes of log below an address, without those that were cut off before a
+/// continuation segment.
 pub(crate) fn bytes_below(segments: &[Arc<Segment>], address: u64) -> u64 {
-    let void = |segment: &Arc<Segment>| {
-        let seal = segment.continues_from?;
-        (segment.entry.base < address).then(|| segment.entry.base - seal.address)
+    let cut_off = |segment: &Arc<Segment>| {
+        let cut = segment.continues_from?;
+        (segment.entry.base < address).then(|| segment.entry.base - cut.address)
     };
-    address.saturating_sub(segments.iter().filter_map(void).sum())
-}
-
-/// By how much zeros are written ahead of the tail at a time; less in small segments.
-pub(crate) fn fill_step(capacity: u64) -> u64 {
-    (capacity / 4).clamp(256 << 10, 4 << 20).min(capacity)
+    address.saturating_sub(segments.iter().filter_map(cut_off).sum())
 }

@@ -1,15 +1,28 @@
-//! From a directory to a log that can be appended to.
+//! Recovery: from the files of a log to a log that can be appended to.
 //!
-//! 1. `catalogue`: which segments there are, by the manifest and by the directory.
-//! 2. `scan`: every frame in order, checked against everything a frame promises.
-//! 3. `verdict`: at the first bad frame, is it a torn tail or damaged history?
-//! 4. cut the torn tail, write the kept but not provably durable end again, sync.
+//! [`recover`] is called by the first session that opens a store to write, while it holds the
+//! store's lock exclusively. A read-only session calls [`snapshot`], which reads the same
+//! evidence and changes no file. The steps of a recovery:
 //!
-//! After a failed sync (POISONED says so) what is cached proves nothing, and what a second
-//! sync says neither. The log is then cut at the end that was durable before, its files are
-//! left as they are, and it goes on in a new segment.
+//! 1. `segment_catalogue`: find the segments, by the manifest and by the directory.
+//! 2. `scan`: read every frame in order, validate it, and build the index.
+//! 3. `verdict`: at the first invalid frame, decide whether it is a torn tail or damage of
+//!    acknowledged data.
+//! 4. `repair_tail`: zero the torn tail, write the kept but not provably durable end again, and
+//!    sync.
 //!
-//! No step deletes a log file, and every step can be cut off by a crash and run again.
+//! The invariants:
+//!
+//! * Acknowledged data is never cut off. Where it is damaged, the store is refused and the error
+//!   names the file and the offset.
+//! * No step deletes a log file. A file that has no place in the log is moved to `quarantine/`.
+//! * Each step can be interrupted by a crash and repeated. Until recovery ends nothing that it
+//!   does depends on an earlier attempt.
+//!
+//! After a failed sync (recorded in the file POISONED) neither the page cache nor a second sync
+//! proves that data is on the disk: the kernel may have marked pages clean that it never wrote.
+//! The log is then cut at the end that was durable before the failure, its files are left as
+//! they are, and it continues in a new segment.
 
 mod read_only_snapshot;
 mod repair_tail;
@@ -22,7 +35,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::index::{FrameEntry, MemoryIndex};
 use crate::log::{
-    Claims, Found, Holder, Identity, Layout, Manifest, Marker, SEGMENT_HEADER, Seal, Segment,
+    Claims, CutPoint, Found, HolderReport, Identity, Layout, Manifest, Marker, SEGMENT_HEADER,
+    Segment,
 };
 
 pub(crate) use read_only_snapshot::{LogSnapshot, snapshot};
@@ -33,51 +47,56 @@ pub(crate) use segment_catalogue::view;
 /// A recovered log.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    /// On the segments that the log may go on in, still exclusive.
+    /// The locks on the segments that the log may be continued in, still exclusive.
     pub(crate) claims: Claims,
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) manifest: Manifest,
-    /// Whether the manifest on disk says so already.
+    /// Whether the manifest on the disk has the same content as `manifest`.
     pub(crate) listed: bool,
-    /// There is a POISONED file, to be removed once the log can go on.
+    /// Whether there is a POISONED file. It must be removed only after the log can continue: until
+    /// then the next recovery needs it.
     pub(crate) poisoned: bool,
-    /// Where the log was cut, to go on in a new segment.
-    pub(crate) seal: Option<Seal>,
+    /// Where the log was cut after a failed sync; it must continue in a new segment.
+    pub(crate) seal: Option<CutPoint>,
     pub(crate) index: MemoryIndex,
-    /// Address after the last frame.
+    /// The address after the last frame.
     pub(crate) tail: u64,
     pub(crate) next_position: u64,
     pub(crate) chain: u64,
     pub(crate) last_commit_time: u64,
 }
 
-/// Recovers the log of a store whose identity is known. The caller holds the store's lock.
+/// Recovers the log of a store. The caller holds the store's lock exclusively.
 pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered> {
     layout.ensure_dir(&layout.log())?;
     layout.ensure_dir(&layout.locks())?;
-    // Names that are there may be cached only, made by a process that died before it synced
-    // them. Nothing is built on a name that a loss of power could take back.
+    // A process that died may have created names without a sync of their directory. They are
+    // visible in the cache and still lost with the power. So the directories are synced before
+    // anything is appended to a file that only such a name leads to.
     layout.sync_parent_if_allowed(&layout.root)?;
     layout.sync_dir(&layout.log())?;
     layout.sync_dir(&layout.root)?;
     let claims = Claims::alone(layout)?;
-    let mut holder = Holder::begin(layout);
+    let mut report = HolderReport::begin(layout);
     let found = Marker::find(layout, identity.uuid)?;
     let Catalogue {
         mut segments,
         manifest,
         listed,
     } = segment_catalogue::catalogue(layout, identity, found != Found::Absent)?;
-    let marked = match &found {
+    let recorded_cut = match &found {
         Found::Whole(marker) => Some(marker.durable),
         Found::Absent | Found::Unreadable => None,
     };
-    let known = manifest.durable.max(marked.map_or(0, |seal| seal.address));
-    if segments.is_empty() && known > 0 {
-        let reason = "the log was durable once, and no segment of it is left";
+    let recorded_end = manifest
+        .durable
+        .max(recorded_cut.map_or(0, |cut| cut.address));
+    if segments.is_empty() && recorded_end > 0 {
+        let reason =
+            format!("it contains no segment, but the log was durable up to address {recorded_end}");
         return Err(Error::corrupt(&layout.log(), 0, reason));
     }
-    if marked.is_some() {
+    if recorded_cut.is_some() {
         for segment in &segments {
             segment.drop_cache();
         }
@@ -87,27 +106,28 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     let end = segments
         .last()
         .map_or(0, |last| last.entry.base + last.filled());
-    let mut report = |_: &Segment, frame: &FrameEntry| {
-        holder.progress(frame.end(), end);
+    let mut progress = |_: &Segment, frame: &FrameEntry| {
+        report.progress(frame.end(), end);
         Ok(())
     };
-    scan.run_with(&segments, u64::MAX, &mut report)?;
-    verdict::judge_tail(&segments, &scan, known, identity.seed())?;
-    let proven = manifest.durable.max(scan.hint).max(scan.sealed);
-    // A log that is known to have gone on after the marker was written has left it behind.
-    let seal = marked.filter(|seal| seal.address >= proven);
-    match seal {
-        Some(seal) => scan = cut_at(seal, &segments, scan, identity)?,
-        None => repair_tail::settle_tail(&segments, proven, scan.tail)?,
+    scan.run_with(&segments, u64::MAX, &mut progress)?;
+    verdict::check_tail(&segments, &scan, recorded_end, identity.seed())?;
+    let proven = scan.proven_end().max(manifest.durable);
+    // If the log is proven durable beyond the recorded cut, it has continued after the failed
+    // sync, and the file POISONED is left from before.
+    let cut = recorded_cut.filter(|cut| cut.address >= proven);
+    match cut {
+        Some(cut) => scan = cut_at(cut, &segments, scan, identity)?,
+        None => repair_tail::repair_tail(&segments, proven, scan.tail)?,
     }
-    holder.end();
+    report.end();
     Ok(Recovered {
         claims,
         segments,
         manifest,
         listed: listed && found == Found::Absent,
         poisoned: found != Found::Absent,
-        seal,
+        seal: cut,
         index: scan.index,
         tail: scan.tail,
         next_position: scan.next_position,
@@ -116,19 +136,25 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     })
 }
 
-/// The log as it was when it was last known to be durable, before a sync failed. Nothing of
-/// its files is changed.
-fn cut_at(seal: Seal, segments: &[Arc<Segment>], scan: Scan, identity: &Identity) -> Result<Scan> {
+/// Returns the log up to the cut: as it was when it was last known to be durable, before a sync
+/// failed. Changes no file.
+fn cut_at(
+    cut: CutPoint,
+    segments: &[Arc<Segment>],
+    scan: Scan,
+    identity: &Identity,
+) -> Result<Scan> {
     let mut kept = scan;
-    if kept.tail > seal.address {
+    if kept.tail > cut.address {
         kept = Scan::new(identity.seed(), identity.hasher());
-        kept.run(segments, seal.address)?;
+        kept.run(segments, cut.address)?;
     }
-    if kept.tail == seal.address && kept.chain == seal.chain {
+    if kept.tail == cut.address && kept.chain == cut.chain {
         return Ok(kept);
     }
-    kept.stopped = "the log does not end there as it did when a sync failed";
-    Err(kept.damage(segments, seal.address))
+    kept.stopped = "the log does not contain the frame that was the last durable one when a \
+                    sync failed";
+    Err(kept.damage(segments, cut.address))
 }
 
 const _: () = assert!(SEGMENT_HEADER.is_multiple_of(8));

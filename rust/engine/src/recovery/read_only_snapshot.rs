@@ -1,11 +1,12 @@
-//! A snapshot of a log, taken without a change to any file.
+//! A snapshot of a log for a read-only session. It changes no file.
 //!
-//! It ends at the highest address that is proven durable, which no loss of power can take
-//! back. What follows may be on the disk or only in a cache; to find out takes a write.
+//! It ends at the highest address that is proven durable, which no power cut can take back.
+//! What follows may be on the disk or only in the page cache; only a write and a sync could
+//! establish it.
 
 use std::sync::Arc;
 
-use super::repair_tail::last_non_zero;
+use super::repair_tail::non_zero_end;
 use super::scan::Scan;
 use super::{segment_catalogue, verdict};
 use crate::error::{Error, Result};
@@ -21,40 +22,42 @@ pub(crate) struct LogSnapshot {
     pub(crate) tail: u64,
     pub(crate) next_position: u64,
     pub(crate) chain: u64,
-    /// Bytes of log after it.
+    /// Bytes of log after the snapshot, which are not proven durable.
     pub(crate) unproven: u64,
-    /// Damage for which an opening to write would be refused.
+    /// Damage because of which a session that writes would be refused.
     pub(crate) damage: Option<Error>,
 }
 
-/// Reads the log of a store whose identity is known. The caller holds the store's lock.
+/// Reads the log of a store up to the end that is proven durable. The caller holds the store's
+/// lock, or accepts that a writer may change the log at the same time; apparent damage must
+/// then be confirmed by a second read.
 pub(crate) fn snapshot(layout: &Layout, identity: &Identity) -> Result<LogSnapshot> {
     let (segments, manifest, missing) = segment_catalogue::view(layout, identity, false)?;
     if segments.is_empty() {
-        return Err(missing.unwrap_or_else(|| half_made(layout)));
+        return Err(missing.unwrap_or_else(|| incomplete_store(layout)));
     }
-    let marked = match Marker::find(layout, identity.uuid)? {
+    let recorded_cut = match Marker::find(layout, identity.uuid)? {
         Found::Whole(marker) => marker.durable.address,
         Found::Absent | Found::Unreadable => 0,
     };
-    let known = manifest.durable.max(marked);
+    let recorded_end = manifest.durable.max(recorded_cut);
     let mut scan = Scan::new(identity.seed(), identity.hasher());
-    let broken = damage(scan.run(&segments, u64::MAX))?;
-    let judged = match &broken {
-        None => damage(verdict::judge_tail(
+    let scan_damage = damage_only(scan.run(&segments, u64::MAX))?;
+    let tail_damage = match &scan_damage {
+        None => damage_only(verdict::check_tail(
             &segments,
             &scan,
-            known,
+            recorded_end,
             identity.seed(),
         ))?,
         Some(_) => None,
     };
-    // Where evidence stands beyond the tail, all below the tail was durable.
-    let proven = match &judged {
-        None => known.max(scan.hint).max(scan.sealed),
+    // Evidence beyond the tail proves everything below the tail durable.
+    let proven = match &tail_damage {
+        None => recorded_end.max(scan.proven_end()),
         Some(_) => scan.tail,
     };
-    let damage = broken.or(judged).or(missing);
+    let damage = scan_damage.or(tail_damage).or(missing);
     let scan = up_to(proven, scan, &segments, identity, damage.is_some())?;
     Ok(LogSnapshot {
         unproven: bytes_beyond(&segments, scan.tail)?,
@@ -68,15 +71,15 @@ pub(crate) fn snapshot(layout: &Layout, identity: &Identity) -> Result<LogSnapsh
     })
 }
 
-fn half_made(layout: &Layout) -> Error {
+fn incomplete_store(layout: &Layout) -> Error {
     Error::NotAStore {
         path: layout.root.clone(),
-        reason: "its making was cut off; open it without read_only to finish it".to_owned(),
+        reason: "its creation was interrupted; open it without read_only to complete it".to_owned(),
     }
 }
 
-/// What is wrong, if that is damage; other errors are errors.
-fn damage(outcome: Result<()>) -> Result<Option<Error>> {
+/// Separates damage, which a snapshot reports, from errors that end it.
+fn damage_only(outcome: Result<()>) -> Result<Option<Error>> {
     match outcome {
         Ok(()) => Ok(None),
         Err(damage @ Error::CorruptStore { .. }) => Ok(Some(damage)),
@@ -84,7 +87,7 @@ fn damage(outcome: Result<()>) -> Result<Option<Error>> {
     }
 }
 
-/// The same scan without what it found from `proven` on.
+/// Returns the scan as it would be if it had ended at `proven`.
 fn up_to(
     proven: u64,
     scan: Scan,
@@ -95,22 +98,22 @@ fn up_to(
     if scan.tail <= proven {
         return Ok(scan);
     }
-    let mut shown = Scan::new(identity.seed(), identity.hasher());
-    match shown.run(segments, proven) {
+    let mut shorter = Scan::new(identity.seed(), identity.hasher());
+    match shorter.run(segments, proven) {
         Err(Error::CorruptStore { .. }) if damaged => {}
         outcome => outcome?,
     }
-    Ok(shown)
+    Ok(shorter)
 }
 
-/// Bytes from an address to the last one that isn't zero, in the files that hold the log.
+/// Returns the number of bytes from an address to the last non-zero byte of the log's files.
 fn bytes_beyond(segments: &[Arc<Segment>], tail: u64) -> Result<u64> {
     let mut bytes = 0;
     for (segment, limit) in segments.iter().zip(limits(segments)) {
         let from = tail.max(segment.first_frame());
         if limit > from {
             let from = segment.offset(from);
-            let end = last_non_zero(segment, from).map_err(|e| segment.error("read", &e))?;
+            let end = non_zero_end(segment, from).map_err(|e| segment.error("read", &e))?;
             bytes += end.min(segment.offset(limit)).saturating_sub(from);
         }
     }

@@ -1,4 +1,4 @@
-//! The end of the log: a torn tail is cut off, and what is kept is made durable.
+//! The repair of the log's end: a torn tail is zeroed, and what is kept is made durable.
 
 use std::io;
 use std::sync::Arc;
@@ -7,17 +7,20 @@ use crate::error::Result;
 use crate::log::{Segment, fill_zeros};
 use crate::vfs::{VfsFile as _, read_full, write_all_at};
 
-/// Cuts off a torn tail, and makes sure of what is kept.
-pub(super) fn settle_tail(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
-    cut(segments, tail)?;
+/// Zeroes what is after `tail`, and makes durable what is between `proven` and `tail`.
+///
+/// The bytes after the tail must be durably zero before a frame is appended. Otherwise an old
+/// frame could follow the new one after a crash, and be evidence that the log had been longer.
+pub(super) fn repair_tail(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
+    zero_after(segments, tail)?;
     rewrite(segments, proven, tail)
 }
 
-/// Zeroes what stands after the tail, in the segment that holds it and in later ones.
-fn cut(segments: &[Arc<Segment>], tail: u64) -> Result<()> {
+/// Zeroes and syncs everything after the tail, in its segment and in later ones.
+fn zero_after(segments: &[Arc<Segment>], tail: u64) -> Result<()> {
     for segment in segments.iter().filter(|segment| segment.end() > tail) {
         let from = segment.offset(tail.max(segment.first_frame()));
-        let end = last_non_zero(segment, from).map_err(|e| segment.error("read", &e))?;
+        let end = non_zero_end(segment, from).map_err(|e| segment.error("read", &e))?;
         if end > from {
             fill_zeros(&segment.file, from, end).map_err(|e| segment.error("zero", &e))?;
             segment
@@ -29,8 +32,9 @@ fn cut(segments: &[Arc<Segment>], tail: u64) -> Result<()> {
     Ok(())
 }
 
-/// The offset after the last byte at or beyond `from` that is not zero.
-pub(super) fn last_non_zero(segment: &Segment, from: u64) -> io::Result<u64> {
+/// Returns the offset after the last non-zero byte of a segment; `from` if all bytes from there
+/// on are zero.
+pub(super) fn non_zero_end(segment: &Segment, from: u64) -> io::Result<u64> {
     let mut end = from;
     let mut buffer = vec![0; 1 << 20];
     let mut at = from;
@@ -47,8 +51,12 @@ pub(super) fn last_non_zero(segment: &Segment, from: u64) -> io::Result<u64> {
     }
 }
 
-/// Writes the kept end of the log again with the same bytes: after a mere process crash its
-/// pages may be cached and clean and yet not on the disk, the error swallowed by the dead.
+/// Writes the kept end of the log again with the same bytes, and syncs it.
+///
+/// The write looks redundant and is not. If the process that wrote these bytes had a failed sync
+/// and died, the kernel may have marked the pages clean without writing them, and has reported
+/// the error to the dead process alone. A sync would then succeed and do nothing. Writing the
+/// pages makes them dirty again, so the sync has to write them.
 fn rewrite(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
     if proven >= tail {
         return Ok(());
@@ -64,9 +72,9 @@ fn rewrite(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
             let wanted = usize::try_from(end - at)
                 .unwrap_or(usize::MAX)
                 .min(buffer.len());
-            let piece = buffer.get_mut(..wanted).unwrap_or_default();
-            let n = read_full(&segment.file, piece, at).map_err(|e| segment.error("read", &e))?;
-            let read = piece.get(..n).unwrap_or_default();
+            let part = buffer.get_mut(..wanted).unwrap_or_default();
+            let n = read_full(&segment.file, part, at).map_err(|e| segment.error("read", &e))?;
+            let read = part.get(..n).unwrap_or_default();
             write_all_at(&segment.file, &[io::IoSlice::new(read)], at)
                 .map_err(|e| segment.error("write", &e))?;
             if n < wanted {

@@ -1,14 +1,14 @@
-//! Every frame in order, held against all that a frame promises.
+//! The scan of a log: every frame in order, validated, and the index built from them.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::frame::{FrameView, HEADER, Seed};
-use crate::index::{FrameEntry, Index, MemoryIndex, StreamEntry, Unfit};
+use crate::index::{ApplyError, FrameEntry, Index, MemoryIndex, StreamEntry};
 use crate::log::{FrameScanner, SEGMENT_HEADER, Segment, limits};
 use crate::names::Hasher128Keyed;
 
-/// Shown each good frame of a scan.
+/// Called with each valid frame of a scan.
 pub(crate) type EachFrame<'a> = dyn FnMut(&Segment, &FrameEntry) -> Result<()> + 'a;
 
 /// A scan of the whole log, and the index that it builds.
@@ -17,15 +17,19 @@ pub(crate) struct Scan {
     seed: Seed,
     hasher: Hasher128Keyed,
     pub(crate) index: MemoryIndex,
+    /// The chain of the last valid frame.
     pub(crate) chain: u64,
+    /// The position of the event after it.
     pub(crate) next_position: u64,
-    /// The highest address that a valid frame says was durable.
-    pub(crate) hint: u64,
-    /// The address after the last good frame; in a sealing segment even before its first.
+    /// The highest durable hint of the valid frames.
+    durable_hint: u64,
+    /// The address after the last valid frame. After a continuation segment without frames it is
+    /// the address of the first frame that segment may get.
     pub(crate) tail: u64,
-    /// Everything below is durable because a sealing segment was made.
-    pub(crate) sealed: u64,
-    /// What was wrong at the tail.
+    /// The first frame's address in the last continuation segment. Everything below is durable:
+    /// such a segment is created only after that was established.
+    continuation: u64,
+    /// Why the scan ended at the tail.
     pub(crate) stopped: &'static str,
     pub(crate) frames: u64,
     pub(crate) last_commit_time: u64,
@@ -40,21 +44,27 @@ impl Scan {
             index,
             chain: 0,
             next_position: 1,
-            hint: 0,
+            durable_hint: 0,
             tail: SEGMENT_HEADER,
-            sealed: 0,
+            continuation: 0,
             stopped: "",
             frames: 0,
             last_commit_time: 0,
         }
     }
 
-    /// Scans all segments, but nothing from `until` on.
+    /// The highest address that the scanned frames and segments prove durable.
+    pub(crate) fn proven_end(&self) -> u64 {
+        self.durable_hint.max(self.continuation)
+    }
+
+    /// Scans all segments up to the address `until`.
     pub(crate) fn run(&mut self, segments: &[Arc<Segment>], until: u64) -> Result<()> {
         self.run_with(segments, until, &mut |_, _| Ok(()))
     }
 
-    /// As [`Scan::run`]; `each` is shown every good frame, and may end the scan.
+    /// Scans as [`Scan::run`] does and calls `each` with every valid frame. An error of `each`
+    /// ends the scan.
     pub(crate) fn run_with(
         &mut self,
         segments: &[Arc<Segment>],
@@ -68,40 +78,43 @@ impl Scan {
         Ok(())
     }
 
-    /// A sealing segment goes on from where the log before it was durable, and from nowhere
-    /// else.
+    /// Begins a segment. A continuation segment must continue exactly from the point that its
+    /// header names, up to which the log before it was durable.
     fn enter(&mut self, segments: &[Arc<Segment>], segment: &Segment) -> Result<()> {
-        let Some(seal) = segment.continues_from else {
+        let Some(cut) = segment.continues_from else {
             return Ok(());
         };
-        if self.tail < seal.address {
-            return Err(self.damage(segments, seal.address));
+        if self.tail < cut.address {
+            return Err(self.damage(segments, cut.address));
         }
-        if self.tail > seal.address || self.chain != seal.chain {
-            let reason = "it does not go on from the log before it";
+        if self.tail > cut.address || self.chain != cut.chain {
+            let reason = format!(
+                "its header continues the log from address {}, but the log before it ends at {}",
+                cut.address, self.tail
+            );
             return Err(Error::corrupt(&segment.path, 0, reason));
         }
         self.tail = segment.first_frame();
-        self.sealed = self.tail;
+        self.continuation = self.tail;
         Ok(())
     }
 
-    /// The tail stands below an address that is proven durable.
+    /// The error for a tail below an address that is proven durable.
     pub(crate) fn damage(&self, segments: &[Arc<Segment>], proven: u64) -> Error {
         let tail = self.tail;
         let reason = format!(
             "{}, though the log was durable up to address {proven} (this is {tail})",
             self.stopped
         );
-        let holder = segments.iter().rfind(|segment| segment.entry.base <= tail);
-        match holder {
+        let containing = segments.iter().rfind(|segment| segment.entry.base <= tail);
+        match containing {
             Some(segment) => Error::corrupt(&segment.path, segment.offset(tail), reason),
             None => Error::corrupt(std::path::Path::new("log"), 0, reason),
         }
     }
 
-    /// Scans one segment to its first bad frame or to `limit`. An empty one, prepared ahead,
-    /// leaves the tail in the one before.
+    /// Scans one segment to its first invalid frame or to `limit`. A segment without frames,
+    /// which was prepared ahead, leaves the tail in the segment before.
     fn segment(&mut self, segment: &Segment, limit: u64, each: &mut EachFrame<'_>) -> Result<()> {
         let mut scanner = FrameScanner::new(segment);
         let mut entry = FrameEntry::default();
@@ -128,18 +141,18 @@ impl Scan {
                 return Ok(());
             }
             if address + u64::from(header.length) > limit {
-                self.stopped = "a frame stands across the end";
+                self.stopped = "a frame crosses the end of the log";
                 return Ok(());
             }
             describe(&frame, address, &self.hasher, &mut entry);
             let chain = frame.chain();
             self.index
                 .apply(&entry)
-                .map_err(|unfit| refusal(unfit, segment, address))?;
+                .map_err(|refused| index_error(refused, segment, address))?;
             each(segment, &entry)?;
             self.chain = chain;
             self.next_position = header.next_position();
-            self.hint = self.hint.max(header.durable_hint);
+            self.durable_hint = self.durable_hint.max(header.durable_hint);
             self.frames += 1;
             self.last_commit_time = header.commit_time;
             address = entry.end();
@@ -148,17 +161,19 @@ impl Scan {
     }
 }
 
-/// The chain proves that the frame is the log's next; a wrong version in it can't be torn.
-fn refusal(unfit: Unfit, segment: &Segment, address: u64) -> Error {
-    match unfit {
-        Unfit::Full(full) => full.error(),
-        Unfit::Version { .. } => {
-            Error::corrupt(&segment.path, segment.offset(address), unfit.to_string())
+/// The error for a frame that the index refuses. A wrong version is damage and never a torn
+/// write: the chain has proven that the frame was written as the next one of this log.
+fn index_error(refused: ApplyError, segment: &Segment, address: u64) -> Error {
+    match refused {
+        ApplyError::Full(limit) => limit.error(),
+        ApplyError::VersionMismatch { .. } => {
+            Error::corrupt(&segment.path, segment.offset(address), refused.to_string())
         }
     }
 }
 
-/// Writes down what a frame adds to the index, over what was written down of the last one.
+/// Fills `entry` with what a frame adds to the index. The entry's buffers are reused, so a scan
+/// allocates no memory for each frame.
 pub(crate) fn describe(
     frame: &FrameView<'_>,
     address: u64,
@@ -170,20 +185,20 @@ pub(crate) fn describe(
     entry.length = u64::from(header.length);
     entry.first_position = header.first_position;
     entry.events = u64::from(header.events);
-    entry.key = frame.key().map(|(text, _)| hasher.idempotency_key(text));
+    entry.key_hash = frame.key().map(|(text, _)| hasher.idempotency_key(text));
     entry.streams.clear();
     let heads = frame.heads();
-    let heads = heads.map(|(key, base_version, count)| StreamEntry {
-        key,
+    let heads = heads.map(|(stream_hash, base_version, count)| StreamEntry {
+        stream_hash,
         base_version,
         count,
     });
     entry.streams.extend(heads);
-    order(frame, entry);
+    group_ordinals_by_stream(frame, entry);
 }
 
-/// For each stream in turn, the ordinals of its events.
-fn order(frame: &FrameView<'_>, entry: &mut FrameEntry) {
+/// Fills in the ordinals of the events, grouped by stream: a counting sort by stream.
+fn group_ordinals_by_stream(frame: &FrameView<'_>, entry: &mut FrameEntry) {
     let events = frame.header().events;
     entry.ordinals.clear();
     if entry.streams.len() <= 1 {
@@ -200,11 +215,11 @@ fn order(frame: &FrameView<'_>, entry: &mut FrameEntry) {
     entry.ordinals.resize(events as usize, 0);
     for ordinal in 0..events {
         let stream = frame.event_stream(ordinal).unwrap_or_default() as usize;
-        if let Some(place) = next.get_mut(stream) {
-            if let Some(slot) = entry.ordinals.get_mut(*place) {
-                *slot = ordinal;
+        if let Some(slot) = next.get_mut(stream) {
+            if let Some(target) = entry.ordinals.get_mut(*slot) {
+                *target = ordinal;
             }
-            *place += 1;
+            *slot += 1;
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Which segments a log has.
+//! The catalogue of a log's segments: what the manifest lists, compared with the directory.
 //!
-//! The live manifest lists every segment that ever took a frame. A segment that it doesn't
-//! list was being made when the process died: it is adopted when it continues the log, else
-//! set aside, as it always is after a failed sync. Without a valid manifest the directory itself is the list, and must be whole.
+//! The live manifest lists every segment that ever got a frame. A segment that it doesn't list
+//! was being created when the process died: it is adopted if it continues the log, else moved to
+//! `quarantine/`. After a failed sync it is always moved there. Without a valid manifest the
+//! directory itself is the list, and its segments must form one unbroken chain.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,18 +11,21 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::log::{Identity, Layout, Manifest, Segment, SegmentEntry, open_listed, open_segment};
 
-/// The segments in order, and the manifest that describes them.
+/// The segments in order, and the manifest that lists them.
 #[derive(Debug)]
 pub(super) struct Catalogue {
     pub(super) segments: Vec<Arc<Segment>>,
     pub(super) manifest: Manifest,
+    /// Whether the manifest on the disk lists exactly these segments.
     pub(super) listed: bool,
 }
 
-/// `poisoned`: a name may be known to programs and not to the disk, after a failed sync.
+/// Finds the segments of a log; adopts or quarantines files that the manifest does not list.
+/// After a failed sync (`poisoned`) nothing is adopted: programs may see a name that is not on
+/// the disk.
 pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) -> Result<Catalogue> {
     let live = Manifest::live(layout)?;
-    let mut found = files(layout)?;
+    let mut found = tidy_ordinals(layout)?;
     let mut manifest = match &live {
         Some(manifest) => manifest.clone(),
         None => Manifest {
@@ -36,7 +40,7 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) ->
             return Err(Error::corrupt(
                 &path,
                 0,
-                "the manifest lists this segment, it is missing",
+                "it is missing, but the manifest lists it",
             ));
         }
         found.retain(|ordinal| ordinal != &entry.ordinal);
@@ -44,8 +48,7 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) ->
         segments.push(Arc::new(segment));
     }
     if live.is_none() && found.is_empty() && manifest.generation > 0 {
-        let reason = "there are manifests but no segment; the log itself is gone";
-        return Err(Error::corrupt(&layout.log(), 0, reason));
+        return Err(no_segment(layout));
     }
     let adopted = if live.is_some() && poisoned {
         found
@@ -63,8 +66,9 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) ->
     })
 }
 
-/// As far as the segments are there and sound; and what is wrong with the next one. What no
-/// manifest lists has no frames, and is left alone.
+/// Opens the segments of a log without a change to any file: those that are present and valid,
+/// and the error of the first that is not. A segment that no manifest lists has no frames and is
+/// ignored.
 pub(crate) fn view(
     layout: &Layout,
     identity: &Identity,
@@ -81,8 +85,7 @@ pub(crate) fn view(
         None => found.clone(),
     };
     if live.is_none() && found.is_empty() && newest_generation(layout)? > 0 {
-        let reason = "there are manifests but no segment; the log itself is gone";
-        return Err(Error::corrupt(&layout.log(), 0, reason));
+        return Err(no_segment(layout));
     }
     let manifest = live.clone().unwrap_or_default();
     let mut segments: Vec<Arc<Segment>> = Vec::new();
@@ -98,7 +101,7 @@ pub(crate) fn view(
             None => follows(before, entry),
         };
         let Some(segment) = segment.filter(|segment| is_next(segment.entry)) else {
-            let reason = "it is missing, or not the segment that the log goes on in";
+            let reason = "it is missing, or is not the segment that continues the log";
             let damage = Error::corrupt(&layout.segment(ordinal), 0, reason);
             return Ok((segments, manifest, Some(damage)));
         };
@@ -107,7 +110,13 @@ pub(crate) fn view(
     Ok((segments, manifest, None))
 }
 
-/// Takes in the segments that no manifest lists, as far as they continue the log.
+fn no_segment(layout: &Layout) -> Error {
+    let reason = "it contains no segment, but the store has had a manifest";
+    Error::corrupt(&layout.log(), 0, reason)
+}
+
+/// Adopts the segments that no manifest lists, as far as they continue the log. Returns whether
+/// there was any.
 fn adopt(
     layout: &Layout,
     identity: &Identity,
@@ -117,16 +126,16 @@ fn adopt(
 ) -> Result<bool> {
     let mut adopted = false;
     for ordinal in found {
-        let next = segments.last().map(|last| last.entry);
+        let last = segments.last().map(|last| last.entry);
         match open_segment(layout, identity, *ordinal, true)? {
-            Some(segment) if follows(next, segment.entry) => {
+            Some(segment) if follows(last, segment.entry) => {
                 segments.push(Arc::new(segment));
                 adopted = true;
             }
             _ if has_manifest => quarantine(layout, &layout.segment(*ordinal))?,
             _ => {
-                let reason = "there is no valid manifest, and this segment does not continue \
-                              the one before it";
+                let reason = "it does not continue the segment before it, and no valid manifest \
+                              lists it";
                 return Err(Error::corrupt(&layout.segment(*ordinal), 0, reason));
             }
         }
@@ -134,6 +143,7 @@ fn adopt(
     Ok(adopted)
 }
 
+/// Whether a segment is the next one after `before`, or the first one.
 fn follows(before: Option<SegmentEntry>, entry: SegmentEntry) -> bool {
     match before {
         None => entry.ordinal == 1 && entry.base == 0,
@@ -143,8 +153,9 @@ fn follows(before: Option<SegmentEntry>, entry: SegmentEntry) -> bool {
     }
 }
 
-/// The ordinals of all files that are named as segments, ascending.
-fn files(layout: &Layout) -> Result<Vec<u64>> {
+/// Returns the ordinals of all files with the name of a segment, ascending. Deletes unfinished
+/// temporary files and quarantines all others.
+fn tidy_ordinals(layout: &Layout) -> Result<Vec<u64>> {
     let log = layout.log();
     let names = layout
         .vfs
@@ -164,7 +175,7 @@ fn files(layout: &Layout) -> Result<Vec<u64>> {
     Ok(ordinals)
 }
 
-/// The ordinals of what is named as a segment, ascending.
+/// Returns the ordinals of all files with the name of a segment, ascending.
 fn ordinals(layout: &Layout) -> Result<Vec<u64>> {
     let log = layout.log();
     let mut ordinals: Vec<u64> = match layout.vfs.list(&log) {
@@ -176,7 +187,8 @@ fn ordinals(layout: &Layout) -> Result<Vec<u64>> {
     Ok(ordinals)
 }
 
-/// The ordinal in the name of a segment: ten digits, no other spelling.
+/// Parses the ordinal in the name of a segment. Exactly ten digits: no two names may stand for
+/// one ordinal.
 fn ordinal_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".hot")?;
     let is_canonical = digits.len() == 10 && digits.bytes().all(|digit| digit.is_ascii_digit());
@@ -187,6 +199,7 @@ fn ordinal_of(name: &str) -> Option<u64> {
     }
 }
 
+/// Returns the highest generation of the manifest files; 0 if there is none.
 fn newest_generation(layout: &Layout) -> Result<u64> {
     let root = &layout.root;
     let names = layout
@@ -199,19 +212,23 @@ fn newest_generation(layout: &Layout) -> Result<u64> {
     Ok(generations.max().map_or(0, u64::from))
 }
 
-/// Moves a segment aside; it is kept, and `verify` tells of it.
+/// Moves a file to `quarantine/`, where it is kept; `verify` reports how many there are.
 fn quarantine(layout: &Layout, from: &Path) -> Result<()> {
-    let aside = layout.quarantine();
-    layout.ensure_dir(&aside)?;
-    let to = free_name(layout, &aside.join(from.file_name().unwrap_or_default()))?;
+    let directory = layout.quarantine();
+    layout.ensure_dir(&directory)?;
+    let to = free_name(
+        layout,
+        &directory.join(from.file_name().unwrap_or_default()),
+    )?;
     layout
         .vfs
         .rename(from, &to)
-        .map_err(|e| Error::io(from, "move aside", &e))?;
+        .map_err(|e| Error::io(from, "quarantine", &e))?;
     layout.sync_parent(&to)?;
     layout.sync_parent(from)
 }
 
+/// Returns a path at which there is no file: `wanted`, or `wanted` with a number.
 fn free_name(layout: &Layout, wanted: &Path) -> Result<PathBuf> {
     let mut candidate = wanted.to_path_buf();
     for n in 1u32.. {

@@ -1,11 +1,20 @@
-//! At the first bad frame: a torn tail, or damage to what had been acknowledged?
+//! The verdict on the first invalid frame: a torn tail, or damage of acknowledged data.
 //!
-//! Evidence that an address had been durable: the manifest of a clean close; the durable hint
-//! of any later valid frame; the first frame of a later segment, which is written only after
-//! everything before it was synced. A bad frame below the highest evidence is damage.
+//! A crash during a write leaves an invalid frame at the end of the log, which was never
+//! acknowledged and may be cut off. A bit that rots in the middle of the log makes an invalid
+//! frame, too, and the frames after it were acknowledged. Evidence of how far the log had been
+//! durable distinguishes the two (as in "Protocol-Aware Recovery for Consensus-Based Storage",
+//! FAST 2018, for a single node):
 //!
-//! Where the log was cut off after a failed sync, the scan ends or goes on in the sealing
-//! segment; what the earlier files hold beyond is neither history nor evidence.
+//! * the manifest that a clean close writes, and the file POISONED;
+//! * the durable hint of any valid frame after the invalid one;
+//! * the first frame of a later segment, which is written only after everything before it was
+//!   synced.
+//!
+//! An invalid frame below the highest proven address is damage. Otherwise it is a torn tail.
+//!
+//! Where the log was cut after a failed sync, the scan continues in the continuation segment.
+//! What earlier files contain beyond the cut is neither part of the log nor evidence.
 
 use std::io;
 use std::sync::Arc;
@@ -15,24 +24,24 @@ use crate::error::{Error, Result};
 use crate::frame::{Header, Seed};
 use crate::log::{FrameScanner, Segment};
 
-/// Refuses when the log is proven to have reached beyond the tail that the scan found;
-/// `known` is an address that it is known to have reached.
-pub(super) fn judge_tail(
+/// Returns an error if the log is proven durable beyond the tail that the scan found.
+/// `recorded_end` is the end that the manifest or the file POISONED records as durable.
+pub(super) fn check_tail(
     segments: &[Arc<Segment>],
     scan: &Scan,
-    known: u64,
+    recorded_end: u64,
     seed: Seed,
 ) -> Result<()> {
     let tail = scan.tail;
-    let mut proven = known;
+    let mut proven = recorded_end;
     for segment in segments.iter().filter(|segment| segment.end() > tail) {
-        let found = evidence(segment, tail, scan, seed);
+        let found = proven_beyond(segment, tail, scan, seed);
         proven = proven.max(found.map_err(|e| segment.error("read", &e))?);
     }
     if proven <= tail {
         return Ok(());
     }
-    match later_break(segments, scan, seed)? {
+    match segment_with_bad_first_frame(segments, scan, seed)? {
         Some(segment) => {
             let first = segment.first_frame();
             let reason = format!(
@@ -46,9 +55,9 @@ pub(super) fn judge_tail(
     }
 }
 
-/// The later segment in which the log is seen to go on, so that only that segment's first
-/// frame is bad; `None` where the log breaks off at its tail.
-fn later_break<'a>(
+/// Returns the later segment in which the log continues, if only the first frame of that segment
+/// is damaged: the error then names this frame. `None` if the damage is at the tail.
+fn segment_with_bad_first_frame<'a>(
     segments: &'a [Arc<Segment>],
     scan: &Scan,
     seed: Seed,
@@ -75,15 +84,20 @@ fn written_end(segment: &Segment) -> u64 {
     segment.entry.base + segment.filled().min(segment.entry.capacity)
 }
 
-/// The highest address that a frame beyond the tail proves durable.
-fn evidence(segment: &Segment, tail: u64, scan: &Scan, seed: Seed) -> io::Result<u64> {
+/// Returns the highest address that the frames of a segment beyond the tail prove durable.
+///
+/// The frames are found by their headers alone, at every 8 bytes. A payload can't imitate a
+/// header: its CRC is seeded with the secret of the store and the address. A frame whose position
+/// is below the log's next one can't continue this log, so it proves nothing.
+fn proven_beyond(segment: &Segment, tail: u64, scan: &Scan, seed: Seed) -> io::Result<u64> {
     let first = segment.first_frame();
     let position = scan.next_position;
     let mut scanner = FrameScanner::new(segment);
     let mut proven = 0;
     if first > tail
         && let Some(header) = scanner.header(first, seed)?
-        // One that continues the log as scanned lost nothing before it, only its own body.
+        // A first frame that continues the scanned log proves nothing: only its own body was
+        // torn.
         && !continues(&header, scan)
         && header.first_position >= position
     {

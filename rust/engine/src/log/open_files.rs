@@ -1,0 +1,85 @@
+//! The open files of segments that are only read: a bounded number, those used last.
+//!
+//! A store may have more segments than the process may have descriptors.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::lock::Mutex;
+use crate::vfs::{OpenMode, Vfs, VfsFile};
+
+/// The maximum number of descriptors for segments that are only read.
+const LIMIT: usize = 48;
+
+/// A cache of open files, by the ordinal of their segment.
+#[derive(Debug)]
+pub(crate) struct OpenFiles {
+    vfs: Arc<dyn Vfs>,
+    /// The most recently used file is the last. The lock is held for a look at the list only,
+    /// never during a call of the operating system: every read of every thread passes here.
+    recent: Mutex<Vec<(u64, Arc<dyn VfsFile>)>>,
+}
+
+impl OpenFiles {
+    pub(crate) fn new(vfs: Arc<dyn Vfs>) -> Self {
+        Self {
+            vfs,
+            recent: Mutex::default(),
+        }
+    }
+
+    /// Opens a file. If the process has no descriptor left, closes the cached files and tries
+    /// once more.
+    pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
+        match self.vfs.open(path, mode) {
+            Err(e) if is_exhausted(&e) && self.close_all() => self.vfs.open(path, mode),
+            opened => opened,
+        }
+    }
+
+    /// Returns the open file of a segment, which becomes the most recently used one.
+    pub(super) fn get(&self, ordinal: u64) -> Option<Arc<dyn VfsFile>> {
+        let mut recent = self.recent.lock();
+        let i = recent.iter().rposition(|(known, _)| *known == ordinal)?;
+        let found = recent.remove(i);
+        let file = Arc::clone(&found.1);
+        recent.push(found);
+        Some(file)
+    }
+
+    /// Adds an open file, and closes the one that was used least recently if there are too many.
+    pub(super) fn keep(&self, ordinal: u64, file: Arc<dyn VfsFile>) {
+        let oldest = {
+            let mut recent = self.recent.lock();
+            // Another thread may have added the same file meanwhile.
+            recent.retain(|(known, _)| *known != ordinal);
+            recent.push((ordinal, file));
+            (recent.len() > LIMIT).then(|| recent.remove(0))
+        };
+        // Closed here and not under the lock, because closing may take long.
+        drop(oldest);
+    }
+
+    pub(super) fn forget(&self, ordinal: u64) {
+        let mut recent = self.recent.lock();
+        recent.retain(|(known, _)| *known != ordinal);
+    }
+
+    /// Drops all cached files; those that a thread is reading are closed after the read. Returns
+    /// whether there was any.
+    fn close_all(&self) -> bool {
+        let closed = std::mem::take(&mut *self.recent.lock());
+        !closed.is_empty()
+    }
+}
+
+/// Whether a file could not be opened for lack of descriptors or memory.
+fn is_exhausted(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM]
+        .into_iter()
+        .any(|errno| code == Some(errno.raw_os_error()))
+}
