@@ -1,11 +1,11 @@
-//! Locks over `std::sync` that don't know poisoning and that survive `fork()`.
+//! The engine's locks: those of `std::sync` without poisoning, usable after `fork()`.
 //!
-//! `parking_lot` keeps all waiting threads of a process in one table. A child that was
-//! forked while another thread held a bucket of it waits for that bucket for ever, even in
-//! locks that it made itself. The locks of the standard library have no common state.
+//! `parking_lot` keeps all waiting threads of a process in one global table. A child that was
+//! forked while another thread held a bucket of that table waits for the bucket for ever, even in
+//! locks that it has created itself. The locks of the standard library share no state.
 //!
-//! A panic while a lock is held doesn't poison it: what must stop after a panic is stopped
-//! by name, where the panic is caught.
+//! A panic while a lock is held doesn't poison the lock. What must stop after a panic is stopped
+//! explicitly where the panic is caught.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{self, PoisonError, RwLockReadGuard, RwLockWriteGuard};
@@ -16,17 +16,17 @@ use std::time::{Duration, Instant};
 pub struct Mutex<T>(sync::Mutex<T>);
 
 impl<T> Mutex<T> {
-    /// A free lock around a value.
+    /// An unlocked mutex with this value.
     pub const fn new(value: T) -> Self {
         Self(sync::Mutex::new(value))
     }
 
-    /// Waits for the lock.
+    /// Acquires the lock; waits until it is free.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Takes the lock if nobody has it.
+    /// Acquires the lock if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
             Ok(guard) => Some(MutexGuard(Some(guard))),
@@ -35,12 +35,12 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// The value, of a lock that one owns alone.
+    /// The value. No lock is needed, because the caller has the only reference.
     pub fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value, of a lock that nobody shares any more.
+    /// Consumes the mutex and returns its value.
     pub fn into_inner(self) -> T {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,6 +56,7 @@ impl<T> Deref for MutexGuard<'_, T> {
     fn deref(&self) -> &T {
         match &self.0 {
             Some(guard) => guard,
+            // `Condvar::wait` takes the inner guard out and puts it back before it returns.
             None => unreachable!("only a waiting condition variable takes the guard"),
         }
     }
@@ -75,43 +76,44 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 pub struct RwLock<T>(sync::RwLock<T>);
 
 impl<T> RwLock<T> {
-    /// A free lock around a value.
+    /// An unlocked lock with this value.
     pub const fn new(value: T) -> Self {
         Self(sync::RwLock::new(value))
     }
 
-    /// Waits until nobody writes.
+    /// Acquires the lock together with other readers; waits while a writer has it.
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until nobody reads or writes.
+    /// Acquires the lock exclusively; waits while a reader or a writer has it.
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Lets threads wait for a change of what a [`Mutex`] guards.
+/// A condition variable: threads wait for a change of what a [`Mutex`] protects.
 #[derive(Debug, Default)]
 pub struct Condvar(sync::Condvar);
 
 impl Condvar {
-    /// One that nobody waits for.
+    /// A condition variable without waiting threads.
     pub const fn new() -> Self {
         Self(sync::Condvar::new())
     }
 
-    /// Wakes one of those who wait.
+    /// Wakes one of the waiting threads.
     pub fn notify_one(&self) {
         self.0.notify_one();
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiting threads.
     pub fn notify_all(&self) {
         self.0.notify_all();
     }
 
-    /// Frees the lock, waits to be woken, and takes it again.
+    /// Releases the lock, waits for a wake-up, and acquires the lock again. It may return without a
+    /// wake-up, so the caller checks its condition in a loop.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         guard.0 = guard
             .0
@@ -119,12 +121,12 @@ impl Condvar {
             .map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// As [`Condvar::wait`], at most until `deadline`.
+    /// Waits as [`Condvar::wait`] does, at most until `deadline`.
     pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitResult {
         self.wait_for(guard, deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// As [`Condvar::wait`], at most this long.
+    /// Waits as [`Condvar::wait`] does, at most for `timeout`.
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitResult {
         let mut timed_out = false;
         guard.0 = guard.0.take().map(|held| {
@@ -137,14 +139,14 @@ impl Condvar {
     }
 }
 
-/// How a wait with a bound ended.
+/// The result of a wait with a time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitResult {
     timed_out: bool,
 }
 
 impl WaitResult {
-    /// Whether nobody woke the thread in time.
+    /// Whether the time limit passed without a wake-up.
     pub fn timed_out(self) -> bool {
         self.timed_out
     }

@@ -1,8 +1,17 @@
-//! All I/O of the engine, behind one trait.
+//! The file system as the engine uses it: all I/O is behind the trait [`Vfs`].
 //!
-//! [`os::OsVfs`] talks to the operating system; [`sim::SimVfs`] keeps everything in memory,
-//! and can lose power, tear writes and fail calls on demand. Nothing else in the engine
-//! opens a file, so whatever a disk can do to a store, a test can do to it too.
+//! [`os::OsVfs`] calls the operating system. [`sim::SimVfs`] is in memory, and can lose power,
+//! tear writes and fail calls on demand. No other module of the engine opens a file, so a test
+//! can do to a store whatever a disk can.
+//!
+//! What every implementation guarantees, and what the rest of the engine relies on:
+//!
+//! * A write is visible to every reader when the call returns, and durable only after a sync of
+//!   the file. A name is durable only after a sync of its directory.
+//! * Calls return errors as the operating system reports them. No implementation retries a sync
+//!   or hides a short write.
+//! * A lock belongs to one opening and is released when its process ends.
+//! * The words of a shared page are sequentially consistent across all processes.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
@@ -20,16 +29,16 @@ mod tests;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenMode {
-    /// Must not exist yet; read and written. Made with the owner and the access rights of the
-    /// directory that holds it, but for others than its owner and its group.
+    /// For reading and writing; the file must not exist yet. It is created with the owner of its
+    /// directory and with the directory's access rights for owner and group; other users get none.
     CreateNew,
-    /// Must exist; read only.
+    /// For reading; the file must exist.
     Read,
-    /// Must exist; read and written.
+    /// For reading and writing; the file must exist.
     ReadWrite,
 }
 
-/// What stands at a path.
+/// What is at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Entry {
@@ -43,69 +52,69 @@ pub enum Entry {
 
 /// A file system.
 ///
-/// Every change of the directory tree is durable only after [`Vfs::sync_dir`] of the
-/// directory that holds the name.
+/// A change of the directory tree is durable only after [`Vfs::sync_dir`] of the directory that
+/// contains the name.
 pub trait Vfs: Debug + Send + Sync + 'static {
-    /// Opens a directory and returns the file system in which all paths below its path are
-    /// looked up relative to the open directory, whatever the path names later. A directory in
-    /// it is held in the same way from its first use.
+    /// Opens a directory and returns a file system in which all paths below its path are resolved
+    /// relative to the open directory, whatever the path names later. A subdirectory is held in the
+    /// same way from its first use.
     fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>>;
     /// Whether the path of a directory that [`Vfs::hold`] holds still names that directory.
     fn is_in_place(&self, directory: &Path) -> io::Result<bool>;
-    /// Makes one directory. An existing one is an error. In a directory that [`Vfs::hold`] holds
-    /// it gets the owner and the access rights of that one, but for others than its owner and
-    /// its group; elsewhere it is accessible by its owner only.
+    /// Creates one directory, which must not exist yet. In a directory that [`Vfs::hold`] holds it
+    /// gets the owner of that one and its access rights for owner and group, and other users get
+    /// none; elsewhere it is accessible by its owner only.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// What stands at `path`; `None` when nothing does.
+    /// Returns what is at `path`; `None` if there is nothing.
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>>;
     /// The names in a directory, in ascending order.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>>;
-    /// Renames a file over whatever is there.
+    /// Renames a file, and replaces one that exists at `to`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Opens a file or a directory in order to lock it. With `create` a file that is missing is
-    /// made, empty and its owner's alone.
+    /// Opens a file or a directory in order to lock it. With `create`, a missing file is created,
+    /// empty and accessible by its owner only.
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
         let _ = (path, create);
         Err(io::ErrorKind::Unsupported.into())
     }
-    /// Opens a file as memory that is shared with all others who open it. With
-    /// [`OpenMode::CreateNew`] it is made, all its blocks allocated, all words 0; an existing
-    /// one must have the size of a page, and is written too, whatever the mode says.
+    /// Opens a file as memory that is shared with all processes that open it. With
+    /// [`OpenMode::CreateNew`] it is created with all blocks allocated and all words 0. An existing
+    /// file must have the size of a shared page, and can be written whatever the mode is.
     fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
         let _ = (path, mode);
         Err(io::ErrorKind::Unsupported.into())
     }
-    /// Why several processes can't share files in a directory, for people: it is on a network,
-    /// or a program answers for it. `None` where they can.
+    /// Returns why several processes can't share the files in a directory, as text for an error
+    /// message: its file system is on a network, or in user space. `None` if they can.
     fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
         let _ = directory;
         Ok(Some("this file system has no shared memory".to_owned()))
     }
-    /// What tells the kernel that runs now from any other, an earlier run of the same machine
-    /// included; 0 where that isn't known. Some containers are shown a number of their own.
+    /// Returns a number that differs for every kernel and every boot of a machine; 0 if it is
+    /// unknown. Some containers have a number of their own.
     fn kernel(&self) -> u64 {
         0
     }
     /// Microseconds since the Unix epoch, UTC.
     fn now_micros(&self) -> u64;
-    /// Microseconds by a clock that all processes of the machine share, that nobody can set,
-    /// and that stands still while the machine sleeps.
+    /// Microseconds of a monotonic clock that all processes of the machine share and that stops
+    /// while the machine is suspended.
     fn uptime_micros(&self) -> u64 {
         self.now_micros()
     }
-    /// Microseconds since the machine was started, by a clock that nobody can set and that goes
-    /// on while the machine sleeps, where there is one.
+    /// Microseconds since boot, of a monotonic clock that runs while the machine is suspended, if
+    /// there is one.
     fn since_boot_micros(&self) -> u64 {
         self.uptime_micros()
     }
-    /// Sleeps, to look then whether another process has gone on. The simulation has the other
-    /// process go on instead.
+    /// Sleeps before the caller checks again what another process has done. A simulation may run
+    /// the other process instead.
     fn pause(&self, time: Duration) {
         std::thread::sleep(time);
     }
@@ -132,9 +141,9 @@ pub trait VfsFile: Debug + Send + Sync + 'static {
     fn sync_all(&self) -> io::Result<()>;
     /// The size in bytes.
     fn size(&self) -> io::Result<u64>;
-    /// Has what is cached of `len` bytes from `offset`, as far as it is clean, read from the
-    /// disk again: after a failed sync the two may differ. An advice, which a file system
-    /// without a cache has followed already.
+    /// Drops the clean cached pages of `len` bytes from `offset`, so that the next read comes from
+    /// the disk: after a failed sync the two may differ. The file system may ignore it, and one
+    /// without a cache need not do anything.
     fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
         let _ = (offset, len);
         Ok(())
@@ -144,27 +153,27 @@ pub trait VfsFile: Debug + Send + Sync + 'static {
 /// How a [`LockFile`] is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// By one opening alone.
+    /// By one opening only.
     Exclusive,
-    /// Beside other openings that hold it shared.
+    /// Together with other openings that hold it shared.
     Shared,
 }
 
 /// A file or a directory that was opened in order to lock it.
 ///
-/// The lock belongs to this opening: any other opening of the same path competes with it, in
-/// this process as in others. It is freed by [`LockFile::unlock`], by dropping the value, and
-/// when the process dies, whatever kills it. A forked child holds none of its parent's.
+/// The lock belongs to this opening: every other opening of the same path competes with it, in
+/// this process and in others. It is released by [`LockFile::unlock`], by dropping the value, and
+/// when the process ends, however it ends. A forked child doesn't inherit it.
 pub trait LockFile: Debug + Send + Sync + 'static {
-    /// Takes the lock if that needs no wait, and answers whether it did. A lock that is held
-    /// already is held as asked for from then on; that change is not atomic, others may come
-    /// between, and where it fails nothing is held.
+    /// Acquires the lock if it is free, and returns whether it did. A lock that this opening holds
+    /// is converted. The conversion is not atomic: another opening may acquire the lock in between,
+    /// and if the conversion fails, the lock is no longer held.
     fn try_lock(&self, hold: Hold) -> io::Result<bool>;
-    /// Frees the lock, if it is held.
+    /// Releases the lock, if it is held.
     fn unlock(&self) -> io::Result<()>;
-    /// Whether the path still names what was opened.
+    /// Whether the path still names the file that was opened.
     fn is_in_place(&self) -> io::Result<bool>;
-    /// What tells the file from any other that is there at the same time.
+    /// Returns a number that differs for all files that exist at the same time.
     fn number(&self) -> io::Result<u64>;
     /// The number of names that the file has. A symbolic link to it is one more name.
     fn links(&self) -> io::Result<u64> {
@@ -172,37 +181,38 @@ pub trait LockFile: Debug + Send + Sync + 'static {
     }
 }
 
-/// Words in a [`SharedPage`].
+/// The number of words in a [`SharedPage`].
 pub const PAGE_WORDS: usize = 8 * 1024;
 
-/// A file of [`PAGE_WORDS`] words that several processes have in memory at once.
+/// A file of [`PAGE_WORDS`] words that several processes have mapped as memory.
 ///
-/// Nothing of it is ever durable: its words outlive the processes, and after a loss of power
-/// are anything. All operations are sequentially consistent, across processes too. A word
-/// that is out of range reads as 0 and is not written.
+/// It is never durable: the words survive the processes, and after a power cut they may have any
+/// value. All operations are sequentially consistent, across processes, too. A word out of range
+/// reads as 0 and is not written.
 pub trait SharedPage: Debug + Send + Sync + 'static {
-    /// A word.
+    /// Returns a word.
     fn load(&self, word: usize) -> u64;
     /// Sets a word.
     fn store(&self, word: usize, value: u64);
-    /// Adds to a word, wrapping around; answers what it was.
+    /// Adds to a word, wrapping around. Returns its previous value.
     fn add(&self, word: usize, n: u64) -> u64;
-    /// Raises a word to `value` unless it is higher; answers what it was.
+    /// Raises a word to `value`, unless it is higher. Returns its previous value.
     fn raise(&self, word: usize, value: u64) -> u64;
-    /// Sets a word if it is `current`; answers whether it was.
+    /// Sets a word if its value is `current`. Returns whether it was.
     fn exchange(&self, word: usize, current: u64, value: u64) -> bool;
-    /// Sleeps until somebody calls [`SharedPage::wake`] for the word, the lower half of the
-    /// word is not that of `seen`, the time is over, or for no reason.
+    /// Sleeps until a thread of any process calls [`SharedPage::wake`] for the word or the time is
+    /// over. Returns at once if the lower half of the word differs from that of `seen`. It may also
+    /// return for no reason.
     fn wait(&self, word: usize, seen: u64, timeout: Duration);
-    /// Wakes all, of every process, that sleep at the word.
+    /// Wakes all threads of all processes that wait for the word.
     fn wake(&self, word: usize);
     /// Whether the path still names the file.
     fn is_in_place(&self) -> io::Result<bool>;
-    /// What tells the file from any other that is there at the same time, a copy of it
-    /// included.
+    /// Returns a number that differs for all files that exist at the same time; that of a copy
+    /// differs, too.
     fn number(&self) -> io::Result<u64>;
-    /// The file system that this kernel knows the file to be on, as a number; 0 where that
-    /// isn't known.
+    /// Returns the number by which this kernel identifies the file's file system; 0 if it is
+    /// unknown.
     fn device(&self) -> io::Result<u64> {
         Ok(0)
     }
@@ -216,7 +226,7 @@ pub(crate) fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// Reads until `buf` is full or the file ends; returns how many bytes.
+/// Reads until `buf` is full or the file ends. Returns the number of bytes read.
 pub fn read_full(file: &dyn VfsFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -230,7 +240,7 @@ pub fn read_full(file: &dyn VfsFile, buf: &mut [u8], offset: u64) -> io::Result<
     Ok(done)
 }
 
-/// Writes all of `bufs`, going on after short writes and interrupts.
+/// Writes all of `bufs`; continues after short writes and interrupts.
 ///
 /// # Errors
 /// The first error of the file, or `WriteZero`. Some bytes may have been written by then.
@@ -238,7 +248,8 @@ pub fn write_all_at(file: &dyn VfsFile, bufs: &[IoSlice<'_>], offset: u64) -> io
     write_counting(file, bufs, offset).map_err(|(error, _)| error)
 }
 
-/// As [`write_all_at`]; an error comes with the number of bytes that were written before it.
+/// Writes as [`write_all_at`] does. An error is returned with the number of bytes that were written
+/// before it.
 pub(crate) fn write_counting(
     file: &dyn VfsFile,
     bufs: &[IoSlice<'_>],

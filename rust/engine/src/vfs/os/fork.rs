@@ -1,13 +1,23 @@
-//! Locks don't outlive their process in its forked children.
+//! Lock files that are closed in forked children, and the number of forks.
 //!
-//! A child shares the open files of its parent, and `flock` belongs to the open file: an idle
-//! child would keep each lock of a dead parent held. So every file that is opened to be locked
-//! is written down, and in a child the C library closes them all before `fork` returns.
-//! Opening, closing and forking exclude each other, so that no file is missed.
+//! A forked child shares the open file descriptions of its parent, and a `flock` belongs to the
+//! description. If the parent died, an idle child would keep each of its locks. So this module
+//! keeps a table of all files that are open to be locked, and `pthread_atfork` handlers close
+//! them in the child before `fork` returns there.
 //!
-//! The same handlers count the forks: a number that differs from an earlier one says that what
-//! was made then is the parent's. It costs no system call, and comes never again, which a
-//! process id does.
+//! The handler in the child runs in a process whose other threads are gone, whatever they were
+//! doing, so it may only call what POSIX allows after `fork` in a threaded process: no lock of
+//! the standard library, no allocation. Therefore the table is an array of atomics of fixed size,
+//! and the lock that makes opening, closing and forking exclude each other is a spin lock. The
+//! handler before the fork takes it, so the child never inherits it from another thread, and no
+//! file is open that the table doesn't contain.
+//!
+//! All atomics here use `SeqCst`. They are accessed when a file is opened or closed and at a
+//! fork, never on the path of a commit, so a weaker ordering would gain nothing.
+//!
+//! The handlers also count the forks. Where the count differs from an earlier one, what was
+//! created then belongs to the parent. Unlike a comparison of process ids it costs no system
+//! call, and a count is never used twice.
 
 #![allow(unsafe_code, reason = "pthread_atfork and close take no safe types")]
 
@@ -17,33 +27,37 @@ use std::os::fd::{BorrowedFd, FromRawFd as _, IntoRawFd as _, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
-/// Files that may be open to be locked in a process: ten a store.
+/// The maximum number of lock files that a process has open: about ten for each store.
 const SLOTS: usize = 16 * 1024;
-/// What a slot holds that is nobody's.
+/// The value of an unused slot.
 const FREE: i32 = -1;
-/// What a slot holds in a child, of which the parent's file was closed.
+/// The value of a slot in a child after the parent's file in it was closed.
 const CLOSED: i32 = -2;
 
+/// The descriptors of the open lock files, or [`FREE`], or [`CLOSED`].
 static FILES: [AtomicI32; SLOTS] = [const { AtomicI32::new(FREE) }; SLOTS];
-/// No slot from here on was ever used.
+/// The number of slots, from the first, that have ever been used: the handler in the child need
+/// not look at the others.
 static USED: AtomicUsize = AtomicUsize::new(0);
-static CHANGING: AtomicBool = AtomicBool::new(false);
-/// Forks between the first process that registered the handlers and this one.
+/// The spin lock: true while a thread opens or closes a lock file, or forks.
+static IS_LOCKED: AtomicBool = AtomicBool::new(false);
+/// The number of forks between the process that registered the handlers and this one.
 static FORKS: AtomicU64 = AtomicU64::new(0);
-/// What registering the handlers came to.
+/// The result of registering the handlers: 0 or an error number.
 static REGISTERED: OnceLock<i32> = OnceLock::new();
 
-/// How many forks lie between this process and the first of its line that asked: a number that
-/// is another in a forked child than it was in its parent.
+/// Returns the number of forks between this process and its first ancestor that called this
+/// function. The number in a forked child differs from the one in its parent.
 pub fn forks() -> u64 {
-    // Where the handlers can't be registered no lock file opens, and so no store on a disk.
+    // If the handlers can't be registered, no lock file can be opened, so no store either.
     let _registered = register();
     FORKS.load(Ordering::SeqCst)
 }
 
 fn register() -> io::Result<()> {
     // SAFETY: the three handlers are `extern "C"`, never unwind, and use only atomics,
-    // `sched_yield` and `close`, all of which may be called in a forked child.
+    // `sched_yield` and `close`, all of which are async-signal-safe, as POSIX requires of calls
+    // in the child of a process with threads.
     let registered = REGISTERED.get_or_init(|| unsafe {
         libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child))
     });
@@ -53,21 +67,23 @@ fn register() -> io::Result<()> {
     }
 }
 
-/// A file that is open in this process alone.
+/// A file that is closed in every forked child of the process that opened it.
 #[derive(Debug)]
-pub(super) struct OwnFile {
+pub(super) struct ForkClosedFile {
     slot: usize,
     fd: RawFd,
-    /// The process that opened it. A child that was made without handlers has the file too,
-    /// and nothing in the table tells it from its parent.
+    /// The id of the process that opened the file. A child that was created by a raw `clone` runs
+    /// no handlers and has the same table as its parent; only the id differs.
     owner: u32,
 }
 
-impl OwnFile {
-    /// Opens a file and writes it down.
+impl ForkClosedFile {
+    /// Opens a file and adds it to the table.
     pub(super) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<Self> {
         register()?;
-        let _changing = Changing::begin();
+        // From before the file is open until it is in the table: a fork in between would leave it
+        // open in the child.
+        let _lock = SpinLock::acquire();
         let is_free = |slot: &AtomicI32| slot.load(Ordering::SeqCst) == FREE;
         let slot = FILES.iter().position(is_free);
         let slot = slot.ok_or_else(|| io::Error::other("too many lock files are open"))?;
@@ -83,7 +99,7 @@ impl OwnFile {
         })
     }
 
-    /// The file, unless this is a child of the process that opened it.
+    /// Returns the file, or an error in a child of the process that opened it.
     pub(super) fn get(&self) -> io::Result<BorrowedFd<'_>> {
         let is_open = FILES
             .get(self.slot)
@@ -91,79 +107,86 @@ impl OwnFile {
         if !is_open || self.owner != std::process::id() {
             return Err(rustix::io::Errno::BADF.into());
         }
-        // SAFETY: the slot says that the descriptor is open, only `drop` closes it, and the
-        // borrow keeps this value from being dropped. A fork while it is used closes it in the
-        // child, where nothing but the forking thread goes on.
+        // SAFETY: the slot contains the descriptor, so it is open. Only `drop` closes it in this
+        // process, and the borrow outlives no drop. A fork closes it in the child alone, where
+        // only the forking thread exists, and that thread is in `fork` and not in this function.
         Ok(unsafe { BorrowedFd::borrow_raw(self.fd) })
     }
 }
 
-impl Drop for OwnFile {
+impl Drop for ForkClosedFile {
     fn drop(&mut self) {
-        let _changing = Changing::begin();
+        let _lock = SpinLock::acquire();
         let Some(slot) = FILES.get(self.slot) else {
             return;
         };
         if slot.swap(FREE, Ordering::SeqCst) == self.fd {
-            // SAFETY: the descriptor is this value's own, and is closed once: the slot said so.
+            // SAFETY: the slot contained the descriptor, so it is open and belongs to this value.
+            // The swap has removed it, so it is closed once.
             drop(unsafe { File::from_raw_fd(self.fd) });
         }
     }
 }
 
-/// Nobody forks, opens or closes meanwhile.
-struct Changing;
+/// The spin lock while it is held. No other thread forks, opens or closes a lock file meanwhile.
+struct SpinLock;
 
-impl Changing {
-    fn begin() -> Self {
-        take();
+impl SpinLock {
+    fn acquire() -> Self {
+        acquire();
         Self
     }
 }
 
-impl Drop for Changing {
+impl Drop for SpinLock {
     fn drop(&mut self) {
-        CHANGING.store(false, Ordering::SeqCst);
+        release();
     }
 }
 
-fn take() {
-    while CHANGING.swap(true, Ordering::SeqCst) {
+fn acquire() {
+    while IS_LOCKED.swap(true, Ordering::SeqCst) {
         rustix::thread::sched_yield();
     }
 }
 
+fn release() {
+    IS_LOCKED.store(false, Ordering::SeqCst);
+}
+
 extern "C" fn before_fork() {
-    take();
+    acquire();
 }
 
 extern "C" fn in_parent() {
-    CHANGING.store(false, Ordering::SeqCst);
+    release();
 }
 
 extern "C" fn in_child() {
+    // The thread that acquired the lock before the fork is the one that runs here.
     FORKS.fetch_add(1, Ordering::SeqCst);
     for slot in FILES.iter().take(USED.load(Ordering::SeqCst)) {
         let fd = slot.load(Ordering::SeqCst);
         if fd >= 0 {
             slot.store(CLOSED, Ordering::SeqCst);
-            // SAFETY: the child's copy of a descriptor that its parent had open; whoever holds
-            // on to it finds the slot changed. An error has nobody to go to.
+            // SAFETY: this is the child's copy of a descriptor that the parent had open. The slot
+            // has been changed, so no `ForkClosedFile` uses or closes it again. There is no one to
+            // report an error to.
             unsafe { libc::close(fd) };
         }
     }
-    CHANGING.store(false, Ordering::SeqCst);
+    release();
 }
 
 #[cfg(test)]
 mod tests {
-    //! Each in a process of its own: all tests of one would share the table.
+    //! Each test runs in a process of its own, because the tests of one process share the table.
 
-    use super::super::test_process::alone;
+    use super::super::test_process::run_alone;
     use super::*;
 
-    fn opened() -> OwnFile {
-        OwnFile::open(|| File::open("/dev/null")).unwrap()
+    fn opened() -> ForkClosedFile {
+        ForkClosedFile::open(|| File::open("/dev/null")).unwrap()
     }
 
     fn in_use() -> usize {
@@ -173,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses_the_next_file() {
-        alone(
+        run_alone(
             "vfs::os::fork::tests::a_full_table_refuses_the_next_file",
             || {
                 let file = opened();
@@ -182,7 +205,7 @@ mod tests {
                         slot.compare_exchange(FREE, CLOSED, Ordering::SeqCst, Ordering::SeqCst);
                 }
                 let mut is_opened = false;
-                let refused = OwnFile::open(|| {
+                let refused = ForkClosedFile::open(|| {
                     is_opened = true;
                     File::open("/dev/null")
                 });
@@ -199,12 +222,12 @@ mod tests {
 
     #[test]
     fn a_file_that_is_closed_or_never_opened_leaves_its_slot_free() {
-        alone(
+        run_alone(
             "vfs::os::fork::tests::a_file_that_is_closed_or_never_opened_leaves_its_slot_free",
             || {
                 let kept = opened();
                 for _ in 0..100 {
-                    assert!(OwnFile::open(|| Err(io::ErrorKind::NotFound.into())).is_err());
+                    assert!(ForkClosedFile::open(|| Err(io::ErrorKind::NotFound.into())).is_err());
                     assert!(opened().get().is_ok());
                 }
                 assert_eq!((in_use(), USED.load(Ordering::SeqCst)), (1, 2));
@@ -216,11 +239,11 @@ mod tests {
 
     #[test]
     fn forks_use_no_slot_up() {
-        alone("vfs::os::fork::tests::forks_use_no_slot_up", || {
+        run_alone("vfs::os::fork::tests::forks_use_no_slot_up", || {
             let kept = [(); 3].map(|()| opened());
             for _ in 0..200 {
-                // SAFETY: the child touches atomics, closes nothing but what is its own, and
-                // ends: the threads of the test harness are not with it.
+                // SAFETY: the child uses atomics only, closes its own descriptors and ends. It has
+                // no other threads.
                 let child = unsafe { libc::fork() };
                 assert!(child >= 0);
                 if child == 0 {
@@ -228,12 +251,12 @@ mod tests {
                     let are_closed = FILES.iter().all(is_closed) && in_use() == kept.len();
                     let are_refused = kept.iter().all(|file| file.get().is_err());
                     drop(kept);
-                    let is_well = are_closed && are_refused && in_use() == 0;
-                    // SAFETY: it owes nobody a clean-up.
-                    unsafe { libc::_exit(i32::from(!is_well)) };
+                    let is_ok = are_closed && are_refused && in_use() == 0;
+                    // SAFETY: the child needs no clean-up.
+                    unsafe { libc::_exit(i32::from(!is_ok)) };
                 }
                 let mut status = -1;
-                // SAFETY: there is room for what it writes.
+                // SAFETY: `status` has room for the result.
                 assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
                 assert_eq!(status, 0);
                 drop(opened());

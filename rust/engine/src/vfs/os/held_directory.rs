@@ -1,9 +1,9 @@
-//! Directories that stay open, so that their files are reached whatever the path names later.
+//! Directories that are held open, so that their files are reached whatever the path names later.
 //!
-//! A path is looked up anew with each call: after `chdir`, or once a directory above was
-//! renamed or a symbolic link turned, it leads elsewhere. A store that is open reaches its files
-//! relative to descriptors of its directories instead, and compares what the path names with
-//! what is held before it makes a new file.
+//! The kernel resolves a path again at each call. After `chdir`, or when a parent directory was
+//! renamed or a symbolic link changed, the same path leads elsewhere. An open store therefore
+//! reaches its files relative to descriptors of its directories (`openat`), and before it creates
+//! a file it checks that the path still names the directory that is open.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,26 +18,29 @@ use rustix::io::Errno;
 use crate::lock::Mutex;
 use crate::vfs::parent_of;
 
-/// A directory and those in it that were used, all open.
+/// A directory that is held open, and its subdirectories that have been used.
 #[derive(Debug)]
-pub(super) struct Held {
-    /// The path that it is known by.
+pub(super) struct HeldDirectory {
+    /// The path as the caller gave it.
     root: PathBuf,
-    /// The same, from the root of the file system.
+    /// The absolute path.
     absolute: PathBuf,
-    /// By the path below `root`, which itself has the empty one.
+    /// The open directories by their path below `root`; that of `root` itself is empty. The lock
+    /// is held to look up and to insert, never during a system call.
     directories: Mutex<HashMap<PathBuf, Arc<File>>>,
 }
 
-/// A name, and the directory that it is looked up in.
+/// A name, and the open directory in which it is looked up.
 #[derive(Debug)]
-pub(super) struct At {
+pub(super) struct PathAt {
+    /// `None` for a path that is looked up as the kernel does it.
     directory: Option<Arc<File>>,
     pub(super) name: PathBuf,
 }
 
-impl At {
-    /// A path that is looked up from its beginning.
+impl PathAt {
+    /// A path that is looked up as the kernel does it: from the root of the file system or from
+    /// the working directory.
     pub(super) fn path(path: &Path) -> Self {
         Self {
             directory: None,
@@ -67,44 +70,48 @@ impl At {
         Ok(rustix::fs::statat(self.directory(), &self.name, flags)?)
     }
 
-    /// Makes a file that must not exist yet. In a directory that is held it gets the owner and
-    /// the access rights of the directory.
+    /// Creates a file that must not exist yet. In a held directory it gets the owner and the access
+    /// rights of the directory.
     pub(super) fn create(&self) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let file = self.open(flags, Mode::RUSR | Mode::WUSR)?;
         let allowed = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP;
-        self.adopt(&file, allowed)
+        self.copy_access(&file, allowed)
             .inspect_err(|_| drop(self.remove()))?;
         Ok(file)
     }
 
-    /// Makes a directory that must not exist yet, in the same way.
+    /// Creates a directory that must not exist yet, in the same way.
     pub(super) fn create_dir(&self) -> io::Result<()> {
         rustix::fs::mkdirat(self.directory(), &self.name, Mode::RWXU)?;
         if self.directory.is_none() {
             return Ok(());
         }
-        self.adopt(&self.open_dir()?, Mode::RWXU | Mode::RWXG | Mode::SGID)
+        self.copy_access(&self.open_dir()?, Mode::RWXU | Mode::RWXG | Mode::SGID)
     }
 
-    /// Gives what was made the owner of the directory that holds it, and those of the access
-    /// rights `allowed` that the directory gives to its owner and its group: whoever may use the
-    /// store must be able to use every file in it, whichever user's process made the file, and
-    /// whatever umask that process had.
-    fn adopt(&self, made: &File, allowed: Mode) -> io::Result<()> {
+    /// Copies the owner of the parent directory to a new file, and those of its access rights for
+    /// owner and group that are in `allowed`. Every user who may use the store must be able to use
+    /// every file in it, whichever user's process has created the file and whatever umask that
+    /// process had.
+    fn copy_access(&self, created: &File, allowed: Mode) -> io::Result<()> {
         let Some(directory) = &self.directory else {
             return Ok(());
         };
-        let (parent, own) = (rustix::fs::fstat(directory)?, rustix::fs::fstat(made)?);
+        let (parent, own) = (rustix::fs::fstat(directory)?, rustix::fs::fstat(created)?);
         let mut rights = Mode::from_raw_mode(parent.st_mode) & allowed | (allowed & Mode::RWXU);
         let uid = (own.st_uid != parent.st_uid).then(|| Uid::from_raw(parent.st_uid));
         let gid = (own.st_gid != parent.st_gid).then(|| Gid::from_raw(parent.st_gid));
-        if (uid.is_some() || gid.is_some()) && !chown(made, uid, gid)? && !chown(made, None, gid)? {
-            // The group would be another one than the directory's.
+        if (uid.is_some() || gid.is_some())
+            && !chown(created, uid, gid)?
+            && !chown(created, None, gid)?
+        {
+            // The file keeps the group of this process, which is not that of the directory and
+            // must not get its rights.
             rights -= Mode::RWXG;
         }
         if Mode::from_raw_mode(own.st_mode) != rights {
-            rustix::fs::fchmod(made, rights)?;
+            rustix::fs::fchmod(created, rights)?;
         }
         Ok(())
     }
@@ -122,7 +129,8 @@ impl At {
     }
 }
 
-/// Changes the owner, where this process may; only a privileged one may give a file away.
+/// Changes the owner. Returns whether this process is allowed to: only a privileged process may
+/// give a file to another user.
 fn chown(file: &File, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<bool> {
     match rustix::fs::fchown(file, uid, gid) {
         Ok(()) => Ok(true),
@@ -132,10 +140,10 @@ fn chown(file: &File, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<bool> {
     }
 }
 
-impl Held {
-    /// Opens the directory that is known as `root` and is at `absolute`.
+impl HeldDirectory {
+    /// Opens the directory at the path `root`, whose absolute path is `absolute`.
     pub(super) fn open(root: &Path, absolute: PathBuf) -> io::Result<Self> {
-        let directory = Arc::new(At::path(&absolute).open_dir()?);
+        let directory = Arc::new(PathAt::path(&absolute).open_dir()?);
         Ok(Self {
             root: root.to_path_buf(),
             absolute,
@@ -143,10 +151,12 @@ impl Held {
         })
     }
 
-    /// Where a path is to be looked up, if it leads into the directory, or to its parent.
-    pub(super) fn at(&self, path: &Path) -> io::Result<Option<At>> {
+    /// Returns how a path is reached that is in the held directory or is its parent; `None` for
+    /// any other path.
+    pub(super) fn at(&self, path: &Path) -> io::Result<Option<PathAt>> {
         let Some(below) = self.below(path) else {
-            // Only now: the parent of `.` is spelled `.`, too.
+            // Checked only if the path is not in the directory, because the parent of `.` is
+            // written as `.`, too.
             let is_parent = parent_of(&self.root) == path;
             let parent = is_parent.then(|| self.name_in(Path::new(""), Path::new("..")));
             return parent.transpose();
@@ -158,32 +168,33 @@ impl Held {
         at.map(Some)
     }
 
-    /// A path in the directory, from the root of the file system.
+    /// The absolute path of a path in the directory.
     pub(super) fn absolute(&self, path: &Path) -> Option<PathBuf> {
         self.below(path).map(|below| self.absolute.join(below))
     }
 
-    fn name_in(&self, directory: &Path, name: &Path) -> io::Result<At> {
-        Ok(At {
+    fn name_in(&self, directory: &Path, name: &Path) -> io::Result<PathAt> {
+        Ok(PathAt {
             directory: Some(self.directory(directory)?),
             name: name.to_path_buf(),
         })
     }
 
+    /// The part of a path below the held directory, if it has no `..`.
     fn below<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         let below = path.strip_prefix(&self.root).ok()?;
         let is_plain = |component| matches!(component, Component::Normal(_));
         below.components().all(is_plain).then_some(below)
     }
 
-    /// The open directory of a path that is in the one held, if it is.
+    /// The open directory at a path in the held directory; `None` for a path elsewhere.
     pub(super) fn of_path(&self, path: &Path) -> io::Result<Option<Arc<File>>> {
         self.below(path)
             .map(|below| self.directory(below))
             .transpose()
     }
 
-    /// An open directory below the one held; opened when it is first used, and kept.
+    /// The open directory at a path below `root`. It is opened at its first use and then kept.
     fn directory(&self, below: &Path) -> io::Result<Arc<File>> {
         if let Some(held) = self.directories.lock().get(below) {
             return Ok(Arc::clone(held));
@@ -198,7 +209,7 @@ impl Held {
         Ok(Arc::clone(held))
     }
 
-    /// Whether the path of a directory names the one that is open.
+    /// Whether the path of a directory still names the directory that is open.
     pub(super) fn is_in_place(&self, path: &Path) -> io::Result<bool> {
         match (self.of_path(path)?, self.absolute(path)) {
             (Some(held), Some(absolute)) => super::same_file::names(&absolute, &held),

@@ -1,32 +1,36 @@
-//! `flock`: the kernel frees it when its holder dies, whatever kills it.
+//! File locks by `flock`. The kernel releases them when the process ends, however it ends.
+//!
+//! `flock` and not `fcntl`: a lock of `fcntl` belongs to the process and is lost when the process
+//! closes any descriptor of the file; two sessions in one process would not exclude each other.
 
 use std::io;
 use std::path::PathBuf;
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 
-use super::fork::OwnFile;
-use super::held_directory::At;
+use super::fork::ForkClosedFile;
+use super::held_directory::PathAt;
 use super::same_file::is_at;
 use crate::vfs::{Hold, LockFile};
 
 #[derive(Debug)]
 pub(super) struct OsLockFile {
-    file: OwnFile,
-    /// Whether it was reached through a symbolic link.
+    file: ForkClosedFile,
+    /// Whether the path is that of a symbolic link, which counts as a second name.
     is_symbolic: bool,
+    /// The path by which other processes find the file.
     path: PathBuf,
 }
 
 impl OsLockFile {
-    /// Opens the file at `at`, which others find by `path`.
-    pub(super) fn open(at: &At, path: PathBuf, create: bool) -> io::Result<Self> {
+    /// Opens the file at `at`, which other processes find by `path`.
+    pub(super) fn open(at: &PathAt, path: PathBuf, create: bool) -> io::Result<Self> {
         let open = || {
             let found = at.stat();
             if found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode).is_dir()) {
                 return at.open_dir();
             }
-            // Who opens a pipe would wait for its other end.
+            // Without it, opening a pipe would wait for its other end.
             let flags = OFlags::NONBLOCK;
             loop {
                 match at.open(flags | OFlags::RDONLY, Mode::empty()) {
@@ -34,14 +38,14 @@ impl OsLockFile {
                     opened => return opened,
                 }
                 match at.create() {
-                    // Made by another process meanwhile.
+                    // Another process has created it meanwhile; open that one.
                     Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !at.is_symbolic() => {}
                     created => return created,
                 }
             }
         };
         Ok(Self {
-            file: OwnFile::open(open)?,
+            file: ForkClosedFile::open(open)?,
             is_symbolic: at.is_symbolic(),
             path,
         })
@@ -89,8 +93,9 @@ impl LockFile for OsLockFile {
 
 impl Drop for OsLockFile {
     fn drop(&mut self) {
-        // Before it is closed: a child that was made in a way that runs no handlers has the
-        // file open too, and would keep the lock. In a child itself this fails.
+        // Unlocked before it is closed: a child that was created by a raw `clone`, which runs no
+        // fork handlers, has the file open, too, and would keep the lock. In a forked child this
+        // fails.
         let _freed = self.unlock();
     }
 }
@@ -106,7 +111,7 @@ mod tests {
     use crate::vfs::os::OsVfs;
 
     #[test]
-    fn a_lock_file_is_its_owners_alone() {
+    fn a_lock_file_is_accessible_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         OsVfs::new().open_lock(&path, true).unwrap();
@@ -114,13 +119,13 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    /// Whoever opens a pipe waits for its other end, and all forks would wait for the opening.
+    /// A blocking open of a pipe waits for its other end, and every fork would wait for the open.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_pipe_is_opened_without_waiting_for_its_other_end() {
-        use super::super::test_process::alone;
+        use super::super::test_process::run_alone;
         use rustix::fs::{CWD, FileType, Mode, mknodat};
-        alone(
+        run_alone(
             "vfs::os::lock_file::tests::a_pipe_is_opened_without_waiting_for_its_other_end",
             || {
                 let dir = tempfile::tempdir().unwrap();
@@ -134,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cant_be_opened_is_refused() {
+    fn a_socket_can_not_be_opened_as_a_lock_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let _socket = UnixListener::bind(&path).unwrap();

@@ -1,8 +1,18 @@
-//! The operating system's files, clock and randomness.
+//! The file system of the operating system, its clocks and its randomness.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `mod` | [`OsVfs`]: the implementation of [`Vfs`], clocks, randomness |
+//! | `file` | reads, writes and syncs of one file |
+//! | `held_directory` | files reached relative to open directories; owner and access rights |
+//! | `lock_file` | `flock` |
+//! | `fork` | lock files that are closed in forked children |
+//! | `shared_page` | mapped memory and futex waits |
+//! | `network_file_systems` | file systems on which processes can't share a store |
+//! | `same_file` | whether a path still names an open file |
 
 use std::fs::{self, File};
-use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
+mod file;
 mod fork;
 mod held_directory;
 mod lock_file;
@@ -21,27 +32,29 @@ mod shared_page;
 #[cfg(test)]
 mod test_process;
 
+use file::OsFile;
 pub use fork::forks;
-use held_directory::{At, Held};
+use held_directory::{HeldDirectory, PathAt};
 
 /// The file system of the operating system.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OsVfs {
-    /// Where relative paths begin; the working directory of the process if there is none.
+    /// The directory to which relative paths are relative; the working directory of the process if
+    /// there is none.
     base: Option<PathBuf>,
-    /// The directory whose files are reached relative to it.
-    held: Option<Arc<Held>>,
+    /// The directory that is held open: paths in it are resolved relative to its descriptor.
+    held: Option<Arc<HeldDirectory>>,
 }
 
 impl OsVfs {
-    /// The file system, in which every path is looked up from its beginning.
+    /// The file system with paths that are resolved as the kernel does it.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The file system in which relative paths begin at `base`, whatever the working directory
-    /// of the process is. Errors show them as they were given.
+    /// The file system with paths that are relative to `base`, whatever the working directory of
+    /// the process is. Errors contain the paths as the caller gave them.
     pub fn relative_to(base: PathBuf) -> Self {
         Self {
             base: Some(base),
@@ -49,21 +62,21 @@ impl OsVfs {
         }
     }
 
-    /// A path from where the system begins to look.
-    fn looked_up(&self, path: &Path) -> PathBuf {
+    /// A path as it is given to the kernel.
+    fn resolved(&self, path: &Path) -> PathBuf {
         let base = self.base.as_ref();
         base.map_or_else(|| path.to_path_buf(), |base| base.join(path))
     }
 
-    fn at(&self, path: &Path) -> io::Result<At> {
+    fn at(&self, path: &Path) -> io::Result<PathAt> {
         let held = self.held.as_ref().map_or(Ok(None), |held| held.at(path));
-        Ok(held?.unwrap_or_else(|| At::path(&self.looked_up(path))))
+        Ok(held?.unwrap_or_else(|| PathAt::path(&self.resolved(path))))
     }
 
-    /// The path by which others find a file.
+    /// The path by which other processes find a file.
     fn public_path(&self, path: &Path) -> PathBuf {
         let held = self.held.as_ref().and_then(|held| held.absolute(path));
-        held.unwrap_or_else(|| self.looked_up(path))
+        held.unwrap_or_else(|| self.resolved(path))
     }
 
     fn held_directory(&self, path: &Path) -> io::Result<Option<Arc<File>>> {
@@ -75,10 +88,10 @@ impl OsVfs {
 
 impl Vfs for OsVfs {
     fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>> {
-        let absolute = std::path::absolute(self.looked_up(directory))?;
+        let absolute = std::path::absolute(self.resolved(directory))?;
         Ok(Arc::new(Self {
             base: self.base.clone(),
-            held: Some(Arc::new(Held::open(directory, absolute)?)),
+            held: Some(Arc::new(HeldDirectory::open(directory, absolute)?)),
         }))
     }
 
@@ -111,7 +124,8 @@ impl Vfs for OsVfs {
         };
         let mut names = Vec::new();
         for entry in entries {
-            // A name that is not UTF-8 is none of ours: lossy, it still shows up in a report.
+            // A name that is not UTF-8 is not the engine's; converted with loss it still appears in
+            // reports.
             let name = entry?.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
                 names.push(name);
@@ -143,8 +157,8 @@ impl Vfs for OsVfs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         match self.held_directory(path)? {
-            Some(held) => sync_all(&held),
-            None => sync_all(&self.at(path)?.open_dir()?),
+            Some(held) => file::sync_all(&held),
+            None => file::sync_all(&self.at(path)?.open_dir()?),
         }
     }
 
@@ -168,7 +182,7 @@ impl Vfs for OsVfs {
     fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
         let found = match self.held_directory(directory)? {
             Some(held) => rustix::fs::fstatfs(&held)?,
-            None => rustix::fs::statfs(self.looked_up(directory))?,
+            None => rustix::fs::statfs(self.resolved(directory))?,
         };
         Ok(network_file_systems::why_not(lower_half(
             found.f_type.to_le_bytes(),
@@ -210,12 +224,12 @@ pub(super) fn now_micros() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// From the number that Linux draws when it starts.
+/// Identifies the running kernel by the random id that Linux generates at boot.
 fn kernel() -> u64 {
     fs::read("/proc/sys/kernel/random/boot_id").map_or(0, |number| xxh3_64(number.trim_ascii()))
 }
 
-/// Microseconds by the system's monotonic clock.
+/// Microseconds of the system's monotonic clock.
 pub(super) fn uptime_micros() -> u64 {
     micros_of(rustix::time::ClockId::Monotonic)
 }
@@ -228,7 +242,7 @@ fn micros_of(clock: rustix::time::ClockId) -> u64 {
         .saturating_add(nanos / 1_000)
 }
 
-/// Fills `buf` from the kernel's generator.
+/// Fills `buf` from the kernel's random generator.
 #[cfg(target_os = "linux")]
 pub(super) fn random(mut buf: &mut [u8]) -> io::Result<()> {
     use rustix::rand::{GetRandomFlags, getrandom};
@@ -242,124 +256,13 @@ pub(super) fn random(mut buf: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Fills `buf` from the kernel's generator.
+/// Fills `buf` from the kernel's random generator.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn random(buf: &mut [u8]) -> io::Result<()> {
     io::Read::read_exact(&mut File::open("/dev/urandom")?, buf)
 }
 
-// The syncs are not std's: std retries EINTR by itself, and whether a failed sync may be tried
-// again is for the engine to decide, not for a library.
-
-#[cfg(not(target_vendor = "apple"))]
-fn sync_data(file: &File) -> io::Result<()> {
-    Ok(rustix::fs::fdatasync(file)?)
-}
-
-#[cfg(not(target_vendor = "apple"))]
-fn sync_all(file: &File) -> io::Result<()> {
-    Ok(rustix::fs::fsync(file)?)
-}
-
-/// Apple's `fsync` leaves the bytes in the drive's own cache.
-#[cfg(target_vendor = "apple")]
-fn sync_data(file: &File) -> io::Result<()> {
-    Ok(rustix::fs::fcntl_fullfsync(file)?)
-}
-
-#[cfg(target_vendor = "apple")]
-fn sync_all(file: &File) -> io::Result<()> {
-    sync_data(file)
-}
-
-#[derive(Debug)]
-struct OsFile {
-    file: File,
-    #[cfg(target_os = "linux")]
-    nowait: Nowait,
-}
-
-impl OsFile {
-    fn new(file: File) -> Self {
-        Self {
-            file,
-            #[cfg(target_os = "linux")]
-            nowait: Nowait::default(),
-        }
-    }
-}
-
-impl VfsFile for OsFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buf, offset)
-    }
-
-    #[cfg(target_os = "linux")]
-    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.nowait.read_at(&self.file, buf, offset)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn read_at_nowait(&self, _buf: &mut [u8], _offset: u64) -> io::Result<Option<usize>> {
-        Ok(None)
-    }
-
-    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        // rustix hands over no more slices than the system takes; the rest is a short write.
-        Ok(rustix::io::pwritev(&self.file, bufs, offset)?)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        sync_data(&self.file)
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        sync_all(&self.file)
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-
-    #[cfg(not(target_vendor = "apple"))]
-    fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
-        use rustix::fs::{Advice, fadvise};
-        let len = std::num::NonZeroU64::new(len);
-        Ok(fadvise(&self.file, offset, len, Advice::DontNeed)?)
-    }
-}
-
-/// Reads served from the page cache or not at all.
-#[cfg(target_os = "linux")]
-#[derive(Debug, Default)]
-struct Nowait {
-    /// Set once the file system has said that it cannot: asking again would cost a system call
-    /// a read and never help.
-    refused: std::sync::atomic::AtomicBool,
-}
-
-#[cfg(target_os = "linux")]
-impl Nowait {
-    fn read_at(&self, file: &File, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        use rustix::io::{Errno, ReadWriteFlags, preadv2};
-        use std::sync::atomic::Ordering;
-        if self.refused.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let mut bufs = [io::IoSliceMut::new(buf)];
-        match preadv2(file, &mut bufs, offset, ReadWriteFlags::NOWAIT) {
-            Ok(n) => Ok(Some(n)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(Errno::NOSYS | Errno::OPNOTSUPP) => {
-                self.refused.store(true, Ordering::Relaxed);
-                Ok(None)
-            }
-            Err(e) => Err(e.into()),
-        }
-    }
-}
-
-/// A number of 32 bits that some machines have in a wider type, some in a signed one.
+/// The lower 32 bits of a number whose type differs between machines.
 #[cfg(target_os = "linux")]
 fn lower_half<const BYTES: usize>(little_endian: [u8; BYTES]) -> u32 {
     let half = little_endian.first_chunk::<4>().copied();
@@ -371,6 +274,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use tempfile::TempDir;
+
+    use std::io::IoSlice;
 
     use super::*;
     use crate::vfs::Hold;
@@ -385,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_read_returns_what_was_written() {
         let dir = dir();
         let file = OsVfs::new()
             .open(&dir.path().join("f"), OpenMode::CreateNew)
@@ -402,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn more_slices_than_the_system_takes_are_written_in_turns() {
+    fn more_slices_than_one_call_takes_are_written_by_several() {
         let dir = dir();
         let file = OsVfs::new()
             .open(&dir.path().join("f"), OpenMode::CreateNew)
@@ -414,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_without_waiting_tells_the_truth_or_nothing() {
+    fn a_read_without_waiting_returns_the_content_or_nothing() {
         let dir = dir();
         let file = OsVfs::new()
             .open(&dir.path().join("f"), OpenMode::CreateNew)
@@ -427,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_directories_are_their_owners_alone() {
+    fn files_and_directories_are_accessible_by_their_owner_only() {
         let dir = dir();
         let store = dir.path().join("store");
         let vfs = OsVfs::new();
@@ -438,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn opening_makes_or_needs_a_file_as_its_mode_says() {
+    fn each_open_mode_creates_or_requires_the_file() {
         let dir = dir();
         let path = dir.path().join("f");
         let vfs = OsVfs::new();
@@ -452,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_and_go() {
+    fn files_are_listed_renamed_and_removed() {
         let dir = dir();
         let vfs = OsVfs::new();
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
@@ -469,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_locked_by_one_at_a_time() {
+    fn an_exclusive_lock_on_a_directory_excludes_every_other() {
         let dir = dir();
         let vfs = OsVfs::new();
         let open = || vfs.open_lock(dir.path(), false).unwrap();
@@ -482,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_that_nobody_sets_only_goes_on() {
+    fn the_monotonic_clock_never_goes_back() {
         let vfs = OsVfs::new();
         let before = vfs.uptime_micros();
         assert!(before > 0 && vfs.uptime_micros() >= before);

@@ -1,8 +1,8 @@
-//! File systems on which processes can't share a store.
+//! File systems on which processes can't share a store: those of networks, and FUSE.
 
-/// Why several processes can't share files of this file system, by its magic number. Locks and
-/// mapped memory of the ones below are not those of other machines, or other kernels, that
-/// have the same files.
+/// Returns why processes can't share a store on the file system with this magic number; `None`
+/// if they can. On the file systems below, another machine or another kernel may have the same
+/// files, and its locks and mapped memory are not the ones of this kernel.
 pub(super) fn why_not(magic: u32) -> Option<String> {
     let name = match magic {
         0x6969 => "NFS",
@@ -27,7 +27,7 @@ pub(super) fn why_not(magic: u32) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "it is on {name}, where other machines may have the same files and not the same locks"
+        "it is on {name}, where another machine may use the same files without the same locks"
     ))
 }
 
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_crosses_machines_is_named_and_local_disks_are_not() {
+    fn network_file_systems_are_named_and_local_ones_are_not() {
         assert!(why_not(0x6969).unwrap().contains("NFS"));
         assert!(why_not(0x6573_5546).unwrap().contains("FUSE"));
         for (local, magic) in [

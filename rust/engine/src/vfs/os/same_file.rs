@@ -1,4 +1,4 @@
-//! Whether a path still names a file that is open.
+//! Whether a path still names an open file.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-/// Whether a path names the file with this status.
+/// Whether a path names the file with this device and inode number.
 pub(super) fn is_at(open: &rustix::fs::Stat, path: &Path) -> io::Result<bool> {
     match rustix::fs::stat(path) {
         Ok(found) => Ok(found.st_dev == open.st_dev && found.st_ino == open.st_ino),

@@ -1,12 +1,21 @@
-//! Words in a file that several processes have mapped, and the kernel's wait for a word.
+//! The shared page: words in a file that several processes have mapped, and waiting for a change
+//! of a word.
 //!
-//! The file is never cut short by us, and all its blocks are allocated before it is mapped, so
-//! that no access fails for want of room. Should somebody else cut it, who touches it dies.
+//! An access to mapped memory has no way to report an error: if the file has no byte or no block
+//! for it, the process gets SIGBUS and ends. So the engine allocates all blocks of the file before
+//! it maps it, and never truncates it. If another program truncates it, the next access ends the
+//! process; nothing in user space can prevent that.
+//!
+//! Every word is accessed atomically and with `SeqCst`. The protocol of `coord` relies on one
+//! order of all accesses to several words (a session sets its own word and then reads those of
+//! the others; with acquire and release alone two sessions could both read the old values).
+//! `SeqCst` holds across processes, because they map the same physical memory and the ordering is
+//! one of the processor.
 
 #![allow(
     unsafe_code,
     clippy::cast_ptr_alignment,
-    reason = "words of mapped memory, which begins at a page, are made from a pointer"
+    reason = "words of mapped memory, which is aligned to a page, are accessed by a pointer"
 )]
 
 use std::fs::File;
@@ -19,7 +28,7 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Mode, OFlags};
 
-use super::held_directory::At;
+use super::held_directory::PathAt;
 use crate::vfs::{OpenMode, PAGE_WORDS, SharedPage};
 
 const BYTES: usize = PAGE_WORDS * size_of::<u64>();
@@ -32,8 +41,8 @@ pub(super) struct OsPage {
 }
 
 impl OsPage {
-    /// Opens the file at `at`, which others find by `path`.
-    pub(super) fn open(at: &At, path: PathBuf, mode: OpenMode) -> io::Result<Self> {
+    /// Opens the file at `at`, which other processes find by `path`.
+    pub(super) fn open(at: &PathAt, path: PathBuf, mode: OpenMode) -> io::Result<Self> {
         let mut file = match mode {
             OpenMode::CreateNew => at.create()?,
             OpenMode::Read | OpenMode::ReadWrite => at.open(OFlags::RDWR, Mode::empty())?,
@@ -41,11 +50,11 @@ impl OsPage {
         if mode == OpenMode::CreateNew {
             let zeroed = file.write_all(&vec![0; BYTES]);
             let allocated = zeroed.and_then(|()| allocate(&file));
-            // Nobody is to find a page that is not whole.
+            // No other process may find an incomplete page.
             allocated.inspect_err(|_| drop(at.remove()))?;
         }
         if file.metadata()?.len() != BYTES as u64 {
-            let reason = "it has not the size of a page";
+            let reason = "its size is not that of a shared page";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         let map = MmapOptions::new().len(BYTES).map_raw(&file)?;
@@ -57,13 +66,14 @@ impl OsPage {
             return None;
         }
         let first = self.map.as_mut_ptr().cast::<u64>();
-        // SAFETY: the map has `PAGE_WORDS` words, begins at a page of memory and so aligned,
-        // and lives as long as `self`. Every process accesses them as atomics only.
+        // SAFETY: the map has `PAGE_WORDS` words, is aligned to a page of memory, and lives as long
+        // as `self`. Every process accesses the words as atomics only, so there is no data race.
         Some(unsafe { AtomicU64::from_ptr(first.add(word)) })
     }
 }
 
-/// Asks the file system to have a place for every byte; what was written has one on most.
+/// Allocates a block for every byte. Written bytes have one already on most file systems; on one
+/// that compresses or defers allocation they may not.
 #[cfg(target_os = "linux")]
 fn allocate(file: &File) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
@@ -144,11 +154,12 @@ mod waiting {
     use rustix::thread::futex;
     use rustix::time::Timespec;
 
-    /// The half that the kernel looks at.
-    fn half(word: &AtomicU64) -> &AtomicU32 {
+    /// The lower half of a word: a futex has 32 bits.
+    fn lower_half(word: &AtomicU64) -> &AtomicU32 {
         let at = usize::from(cfg!(target_endian = "big"));
-        // SAFETY: both halves of an aligned u64 are aligned u32s that live as long as it. The
-        // half is only looked at by the kernel.
+        // SAFETY: both halves of an aligned u64 are aligned u32s that live as long as it. Only the
+        // kernel reads through this reference, as part of the futex call; no access of mixed size
+        // happens in this program.
         unsafe { AtomicU32::from_ptr(word.as_ptr().cast::<u32>().add(at)) }
     }
 
@@ -158,21 +169,30 @@ mod waiting {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
-        // Woken, changed, over, interrupted: the caller looks again, whatever it was. Not
-        // private: the others are other processes.
-        let _looks_again = futex::wait(half(word), futex::Flags::empty(), seen, Some(&timeout));
+        // The kernel compares the word with `seen` and sleeps in one step, so a change after the
+        // caller's last look is never missed. Whether the wait ends by a wake-up, a change, the
+        // time-out or a signal, the caller reads the word again. The futex is not private, because
+        // the wake-up comes from another process.
+        let _reads_again = futex::wait(
+            lower_half(word),
+            futex::Flags::empty(),
+            seen,
+            Some(&timeout),
+        );
     }
 
     pub(super) fn wake(word: &AtomicU64) {
-        // The one error that there is, a bad address, can't be.
-        let _woken = futex::wake(half(word), futex::Flags::empty(), i32::MAX.unsigned_abs());
+        // The only possible error is an invalid address, and this one is valid.
+        let all = i32::MAX.unsigned_abs();
+        let _woken = futex::wake(lower_half(word), futex::Flags::empty(), all);
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 use polling as waiting;
 
-/// Where the kernel has no wait that crosses processes, the word is looked at ever more seldom.
+/// Where the kernel has no wait across processes, the word is polled, at first every millisecond
+/// and then less often.
 #[cfg(any(test, not(target_os = "linux")))]
 mod polling {
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -207,11 +227,11 @@ mod tests {
     use super::*;
 
     fn open(path: &Path, mode: OpenMode) -> io::Result<OsPage> {
-        OsPage::open(&At::path(path), path.to_path_buf(), mode)
+        OsPage::open(&PathAt::path(path), path.to_path_buf(), mode)
     }
 
     #[test]
-    fn a_page_is_its_owners_alone() {
+    fn a_page_is_accessible_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("page");
         open(&path, OpenMode::CreateNew).unwrap();
@@ -219,30 +239,31 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    /// A word without a block on a full disk is a signal to whoever touches it.
+    /// On a full disk, an access to a word without a block would end the process.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_new_page_has_all_its_blocks() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("page");
         open(&path, OpenMode::CreateNew).unwrap();
-        // Not every file system keeps blocks for zeros, so this is asked to as well.
-        let yardstick = File::create_new(dir.path().join("yardstick")).unwrap();
-        (&yardstick).write_all(&vec![0; BYTES]).unwrap();
+        // Not every file system keeps blocks for zeros, so the count is that of a file for which
+        // they were requested in the same way.
+        let reference = File::create_new(dir.path().join("reference")).unwrap();
+        (&reference).write_all(&vec![0; BYTES]).unwrap();
         let _unsupported = rustix::fs::fallocate(
-            &yardstick,
+            &reference,
             rustix::fs::FallocateFlags::empty(),
             0,
             BYTES as u64,
         );
-        yardstick.sync_all().unwrap();
+        reference.sync_all().unwrap();
         let blocks = fs::metadata(&path).unwrap().blocks();
-        assert!(blocks >= yardstick.metadata().unwrap().blocks());
+        assert!(blocks >= reference.metadata().unwrap().blocks());
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_pipe_is_no_page() {
+    fn a_pipe_is_refused_as_a_page() {
         use rustix::fs::{CWD, FileType, Mode, mknodat};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
@@ -253,9 +274,9 @@ mod tests {
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
-    /// What other systems do for want of the kernel's wait.
+    /// The wait of systems whose kernel has none across processes.
     #[test]
-    fn a_word_that_is_looked_at_again_and_again_ends_the_wait() {
+    fn a_change_of_a_polled_word_ends_the_wait() {
         const TIME: Duration = Duration::from_millis(50);
         let word = AtomicU64::new(7 << 32 | 9);
         for seen in [8, 7 << 32] {

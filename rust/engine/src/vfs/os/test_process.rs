@@ -1,17 +1,19 @@
-//! Tests in a process of their own.
+//! Runs a unit test in a process of its own.
 
-#![allow(unsafe_code, reason = "an alarm takes no safe types")]
+#![allow(unsafe_code, reason = "`alarm` takes no safe types")]
 
 use std::process::Command;
 
+/// The environment variable by which the process knows that it is the inner one.
 const ALONE: &str = "EVENTBRAID_TEST_ALONE";
-/// Seconds, far more than anything takes.
+/// The time limit in seconds; far more than any of the tests takes.
 const LIMIT: u32 = 60;
 
-/// Runs the test with this path in a process that runs no other, and fails if that hangs.
-pub(super) fn alone(path: &str, test: fn()) {
+/// Runs the test with this path in a new process that runs no other test. Fails if the test
+/// fails or exceeds the time limit.
+pub(super) fn run_alone(path: &str, test: fn()) {
     if std::env::var_os(ALONE).is_some() {
-        // SAFETY: a signal that ends the process, and has no handler.
+        // SAFETY: the signal has no handler and ends the process.
         unsafe { libc::alarm(LIMIT) };
         return test();
     }

@@ -3,18 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Untouched stretches of this size take no memory, and copies share what neither has changed.
+/// The unit of memory in bytes. A chunk that was never written takes no memory, and copies of a file
+/// share the chunks that neither has changed since.
 const CHUNK: usize = 64 * 1024;
 const ZEROS: [u8; 4096] = [0; 4096];
 
-/// What a disk writes at once.
+/// The unit in bytes that a disk writes as a whole.
 pub(super) const SECTOR: usize = 512;
 pub(super) type Sector = [u8; SECTOR];
 
-/// No file grows past this.
+/// The maximum size of a file.
 pub(super) const LARGEST_FILE: u64 = 1 << 36;
 
-/// Bytes within chunks but past `len` are zero, so that growing shows no old ones.
+/// The bytes of a file. Those of the last chunk after `len` are zero, so that no old bytes appear
+/// when the file grows.
 #[derive(Clone, Default)]
 pub(super) struct Content {
     chunks: Vec<Option<Arc<Vec<u8>>>>,
@@ -40,7 +42,7 @@ impl Content {
         self.len = self.len.max(offset);
     }
 
-    /// Cuts the file, or grows it with zeros.
+    /// Truncates the file, or extends it with zeros.
     pub(super) fn set_len(&mut self, len: u64) {
         let (index, start) = locate(len);
         self.chunks.truncate(index + 1);
@@ -54,7 +56,7 @@ impl Content {
         self.len
     }
 
-    /// Reads up to the end of the file; returns how many bytes.
+    /// Reads up to the end of the file. Returns the number of bytes read.
     pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let buf = buf.split_at_mut(left.min(buf.len())).0;
@@ -113,7 +115,7 @@ impl fmt::Debug for Content {
     }
 }
 
-/// The number of the chunk that holds `offset`, and the place within it.
+/// The number of the chunk that contains `offset`, and the offset within it.
 fn locate(offset: u64) -> (usize, usize) {
     let chunk = CHUNK as u64;
     let within = usize::try_from(offset % chunk).unwrap_or_default();
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_file_grows_with_zeros() {
+    fn a_truncated_file_is_extended_with_zeros() {
         let mut content = Content::from_bytes(&vec![7; 2 * CHUNK]);
         content.set_len(10);
         content.set_len(2 * CHUNK as u64);
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_does_not_follow_its_original() {
+    fn a_copy_does_not_change_with_its_original() {
         let mut content = Content::from_bytes(b"one");
         let copy = content.clone();
         content.write(b"two", 0);

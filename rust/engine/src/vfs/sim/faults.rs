@@ -1,4 +1,4 @@
-//! Failures on demand: calls that fail, and the crash at a chosen step.
+//! Fault injection: calls that fail, and a crash at a chosen step.
 
 use std::fmt;
 use std::io;
@@ -44,7 +44,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// Whether the call changes anything, in memory or on the disk, and so counts as a step.
+    /// Whether the call changes anything in memory or on the disk, and so counts as a step.
     fn is_step(self) -> bool {
         match self {
             Self::DropCache
@@ -70,11 +70,11 @@ impl Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
-    /// With this number of the operating system.
+    /// With this error number of the operating system.
     Errno(i32),
     /// With this kind of error, and no number.
     Kind(io::ErrorKind),
-    /// Not at all, but a read or write does only part of its work. Nothing to other calls.
+    /// A read or a write succeeds for a part of its bytes. Other calls succeed as usual.
     Short,
 }
 
@@ -93,35 +93,35 @@ impl From<io::ErrorKind> for Failure {
     }
 }
 
-/// What becomes of the calls after the one that failed.
+/// What happens to the calls after the one that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Then {
-    /// They all fail too.
+    /// They all fail, too.
     Forever,
     /// They succeed.
     Once,
 }
 
-/// A failure to come. The failing call does none of its work.
+/// A planned failure. The failing call does none of its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The call that fails.
     pub call: Call,
-    /// Which of these calls from now on, counted from 1.
+    /// The number of the call that fails, counted from 1 beginning now.
     pub nth: u64,
     /// How it fails.
     pub error: Failure,
-    /// Whether it goes on failing.
+    /// Whether later calls fail, too.
     pub then: Then,
-    /// For the syncs: the un-synced data is marked clean and dropped. Programs still see it
-    /// until the cache is dropped, later syncs succeed, the disk never gets it: what Linux
-    /// does after a failed `fsync`.
+    /// For the syncs: the un-synced data is marked as clean and lost, as Linux does after a failed
+    /// `fsync`. Programs see it until the cache is dropped, later syncs succeed, and the disk never
+    /// gets it.
     pub lose: bool,
 }
 
 impl Fault {
-    /// The `nth` such call from now on fails, once.
+    /// A fault of the `nth` such call from now on.
     pub fn once(call: Call, nth: u64, error: Failure) -> Self {
         Self {
             call,
@@ -132,7 +132,7 @@ impl Fault {
         }
     }
 
-    /// The `nth` such call from now on fails, and every later one.
+    /// A fault of the `nth` such call from now on and of every later one.
     pub fn forever(call: Call, nth: u64, error: Failure) -> Self {
         Self {
             then: Then::Forever,
@@ -140,24 +140,24 @@ impl Fault {
         }
     }
 
-    /// The same, losing what was to be synced.
+    /// The same fault, which also loses the data that was to be synced.
     #[must_use]
     pub fn losing(self) -> Self {
         Self { lose: true, ..self }
     }
 }
 
-/// What a call is to do: the first `allowed` bytes of its work, if it works on bytes, and then
-/// fail with `error` if there is one.
+/// What a call does: the first `allowed` bytes of its work, if it works on bytes, and then it fails
+/// with `error` if there is one.
 #[derive(Debug)]
-pub(super) struct Verdict {
+pub(super) struct CallOutcome {
     pub(super) allowed: usize,
     pub(super) error: Option<io::Error>,
     pub(super) lose: bool,
 }
 
-impl Verdict {
-    pub(super) fn go(len: usize) -> Self {
+impl CallOutcome {
+    pub(super) fn success(len: usize) -> Self {
         Self {
             allowed: len,
             error: None,
@@ -165,7 +165,7 @@ impl Verdict {
         }
     }
 
-    fn fail(error: io::Error) -> Self {
+    fn failure(error: io::Error) -> Self {
         Self {
             allowed: 0,
             error: Some(error),
@@ -175,31 +175,33 @@ impl Verdict {
 }
 
 #[derive(Debug)]
-struct Armed {
+struct ActiveFault {
     fault: Fault,
-    /// The fault concerns paths that hold this text.
-    on: String,
-    seen: u64,
+    /// The fault concerns paths that contain this text.
+    path: String,
+    /// The number of calls so far that the fault concerns.
+    calls: u64,
 }
 
-impl Armed {
+impl ActiveFault {
+    /// Counts a call. Returns whether the call fails.
     fn fires(&mut self, call: Call, path: &str) -> bool {
-        if self.fault.call != call || !path.contains(&self.on) {
+        if self.fault.call != call || !path.contains(&self.path) {
             return false;
         }
-        self.seen += 1;
+        self.calls += 1;
         let nth = self.fault.nth.max(1);
-        self.seen == nth || (self.seen > nth && self.fault.then == Then::Forever)
+        self.calls == nth || (self.calls > nth && self.fault.then == Then::Forever)
     }
 }
 
-/// The numbered steps of a run, and what goes wrong at them.
+/// The numbered steps of a run, and the faults and the crash planned for them.
 #[derive(Debug)]
 pub(super) struct Script {
     trace: Vec<String>,
     crash_at: Option<u64>,
     crashed: bool,
-    faults: Vec<Armed>,
+    faults: Vec<ActiveFault>,
     random: Random,
 }
 
@@ -218,65 +220,65 @@ impl Script {
         self.crash_at = Some(step);
     }
 
-    pub(super) fn arm(&mut self, fault: Fault, on: &str) {
-        self.faults.push(Armed {
+    pub(super) fn add_fault(&mut self, fault: Fault, path: &str) {
+        self.faults.push(ActiveFault {
             fault,
-            on: on.to_owned(),
-            seen: 0,
+            path: path.to_owned(),
+            calls: 0,
         });
     }
 
-    pub(super) fn disarm(&mut self) {
+    pub(super) fn clear_faults(&mut self) {
         self.faults.clear();
     }
 
-    /// Passes a moment that is no I/O.
+    /// Counts a named moment, which is not a call, as a step.
     pub(super) fn moment(&mut self, name: &str) {
         if !self.crashed {
             self.step(format_args!("at {name}"));
         }
     }
 
-    /// Judges a call on `path` that is about to move `len` bytes.
-    pub(super) fn judge(
+    /// Decides the outcome of a call on `path` that is about to transfer `len` bytes.
+    pub(super) fn decide(
         &mut self,
         call: Call,
         path: &str,
         detail: fmt::Arguments<'_>,
         len: usize,
-    ) -> Verdict {
+    ) -> CallOutcome {
         if self.crashed {
-            return Verdict::fail(crash());
+            return CallOutcome::failure(crash());
         }
         if call.is_step() && self.step(format_args!("{call:?} {path}{detail}")) {
             let allowed = self.random.below(len.saturating_add(1));
-            return Verdict {
+            return CallOutcome {
                 allowed,
-                ..Verdict::fail(crash())
+                ..CallOutcome::failure(crash())
             };
         }
-        // Each fault counts the calls, also while another one fires.
+        // `reduce` and not `next`: every fault must count the call, even if an earlier one fires.
         let firing = self
             .faults
             .iter_mut()
-            .filter_map(|a| a.fires(call, path).then_some(a.fault));
+            .filter_map(|active| active.fires(call, path).then_some(active.fault));
         let Some(fault) = firing.reduce(|first, _| first) else {
-            return Verdict::go(len);
+            return CallOutcome::success(len);
         };
         if let Some(line) = self.trace.last_mut().filter(|_| call.is_step()) {
             line.push_str(" fails");
         }
         match fault.error {
-            Failure::Errno(errno) => Verdict {
+            Failure::Errno(errno) => CallOutcome {
                 lose: fault.lose,
-                ..Verdict::fail(io::Error::from_raw_os_error(errno))
+                ..CallOutcome::failure(io::Error::from_raw_os_error(errno))
             },
-            Failure::Kind(kind) => Verdict {
+            Failure::Kind(kind) => CallOutcome {
                 lose: fault.lose,
-                ..Verdict::fail(kind.into())
+                ..CallOutcome::failure(kind.into())
             },
-            Failure::Short if len > 1 => Verdict::go(1 + self.random.below(len - 1)),
-            Failure::Short => Verdict::go(len),
+            Failure::Short if len > 1 => CallOutcome::success(1 + self.random.below(len - 1)),
+            Failure::Short => CallOutcome::success(len),
         }
     }
 
@@ -292,7 +294,7 @@ impl Script {
         &self.trace
     }
 
-    /// Counts a step; true if the crash comes at it.
+    /// Counts a step. Returns whether the crash is at this step.
     fn step(&mut self, what: fmt::Arguments<'_>) -> bool {
         let number = self.steps() + 1;
         self.crashed = self.crash_at == Some(number);

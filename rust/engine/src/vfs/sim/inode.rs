@@ -1,4 +1,4 @@
-//! One file: what programs see of it, and what the disk holds of it.
+//! One file of the simulation: its content as programs see it, and as the disk has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
@@ -6,46 +6,49 @@ use std::io::IoSlice;
 use crate::lock::{Mutex, RwLock};
 
 use super::content::{Content, SECTOR, Sector};
-use super::page_waiters::Sleepers;
-use super::power_cut::Fates;
+use super::page_waiters::PageWaiters;
+use super::power_cut::PowerCut;
 
-/// What a disk allocates at once.
+/// The unit in which a disk allocates room, in bytes.
 pub(super) const BLOCK: u64 = 4096;
 /// Bytes of a word of memory.
 const WORD: u64 = 8;
 
-/// A file's content, whatever its name is.
+/// A file, whatever its name is. If both are needed, `live` is locked before `disk`.
 #[derive(Debug)]
 pub(super) struct Inode {
     pub(super) id: u64,
+    /// The content as programs see it: the page cache.
     live: RwLock<Content>,
-    platter: Mutex<Platter>,
-    /// The numbers of its blocks that were ever written, zeros or not.
+    /// The content as the disk has it. It belongs to `live` because in a tracked file system every
+    /// call holds the lock of the machine's state.
+    disk: Mutex<DiskImage>,
+    /// The numbers of the blocks that were ever written, even with zeros.
     allocated: Mutex<BTreeSet<u64>>,
-    sleepers: Sleepers,
+    waiters: PageWaiters,
 }
 
 impl Inode {
     pub(super) fn new(id: u64) -> Self {
-        Self::of(id, Content::default(), Platter::default())
+        Self::of(id, Content::default(), DiskImage::default())
     }
 
     /// A file whose whole content is durable.
     pub(super) fn durable(id: u64, content: Content) -> Self {
-        let platter = Platter {
+        let disk = DiskImage {
             content: content.clone(),
-            ..Platter::default()
+            ..DiskImage::default()
         };
-        Self::of(id, content, platter)
+        Self::of(id, content, disk)
     }
 
-    fn of(id: u64, live: Content, platter: Platter) -> Self {
+    fn of(id: u64, live: Content, disk: DiskImage) -> Self {
         Self {
             id,
             live: RwLock::new(live),
-            platter: Mutex::new(platter),
+            disk: Mutex::new(disk),
             allocated: Mutex::default(),
-            sleepers: Sleepers::default(),
+            waiters: PageWaiters::default(),
         }
     }
 
@@ -53,8 +56,8 @@ impl Inode {
         self.allocated.lock().len() as u64
     }
 
-    /// Allocates what a write of `len` bytes needs, as far as there are free blocks; answers
-    /// how many of the bytes there is room for.
+    /// Allocates the blocks for a write of `len` bytes, as far as there are free ones. Returns the
+    /// number of bytes for which there is room.
     pub(super) fn allocate(&self, offset: u64, len: usize, mut free: u64) -> usize {
         let mut allocated = self.allocated.lock();
         let end = offset + len as u64;
@@ -89,12 +92,12 @@ impl Inode {
         self.live.read().clone()
     }
 
-    /// Writes without a thought for the disk.
+    /// Writes in an untracked file system, where nothing becomes durable.
     pub(super) fn write(&self, bufs: &[IoSlice<'_>], offset: u64) -> usize {
         write(&mut self.live.write(), bufs, offset, usize::MAX)
     }
 
-    /// Writes the first `allowed` bytes of `bufs` and remembers that they are not synced.
+    /// Writes the first `allowed` bytes of `bufs` and records that they are not synced.
     pub(super) fn write_unsynced(
         &self,
         bufs: &[IoSlice<'_>],
@@ -103,13 +106,13 @@ impl Inode {
     ) -> usize {
         let mut live = self.live.write();
         let written = write(&mut live, bufs, offset, allowed);
-        self.platter.lock().note(&live, offset, written);
+        self.disk.lock().note(&live, offset, written);
         written
     }
 
-    /// Has processes change it as they change their memory.
+    /// Records that processes have mapped the file as memory.
     pub(super) fn map(&self) {
-        self.platter.lock().is_mapped = true;
+        self.disk.lock().is_mapped = true;
     }
 
     /// A word of memory; 0 past the end.
@@ -117,7 +120,8 @@ impl Inode {
         word_of(&self.live.read(), word).unwrap_or_default()
     }
 
-    /// Sets a word of memory to what `change` makes of it, if anything; answers what it was.
+    /// Sets a word of memory to the result of `change`, if it returns one. Returns the previous
+    /// value.
     pub(super) fn change_word(&self, word: usize, change: impl FnOnce(u64) -> Option<u64>) -> u64 {
         let mut live = self.live.write();
         let Some(was) = word_of(&live, word) else {
@@ -129,33 +133,34 @@ impl Inode {
         was
     }
 
-    pub(super) fn sleepers(&self) -> &Sleepers {
-        &self.sleepers
+    pub(super) fn waiters(&self) -> &PageWaiters {
+        &self.waiters
     }
 
     pub(super) fn sync(&self) {
         let size = self.size();
-        self.platter.lock().sync(size);
+        self.disk.lock().sync(size);
     }
 
-    /// Forgets that anything was un-synced: the disk never gets it, and nobody is told.
+    /// Marks everything as clean without writing it, as Linux does after a failed sync: the disk
+    /// never gets it, and no later sync reports it.
     pub(super) fn lose_unsynced(&self) {
-        let mut platter = self.platter.lock();
-        let lost = std::mem::take(&mut platter.unsynced);
-        platter.lost.extend(lost.into_keys());
+        let mut disk = self.disk.lock();
+        let lost = std::mem::take(&mut disk.unsynced);
+        disk.lost.extend(lost.into_keys());
     }
 
-    /// Shows what the disk has where writes were lost.
+    /// Replaces what programs see by what the disk has, where writes were lost.
     pub(super) fn drop_cache(&self, offset: u64, len: u64) {
         let mut live = self.live.write();
-        let mut platter = self.platter.lock();
+        let mut disk = self.disk.lock();
         let sector = SECTOR as u64;
         let dropped = offset / sector..offset.saturating_add(len).div_ceil(sector);
-        let lost: Vec<u64> = platter.lost.range(dropped).copied().collect();
+        let lost: Vec<u64> = disk.lost.range(dropped).copied().collect();
         for number in lost {
-            platter.lost.remove(&number);
+            disk.lost.remove(&number);
             let left = live.len().saturating_sub(number * sector);
-            let image = platter.content.sector(number);
+            let image = disk.content.sector(number);
             let shown = image.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             live.write(image.split_at(shown).0, number * sector);
         }
@@ -163,54 +168,55 @@ impl Inode {
 
     pub(super) fn unsynced_units(&self) -> usize {
         let size = self.size();
-        let platter = self.platter.lock();
-        platter.unsynced.len() + usize::from(platter.content.len() != size)
+        let disk = self.disk.lock();
+        disk.unsynced.len() + usize::from(disk.content.len() != size)
     }
 
-    pub(super) fn after_power_cut(&self, fates: &mut Fates) -> Self {
+    pub(super) fn after_power_cut(&self, power_cut: &mut PowerCut) -> Self {
         let live = self.live.read();
-        let content = self.platter.lock().after_power_cut(&live, fates);
+        let content = self.disk.lock().after_power_cut(&live, power_cut);
         Self::durable(self.id, content).with_blocks_of(self)
     }
 
     pub(super) fn copy(&self) -> Self {
         let live = self.live.read();
-        Self::of(self.id, live.clone(), self.platter.lock().clone()).with_blocks_of(self)
+        Self::of(self.id, live.clone(), self.disk.lock().clone()).with_blocks_of(self)
     }
 
-    /// Changes the file behind everybody's back, in memory and on the disk alike.
+    /// Changes the file both in memory and on the disk, as damage or another program does.
     pub(super) fn tamper(&self, change: impl Fn(&mut Content)) {
         let mut live = self.live.write();
-        let mut platter = self.platter.lock();
+        let mut disk = self.disk.lock();
         change(&mut live);
-        change(&mut platter.content);
-        for (number, versions) in &mut platter.unsynced {
+        change(&mut disk.content);
+        for (number, versions) in &mut disk.unsynced {
             *versions = vec![live.sector(*number)];
         }
     }
 }
 
-/// What the disk holds for sure, and what it may hold.
+/// What the disk certainly has, and what it may have.
 #[derive(Clone, Debug, Default)]
-struct Platter {
+struct DiskImage {
     content: Content,
-    /// By sector number: each state that the sector went through since it was last synced.
+    /// By sector number: all contents that the sector had since it was last synced. The disk may
+    /// have any of them, because the kernel may write a page at any time.
     unsynced: BTreeMap<u64, Vec<Sector>>,
-    /// Sectors that a failed sync left clean: what programs see of them isn't on the disk.
+    /// Sectors that a failed sync marked as clean: what programs see of them isn't on the disk.
     lost: BTreeSet<u64>,
-    /// Whether the file is memory that processes share. The disk gets what they change when it
-    /// pleases the system, and nobody keeps count.
+    /// Whether processes have mapped the file as memory. The kernel then writes changes at any time,
+    /// and they are not recorded in `unsynced`.
     is_mapped: bool,
 }
 
-impl Platter {
+impl DiskImage {
     fn note(&mut self, live: &Content, offset: u64, written: usize) {
         let sector = SECTOR as u64;
         let end = (offset + written as u64).div_ceil(sector);
         for number in offset / sector..end {
             let image = live.sector(number);
             self.lost.remove(&number);
-            // A write that changes nothing on the disk can't go wrong there.
+            // A write of the same content can't be lost.
             if self.unsynced.contains_key(&number) || image != self.content.sector(number) {
                 self.unsynced.entry(number).or_default().push(image);
             }
@@ -226,23 +232,23 @@ impl Platter {
         self.content.set_len(size);
     }
 
-    fn after_power_cut(&self, live: &Content, fates: &mut Fates) -> Content {
+    fn after_power_cut(&self, live: &Content, power_cut: &mut PowerCut) -> Content {
         let mut content = self.content.clone();
         let last = self.unsynced.keys().next_back();
         for (number, versions) in &self.unsynced {
             let old = self.content.sector(*number);
-            let kept = fates.sector(&old, versions, Some(number) == last);
+            let kept = power_cut.sector(&old, versions, Some(number) == last);
             content.write(&kept, number * SECTOR as u64);
         }
         let (durable, size) = (self.content.len(), live.len());
         content.set_len(if durable == size {
             size
         } else {
-            fates.size(durable, size)
+            power_cut.size(durable, size)
         });
         if self.is_mapped {
             for number in 0..content.len() / SECTOR as u64 {
-                let kept = fates.mapped(&content.sector(number), &live.sector(number));
+                let kept = power_cut.mapped(&content.sector(number), &live.sector(number));
                 content.write(&kept, number * SECTOR as u64);
             }
         }
@@ -279,13 +285,13 @@ mod tests {
 
     fn cut(inode: &Inode, persist: Persist) -> Vec<u8> {
         inode
-            .after_power_cut(&mut Fates::new(persist))
+            .after_power_cut(&mut PowerCut::new(persist))
             .content()
             .to_bytes()
     }
 
     #[test]
-    fn each_sector_and_the_size_are_units_of_their_own() {
+    fn each_sector_and_the_size_is_kept_or_lost_by_itself() {
         let inode = inode(&[1; 600], &[2; 1000], 100);
         assert_eq!(inode.unsynced_units(), 4);
         assert_eq!(cut(&inode, Persist::Nothing), [1; 600]);
@@ -308,12 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_changes_nothing_is_no_unit() {
+    fn a_write_of_the_same_content_can_not_be_lost() {
         assert_eq!(inode(&[1; 600], &[1; 300], 200).unsynced_units(), 0);
     }
 
     #[test]
-    fn a_change_taken_back_is_one_to_be_synced() {
+    fn a_reverted_change_is_unsynced_as_well() {
         let inode = inode(&[1; 600], &[2; 300], 200);
         inode.write_unsynced(&[IoSlice::new(&[1; 300])], 200, usize::MAX);
         assert_eq!(inode.unsynced_units(), 1);
@@ -326,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_pages_are_seen_and_yet_never_synced() {
+    fn lost_pages_are_visible_and_never_synced() {
         let inode = inode(&[1; 600], &[2; 600], 0);
         inode.lose_unsynced();
         inode.sync();
@@ -335,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_pages_are_seen_until_the_cache_is_dropped() {
+    fn lost_pages_are_visible_until_the_cache_is_dropped() {
         let inode = inode(&[1; 600], &[2; 900], 0);
         inode.lose_unsynced();
         inode.drop_cache(512, 1);
@@ -367,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn no_power_cut_touches_what_was_not_being_changed() {
+    fn a_power_cut_leaves_unwritten_bytes_unchanged() {
         for written in [100, 700] {
             let inode = inode(&[1; 700], &vec![2; written], 700);
             for seed in 0..500 {
@@ -387,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_has_no_bits_past_the_64th() {
+    fn units_after_the_64th_are_lost_with_a_mask() {
         let inode = inode(&vec![1; 100 * SECTOR], &vec![2; 100 * SECTOR], 0);
         let left = cut(&inode, Persist::Mask(u64::MAX));
         assert!(left.iter().take(64 * SECTOR).all(|byte| *byte == 2));

@@ -1,33 +1,34 @@
-//! Which simulated sessions hold a lock.
+//! Which openings hold a simulated lock.
 
 use std::collections::BTreeSet;
 
 use crate::vfs::Hold;
 
-/// What a lock belongs to: a directory, or a file whatever its name.
+/// What a lock is on: a directory, or a file, whatever its name is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lockable {
     Directory(String),
     File(u64),
 }
 
-/// The sessions that hold a lock.
+/// The openings that hold one lock, by number.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
-    alone: Option<u64>,
+    exclusive: Option<u64>,
     shared: BTreeSet<u64>,
 }
 
 impl Holders {
-    pub(super) fn take(&mut self, opening: u64, hold: Hold) -> bool {
-        self.free(opening);
+    /// Acquires the lock if it is free. Like `flock`, it first releases what the opening holds.
+    pub(super) fn try_acquire(&mut self, opening: u64, hold: Hold) -> bool {
+        self.release(opening);
         let is_free = match hold {
-            Hold::Exclusive => self.alone.is_none() && self.shared.is_empty(),
-            Hold::Shared => self.alone.is_none(),
+            Hold::Exclusive => self.exclusive.is_none() && self.shared.is_empty(),
+            Hold::Shared => self.exclusive.is_none(),
         };
         match hold {
             _ if !is_free => {}
-            Hold::Exclusive => self.alone = Some(opening),
+            Hold::Exclusive => self.exclusive = Some(opening),
             Hold::Shared => {
                 self.shared.insert(opening);
             }
@@ -35,8 +36,8 @@ impl Holders {
         is_free
     }
 
-    pub(super) fn free(&mut self, opening: u64) {
-        self.alone.take_if(|holder| *holder == opening);
+    pub(super) fn release(&mut self, opening: u64) {
+        self.exclusive.take_if(|holder| *holder == opening);
         self.shared.remove(&opening);
     }
 }

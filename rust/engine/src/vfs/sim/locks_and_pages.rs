@@ -1,4 +1,4 @@
-//! What simulated processes share: locks, and words of a file that they have in memory.
+//! Simulated locks and shared pages.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::lock_holders::Lockable;
 use super::world::{HeldDirectory, World};
 use crate::vfs::{Hold, LockFile, PAGE_WORDS, SharedPage};
 
-/// The number of the one disk that a simulated machine has.
+/// The number of the only file system of a simulated machine.
 const DEVICE: u64 = 1;
 
 /// A file or directory that was opened to be locked.
@@ -40,18 +40,18 @@ impl SimLockFile {
 
 impl LockFile for SimLockFile {
     fn try_lock(&self, hold: Hold) -> io::Result<bool> {
-        let (mut state, verdict) = self
+        let (mut state, outcome) = self
             .world
-            .judge(Call::Lock, &self.path, format_args!(""), 0);
-        verdict.error.map_or(Ok(()), Err)?;
+            .begin(Call::Lock, &self.path, format_args!(""), 0);
+        outcome.error.map_or(Ok(()), Err)?;
         let holders = state.holders.entry(self.lockable()).or_default();
-        Ok(holders.take(self.opening, hold))
+        Ok(holders.try_acquire(self.opening, hold))
     }
 
     fn unlock(&self) -> io::Result<()> {
         let mut state = self.world.state.lock();
         if let Some(holders) = state.holders.get_mut(&self.lockable()) {
-            holders.free(self.opening);
+            holders.release(self.opening);
         }
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Drop for SimLockFile {
     }
 }
 
-/// A shared page as one opening has it.
+/// One opening of a shared page.
 #[derive(Debug)]
 pub(super) struct SimPage {
     pub(super) world: Arc<World>,
@@ -90,7 +90,8 @@ pub(super) struct SimPage {
 }
 
 impl SimPage {
-    /// Sets a word to what `change` makes of it, if anything; answers what it was.
+    /// Sets a word to the result of `change`, if it returns one. Returns the previous value. After a
+    /// simulated crash nothing is changed: the process is dead.
     fn change(&self, word: usize, change: impl FnOnce(u64) -> Option<u64>) -> u64 {
         if word >= PAGE_WORDS {
             return 0;
@@ -130,18 +131,18 @@ impl SharedPage for SimPage {
     }
 
     fn wait(&self, word: usize, seen: u64, timeout: Duration) {
-        let sleepers = self.inode.sleepers();
-        let mut deciding = sleepers.deciding.lock();
+        let waiters = self.inode.waiters();
+        let mut before_sleep = waiters.before_sleep.lock();
         let has_changed = (self.load(word) ^ seen) & u64::from(u32::MAX) != 0;
         if word < PAGE_WORDS && !has_changed {
-            sleepers.woken.wait_for(&mut deciding, timeout);
+            waiters.woken.wait_for(&mut before_sleep, timeout);
         }
     }
 
     fn wake(&self, _word: usize) {
-        let sleepers = self.inode.sleepers();
-        let _decided = sleepers.deciding.lock();
-        sleepers.woken.notify_all();
+        let waiters = self.inode.waiters();
+        let _no_thread_is_between = waiters.before_sleep.lock();
+        waiters.woken.notify_all();
     }
 
     fn is_in_place(&self) -> io::Result<bool> {

@@ -1,7 +1,7 @@
-//! A file system in memory, which can lose power, tear writes and fail calls on demand.
+//! A simulated file system in memory, which can lose power, tear writes and fail calls on demand.
 //!
-//! [`SimVfs::memory`] is plain and fast: what a store that lives in memory stands on.
-//! [`SimVfs::tracked`] knows what is durable and what is not:
+//! [`SimVfs::memory`] is plain and fast; stores in memory use it. [`SimVfs::tracked`] records what
+//! is durable and what is not:
 //!
 //! ```
 //! use std::io::IoSlice;
@@ -58,11 +58,11 @@ use self::inode::Inode;
 use self::locks_and_pages::{Opened, SimLockFile, SimPage};
 use self::name_tree::Node;
 use self::open_file::SimFile;
-use self::power_cut::Fates;
+use self::power_cut::PowerCut;
 use self::world::{HeldDirectory, State, World};
 use super::{Entry, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile, os, write_all_at};
 
-/// The number of the one kernel that all simulated machines run.
+/// The number of the kernel of all simulated machines.
 const KERNEL: u64 = 7;
 
 /// A file system in memory. Clones are handles of the same one.
@@ -72,92 +72,91 @@ pub struct SimVfs {
     held: Option<Held>,
 }
 
-/// A directory that is held, and those in it that were used.
+/// A directory that is held open, and its subdirectories that have been used.
 #[derive(Clone)]
 struct Held {
     /// The path that it had when it was opened.
     path: String,
-    /// By the path below it; its own is empty.
+    /// By the path below the directory; its own is empty.
     directories: Arc<Mutex<BTreeMap<String, HeldDirectory>>>,
 }
 
 impl SimVfs {
-    /// A plain one: fast, with the system's clock and randomness, and nothing durable.
+    /// A plain file system: fast, with the system's clock and randomness, and nothing durable.
     pub fn memory() -> Self {
         Self::new(World::new(false, 0))
     }
 
-    /// One that tracks what is durable. All that it decides and answers follows from `seed`
-    /// and the calls made, if these come in the same order.
+    /// A file system that records what is durable. The same calls in the same order with the same
+    /// `seed` give the same results.
     pub fn tracked(seed: u64) -> Self {
         Self::new(World::new(true, seed))
     }
 
-    /// What a machine finds that comes up after losing power now; tracked like this one. The
-    /// power cut leaves this one as it is, so that many can be tried. Of a plain one nothing
-    /// is left.
+    /// Returns the file system that a machine would have after a power cut now. This one is left
+    /// unchanged, so that many power cuts can be tried. Nothing is left of a plain one.
     #[must_use]
     pub fn power_cut(&self, persist: Persist) -> Self {
         let state = self.world.state.lock();
-        let tree = state.tree.after_power_cut(&mut Fates::new(persist));
+        let tree = state.tree.after_power_cut(&mut PowerCut::new(persist));
         Self::new(self.world.successor(&state, tree))
     }
 
-    /// What a process finds that starts after this one was killed: everything written, synced
-    /// or not, to files as to the words of shared pages, and no locks. Leaves this file system
-    /// as it is; the two share nothing.
+    /// Returns the file system that a new process would have after this one was killed: everything
+    /// that was written, synced or not, including the words of shared pages, and no locks. This one
+    /// is left unchanged; the two share nothing.
     #[must_use]
     pub fn process_crash(&self) -> Self {
         let state = self.world.state.lock();
         Self::new(self.world.successor(&state, state.tree.copy()))
     }
 
-    /// How many writes and names [`SimVfs::power_cut`] decides about: sectors and sizes by file,
-    /// in the order of the files' creation, then names in the order of their changes.
+    /// Returns the number of units that [`SimVfs::power_cut`] keeps or loses: sectors and sizes by
+    /// file, in the order of the files' creation, then names in the order of their changes.
     pub fn unsynced_units(&self) -> usize {
         self.world.state.lock().tree.unsynced_units()
     }
 
-    /// Crashes at this step, counted from 1: the step is not carried out, though part of a write
-    /// may be, and every later call fails. Only in a tracked one.
+    /// Crashes at this step, counted from 1: the step is not carried out, except for a part of a
+    /// write, and every later call fails. Only in a tracked file system.
     pub fn crash_at(&self, step: u64) {
         self.world.state.lock().script.crash_at(step);
     }
 
-    /// Whether the crash has come.
+    /// Whether the crash has happened.
     pub fn crashed(&self) -> bool {
         self.world.state.lock().script.crashed()
     }
 
-    /// How many steps were taken: changing calls, done or failed, and moments passed. Of a
-    /// plain one none are counted.
+    /// Returns the number of steps so far: calls that change something, successful or not, and
+    /// named moments. A plain file system counts none.
     pub fn steps(&self) -> u64 {
         self.world.state.lock().script.steps()
     }
 
-    /// The steps taken, a line each.
+    /// Returns the steps so far, one line each.
     pub fn trace(&self) -> Vec<String> {
         self.world.state.lock().script.trace().to_vec()
     }
 
-    /// Makes calls fail. Of several faults that concern a call the first one made counts. Only
-    /// in a tracked one.
+    /// Makes calls fail. If several faults concern a call, the one that was added first counts. Only
+    /// in a tracked file system.
     pub fn fail(&self, fault: Fault) {
         self.fail_on("", fault);
     }
 
-    /// As [`SimVfs::fail`], for calls on paths that hold the text `path` only.
+    /// Makes calls fail, as [`SimVfs::fail`] does, on paths that contain the text `path` only.
     pub fn fail_on(&self, path: &str, fault: Fault) {
-        self.world.state.lock().script.arm(fault, path);
+        self.world.state.lock().script.add_fault(fault, path);
     }
 
-    /// Takes back all faults.
+    /// Removes all faults.
     pub fn heal(&self) {
-        self.world.state.lock().script.disarm();
+        self.world.state.lock().script.clear_faults();
     }
 
-    /// Sets the clock of a tracked one, which goes on from there by a microsecond a look. The time
-    /// since the machine was started goes on as it did.
+    /// Sets the clock of a tracked file system. It advances by a microsecond at each read. The time
+    /// since boot is not changed.
     pub fn set_clock(&self, micros: u64) {
         let mut state = self.world.state.lock();
         let change = micros.wrapping_sub(state.clock);
@@ -165,31 +164,30 @@ impl SimVfs {
         state.clock = micros;
     }
 
-    /// Gives the disk room for so many bytes; `None` for as many as are asked for. A write
-    /// into new blocks is short or fails where there is no room; one into blocks that were
-    /// written before, be it with zeros, needs none. A file that has lost its name takes none.
-    /// Only in a tracked one.
+    /// Sets the capacity of the disk in bytes; `None` for no limit. Without room a write into new
+    /// blocks is short or fails. A write into blocks that were written before, even with zeros, needs
+    /// no room. A file without a name takes none. Only in a tracked file system.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.world.state.lock().capacity = bytes;
     }
 
-    /// Bytes of all blocks that files have.
+    /// Returns the bytes of all allocated blocks.
     pub fn allocated(&self) -> u64 {
         self.world.state.lock().tree.blocks() * inode::BLOCK
     }
 
-    /// Whether reads that may not wait find nothing, as if no page were cached. Only in a
-    /// tracked one.
+    /// Sets whether reads that may not wait find nothing, as if no page were cached. Only in a
+    /// tracked file system.
     pub fn set_cold(&self, cold: bool) {
         self.world.state.lock().cold = cold;
     }
 
-    /// The bytes of a file. Neither a step nor subject to faults.
+    /// Returns the bytes of a file. Neither a step nor subject to faults.
     pub fn read_file(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         Ok(self.inode(path.as_ref())?.content().to_bytes())
     }
 
-    /// The paths of all files, in ascending order.
+    /// Returns the paths of all files, in ascending order.
     pub fn files(&self) -> Vec<PathBuf> {
         let files = self.world.state.lock().tree.files();
         files
@@ -212,14 +210,14 @@ impl SimVfs {
         Ok(())
     }
 
-    /// Cuts a file to `len` bytes, in memory and on the disk.
+    /// Truncates a file to `len` bytes, in memory and on the disk.
     pub fn truncate_outside(&self, path: impl AsRef<Path>, len: u64) -> io::Result<()> {
         self.inode(path.as_ref())?
             .tamper(|content| content.set_len(content.len().min(len)));
         Ok(())
     }
 
-    /// Puts other bytes into a file that exists, in memory and on the disk.
+    /// Replaces the bytes of an existing file, in memory and on the disk.
     pub fn write_outside(&self, path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
         self.inode(path.as_ref())?
             .tamper(|content| *content = Content::from_bytes(bytes));
@@ -233,30 +231,38 @@ impl SimVfs {
         }
     }
 
-    /// The same file system, in which all below `directory` is reached through the directory
-    /// that is there now; see [`Vfs::hold`].
+    /// Returns the same file system, in which everything below `directory` is reached through the
+    /// directory that is there now; see [`Vfs::hold`].
     pub fn holding(&self, directory: &Path) -> io::Result<Self> {
-        let opened = self.world.state.lock().hold(&name_tree::key(directory)?)?;
+        let opened = self
+            .world
+            .state
+            .lock()
+            .hold(&name_tree::normalized(directory)?)?;
         let directories = Mutex::new(BTreeMap::from([(String::new(), opened)]));
         Ok(Self {
             world: Arc::clone(&self.world),
             held: Some(Held {
-                path: name_tree::key(directory)?,
+                path: name_tree::normalized(directory)?,
                 directories: Arc::new(directories),
             }),
         })
     }
 
-    /// Renames a directory with all that is in it, as another program would, in memory and on
-    /// the disk. Neither a step nor subject to faults.
+    /// Renames a directory with everything in it, as another program would, in memory and on the
+    /// disk. Neither a step nor subject to faults.
     pub fn move_outside(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-        let (from, to) = (name_tree::key(from.as_ref())?, name_tree::key(to.as_ref())?);
+        let (from, to) = (
+            name_tree::normalized(from.as_ref())?,
+            name_tree::normalized(to.as_ref())?,
+        );
         self.world.state.lock().move_directory(&from, &to)
     }
 
-    /// Where the name at the end of a path is looked up by now.
+    /// Returns the present path of what a path names: the directory that contains it may be held
+    /// open and may have been moved.
     fn key(&self, path: &Path) -> io::Result<String> {
-        let key = name_tree::key(path)?;
+        let key = name_tree::normalized(path)?;
         Ok(match self.below(&key) {
             Some((_, "")) => self.directory_key(path)?,
             Some((held, below)) => {
@@ -267,9 +273,9 @@ impl SimVfs {
         })
     }
 
-    /// Where the directory is by now that was first found at a path.
+    /// Returns the present path of a directory that may be held open and may have been moved.
     fn directory_key(&self, path: &Path) -> io::Result<String> {
-        let key = name_tree::key(path)?;
+        let key = name_tree::normalized(path)?;
         Ok(match self.below(&key) {
             Some((held, below)) => self.directory(held, below),
             None => key,
@@ -281,14 +287,14 @@ impl SimVfs {
         Some((held, name_tree::below(key, &held.path)?))
     }
 
-    /// The path of a directory in the one held, which is held from its first use.
+    /// Returns the present path of a directory below the held one; it is held from its first use.
     fn directory(&self, held: &Held, below: &str) -> String {
         if let Some(directory) = held.directories.lock().get(below) {
             return directory.path();
         }
         let (parent, name) = below.rsplit_once('/').unwrap_or(("", below));
         let path = name_tree::join(&self.directory(held, parent), name);
-        // One that isn't there is looked up anew each time.
+        // A missing directory is looked up again each time.
         let opened = self.world.state.lock().hold(&path);
         if let Ok(opened) = opened {
             held.directories.lock().insert(below.to_owned(), opened);
@@ -301,11 +307,11 @@ impl SimVfs {
         self.world.state.lock().tree.file(&key)
     }
 
-    /// Judges a call that is not about bytes; goes on only if it may.
+    /// Begins a call that transfers no bytes; returns the error if it is to fail.
     fn enter(&self, call: Call, path: &Path) -> io::Result<(MutexGuard<'_, State>, String)> {
         let key = self.key(path)?;
-        let (state, verdict) = self.world.judge(call, &key, format_args!(""), 0);
-        verdict.error.map_or(Ok((state, key)), Err)
+        let (state, outcome) = self.world.begin(call, &key, format_args!(""), 0);
+        outcome.error.map_or(Ok((state, key)), Err)
     }
 
     fn create(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
@@ -313,8 +319,8 @@ impl SimVfs {
         Ok((state.create(&key)?, key))
     }
 
-    /// Makes a file of zeros in two steps, as the operating system does: of a process that is
-    /// killed between them a file is left that is no page, of a failure none.
+    /// Creates a file of zeros in two steps, as on the operating system: a process that is killed
+    /// between them leaves a file of the wrong size; after a failure no file is left.
     fn create_page(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
         let (inode, key) = self.create(path)?;
         let file = SimFile {
@@ -349,7 +355,7 @@ impl Vfs for SimVfs {
     }
 
     fn is_in_place(&self, directory: &Path) -> io::Result<bool> {
-        Ok(name_tree::key(directory)? == self.directory_key(directory)?)
+        Ok(name_tree::normalized(directory)? == self.directory_key(directory)?)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -364,8 +370,8 @@ impl Vfs for SimVfs {
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let key = self.directory_key(path)?;
-        let (state, verdict) = self.world.judge(Call::List, &key, format_args!(""), 0);
-        verdict.error.map_or(Ok(()), Err)?;
+        let (state, outcome) = self.world.begin(Call::List, &key, format_args!(""), 0);
+        outcome.error.map_or(Ok(()), Err)?;
         state.tree.list(&key)
     }
 
@@ -385,10 +391,10 @@ impl Vfs for SimVfs {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (self.key(from)?, self.key(to)?);
-        let (mut state, verdict) =
+        let (mut state, outcome) =
             self.world
-                .judge(Call::Rename, &from, format_args!(" -> {to}"), 0);
-        verdict.error.map_or(Ok(()), Err)?;
+                .begin(Call::Rename, &from, format_args!(" -> {to}"), 0);
+        outcome.error.map_or(Ok(()), Err)?;
         state.tree.rename(&from, &to)
     }
 
@@ -399,11 +405,11 @@ impl Vfs for SimVfs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let key = self.directory_key(path)?;
-        let (mut state, verdict) = self.world.judge(Call::SyncDir, &key, format_args!(""), 0);
-        if verdict.lose {
+        let (mut state, outcome) = self.world.begin(Call::SyncDir, &key, format_args!(""), 0);
+        if outcome.lose {
             state.tree.lose_unsynced(&key);
         }
-        verdict.error.map_or(Ok(()), Err)?;
+        outcome.error.map_or(Ok(()), Err)?;
         state.tree.require_dir(&key)?;
         state.tree.sync(&key);
         Ok(())
@@ -414,11 +420,11 @@ impl Vfs for SimVfs {
         let opened = match state.tree.entry(&key) {
             Some(Entry::Directory) => Opened::Directory(state.hold(&key)?),
             None if create => {
-                self.world.go_on(&mut state, Call::Create, &key)?;
+                self.world.continue_with(&mut state, Call::Create, &key)?;
                 Opened::File(state.create(&key)?.id)
             }
             _ => {
-                self.world.go_on(&mut state, Call::Open, &key)?;
+                self.world.continue_with(&mut state, Call::Open, &key)?;
                 Opened::File(state.tree.file(&key)?.id)
             }
         };

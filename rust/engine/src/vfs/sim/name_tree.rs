@@ -1,4 +1,4 @@
-//! The names of files and directories: those programs see, and those a power cut leaves.
+//! The tree of names: those that programs see, and those that a power cut leaves.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::inode::Inode;
-use super::power_cut::Fates;
+use super::power_cut::PowerCut;
 use crate::vfs::Entry;
 
-/// What a name stands for. Directories have no state of their own: programs can neither rename
-/// nor remove them, and where a test moves one, all that holds it is given its new path.
+/// What a name stands for. A directory has no state of its own: programs can neither rename nor
+/// remove one, and when a test moves one, everything that refers to it gets the new path.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
     Directory,
@@ -46,8 +46,9 @@ enum Change {
 }
 
 impl Change {
-    /// As a file has one name at a time, changes go by the file: of any subset of them, carried
-    /// out in order, comes a state that some disk might have reached.
+    /// Applies the change. A file has one name at a time, so changes refer to the file and not to
+    /// its name before: any subset of the changes, applied in order, gives a state that a disk may
+    /// have after a power cut.
     fn apply(&self, names: &mut Names) {
         match self {
             Self::Create { path, node } => {
@@ -76,7 +77,8 @@ impl Change {
     fn is_in(&self, dir: &str) -> bool {
         match self {
             Self::Create { path, .. } | Self::Remove { path, .. } => parent(path) == dir,
-            // Renames are atomic on every file system worth the name, also between directories.
+            // A rename is atomic, even between directories, on every file system that the engine
+            // supports.
             Self::Rename { from, to, .. } => parent(from) == dir || parent(to) == dir,
         }
     }
@@ -113,7 +115,7 @@ impl Change {
 /// Files by their id.
 pub(super) type Files = BTreeMap<u64, Arc<Inode>>;
 
-/// A tree of names, and what of it is durable.
+/// A tree of names, and which of them are durable.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tree {
     live: Names,
@@ -123,7 +125,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// An empty tree; only a tracked one knows what a power cut would leave of it.
+    /// An empty tree. Only a tracked one records what a power cut would leave of it.
     pub(super) fn new(tracked: bool) -> Self {
         Self {
             tracked,
@@ -177,7 +179,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Gives a directory another path, in memory and on the disk.
+    /// Moves a directory to another path, in memory and on the disk.
     pub(super) fn move_directory(&mut self, from: &str, to: &str) -> io::Result<()> {
         self.require_dir(from)?;
         self.require_parent(to)?;
@@ -201,17 +203,17 @@ impl Tree {
         let (settled, mut rest) = self.split_unsynced(dir);
         for change in &settled {
             change.apply(&mut self.durable);
-            // What befell the file earlier in other directories is over and done with.
-            let over = |earlier: &Change| match (earlier.inode(), change.inode()) {
+            // Earlier changes of the same file in other directories are superseded by this one.
+            let is_superseded = |earlier: &Change| match (earlier.inode(), change.inode()) {
                 (Some(earlier), Some(inode)) => earlier.id == inode.id,
                 _ => false,
             };
-            rest.retain(|earlier| !over(earlier));
+            rest.retain(|earlier| !is_superseded(earlier));
         }
         self.unsynced = rest;
     }
 
-    /// Forgets that the names in `dir` are not durable; they never will be.
+    /// Loses the un-synced changes in `dir`: they never become durable.
     pub(super) fn lose_unsynced(&mut self, dir: &str) {
         self.unsynced = self.split_unsynced(dir).1;
     }
@@ -284,15 +286,15 @@ impl Tree {
             + self.unsynced.len()
     }
 
-    pub(super) fn after_power_cut(&self, fates: &mut Fates) -> Self {
-        let files = self.with_each_file(|inode| inode.after_power_cut(fates));
+    pub(super) fn after_power_cut(&self, power_cut: &mut PowerCut) -> Self {
+        let files = self.with_each_file(|inode| inode.after_power_cut(power_cut));
         let mut names = self.durable.clone();
         for change in &self.unsynced {
-            if fates.keep() {
+            if power_cut.keep() {
                 change.apply(&mut names);
             }
         }
-        // Ascending order: a directory comes before what is in it.
+        // In ascending order a directory precedes the names in it.
         let mut kept = Names::new();
         for (path, node) in names {
             if matches!(kept.get(parent(&path)), Some(Node::Directory)) || parent(&path).is_empty()
@@ -373,8 +375,8 @@ impl Tree {
     }
 }
 
-/// A path as the tree spells it.
-pub(super) fn key(path: &Path) -> io::Result<String> {
+/// A path in the form of the tree: names separated by slashes, without a leading one.
+pub(super) fn normalized(path: &Path) -> io::Result<String> {
     let mut names = Vec::new();
     for component in path.components() {
         match component {
@@ -409,7 +411,7 @@ pub(super) fn join(dir: &str, below: &str) -> String {
     }
 }
 
-/// What a path is after the directory `from` has become `to`.
+/// The path after the directory `from` was moved to `to`.
 pub(super) fn moved(path: &str, from: &str, to: &str) -> String {
     match below(path, from) {
         Some(below) => join(to, below),
@@ -451,10 +453,10 @@ mod tests {
     }
 
     fn left(tree: &Tree, persist: Persist) -> Vec<String> {
-        tree.after_power_cut(&mut Fates::new(persist)).files()
+        tree.after_power_cut(&mut PowerCut::new(persist)).files()
     }
 
-    /// What each subset of the un-synced changes leaves.
+    /// The files that each subset of the un-synced changes leaves.
     fn subsets(tree: &Tree) -> Vec<Vec<String>> {
         let units = tree.unsynced_units();
         (0..1 << units)
@@ -474,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_directory_takes_its_files_along() {
+    fn the_files_in_a_lost_directory_are_lost() {
         let mut tree = tree(&[]);
         tree.create("c", Node::Directory).unwrap();
         tree.create("c/x", file(1)).unwrap();
@@ -494,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_is_done_or_not_done() {
+    fn a_rename_is_atomic() {
         let mut tree = tree(&["a/x", "b/x"]);
         tree.rename("a/x", "b/x").unwrap();
         assert_eq!(tree.files(), ["b/x"]);
@@ -537,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_names_are_seen_and_yet_never_durable() {
+    fn lost_names_are_visible_and_never_durable() {
         let mut tree = tree(&[]);
         tree.create("a/x", file(1)).unwrap();
         tree.lose_unsynced("a");
@@ -547,12 +549,12 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_spelled_in_one_way() {
+    fn paths_are_normalized() {
         assert_eq!(
-            key(Path::new("/store//log/./1.hot")).unwrap(),
+            normalized(Path::new("/store//log/./1.hot")).unwrap(),
             "store/log/1.hot"
         );
-        assert_eq!(key(Path::new("/")).unwrap(), "");
-        assert!(key(Path::new("a/../b")).is_err());
+        assert_eq!(normalized(Path::new("/")).unwrap(), "");
+        assert!(normalized(Path::new("a/../b")).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What programs hold: open files and locks.
+//! An open file of the simulation.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::vfs::VfsFile;
 pub(super) struct SimFile {
     pub(super) inode: Arc<Inode>,
     pub(super) world: Arc<World>,
-    /// The path it was opened by.
+    /// The path by which it was opened.
     pub(super) path: String,
     pub(super) writable: bool,
 }
@@ -25,11 +25,11 @@ impl SimFile {
         if !self.world.tracked {
             return Ok(());
         }
-        let (_state, verdict) = self.world.judge(call, &self.path, format_args!(""), 0);
-        if verdict.lose {
+        let (_state, outcome) = self.world.begin(call, &self.path, format_args!(""), 0);
+        if outcome.lose {
             self.inode.lose_unsynced();
         }
-        verdict.error.map_or(Ok(()), Err)?;
+        outcome.error.map_or(Ok(()), Err)?;
         self.inode.sync();
         Ok(())
     }
@@ -40,11 +40,11 @@ impl VfsFile for SimFile {
         if !self.world.tracked {
             return Ok(self.inode.read(buf, offset));
         }
-        let (_state, verdict) =
+        let (_state, outcome) =
             self.world
-                .judge(Call::Read, &self.path, format_args!(""), buf.len());
-        verdict.error.map_or(Ok(()), Err)?;
-        Ok(self.inode.read(buf.split_at_mut(verdict.allowed).0, offset))
+                .begin(Call::Read, &self.path, format_args!(""), buf.len());
+        outcome.error.map_or(Ok(()), Err)?;
+        Ok(self.inode.read(buf.split_at_mut(outcome.allowed).0, offset))
     }
 
     fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
@@ -66,11 +66,11 @@ impl VfsFile for SimFile {
             return Ok(self.inode.write(bufs, offset));
         }
         let detail = format_args!(" @{offset} +{len}");
-        let (state, verdict) = self.world.judge(Call::Write, &self.path, detail, len);
+        let (state, outcome) = self.world.begin(Call::Write, &self.path, detail, len);
         let free = state.free_blocks();
-        let room = self.inode.allocate(offset, verdict.allowed, free);
+        let room = self.inode.allocate(offset, outcome.allowed, free);
         let written = self.inode.write_unsynced(bufs, offset, room);
-        match verdict.error {
+        match outcome.error {
             Some(error) => Err(error),
             None if written == 0 && len > 0 => Err(Errno::NOSPC.into()),
             None => Ok(written),
@@ -89,10 +89,10 @@ impl VfsFile for SimFile {
         if !self.world.tracked {
             return Ok(self.inode.size());
         }
-        let (_state, verdict) = self
+        let (_state, outcome) = self
             .world
-            .judge(Call::Size, &self.path, format_args!(""), 0);
-        verdict.error.map_or_else(|| Ok(self.inode.size()), Err)
+            .begin(Call::Size, &self.path, format_args!(""), 0);
+        outcome.error.map_or_else(|| Ok(self.inode.size()), Err)
     }
 
     fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -100,8 +100,8 @@ impl VfsFile for SimFile {
             return Ok(());
         }
         let detail = format_args!("");
-        let (_state, verdict) = self.world.judge(Call::DropCache, &self.path, detail, 0);
-        verdict.error.map_or(Ok(()), Err)?;
+        let (_state, outcome) = self.world.begin(Call::DropCache, &self.path, detail, 0);
+        outcome.error.map_or(Ok(()), Err)?;
         self.inode.drop_cache(offset, len);
         Ok(())
     }

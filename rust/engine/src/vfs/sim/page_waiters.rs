@@ -1,12 +1,13 @@
-//! Simulated threads that sleep until a word of a shared page changes.
+//! Threads that wait for a change of a word of a simulated shared page.
 
 use crate::lock::{Condvar, Mutex};
 
-/// The threads that sleep because of a word in one file.
+/// The threads that wait for a word of one page.
 #[derive(Debug, Default)]
-pub(super) struct Sleepers {
-    /// Held while a thread decides to sleep and while another wakes, so that no wake-up falls
-    /// between the decision and the sleep.
-    pub(super) deciding: Mutex<()>,
+pub(super) struct PageWaiters {
+    /// Held by a waiting thread from its look at the word until it sleeps, and by a thread that
+    /// wakes others. Without it a wake-up between the look and the sleep would be lost, which the
+    /// futex of a real kernel excludes.
+    pub(super) before_sleep: Mutex<()>,
     pub(super) woken: Condvar,
 }

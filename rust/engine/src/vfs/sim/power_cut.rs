@@ -1,17 +1,17 @@
-//! What a disk keeps of what it was never told to keep.
+//! What a power cut leaves of writes and names that were not synced.
 
 use super::content::{SECTOR, Sector};
 use super::random::Random;
 
-/// What a power cut leaves of the un-synced writes and names. Words of shared pages are no
-/// units: they are kept by [`Persist::Everything`], in part by [`Persist::Seeded`], and else
-/// are what they were when the page was made.
+/// What a power cut leaves of the un-synced writes and names, which are numbered as units. Words of
+/// shared pages are not numbered: [`Persist::Everything`] keeps them, [`Persist::Seeded`] keeps a
+/// part, and the others leave them as they were when the page was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Persist {
     /// All of it.
     Everything,
-    /// The i-th un-synced unit if bit i is set; nothing past the 64th. For trying out every
+    /// The i-th un-synced unit if bit i is set; nothing after the 64th. With it a test can try every
     /// subset: see [`super::SimVfs::unsynced_units`].
     Mask(u64),
     /// None of it.
@@ -21,16 +21,16 @@ pub enum Persist {
     Seeded(u64),
 }
 
-/// Decides the fate of one un-synced unit after the other.
+/// Decides which un-synced units a power cut keeps, one after another.
 #[derive(Debug)]
-pub(super) struct Fates {
+pub(super) struct PowerCut {
     persist: Persist,
     unit: u32,
     random: Random,
     keep_percent: u64,
 }
 
-impl Fates {
+impl PowerCut {
     pub(super) fn new(persist: Persist) -> Self {
         let seed = if let Persist::Seeded(seed) = persist {
             seed
@@ -38,7 +38,7 @@ impl Fates {
             0
         };
         let mut random = Random::new(seed);
-        // Even odds alone would hardly ever lose, or keep, almost everything.
+        // With even odds alone, a power cut would hardly ever keep or lose almost everything.
         let keep_percent = [5, 50, 95]
             .into_iter()
             .nth(random.below(3))
@@ -63,7 +63,8 @@ impl Fates {
         }
     }
 
-    /// What the next sector holds: `versions` were written since `old` was synced, the newest last.
+    /// Returns what the next sector contains. `versions` were written since `old` was synced, the
+    /// newest last.
     pub(super) fn sector(&mut self, old: &Sector, versions: &[Sector], last: bool) -> Sector {
         let keep = self.keep();
         let newest = versions.last().unwrap_or(old);
@@ -83,7 +84,7 @@ impl Fates {
         }
     }
 
-    /// What a sector of shared memory holds. It is no unit: it may have been written at any time.
+    /// Returns what a sector of shared memory contains. The kernel may have written it at any time.
     pub(super) fn mapped(&mut self, old: &Sector, new: &Sector) -> Sector {
         match self.persist {
             Persist::Everything => *new,
@@ -95,7 +96,7 @@ impl Fates {
         }
     }
 
-    /// A size that the file may have when `old` is durable and `new` is not.
+    /// Returns a size that the file may have if `old` is durable and `new` is not.
     pub(super) fn size(&mut self, old: u64, new: u64) -> u64 {
         let keep = self.keep();
         if matches!(self.persist, Persist::Seeded(_)) && old < new && self.random.chance(25) {
@@ -119,8 +120,9 @@ impl Fates {
         torn
     }
 
-    /// Garbage in the bytes that were being changed. The others stand: like `SQLite` we count on
-    /// a disk to leave alone what it isn't asked to write ("powersafe overwrite").
+    /// Returns a sector with garbage in the bytes that were being changed. The other bytes are kept:
+    /// like `SQLite`, the engine relies on a disk to leave bytes unchanged that it isn't asked to
+    /// write ("powersafe overwrite").
     fn garbage(&mut self, old: &Sector, versions: &[Sector]) -> Sector {
         let mut noise = [0; SECTOR];
         self.random.fill(&mut noise);

@@ -1,6 +1,6 @@
-//! Repeatable randomness.
+//! Repeatable pseudo-random numbers.
 
-/// `SplitMix64`: one word of state, no bad seeds.
+/// `SplitMix64`: one word of state, and every seed is good.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
@@ -17,7 +17,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Below `bound`, which is not 0. The bias of the remainder is of no account here.
+    /// A number below `bound`, which must not be 0. The bias of the remainder doesn't matter here.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).unwrap_or_default()
     }

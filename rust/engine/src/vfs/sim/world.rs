@@ -1,4 +1,4 @@
-//! The state behind all handles of one simulated file system.
+//! The state of one simulated machine, shared by all handles of its file system.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,16 +7,16 @@ use std::sync::{Arc, Weak};
 
 use crate::lock::{Mutex, MutexGuard};
 
-use super::faults::{Call, Script, Verdict};
+use super::faults::{Call, CallOutcome, Script};
 use super::inode::{BLOCK, Inode};
 use super::lock_holders::{Holders, Lockable};
 use super::name_tree::{Node, Tree, moved};
 use super::random::Random;
 
-/// Some day in 2023, in microseconds.
+/// The first time of the simulated clock in microseconds: a day in 2023.
 const FIRST_INSTANT: u64 = 1_700_000_000_000_000;
 
-/// A directory that is open, whatever its path is by now.
+/// A directory that is held open, whatever its path is now.
 #[derive(Clone, Debug)]
 pub(super) struct HeldDirectory(Arc<Mutex<String>>);
 
@@ -29,7 +29,8 @@ impl HeldDirectory {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) tracked: bool,
-    /// In a tracked world each call holds it from beginning to end.
+    /// In a tracked world every call holds it from its beginning to its end, so that the order of
+    /// calls is the order of steps and a power cut never falls into the middle of a call.
     pub(super) state: Mutex<State>,
 }
 
@@ -45,7 +46,7 @@ impl World {
             random,
             clock: FIRST_INSTANT,
             set_by: 0,
-            files_made: 0,
+            files_created: 0,
             cold: false,
             capacity: None,
         };
@@ -55,41 +56,48 @@ impl World {
         }
     }
 
-    /// The world after a crash: what is in `tree`, and nothing that was held or planned.
+    /// The world after a crash: the files in `tree`, without locks, open directories or planned
+    /// faults.
     pub(super) fn successor(&self, state: &State, tree: Tree) -> Self {
         let mut successor = Self::new(self.tracked, state.random.clone().next());
         let next = successor.state.get_mut();
         next.tree = tree;
         next.clock = state.clock;
         next.set_by = state.set_by;
-        next.files_made = state.files_made;
+        next.files_created = state.files_created;
         next.capacity = state.capacity;
         successor
     }
 
-    /// Decides what becomes of a call on `path` that is about to move `len` bytes.
-    pub(super) fn judge(
+    /// Begins a call on `path` that is about to transfer `len` bytes: locks the state and decides
+    /// the outcome.
+    pub(super) fn begin(
         &self,
         call: Call,
         path: &str,
         detail: fmt::Arguments<'_>,
         len: usize,
-    ) -> (MutexGuard<'_, State>, Verdict) {
+    ) -> (MutexGuard<'_, State>, CallOutcome) {
         let mut state = self.state.lock();
         if !self.tracked {
-            return (state, Verdict::go(len));
+            return (state, CallOutcome::success(len));
         }
-        let verdict = state.script.judge(call, path, detail, len);
-        (state, verdict)
+        let outcome = state.script.decide(call, path, detail, len);
+        (state, outcome)
     }
 
-    /// Judges a call that is the second half of another one, in one go with the first.
-    pub(super) fn go_on(&self, state: &mut State, call: Call, path: &str) -> io::Result<()> {
+    /// Continues with a second call in the same step sequence, without releasing the state.
+    pub(super) fn continue_with(
+        &self,
+        state: &mut State,
+        call: Call,
+        path: &str,
+    ) -> io::Result<()> {
         if !self.tracked {
             return Ok(());
         }
-        let verdict = state.script.judge(call, path, format_args!(""), 0);
-        verdict.error.map_or(Ok(()), Err)
+        let outcome = state.script.decide(call, path, format_args!(""), 0);
+        outcome.error.map_or(Ok(()), Err)
     }
 }
 
@@ -97,27 +105,29 @@ impl World {
 pub(super) struct State {
     pub(super) tree: Tree,
     pub(super) script: Script,
-    /// Who holds which lock.
+    /// The openings that hold each lock.
     pub(super) holders: BTreeMap<Lockable, Holders>,
-    /// The directories that programs have open.
+    /// The paths of the directories that programs hold open.
     held: Vec<Weak<Mutex<String>>>,
-    /// How many files were opened to be locked.
+    /// The number of files that were opened to be locked; numbers the openings.
     pub(super) openings: u64,
     pub(super) random: Random,
     pub(super) clock: u64,
-    /// By how much the clock was set, all in all.
+    /// The sum of all changes of the clock by `set_clock`.
     pub(super) set_by: u64,
-    pub(super) files_made: u64,
+    /// The number of files that were created; numbers the inodes.
+    pub(super) files_created: u64,
+    /// Whether reads that may not wait find nothing in the cache.
     pub(super) cold: bool,
-    /// Bytes that the disk has room for; `None` for as many as are asked for.
+    /// The capacity of the disk in bytes; `None` for no limit.
     pub(super) capacity: Option<u64>,
 }
 
 impl State {
-    /// Makes an empty file.
+    /// Creates an empty file.
     pub(super) fn create(&mut self, path: &str) -> io::Result<Arc<Inode>> {
-        self.files_made += 1;
-        let inode = Arc::new(Inode::new(self.files_made));
+        self.files_created += 1;
+        let inode = Arc::new(Inode::new(self.files_created));
         self.tree.create(path, Node::File(Arc::clone(&inode)))?;
         Ok(inode)
     }
@@ -131,7 +141,7 @@ impl State {
         Ok(HeldDirectory(held))
     }
 
-    /// Gives a directory another path, and all that is in it.
+    /// Moves a directory with everything in it to another path.
     pub(super) fn move_directory(&mut self, from: &str, to: &str) -> io::Result<()> {
         self.tree.move_directory(from, to)?;
         let holders = std::mem::take(&mut self.holders);
@@ -150,7 +160,7 @@ impl State {
         Ok(())
     }
 
-    /// Blocks that can still be allocated.
+    /// The number of blocks that can still be allocated.
     pub(super) fn free_blocks(&self) -> u64 {
         self.capacity.map_or(u64::MAX, |capacity| {
             (capacity / BLOCK).saturating_sub(self.tree.blocks())
