@@ -1,23 +1,24 @@
-//! One append: what is requested, and the answer to it.
+//! The request and the result of an append, and the digest of its content.
 
 use std::fmt;
 
 use xxhash_rust::xxh3::Xxh3;
 
-/// What an append demands of a stream's version.
+/// The version that an append expects a stream to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expectation {
-    /// Nothing.
+    /// Any version.
     Any,
-    /// At least one event.
+    /// At least version 1: the stream has events.
     Exists,
-    /// No event yet.
+    /// Version 0: the stream has no events.
     NoStream,
-    /// Exactly this many events.
+    /// Exactly this version.
     Exact(u64),
 }
 
 impl Expectation {
+    /// Whether a stream of this version meets the expectation.
     pub(crate) fn holds(self, version: u64) -> bool {
         match self {
             Self::Any => true,
@@ -46,11 +47,13 @@ pub struct EventInput<'a> {
     pub stream: &'a str,
     /// The type's name.
     pub event_type: &'a str,
-    /// A UUID in network order; where there is none, the engine makes one of version 7.
+    /// A UUID in network order; if there is none, the engine generates a `UUIDv7`.
     pub event_id: Option<[u8; 16]>,
-    /// The caller's metadata, opaque to the engine; part of a key's content.
+    /// The caller's metadata, which the engine doesn't interpret. Part of the content that an
+    /// idempotency key stands for.
     pub metadata: &'a [u8],
-    /// Metadata that a library adds; stored after the caller's, not part of a key's content.
+    /// Metadata that a library adds. It is stored after the caller's, and is not part of the
+    /// content that an idempotency key stands for.
     pub library_metadata: &'a [u8],
     /// The body.
     pub data: &'a [u8],
@@ -61,15 +64,15 @@ pub struct EventInput<'a> {
 pub struct Append<'a> {
     /// The events, in order.
     pub events: &'a [EventInput<'a>],
-    /// The expected versions of streams; no stream twice.
+    /// The expected versions of streams. Each stream may be listed once.
     pub expectations: &'a [(&'a str, Expectation)],
-    /// A key under which the result is kept as long as the log.
+    /// A key under which the result is stored, for as long as the log exists.
     pub idempotency_key: Option<&'a str>,
-    /// The content that the key stands for, where that is not the events and expectations.
+    /// The content that the key stands for, if that is not the events and expectations.
     pub content: Option<&'a [u8]>,
 }
 
-/// The answer to an append.
+/// The result of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// Position of the first event; `None` without events.
@@ -78,19 +81,21 @@ pub struct Appended {
     pub last_position: Option<u64>,
     /// The new version of each written stream.
     pub versions: Vec<(Box<str>, u64)>,
-    /// Whether the answer is that of an earlier append with the same key.
+    /// Whether this is the result of an earlier append with the same key.
     pub replayed: bool,
 }
 
-/// The digest of the content that an idempotency key stands for, where the caller passes it.
+/// Returns the digest of the content that the caller passes for an idempotency key.
 pub(crate) fn content_digest(content: &[u8]) -> u128 {
     let mut hasher = Xxh3::with_seed(1);
     hasher.update(content);
     hasher.digest128()
 }
 
-/// The digest of an append, where the caller passes no content: of everything that makes two
-/// appends under one key the same.
+/// Returns the digest of an append for which the caller passes no content. Two appends with one key
+/// count as the same if their digests are equal, so it covers the ordered events and the
+/// expectations, and leaves out ids, times and the library's metadata. The lengths are included:
+/// otherwise bytes could move from one field to the next without a change of the digest.
 pub(crate) fn append_digest(append: &Append<'_>) -> u128 {
     let mut hasher = Xxh3::with_seed(0);
     let mut part = |bytes: &[u8]| {

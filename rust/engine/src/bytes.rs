@@ -1,6 +1,6 @@
-//! Little-endian numbers in byte slices: the one byte order of everything on disk.
+//! Little-endian numbers in byte slices: the byte order of all files and of the shared page.
 
-/// Reads and writes of fixed-width numbers; out of range reads answer `None`.
+/// Reads a number; `None` if the slice doesn't contain all of it, as in the functions below.
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     array(bytes, at).map(u16::from_le_bytes)
 }
@@ -17,7 +17,7 @@ pub(crate) fn u128_at(bytes: &[u8], at: usize) -> Option<u128> {
     array(bytes, at).map(u128::from_le_bytes)
 }
 
-/// Copies `N` bytes out, if they are there.
+/// Copies `N` bytes; `None` if the slice doesn't contain all of them.
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
@@ -25,10 +25,10 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> 
 /// Overwrites bytes in place.
 ///
 /// # Panics
-/// When they don't fit: a fault of the encoder, never of the data.
+/// If they don't fit, which is a defect of the encoder and never caused by data.
 #[expect(
     clippy::indexing_slicing,
-    reason = "only the encoder writes, into buffers it sized itself"
+    reason = "only encoders write, into buffers whose size they have computed"
 )]
 pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);

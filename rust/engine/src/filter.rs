@@ -1,19 +1,19 @@
-//! Which events a read or a subscription wants.
+//! Filters: which events a read or a subscription selects.
 
 use crate::names;
 
-/// Which events of the log are wanted; all conditions that are given must hold.
+/// A filter of the log's events. An event must meet all conditions that are given.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filter<'a> {
-    /// This stream.
+    /// Only events of this stream.
     pub stream: Option<&'a str>,
-    /// Streams whose names begin with these bytes.
+    /// Only events of streams whose names begin with these bytes.
     pub prefix: Option<&'a str>,
-    /// Streams of this category.
+    /// Only events of streams of this category.
     pub category: Option<&'a str>,
-    /// Events of these types.
+    /// Only events of these types.
     pub types: Option<&'a [&'a str]>,
-    /// No streams whose names begin with `$`.
+    /// Leave out events of streams whose names begin with `$`.
     pub hides_system: bool,
 }
 
@@ -29,7 +29,7 @@ impl Filter<'_> {
             || self.category.is_some()
     }
 
-    /// Whether events of a stream are wanted, if they are of a wanted type.
+    /// Whether events of a stream are selected, if their type is.
     pub(crate) fn wants_stream(&self, stream: &str) -> bool {
         !(self.hides_system && names::is_system(stream))
             && self.stream.is_none_or(|wanted| stream == wanted)
@@ -41,7 +41,7 @@ impl Filter<'_> {
                 .is_none_or(|category| names::category(stream) == category)
     }
 
-    /// Whether events of a type are wanted.
+    /// Whether events of a type are selected, if their stream is.
     pub(crate) fn wants_type(&self, event_type: &str) -> bool {
         self.types.is_none_or(|types| types.contains(&event_type))
     }
@@ -63,7 +63,7 @@ pub struct OwnedFilter {
 }
 
 impl OwnedFilter {
-    /// Lends the filter to a read.
+    /// Calls `act` with this filter as a borrowed one.
     pub fn lend<T>(&self, act: impl FnOnce(Filter<'_>) -> T) -> T {
         let types: Option<Vec<&str>> = self
             .types
@@ -75,7 +75,8 @@ impl OwnedFilter {
         })
     }
 
-    /// Whether it names streams or types, so that most events don't concern it.
+    /// Whether the filter restricts streams or types, so that it leaves out most events. A filter
+    /// that only hides the library's streams does not.
     pub(crate) fn is_selective(&self) -> bool {
         self.stream.is_some()
             || self.prefix.is_some()
@@ -83,7 +84,7 @@ impl OwnedFilter {
             || self.types.is_some()
     }
 
-    /// Whether events of a stream and a type match.
+    /// Whether the filter selects events of this stream and type.
     pub(crate) fn matches(&self, stream: &str, event_type: &str) -> bool {
         self.of_streams().wants_stream(stream)
             && self

@@ -1,59 +1,62 @@
-//! Stream ids, event types and idempotency keys: what is allowed, and their hashes.
+//! The names of streams, event types and idempotency keys: their limits and their hashes.
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
 use crate::error::{Error, Result};
 
-/// Bytes of a stream id, an event type or an idempotency key, at most.
+/// The maximum length of a stream id, an event type or an idempotency key in bytes.
 pub(crate) const NAME_LIMIT: usize = 255;
 
-/// Checks a stream id: 1-255 bytes of UTF-8 without control characters.
+/// Validates a stream id: 1-255 bytes of UTF-8 without control characters.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`], naming what is wrong.
+/// [`Error::InvalidArgument`] if the id breaks one of these rules.
 pub fn check_stream(name: &str) -> Result<()> {
     check("stream", name)?;
     match name.chars().find(|c| c.is_control()) {
         Some(c) => Err(Error::argument(
             "stream",
             name,
-            format!("holds the control character {c:?}"),
+            format!("contains the control character {c:?}"),
         )),
         None => Ok(()),
     }
 }
 
-/// Checks a name by length only: 1-255 bytes.
+/// Validates the length of a name: 1-255 bytes.
 pub(crate) fn check(what: &'static str, name: &str) -> Result<()> {
     match name.len() {
         0 => Err(Error::argument(
             what,
             name,
-            "is empty; give it 1 to 255 bytes",
+            "is empty; expected 1 to 255 bytes",
         )),
         1..=NAME_LIMIT => Ok(()),
         n => Err(Error::argument(
             what,
             name,
-            format!("has {n} bytes; at most 255 are allowed"),
+            format!("has {n} bytes; expected at most 255"),
         )),
     }
 }
 
-/// The category of a stream: what stands before its first `-`, or its whole name.
+/// The category of a stream: the part of its name before the first `-`, or the whole name.
 pub(crate) fn category(stream: &str) -> &str {
     stream
         .split_once('-')
         .map_or(stream, |(category, _)| category)
 }
 
-/// Whether a stream is the library's own: its name begins with `$`.
+/// Whether a stream belongs to the library: its name begins with `$`.
 pub fn is_system(stream: &str) -> bool {
     stream.starts_with('$')
 }
 
-/// Keyed 128-bit hashes of names: an outsider who picks names can't make two collide.
+/// Computes 128-bit hashes of names with a secret key (`SipHash-2-4`). The index trusts them without
+/// a comparison of names, so a client must not be able to choose two names that collide; without
+/// the secret it can't. Streams and idempotency keys have a prefix each, so that a stream and a key
+/// of the same name have different hashes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hasher128Keyed {
     stream: SipHasher24,
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_keys_of_one_name_hash_apart() {
+    fn a_stream_and_a_key_of_one_name_have_different_hashes() {
         let hasher = Hasher128Keyed::new(&[7; 16]);
         assert_ne!(hasher.stream("a"), hasher.idempotency_key("a"));
     }

@@ -14,7 +14,7 @@ pub struct Options {
     pub first_segment: u64,
     /// Maximum bytes of a segment file; a frame that needs more gets a larger one.
     pub max_segment: u64,
-    /// Bytes of verified log that are kept in memory.
+    /// Maximum bytes of verified log that are kept in memory.
     pub cache: u64,
     /// Whether the store may start threads that commit and that zero-fill ahead of the tail.
     /// Without them all work is done in the callers' threads, in an order that a test can

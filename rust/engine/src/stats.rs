@@ -1,9 +1,9 @@
-//! What a session counts, and the statistics of a store.
+//! The counters of a session, and the statistics of a store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Defines a set of counters in three shapes that can't drift apart: the atomics that the
-/// engine increments, the plain numbers that callers read, and the names that reports use.
+/// Defines a set of counters once for three uses: the atomics that the engine increments, the
+/// plain numbers that callers read, and the names in reports.
 macro_rules! counters {
     (
         $(#[$live_doc:meta])* $live:ident,
@@ -18,7 +18,7 @@ macro_rules! counters {
         }
 
         impl $live {
-            /// The numbers as of now.
+            /// Reads all counters, each by itself: they need not be of one moment.
             pub(crate) fn read(&self) -> $plain {
                 $plain { $($name: self.$name.value(),)+ }
             }
@@ -94,7 +94,7 @@ counters! {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    // Relaxed: a counter is read for people and orders nothing.
+    // `Relaxed`: the numbers are shown in reports, and no other data depends on them.
     pub(crate) fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Verified chunks in memory.
+//! The cache of verified chunks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use quick_cache::sync::Cache as QuickCache;
 
 use super::loaded_chunk::{FrameAt, LoadedChunk};
 
-/// Verified chunks by address, bounded by bytes.
+/// Verified chunks by address; the sum of their bytes is bounded. The cache synchronises itself.
 pub(crate) struct Cache(pub(crate) QuickCache<u64, Arc<LoadedChunk>, ByBytes>);
 
 #[derive(Clone)]
@@ -21,6 +21,7 @@ impl Weighter<u64, Arc<LoadedChunk>> for ByBytes {
 }
 
 impl Cache {
+    /// An empty cache of at most `capacity` bytes.
     pub(crate) fn of_bytes(capacity: u64) -> Self {
         let chunks = usize::try_from(capacity / (16 << 10))
             .unwrap_or(usize::MAX)

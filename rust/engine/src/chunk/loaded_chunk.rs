@@ -1,17 +1,17 @@
-//! A chunk of the log: whole frames, verified.
+//! A chunk of the log in memory, and the frames in it.
 
 use std::fmt;
 
 use crate::frame::{FrameView, Seed, Truth};
 
-/// Whole frames, verified.
+/// A chunk whose frames are verified.
 pub(crate) struct LoadedChunk {
     pub(crate) address: u64,
     pub(crate) bytes: Vec<u8>,
     pub(crate) frames: Vec<FrameAt>,
 }
 
-/// Where a frame begins.
+/// The place of a frame in a chunk, and the events that it contains.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameAt {
     pub(crate) offset: u32,
@@ -20,7 +20,7 @@ pub(crate) struct FrameAt {
 }
 
 impl FrameAt {
-    /// Which of its events is at a position, if it has it.
+    /// The ordinal of the event at a position, if the frame contains it.
     pub(crate) fn ordinal(&self, position: u64) -> Option<u32> {
         let ordinal = u32::try_from(position.checked_sub(self.first_position)?).ok()?;
         (ordinal < self.events).then_some(ordinal)
@@ -36,7 +36,8 @@ impl LoadedChunk {
         &self.frames
     }
 
-    /// The frame that holds an event.
+    /// The frame that contains the event at a position; the last one for a position after the
+    /// chunk.
     pub(crate) fn locate(&self, position: u64) -> Option<FrameAt> {
         let i = self
             .frames
@@ -67,7 +68,8 @@ impl LoadedChunk {
         )
     }
 
-    /// Takes up the frames in the bytes from `from` on, or says where one is bad.
+    /// Verifies the bytes from `from` on and adds their frames. The error is the address of the
+    /// first invalid frame, and why it is invalid.
     pub(crate) fn verify(
         &mut self,
         from: usize,

@@ -1,24 +1,24 @@
-//! The streams and types of new events, without the events: they decide which waiters wake.
+//! The streams and types of new events. They decide which waiters are woken.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::loaded_chunk::LoadedChunk;
 
-/// Each stream and type that has events, with the position of the last of them.
+/// The streams and types that have events, each with the position of its last event.
 pub(crate) type Sources<'a> = HashMap<(&'a str, &'a str), u64>;
 
-/// A stretch of the log, loaded.
+/// The events between two positions, loaded.
 pub(crate) struct Stretch {
-    /// Only events after this position.
+    /// The position before the first event.
     pub(crate) after: u64,
-    /// The position of its last event.
+    /// The position of the last event.
     pub(crate) head: u64,
     pub(crate) chunks: Vec<Arc<LoadedChunk>>,
 }
 
 impl Stretch {
-    /// The sources of all its events; `None` if a frame can't be read.
+    /// The streams and types of all events; `None` if a frame can't be read.
     pub(crate) fn sources(&self) -> Option<Sources<'_>> {
         let mut sources = Sources::new();
         for chunk in &self.chunks {

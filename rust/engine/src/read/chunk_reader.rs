@@ -1,4 +1,4 @@
-//! Events taken out of a chunk.
+//! Reads single events from a chunk.
 
 use std::sync::Arc;
 
@@ -6,18 +6,19 @@ use super::recorded_event::Recorded;
 use crate::chunk::{FrameAt, LoadedChunk};
 use crate::frame::FrameView;
 
-/// Takes events out of one chunk; neighbours in a frame need the frame's header only once.
-pub(super) struct Picker<'a> {
+/// Reads events from one chunk. It keeps the last frame, so that consecutive events of a frame
+/// need its header only once.
+pub(super) struct ChunkReader<'a> {
     chunk: &'a Arc<LoadedChunk>,
     frame: Option<(FrameAt, FrameView<'a>)>,
 }
 
-impl<'a> Picker<'a> {
+impl<'a> ChunkReader<'a> {
     pub(super) fn new(chunk: &'a Arc<LoadedChunk>) -> Self {
         Self { chunk, frame: None }
     }
 
-    /// The event at a position, if the chunk holds it.
+    /// Returns the event at a position, if the chunk contains it.
     pub(super) fn event(&mut self, position: u64) -> Option<Recorded> {
         let known = self.frame.filter(|(at, _)| at.ordinal(position).is_some());
         let (at, view) = if let Some(known) = known {

@@ -1,9 +1,9 @@
-//! Reads of the log by position, filtered.
+//! Reads of the log by position, with a filter.
 
-use super::chunk_reader::Picker;
+use super::chunk_reader::ChunkReader;
 use super::query::{LogQuery, Page};
-use super::recorded_event::{Recorded, page_bytes};
-use super::stream_read::{Places, places};
+use super::recorded_event::{Recorded, batch_bytes};
+use super::stream_read::{Locations, locate};
 use crate::chunk::{FrameAt, LoadedChunk};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
@@ -15,13 +15,14 @@ use crate::options::ReadMode;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// How much log one page may scan in search of matches, in bytes.
-const SCAN: u64 = 16 << 20;
-const SCAN_INLINE: u64 = 1 << 20;
-/// How many events an inline page may look at: well below a millisecond's work.
-const LOOKED_AT_INLINE: u64 = 16 << 10;
-/// How many events of one stream a page looks at in search of matches.
-const STREAM_SCAN: u64 = 4 << 10;
+/// The maximum number of bytes of log that one batch scans in search of matches.
+const SCAN_BYTES: u64 = 16 << 20;
+const NON_BLOCKING_SCAN_BYTES: u64 = 1 << 20;
+/// The maximum number of events that a non-blocking batch examines: well below a millisecond's
+/// work.
+const NON_BLOCKING_EVENTS: u64 = 16 << 10;
+/// The maximum number of events of one stream that a batch examines in search of matches.
+const STREAM_SCAN_EVENTS: u64 = 4 << 10;
 
 impl Filter<'_> {
     fn wants(&self, frame: &FrameView<'_>, event: u32) -> bool {
@@ -38,26 +39,26 @@ impl Filter<'_> {
     }
 }
 
-/// Why a page ends within a chunk.
+/// Why a batch ends within a chunk.
 enum End {
-    /// It has as many events as it may, or has looked at as many.
+    /// It has reached a limit: of events, of bytes, or of events examined.
     Full,
-    /// The frame does not have the event at this position.
-    Lost(u64),
+    /// The frame doesn't contain the event at this position.
+    MissingEvent(u64),
 }
 
-/// A page in the making.
+/// Collects the events of a batch.
 struct Collector<'a> {
     query: &'a LogQuery<'a>,
     filtered: bool,
     events: Vec<Recorded>,
     bytes: usize,
-    /// Lowest and highest position wanted.
+    /// The lowest and the highest position of the query.
     lowest: u64,
     highest: u64,
-    /// The last position looked at.
-    seen: u64,
-    /// How many more events may be looked at.
+    /// The last position that was examined.
+    examined: u64,
+    /// The number of events that may still be examined.
     left: u64,
 }
 
@@ -70,14 +71,14 @@ impl<'a> Collector<'a> {
             bytes: 0,
             lowest,
             highest,
-            seen: if query.backward {
+            examined: if query.backward {
                 highest.saturating_add(1)
             } else {
                 query.after
             },
             left: match query.mode {
                 ReadMode::Blocking => u64::MAX,
-                ReadMode::NonBlocking => LOOKED_AT_INLINE,
+                ReadMode::NonBlocking => NON_BLOCKING_EVENTS,
             },
         }
     }
@@ -88,13 +89,13 @@ impl<'a> Collector<'a> {
 
     fn is_at_end(&self) -> bool {
         if self.query.backward {
-            self.seen <= self.lowest
+            self.examined <= self.lowest
         } else {
-            self.seen >= self.highest
+            self.examined >= self.highest
         }
     }
 
-    /// Looks at every event of a chunk, in order, until the page ends.
+    /// Examines the events of a chunk in order, until the batch ends.
     fn chunk(&mut self, loaded: &Arc<LoadedChunk>) -> ControlFlow<End> {
         let frames = loaded.frames();
         let begin = frames
@@ -110,7 +111,7 @@ impl<'a> Collector<'a> {
 
     fn frame(&mut self, loaded: &Arc<LoadedChunk>, at: FrameAt) -> ControlFlow<End> {
         let Some(view) = loaded.frame_from(at.offset) else {
-            return ControlFlow::Break(End::Lost(at.first_position));
+            return ControlFlow::Break(End::MissingEvent(at.first_position));
         };
         let within = |position: u64| {
             let ordinal = position.saturating_sub(at.first_position);
@@ -139,24 +140,25 @@ impl<'a> Collector<'a> {
         let position = at.first_position + u64::from(event);
         if !self.filtered || self.query.filter.wants(view, event) {
             let Some(recorded) = Recorded::new(loaded, at.offset, view, event) else {
-                return ControlFlow::Break(End::Lost(position));
+                return ControlFlow::Break(End::MissingEvent(position));
             };
-            self.bytes += page_bytes(&recorded);
+            self.bytes += batch_bytes(&recorded);
             self.events.push(recorded);
         }
         self.left -= 1;
-        self.seen = position;
+        self.examined = position;
         ControlFlow::Continue(())
     }
 
-    /// The page, of a read that is pinned to `at` and has looked at enough where it is bounded.
-    fn page(self, at: u64, bounded: bool) -> Page {
+    /// Returns the batch of a read that is pinned to `at`. `was_stopped` is whether the scan has
+    /// stopped at its limit, so that there may be more.
+    fn finish(self, at: u64, was_stopped: bool) -> Page {
         let is_empty = self.lowest > self.highest;
-        let more = !is_empty && !self.is_at_end() && (bounded || self.is_full());
+        let more = !is_empty && !self.is_at_end() && (was_stopped || self.is_full());
         let next = match (more, self.query.backward) {
-            (true, _) => self.seen,
+            (true, _) => self.examined,
             (false, false) => self.highest.max(self.query.after),
-            (false, true) => self.lowest.min(self.seen),
+            (false, true) => self.lowest.min(self.examined),
         };
         Page {
             events: self.events,
@@ -168,7 +170,7 @@ impl<'a> Collector<'a> {
 }
 
 impl LiveLog {
-    /// A page of the log.
+    /// Reads a batch of the log.
     pub(crate) fn read_log(&self, query: &LogQuery<'_>) -> Result<Page> {
         if let Some(stream) = query.filter.stream {
             return self.read_log_of_stream(query, stream);
@@ -179,24 +181,24 @@ impl LiveLog {
             let begin = if query.backward { highest } else { lowest };
             (at, index.chunks().of_position(begin), lowest, highest)
         };
-        let mut page = Collector::new(query, lowest, highest);
-        let mut bounded = false;
+        let mut collector = Collector::new(query, lowest, highest);
+        let mut was_stopped = false;
         if let Some(first) = first_chunk
             && lowest <= highest
             && query.limit > 0
         {
-            bounded = self.collect(&mut page, first)?;
+            was_stopped = self.collect(&mut collector, first)?;
         }
-        Ok(page.page(at, bounded))
+        Ok(collector.finish(at, was_stopped))
     }
 
-    /// Goes from chunk to chunk; answers whether it stopped because it had scanned enough.
-    fn collect(&self, page: &mut Collector<'_>, first: usize) -> Result<bool> {
-        let mode = page.query.mode;
+    /// Collects events chunk by chunk. Returns whether it has stopped at the limit of the scan.
+    fn collect(&self, collector: &mut Collector<'_>, first: usize) -> Result<bool> {
+        let mode = collector.query.mode;
         let budget = if mode == ReadMode::NonBlocking {
-            SCAN_INLINE
+            NON_BLOCKING_SCAN_BYTES
         } else {
-            SCAN
+            SCAN_BYTES
         };
         let mut chunks = Loader::new(self, mode);
         let mut scanned = 0;
@@ -207,20 +209,22 @@ impl LiveLog {
                 return Ok(true);
             }
             let loaded = match chunks.chunk(chunk) {
-                // What was found so far is a page of its own.
+                // The events up to here are a batch.
                 Err(Error::WouldBlock) if scanned > 0 => return Ok(true),
                 loaded => loaded?,
             };
             scanned += chunk.length;
-            match page.chunk(loaded) {
+            match collector.chunk(loaded) {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(End::Full) => break,
-                ControlFlow::Break(End::Lost(position)) => return Err(self.lost(position, chunk)),
+                ControlFlow::Break(End::MissingEvent(position)) => {
+                    return Err(self.missing_event(position, chunk));
+                }
             }
-            if page.is_at_end() {
+            if collector.is_at_end() {
                 break;
             }
-            next = if page.query.backward {
+            next = if collector.query.backward {
                 i.checked_sub(1)
             } else {
                 i.checked_add(1)
@@ -229,80 +233,82 @@ impl LiveLog {
         Ok(false)
     }
 
-    /// A page of the events of one stream, by position: the index says where they are.
+    /// Reads a batch of the log that has events of one stream only: the index has their positions,
+    /// so the rest of the log is not scanned.
     fn read_log_of_stream(&self, query: &LogQuery<'_>, stream: &str) -> Result<Page> {
         names::check_stream(stream)?;
-        let (at, lowest, highest, (candidates, mut bounded)) = {
+        let (at, lowest, highest, (candidates, mut was_stopped)) = {
             let index = self.index.read();
             let (at, lowest, highest) = span(&*index, query);
             let candidates = if lowest <= highest && query.filter.wants_stream(stream) {
-                let key = self.hasher.stream(stream);
-                candidates(&*index, query, key, (lowest, highest))
+                let stream_hash = self.hasher.stream(stream);
+                candidates(&*index, query, stream_hash, (lowest, highest))
             } else {
-                (Places::new(), false)
+                (Locations::new(), false)
             };
             (at, lowest, highest, candidates)
         };
-        let mut page = Collector::new(query, lowest, highest);
+        let mut collector = Collector::new(query, lowest, highest);
         let mut chunks = Loader::new(self, query.mode);
         for (position, chunk) in candidates {
-            if page.is_full() {
-                bounded = true;
+            if collector.is_full() {
+                was_stopped = true;
                 break;
             }
             let loaded = match chunks.chunk(chunk) {
-                // What was found so far is a page of its own.
-                Err(Error::WouldBlock) if !page.events.is_empty() => {
-                    bounded = true;
+                // The events up to here are a batch.
+                Err(Error::WouldBlock) if !collector.events.is_empty() => {
+                    was_stopped = true;
                     break;
                 }
                 loaded => loaded?,
             };
-            let found = Picker::new(loaded).event(position);
-            let recorded = found.ok_or_else(|| self.lost(position, chunk))?;
+            let event = ChunkReader::new(loaded).event(position);
+            let recorded = event.ok_or_else(|| self.missing_event(position, chunk))?;
             if query.filter.wants_type(recorded.event_type()) {
-                page.bytes += page_bytes(&recorded);
-                page.events.push(recorded);
+                collector.bytes += batch_bytes(&recorded);
+                collector.events.push(recorded);
             }
-            page.left -= 1;
-            page.seen = position;
+            collector.left -= 1;
+            collector.examined = position;
         }
-        Ok(page.page(at, bounded))
+        Ok(collector.finish(at, was_stopped))
     }
 }
 
-/// Where the events of a stream are within a span of positions, in the order of the query, and
-/// whether there are more than a page looks at.
+/// Returns the locations of a stream's events between two positions, in the order of the query, and
+/// whether there are more of them than a batch examines.
 fn candidates(
     index: &dyn Index,
     query: &LogQuery<'_>,
-    stream: u128,
+    stream_hash: u128,
     (lowest, highest): (u64, u64),
-) -> (Places, bool) {
-    let first = index.version_at(stream, lowest.saturating_sub(1)) + 1;
-    let last = index.version_at(stream, highest);
-    let most = match query.filter.types {
-        Some(_) => STREAM_SCAN,
-        None => STREAM_SCAN.min(query.limit as u64),
+) -> (Locations, bool) {
+    let first = index.version_at(stream_hash, lowest.saturating_sub(1)) + 1;
+    let last = index.version_at(stream_hash, highest);
+    let maximum = match query.filter.types {
+        Some(_) => STREAM_SCAN_EVENTS,
+        None => STREAM_SCAN_EVENTS.min(query.limit as u64),
     };
-    let (first, last, bounded) = if (last + 1).saturating_sub(first) <= most {
+    let (first, last, has_more) = if (last + 1).saturating_sub(first) <= maximum {
         (first, last, false)
     } else if query.backward {
-        (last + 1 - most, last, true)
+        (last + 1 - maximum, last, true)
     } else {
-        (first, (first + most).saturating_sub(1), true)
+        (first, (first + maximum).saturating_sub(1), true)
     };
     let mut positions = Vec::new();
     if first <= last && query.limit > 0 {
-        index.positions(stream, first, last, &mut positions);
+        index.positions(stream_hash, first, last, &mut positions);
     }
     if query.backward {
         positions.reverse();
     }
-    (places(index, &positions), bounded)
+    (locate(index, &positions), has_more)
 }
 
-/// What the read is pinned to, and the lowest and the highest position that it wants.
+/// Returns the position to which the read is pinned, and the lowest and the highest position of
+/// the query.
 fn span(index: &dyn Index, query: &LogQuery<'_>) -> (u64, u64, u64) {
     let at = query.at.map_or(index.head(), |at| at.min(index.head()));
     let lowest = query.after.saturating_add(1);

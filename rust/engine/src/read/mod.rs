@@ -1,7 +1,22 @@
-//! Reads: by stream, over several streams as one snapshot, over the log.
+//! Reads: of one stream, of several streams as one snapshot, and of the log.
 //!
-//! A reader sees durable events only, up to the position that it is pinned to. The log is
-//! loaded in chunks of whole frames, which are verified when they are loaded and then kept.
+//! A reader sees durable events only, up to the position to which it is pinned. Its steps: under
+//! the read lock of the index it pins the position and looks up the chunks; without any lock it
+//! loads them, from the cache or the file, and copies the events. So a read never waits for a
+//! commit, and no commit for a read, longer than for the look-up.
+//!
+//! A read with [`crate::ReadMode::NonBlocking`] is made on a thread that runs an event loop. It
+//! returns [`crate::Error::WouldBlock`] instead of waiting for the disk, and limits the work that
+//! it does to well below a millisecond.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `query` | the parameters of reads, and their results |
+//! | `stream_read` | reads of one stream, and of several as one snapshot |
+//! | `log_read` | reads of the log by position, with a filter |
+//! | `stream_names` | the listing of streams |
+//! | `chunk_reader` | events read from one chunk |
+//! | `recorded_event` | one event as a reader gets it |
 
 mod chunk_reader;
 mod log_read;

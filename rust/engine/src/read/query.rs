@@ -1,10 +1,12 @@
-//! What can be asked, and what is answered.
+//! The parameters of reads, and their results.
+//!
+//! A read returns a batch of events and the cursor for the next one.
 
 use super::recorded_event::Recorded;
 use crate::filter::Filter;
 use crate::options::ReadMode;
 
-/// A page of one stream.
+/// The parameters of a read of one stream.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamQuery<'a> {
     /// The stream's name.
@@ -13,20 +15,21 @@ pub struct StreamQuery<'a> {
     pub after: u64,
     /// Only events before this version.
     pub before: Option<u64>,
-    /// Events in the page, at most.
+    /// The maximum number of events in the batch.
     pub limit: usize,
-    /// Bytes that the page's events keep alive, about; at least one event is answered.
+    /// The approximate maximum of bytes that the events of the batch keep alive. A batch has at
+    /// least one event, however large.
     pub max_bytes: usize,
-    /// Newest first.
+    /// Whether the newest events come first.
     pub backward: bool,
-    /// Only events up to this position; the head when there is none.
+    /// Only events up to this position; the head if there is none.
     pub at: Option<u64>,
     /// Whether the read may wait for the disk.
     pub mode: ReadMode,
 }
 
 impl<'a> StreamQuery<'a> {
-    /// All of a stream, in one page.
+    /// Reads a whole stream in one batch.
     pub fn all(stream: &'a str) -> Self {
         Self {
             stream,
@@ -41,29 +44,30 @@ impl<'a> StreamQuery<'a> {
     }
 }
 
-/// A page of the log.
+/// The parameters of a read of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct LogQuery<'a> {
     /// Only events after this position.
     pub after: u64,
     /// Only events before this position.
     pub before: Option<u64>,
-    /// Events in the page, at most.
+    /// The maximum number of events in the batch.
     pub limit: usize,
-    /// Bytes that the page's events keep alive, about; at least one event is answered.
+    /// The approximate maximum of bytes that the events of the batch keep alive. A batch has at
+    /// least one event, however large.
     pub max_bytes: usize,
-    /// Newest first.
+    /// Whether the newest events come first.
     pub backward: bool,
-    /// Only events up to this position; the head when there is none.
+    /// Only events up to this position; the head if there is none.
     pub at: Option<u64>,
-    /// Which events.
+    /// The events that are selected.
     pub filter: Filter<'a>,
     /// Whether the read may wait for the disk.
     pub mode: ReadMode,
 }
 
 impl LogQuery<'_> {
-    /// All of the log, in pages as large as one read allows: go on while `more`.
+    /// Reads the whole log, in batches as large as one read allows. Repeat it while `more` is true.
     pub fn all() -> Self {
         Self {
             after: 0,
@@ -83,21 +87,22 @@ impl LogQuery<'_> {
 pub struct Page {
     /// The events, in the order asked for.
     pub events: Vec<Recorded>,
-    /// The cursor for the next page: `after` reading forward, `before` reading backward; a
-    /// version for a stream, a position for the log.
+    /// The cursor for the next batch: the value of `after` for a forward read, of `before` for a
+    /// backward one. A version for a stream, a position for the log.
     pub next: u64,
-    /// Whether there may be more. A page of a filtered log can be empty and yet not the last.
+    /// Whether there may be more events. A batch of a filtered log may be empty without being the
+    /// last.
     pub more: bool,
-    /// The position that the read is pinned to.
+    /// The position to which the read is pinned.
     pub at: u64,
 }
 
-/// Several streams as of one position.
+/// The parameters of a read of several streams as of one position.
 #[derive(Clone, Copy, Debug)]
 pub struct SnapshotQuery<'a> {
-    /// The streams, each with the version after which its events are wanted.
+    /// The streams, each with the version after which its events are returned.
     pub streams: &'a [(&'a str, u64)],
-    /// The position; the head when there is none.
+    /// The position; the head if there is none.
     pub at: Option<u64>,
     /// Whether the read may wait for the disk.
     pub mode: ReadMode,
@@ -108,7 +113,7 @@ pub struct SnapshotQuery<'a> {
 pub struct Snapshot {
     /// The position.
     pub position: u64,
-    /// Each stream's version as of it, in the order asked for.
+    /// Each stream's version at that position, in the order of the query.
     pub versions: Vec<u64>,
     /// The events in global order.
     pub events: Vec<Recorded>,

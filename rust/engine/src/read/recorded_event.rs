@@ -1,4 +1,8 @@
 //! One event as a reader gets it.
+//!
+//! An event must keep alive its own bytes and not the log around them: an application may keep one
+//! event of each chunk for as long as it runs. So the event is copied out of its chunk, except if
+//! it is most of the chunk.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +11,7 @@ use crate::bytes::{array, put, u16_at, u32_at, u64_at};
 use crate::chunk::LoadedChunk;
 use crate::frame::{EventBytes, EventView, FrameView, StreamView};
 
-/// A durable event. It keeps alive its own bytes, never the stretch of log around them: the
-/// bytes are copied out of the log, except where the event makes up most of its chunk.
+/// A durable event. It owns its bytes, or shares those of a chunk that has little else.
 #[derive(Clone)]
 pub struct Recorded(Bytes);
 
@@ -22,9 +25,9 @@ enum Bytes {
     },
 }
 
-/// An event out of the log in one allocation: the numbers that follow, then stream, type,
-/// metadata and data. Readers make and drop one for each event, so it is one pointer to move
-/// and one block to free.
+/// A copied event in a single allocation: the numbers at the offsets below, then stream, type,
+/// metadata and data. Reads create and drop one for each event, so it is one pointer to move and
+/// one block to free.
 #[derive(Clone)]
 struct Copied(Box<[u8]>);
 
@@ -37,11 +40,12 @@ const STREAM_LENGTH: usize = 44;
 const TYPE_LENGTH: usize = 46;
 const STREAM_AT: usize = 48;
 
-/// How many times its own size an event may keep alive of the log, to spare the copy.
+/// An event shares its chunk instead of being copied if the chunk is at most this many times as
+/// large as the event.
 const SHARED_TIMES: usize = 2;
 
 impl Recorded {
-    /// Takes an event out of a chunk; `view` is the frame at the offset `frame`, and has the
+    /// Reads an event from a chunk; `view` is the frame at the offset `frame`, which contains the
     /// event. `None` if the frame's directories contradict each other.
     pub(super) fn new(
         chunk: &Arc<LoadedChunk>,
@@ -49,8 +53,8 @@ impl Recorded {
         view: &FrameView<'_>,
         event: u32,
     ) -> Option<Self> {
-        let found = view.event_bytes(event)?;
-        let length = found.stream.len() + found.body.len();
+        let bytes = view.event_bytes(event)?;
+        let length = bytes.stream.len() + bytes.body.len();
         if length.saturating_mul(SHARED_TIMES) >= chunk.bytes().len() {
             return Some(Self(Bytes::Shared {
                 chunk: Arc::clone(chunk),
@@ -58,10 +62,10 @@ impl Recorded {
                 event,
             }));
         }
-        Some(Self(Bytes::Copied(Copied::new(view, event, &found)?)))
+        Some(Self(Bytes::Copied(Copied::new(view, event, &bytes)?)))
     }
 
-    /// How many bytes it keeps alive on the heap.
+    /// The number of bytes on the heap that the event keeps alive.
     pub fn bytes_held(&self) -> usize {
         match &self.0 {
             Bytes::Copied(copied) => copied.0.len(),
@@ -69,7 +73,7 @@ impl Recorded {
         }
     }
 
-    /// Its place in the global order.
+    /// The event's place in the global order.
     pub fn position(&self) -> u64 {
         match &self.0 {
             Bytes::Copied(copied) => copied.number(POSITION),
@@ -79,7 +83,7 @@ impl Recorded {
         }
     }
 
-    /// How many events its stream had with it.
+    /// The version of its stream with this event: the number of events up to and including it.
     pub fn version(&self) -> u64 {
         match &self.0 {
             Bytes::Copied(copied) => copied.number(VERSION),
@@ -115,7 +119,7 @@ impl Recorded {
         }
     }
 
-    /// When it was committed, in microseconds since the Unix epoch.
+    /// The time of its commit, in microseconds since the Unix epoch.
     pub fn recorded_at_micros(&self) -> u64 {
         match &self.0 {
             Bytes::Copied(copied) => copied.number(RECORDED_AT),
@@ -123,7 +127,7 @@ impl Recorded {
         }
     }
 
-    /// Its metadata, as given.
+    /// Its metadata, as appended.
     pub fn metadata(&self) -> &[u8] {
         match &self.0 {
             Bytes::Copied(copied) => copied.part(copied.metadata_at(), copied.data_at()),
@@ -131,7 +135,7 @@ impl Recorded {
         }
     }
 
-    /// Its body, as given.
+    /// Its body, as appended.
     pub fn data(&self) -> &[u8] {
         match &self.0 {
             Bytes::Copied(copied) => copied.part(copied.data_at(), copied.0.len()),
@@ -159,23 +163,25 @@ impl Recorded {
 }
 
 impl Copied {
-    fn new(view: &FrameView<'_>, event: u32, found: &EventBytes<'_>) -> Option<Self> {
+    fn new(view: &FrameView<'_>, event: u32, event_bytes: &EventBytes<'_>) -> Option<Self> {
         let mut numbers = [0; STREAM_AT];
         let position = view.header().first_position + u64::from(event);
         put(&mut numbers, POSITION, &position.to_le_bytes());
-        put(&mut numbers, VERSION, &found.version.to_le_bytes());
+        put(&mut numbers, VERSION, &event_bytes.version.to_le_bytes());
         let recorded_at = view.header().commit_time;
         put(&mut numbers, RECORDED_AT, &recorded_at.to_le_bytes());
-        put(&mut numbers, EVENT_ID, &found.event_id);
-        let metadata_length = found.metadata_length.to_le_bytes();
+        put(&mut numbers, EVENT_ID, &event_bytes.event_id);
+        let metadata_length = event_bytes.metadata_length.to_le_bytes();
         put(&mut numbers, METADATA_LENGTH, &metadata_length);
-        let stream_length = u16::try_from(found.stream.len()).ok()?;
+        let (stream, body) = (event_bytes.stream, event_bytes.body);
+        let stream_length = u16::try_from(stream.len()).ok()?;
         put(&mut numbers, STREAM_LENGTH, &stream_length.to_le_bytes());
-        put(&mut numbers, TYPE_LENGTH, &found.type_length.to_le_bytes());
-        let mut bytes = Vec::with_capacity(STREAM_AT + found.stream.len() + found.body.len());
+        let type_length = event_bytes.type_length.to_le_bytes();
+        put(&mut numbers, TYPE_LENGTH, &type_length);
+        let mut bytes = Vec::with_capacity(STREAM_AT + stream.len() + body.len());
         bytes.extend_from_slice(&numbers);
-        bytes.extend_from_slice(found.stream);
-        bytes.extend_from_slice(found.body);
+        bytes.extend_from_slice(stream);
+        bytes.extend_from_slice(body);
         Some(Self(bytes.into_boxed_slice()))
     }
 
@@ -204,13 +210,13 @@ impl Copied {
     }
 }
 
-/// Text that was UTF-8 when the frame was verified.
+/// The text in these bytes, which were valid UTF-8 when the frame was verified.
 fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// What an event counts for in a page: what it keeps alive.
-pub(super) fn page_bytes(recorded: &Recorded) -> usize {
+/// The bytes by which an event counts against the limit of a read batch: all that it keeps alive.
+pub(super) fn batch_bytes(recorded: &Recorded) -> usize {
     size_of::<Recorded>() + recorded.bytes_held()
 }
 

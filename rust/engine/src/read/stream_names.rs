@@ -1,9 +1,9 @@
-//! The names of all streams, in order, as of one moment.
+//! The listing of streams: the names of all streams as of one moment, sorted.
 //!
-//! A name stands in the log alone, so each stream's first event is read, once: in the order
-//! of the log, past the cache, whose chunks are worth more to those who read events. The names
-//! are sorted when all are there. It is done in slices, so that whoever waits for it can be
-//! called away in between.
+//! The index has hashes only; the name of a stream is in the log. So the first event of each
+//! stream is read once, in the order of the log, without adding the chunks to the cache: they would
+//! evict those that readers of events use. The names are sorted when all have been read. The work
+//! is done in slices, so that a caller can be interrupted between two of them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,40 +15,43 @@ use crate::live::LiveLog;
 use crate::names::is_system;
 use crate::options::ReadMode;
 
-/// Bytes of log that a slice loads, about.
+/// The approximate number of bytes of log that a slice loads.
 const SLICE_BYTES: u64 = 8 << 20;
-/// Streams that a slice looks at, at most.
+/// The maximum number of streams that a slice reads.
 const SLICE_STREAMS: usize = 1 << 16;
-/// Bits of a span that hold a name's length: no name has more than 255 bytes.
+/// The number of bits of a span that contain the name's length: no name has more than 255 bytes.
 const LENGTH_BITS: u32 = 8;
 
-/// A listing of streams: first gathered by [`crate::Store::gather`], then handed out.
+/// A listing of streams: gathered by [`crate::Store::gather`], and then returned in parts.
 #[derive(Clone)]
 pub struct StreamNames {
     prefix: Box<str>,
     system: bool,
-    /// The streams looked at, and all that there were, in the order in which they began.
-    seen: u64,
-    all: u64,
+    /// The number of streams whose names have been read, in the order of their first events.
+    gathered: u64,
+    /// The number of streams when the listing began.
+    total: u64,
+    /// All names, one after another.
     text: String,
-    /// Where each name begins in `text`, and its length.
+    /// For each name its offset in `text` and its length, in one number.
     spans: Vec<u64>,
-    sorted: bool,
-    shown: usize,
+    is_sorted: bool,
+    /// The number of names that have been returned.
+    returned: usize,
 }
 
 impl StreamNames {
-    /// The next names, at most `limit`, in ascending order of their bytes. None when all were
-    /// handed out, or before all were gathered.
+    /// Returns the next names, at most `limit`, in ascending order of their bytes. Returns none
+    /// after the last one, and before all have been gathered.
     pub fn page(&mut self, limit: usize) -> Vec<&str> {
-        if !self.sorted {
+        if !self.is_sorted {
             return Vec::new();
         }
-        let begin = self.shown;
+        let begin = self.returned;
         let end = begin.saturating_add(limit).min(self.spans.len());
-        self.shown = end;
-        let page = self.spans.get(begin..end).unwrap_or_default();
-        page.iter().map(|span| name(&self.text, *span)).collect()
+        self.returned = end;
+        let spans = self.spans.get(begin..end).unwrap_or_default();
+        spans.iter().map(|span| name(&self.text, *span)).collect()
     }
 
     fn add(&mut self, name: &str) {
@@ -63,7 +66,7 @@ impl StreamNames {
         let text = &self.text;
         self.spans
             .sort_unstable_by(|a, b| name(text, *a).cmp(name(text, *b)));
-        self.sorted = true;
+        self.is_sorted = true;
     }
 }
 
@@ -71,10 +74,10 @@ impl fmt::Debug for StreamNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamNames")
             .field("prefix", &self.prefix)
-            .field("seen", &self.seen)
-            .field("all", &self.all)
-            .field("found", &self.spans.len())
-            .field("shown", &self.shown)
+            .field("gathered", &self.gathered)
+            .field("total", &self.total)
+            .field("names", &self.spans.len())
+            .field("returned", &self.returned)
             .finish_non_exhaustive()
     }
 }
@@ -86,26 +89,26 @@ fn name(text: &str, span: u64) -> &str {
 }
 
 impl LiveLog {
-    /// Begins a listing of the streams there are now.
+    /// Begins a listing of the streams that exist now.
     pub(crate) fn stream_names(&self, prefix: &str, system: bool) -> StreamNames {
         StreamNames {
             prefix: prefix.into(),
             system,
-            seen: 0,
-            all: self.index.read().streams(),
+            gathered: 0,
+            total: self.index.read().streams(),
             text: String::new(),
             spans: Vec::new(),
-            sorted: false,
-            shown: 0,
+            is_sorted: false,
+            returned: 0,
         }
     }
 
-    /// Gathers another slice; answers whether all names are there.
+    /// Gathers another slice. Returns whether all names have been gathered.
     pub(crate) fn gather(&self, names: &mut StreamNames) -> Result<bool> {
-        if names.sorted {
+        if names.is_sorted {
             return Ok(true);
         }
-        if names.seen == names.all {
+        if names.gathered == names.total {
             names.sort();
             return Ok(true);
         }
@@ -115,30 +118,34 @@ impl LiveLog {
             if loaded_bytes > SLICE_BYTES {
                 break;
             }
-            loaded_bytes += self.step_to(chunk, &mut current)?;
+            loaded_bytes += self.load_into(&mut current, chunk)?;
             let first = current
                 .as_ref()
                 .and_then(|(_, loaded)| loaded.stream_of(position));
-            names.add(first.ok_or_else(|| self.lost(position, chunk))?);
-            names.seen += 1;
+            names.add(first.ok_or_else(|| self.missing_event(position, chunk))?);
+            names.gathered += 1;
         }
         Ok(false)
     }
 
-    /// The first events of the streams to look at next, with the chunks that hold them.
+    /// Returns the positions of the first events of the next streams, with their chunks.
     fn first_events(&self, names: &StreamNames) -> Result<Vec<(u64, Chunk)>> {
-        let left = usize::try_from(names.all - names.seen).unwrap_or(usize::MAX);
+        let left = usize::try_from(names.total - names.gathered).unwrap_or(usize::MAX);
         let mut positions = Vec::new();
         let index = self.index.read();
-        index.first_positions(names.seen, left.min(SLICE_STREAMS), &mut positions);
+        index.first_positions(names.gathered, left.min(SLICE_STREAMS), &mut positions);
         let chunks = index.chunks();
-        let place = |position: u64| Some((position, chunks.get(chunks.of_position(position)?)?));
-        let placed = positions.into_iter().map(place);
-        placed.collect::<Option<_>>().ok_or(Error::Closed)
+        let locate = |position: u64| Some((position, chunks.get(chunks.of_position(position)?)?));
+        let located = positions.into_iter().map(locate);
+        located.collect::<Option<_>>().ok_or(Error::Closed)
     }
 
-    /// Makes `current` the chunk; answers how many bytes had to be read for it.
-    fn step_to(&self, chunk: Chunk, current: &mut Option<(u64, Arc<LoadedChunk>)>) -> Result<u64> {
+    /// Loads a chunk into `current`, unless it is there. Returns the number of bytes loaded.
+    fn load_into(
+        &self,
+        current: &mut Option<(u64, Arc<LoadedChunk>)>,
+        chunk: Chunk,
+    ) -> Result<u64> {
         if current.as_ref().is_some_and(|(at, _)| *at == chunk.address) {
             return Ok(0);
         }

@@ -1,35 +1,35 @@
-//! Reads by stream.
+//! Reads of one stream, and of several streams as of one position.
 
-use super::chunk_reader::Picker;
+use super::chunk_reader::ChunkReader;
 use super::query::{Page, Snapshot, SnapshotQuery, StreamQuery};
-use super::recorded_event::{Recorded, page_bytes};
+use super::recorded_event::{Recorded, batch_bytes};
 use crate::error::{Error, Result};
 use crate::index::{Chunk, Index};
 use crate::live::{LiveLog, Loader};
 use crate::names;
 use crate::options::ReadMode;
 
-/// Events that an inline snapshot may hold, and about how many bytes: more would keep an event
-/// loop from its work.
-const EVENTS_INLINE: usize = 2_048;
-const BYTES_INLINE: usize = 1 << 20;
+/// The maximum number of events that a non-blocking snapshot returns, and the approximate maximum
+/// of their bytes. More would delay the event loop.
+const NON_BLOCKING_EVENTS: usize = 2_048;
+const NON_BLOCKING_BYTES: usize = 1 << 20;
 
-/// Events to fetch: each with the chunk that holds it.
-pub(super) type Places = Vec<(u64, Chunk)>;
+/// The positions of events to fetch, each with the chunk that contains it.
+pub(super) type Locations = Vec<(u64, Chunk)>;
 
 impl LiveLog {
-    /// A page of one stream.
+    /// Reads a batch of one stream.
     pub(crate) fn read_stream(&self, query: &StreamQuery<'_>) -> Result<Page> {
         names::check_stream(query.stream)?;
-        let key = self.hasher.stream(query.stream);
+        let stream_hash = self.hasher.stream(query.stream);
         let limit = query.limit as u64;
-        let (at, first, last, places) = {
+        let (at, first, last, locations) = {
             let index = self.index.read();
             let at = query.at.map_or(index.head(), |at| at.min(index.head()));
             let newest = query
                 .before
                 .map_or(u64::MAX, |before| before.saturating_sub(1));
-            let newest = newest.min(index.version_at(key, at));
+            let newest = newest.min(index.version_at(stream_hash, at));
             let oldest = query.after.saturating_add(1);
             let (first, last) = if query.backward {
                 (
@@ -44,15 +44,15 @@ impl LiveLog {
             };
             let mut positions = Vec::new();
             if limit > 0 {
-                index.positions(key, first, last, &mut positions);
+                index.positions(stream_hash, first, last, &mut positions);
             }
             if query.backward {
                 positions.reverse();
             }
-            (at, first, last, places(&*index, &positions))
+            (at, first, last, locate(&*index, &positions))
         };
-        let wanted = places.len();
-        let events = self.fetch(&places, query.max_bytes, query.mode)?;
+        let wanted = locations.len();
+        let events = self.fetch(&locations, query.max_bytes, query.mode)?;
         let count = events.len() as u64;
         let (next, bounded) = if query.backward {
             (
@@ -61,7 +61,7 @@ impl LiveLog {
             )
         } else {
             (query.after.saturating_add(count), {
-                let version = self.index.read().version_at(key, at);
+                let version = self.index.read().version_at(stream_hash, at);
                 version.min(query.before.map_or(u64::MAX, |b| b.saturating_sub(1))) > last
             })
         };
@@ -73,39 +73,40 @@ impl LiveLog {
         })
     }
 
-    /// Several streams as of one position.
+    /// Reads several streams as of one position.
     pub(crate) fn read_streams(&self, query: &SnapshotQuery<'_>) -> Result<Snapshot> {
         for (stream, _) in query.streams {
             names::check_stream(stream)?;
         }
-        let keys: Vec<_> = query
+        let stream_hashes: Vec<_> = query
             .streams
             .iter()
             .map(|(name, after)| (self.hasher.stream(name), *after))
             .collect();
-        let (position, versions, places) = {
+        let (position, versions, locations) = {
             let index = self.index.read();
             let position = query.at.map_or(index.head(), |at| at.min(index.head()));
             let mut positions = Vec::new();
-            let mut versions = Vec::with_capacity(keys.len());
-            for (key, after) in keys {
-                let version = index.version_at(key, position);
-                index.positions(key, after.saturating_add(1), version, &mut positions);
+            let mut versions = Vec::with_capacity(stream_hashes.len());
+            for (stream_hash, after) in stream_hashes {
+                let version = index.version_at(stream_hash, position);
+                let first = after.saturating_add(1);
+                index.positions(stream_hash, first, version, &mut positions);
                 versions.push(version);
             }
-            if query.mode == ReadMode::NonBlocking && positions.len() > EVENTS_INLINE {
+            if query.mode == ReadMode::NonBlocking && positions.len() > NON_BLOCKING_EVENTS {
                 return Err(Error::WouldBlock);
             }
             positions.sort_unstable();
             positions.dedup();
-            (position, versions, places(&*index, &positions))
+            (position, versions, locate(&*index, &positions))
         };
         let max_bytes = match query.mode {
             ReadMode::Blocking => usize::MAX,
-            ReadMode::NonBlocking => BYTES_INLINE,
+            ReadMode::NonBlocking => NON_BLOCKING_BYTES,
         };
-        let wanted = places.len();
-        let events = self.fetch(&places, max_bytes, query.mode)?;
+        let wanted = locations.len();
+        let events = self.fetch(&locations, max_bytes, query.mode)?;
         if events.len() < wanted {
             return Err(Error::WouldBlock);
         }
@@ -116,25 +117,25 @@ impl LiveLog {
         })
     }
 
-    /// Loads events, about as many as `max_bytes` allow, and at least one.
+    /// Loads events up to about `max_bytes`, and at least one.
     pub(super) fn fetch(
         &self,
-        places: &Places,
+        locations: &Locations,
         max_bytes: usize,
         mode: ReadMode,
     ) -> Result<Vec<Recorded>> {
-        let mut events = Vec::with_capacity(places.len());
+        let mut events = Vec::with_capacity(locations.len());
         let mut bytes = 0;
         let mut chunks = Loader::new(self, mode);
-        for neighbours in places.chunk_by(|one, next| one.1.address == next.1.address) {
-            let Some((_, chunk)) = neighbours.first() else {
+        for in_one_chunk in locations.chunk_by(|one, next| one.1.address == next.1.address) {
+            let Some((_, chunk)) = in_one_chunk.first() else {
                 break;
             };
-            let mut picker = Picker::new(chunks.chunk(*chunk)?);
-            for (position, chunk) in neighbours {
-                let found = picker.event(*position);
-                let recorded = found.ok_or_else(|| self.lost(*position, *chunk))?;
-                bytes += page_bytes(&recorded);
+            let mut reader = ChunkReader::new(chunks.chunk(*chunk)?);
+            for (position, chunk) in in_one_chunk {
+                let event = reader.event(*position);
+                let recorded = event.ok_or_else(|| self.missing_event(*position, *chunk))?;
+                bytes += batch_bytes(&recorded);
                 if bytes > max_bytes && !events.is_empty() {
                     return Ok(events);
                 }
@@ -146,17 +147,18 @@ impl LiveLog {
 }
 
 impl LiveLog {
-    /// The index names an event that its chunk does not hold.
-    pub(super) fn lost(&self, position: u64, chunk: Chunk) -> Error {
+    /// The error for an event that is indexed and that its chunk doesn't contain.
+    pub(super) fn missing_event(&self, position: u64, chunk: Chunk) -> Error {
         let Some(segment) = self.segments.of_address(chunk.address) else {
             return Error::Closed;
         };
-        let reason = format!("the event at position {position} is not where it was");
+        let reason = format!("the event at position {position} is missing");
         Error::corrupt(&segment.path, segment.offset(chunk.address), reason)
     }
 }
 
-pub(super) fn places(index: &dyn Index, positions: &[u64]) -> Places {
+/// Looks up the chunks of events.
+pub(super) fn locate(index: &dyn Index, positions: &[u64]) -> Locations {
     let chunks = index.chunks();
     positions
         .iter()
