@@ -1,4 +1,4 @@
-//! Appending: from Python's events to the engine's, with nothing copied in between.
+//! Appends: from Python's events to the engine's, without a copy in between.
 
 use eventbraid_engine::{
     self as engine, Append, Error, EventInput, Expectation, Prepared, Ticket, prepare,
@@ -16,8 +16,8 @@ use crate::interrupt;
 use crate::new_event::NewEvent;
 use crate::text::{argument_text, bytes, carried_metadata, string, utf8, wrong_type};
 
-/// Below this size, encoding takes less time than giving up the GIL and getting it back
-/// from another thread may.
+/// The minimum size in bytes for which encoding detaches from the interpreter. Below it, encoding
+/// takes less time than it may take to get the GIL back from another thread.
 const WORTH_DETACHING: usize = 64 * 1024;
 
 /// The arguments of one append, as Python gave them.
@@ -26,18 +26,18 @@ pub(crate) struct Arguments<'a, 'py> {
     pub(crate) expect: Option<&'a Bound<'py, PyAny>>,
     pub(crate) idempotency_key: Option<&'a Bound<'py, PyString>>,
     pub(crate) content: Option<&'a [u8]>,
-    /// The reservation that it is made under, 0 if none.
+    /// The reservation under which the append is made; 0 if none.
     pub(crate) reservation: u64,
 }
 
 thread_local! {
-    /// The address of the exception that the last append of this thread raised; 0 if none. Only
-    /// compared, never followed.
+    /// The address of the exception that the last append of this thread raised; 0 if none. It is
+    /// only compared and never dereferenced.
     static RAISED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Notes what an append raises, for [`mark_interrupted`].
-fn noted<T>(py: Python<'_>, outcome: PyResult<T>) -> PyResult<T> {
+/// Records the exception of an append for [`mark_interrupted`].
+fn record_raised<T>(py: Python<'_>, outcome: PyResult<T>) -> PyResult<T> {
     let raised = outcome
         .as_ref()
         .map_or_else(|error| error.value(py).as_ptr() as usize, |_| 0);
@@ -45,11 +45,11 @@ fn noted<T>(py: Python<'_>, outcome: PyResult<T>) -> PyResult<T> {
     outcome
 }
 
-/// Mark an exception that ended a call of `append` but is not its outcome: the commit was
-/// begun, and runs on.
+/// Mark an exception that ended a call of `append` but is not its outcome: the commit was begun,
+/// and continues.
 ///
-/// A signal handler runs as soon as the native call has returned, and what it raises takes
-/// the place of the answer. What the native call itself raised says what has happened.
+/// A signal handler runs as soon as the native call has returned, and its exception replaces the
+/// result. An exception of the native call itself is the outcome and is left as it is.
 #[pyfunction]
 #[pyo3(signature = (error, idempotency_key, /))]
 pub(crate) fn mark_interrupted(
@@ -60,10 +60,10 @@ pub(crate) fn mark_interrupted(
         return Ok(());
     }
     let key = idempotency_key.and_then(|key| key.extract::<String>().ok());
-    mark(error, key.as_deref())
+    mark_unknown(error, key.as_deref())
 }
 
-fn mark(error: &Bound<'_, PyBaseException>, key: Option<&str>) -> PyResult<()> {
+fn mark_unknown(error: &Bound<'_, PyBaseException>, key: Option<&str>) -> PyResult<()> {
     let remedy = match key {
         Some(key) => {
             let key = PyString::new(error.py(), key).repr()?;
@@ -77,29 +77,30 @@ fn mark(error: &Bound<'_, PyBaseException>, key: Option<&str>) -> PyResult<()> {
     Ok(())
 }
 
-/// Appends and waits until it is durable.
+/// Appends and waits until the commit is durable.
 pub(crate) fn append(
     py: Python<'_>,
     store: &engine::Store,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<Appended> {
-    noted(py, appended(py, store, arguments))
+    record_raised(py, append_and_wait(py, store, arguments))
 }
 
-fn appended(
+fn append_and_wait(
     py: Python<'_>,
     store: &engine::Store,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<Appended> {
     let reservation = arguments.reservation;
-    // Detached once, from the first byte encoded to the answer: among many threads, each
-    // return to Python is a wait for the GIL of its own.
-    let begun = arguments.lent(|append| Ok(py.detach(|| Begun::of(store, append, reservation))))?;
-    let Begun {
+    // Detached once, from the first encoded byte to the result: with many threads, each return to
+    // Python is another wait for the GIL.
+    let pending = arguments
+        .with_append(|append| Ok(py.detach(|| PendingAppend::begin(store, append, reservation))))?;
+    let PendingAppend {
         ticket,
         intent,
         answer,
-    } = begun.map_err(|error| exception(py, error))?;
+    } = pending.map_err(|error| exception(py, error))?;
     let answered = match answer {
         Some(answer) => Ok(answer),
         None => py
@@ -121,16 +122,16 @@ pub(crate) fn append_async(
     promise: Promise,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<u64> {
-    noted(py, submitted(py, store, promise, arguments))
+    record_raised(py, submit(py, store, promise, arguments))
 }
 
-fn submitted(
+fn submit(
     py: Python<'_>,
     store: &engine::Store,
     promise: Promise,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<u64> {
-    let prepared = arguments.lent(|append| {
+    let prepared = arguments.with_append(|append| {
         let size: usize = append.events.iter().map(|event| event.data.len()).sum();
         let prepared = if size >= WORTH_DETACHING {
             py.detach(|| prepare(append))
@@ -153,17 +154,17 @@ fn submitted(
     Ok(token)
 }
 
-/// An append under way.
-struct Begun {
+/// An append that was queued.
+struct PendingAppend {
     ticket: Ticket,
     intent: Intent,
-    /// The answer, if it came within a slice.
+    /// The result, if it arrived within the first slice of the wait.
     answer: Option<Result<engine::Appended, Error>>,
 }
 
-impl Begun {
-    /// Encodes and queues an append, and waits for its answer for one slice.
-    fn of(store: &engine::Store, append: &Append<'_>, reservation: u64) -> Result<Self, Error> {
+impl PendingAppend {
+    /// Encodes and queues an append, and waits one slice for its result.
+    fn begin(store: &engine::Store, append: &Append<'_>, reservation: u64) -> Result<Self, Error> {
         let prepared = prepare(append)?.under(reservation);
         let intent = Intent::of(append, &prepared);
         let ticket = store.begin(prepared)?;
@@ -176,7 +177,7 @@ impl Begun {
     }
 }
 
-/// What is told about an append whose outcome is not known.
+/// The facts about an append that are reported if its outcome is unknown.
 struct Intent {
     key: Option<Box<str>>,
     event_ids: Vec<[u8; 16]>,
@@ -194,30 +195,31 @@ impl Intent {
         append_exception(py, error, self.key.as_deref(), &self.event_ids)
     }
 
-    /// Says on an interruption that the commit runs on.
+    /// Marks an interruption: the commit continues, and its outcome is unknown.
     fn marked(&self, py: Python<'_>, interruption: PyErr) -> PyErr {
-        if let Err(error) = mark(interruption.value(py), self.key.as_deref()) {
+        if let Err(error) = mark_unknown(interruption.value(py), self.key.as_deref()) {
             error.write_unraisable(py, None);
         }
         interruption
     }
 }
 
-/// One event, held so that its borrowed parts stay where they are.
-struct Held<'py> {
+/// The Python objects of one event. They own the bytes that the engine's event borrows.
+struct EventObjects<'py> {
     stream: Bound<'py, PyString>,
     event_type: Bound<'py, PyString>,
     data: Bound<'py, PyBytes>,
-    whole: Option<Bound<'py, NewEvent>>,
+    /// The event, if it was given as one and not as a tuple.
+    event: Option<Bound<'py, NewEvent>>,
 }
 
 impl Arguments<'_, '_> {
-    /// Lends the append in the engine's terms, all of it borrowed from Python's objects.
-    fn lent<T>(&self, act: impl FnOnce(&Append<'_>) -> PyResult<T>) -> PyResult<T> {
-        let held = hold_all(self.events)?;
-        let inputs = held
+    /// Calls `act` with the engine's append, which borrows everything from Python's objects.
+    fn with_append<T>(&self, act: impl FnOnce(&Append<'_>) -> PyResult<T>) -> PyResult<T> {
+        let objects = all_objects(self.events)?;
+        let inputs = objects
             .iter()
-            .map(Held::borrowed)
+            .map(EventObjects::input)
             .collect::<PyResult<Vec<_>>>()?;
         let expected = self
             .expect
@@ -241,65 +243,66 @@ impl Arguments<'_, '_> {
     }
 }
 
-fn hold_all<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<Held<'py>>> {
+fn all_objects<'py>(events: &Bound<'py, PyAny>) -> PyResult<Vec<EventObjects<'py>>> {
     if let Ok(list) = events.cast_exact::<PyList>() {
-        return list.iter().map(hold).collect();
+        return list.iter().map(objects).collect();
     }
     if let Ok(tuple) = events.cast_exact::<PyTuple>() {
-        return tuple.iter().map(hold).collect();
+        return tuple.iter().map(objects).collect();
     }
     if events.is_instance_of::<PyString>() || events.is_instance_of::<PyBytes>() {
         return Err(wrong_type("events", "an iterable of events", events));
     }
-    events.try_iter()?.map(|event| hold(event?)).collect()
+    events.try_iter()?.map(|event| objects(event?)).collect()
 }
 
-fn hold(event: Bound<'_, PyAny>) -> PyResult<Held<'_>> {
+fn objects(event: Bound<'_, PyAny>) -> PyResult<EventObjects<'_>> {
     if let Ok(tuple) = event.cast::<PyTuple>() {
-        return hold_tuple(tuple);
+        return objects_of_tuple(tuple);
     }
     let Ok(event) = event.cast_into::<NewEvent>() else {
         return Err(PyTypeError::new_err(SHAPE));
     };
     let (py, new) = (event.py(), event.get());
-    Ok(Held {
+    Ok(EventObjects {
         stream: new.stream(py).clone(),
         event_type: new.event_type(py).clone(),
         data: new.data(py).clone(),
-        whole: Some(event),
+        event: Some(event),
     })
 }
 
 const SHAPE: &str = "each event must be a NewEvent or a (stream, type, data) tuple";
 
-fn hold_tuple<'py>(tuple: &Bound<'py, PyTuple>) -> PyResult<Held<'py>> {
+fn objects_of_tuple<'py>(tuple: &Bound<'py, PyTuple>) -> PyResult<EventObjects<'py>> {
     if tuple.len() != 3 {
         return Err(PyTypeError::new_err(SHAPE));
     }
     if carried_metadata(&tuple.get_item(2)?)?.is_some() {
-        return hold(NewEvent::of_tuple(tuple)?.into_any());
+        return objects(NewEvent::of_tuple(tuple)?.into_any());
     }
-    Ok(Held {
+    Ok(EventObjects {
         stream: string("stream", &tuple.get_item(0)?)?.clone(),
         event_type: string("event type", &tuple.get_item(1)?)?.clone(),
         data: bytes("data", &tuple.get_item(2)?)?,
-        whole: None,
+        event: None,
     })
 }
 
-impl Held<'_> {
-    fn borrowed(&self) -> PyResult<EventInput<'_>> {
-        let whole = self.whole.as_ref().map(Bound::get);
+impl EventObjects<'_> {
+    /// The engine's event, borrowed from these objects.
+    fn input(&self) -> PyResult<EventInput<'_>> {
+        let event = self.event.as_ref().map(Bound::get);
         let stream = utf8("stream", &self.stream)?;
-        if engine::is_system(stream) && !whole.is_some_and(NewEvent::is_system) {
+        if engine::is_system(stream) && !event.is_some_and(NewEvent::is_system) {
             let reason = "ids that begin with $ are reserved for the library; give it another";
             return Err(invalid("stream", stream.to_owned(), reason.to_owned()));
         }
         Ok(EventInput {
             stream,
             event_type: utf8("event type", &self.event_type)?,
-            event_id: whole.and_then(NewEvent::id_bytes),
-            metadata: whole.map_or(b"", NewEvent::encoded_metadata),
+            event_id: event.and_then(NewEvent::id_bytes),
+            metadata: event.map_or(b"", NewEvent::encoded_metadata),
             library_metadata: b"",
             data: self.data.as_bytes(),
         })
@@ -309,11 +312,11 @@ impl Held<'_> {
 type Expected<'py> = Vec<(Bound<'py, PyString>, Expectation)>;
 
 fn expectations<'py>(expect: &Bound<'py, PyAny>) -> PyResult<Expected<'py>> {
-    let held = |(stream, expected): (Bound<'py, PyAny>, Bound<'py, PyAny>)| {
+    let converted = |(stream, expected): (Bound<'py, PyAny>, Bound<'py, PyAny>)| {
         Ok((string("stream", &stream)?.clone(), expectation(&expected)?))
     };
     if let Ok(dict) = expect.cast_exact::<PyDict>() {
-        return dict.iter().map(held).collect();
+        return dict.iter().map(converted).collect();
     }
     let mapping = expect
         .cast::<PyMapping>()
@@ -321,7 +324,7 @@ fn expectations<'py>(expect: &Bound<'py, PyAny>) -> PyResult<Expected<'py>> {
     mapping
         .items()?
         .iter()
-        .map(|item| held(item.extract()?))
+        .map(|item| converted(item.extract()?))
         .collect()
 }
 

@@ -1,4 +1,8 @@
-//! `CompletionPort`: the way back from the engine's threads into one event loop.
+//! `CompletionPort`: delivers the results of the engine's threads to one event loop.
+//!
+//! The engine's threads never attach to Python. They add results to a queue and make a file
+//! descriptor readable; the event loop watches the descriptor, and its callback converts all
+//! queued results in one call.
 
 use eventbraid_engine::lock::Mutex;
 use pyo3::exceptions::PyOSError;
@@ -14,15 +18,18 @@ use crate::completion::signal::Signal;
 
 mod signal;
 
-/// Makes the Python value of a result. Runs when the loop takes it, never on an engine
-/// thread.
-type Shown = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
+/// Converts a result to its Python value. Called by the event loop, never on an engine thread.
+type Convert = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
 
-/// Results on their way to one event loop.
+/// The queue of results for one event loop.
 struct Completions {
+    /// Readable while `arrived` may not be empty.
     signal: Signal,
+    /// The next token. `Relaxed` is enough: a token only has to be unique.
     tokens: AtomicU64,
-    arrived: Mutex<VecDeque<(u64, Shown)>>,
+    /// The results that the loop has not taken yet. The signal is set under this lock, see
+    /// [`Completions::push`].
+    arrived: Mutex<VecDeque<(u64, Convert)>>,
 }
 
 impl Completions {
@@ -34,23 +41,25 @@ impl Completions {
         })
     }
 
-    /// Hands a result over; wakes the loop only if it isn't awake for another one already.
-    fn push(&self, token: u64, shown: Shown) {
+    /// Adds a result. Sets the signal only for the first one in the queue: for the others it is set
+    /// already, and the system call is saved.
+    fn push(&self, token: u64, convert: Convert) {
         let mut arrived = self.arrived.lock();
-        arrived.push_back((token, shown));
+        arrived.push_back((token, convert));
         if arrived.len() == 1 {
             self.signal.set();
         }
     }
 
-    /// Takes so many results at most; more of them wake the loop again.
-    fn take(&self, most: usize) -> Vec<(u64, Shown)> {
-        // Cleared first: a result that comes in between sets it again, for nothing, where
-        // the other order would leave it clear with a result waiting.
+    /// Takes at most `maximum` results. If there are more, the signal stays set.
+    fn take(&self, maximum: usize) -> Vec<(u64, Convert)> {
+        // The signal is cleared before the queue is read. A result that arrives in between sets it
+        // again, and the loop wakes once in vain. In the other order the signal could be cleared
+        // after such a result, and the loop would never take it.
         self.signal.clear();
         let mut arrived = self.arrived.lock();
-        let now = most.min(arrived.len());
-        let taken = arrived.drain(..now).collect();
+        let count = maximum.min(arrived.len());
+        let taken = arrived.drain(..count).collect();
         if !arrived.is_empty() {
             self.signal.set();
         }
@@ -58,9 +67,9 @@ impl Completions {
     }
 }
 
-/// The way back from the engine's threads into one event loop.
+/// Delivers the results of the engine's threads to one event loop.
 ///
-/// The engine pushes results and makes the descriptor readable; it never runs Python.
+/// The engine adds results and makes the descriptor readable; it never runs Python code.
 #[pyclass(frozen, module = "eventbraid._native")]
 pub(crate) struct CompletionPort(Arc<Completions>);
 
@@ -72,16 +81,16 @@ impl CompletionPort {
         Ok(Self(Arc::new(completions)))
     }
 
-    /// Give the descriptor to wait on; readable while there are results.
+    /// Return the descriptor to wait on; readable while there are results.
     fn fileno(&self) -> RawFd {
         self.0.signal.as_raw_fd()
     }
 
-    /// Take results that have arrived, so many at most: (token, result or exception).
+    /// Take at most `most` of the results that have arrived: (token, result or exception).
     fn drain<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Bound<'py, PyList>> {
-        let arrived = self.0.take(most).into_iter().map(|(token, shown)| {
+        let arrived = self.0.take(most).into_iter().map(|(token, convert)| {
             let result =
-                shown(py).unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
+                convert(py).unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any());
             (token, result)
         });
         PyList::new(py, arrived.collect::<Vec<_>>())
@@ -89,7 +98,7 @@ impl CompletionPort {
 }
 
 impl CompletionPort {
-    /// Promises a result, under a token that no other promise of this port has.
+    /// Creates a promise of a result, with a token that no other promise of this port has.
     pub(crate) fn promise(&self) -> Promise {
         let token = self.0.tokens.fetch_add(1, Ordering::Relaxed);
         let completions = Arc::clone(&self.0);
@@ -97,23 +106,23 @@ impl CompletionPort {
     }
 }
 
-/// A result that is to come, on whatever thread. The port's part stays alive until then.
+/// A result that any thread may deliver later. It keeps the queue of the port alive until then.
 pub(crate) struct Promise {
     completions: Arc<Completions>,
     token: u64,
 }
 
 impl Promise {
-    /// What the event loop knows it by.
+    /// The token by which the event loop identifies the result.
     pub(crate) fn token(&self) -> u64 {
         self.token
     }
 
-    /// Hands over what makes the result's Python value, once the loop takes it.
+    /// Delivers the result: `convert` returns its Python value when the loop takes it.
     pub(crate) fn keep(
         self,
-        shown: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
+        convert: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
     ) {
-        self.completions.push(self.token, Box::new(shown));
+        self.completions.push(self.token, Box::new(convert));
     }
 }

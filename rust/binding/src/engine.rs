@@ -1,4 +1,4 @@
-//! The engine's store, and the process that it belongs to.
+//! The engine's store, and the process to which it belongs.
 
 use eventbraid_engine as engine;
 use eventbraid_engine::vfs::os::forks;
@@ -9,22 +9,23 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::error::{closed, forked};
 use crate::reader_pool::ReaderPool;
 
-/// An open store of the engine. In a forked child it is out of reach: the threads don't
-/// exist there, and the locks may be held by one of them.
+/// An open store of the engine. A forked child can't use it: the store's threads don't exist there,
+/// and one of them may have held a lock at the moment of the fork.
 pub(crate) struct Engine {
-    /// `None` once it is closed: its files, its index and its memory go with the last call that
-    /// still uses them, and not with the last object in Python that knows the store.
+    /// `None` after the store was closed. Files, index and memory are then released by the last call
+    /// that still uses them, and not by the last Python object that refers to the store. Calls share
+    /// the lock for a moment to clone the handle; only `close` acquires it exclusively.
     open: RwLock<Option<Open>>,
-    /// What [`forks`] said when it was opened.
-    born: u64,
+    /// The result of [`forks`] when the store was opened.
+    forks_at_open: u64,
 }
 
-/// What must not be touched in a forked child, not even to drop it.
+/// The parts that a forked child must not use, not even to drop them.
 #[derive(Clone)]
 struct Open {
     store: engine::Store,
     readers: Arc<ReaderPool>,
-    /// Threads for work that takes as long as the log is large.
+    /// Threads for work whose duration grows with the log.
     long_work: Arc<ReaderPool>,
 }
 
@@ -37,7 +38,7 @@ impl Engine {
         };
         Self {
             open: RwLock::new(Some(open)),
-            born: forks(),
+            forks_at_open: forks(),
         }
     }
 
@@ -46,18 +47,18 @@ impl Engine {
         self.reached(|open| open.store.clone())
     }
 
-    /// The threads for its reads, on the same conditions.
+    /// The threads for reads, on the same conditions.
     pub(crate) fn readers(&self) -> PyResult<Arc<ReaderPool>> {
         self.reached(|open| Arc::clone(&open.readers))
     }
 
-    /// The threads for checks of the whole log, which must not hold up reads.
+    /// The threads for checks of the whole log, which must not delay reads.
     pub(crate) fn long_work(&self) -> PyResult<Arc<ReaderPool>> {
         self.reached(|open| Arc::clone(&open.long_work))
     }
 
-    /// Finishes what is under way and closes the store, for all who hold on to it. In a
-    /// forked child nothing happens: the store is the parent's.
+    /// Finishes pending appends and closes the store, for every object that refers to it. Does
+    /// nothing in a forked child, because the store belongs to the parent.
     pub(crate) fn close(&self) -> Result<(), engine::Error> {
         if !self.is_ours() {
             return Ok(());
@@ -72,7 +73,7 @@ impl Engine {
 
     /// Whether this is the process that opened the store.
     pub(crate) fn is_ours(&self) -> bool {
-        forks() == self.born
+        forks() == self.forks_at_open
     }
 
     fn reached<T>(&self, get: impl FnOnce(&Open) -> T) -> PyResult<T> {
@@ -87,6 +88,8 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if !self.is_ours() {
+            // Leaked: to drop it would join threads that don't exist and take locks that may be
+            // held for ever.
             let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
             mem::forget(open.take());
         }

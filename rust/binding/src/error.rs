@@ -120,7 +120,8 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
     }
 }
 
-/// Makes the exception for an append's error; an unknown outcome says how to find out.
+/// Returns the exception for an append's error. That of an unknown outcome has the facts with which
+/// the caller can find out.
 pub(crate) fn append_exception(
     py: Python<'_>,
     error: Error,
@@ -135,13 +136,13 @@ pub(crate) fn append_exception(
     }
 }
 
-/// Makes the exception for an opening's error; that of a full disk says what then to do.
+/// Returns the exception for an error of opening a store; that of a full disk has its own remedy.
 pub(crate) fn open_exception(py: Python<'_>, error: Error) -> PyErr {
     let remedy = "nothing that was acknowledged is lost; free some space and open the store again";
     or_full(py, error, remedy)
 }
 
-/// Makes the exception for a closing's error; that of a full disk says what then to do.
+/// Returns the exception for an error of closing a store; that of a full disk has its own remedy.
 pub(crate) fn close_exception(py: Python<'_>, error: Error) -> PyErr {
     let remedy = "the store is closed all the same and nothing that was acknowledged is lost; \
                   free some space before it is opened again";

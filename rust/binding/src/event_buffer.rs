@@ -1,4 +1,4 @@
-//! `EventBuffer`: a place in the log, and the events that were read beyond it.
+//! `EventBuffer`: the cursor of a subscription, and the events that were read ahead of it.
 
 use eventbraid_engine::lock::Mutex;
 use pyo3::prelude::*;
@@ -17,9 +17,9 @@ static MORE: Name = Name::new("_more");
 
 /// A place in the log, and the events that were read beyond it.
 ///
-/// Taking an event and noting a page are one step each: neither another thread nor an
-/// exception of a signal handler can come in between. Iteration takes events, and calls
-/// `_more` where there are none.
+/// To take an event and to add a page are one step each: neither another thread nor an exception
+/// of a signal handler can interrupt them. Iteration takes events, and calls `_more` when there
+/// are none.
 #[pyclass(frozen, subclass, module = "eventbraid._native")]
 pub(crate) struct EventBuffer {
     closed: AtomicBool,
@@ -27,11 +27,11 @@ pub(crate) struct EventBuffer {
 }
 
 struct State {
-    /// Every matching event up to here was handed out.
+    /// The position up to which every matching event was taken.
     after: u64,
-    /// Every matching event up to here was read.
+    /// The position up to which every matching event was read.
     fetched: u64,
-    /// How many events the next page should have at most.
+    /// The maximum number of events of the next page.
     size: usize,
     unread: VecDeque<Py<RecordedEvent>>,
 }
@@ -58,7 +58,7 @@ impl EventBuffer {
         (state.after, state.fetched) = (after, after);
     }
 
-    /// The position up to which every matching event was handed out.
+    /// The position up to which every matching event was taken.
     #[getter]
     fn _after(&self) -> u64 {
         self.state.lock().after
@@ -70,7 +70,7 @@ impl EventBuffer {
         self.state.lock().fetched
     }
 
-    /// How many events the next page should have at most.
+    /// The maximum number of events of the next page.
     #[getter]
     fn _size(&self) -> usize {
         self.state.lock().size
@@ -82,7 +82,7 @@ impl EventBuffer {
         !self.state.lock().unread.is_empty()
     }
 
-    /// Whether iteration has been ended.
+    /// Whether iteration has ended.
     #[getter]
     fn closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -106,17 +106,17 @@ impl EventBuffer {
         Some(taken)
     }
 
-    /// Note the page that was read after `_fetched`.
+    /// Add the page that was read after `_fetched`.
     ///
     /// Returns:
-    ///     Whether it ends at the head without an event, so that there is only to wait.
+    ///     Whether it has no event and ends at the head, so that the caller has to wait.
     fn _extend(&self, py: Python<'_>, page: &Page) -> PyResult<bool> {
         let events = page.events(py);
         let read: Vec<Py<RecordedEvent>> = events.extract()?;
         let (is_empty, more) = (read.is_empty(), page.more());
         let mut state = self.state.lock();
         state.unread.extend(read);
-        // `_pass` may have moved it beyond the page meanwhile, over events that don't match.
+        // `_pass` may have moved it beyond the page meanwhile, past events that don't match.
         state.fetched = state.fetched.max(page.next());
         if state.unread.is_empty() {
             state.after = state.after.max(state.fetched);
@@ -129,7 +129,7 @@ impl EventBuffer {
         Ok(is_empty && !more)
     }
 
-    /// Note that no event up to a position matches.
+    /// Record that no event up to a position matches.
     fn _pass(&self, position: u64) {
         let mut state = self.state.lock();
         state.fetched = state.fetched.max(position);
@@ -141,7 +141,8 @@ impl EventBuffer {
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<RecordedEvent>>> {
         let py = slf.py();
         loop {
-            // What a handler raises must not take the place of an event that was taken.
+            // Before an event is taken: an exception of a signal handler must not replace one that
+            // was taken, because that event would be skipped.
             py.check_signals()?;
             if slf.get().closed() {
                 return Ok(None);

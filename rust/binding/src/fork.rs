@@ -1,9 +1,9 @@
-//! `forks`: whether what was made earlier was made in this process.
+//! `forks`: tells a forked child from its parent.
 
 use eventbraid_engine::vfs::os;
 use pyo3::prelude::*;
 
-/// Count the forks between this process and the first of its line that asked.
+/// Count the forks between this process and its first ancestor that called this function.
 #[pyfunction]
 pub(crate) fn forks() -> u64 {
     os::forks()

@@ -1,4 +1,5 @@
-//! Waiting with the interpreter detached, in slices, so that Ctrl-C is answered at once.
+//! Waits with the interpreter detached, in slices, so that Ctrl-C ends a wait at once; and the
+//! threads for long work.
 
 use eventbraid_engine::lock::{Condvar, Mutex};
 use pyo3::prelude::*;
@@ -9,10 +10,10 @@ use std::time::Duration;
 
 use crate::error::exceptions::StoreUnavailable;
 
-/// How long a wait may keep a signal handler from running.
+/// The maximum time that a wait delays a signal handler.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
 
-/// Asks again and again, detached, until there is an answer or a signal handler raises.
+/// Calls `slice` repeatedly, detached, until it returns a result or a signal handler raises.
 pub(crate) fn wait<T: Send>(
     py: Python<'_>,
     slice: impl Fn(Duration) -> Option<T> + Send + Sync,
@@ -25,20 +26,20 @@ pub(crate) fn wait<T: Send>(
     }
 }
 
-/// Runs long work on a thread of its own and waits for it. If a signal handler raises, the
-/// work runs on and its result is dropped. Where no thread can be started the work is done by
-/// the calling thread, and a signal handler runs after it.
+/// Runs long work on a new thread and waits for it. If a signal handler raises, the work continues
+/// and its result is dropped. If no thread can be started, the calling thread does the work, and a
+/// signal handler runs after it.
 pub(crate) fn run<T: Send + 'static>(
     py: Python<'_>,
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> PyResult<T> {
     let answer = Arc::new((Mutex::new(None), Condvar::new()));
-    let there = Arc::clone(&answer);
+    let answer_of_thread = Arc::clone(&answer);
     let started = spawn(name, move || {
         let result = work();
-        *there.0.lock() = Some(result);
-        there.1.notify_all();
+        *answer_of_thread.0.lock() = Some(result);
+        answer_of_thread.1.notify_all();
     });
     if let Err(NoThread { work, .. }) = started {
         py.detach(work);
@@ -52,45 +53,45 @@ pub(crate) fn run<T: Send + 'static>(
     })
 }
 
-/// Work for which the system has no thread left.
+/// Work for which no thread could be started.
 pub(crate) struct NoThread {
     pub(crate) work: Box<dyn FnOnce() + Send>,
     error: io::Error,
 }
 
 impl NoThread {
-    /// Does the work in the calling thread, which Python waits for.
+    /// Does the work in the calling thread, detached.
     pub(crate) fn run_here(self) {
         Python::attach(|py| py.detach(self.work));
     }
 
-    /// The exception of a call that has nobody else to do its work.
+    /// The exception for a call whose work the calling thread must not do.
     pub(crate) fn exception(&self, path: &str) -> PyErr {
         let (reason, code) = (self.error.to_string(), self.error.raw_os_error());
         StoreUnavailable::new_err((path.to_owned(), "start a thread for", reason, code))
     }
 }
 
-/// Starts a thread that never runs Python.
+/// Starts a thread that never runs Python code.
 pub(crate) fn spawn(
     name: &'static str,
     work: impl FnOnce() + Send + 'static,
 ) -> Result<(), NoThread> {
     let work: Box<dyn FnOnce() + Send> = Box::new(work);
-    // A thread that can't be started takes what it was given along.
-    let kept = Arc::new(Mutex::new(Some(work)));
-    let given = Arc::clone(&kept);
+    // Shared, because `Builder::spawn` drops its closure if it fails, and the work is needed then.
+    let shared = Arc::new(Mutex::new(Some(work)));
+    let shared_with_thread = Arc::clone(&shared);
     let thread = thread::Builder::new().name(format!("eventbraid-{name}"));
     let started = thread.spawn(move || {
-        let work = given.lock().take();
+        let work = shared_with_thread.lock().take();
         if let Some(work) = work {
             work();
         }
     });
-    match (started, kept) {
-        (Ok(_), _) => Ok(()),
-        (Err(error), kept) => {
-            let work = kept.lock().take().unwrap_or_else(|| Box::new(|| ()));
+    match started {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let work = shared.lock().take().unwrap_or_else(|| Box::new(|| ()));
             Err(NoThread { work, error })
         }
     }

@@ -50,8 +50,8 @@ impl LogFilter {
 }
 
 impl LogFilter {
-    /// Lends the filter in the engine's terms.
-    pub(crate) fn lent<T>(&self, act: impl FnOnce(Filter<'_>) -> T) -> T {
+    /// Calls `act` with the engine's filter, borrowed from this one.
+    pub(crate) fn with_filter<T>(&self, act: impl FnOnce(Filter<'_>) -> T) -> T {
         self.0.lend(act)
     }
 

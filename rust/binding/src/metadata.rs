@@ -26,15 +26,15 @@ pub(crate) fn encode(metadata: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
     Ok(json.into_boxed_slice())
 }
 
-/// Reads what `encode` wrote.
+/// Decodes the output of `encode`.
 pub(crate) fn decode(json: &[u8]) -> Result<BTreeMap<String, String>, String> {
     if json.is_empty() {
         return Ok(BTreeMap::new());
     }
-    serde_json::from_slice(json).map_err(|error| format!("its metadata is not as written: {error}"))
+    serde_json::from_slice(json).map_err(|error| format!("its metadata is invalid: {error}"))
 }
 
-/// Shows metadata as a mapping that can't be changed.
+/// Converts metadata to a read-only mapping.
 pub(crate) fn view<'py>(
     py: Python<'py>,
     metadata: &BTreeMap<String, String>,
@@ -46,8 +46,9 @@ pub(crate) fn view<'py>(
     Ok(PyMappingProxy::new(py, dict.as_mapping()))
 }
 
-/// Whether encoded metadata may hold a key, one that JSON writes as it is.
-pub(crate) fn may_hold(encoded: &[u8], key: &str) -> bool {
+/// Whether encoded metadata may contain a key, which must be one that JSON writes without escapes.
+/// A cheap test before decoding.
+pub(crate) fn may_contain(encoded: &[u8], key: &str) -> bool {
     encoded
         .windows(key.len())
         .any(|window| window == key.as_bytes())

@@ -12,11 +12,11 @@ use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 /// An event to be appended. Immutable.
 ///
 /// Args:
-///     stream: The id of the stream that it goes to: 1 to 255 bytes of UTF-8.
+///     stream: The id of the stream to append it to: 1 to 255 bytes of UTF-8.
 ///     type: The event type: 1 to 255 bytes of UTF-8.
 ///     data: The body, at most 8 MiB; copied unless it is `bytes`.
-///     metadata: What is to be known about the event besides its body, at most 64 KiB.
-///     event_id: The event's id; if not given, one is made when it is appended.
+///     metadata: Facts about the event besides its body, at most 64 KiB.
+///     event_id: The event's id; if not given, one is generated when it is appended.
 ///
 /// Raises:
 ///     TypeError: If an argument is of another type.
@@ -70,7 +70,7 @@ impl NewEvent {
         })
     }
 
-    /// The id of the stream that it goes to.
+    /// The id of the stream to append it to.
     #[getter]
     pub(crate) fn stream<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
         self.stream.bind(py)
@@ -89,7 +89,7 @@ impl NewEvent {
         self.data.bind(py)
     }
 
-    /// What is known about the event besides its body; read only.
+    /// Facts about the event besides its body; read only.
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMappingProxy>> {
         let metadata = metadata::decode(&self.metadata).map_err(EventbraidError::new_err)?;
@@ -102,7 +102,7 @@ impl NewEvent {
         self.event_id.map(|id| uuid_from_bytes(py, id)).transpose()
     }
 
-    /// Whether the library made it, so that it may go to a system stream.
+    /// Whether the library created it, so that it may be appended to a system stream.
     #[getter(is_system)]
     fn get_is_system(&self) -> bool {
         self.is_system
@@ -160,7 +160,7 @@ impl NewEvent {
     }
 }
 
-/// Metadata that a body carries and metadata that was given; what was given prevails.
+/// Merges the metadata that a body carries with the metadata that was given, which prevails.
 fn joined<'py>(
     carried: &Bound<'py, PyAny>,
     given: &Bound<'py, PyAny>,
@@ -174,7 +174,7 @@ fn joined<'py>(
     Ok(both.into_any())
 }
 
-/// The same bytes as `bytes` of no subclass.
+/// Converts bytes to exact `bytes`.
 fn exact(data: Bound<'_, PyBytes>) -> Bound<'_, PyBytes> {
     if data.is_exact_instance_of::<PyBytes>() {
         return data;
@@ -185,13 +185,13 @@ fn exact(data: Bound<'_, PyBytes>) -> Bound<'_, PyBytes> {
 type Facts<'a> = (&'a str, &'a str, &'a [u8], &'a [u8], Option<[u8; 16]>);
 
 impl NewEvent {
-    /// Makes the event of a (stream, type, data) tuple whose body carries metadata.
+    /// Creates the event of a (stream, type, data) tuple whose body carries metadata.
     pub(crate) fn of_tuple<'py>(tuple: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, Self>> {
         let (stream, kind, data) = (tuple.get_item(0)?, tuple.get_item(1)?, tuple.get_item(2)?);
         Bound::new(tuple.py(), Self::new(&stream, &kind, &data, None, None)?)
     }
 
-    /// The metadata as the log keeps it.
+    /// The metadata as it is stored in the log.
     pub(crate) fn encoded_metadata(&self) -> &[u8] {
         &self.metadata
     }
@@ -232,7 +232,7 @@ pub(crate) fn system_event(py: Python<'_>, event: &NewEvent) -> NewEvent {
     }
 }
 
-/// The same text as a `str` of no subclass, so that nobody's `__eq__` or `__hash__` runs.
+/// Converts a text to an exact `str`, so that no `__eq__` or `__hash__` of a subclass runs.
 fn plain(text: &Bound<'_, PyString>) -> PyResult<Py<PyString>> {
     if text.is_exact_instance_of::<PyString>() {
         return Ok(text.clone().unbind());

@@ -1,4 +1,4 @@
-//! `Page`: one bounded read out of a stream or the log.
+//! `Page`: the result of one bounded read of a stream or the log.
 
 use eventbraid_engine as engine;
 use pyo3::prelude::*;
@@ -6,7 +6,7 @@ use pyo3::types::PyList;
 
 use crate::recorded_event;
 
-/// One bounded read out of a stream or the log.
+/// The result of one bounded read of a stream or the log.
 #[pyclass(frozen, module = "eventbraid._native")]
 pub(crate) struct Page {
     events: Py<PyList>,
@@ -17,13 +17,13 @@ pub(crate) struct Page {
 
 #[pymethods]
 impl Page {
-    /// The events; may be none while `more` is true, if a filter passed none.
+    /// The events. With a filter there may be none although `more` is true.
     #[getter]
     pub(crate) fn events<'py>(&self, py: Python<'py>) -> &Bound<'py, PyList> {
         self.events.bind(py)
     }
 
-    /// Where the next page goes on: a version in a stream, a position in the log.
+    /// The cursor for the next page: a version in a stream, a position in the log.
     #[getter]
     pub(crate) fn next(&self) -> u64 {
         self.next
@@ -35,7 +35,7 @@ impl Page {
         self.more
     }
 
-    /// The position that the read is pinned to.
+    /// The position to which the read is pinned.
     #[getter]
     fn at(&self) -> u64 {
         self.at
@@ -43,8 +43,8 @@ impl Page {
 }
 
 impl Page {
-    /// Shows a page of the engine.
-    pub(crate) fn shown(py: Python<'_>, page: engine::Page) -> PyResult<Bound<'_, PyAny>> {
+    /// Converts a batch of the engine.
+    pub(crate) fn from_engine(py: Python<'_>, page: engine::Page) -> PyResult<Bound<'_, PyAny>> {
         let engine::Page {
             events,
             next,

@@ -8,11 +8,11 @@ use crate::error::exception;
 use crate::log_filter::LogFilter;
 use crate::text::{string, utf8};
 
-/// How much of the log one page holds at most, unless one event alone is larger.
+/// The maximum number of bytes of log in one page, unless a single event is larger.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// The same for a page that an event loop reads itself: about a tenth of a millisecond.
-const INLINE_PAGE_BYTES: usize = 256 * 1024;
+/// The maximum for a page that an event loop reads itself: about a tenth of a millisecond.
+const NON_BLOCKING_PAGE_BYTES: usize = 256 * 1024;
 
 /// The events of one stream, or of the log through a filter.
 #[pyclass(frozen, from_py_object, module = "eventbraid._native")]
@@ -98,7 +98,7 @@ impl Query {
                 at,
                 mode,
             }),
-            Source::Log(filter) => filter.lent(|filter| {
+            Source::Log(filter) => filter.with_filter(|filter| {
                 store.read_log(&LogQuery {
                     after,
                     before,
@@ -116,7 +116,7 @@ impl Query {
 
 fn page_bytes(mode: ReadMode) -> usize {
     match mode {
-        ReadMode::NonBlocking => INLINE_PAGE_BYTES,
+        ReadMode::NonBlocking => NON_BLOCKING_PAGE_BYTES,
         ReadMode::Blocking => PAGE_BYTES,
     }
 }

@@ -1,4 +1,4 @@
-//! Reading: the arguments of a read, owned, so that any thread may run it.
+//! Reads: their arguments, owned, so that any thread may run one.
 
 use eventbraid_engine::{self as engine, Error, Page, ReadMode, Snapshot, SnapshotQuery};
 use pyo3::IntoPyObjectExt;
@@ -16,21 +16,23 @@ use crate::text::{argument_text, string, utf8, wrong_type};
 
 /// A read that owns its arguments.
 pub(crate) trait Read: Send + Sync + Sized + 'static {
-    type Found: Send + 'static;
+    type Output: Send + 'static;
 
-    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Self::Found, Error>;
+    /// Reads from the engine, without Python.
+    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Self::Output, Error>;
 
-    fn shown<'py>(&self, py: Python<'py>, found: Self::Found) -> PyResult<Bound<'py, PyAny>>;
+    /// Converts the result to its Python value.
+    fn to_python<'py>(&self, py: Python<'py>, output: Self::Output) -> PyResult<Bound<'py, PyAny>>;
 
     /// Reads with the interpreter detached.
     fn blocking<'py>(&self, py: Python<'py>, store: &engine::Store) -> PyResult<Bound<'py, PyAny>> {
-        let found = py.detach(|| self.run(store, ReadMode::Blocking));
-        self.shown(py, found.map_err(|error| exception(py, error))?)
+        let output = py.detach(|| self.run(store, ReadMode::Blocking));
+        self.to_python(py, output.map_err(|error| exception(py, error))?)
     }
 
-    /// Reads at once if all is in memory; else on a thread, and answers the token under
-    /// which the result arrives.
-    fn inline<'py>(
+    /// Reads at once if everything is in memory. Otherwise a thread of the pool reads, and the
+    /// token is returned with which the result arrives.
+    fn non_blocking<'py>(
         self,
         py: Python<'py>,
         store: &engine::Store,
@@ -42,14 +44,14 @@ pub(crate) trait Read: Send + Sync + Sized + 'static {
                 let token = promise.token();
                 let store = store.clone();
                 pool.run(move || {
-                    let found = self.run(&store, ReadMode::Blocking);
+                    let output = self.run(&store, ReadMode::Blocking);
                     promise.keep(move |py| {
-                        self.shown(py, found.map_err(|error| exception(py, error))?)
+                        self.to_python(py, output.map_err(|error| exception(py, error))?)
                     });
                 });
                 Ok(token.into_pyobject(py)?.into_any())
             }
-            found => self.shown(py, found.map_err(|error| exception(py, error))?),
+            output => self.to_python(py, output.map_err(|error| exception(py, error))?),
         }
     }
 }
@@ -60,44 +62,44 @@ pub(crate) struct PageRead {
     pub(crate) bounds: PageBounds,
 }
 
-/// What was done under an idempotency key.
+/// A read of the result that was committed with an idempotency key.
 pub(crate) struct CommittedRead {
     pub(crate) key: Box<str>,
     pub(crate) content: Option<Box<[u8]>>,
 }
 
-/// Several streams as of one position.
+/// A read of several streams as of one position.
 pub(crate) struct SnapshotRead {
     streams: Vec<(Box<str>, u64)>,
     at: Option<u64>,
 }
 
 impl Read for PageRead {
-    type Found = Page;
+    type Output = Page;
 
     fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Page, Error> {
         self.query.page(store, self.bounds, mode)
     }
 
-    fn shown<'py>(&self, py: Python<'py>, page: Page) -> PyResult<Bound<'py, PyAny>> {
-        page::Page::shown(py, page)
+    fn to_python<'py>(&self, py: Python<'py>, page: Page) -> PyResult<Bound<'py, PyAny>> {
+        page::Page::from_engine(py, page)
     }
 }
 
 impl Read for CommittedRead {
-    type Found = Option<engine::Appended>;
+    type Output = Option<engine::Appended>;
 
-    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Self::Found, Error> {
+    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Self::Output, Error> {
         store.committed(&self.key, self.content.as_deref(), mode)
     }
 
-    fn shown<'py>(&self, py: Python<'py>, found: Self::Found) -> PyResult<Bound<'py, PyAny>> {
-        found.map(Appended::from).into_bound_py_any(py)
+    fn to_python<'py>(&self, py: Python<'py>, output: Self::Output) -> PyResult<Bound<'py, PyAny>> {
+        output.map(Appended::from).into_bound_py_any(py)
     }
 }
 
 impl Read for SnapshotRead {
-    type Found = Snapshot;
+    type Output = Snapshot;
 
     fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Snapshot, Error> {
         let streams: Vec<_> = self
@@ -112,13 +114,13 @@ impl Read for SnapshotRead {
         })
     }
 
-    fn shown<'py>(&self, py: Python<'py>, snapshot: Snapshot) -> PyResult<Bound<'py, PyAny>> {
-        StreamsSnapshot::shown(py, &self.streams, snapshot)
+    fn to_python<'py>(&self, py: Python<'py>, snapshot: Snapshot) -> PyResult<Bound<'py, PyAny>> {
+        StreamsSnapshot::from_engine(py, &self.streams, snapshot)
     }
 }
 
 impl SnapshotRead {
-    /// Takes over the arguments of a read of several streams.
+    /// Converts the arguments of a read of several streams.
     pub(crate) fn of(
         streams: &Bound<'_, PyAny>,
         at: Option<&Bound<'_, PyAny>>,
@@ -145,7 +147,7 @@ impl SnapshotRead {
     }
 }
 
-/// A version or a position, or a refusal that names the argument.
+/// Converts a version or a position; the error names the argument.
 fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
         return Err(wrong_type(what, "an int", value));

@@ -1,4 +1,7 @@
 //! A few threads for the reads of event loops that have to wait for the disk.
+//!
+//! All state is under one mutex. The condition variable signals a new job or the end of the pool
+//! to the idle threads.
 
 use eventbraid_engine::lock::{Condvar, Mutex};
 use pyo3::prelude::*;
@@ -33,8 +36,8 @@ impl ReaderPool {
         Self(Arc::default())
     }
 
-    /// Runs a job on one of the threads, in the order of arrival. Where none can be started it
-    /// is done by the calling thread.
+    /// Runs a job on one of the threads; jobs start in the order of arrival. If there is no thread
+    /// and none can be started, the calling thread does the job.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.state.lock();
         state.jobs.push_back(Box::new(job));
@@ -50,7 +53,7 @@ impl ReaderPool {
                     }
                     return;
                 }
-                // The other thread will come to it.
+                // The thread that exists does the job later.
                 Err(_) => {}
             }
         }

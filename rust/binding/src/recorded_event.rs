@@ -164,7 +164,7 @@ impl RecordedEvent {
     fn metadata_value(&self, key: &str) -> PyResult<Option<String>> {
         // Every decoded event is asked for its schema version, which few have.
         let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if plain && !metadata::may_hold(self.metadata_bytes(), key) {
+        if plain && !metadata::may_contain(self.metadata_bytes(), key) {
             return Ok(None);
         }
         Ok(self.metadata_map()?.remove(key))

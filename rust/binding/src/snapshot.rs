@@ -11,13 +11,13 @@ use crate::recorded_event;
 
 /// Several streams as of one position.
 ///
-/// Stores make these. The constructor is for tests and for code that moves snapshots between
+/// Stores return these. The constructor is for tests and for code that moves snapshots between
 /// processes.
 ///
 /// Args:
-///     position: The position that it was read at.
-///     versions: Each stream's version as of it.
-///     events: The streams' events up to it, in global order.
+///     position: The position at which it was read.
+///     versions: Each stream's version at that position.
+///     events: The streams' events up to that position, in global order.
 ///
 /// Example:
 ///     >>> import eventbraid as eb
@@ -31,11 +31,12 @@ pub(crate) struct StreamsSnapshot {
     position: u64,
     versions: Py<PyDict>,
     events: Py<PyList>,
-    /// Events that are not in the list yet: a loop must not stand still while all are made.
+    /// Events that are not in the list yet: an event loop must not be blocked while all are
+    /// created. The lock is held while a part is added, so that threads add the parts in order.
     rest: Mutex<vec::IntoIter<engine::Recorded>>,
 }
 
-/// How many events are made at once.
+/// The number of events that are created at a time.
 const PART: usize = 1024;
 
 #[pymethods]
@@ -50,13 +51,13 @@ impl StreamsSnapshot {
         }
     }
 
-    /// The position that it was read at: the durable head, or the one given.
+    /// The position at which it was read: the durable head, or the one given.
     #[getter]
     fn position(&self) -> u64 {
         self.position
     }
 
-    /// Each stream's version as of `position`, in the order asked.
+    /// Each stream's version at `position`, in the order of the arguments.
     #[getter]
     fn versions<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
         self.versions.bind(py)
@@ -69,10 +70,10 @@ impl StreamsSnapshot {
         Ok(self.events.bind(py))
     }
 
-    /// Make some of the events; return whether there are more.
+    /// Create some of the events; return whether there are more.
     #[pyo3(name = "_fill")]
     fn fill(&self, py: Python<'_>) -> PyResult<bool> {
-        // One part at a time, in order: appending to a list runs no other Python code.
+        // The lock is safe to hold here: appending to a list runs no other Python code.
         let mut rest = self.rest.lock();
         for recorded in rest.by_ref().take(PART) {
             let event = recorded_event::shown(py, recorded)?;
@@ -109,8 +110,8 @@ impl StreamsSnapshot {
 }
 
 impl StreamsSnapshot {
-    /// Shows a snapshot of the engine; the streams as they were asked.
-    pub(crate) fn shown<'py>(
+    /// Converts a snapshot of the engine.
+    pub(crate) fn from_engine<'py>(
         py: Python<'py>,
         streams: &[(Box<str>, u64)],
         snapshot: engine::Snapshot,

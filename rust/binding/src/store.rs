@@ -385,7 +385,7 @@ impl Store {
         port: &CompletionPort,
         read: impl Read,
     ) -> PyResult<Bound<'py, PyAny>> {
-        read.inline(
+        read.non_blocking(
             py,
             &self.engine.store()?,
             &*self.engine.readers()?,

@@ -1,4 +1,4 @@
-//! `StreamNames`: a listing of streams, gathered in slices and handed out in pages.
+//! `StreamNames`: a listing of streams, gathered in slices and returned in pages.
 
 use eventbraid_engine as engine;
 use eventbraid_engine::lock::Mutex;
@@ -19,19 +19,19 @@ pub(crate) struct StreamNames {
 
 #[pymethods]
 impl StreamNames {
-    /// Give the next ids, in ascending order of their bytes; none at the end.
+    /// Return the next ids, in ascending order of their bytes; none at the end.
     fn page<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
         let store = self.engine.store()?;
         loop {
             let complete = py.detach(|| store.gather(&mut self.names.lock()));
             if complete.map_err(|error| exception(py, error))? {
-                return shown(py, &self.names, limit);
+                return next_page(py, &self.names, limit);
             }
             py.check_signals()?;
         }
     }
 
-    /// Like `page`; what arrives at the port is `None` while there is more to gather.
+    /// Like `page`; the result at the port is `None` while there is more to gather.
     fn page_async(&self, port: &CompletionPort, limit: usize) -> PyResult<u64> {
         let store = self.engine.store()?;
         let names = Arc::clone(&self.names);
@@ -41,7 +41,7 @@ impl StreamNames {
             let complete = store.gather(&mut names.lock());
             promise.keep(move |py| {
                 if complete.map_err(|error| exception(py, error))? {
-                    return Ok(shown(py, &names, limit)?.into_any());
+                    return Ok(next_page(py, &names, limit)?.into_any());
                 }
                 Ok(py.None().into_bound(py))
             });
@@ -51,16 +51,16 @@ impl StreamNames {
 }
 
 impl StreamNames {
-    /// A listing that the engine began.
+    /// A listing that the engine has begun.
     pub(crate) fn new(engine: Arc<Engine>, names: engine::StreamNames) -> Self {
         let names = Arc::new(Mutex::new(names));
         Self { engine, names }
     }
 }
 
-/// Shows the next ids as a list. The lock is taken with the interpreter detached: who holds
-/// it reads the disk.
-fn shown<'py>(
+/// Returns the next ids as a list. The lock is acquired with the interpreter detached, because
+/// another thread may hold it while it reads the disk and then wait for the GIL.
+fn next_page<'py>(
     py: Python<'py>,
     names: &Mutex<engine::StreamNames>,
     limit: usize,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::invalid;
 use crate::once::Name;
 
-/// How many characters of a refused text an error shows.
+/// The maximum number of characters of a refused text in an error message.
 const LONGEST_SHOWN: isize = 64;
 
 /// The text of a Python string, or a refusal that names the argument: lone surrogates
@@ -22,14 +22,14 @@ pub(crate) fn utf8<'a>(what: &'static str, text: &'a Bound<'_, PyString>) -> PyR
             Ok(shown) => invalid(
                 what,
                 shown.unbind(),
-                "it holds a lone surrogate, which has no UTF-8".to_owned(),
+                "it contains a lone surrogate, which has no UTF-8".to_owned(),
             ),
             Err(error) => error,
         }
     })
 }
 
-/// The string that an argument must be.
+/// Returns the argument as a string, or an error that names it.
 pub(crate) fn string<'a, 'py>(
     what: &'static str,
     value: &'a Bound<'py, PyAny>,
@@ -39,8 +39,8 @@ pub(crate) fn string<'a, 'py>(
         .map_err(|_| wrong_type(what, "a str", value))
 }
 
-/// The bytes that an argument must be; anything bytes-like but `bytes` itself is copied,
-/// because it may change.
+/// Returns the argument as bytes, or an error that names it. Bytes-like objects other than `bytes`
+/// are copied, because they may change.
 pub(crate) fn bytes<'py>(
     what: &'static str,
     value: &Bound<'py, PyAny>,
@@ -68,7 +68,7 @@ pub(crate) fn carried_metadata<'py>(
     data.getattr_opt(METADATA.get(data.py())?)
 }
 
-/// The time that an argument says in seconds.
+/// Converts an argument in seconds to a duration.
 pub(crate) fn seconds(what: &'static str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value).map_err(|error| {
         let reason = format!("it must be a time in seconds: {error}");
@@ -98,7 +98,7 @@ pub(crate) fn argument_text(value: &Bound<'_, PyAny>) -> String {
     }
 }
 
-/// An argument is of another type than it must be.
+/// The exception for an argument of a wrong type.
 pub(crate) fn wrong_type(what: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
     let found = type_name(&value.get_type());
     PyTypeError::new_err(format!("the {what} must be {wanted}, not {found}"))

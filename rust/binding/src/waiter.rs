@@ -1,4 +1,9 @@
-//! `LogWaiter`: waits for the log to grow, or for an event that matches a filter.
+//! `LogWaiter`: waits until the log grows, or until an event matches a filter.
+//!
+//! Blocked threads and event loops wait for the same waiter. Lock order: the `state` of the waiter
+//! before the lock of the engine's watch. The engine calls the wake-up functions without its lock.
+//! Dropping a [`WaitGuard`] acquires the engine's lock, so the engine's own thread never drops one
+//! and leaves it in `finished` instead.
 
 use eventbraid_engine::WaitGuard;
 use eventbraid_engine::lock::{Condvar, Mutex};
@@ -27,30 +32,34 @@ pub(crate) struct LogWaiter {
 
 #[derive(Default)]
 struct Shared {
-    /// Set under the lock of `state`, so that nobody begins to wait in between.
+    /// Set under the lock of `state`: otherwise a wait could begin between the moment when `close`
+    /// has ended all waits and the moment when the flag is set, and never end. It may be read
+    /// without the lock, with `Acquire`, which sees everything that `close` did before.
     closed: AtomicBool,
     state: Mutex<State>,
+    /// Signals a wake-up or the end to the blocked threads.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// How often the engine has woken this waiter: a blocked thread waits for it to change.
+    /// How many times the engine has woken this waiter: a blocked thread waits until it changes.
     wakes: u64,
-    /// The position up to which no event matches, after the positions of the waits. Waits
-    /// that are over leave it here.
+    /// The position up to which finished waits have found that no event matches.
     passed: u64,
-    /// The threads that wait: more than one where a signal handler waits in its turn.
+    /// The waiting threads' guards: more than one if a signal handler waits during a wait.
     blocked: Vec<Arc<WaitGuard>>,
-    /// The event loops that wait, by token.
-    parked: HashMap<u64, Parked>,
-    /// Guards of waits that are over. The engine's thread leaves them here, because
-    /// dropping one calls back into the engine.
-    spent: Vec<WaitGuard>,
+    /// The waits of event loops, by token.
+    loop_waits: HashMap<u64, LoopWait>,
+    /// Guards of finished waits. The engine's thread leaves them here, because dropping one calls
+    /// back into the engine.
+    finished: Vec<WaitGuard>,
 }
 
-struct Parked {
+/// The wait of an event loop.
+struct LoopWait {
     promise: Promise,
+    /// `None` while the wait is being registered with the engine.
     guard: Option<WaitGuard>,
 }
 
@@ -66,14 +75,14 @@ impl LogWaiter {
 
     /// Wait until the durable head is beyond a position; any thread may `close`.
     ///
-    /// With a filter, wait until an event beyond the position matches. It may return
-    /// earlier, where a look at the new events would take long.
+    /// With a filter, wait until an event beyond the position matches. It may return earlier, if
+    /// reading the new events would take long.
     ///
     /// Returns:
-    ///     False if the waiter was closed; true otherwise, also when the store closed.
+    ///     False if the waiter was closed; true otherwise, even if the store was closed.
     ///
     /// Raises:
-    ///     EventbraidError: If the store has stopped, and has shown all that it will.
+    ///     EventbraidError: If the store has stopped, so that no further event becomes visible.
     ///     KeyboardInterrupt: As any other exception of a signal handler, at once.
     #[pyo3(signature = (position, wanted=None))]
     fn wait(&self, py: Python<'_>, position: u64, wanted: Option<LogFilter>) -> PyResult<bool> {
@@ -83,7 +92,7 @@ impl LogWaiter {
         let shared = Arc::clone(&self.shared);
         let filter = LogFilter::shared(wanted);
         let wake = Box::new(move |passed| shared.wake(passed));
-        // Who registers learns first of what other processes have written.
+        // Registering a wait first catches up with the commits of other processes.
         let guard = Arc::new(py.detach(|| store.on_match(position, &filter, wake)));
         self.shared.block(&guard);
         let open = interrupt::wait(py, |slice| self.shared.changed_since(before, slice));
@@ -91,7 +100,7 @@ impl LogWaiter {
         open
     }
 
-    /// Like `wait`; the answer arrives at the port.
+    /// Like `wait`; the result arrives at the port.
     #[pyo3(signature = (port, position, wanted=None))]
     fn wait_async(
         &self,
@@ -104,36 +113,37 @@ impl LogWaiter {
         grows_beyond(py, &store, position)?;
         let promise = port.promise();
         let token = promise.token();
-        if !self.shared.park(promise) {
+        if !self.shared.begin_loop_wait(promise) {
             return Ok(token);
         }
         let shared = Arc::clone(&self.shared);
         let filter = LogFilter::shared(wanted);
-        let wake = Box::new(move |passed| shared.unpark(token, passed));
+        let wake = Box::new(move |passed| shared.end_loop_wait(token, passed));
         let guard = store.on_match(position, &filter, wake);
-        self.shared.keep(token, guard);
+        self.shared.keep_guard(token, guard);
         Ok(token)
     }
 
-    /// Forget a wait whose task gave up.
+    /// Remove a wait whose task was cancelled.
     fn abandon(&self, token: u64) {
         if self.engine.is_ours() {
-            let parked = {
+            let wait = {
                 let mut state = self.shared.state.lock();
                 state.passed = state.passed_by_waits();
-                state.parked.remove(&token)
+                state.loop_waits.remove(&token)
             };
-            drop(parked);
+            // Without the lock, because the guard calls the engine.
+            drop(wait);
         }
     }
 
-    /// The position up to which the waits have passed what does not match.
+    /// The position up to which the waits have found that no event matches.
     #[getter]
     fn passed(&self) -> u64 {
         if self.engine.is_ours() {
             self.shared.state.lock().passed_by_waits()
         } else {
-            // In a forked child, the lock may be held for ever.
+            // In a forked child the lock may be held for ever.
             0
         }
     }
@@ -147,29 +157,30 @@ impl LogWaiter {
     /// End every wait, now and later. Never blocks.
     fn close(&self) {
         if !self.engine.is_ours() {
-            // A forked child has nobody to wake, and the lock may be held for ever.
+            // A forked child has no waits, and the lock may be held for ever.
             self.shared.closed.store(true, Ordering::Release);
             return;
         }
-        for parked in self.shared.close().into_values() {
-            answer(parked.promise, false);
+        for wait in self.shared.close().into_values() {
+            answer(wait.promise, false);
         }
     }
 }
 
-/// A wait for what never comes would return at once, again and again.
+/// Returns an error if the log will never grow beyond a position: the wait would return at once,
+/// and the caller would repeat it without end.
 fn grows_beyond(py: Python<'_>, store: &eventbraid_engine::Store, position: u64) -> PyResult<()> {
     let grows = store.grows_beyond(position);
     grows.map_err(|error| exception(py, error))
 }
 
 impl State {
-    /// The position up to which all waits, present and past, have passed what does not match. The
-    /// engine's lock comes after this one: it calls no wake-up under its own.
+    /// The position up to which all waits, present and past, have found that no event matches. It
+    /// acquires the engine's lock, which comes after the one of this state.
     fn passed_by_waits(&self) -> u64 {
-        let parked = self.parked.values().filter_map(|p| p.guard.as_ref());
+        let loops = self.loop_waits.values().filter_map(|w| w.guard.as_ref());
         let blocked = self.blocked.iter().map(Arc::as_ref);
-        let passed = parked.chain(blocked).filter_map(WaitGuard::passed);
+        let passed = loops.chain(blocked).filter_map(WaitGuard::passed);
         passed.fold(self.passed, u64::max)
     }
 }
@@ -178,10 +189,10 @@ impl Drop for LogWaiter {
     fn drop(&mut self) {
         self.close();
         if self.engine.is_ours() {
-            let spent = mem::take(&mut self.shared.state.lock().spent);
-            drop(spent);
+            let finished = mem::take(&mut self.shared.state.lock().finished);
+            drop(finished);
         } else {
-            // The guards call back into the engine, which is out of reach.
+            // Leaked: the guards call the engine, which a forked child must not use.
             mem::forget(Arc::clone(&self.shared));
         }
     }
@@ -192,16 +203,16 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Lets nobody wait any more; answers those who did.
-    fn close(&self) -> HashMap<u64, Parked> {
+    /// Ends all waits of threads and refuses new ones. Returns the waits of event loops.
+    fn close(&self) -> HashMap<u64, LoopWait> {
         let mut state = self.state.lock();
         state.passed = state.passed_by_waits();
         self.closed.store(true, Ordering::Release);
         self.changed.notify_all();
-        mem::take(&mut state.parked)
+        mem::take(&mut state.loop_waits)
     }
 
-    /// Called by the engine, for a blocked thread.
+    /// Called by the engine to wake a blocked thread.
     fn wake(&self, passed: u64) {
         let mut state = self.state.lock();
         state.wakes += 1;
@@ -210,30 +221,30 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Notes that a thread waits.
+    /// Records that a thread waits.
     fn block(&self, guard: &Arc<WaitGuard>) {
         self.state.lock().blocked.push(Arc::clone(guard));
     }
 
-    /// Notes that a thread waits no more. The caller drops the guard without the lock.
+    /// Records that a thread waits no longer. The caller drops the guard, without the lock.
     fn unblock(&self, guard: &Arc<WaitGuard>) {
         let mut state = self.state.lock();
         state.passed = state.passed_by_waits();
         state.blocked.retain(|other| !Arc::ptr_eq(other, guard));
     }
 
-    /// Called by the engine, for an event loop.
-    fn unpark(&self, token: u64, passed: u64) {
+    /// Called by the engine to end the wait of an event loop.
+    fn end_loop_wait(&self, token: u64, passed: u64) {
         let mut state = self.state.lock();
         state.passed = state.passed.max(passed);
-        if let Some(parked) = state.parked.remove(&token) {
-            state.spent.extend(parked.guard);
+        if let Some(wait) = state.loop_waits.remove(&token) {
+            state.finished.extend(wait.guard);
             drop(state);
-            answer(parked.promise, true);
+            answer(wait.promise, true);
         }
     }
 
-    /// Waits at most one slice; answers whether the waiter is still open once it knows.
+    /// Waits at most one slice. Returns whether the waiter is open, or `None` if nothing happened.
     fn changed_since(&self, wakes: u64, slice: std::time::Duration) -> Option<bool> {
         let mut state = self.state.lock();
         if !self.is_closed() && state.wakes == wakes {
@@ -243,32 +254,34 @@ impl Shared {
         woken.then_some(!self.is_closed())
     }
 
-    /// Notes that an event loop waits; false, and answered, if the waiter is closed.
-    fn park(&self, promise: Promise) -> bool {
+    /// Records that an event loop waits. If the waiter is closed, delivers the result and returns
+    /// false.
+    fn begin_loop_wait(&self, promise: Promise) -> bool {
         let mut state = self.state.lock();
-        let spent = mem::take(&mut state.spent);
+        let finished = mem::take(&mut state.finished);
         let open = !self.is_closed();
         if open {
             let (token, guard) = (promise.token(), None);
-            state.parked.insert(token, Parked { promise, guard });
+            let wait = LoopWait { promise, guard };
+            state.loop_waits.insert(token, wait);
             drop(state);
         } else {
             drop(state);
             answer(promise, false);
         }
-        drop(spent);
+        drop(finished);
         open
     }
 
-    /// Keeps a wait's guard until the wait is over, which it may be already.
-    fn keep(&self, token: u64, guard: WaitGuard) {
+    /// Keeps the guard of a wait until the wait ends; drops it if it has ended already.
+    fn keep_guard(&self, token: u64, guard: WaitGuard) {
         let mut state = self.state.lock();
-        let over = match state.parked.get_mut(&token) {
-            Some(parked) => parked.guard.replace(guard),
+        let unneeded = match state.loop_waits.get_mut(&token) {
+            Some(wait) => wait.guard.replace(guard),
             None => Some(guard),
         };
         drop(state);
-        drop(over);
+        drop(unneeded);
     }
 }
 

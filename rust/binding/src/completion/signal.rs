@@ -1,14 +1,14 @@
-//! A descriptor that is readable while it is set.
+//! A signal: a descriptor that is readable while the signal is set.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-/// An eventfd where there is one: one descriptor, a counter in the kernel. Elsewhere, and
+/// An eventfd on Linux, which is one descriptor and a counter in the kernel. On other systems, and
 /// where a sandbox refuses it, a pair of connected sockets.
 pub(super) struct Signal {
     reader: OwnedFd,
-    /// The other end; what is read is written too if there is none.
+    /// The other socket; `None` for an eventfd, which is read and written by one descriptor.
     writer: Option<OwnedFd>,
 }
 
@@ -33,16 +33,18 @@ impl Signal {
         })
     }
 
-    /// Makes it readable. Can only fail if it is full of what was written before: it is
-    /// readable then.
+    /// Makes the descriptor readable. The write fails only if the buffer is full of earlier writes,
+    /// and then the descriptor is readable.
     pub(super) fn set(&self) {
         let writer = self.writer.as_ref().unwrap_or(&self.reader);
-        // The kernel adds this number to a counter; any but 0 will do, in any byte order.
+        // The kernel adds this number to the counter. Any number but 0 has the same effect, so its
+        // byte order doesn't matter.
         let _full = rustix::io::write(writer, &1_u64.to_le_bytes());
     }
 
-    /// Makes it unreadable. Fails if it isn't set: that is the aim. It is set once for each
-    /// time that it is cleared, so that one read empties a socket too.
+    /// Makes the descriptor unreadable. The read fails if the signal is not set, which is the same
+    /// state. A signal is set at most a few times before it is cleared, so that one read empties a
+    /// socket, too.
     pub(super) fn clear(&self) {
         let _clear = rustix::io::read(&self.reader, &mut [0; 64]);
     }
