@@ -4,11 +4,11 @@
 //! every 16 KiB of log. `docs/decisions/0022-index-in-memory.md` has the calculation and the
 //! measurements.
 
-use super::Index;
 use super::apply_error::{ApplyError, IndexLimit};
 use super::arena::Arena;
 use super::chunk_table::ChunkTable;
 use super::frame_entry::{FrameEntry, StreamEntry};
+use super::interface::Index;
 use super::postings::Postings;
 use super::slot_table::{NameHash, Slot, SlotTable};
 

@@ -15,6 +15,7 @@
 //!
 //! | file | contents |
 //! |---|---|
+//! | `interface` | what the rest of the engine may ask of an index |
 //! | `memory_index` | the implementation: streams, idempotency keys, chunks |
 //! | `frame_entry` | what one frame adds to the index |
 //! | `apply_error` | why a frame is refused, and which limit is reached |
@@ -28,44 +29,14 @@ mod apply_error;
 mod arena;
 mod chunk_table;
 mod frame_entry;
+mod interface;
 mod memory_index;
 mod paged_vec;
 mod postings;
 mod slot_table;
 
-use std::fmt::Debug;
-
-pub(crate) use apply_error::{ApplyError, IndexLimit};
+pub(crate) use apply_error::ApplyError;
 pub(crate) use chunk_table::{Chunk, ChunkTable};
 pub(crate) use frame_entry::{FrameEntry, StreamEntry};
+pub(crate) use interface::Index;
 pub(crate) use memory_index::MemoryIndex;
-
-/// The durable state of a store, by stream and by idempotency key. Streams and keys are given
-/// as the hashes of their names.
-pub(crate) trait Index: Debug + Send + Sync {
-    /// Adds a frame. Frames must be added in the order of the log.
-    fn apply(&mut self, frame: &FrameEntry) -> Result<(), ApplyError>;
-    /// Returns the limit that is nearly reached, if any. A commit that would need more of it
-    /// must be refused before it is written: once it is in the log, it has to be indexed.
-    fn nearly_full(&self) -> Option<IndexLimit>;
-    /// Returns the last durable position.
-    fn head(&self) -> u64;
-    /// Returns the number of streams that have events.
-    fn streams(&self) -> u64;
-    /// Returns the number of idempotency keys.
-    fn idempotency_keys(&self) -> u64;
-    /// Returns the stream's version.
-    fn version(&self, stream_hash: u128) -> u64;
-    /// Returns the version that the stream had at a position.
-    fn version_at(&self, stream_hash: u128, position: u64) -> u64;
-    /// Appends to `into` the positions of the stream's events of versions `first..=last`,
-    /// ascending.
-    fn positions(&self, stream_hash: u128, first: u64, last: u64, into: &mut Vec<u64>);
-    /// Returns the address of the frame that was appended with an idempotency key.
-    fn keyed_frame(&self, key_hash: u128) -> Option<u64>;
-    /// Appends to `into` the positions of the first events of at most `limit` streams, beginning
-    /// with stream number `from`. Streams are numbered by the order of their first events.
-    fn first_positions(&self, from: u64, limit: usize, into: &mut Vec<u64>);
-    /// Returns the table of the log's chunks.
-    fn chunks(&self) -> &ChunkTable;
-}
