@@ -44,8 +44,11 @@ impl Page {
 
 impl Page {
     /// Converts a batch of the engine.
-    pub(crate) fn from_engine(py: Python<'_>, page: engine::Page) -> PyResult<Bound<'_, PyAny>> {
-        let engine::Page {
+    pub(crate) fn from_engine(
+        py: Python<'_>,
+        page: engine::ReadBatch,
+    ) -> PyResult<Bound<'_, PyAny>> {
+        let engine::ReadBatch {
             events,
             next,
             more,

@@ -76,7 +76,7 @@ impl Query {
         store: &engine::Store,
         bounds: PageBounds,
         mode: ReadMode,
-    ) -> Result<engine::Page, Error> {
+    ) -> Result<engine::ReadBatch, Error> {
         let PageBounds { cursor, limit, at } = bounds;
         let wanted = &*self.0;
         let backward = wanted.backward;

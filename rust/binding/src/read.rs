@@ -1,6 +1,6 @@
 //! Reads: their arguments, owned, so that any thread may run one.
 
-use eventbraid_engine::{self as engine, Error, Page, ReadMode, Snapshot, SnapshotQuery};
+use eventbraid_engine::{self as engine, Error, ReadBatch, ReadMode, Snapshot, SnapshotQuery};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyMapping, PyString};
@@ -75,14 +75,14 @@ pub(crate) struct SnapshotRead {
 }
 
 impl Read for PageRead {
-    type Output = Page;
+    type Output = ReadBatch;
 
-    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Page, Error> {
+    fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<ReadBatch, Error> {
         self.query.page(store, self.bounds, mode)
     }
 
-    fn to_python<'py>(&self, py: Python<'py>, page: Page) -> PyResult<Bound<'py, PyAny>> {
-        page::Page::from_engine(py, page)
+    fn to_python<'py>(&self, py: Python<'py>, batch: ReadBatch) -> PyResult<Bound<'py, PyAny>> {
+        page::Page::from_engine(py, batch)
     }
 }
 

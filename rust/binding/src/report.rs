@@ -1,6 +1,8 @@
 //! Converts the counters and reports of the engine to Python collections.
 
-use eventbraid_engine::{Error, LiveSession, LocalCounts, Session, SessionCounts, Stats, Verified};
+use eventbraid_engine::{
+    Error, LiveSession, LocalCounts, Session, SessionCounts, Stats, VerifyReport,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -61,7 +63,7 @@ fn session_counters<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'
 /// Converts the counts of a verification, by name.
 pub(crate) fn verify_report(
     py: Python<'_>,
-    verified: Result<Verified, Error>,
+    verified: Result<VerifyReport, Error>,
 ) -> PyResult<Bound<'_, PyDict>> {
     let verified = verified.map_err(|error| exception(py, error))?;
     by_name(

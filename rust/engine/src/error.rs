@@ -36,28 +36,28 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
-    /// What the processes of a store coordinate themselves by is not what it was.
+    /// The lock files or the shared page of the store were replaced or damaged while it is open.
     Detached {
         /// The file.
         path: PathBuf,
-        /// What became of it.
+        /// What happened to it.
         reason: String,
     },
-    /// The idempotency key was used before, for something else.
+    /// The idempotency key was used before, with other content.
     IdempotencyMismatch {
         /// The key.
         key: String,
     },
-    /// The store was written by a version of the format that this build does not know.
+    /// The store has a newer format than this build can read.
     IncompatibleFormat {
-        /// The file that says so.
+        /// The file with the newer format.
         path: PathBuf,
         /// The format it has.
         found: u32,
         /// The newest format that this build reads.
         supported: u32,
     },
-    /// An argument that no store would take.
+    /// An argument is invalid for every store.
     InvalidArgument {
         /// Which argument.
         what: &'static str,
@@ -66,29 +66,29 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The operating system refused.
+    /// A call of the operating system failed.
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was being done.
+        /// The operation, as a verb for the message.
         operation: &'static str,
         /// The kind of failure.
         kind: io::ErrorKind,
-        /// The operating system's number of it, if it comes from there.
+        /// The error number of the operating system, if there is one.
         code: Option<i32>,
-        /// The operating system's words.
+        /// The operating system's message.
         reason: String,
     },
     /// A limit of the store was exceeded.
     LimitExceeded {
         /// What is limited.
         what: &'static str,
-        /// How much was asked for.
+        /// The requested amount.
         actual: u64,
-        /// How much there may be.
+        /// The maximum.
         limit: u64,
     },
-    /// The path of the store leads to another directory, or another store, than the one that
+    /// The path of the store names another directory, or contains another store, than the one that
     /// was opened.
     Moved {
         /// The path.
@@ -96,35 +96,35 @@ pub enum Error {
         /// What is there instead.
         reason: String,
     },
-    /// The directory holds no store.
+    /// The directory contains no store.
     NotAStore {
         /// The directory.
         path: PathBuf,
         /// What was found instead.
         reason: String,
     },
-    /// The store cannot say whether the append is in the log.
+    /// It is unknown whether the append is in the log.
     OutcomeUnknown {
-        /// Why not.
+        /// Why it is unknown.
         reason: String,
     },
-    /// A sync failed; nothing more is written until the store is opened again.
+    /// A sync failed. Nothing more is written until the store is opened again.
     Poisoned {
         /// The failure.
         reason: String,
     },
-    /// There is no room; nothing was written.
+    /// The disk is full, or a quota is reached. Nothing was written.
     StorageFull {
-        /// The file that could not grow.
+        /// The file that could not be extended.
         path: PathBuf,
-        /// The operating system's words.
+        /// The operating system's message.
         reason: String,
     },
     /// Another process has the store open.
     StoreBusy {
         /// The store's directory.
         path: PathBuf,
-        /// Who holds it, as far as known.
+        /// The process that holds it, as far as known.
         holder: String,
     },
     /// Several processes can't share a store where this one is.
@@ -139,7 +139,7 @@ pub enum Error {
         /// Every failing stream.
         failures: Vec<ConflictedStream>,
     },
-    /// An inline read would have had to wait for the disk.
+    /// A non-blocking read would have to wait for the disk.
     WouldBlock,
 }
 
@@ -165,7 +165,7 @@ impl Error {
         }
     }
 
-    /// Damage of acknowledged data.
+    /// The error for damage of acknowledged data.
     pub(crate) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
         Self::CorruptStore {
             file: file.to_path_buf(),
@@ -174,7 +174,7 @@ impl Error {
         }
     }
 
-    /// The means of coordination are not what they were.
+    /// The error for a lock file or a shared page that was replaced or damaged.
     pub(crate) fn detached(path: &Path, reason: &str) -> Self {
         Self::Detached {
             path: path.to_path_buf(),
@@ -182,7 +182,7 @@ impl Error {
         }
     }
 
-    /// A path that names another directory than the one that is open.
+    /// The error for a path that no longer names the open directory.
     pub(crate) fn moved(path: &Path) -> Self {
         Self::Moved {
             path: path.to_path_buf(),
@@ -192,7 +192,7 @@ impl Error {
         }
     }
 
-    /// A file of a format that this build is too old for.
+    /// The error for a file with a newer format than this build can read.
     pub(crate) fn newer(path: &Path, found: u32) -> Self {
         Self::IncompatibleFormat {
             path: path.to_path_buf(),
@@ -201,7 +201,7 @@ impl Error {
         }
     }
 
-    /// An argument that no store would take; the value is shortened for the message.
+    /// The error for an invalid argument. The value is shortened for the message.
     pub(crate) fn argument(what: &'static str, value: &str, reason: impl Into<String>) -> Self {
         let mut shortened: String = value.chars().take(64).collect();
         if shortened.len() < value.len() {

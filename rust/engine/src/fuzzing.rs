@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::frame::{
-    Encoder, EncoderEvent, FrameFields, FrameView, Header, Seed, StreamHead, Truth,
+    Encoder, EncoderEvent, FrameFields, FrameOrigin, FrameView, Header, Seed, StreamHead,
 };
-use crate::log::{Found, Identity, Layout, Manifest, Marker, SegmentHeader};
+use crate::log::{Identity, Layout, Manifest, PoisonMarker, PoisonMarkerState, SegmentHeader};
 use crate::vfs::sim::SimVfs;
 use crate::vfs::{OpenMode, Vfs};
 
@@ -29,12 +29,12 @@ pub struct Place {
 
 /// Checks a frame, then takes out all that it holds; answers how many events.
 pub fn frame(bytes: &[u8], place: Place) -> Option<u32> {
-    let truth = Truth {
+    let origin = FrameOrigin {
         seed: Seed::new(&place.secret),
         address: place.address,
     };
-    let header = Header::read(bytes, truth.seed, truth.address);
-    let frame = FrameView::check(bytes, truth).ok()?;
+    let header = Header::read(bytes, origin.seed, origin.address);
+    let frame = FrameView::check(bytes, origin).ok()?;
     assert_eq!(
         header.as_ref(),
         Some(frame.header()),
@@ -128,7 +128,7 @@ pub fn encode(content: &Content, place: Place) -> Vec<u8> {
         writer_epoch: 0,
     };
     let heads = streams.iter().map(|_| StreamHead {
-        key: 7,
+        stream_hash: 7,
         base_version: 0,
     });
     frame.complete(heads, &fields, Seed::new(&place.secret));
@@ -202,13 +202,13 @@ pub fn identity(bytes: &[u8]) -> bool {
 pub fn poisoned(bytes: &[u8]) -> bool {
     let store = bytes.get(16..32).and_then(|store| store.try_into().ok());
     let layout = layout(&[("POISONED", bytes)]);
-    match Marker::find(&layout, store.unwrap_or_default()) {
-        Ok(Found::Whole(marker)) => {
+    match PoisonMarker::find(&layout, store.unwrap_or_default()) {
+        Ok(PoisonMarkerState::Whole(marker)) => {
             assert!(marker.reason.len() <= 3 * bytes.len(), "of these bytes");
             true
         }
-        Ok(Found::Absent) => unreachable!("it was just written"),
-        Ok(Found::Unreadable) | Err(_) => false,
+        Ok(PoisonMarkerState::Absent) => unreachable!("it was just written"),
+        Ok(PoisonMarkerState::Unreadable) | Err(_) => false,
     }
 }
 

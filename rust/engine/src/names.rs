@@ -58,12 +58,12 @@ pub fn is_system(stream: &str) -> bool {
 /// the secret it can't. Streams and idempotency keys have a prefix each, so that a stream and a key
 /// of the same name have different hashes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hasher128Keyed {
+pub(crate) struct NameHasher {
     stream: SipHasher24,
     key: SipHasher24,
 }
 
-impl Hasher128Keyed {
+impl NameHasher {
     pub(crate) fn new(secret: &[u8; 16]) -> Self {
         let seeded = |domain: &[u8]| {
             let mut hasher = SipHasher24::new_with_key(secret);
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_stream_and_a_key_of_one_name_have_different_hashes() {
-        let hasher = Hasher128Keyed::new(&[7; 16]);
+        let hasher = NameHasher::new(&[7; 16]);
         assert_ne!(hasher.stream("a"), hasher.idempotency_key("a"));
     }
 }

@@ -19,9 +19,9 @@ use crate::log::bytes_below;
 use crate::names;
 use crate::open::{OpenLog, View, open};
 use crate::options::{Options, ReadMode};
-use crate::read::{LogQuery, Page, Snapshot, SnapshotQuery, StreamNames, StreamQuery};
+use crate::read::{LogQuery, ReadBatch, Snapshot, SnapshotQuery, StreamNames, StreamQuery};
 use crate::stats::Stats;
-use crate::verify::{Depth, Verified, verify};
+use crate::verify::{Depth, VerifyReport, verify};
 use crate::vfs::{Hold, Vfs};
 use crate::watch::WaitGuard;
 
@@ -235,7 +235,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::CorruptStore`], [`Error::Io`], or [`Error::WouldBlock`] for a non-blocking read.
-    pub fn read_stream(&self, query: &StreamQuery<'_>) -> Result<Page> {
+    pub fn read_stream(&self, query: &StreamQuery<'_>) -> Result<ReadBatch> {
         self.current(query.mode)?.read_stream(query)
     }
 
@@ -253,7 +253,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::read_stream`].
-    pub fn read_log(&self, query: &LogQuery<'_>) -> Result<Page> {
+    pub fn read_log(&self, query: &LogQuery<'_>) -> Result<ReadBatch> {
         self.current(query.mode)?.read_log(query)
     }
 
@@ -435,7 +435,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::CorruptStore`] with the file and the offset of the first damage.
-    pub fn verify(&self, depth: Depth) -> Result<Verified> {
+    pub fn verify(&self, depth: Depth) -> Result<VerifyReport> {
         let log = self.current(ReadMode::Blocking)?;
         let view = self.open.view.as_ref();
         if let Some(damage) = view.and_then(|view| view.damage.as_ref()) {

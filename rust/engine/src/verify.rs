@@ -33,7 +33,7 @@ pub enum Depth {
 /// A verify report: what a verification has read and found valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Verified {
+pub struct VerifyReport {
     /// Frames, including the engine's own.
     pub frames: u64,
     /// Events in these frames.
@@ -49,7 +49,7 @@ pub struct Verified {
 }
 
 /// Verifies an open store.
-pub(crate) fn verify(log: &LiveLog, end: &dyn LogEnd, depth: Depth) -> Result<Verified> {
+pub(crate) fn verify(log: &LiveLog, end: &dyn LogEnd, depth: Depth) -> Result<VerifyReport> {
     log.segments.verify_files()?;
     let pin = Pin::of(log, end);
     let report = match depth {
@@ -63,7 +63,7 @@ pub(crate) fn verify(log: &LiveLog, end: &dyn LogEnd, depth: Depth) -> Result<Ve
             every_frame(log, &pin)?
         }
     };
-    Ok(Verified {
+    Ok(VerifyReport {
         quarantined: log.segments.quarantined()?,
         depth,
         ..report
@@ -105,7 +105,7 @@ fn no_stray_bytes(end: &dyn LogEnd) -> Result<()> {
     }
 }
 
-fn every_frame(log: &LiveLog, pin: &Pin) -> Result<Verified> {
+fn every_frame(log: &LiveLog, pin: &Pin) -> Result<VerifyReport> {
     let segments = log.segments.all();
     let mut scan = Scan::new(log.seed, log.hasher);
     let mut streams = HashSet::new();
@@ -120,12 +120,12 @@ fn every_frame(log: &LiveLog, pin: &Pin) -> Result<Verified> {
     }
     check_nothing_else_is_indexed(log, pin, &scan, &streams)
         .map_err(|reason| Error::corrupt(&log.segments.layout.log(), 0, reason))?;
-    Ok(Verified {
+    Ok(VerifyReport {
         frames: scan.frames,
         events: scan.next_position - 1,
         streams: scan.index.streams(),
         bytes: bytes_below(&segments, pin.end),
-        ..Verified::default()
+        ..VerifyReport::default()
     })
 }
 
@@ -236,7 +236,7 @@ fn are_same_chunks(live: &ChunkTable, scanned: &ChunkTable) -> bool {
 /// A walk over consecutive frames, each compared with the one before it.
 #[derive(Debug, Default)]
 struct FrameWalk {
-    report: Verified,
+    report: VerifyReport,
     /// The chain and the next position after the last frame.
     expected: Option<(u64, u64)>,
     /// The address after the last valid frame.
@@ -245,7 +245,7 @@ struct FrameWalk {
     stopped: &'static str,
 }
 
-fn newest_frames(log: &LiveLog, end: u64) -> Result<Verified> {
+fn newest_frames(log: &LiveLog, end: u64) -> Result<VerifyReport> {
     let segments = log.segments.all();
     let from = {
         let index = log.index.read();

@@ -517,7 +517,7 @@ impl Machine {
     fn pages(
         &self,
         mut bounds: Bounds,
-        read: impl Fn(Bounds) -> Result<eventbraid_engine::Page, Error>,
+        read: impl Fn(Bounds) -> Result<eventbraid_engine::ReadBatch, Error>,
     ) -> Vec<Numbered> {
         let mut found = Vec::new();
         // One page more than the events can fill: this detects a cursor that does not advance.

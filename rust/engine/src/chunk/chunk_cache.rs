@@ -9,7 +9,7 @@ use quick_cache::sync::Cache as QuickCache;
 use super::loaded_chunk::{FrameAt, LoadedChunk};
 
 /// Verified chunks by address; the sum of their bytes is bounded. The cache synchronises itself.
-pub(crate) struct Cache(pub(crate) QuickCache<u64, Arc<LoadedChunk>, ByBytes>);
+pub(crate) struct ChunkCache(pub(crate) QuickCache<u64, Arc<LoadedChunk>, ByBytes>);
 
 #[derive(Clone)]
 pub(crate) struct ByBytes;
@@ -20,7 +20,7 @@ impl Weighter<u64, Arc<LoadedChunk>> for ByBytes {
     }
 }
 
-impl Cache {
+impl ChunkCache {
     /// An empty cache of at most `capacity` bytes.
     pub(crate) fn of_bytes(capacity: u64) -> Self {
         let chunks = usize::try_from(capacity / (16 << 10))
@@ -30,9 +30,9 @@ impl Cache {
     }
 }
 
-impl fmt::Debug for Cache {
+impl fmt::Debug for ChunkCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache")
+        f.debug_struct("ChunkCache")
             .field("chunks", &self.0.len())
             .finish_non_exhaustive()
     }

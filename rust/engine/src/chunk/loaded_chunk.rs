@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::frame::{FrameView, Seed, Truth};
+use crate::frame::{FrameOrigin, FrameView, Seed};
 
 /// A chunk whose frames are verified.
 pub(crate) struct LoadedChunk {
@@ -79,7 +79,7 @@ impl LoadedChunk {
         while offset < self.bytes.len() {
             let address = self.address + offset as u64;
             let bytes = self.bytes.get(offset..).unwrap_or_default();
-            let frame = FrameView::check(bytes, Truth { seed, address })
+            let frame = FrameView::check(bytes, FrameOrigin { seed, address })
                 .map_err(|reason| (address, reason))?;
             let header = *frame.header();
             self.frames.push(FrameAt {

@@ -12,6 +12,6 @@ mod chunk_cache;
 mod loaded_chunk;
 mod stretch;
 
-pub(crate) use chunk_cache::Cache;
+pub(crate) use chunk_cache::ChunkCache;
 pub(crate) use loaded_chunk::{FrameAt, LoadedChunk};
 pub(crate) use stretch::{Sources, Stretch};

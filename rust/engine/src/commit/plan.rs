@@ -72,7 +72,7 @@ impl PlannedBatch {
             .iter()
             .zip(base_versions)
             .map(|(stream, base)| StreamHead {
-                key: stream.key,
+                stream_hash: stream.key,
                 base_version: *base,
             });
         let fields = FrameFields {

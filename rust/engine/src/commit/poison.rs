@@ -7,7 +7,7 @@ use crate::coord::{LockGuard, SharedSession};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::lock::Mutex;
-use crate::log::{Marker, Seal};
+use crate::log::{CutPoint, PoisonMarker};
 use crate::options::ReadMode;
 
 /// Stops the writing of this session, or of all sessions.
@@ -70,7 +70,7 @@ impl Poison {
             Some(session) => match self.poison_all(session, leads) {
                 None => return,
                 // If the store became shared just now, the page still has an earlier end.
-                Some((seal, lead)) if seal.address < durable.address => (durable, lead),
+                Some((cut, lead)) if cut.address < durable.address => (durable, lead),
                 Some(agreed) => agreed,
             },
         };
@@ -86,7 +86,7 @@ impl Poison {
         &self,
         session: &SharedSession,
         leads: bool,
-    ) -> Option<(Seal, Option<LockGuard>)> {
+    ) -> Option<(CutPoint, Option<LockGuard>)> {
         session.page.poison();
         session.page.notify();
         // The holder of the sync lock may be about to publish a later durable end.
@@ -103,16 +103,16 @@ impl Poison {
             return None;
         }
         let durable = session.page.durable()?;
-        let seal = Seal {
+        let cut = CutPoint {
             address: durable.end,
             chain: durable.chain,
         };
-        Some((seal, held))
+        Some((cut, held))
     }
 
-    fn place_marker(&self, durable: Seal, reason: String) {
+    fn place_marker(&self, durable: CutPoint, reason: String) {
         let segments = &self.log.segments;
-        let marker = Marker {
+        let marker = PoisonMarker {
             store: segments.identity.uuid,
             durable,
             reason,

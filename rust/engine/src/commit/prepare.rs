@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 use crate::append::{Append, EventInput, Expectation, append_digest, content_digest};
 use crate::error::{Error, Result};
 use crate::frame::{self, EVENT, Encoder, EncoderEvent, FRAME_LIMIT, FrameBytes};
-use crate::names::{self, Hasher128Keyed};
+use crate::names::{self, NameHasher};
 use crate::uuid7::Uuids;
 
 /// A validated, encoded and hashed append that owns its bytes.
@@ -106,7 +106,7 @@ impl Prepared {
     }
 
     /// Replace the hashes of stream names and key by those of this store.
-    pub(crate) fn bind(&mut self, hasher: &Hasher128Keyed) {
+    pub(crate) fn bind(&mut self, hasher: &NameHasher) {
         for stream in &mut self.streams {
             stream.key = hasher.stream(&stream.name);
         }

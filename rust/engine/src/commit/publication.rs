@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::live::LiveLog;
 use crate::lock::{Mutex, MutexGuard};
-use crate::log::{Seal, Segment};
+use crate::log::{CutPoint, Segment};
 use crate::options::ReadMode;
 
 /// Maximum bytes of log that a non-blocking read catches up on.
@@ -294,10 +294,10 @@ impl Publication {
 
     /// Stop all writing of this session and return how far the log is durable; nothing becomes
     /// durable afterwards. Return `None` if it had stopped before.
-    pub(super) fn stop(&self, reason: Error) -> Option<Seal> {
+    pub(super) fn stop(&self, reason: Error) -> Option<CutPoint> {
         // Locked so that no frame becomes visible between the stop and the read of the durable end.
         let _known = self.known.lock();
-        self.log.stop(reason).then(|| Seal {
+        self.log.stop(reason).then(|| CutPoint {
             address: self.durable_end(),
             chain: self.durable_chain.load(Ordering::Acquire),
         })

@@ -10,7 +10,7 @@ use super::locks::{Lock, LockGuard};
 use super::page::{CoordPage, MAX_SESSIONS, SLOT_WORDS};
 use crate::error::{Error, Result};
 use crate::lock::Mutex;
-use crate::log::{Layout, shown_holder as shown};
+use crate::log::{Layout, printable_holder as shown};
 use crate::stats::SessionCounts;
 use crate::vfs::Hold;
 

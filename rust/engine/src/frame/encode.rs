@@ -1,8 +1,9 @@
-//! From a commit to its bytes, in two halves.
+//! The encoding of a commit, in two steps.
 //!
-//! [`Encoder`] runs in the caller's thread and does all that does not depend on the log:
-//! bodies, directories, the payload's hash. [`FrameBytes::complete`] runs under the write lock
-//! and fills in only what the lock decides: versions, position, chain.
+//! [`Encoder`] runs in the caller's thread, without a lock, and does everything that doesn't depend
+//! on the log: bodies, directories, the hash of the payload. [`FrameBytes::complete`] runs under the
+//! write lock and fills in what is known only there: versions, position, chain. The second step
+//! takes a time that doesn't depend on the size of the bodies.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -10,11 +11,12 @@ use super::header::{ALIGN, HEADER, Header, Seed};
 use super::layout::{EVENT, STREAM, TRAILER, TRAILER_MAGIC, chain};
 use crate::bytes::put;
 
-/// One event as the encoder takes it.
+/// The encoder's input for one event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EncoderEvent<'a> {
+    /// The number of its stream in the streams directory.
     pub(crate) stream: u32,
-    /// How many events of this commit precede it in its stream.
+    /// The number of events of this commit that precede it in its stream.
     pub(crate) offset: u32,
     pub(crate) event_type: &'a str,
     pub(crate) event_id: [u8; 16],
@@ -22,7 +24,7 @@ pub(crate) struct EncoderEvent<'a> {
     pub(crate) data: &'a [u8],
 }
 
-/// Builds a frame's bytes.
+/// Builds the bytes of a frame.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     bytes: Vec<u8>,
@@ -30,13 +32,16 @@ pub(crate) struct Encoder {
     events: u32,
     key_length: u16,
     streams_length: usize,
+    /// The offset of the next entry in the events directory.
     entry_at: usize,
+    /// The offset of the first body.
     bodies_at: usize,
 }
 
 impl Encoder {
-    /// Begins a frame over these streams: (name, events in it); with `key` = (text, digest).
-    /// `events` and `bodies` are the totals that will be pushed.
+    /// Begins a frame. `streams` has the name and the number of events of each stream; `key` is the
+    /// text of the idempotency key and the digest of its content. `events` is the number of events,
+    /// and `bodies` the number of their bytes, that will be pushed.
     pub(crate) fn new(
         streams: &[(&str, u32)],
         key: Option<(&str, u128)>,
@@ -120,26 +125,27 @@ impl Encoder {
     }
 }
 
-/// A frame of no events that only carries a durable hint.
+/// Returns a sync marker: a frame without events that only contains a durable hint.
 pub(crate) fn sync_marker() -> FrameBytes {
     let mut frame = Encoder::new(&[], None, 0, 0).finish();
-    frame.flags = Header::MARK;
+    frame.flags = Header::SYNC_MARKER;
     frame
 }
 
 impl Header {
-    /// The frame was appended by the engine itself, to carry a durable hint.
-    pub(crate) const MARK: u32 = 1;
+    /// The flag of a sync marker, which the engine appends by itself.
+    pub(crate) const SYNC_MARKER: u32 = 1;
 }
 
-/// What the write lock decides of one stream.
+/// The fields of a stream that are known only under the write lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamHead {
-    pub(crate) key: u128,
+    pub(crate) stream_hash: u128,
+    /// The stream's version before the commit.
     pub(crate) base_version: u64,
 }
 
-/// What the write lock decides of a frame.
+/// The fields of a frame that are known only under the write lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameFields {
     pub(crate) address: u64,
@@ -150,7 +156,7 @@ pub(crate) struct FrameFields {
     pub(crate) writer_epoch: u64,
 }
 
-/// A frame's bytes, complete but for what the write lock decides.
+/// The bytes of a frame, complete except for the fields that are known only under the write lock.
 #[derive(Debug)]
 pub(crate) struct FrameBytes {
     bytes: Vec<u8>,
@@ -172,10 +178,10 @@ impl FrameBytes {
     }
 
     pub(crate) fn is_sync_marker(&self) -> bool {
-        self.flags & Header::MARK != 0
+        self.flags & Header::SYNC_MARKER != 0
     }
 
-    /// Fills in what only the lock knows, and answers the new chain.
+    /// Fills in the fields that are known under the write lock. Returns the chain of this frame.
     pub(crate) fn complete(
         &mut self,
         heads: impl Iterator<Item = StreamHead>,
@@ -184,7 +190,7 @@ impl FrameBytes {
     ) -> u64 {
         for (i, head) in heads.enumerate() {
             let at = HEADER + i * STREAM;
-            put(&mut self.bytes, at, &head.key.to_le_bytes());
+            put(&mut self.bytes, at, &head.stream_hash.to_le_bytes());
             put(&mut self.bytes, at + 16, &head.base_version.to_le_bytes());
         }
         let length = self.bytes.len();
@@ -211,7 +217,7 @@ impl FrameBytes {
     }
 }
 
-/// Every length was checked against the limits of a commit before it came here.
+/// Converts a length, which the caller has compared with the limits of a commit.
 fn narrow(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

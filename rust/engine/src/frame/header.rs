@@ -1,17 +1,17 @@
-//! The first 80 bytes of a frame.
+//! The header of a frame: its first 80 bytes.
 
 use crate::bytes::{put, u16_at, u32_at, u64_at};
 
-/// Bytes of a frame's header.
+/// The length of a frame's header in bytes.
 pub(crate) const HEADER: usize = 80;
-/// Frames begin at multiples of this.
+/// The alignment of frames in bytes.
 pub(crate) const ALIGN: usize = 8;
-/// Bytes of a whole frame, at most.
+/// The maximum length of a frame in bytes.
 pub(crate) const FRAME_LIMIT: usize = 32 << 20;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"EBF1");
 
-/// What the header CRC is seeded with: the secret of the store.
+/// The seed of the headers' CRC, derived from the secret of the store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seed(u32);
 
@@ -26,30 +26,35 @@ impl Seed {
     }
 }
 
-/// The header's numbers.
+/// The fields of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Bytes of the whole frame, a multiple of [`ALIGN`].
+    /// The length of the whole frame in bytes, a multiple of [`ALIGN`].
     pub(crate) length: u32,
     pub(crate) flags: u32,
     pub(crate) events: u32,
     pub(crate) streams: u32,
-    /// Bytes of the streams directory, which follows the header.
+    /// The length of the streams directory, which follows the header.
     pub(crate) streams_length: u32,
-    /// Bytes of the idempotency key, 0 = none.
+    /// The length of the idempotency key; 0 if there is none.
     pub(crate) key_length: u16,
-    /// Position of the first event, or of the next commit's when this one has no events.
+    /// The position of the first event. In a frame without events it is the position that the next
+    /// event gets.
     pub(crate) first_position: u64,
+    /// The chain of the frame before this one.
     pub(crate) previous_chain: u64,
-    /// An address that was known to be durable when this frame was written.
+    /// An address below which the log was known to be durable when this frame was written.
+    /// Recovery uses it as evidence.
     pub(crate) durable_hint: u64,
     /// Microseconds since the Unix epoch.
     pub(crate) commit_time: u64,
     pub(crate) payload_hash: u64,
+    /// A random number of the session that wrote the frame.
     pub(crate) writer_epoch: u64,
 }
 
 impl Header {
+    /// Encodes the header into the first bytes of a frame.
     pub(crate) fn write(&self, frame: &mut [u8], seed: Seed, address: u64) {
         put(frame, 0, &MAGIC.to_le_bytes());
         put(frame, 8, &self.length.to_le_bytes());
@@ -69,13 +74,14 @@ impl Header {
         put(frame, 4, &crc.to_le_bytes());
     }
 
-    /// Whether the bytes begin as a header does. Much else may, too.
+    /// Whether the bytes begin with the magic number of a header. Other bytes may begin so, too;
+    /// the test only skips most offsets cheaply.
     pub(crate) fn begins(bytes: &[u8]) -> bool {
         u32_at(bytes, 0) == Some(MAGIC)
     }
 
-    /// Reads a header that stands at `address`; `None` unless its CRC says that it was
-    /// written there, by this store.
+    /// Decodes the header at `address`; `None` unless its CRC proves that this store wrote it at
+    /// this address.
     pub(crate) fn read(bytes: &[u8], seed: Seed, address: u64) -> Option<Self> {
         if u32_at(bytes, 0)? != MAGIC || bytes.len() < HEADER {
             return None;
@@ -83,10 +89,10 @@ impl Header {
         if u32_at(bytes, 4)? != seed.crc(address, bytes) {
             return None;
         }
-        Self::decode(bytes).filter(Self::is_sound)
+        Self::decode(bytes).filter(Self::has_valid_length)
     }
 
-    /// Reads a header without judging it.
+    /// Decodes a header without validating it.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         Some(Self {
             length: u32_at(bytes, 8)?,
@@ -104,7 +110,7 @@ impl Header {
         })
     }
 
-    fn is_sound(&self) -> bool {
+    fn has_valid_length(&self) -> bool {
         let length = self.length as usize;
         length.is_multiple_of(ALIGN) && (HEADER..=FRAME_LIMIT).contains(&length)
     }

@@ -1,12 +1,24 @@
-//! The frame: one commit on disk. Pure functions between bytes and commits.
+//! The frame: the bytes of one commit on disk.
 //!
-//! A frame is valid when three things hold. The header's CRC, seeded with the store's secret
-//! and the frame's own address, makes its length trustworthy before the body is touched, and
-//! keeps any payload from passing for a frame. The hash over key, events and bodies covers
-//! the payload. The chain, carried from the frame before, ties it to its only predecessor:
-//! without it, frames that a dead process left behind could be taken for history.
+//! The module is pure: functions between bytes and commits, without I/O. The committer encodes
+//! frames with it, recovery and readers decode them. A valid frame is the record that its commit
+//! happened. Three checks make it valid:
 //!
-//! The layout stands in `docs/format.md`.
+//! * The CRC of the header. It is seeded with the store's secret and the frame's own address, so
+//!   the length can be trusted before the body is read, and no payload can imitate a frame.
+//! * The hash of the payload: the idempotency key, the events and their bodies.
+//! * The chain: a hash over the header and the streams directory, where the header contains the
+//!   chain of the previous frame. It ties a frame to its only predecessor. Without it, a frame that
+//!   a dead process left after the end of the log could be taken for the next commit.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `header` | the 80 bytes of the header, and its CRC |
+//! | `layout` | the sizes of the other parts, and the chain |
+//! | `encode` | from a commit to bytes |
+//! | `view` | from bytes to a commit, validated |
+//!
+//! `docs/format.md` describes the layout.
 
 mod encode;
 mod header;
@@ -16,4 +28,4 @@ mod view;
 pub(crate) use encode::{Encoder, EncoderEvent, FrameBytes, FrameFields, StreamHead, sync_marker};
 pub(crate) use header::{ALIGN, FRAME_LIMIT, HEADER, Header, Seed};
 pub(crate) use layout::EVENT;
-pub(crate) use view::{EventBytes, EventView, FrameView, StreamView, Truth};
+pub(crate) use view::{EventBytes, EventView, FrameOrigin, FrameView, StreamView};

@@ -1,4 +1,4 @@
-//! From bytes to a commit. Nothing here trusts a length that it has not checked.
+//! The decoding of a frame. No length is trusted before it was checked.
 
 use std::str;
 
@@ -9,14 +9,15 @@ use super::layout::{EVENT, STREAM, TRAILER, TRAILER_MAGIC, chain};
 use crate::append::Appended;
 use crate::bytes::{array, u16_at, u32_at, u64_at, u128_at};
 
-/// What a reader holds against a frame: the secret and the address it was read from.
+/// What the header of a frame is validated against: the secret of the store, and the address from
+/// which the frame was read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Truth {
+pub(crate) struct FrameOrigin {
     pub(crate) seed: Seed,
     pub(crate) address: u64,
 }
 
-/// A frame whose bytes were found valid.
+/// A valid frame, borrowed from its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameView<'a> {
     bytes: &'a [u8],
@@ -31,13 +32,13 @@ pub(crate) struct StreamView<'a> {
     pub(crate) name: &'a str,
 }
 
-/// One event as bytes, for a copy of it.
+/// The bytes of one event, for a reader that copies them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EventBytes<'a> {
     pub(crate) version: u64,
     pub(crate) event_id: [u8; 16],
     pub(crate) stream: &'a [u8],
-    /// Type, metadata and data, one after the other.
+    /// Type, metadata and data, in this order.
     pub(crate) body: &'a [u8],
     pub(crate) type_length: u16,
     pub(crate) metadata_length: u32,
@@ -46,8 +47,9 @@ pub(crate) struct EventBytes<'a> {
 /// One event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EventView<'a> {
+    /// The number of its stream in the streams directory.
     pub(crate) stream: u32,
-    /// How many events of this commit precede it in its stream.
+    /// The number of events of this commit that precede it in its stream.
     pub(crate) offset: u32,
     pub(crate) event_type: &'a str,
     pub(crate) event_id: [u8; 16],
@@ -56,7 +58,7 @@ pub(crate) struct EventView<'a> {
 }
 
 impl<'a> FrameView<'a> {
-    /// The answer to an append that repeats the one recorded here.
+    /// Returns the result of an append that repeats this one with the same idempotency key.
     pub(crate) fn replayed(&self) -> Appended {
         let header = self.header();
         let has_events = header.events > 0;
@@ -74,14 +76,14 @@ impl<'a> FrameView<'a> {
         }
     }
 
-    /// Checks the frame that begins `bytes`: header, payload, chain and every directory
-    /// entry; the error says what is wrong.
-    pub(crate) fn check(bytes: &'a [u8], truth: Truth) -> Result<Self, &'static str> {
-        let header = Header::read(bytes, truth.seed, truth.address).ok_or("no frame header")?;
+    /// Validates the frame at the beginning of `bytes`: header, payload, chain and every directory
+    /// entry. The error is the reason why it is invalid.
+    pub(crate) fn check(bytes: &'a [u8], origin: FrameOrigin) -> Result<Self, &'static str> {
+        let header = Header::read(bytes, origin.seed, origin.address).ok_or("no frame header")?;
         Self::check_after(header, bytes)
     }
 
-    /// As [`FrameView::check`], for a header that was read, and so checked, already.
+    /// Validates a frame as [`FrameView::check`] does, whose header is validated already.
     pub(crate) fn check_after(header: Header, bytes: &'a [u8]) -> Result<Self, &'static str> {
         let bytes = bytes
             .get(..header.length as usize)
@@ -91,7 +93,7 @@ impl<'a> FrameView<'a> {
         Ok(frame)
     }
 
-    /// Takes up a frame that was checked before.
+    /// Returns the view of a frame that was validated before.
     pub(crate) fn trusted(bytes: &'a [u8]) -> Option<Self> {
         let header = Header::decode(bytes)?;
         Some(Self {
@@ -126,7 +128,8 @@ impl<'a> FrameView<'a> {
             .ok_or("the directories contradict each other")
     }
 
-    /// A writer of this store can't make these fail; they keep later reads panic-free.
+    /// Validates the entries of the directories. A frame with a valid hash has valid entries; the
+    /// check makes sure that later reads can't panic, whatever wrote the frame.
     fn check_directories(&self) -> Option<()> {
         let mut counted = 0u64;
         for i in 0..self.header.streams {
@@ -145,9 +148,9 @@ impl<'a> FrameView<'a> {
         &self.header
     }
 
-    /// Whether it is the engine's own, and only carries a durable hint.
+    /// Whether the frame is a sync marker.
     pub(crate) fn is_sync_marker(&self) -> bool {
-        self.header.flags & Header::MARK != 0
+        self.header.flags & Header::SYNC_MARKER != 0
     }
 
     pub(crate) fn chain(&self) -> u64 {
@@ -180,13 +183,15 @@ impl<'a> FrameView<'a> {
         (0..self.header.streams).filter_map(move |i| frame.stream(i))
     }
 
-    /// As [`FrameView::streams`] without the names: key, version before, and number of events.
+    /// The streams as [`FrameView::streams`] returns them, without the names: the stream's hash, its
+    /// version before the frame, and its number of events.
     pub(crate) fn heads(&self) -> impl Iterator<Item = (u128, u64, u32)> {
         let bytes = self.bytes;
         (0..self.header.streams as usize).filter_map(move |i| {
             let at = HEADER + i * STREAM;
-            let key = u128_at(bytes, at)?;
-            Some((key, u64_at(bytes, at + 16)?, u32_at(bytes, at + 24)?))
+            let stream_hash = u128_at(bytes, at)?;
+            let (base_version, count) = (u64_at(bytes, at + 16)?, u32_at(bytes, at + 24)?);
+            Some((stream_hash, base_version, count))
         })
     }
 
@@ -194,7 +199,7 @@ impl<'a> FrameView<'a> {
         HEADER + self.header.streams_length as usize
     }
 
-    /// The idempotency key and the digest of the content it stands for.
+    /// The idempotency key, and the digest of the content that it stands for.
     pub(crate) fn key(&self) -> Option<(&'a str, u128)> {
         let length = self.header.key_length as usize;
         if length == 0 {
@@ -212,12 +217,12 @@ impl<'a> FrameView<'a> {
         self.key_at() + if key == 0 { 0 } else { key + 16 }
     }
 
-    /// The stream index of the `i`-th event.
+    /// The number of the stream of event `i`.
     pub(crate) fn event_stream(&self, i: u32) -> Option<u32> {
         u32_at(self.bytes, self.entries_at() + i as usize * EVENT)
     }
 
-    /// As [`FrameView::event`], without a look at whether its texts are UTF-8.
+    /// Event `i` as [`FrameView::event`] returns it, without a check that its texts are UTF-8.
     pub(crate) fn event_bytes(&self, i: u32) -> Option<EventBytes<'a>> {
         if i >= self.header.events {
             return None;

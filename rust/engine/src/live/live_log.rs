@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::chunk::Cache;
+use crate::chunk::ChunkCache;
 use crate::coord::Coord;
 use crate::error::{Error, Result};
 use crate::frame::Seed;
 use crate::index::{Index, MemoryIndex};
 use crate::lock::{Mutex, RwLock};
 use crate::log::{Segment, Segments};
-use crate::names::Hasher128Keyed;
+use crate::names::NameHasher;
 use crate::stats::{LocalCounters, SessionCounters};
 use crate::watch::Watch;
 
@@ -20,10 +20,10 @@ pub(crate) struct LiveLog {
     pub(crate) segments: Segments,
     pub(crate) coord: Arc<Coord>,
     pub(crate) seed: Seed,
-    pub(crate) hasher: Hasher128Keyed,
+    pub(crate) hasher: NameHasher,
     /// Durable commits only. Only validation sees written frames that are not durable yet.
     pub(crate) index: RwLock<MemoryIndex>,
-    pub(crate) cache: Cache,
+    pub(crate) cache: ChunkCache,
     pub(crate) watch: Arc<Watch>,
     /// Counters of this session that other sessions can read too.
     pub(crate) counters: SessionCounters,
@@ -48,9 +48,9 @@ impl LiveLog {
         segments: Segments,
         coord: Arc<Coord>,
         index: MemoryIndex,
-        cache: Cache,
+        cache: ChunkCache,
         seed: Seed,
-        hasher: Hasher128Keyed,
+        hasher: NameHasher,
     ) -> Self {
         Self {
             segments,

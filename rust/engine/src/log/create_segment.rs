@@ -48,7 +48,7 @@ impl Segments {
 
     /// Creates and lists the segment in which the log continues after a failed sync. What is
     /// before the cut is durable, and no earlier file is written again.
-    pub(crate) fn create_sealing(&self, cut: CutPoint) -> Result<Arc<Segment>> {
+    pub(crate) fn create_continuation(&self, cut: CutPoint) -> Result<Arc<Segment>> {
         let mut manifest = self.manifest.lock();
         let last = manifest.segments.last().copied();
         let entry = self.entry_after(last, 2 * SEGMENT_HEADER);

@@ -6,7 +6,7 @@ use crate::bytes::{array, u32_at};
 use crate::error::{Error, Result};
 use crate::format::FORMAT;
 use crate::frame::Seed;
-use crate::names::Hasher128Keyed;
+use crate::names::NameHasher;
 
 const MAGIC: &[u8; 8] = b"EBSTORE\n";
 const LENGTH: usize = 64;
@@ -113,7 +113,7 @@ impl Identity {
         Seed::new(&self.secret)
     }
 
-    pub(crate) fn hasher(&self) -> Hasher128Keyed {
-        Hasher128Keyed::new(&self.secret)
+    pub(crate) fn hasher(&self) -> NameHasher {
+        NameHasher::new(&self.secret)
     }
 }

@@ -54,15 +54,15 @@ pub(crate) use atomic_file::read_file;
 pub(crate) use claims::Claims;
 pub(crate) use create_segment::fill_step;
 pub(crate) use frame_scanner::FrameScanner;
-pub(crate) use holder_report::{HolderReport, printable as shown_holder};
+pub(crate) use holder_report::{HolderReport, printable as printable_holder};
 pub(crate) use identity::Identity;
 pub(crate) use layout::Layout;
 pub(crate) use maintenance::{Maintenance, MaintenanceGuard};
 pub(crate) use manifest::Manifest;
 pub(crate) use open_segment::{open_listed, open_segment};
-pub(crate) use poison_marker::{Found, Marker};
+pub(crate) use poison_marker::{PoisonMarker, PoisonMarkerState};
 pub(crate) use segment::{Segment, fill_zeros};
 #[cfg(fuzzing)]
 pub(crate) use segment_header::SegmentHeader;
-pub(crate) use segment_header::{CutPoint, CutPoint as Seal, SEGMENT_HEADER, SegmentEntry};
+pub(crate) use segment_header::{CutPoint, SEGMENT_HEADER, SegmentEntry};
 pub(crate) use segments::{Segments, bytes_below, limits};

@@ -20,7 +20,7 @@ const FIXED: usize = 48;
 
 /// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Marker {
+pub(crate) struct PoisonMarker {
     /// The id of the store. A marker that was copied from another store is ignored.
     pub(crate) store: [u8; 16],
     /// Where the log must be cut.
@@ -29,37 +29,37 @@ pub(crate) struct Marker {
     pub(crate) reason: String,
 }
 
-/// What is found at the path of the file.
+/// What is at the path of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum PoisonMarkerState {
     /// No file.
     Absent,
     /// A file that is damaged or belongs to another store. It counts as no marker: acknowledged
     /// commits must not be cut off because of it.
     Unreadable,
     /// A valid marker of this store.
-    Whole(Marker),
+    Whole(PoisonMarker),
 }
 
-impl Marker {
+impl PoisonMarker {
     pub(crate) fn place(&self, layout: &Layout) -> Result<()> {
         layout.write_bytes_in_held_directory(&layout.poisoned(), &self.encode())
     }
 
-    pub(crate) fn find(layout: &Layout, store: [u8; 16]) -> Result<Found> {
+    pub(crate) fn find(layout: &Layout, store: [u8; 16]) -> Result<PoisonMarkerState> {
         let path = layout.poisoned();
         let Some(bytes) = read_file(layout, &path)? else {
-            return Ok(Found::Absent);
+            return Ok(PoisonMarkerState::Absent);
         };
         match Self::decode(&bytes) {
             Some((format, _)) if format > FORMAT => Err(Error::newer(&path, format)),
-            Some((_, marker)) if marker.store == store => Ok(Found::Whole(marker)),
-            _ => Ok(Found::Unreadable),
+            Some((_, marker)) if marker.store == store => Ok(PoisonMarkerState::Whole(marker)),
+            _ => Ok(PoisonMarkerState::Unreadable),
         }
     }
 
     /// Removes the file, durably.
-    pub(crate) fn lift(layout: &Layout) -> Result<()> {
+    pub(crate) fn remove(layout: &Layout) -> Result<()> {
         layout.remove_if_there(&layout.poisoned())?;
         layout.sync_dir(&layout.root)
     }
@@ -102,8 +102,8 @@ impl Marker {
 mod tests {
     use super::*;
 
-    fn marker() -> Marker {
-        Marker {
+    fn marker() -> PoisonMarker {
+        PoisonMarker {
             store: [7; 16],
             durable: CutPoint {
                 address: 4096,
@@ -115,7 +115,10 @@ mod tests {
 
     #[test]
     fn a_marker_survives_its_encoding() {
-        assert_eq!(Marker::decode(&marker().encode()), Some((FORMAT, marker())));
+        assert_eq!(
+            PoisonMarker::decode(&marker().encode()),
+            Some((FORMAT, marker()))
+        );
     }
 
     #[test]
@@ -124,7 +127,7 @@ mod tests {
         for i in 0..good.len() {
             let mut bad = good.clone();
             bad[i] ^= 0x40;
-            assert_eq!(Marker::decode(&bad), None, "byte {i}");
+            assert_eq!(PoisonMarker::decode(&bad), None, "byte {i}");
         }
     }
 
@@ -132,7 +135,11 @@ mod tests {
     fn a_truncated_marker_is_refused() {
         let good = marker().encode();
         for length in 0..good.len() {
-            assert_eq!(Marker::decode(&good[..length]), None, "{length} bytes");
+            assert_eq!(
+                PoisonMarker::decode(&good[..length]),
+                None,
+                "{length} bytes"
+            );
         }
     }
 }

@@ -1,25 +1,32 @@
-//! From a directory to an open log.
+//! How a store is opened: from a directory to an open log.
 //!
-//! | file | job |
+//! [`open`] is the only entry. It finds or creates the store, acquires its locks, and then opens the
+//! log in one of the ways below. What it guarantees:
+//!
+//! * Nothing in the directory is changed before the store is identified and its lock is held.
+//! * Exactly one session recovers the log; no other session joins before that is complete.
+//! * A read-only session changes no file and keeps no writer waiting.
+//!
+//! | file | contents |
 //! |---|---|
-//! | `directory` | is there a store, and which one |
-//! | `acquire` | the locks: alone, as the first of several sessions, or joined to others |
-//! | `first` | recover the log, alone or as the first session |
-//! | `join` | follow a log that other sessions have open |
-//! | `read_only` | show a log without a change to anything |
+//! | `identify_store` | whether the directory contains a store, and which one |
+//! | `acquire_locks` | the locks: exclusive, as the first of several sessions, or joined to others |
+//! | `first_session` | recover the log, exclusively or as the first session |
+//! | `join_sessions` | open a log that other sessions have open |
+//! | `read_only` | open a snapshot of the log without a change to any file |
 //!
 //! All of them end in [`Opening::live_log`], the one place where an open log is assembled.
 
-mod acquire;
-mod directory;
-mod first;
-mod join;
+mod acquire_locks;
+mod first_session;
+mod identify_store;
+mod join_sessions;
 mod read_only;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::chunk::Cache;
+use crate::chunk::ChunkCache;
 use crate::commit::{StartingPoint, Tail};
 use crate::coord::{Coord, Lock, LogPoint};
 use crate::error::{Error, Result};
@@ -29,7 +36,7 @@ use crate::log::{Claims, Identity, Layout, Manifest, Segment, Segments};
 use crate::options::Options;
 use crate::vfs::Vfs;
 
-use acquire::{Access, Acquired, Request};
+use acquire_locks::{Access, Acquired, Request};
 
 /// An open log, and the locks and reports of its session.
 #[derive(Debug)]
@@ -55,7 +62,7 @@ pub(crate) struct View {
 /// Open the log in a directory. If there is no store, create one if the options allow it.
 pub(crate) fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Result<OpenLog> {
     let layout = Layout::new(vfs, directory.to_path_buf());
-    if !directory::exists(&layout)? {
+    if !identify_store::exists(&layout)? {
         if !options.create || options.read_only {
             return Err(Error::NotAStore {
                 path: layout.root,
@@ -137,7 +144,7 @@ impl Opening {
             segments,
             coord,
             index,
-            Cache::of_bytes(self.options.cache),
+            ChunkCache::of_bytes(self.options.cache),
             self.identity.seed(),
             self.identity.hasher(),
         );

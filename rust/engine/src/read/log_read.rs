@@ -1,7 +1,7 @@
 //! Reads of the log by position, with a filter.
 
 use super::chunk_reader::ChunkReader;
-use super::query::{LogQuery, Page};
+use super::query::{LogQuery, ReadBatch};
 use super::recorded_event::{Recorded, batch_bytes};
 use super::stream_read::{Locations, locate};
 use crate::chunk::{FrameAt, LoadedChunk};
@@ -152,7 +152,7 @@ impl<'a> Collector<'a> {
 
     /// Returns the batch of a read that is pinned to `at`. `was_stopped` is whether the scan has
     /// stopped at its limit, so that there may be more.
-    fn finish(self, at: u64, was_stopped: bool) -> Page {
+    fn finish(self, at: u64, was_stopped: bool) -> ReadBatch {
         let is_empty = self.lowest > self.highest;
         let more = !is_empty && !self.is_at_end() && (was_stopped || self.is_full());
         let next = match (more, self.query.backward) {
@@ -160,7 +160,7 @@ impl<'a> Collector<'a> {
             (false, false) => self.highest.max(self.query.after),
             (false, true) => self.lowest.min(self.examined),
         };
-        Page {
+        ReadBatch {
             events: self.events,
             next,
             more,
@@ -171,7 +171,7 @@ impl<'a> Collector<'a> {
 
 impl LiveLog {
     /// Reads a batch of the log.
-    pub(crate) fn read_log(&self, query: &LogQuery<'_>) -> Result<Page> {
+    pub(crate) fn read_log(&self, query: &LogQuery<'_>) -> Result<ReadBatch> {
         if let Some(stream) = query.filter.stream {
             return self.read_log_of_stream(query, stream);
         }
@@ -235,7 +235,7 @@ impl LiveLog {
 
     /// Reads a batch of the log that has events of one stream only: the index has their positions,
     /// so the rest of the log is not scanned.
-    fn read_log_of_stream(&self, query: &LogQuery<'_>, stream: &str) -> Result<Page> {
+    fn read_log_of_stream(&self, query: &LogQuery<'_>, stream: &str) -> Result<ReadBatch> {
         names::check_stream(stream)?;
         let (at, lowest, highest, (candidates, mut was_stopped)) = {
             let index = self.index.read();

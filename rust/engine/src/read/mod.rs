@@ -25,6 +25,6 @@ mod recorded_event;
 mod stream_names;
 mod stream_read;
 
-pub use query::{LogQuery, Page, Snapshot, SnapshotQuery, StreamQuery};
+pub use query::{LogQuery, ReadBatch, Snapshot, SnapshotQuery, StreamQuery};
 pub use recorded_event::Recorded;
 pub use stream_names::StreamNames;

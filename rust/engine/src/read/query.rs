@@ -82,10 +82,10 @@ impl LogQuery<'_> {
     }
 }
 
-/// A page of events.
+/// The result of a read: a batch of events.
 #[derive(Clone, Debug)]
-pub struct Page {
-    /// The events, in the order asked for.
+pub struct ReadBatch {
+    /// The events, in the order of the query.
     pub events: Vec<Recorded>,
     /// The cursor for the next batch: the value of `after` for a forward read, of `before` for a
     /// backward one. A version for a stream, a position for the log.

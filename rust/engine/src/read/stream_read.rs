@@ -1,7 +1,7 @@
 //! Reads of one stream, and of several streams as of one position.
 
 use super::chunk_reader::ChunkReader;
-use super::query::{Page, Snapshot, SnapshotQuery, StreamQuery};
+use super::query::{ReadBatch, Snapshot, SnapshotQuery, StreamQuery};
 use super::recorded_event::{Recorded, batch_bytes};
 use crate::error::{Error, Result};
 use crate::index::{Chunk, Index};
@@ -19,7 +19,7 @@ pub(super) type Locations = Vec<(u64, Chunk)>;
 
 impl LiveLog {
     /// Reads a batch of one stream.
-    pub(crate) fn read_stream(&self, query: &StreamQuery<'_>) -> Result<Page> {
+    pub(crate) fn read_stream(&self, query: &StreamQuery<'_>) -> Result<ReadBatch> {
         names::check_stream(query.stream)?;
         let stream_hash = self.hasher.stream(query.stream);
         let limit = query.limit as u64;
@@ -65,7 +65,7 @@ impl LiveLog {
                 version.min(query.before.map_or(u64::MAX, |b| b.saturating_sub(1))) > last
             })
         };
-        Ok(Page {
+        Ok(ReadBatch {
             more: count > 0 && (bounded || events.len() < wanted),
             events,
             next,

@@ -35,8 +35,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::index::{FrameEntry, MemoryIndex};
 use crate::log::{
-    Claims, CutPoint, Found, HolderReport, Identity, Layout, Manifest, Marker, SEGMENT_HEADER,
-    Segment,
+    Claims, CutPoint, HolderReport, Identity, Layout, Manifest, PoisonMarker, PoisonMarkerState,
+    SEGMENT_HEADER, Segment,
 };
 
 pub(crate) use read_only_snapshot::{LogSnapshot, snapshot};
@@ -57,7 +57,7 @@ pub(crate) struct Recovered {
     /// then the next recovery needs it.
     pub(crate) poisoned: bool,
     /// Where the log was cut after a failed sync; it must continue in a new segment.
-    pub(crate) seal: Option<CutPoint>,
+    pub(crate) cut: Option<CutPoint>,
     pub(crate) index: MemoryIndex,
     /// The address after the last frame.
     pub(crate) tail: u64,
@@ -78,15 +78,15 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     layout.sync_dir(&layout.root)?;
     let claims = Claims::alone(layout)?;
     let mut report = HolderReport::begin(layout);
-    let found = Marker::find(layout, identity.uuid)?;
+    let found = PoisonMarker::find(layout, identity.uuid)?;
     let Catalogue {
         mut segments,
         manifest,
         listed,
-    } = segment_catalogue::catalogue(layout, identity, found != Found::Absent)?;
+    } = segment_catalogue::catalogue(layout, identity, found != PoisonMarkerState::Absent)?;
     let recorded_cut = match &found {
-        Found::Whole(marker) => Some(marker.durable),
-        Found::Absent | Found::Unreadable => None,
+        PoisonMarkerState::Whole(marker) => Some(marker.durable),
+        PoisonMarkerState::Absent | PoisonMarkerState::Unreadable => None,
     };
     let recorded_end = manifest
         .durable
@@ -125,9 +125,9 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
         claims,
         segments,
         manifest,
-        listed: listed && found == Found::Absent,
-        poisoned: found != Found::Absent,
-        seal: cut,
+        listed: listed && found == PoisonMarkerState::Absent,
+        poisoned: found != PoisonMarkerState::Absent,
+        cut,
         index: scan.index,
         tail: scan.tail,
         next_position: scan.next_position,

@@ -11,7 +11,7 @@ use super::scan::Scan;
 use super::{segment_catalogue, verdict};
 use crate::error::{Error, Result};
 use crate::index::MemoryIndex;
-use crate::log::{Found, Identity, Layout, Manifest, Marker, Segment, limits};
+use crate::log::{Identity, Layout, Manifest, PoisonMarker, PoisonMarkerState, Segment, limits};
 
 /// The part of a log that is proven durable.
 #[derive(Debug)]
@@ -36,9 +36,9 @@ pub(crate) fn snapshot(layout: &Layout, identity: &Identity) -> Result<LogSnapsh
     if segments.is_empty() {
         return Err(missing.unwrap_or_else(|| incomplete_store(layout)));
     }
-    let recorded_cut = match Marker::find(layout, identity.uuid)? {
-        Found::Whole(marker) => marker.durable.address,
-        Found::Absent | Found::Unreadable => 0,
+    let recorded_cut = match PoisonMarker::find(layout, identity.uuid)? {
+        PoisonMarkerState::Whole(marker) => marker.durable.address,
+        PoisonMarkerState::Absent | PoisonMarkerState::Unreadable => 0,
     };
     let recorded_end = manifest.durable.max(recorded_cut);
     let mut scan = Scan::new(identity.seed(), identity.hasher());

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::frame::{FrameView, HEADER, Seed};
 use crate::index::{ApplyError, FrameEntry, Index, MemoryIndex, StreamEntry};
 use crate::log::{FrameScanner, SEGMENT_HEADER, Segment, limits};
-use crate::names::Hasher128Keyed;
+use crate::names::NameHasher;
 
 /// Called with each valid frame of a scan.
 pub(crate) type EachFrame<'a> = dyn FnMut(&Segment, &FrameEntry) -> Result<()> + 'a;
@@ -15,7 +15,7 @@ pub(crate) type EachFrame<'a> = dyn FnMut(&Segment, &FrameEntry) -> Result<()> +
 #[derive(Debug)]
 pub(crate) struct Scan {
     seed: Seed,
-    hasher: Hasher128Keyed,
+    hasher: NameHasher,
     pub(crate) index: MemoryIndex,
     /// The chain of the last valid frame.
     pub(crate) chain: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    pub(crate) fn new(seed: Seed, hasher: Hasher128Keyed) -> Self {
+    pub(crate) fn new(seed: Seed, hasher: NameHasher) -> Self {
         let index = MemoryIndex::default();
         Self {
             seed,
@@ -177,7 +177,7 @@ fn index_error(refused: ApplyError, segment: &Segment, address: u64) -> Error {
 pub(crate) fn describe(
     frame: &FrameView<'_>,
     address: u64,
-    hasher: &Hasher128Keyed,
+    hasher: &NameHasher,
     entry: &mut FrameEntry,
 ) {
     let header = frame.header();

@@ -1,4 +1,4 @@
-//! A disk that says "synced" and isn't, to show that a test would notice.
+//! A disk whose syncs do nothing and report success, to show that a test would fail with it.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::vfs::forward::ForwardingFile;
 use crate::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
-/// What a [`LyingVfs`] claims to do and doesn't.
+/// The calls that a [`LyingVfs`] reports as done without doing them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lie {
@@ -20,8 +20,8 @@ pub enum Lie {
 
 /// A file system whose syncs of one kind do nothing.
 ///
-/// Put it around a [`super::RecordingVfs`] or a [`super::SimVfs`], not inside one: what it
-/// keeps to itself these must not see.
+/// Put it around a [`super::RecordingVfs`] or a [`super::SimVfs`], not inside one: they must not see
+/// the calls that it suppresses.
 #[derive(Clone, Debug)]
 pub struct LyingVfs {
     inner: Arc<dyn Vfs>,
@@ -29,7 +29,7 @@ pub struct LyingVfs {
 }
 
 impl LyingVfs {
-    /// Lies about `inner`.
+    /// Suppresses the syncs of one kind of `inner`.
     pub fn new(inner: Arc<dyn Vfs>, lie: Lie) -> Self {
         Self { inner, lie }
     }

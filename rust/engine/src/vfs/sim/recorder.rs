@@ -1,4 +1,5 @@
-//! What was asked of a file system and when it was done, to check that answers came after syncs.
+//! A record of all calls of a file system, with which a test checks that every answer came after the
+//! sync that it depends on.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -11,17 +12,17 @@ use super::Call;
 use crate::vfs::forward::ForwardingFile;
 use crate::vfs::{Entry, LockFile, OpenMode, SharedPage, Vfs, VfsFile};
 
-/// A changing call.
+/// A call that changes something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Operation {
     /// Which call.
     pub call: Call,
-    /// The path it is about: the file's when it was opened, a rename's source.
+    /// The path: that by which the file was opened, or the source of a rename.
     pub path: PathBuf,
     /// The target of a rename.
     pub to: Option<PathBuf>,
-    /// Where a write begins.
+    /// The offset of a write.
     pub offset: u64,
     /// The bytes of a write; empty for other calls.
     pub bytes: Vec<u8>,
@@ -57,11 +58,11 @@ impl Operation {
     }
 }
 
-/// What happened.
+/// An event in the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// The test was told something: a commit, a conflict, an event.
+    /// The store reported something to the test: a commit, a conflict, an event.
     Answer(String),
     /// A call began.
     Begin(Operation),
@@ -74,17 +75,17 @@ pub enum Phase {
     },
 }
 
-/// One line of the log.
+/// One line of the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
-    /// Counted from 0 in the order of happening.
+    /// The number in the order of events, counted from 0.
     pub sequence: u64,
     /// What happened.
     pub phase: Phase,
 }
 
-/// A file system that writes down what is asked of the one inside. Clones share the log.
+/// A file system that records the calls of another one. Clones share the record.
 ///
 /// ```
 /// use std::io::IoSlice;
@@ -114,7 +115,7 @@ pub struct RecordingVfs {
 }
 
 impl RecordingVfs {
-    /// Records what is asked of `inner` from now on.
+    /// Records the calls of `inner` from now on.
     pub fn new(inner: Arc<dyn Vfs>) -> Self {
         Self {
             inner,
@@ -122,7 +123,7 @@ impl RecordingVfs {
         }
     }
 
-    /// Notes that somebody was told something; returns its sequence number.
+    /// Records that the store has reported something. Returns the sequence number.
     pub fn answer(&self, label: &str) -> u64 {
         self.log.push(Phase::Answer(label.to_owned()))
     }
@@ -136,10 +137,10 @@ impl RecordingVfs {
             .collect()
     }
 
-    /// The operations begun before `sequence` that a power cut at that moment might have undone:
-    /// those for which no sync of the right file or directory began after they had ended and
-    /// ended well before `sequence`. A call that failed may have done its work nonetheless, so
-    /// it counts. That a directory is a new one itself is an operation of its own.
+    /// Returns the operations that began before `sequence` and that a power cut at that moment could
+    /// undo: those for which no sync of the file or directory began after they had ended and
+    /// succeeded before `sequence`. A failed call may have done its work, so it counts. The creation
+    /// of a directory is an operation of its own.
     pub fn unsynced_at(&self, sequence: u64) -> Vec<Operation> {
         let phases = self.log.0.lock();
         let mut unsynced: Vec<Change<'_>> = Vec::new();
@@ -167,8 +168,8 @@ impl RecordingVfs {
             .collect()
     }
 
-    /// The sequence number at which the first write of one call began that holds `bytes`: finds
-    /// the write of an event by a text that stands in no other.
+    /// Returns the sequence number of the first write that contains `bytes`: finds the write of an
+    /// event by a text that no other event contains.
     pub fn write_of(&self, bytes: &[u8]) -> Option<u64> {
         let phases = self.log.0.lock();
         let holds = |phase: &Phase| match phase {

@@ -9,13 +9,13 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::directory;
+use super::identify_store;
 use crate::coord::{
     CoordPage, Lock, LockGuard, Locks, PROTOCOL, Phase, Unjoinable, has_live_session,
     live_session_names,
 };
 use crate::error::{Error, Result};
-use crate::log::{Identity, Layout, read_file, shown_holder};
+use crate::log::{Identity, Layout, printable_holder, read_file};
 use crate::options::{Mode, Options};
 use crate::vfs::{Entry, Hold, OpenMode, Vfs};
 
@@ -68,7 +68,7 @@ impl Request<'_> {
     }
 
     fn identify(&self) -> Result<Identity> {
-        directory::identify(self.layout, self.creates())
+        identify_store::identify(self.layout, self.creates())
     }
 
     fn live(&self) -> Result<Lock> {
@@ -419,7 +419,7 @@ impl Request<'_> {
 
     fn busy(&self) -> Error {
         let holder = self.live_sessions().or_else(|| {
-            let holder = self.holder().map(|bytes| shown_holder(&bytes));
+            let holder = self.holder().map(|bytes| printable_holder(&bytes));
             holder.filter(|holder| !holder.is_empty())
         });
         let holder = holder.unwrap_or_else(|| "an unknown process".to_owned());

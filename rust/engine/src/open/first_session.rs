@@ -8,7 +8,7 @@ use crate::coord::{
     Coord, CoordPage, Lock, LockGuard, LockNumbers, Locks, Phase, SessionSlot, SharedSession,
 };
 use crate::error::{Error, Result};
-use crate::log::{Marker, Segments};
+use crate::log::{PoisonMarker, Segments};
 use crate::recovery::{self, Recovered};
 use crate::vfs::{Hold, OpenMode};
 
@@ -59,7 +59,7 @@ impl Opening {
             manifest,
             listed,
             poisoned,
-            seal,
+            cut,
             index,
             tail: end,
             next_position,
@@ -69,8 +69,8 @@ impl Opening {
         let epoch = random_word(&*self.layout.vfs)?;
         let segments = self.segments(&coord, claims, (segments, manifest));
         let mut address = end;
-        if let Some(seal) = seal {
-            address = segments.create_sealing(seal)?.first_frame();
+        if let Some(cut) = cut {
+            address = segments.create_continuation(cut)?.first_frame();
         } else if segments.all().is_empty() {
             segments.create_first()?;
         } else {
@@ -79,7 +79,7 @@ impl Opening {
         if poisoned {
             // Remove the poison marker now that the log has a new end. With the marker, the next
             // recovery would cut off what this session writes.
-            Marker::lift(&segments.layout)?;
+            PoisonMarker::remove(&segments.layout)?;
         }
         let tail = Tail {
             segment: segments.of_tail(address).ok_or(Error::Closed)?,

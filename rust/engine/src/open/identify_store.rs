@@ -10,7 +10,7 @@ pub(super) fn identify(layout: &Layout, create: bool) -> Result<Identity> {
     if let Some(identity) = Identity::read(layout)? {
         return Ok(identity);
     }
-    let absent = "it has no IDENTITY file; leave out create=False to make a new store";
+    let absent = "it has no IDENTITY file; leave out create=False to create a new store";
     let absent = (!create).then(|| absent.to_owned());
     if let Some(reason) = foreign(layout)?.or(absent) {
         return Err(Error::NotAStore {
@@ -49,7 +49,7 @@ fn foreign(layout: &Layout) -> Result<Option<String>> {
         more => format!(" and {more} more"),
     };
     Ok(Some(format!(
-        "it is not empty (it holds {}{more}) and has no IDENTITY file of format {FORMAT}; \
+        "it is not empty (it contains {}{more}) and has no IDENTITY file of format {FORMAT}; \
          give an empty or a new directory, such as one in it",
         listed.join(", ")
     )))
