@@ -1,4 +1,4 @@
-//! `forks`: tells a forked child from its parent.
+//! `forks`: distinguishes a forked child from its parent.
 
 use eventbraid_engine::vfs::os;
 use pyo3::prelude::*;

@@ -155,10 +155,10 @@ impl Store {
         self.inline(py, port, committed_read(idempotency_key, content)?)
     }
 
-    /// Learn of what other processes have written; a token only if that has to wait.
+    /// Catch up with what other processes have written; return a token only if that has to wait.
     fn catch_up_async(&self, port: &CompletionPort) -> PyResult<Option<u64>> {
         let store = self.engine.store()?;
-        // Any other error is for the call to tell of that follows.
+        // Any other error is reported by the call that follows.
         if !matches!(
             store.catch_up(ReadMode::NonBlocking),
             Err(Error::WouldBlock)
@@ -169,20 +169,20 @@ impl Store {
         let promise = port.promise();
         let token = promise.token();
         self.engine.readers()?.run(move || {
-            let _told_later = store.catch_up(ReadMode::Blocking);
+            let _reported_later = store.catch_up(ReadMode::Blocking);
             promise.keep(|py| Ok(py.None().into_bound(py)));
         });
         Ok(Some(token))
     }
 
-    /// Give the position of the last durable event; 0 if there is none.
+    /// Return the position of the last durable event; 0 if there is none.
     fn head(&self, py: Python<'_>) -> PyResult<u64> {
         let store = self.engine.store()?;
         let head = py.detach(|| store.head());
         head.map_err(|error| exception(py, error))
     }
 
-    /// Give the durable version of a stream; 0 if it has no events.
+    /// Return the durable version of a stream; 0 if it has no events.
     fn version(&self, py: Python<'_>, stream: &Bound<'_, PyString>) -> PyResult<u64> {
         let store = self.engine.store()?;
         let stream = utf8("stream", stream)?;
@@ -259,7 +259,7 @@ impl Store {
         Ok(PyBytes::new(py, &self.engine.store()?.identity()))
     }
 
-    /// Give the store's counters by name.
+    /// Return the store's counters by name.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let store = self.engine.store()?;
         report::stats(py, &py.detach(|| store.stats()))
@@ -336,7 +336,7 @@ impl Store {
         Ok(token)
     }
 
-    /// Finish the appends under way and free the directory. May be called again.
+    /// Finish pending appends and release the directory. May be called again.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let engine = Arc::clone(&self.engine);
         let closed = if engine.is_ours() {

@@ -1,13 +1,14 @@
-//! One process alone that appends, so that two builds of the engine can be compared.
+//! One process that appends, without any other session, so that two builds of the engine can be
+//! compared.
 //!
 //! ```text
 //! cargo run --release -p eventbraid-engine --example lone_writer -- DIRECTORY COMMITS EVENTS [--no-threads]
 //! ```
 //!
-//! It makes a store in a new directory, appends so many commits of so many events one after
-//! the other, and closes it. `benches/cost_of_a_commit.py` counts its instructions and system
-//! calls; with `--no-threads` all work is done in the caller's thread, and the counts of two
-//! runs differ by less than a thousandth.
+//! It creates a store in a new directory, appends COMMITS commits of EVENTS events each, one after
+//! another, and closes the store. `benches/cost_of_a_commit.py` counts its instructions and system
+//! calls. With `--no-threads` all work is done in the caller's thread, and the counts of two runs
+//! differ by less than a thousandth.
 
 use std::error::Error;
 use std::path::PathBuf;

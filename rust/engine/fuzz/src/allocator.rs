@@ -1,4 +1,4 @@
-//! An allocator that ends the process when one input asks for more than any input justifies.
+//! An allocator that ends the process if an input makes it allocate more than any input justifies.
 //!
 //! The limit of libFuzzer counts touched pages, and a buffer that was allocated for an unchecked
 //! length may never be touched.

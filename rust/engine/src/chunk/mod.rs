@@ -6,12 +6,12 @@
 //!
 //! * `loaded_chunk`: a verified chunk, and the frames in it.
 //! * `chunk_cache`: the chunks that were used last, bounded by bytes.
-//! * `stretch`: the chunks with new events, for waiters that have a filter.
+//! * `new_events`: the chunks with new events, for waiters that have a filter.
 
 mod chunk_cache;
 mod loaded_chunk;
-mod stretch;
+mod new_events;
 
 pub(crate) use chunk_cache::ChunkCache;
 pub(crate) use loaded_chunk::{FrameAt, LoadedChunk};
-pub(crate) use stretch::{Sources, Stretch};
+pub(crate) use new_events::{NewEvents, Sources};

@@ -31,6 +31,8 @@ pub(crate) struct LiveLog {
     pub(crate) local: LocalCounters,
     /// The reason why nothing more is written.
     stop: Mutex<Option<Error>>,
+    /// Whether `stop` has a reason, readable without the lock. Set after `stop`, so that a thread
+    /// that reads true also finds the reason.
     stopped: AtomicBool,
 }
 

@@ -1,12 +1,15 @@
-//! The open log: what readers, the committer and subscriptions share.
+//! The open log: the state that readers, the committer and subscriptions share.
+//!
+//! It owns the durable index, the chunk cache, the counters and the reason for which writing has
+//! stopped. It doesn't write to the log; `commit` does.
 //!
 //! * `live_log`: its state. `loader`: chunks from the cache or the file.
-//! * `keyed`: the result under an idempotency key. `stretch`: new events for waiters.
+//! * `keyed_result`: the result under an idempotency key. `new_events`: new events for waiters.
 
-mod keyed;
+mod keyed_result;
 mod live_log;
 mod loader;
-mod stretch;
+mod new_events;
 
 pub(crate) use live_log::{LiveLog, LogEnd};
 pub(crate) use loader::Loader;

@@ -81,7 +81,7 @@ impl Segments {
         }
     }
 
-    /// Creates the file of a segment, durable and claimed by this session before it has its name.
+    /// Creates the file of a segment, durable and locked by this session before it has its name.
     fn create(&self, entry: SegmentEntry, continues_from: Option<CutPoint>) -> Result<Segment> {
         let path = self.layout.segment(entry.ordinal);
         let header = SegmentHeader {
@@ -99,8 +99,8 @@ impl Segments {
             write_all_at(file, &[IoSlice::new(&bytes)], 0)?;
             fill_zeros(file, SEGMENT_HEADER, filled)
         };
-        let claim = |temporary: &Path| self.claims.add_new(entry.ordinal, temporary);
-        self.layout.write_atomically(&path, write, claim)?;
+        let lock = |temporary: &Path| self.file_locks.add_new(entry.ordinal, temporary);
+        self.layout.write_atomically(&path, write, lock)?;
         let opened = self.layout.files.open(&path, OpenMode::Read);
         let opened = opened.map_err(|e| Error::io(&path, "open", &e))?;
         let segment = Segment::of(&self.layout, &header, true, opened)?;

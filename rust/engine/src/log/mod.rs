@@ -27,18 +27,18 @@
 //! | `segments` | all segments of an open log, and the current manifest |
 //! | `create_segment` | how large the next segment is, and how it is created and listed |
 //! | `verify_files` | what `verify` compares in IDENTITY, the manifest and the headers |
-//! | `claims` | locks on the files themselves, against sessions of another directory |
+//! | `log_file_locks` | locks on the files themselves, against sessions of another directory |
 //! | `frame_scanner` | the frames of one segment, read in order |
 //! | `maintenance` | the interface to the lock that serialises changes of the list of segments |
 
 mod atomic_file;
 mod ballast;
-mod claims;
 mod create_segment;
 mod frame_scanner;
 mod holder_report;
 mod identity;
 mod layout;
+mod log_file_locks;
 mod maintenance;
 mod manifest;
 mod open_files;
@@ -51,12 +51,12 @@ mod segments;
 mod verify_files;
 
 pub(crate) use atomic_file::read_file;
-pub(crate) use claims::Claims;
 pub(crate) use create_segment::fill_step;
 pub(crate) use frame_scanner::FrameScanner;
 pub(crate) use holder_report::{HolderReport, printable as printable_holder};
 pub(crate) use identity::Identity;
 pub(crate) use layout::Layout;
+pub(crate) use log_file_locks::LogFileLocks;
 pub(crate) use maintenance::{Maintenance, MaintenanceGuard};
 pub(crate) use manifest::Manifest;
 pub(crate) use open_segment::{open_listed, open_segment};

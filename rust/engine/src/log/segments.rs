@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::lock::{Mutex, RwLock};
 
-use super::claims::Claims;
 use super::identity::Identity;
 use super::layout::Layout;
+use super::log_file_locks::LogFileLocks;
 use super::maintenance::Maintenance;
 use super::manifest::Manifest;
 use super::open_segment::open_listed;
@@ -33,7 +33,7 @@ pub(crate) struct Segments {
     /// Serialises changes of the manifest among all threads of all sessions. Acquired before
     /// `manifest`, which is acquired before `open`.
     pub(super) maintenance: Arc<dyn Maintenance>,
-    pub(super) claims: Claims,
+    pub(super) file_locks: LogFileLocks,
     /// The segments in order. Readers look up an address in it for every chunk that they load, so
     /// it is written only for a moment, to add a segment; no file is opened under the lock.
     pub(super) open: RwLock<Vec<Arc<Segment>>>,
@@ -48,7 +48,7 @@ impl Segments {
         identity: Identity,
         options: Options,
         maintenance: Arc<dyn Maintenance>,
-        claims: Claims,
+        file_locks: LogFileLocks,
         (open, manifest): (Vec<Arc<Segment>>, Manifest),
     ) -> Self {
         let (open, manifest) = (RwLock::new(open), Mutex::new(manifest));
@@ -57,7 +57,7 @@ impl Segments {
             identity,
             options,
             maintenance,
-            claims,
+            file_locks,
             open,
             manifest,
         }
@@ -65,12 +65,12 @@ impl Segments {
 
     /// Lets further sessions of the same store directory write to the segments.
     pub(crate) fn share(&self) -> Result<()> {
-        self.claims.share()
+        self.file_locks.share()
     }
 
     /// Releases the locks on the segments. The caller must not write any more.
     pub(crate) fn release(&self) {
-        self.claims.release();
+        self.file_locks.release();
     }
 
     /// The generation of the manifest that this session has read or published last.
@@ -137,7 +137,7 @@ impl Segments {
             if self.of_ordinal(entry.ordinal).is_none() {
                 let is_writable = !self.is_read_only();
                 let segment = open_listed(&self.layout, &self.identity, *entry, is_writable)?;
-                self.claims.add(entry.ordinal, &segment.path)?;
+                self.file_locks.add(entry.ordinal, &segment.path)?;
                 let mut open = self.open.write();
                 // Another thread may have added it meanwhile.
                 if open

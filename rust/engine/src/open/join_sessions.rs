@@ -7,7 +7,7 @@ use super::{Beginning, OpenLog, Opening, View, random_word};
 use crate::commit::Tail;
 use crate::coord::{Coord, CoordPage, Locks, SessionSlot, SharedSession};
 use crate::error::{Error, Result};
-use crate::log::{Claims, Manifest, Segment};
+use crate::log::{LogFileLocks, Manifest, Segment};
 use crate::recovery::{self, Scan};
 
 /// Maximum wait for a manifest that another session is replacing.
@@ -23,7 +23,7 @@ impl Opening {
         let damaged = || Error::detached(&self.layout.page(), "its records are damaged");
         let durable = page.durable().ok_or_else(damaged)?;
         let (segments, manifest) = self.listed(durable.ordinal)?;
-        let claims = self.claims(&segments, durable.ordinal)?;
+        let file_locks = self.file_locks(&segments, durable.ordinal)?;
         let mut scan = Scan::new(self.identity.seed(), self.identity.hasher());
         scan.run(&segments, durable.end)?;
         if scan.tail != durable.end && durable.next_position > 1 {
@@ -37,7 +37,7 @@ impl Opening {
         let session = SharedSession { page, locks, slot };
         let coord = Coord::new(&self.layout, Some(session), true, self.options.lock_timeout);
         let coord = Arc::new(coord);
-        let segments = self.segments(&coord, claims, (segments, manifest));
+        let segments = self.segments(&coord, file_locks, (segments, manifest));
         let tail = Tail {
             segment: segments.of_ordinal(durable.ordinal).ok_or(Error::Closed)?,
             address: durable.address,
@@ -59,16 +59,16 @@ impl Opening {
     }
 
     /// Claim the segments that this session may append to.
-    fn claims(&self, segments: &[Arc<Segment>], first: u64) -> Result<Claims> {
+    fn file_locks(&self, segments: &[Arc<Segment>], first: u64) -> Result<LogFileLocks> {
         if self.options.read_only {
-            return Ok(Claims::none(&self.layout));
+            return Ok(LogFileLocks::none(&self.layout));
         }
-        let claims = Claims::joined(&self.layout)?;
+        let file_locks = LogFileLocks::joined(&self.layout)?;
         let writable = segments.iter().filter(|s| s.entry.ordinal >= first);
         for segment in writable {
-            claims.add(segment.entry.ordinal, &segment.path)?;
+            file_locks.add(segment.entry.ordinal, &segment.path)?;
         }
-        Ok(claims)
+        Ok(file_locks)
     }
 
     /// Return the segments up to the one that the page names. CURRENT may name a manifest that

@@ -32,7 +32,7 @@ use crate::coord::{Coord, Lock, LogPoint};
 use crate::error::{Error, Result};
 use crate::index::MemoryIndex;
 use crate::live::LiveLog;
-use crate::log::{Claims, Identity, Layout, Manifest, Segment, Segments};
+use crate::log::{Identity, Layout, LogFileLocks, Manifest, Segment, Segments};
 use crate::options::Options;
 use crate::vfs::Vfs;
 
@@ -117,7 +117,7 @@ impl Opening {
     fn segments(
         &self,
         coord: &Arc<Coord>,
-        claims: Claims,
+        file_locks: LogFileLocks,
         listed: (Vec<Arc<Segment>>, Manifest),
     ) -> Segments {
         Segments::new(
@@ -125,7 +125,7 @@ impl Opening {
             self.identity,
             self.options,
             Arc::<Coord>::clone(coord),
-            claims,
+            file_locks,
             listed,
         )
     }

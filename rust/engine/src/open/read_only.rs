@@ -6,7 +6,7 @@ use super::{Beginning, OpenLog, Opening, View, durable_point};
 use crate::commit::Tail;
 use crate::coord::{Coord, Lock};
 use crate::error::{Error, Result};
-use crate::log::Claims;
+use crate::log::LogFileLocks;
 use crate::options::Mode;
 use crate::recovery::{self, LogSnapshot};
 use crate::vfs::Hold;
@@ -33,8 +33,8 @@ impl Opening {
             damage,
         } = snapshot;
         let coord = Arc::new(Coord::alone(&self.layout));
-        let claims = Claims::none(&self.layout);
-        let segments = self.segments(&coord, claims, (segments, manifest));
+        let file_locks = LogFileLocks::none(&self.layout);
+        let segments = self.segments(&coord, file_locks, (segments, manifest));
         let tail = Tail {
             segment: segments.of_tail(tail).ok_or(Error::Closed)?,
             address: tail,

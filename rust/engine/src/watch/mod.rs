@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::chunk::Stretch;
+use crate::chunk::NewEvents;
 use crate::filter::OwnedFilter;
 use crate::lock::{Condvar, Mutex};
 use filtered::{FilteredWaiters, Waiter};
@@ -84,7 +84,7 @@ impl Watch {
     ///
     /// `load` returns the events between two positions, or `None` if that would take long or fails.
     /// In the latter case all waiters for these events are woken.
-    pub(crate) fn deliver(&self, load: impl FnOnce(u64, u64) -> Option<Stretch>) {
+    pub(crate) fn deliver(&self, load: impl FnOnce(u64, u64) -> Option<NewEvents>) {
         if !self.due.swap(false, Ordering::SeqCst) {
             return;
         }
@@ -115,15 +115,15 @@ impl Watch {
     /// Several threads may do this at the same time. Each of them scans all events after a position
     /// that was completely scanned before. A waiter that registers meanwhile misses none: its
     /// position is not below the head, and the head is not below the scanned position.
-    fn deliver_filtered(&self, scanned: u64, load: impl FnOnce(u64, u64) -> Option<Stretch>) {
+    fn deliver_filtered(&self, scanned: u64, load: impl FnOnce(u64, u64) -> Option<NewEvents>) {
         // Read the head first. A head that is published later is followed by its own delivery.
         let head = self.head.load(Ordering::SeqCst);
         let ended = self.ended.load(Ordering::SeqCst);
         // Load without the lock, so that registrations do not wait for the disk.
-        let stretch = if ended { None } else { load(scanned, head) };
-        let sources = stretch
+        let events = if ended { None } else { load(scanned, head) };
+        let sources = events
             .as_ref()
-            .and_then(|stretch| Some((stretch.sources()?, stretch.head)));
+            .and_then(|events| Some((events.sources()?, events.head)));
         let due = {
             let mut waiters = self.waiters.lock();
             let filtered = &mut waiters.filtered;

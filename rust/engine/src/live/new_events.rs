@@ -1,7 +1,7 @@
 //! Load new events for the waiters that have a filter.
 
 use super::live_log::LiveLog;
-use crate::chunk::Stretch;
+use crate::chunk::NewEvents;
 use crate::index::Index as _;
 use crate::options::ReadMode;
 
@@ -12,17 +12,22 @@ const MAX_BYTES: u64 = 1 << 20;
 impl LiveLog {
     /// Load the events between two positions. Return `None` if they are too many or the read fails;
     /// the next read of these events reports the error.
-    pub(crate) fn stretch(&self, after: u64, head: u64, mode: ReadMode) -> Option<Stretch> {
+    pub(crate) fn load_new_events(
+        &self,
+        after: u64,
+        head: u64,
+        mode: ReadMode,
+    ) -> Option<NewEvents> {
         if head.saturating_sub(after) > MAX_EVENTS {
             return None;
         }
-        let mut stretch = Stretch {
+        let mut events = NewEvents {
             after,
             head,
             chunks: Vec::new(),
         };
         if head <= after {
-            return Some(stretch);
+            return Some(events);
         }
         let (first, last) = {
             let index = self.index.read();
@@ -36,15 +41,15 @@ impl LiveLog {
         for i in first..=last {
             let chunk = self.chunk(i)?;
             left = left.checked_sub(self.missing(chunk))?;
-            stretch.chunks.push(self.load(chunk, mode).ok()?);
+            events.chunks.push(self.load(chunk, mode).ok()?);
         }
-        Some(stretch)
+        Some(events)
     }
 
     /// Wake the waiters that are due. The caller must hold no lock of the store. `mode` states
     /// whether this thread may wait for the disk.
     pub(crate) fn deliver(&self, mode: ReadMode) {
         self.watch
-            .deliver(|after, head| self.stretch(after, head, mode));
+            .deliver(|after, head| self.load_new_events(after, head, mode));
     }
 }

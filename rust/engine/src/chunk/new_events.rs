@@ -9,7 +9,7 @@ use super::loaded_chunk::LoadedChunk;
 pub(crate) type Sources<'a> = HashMap<(&'a str, &'a str), u64>;
 
 /// The events between two positions, loaded.
-pub(crate) struct Stretch {
+pub(crate) struct NewEvents {
     /// The position before the first event.
     pub(crate) after: u64,
     /// The position of the last event.
@@ -17,7 +17,7 @@ pub(crate) struct Stretch {
     pub(crate) chunks: Vec<Arc<LoadedChunk>>,
 }
 
-impl Stretch {
+impl NewEvents {
     /// The streams and types of all events; `None` if a frame can't be read.
     pub(crate) fn sources(&self) -> Option<Sources<'_>> {
         let mut sources = Sources::new();

@@ -1,4 +1,4 @@
-//! Claims: a session's locks on the files of the log themselves, whatever directory they are
+//! A session's locks on the files of the log themselves, whatever directory they are
 //! reached through.
 //!
 //! The other locks of a store belong to its directory. A copy by hard links, a bind mount or a
@@ -43,7 +43,7 @@ const READS: u32 = 10_000;
 
 /// The locks of one session on the files that it writes to.
 #[derive(Debug)]
-pub(crate) struct Claims {
+pub(crate) struct LogFileLocks {
     layout: Layout,
     /// `None` for a session that doesn't write, and on a network file system, where locks don't
     /// exclude other machines that have the same files.
@@ -52,8 +52,8 @@ pub(crate) struct Claims {
     segments: Mutex<VecDeque<(u64, Arc<dyn LockFile>)>>,
 }
 
-impl Claims {
-    /// The claims of a session that doesn't write.
+impl LogFileLocks {
+    /// The locks of a session that doesn't write.
     pub(crate) fn none(layout: &Layout) -> Self {
         Self {
             layout: layout.clone(),
@@ -62,25 +62,25 @@ impl Claims {
         }
     }
 
-    /// The claims of the only session in a store directory. They exclude the sessions of every
-    /// other directory with the same files, until [`Claims::share`].
+    /// The locks of the only session in a store directory. They exclude the sessions of every
+    /// other directory with the same files, until [`LogFileLocks::share`].
     pub(crate) fn alone(layout: &Layout) -> Result<Self> {
-        let claims = Self::open(layout)?;
+        let locks = Self::open(layout)?;
         let held = |file: &Arc<dyn LockFile>| file.try_lock(Hold::Exclusive);
-        match claims.directory.as_ref().map_or(Ok(true), held) {
-            Ok(true) => Ok(claims),
-            Ok(false) => Err(claims.busy()),
+        match locks.directory.as_ref().map_or(Ok(true), held) {
+            Ok(true) => Ok(locks),
+            Ok(false) => Err(locks.busy()),
             Err(e) => Err(Error::io(&layout.log(), "lock", &e)),
         }
     }
 
-    /// The claims of a session that joins other sessions of the same store directory.
+    /// The locks of a session that joins other sessions of the same store directory.
     pub(crate) fn joined(layout: &Layout) -> Result<Self> {
-        let claims = Self::open(layout)?;
-        if let Some(directory) = &claims.directory {
-            claims.take_shared(&**directory, &layout.log())?;
+        let locks = Self::open(layout)?;
+        if let Some(directory) = &locks.directory {
+            locks.take_shared(&**directory, &layout.log())?;
         }
-        Ok(claims)
+        Ok(locks)
     }
 
     fn open(layout: &Layout) -> Result<Self> {
