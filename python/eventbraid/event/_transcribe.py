@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Self
     from uuid import UUID
 
+    from eventbraid._native import EventId
     from eventbraid.event._registry import EventType
     from eventbraid.store import RecordedEvent
 
@@ -200,7 +201,7 @@ def traced_event(
     event: object,
     correlation_id: str,
     causation_id: str,
-    event_id: UUID | None = None,
+    event_id: EventId | None = None,
     /,
 ) -> NewEvent:
     """Build an event of the library's own, whose metadata traces it.

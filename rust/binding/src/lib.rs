@@ -68,7 +68,7 @@ mod _native {
     #[pymodule_export]
     use crate::stream_names::StreamNames;
     #[pymodule_export]
-    use crate::uuid::uuid7;
+    use crate::uuid::{EventId, uuid7};
     #[pymodule_export]
     use crate::waiter::LogWaiter;
 

@@ -6,24 +6,61 @@ use std::collections::BTreeMap;
 
 use crate::text::{string, utf8, wrong_type};
 
-/// Writes a mapping as JSON; an empty one takes no bytes at all.
+/// The characters of JSON around a key and its value, and around all of them.
+const PUNCTUATION: usize = 6;
+
+/// Writes a mapping as JSON with sorted keys; an empty one takes no bytes at all.
+///
+/// Each record of a saga and each event of its commands has metadata, so this neither
+/// copies the texts nor builds a map of them.
 pub(crate) fn encode(metadata: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
+    let pairs = pairs(metadata)?;
+    let mut texts = Vec::with_capacity(pairs.len());
+    for (key, value) in &pairs {
+        let key = utf8("metadata", string("metadata's key", key)?)?;
+        texts.push((key, utf8("metadata", string("metadata's value", value)?)?));
+    }
+    if texts.is_empty() {
+        return Ok(Box::default());
+    }
+    // Stable: of equal keys, which a mapping of its own making may have, the last counts.
+    texts.sort_by_key(|(key, _)| *key);
+    let length: usize = texts
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    let mut json = Vec::with_capacity(length + (texts.len() + 1) * PUNCTUATION);
+    let mut rest = texts.iter().peekable();
+    while let Some((key, value)) = rest.next() {
+        if rest.peek().is_some_and(|(next, _)| next == key) {
+            continue;
+        }
+        json.push(if json.is_empty() { b'{' } else { b',' });
+        // A string can always be written.
+        let _ = serde_json::to_writer(&mut json, key);
+        json.push(b':');
+        let _ = serde_json::to_writer(&mut json, value);
+    }
+    json.push(b'}');
+    Ok(json.into_boxed_slice())
+}
+
+type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+/// The items of a mapping; those of a plain `dict` without a list in between.
+fn pairs<'py>(metadata: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
+    if let Ok(dict) = metadata.cast_exact::<PyDict>() {
+        return Ok(dict.iter().collect());
+    }
     let mapping = metadata
         .cast::<PyMapping>()
         .map_err(|_| wrong_type("metadata", "a mapping of str to str", metadata))?;
-    let mut sorted = BTreeMap::new();
+    let mut pairs = Vec::new();
     for item in mapping.items()? {
         let item = item.cast_into::<PyTuple>()?;
-        let key = utf8("metadata", string("metadata's key", &item.get_item(0)?)?)?.to_owned();
-        let value = utf8("metadata", string("metadata's value", &item.get_item(1)?)?)?.to_owned();
-        sorted.insert(key, value);
+        pairs.push((item.get_item(0)?, item.get_item(1)?));
     }
-    if sorted.is_empty() {
-        return Ok(Box::default());
-    }
-    // A map of strings can always be written.
-    let json = serde_json::to_vec(&sorted).unwrap_or_default();
-    Ok(json.into_boxed_slice())
+    Ok(pairs)
 }
 
 /// Decodes the output of `encode`.

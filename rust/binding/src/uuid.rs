@@ -22,14 +22,45 @@ pub(crate) fn uuid7(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     uuid_from_bytes(py, id)
 }
 
+/// The id of an event whose text is needed before the event is appended: a UUIDv7.
+///
+/// With its text it costs a third of a `uuid.UUID`; most records of a saga have one.
+#[pyclass(frozen, module = "eventbraid._native")]
+pub(crate) struct EventId([u8; 16]);
+
+#[pymethods]
+impl EventId {
+    #[new]
+    fn new() -> PyResult<Self> {
+        eventbraid_engine::uuid7()
+            .map(Self)
+            .map_err(|e| PyOSError::new_err(e.to_string()))
+    }
+
+    fn __str__(&self) -> String {
+        let number = u128::from_le_bytes(self.0).swap_bytes();
+        format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            number >> 96,
+            number >> 80 & 0xffff,
+            number >> 64 & 0xffff,
+            number >> 48 & 0xffff,
+            number & 0xffff_ffff_ffff
+        )
+    }
+}
+
 /// Shows sixteen bytes, most significant first, as a `uuid.UUID`.
 pub(crate) fn uuid_from_bytes(py: Python<'_>, bytes: [u8; 16]) -> PyResult<Bound<'_, PyAny>> {
     // Bytes of a UUID stand most significant first whatever the machine.
     uuid_from_number(py, u128::from_le_bytes(bytes).swap_bytes())
 }
 
-/// Takes the sixteen bytes, most significant first, out of a `uuid.UUID`.
+/// Takes the sixteen bytes, most significant first, out of a `uuid.UUID` or an `EventId`.
 pub(crate) fn bytes_from_uuid(id: &Bound<'_, PyAny>) -> PyResult<[u8; 16]> {
+    if let Ok(id) = id.cast_exact::<EventId>() {
+        return Ok(id.get().0);
+    }
     if !id.is_instance(uuid_class(id.py())?)? {
         let message = format!(
             "event_id must be a uuid.UUID, not {}",

@@ -10,15 +10,12 @@ the cause of the records that are committed with it.
 
 from __future__ import annotations
 
-import os
-import random
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import msgspec
 
+from eventbraid._native import EventId
 from eventbraid.command._write import EncodedWrite
 from eventbraid.event._transcribe import traced_event
 from eventbraid.saga.machine._events import (
@@ -33,22 +30,6 @@ from eventbraid.store import NewEvent
 if TYPE_CHECKING:
     from eventbraid.saga.machine._progress import Progress
     from eventbraid.store import RecordedEvent
-
-
-# Seeded by the system, and apart from the generator that a program may seed. A forked
-# child seeds its own anew: with the parent's it would make the parent's ids.
-_random = random.Random()
-os.register_at_fork(after_in_child=_random.seed)
-
-
-def _new_id() -> UUID:
-    """Return a UUIDv7, without a system call for its random bits.
-
-    `uuid7` of the store makes one for each id, which is a tenth of the time of a saga.
-    """
-    milliseconds = time.time_ns() // 1_000_000
-    high = milliseconds << 16 | 7 << 12 | _random.getrandbits(12)
-    return UUID(int=high << 64 | 2 << 62 | _random.getrandbits(62))
 
 
 class StreamHead(msgspec.Struct, frozen=True, gc=False):
@@ -116,13 +97,13 @@ def batch_of(
         events: The records, in order; at least one.
     """
     saga_id, cause = progress.id, head.cause
-    last_id = None if progress.status.ended else _new_id()
+    last_id = None if progress.status.ended else EventId()
     encoded: list[NewEvent] = []
     notices: list[SagaNeedsAttention] = []
     last = events[-1]
     for event in events:
         is_start = isinstance(event, SagaStarted)
-        own_id = last_id if event is last else _new_id() if is_start else None
+        own_id = last_id if event is last else EventId() if is_start else None
         encoded.append(traced_event(saga_id, event, saga_id, cause, own_id))
         if is_start:
             cause = str(own_id)
