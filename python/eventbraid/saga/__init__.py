@@ -1,4 +1,4 @@
-"""Sagas: recorded sequences of steps, each with its compensation."""
+"""Sagas: recorded sequences of steps that can be compensated."""
 
 from __future__ import annotations
 

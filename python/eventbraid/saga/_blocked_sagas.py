@@ -1,10 +1,11 @@
 """The blocked sagas of a store, as far as the log shows.
 
 The log has two kinds of evidence. A defect in a step's code is recorded in the saga's
-own stream. A missing declaration, or records that a coordinator can't fold, are facts
-about a program and not about the saga, so the attention stream has the notice. It is
-valid until the saga's stream grows, or until a coordinator acquires the lease under
-which the saga is driven. If that one can't drive the saga either, it appends a new one.
+own stream. If a program lacks the declaration of a saga, or can't fold its records,
+that is a fact about the program and not about the saga. So it is recorded as a notice
+on the attention stream. The notice is valid until the saga's stream grows, or until a
+coordinator acquires the lease under which the saga is driven. If that coordinator can't
+drive the saga either, it appends a new notice.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ _ACQUIRED_TYPE = "lease.acquired"
 def read_blocked(
     store: EventStore, unfinished: Collection[str], defective: Collection[str]
 ) -> dict[str, str]:
-    """Return why sagas are blocked, by the ids of those that are.
+    """Return the reasons of the blocked sagas, by their ids.
 
     Args:
         store: The store.
         unfinished: The ids of the sagas that aren't at rest: neither ended nor stuck.
-        defective: The ids of those in whose stream a defect was recorded.
+        defective: The ids of those sagas in whose streams a defect was recorded.
     """
     reasons: dict[str, str] = {}
     acquired: dict[str, int] = {}
@@ -74,7 +75,7 @@ def _last_notices(
 
 
 def _notice_in(recorded: RecordedEvent) -> SagaNeedsAttention | None:
-    """Return the notice in a record; None if it is another record, from any writer."""
+    """Return the notice in a record; None if it is a different record."""
     if recorded.type != ATTENTION_TYPE:
         return None
     try:
@@ -92,7 +93,7 @@ def _is_outdated(
         store: The store.
         saga_id: The saga's id.
         position: The position of the notice.
-        acquired: The positions at which leases were acquired, as far as they are known.
+        acquired: A cache of the positions at which leases were last acquired.
     """
     if any(r.position > position for r in _newest(store, saga_id, 1)):
         return True
@@ -112,7 +113,8 @@ def _is_outdated(
 
 def _last_acquired(store: EventStore, lease: str) -> int:
     """Return the position at which a lease was last acquired; 0 if it never was."""
-    # No release follows another release, so it is one of the last two records.
+    # A release never follows a release, so the acquisition is one of the last two
+    # records.
     for recorded in _newest(store, PREFIX + lease, 2):
         if recorded.type == _ACQUIRED_TYPE:
             return recorded.position
@@ -131,5 +133,5 @@ def _recorded_defect(store: EventStore, saga_id: str) -> DefectRecorded | None:
         ]
         return fold(saga_id, history).blocked
     except EventbraidError:
-        # The attention stream has the notice of a saga whose stream can't be folded.
+        # If a saga's stream can't be folded, its notice is on the attention stream.
         return None

@@ -1,8 +1,8 @@
 """Distinguishes the end of a coordinator from a cancellation by other code.
 
-On asyncio any code may cancel its own task, or another one that it refers to. If a
-`CancelledError` leaves a task of a task group, the group takes it for its own
-cancellation. So a stray one would end the coordinator without an error.
+On asyncio any code may cancel its own task, or any other task that it has a reference
+to. If a `CancelledError` leaves a task of a task group, the group takes it for its own
+cancellation. So a stray `CancelledError` would end the coordinator without an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Host:
-    """The task that entered the coordinator, and whether it is being ended."""
+    """The task that entered the coordinator, and whether that task is cancelled."""
 
     __slots__ = ("_requests", "_task")
 
@@ -38,10 +38,10 @@ class Host:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the current task is cancelled by its coordinator's end.
+        """Whether the current task is cancelled because its coordinator ends.
 
-        Either a cancel scope around it is cancelled, or its event loop is shut down:
-        `asyncio.run` then cancels all tasks, the host included.
+        That is so if a cancel scope around the task is cancelled, or if the event loop
+        is shut down: `asyncio.run` then cancels all tasks, the host included.
         """
         if anyio.current_effective_deadline() == -math.inf:
             return True
@@ -51,7 +51,7 @@ class Host:
 
 @asynccontextmanager
 async def dropped_stray_cancellation(host: Host) -> AsyncGenerator[None]:
-    """Continue after a wait that other code of the program cancelled.
+    """Continue after the block if other code of the program cancelled a wait in it.
 
     Args:
         host: The host of the coordinator to which the current task belongs.
@@ -68,8 +68,8 @@ async def dropped_stray_cancellation(host: Host) -> AsyncGenerator[None]:
 def is_being_cancelled() -> bool:
     """Return whether the cancellation of the current task was requested.
 
-    If it wasn't, a `CancelledError` is an exception that other code raised, as
-    ``future.result()`` does for a future that was cancelled.
+    If it wasn't, a `CancelledError` comes from other code. For example,
+    ``future.result()`` raises it if the future was cancelled.
     """
     if anyio.current_effective_deadline() == -math.inf:
         return True
@@ -87,7 +87,7 @@ def is_in_a_task() -> bool:
     """Return whether a task of a running event loop executes this code."""
     try:
         anyio.get_current_task()
-    except Exception:  # noqa: BLE001 - without a loop each backend fails in its own way
+    except Exception:  # noqa: BLE001 - without a loop each backend raises its own error
         return False
     return True
 
@@ -99,15 +99,15 @@ def cancellation_requests() -> int:
 
 
 async def drop_cancellation_requests(down_to: int) -> None:
-    """Withdraw the requests to cancel the current task that exceed a number.
+    """Withdraw cancellation requests of the current task until `down_to` are left.
 
-    A cancelled scope repeats its request, so none of them is lost.
+    No request of a cancelled scope is lost, because the scope repeats its request.
     """
     task = current_task()
     if task is None or task.cancelling() <= down_to:
         return
     with suppress(asyncio.CancelledError):
-        # A request that wasn't delivered yet is delivered here.
+        # Deliver a pending request here, where its error is suppressed.
         await asyncio.sleep(0)
     while task.cancelling() > down_to:
         task.uncancel()

@@ -31,7 +31,7 @@ Where: TypeAlias = Literal[
 ]
 """The function of a step's declaration that raised."""
 
-# Below the maximum of every text in a record, which would cut off the end.
+# Less than the maximum of any text in a record, which would cut off the end.
 _MAXIMUM_TRACEBACK = 3_900
 _MAXIMUM_REASON = 500
 
@@ -48,15 +48,15 @@ class Bug:
 
 
 class Defect(Exception):
-    """Raised by an action when a step's code has a bug. The driver blocks the saga.
+    """Raised by an action if a step's code has a bug; the driver then blocks the saga.
 
     Attributes:
         step: The step's name.
         where: The function that raised.
         error: The exception that it raised.
-        answer: The answer that the receiver gave before, as JSON; None without one.
-        is_outage: Whether the system refused something to the code. Nothing of the call
-            was recorded, and this program makes it again.
+        answer: The answer that the receiver gave before, as JSON, or None.
+        is_outage: Whether the system refused something to the code. If so, no effect
+            was recorded, and this program calls the code again.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Defect(Exception):
         *,
         is_outage: bool = False,
     ) -> None:
-        """Keep the function and its exception."""
+        """Store the step, which of its functions raised, and the exception."""
         self.step = step
         self.where: Where = where
         self.error = error
@@ -97,30 +97,30 @@ class Defect(Exception):
 
 
 class CommandDefect(Exception):
-    """Raised in place of an error that a function of a command raised.
+    """Raised in place of an error of a store that a function of a command raised.
 
-    The error itself would look like one of the store that holds the sagas.
+    The error itself would be taken for an error of the store that has the sagas.
 
     Attributes:
         error: The error.
     """
 
     def __init__(self, error: EventbraidError) -> None:
-        """Keep the error."""
+        """Store the error."""
         self.error = error
         super().__init__(error)
 
 
 class Outage(Exception):
-    """Raised by an action when the system refused something to a step's local code.
+    """Raised by an action if the system refused something to a step's local code.
 
-    Nothing of the action was recorded. The driver takes it again after a pause.
+    Nothing of the action was recorded. The driver takes the action again after a pause.
 
     Attributes:
         step: The step's name.
         where: The function that raised.
         error: The exception that it raised.
-        answer: The answer that the receiver gave before, as JSON; None without one.
+        answer: The answer that the receiver gave before, as JSON, or None.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Outage(Exception):
         error: OSError,
         answer: msgspec.Raw | None = None,
     ) -> None:
-        """Keep the function and its exception."""
+        """Store the step, which of its functions raised, and the exception."""
         self.step = step
         self.where: Where = where
         self.error = error
@@ -138,7 +138,7 @@ class Outage(Exception):
         super().__init__(step, where, error)
 
     def as_defect(self) -> Defect:
-        """Return the defect for an outage that doesn't end."""
+        """Return the defect that an outage becomes if it doesn't end."""
         return Defect(self.step, self.where, self.error, self.answer, is_outage=True)
 
 
@@ -147,11 +147,13 @@ def trouble_of(
 ) -> Defect | Outage:
     """Classify an exception of a step's local code that isn't a rejection.
 
-    Local code has no effects outside of the store. So it can be called again after an
-    error of the operating system, and any other exception is a bug.
+    Local code has no effects outside of the store. So an error of the operating system
+    is an outage, after which the code can be called again. Any other exception is a
+    bug.
 
     Raises:
-        BaseException: It ends the program or this task, and isn't about the step.
+        BaseException: The exception ends the program or this task, and isn't about the
+            step.
     """
     raise_if_it_ends_the_program(error)
     if isinstance(error, CommandDefect):
@@ -166,7 +168,7 @@ def called(step: str, where: Where, function: Callable[[], R]) -> R:
 
     Raises:
         CommandRejected: The function refused the step.
-        LimitExceeded: The function made a command that is too large.
+        LimitExceeded: The function built a command that is too large.
         Defect: The function has a bug.
         Outage: The system refused something to the function.
     """
@@ -183,14 +185,14 @@ def raise_if_it_ends_the_program(error: BaseException) -> None:
     if isinstance(error, Exception):
         return
     if isinstance(error, GeneratorExit) and not is_in_a_task():
-        raise error  # The coroutine itself is closed: its event loop is gone.
+        raise error  # The coroutine is being closed, because its event loop has ended.
     for single in exceptions_in(error):
         if isinstance(single, KeyboardInterrupt | SystemExit) or ends_task(single):
             raise single
 
 
 def log_outage(saga_id: str, outage: Outage) -> None:
-    """Report that the system refused something to a step's local code."""
+    """Log that the system refused something to a step's local code."""
     SAGA.warning(
         "%s of step %r of saga %r was refused something by the system: %s; "
         "it is called again",
@@ -203,9 +205,9 @@ def log_outage(saga_id: str, outage: Outage) -> None:
 
 
 def is_defect(error: BaseException, defects: tuple[type[BaseException], ...]) -> bool:
-    """Return whether an exception, or one inside of a group, is a defect.
+    """Return whether an exception, or an exception in a group, is a defect.
 
-    A `StopIteration` can't leave a coroutine: Python raises a `RuntimeError` from it.
+    A `StopIteration` can't leave a coroutine: Python converts it to a `RuntimeError`.
     """
     return any(
         isinstance(single, defects)
@@ -222,7 +224,7 @@ def traceback_of(error: BaseException) -> str:
     """Return the end of an exception's traceback, of bounded length."""
     try:
         lines = traceback.format_exception(error)
-    except Exception:  # noqa: BLE001 - the texts of exceptions are foreign code
+    except Exception:  # noqa: BLE001 - the text of an exception comes from foreign code
         lines = [*traceback.format_tb(error.__traceback__), described(error)]
     text = "".join(lines).encode("utf-8", "backslashreplace").decode()
     if len(text) <= _MAXIMUM_TRACEBACK:

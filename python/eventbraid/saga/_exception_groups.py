@@ -13,7 +13,8 @@ def exceptions_in(
 ) -> Iterator[BaseException]:
     """Iterate over an exception and, if it is a group, over all exceptions in it.
 
-    It doesn't recurse, because a group of 1,000 levels would exceed the limit.
+    The function doesn't recurse, because a group with 1,000 levels would exceed the
+    recursion limit.
 
     Args:
         error: The exception.

@@ -1,8 +1,8 @@
-"""The texts of foreign objects, in a form that every record can hold.
+"""The texts of foreign objects, in a form that fits into every record.
 
-Rejections, exceptions of any library and callers provide them. Such a text may have any
-size, may hold a lone surrogate, and its ``__str__`` may raise. None of this may keep a
-saga from its end.
+Such texts come from rejections, from callers and from exceptions of any library. A text
+may have any size or contain a lone surrogate, and ``__str__`` of its object may raise.
+None of this may prevent a saga from reaching its end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def described(error: BaseException) -> str:
 
 
 def safe_text(value: object) -> str:
-    """Return the text of an object; its class if its ``__str__`` raises."""
+    """Return the text of an object; if ``__str__`` raises, a text with its class."""
     try:
         return str(value)
     except (KeyboardInterrupt, SystemExit):
@@ -47,5 +47,6 @@ def shortened(text: object, maximum: int) -> str:
     # Shortened first, so that a huge text isn't encoded.
     if len(text) > maximum:
         text = f"{text[: maximum - 1]}…"
-    # A lone surrogate, as in some file names, can't be encoded and so not recorded.
+    # A lone surrogate, as in some file names, can't be encoded, so it is replaced by an
+    # escape sequence.
     return text.encode("utf-8", "backslashreplace").decode()

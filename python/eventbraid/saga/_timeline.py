@@ -44,11 +44,11 @@ class SagaEntry:
     """One line of a saga's timeline.
 
     Attributes:
-        time: When it was recorded, in UTC.
+        time: The time at which it was recorded, in UTC.
         what: The kind of the entry, in a word or two: ``"started"``, ``"succeeded"``.
         step: The step that it is about; empty if it is about the saga.
-        attempt: The number of the attempt; 0 without one.
-        detail: The reason, the error or the result, for people; empty without one.
+        attempt: The number of the attempt; 0 if there is none.
+        detail: The reason, the error or the result, for people; empty if there is none.
         position: The record's position in the log.
         type: The record's event type.
         traceback: The end of the traceback of a defect; empty otherwise.
@@ -106,7 +106,7 @@ class SagaTimeline:
 def read_timeline(store: EventStore, saga_id: str) -> SagaTimeline:
     """Read the timeline of one saga.
 
-    It needs neither the saga's declaration nor a coordinator.
+    Neither the saga's declaration nor a coordinator is needed.
 
     Args:
         store: The store.

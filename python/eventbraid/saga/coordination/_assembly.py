@@ -1,14 +1,14 @@
 """Builds the parts of a coordinator, and connects them.
 
-The parts are in layers, and each part knows only the ones above it::
+The parts are in layers, and each part uses only parts of the layers above its own::
 
-    the log's facts       lease table, live coordinators, unfinished sagas
+    recorded facts        lease table, live coordinators, unfinished sagas
     this coordinator      shards, registries, starts in progress, wakeup
     work                  worker pool, loader, intake, attention, handover
     control               log follower, lifecycle
     requests of callers   starter, finder, listing, manual decisions
 
-Each piece of mutable state has one owner, which is one of these parts.
+Each piece of mutable state is owned by exactly one of these parts.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The owners of what a coordinator knows."""
+    """The parts that own the state of a coordinator."""
 
     store: AsyncStore
     journal: Journal
@@ -82,7 +82,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorParts:
-    """The parts of one coordinator; the first seven serve its public methods."""
+    """The parts of one coordinator. The first seven serve its public methods."""
 
     lifecycle: Lifecycle
     starter: SagaStarter
@@ -125,7 +125,7 @@ def assemble(
             written.
 
     Raises:
-        InvalidArgument: Two sagas have one name and version.
+        InvalidArgument: Two sagas have the same name and version.
     """
     state = _state(store, sagas, journal, stale_after)
     workers = WorkerPool(

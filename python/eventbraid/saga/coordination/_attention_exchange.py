@@ -1,7 +1,8 @@
 """The exchange with other coordinators about blocked sagas.
 
-A caller may wait for a saga at any coordinator. If the saga is blocked at the one that
-has its shard, that one reports it in the log, and the others let their callers know.
+A caller may wait for a saga at any coordinator. If the saga is blocked at the
+coordinator that has its shard, that coordinator reports it in the log. The others read
+the report and notify their waiting callers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AttentionExchange:
-    """Reports the blocked sagas of this coordinator, and finds those of others.
+    """Reports the blocked sagas of this coordinator, and finds those of the others.
 
     Only the log follower calls it, so none of its methods run at the same time.
 
@@ -83,11 +84,11 @@ class AttentionExchange:
         reasons = await self._reporter.reasons(versions)
         for run, version in versions.items():
             reason = reasons.get(run.id)
-            # Another task may have read the saga further meanwhile, up to its end.
+            # Another task may have read newer records of the saga meanwhile.
             is_unchanged = run.version == version and self._is_waited_for(run)
             if reason is not None and is_unchanged:
                 run.rest(blocked_error(run.progress, reason))
 
     def _is_waited_for(self, run: Run[Any]) -> bool:
-        """Return whether a saga is elsewhere, and isn't known to be at rest there."""
+        """Return whether a saga is driven elsewhere and isn't at rest yet."""
         return self._registry.is_elsewhere(run) and not run.at_rest.is_set()

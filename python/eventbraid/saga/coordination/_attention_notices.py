@@ -1,8 +1,9 @@
 """The last notice of each saga on the attention stream.
 
-The stream only grows, so it isn't searched again for each saga. New notices are kept as
-the log follower reads them. Older ones are read backward from there, once, and only as
-far as a question needs; one pass answers all questions of a call.
+The stream only grows, and a search of the whole stream for each saga would take too
+long. So new notices are kept when the log follower reads them. Older notices are read
+backward, once, and only as far as a question needs. One pass answers all questions of a
+call.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("eventbraid.saga")
 
-# The number of notices that are read at a time, and the maximum number of sagas of
-# which the place of the last notice is kept: a few MB.
+# The number of notices that are read at a time, and the maximum number of sagas whose
+# last notice is kept (its place only: a few MB in all).
 _PAGE = 1_024
 _MAXIMUM_KEPT = 32_768
 
@@ -56,8 +57,8 @@ class Notices:
         self._store = store
         self._maximum = maximum
         self._last: dict[str, Place] = {}
-        # Of each saga with a notice from this position on, the last one is kept. Older
-        # notices have versions below `_before`.
+        # For each saga with a notice at this position or later, the last notice is
+        # kept. Older notices have versions below `_before`.
         self._since: float = math.inf
         self._before: int | None = None
 
@@ -95,8 +96,9 @@ class Notices:
             for saga_id in missing.keys() & places.keys():
                 found[saga_id] = places[saga_id]
                 del missing[saga_id]
-            # The places are kept as long as there is room for all of a page: with a gap
-            # between them, `_since` would promise more than is known.
+            # The places of a page are kept only if there is room for all of them. If
+            # some were missing, a saga without a place could still have a notice after
+            # `_since`.
             has_room = len(self._last) + len(places) <= self._maximum
             is_adjacent = before == self._before
             if page:
@@ -125,7 +127,7 @@ class Notices:
         return [recorded async for recorded in older]
 
     def _forget_half(self) -> None:
-        """Forget the older half; it is read again if it is needed."""
+        """Forget the older half of the places; they are read again when needed."""
         by_age = sorted(self._last.items(), key=lambda item: item[1])
         half = len(by_age) // 2
         _, newest = by_age[half - 1]
@@ -146,7 +148,7 @@ def _last_places(newest_first: Iterable[RecordedEvent]) -> dict[str, Place]:
 def _notice_in(recorded: RecordedEvent) -> SagaNeedsAttention | None:
     """Return the notice in a record; None if the record has none.
 
-    Any program can append to the stream, and a record that can't be decoded must not
+    Any program can append to the stream, so a record that can't be decoded must not
     stop a coordinator.
     """
     if recorded.type != ATTENTION_TYPE:

@@ -1,4 +1,4 @@
-"""The questions whether sagas of other coordinators are blocked there."""
+"""The questions about sagas of other coordinators: whether they are blocked there."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 class AttentionQuestions:
-    """The runs of which the log is to be asked whether the saga is blocked.
+    """The sagas for which the log follower must search the notices.
 
     Any task may ask, but only the log follower answers, between two pages of the log.
-    Otherwise the answer could come from before a handover of the shard that the
-    follower has read meanwhile, and would end the wait for a saga that is driven again.
+    If another task answered, the follower could read a handover of the shard at the
+    same time. The answer from before the handover would then end a caller's wait,
+    although the new holder drives the saga.
 
     Args:
         registry: The sagas of this coordinator.

@@ -1,10 +1,11 @@
 """Reports blocked sagas in the log, for callers that wait at other coordinators.
 
-That a saga is blocked is a fact about the live programs and not about the saga, so it
-isn't recorded in the saga's stream. The attention stream has it, and stuck sagas too.
-The notice expects the fencing token of the lease under which the saga would be driven,
-and the saga's version. So it holds from its position in the log until that lease is
-acquired again or released, or until the saga's stream grows; the log alone decides.
+Whether a saga is blocked depends on the live programs and not on the saga alone. So it
+isn't recorded in the saga's stream, but as a notice on the attention stream, which also
+has the stuck sagas. The append of a notice expects the saga's version, and the fencing
+token of the lease under which the saga would be driven. So a notice is valid from its
+position in the log until that lease is acquired again or released, or until the saga's
+stream grows. The log alone decides that.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class AttentionReporter:
         """Report blocked sagas, once for each version of their streams.
 
         Returns:
-            The ids of those whose stream has grown since they were blocked: they were
-            not reported, and are to be looked at again.
+            The ids of the sagas whose stream has grown since they were blocked. They
+            were not reported, and must be read again.
         """
         unreported = [one for one in blocked if self._is_unreported(one)]
         grown: list[str] = []
@@ -66,7 +67,7 @@ class AttentionReporter:
         return is_held and one.shard_lease.last_report(one.id) != _content_of(one)
 
     async def _append(self, unreported: Sequence[BlockedSaga]) -> list[str]:
-        """Append notices in one commit, without those that turn out to be wrong."""
+        """Append notices in one commit, without those that are no longer true."""
         grown: list[str] = []
         while unreported:
             expect: dict[str, int] = {}
@@ -103,8 +104,8 @@ class AttentionReporter:
         """Return why sagas are blocked at the coordinators that have their shards.
 
         Returns:
-            The reasons, by the ids of those that are blocked according to the log, and
-            whose stream hasn't grown since this process has read it.
+            The reasons, by saga id. A saga is left out if the log doesn't show it as
+            blocked, or if its stream has grown since this process read it.
         """
         wanted: dict[str, int] = {}
         found = {run.id: run for run in runs}
@@ -115,11 +116,13 @@ class AttentionReporter:
         reasons: dict[str, str] = {}
         for saga_id, place in (await self._notices.find(wanted)).items():
             if await self._has_other_holder(found[saga_id], place.position):
-                # That one may be able to drive the saga, and reports it otherwise.
+                # The new holder may be able to drive the saga. If not, it reports
+                # the saga itself.
                 continue
             reason = await self._notices.reason(place)
-            # A coordinator at which a caller waits for the saga has the code. So if the
-            # code is missing elsewhere, it will be delegated to this coordinator.
+            # A caller waits for the saga here, so this coordinator has its code. If the
+            # holder of the shard lacks the code, the saga will be delegated to this
+            # coordinator, so it isn't blocked.
             if reason is not None and NEEDS_CODE not in reason:
                 reasons[saga_id] = reason
         return reasons
@@ -140,7 +143,7 @@ class AttentionReporter:
 
 
 def _content_of(blocked: BlockedSaga) -> object:
-    """Return the facts by which two reports of a saga differ."""
+    """Return the facts that a report contains; equal facts need no second report."""
     return blocked.version, blocked.overdue
 
 

@@ -31,7 +31,7 @@ class BlockedSaga:
         error: The reason.
         head: The head of its stream when it was blocked.
         shard_lease: The lease under which it was blocked.
-        overdue: Whether it was found that its deadline has passed.
+        overdue: Whether its deadline has passed, as of the last check.
     """
 
     progress: Progress
@@ -53,8 +53,8 @@ class BlockedSaga:
     def is_blocked_at(self, version: int) -> bool:
         """Return whether a call with a defect blocks the saga at a stream's version.
 
-        The same program doesn't make such a call again. It calls functions without
-        effects again when the saga is requested.
+        The same program doesn't make such a call again. Functions without effects are
+        called again when the saga is requested.
         """
         defect = self.progress.blocked
         if defect is None or self.version != version:
@@ -63,7 +63,7 @@ class BlockedSaga:
 
 
 class BlockedRegistry:
-    """The blocked sagas, and which of them are still to be reported in the log.
+    """The blocked sagas, and those of them that must be reported in the log.
 
     Args:
         wakeup: Is notified when there is something to report.
@@ -76,8 +76,8 @@ class BlockedRegistry:
         self._wakeup = wakeup
         self._sagas: dict[str, BlockedSaga] = {}
         self._unreported: dict[str, BlockedSaga] = {}
-        # A heap. An entry stays until its deadline has passed, so some entries are of
-        # sagas that aren't blocked any more.
+        # A heap. An entry stays until its deadline has passed, so some entries belong
+        # to sagas that aren't blocked any more.
         self._deadlines: list[tuple[datetime, str]] = []
 
     @property
@@ -86,7 +86,7 @@ class BlockedRegistry:
         return self._sagas
 
     def add(self, blocked: BlockedSaga) -> None:
-        """Add a saga, or replace its entry; it is to be reported."""
+        """Add a saga or replace its entry, and mark it to be reported."""
         SAGA.error("%s", blocked.error, exc_info=blocked.error.__cause__)
         self._sagas[blocked.id] = self._unreported[blocked.id] = blocked
         if blocked.progress.deadline is not None:
@@ -112,19 +112,19 @@ class BlockedRegistry:
 
     @property
     def has_unreported(self) -> bool:
-        """Whether there are sagas to be reported."""
+        """Whether there are sagas that must be reported."""
         return bool(self._unreported)
 
     def take_unreported(self) -> list[BlockedSaga]:
-        """Return the sagas that are to be reported and are still blocked."""
+        """Return the sagas that must be reported and are still blocked."""
         unreported, self._unreported = self._unreported, {}
         return [one for one in unreported.values() if self._sagas.get(one.id) is one]
 
     def put_back(self, unreported: Iterable[BlockedSaga]) -> None:
-        """Have sagas reported again, because the outcome of their report is unknown.
+        """Mark sagas to be reported again after a report of unknown outcome.
 
-        A second notice does no harm. A saga that was blocked anew meanwhile has a newer
-        entry, which must not be replaced.
+        A second notice does no harm. If a saga was blocked again meanwhile, it has a
+        newer entry, which must not be replaced.
         """
         self._unreported = {one.id: one for one in unreported} | self._unreported
 
@@ -133,7 +133,7 @@ class BlockedRegistry:
     def find_overdue(self, now: datetime) -> list[BlockedSaga]:
         """Return the sagas whose deadline has passed since the last call.
 
-        They are to be reported once more.
+        They are marked to be reported once more.
         """
         found: list[BlockedSaga] = []
         while self._deadlines and self._deadlines[0][0] <= now:

@@ -25,17 +25,17 @@ _log = logging.getLogger("eventbraid.saga")
 UNREADABLE = -1
 """The index of a declaration that couldn't be read."""
 
-# The number of checkpoints that may be written without a wait, and the seconds until a
-# further one may be.
+# The number of checkpoints that may be written without a wait, and the seconds after
+# which one more is allowed.
 _WITHOUT_WAIT = 12
 _SECONDS_EACH = 60.0
 
 
 class CheckpointBudget:
-    """Limits how often a coordinator writes a checkpoint, however many sagas end.
+    """Limits the rate of checkpoints of a coordinator, however many sagas end.
 
-    At most 72 are written in an hour. Sagas that aren't in a checkpoint are folded from
-    the log.
+    At most 72 checkpoints are written in an hour. The records after the last checkpoint
+    are folded from the log.
     """
 
     __slots__ = ("_full_at",)
@@ -45,7 +45,7 @@ class CheckpointBudget:
         self._full_at = -math.inf
 
     def spend(self, now: float) -> float:
-        """Spend one checkpoint; return the seconds after which it may be written.
+        """Count one checkpoint; return the seconds after which it may be written.
 
         Args:
             now: The time of a monotonic clock, in seconds.
@@ -57,7 +57,7 @@ class CheckpointBudget:
 def checkpoint_of(
     position: int, sagas: Mapping[str, Declaration | None]
 ) -> SagaCheckpoint:
-    """Build a checkpoint; a declaration that several sagas need is in it once.
+    """Build a checkpoint, which has each declaration only once.
 
     Args:
         position: The position.
@@ -70,12 +70,13 @@ def checkpoint_of(
 
 
 async def write_checkpoint(store: AsyncStore, checkpoint: SagaCheckpoint) -> bool:
-    """Append a checkpoint; return whether the store took it."""
+    """Append a checkpoint; return whether the store accepted it."""
     event = system_event(new_event(CHECKPOINT_STREAM, checkpoint))
     try:
         await store.append([event])
     except LimitExceeded as error:
-        # The ids are too long. The next start folds more of the log instead.
+        # The ids are too long. Without this checkpoint, the next start folds more of
+        # the log.
         _log.warning("no checkpoint of %d sagas: %s", len(checkpoint.open), error)
         return False
     return True
@@ -98,7 +99,7 @@ async def read_last_checkpoint(store: AsyncStore) -> SagaCheckpoint | None:
 
 
 def _checkpoint_in(recorded: RecordedEvent) -> SagaCheckpoint | None:
-    """Return the checkpoint in a record; None if it can't be right."""
+    """Return the checkpoint in a record; None if the checkpoint isn't valid."""
     try:
         checkpoint = cast("SagaCheckpoint", decode_event(recorded))
         if _is_plausible(checkpoint, recorded.position):
@@ -118,7 +119,7 @@ def _checkpoint_in(recorded: RecordedEvent) -> SagaCheckpoint | None:
 def _is_plausible(checkpoint: object, position: int) -> bool:
     if not isinstance(checkpoint, SagaCheckpoint):
         return False
-    # The fold that a checkpoint records ended before the checkpoint was appended.
+    # A valid checkpoint has a position before its own record.
     if not 0 <= checkpoint.position < position:
         return False
     if not checkpoint.needs:

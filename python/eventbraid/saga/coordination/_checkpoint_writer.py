@@ -56,11 +56,11 @@ class CheckpointWriter:
         await self._is_due.wait()
 
     async def write(self) -> bool:
-        """Write the checkpoint that is due, when the budget allows it.
+        """Write the checkpoint that is due, as soon as the budget allows it.
 
         Returns:
-            Whether it was written; False if the coordinator is stopping, which writes
-            one when it is left.
+            Whether it was written. It isn't if the coordinator is stopping, because
+            the coordinator writes a checkpoint when it is left.
         """
         self._is_due = anyio.Event()
         seconds = self._budget.spend(time.monotonic())

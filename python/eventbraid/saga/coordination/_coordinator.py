@@ -1,4 +1,4 @@
-"""The public face of saga coordination: each method is a call of one part."""
+"""The public interface of saga coordination: each method calls one internal part."""
 
 from __future__ import annotations
 
@@ -36,51 +36,52 @@ class SagaCoordinator:
 
     Use it as an async context manager. Entering it resumes the unfinished sagas of the
     store. Leaving it lets each saga end its current action, and leaves the rest to the
-    next coordinator. Nothing is lost either way: a saga's state is its stream. If the
+    next coordinator. Nothing is lost, because a saga's state is its stream. If the
     block raises or is cancelled, calls in progress are cancelled too, except
-    compensations; the next coordinator resolves them.
+    compensations. The next coordinator resolves the cancelled calls.
 
     Any number of coordinators, of any number of processes, may share a store. A saga is
     in one of 16 shards by its id. Each coordinator has its share of the shards, and
-    gives shards back when another coordinator joins. It acquires those of a coordinator
-    that has ended or died at once, and those of one that is stopped, or whose event
-    loop hangs, after ``stale_after``. A saga may be started, cancelled or retried at
-    any coordinator; one that was given its declaration drives it. The store refuses the
-    records of a coordinator that has lost the shard.
+    gives shards back when another coordinator joins. The shards of a coordinator that
+    has ended or died are acquired by the others at once. The shards of a coordinator
+    that is suspended, or whose event loop hangs, are acquired after ``stale_after``. A
+    saga may be started, cancelled or retried at any coordinator. A coordinator that was
+    given its declaration drives it. The store refuses the records of a coordinator that
+    has lost the shard.
 
     Coordinators needn't be given the same sagas, for example while a new version of a
-    program is rolled out. Each announces the declarations that it was given, and drives
-    no other sagas. If the holder of a shard lacks a declaration, another live
-    coordinator that has it drives the sagas of that declaration. A coordinator that is
-    given no sagas drives none; it can list and cancel them.
+    program is rolled out. Each coordinator records the declarations that it was given,
+    and drives no other sagas. If the holder of a shard lacks a declaration, another
+    live coordinator that has the declaration drives its sagas. A coordinator that is
+    given no sagas drives none; it can list and cancel sagas.
 
-    A saga that no live coordinator can drive is *blocked*: none has its declaration, or
-    a bug makes it impossible. It is listed, and reported on the stream
-    ``saga-attention``, so that `SagaHandle.result` raises `SagaBlocked` at every
+    A saga is *blocked* if no live coordinator can drive it, because none has its
+    declaration, or because of a bug. A blocked saga is listed, and reported on the
+    stream ``saga-attention``, so that `SagaHandle.result` raises `SagaBlocked` at every
     coordinator. Other sagas continue. The deadline of a blocked saga doesn't compensate
     it; the saga is reported as overdue. If the store itself fails, the coordinator
-    stops and raises its error.
+    stops and raises the store's error.
 
     A defect in a step's code blocks its saga in this way and compensates nothing. The
     saga's stream has the traceback (``saga.blocked``), and no attempt is spent. The
     same program doesn't make the defective call again. Correct the code and start the
     program again: the first coordinator with corrected code that drives the saga
-    continues at that step, under the same key. `cancel` compensates a blocked saga; if
-    the defect is in ``then``, it does so after the correction, because compensations
-    receive the whole state.
+    continues at that step, under the same key. `cancel` compensates a blocked saga. If
+    the defect is in ``then``, the compensation begins only after the correction,
+    because compensations receive the whole state.
 
-    An `OSError` in a function of a step that calls no other system, such as a missing
-    file in the command of a local step, spends no attempt either. The function is
-    called again. After ten such errors in a row the saga is blocked, and is tried again
-    from time to time, at intervals of at most ten minutes.
+    Functions of a step that call no other system, such as the command of a local step,
+    may raise an `OSError`, for example for a missing file. Such an error spends no
+    attempt either, and the function is called again. After ten such errors in a row the
+    saga is blocked, and is tried again at intervals of at most ten minutes.
 
     A saga is *stuck* when a compensation, or a step past the pivot, has failed for
     good. It has not ended: it waits for a person, who decides by `retry` or `skip`.
 
     If the process ends during a call, the next coordinator makes the call again, after
-    a growing pause. After two crashes in a row it makes it alone: the other calls of
-    that coordinator wait. If the process ends then too, ``Retry.crashes`` times, the
-    saga is stuck.
+    a pause that grows with each crash. After two crashes in a row the call is made
+    alone: the other calls of that coordinator wait. If the process ends
+    ``Retry.crashes`` times while the call is made alone, the saga is stuck.
 
     The logger ``eventbraid.saga`` reports each failed attempt at WARNING, and each
     stuck or blocked saga at ERROR, with tracebacks. `KeyboardInterrupt` and
@@ -89,9 +90,9 @@ class SagaCoordinator:
     a cancellation of a saga's own task, only ends the attempt.
 
     An action or a compensation may start other sagas, and may wait for their results.
-    Such a start is recorded at once, and the saga waits for a permit later. A step that
-    waits for a result doesn't count for ``concurrency`` meanwhile. Its own timeout runs
-    on.
+    Such a start is recorded at once, without a wait for ``concurrency``; the new saga
+    itself may have to wait. A step that waits for a result isn't counted for
+    ``concurrency``, but its own timeout keeps running.
 
     Args:
         store: The store; it stays open.
@@ -103,10 +104,11 @@ class SagaCoordinator:
             elsewhere, or that another coordinator left, wait here in any number.
         command_retry: How commands of local steps are retried after conflicts.
         stale_after: The age of a heartbeat from which another coordinator counts as
-            stopped, at least 1 s. All coordinators should have the same.
-        ends_a_checkpoint: The number of ended sagas after which the set of unfinished
-            ones is recorded, so that a resume reads only the log after it. At most 12
-            checkpoints are recorded without a wait, and then one per minute.
+            stopped, at least 1 s. All coordinators should have the same value.
+        ends_a_checkpoint: The number of ended sagas after which a checkpoint, the set
+            of unfinished sagas, is recorded. A resume reads only the log after the last
+            checkpoint. At most 12 checkpoints are recorded without a wait, and then one
+            per minute.
         on_event: Called with each recorded transition, on the event loop, after its
             commit. It must be quick; if it raises, the coordinator stops.
 
@@ -114,7 +116,8 @@ class SagaCoordinator:
         CoordinatorClosed: On entering: it was entered before.
         GraphMismatch: On entering: an unfinished saga, whichever coordinator drives it,
             was started with other steps under the same version.
-        InvalidArgument: Two sagas have one name and version, or a number is below 1.
+        InvalidArgument: Two sagas have the same name and version, or a number is too
+            low.
 
     Example:
         >>> import anyio
@@ -156,7 +159,7 @@ class SagaCoordinator:
         ends_a_checkpoint: int = _ENDS_A_CHECKPOINT,
         on_event: Observer | None = None,
     ) -> None:
-        """Validate the arguments; nothing is coordinated before it is entered."""
+        """Validate the arguments; no saga is driven before `__aenter__`."""
         self._store = store
         self._parts = assemble(
             store,
@@ -188,25 +191,27 @@ class SagaCoordinator:
     async def start(self, saga: Saga[S], state: S, /, *, id: str) -> SagaHandle[S]:  # noqa: A002 - the public name
         """Start a saga, durably, unless it was started before.
 
-        If the saga is in one of this coordinator's shards, waits while ``concurrency``
-        sagas are worked on. If it is in another coordinator's shard, or is started by a
-        step of another saga, only the start is recorded, without a wait.
+        If the saga is in one of this coordinator's shards, this call waits while
+        ``concurrency`` sagas are at work. If the saga is in another coordinator's
+        shard, or is started by a step of another saga, only the start is recorded,
+        without a wait.
 
         Args:
             saga: The declaration; one of those that the coordinator was given.
-            state: The initial state. It is copied: the saga uses what is recorded.
+            state: The initial state. It is copied: the saga uses the recorded value.
             id: The saga's id, which is its stream: ``"saga-0198..."``. Starting it
                 again with the same state returns the same saga, whatever its status.
 
         Returns:
-            A handle, to wait for the result.
+            A handle, by which the result can be awaited.
 
         Raises:
             SagaExists: The id is taken by a saga with another state, or by something
                 else.
-            InvalidArgument: The id can't be a saga's, or the saga wasn't given.
+            InvalidArgument: The id isn't valid for a saga, or the coordinator wasn't
+                given this declaration.
             InvalidValue: The state isn't of the declared type, or would be read back
-                as another one.
+                as a different value.
             CoordinatorClosed: The coordinator isn't running.
         """
         run = await self._parts.starter.start(saga, id, state)
@@ -224,7 +229,7 @@ class SagaCoordinator:
 
         Raises:
             SagaNotFound: No saga of this declaration was started under the id.
-            SagaBlocked: This program can't drive it.
+            SagaBlocked: This program can't drive the saga.
             GraphMismatch: It was started with other steps under the same version.
             CoordinatorClosed: The coordinator isn't running.
         """
@@ -237,9 +242,9 @@ class SagaCoordinator:
     async def list(self) -> Sequence[SagaSummary]:
         """List the sagas that have not ended: at work, stuck or blocked.
 
-        Those of other coordinators are read from the store. Of these, the sagas that no
-        live coordinator can run are listed as blocked; whether a defect blocks a saga
-        at another coordinator isn't known here.
+        The sagas of other coordinators are read from the store. Of these, the sagas
+        that no live coordinator can run are listed as blocked. If a defect blocks a
+        saga at another coordinator, that isn't shown here.
         """
         return await self._parts.listing.all()
 
@@ -250,43 +255,43 @@ class SagaCoordinator:
     async def parked(self) -> Sequence[SagaSummary]:
         """List the blocked sagas, each with the reason.
 
-        They are those of this coordinator's shards, and all that no live coordinator
-        can run. The deadline of a blocked saga doesn't compensate it: it is then
-        ``overdue``.
+        The list has the blocked sagas of this coordinator's shards, and all sagas that
+        no live coordinator can run. The deadline of a blocked saga doesn't compensate
+        it; the saga is then ``overdue``.
         """
         return await self._parts.listing.blocked()
 
     async def cancel(self, saga_id: str, /, *, reason: str) -> None:
-        """Compensate a saga on request, also one whose declaration wasn't given.
+        """Compensate a saga on request, even without its declaration.
 
-        A call in progress is awaited first. Its answer doesn't continue the saga; it
-        only decides what is to be compensated.
+        A call in progress is awaited first. Its answer doesn't continue the saga, but
+        decides whether that step is compensated, too.
 
         Args:
             saga_id: The saga's id.
-            reason: Why, for people; recorded.
+            reason: The reason, for people; recorded.
 
         Raises:
             SagaNotFound: No saga was started under the id.
-            InvalidTransition: It has ended, or is past its pivot.
-            SagaBlocked: Its records can't be read.
+            InvalidTransition: The saga has ended, or is past its pivot.
+            SagaBlocked: The saga's records can't be read.
         """
         await self._parts.decisions.cancel(saga_id, reason)
 
     async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:
         """Let a stuck saga try its step, or its compensation, again.
 
-        Its declaration needn't have been given.
+        The coordinator doesn't need the declaration of the saga.
 
         Args:
             saga_id: The saga's id.
             by: The name of the person who decided it; recorded.
-            note: Why; recorded.
+            note: The reason; recorded.
 
         Raises:
             SagaNotFound: No saga was started under the id.
-            InvalidTransition: It isn't stuck.
-            SagaBlocked: Its records can't be read.
+            InvalidTransition: The saga isn't stuck.
+            SagaBlocked: The saga's records can't be read.
         """
         await self._parts.decisions.retry(saga_id, by, note)
 
@@ -295,13 +300,13 @@ class SagaCoordinator:
 
         Args:
             saga_id: The saga's id.
-            step: The step; it is named so that no other step is skipped by mistake.
+            step: The name of that step, so that no other step is skipped by mistake.
             by: The name of the person who decided it; recorded.
-            note: Why, and what was done instead; recorded.
+            note: The reason, and what was done instead; recorded.
 
         Raises:
             SagaNotFound: No saga was started under the id.
-            InvalidTransition: It isn't stuck, or is stuck at another step.
-            SagaBlocked: This program can't drive it.
+            InvalidTransition: The saga isn't stuck, or is stuck at another step.
+            SagaBlocked: This program can't drive the saga.
         """
         await self._parts.decisions.skip(saga_id, step, by, note)

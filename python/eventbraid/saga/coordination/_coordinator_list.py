@@ -1,9 +1,9 @@
 """The recorded list of the coordinators of a store, with what each of them can run.
 
 A coordinator is added before it acquires a lease, and removed after it has released all
-of its leases. Each change is one record with the whole list, and is appended at the
-exact version that was read. So a coordinator needs to read only the last record, and
-two changes at the same time can't overwrite each other.
+of its leases. Each change is one record with the whole list, so only the last record
+must be read. The append expects the version that was read, so two changes at the same
+time can't overwrite each other.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CoordinatorList:
         self.capabilities: Mapping[str, Capabilities] = {}
 
     def note(self, recorded: RecordedEvent) -> None:
-        """Adopt a record of the list, unless a newer one was read."""
+        """Adopt a record of the list, unless a newer record was read before."""
         if recorded.version > self.version:
             self.version = recorded.version
             self.capabilities = _list_in(recorded)
@@ -85,7 +85,7 @@ class CoordinatorList:
             await self._change(self._without({holder}))
 
     async def remove_gone(self, gone: Iterable[str]) -> None:
-        """Remove coordinators that have ended, unless another one does so now."""
+        """Remove ended coordinators, unless another coordinator does so now."""
         kept = self._without({*gone})
         if len(kept) < len(self.capabilities):
             await self._change(kept)
@@ -94,7 +94,7 @@ class CoordinatorList:
         return {h: c for h, c in self.capabilities.items() if h not in removed}
 
     async def _change(self, capabilities: Mapping[str, Capabilities]) -> None:
-        """Record a list, unless another coordinator has changed it; then read it."""
+        """Record a list. If another coordinator has changed it, read it instead."""
         record = system_event(new_event(COORDINATORS_STREAM, _record_of(capabilities)))
         expect = {COORDINATORS_STREAM: self.version}
         try:
@@ -107,7 +107,7 @@ class CoordinatorList:
 
 
 def _record_of(capabilities: Mapping[str, Capabilities]) -> CoordinatorsChanged:
-    """Build the record; capabilities that several coordinators share are in it once."""
+    """Build the record, which has each set of shared capabilities only once."""
     distinct = dict.fromkeys(capabilities.values())
     indexes = {one: index for index, one in enumerate(distinct)}
     members = tuple((holder, indexes[one]) for holder, one in capabilities.items())
@@ -117,7 +117,7 @@ def _record_of(capabilities: Mapping[str, Capabilities]) -> CoordinatorsChanged:
 def _list_in(recorded: RecordedEvent) -> Mapping[str, Capabilities]:
     """Decode a record.
 
-    If that fails, the list is empty: then each coordinator adds itself again.
+    If that fails, return an empty list: each coordinator then adds itself again.
     """
     try:
         changed = cast("CoordinatorsChanged", decode_event(recorded))

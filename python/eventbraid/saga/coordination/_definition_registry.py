@@ -25,7 +25,7 @@ class DefinitionRegistry:
         """Register sagas.
 
         Raises:
-            InvalidArgument: Two of them have one name and version.
+            InvalidArgument: Two sagas have the same name and version.
         """
         self._sagas: dict[tuple[str, int], Saga[Any]] = {}
         for saga in sagas:
@@ -39,11 +39,11 @@ class DefinitionRegistry:
             self._sagas[key] = saga
 
     def declarations(self) -> frozenset[Declaration]:
-        """Return the declarations, as the log has them."""
+        """Return the declarations in the form in which they are recorded."""
         return frozenset(map(declaration_of, self._sagas.values()))
 
     def contradicts(self, needed: Declaration) -> bool:
-        """Return whether the same version is registered with another graph."""
+        """Return whether the same version is registered with a different graph."""
         saga = self._sagas.get((needed.saga, needed.version))
         return saga is not None and saga.graph_hash != needed.graph_hash
 
@@ -63,7 +63,7 @@ class DefinitionRegistry:
             saga_ids: The ids of all of them.
 
         Raises:
-            GraphMismatch: Names the sagas, and the difference of the graphs.
+            GraphMismatch: The error names the sagas, and the difference of the graphs.
         """
         name, version = progress.saga, progress.version
         declared = self._sagas[name, version].graph

@@ -49,8 +49,8 @@ class SagaHandle(Generic[S]):
     def status(self) -> Status:
         """The status of the saga, as far as this coordinator knows.
 
-        If another coordinator drives the saga, the status may be an earlier one until
-        the saga is at rest.
+        If another coordinator drives the saga, the status may be outdated until the
+        saga is at rest.
         """
         return self._run.progress.status
 
@@ -78,8 +78,9 @@ class SagaHandle(Generic[S]):
         Raises:
             TimeoutError: The time is over.
             SagaBlocked: The program that has the saga's shard, this one or another one,
-                can't drive it. Called again, it waits if a program that can drive it
-                has continued it or has its shard now, and raises at once if not.
+                can't drive the saga. A second call raises at once, unless a program
+                that can drive the saga has continued it or has its shard now; then the
+                call waits.
             CoordinatorClosed: The coordinator was left before the saga was at rest.
         """
         seconds = None
@@ -88,7 +89,7 @@ class SagaHandle(Generic[S]):
             seconds = duration_seconds("timeout", timeout, minimum=timedelta.min)
         with anyio.fail_after(seconds):
             if self._run.error is not None:
-                # No notice is recorded when a blocked saga continues.
+                # No notice shows that a blocked saga continues, so read its stream.
                 await self._catch_up(self._run)
             if self._run.at_rest.is_set():
                 await checkpoint()
@@ -105,5 +106,5 @@ class SagaHandle(Generic[S]):
         return self._run.result()
 
     def __repr__(self) -> str:
-        """Return its id with its status."""
+        """Return the saga's id and status."""
         return f"<SagaHandle {self.id!r}, {self.status.value}>"

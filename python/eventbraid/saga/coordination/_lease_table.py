@@ -1,8 +1,8 @@
 """The recorded state of the leases of all shards.
 
-There are two kinds of leases. Each shard has one, whose holder drives the sagas of the
-shard. Where that holder lacks the code of some sagas, there is a second kind: a lease
-for just the sagas of one declaration in one shard, a *delegated* lease.
+There are two kinds of leases. Each shard has a lease, whose holder drives the sagas of
+the shard. If that holder lacks the code of some of these sagas, there is also a
+*delegated* lease: it is for just the sagas of one declaration in one shard.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class LeaseChange(NamedTuple):
 class LeaseTable:
     """The state of each lease, as of the records that were read.
 
-    It has the leases of all shards, and the delegated leases of the declarations that
-    this coordinator can run; it has no use for others.
+    The table has the leases of all shards, and the delegated leases of the declarations
+    that this coordinator can run. Other delegated leases don't concern it.
 
     Args:
         store: The store.
@@ -63,7 +63,7 @@ class LeaseTable:
         }
         self._names = {part: lease for lease, part in self._parts.items()}
         self._states: dict[str, LeaseState] = {}
-        # The delegated leases that are held, by whichever coordinator.
+        # The delegated leases that are held, by any coordinator.
         self._delegated: set[Part] = set()
         # The leases that this coordinator has asked for, until the record is noted.
         self._requested: set[str] = set()
@@ -75,7 +75,7 @@ class LeaseTable:
                 self._put(part, await self.read_last(lease))
 
     def note(self, recorded: RecordedEvent) -> LeaseChange | None:
-        """Adopt a record; None if it is of another lease, or was adopted before."""
+        """Adopt a record; return None if it changes no lease of the table."""
         lease = recorded.stream.removeprefix(PREFIX)
         part = self._parts.get(lease)
         before = self.state(lease)
@@ -104,7 +104,7 @@ class LeaseTable:
 
     @property
     def delegated(self) -> Collection[Part]:
-        """The parts whose delegated lease is held, by whichever coordinator."""
+        """The parts whose delegated lease is held, by any coordinator."""
         return self._delegated
 
     def is_held_by_others(self, own_id: str) -> bool:
@@ -117,16 +117,16 @@ class LeaseTable:
     # --- the requests of this coordinator --------------------------------------------
 
     def request(self, leases: Iterable[str]) -> None:
-        """Note that this coordinator is about to append that it acquires leases."""
+        """Note that this coordinator is about to append the acquisition of leases."""
         self._requested.update(leases)
 
     def withdraw(self, leases: Iterable[str]) -> None:
-        """Note that leases were not acquired after all."""
+        """Note that requested leases were not acquired."""
         self._requested.difference_update(leases)
 
     @property
     def has_requests(self) -> bool:
-        """Whether this coordinator may hold leases of which it has read no record."""
+        """Whether this coordinator may hold leases whose records it hasn't read yet."""
         return bool(self._requested)
 
     async def read_held_by(self, own_id: str) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Entering and leaving a coordinator.
 
 Entering reads which sagas are unfinished, joins the other coordinators, acquires the
-free shards, starts the tasks and takes in the sagas of these shards. Leaving does the
-reverse: it lets each saga end its action, releases the leases and records a checkpoint.
+free shards, starts the tasks and begins to drive the sagas of these shards. Leaving
+lets each saga end its action, releases the leases and records a checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Lifecycle:
 
     Args:
         unfinished: The unfinished sagas of the store.
-        loader: Checks the graphs of these.
+        loader: Checks the graphs of the unfinished sagas.
         handover: Acquires and releases the leases.
         follower: Follows the log.
         intake: Drives the unfinished sagas.
@@ -87,7 +87,7 @@ class Lifecycle:
                 self._intake.take_in(run)
                 await pace.keep()
         except BaseException as error:
-            # The tasks run already, so they have to be ended.
+            # The tasks are running already, so they must be ended.
             await self.leave(type(error), error, error.__traceback__)
             raise
 
@@ -113,10 +113,10 @@ class Lifecycle:
         return is_ours
 
     async def _begin(self) -> list[Run[Any]]:
-        """Acquire the free shards and start the tasks; return the sagas to take in."""
+        """Acquire the free shards and start the tasks; return the sagas to drive."""
         await self._unfinished.load()
-        # Here and not later: the log is to be followed without a gap from the position
-        # that this fold has reached.
+        # Set before the fold of unfinished sagas is continued, so that the log is
+        # followed without a gap from the position that the fold has reached.
         self._follower.begin_at(self._unfinished.position)
         await self._loader.check_graphs()
         await self._handover.enter()
@@ -129,7 +129,7 @@ class Lifecycle:
 
         Args:
             error: The error that is about to be raised, if any. A failure to release
-                is then a note to it, so that it doesn't hide the error.
+                is added to that error as a note, so that it doesn't hide the error.
         """
         try:
             with anyio.CancelScope(shield=True):

@@ -1,12 +1,13 @@
 """The live coordinators of a store, and this one among them.
 
-The recorded list has every coordinator that was added and not removed. Whether one of
-these is alive follows from heartbeats: a session that has ended is gone at once, and
-one that is stopped, or whose event loop hangs, counts as stopped after a while.
+The recorded list has every coordinator that was added and not removed. Heartbeats show
+which of them are alive. A coordinator whose session has ended is gone at once. If its
+process is suspended, or its event loop hangs, it counts as stopped after a while.
 
-The heartbeat decides only which leases a coordinator tries to acquire. It never decides
-whose records count. If a coordinator was only slow when another one acquired its lease,
-the store refuses its next record, because the fencing token has changed.
+The heartbeats decide only which leases a coordinator tries to acquire. They don't
+decide which records the store accepts. If a coordinator was only slow when another one
+acquired its lease, the store refuses the next record of the slow one, because the
+fencing token has changed.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class LiveCoordinators:
     def __init__(
         self, store: AsyncStore, stale_after: float, own: Capabilities
     ) -> None:
-        """Begin outside of the list."""
+        """Begin before this coordinator is added to the list."""
         self._store = store
         self._stale_after = stale_after
         self._session = ""
@@ -72,7 +73,7 @@ class LiveCoordinators:
         await self._list.read()
 
     def start_heartbeat(self) -> None:
-        """Become a holder of leases that lives as long as the running event loop."""
+        """Become a holder of leases, with a heartbeat from the running event loop."""
         coordination = self._store.coordination
         self._session = coordination.start_heartbeat()
         self.own_id = register_holder(
@@ -87,7 +88,7 @@ class LiveCoordinators:
     async def keep_list(self) -> None:
         """Add this coordinator again if it is missing, and remove those that are gone.
 
-        Only the first live one of the list removes others: one writer is enough.
+        Only the first live coordinator of the list removes others: one is enough.
         """
         if self.own_id not in self._list.capabilities:
             await self.join()
@@ -100,21 +101,20 @@ class LiveCoordinators:
         await self._list.remove(self.own_id)
 
     def end(self) -> None:
-        """Stop the heartbeat: for other coordinators this one is gone."""
+        """Stop the heartbeat, so that this coordinator counts as gone."""
         unregister_holder(self.own_id)
 
     def note(self, recorded: RecordedEvent) -> None:
         """Adopt a record of the list."""
         self._list.note(recorded)
-        # A coordinator that was added just now is alive until a check shows otherwise.
+        # A newly added coordinator counts as live until a check shows otherwise.
         self._assume_all_live()
 
     async def check_heartbeats(self, *, is_alone: bool) -> None:
         """Read the ages of the heartbeats.
 
         Args:
-            is_alone: Whether no other coordinator is concerned, so there is nothing to
-                read.
+            is_alone: Whether there is no other coordinator, and so nothing to read.
         """
         ages = _NO_AGES
         if not is_alone:
@@ -122,7 +122,7 @@ class LiveCoordinators:
         self._liveness = Liveness(self._session, ages, self._stale_after)
 
     def drop_stopped(self) -> None:
-        """Count only those as live whose heartbeat is young enough."""
+        """Remove the coordinators whose heartbeat is too old from the live ones."""
         self.capabilities = {
             holder: able
             for holder, able in self._list.capabilities.items()
@@ -136,7 +136,7 @@ class LiveCoordinators:
 
     @property
     def are_different(self) -> bool:
-        """Whether another live coordinator can run other sagas than this one."""
+        """Whether a live coordinator has declarations that differ from this one's."""
         return any(able != self.own for able in self.capabilities.values())
 
     def can_run(self, needed: Declaration) -> bool:
@@ -146,7 +146,7 @@ class LiveCoordinators:
         return any(needed in able for able in self.capabilities.values())
 
     def live_holder(self, state: LeaseState) -> str | None:
-        """Return the holder of a lease; None if the lease is free."""
+        """Return the live holder of a lease; None if there is none."""
         if state.held is None or state.is_free(self._liveness):
             return None
         return state.held.holder

@@ -1,9 +1,9 @@
 """Keeps a coordinator up to date with the log.
 
-One task per coordinator executes this loop. In each turn it reads what is new in the
-log, drives the sagas that this coordinator has gained, reports and finds blocked sagas,
-and acquires or gives back leases. As one task does all of this, in the order of the
-log, the parts of it needn't be safe against each other.
+One task per coordinator executes this loop. In each turn it reads the new records of
+the log, begins to drive the sagas that this coordinator has gained, reports and finds
+blocked sagas, and acquires or gives back leases. Only this task does all of that, in
+the order of the log, so these parts need no protection against each other.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("eventbraid.saga")
 
-# The pause between two turns: with a busy log, one turn handles many records.
+# The pause between two turns, so that one turn handles many records of a busy log.
 _PAUSE_SECONDS = 0.02
-# The interval at which heartbeats of other coordinators are checked, and at which an
-# append or a report of unknown outcome is repeated. The log doesn't show either.
+# The interval at which the heartbeats of other coordinators are checked, and at which
+# an append of unknown outcome is repeated. No new record of the log leads to either.
 _CHECK_SECONDS = 0.1
 
 
@@ -49,7 +49,7 @@ class LogFollower:
         rebalance: Acquires and gives back leases.
         workers: Drive the sagas.
         clock: The time of day.
-        wakeup: Ends the wait for the log when there is something else to do.
+        wakeup: Ends the wait for the log when there is other work.
     """
 
     __slots__ = (
@@ -108,7 +108,7 @@ class LogFollower:
         """Acquire the free leases.
 
         Returns:
-            The unfinished sagas of these, to be taken in.
+            The unfinished sagas under these leases, which must be driven from now on.
         """
         await self._rebalance.run()
         await self._read_new()
@@ -132,13 +132,13 @@ class LogFollower:
                 await self._workers.pause(_PAUSE_SECONDS)
 
     async def _wait(self) -> None:
-        """Wait until the log has more, or there is something else to do."""
+        """Wait until the log has new records, or there is other work."""
         more = self._reader.wait_for_more()
         async with dropped_stray_cancellation(self._workers.host):
             await self._wakeup.wait(more, self._seconds())
 
     def _seconds(self) -> float:
-        """Return the time after which there is something to do in any case."""
+        """Return the maximum seconds until the next turn."""
         seconds = math.inf
         if self._rebalance.must_repeat or self._blocked.has_unreported:
             seconds = _CHECK_SECONDS
@@ -153,7 +153,7 @@ class LogFollower:
         self._unfinished.reach(self._reader.position)
 
     def _find_overdue(self) -> None:
-        """Log the blocked sagas whose deadline has passed. They aren't compensated."""
+        """Log the blocked sagas whose deadline has passed; none is compensated."""
         for one in self._blocked.find_overdue(self._clock.now()):
             _log.error(
                 "saga %r is overdue since %s and can't be driven: %s",

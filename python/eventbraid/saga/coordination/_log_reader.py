@@ -23,7 +23,7 @@ class LogReader:
         types: The types of the records that are read.
 
     Attributes:
-        position: The position up to which everything was read and handled.
+        position: The position up to which all records were read and handled.
     """
 
     __slots__ = ("_store", "_types", "position")
@@ -35,11 +35,11 @@ class LogReader:
         self.position = 0
 
     def begin_at(self, position: int) -> None:
-        """Begin after a position instead."""
+        """Read from a position on, instead of from the start."""
         self.position = position
 
     def wait_for_more(self) -> Awaitable[object]:
-        """Return an awaitable that ends when the log has more than was read."""
+        """Return an awaitable that ends when the log has unread records."""
         return self._store.coordination.wait_beyond(self.position)
 
     async def read_new(
@@ -50,16 +50,17 @@ class LogReader:
         Args:
             handle: Is called with each record, before the next one is read.
         """
-        # The head is read first. The records beyond it that a page may have are handled
-        # too, but nothing shows that the page has all of them.
+        # The head is read before the records. A page may also have records beyond this
+        # head, and they are handled, too. But only up to this head does a page that
+        # isn't full prove that there are no further records of these types.
         head = await self._store.head()
         pace = Pace()
         while self.position < head:
             news = self._store.read_all(
                 after=self.position, types=self._types, limit=_PAGE, system=True
             )
-            # The whole page first: a cancellation in the loop below would leave the
-            # read open.
+            # Read the whole page before the loop: a cancellation inside the loop would
+            # leave the read open.
             page = [found async for found in news]
             for recorded in page:
                 await handle(recorded)

@@ -1,9 +1,10 @@
 """The decisions of a person about a saga: to cancel it, retry it, or skip a step.
 
-A decision is a record in the saga's stream, so any coordinator can make it, whichever
-drives the saga: the coordinator that does finds the record in the log. It expects the
-version of the stream and no fencing token: a person's decision is right for the saga as
-it is recorded, whoever drives it.
+A decision is a record in the saga's stream. Any coordinator can append it, and the
+coordinator that drives the saga finds it in the log. The append expects the version of
+the stream, because a decision is made for a recorded state of the saga. It expects no
+fencing token, because the decision doesn't depend on the coordinator that drives the
+saga.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class ManualDecisions:
         self._workers = workers
 
     async def cancel(self, saga_id: str, reason: str) -> None:
-        """Have a saga compensated."""
+        """Request the compensation of a saga."""
         self._workers.require_running()
         request = CancelRequest(reason)
         try:
@@ -71,14 +72,14 @@ class ManualDecisions:
             await self._record_without_code(saga_id, request)
             return
         await self._commit(run, request)
-        # The saga may sleep, or be in the middle of an action; it reads its stream
-        # before the next one.
+        # The saga may wait for a timer, or be in the middle of an action. It reads its
+        # stream again before its next action.
         run.wake()
         self._workers.work_again(run)
         await self._intake.catch_up(run)
 
     async def retry(self, saga_id: str, by: str, note: str) -> None:
-        """Have a stuck saga try its step, or its compensation, again."""
+        """Let a stuck saga try its step, or its compensation, again."""
         _require_author_and_note(by, note)
         request = RetryRequest(by, note)
         try:
@@ -87,7 +88,7 @@ class ManualDecisions:
             await self._record_without_code(saga_id, request)
 
     async def skip(self, saga_id: str, step: str, by: str, note: str) -> None:
-        """Have a stuck saga continue after a step, without that step."""
+        """Let a stuck saga continue without the step at which it is stuck."""
         _require_author_and_note(by, note)
         await self._decide(saga_id, SkipRequest(step, by, note))
 
@@ -104,9 +105,9 @@ class ManualDecisions:
     ) -> None:
         """Record a decision; decide again if the saga's stream has grown.
 
-        A copy of the run is used, because the saga's own task may be in the middle of
-        an action, which relies on the run. If the answer of the append is lost, the
-        log follower finds the record in the log.
+        This method changes only a copy of the run, because the saga's own task may be
+        in the middle of an action that relies on the run. If the answer of the append
+        is lost, the log follower finds the record in the log.
         """
         copy = run.copy()
         while True:
@@ -115,8 +116,8 @@ class ManualDecisions:
             except VersionConflict:
                 await self._journal.reload(copy)
             except InvalidTransition:
-                # Only final if the run has all of the stream: the saga's own task, or
-                # another coordinator, may have appended to it.
+                # The refusal is final only if the run has read the whole stream. The
+                # saga's own task, or another coordinator, may have appended to it.
                 if await self._reader.is_current(copy):
                     raise
                 await self._journal.reload(copy)
@@ -128,7 +129,7 @@ class ManualDecisions:
     ) -> None:
         """Record a decision about a saga that this program can't drive.
 
-        The coordinator that drives it finds the record in the log.
+        The coordinator that drives the saga finds the record in the log.
         """
         while True:
             recorded = await self._reader.read(saga_id)

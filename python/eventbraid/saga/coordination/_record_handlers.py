@@ -1,4 +1,4 @@
-"""The consequences of each record of the log for one coordinator."""
+"""Handles each new record of the log for one coordinator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from eventbraid.store import RecordedEvent
 
 _LEASE_TYPES = ("lease.acquired", "lease.released")
-# The records of a saga after which it may need another action than planned.
+# The records of a saga after which its planned action may no longer be right.
 _DECISION_TYPES = frozenset({*BY_HAND_TYPES, COMPENSATION_STARTED_TYPE})
 
 TYPES = (
@@ -45,7 +45,7 @@ TYPES = (
     STUCK_TYPE,
     COMPENSATION_STARTED_TYPE,
 )
-"""The types of the records that have consequences."""
+"""The types of the records that are handled."""
 
 
 class RecordHandlers:
@@ -57,7 +57,7 @@ class RecordHandlers:
         blocked: Its blocked sagas.
         shards: Its leases.
         live: The live coordinators.
-        intake: Reads the sagas that are to be driven here.
+        intake: Reads the sagas that must be driven here.
         attention: The exchange about blocked sagas.
         workers: Drive the sagas.
     """
@@ -115,8 +115,9 @@ class RecordHandlers:
         ended, gained = self._shards.note(recorded)
         self._registry.reopen(shard)
         if ended is not None:
-            # A saga in the middle of an action ends its task by itself: the store
-            # refuses its next record. Those that wait for a timer are let go here.
+            # If a saga is in the middle of an action, the store refuses its next
+            # record, which ends its task. Sagas that wait for a timer have no task,
+            # so their waits are cancelled here.
             self._intake.note_loss((ended.shard, ended.needed))
             await let_go(self._registry.hand_over(ended))
         if gained is not None:
@@ -145,9 +146,9 @@ class RecordHandlers:
     def _known_version(self, saga_id: str) -> int:
         """Return the version up to which the records of a saga need no handling.
 
-        They are known here, or are this coordinator's own. An append of this process
-        may be read from the log before it returns, so a run announces the version of
-        its next record before the append (`Run.claimed`).
+        Such records are folded already, or are this coordinator's own. The log follower
+        may read an append of this process before that append returns. So a run claims
+        the version of its next record before the append (`Run.claimed`).
         """
         blocked = self._blocked.sagas.get(saga_id)
         if blocked is not None:
@@ -157,7 +158,7 @@ class RecordHandlers:
 
 
 async def let_go(runs: Iterable[Run[Any]]) -> None:
-    """Let the sagas of an ended lease begin no further action here."""
+    """Cancel the waits of the sagas of an ended lease for their next attempts."""
     pace = Pace()
     for run in runs:
         run.let_go()

@@ -1,4 +1,4 @@
-"""Finds the run of a saga by its id: in this process, or else in the log."""
+"""Finds the run of a saga by its id, in this process or in the log."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class SagaFinder:
         await self._starts.wait_for(saga_id)
         run = self._registry.find(saga_id) or self._registry.find_elsewhere(saga_id)
         if run is None or saga_id in self._blocked.sagas:
-            # A blocked saga is read again: its code may work now, or its stream may
-            # have grown.
+            # A blocked saga is read again, because its code may work now, or its stream
+            # may have grown.
             run = self._intake.take_in(await self._loader.load(saga_id))
             self._questions.ask(run)
         else:

@@ -1,11 +1,11 @@
-"""The intake of sagas: which sagas this coordinator is to drive, read and put to work.
+"""The intake of sagas: finds the sagas that this coordinator must begin to drive.
 
-Two things make a saga one that is to be driven here: a start in the log, or a lease
-that this coordinator has gained. The log follower notes both while it reads the log,
-and then calls `attend`, which reads the sagas and puts them to work. A saga can't be
-missed: the follower reads the log in order, so when it gains a lease, it knows all
-sagas of the shard that were started before, and it learns of each later one by its
-start.
+This coordinator must drive a saga after one of two records: the start of the saga, or
+the acquisition of the lease of its shard. The log follower notes both while it reads
+the log, and then calls `attend`, which reads the sagas and puts them to work. No saga
+can be missed, because the follower reads the log in order. When it reads the
+acquisition of a lease, it has read the starts of all earlier sagas of the shard, and
+it will read the start of each later one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class SagaIntake:
-    """Reads the sagas that are to be driven here, and puts them to work.
+    """Reads the sagas that must be driven here, and puts them to work.
 
     Args:
         journal: Reads the sagas' streams again.
@@ -49,7 +49,7 @@ class SagaIntake:
         live: The live coordinators.
         workers: Drive the sagas.
         questions: Ask whether sagas of other coordinators are blocked there.
-        wakeup: Is notified when a saga is to be looked at again.
+        wakeup: Is notified when a saga must be read again.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class SagaIntake:
         questions: AttentionQuestions,
         wakeup: Wakeup,
     ) -> None:
-        """Begin without sagas to look at."""
+        """Begin without sagas to read."""
         self._journal = journal
         self._loader = loader
         self._registry = registry
@@ -96,8 +96,8 @@ class SagaIntake:
         self._workers = workers
         self._questions = questions
         self._wakeup = wakeup
-        # What `attend` is to look at: sagas that were started, blocked sagas that are
-        # to be read again, and the parts of gained leases.
+        # The work of `attend`: sagas that were started, blocked sagas that must be read
+        # again, and the parts of gained leases.
         self._started: dict[str, None] = {}
         self._again: dict[str, None] = {}
         self._gained: dict[Part, None] = {}
@@ -105,7 +105,7 @@ class SagaIntake:
     # --- one saga --------------------------------------------------------------------
 
     def take_in(self, read: Run[Any]) -> Run[Any]:
-        """Drive a saga that was read, unless it is at rest or another coordinator's.
+        """Drive a saga that was read, unless it is at rest or driven elsewhere.
 
         Returns:
             The run of the saga at this coordinator.
@@ -117,7 +117,7 @@ class SagaIntake:
         status = run.progress.status
         blocked = self._blocked.sagas.get(run.id)
         if blocked is not None and blocked.is_blocked_at(run.version):
-            # The same code would have the same defect.
+            # The same code would fail with the same defect.
             self._registry.add_elsewhere(run)
             run.rest(blocked.error)
             return run
@@ -138,7 +138,7 @@ class SagaIntake:
         return run
 
     async def catch_up(self, run: Run[Any]) -> None:
-        """Read what another coordinator has recorded of a saga meanwhile."""
+        """Read the new records of a saga that another coordinator drives."""
         if not self._registry.is_elsewhere(run):
             return
         try:
@@ -156,39 +156,43 @@ class SagaIntake:
     def _wait_for(self, run: Run[Any]) -> None:
         """Let callers wait again for a saga that is not at rest."""
         if run.error is not None:
-            # It may be blocked at the version that was read now, and the notice of that
-            # may have been read before: no further notice follows.
+            # The saga may be blocked at the version that was just read. If the notice
+            # of that was read before, no further notice follows, so ask.
             self._questions.ask(run)
         run.go_on()
 
-    # --- the sagas to look at --------------------------------------------------------
+    # --- the sagas to be read --------------------------------------------------------
 
     def note_start(self, saga_id: str) -> None:
         """Note that a saga was started."""
         self._started[saga_id] = None
 
     def note_gain(self, part: Part) -> None:
-        """Note that this coordinator is to drive the sagas of a part."""
+        """Note that this coordinator now drives the sagas of a part.
+
+        A part is a shard, or the sagas of one declaration in it.
+        """
         self._gained[part] = None
 
     def note_loss(self, part: Part) -> None:
-        """Note that this coordinator isn't to drive the sagas of a part."""
+        """Note that this coordinator no longer drives the sagas of a part."""
         self._gained.pop(part, None)
 
     def look_again(self, saga_id: str) -> None:
-        """Have a blocked saga read again, and driven if that is possible now.
+        """Request that a blocked saga is read again, and driven if possible now.
 
-        It stays listed until it was read: otherwise `SagaCoordinator.parked` would miss
-        it for a moment, although it is blocked before and after.
+        Until the read, the saga stays in the list of blocked sagas. Otherwise
+        `SagaCoordinator.parked` would miss it for a moment, although it is blocked
+        before and after.
         """
         self._again[saga_id] = None
         self._wakeup.notify()
 
     async def attend(self, take: Callable[[Run[Any]], object] | None = None) -> None:
-        """Read the sagas that are to be driven here and are not.
+        """Read the sagas that must be driven here and are not yet.
 
         Args:
-            take: Is called with each of them; None: `take_in`.
+            take: Is called with each saga; None: `take_in`.
         """
         take = take or self.take_in
         started, self._started = self._started, {}
@@ -199,7 +203,7 @@ class SagaIntake:
         await self._attend_to([*again, *started], take)
 
         def take_over(run: Run[Any]) -> None:
-            # The former holder may have ended in the middle of an action.
+            # The former holder may have ended in the middle of an action of this saga.
             run.take_over()
             take(run)
 
@@ -212,7 +216,7 @@ class SagaIntake:
     async def _read_again(
         self, saga_id: str, take: Callable[[Run[Any]], object]
     ) -> None:
-        """Read a saga that is listed as blocked; leave the list right in any case."""
+        """Read a saga that is listed as blocked, and correct its entry in the list."""
         before = self._blocked.sagas.get(saga_id)
         if before is None:
             return
@@ -223,7 +227,7 @@ class SagaIntake:
 
         await self._loader.load_for(saga_id, take_unblocked)
         if self._blocked.sagas.get(saga_id) is before:
-            # It isn't blocked anew, so it isn't this coordinator's any more.
+            # The read didn't list the saga again, so another coordinator drives it.
             self._blocked.remove(saga_id)
 
     async def _attend_to(
@@ -232,7 +236,8 @@ class SagaIntake:
         pace = Pace(TASKS_A_TURN)
         for saga_id in [*saga_ids]:
             if self._starts.is_in_progress(saga_id):
-                # The task that starts it drives it, or fails to: look again later.
+                # The task that starts the saga also drives it. In case that task
+                # fails, look again later.
                 self.note_start(saga_id)
             elif self._is_unattended(saga_id):
                 await self._loader.load_for(saga_id, take)
@@ -241,7 +246,7 @@ class SagaIntake:
                 return
 
     def _is_unattended(self, saga_id: str) -> bool:
-        """Return whether a saga is to be driven, or reported as blocked, and isn't."""
+        """Return whether a saga should be driven or reported here, and isn't yet."""
         if self._registry.is_listed(saga_id):
             return False
         if not self._unfinished.needs_driver(saga_id):
@@ -249,8 +254,9 @@ class SagaIntake:
         needed = self._unfinished.sagas[saga_id]
         if self._shards.lease_for(saga_id, needed) is None:
             return False
-        # A saga whose code another live coordinator has is left to that one. If no live
-        # coordinator has it, the holder of the shard reports that the saga is blocked.
+        # If another live coordinator has the code of the saga, that one drives it. If
+        # no live coordinator has the code, the holder of the shard reports the saga as
+        # blocked.
         if needed is None or needed in self._live.own:
             return True
         return not self._live.can_run(needed)

@@ -65,7 +65,7 @@ class SagaListing:
         self._handover = handover
 
     async def all(self) -> Sequence[SagaSummary]:
-        """List all sagas that have not ended; a stuck saga has not."""
+        """List all sagas that have not ended, the stuck ones included."""
         await checkpoint()
         return [*await self._registry.summaries(), *await self._of_others()]
 
@@ -78,13 +78,13 @@ class SagaListing:
         ]
 
     async def blocked(self) -> Sequence[SagaSummary]:
-        """List the blocked sagas, as far as this coordinator knows of them."""
+        """List the blocked sagas, as far as they are known at this coordinator."""
         await checkpoint()
         here = await self._blocked.summaries()
         return [*here, *await self._of_others(only_blocked=True)]
 
     async def _of_others(self, *, only_blocked: bool = False) -> Sequence[SagaSummary]:
-        """List the sagas of other coordinators, which are read from the store."""
+        """List the sagas of other coordinators; read them from the store."""
         found: list[SagaSummary] = []
         await self._unfinished.catch_up()
         await self._handover.check_live()
@@ -103,11 +103,11 @@ class SagaListing:
     async def _summary(
         self, saga_id: str, missing: Declaration | None
     ) -> SagaSummary | None:
-        """Read the summary of a saga; None if it isn't a saga after all.
+        """Read the summary of a saga; None if the stream isn't a saga's.
 
         Args:
             saga_id: Its id.
-            missing: Its declaration, if no live coordinator has that.
+            missing: The declaration of the saga, if no live coordinator has it.
         """
         try:
             progress = await self._loader.progress(saga_id)

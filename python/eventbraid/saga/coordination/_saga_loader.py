@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class SagaLoader:
-    """Reads sagas, and adds those that can't be driven here to the blocked ones.
+    """Reads sagas, and lists those that can't be driven here as blocked.
 
     Args:
         journal: Reads the sagas' streams.
@@ -72,7 +72,7 @@ class SagaLoader:
         self._live = live
 
     async def load(self, saga_id: str) -> Run[Any]:
-        """Read one saga; if it is to be driven here and can't be, it is blocked.
+        """Read one saga; list it as blocked if it should but can't be driven here.
 
         Args:
             saga_id: Its id.
@@ -82,7 +82,7 @@ class SagaLoader:
             SagaBlocked: This program can't drive it.
             GraphMismatch: It was started with other steps under the same version.
         """
-        # Before the read: the lease may be lost during it.
+        # The lease is looked up before the read, during which it may be lost.
         shard_lease = self._lease_for(saga_id)
         recorded = await self._reader.read(saga_id)
         progress = Progress(saga_id)
@@ -107,11 +107,11 @@ class SagaLoader:
             raise
 
     async def load_for(self, saga_id: str, take: Callable[[Run[Any]], object]) -> None:
-        """Read an unfinished saga, which may turn out to be blocked.
+        """Read an unfinished saga, and pass it on unless it is blocked.
 
         Args:
             saga_id: Its id.
-            take: Is called with it if it can be driven.
+            take: Is called with the saga if it can be driven.
         """
         with suppress(SagaBlocked, SagaNotFound, GraphMismatch):
             take(await self.load(saga_id))
@@ -127,13 +127,14 @@ class SagaLoader:
         return self._reader.progress(saga_id, recorded)
 
     async def check_graphs(self) -> None:
-        """Raise if an unfinished saga has other steps under a version of this program.
+        """Raise if an unfinished saga has other steps than the same version here.
 
-        It doesn't matter which coordinator drives the saga: of two programs that have
-        different graphs for one version, only one can be right.
+        The sagas of all coordinators are checked: if two programs have different graphs
+        for one version, only one of them can be right.
 
         Raises:
-            GraphMismatch: Names the first such version, its sagas, and the difference.
+            GraphMismatch: The error names the first such version, its sagas, and the
+                difference.
         """
         for (_, needed), group in [*self._unfinished.groups.items()]:
             if needed is None or not self._definitions.contradicts(needed):
@@ -144,7 +145,7 @@ class SagaLoader:
                 with suppress(SagaBlocked, SagaNotFound):
                     self._refuse_graph(await self.progress(saga_id))
 
-    # --- the parts of these ----------------------------------------------------------
+    # --- internal parts --------------------------------------------------------------
 
     def _refuse_graph(self, progress: Progress) -> None:
         if progress.status.ended:
@@ -161,7 +162,7 @@ class SagaLoader:
     def _if_kept(
         self, shard_lease: ShardLease | None, saga_id: str
     ) -> ShardLease | None:
-        """Return the lease of a saga, if this coordinator still has the same one."""
+        """Return the lease of a saga, if this coordinator still holds that lease."""
         return shard_lease if self._lease_for(saga_id) is shard_lease else None
 
     def _add_blocked(
@@ -171,11 +172,12 @@ class SagaLoader:
         error: SagaBlocked,
         head: StreamHead,
     ) -> None:
-        """Add a saga to the blocked ones, if this coordinator is to drive it.
+        """Add a saga to the blocked sagas, if this coordinator should drive it.
 
         If the shard was handed over during the read, its new holder reports the saga.
-        Here it must not be added then: it would be left out when the shard comes back.
-        Nor is it added if another live coordinator can run it.
+        Then the saga must not be added here: when this coordinator gets the shard back,
+        it would not read the saga again. The saga isn't added either if another live
+        coordinator can run it.
         """
         if shard_lease is None or self._if_kept(shard_lease, progress.id) is None:
             return

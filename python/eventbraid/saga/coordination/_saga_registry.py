@@ -1,7 +1,8 @@
 """The sagas that one coordinator drives, and those for which its callers wait.
 
-A run is the object that this process has of one saga. A saga has at most one run here,
-however many callers hold its handle: a second one would notify only some of them.
+A run is the object that represents one saga in this process. A saga has at most one run
+here, shared by all handles of its callers: with a second run, a notification would
+reach only some of the callers.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class SagaRegistry:
         self._stuck: dict[str, Run[Any]] = {}
         self._elsewhere: MutableMapping[str, Run[Any]] = weakref.WeakValueDictionary()
 
-    # --- where a saga is -------------------------------------------------------------
+    # --- lookups ---------------------------------------------------------------------
 
     @property
     def at_work(self) -> Mapping[str, Run[Any]]:
@@ -77,7 +78,7 @@ class SagaRegistry:
         return self._elsewhere.get(run.id) is run
 
     def is_blocked(self, run: Run[Any]) -> bool:
-        """Return whether a run is blocked here, and wasn't read again since."""
+        """Return whether a run is blocked here and hasn't been read again since."""
         return run.id in self._blocked.sagas and self.is_elsewhere(run)
 
     def is_listed(self, saga_id: str) -> bool:
@@ -94,12 +95,12 @@ class SagaRegistry:
         runs = [*self._at_work.values(), *self._stuck.values()]
         return [run for run in runs if run.shard_lease is shard_lease]
 
-    # --- how it changes --------------------------------------------------------------
+    # --- changes ---------------------------------------------------------------------
 
     def adopt(self, read: Run[Any]) -> Run[Any]:
-        """Return the run of a saga that was read from the log just now.
+        """Return the run of a saga that was just read from the log.
 
-        If callers hold a run of the saga, that one takes over what was read.
+        If callers hold a run of the saga, that run adopts the new state.
         """
         held = self._elsewhere.pop(read.id, None)
         if held is None or held is read:
@@ -114,7 +115,7 @@ class SagaRegistry:
         self._at_work[run.id] = run
 
     def come_to_rest(self, run: Run[Any]) -> None:
-        """Remove a saga from work that has ended or is stuck; notify its callers."""
+        """Remove a saga that has ended or is stuck from work; notify its callers."""
         if self.is_at_work(run):
             del self._at_work[run.id]
         if run.progress.status is Status.STUCK:
@@ -149,18 +150,18 @@ class SagaRegistry:
             shard_lease: The lease under which it is blocked.
         """
         self._blocked.add(BlockedSaga(progress, error, head, shard_lease))
-        # A caller may have begun to wait while another coordinator had the shard.
+        # A caller may have begun to wait when another coordinator had the shard.
         run = self._at_work.pop(progress.id, None) or self.find_elsewhere(progress.id)
         if run is not None:
-            # Kept, so that its callers are notified when it can be driven again.
+            # The run is kept, so that its callers can wait for the saga again later.
             self.add_elsewhere(run)
             run.rest(error)
 
     def reopen(self, shard: int) -> None:
-        """Let callers wait again that were notified of a blocked saga in a shard.
+        """Let the callers of blocked sagas in a shard wait again.
 
-        The shard has another holder now, which may be able to drive the saga. If it
-        isn't, it reports that by a notice of its own.
+        The shard has a new holder, which may be able to drive these sagas. If it can't,
+        it appends a notice of its own.
         """
         for run in [*self._elsewhere.values()]:
             if run.error is None or run.progress.status.ended:
@@ -172,7 +173,7 @@ class SagaRegistry:
         """Remove the sagas of a lease that has ended; their callers keep waiting.
 
         Returns:
-            The runs that were under it.
+            The runs that were driven under the lease.
         """
         runs = self.of(shard_lease)
         for run in runs:

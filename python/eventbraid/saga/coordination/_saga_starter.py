@@ -1,4 +1,4 @@
-"""Starts sagas, each of them once, however many callers start it at the same time."""
+"""Starts sagas, each exactly once, even if several callers start it at once."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class SagaStarter:
         registry: The sagas of this coordinator.
         starts: The starts that are in progress here.
         finder: Finds sagas that were started before.
-        intake: Drives sagas whose start doesn't drive them itself.
+        intake: Drives the sagas that aren't driven by their start.
         shards: The leases of this coordinator.
         workers: Drive the sagas.
-        wakeup: Is notified when the log may have a start that failed here.
+        wakeup: Is notified when the log may have a start that seemed to fail here.
     """
 
     __slots__ = (
@@ -118,17 +118,17 @@ class SagaStarter:
             try:
                 return await self._existing(saga, saga_id, state)
             except SagaExists:
-                # Another caller's start may have been cancelled before its commit. Then
-                # the id is free, and this start is tried again.
+                # Another caller's start may have been cancelled before its commit.
+                # If so, the id is free, and this start is tried again.
                 if await self._reader.exists(saga_id):
                     raise
 
     def _require_startable(self) -> None:
         """Raise if this coordinator can't record a start.
 
-        A step that ends its action while the coordinator is left may still start a
-        saga, which the next coordinator drives. If it were refused, the step would have
-        a failed attempt.
+        While the coordinator is left, a step that still ends its action may start a
+        saga, which the next coordinator drives. If that start were refused, the attempt
+        of the step would fail.
         """
         if not self._workers.has_worker(current_worker()):
             self._workers.require_running()
@@ -138,27 +138,28 @@ class SagaStarter:
         return is_starting or self._registry.has_run(saga_id)
 
     async def _start_new(self, saga: Saga[S], saga_id: str, state: S) -> Run[S] | None:
-        """Record a start, and have the saga driven; None if the id is taken."""
+        """Record a start and let the saga be driven; return None if the id is taken."""
         with self._starts.begin(saga_id):
             try:
                 lease = self._shards.lease_for(saga_id, declaration_of(saga))
-                # A step must not wait for a permit: its own saga holds one.
+                # If a step starts this saga, the start must not wait for a permit. The
+                # saga of that step holds a permit, so the two could wait for ever.
                 if lease is not None and current_worker() is None:
                     return await self._start_here(saga, saga_id, state)
                 return await self._start_elsewhere(saga, saga_id, state)
             except VersionConflict:
                 return None
             except BaseException:
-                # If the start was recorded all the same, the log follower finds it.
+                # The start may be recorded nevertheless. The log follower looks for it.
                 self._wakeup.notify()
                 raise
 
     async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
-        """Wait for a permit, and record the start together with the first step's.
+        """Wait for a permit, and record the start together with that of the first step.
 
-        The lease is looked up after the wait, during which it may have been lost, and
-        its fencing token is expected by the commit. If the lease is lost then, the
-        store refuses the commit, and the start is recorded for another coordinator.
+        The lease is looked up after the wait, because it may be lost during the wait.
+        The commit expects its fencing token. If the lease is lost before the commit,
+        the store refuses the commit, and the start is recorded for another coordinator.
         """
         run, start = _new_run(saga, saga_id, state, self._reader.clock)
         with self._workers.permit() as permit:
@@ -183,13 +184,13 @@ class SagaStarter:
             await permit.acquire()
 
     async def _start_elsewhere(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
-        """Record a start alone; the holder of the shard takes the first step.
+        """Record only the start; the holder of the shard takes the first step.
 
-        That is another coordinator, or a task of this one that waits for a permit.
+        The holder is another coordinator, or this one, once it has a permit.
         """
         run, start = _new_run(saga, saga_id, state, self._reader.clock)
         alone = Start(start.deadline, proceeds=False)
-        # Before the commit, so that no second run is made when the log is read.
+        # Added before the commit, so that the log follower doesn't make a second run.
         self._registry.add_elsewhere(run)
         try:
             await self._journal.commit(run, *run.decide(alone))

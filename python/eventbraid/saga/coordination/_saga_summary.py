@@ -23,8 +23,8 @@ class SagaSummary:
         version: The version of its graph.
         status: Its status.
         step: The step that is attempted or compensated, if there is one.
-        failure: The reason for its compensation, or why it is stuck or blocked; None
-            without one.
+        failure: The reason for its compensation, or why it is stuck or blocked; None if
+            there is none.
         parked: Whether it is blocked: no live coordinator has its code, or a defect in
             a step prevents it.
         overdue: Whether its deadline has passed and it isn't being compensated. The

@@ -1,7 +1,8 @@
 """Plans which leases a coordinator acquires and gives back, by pure functions.
 
 All coordinators plan from the same list, in the order in which they joined. So their
-plans agree, also on which of them has one shard more if the shards don't divide evenly.
+plans agree. If the shards don't divide evenly, the plans also agree on the coordinators
+that get one shard more.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ def planned(
     share = fair_share(len(shards), len(ranked), rank)
     has = sum(owner == me and shard not in leaving for shard, owner in shards.items())
     open_ = [s for s, owner in shards.items() if owner is None and s not in leaving]
-    # Each coordinator begins at another shard: if several plan at the same time and
-    # want the same shards, all but one of their appends fail.
+    # Each coordinator begins at a different shard. Otherwise coordinators that plan at
+    # the same time would want the same shards, and all but one of their appends fail.
     start = rank * len(open_) // len(ranked)
     wanted = (open_[start:] + open_[:start])[: max(share - has, 0)]
     return Plan(wanted, max(has - share, 0))
 
 
 def fair_share(shards: int, coordinators: int, rank: int) -> int:
-    """Return the number of shards that the coordinator of a rank is to have."""
+    """Return the number of shards that the coordinator of a rank should have."""
     return shards // coordinators + (rank < shards % coordinators)
 
 
@@ -90,9 +91,9 @@ def delegated(
 ) -> Delegation:
     """Return what a coordinator does with a delegated lease.
 
-    The holder of the shard drives the sagas, unless it can't run them. Then another
-    live coordinator that can run them acquires a lease for just these sagas, until the
-    shard has a holder that can run them.
+    The holder of the shard drives the sagas if it can run them. If it can't, another
+    live coordinator that can run them acquires a lease for just these sagas, and keeps
+    it until the shard has a holder that can run them.
 
     Args:
         shard: The shard.
@@ -105,11 +106,12 @@ def delegated(
     """
     if shard_holder is None:
         return _KEPT
-    # A holder that isn't listed yet will be soon; until then it counts as able.
+    # A holder that isn't in the list yet is about to be added. Until then it counts
+    # as able to run the sagas.
     if needed in runs.get(shard_holder, {needed}):
         is_left_over = shard_holder == me and holder is None and not is_free
         return Delegation(give=holder == me, evict=is_left_over)
     able = [owner for owner, one in runs.items() if needed in one]
-    # The shard decides which one, so that the parts are spread over all able ones.
+    # The shard selects the coordinator, so that the parts are spread evenly.
     is_mine = able[shard % len(able)] == me if able else False
     return Delegation(take=holder is None and is_mine)

@@ -1,8 +1,8 @@
 """Acquires and gives back leases of shards, by appends to their streams.
 
 `_shard_balance` has the plans, and `_shards` explains how a shard is handed over. Each
-append here expects the version of the lease that this coordinator has read, so of
-several coordinators that want a lease, one gets it.
+append here expects the version of the lease that this coordinator has read. So if
+several coordinators want a lease, exactly one of them gets it.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class ShardHandover:
         self._live = live
 
     async def enter(self) -> None:
-        """Read the state of all leases, and announce this coordinator.
+        """Read the state of all leases, and add this coordinator to the list.
 
-        A coordinator that can run no sagas acquires no leases and isn't announced.
+        A coordinator that can run no sagas acquires no leases and isn't added.
         """
         await self._table.read()
         await self._live.read()
@@ -69,7 +69,7 @@ class ShardHandover:
 
     @property
     def has_company(self) -> bool:
-        """Whether another coordinator is announced or holds a lease, alive or not."""
+        """Whether another coordinator is listed or holds a lease, alive or not."""
         own_id = self._live.own_id
         return self._live.has_others or self._table.is_held_by_others(own_id)
 
@@ -79,7 +79,7 @@ class ShardHandover:
         self._live.drop_stopped()
 
     async def plan(self) -> Plan:
-        """Return which shards are to be acquired, and how many are to be given back."""
+        """Return the shards to acquire, and the number of shards to give back."""
         if not self._live.own:
             return Plan()
         await self.check_live()
@@ -92,9 +92,9 @@ class ShardHandover:
         )
 
     async def acquire(self, plan: Plan) -> None:
-        """Acquire the shards of a plan, except those that another coordinator has.
+        """Acquire the shards of a plan, unless another coordinator acquired them.
 
-        A lease is held here from the time at which its record is read.
+        This coordinator holds such a lease as soon as it reads the record from the log.
         """
         wanted = [lease_of(shard) for shard in plan.take]
         versions = {lease: self._table.state(lease).version for lease in wanted}
@@ -105,7 +105,7 @@ class ShardHandover:
         """Begin to give back a number of shards, those with the least work first.
 
         Returns:
-            Their leases: no saga of them may begin a further action here.
+            The leases of these shards, whose sagas may begin no further action here.
         """
         kept = [one for one in self._shards.held.values() if not one.is_leaving]
         given = sorted(kept, key=lambda one: one.working)[:count]
@@ -120,7 +120,7 @@ class ShardHandover:
             unfinished: The shards and declarations of the unfinished sagas.
 
         Returns:
-            The leases that are given back: no saga of them may begin a further action
+            The leases that are given back, whose sagas may begin no further action
             here.
         """
         wanted: list[Part] = []
@@ -142,9 +142,8 @@ class ShardHandover:
     async def release_idle(self) -> None:
         """Release the leases that are given back and have no action in progress.
 
-        An action that is in progress must be able to record its result: after the
-        release the store would refuse it, and the next holder would have to make the
-        call again.
+        An action in progress must still record its result. After the release, the store
+        would refuse that record, and the next holder would have to make the call again.
         """
         idle = [one for one in self._shards.all() if one.is_leaving and not one.working]
         await self._append_to({one.lease: one.token for one in idle}, released)
@@ -161,7 +160,7 @@ class ShardHandover:
             self._shards.clear()
             self._live.end()
 
-    # --- the parts of these ----------------------------------------------------------
+    # --- internal parts --------------------------------------------------------------
 
     async def _check_heartbeats(self) -> None:
         await self._live.check_heartbeats(is_alone=not self.has_company)
@@ -173,7 +172,7 @@ class ShardHandover:
         self, unfinished: Iterable[Part]
     ) -> list[tuple[int, Declaration]]:
         """Return the parts for which this coordinator may hold a delegated lease."""
-        # Usually all coordinators run the same program, and there is nothing to do.
+        # Usually all coordinators run the same program, so no lease is delegated.
         if not (self._table.delegated or self._live.are_different):
             return []
         parts = {*unfinished, *self._table.delegated}
@@ -198,8 +197,9 @@ class ShardHandover:
     async def _acquire_delegated(self, parts: Collection[Part]) -> None:
         """Acquire delegated leases, if the leases of their shards haven't changed.
 
-        Both are expected by one append: otherwise a coordinator that can run the sagas
-        could acquire the shard in between, and the sagas would have two drivers.
+        One append expects the versions of both leases. Otherwise a coordinator that can
+        run the sagas could acquire the shard in between, and the sagas would have two
+        drivers.
         """
         leases = [self._table.name(part) for part in parts]
         if not leases:
@@ -214,11 +214,11 @@ class ShardHandover:
         try:
             await self._store.append(events, expect=expect)
         except VersionConflict:
-            # The next plan is made from what the other coordinators have recorded.
+            # The next plan uses the records of the other coordinators.
             self._table.withdraw(leases)
 
     async def _release_for(self, part: Part) -> None:
-        """Release the delegated lease of a holder that has ended, or is stopped."""
+        """Release a delegated lease in place of its holder, which has ended."""
         lease = self._table.name(part)
         state = self._table.state(lease)
         if state.held is not None:
@@ -230,7 +230,7 @@ class ShardHandover:
     async def _append_to(
         self, leases: dict[str, int], event: Callable[[str, str], NewEvent]
     ) -> None:
-        """Append to those leases whose version hasn't changed.
+        """Append to the leases whose version hasn't changed.
 
         Args:
             leases: The leases with their versions; those with a conflict are removed.
@@ -253,8 +253,8 @@ class ShardHandover:
         """Read the leases that this coordinator holds, after its appends have ended.
 
         An acquisition whose answer was lost may still be in progress. The store commits
-        the appends of a process in their order, so the answer to this append, whatever
-        it is, shows that the earlier ones have ended.
+        the appends of a process in their order. So any answer to the append of this
+        method shows that the earlier appends have ended.
         """
         with suppress(VersionConflict):
             await self._store.append([], expect={PREFIX + lease_of(0): EXISTS})

@@ -31,8 +31,8 @@ class ShardRebalance:
         unfinished: The unfinished sagas of the store.
         registry: The sagas of this coordinator.
         blocked: Its blocked sagas.
-        intake: Reads the sagas that are to be driven here.
-        wakeup: Is notified when the intake has sagas to look at.
+        intake: Reads the sagas that must be driven here.
+        wakeup: Is notified when the intake has sagas to read.
     """
 
     __slots__ = (
@@ -70,17 +70,17 @@ class ShardRebalance:
         self._intake = intake
         self._wakeup = wakeup
         self._is_outcome_unknown = False
-        # What the live coordinators could run at the last review of blocked sagas.
+        # The declarations of the live coordinators at the last review of blocked sagas.
         self._reviewed: Collection[Collection[Declaration]] = ()
 
     @property
     def must_repeat(self) -> bool:
-        """Whether it must be run again soon, even if the log has nothing new."""
+        """Whether `run` must be called again soon, even without new records."""
         has_company = bool(self._live.own) and self._handover.has_company
         return has_company or self._is_outcome_unknown
 
     async def run(self) -> None:
-        """Give back what is too much, release what is idle, acquire what is missing."""
+        """Rebalance: give back surplus shards, release idle leases, acquire shards."""
         try:
             plan = await self._handover.plan()
             leaving = self._handover.give_back(plan.give)
@@ -90,18 +90,19 @@ class ShardRebalance:
             await self._handover.release_idle()
             await self._handover.acquire(plan)
         except OutcomeUnknown:
-            # The log shows later whether the append has succeeded. Until then nothing
-            # is planned from the state before it.
+            # The log shows later whether the append has succeeded. Until then, the
+            # state that was read may be outdated, so nothing is planned from it.
             self._is_outcome_unknown = True
         else:
             self._is_outcome_unknown = False
         self._review_blocked()
 
     def _review_blocked(self) -> None:
-        """Review which sagas no live coordinator can run, after these have changed.
+        """Update the blocked sagas after a change of the live coordinators.
 
-        A saga that has lost its last able coordinator is to be reported as blocked. One
-        that has an able coordinator again isn't blocked any more.
+        If the last coordinator that could run a saga has ended, the saga must be
+        reported as blocked. If there is such a coordinator again, the saga isn't
+        blocked any more.
         """
         able = [*self._live.capabilities.values()]
         if able == self._reviewed:

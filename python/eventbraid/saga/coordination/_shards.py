@@ -1,37 +1,40 @@
 """The shards of a store, and the leases by which this coordinator drives their sagas.
 
 A saga's shard follows from its id alone. The holder of the shard's lease drives the
-saga, under one rule that makes this safe: each record of the saga expects the lease's
-fencing token. From the moment at which another coordinator has acquired the lease, the
-store refuses the records of the former holder, whatever that one still believes. So a
-lease that is lost in the middle of an action does no harm: the action's call may have
-happened, but its record is refused (`LeaseLost`), the task of the saga ends, and the
-next holder finds the attempt in the saga's stream as one without an outcome.
+saga. This is safe because each record of the saga expects the lease's fencing token.
+From the moment at which another coordinator has acquired the lease, the store refuses
+the records of the former holder, even if that holder hasn't noticed the loss yet. So a
+lease that is lost in the middle of an action does no harm. The action's call may have
+happened, but its record is refused (`LeaseLost`), and the task of the saga ends. In the
+saga's stream, the next holder finds an attempt without an outcome.
 
-This coordinator's own knowledge follows the log, never its own appends. It holds a
-lease from the time at which it *reads* the record of its acquisition, and has lost it
-when it reads the next record. The two coordinators of a handover read the same records
-in the same order, so they agree on who drives a saga at each position.
+A coordinator learns of its leases from the log, never from the answers to its appends.
+It holds a lease from the time at which it *reads* the record of its acquisition, and
+has lost the lease when it reads the next record of it. The two coordinators of a
+handover read the same records in the same order. So at each position they agree on
+which of them drives a saga.
 
 How a shard is handed over, if its holder is alive:
 
-1. The holder marks its lease as leaving: no saga of it begins a further action here
-   (`ShardHandover.give_back`). Sagas that wait for a timer are let go.
+1. The holder marks its lease as leaving: the sagas of the lease begin no further action
+   (`ShardHandover.give_back`). Sagas that wait for a timer are no longer driven.
 2. When no saga of the lease is in the middle of an action, the holder appends
    ``lease.released`` (`ShardHandover.release_idle`).
-3. Another coordinator reads that record, appends ``lease.acquired`` at the version that
-   it has read, reads this record in turn, and drives the sagas.
+3. Another coordinator reads that record and appends ``lease.acquired`` at the version
+   that it has read. When it reads its own record, it begins to drive the sagas.
 
-If the holder has ended, or is stopped, there are no steps 1 and 2: the lease counts as
-free, and the acquisition makes the old fencing token void.
+If the holder has ended, or is stopped, steps 1 and 2 are omitted: the lease counts as
+free, and its acquisition makes the old fencing token void.
 
-Two leases for the same sagas must not give them two drivers, because each record
-expects the fencing token of one lease only. So a delegated lease is acquired only at a
-version of the shard's own lease at which the holder can't run the sagas: both versions
-are expected by the same append. And as long as the log has a delegated lease as held,
-its holder drives the sagas, whichever coordinator has the shard meanwhile. A holder of
-the shard that can run them waits until the delegated lease is released; if the holder
-of that has ended, it releases the lease itself.
+If a shard has a delegated lease, its sagas must not have two drivers. The fencing
+tokens alone don't prevent that, because each record expects the token of one lease
+only. Two rules prevent it. First, a delegated lease is acquired only while the holder
+of the shard can't run the sagas: the append expects the versions of both leases, so the
+shard can't get another holder in between. Second, while the log shows a delegated lease
+as held, the holder of that lease drives the sagas, whichever coordinator has the shard.
+If a new holder of the shard can run the sagas, it waits until the delegated lease is
+released. If the holder of the delegated lease has ended, the holder of the shard
+releases that lease itself.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ class Change(NamedTuple):
 
     Attributes:
         ended: The lease that this coordinator has lost.
-        gained: The sagas that this coordinator is to drive from now on.
+        gained: The part whose sagas this coordinator drives from now on.
     """
 
     ended: ShardLease | None = None
@@ -83,9 +86,9 @@ class Shards:
         self._held: dict[int, ShardLease] = {}
         self._delegated: dict[Part, ShardLease] = {}
         # Leases of whole shards that were lost while a saga was in the middle of an
-        # action. Such a shard isn't acquired again before the action has ended:
-        # otherwise two tasks would work on the saga, and the store would refuse the
-        # record of the first one, which has the old fencing token.
+        # action. Such a shard isn't acquired again before the action has ended.
+        # Otherwise two tasks of this coordinator would work on the saga, and the store
+        # would refuse the record of the first task because of its old fencing token.
         self._ending: dict[int, ShardLease] = {}
 
     @property
@@ -102,7 +105,7 @@ class Shards:
         """Return all leases that this coordinator holds."""
         return [*self._held.values(), *self._delegated.values()]
 
-    # --- questions -------------------------------------------------------------------
+    # --- lookups ---------------------------------------------------------------------
 
     def lease_for(
         self, saga_id: str, needed: Declaration | None = None
@@ -111,11 +114,11 @@ class Shards:
 
         Args:
             saga_id: The saga's id.
-            needed: The declaration that it needs, if that is known.
+            needed: The declaration that the saga needs, if that is known.
         """
         part = shard_of(saga_id), needed
-        # By the log, and not by the heartbeat of a holder: all coordinators must give
-        # the same answer at the same position.
+        # The log decides here, not the heartbeat of a holder: all coordinators must
+        # have the same answer at the same position.
         if self._table.is_delegated(part):
             shard_lease = self._delegated.get(part)
         else:
@@ -132,7 +135,7 @@ class Shards:
     def streams_of_leases(self, saga_id: str, needed: Declaration) -> tuple[str, ...]:
         """Return the streams of the leases that decide which coordinator drives a saga.
 
-        The last of them is the lease that this coordinator holds.
+        The last stream is that of the lease that this coordinator holds.
         """
         part = shard_of(saga_id), needed
         shard, delegated = PREFIX + lease_of(part[0]), PREFIX + lease_of(*part)
@@ -141,12 +144,12 @@ class Shards:
         return (delegated, shard)
 
     def unavailable(self) -> Collection[int]:
-        """Return the shards that this coordinator gives back, or can't acquire yet."""
+        """Return the shards that this coordinator gives back or can't acquire yet."""
         self._ending = {s: one for s, one in self._ending.items() if one.working}
         leaving = {shard for shard, one in self._held.items() if one.is_leaving}
         return leaving.union(self._ending)
 
-    # --- what the log says -----------------------------------------------------------
+    # --- the records of leases -------------------------------------------------------
 
     def note(self, recorded: RecordedEvent) -> Change:
         """Adopt a record of a lease, and return what it changes here."""
@@ -177,7 +180,7 @@ class Shards:
             self._delegated[part] = ShardLease(shard, state.version, needed)
             return Change(ended, part)
         if state.held is None and shard in self._held:
-            # The sagas are not delegated any more: the holder of the shard drives them.
+            # The delegated lease has ended: the holder of the shard drives the sagas.
             return Change(ended, part)
         return Change(ended)
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 class StartsInProgress:
     """The sagas whose start is being recorded, or waits for a permit.
 
-    While a start is in progress, no other task of the coordinator reads or drives the
-    saga: the log follower may see its first record before the start returns.
+    While a start is in progress, no other task of the coordinator may read or drive the
+    saga. Without this rule, the log follower could read the first record before the
+    start returns, and the saga would be driven twice.
     """
 
     __slots__ = ("_ends", "_waits")
@@ -31,7 +32,7 @@ class StartsInProgress:
 
     @contextmanager
     def begin(self, saga_id: str) -> Generator[None]:
-        """Begin a start; it ends with the block, whether it succeeds or not."""
+        """Mark a start as in progress until the block ends."""
         ended = self._ends[saga_id] = anyio.Event()
         try:
             yield
@@ -46,7 +47,7 @@ class StartsInProgress:
 
     @contextmanager
     def waiting_for_permit(self, saga_id: str) -> Generator[None]:
-        """Wait for a permit inside the block, which `hurry` ends early."""
+        """Wait for a permit inside the block; `hurry` ends this wait early."""
         with anyio.CancelScope() as scope:
             self._waits[saga_id] = scope
             try:
@@ -55,10 +56,11 @@ class StartsInProgress:
                 del self._waits[saga_id]
 
     def hurry(self, saga_id: str) -> None:
-        """End the wait of a start for a permit: a step waits for the saga.
+        """End the wait of a start for a permit, because a step waits for the saga.
 
-        That step's own saga holds a permit. If the start went on waiting for one, the
-        two would wait for each other as soon as all permits are held by such sagas.
+        The saga of that step holds a permit. If all permits are held by such sagas,
+        the start would wait for one of them to end, and they would wait for the start:
+        a deadlock.
         """
         waiting = self._waits.get(saga_id)
         if waiting is not None:

@@ -1,10 +1,10 @@
 """The unfinished sagas of a store, known exactly without reading the whole log.
 
-They are a fold of the log: each start adds a saga, and each end removes one. A
-checkpoint spares a coordinator the older part of the log. It is made from the fold and
-never from what a coordinator believes about its own sagas. So it is exact whatever
-appends were in progress, whichever coordinator wrote it, and a crash at any moment only
-makes the next fold longer.
+They are a fold of the log: each start adds a saga, and each end removes one. Because of
+a checkpoint, a coordinator needn't read the older part of the log. The checkpoint is
+made from the fold and never from a coordinator's knowledge of its own sagas. So it is
+exact, whatever appends were in progress and whichever coordinator wrote it. If a crash
+prevents a checkpoint, the next fold is longer, but not wrong.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from eventbraid.store import AsyncStore, RecordedEvent
 
 _PAGE = 1_024
-# A checkpoint of more sagas could exceed the largest event that a store accepts.
+# A checkpoint with more sagas could exceed the largest event that a store accepts.
 MOST_OPEN = 30_000
-# A checkpoint is worth its record if it makes the next fold shorter by so many events.
+# A checkpoint is worth its record if it saves the next fold this number of events.
 _LONG_FOLD = 10_000
-# The maximum number of ended sagas that are kept: many more than end between two reads
-# of the log.
+# The maximum number of ended sagas that are kept. Far fewer end between two reads of
+# the log.
 _MAXIMUM_ENDED = 4_096
 
 
@@ -65,9 +65,10 @@ class UnfinishedSagas:
         self._groups: dict[Part, dict[str, None]] = {}
         # One object for all sagas that need the same declaration.
         self._declarations: dict[Declaration, Declaration] = {}
-        # The last sagas that have ended here. Their records are folded a little later.
+        # The last sagas that have ended here. Their ends are folded a little later.
         self._ended_here: dict[str, None] = {}
-        # Whether the fold differs from the last checkpoint, and the position of that.
+        # Whether the fold differs from the last checkpoint, and that checkpoint's
+        # position.
         self._has_changed = False
         self._saved_position = 0
 
@@ -75,7 +76,8 @@ class UnfinishedSagas:
     def sagas(self) -> Mapping[str, Declaration | None]:
         """The unfinished sagas, in the order of their starts.
 
-        Each has the declaration that it needs; None if its first record can't be read.
+        Each saga has the declaration that it needs; None if its first record can't be
+        read.
         """
         return self._sagas
 
@@ -89,23 +91,24 @@ class UnfinishedSagas:
         return self._sagas.get(saga_id)
 
     def needs_driver(self, saga_id: str) -> bool:
-        """Return whether a saga is unfinished, as far as is known here."""
+        """Return whether a saga is unfinished, and hasn't ended here meanwhile."""
         return saga_id in self._sagas and saga_id not in self._ended_here
 
     # --- the fold --------------------------------------------------------------------
 
     async def load(self) -> None:
-        """Begin with the last checkpoint, and fold the log after it."""
+        """Read the last checkpoint, and fold the log after it."""
         checkpoint = await read_last_checkpoint(self._store)
         if checkpoint is not None:
             await self._restore(checkpoint)
         await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Fold what was recorded since the last time."""
-        # The head is read first. The read below may go beyond it, and folding an event
-        # twice changes nothing; but a position beyond the folded events would lose the
-        # sagas in between.
+        """Fold the records since the last call."""
+        # The head is read before the events. If the read below returns events beyond
+        # this head, they are folded once more later, which changes nothing. A head that
+        # is read later could be beyond the last folded event, and the sagas in between
+        # would be lost.
         head = await self._store.head()
         pace = Pace()
         position, is_last = self.position, False
@@ -113,8 +116,8 @@ class UnfinishedSagas:
             news = self._store.read_all(
                 after=position, types=(STARTED_TYPE, *ENDED_TYPES), limit=_PAGE
             )
-            # The whole page first: a cancellation in the loop below would leave the
-            # read open.
+            # Read the whole page before the loop: a cancellation inside the loop would
+            # leave the read open.
             page = [recorded async for recorded in news]
             for recorded in page:
                 self.fold(recorded)
@@ -126,7 +129,7 @@ class UnfinishedSagas:
     def fold(self, recorded: RecordedEvent) -> None:
         """Fold one event, unless it was folded before.
 
-        So several tasks may fold at the same time, each in the order of the log.
+        So several tasks may fold at the same time, if each folds in the log's order.
         """
         if recorded.position <= self.position:
             return
@@ -139,13 +142,13 @@ class UnfinishedSagas:
         self.position = recorded.position
 
     def reach(self, position: int) -> None:
-        """Note that everything up to a position is folded."""
+        """Note that all records up to a position are folded."""
         self.position = max(self.position, position)
 
     def note_end(self, saga_id: str) -> None:
         """Note that a saga has ended here, before its end is folded.
 
-        Otherwise a lease that is gained in between would have the saga read again.
+        Otherwise, if a lease is gained in between, the saga would be read again.
         """
         self._ended_here[saga_id] = None
         if len(self._ended_here) > _MAXIMUM_ENDED:
@@ -169,10 +172,10 @@ class UnfinishedSagas:
     # --- checkpoints -----------------------------------------------------------------
 
     async def save(self) -> None:
-        """Write a checkpoint of the present fold.
+        """Write a checkpoint of the present fold, if that is worth its record.
 
-        None is written if it would have too many sagas, or would save the next fold
-        next to nothing.
+        No checkpoint is written if it would have too many sagas, or if the next fold
+        would hardly be shorter.
         """
         await self.catch_up()
         is_long = self.position - self._saved_position > _LONG_FOLD

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 class Wakeup:
     """Ends the wait of one task; other tasks of the same event loop notify it.
 
-    The task alternates between work and waiting, so a notification may arrive while it
-    doesn't wait. It must not be lost then: the task may have looked for work just
-    before the work was added, and would sleep although there is some. So `notify` sets
-    a flag in any case, and a wait that begins with the flag set ends at once. The flag
-    is cleared after the wait, before the task looks for work: work that was added until
-    then is found, and a later notification sets the flag again.
+    The task alternates between work and waiting, so a notification may arrive while the
+    task doesn't wait. This notification must not be lost: if the work was added just
+    after the task had looked for work, the task would wait although there is work. So
+    `notify` always sets a flag, and a wait that begins while the flag is set ends at
+    once. The flag is cleared after the wait and before the task looks for work. So the
+    task finds all work that was added before that moment, and a later notification sets
+    the flag again.
 
-    All of this happens on one event loop. Between two of its ``await`` points nothing
-    else runs, so the flag needs no lock; it isn't safe to notify from another thread.
+    All tasks run on one event loop. Between two ``await`` points of a task, no other
+    task runs, so the flag needs no lock. It isn't safe to notify from another thread.
     """
 
     __slots__ = ("_is_notified", "_scope")
@@ -32,13 +33,13 @@ class Wakeup:
         self._scope: anyio.CancelScope | None = None
 
     def notify(self) -> None:
-        """End the present wait, or else the next one."""
+        """End the present wait; if there is none, the next one."""
         self._is_notified = True
         if self._scope is not None:
             self._scope.cancel()
 
     async def wait(self, until: Awaitable[object], seconds: float) -> None:
-        """Wait for something, for a notification, or until a time is over.
+        """Wait for an awaitable, for a notification, or until a time-out.
 
         If the wait is cancelled, the notification is kept for the next one.
 

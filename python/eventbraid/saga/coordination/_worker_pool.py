@@ -1,10 +1,10 @@
 """The tasks of a coordinator: one for each saga at work, and a few that serve all.
 
 The pool ends in one of two ways. It is *stopped* when the coordinator is left: each
-saga ends the action that it is taking, and takes no further one. It is *broken* when
-the store fails, or when the program is ended: then all tasks are cancelled, and the
-error is raised when the coordinator is left. Nothing is lost in either case, because
-everything that a saga has done is in its stream.
+saga ends its current action and begins no further one. It is *broken* when the store
+fails, or when the program is ended: all tasks are cancelled, and the error is raised
+when the coordinator is left. Nothing is lost in either case, because all that a saga
+has done is in its stream.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class WorkerPool:
         journal: Reads and writes the sagas' streams.
         registry: The sagas of this coordinator.
         unfinished: The unfinished sagas of the store.
-        wakeup: Is notified when a lease that is given back has become idle.
+        wakeup: Is notified when a lease that is being given back has become idle.
         concurrency: The maximum number of sagas that are worked on at a time.
         ends_a_checkpoint: The number of ended sagas after which a checkpoint is
             written.
@@ -77,11 +77,11 @@ class WorkerPool:
         concurrency: int,
         ends_a_checkpoint: int,
     ) -> None:
-        """Prepare; no task runs before `begin`."""
+        """Build the pool; no task runs before `begin`."""
         self._permits = Permits(concurrency)
         self._timers = Timers(self._work_on_after_sleep)
-        # The timers have a scope of their own: they end as soon as the pool is stopped,
-        # while sagas in the middle of an action go on.
+        # The timers have a scope of their own, because they end as soon as the pool is
+        # stopped. A saga in the middle of an action continues until the action ends.
         self._timing = anyio.CancelScope()
         self._driver = Driver(journal, self.pause)
         self._checkpoints = CheckpointWriter(unfinished, ends_a_checkpoint, self.pause)
@@ -91,7 +91,7 @@ class WorkerPool:
         self._tasks: TaskGroup | None = None
         self._broken: BaseException | None = None
 
-    # --- its life --------------------------------------------------------------------
+    # --- begin and end ---------------------------------------------------------------
 
     @property
     def has_begun(self) -> bool:
@@ -100,7 +100,7 @@ class WorkerPool:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has begun and isn't stopped."""
+        """Whether the pool has begun and isn't stopped."""
         return self._tasks is not None and not self._driver.is_stopping
 
     @property
@@ -117,7 +117,7 @@ class WorkerPool:
         """Raise unless the pool is running.
 
         Raises:
-            CoordinatorClosed: It has not begun, or is stopped.
+            CoordinatorClosed: The pool has not begun, or is stopped.
         """
         if not self.is_running:
             raise CoordinatorClosed
@@ -145,7 +145,7 @@ class WorkerPool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        """Stop, and wait until each saga has ended its action, or was cancelled.
+        """Stop, and wait until each saga has ended its action or was cancelled.
 
         Args:
             kind: The class of the error that the coordinator's block raised, if any.
@@ -165,15 +165,16 @@ class WorkerPool:
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 is_ours = await tasks.__aexit__(kind, error, traceback)
                 if is_ours and self._broken is None:
-                    # Only a cancelled task ends the group without an error.
+                    # No error ended the group: other code cancelled one of its tasks.
                     self._broken = _cancelled_error()
             else:
                 if error is not None:
                     tasks.cancel_scope.cancel()
-                # Without the error: the group would wrap it in an exception group.
+                # The error isn't passed on: the group would wrap it in a group of
+                # exceptions.
                 await tasks.__aexit__(None, None, None)
         finally:
-            # However the tasks have ended, no caller may go on waiting for a saga.
+            # However the tasks have ended, no caller may wait for a saga any longer.
             with anyio.CancelScope(shield=True):
                 await self._registry.close(self._broken)
         if self._broken is not None:
@@ -181,7 +182,7 @@ class WorkerPool:
         return is_ours
 
     async def pause(self, seconds: float) -> bool:
-        """Wait for seconds or until a stop is requested; return whether one was."""
+        """Wait for seconds, or until a stop is requested; return whether one was."""
         with anyio.move_on_after(seconds):
             await self._stopped.wait()
         return self.is_stopping
@@ -221,8 +222,8 @@ class WorkerPool:
             raise
         except anyio.get_cancelled_exc_class():
             if not self.host.is_cancelled:
-                # Other code of the program cancelled this task. Without it, no shard
-                # would be given back, so the coordinator ends with an error.
+                # Other code of the program cancelled this task. Without the task, no
+                # shard would be given back, so the coordinator ends with an error.
                 self._break(_cancelled_error())
             raise
         except BaseException as error:  # noqa: BLE001 - raised when the block is left
@@ -236,7 +237,7 @@ class WorkerPool:
                     return
 
     async def _write_checkpoint(self) -> bool:
-        """Write the checkpoint that is due; return whether more may follow."""
+        """Write the checkpoint that is due; return whether to continue."""
         try:
             return await self._checkpoints.write()
         except (anyio.get_cancelled_exc_class(), GeneratorExit):
@@ -276,7 +277,7 @@ class WorkerPool:
             self.work_on(run, resumed=False)
 
     async def _work(self, run: Run[Any], resumed: bool, permit: Permit) -> None:  # noqa: FBT001 - start_soon takes no keywords
-        # The lease of now: the run may have another one when the work ends.
+        # The lease as of now: the run may have a different one when the work ends.
         shard_lease = run.shard_lease
         end: Pause | Terminal | None = None
         driver = self._driver
@@ -288,8 +289,8 @@ class WorkerPool:
             except ENDS_THE_COORDINATOR as error:
                 self._break(error)
             except LeaseLost:
-                # The log has the record by which the lease was lost. The log follower
-                # reads it and hands the sagas of the lease over.
+                # The log has the record by which the lease was lost. When the log
+                # follower reads that record, it hands over the sagas of the lease.
                 if shard_lease is not None:
                     shard_lease.leave()
             except SagaBlocked as error:
@@ -306,7 +307,7 @@ class WorkerPool:
         self._sleep(run, end)
 
     def _note_rest(self, run: Run[Any]) -> None:
-        """Remove a saga from work that is at rest; one that only waits stays."""
+        """Remove a saga from work if it is at rest, but not if it only waits."""
         status = run.progress.status
         if status.is_at_rest:
             self._registry.come_to_rest(run)
@@ -314,7 +315,7 @@ class WorkerPool:
             self._checkpoints.note_end(run.id)
 
     def _add_blocked(self, run: Run[Any], error: SagaBlocked) -> None:
-        """Add a saga to the blocked ones, unless it was handed over meanwhile."""
+        """Add a saga to the blocked sagas, unless it was handed over meanwhile."""
         if self._registry.is_at_work(run) and run.shard_lease is not None:
             self._registry.add_blocked(run.progress, error, run.head, run.shard_lease)
 
@@ -322,12 +323,12 @@ class WorkerPool:
         if shard_lease is not None:
             shard_lease.end_work()
             if shard_lease.is_leaving:
-                # It may be idle now, so that it can be released.
+                # The lease may be idle now, so that it can be released.
                 self._wakeup.notify()
 
     def _sleep(self, run: Run[Any], end: Pause | Terminal | None) -> None:
-        """Have a saga put back to work later, if it waits for that."""
-        # A saga that was handed over during its action is driven by another one.
+        """Put a saga back to work later, if its action ended with a pause."""
+        # After a handover during the action, another coordinator drives the saga.
         if isinstance(end, Pause) and self._registry.is_at_work(run):
             self._timers.sleep(run, end.seconds, resumed=end.resumed)
         elif run.setbacks.outage_blocks and self._registry.is_blocked(run):
@@ -335,11 +336,11 @@ class WorkerPool:
             self._timers.sleep(run, seconds, resumed=False)
 
     def _work_on_after_sleep(self, run: Run[Any], resumed: bool) -> None:  # noqa: FBT001 - a callback
-        """Put a saga back to work, unless it isn't to be driven here any more."""
+        """Put a saga back to work, unless it must not be driven here any more."""
         if self.is_stopping or run.is_leaving:
             return
         if self._registry.is_blocked(run):
-            # By an outage: what the system refused then, it may allow now.
+            # An outage blocked the saga. The system may allow now what it refused then.
             run.setbacks.forget_refused()
             run.mark_stale()
             self._registry.remove_elsewhere(run)

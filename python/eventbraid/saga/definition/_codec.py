@@ -1,8 +1,8 @@
 """The codec of a saga's state and of its steps' results: values to JSON and back.
 
 A type whose values can't be decoded is refused when the saga is built, not when it is
-resumed. Steps get decoded values only, so they see the same before and after a restart.
-Decoding is left out for types for which it can only return the value itself.
+resumed. Steps get only decoded values, so they see the same values before and after a
+restart. Decoding is omitted for types for which it can only return an equal value.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from eventbraid.saga._text import shown, text_of
 T = TypeVar("T")
 
 _LEVELS_AROUND = 4
-"""The levels of JSON that the events of a saga may put around a state or a result."""
+"""The maximum levels of JSON around a state or a result in an event of a saga."""
 
 _UNREAD: object = object()
 _NOT_ENCODED = msgspec.Raw(b"")
-# Values of these types are decoded to the same values. Others may lose something that
-# doesn't make them unequal, such as the name of a time zone.
+# Values of these types are decoded to the same values. Values of other types may lose
+# a detail although they stay equal, such as the name of a time zone.
 _LOSSLESS = frozenset({NoneType, bool, int, float, str, bytes, UUID, date})
 
 
@@ -50,10 +50,10 @@ class UnfitValue(InvalidValue, TypeError):
 
 
 class Encoded(Generic[T]):
-    """A value as the log holds it.
+    """A value in its recorded form.
 
-    Each read of a mutable value returns a new object, so no reader sees the changes of
-    another one. An immutable value is decoded once.
+    Each read of a mutable value returns a new object, so a reader can't see the changes
+    that another reader makes. An immutable value is decoded only once.
 
     Attributes:
         json: The value as JSON; empty if it is neither recorded nor copied.
@@ -62,10 +62,11 @@ class Encoded(Generic[T]):
     __slots__ = ("_codec", "_unread", "json")
 
     def __init__(self, codec: Codec[T], json: msgspec.Raw, decoded: T) -> None:
-        """Keep a value and its decoded form, which no other code refers to."""
+        """Store a value and its decoded form, to which no other code may refer."""
         self.json = json
         self._codec = codec
-        # The value, or `_UNREAD`; `Any` because a `cast` costs a call at each read.
+        # The value; `_UNREAD` after the first read of a mutable value. Its type is
+        # `Any`, because a `cast` costs a call at each read.
         self._unread: Any = decoded
 
     def read(self) -> T:
@@ -86,7 +87,7 @@ class Codec(Generic[T]):
     Args:
         annotation: The type of the values.
         what: The name of the values in errors: ``"the result of step 'pay'"``.
-        step: The step that they belong to, if it is one.
+        step: The step that they belong to; None if they are states.
 
     Raises:
         InvalidSaga: Values of this type can't be decoded.
@@ -113,8 +114,8 @@ class Codec(Generic[T]):
             if found is not None:
                 raise TypeError(": ".join(filter(None, found)))  # noqa: TRY301
             limit = MAX_NESTING - _LEVELS_AROUND
-            # Sets and mappings are encoded in one order, so that equal values have
-            # equal bytes.
+            # Sets and mappings are encoded in a fixed order, so that equal values
+            # have equal bytes.
             self._codec = SchemaCodec(schema, limit, converts=True)
             self.is_frozen = not is_changeable(schema)
             self._is_lossless = (
@@ -165,13 +166,13 @@ class Codec(Generic[T]):
         return Encoded(self, json, decoded)
 
     def keep(self, value: T) -> Encoded[T]:
-        """Keep a value that isn't recorded: each resume computes it again.
+        """Wrap a value that isn't recorded, because each resume computes it again.
 
-        An immutable value is used as it is.
+        An immutable value is used unchanged.
 
         Raises:
-            InvalidValue: The value isn't of the declared type, or is of a type that
-                can be changed and would be read back as another value.
+            InvalidValue: The value isn't of the declared type, or is of a mutable type
+                and would be read back as a different value.
         """
         exact: Any = self.annotation
         if self.is_frozen and type(value) is exact and self._is_valid(value):
@@ -216,14 +217,14 @@ class Codec(Generic[T]):
             recorded = self.decode(raw)
         except ValueError:
             return False
-        # By bytes: True and 1 are equal values, but different states.
+        # The bytes are compared: True and 1 are equal values, but different states.
         return self._codec.encode(encoded.read()) == self._codec.encode(recorded)
 
     def _are_same(self, decoded: object, value: object) -> bool:
         """Return whether two values are equal or have the same encoding.
 
-        Equality alone is too strict, because a class may compare by identity. The
-        encoding alone is too strict, because 1 and 1.0 are equal.
+        Equality alone is too strict, because instances of a class may be compared by
+        identity. Equal encodings alone are too strict, because 1 and 1.0 are equal.
         """
         try:
             if decoded == value:
@@ -253,9 +254,9 @@ class Codec(Generic[T]):
 
 
 def _is_lossless(schema: Schema) -> bool:
-    """Return whether decoding returns an equal value, apart from the members of it.
+    """Return whether decoding loses nothing, apart from the members of a value.
 
-    Then the value itself can be used in place of its decoded form.
+    If so, and if the members lose nothing either, no value needs to be decoded.
     """
     if isinstance(schema, Atom):
         return schema.kind in _LOSSLESS
@@ -269,7 +270,7 @@ def _is_lossless(schema: Schema) -> bool:
 
 
 def _is_made_of_fields(kind: type) -> bool:
-    """Return whether an instance consists of its fields and nothing else."""
+    """Return whether an instance has no state besides its fields."""
     record: Any = kind
     if hasattr(kind, "__struct_config__"):
         return not record.__struct_config__.dict

@@ -22,16 +22,18 @@ class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     """The argument of a step's functions: the saga's state and the call's key.
 
     Attributes:
-        state: The saga's state, folded from the results so far. It is this function's
-            own copy: changes of it have no effect, and only the result of ``then``
+        state: The saga's state, folded from the results so far. The function gets its
+            own copy, so changes of the copy have no effect. Only the result of ``then``
             becomes the new state.
         saga_id: The saga's id, which is its stream.
         step: The step's name.
         attempt: The number of this attempt; the first is 1.
         idempotency_key: The key of this call, to be passed to the receiver. It is the
-            same for each attempt and after each restart. The compensation has another.
+            same for each attempt and after each restart. The compensation of the step
+            has a different key.
         forward_key: The key of the step's action; in an action the same as
-            ``idempotency_key``. A compensation voids what it has caused.
+            ``idempotency_key``. A compensation voids the effect of the call with this
+            key.
         deadline: The time after which an unfinished saga is compensated, or None.
         failure: In a compensation the reason for it, for people; None otherwise.
 
@@ -61,9 +63,9 @@ class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[R]):
-    """The argument of a compensation whose step happened; and the result of ``ask``.
+    """What a compensation receives if the action is known to have taken effect.
 
-    A function ``ask`` returns it if the receiver knows the idempotency key.
+    A function ``ask`` also returns it, if the receiver has a result under the key.
 
     Attributes:
         result: The result of the action.
@@ -79,10 +81,10 @@ class Done(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The argument of a compensation whose step may have happened, or may happen yet.
+    """What a compensation receives if the action may have taken effect, or may yet.
 
-    Compensate it by the action's key (``context.forward_key``), so that the result is
-    right in all three cases: it happened, it never will, and it happens later.
+    Compensate the action by its key (``context.forward_key``), so that the final result
+    is right in all three cases: it took effect, it never does, or it does so later.
 
     Attributes:
         why: ``"timeout"``, ``"crash"`` or ``"lost"`` (any other exception).
@@ -104,7 +106,7 @@ class StepFailure:
         code: A rejection's code, or the name of the exception's class.
         message: The text for people.
         facts: The facts behind the rejection of a command; empty otherwise.
-        doubt: None if the step certainly had no effect; else why it may have had one.
+        doubt: Why the step may have had an effect; None if it certainly had none.
 
     Example:
         >>> import eventbraid as eb

@@ -52,7 +52,8 @@ def recorded_declaration(started: RecordedEvent) -> Declaration | None:
     The rest of the record, such as the input, isn't decoded.
 
     Returns:
-        The declaration; None if the record can't be read: it is another program's.
+        The declaration; None if the record can't be read, for example because a
+        different program wrote it.
     """
     try:
         head = _heads.decode(started.data)

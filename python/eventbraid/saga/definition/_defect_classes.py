@@ -27,10 +27,10 @@ DEFECTS: tuple[type[Exception], ...] = (
 def check_defects(
     defects: tuple[type[BaseException], ...],
 ) -> tuple[type[BaseException], ...]:
-    """Return a tuple of exception classes.
+    """Return the argument if it is a tuple of exception classes.
 
     Raises:
-        InvalidArgument: It holds something else.
+        InvalidArgument: The argument isn't such a tuple.
     """
     if not _are_exception_classes(defects):
         raise InvalidArgument("defects", shown(defects), "a tuple of exception classes")

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class StepShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The recorded part of a step's declaration: that which decisions depend on.
+    """The recorded part of a step's declaration: the part on which decisions depend.
 
     Attributes:
         name: The step's name.
         kind: The value of its `Kind`.
         local: Whether it is a local step.
         has_compensation: Whether it has a compensation.
-        replaceable: Whether another command replaces it if it fails for good.
+        replaceable: Whether another command replaces the step if it fails for good.
     """
 
     name: str

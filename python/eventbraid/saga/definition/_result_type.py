@@ -52,7 +52,7 @@ def is_asynchronous(function: Callable[..., object]) -> bool:
     if any(_is_coroutine_function(found) for found in (function, inner)):
         return True
     if getattr(inner, "__name__", "") == "<lambda>":
-        return True  # A lambda has no annotation. Its result is checked by the call.
+        return True  # A lambda has no annotation. Its result is checked at the call.
     try:
         returned = _returned(inner)
     except NameError:
@@ -62,7 +62,7 @@ def is_asynchronous(function: Callable[..., object]) -> bool:
 
 
 def _is_coroutine_function(function: object) -> bool:
-    # `AsyncMock` and others have the second one before Python 3.12.
+    # Before Python 3.12, `AsyncMock` and others have only the attribute.
     return inspect.iscoroutinefunction(function) or hasattr(function, "_is_coroutine")
 
 
@@ -70,7 +70,7 @@ _MISSING = object()
 
 
 def _returned(function: Callable[..., object]) -> object:
-    """Resolve the return annotation alone: others may be for type checkers only."""
+    """Resolve only the return annotation: others may exist for type checkers only."""
     written = getattr(function, "__annotations__", {})
     if "return" not in written:
         return _MISSING
@@ -80,7 +80,7 @@ def _returned(function: Callable[..., object]) -> object:
 
 
 def _annotated(action: Callable[..., object]) -> Callable[..., object]:
-    """Return the function that has the annotations."""
+    """Return the function of a callable that has its annotations."""
     while isinstance(action, functools.partial):
         action = action.func
     if inspect.isroutine(action):

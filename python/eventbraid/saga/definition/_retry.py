@@ -14,8 +14,8 @@ from eventbraid.store._paging import checked
 
 Jitter = Literal["full", "equal", "none"]
 
-# The largest exponent and factor of a delay. Every cap is reached long before, and the
-# power still fits into a float.
+# The maximum factor and exponent of a delay. The delay reaches any cap long before
+# these limits, and the power of the two still fits into a float.
 _MOST_FACTOR = 100.0
 _MOST_DOUBLINGS = 100
 
@@ -25,23 +25,24 @@ class Retry:
     """The number of attempts of a step, or of its compensation, and their delays.
 
     The delay before attempt n + 1 is ``first * factor ** (n - 1)``, at most ``cap``.
-    The jitter then spreads it.
+    The jitter then reduces the delay at random.
 
     Attributes:
         attempts: The maximum number of attempts; None: any number.
         first: The delay after the first attempt.
         factor: The growth of each further delay, 1 to 100.
         cap: The longest delay; `timedelta.max` counts as 100 years.
-        jitter: ``"full"`` draws from 0 to the delay, ``"equal"`` from half of it to all
-            of it, ``"none"`` is the delay itself.
-        crashes: The number of attempts that may end with their process while it made no
-            other call. They don't count as ``attempts``; after them the saga is stuck.
-        never: Exceptions by which the receiver proves that nothing happened. They end
-            the step at once; every other exception leaves its outcome unknown.
+        jitter: ``"full"`` draws from 0 to the delay, ``"equal"`` from half the delay to
+            the delay, and ``"none"`` uses the delay itself.
+        crashes: The maximum number of attempts that end with their process although the
+            process made no other call. Such attempts don't count as ``attempts``. When
+            the number is reached, the saga is stuck.
+        never: Exceptions that prove that the attempt had no effect at the receiver.
+            They fail the step at once; any other exception leaves the outcome unknown.
 
     Raises:
-        InvalidArgument: A number is out of its range, or ``never`` holds something
-            other than exception classes.
+        InvalidArgument: A number is out of its range, or ``never`` isn't a tuple of
+            exception classes.
 
     Example:
         >>> import eventbraid as eb
@@ -61,7 +62,7 @@ class Retry:
     never: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        """Validate the numbers when they are written, not when a step fails."""
+        """Validate the numbers now, so that an error isn't found only at a failure."""
         if self.attempts is not None:
             attempts = checked("retry attempts", self.attempts, minimum=1)
             object.__setattr__(self, "attempts", attempts)
@@ -89,7 +90,7 @@ class Retry:
             )
 
     def allows(self, attempt: int) -> bool:
-        """Return whether another attempt may follow this one.
+        """Return whether another attempt may follow an attempt.
 
         Args:
             attempt: The number of the attempt that has ended; the first is 1.
@@ -116,7 +117,7 @@ class Retry:
     def proves_failure(self, error: BaseException) -> bool:
         """Return whether an exception proves that the attempt had no effect.
 
-        A group proves it only if each exception in it does.
+        A group of exceptions is a proof only if each exception in it is one.
 
         Args:
             error: The exception that the attempt raised.
@@ -132,13 +133,13 @@ def _is_exception_class(kind: object) -> bool:
 
 
 FOREVER = Retry(attempts=None)
-"""For a step after the pivot: it is retried until it succeeds."""
+"""The default for a step after the pivot, which is retried until it succeeds."""
 
 PATIENTLY = Retry(attempts=20)
-"""For a compensation: about eight minutes, then the saga waits for a person."""
+"""The default for a compensation: for about eight minutes, then the saga is stuck."""
 
 BRIEFLY = Retry(attempts=5)
-"""For a local compensation: a rejected command is rarely accepted later."""
+"""The default for a local compensation: few rejected commands are accepted later."""
 
 _AFTER_CRASHES = Retry(
     attempts=None, first=timedelta(milliseconds=50), cap=timedelta(minutes=1)

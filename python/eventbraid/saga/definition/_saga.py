@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-# Each notice about a saga holds its name, and has to fit into any store.
+# Each notice about a saga has its name, and must fit into any store.
 _MAXIMUM_NAME_BYTES = 255
 
 CompensationOrder = Literal["relaxed", "strict"]
-"""Whether a failed compensation holds back the others of its saga."""
+"""Whether a failed compensation holds back the other compensations of its saga."""
 
 
 class Saga(Generic[S]):
@@ -35,19 +35,19 @@ class Saga(Generic[S]):
     Attributes:
         name: The saga's name. It must not change, because records refer to it.
         version: The version of its graph, from 1.
-        deadline: The time after which an unfinished saga is compensated, or None. A
+        deadline: The duration after which an unfinished saga is compensated, or None. A
             running call is awaited first. Past the pivot the deadline has no effect.
         defects: The exceptions of actions and compensations that show a bug in the
             program. They block the saga and never compensate it.
         compensation_order: ``"relaxed"``: a compensation that failed for good holds
             back none of the others. ``"strict"``: the others wait for it.
         steps: The steps in their order.
-        graph: The part of them that is recorded.
+        graph: The recorded part of the steps.
         graph_hash: A hash of the graph, 16 hexadecimal digits.
 
     Raises:
-        InvalidSaga: It has no steps, two steps of one name, or more than one pivot; or
-            a compensatable step is after the pivot or has no compensation.
+        InvalidSaga: It has no steps, two steps with the same name, or more than one
+            pivot; or a compensatable step is after the pivot or has no compensation.
 
     Example:
         >>> import eventbraid as eb
@@ -90,21 +90,21 @@ class Saga(Generic[S]):
 
         Args:
             name: The saga's name.
-            state: The type of its state; each type of a field of an event will do.
+            state: The type of its state: any type that a field of an event may have.
             steps: The steps in their order.
             version: The version of its graph, from 1.
-            deadline: The time that a saga may take before it is compensated.
+            deadline: The maximum duration of a saga before it is compensated.
             defects: The exceptions of actions and compensations that count as defects,
-                unless a step has its own. An exception of a step's ``retry.never``
-                is never one. An exception of the saga's local functions (the commands
+                unless a step has its own. An exception in ``retry.never`` of a step is
+                never a defect. An exception of the saga's local functions (the commands
                 of local steps, ``then``, ``record``, ``otherwise``, ``skip_if``) is
-                always a defect, with two exceptions: `CommandRejected` and
+                always a defect, except for three classes: `CommandRejected` and
                 `LimitExceeded` fail the step, and after an `OSError` the function is
                 called again.
             compensation_order: Compensations are made one after the other, that of
-                the last step first. ``"relaxed"`` passes over one that failed for good
-                or is blocked, makes the others, and then waits for a person.
-                ``"strict"`` waits for a person before the others.
+                the last step first. If a compensation fails for good or is blocked,
+                ``"relaxed"`` makes the other ones before the saga waits for a person,
+                and ``"strict"`` makes them after that.
         """
         deadline = _checked_deadline(name, deadline)
         _check_head(name, version, deadline)
@@ -128,11 +128,11 @@ class Saga(Generic[S]):
 
     @property
     def is_strict(self) -> bool:
-        """Whether a compensation that failed for good holds back the others."""
+        """Whether a compensation that failed for good holds back the other ones."""
         return self.compensation_order == "strict"
 
     def is_settled_at(self, position: int) -> bool:
-        """Return whether only steps are left whose failure can't compensate the saga.
+        """Return whether no failure of a remaining step can compensate the saga.
 
         Args:
             position: The number of settled steps.
@@ -178,7 +178,7 @@ def _check_head(name: str, version: int, deadline: timedelta | None) -> None:
 
 
 def _checked_deadline(name: str, deadline: timedelta | None) -> timedelta | None:
-    """Return the deadline, at most what can be added to a date."""
+    """Return the deadline, limited to a duration that can be added to a date."""
     if deadline is None:
         return None
     try:

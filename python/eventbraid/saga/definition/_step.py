@@ -1,4 +1,4 @@
-"""The two kinds of steps: external ones, which call, and local ones, which commit."""
+"""The two kinds of steps: external steps make calls, local steps execute commands."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _COMPENSATION_TIMEOUT = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compensation(Generic[S, R]):
-    """The compensation of an external step: the call, its retries and its time.
+    """The compensation of an external step: the call, its retries and its time-out.
 
-    The result of the call is passed to ``record`` and isn't recorded, so its type is
-    checked by `Step.compensated_by` alone.
+    The result of the call is passed to ``record`` and isn't recorded itself. So only
+    the signature of `Step.compensated_by` checks its type.
 
     Attributes:
         action: The call.
         retry: The number of its attempts, and their delays.
-        timeout: The time that each attempt may take.
-        record: Makes the command that follows from the compensation, or returns None.
+        timeout: The maximum duration of each attempt.
+        record: Returns the command that follows from the compensation, or None.
     """
 
     action: Callable[[StepContext[S], Done[R] | Unknown], Awaitable[object]]
@@ -53,7 +53,7 @@ class Compensation(Generic[S, R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step(Node[S], Generic[S, R]):
-    """An external step: an asynchronous call outside of the store. Built by `step`.
+    """An external step: an asynchronous call outside of the store; built by `step`.
 
     Example:
         >>> import eventbraid as eb
@@ -86,7 +86,7 @@ class Step(Node[S], Generic[S, R]):
 
     @property
     def settled_without_undo(self) -> bool:
-        """Whether the declaration says that there is nothing to compensate."""
+        """Whether the step was declared by `without_compensation`."""
         return self.nothing_to_undo
 
     @property
@@ -106,15 +106,15 @@ class Step(Node[S], Generic[S, R]):
         """Return the step with a compensation.
 
         The compensation must be idempotent. It must also be right if the action never
-        happened, or happens later: it voids whatever the key ``context.forward_key``
-        has caused or will cause.
+        took effect, or takes effect later. So it voids any effect, past or future, of
+        the call with the key ``context.forward_key``.
 
         Args:
             action: The call that compensates. It takes two arguments: the context,
                 and the outcome of the step, `Done` with its result or `Unknown`.
             retry: The number of its attempts, and their delays. After the last one, or
                 after an exception of ``never``, the saga is stuck: a person decides.
-            timeout: The time that each attempt may take.
+            timeout: The maximum duration of each attempt.
             record: Returns the command that follows from the compensation, from the
                 context and the value that the action returned; it is committed
                 together with the record of the compensation. None: no command.
@@ -124,7 +124,7 @@ class Step(Node[S], Generic[S, R]):
 
         Raises:
             InvalidSaga: The step is retriable, the timeout isn't above 0, the action
-                is synchronous, or ``record`` isn't.
+                is synchronous, or ``record`` is asynchronous.
         """
         refuse_compensation_of_retriable(self)
         timeout = require_positive(timeout, self.name)
@@ -138,15 +138,15 @@ class Step(Node[S], Generic[S, R]):
     def without_compensation(self) -> Step[S, R]:
         """Declare that there is nothing to compensate: the step has no lasting effect.
 
-        A compensatable step must declare one or the other: a forgotten compensation
-        looks the same as one that isn't needed.
+        A compensatable step must declare either a compensation or its absence.
+        Otherwise a forgotten compensation would look like one that isn't needed.
         """
         return dataclasses.replace(self, nothing_to_undo=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Local(Node[S]):
-    """A local step: a command of this store. Built by `local`.
+    """A local step: a command of this store; built by `local`.
 
     The command's events, the saga's record of the step and the start of the next step
     are one commit, so the step happens exactly once.
@@ -170,7 +170,7 @@ class Local(Node[S]):
 
     @property
     def settled_without_undo(self) -> bool:
-        """Whether the declaration says that there is nothing to compensate."""
+        """Whether the step was declared by `without_compensation`."""
         return self.nothing_to_undo
 
     @property
@@ -188,8 +188,8 @@ class Local(Node[S]):
         """Return the step with a compensation: another command.
 
         Args:
-            make: Makes the command. Its events and the record of the compensation are
-                one commit.
+            make: Returns the command. Its events and the record of the compensation
+                are one commit.
             retry: The number of attempts if the command is rejected, and their delays.
                 After the last one the saga is stuck and waits for a person.
 
@@ -214,11 +214,11 @@ def is_external(node: Node[S]) -> TypeGuard[Step[S, Any]]:
 
 
 def external(node: Node[S]) -> Step[S, Any]:
-    """Return a node as the external step that the recorded graph says it is.
+    """Return a node that must be an external step according to the recorded graph.
 
     Raises:
-        AssertionError: It is a local step. The graph hash is checked before a saga is
-            driven, so this is a bug in Eventbraid.
+        AssertionError: The node is a local step. The graph hash is checked before a
+            saga is driven, so this is a bug in Eventbraid.
     """
     if is_external(node):
         return node

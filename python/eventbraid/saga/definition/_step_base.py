@@ -1,4 +1,4 @@
-"""The base of all steps, and the kinds of their failures."""
+"""The base class of all steps, and the kinds of steps."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._context import StepContext, StepFailure
     from eventbraid.saga.definition._retry import Retry
 
-    # The steps of one saga execute commands of different states and events, for
-    # which Python's type system has only `Any`.
+    # The steps of one saga execute commands with different types of states and
+    # events, for which Python's type system has only `Any`.
     AnyCommand: TypeAlias = Command[Any, Any]
 
 S = TypeVar("S")
 
 
 class Kind(Enum):
-    """The kind of a step: what its failure means for the saga.
+    """The kind of a step, which decides the effect of its failure on the saga.
 
     A saga has compensatable steps, then at most one pivot, then retriable steps. A step
     with ``otherwise=`` and without compensation may have any position.
@@ -34,13 +34,13 @@ class Kind(Enum):
     """
 
     COMPENSATABLE = "compensatable"
-    """It can be compensated, and its failure compensates the saga."""
+    """The step can be compensated, and its failure compensates the saga."""
 
     PIVOT = "pivot"
-    """Its failure compensates the saga; after its success there is no way back."""
+    """Its failure compensates the saga; after its success, the saga must complete."""
 
     RETRIABLE = "retriable"
-    """It comes after the pivot: it is only retried."""
+    """The step is after the pivot: it is only retried, never compensated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,10 @@ class Node(ABC, Generic[S]):
 
     Attributes:
         name: The name by which the records refer to the step.
-        kind: What its failure means for the saga.
+        kind: The kind, which decides the effect of its failure on the saga.
         retry: The number of its attempts, and their delays.
         skip_if: Returns the reason why the step isn't needed, or True.
-        otherwise: Makes the command that replaces the step if it failed for good.
+        otherwise: Returns the command that replaces the step if it failed for good.
 
     Example:
         >>> import eventbraid as eb
@@ -75,7 +75,7 @@ class Node(ABC, Generic[S]):
     @property
     @abstractmethod
     def settled_without_undo(self) -> bool:
-        """Whether the declaration says that there is nothing to compensate."""
+        """Whether the step was declared by `without_compensation`."""
 
     @property
     @abstractmethod

@@ -47,36 +47,38 @@ def step(
 ) -> Step[S, R]:
     """Declare an external step: a call to something outside of the store.
 
-    Its start is recorded before the call. The call gets an idempotency key that is
-    stable across attempts and restarts: the call is made at least once, and has one
-    effect at a receiver that honours idempotency keys.
+    The start of the step is recorded before the call. The call gets an idempotency key
+    that is the same for all attempts and after restarts. The call is made at least
+    once, and has one effect at a receiver that honours idempotency keys.
 
-    An exception of ``retry.never`` means that nothing happened. A defect, such as a
-    `TypeError`, shows a bug in the program: it blocks the saga until a coordinator with
-    corrected code makes the call again, and it counts as no attempt. A timeout, a crash
-    or any other exception leaves the outcome unknown, which is resolved by ``ask``,
-    then by further attempts with the same key, then by compensating as `Unknown`.
+    An exception in ``retry.never`` means that the call had no effect. A defect, such as
+    a `TypeError`, shows a bug in the program. It blocks the saga until a coordinator
+    with corrected code makes the call again, and it isn't counted as an attempt. After
+    a timeout, a crash or any other exception, the outcome is unknown. It is resolved by
+    ``ask``, then by further attempts with the same key. If that fails, the step is
+    compensated as `Unknown`.
 
     Args:
         name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.
         action: The call: an ``async def``, or a callable annotated to return an
             awaitable.
-        timeout: The time that each attempt may take.
-        kind: What its failure means for the saga.
+        timeout: The maximum duration of each attempt.
+        kind: The kind, which decides the effect of the step's failure on the saga.
         retry: The number of attempts, and their delays. By default five attempts, or
             any number for a retriable step.
-        result: The type of the result, if the action has no annotation of it.
-        ask: Asks the receiver whether it knows ``context.idempotency_key``: `Done`
-            with the result, or None.
-        then: Returns the new state from the state and the result. Pure: it is run
-            again at each resume.
-        record: Makes the command that follows from the result. It is committed together
-            with the record of the success and the start of the next step.
-        otherwise: Makes the command that replaces the step if it failed for good. The
-            saga then continues. The step is compensated later only if it may have
-            happened.
+        result: The type of the result, if the action has no annotation for it.
+        ask: Asks the receiver for the result under ``context.idempotency_key``; returns
+            `Done` with the result, or None if the receiver has none.
+        then: Returns the new state from the state and the result. It must be pure,
+            because it is called again at each resume.
+        record: Returns the command that follows from the result. The command is
+            committed together with the record of the success and the start of the next
+            step.
+        otherwise: Returns the command that replaces the step if it failed for good. The
+            saga then continues. The step is compensated later only if it may have had
+            an effect.
         skip_if: Returns the reason why the step isn't needed, or just True; None or
-            False if it is needed. Pure.
+            False if it is needed. It must be pure.
         defects: The exceptions of the action and its compensation that count as
             defects; by default those of the saga, which are `DEFECTS` by default.
 
@@ -84,9 +86,9 @@ def step(
         The step. `Step.compensated_by` adds a compensation.
 
     Raises:
-        InvalidSaga: A name or timeout out of bounds, a result whose type can't be
-            determined, a synchronous action, or an asynchronous function where a
-            synchronous one is called.
+        InvalidSaga: The name or the timeout is out of bounds, the type of the result
+            can't be determined, the action is synchronous, or another function that
+            must be synchronous is asynchronous.
 
     Example:
         >>> import eventbraid as eb
@@ -135,29 +137,30 @@ def local(
     """Declare a local step: a command whose events are in the same store.
 
     The command's events, the record of the step and the start of the next step are one
-    commit, so the step happens exactly once, whatever crashes. If the command is
-    rejected, or exceeds a limit of the store, the step failed. Any other exception of
-    the step's functions is a defect and blocks the saga, except for `OSError`, after
-    which the step is executed again.
+    commit, so the step happens exactly once, even after crashes. If the command is
+    rejected, or exceeds a limit of the store, the step fails. After an `OSError` in the
+    step's functions, the step is executed again. Any other exception of these functions
+    is a defect and blocks the saga.
 
     Args:
         name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.
-        make: Makes the command from the saga's state.
-        kind: What its failure means for the saga.
+        make: Returns the command, from the context with the saga's state.
+        kind: The kind, which decides the effect of the step's failure on the saga.
         retry: The number of attempts of a retriable step whose command is rejected, and
             their delays; by default any number. Other steps are never retried.
-        then: Returns the new state from the state and what was executed. Pure: it is
-            run again at each resume. The events are then read from the log.
-        otherwise: Makes the command that replaces the step if it failed for good. The
+        then: Returns the new state from the state and the result of the command. It
+            must be pure, because it is called again at each resume, with the events
+            read from the log.
+        otherwise: Returns the command that replaces the step if it failed for good. The
             saga then continues.
         skip_if: Returns the reason why the step isn't needed, or just True; None or
-            False if it is needed. Pure.
+            False if it is needed. It must be pure.
 
     Returns:
         The step. `Local.compensated_by` adds a compensation.
 
     Raises:
-        InvalidSaga: A name out of bounds, or an asynchronous function.
+        InvalidSaga: The name is out of bounds, or a function is asynchronous.
 
     Example:
         >>> import eventbraid as eb

@@ -21,8 +21,9 @@ _MAXIMUM_NAME_BYTES = 80
 
 
 def require_name(name: str) -> None:
-    """Refuse a name that records and keys can't hold."""
-    # `isprintable` first: a lone surrogate is not printable, and can't be encoded.
+    """Refuse a name that can't be part of records and keys."""
+    # `isprintable` must be checked first: it refuses a lone surrogate, for which
+    # `encode` would raise an error.
     text = cast("object", name)
     if (
         not isinstance(text, str)
@@ -37,7 +38,7 @@ def require_name(name: str) -> None:
 
 
 def require_positive(timeout: timedelta, name: str) -> timedelta:
-    """Return the timeout, at most the longest wait of every timer."""
+    """Return the timeout, limited to the longest wait that every timer allows."""
     try:
         bounded = validate_duration("timeout", timeout, minimum=timedelta.min)
     except InvalidArgument as error:
@@ -77,7 +78,7 @@ def require_synchronous(
 
 
 def refuse_compensation_of_retriable(node: Node[S]) -> None:
-    """Refuse a compensation that would never be made."""
+    """Refuse a compensation of a retriable step, which would never be made."""
     if node.kind is Kind.RETRIABLE:
         raise InvalidSaga(
             f"step {node.name!r} is retriable: it is past the pivot and is "

@@ -1,4 +1,4 @@
-"""The transitions of the attempts at one call, in either direction of a saga."""
+"""The transitions of the attempts at one call: an action or a compensation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def begun(attempts: Attempts, number: int, *, alone: bool) -> Attempts:
-    """Return the attempts after the start of one."""
+    """Return the attempts after the start of an attempt."""
     return replace(attempts, number=number, in_flight=True, alone=alone, retry_at=None)
 
 
 def is_no_longer_alone(attempts: Attempts, number: int, *, alone: bool) -> bool:
-    """Return whether the start of an attempt is recorded again, as not alone."""
+    """Return whether a record says that the present attempt isn't alone any more."""
     return attempts.alone and not alone and number == attempts.number
 
 
@@ -32,15 +32,15 @@ def ended(
     is_crash: bool = False,
     is_charged: bool = False,
 ) -> Attempts:
-    """Return the attempts after one that didn't succeed.
+    """Return the attempts after a failed attempt.
 
     Args:
         attempts: The attempts before.
         number: The number of the attempt.
-        retry_at: When the next one is due, if there is one.
-        doubt: Why it may have had an effect, if it may.
-        is_crash: Whether it ended with its process.
-        is_charged: Whether the attempt is the cause of that, as far as is known.
+        retry_at: When the next attempt is due; None if there is none.
+        doubt: Why the attempt may have had an effect; None if it certainly had none.
+        is_crash: Whether the attempt ended with its process.
+        is_charged: Whether the crash is charged to the attempt.
     """
     return replace(
         attempts,
@@ -55,10 +55,10 @@ def ended(
 
 
 def ended_by_defect(attempts: Attempts) -> Attempts:
-    """Return the attempts after one that a defect ended.
+    """Return the attempts after an attempt that a defect ended.
 
-    It counts neither as a failure nor as a crash. The call may have had an effect
-    before its code raised.
+    Such an attempt counts neither as a failure nor as a crash. The call may have had an
+    effect before its code raised.
     """
     return replace(
         attempts,
@@ -69,5 +69,5 @@ def ended_by_defect(attempts: Attempts) -> Attempts:
 
 
 def failure_text(step: str, code: str, message: str) -> str:
-    """Return the reason of a failure, for people."""
+    """Return the text of a failure, for people."""
     return f"{step}: {code}: {message}" if message else f"{step}: {code}"

@@ -37,14 +37,14 @@ def start_compensation(
     detail: str = "",
     begin: bool = False,
 ) -> None:
-    """Record that the saga is compensated from now on.
+    """Record that the compensation of the saga starts.
 
     Args:
         draft: The draft of the decision.
         reason: The cause.
-        step: The step whose end is the cause, if one is.
+        step: The step whose end is the cause; empty if there is none.
         detail: The text for people.
-        begin: Whether the first attempt to compensate follows at once.
+        begin: Whether the first attempt to compensate is recorded, too.
     """
     plan = draft.progress.compensation_plan
     draft.record(CompensationStarted(reason, plan, step, detail))
@@ -55,11 +55,11 @@ def start_compensation(
 
 
 def proceed(draft: Draft[Any], defective: Container[str]) -> None:
-    """Record what is due before the next attempt to compensate.
+    """Record the start of the next attempt to compensate, or the compensation's end.
 
-    That is the start of the attempt, or the end of the compensation. There is no record
-    before an attempt that is made alone: whether it is, is known only when the other
-    calls have ended.
+    Nothing is recorded here before an attempt that must be made alone. Its driver
+    records the start, after the other calls have ended or the wait for them was too
+    long.
 
     Args:
         draft: The draft of the decision.
@@ -85,7 +85,7 @@ def proceed(draft: Draft[Any], defective: Container[str]) -> None:
 def next_compensation(
     saga: Saga[Any], progress: Progress, defective: Container[str]
 ) -> str | None:
-    """Return the step to be compensated next; None if each one left is held up."""
+    """Return the step to be compensated next; None if no attempt is possible now."""
     for step in progress.plan:
         has_failed = progress.compensation(step).failure is not None
         if not has_failed and step not in defective:
@@ -96,9 +96,9 @@ def next_compensation(
 
 
 def _wait_for_a_person(draft: Draft[Any], defective: Container[str]) -> None:
-    """Record that the saga is stuck, unless it is only blocked.
+    """Record that the saga is stuck, unless it is only blocked by defects.
 
-    A defect is a matter for a corrected program and not for a person's decision.
+    A defect needs a corrected program and not a person's decision.
     """
     progress = draft.progress
     has_defect = any(step in defective for step in progress.open_steps)
@@ -107,7 +107,7 @@ def _wait_for_a_person(draft: Draft[Any], defective: Container[str]) -> None:
 
 
 def end_without_attempts(draft: RecordDraft) -> None:
-    """Record the end of a compensation in which no attempt is left to be made."""
+    """Record the end of a compensation whose plan is empty or has only failures."""
     progress = draft.progress
     if progress.open_steps:
         return
@@ -124,19 +124,19 @@ def _stuck(progress: Progress) -> SagaStuck:
 
 
 def succeed(draft: Draft[Any], step: str, defective: Container[str]) -> None:
-    """Record that a step was compensated, and what follows at once."""
+    """Record that a step was compensated, and the start of the next attempt."""
     attempts = draft.progress.compensation(step).attempts
     draft.record(StepCompensated(step, attempts.to_be_settled))
     proceed(draft, defective)
 
 
 def fail(draft: Draft[Any], outcome: CompensationFailure) -> None:
-    """Record an attempt to compensate that failed, and what follows at once."""
+    """Record a failed attempt to compensate, and what it leads to."""
     node = draft.saga.by_name[outcome.step]
     attempts, failure = draft.progress.compensation(node.name).attempts, outcome.failure
     attempt = attempts.to_be_settled
     counted = attempt - attempts.unspent
-    # A rejected command may be accepted later; the proven refusal of a receiver stays.
+    # A rejected command may be accepted later. A receiver's proven refusal is final.
     is_final = is_external(node) and failure.doubt is None
     retry_at: datetime | None = None
     if node.undo_retry.allows(counted) and not is_final:
@@ -157,7 +157,7 @@ def fail(draft: Draft[Any], outcome: CompensationFailure) -> None:
 
 
 def end_crashed_attempts(draft: Draft[Any], chance: float) -> None:
-    """Record the attempts to compensate whose process ended."""
+    """Record the attempts to compensate that ended with their process."""
     for step in draft.progress.plan:
         if draft.progress.compensation(step).attempts.in_flight:
             draft.record(_crash_record(draft, step, chance))

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def after_compensation_started(
     progress: Progress, event: CompensationStarted
 ) -> Progress:
-    """Turn back: what has happened is compensated in the order of the plan."""
+    """Begin the compensation: adopt the plan, and end the branch's attempt."""
     if progress.compensating:
         refuse(progress, event, "it is being compensated already")
     if event.plan != progress.compensation_plan:
@@ -62,7 +62,7 @@ def after_compensation_started(
 
 
 def _abandoned(progress: Progress) -> Branch:
-    """Return the branch without its call in flight, whose effect is in doubt now."""
+    """Return the branch without its call in flight, whose effect is now in doubt."""
     branch = progress.branch
     attempts = replace(
         branch.attempts,
@@ -76,7 +76,7 @@ def _abandoned(progress: Progress) -> Branch:
 def after_compensation_attempted(
     progress: Progress, event: CompensationAttempted
 ) -> Progress:
-    """Begin an attempt, or note that one isn't alone any more."""
+    """Begin an attempt, or note that the present one isn't alone any more."""
     require_open(progress, event, event.step)
     attempts = progress.compensation(event.step).attempts
     if attempts.in_flight:
@@ -99,7 +99,7 @@ def after_step_compensated(progress: Progress, event: StepCompensated) -> Progre
 def after_compensation_failed(
     progress: Progress, event: CompensationFailed
 ) -> Progress:
-    """End an attempt to compensate that failed: for good if none is due after it."""
+    """End a failed attempt to compensate; without a next one it is final."""
     require_open(progress, event, event.step)
     known = progress.compensation(event.step)
     require_attempt(progress, event, event.attempt, known.attempts.to_be_settled)
@@ -119,7 +119,7 @@ def after_compensation_failed(
 
 
 def after_defect_of_compensation(progress: Progress, event: DefectRecorded) -> Progress:
-    """End an attempt to compensate by a defect."""
+    """End an attempt to compensate because of a defect."""
     attempts = progress.compensation(event.step).attempts
     require_attempt(progress, event, event.attempt, attempts.number)
     return _with_attempts(progress, event.step, ended_by_defect(attempts))
@@ -140,7 +140,7 @@ def retried_compensation(progress: Progress, event: RetriedByHand) -> Progress:
 
 
 def skipped_compensation(progress: Progress, event: SkippedByHand) -> Progress:
-    """Take a failed compensation as made."""
+    """Count a failed compensation as made."""
     return replace(
         _without(progress, event.step), status=Status.COMPENSATING, stuck_for=None
     )

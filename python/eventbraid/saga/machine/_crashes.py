@@ -1,11 +1,12 @@
-"""Attempts that end with their process: whether the call itself is the cause."""
+"""Attempts that end with their process, and the evidence that the call is the cause."""
 
 from __future__ import annotations
 
 from eventbraid.saga.definition._context import StepFailure
 
-# From this number of crashes in a row a call is made alone, so that the next crash has
-# one possible cause. A single crash, as of a deployment, makes no call wait for others.
+# After this number of crashes in a row a call is made alone, so that the next crash has
+# only one possible cause. After a single crash, for example during a deployment, no
+# call has to wait for others.
 CRASHES_BEFORE_ALONE = 2
 
 CRASH = StepFailure("crash", "the process ended during the call", doubt="crash")
@@ -13,7 +14,7 @@ CRASH = StepFailure("crash", "the process ended during the call", doubt="crash")
 
 
 def killed(step: str, times: int) -> str:
-    """Return the reason of a step that is stuck because it ended its process."""
+    """Return the reason, for people, why a step that ended its process is stuck."""
     return (
         f"the process ended {times} times during the call of step {step!r}, while it "
         "made no other call"

@@ -1,8 +1,8 @@
 """The decider: the records that follow from an outcome or a request.
 
-Each decision about a saga is made here, by a function from values to values: it reads
-no clock, draws no number and touches no store. So the same outcome of the same state
-leads to the same records in each process, and a test needs nothing but values.
+Each decision about a saga is made here, by a function from values to values. It reads
+no clock, draws no number and uses no store. So the same outcome in the same state leads
+to the same records in each process, and a test needs only values.
 """
 
 from __future__ import annotations
@@ -62,13 +62,14 @@ def decide(
         now: The time.
 
     Returns:
-        The records, in order, and the state. Without a record nothing is to be
-        committed, and the state is unchanged.
+        The records, in order, and the state. If there are no records, nothing needs to
+        be committed, and the state is unchanged.
 
     Raises:
         InvalidTransition: The outcome isn't possible in this state.
         Defect: A ``skip_if`` raised, and the outcome was `Proceed`.
-        Outage: A ``skip_if`` was refused something by the system; the same.
+        Outage: The system refused something to a ``skip_if``, and the outcome was
+            `Proceed`.
     """
     draft = Draft(saga, state, now)
     _RULES[type(outcome)](draft, outcome)
@@ -78,9 +79,9 @@ def decide(
 def decide_without_declaration(
     progress: Progress, outcome: WithoutDeclaration
 ) -> tuple[tuple[SagaEvent, ...], Progress]:
-    """Return the records that follow from an outcome, whatever the declaration says.
+    """Return the records that follow from an outcome, without the declaration.
 
-    For a saga whose declaration this program doesn't have, or can't fold.
+    Use it if this program lacks the saga's declaration, or can't fold its stream.
 
     Args:
         progress: The fold of the saga's stream.
@@ -118,7 +119,7 @@ def _begin_attempt(draft: Draft[Any], outcome: AttemptBegun) -> None:
 
 
 def _end_being_alone(draft: Draft[Any], _: NoLongerAlone) -> None:
-    """Record the present attempt again, as one that isn't made alone."""
+    """Record the start of the present attempt again, as not made alone."""
     progress = draft.progress
     if progress.status is Status.RUNNING and progress.step is not None:
         attempts = progress.branch.attempts

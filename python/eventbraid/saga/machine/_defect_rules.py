@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._outcomes import DefectFound, Unfoldable
     from eventbraid.saga.machine._progress import Progress
 
-# Below the maximum of a text in a record, which would shorten only one of the two.
+# Less than the maximum of a text in a record. Otherwise a recorded text that was
+# shortened would never be equal to the same text of a new defect.
 _MAXIMUM_COMPARED = 3_000
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 def record_defect(draft: RecordDraft, found: DefectFound) -> None:
-    """Record a defect, unless it is the last one recorded and ended no attempt."""
+    """Record a defect, unless it repeats the last record and ended no attempt."""
     attempt = _ended_attempt(draft.progress, found.defect)
     record = _record_of(found.defect, attempt, keeps_answer=found.keeps_answer)
     if attempt or not _is_repeated(draft.progress.blocked, record):
@@ -32,8 +33,8 @@ def record_defect(draft: RecordDraft, found: DefectFound) -> None:
 def record_unfoldable(draft: RecordDraft, found: Unfoldable) -> None:
     """Record a defect that prevents a saga from being read back.
 
-    Nothing is recorded if it is the last defect recorded, or if the saga is at rest:
-    then nothing is attempted that the record could explain.
+    Nothing is recorded if the defect repeats the last record. Nothing is recorded
+    either if the saga is at rest, because the defect doesn't hold it up.
     """
     if draft.progress.status not in {Status.RUNNING, Status.COMPENSATING}:
         return
@@ -43,9 +44,9 @@ def record_unfoldable(draft: RecordDraft, found: Unfoldable) -> None:
 
 
 def _ended_attempt(progress: Progress, defect: Defect) -> int:
-    """Return the number of the attempt that the defect ended; 0 if it ended none."""
+    """Return the number of the attempt that a defect ended; 0 if it ended none."""
     if defect.is_outage and defect.answer is None:
-        return 0  # The attempt isn't over: nothing of it has happened.
+        return 0  # The attempt hasn't ended: it had no effect, and is made again.
     if progress.compensating:
         attempts = progress.compensation(defect.step).attempts
     elif progress.step == defect.step:
@@ -73,7 +74,8 @@ def _record_of(defect: Defect, attempt: int, *, keeps_answer: bool) -> DefectRec
 def _is_repeated(last: DefectRecorded | None, record: DefectRecorded) -> bool:
     """Return whether two records are of the same defect.
 
-    Numbers in messages don't count: addresses and times differ at each occurrence.
+    Numbers in messages are ignored, because addresses and times differ at each
+    occurrence.
     """
     return last is not None and _identity(last) == _identity(record)
 

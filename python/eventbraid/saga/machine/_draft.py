@@ -1,7 +1,8 @@
 """The draft of a decision: its records, and the state after each of them.
 
-A rule adds a record and reads the progress after it from the same draft. So each record
-is folded exactly once, and a rule can't contradict what it has just recorded.
+A rule adds a record to a draft and reads the progress after that record from the same
+draft. So each record is folded exactly once, and a rule can't contradict its previous
+record.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class RecordDraft:
         self.events: list[SagaEvent] = []
 
     def record(self, event: SagaEvent) -> None:
-        """Add a record; its texts are shortened to what any store can hold.
+        """Add a record, with its texts shortened to a length that any store accepts.
 
         Raises:
             InvalidTransition: The record can't follow.
@@ -64,7 +65,8 @@ class Draft(RecordDraft, Generic[S]):
 
     def __init__(self, saga: Saga[S], state: SagaState[S], now: datetime) -> None:
         """Begin with a state and without records."""
-        # Not by the base's initializer: a decision is made at each record.
+        # Without a call of the base's initializer, which would cost time at each
+        # decision.
         self.progress = state.progress
         self.events = []
         self.saga = saga
@@ -72,5 +74,5 @@ class Draft(RecordDraft, Generic[S]):
         self.now = now
 
     def take_data(self, data: Encoded[S]) -> None:
-        """Replace the data by their fold with the result of the last record."""
+        """Replace the data, after the result in the last record was folded in."""
         self.data = data

@@ -1,4 +1,4 @@
-"""Recorded times against the present: deadlines, and the delays between attempts."""
+"""Compares recorded times with the present: deadlines, and delays of attempts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._saga import Saga
     from eventbraid.saga.machine._progress import Attempts, Progress
 
-# Two processes don't have quite the same time.
+# The clocks of two processes always differ a little.
 CLOCK_TOLERANCE_SECONDS = 1.0
-"""Seconds by which two clocks may differ without one of them being wrong."""
+"""The maximum difference in seconds of two clocks that both count as right."""
 
 TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_SECONDS)
 
@@ -24,8 +24,9 @@ TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_SECONDS)
 def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
     """Return whether the deadline has passed for a saga that can still be compensated.
 
-    A blocked saga isn't overdue before its step was tried again: its code may be
-    corrected after the deadline, and what has happened is worth more than the deadline.
+    A blocked saga isn't overdue before its step was tried again. Its code may be
+    corrected only after the deadline, and to continue is then better than to compensate
+    all steps that have happened.
     """
     if progress.deadline is None or now < progress.deadline:
         return False
@@ -38,8 +39,9 @@ def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
 def retry_due(attempts: Attempts, retry: Retry, now: datetime) -> datetime | None:
     """Return when the next attempt is due; None if it is due now.
 
-    A recorded time that lies further ahead than the longest delay before this attempt
-    was recorded by a wall clock that has been set back since. It counts as past.
+    A recorded time can't be right if it is further ahead than the longest delay before
+    this attempt: it was recorded by a wall clock that has been set back since. Such a
+    time counts as past.
     """
     due = attempts.retry_at
     if due is None or due <= now:
@@ -48,7 +50,7 @@ def retry_due(attempts: Attempts, retry: Retry, now: datetime) -> datetime | Non
 
 
 def wake_time(saga: Saga[Any], progress: Progress, retry_at: datetime) -> datetime:
-    """Return when a step that waits is to be decided on: at a deadline before then."""
+    """Return the time of a waiting step's next decision: the deadline, if earlier."""
     deadline = progress.deadline
     if deadline is None or deadline >= retry_at:
         return retry_at

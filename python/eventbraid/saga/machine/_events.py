@@ -22,7 +22,7 @@ CompensationReason = Literal["failed", "unknown", "deadline", "cancelled"]
 
 @register_event("saga.started")
 class SagaStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The saga was started: its declaration and its input. The first record."""
+    """The saga was started. This first record has its declaration and its input."""
 
     saga: str
     version: int
@@ -41,9 +41,9 @@ class StepStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes:
         step: The step's name.
         attempt: The number of the attempt.
-        alone: Whether the coordinator makes no other call meanwhile. If its process
-            ends, this call is the cause. A call that waits for another saga is no
-            longer alone: the attempt is recorded again then.
+        alone: Whether the process makes no other call during this one. If the process
+            ends, this call is the cause. If the call waits for another saga, it is no
+            longer alone, and the start of the attempt is recorded again.
     """
 
     step: str
@@ -79,8 +79,8 @@ class StepFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         attempt: The attempt that failed.
         facts: The facts behind the refusal, as JSON.
         retry_at: When the next attempt is due; None: there is none.
-        crashed: Whether the attempt, of a local step, ended with its process; nothing
-            of it was committed.
+        crashed: Whether the attempt of a local step ended with its process, before the
+            commit.
     """
 
     step: str
@@ -103,8 +103,8 @@ class StepUnknown(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         message: The exception's text.
         attempt: The attempt.
         retry_at: When the next attempt is due; None: there is none.
-        cancelled: Whether the coordinator was ended during the call and recorded it
-            itself. The call isn't the cause then.
+        cancelled: Whether the coordinator was ended during the call and recorded that
+            itself. If so, the call isn't the cause of the end.
     """
 
     step: str
@@ -118,7 +118,7 @@ class StepUnknown(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 @register_event("saga.step_skipped")
 class StepSkipped(msgspec.Struct, frozen=True, gc=False):
-    """The step isn't needed, for this reason."""
+    """The step was skipped, because it isn't needed."""
 
     step: str
     reason: str
@@ -133,7 +133,7 @@ class StepGivenUp(msgspec.Struct, frozen=True, gc=False):
 
 @register_event("saga.step_answered_late")
 class StepAnsweredLate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An answer came after the saga had continued. Only a compensation uses it."""
+    """An answer arrived after the saga had continued. Only a compensation uses it."""
 
     step: str
     attempt: int = 1
@@ -147,7 +147,7 @@ class CompensationStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=T
     Attributes:
         reason: The cause.
         plan: The steps to be compensated, in this order.
-        step: The step whose end is the cause, if one is.
+        step: The step whose end is the cause; empty if there is none.
         detail: The text for people.
     """
 
@@ -164,9 +164,9 @@ class CompensationAttempted(msgspec.Struct, frozen=True, gc=False, omit_defaults
     Attributes:
         step: The step's name.
         attempt: The number of the attempt.
-        alone: Whether the coordinator makes no other call meanwhile. If its process
-            ends, this call is the cause. A call that waits for another saga is no
-            longer alone: the attempt is recorded again then.
+        alone: Whether the process makes no other call during this one. If the process
+            ends, this call is the cause. If the call waits for another saga, it is no
+            longer alone, and the start of the attempt is recorded again.
     """
 
     step: str
@@ -191,7 +191,7 @@ class CompensationFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
         code: The rejection's code, or the name of the exception's class.
         message: The text for people.
         attempt: The attempt that failed.
-        doubt: None if it certainly had no effect; else why it may have had one.
+        doubt: Why the attempt may have had an effect; None if it certainly had none.
         retry_at: When the next attempt is due; None: there is none.
     """
 
@@ -205,7 +205,7 @@ class CompensationFailed(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
 
 @register_event("saga.stuck")
 class SagaStuck(msgspec.Struct, frozen=True, gc=False):
-    """The saga waits for a person to retry or skip a step: the step failed for good."""
+    """A step failed for good. The saga waits for a person to retry or skip the step."""
 
     step: str
     reason: str
@@ -215,18 +215,18 @@ class SagaStuck(msgspec.Struct, frozen=True, gc=False):
 class DefectRecorded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The code of a step has a bug, so the saga waits for a corrected program.
 
-    An attempt that a defect ended is no failure, and doesn't count as an attempt.
+    An attempt that a defect ended isn't a failure, and doesn't count against the limit.
 
     Attributes:
         step: The step's name.
-        where: The function of its declaration that raised: ``"action"``, ``"then"``.
+        where: The function of the step that raised, such as ``"action"`` or ``"then"``.
         code: The name of the exception's class.
         message: The exception's text.
         traceback: The end of its traceback.
-        attempt: The attempt that it ended; 0 if it ended none.
-        answer: The answer that the receiver had given before, as JSON. The call isn't
-            made again.
-        answered: Whether the receiver had answered.
+        attempt: The attempt that the defect ended; 0 if it ended none.
+        answer: The answer that the receiver gave before the defect, as JSON. With it,
+            the call isn't made again.
+        answered: Whether the receiver answered before the defect.
     """
 
     step: str
@@ -247,7 +247,7 @@ class RetriedByHand(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         step: The step's name.
         by: The person.
         note: The reason.
-        generation: The generation of its key from now on.
+        generation: The generation of the step's idempotency key from now on.
     """
 
     step: str
@@ -272,14 +272,15 @@ class SagaCompleted(msgspec.Struct, frozen=True, gc=False):
 
 @register_event("saga.compensated")
 class SagaCompensated(msgspec.Struct, frozen=True, gc=False):
-    """Everything that happened was compensated: the saga has ended."""
+    """Every step that had an effect was compensated: the saga has ended."""
 
 
 @register_event("saga.needs_attention")
 class SagaNeedsAttention(msgspec.Struct, frozen=True, gc=False):
-    """A saga is stuck or blocked. A notice on the stream ``saga-attention``.
+    """A saga is stuck or blocked: a notice on the stream ``saga-attention``.
 
-    The record of a stuck saga in its own stream is of the same commit.
+    The notice of a stuck saga is in the same commit as the `SagaStuck` record in the
+    saga's own stream.
     """
 
     saga_id: str
@@ -294,9 +295,9 @@ class SagaCheckpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     Attributes:
         position: The position.
-        open: Their ids.
+        open: The ids of these sagas.
         declarations: The declarations that they need: name, version and graph hash.
-        needs: The index of the declaration of each id; -1 if it can't be read.
+        needs: The index of the declaration of each id; -1 if it couldn't be read.
     """
 
     position: int
@@ -309,7 +310,7 @@ class SagaCheckpoint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class CoordinatorsChanged(msgspec.Struct, frozen=True, gc=False):
     """The coordinators of a store, after one has joined or left.
 
-    Each record has all of them, so only the last one has to be read.
+    Each record has all coordinators, so only the last record has to be read.
 
     Attributes:
         members: The coordinators in the order in which they joined, each with the index

@@ -1,4 +1,4 @@
-"""The facts behind a rejection, as JSON that every record can hold."""
+"""Encodes the facts behind a rejection as JSON that fits into every record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from eventbraid.saga.machine._events import NOTHING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The record of a failure must fit into any store, and be decoded at any depth of calls.
+# The record of a failure must fit into any store. Its nesting is limited because the
+# decoder recurses, and may be called when the stack of calls is deep already.
 _MAXIMUM_BYTES = 64 * 1024
 _MAXIMUM_LEVELS = 32
 _MAXIMUM_FACTS = 50
@@ -25,10 +26,11 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 def encode_facts(facts: Mapping[str, object]) -> msgspec.Raw:
-    """Encode facts as JSON; those of types without a JSON form as text.
+    """Encode facts as JSON; a fact whose type has no JSON form becomes text.
 
-    If the whole is too large, is nested too deeply or can't be encoded, each single
-    fact that is so becomes a shortened text.
+    If the facts together are too large, nested too deeply or can't be encoded, each
+    fact is encoded by itself. A fact that is still too large, nested too deeply or
+    can't be encoded becomes a shortened text.
     """
     if not facts:
         return NOTHING
@@ -50,7 +52,7 @@ def encode_facts(facts: Mapping[str, object]) -> msgspec.Raw:
 def _encode(value: object, maximum: int) -> msgspec.Raw | None:
     try:
         data = _encoder.encode(value)
-    except Exception:  # noqa: BLE001 - a fact is any object; it is kept as text
+    except Exception:  # noqa: BLE001 - a fact may be any object; the caller records it as text
         return None
     if len(data) > maximum or _levels(data) > _MAXIMUM_LEVELS:
         return None
@@ -58,7 +60,7 @@ def _encode(value: object, maximum: int) -> msgspec.Raw | None:
 
 
 def _levels(data: bytes) -> int:
-    """Return the depth of nested JSON; 0 if it can't exceed the limit."""
+    """Return the depth of nested JSON, or 0 if it can't exceed the limit."""
     if data.count(b"[") + data.count(b"{") <= _MAXIMUM_LEVELS:
         return 0
     deepest = level = 0

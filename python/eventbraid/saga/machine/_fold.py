@@ -1,8 +1,9 @@
-"""The fold of a saga's stream: which record may follow, and what it changes.
+"""The fold of a saga's stream: which records may follow, and what they change.
 
-The decider and a process that reads a saga back use the same function, `evolve`. A
-record that the status graph doesn't have raises `InvalidTransition` here: in a decision
-before anything is written, on reading back as the sign of a foreign record.
+The decider and a process that reads a saga back use the same function, `evolve`. It
+raises `InvalidTransition` for a record that the status graph doesn't allow. In a
+decision, the error is raised before any record is written. In a fold of the stream, it
+shows that another program has written to the stream.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def evolve(progress: Progress, event: SagaEvent) -> Progress:
 def _is_early_decision(progress: Progress, event: SagaEvent) -> bool:
     """Return whether a person decides on a failed compensation before the others end.
 
-    In the relaxed order the others are attempted first, and only then is the saga
-    stuck. A person needn't wait for that.
+    In the relaxed order, the saga is stuck only after the other compensations were
+    attempted. A person may decide on the failed compensation before that.
     """
     return (
         isinstance(event, RetriedByHand | SkippedByHand)
@@ -121,11 +122,12 @@ def _ends_block(progress: Progress, event: SagaEvent) -> bool:
     blocked = progress.blocked
     if not progress.compensating or blocked is None:
         return True
-    # A defect in `then` prevents the fold of the state. Any record of a compensation
-    # was made by a program that could fold it.
+    # A defect in `then` prevents the fold of the state. So any record of a compensation
+    # comes from a program that could fold the state.
     if blocked.where == "then":
         return True
-    # The compensations of other steps are attempted while this one is blocked.
+    # While one compensation is blocked, those of other steps are still attempted. Their
+    # records don't end the block.
     return getattr(event, "step", blocked.step) == blocked.step
 
 
@@ -192,7 +194,8 @@ def _from(
 ) -> tuple[tuple[Status, ...], _Transition]:
     """Return the entry of a transition that is allowed from these statuses.
 
-    A tuple and no set: the hash of an enum's member is a call of Python code.
+    The statuses are a tuple and not a set, because hashing a member of an enum calls
+    slow Python code.
     """
     return allowed, cast("_Transition", to)
 

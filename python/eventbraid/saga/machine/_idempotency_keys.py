@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._progress import Progress
 
 MAXIMUM_KEY_BYTES = 255
-# Receivers see it in the keys of compensations, so it stays as it is.
+# Receivers store the keys of compensations, so this suffix must never change.
 _COMPENSATION = "/undo"
 
 
 @functools.cache
 def _quoted(step: str) -> str:
-    # Slashes, too: otherwise keys of different steps could be equal.
+    # Slashes are quoted, too. Otherwise the keys of different steps could be equal.
     return quote(step, safe="")
 
 
-# Enough for the generations of a key: each one is the decision of a person.
+# Enough for the generations of a key, because each needs a person's decision.
 _MAXIMUM_SUFFIX = len("/1000/undo")
 
 

@@ -1,4 +1,4 @@
-"""The next action of a saga: what its driver does now, as a function of the state."""
+"""The next action of a saga's driver, as a function of the saga's state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Commit these records: they are due before anything else.
+    """Commit these records, which are due before any other action.
 
     Attributes:
         events: The records.
@@ -45,7 +45,7 @@ class Call:
     Attributes:
         step: The step.
         attempt: The number of the attempt.
-        alone: Whether no other call may be made meanwhile.
+        alone: Whether no other call may run during the attempt.
         is_recorded: Whether the start of the attempt is recorded already.
     """
 
@@ -57,7 +57,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Record the success of a step whose answer was kept by an earlier record.
+    """Record the success of a step whose answer is in an earlier record.
 
     Attributes:
         step: The step.
@@ -75,9 +75,9 @@ class Execute:
     Attributes:
         step: The step.
         attempt: The number of the attempt.
-        alone: Whether no other call may be made meanwhile.
-        is_recorded: Whether the start of the attempt is recorded already. Without a
-            crash before, it needs no record.
+        alone: Whether no other call may run during the attempt.
+        is_recorded: Whether the start of the attempt is recorded already, or needs no
+            record. Only after a crash does the start of a local step need one.
     """
 
     step: Local[Any]
@@ -93,7 +93,7 @@ class Compensate:
     Attributes:
         step: The step.
         attempt: The number of the attempt.
-        alone: Whether no other call may be made meanwhile.
+        alone: Whether no other call may run during the attempt.
         is_recorded: Whether the start of the attempt is recorded already.
     """
 
@@ -119,7 +119,7 @@ class Terminal:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Do nothing more in this program: what is left to be done has a defect."""
+    """Do nothing more in this program: each remaining compensation has a defect."""
 
 
 Action: TypeAlias = (
@@ -133,7 +133,7 @@ def next_action(
     now: datetime,
     defective: Container[str] = (),
 ) -> Action:
-    """Return what the driver of a saga does next.
+    """Return the next action of a saga's driver.
 
     Args:
         saga: The saga's declaration.
@@ -143,7 +143,7 @@ def next_action(
 
     Raises:
         Defect: A ``skip_if`` raised.
-        Outage: A ``skip_if`` was refused something by the system.
+        Outage: The system refused something to a ``skip_if``.
     """
     progress = state.progress
     match progress.status:
@@ -176,7 +176,7 @@ def _attempt_in_flight(saga: Saga[Any], branch: Branch) -> Action:
 
 
 def _next_attempt(saga: Saga[Any], progress: Progress, now: datetime) -> Action:
-    """Return the action of a step for which no record is due."""
+    """Return the action for the next step, if no record is due before it."""
     node, attempts = saga.steps[progress.branch.position], progress.branch.attempts
     if progress.branch.answer is not None:
         return Record(external(node), attempts.number)
@@ -192,7 +192,7 @@ def _next_attempt(saga: Saga[Any], progress: Progress, now: datetime) -> Action:
 def _next_compensation(
     saga: Saga[Any], progress: Progress, now: datetime, defective: Container[str]
 ) -> Action:
-    """Return the action of a compensation for which no record is due."""
+    """Return the action for the next compensation, if no record is due before it."""
     step = next_compensation(saga, progress, defective)
     if step is None:
         return Blocked()

@@ -1,8 +1,9 @@
 """The arguments of a decision: the outcome of an action, or the request of a caller.
 
-The package `running` makes outcomes of the result of a call, of an error and of the end
-of a process. An outcome also holds what a pure decision can't find out by itself: the
-draw of the jitter as ``chance``, from 0 to 1, and the defects of this program.
+The package `running` builds an outcome from the result of a call, from an error, or
+from the end of a process. An outcome also has the inputs that a pure decision can't
+compute: the draw of the jitter as ``chance``, from 0 to 1, and the steps with defects
+in this program.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from eventbraid.saga.machine._events import NOTHING
 
 
 class Proceed(msgspec.Struct, frozen=True):
-    """Nothing has happened but that time has passed: what is due is to be recorded.
+    """Only time has passed: record what is due now.
 
     Attributes:
         defective: The steps whose compensation has a defect in this program.
@@ -34,7 +35,7 @@ class AttemptBegun(msgspec.Struct, frozen=True):
 
     Attributes:
         step: The step that is executed or compensated.
-        alone: Whether its process makes no other call meanwhile.
+        alone: Whether its process makes no other call during the attempt.
     """
 
     step: str
@@ -42,7 +43,7 @@ class AttemptBegun(msgspec.Struct, frozen=True):
 
 
 class NoLongerAlone(msgspec.Struct, frozen=True):
-    """A call that was made alone waits for another saga, which makes calls as well."""
+    """A call that was made alone waits for another saga, which also makes calls."""
 
 
 # --- outcomes of a step ---------------------------------------------------------------
@@ -53,13 +54,14 @@ class Success(msgspec.Struct, frozen=True):
 
     Attributes:
         result: Its result, as JSON.
-        data: The saga's data after it; None if the result doesn't change them, or if
-            their fold has to wait for the commit of the step's command.
+        data: The saga's data after the step; None if the result doesn't change the
+            data, or if their fold has to wait for the commit of the step's command.
         doubted: The failure of the call, if only the receiver's answer to ``ask``
             proved the success; None otherwise.
         asked: Whether the receiver was asked for the outcome.
-        proceeds: Whether the records after it are to be made in the same commit. They
-            may depend on the data after it, and wait if those aren't known.
+        proceeds: Whether the start of the next step is in the same commit. It must not
+            be if the data after this step aren't known yet, because ``skip_if`` of the
+            next step may depend on them.
     """
 
     result: msgspec.Raw = NOTHING
@@ -82,10 +84,10 @@ class RefusedSuccess(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An attempt at the step at the branch's position didn't succeed.
+    """An attempt at the step at the branch's position failed.
 
     Attributes:
-        failure: What is known of it.
+        failure: What is known of the attempt.
         facts: The facts behind the rejection of a command, as JSON.
         chance: The draw of the jitter.
         is_replaceable: Whether another command may take the step's place.
@@ -110,11 +112,11 @@ class LateAnswer(msgspec.Struct, frozen=True):
 
 
 class CutOff(msgspec.Struct, frozen=True):
-    """The coordinator was ended during the call of a step; its process lives."""
+    """The coordinator was ended during the call of a step, but its process wasn't."""
 
 
 class Crash(msgspec.Struct, frozen=True):
-    """The process that drove the saga has ended, or is taken to have ended.
+    """The process that drove the saga has ended, or counts as ended.
 
     Attributes:
         chance: The draw of the jitter.
@@ -128,8 +130,8 @@ class DefectFound(msgspec.Struct, frozen=True):
 
     Attributes:
         defect: The bug.
-        keeps_answer: Whether the answer that the receiver had given is recorded. One
-            that is too large isn't: the call is made again.
+        keeps_answer: Whether the answer of the receiver is recorded. An answer that is
+            too large isn't, and then the call is made again.
     """
 
     defect: Defect
@@ -137,7 +139,7 @@ class DefectFound(msgspec.Struct, frozen=True):
 
 
 class Unfoldable(msgspec.Struct, frozen=True):
-    """A ``then`` has a bug that was met when the saga was read back.
+    """A ``then`` has a bug that was found when the saga was read back.
 
     Attributes:
         defect: The bug.
@@ -181,12 +183,12 @@ class CompensationFailure(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True):
-    """The saga is to be started; its state holds the input.
+    """The request to start a saga; the state has the input.
 
     Attributes:
         deadline: The time after which it is compensated; None: there is none.
-        proceeds: Whether the first step begins in the same commit. Another coordinator
-            than the one that drives the saga records its start alone.
+        proceeds: Whether the first step begins in the same commit. It doesn't if
+            another coordinator drives the saga.
     """
 
     deadline: datetime | None
@@ -194,17 +196,17 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class CancelRequest(msgspec.Struct, frozen=True):
-    """The saga is to be compensated.
+    """The request to compensate the saga.
 
     Attributes:
-        reason: Why, for people.
+        reason: The reason, for people.
     """
 
     reason: str
 
 
 class RetryRequest(msgspec.Struct, frozen=True):
-    """Each step or compensation at which the saga is stuck is to be tried again.
+    """The request to retry each step or compensation at which the saga is stuck.
 
     Attributes:
         by: The person.
@@ -216,7 +218,7 @@ class RetryRequest(msgspec.Struct, frozen=True):
 
 
 class SkipRequest(msgspec.Struct, frozen=True):
-    """A step or compensation at which the saga is stuck is to be taken as settled.
+    """The request to skip a step or compensation at which the saga is stuck.
 
     Attributes:
         step: The step, as the person named it.
@@ -248,4 +250,4 @@ ActionOutcome: TypeAlias = (
 )
 
 WithoutDeclaration: TypeAlias = CancelRequest | RetryRequest | Unfoldable
-"""What is decided by the records alone."""
+"""The arguments of decisions that need only the records, not the declaration."""

@@ -1,4 +1,4 @@
-"""The progress of a saga: the values that the fold of its stream yields."""
+"""The progress of a saga: the result of the fold of its stream."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Status(Enum):
     def ended(self) -> bool:
         """Whether the saga is completed or compensated: no record follows.
 
-        A stuck saga has not ended. It is at rest: it waits for a person.
+        A stuck saga has not ended. It is at rest, because it waits for a person.
         """
         return self is Status.COMPLETED or self is Status.COMPENSATED
 
@@ -50,16 +50,16 @@ class Attempts(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         number: The number of the last attempt; 0 before the first one.
         in_flight: Whether the last attempt was started and has no outcome yet.
-        alone: Whether it is made while its process makes no other call.
-        doubt: Why an attempt may have had an effect although it didn't succeed; None
-            if none may.
+        alone: Whether the process makes no other call during the last attempt.
+        doubt: Why an attempt that didn't succeed may have had an effect; None if no
+            attempt may have had one.
         retry_at: The time from which the next attempt is due; None: at once, or never.
         unspent: The number of attempts that don't count against the limit of the
             step's `Retry`: they ended with their process, or by a defect.
         crashes: The number of attempts since the last outcome that ended with their
             process.
-        crashes_alone: The number of those that were made alone, so that the call is
-            the only possible cause.
+        crashes_alone: The number of these attempts that were made alone, so that the
+            call was the only possible cause.
     """
 
     number: int = 0
@@ -78,10 +78,10 @@ class Attempts(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def to_be_settled(self) -> int:
-        """The number of the attempt that an outcome is recorded for now.
+        """The number of the attempt whose outcome is recorded next.
 
-        The start of an attempt isn't always recorded: that of a local step, and that of
-        a compensation whose command is committed with its record, may be left out.
+        The start of that attempt may be missing from the records, if the attempt is a
+        command that is committed together with its record.
         """
         return self.number if self.in_flight else self.number + 1
 
@@ -108,12 +108,12 @@ class Branch(msgspec.Struct, frozen=True, gc=False):
 
 
 class Compensation(msgspec.Struct, frozen=True, gc=False):
-    """The compensation of one step, as far as it has come.
+    """The state of the compensation of one step.
 
     Attributes:
-        attempts: The attempts at it.
+        attempts: The attempts at the compensation.
         generation: The generation of its idempotency key.
-        failure: Why it failed for good; None if it didn't.
+        failure: Why the compensation failed for good; None if it didn't.
     """
 
     attempts: Attempts = UNTRIED
@@ -137,15 +137,15 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         input: The initial state, as JSON.
         deadline: The time after which it is compensated unless it has ended.
         branch: The branch that is executed.
-        blocked: The last record, if it is that of a defect in the code of a step.
+        blocked: The record of the defect that blocks the saga; None if there is none.
         generations: The generation of a step's key, where it isn't 1.
         done: The steps that succeeded, in the order of their success.
-        results: Their results, as JSON; also results that came late.
+        results: The results of steps, as JSON; also of answers that arrived late.
         failure: What failed, or why the saga is compensated, for people.
         stuck_for: Why it is stuck, for people.
         compensating: Whether its compensation has begun.
         plan: The steps that are still to be compensated, in this order.
-        compensations: The compensations of these that were attempted.
+        compensations: The compensations of the plan's steps that were attempted.
     """
 
     id: str
@@ -215,7 +215,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     def may_have_happened(self) -> bool:
         """Whether the step at the branch's position may have had an effect.
 
-        The attempt of a local step has none before it is committed.
+        A local step has no effect before its commit.
         """
         attempts = self.branch.attempts
         if attempts.doubt is not None:
@@ -224,10 +224,10 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def compensation_plan(self) -> tuple[str, ...]:
-        """The steps that a compensation of the saga would have to compensate now.
+        """The steps that would be compensated if a compensation started now.
 
-        In the order of their compensations: first the step at the branch's position, if
-        it may have happened, then those that succeeded, the last one first.
+        They are in the order of their compensations: first the step at the branch's
+        position, if it may have happened, and then the successful steps in reverse.
         """
         compensatable = {shape.name for shape in self.graph if shape.has_compensation}
         happened = [*self.done]
@@ -237,7 +237,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def has_open_pivot(self) -> bool:
-        """Whether a pivot may have happened that has no compensation."""
+        """Whether a pivot without compensation may have happened."""
         if not self.may_have_happened:
             return False
         shape = self.graph[self.branch.position]
@@ -260,6 +260,6 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         return self.stuck_for or self.failure
 
     def awaits(self, step: str) -> bool:
-        """Return whether an answer of this step still advances the saga."""
+        """Return whether the saga still waits for an answer of this step."""
         running = self.status is Status.RUNNING
         return running and self.step == step and self.may_have_happened

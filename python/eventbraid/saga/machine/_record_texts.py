@@ -1,4 +1,4 @@
-"""Texts in the records of a saga, shortened to a length that every record can hold."""
+"""Shortens the texts in the records of a saga, so that every store accepts them."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from eventbraid.saga._text import shortened
 if TYPE_CHECKING:
     from eventbraid.saga.machine._events import SagaEvent
 
-# More than each function of `_text` returns; a longer text is a caller's.
+# More than each function of `_text` returns, so only a caller's text can be longer.
 _MAXIMUM_RECORDED = 4_000
-# Fields that refer to something by its name must not be shortened.
+# These fields are names that other records refer to, so they must not be shortened.
 _NAMES = frozenset({"graph_hash", "saga", "step", "why"})
 
 
 def with_recordable_texts(event: SagaEvent, names: tuple[str, ...]) -> SagaEvent:
-    """Return a record whose texts for people are text, of limited length.
+    """Return a record whose texts for people are shortened and can be encoded.
 
     Args:
         event: The record.
-        names: The fields that hold such texts, by `text_fields`.
+        names: The fields that have such texts, as returned by `text_fields`.
     """
     changed: dict[str, str] = {}
     for name in names:
         text: object = getattr(event, name)
-        # Without the common case's encoding: most records have short ASCII texts.
+        # Most records have short ASCII texts, which need no encoding.
         if type(text) is str and len(text) <= _MAXIMUM_RECORDED and text.isascii():
             continue
         changed[name] = shortened(text, _MAXIMUM_RECORDED)

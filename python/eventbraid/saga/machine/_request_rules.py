@@ -1,4 +1,4 @@
-"""The decisions on requests: start a saga, cancel it, retry or skip what is stuck."""
+"""The decisions on requests: start or cancel a saga, retry or skip a stuck step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def start(draft: Draft[Any], request: Start) -> None:
-    """Record the start of a saga, and what follows at once."""
+    """Record the start of a saga, and of its first step if the request says so."""
     saga = draft.saga
     draft.record(
         SagaStarted(
@@ -40,18 +40,18 @@ def start(draft: Draft[Any], request: Start) -> None:
 
 
 def cancel(draft: RecordDraft, request: CancelRequest) -> None:
-    """Record that a saga is compensated because a person asked for it."""
+    """Record the start of a compensation that a caller requested."""
     start_compensation(draft, "cancelled", detail=f"cancelled: {request.reason}")
 
 
 def retry(draft: RecordDraft, request: RetryRequest) -> None:
     """Record that each step at which the saga is stuck is attempted again.
 
-    A receiver may remember its refusal under the idempotency key. So the key gets a new
-    generation, unless an attempt under the old one may have had its effect.
+    A receiver may have stored its refusal under the idempotency key. So the key gets a
+    new generation, unless an attempt under the old key may have had its effect.
     """
     progress = draft.progress
-    # Of a saga that isn't stuck, the record is refused with the status as the reason.
+    # If the saga isn't stuck, the record is refused, and the reason names its status.
     for step in progress.stuck_steps or (progress.current or "",):
         generation = _next_generation(progress, step)
         draft.record(RetriedByHand(step, request.by, request.note, generation))
@@ -66,7 +66,7 @@ def _next_generation(progress: Progress, step: str) -> int:
 
 
 def skip(draft: Draft[Any], request: SkipRequest) -> None:
-    """Record that a stuck step or compensation is settled, and what follows at once."""
+    """Record that a stuck step or compensation counts as settled, and what is next."""
     is_compensation = draft.progress.compensating
     draft.record(SkippedByHand(request.step, request.by, request.note))
     if is_compensation:

@@ -13,10 +13,10 @@ S = TypeVar("S")
 
 
 class SagaState(msgspec.Struct, Generic[S], frozen=True, gc=False):
-    """Everything that the next decision about a saga depends on.
+    """All data on which the next decision about a saga depends.
 
-    Both parts are folds of the log, so a process that resumes the saga decides as the
-    process before it would have.
+    Both parts are folds of the log. So a process that resumes the saga makes the same
+    decision that the previous process would have made.
 
     Attributes:
         progress: The fold of the saga's stream.

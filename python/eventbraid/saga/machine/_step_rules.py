@@ -1,4 +1,4 @@
-"""The decisions about a saga's steps: what follows their attempts, and what is next."""
+"""The decisions about a saga's steps: the records after an attempt and before one."""
 
 from __future__ import annotations
 
@@ -44,18 +44,19 @@ _NOT_NEEDED = "it is not needed"
 _DEADLINE_PASSED = "the saga's deadline has passed"
 
 
-# --- what is next ---------------------------------------------------------------------
+# --- the next records -----------------------------------------------------------------
 
 
 def proceed(draft: Draft[Any]) -> None:
     """Record what is due before the next call or command.
 
-    There is no record before an attempt that is made alone: whether it is, is known
-    only when the other calls have ended.
+    Nothing is recorded here before an attempt that must be made alone. Its driver
+    records the start, after the other calls have ended or the wait for them was too
+    long.
 
     Raises:
         Defect: A ``skip_if`` raised.
-        Outage: A ``skip_if`` was refused something by the system.
+        Outage: The system refused something to a ``skip_if``.
     """
     branch = draft.progress.branch
     attempts = branch.attempts
@@ -70,7 +71,7 @@ def proceed(draft: Draft[Any]) -> None:
     node = draft.saga.steps[branch.position]
     if retry_due(attempts, node.retry, draft.now) is not None:
         return
-    # The attempt of a local step is recorded with its command, unless one crashed.
+    # The attempt of a local step is recorded with its command, except after a crash.
     is_recorded = is_external(node) or attempts.crashes > 0
     if is_recorded and attempts.crashes < CRASHES_BEFORE_ALONE:
         draft.record(StepStarted(node.name, attempts.number + 1))
@@ -84,14 +85,15 @@ def advance(draft: Draft[Any]) -> None:
 
     Raises:
         Defect: A ``skip_if`` raised; nothing is recorded.
-        Outage: A ``skip_if`` was refused something by the system; the same.
+        Outage: The system refused something to a ``skip_if``; nothing is recorded.
     """
     if is_overdue(draft.saga, draft.progress, draft.now):
         start_compensation(draft, "deadline", detail=_DEADLINE_PASSED)
         return
     steps, position = draft.saga.steps, draft.progress.branch.position
     if position < len(steps) and steps[position].skip_if is not None:
-        # All reasons before the first record: a `skip_if` that raises leaves no trace.
+        # All reasons are computed before the first record is added, so that nothing is
+        # recorded if a `skip_if` raises.
         for record in _skipped_steps(draft):
             draft.record(record)
         position = draft.progress.branch.position
@@ -104,8 +106,8 @@ def advance(draft: Draft[Any]) -> None:
 def advance_if_possible(draft: Draft[Any]) -> None:
     """Record what `advance` records, or nothing if a function of the saga raises.
 
-    For the commit of a step's end, which must not be lost by a defect in what follows.
-    The next decision meets the defect again and reports it.
+    The end of a step is in the same commit, and a defect in a later step must not
+    prevent that commit. The next decision meets the defect again and reports it.
     """
     try:
         advance(draft)
@@ -114,7 +116,7 @@ def advance_if_possible(draft: Draft[Any]) -> None:
 
 
 def _skipped_steps(draft: Draft[Any]) -> list[StepSkipped]:
-    """Return the records of the next steps that aren't needed, up to one that is."""
+    """Return the records for the steps to skip, up to the next step that is needed."""
     skipped: list[StepSkipped] = []
     for node in draft.saga.steps[draft.progress.branch.position :]:
         if node.skip_if is None:
@@ -129,7 +131,7 @@ def _skipped_steps(draft: Draft[Any]) -> list[StepSkipped]:
 def _skip_reason(
     draft: Draft[Any], step: str, skip_if: Callable[[Any], object]
 ) -> str | None:
-    """Return why a step isn't needed; None if it is."""
+    """Return the reason why a step isn't needed; None if it is needed."""
     try:
         return _as_reason(step, skip_if(draft.data.read()))
     except BaseException as error:
@@ -155,14 +157,14 @@ def _as_reason(step: str, reason: object) -> str | None:
 
 
 def succeed(draft: Draft[Any], success: Success) -> None:
-    """Record the success of a step, and what follows it."""
+    """Record the success of a step, and the start of the next step if requested."""
     _record_success(draft, success)
     if success.proceeds:
         advance_if_possible(draft)
 
 
 def compensate_success(draft: Draft[Any], refused: RefusedSuccess) -> None:
-    """Record the success of a step, and compensate it: its command was refused."""
+    """Record the success of a step, and start compensating: its command was refused."""
     name = draft.progress.step or ""
     _record_success(draft, refused.success)
     detail = f"{name}: {refused.failure}"
@@ -173,7 +175,7 @@ def _record_success(draft: Draft[Any], success: Success) -> None:
     doubted, attempts = success.doubted, draft.progress.branch.attempts
     name = draft.progress.step or ""
     if doubted is not None and doubted.doubt is not None and attempts.in_flight:
-        # The timeline shows why the receiver was asked.
+        # With this record, the timeline shows why the receiver was asked.
         why, code, message = doubted.doubt, doubted.code, doubted.message
         draft.record(StepUnknown(name, why, code, message, attempts.number))
     attempt = attempt_to_be_settled(draft.progress)
@@ -183,11 +185,11 @@ def _record_success(draft: Draft[Any], success: Success) -> None:
 
 
 def fail(draft: Draft[Any], outcome: Failure) -> None:
-    """Record an attempt that didn't succeed, and what follows it.
+    """Record a failed attempt, and what it leads to.
 
-    Another attempt follows if there may be one. Else another command takes the step's
-    place, or the saga is compensated, or it waits for a person because it can't be
-    compensated any more.
+    It leads to another attempt, if the step's `Retry` allows one. Otherwise another
+    command replaces the step, or the saga is compensated. If the saga can't be
+    compensated any more, it waits for a person.
     """
     node = draft.saga.steps[draft.progress.branch.position]
     attempt = draft.progress.branch.attempts.number
@@ -211,9 +213,9 @@ def fail(draft: Draft[Any], outcome: Failure) -> None:
 
 
 def gives_up(events: Sequence[SagaEvent]) -> bool:
-    """Return whether another command replaces a failed step, by these records of it.
+    """Return whether, by these records, another command replaces a failed step.
 
-    They are committed together with the events of that command, or not at all.
+    If so, the records must be committed together with the events of that command.
     """
     return any(isinstance(event, StepGivenUp) for event in events)
 
@@ -244,7 +246,7 @@ def _failure_record(
 
 
 def _leaves_stuck(draft: Draft[Any], node: Node[Any]) -> bool:
-    """Return whether a step that failed for good can't compensate the saga."""
+    """Return whether the final failure of a step leaves the saga stuck."""
     progress = draft.progress
     if node.kind is Kind.RETRIABLE:
         return True
@@ -252,7 +254,7 @@ def _leaves_stuck(draft: Draft[Any], node: Node[Any]) -> bool:
 
 
 def record_late_answer(draft: Draft[Any], answer: LateAnswer) -> None:
-    """Record an answer that the saga no longer waits for; a compensation may use it."""
+    """Record an answer that came too late for the saga; a compensation may use it."""
     attempt = max(draft.progress.branch.attempts.number, 1)
     draft.record(StepAnsweredLate(answer.step, attempt, answer.result))
 
@@ -261,11 +263,11 @@ def record_late_answer(draft: Draft[Any], answer: LateAnswer) -> None:
 
 
 def end_crashed_step(draft: Draft[Any], chance: float) -> None:
-    """Record an attempt whose process ended.
+    """Record an attempt that ended with its process.
 
-    Such an attempt doesn't count as one of the step's `Retry`: other causes than the
-    call may have ended the process. If no other call was made, the call was the cause,
-    and after a number of those the saga is stuck.
+    Such an attempt doesn't count against the limit of the step's `Retry`, because the
+    call may not be the cause. If the process made no other call, the call was the
+    cause. After ``Retry.crashes`` such crashes the saga is stuck.
     """
     attempts = draft.progress.branch.attempts
     node = draft.saga.steps[draft.progress.branch.position]
@@ -284,14 +286,14 @@ def _crash_record(
     attempt = progress.branch.attempts.number
     if is_external(node):
         return StepUnknown(name, "crash", code, message, attempt, retry_at)
-    # Nothing of it was committed.
+    # A local step that wasn't committed certainly had no effect.
     return StepFailed(name, code, message, attempt, retry_at=retry_at, crashed=True)
 
 
 def cut_off(draft: Draft[Any]) -> None:
-    """Record that the coordinator was ended during the call: the call isn't the cause.
+    """Record that the coordinator was ended during the call, which isn't the cause.
 
-    The next coordinator makes the call again at once.
+    The next coordinator makes the call again without a pause.
     """
     name, attempt = draft.progress.step or "", draft.progress.branch.attempts.number
     message = "the coordinator was ended during the call"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def after_step_started(progress: Progress, event: StepStarted) -> Progress:
-    """Begin an attempt, or note that one isn't alone any more."""
+    """Begin an attempt, or note that the present one isn't alone any more."""
     require_next_step(progress, event, event.step)
     attempts = progress.branch.attempts
     if attempts.in_flight:
@@ -128,7 +128,7 @@ def after_step_answered_late(progress: Progress, event: StepAnsweredLate) -> Pro
 
 
 def after_defect_of_step(progress: Progress, event: DefectRecorded) -> Progress:
-    """End an attempt by a defect; keep the answer that the receiver had given."""
+    """End an attempt because of a defect; keep the receiver's answer, if any."""
     require_next_step(progress, event, event.step)
     branch = progress.branch
     require_attempt(progress, event, event.attempt, branch.attempts.number)
@@ -154,7 +154,7 @@ def retried_step(progress: Progress, event: RetriedByHand) -> Progress:
 
 
 def skipped_step(progress: Progress) -> Progress:
-    """Take a stuck step as settled."""
+    """Count a stuck step as settled."""
     return replace(_settled(progress), status=Status.RUNNING, stuck_for=None)
 
 
@@ -168,9 +168,9 @@ def after_saga_completed(progress: Progress, event: SagaCompleted) -> Progress:
 def attempt_to_be_settled(progress: Progress) -> int:
     """Return the number of the attempt whose outcome may be recorded; 0 for none.
 
-    The attempt of an external step was started, or it is in doubt and the receiver was
-    asked. The start of a local step's attempt is recorded only after a takeover or a
-    crash.
+    That of an external step is an attempt whose start is recorded, or an attempt in
+    doubt if the receiver was asked. The start of a local step's attempt is recorded
+    only after a takeover or a crash.
     """
     attempts = progress.branch.attempts
     if progress.graph[progress.branch.position].local:
@@ -186,7 +186,7 @@ def _settled(progress: Progress) -> Progress:
 def _with_attempts(
     progress: Progress, attempts: Attempts, *, failure: str | None = None
 ) -> Progress:
-    """Replace the attempts at the branch's step; a kept answer is dropped with them."""
+    """Replace the attempts at the branch's step, and drop a kept answer."""
     branch = Branch(progress.branch.position, attempts)
     if failure is None:
         return replace(progress, branch=branch)

@@ -1,4 +1,4 @@
-"""The checks of transitions: a record that contradicts the progress is refused."""
+"""The checks of transitions, which refuse a record that contradicts the progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def require_known(progress: Progress, event: SagaEvent, step: str) -> None:
 
 
 def require_next_step(progress: Progress, event: SagaEvent, step: str) -> None:
-    """Refuse a record about another step than that at the branch's position."""
+    """Refuse a record about a step that isn't at the branch's position."""
     if step != progress.step:
         refuse(progress, event, f"the next step is {progress.step!r}, not {step!r}")
 
@@ -43,7 +43,7 @@ def require_open(progress: Progress, event: SagaEvent, step: str) -> None:
 
 
 def require_stuck_at(progress: Progress, event: SagaEvent, step: str) -> None:
-    """Refuse a person's decision about another step than one that is stuck."""
+    """Refuse a person's decision about a step that isn't stuck."""
     stuck = progress.stuck_steps if progress.compensating else (progress.current,)
     if step not in stuck:
         at = " and ".join(repr(name) for name in stuck) or "no step"
@@ -53,9 +53,9 @@ def require_stuck_at(progress: Progress, event: SagaEvent, step: str) -> None:
 def require_attempt(
     progress: Progress, event: SagaEvent, attempt: int, expected: int
 ) -> None:
-    """Refuse the outcome, or the start, of another attempt than the expected one.
+    """Refuse a record of an attempt with an unexpected number.
 
-    The number of a first attempt is 1. So an expected number of 0 refuses each attempt.
+    The number of a first attempt is 1. So if 0 is expected, each attempt is refused.
     """
     if attempt != expected or attempt < 1:
         refuse(progress, event, f"attempt {attempt} isn't the one under way")

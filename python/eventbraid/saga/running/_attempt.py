@@ -1,4 +1,4 @@
-"""One attempt of an external call: bounded in time, with an outcome of its own."""
+"""One attempt of an external call: limited in time, with one of three outcomes."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ async def attempted(
 ) -> Attempted[R]:
     """Make a call and return its outcome.
 
-    The end of an attempt is only its own: a cancellation that the call brings upon its
-    own task, and an exception outside of `Exception`, are outcomes like any other.
+    Only the attempt ends, however the call ends. If the call cancels its own task, or
+    raises an exception that isn't an `Exception`, that is an outcome like any other.
 
     Args:
         call: Makes the call.
-        context: What the call was given, for the log.
+        context: The context that the call was given, for the log.
         where: The function that is called, for the log.
-        retry: Decides which exceptions prove that nothing happened.
+        retry: Decides which exceptions prove that the call had no effect.
         timeout: The time that the call may take.
         defects: The exceptions that show a bug in the call.
         host: Decides whether a cancellation comes from outside.
@@ -69,7 +69,7 @@ async def attempted(
         SystemExit: The call ends the program; the coordinator ends.
     """
     task = current_task()
-    # Requests to cancel the task from before the call are not the call's own.
+    # Cancellation requests that the task had before the call aren't the call's own.
     requests = 0 if task is None else task.cancelling()
     outcome: Attempted[R]
     try:
@@ -77,7 +77,8 @@ async def attempted(
             try:
                 answer = await call()
             except anyio.get_cancelled_exc_class():
-                # The time-out above, or the end of the coordinator.
+                # Cancelled from outside, by the time-out above or by the end of the
+                # coordinator: raise. Otherwise the call cancelled its own task.
                 if host.is_cancelled:
                     raise
                 await drop_cancellation_requests(requests)
@@ -85,15 +86,16 @@ async def attempted(
                 log_failure(context, where, outcome)
                 return outcome
             if task is not None and task.cancelling() > requests:
-                # The call cancelled its own task and returned all the same. Left
-                # pending, that request would cancel the record of the answer.
+                # The call cancelled its own task, but it returned. If that request
+                # stayed pending, it would cancel the record of the answer.
                 await drop_cancellation_requests(requests)
             return Done(answer)
     except anyio.get_cancelled_exc_class():
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is recorded
+    except BaseException as error:  # noqa: BLE001 - each exception is recorded
         if not host.is_cancelled:
-            # A group may hold a cancellation that the call brought upon its own task.
+            # An exception group may contain a cancellation of the call's own task that
+            # the call itself requested.
             await drop_cancellation_requests(requests)
         raise_if_it_ends_the_program(error)
         if not retry.proves_failure(error) and is_defect(error, defects):
@@ -115,28 +117,29 @@ def log_failure(
     """Log an attempt that failed.
 
     Args:
-        context: What the attempt was given.
+        context: The context that the attempt was given.
         where: The function that failed.
         failure: What is known of the attempt.
-        error: What it raised, if it did.
+        error: The exception that the attempt raised; None if it raised none.
     """
     text = "%s of step %r of saga %r failed in attempt %d: %s"
     values = where, context.step, context.saga_id, context.attempt, failure
     try:
         SAGA.warning(text, *values, exc_info=error)
     except RecursionError:
-        # A handler formats a group recursively, and raises this error alone.
+        # A handler formats an exception group recursively, which fails for a group
+        # with many levels. Log the failure without its traceback.
         SAGA.warning(text, *values)
 
 
 def failure_of(error: BaseException, retry: Retry) -> StepFailure:
-    """Return what is known after an attempt raised an exception."""
+    """Return the failure of an attempt that raised an exception."""
     doubt = None if retry.proves_failure(error) else _doubt_of(error)
     return StepFailure(type(error).__name__, _shortened(error), doubt=doubt)
 
 
 def refusal_of(error: Exception) -> StepFailure:
-    """Return what is known after a command wasn't committed: nothing happened."""
+    """Return the failure of a command that was not committed and had no effect."""
     if isinstance(error, CommandRejected):
         code = shortened(error.code, _MAXIMUM_CODE)
         return StepFailure(code, _shortened(error.message), error.facts)

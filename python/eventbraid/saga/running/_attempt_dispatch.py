@@ -1,9 +1,9 @@
-"""Starts the attempt that the plan asks for: next to those of other sagas, or alone.
+"""Starts a planned attempt: at the same time as those of other sagas, or alone.
 
-An attempt is made alone when its call has ended the process twice in a row. If the
-process then ends once more, no other call can have been the cause, and the crash is
-charged to this step. The record that starts such an attempt says so; so does the one
-that ends its being alone.
+An attempt is made alone if the process has ended during its call twice in a row. If the
+process then ends again, no other call can be the cause, and the crash is charged to
+this step. The record of the attempt's start has the flag ``alone``. If the attempt
+doesn't stay alone, its start is recorded again without the flag.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
 
-# For the last record of a call when its coordinator is ended.
+# The maximum time for the last record of a call when its coordinator is cancelled.
 _SECONDS_TO_RECORD = 1.0
 
 
@@ -56,11 +56,11 @@ class AttemptDispatch:
         pause: Callable[[float], Awaitable[bool]],
         may_drive: Callable[[Run[Any]], bool],
     ) -> None:
-        """Record by a journal.
+        """Write records through a journal.
 
         Args:
             journal: Writes the sagas' streams.
-            host: Knows whether the coordinator is cancelled.
+            host: Reports whether the coordinator is cancelled.
             calls: The calls of the coordinator's sagas.
             draw: Draws a number from 0 to 1, for the jitter.
             pause: Waits for seconds, and returns whether the coordinator is left.
@@ -98,7 +98,7 @@ class AttemptDispatch:
     def _made(
         self, run: Run[Any], action: Call | Record | Execute | Compensate
     ) -> Awaitable[None]:
-        # Not a coroutine of its own: each one around a call costs time at each wait.
+        # Not ``async``: each coroutine around a call costs time when the call waits.
         match action:
             case Execute(node, attempt):
                 return self._local.execute(run, node, attempt)
@@ -114,12 +114,12 @@ class AttemptDispatch:
     ) -> None:
         """Make an attempt while the process makes no other call."""
         async with self._calls.alone(run.id) as is_alone:
-            # The wait for the other calls may have been long.
+            # The wait for the other calls may have been long: check again.
             if run.is_stale or not self._may_drive(run):
                 return
             if not action.is_recorded:
-                # In the log before the call: a process that ends without this record
-                # has not ended in this call.
+                # Recorded before the call: if a process ends without this record, it
+                # hasn't ended during this call.
                 begun = AttemptBegun(action.step.name, is_alone)
                 await self._journal.commit(run, *run.decide(begun))
             try:
@@ -135,7 +135,7 @@ class AttemptDispatch:
     async def _record_cancellation(self, run: Run[Any]) -> None:
         """Record that the coordinator was ended during a call that was made alone.
 
-        Without the record the call would be charged with the end of its process.
+        Without this record, the end of the process would be charged to the call.
         """
         try:
             await self._journal.commit(run, *run.decide(CutOff()))
@@ -147,15 +147,17 @@ class AttemptDispatch:
     async def record_wait(self, run: Run[Any]) -> None:
         """Record that a call which is made alone waits for another saga.
 
-        If the process ends meanwhile, a call of that saga may be the cause.
+        If the process ends during the wait, a call of the other saga may be the cause.
         """
         events, state = run.decide(NoLongerAlone())
         if not events:
             return
         try:
-            # A cancelled append may have been made: the run would not know its version.
+            # A cancelled append may still be committed. The run would then have a
+            # version that is too low.
             with anyio.CancelScope(shield=True):
                 await self._journal.commit(run, events, state)
         except (VersionConflict, OutcomeUnknown):
-            # The attempt stays charged, at worst; its end is recorded after a reload.
+            # At worst, a crash during the wait is charged to this attempt. The end of
+            # the attempt is recorded after the stream was read again.
             run.mark_stale()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._progress import Progress
 
 NEEDS_CODE = "needs_code"
-"""Begins the reason for which a saga is blocked that no live coordinator can run."""
+"""The prefix of the reason if no live coordinator has the code of a blocked saga."""
 
 
 def blocked_error(progress: Progress, reason: str) -> SagaBlocked:

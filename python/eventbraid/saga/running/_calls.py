@@ -1,11 +1,12 @@
-"""The running calls of this process, and the right to be the only one.
+"""The running calls of this process, and the right to make the only one.
 
-A call whose saga has crashed the process before is made alone: while it runs, no other
-saga of the process makes a call. If the process then ends, that call was the cause.
+A call that may have crashed the process repeatedly is made alone: while it runs, no
+other saga of the process makes a call. If the process ends again, that call is the
+cause.
 
-Each coordinator counts its own calls, on its own event loop and without a lock. What
-the coordinators of several event loops, and so of several threads, have in common is in
-`_Process`: which of them makes a call alone.
+Each coordinator counts its own calls, on its own event loop and without a lock. The
+coordinators of one process may run on several event loops, and so on several threads.
+Their only shared state is in `_Process`: which of them makes a call alone.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-# Coordinators of one process may run in several event loops, which can't notify each
-# other. They seldom wait for each other, so they poll.
+# Coordinators of one process may run on several event loops, and an event of `anyio`
+# can't be set from another loop. They seldom wait for each other, so they poll.
 _POLL_SECONDS = 0.01
-# An event loop that hangs must not stop the other coordinators of its process.
+# If one event loop hangs, the coordinators of the other loops continue after this time.
 _MAXIMUM_WAIT_SECONDS = 10.0
 
 
@@ -33,18 +34,20 @@ class _Process:
     """The coordinators of this process, and which of them makes a call alone.
 
     Attributes:
-        holder: The coordinator that makes a call alone, or waits for that. It is read
-            without the lock, by each call: a reference is read and written whole.
+        holder: The coordinator that makes a call alone, or waits to make one; None if
+            there is none. Each call reads it without the lock, which is safe because
+            a reference is read and written as a whole.
     """
 
     def __init__(self) -> None:
         self._begin()
 
     def _begin(self) -> None:
-        # Weak, because a coordinator that is no longer used makes no call.
+        # Weak: an unused coordinator makes no call, and must not be kept in memory.
         self._coordinators: WeakSet[Calls] = WeakSet()
-        # Two coordinators must not both become the holder, and a set that another
-        # thread changes can't be iterated over.
+        # Protects the set and the change of the holder. Without the lock, two
+        # coordinators could become the holder at once, and iterating over the set would
+        # raise an error when another thread adds to it.
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self.holder: Calls | None = None
@@ -52,8 +55,9 @@ class _Process:
     def add(self, calls: Calls) -> None:
         """Add a coordinator."""
         if self._pid != os.getpid():
-            # The coordinators of the parent make no calls in a forked child, and a
-            # thread of the parent may have held the lock during the fork.
+            # This is a forked child. The parent's coordinators make no calls in it, and
+            # if a thread of the parent held the lock during the fork, no thread of the
+            # child would ever release it.
             self._begin()
         with self._lock:
             self._coordinators.add(calls)
@@ -66,7 +70,7 @@ class _Process:
             return self.holder is calls
 
     def release(self, calls: Calls) -> None:
-        """Hold back the calls of other coordinators no longer."""
+        """Stop holding back the calls of other coordinators."""
         with self._lock:
             if self.holder is calls:
                 self.holder = None
@@ -83,8 +87,8 @@ _process = _Process()
 class Calls:
     """The sagas of one coordinator whose call or command is running.
 
-    A call that waits for another saga isn't counted, because it depends on the calls of
-    that saga: counted, the two would wait for each other.
+    A call that waits for another saga isn't counted. If it were, and a call of that
+    other saga had to be made alone, each of the two would wait for the other.
     """
 
     __slots__ = ("__weakref__", "_alone", "_changed", "_running")
@@ -97,19 +101,21 @@ class Calls:
         _process.add(self)
 
     async def begin(self, saga_id: str) -> None:
-        """Count a call, after one that is made alone has ended."""
+        """Wait until no other call is made alone, then count a call."""
         while True:
             while self._alone is not None:
                 await self._changed.wait()
-            # Counted first, and only then compared with the holder. A coordinator that
-            # becomes the holder does it the other way round. So of two that do this at
-            # the same moment at least one sees the other, and withdraws or waits.
+            # The call is counted before the holder is read. A coordinator that becomes
+            # the holder uses the reverse order: it writes the holder before it reads
+            # the counts. So if both happen at the same moment, at least one of the two
+            # coordinators sees the other, and withdraws or waits.
             self._running.add(saga_id)
             if _process.holder is None:
                 return
             self._running.discard(saga_id)
             if not await self._is_held_back():
-                # The holder takes too long; its call isn't alone then.
+                # The holder takes too long. This call begins, so that of the holder is
+                # no longer alone.
                 self._running.add(saga_id)
                 return
 
@@ -121,11 +127,11 @@ class Calls:
 
     @asynccontextmanager
     async def alone(self, saga_id: str) -> AsyncGenerator[bool]:
-        """Wait until no call is running, and hold back others meanwhile.
+        """Wait until no call is running, and hold back other calls during the block.
 
         Yields:
-            Whether the call is alone in the process. It isn't if another coordinator of
-            the process doesn't end its calls for a while.
+            Whether the call is alone in the process. It isn't if the calls of another
+            coordinator of the process take too long to end.
         """
         while self._alone is not None:
             await self._changed.wait()
@@ -135,7 +141,8 @@ class Calls:
                 await self._changed.wait()
             yield await self._hold_others_back()
         finally:
-            # It may have paused, and another call may be made alone since.
+            # If this call paused, it gave up its right, and another saga may have the
+            # right now.
             if self._alone == saga_id:
                 self._end_alone()
             self._running.discard(saga_id)
@@ -151,7 +158,9 @@ class Calls:
         return self._alone == saga_id
 
     def pause(self, saga_id: str) -> bool:
-        """Hold back no other call while a saga's call waits for another saga.
+        """Stop counting a saga's call while the call waits for another saga.
+
+        Until `resume`, the call holds back no other call.
 
         Returns:
             Whether a call of the saga was running.
@@ -166,7 +175,7 @@ class Calls:
         return True
 
     def resume(self, saga_id: str) -> None:
-        """Count a call again that has waited for another saga."""
+        """Count a call again after its wait for another saga."""
         self._running.add(saga_id)
 
     def _end_alone(self) -> None:
@@ -174,7 +183,7 @@ class Calls:
         _process.release(self)
 
     async def _hold_others_back(self) -> bool:
-        """Wait until no other coordinator makes a call; return whether none does."""
+        """Wait until no other coordinator makes a call; return False on time-out."""
         until = time.monotonic() + _MAXIMUM_WAIT_SECONDS
         while not _process.try_to_hold(self) or any(
             other.is_busy for other in _process.others(self)
@@ -189,7 +198,7 @@ class Calls:
         """Wait for a call that another coordinator makes alone.
 
         Returns:
-            False if that call takes too long to be waited for.
+            False if that call didn't end within the maximum wait.
         """
         until = time.monotonic() + _MAXIMUM_WAIT_SECONDS
         while _process.holder is not None:
@@ -199,7 +208,7 @@ class Calls:
         return True
 
     def _notify(self) -> None:
-        # An event can't be cleared: the waiting calls have the old one, later ones get
-        # a new one.
+        # An event can't be cleared, so it is replaced: the calls that wait now have the
+        # old event, and calls that wait later get the new one.
         self._changed.set()
         self._changed = anyio.Event()

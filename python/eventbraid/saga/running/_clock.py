@@ -2,10 +2,10 @@
 
 Recorded times are times of day, because they must mean something to other processes and
 after a restart. But the wall clock may be set at any moment, by hand, by NTP or by the
-hypervisor, for good or for half a second. If sagas followed it, one wrong second would
-compensate each saga that has a deadline, and a retry that is due could wait for hours.
-So each saga keeps the time that it had when this process first saw it, and a jump of
-the wall clock is logged and decides nothing.
+hypervisor, for good or for half a second. If sagas followed the wall clock, one second
+of wrong time could compensate each saga that has a deadline, and a retry that is due
+could wait for hours. So each saga keeps the time that it had when this process first
+saw it. A jump of the wall clock is logged, and no decision depends on it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Clock:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the wall clock's time of now, until another one is confirmed."""
+        """Use the present offset of the wall clock until another one is confirmed."""
         self._wall = wall
         self.read_monotonic = monotonic
         self._since = monotonic()
@@ -62,9 +62,10 @@ class Clock:
         self._jumped_at = 0.0
 
     def offset(self) -> float:
-        """Return what the wall clock is ahead of the monotonic clock, in seconds.
+        """Return the offset of the wall clock from the monotonic clock, in seconds.
 
-        After a jump it is the offset from before, until the new one is confirmed.
+        After a jump, the offset from before the jump is returned until the new offset
+        is confirmed.
         """
         now = self.read_monotonic()
         self.next_look = now + _LOOK_INTERVAL
@@ -93,12 +94,12 @@ class Clock:
         return self._offset
 
     def lowest_offset(self) -> float:
-        """Return the lower one of the offsets before and after a jump."""
+        """Return the lower of the offsets before and after an unconfirmed jump."""
         offset = self.offset()
         return offset if self._jumped_to is None else min(offset, self._jumped_to)
 
     def seconds_to_confirm(self) -> float:
-        """Return how long it takes at least to confirm the offset; 0 if it is."""
+        """Return the minimum seconds until the offset is confirmed; 0 if it is."""
         self.offset()
         since = self._since if self._jumped_to is None else self._jumped_at
         return max(since + CONFIRMATION - self.read_monotonic(), 0.0)
@@ -109,8 +110,8 @@ class SagaClock:
 
     Args:
         clock: The clock of the process.
-        is_new: Whether the saga is started now. Its times are made by this clock, so
-            they needn't be compared with those of another one.
+        is_new: Whether the saga is started now. All its times are then made by this
+            clock, and none is compared with a time of another clock.
 
     Attributes:
         is_confirmed: Whether its times can be compared with those of other processes.
@@ -128,8 +129,9 @@ class SagaClock:
     def now(self) -> datetime:
         """Return the time of day for this saga.
 
-        Before it is confirmed it is rather too early than too late: to be late for a
-        deadline can't be taken back.
+        Until the clock is confirmed, this is the earlier of two possible times. With
+        the later one, a deadline could seem to have passed, and the compensation that
+        follows can't be undone.
         """
         clock, offset = self._clock, self._offset
         monotonic = clock.read_monotonic()
@@ -146,9 +148,9 @@ class SagaClock:
     def bounded(self, due: datetime, longest: timedelta) -> datetime:
         """Return a recorded due time, or an earlier one if it can't be right.
 
-        The time that is waited for began before this process first saw the saga. So a
-        due time further ahead than that moment and the longest wait was recorded by a
-        wall clock that has been set back since, or is that of another machine.
+        The wait began before this process first saw the saga. So a due time can't be
+        right if it is later than that moment plus the longest wait: it was recorded by
+        a wall clock that has been set back since, or by that of another machine.
 
         Args:
             due: The due time.
@@ -160,7 +162,7 @@ class SagaClock:
         return due if due <= seen_at + longest + TOLERANCE else seen_at + longest
 
     def seconds_to_confirm(self) -> float:
-        """Return how long a verdict by a time of another process has to wait."""
+        """Return the seconds until times of other processes can be compared."""
         return 0.0 if self.is_confirmed else self._clock.seconds_to_confirm()
 
 

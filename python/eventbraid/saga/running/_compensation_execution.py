@@ -1,8 +1,9 @@
 """Executes the compensation of a step: a call, or a command in one commit.
 
-The start of each attempt is in the log before it, so a process that is killed during it
-leaves a record. The next attempt has the same idempotency key. A compensation must
-stand that the action never happened, and that it happens later.
+The start of each attempt to call is recorded before the call is made, so a process that
+is killed during the call leaves a record of it. The next attempt has the same
+idempotency key. A compensation must have the right effect even if the action never
+happened, or takes effect only after the compensation.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ class CompensationExecution:
     __slots__ = ("_draw", "_host", "_journal")
 
     def __init__(self, journal: Journal, host: Host, draw: Callable[[], float]) -> None:
-        """Record by a journal.
+        """Write records through a journal.
 
         Args:
             journal: Writes the sagas' streams.
-            host: Knows whether the coordinator is cancelled.
+            host: Reports whether the coordinator is cancelled.
             draw: Draws a number from 0 to 1, for the jitter.
         """
         self._journal = journal
@@ -50,7 +51,7 @@ class CompensationExecution:
         self._draw = draw
 
     async def compensate(self, run: Run[Any], node: Node[Any], attempt: int) -> None:
-        """Make an attempt to compensate a step; its start is recorded.
+        """Make an attempt to compensate a step, after its start was recorded.
 
         Raises:
             Defect: The step's code has a bug.
@@ -82,9 +83,9 @@ class CompensationExecution:
     async def _call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
         """Make the call of a compensation.
 
-        It is shielded until its result is recorded: a program that is shut down in an
-        orderly way must not leave half of a refund behind. Its time-out still holds,
-        and the deadline of the saga doesn't.
+        The call is shielded from cancellation until its result is recorded: an orderly
+        shutdown must not interrupt a refund halfway. The time-out of the call still
+        applies; the deadline of the saga doesn't.
         """
         compensation = node.undo
         if compensation is None:
@@ -160,7 +161,7 @@ class CompensationExecution:
 
 
 def _recorded_outcome(run: Run[Any], node: Step[Any, Any]) -> Done[Any] | Unknown:
-    """Return what the log says of a step: its result, or why there is none."""
+    """Return the recorded result of a step, or the reason why there is none."""
     result = run.state.progress.results.get(node.name)
     if result is None:
         return Unknown(run.state.progress.branch.attempts.doubt or "lost")

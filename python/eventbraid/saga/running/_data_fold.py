@@ -37,7 +37,7 @@ def fold_data(
         saga: Its declaration.
         progress: The fold of its stream.
         history: Its events.
-        executed: The results of its local steps, where the data are folded from them.
+        executed: The results of those local steps that have a ``then``.
 
     Raises:
         SagaBlocked: The input can't be decoded.
@@ -75,7 +75,7 @@ def fold_result(
 
     Raises:
         UnfitValue: ``then`` returned a value that is not a state of this saga.
-        Exception: Whatever ``then`` raises.
+        Exception: The exception that ``then`` raised.
     """
     if node.then is None:
         return data

@@ -1,4 +1,4 @@
-"""Blocks a saga at a defect in the code of one of its steps."""
+"""Blocks a saga because of a defect in the code of a step."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class DefectBlock:
-    """Records defects, and ends the driving of their sagas."""
+    """Records defects, and blocks their sagas."""
 
     __slots__ = ("_journal",)
 
     def __init__(self, journal: Journal) -> None:
-        """Record by a journal."""
+        """Write records through a journal."""
         self._journal = journal
 
     async def block(self, run: Run[Any], defect: Defect) -> None:
@@ -37,7 +37,8 @@ class DefectBlock:
             try:
                 await self._journal.commit(run, events, state)
             except LimitExceeded:
-                # The answer is too large: the receiver is called again after the fix.
+                # The answer is too large to be recorded with the defect. So the
+                # receiver is called again after the correction.
                 found = DefectFound(defect, keeps_answer=False)
                 await self._journal.commit(run, *run.decide(found))
         if run.state.progress.compensating:
@@ -48,10 +49,10 @@ class DefectBlock:
         raise blocked_error(run.state.progress, defect.reason) from defect.error
 
     def raise_blocked(self, run: Run[Any]) -> NoReturn:
-        """Raise that each compensation that is left has a defect.
+        """Raise `SagaBlocked`, because each remaining compensation has a defect.
 
         Raises:
-            SagaBlocked: Always; it names the first defect.
+            SagaBlocked: Always; the error names the first defect.
         """
         defect = next(iter(run.setbacks.defects.values()))
         run.setbacks.add_block_of_compensations()
@@ -59,13 +60,14 @@ class DefectBlock:
 
 
 def lasting_trouble(run: Run[Any], trouble: Defect | Outage) -> Defect:
-    """Return what blocks a saga: a defect, or an outage that has lasted for long.
+    """Return the defect that blocks a saga; a long outage counts as a defect.
 
-    An outage that is recorded as the saga's last defect blocks it again at once: it has
-    lasted since.
+    If the same outage is recorded as the saga's last defect, it blocks the saga again
+    at once, because it has lasted since that record.
 
     Raises:
-        Outage: It hasn't lasted for long; the action is taken again after a pause.
+        Outage: The outage hasn't lasted for long; the action is taken again after a
+            pause.
     """
     if isinstance(trouble, Defect):
         return trouble

@@ -1,4 +1,4 @@
-"""Drives one saga: takes the action that the plan asks for, again and again."""
+"""Drives one saga: plans its next action and takes it, again and again."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Pause:
 
 
 class Driver:
-    """Drives sagas, one call of `drive` each, until they rest or have to wait.
+    """Drives sagas. Each call of `drive` drives one, until it is at rest or must wait.
 
     Attributes:
         host: The task that entered the coordinator.
         calls: The calls of the coordinator's sagas.
-        is_stopping: Whether a stop was requested: no saga takes a further action.
+        is_stopping: Whether a stop was requested. Then no saga takes a further action.
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class Driver:
     def __init__(
         self, journal: Journal, pause: Callable[[float], Awaitable[bool]]
     ) -> None:
-        """Record by a journal.
+        """Write records through a journal.
 
         Args:
             journal: Reads and writes the sagas' streams.
@@ -96,38 +96,38 @@ class Driver:
         )
 
     def stop(self) -> None:
-        """Let each saga end the action that it is taking, and take no further one."""
+        """Let each saga end its current action and begin no further one."""
         self.is_stopping = True
 
     async def drive(
         self, run: Run[Any], permit: Permit, *, resumed: bool
     ) -> Pause | Terminal | None:
-        """Take the saga's actions, one after the other, until it rests or has to wait.
+        """Take the saga's actions one by one, until it is at rest or must wait.
 
-        An action is taken from what the log says, and its result is in the log before
+        Each action is planned from the log alone, and its result is in the log before
         the next one is planned. So the process may be killed at any line: the next
         coordinator folds the stream and plans the same action, or a later one.
 
         Args:
             run: The saga.
-            permit: Its permit; acquired here unless it is held.
+            permit: The saga's permit; acquired here unless it is held.
             resumed: Whether the attempt in flight was made by a process that has ended.
 
         Returns:
-            The pause before it is driven further, or that it rests; None if it must not
-            be driven further here.
+            A `Pause` if the saga must wait, a `Terminal` if it is at rest; None if it
+            must not be driven further here.
 
         Raises:
             SagaBlocked: This program can't fold the saga's results, or the saga is
                 blocked by a defect.
             LeaseLost: Another coordinator has the saga's shard.
-            EventbraidError: The store doesn't work.
+            EventbraidError: The store has failed.
         """
         while not (self.is_stopping or run.is_leaving):
             try:
                 if not permit.is_held:
                     await permit.acquire()
-                    # The wait may have been long: what it waited for may be over.
+                    # The wait may have been long, so check again whether to continue.
                     continue
                 end = await self._take_next_action(run, resumed=resumed)
                 run.setbacks.end_outages()
@@ -138,7 +138,7 @@ class Driver:
                 # Another writer appended to the stream: this action wrote nothing.
                 run.mark_stale()
             except (OutcomeUnknown, RetriesExhausted):
-                # The log tells whether the commit happened, once it is read again.
+                # Only reading the log again shows whether the commit happened.
                 await anyio.sleep(pause_after_contention(self._draw()))
                 run.mark_stale()
             except Outage as outage:
@@ -147,11 +147,12 @@ class Driver:
             except anyio.get_cancelled_exc_class():
                 if self.host.is_cancelled:
                     raise
-                # Other code of the program cancelled the task of this saga. Left
-                # pending, the request would cancel the next wait, too.
+                # Other code of the program cancelled the task of this saga. If that
+                # request stayed pending, it would cancel the next wait, too.
                 SAGA.warning("the task of saga %r was cancelled; it goes on", run.id)
                 await drop_cancellation_requests(0)
-                # That code may cancel it at each action, so each one follows a pause.
+                # The same code may cancel the task at each action, so the next action
+                # follows a pause.
                 run.setbacks.add_outage()
                 return self._pause_after_outage(run, resumed=resumed)
         return None
@@ -161,7 +162,7 @@ class Driver:
         return pause_while_blocked(run.setbacks.outage_blocks, self._draw())
 
     async def record_wait(self, run: Run[Any]) -> None:
-        """Record that a call of a saga waits for another saga, if that matters."""
+        """Record that a saga's call waits for another saga, if it is made alone."""
         await self._dispatch.record_wait(run)
 
     def _may_drive(self, run: Run[Any]) -> bool:
@@ -205,7 +206,7 @@ class Driver:
         return None
 
     async def _record_interruption(self, run: Run[Any]) -> bool:
-        """Record the attempts that ended with their process, if there are any."""
+        """Record the attempts that ended with their process; return whether any did."""
         events, state = run.decide(Crash(self._draw()))
         if events:
             await self._journal.commit(run, events, state)

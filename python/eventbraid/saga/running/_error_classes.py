@@ -1,4 +1,4 @@
-"""The errors of a commit, by what they say: about the step, the saga or the store."""
+"""The errors of a commit, grouped by what has failed: the step, saga or store."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ NOT_ABOUT_THE_STEP = (
 )
 """Errors that aren't a failure of the step.
 
-Recorded as one, they would compensate a healthy saga.
+If one of them were recorded as a failure of the step, it would compensate a healthy
+saga.
 """
 
 REFUSALS = (CommandRejected, LimitExceeded)
-"""A command was refused for its content: the step failed, and there is no bug."""
+"""Errors of a command that was refused for its content: they fail the step."""
 
 ENDS_THE_COORDINATOR = (CoordinatorClosed, StoreUnusable)
-"""No saga can be driven further: the store fails, or the observer does."""
+"""Errors after which no saga can be driven: the store or the observer failed."""

@@ -1,6 +1,7 @@
-"""The result of a local step's command: at its execution, and at a resume.
+"""The result of a local step's command, after its execution or after a resume.
 
-It has only facts that are in the log, so that both times it folds into the same state.
+The result has only facts that are in the log. So it is folded into the same state,
+whether the command has just been executed or its events are read back after a resume.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _PAGE = 32
 
 
 def own_part(executed: Executed, saga_id: str) -> Executed:
-    """Return the part of a commit that is the command's, without the step's record.
+    """Return the command's part of a commit, without the record of the step.
 
     Args:
         executed: The whole commit; its last event is the record.
@@ -41,7 +42,8 @@ def own_part(executed: Executed, saga_id: str) -> Executed:
 async def recall(store: AsyncStore, record_position: int, cause: str) -> Executed:
     """Read the result of a local step's command from the log.
 
-    Its events come directly before the record of the step, and their cause is the step.
+    The command's events are directly before the record of the step in the log, and
+    their causation id is the key of the step.
 
     Args:
         store: The store.
@@ -64,7 +66,7 @@ async def recall(store: AsyncStore, record_position: int, cause: str) -> Execute
 
 
 def _as_recorded(event: object) -> object:
-    """Return an event as a later read of the log gives it."""
+    """Return an event as a later read of the log returns it."""
     kind: type = type(event)
     if is_frozen_class(kind):
         return event

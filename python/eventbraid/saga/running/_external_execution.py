@@ -1,9 +1,9 @@
-"""Executes an external step: calls its receiver, and resolves what became of the call.
+"""Executes an external step: calls its receiver, and resolves a doubtful outcome.
 
-The start of the call is in the log before the call is made. So a process that is killed
-during the call leaves a record that it may have had its effect, and the next process
-asks the receiver, or calls it again under the same idempotency key. The receiver that
-honours the key has one effect, however many calls there are.
+The start of the call is recorded before the call is made. So if a process is killed
+during the call, the log shows that the call may have had its effect. The next process
+asks the receiver, or makes the call again with the same idempotency key. At a receiver
+that honours the key, any number of such calls have one effect.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class ExternalExecution:
         host: Host,
         draw: Callable[[], float],
     ) -> None:
-        """Record by a journal.
+        """Write records through a journal.
 
         Args:
             journal: Writes the sagas' streams.
             failures: Records failures.
             outages: Waits for the end of outages.
-            host: Knows whether the coordinator is cancelled.
+            host: Reports whether the coordinator is cancelled.
             draw: Draws a number from 0 to 1, for the jitter.
         """
         self._host = host
@@ -55,7 +55,7 @@ class ExternalExecution:
         self._successes = SuccessRecorder(journal, failures, outages, draw)
 
     async def call(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
-        """Make the attempt of an external step whose start is recorded.
+        """Make an attempt of an external step, after its start was recorded.
 
         Raises:
             Defect: The step's code has a bug.
@@ -63,8 +63,9 @@ class ExternalExecution:
         """
         context = step_context(run, node, attempt)
         if run.state.progress.branch.attempts.crashes:
-            # The attempt before may have had its effect. The receiver is asked here,
-            # in a recorded attempt, because asking may end this process as well.
+            # The previous attempt may have had its effect. The receiver is asked during
+            # a recorded attempt, because asking may crash this process as well, and
+            # then the crash is counted.
             known = await self._asked(run, node, context)
             if known is not None:
                 await self._successes.record(
@@ -88,7 +89,7 @@ class ExternalExecution:
             await self._settle(run, node, context, outcome)
 
     async def record(self, run: Run[Any], node: Step[Any, Any], attempt: int) -> None:
-        """Record the success of a step whose answer an earlier record kept.
+        """Record the success of a step whose answer is in an earlier record.
 
         Raises:
             Defect: The step's code still has a bug.
@@ -111,9 +112,9 @@ class ExternalExecution:
         context: StepContext[Any],
         outcome: StepFailure | Bug,
     ) -> None:
-        """Record an attempt that didn't succeed, as the receiver knows it.
+        """Record a failed attempt; ask the receiver first if its effect is in doubt.
 
-        Only a doubt is worth a question: a failure that is proven had no effect.
+        A proven failure had no effect, so it needs no question.
         """
         if isinstance(outcome, Bug):
             raise Defect(node.name, "action", outcome.error) from outcome.error
@@ -130,7 +131,7 @@ class ExternalExecution:
     async def _asked(
         self, run: Run[Any], node: Step[Any, Any], context: StepContext[Any]
     ) -> Done[Any] | None:
-        """Ask the receiver for the result under the key; None if it isn't known."""
+        """Ask the receiver for the result under the key; return None if it has none."""
         ask = node.ask
         if ask is None:
             return None

@@ -1,4 +1,4 @@
-"""Records attempts that didn't succeed, and what follows from them."""
+"""Records failed attempts, and what each of them leads to."""
 
 from __future__ import annotations
 
@@ -25,23 +25,26 @@ if TYPE_CHECKING:
 
 
 class FailureRecorder:
-    """Records failures of steps: a retry, a replacement, a compensation, or a stop."""
+    """Records failed attempts of steps, and what each of them leads to.
+
+    That is a retry, a replacing command, a compensation of the saga, or a stuck saga.
+    """
 
     __slots__ = ("_draw", "_journal")
 
     def __init__(self, journal: Journal, draw: Callable[[], float]) -> None:
-        """Record by a journal, with a draw from 0 to 1 for the jitter."""
+        """Write records through a journal; `draw` returns 0 to 1, for the jitter."""
         self._journal = journal
         self._draw = draw
 
     async def record(
         self, run: Run[Any], node: Node[Any], failure: StepFailure
     ) -> None:
-        """Record that an attempt failed, with what follows from it.
+        """Record a failed attempt, and what it leads to.
 
         Raises:
             Defect: The step's ``otherwise`` has a bug.
-            Outage: The system refused something to it.
+            Outage: The system refused something to ``otherwise``.
             VersionConflict: Another writer appended to the saga's stream.
         """
         events, state = self._decide(run, failure)
@@ -64,7 +67,7 @@ class FailureRecorder:
         context: StepContext[Any],
         error: Exception,
     ) -> None:
-        """Record that a step happened, and that its result can't be recorded."""
+        """Record that a step had its effect, but that its result can't be recorded."""
         failure = unrecordable(error)
         log_failure(context, "action", failure, error)
         await self.record(run, node, failure)
@@ -78,7 +81,7 @@ class FailureRecorder:
         events: tuple[SagaEvent, ...],
         state: SagaState[Any],
     ) -> None:
-        """Commit the command that takes the place of a step that failed for good."""
+        """Commit the command that replaces a step that failed for good."""
         context = step_context(run, node, _attempt(run))
         command = called(node.name, "otherwise", lambda: otherwise(context, failure))
         cause = f"{context.idempotency_key}/otherwise"
@@ -91,7 +94,7 @@ class FailureRecorder:
         failure: StepFailure,
         rejection: Exception,
     ) -> None:
-        """Record a failure whose replacement was refused, too."""
+        """Record the failure of a step whose replacing command was refused, too."""
         both = _with_refusal(failure, refusal_of(rejection))
         context = step_context(run, node, _attempt(run))
         log_failure(context, "otherwise", both, rejection)
@@ -111,12 +114,12 @@ def _attempt(run: Run[Any]) -> int:
 
 
 def unrecordable(error: Exception) -> StepFailure:
-    """Return the failure of a step that happened, but whose result can't be kept."""
+    """Return the failure of a step that happened but has no recordable result."""
     message = f"it happened, but its result can't be recorded: {text_of(error)}"
     return StepFailure(type(error).__name__, message, doubt="lost")
 
 
 def _with_refusal(failure: StepFailure, refused: StepFailure) -> StepFailure:
-    """Return a failure with the reason for which nothing could take its place."""
+    """Return a failure, with the reason why the replacing command was refused."""
     both = f"{failure.message}; and what should take its place: {refused}"
     return StepFailure(failure.code, both, failure.facts, failure.doubt)

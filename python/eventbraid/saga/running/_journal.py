@@ -1,9 +1,10 @@
-"""The one path by which the records of sagas come into the store.
+"""The only code that appends to the streams of sagas.
 
 Each commit expects the exact version of the saga's stream that this process has folded.
-So a record of another writer is noticed at once, and nothing is read again between two
-steps. It expects the fencing token of the saga's shard, too: the store refuses the
-records of a coordinator that was replaced while it worked on the saga.
+So the store refuses the commit if another writer has appended a record, and the stream
+needn't be read again between two steps. Each commit of a driver also expects the
+fencing token of the saga's shard: the store refuses the records of a coordinator that
+lost the shard while it worked on the saga.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Journal:
 
     Attributes:
         store: The store.
-        reader: Reads what was written.
+        reader: Reads the streams.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Journal:
     async def commit(
         self, run: Run[S], events: Sequence[SagaEvent], state: SagaState[S]
     ) -> None:
-        """Record transitions, then advance the run to them.
+        """Record transitions, then advance the run to the state after them.
 
         Args:
             run: The saga.
@@ -154,10 +155,10 @@ class Journal:
     async def record(
         self, progress: Progress, head: StreamHead, events: Sequence[SagaEvent]
     ) -> None:
-        """Record a decision about a saga whose declaration isn't needed for it.
+        """Record a person's decision about a saga, without the saga's declaration.
 
-        It expects no lease: the decision is a person's, and the coordinator that drives
-        the saga finds it in the log.
+        The commit expects no fencing token. The coordinator that drives the saga finds
+        the decision in the log.
 
         Args:
             progress: The progress after the records.
@@ -194,7 +195,8 @@ class Journal:
             return head
         batch = batch_of(reached, head, events)
         expect = {progress.id: head.version, **shard_lease.fence}
-        # After a conflict the saga is read again, by this coordinator or by its next.
+        # A failed append needs no handling: this coordinator or the next one reads the
+        # saga again and meets the same defect.
         with suppress(VersionConflict, OutcomeUnknown):
             await self._append(batch, expect)
             return batch.head
@@ -204,7 +206,7 @@ class Journal:
         """Read a saga's stream again, because another writer has appended to it.
 
         Raises:
-            SagaBlocked: This program can't fold what was appended.
+            SagaBlocked: This program can't fold the new records.
         """
         run.begin_reload()
         recorded = await self.reader.read(run.id)
@@ -222,7 +224,7 @@ class Journal:
         self, batch: RecordBatch, expect: Mapping[str, int]
     ) -> Awaitable[Appended]:
         """Append records that belong to no command."""
-        # Not a coroutine of its own, which would cost time at each commit.
+        # Not ``async``: a further coroutine would cost time at each commit.
         return self.store.append(batch.encoded, expect=expect)
 
     def _advance(
@@ -232,7 +234,7 @@ class Journal:
         head: StreamHead,
         events: Sequence[SagaEvent],
     ) -> None:
-        """Advance a run to what was committed, and report it.
+        """Advance a run to the committed state, and report the transitions.
 
         A process that is killed before this line has lost nothing: its successor folds
         the same progress from the log.
@@ -245,8 +247,9 @@ class Journal:
 def _expectations(run: Run[Any]) -> dict[str, int]:
     """Return what each commit of a saga expects: its version and the fencing token.
 
-    The version refuses a decision that was made without a record of another writer, the
-    token that of a coordinator whose lease was acquired by another one meanwhile.
+    Because of the version, the store refuses a decision that was made without the last
+    record of the stream. Because of the token, it refuses a decision of a coordinator
+    whose lease another coordinator has acquired.
     """
     expect = {run.id: run.head.version}
     if run.shard_lease is not None:
@@ -268,8 +271,9 @@ def _raise_if_lease_is_lost(
 def _is_of_encoding(error: EventbraidError) -> bool:
     """Return whether UTF-8 can't encode a text in an event.
 
-    Half a character in a customer's text is a fault of the data and no bug in the
-    program: like an event that is too large, it ends the step.
+    A text from outside may contain half a character (a lone surrogate). That is a fault
+    of the data and not a bug in the program. So it fails the step, as an event that is
+    too large does.
     """
     is_of_event = isinstance(error, InvalidArgument) and error.what == "event"
     return is_of_event and isinstance(error.__cause__, UnicodeEncodeError)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class LocalExecution:
     """Executes the commands of local steps.
 
-    A process that is killed before the commit has left no trace of the attempt; one
-    that is killed after it has done the step. So a local step happens exactly once.
+    If the process is killed before the commit, the command had no effect. If it is
+    killed after the commit, the step is done. So a local step is executed exactly once.
     """
 
     __slots__ = ("_failures", "_journal", "_outages")
@@ -34,7 +34,7 @@ class LocalExecution:
     def __init__(
         self, journal: Journal, failures: FailureRecorder, outages: OutagePause
     ) -> None:
-        """Record by a journal.
+        """Write records through a journal.
 
         Args:
             journal: Writes the sagas' streams.
@@ -46,7 +46,7 @@ class LocalExecution:
         self._outages = outages
 
     async def execute(self, run: Run[Any], node: Local[Any], attempt: int) -> None:
-        """Commit a local step's command with the record of it and what follows.
+        """Commit a local step's command together with the record of the step.
 
         Raises:
             Defect: The step's code has a bug.
@@ -54,11 +54,12 @@ class LocalExecution:
             VersionConflict: Another writer appended to the saga's stream.
         """
         context = step_context(run, node, attempt)
-        # With a `then`, what follows depends on data that only the commit provides.
+        # If the step has a `then`, the records of the next step depend on data that
+        # only the commit provides.
         events, state = run.decide(Success(proceeds=node.then is None))
         try:
-            # Apart from the execution: an error of a store that the function raises is
-            # not one of this store.
+            # The command is built apart from its execution. If the function raises an
+            # error of a store, that must not be taken for an error of this store.
             command = called(node.name, "command", lambda: node.make(context))
             commit = await self._journal.execute(
                 run, command, events, state, cause=context.idempotency_key
@@ -76,9 +77,9 @@ class LocalExecution:
             await self._fold(run, node, own_part(commit, run.id))
 
     async def _fold(self, run: Run[Any], node: Local[Any], executed: Executed) -> None:
-        """Fold the result of a command that is committed: it can't be made again.
+        """Fold the result of a committed command, which must not be executed again.
 
-        A process that is killed here folds the same result from the log.
+        If this process is killed here, the next one folds the same result from the log.
         """
         outages = 0
         while True:

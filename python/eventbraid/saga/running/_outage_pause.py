@@ -1,4 +1,4 @@
-"""Waits for the end of an outage while the result of a step is still to be recorded."""
+"""Waits for the end of an outage that delays the record of a step's result."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class OutagePause:
-    """Waits before code is called again that the system has refused something."""
+    """Waits before a function that met an outage is called again."""
 
     __slots__ = ("_draw", "_pause")
 
     def __init__(
         self, draw: Callable[[], float], pause: Callable[[float], Awaitable[bool]]
     ) -> None:
-        """Wait by the coordinator's clock.
+        """Wait through the worker pool, which ends each pause at a stop.
 
         Args:
             draw: Draws a number from 0 to 1, for the jitter.
@@ -39,8 +39,9 @@ class OutagePause:
             outages: The number of outages of this call in a row.
 
         Raises:
-            Defect: There were too many, or the coordinator is left. The answer of the
-                receiver is recorded with it, so the receiver isn't called again.
+            Defect: There were too many outages, or the coordinator is left. The
+                receiver's answer is recorded with the defect, so the receiver isn't
+                called again.
         """
         log_outage(run.id, outage)
         is_left = outages < MAXIMUM_OUTAGES and await self._pause(

@@ -27,10 +27,10 @@ class Outcome(Enum):
     """Every step is settled."""
 
     COMPENSATED = "compensated"
-    """Everything that happened was compensated."""
+    """Every step that had an effect is compensated."""
 
     STUCK = "stuck"
-    """It waits for a person: `SagaCoordinator.retry` or `SagaCoordinator.skip`."""
+    """A person must decide: `SagaCoordinator.retry` or `SagaCoordinator.skip`."""
 
 
 @dataclass(frozen=True, slots=True)

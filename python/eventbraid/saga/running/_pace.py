@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 SLICE_SECONDS = 0.002
 """The time for which work may continue before other tasks get a turn.
 
-The longest step between two calls of `Pace.keep` comes on top of it.
+A slice may exceed it by the longest time between two calls of `Pace.keep`.
 """
 
 TASKS_A_TURN = 32
@@ -18,7 +18,7 @@ TASKS_A_TURN = 32
 
 
 class Pace:
-    """Gives the loop's other tasks a turn whenever a slice of work is done."""
+    """Yields to the other tasks of the event loop after each slice of work."""
 
     __slots__ = ("_began", "_left", "_most")
 
@@ -26,7 +26,7 @@ class Pace:
         """Begin a slice.
 
         Args:
-            most: The maximum number of items in a slice; None: the time alone counts.
+            most: The maximum number of items in a slice; None: only its time counts.
         """
         self._most = math.inf if most is None else most
         self._left = self._most

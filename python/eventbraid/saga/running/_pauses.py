@@ -9,13 +9,13 @@ def pause_after_contention(chance: float) -> float:
     """Return the seconds to wait after a command met too many conflicts.
 
     Args:
-        chance: A draw from 0 to 1, so that the rivals don't meet again.
+        chance: A draw from 0 to 1, so that the rivals don't retry at the same time.
     """
     return _CONTENTION_SECONDS * (1 + chance)
 
 
 MAXIMUM_OUTAGES = 10
-"""Outages in a row, in about half a minute, after which a saga is blocked."""
+"""The number of outages in a row after which a saga is blocked: half a minute."""
 
 _FIRST_PAUSE_SECONDS = 0.05
 _MAXIMUM_PAUSE_SECONDS = 5.0

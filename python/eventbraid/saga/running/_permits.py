@@ -1,8 +1,9 @@
-"""Permits to work on a saga: they bound the number of sagas that are worked on.
+"""Permits to work on a saga: they limit the number of sagas at work.
 
-A saga's own functions may start other sagas and wait for their results. If each kept
-its permit meanwhile, sagas that wait for each other could hold all permits: a deadlock.
-So a permit has four states::
+A function of a saga's step may start other sagas and wait for their results. If its
+saga kept its permit during the wait, the waiting sagas could hold all permits, and the
+sagas that they wait for could never get one: a deadlock. So a waiting saga lends its
+permit. A permit has four states::
 
                  acquire                lend
     NOT_HELD ---------------> HELD ---------------> LENT
@@ -12,10 +13,10 @@ So a permit has four states::
                                +----> RETURNED <-----+
                                  end of the `with` block
 
-``LENT`` means: given back while a function of the saga waits for another saga. The
-permit is taken back at once when that wait ends, even if no other one is free: the
-function's own time-out is running, and it has waited long enough. Then there is one
-more saga at work than the maximum, and the next request waits until there isn't.
+A ``LENT`` permit counts as free while a function of its saga waits for another saga.
+When that wait ends, the saga takes a permit back at once, even if none is free, because
+the time-out of its function has been running all the time. The number of sagas at work
+may then exceed the maximum. The next request waits until the number is below it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
-    """The state of a permit; see the picture above."""
+    """The state of a permit. The docstring of this module shows the transitions."""
 
     NOT_HELD = auto()
     HELD = auto()
@@ -53,9 +54,10 @@ class Permits:
 
     def __init__(self, maximum: int) -> None:
         """Begin with all permits free."""
-        # Below 0 while permits are taken back that others have acquired meanwhile.
+        # Negative if lent permits are taken back after other sagas have acquired them.
         self._free = maximum
-        # Ordered, because on leaving a coordinator any number of them are cancelled.
+        # In the order of the requests. A dictionary, because leaving a coordinator may
+        # cancel many requests at once, and each of them must be removed quickly.
         self._waiting: OrderedDict[anyio.Event, None] = OrderedDict()
         self._interruptible: set[anyio.CancelScope] = set()
         self._is_closed = False
@@ -79,8 +81,8 @@ class Permits:
         try:
             await granted.wait()
         except BaseException:
-            # A cancelled request may have been granted in the same turn of the loop:
-            # kept, that permit would be lost for good.
+            # A cancelled request may have been granted in the same turn of the loop.
+            # Unless that permit is released here, it is lost for good.
             if granted.is_set():
                 self.release()
             else:
@@ -88,7 +90,7 @@ class Permits:
             raise
 
     def release(self) -> None:
-        """Release a permit, to the request that has waited longest if there is one."""
+        """Release a permit, and grant it to the request that has waited longest."""
         self._free += 1
         while self._free > 0 and self._waiting:
             self._free -= 1
@@ -98,13 +100,13 @@ class Permits:
     def reclaim(self) -> None:
         """Acquire a permit at once, even if none is free.
 
-        Later requests wait until the number is below the maximum again.
+        Later requests wait until fewer permits than the maximum are held.
         """
         self._free -= 1
 
     @contextmanager
     def interruptible(self) -> Generator[None]:
-        """End the wait inside at once when the coordinator is left."""
+        """Cancel the wait inside the block as soon as the coordinator is left."""
         with anyio.CancelScope() as scope:
             self._interruptible.add(scope)
             if self._is_closed:
@@ -115,7 +117,7 @@ class Permits:
                 self._interruptible.discard(scope)
 
     def close(self) -> None:
-        """End the waits of steps for other sagas: none of these goes further here."""
+        """Cancel the waits of steps for other sagas: no waiting saga continues here."""
         self._is_closed = True
         for scope in [*self._interruptible]:
             scope.cancel()
@@ -128,7 +130,7 @@ class Permit:
         permits: The permits of the coordinator.
 
     Attributes:
-        is_held: Whether it counts against the maximum.
+        is_held: Whether this permit counts against the maximum.
     """
 
     __slots__ = ("_permits", "_state", "is_held")
@@ -139,7 +141,7 @@ class Permit:
         self._enter(state)
 
     def __enter__(self) -> Self:
-        """Return itself; the permit may be acquired before or inside of the block."""
+        """Return the permit, which may be acquired before the block or inside it."""
         return self
 
     def __exit__(
@@ -148,56 +150,56 @@ class Permit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Return the permit, however the block has ended."""
+        """Return the permit to the coordinator, also after an error."""
         was_held = self.is_held
-        # A function may outlive the work on its saga. It must take nothing back then.
+        # A function may still run after the work on its saga has ended. In this state
+        # the function can't take the permit back.
         self._enter(State.RETURNED)
         if was_held:
             self._permits.release()
 
     def belongs_to(self, permits: Permits) -> bool:
-        """Return whether it is one of these permits."""
+        """Return whether this is a permit of the given coordinator."""
         return self._permits is permits
 
     def acquire_nowait(self) -> bool:
-        """Acquire it if one is free; return whether it is held."""
+        """Acquire a permit if one is free; return whether this one is held."""
         if self._permits.acquire_nowait():
             self._enter(State.HELD)
         return self.is_held
 
     async def acquire(self) -> None:
-        """Acquire it; wait until one is free.
+        """Acquire the permit; wait until one is free.
 
-        Also after `lend`, if the driver comes back before the function that waits: a
-        task that the function has left behind may still wait for the other saga.
+        The permit may be lent: if a function returns but leaves a task behind that
+        still waits for another saga, the driver acquires the permit again here.
         """
         await self._permits.acquire()
         self._enter(State.HELD)
 
     def pass_on(self) -> Permit:
-        """Return another permit that is held in place of this one.
+        """Return a permit for the task that continues the work; it replaces this one.
 
-        For the task that continues the work: the ``with`` block of this one returns
-        nothing then.
+        The ``with`` block of this permit then returns nothing to the coordinator.
         """
         successor = Permit(self._permits, self._state)
         self._enter(State.RETURNED)
         return successor
 
     def lend(self) -> None:
-        """Give it back while a function of the saga waits for another saga."""
+        """Count the permit as free while a function of the saga waits for another."""
         if self.is_held:
             self._enter(State.LENT)
             self._permits.release()
 
     def take_back(self) -> None:
-        """Hold it again, after a wait for another saga."""
+        """Hold the lent permit again, even if none is free."""
         if self._state is State.LENT:
             self._permits.reclaim()
             self._enter(State.HELD)
 
     def interruptible(self) -> AbstractContextManager[None]:
-        """End the wait inside at once when the coordinator is left."""
+        """Cancel the wait inside the block as soon as the coordinator is left."""
         return self._permits.interruptible()
 
     def _enter(self, state: State) -> None:

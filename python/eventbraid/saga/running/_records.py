@@ -1,11 +1,11 @@
-"""The events of a saga's records: built here and nowhere else, with their metadata.
+"""Builds the events of a saga's records, with their metadata.
 
 Each record has three facts besides its body. ``v`` is the schema version of its class.
 The correlation id is the saga's id: it is the same for everything that a saga records
 and that its commands write. The causation id is the id of the event that led to the
-record: the last record that the decision was based on. So the records of one commit
-have the same cause, and each of them leads back to the start of the saga; the start is
-the cause of the records that are committed with it.
+record: the last record on which the decision was based. So the records of one commit
+have the same cause. If the start of the saga is among them, it is the cause of the
+other ones. From each record, the causes lead back to the start of the saga.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class StreamHead(msgspec.Struct, frozen=True, gc=False):
-    """The end of a saga's stream: what its next record expects and follows from.
+    """The end of a saga's stream: the version and the cause for its next record.
 
     Attributes:
         version: The version of the stream.
@@ -54,8 +54,8 @@ def head_of_new_saga(saga_id: str, cause: str | None) -> StreamHead:
 
     Args:
         saga_id: The saga's id.
-        cause: The record of the step that starts the saga. A saga that the program
-            starts by itself has no event as its cause; its own id takes that place.
+        cause: The last record of the saga whose step starts this one. None if no step
+            starts it; the cause is then the new saga's own id.
     """
     return StreamHead(0, saga_id if cause is None else cause)
 
@@ -65,7 +65,7 @@ class RecordBatch(msgspec.Struct, frozen=True):
 
     Attributes:
         events: The records, typed: those of the saga's stream, then the notices.
-        encoded: The same as events to append.
+        encoded: The same records, encoded for an append.
         head: The head of the saga's stream after the commit.
     """
 
@@ -87,9 +87,10 @@ def batch_of(
 ) -> RecordBatch:
     """Build the records of one commit, and the notices that belong to them.
 
-    The last record gets its id here and not by the store, because it is the cause of
-    the records of the next commit: without it, each commit would have to be read back.
-    The end of a saga leads to nothing. A late answer has the same cause as the end.
+    The last record gets its id here and not from the store, because that id is the
+    cause of the records of the next commit. If the store assigned the id, each commit
+    would have to be read back. The end of a saga gets no id here, because it is the
+    cause of nothing; a late answer after the end has the same cause as the end.
 
     Args:
         progress: The saga's progress after the records.

@@ -1,4 +1,4 @@
-"""One saga as this process knows it."""
+"""The state of one saga in this process."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Timer(Protocol):
 
 
 class Run(Generic[S]):
-    """One saga in this process: what is recorded of it, and what waits for it.
+    """One saga in this process: its recorded state, and the callers that wait for it.
 
-    All of this changes by the methods below, and by them alone. Everything happens on
-    one event loop, so a method needs no lock; but any value may have changed after an
-    ``await``, because other tasks note here what they found in the log.
+    Only the methods below change a run. All of them run on one event loop, so they need
+    no lock. But any attribute may have changed after an ``await``, because other tasks
+    note here what they found in the log.
 
     Attributes:
         id: The saga's id.
@@ -53,15 +53,16 @@ class Run(Generic[S]):
         clock: The time of day for this saga.
         state: Its state as of `head`: the folds of its stream and of its results.
         head: The end of its stream, as far as it is folded.
-        claimed: The version up to which the records of the stream are, or may be, this
-            run's own: an append may be in the log before it returns. A record above it
-            is another writer's.
+        claimed: The version up to which the records of the stream may be this run's
+            own: an append may be in the log before it returns. A record above this
+            version is another writer's.
         is_stale: Whether the stream has, or may have, records that aren't folded.
-        is_taken_over: Whether another process may have ended in the next action.
+        is_taken_over: Whether another process may have ended during the next action.
         shard_lease: The lease under which it is driven; None if it isn't driven here.
-        setbacks: What has kept it from its next action.
-        at_rest: Set while it goes no further here.
-        error: Why it goes no further; None if it has ended, is stuck, or is driven.
+        setbacks: What has kept the saga from its next action.
+        at_rest: An event that is set while the saga isn't driven further here.
+        error: Why the saga isn't driven further here; None if it has ended, is stuck,
+            or is driven.
     """
 
     __slots__ = (
@@ -88,7 +89,7 @@ class Run(Generic[S]):
         head: StreamHead,
         clock: SagaClock,
     ) -> None:
-        """Begin with what is recorded."""
+        """Begin with the recorded state."""
         self.id = state.progress.id
         self.saga = saga
         self.clock = clock
@@ -103,7 +104,7 @@ class Run(Generic[S]):
         self.error: SagaError | None = None
         self._timer: Timer | None = None
 
-    # --- what is recorded ------------------------------------------------------------
+    # --- the recorded state ----------------------------------------------------------
 
     @property
     def version(self) -> int:
@@ -137,54 +138,54 @@ class Run(Generic[S]):
         self.claimed = version
 
     def advance(self, state: SagaState[S], head: StreamHead) -> None:
-        """Take over what was recorded since."""
+        """Adopt the state and the head after a commit or a read."""
         self.state = state
         self.head = head
         self.claimed = head.version
 
     def adopt(self, read: Run[S]) -> None:
-        """Take over another run of the saga, which was read from the log just now."""
+        """Adopt the state of another run of the saga, which was just read."""
         self.advance(read.state, read.head)
         self.is_taken_over = read.is_taken_over
 
     def fold_data(self, data: Encoded[S]) -> None:
-        """Replace the data by their fold with a result that is recorded already."""
+        """Replace the data, after the result of a recorded step was folded in."""
         self.state = SagaState(self.state.progress, data)
 
     def bound_deadline(self, deadline: datetime) -> None:
-        """Bring the deadline forward; the record of it keeps the wrong one."""
+        """Bring the deadline forward in memory; its record isn't changed."""
         progress = structs.replace(self.state.progress, deadline=deadline)
         self.state = SagaState(progress, self.state.data)
 
     def mark_stale(self) -> None:
-        """Have the stream read again before the next action."""
+        """Request that the stream is read again before the next action."""
         self.is_stale = True
 
     def begin_reload(self) -> None:
-        """Note that the stream is read now.
+        """Mark the run as current, just before its stream is read.
 
-        Before the read and not after it: a record that is appended during the read
-        marks the run as stale again.
+        A record that is appended during the read marks the run as stale again. After
+        the read, this method would remove that mark, and the record would be missed.
         """
         self.is_stale = False
 
-    # --- who drives it ---------------------------------------------------------------
+    # --- the lease under which it is driven ------------------------------------------
 
     def assign(self, shard_lease: ShardLease | None) -> None:
-        """Have the saga driven under a lease of this coordinator, or not at all."""
+        """Set the lease under which this coordinator drives the saga, or None."""
         self.shard_lease = shard_lease
 
     def take_over(self) -> None:
-        """Note that another process may have ended in the saga's next action."""
+        """Note that another process may have ended during the saga's next action."""
         self.is_taken_over = True
 
     def end_takeover(self) -> None:
-        """Note that the next action is under this process's own watch."""
+        """Note that no other process can have ended during the next action."""
         self.is_taken_over = False
 
     @property
     def is_leaving(self) -> bool:
-        """Whether its lease is given back: no further action is taken here."""
+        """Whether the lease is being given back, so that no further action begins."""
         return self.shard_lease is not None and self.shard_lease.is_leaving
 
     # --- the wait for its next attempt -----------------------------------------------
@@ -204,14 +205,14 @@ class Run(Generic[S]):
             self._timer.wake()
 
     def let_go(self) -> None:
-        """Wait for no further attempt: the saga isn't driven here any longer."""
+        """Cancel the wait for the next attempt: the saga isn't driven here any more."""
         if self._timer is not None:
             self._timer.cancel()
 
     # --- the callers that wait for its end -------------------------------------------
 
     def rest(self, error: SagaError | None = None) -> None:
-        """Notify the waiting callers that the saga goes no further here."""
+        """Notify the waiting callers that the saga isn't driven further here."""
         self.error = error
         self.at_rest.set()
 

@@ -46,7 +46,7 @@ class SagaReader:
     """
 
     def __init__(self, store: AsyncStore, clock: Clock | None = None) -> None:
-        """Read from a store; the clock is that of the process unless a test has one."""
+        """Read from a store. The default clock is that of the process."""
         self._store = store
         self.clock = PROCESS_CLOCK if clock is None else clock
 
@@ -62,10 +62,10 @@ class SagaReader:
         return recorded
 
     async def exists(self, saga_id: str) -> bool:
-        """Return whether a stream has events, once pending appends have ended.
+        """Return whether a stream has events, after pending appends have ended.
 
-        A read would miss an append that is written but not durable yet. A commit that
-        only checks an expectation is ordered after it.
+        A read doesn't return an append that isn't durable yet. So this method commits
+        nothing but an expectation: the store orders that commit after the append.
         """
         try:
             await self._store.append([], expect={saga_id: EXISTS})
@@ -74,11 +74,11 @@ class SagaReader:
         return True
 
     async def is_current(self, run: Run[Any]) -> bool:
-        """Return whether a run has folded all that is in its stream."""
+        """Return whether a run has folded its whole stream."""
         return await self._store.version(run.id) == run.version
 
     def progress(self, saga_id: str, recorded: Iterable[RecordedEvent]) -> Progress:
-        """Fold what planning needs; works without the saga's declaration.
+        """Fold a saga's records into its progress; no declaration is needed.
 
         Raises:
             SagaBlocked: The stream holds something that isn't a saga's record.
@@ -93,7 +93,7 @@ class SagaReader:
 
         Raises:
             Defect: A ``then`` of this program raised.
-            SagaBlocked: This program can't fold it.
+            SagaBlocked: This program can't fold the stream.
         """
         blank = Progress(saga_id, saga=saga.name, version=saga.version)
         history, progress = _folded_history(blank, recorded)
@@ -110,7 +110,7 @@ class SagaReader:
         recorded: Sequence[RecordedEvent],
         history: Sequence[SagaEvent],
     ) -> Mapping[str, Executed]:
-        """Read back what local steps executed, where the state is folded from it."""
+        """Read back the results of those local steps that have a ``then``."""
         found: dict[str, Executed] = {}
         for record, event in zip(recorded, history, strict=True):
             if isinstance(event, StepSucceeded):
@@ -125,7 +125,7 @@ class SagaReader:
 
 @contextmanager
 def _unreadable_is_blocked(progress: Progress) -> Generator[None]:
-    """Raise an unreadable record as an error of its saga, and not of the store."""
+    """Raise `SagaBlocked` for an unreadable record: the store itself is healthy."""
     try:
         yield
     except (EventDecodeError, InvalidTransition, UnknownEventType) as error:

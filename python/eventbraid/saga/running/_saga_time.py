@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def seconds_to_confirm(run: Run[Any]) -> float:
-    """Return the seconds until the saga's time is confirmed, if that must be awaited.
+    """Return the seconds to wait until the saga's time is confirmed; 0 for no wait.
 
-    If the saga's deadline seems to have passed, this process may have started while the
-    wall clock was wrong. To compensate the saga for that can't be taken back.
+    A deadline may only seem to have passed, because this process started with a wrong
+    wall clock. A compensation can't be undone, so the time must be confirmed first.
     """
     progress = run.state.progress
     if progress.deadline is None or progress.status is not Status.RUNNING:
@@ -29,7 +29,7 @@ def seconds_to_confirm(run: Run[Any]) -> float:
 
 
 def seconds_until(run: Run[Any], until: datetime) -> float:
-    """Return the seconds until a time, or until the clock is confirmed before it."""
+    """Return the seconds until a time, or until the clock is confirmed if earlier."""
     is_confirmed = run.clock.is_confirmed
     seconds = (until - run.clock.now()).total_seconds()
     if is_confirmed or run.state.progress.deadline is None:
@@ -38,10 +38,10 @@ def seconds_until(run: Run[Any], until: datetime) -> float:
 
 
 def bound_deadline(run: Run[Any]) -> None:
-    """Bound a deadline that lies further ahead than the saga's declaration allows.
+    """Bring a deadline forward that is later than the saga's declaration allows.
 
-    Such a deadline was recorded by a wall clock that was ahead; obeyed, it might not
-    pass for years.
+    Such a deadline was recorded while a wall clock was ahead. Without the change, it
+    might not pass for years.
     """
     deadline, longest = run.state.progress.deadline, run.saga.deadline
     if deadline is None or longest is None:

@@ -1,7 +1,7 @@
 """What has kept a saga from its next action in this process.
 
-Nothing of this is recorded: another process, with other code and on another machine,
-begins without it.
+Setbacks aren't recorded. Another process begins without them, because it may have other
+code, or run on another machine.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Setbacks:
 
     Attributes:
         outages: The number of outages in a row: the system refused something to a
-            function of a step, or other code cancelled the saga's task. None of them
-            spends an attempt.
+            function of a step, or other code cancelled the saga's task. An outage
+            spends no attempt.
         outage_blocks: The number of times in a row that an outage has blocked the saga.
         defects: The defects of compensations in this program, by their steps.
     """
@@ -38,7 +38,7 @@ class Setbacks:
         self.defects: Mapping[str, Defect] = _NONE
 
     def end_outages(self) -> None:
-        """Note that an action was taken: the outages before it are over."""
+        """Reset the counts of outages, because an action was taken."""
         self.outages = self.outage_blocks = 0
 
     def add_outage(self) -> int:
@@ -47,20 +47,20 @@ class Setbacks:
         return self.outages
 
     def add_defect(self, defect: Defect) -> None:
-        """Keep the defect of a compensation: the step isn't attempted again here."""
+        """Add the defect of a compensation, which isn't attempted again here."""
         self.defects = {**self.defects, defect.step: defect}
 
     def add_block(self, *, is_outage: bool) -> None:
-        """Count that the saga is blocked; only an outage is tried again by itself."""
+        """Count a block by an outage, or reset the count after a block by a defect."""
         self.outage_blocks = self.outage_blocks + 1 if is_outage else 0
 
     def add_block_of_compensations(self) -> None:
-        """Count that no compensation is left to be attempted, each for its defect."""
+        """Count a block by an outage, if one of the compensations has an outage."""
         if any(defect.is_outage for defect in self.defects.values()):
             self.outage_blocks += 1
 
     def forget_refused(self) -> None:
-        """Let the compensations be attempted again that only an outage prevented."""
+        """Remove the outages, so that their compensations are attempted again."""
         self.defects = {
             step: defect
             for step, defect in self.defects.items()

@@ -1,4 +1,4 @@
-"""The lease under which a saga is driven: that of its shard.
+"""The lease under which a saga is driven: that of its shard, or a delegated one.
 
 A saga's shard follows from its id alone.
 """
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from eventbraid.saga.definition._declaration import Declaration
 
 SHARDS = 16
-"""Fixed: with another number, the sagas of a store would be in other shards."""
+"""The number of shards. A different number would move sagas to different shards."""
 
-# Names with $ are refused to applications, so their own leases never meet these.
+# Applications can't use names with $, so their own leases can't have these names.
 _LEASE = re.compile(r"\$saga-shard-(\d\d)(?:-([0-9a-f]{16}))?")
 
 
@@ -40,7 +40,7 @@ def lease_of(shard: int, needed: Declaration | None = None) -> str:
 
 
 def shard_in(stream: str) -> int | None:
-    """Return the shard whose lease has a stream; None for another stream."""
+    """Return the shard whose lease is recorded in a stream; None if there is none."""
     found = _LEASE.fullmatch(stream.removeprefix(PREFIX))
     if found is None or int(found[1]) >= SHARDS:
         return None
@@ -55,11 +55,11 @@ class ShardLease:
         needed: The declaration of its sagas; None for the lease of the shard itself.
         token: The fencing token.
         lease: The name of the lease.
-        fence: What each commit of its sagas expects: the store refuses it once another
-            coordinator has acquired the lease.
-        is_leaving: Whether no saga of it takes a further action here.
-        was_released: Whether the holder before released it, so that holder hasn't ended
-            in an action of one of its sagas.
+        fence: What each commit of its sagas expects. The store refuses such a commit
+            after another coordinator has acquired the lease.
+        is_leaving: Whether its sagas begin no further action here.
+        was_released: Whether the previous holder released the lease. If so, that holder
+            didn't end in the middle of an action of these sagas.
     """
 
     __slots__ = (
@@ -94,7 +94,7 @@ class ShardLease:
         self._working = 0
 
     def leave(self) -> None:
-        """Let no saga of it take a further action here: it is given back, or lost."""
+        """Let its sagas begin no further action here: it is given back, or lost."""
         self.is_leaving = True
 
     @property
@@ -111,9 +111,9 @@ class ShardLease:
         self._working -= 1
 
     def last_report(self, saga_id: str) -> object:
-        """Return what was last reported of a blocked saga; None if nothing was."""
+        """Return the content of the last report of a blocked saga, or None."""
         return self._reports.get(saga_id)
 
     def note_report(self, saga_id: str, what: object) -> None:
-        """Note what the log now says of a blocked saga."""
+        """Note the content of the last report of a blocked saga in the log."""
         self._reports[saga_id] = what

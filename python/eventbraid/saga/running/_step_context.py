@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def step_context(run: Run[Any], node: Node[Any], attempt: int) -> StepContext[Any]:
-    """Return the context of a step's functions, the compensation excepted."""
+    """Return the context of a step's functions other than its compensation."""
     key = forward_key(run.state.progress, node.name)
     return StepContext(
         state=run.state.data.read(),
@@ -47,8 +47,8 @@ def compensation_context(
 def renewed(context: StepContext[Any], run: Run[Any]) -> StepContext[Any]:
     """Return the context for the next function of the same attempt.
 
-    A state that can be changed is read anew: what one function writes into it must not
-    reach the next one, because after a crash it wouldn't.
+    A mutable state is decoded again for each function. Otherwise the next function
+    would see what the previous one changed in the object, but not after a crash.
     """
     if run.saga.state_codec.is_frozen:
         return context

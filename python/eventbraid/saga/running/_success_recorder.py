@@ -1,4 +1,4 @@
-"""Records that an external step happened: its result, its command, what follows."""
+"""Records the success of an external step: its result and its command."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 class SuccessRecorder:
     """Records the successes of external steps.
 
-    The receiver has answered, and its effect is final. So nothing that happens here may
+    The receiver has answered, and its effect is final. So no failure in this class may
     lead to another call of the receiver: neither contention in the store, nor an outage
-    of local code, nor a bug in it.
+    of the step's local code, nor a bug in that code.
     """
 
     __slots__ = ("_draw", "_failures", "_journal", "_outages")
@@ -49,7 +49,7 @@ class SuccessRecorder:
         outages: OutagePause,
         draw: Callable[[], float],
     ) -> None:
-        """Record by a journal.
+        """Write records through a journal.
 
         Args:
             journal: Writes the sagas' streams.
@@ -72,18 +72,19 @@ class SuccessRecorder:
         *,
         asked: bool = False,
     ) -> None:
-        """Record a success, however often others write to the stream meanwhile.
+        """Record a success; repeat after each conflict with another writer.
 
         Args:
             run: The saga.
             node: The step.
             context: The context of its call.
             result: The answer of the receiver.
-            doubted: The doubt about the call that the receiver has resolved.
+            doubted: The failure that left the outcome in doubt, if the receiver's
+                answer to ``ask`` has resolved the doubt.
             asked: Whether the receiver was asked for the result.
 
         Raises:
-            Defect: The step's code has a bug; the answer is recorded with it.
+            Defect: The step's code has a bug; the answer is recorded with the defect.
         """
         outages = 0
         while True:
@@ -99,8 +100,8 @@ class SuccessRecorder:
                 await self._outages.sit_out(run, outage, outages)
             else:
                 return
-            # What was read may be this success itself, after an unknown outcome, or a
-            # decision that the saga no longer waits for it.
+            # The stream may now have this success itself, if its outcome was unknown,
+            # or a decision after which the saga doesn't wait for the success.
             if not run.state.progress.awaits(node.name):
                 await self._record_late_answer(run, node, result)
                 return
@@ -123,7 +124,7 @@ class SuccessRecorder:
         command = _command_of(run, node, context, answer)
         data, defect = None, None
         if node.then is not None:
-            # A bug in `then` must not hold back the fact that the step happened.
+            # A bug in `then` must not prevent the record that the step happened.
             data, defect = _data_after(run, node, answer)
         success = Success(
             answer.json, data, doubted, asked=asked, proceeds=defect is None
@@ -166,15 +167,16 @@ class SuccessRecorder:
             await self._journal.commit(run, events, reached)
         except NOT_ABOUT_THE_STEP:
             raise
-        except Exception as error:  # noqa: BLE001 - the result itself may be what is refused
+        except Exception as error:  # noqa: BLE001 - the store may refuse the result itself
             await self._failures.record(run, node, unrecordable(error))
 
     async def _record_late_answer(
         self, run: Run[Any], node: Step[Any, Any], result: object
     ) -> None:
-        """Record an answer that came when the saga had continued without it.
+        """Record an answer that arrived after the saga had continued without it.
 
-        One that can't be recorded is dropped: the step is then compensated as unknown.
+        An answer that can't be recorded is dropped. The compensation of the step then
+        receives `Unknown`.
         """
         while node.name not in run.state.progress.results:
             try:

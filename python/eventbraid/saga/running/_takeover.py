@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 
 def watched_action(run: Run[Any], action: Action) -> Action:
-    """Have the attempt of a local step recorded before it, after a takeover.
+    """Return the first action after a takeover, with a record for a local step.
 
-    The process that had the saga before may have ended in this step, and this one may
-    end in it, too: without a record nobody could count that. Otherwise the attempt
-    isn't recorded, because a commit for each local step would cost too much. Nor is it
-    if the step is blocked and no process has ended in it: its stream would grow with
-    each coordinator that meets the defect again.
+    The previous process may have ended during this step, and this process may end
+    during it, too. Without a record of the attempt, such crashes couldn't be counted.
+    In all other cases the attempt of a local step isn't recorded, because a commit
+    before each local step would cost too much. It isn't recorded either if the step is
+    blocked and no process has ended during it: otherwise the saga's stream would grow
+    with each coordinator that meets the defect again.
     """
     if isinstance(action, Wait):
         return action
@@ -33,7 +34,7 @@ def watched_action(run: Run[Any], action: Action) -> Action:
 
 
 def _is_blocked_in_order(run: Run[Any]) -> bool:
-    """Return whether a saga is blocked, and its holder before gave it back alive."""
+    """Return whether a saga is blocked and its previous holder released the lease."""
     lease = run.shard_lease
     is_blocked = run.state.progress.blocked is not None
     return is_blocked and lease is not None and lease.was_released

@@ -1,8 +1,8 @@
 """The waits of sagas for their next attempt: one timer of the event loop for all.
 
-A saga that waits has no task. A task and a timer for each would cost memory, and all
-that are due at the same moment would be served in one turn of the loop, before anything
-else.
+A saga that waits has no task. A task and a timer for each of them would cost memory.
+Also, all sagas that are due at the same moment would be woken in one turn of the event
+loop, which would delay all other tasks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Timers:
     """Puts sagas back to work when they are due.
 
     Args:
-        work_on: Puts a saga back to work; is called with its run and with whether the
+        work_on: Puts a saga back to work. Its arguments are the run, and whether the
             attempt in flight was made by a process that has ended.
     """
 
@@ -38,15 +38,16 @@ class Timers:
     def __init__(self, work_on: Callable[[Run[Any], bool], None]) -> None:
         """Begin without waits; `run` has to run in a task."""
         self._work_on = work_on
-        # Ended waits stay in the heap until they are due, or are swept out.
+        # A wait that ended early stays in the heap until it is due, or until `sleep`
+        # removes it.
         self._due: list[tuple[float, int, SagaTimer]] = []
-        # Of two waits that are due at the same moment, the first one ends first.
+        # Of two waits that are due at the same moment, the earlier one ends first.
         self._numbers = itertools.count()
         self._waiting = 0
         self._changed = anyio.Event()
 
     def sleep(self, run: Run[Any], seconds: float, *, resumed: bool) -> None:
-        """Have a saga put back to work after a time, or when it is woken before."""
+        """Put a saga back to work after a time, or earlier if it is woken."""
         timer = SagaTimer(self, run, resumed=resumed)
         run.begin_sleep(timer)
         self._waiting += 1

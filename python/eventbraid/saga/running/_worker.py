@@ -1,8 +1,8 @@
-"""The task that works on a saga, as the functions that it calls know it.
+"""The task that works on a saga, as seen by the step functions that the task calls.
 
-A function of a step may wait for another saga of the same coordinator. While it waits,
-its own saga gives back what the other one may need: the permit, and the right to be the
-only call of the process.
+A function of a step may wait for another saga of the same coordinator. During the wait,
+the saga of that function gives up what the other saga may need: its permit, and the
+right to make the only call of the process.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Worker:
         calls: Calls,
         record_wait: Callable[[Run[Any]], Awaitable[None]],
     ) -> None:
-        """Work on a saga from now on, in this task and in those that it begins."""
+        """Begin the work, in this task and in the tasks that it starts."""
         self._run = run
         self._permit = permit
         self._calls = calls
@@ -58,7 +58,7 @@ class Worker:
         _worker.set(self)
 
     def end(self) -> None:
-        """End the work. Tasks that outlive it are no part of it."""
+        """End the work. Tasks that run longer are no part of it."""
         self._is_at_work = False
 
     @property
@@ -68,11 +68,11 @@ class Worker:
 
     @property
     def last_record(self) -> str:
-        """The id of the saga's last record: the cause of a saga that it starts."""
+        """The id of the saga's last record, the cause of any saga that it starts."""
         return self._run.head.cause
 
     def belongs_to(self, permits: Permits) -> bool:
-        """Return whether the worker's permit is one of these."""
+        """Return whether the permit of the worker is from the given coordinator."""
         return self._permit.belongs_to(permits)
 
     @asynccontextmanager
@@ -80,8 +80,8 @@ class Worker:
         """Lend the saga's permit while one of its functions waits for another saga."""
         self._waits += 1
         try:
-            # Before the permit is lent: if the process ends in a call of the other
-            # saga, this call must not be charged as the only one that was made.
+            # Recorded before the permit is lent. If the process then ends in a call of
+            # the other saga, that must not be charged to this call as the only one.
             if self._waits == 1 and self._calls.is_alone(self._run.id):
                 await self._record_wait(self._run)
             self._has_paused |= self._calls.pause(self._run.id)
@@ -101,7 +101,7 @@ _worker: ContextVar[Worker | None] = ContextVar("eventbraid_saga_worker", defaul
 
 
 def current_worker() -> Worker | None:
-    """Return the worker whose saga's function is being called here, if one is."""
+    """Return the worker of the saga whose function runs in this task, or None."""
     worker = _worker.get()
     return worker if worker is not None and worker.is_at_work else None
 
