@@ -108,7 +108,7 @@ def run(engine: Path, mutant: Mutant) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_the_fault_turns_its_test_red(engine: Path, mutant: Mutant) -> None:
+def test_each_mutant_fails_its_test(engine: Path, mutant: Mutant) -> None:
     source = engine / "rust" / "engine" / mutant.file
     good = source.read_text()
     assert good.count(mutant.good) == 1, (

@@ -146,7 +146,7 @@ def test_a_closed_store_that_is_still_referenced_keeps_no_memory(tmp_path):
 
 
 @pytest.mark.parametrize("left", range(6))
-def test_a_process_without_descriptors_stops_no_store(tmp_path, left):
+def test_a_process_without_descriptors_does_not_poison_the_store(tmp_path, left):
     path = tmp_path / "shop.braid"
     with peer(path, **SMALL) as other, eb.open(path, **SMALL) as store:
         other.append("s")

@@ -160,7 +160,7 @@ def test_a_turn_is_not_passed_to_a_run_of_trio_that_is_over(store):
         assert executes_soon(store).versions == {A: 3}
 
 
-def test_a_loop_that_hangs_holds_up_the_others_but_briefly(store):
+def test_a_hung_loop_delays_the_others_only_briefly(store):
     hangs, may_end = threading.Event(), threading.Event()
 
     def hang() -> list[eb.Executed]:

@@ -368,7 +368,7 @@ async def test_23_a_declared_stream_may_be_asked_for_again(bank):
 # --- 24: conflicts -------------------------------------------------------------------
 
 
-async def test_24_after_a_conflict_it_is_tried_again_on_what_is_new(bank):
+async def test_24_after_a_conflict_the_command_is_retried_with_the_new_events(bank):
     await bank.given((A, Deposited(Money(50))))
     bank.store.before.append([raw(B, Deposited(Money(1)))])
     bank.store.before.append([raw(A, Deposited(Money(100)))])
