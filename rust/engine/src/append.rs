@@ -49,7 +49,7 @@ pub struct EventInput<'a> {
     pub event_type: &'a str,
     /// A UUID in network order; if there is none, the engine generates a `UUIDv7`.
     pub event_id: Option<[u8; 16]>,
-    /// The caller's metadata, which the engine doesn't interpret. Part of the content that an
+    /// The caller's metadata, which the engine doesn't interpret. It is part of the content that an
     /// idempotency key stands for.
     pub metadata: &'a [u8],
     /// Metadata that a library adds. It is stored after the caller's, and is not part of the
@@ -68,7 +68,7 @@ pub struct Append<'a> {
     pub expectations: &'a [(&'a str, Expectation)],
     /// A key under which the result is stored, for as long as the log exists.
     pub idempotency_key: Option<&'a str>,
-    /// The content that the key stands for, if that is not the events and expectations.
+    /// The content that the key stands for; `None` for the events and expectations.
     pub content: Option<&'a [u8]>,
 }
 
@@ -85,17 +85,18 @@ pub struct Appended {
     pub replayed: bool,
 }
 
-/// Returns the digest of the content that the caller passes for an idempotency key.
+/// Return the digest of the content that the caller passes for an idempotency key.
 pub(crate) fn content_digest(content: &[u8]) -> u128 {
     let mut hasher = Xxh3::with_seed(1);
     hasher.update(content);
     hasher.digest128()
 }
 
-/// Returns the digest of an append for which the caller passes no content. Two appends with one key
-/// count as the same if their digests are equal, so it covers the ordered events and the
-/// expectations, and leaves out ids, times and the library's metadata. The lengths are included:
-/// otherwise bytes could move from one field to the next without a change of the digest.
+/// Return the digest of an append for which the caller passes no content. Two appends with one key
+/// count as the same if their digests are equal. So the digest covers the ordered events and the
+/// expectations, and leaves out ids, times and the library's metadata. It includes the lengths of
+/// all fields: otherwise bytes could move from one field to the next without a change of the
+/// digest.
 pub(crate) fn append_digest(append: &Append<'_>) -> u128 {
     let mut hasher = Xxh3::with_seed(0);
     let mut part = |bytes: &[u8]| {

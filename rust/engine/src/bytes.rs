@@ -1,6 +1,6 @@
 //! Little-endian numbers in byte slices: the byte order of all files and of the shared page.
 
-/// Reads a number; `None` if the slice doesn't contain all of it, as in the functions below.
+/// Read a number; `None` if the slice is too short. The same holds for the functions below.
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     array(bytes, at).map(u16::from_le_bytes)
 }
@@ -17,15 +17,15 @@ pub(crate) fn u128_at(bytes: &[u8], at: usize) -> Option<u128> {
     array(bytes, at).map(u128::from_le_bytes)
 }
 
-/// Copies `N` bytes; `None` if the slice doesn't contain all of them.
+/// Copy `N` bytes; `None` if the slice is too short.
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// Overwrites bytes in place.
+/// Overwrite bytes in place.
 ///
 /// # Panics
-/// If they don't fit, which is a defect of the encoder and never caused by data.
+/// If the bytes don't fit, which is a defect of the encoder and never caused by data.
 #[expect(
     clippy::indexing_slicing,
     reason = "only encoders write, into buffers whose size they have computed"

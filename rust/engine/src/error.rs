@@ -1,7 +1,7 @@
 //! The one error type of the engine.
 //!
-//! Its facts are in fields, and its text is one technical line. What the user can do about an
-//! error is described where it is shown: in Python, by the exception that it becomes.
+//! An error has its facts in fields, and its text is one technical line. The text contains no
+//! remedy: the Python exception for the error adds it.
 
 use std::fmt;
 use std::io;
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use crate::append::Expectation;
 use crate::format::FORMAT;
 
-/// A stream whose version was not what an append demanded.
+/// A stream whose version did not meet the expectation of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConflictedStream {
     /// The stream's name.
     pub stream: String,
-    /// What the append demanded.
+    /// What the append expected.
     pub expected: Expectation,
     /// The version that the stream has.
     pub actual: u64,
@@ -31,7 +31,7 @@ pub enum Error {
     CorruptStore {
         /// The damaged file.
         file: PathBuf,
-        /// The first bad byte's offset in it.
+        /// The offset of the first bad byte in the file.
         offset: u64,
         /// What is wrong there.
         reason: String,
@@ -88,8 +88,8 @@ pub enum Error {
         /// The maximum.
         limit: u64,
     },
-    /// The path of the store names another directory, or contains another store, than the one that
-    /// was opened.
+    /// The path of the store no longer leads to the store that was opened: it names another
+    /// directory, or another store is there.
     Moved {
         /// The path.
         path: PathBuf,
@@ -127,14 +127,14 @@ pub enum Error {
         /// The process that holds it, as far as known.
         holder: String,
     },
-    /// Several processes can't share a store where this one is.
+    /// Several processes can't share a store in this directory.
     Unshareable {
         /// The store's directory.
         path: PathBuf,
-        /// Why not.
+        /// Why they can't.
         reason: String,
     },
-    /// At least one stream is not at the version that the append demanded.
+    /// At least one stream is not at the version that the append expected.
     VersionConflict {
         /// Every failing stream.
         failures: Vec<ConflictedStream>,
@@ -281,7 +281,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// How many streams a conflict names.
+/// The maximum number of streams that the message of a conflict names.
 const NAMED: usize = 5;
 
 fn conflict(f: &mut fmt::Formatter<'_>, failures: &[ConflictedStream]) -> fmt::Result {

@@ -29,7 +29,7 @@ impl Filter<'_> {
             || self.category.is_some()
     }
 
-    /// Whether events of a stream are selected, if their type is.
+    /// Whether the conditions on the stream hold for this stream.
     pub(crate) fn wants_stream(&self, stream: &str) -> bool {
         !(self.hides_system && names::is_system(stream))
             && self.stream.is_none_or(|wanted| stream == wanted)
@@ -41,7 +41,7 @@ impl Filter<'_> {
                 .is_none_or(|category| names::category(stream) == category)
     }
 
-    /// Whether events of a type are selected, if their stream is.
+    /// Whether the condition on the type holds for this event type.
     pub(crate) fn wants_type(&self, event_type: &str) -> bool {
         self.types.is_none_or(|types| types.contains(&event_type))
     }
@@ -63,7 +63,7 @@ pub struct OwnedFilter {
 }
 
 impl OwnedFilter {
-    /// Calls `act` with this filter as a borrowed one.
+    /// Call `act` with a [`Filter`] that borrows from this one.
     pub fn lend<T>(&self, act: impl FnOnce(Filter<'_>) -> T) -> T {
         let types: Option<Vec<&str>> = self
             .types
@@ -76,7 +76,7 @@ impl OwnedFilter {
     }
 
     /// Whether the filter restricts streams or types, so that it leaves out most events. A filter
-    /// that only hides the library's streams does not.
+    /// that only hides system streams is not selective.
     pub(crate) fn is_selective(&self) -> bool {
         self.stream.is_some()
             || self.prefix.is_some()

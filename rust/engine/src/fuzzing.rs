@@ -1,8 +1,8 @@
-//! The parsers of bytes from disk, for the fuzz targets in `rust/engine/fuzz` alone: this
+//! The parsers of bytes from disk, as functions for the fuzz targets in `rust/engine/fuzz`. This
 //! module exists only under `--cfg fuzzing`.
 //!
-//! Each answers whether it took the bytes. None may panic, hang or allocate more than the
-//! bytes justify, whatever the bytes are.
+//! Each function returns whether the bytes are valid. For no input may it panic, hang or allocate
+//! more memory than the length of the input justifies.
 #![expect(
     clippy::missing_panics_doc,
     reason = "a panic is what a fuzzer looks for"
@@ -18,7 +18,7 @@ use crate::log::{Identity, Layout, Manifest, PoisonMarker, PoisonMarkerState, Se
 use crate::vfs::sim::SimVfs;
 use crate::vfs::{OpenMode, Vfs};
 
-/// Where a frame is said to stand.
+/// The place from which a frame is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     /// The secret of the store.
@@ -27,7 +27,7 @@ pub struct Place {
     pub address: u64,
 }
 
-/// Checks a frame, then takes out all that it holds; answers how many events.
+/// Validate a frame and read all its parts. Return the number of its events.
 pub fn frame(bytes: &[u8], place: Place) -> Option<u32> {
     let origin = FrameOrigin {
         seed: Seed::new(&place.secret),
@@ -54,7 +54,7 @@ pub fn frame(bytes: &[u8], place: Place) -> Option<u32> {
     Some(frame.header().events)
 }
 
-/// What was checked is there: no part of a checked frame is left out in silence.
+/// Check that every part of a valid frame can be read.
 fn read_all(frame: &FrameView<'_>) {
     let header = frame.header();
     let counted: u64 = frame.streams().map(|stream| u64::from(stream.count)).sum();
@@ -72,10 +72,10 @@ fn read_all(frame: &FrameView<'_>) {
     assert!(frame.event(header.events).is_none(), "one event too many");
 }
 
-/// One event of a frame to be made.
+/// One event of a frame to be encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Index of its stream.
+    /// The index of its stream.
     pub stream: u32,
     /// Its type.
     pub event_type: String,
@@ -85,18 +85,18 @@ pub struct Event {
     pub data: Vec<u8>,
 }
 
-/// A frame to be made.
+/// The content of a frame to be encoded.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
-    /// Names of the streams.
+    /// The names of the streams.
     pub streams: Vec<String>,
     /// Its events.
     pub events: Vec<Event>,
-    /// The idempotency key, empty for none.
+    /// The idempotency key; empty if there is none.
     pub key: String,
 }
 
-/// The bytes of a frame with this content.
+/// Return the bytes of a frame with this content.
 pub fn encode(content: &Content, place: Place) -> Vec<u8> {
     let count = |stream: usize| {
         let own = |event: &&Event| event.stream as usize == stream;
@@ -135,7 +135,7 @@ pub fn encode(content: &Content, place: Place) -> Vec<u8> {
     frame.bytes().to_vec()
 }
 
-/// What a frame's bytes hold, if they are a frame's.
+/// Return the content of a frame; `None` if the bytes are not a valid frame.
 pub fn decode(bytes: &[u8], place: Place) -> Option<Content> {
     frame(bytes, place)?;
     let frame = FrameView::trusted(bytes)?;
@@ -162,7 +162,7 @@ pub fn decode(bytes: &[u8], place: Place) -> Option<Content> {
     })
 }
 
-/// A segment's header.
+/// Whether the bytes are a valid header of a segment.
 pub fn segment_header(bytes: &[u8]) -> bool {
     let header = SegmentHeader::decode(bytes);
     if let Some(header) = &header {
@@ -172,7 +172,7 @@ pub fn segment_header(bytes: &[u8]) -> bool {
     header.is_some()
 }
 
-/// A manifest.
+/// Whether the bytes are a valid manifest.
 pub fn manifest(bytes: &[u8]) -> bool {
     let manifest = Manifest::decode(bytes);
     if let Some(manifest) = &manifest {
@@ -182,7 +182,7 @@ pub fn manifest(bytes: &[u8]) -> bool {
     manifest.is_some()
 }
 
-/// CURRENT, beside the manifest that it may name.
+/// Whether the bytes are a valid CURRENT that names the given manifest.
 pub fn current(bytes: &[u8], generation: u64, manifest: &[u8]) -> bool {
     let layout = layout(&[
         ("CURRENT", bytes),
@@ -192,13 +192,14 @@ pub fn current(bytes: &[u8], generation: u64, manifest: &[u8]) -> bool {
     live.is_some_and(|live| live.generation == generation)
 }
 
-/// IDENTITY.
+/// Whether the bytes are a valid IDENTITY.
 pub fn identity(bytes: &[u8]) -> bool {
     let layout = layout(&[("IDENTITY", bytes)]);
     matches!(Identity::read(&layout), Ok(Some(_)))
 }
 
-/// POISONED. The text is for people, so that of a damaged one may be another.
+/// Whether the bytes are a valid POISONED. Its reason is converted to text with loss, so the file
+/// is not compared with a second encoding.
 pub fn poisoned(bytes: &[u8]) -> bool {
     let store = bytes.get(16..32).and_then(|store| store.try_into().ok());
     let layout = layout(&[("POISONED", bytes)]);
@@ -212,7 +213,7 @@ pub fn poisoned(bytes: &[u8]) -> bool {
     }
 }
 
-/// A directory with these files.
+/// Return the layout of a directory with these files.
 fn layout(files: &[(&str, &[u8])]) -> Layout {
     let vfs = SimVfs::tracked(1);
     for (name, bytes) in files {

@@ -1,13 +1,14 @@
 //! Heartbeats: which sessions of a store are alive, and which have stopped working.
 //!
-//! A session that holds a lease has a unique id, and a word in the page in which a thread records
-//! the time at an interval. The lock of its slot reveals the death of the process: the system
-//! releases it, whatever the cause. The age of the recorded time reveals that the process is
-//! suspended.
+//! A session that holds a lease has a unique id, and one of its threads records the time in a word
+//! of the shared page at an interval. If the process dies for any reason, the system releases the
+//! lock of its slot, and other sessions see that the lock is free. If the process is suspended,
+//! other sessions see the age of the recorded time.
 //!
-//! A thread of the engine continues to run while an event loop hangs, so it can't vouch for the
-//! tasks of that loop. An event loop whose tasks hold leases therefore registers here and ticks.
-//! The recorded time is never later than the last tick of the slowest registered loop.
+//! A thread of the engine continues to run while an event loop hangs, so its heartbeat alone would
+//! not show that the tasks of that loop have stopped. An event loop whose tasks hold leases
+//! therefore registers here and ticks. The recorded time is never later than the last tick of the
+//! slowest registered loop.
 //!
 //! Heartbeats protect nothing. They only show other sessions when they may take over a lease. The
 //! expectations of the store ensure that the former holder writes nothing afterwards.
@@ -95,7 +96,7 @@ impl Heartbeat {
         number
     }
 
-    /// Record that a registered event loop runs. Ignore an unknown number.
+    /// Record that a registered event loop runs. An unknown number is ignored.
     pub(crate) fn tick(&self, number: u64) {
         let now = self.layout.vfs.uptime_micros();
         if let Some(last) = self.state.lock().loops.get_mut(&number) {
@@ -136,7 +137,7 @@ impl Heartbeat {
             state.thread.take()
         };
         self.changed.notify_all();
-        // A thread that panicked has ended too.
+        // The result is ignored: a thread that panicked has ended, too.
         let _ended = thread.map(JoinHandle::join);
     }
 

@@ -1,11 +1,11 @@
 //! Eventbraid's storage engine: an append-only log of many streams in one directory.
 //!
-//! One append names any number of events over any number of streams, with expectations on
-//! any number of streams, and is durable whole or not at all. What was acknowledged, read or
-//! delivered survives the loss of power; readers see one global order without gaps.
+//! One append contains any number of events for any number of streams, with expectations on any
+//! number of streams. It is durable as a whole or not at all. Every event that was acknowledged,
+//! read or delivered survives a loss of power. Readers see one global order without gaps.
 //!
-//! What it is not: a server, a query engine, a codec. It knows bytes, names and numbers;
-//! types, commands and sagas stand on top of it.
+//! It is not a server, a query engine or a codec. It handles bytes, names and numbers; types,
+//! commands and sagas are layers above it.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -4,8 +4,8 @@
 //! forked while another thread held a bucket of that table waits for the bucket for ever, even in
 //! locks that it has created itself. The locks of the standard library share no state.
 //!
-//! A panic while a lock is held doesn't poison the lock. What must stop after a panic is stopped
-//! explicitly where the panic is caught.
+//! A panic while a lock is held doesn't poison the lock. Code that catches a panic stops the
+//! affected work explicitly.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{self, PoisonError, RwLockReadGuard, RwLockWriteGuard};
@@ -21,12 +21,12 @@ impl<T> Mutex<T> {
         Self(sync::Mutex::new(value))
     }
 
-    /// Acquires the lock; waits until it is free.
+    /// Acquire the lock; wait until it is free.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Acquires the lock if it is free.
+    /// Acquire the lock if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
             Ok(guard) => Some(MutexGuard(Some(guard))),
@@ -40,7 +40,7 @@ impl<T> Mutex<T> {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Consumes the mutex and returns its value.
+    /// Consume the mutex and return its value.
     pub fn into_inner(self) -> T {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,12 +81,12 @@ impl<T> RwLock<T> {
         Self(sync::RwLock::new(value))
     }
 
-    /// Acquires the lock together with other readers; waits while a writer has it.
+    /// Acquire the lock together with other readers; wait while a writer has it.
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Acquires the lock exclusively; waits while a reader or a writer has it.
+    /// Acquire the lock exclusively; wait while a reader or a writer has it.
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,17 +102,17 @@ impl Condvar {
         Self(sync::Condvar::new())
     }
 
-    /// Wakes one of the waiting threads.
+    /// Wake one of the waiting threads.
     pub fn notify_one(&self) {
         self.0.notify_one();
     }
 
-    /// Wakes all waiting threads.
+    /// Wake all waiting threads.
     pub fn notify_all(&self) {
         self.0.notify_all();
     }
 
-    /// Releases the lock, waits for a wake-up, and acquires the lock again. It may return without a
+    /// Release the lock, wait for a wake-up, and acquire the lock again. It may return without a
     /// wake-up, so the caller checks its condition in a loop.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         guard.0 = guard
@@ -121,12 +121,12 @@ impl Condvar {
             .map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Waits as [`Condvar::wait`] does, at most until `deadline`.
+    /// Wait as [`Condvar::wait`] does, at most until `deadline`.
     pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitResult {
         self.wait_for(guard, deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Waits as [`Condvar::wait`] does, at most for `timeout`.
+    /// Wait as [`Condvar::wait`] does, at most for `timeout`.
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitResult {
         let mut timed_out = false;
         guard.0 = guard.0.take().map(|held| {

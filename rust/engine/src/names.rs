@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// The maximum length of a stream id, an event type or an idempotency key in bytes.
 pub(crate) const NAME_LIMIT: usize = 255;
 
-/// Validates a stream id: 1-255 bytes of UTF-8 without control characters.
+/// Validate a stream id: 1-255 bytes of UTF-8 without control characters.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if the id breaks one of these rules.
@@ -24,7 +24,7 @@ pub fn check_stream(name: &str) -> Result<()> {
     }
 }
 
-/// Validates the length of a name: 1-255 bytes.
+/// Validate the length of a name: 1-255 bytes.
 pub(crate) fn check(what: &'static str, name: &str) -> Result<()> {
     match name.len() {
         0 => Err(Error::argument(
@@ -53,10 +53,10 @@ pub fn is_system(stream: &str) -> bool {
     stream.starts_with('$')
 }
 
-/// Computes 128-bit hashes of names with a secret key (`SipHash-2-4`). The index trusts them without
-/// a comparison of names, so a client must not be able to choose two names that collide; without
-/// the secret it can't. Streams and idempotency keys have a prefix each, so that a stream and a key
-/// of the same name have different hashes.
+/// Computes 128-bit hashes of names with a secret key (`SipHash-2-4`). The index trusts the hashes
+/// without a comparison of names, so a client must not be able to choose two names that collide;
+/// without the secret it can't. Streams and idempotency keys have a prefix each, so that a stream
+/// and a key of the same name have different hashes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NameHasher {
     stream: SipHasher24,

@@ -10,7 +10,8 @@ use std::time::Duration;
     reason = "each one is an independent switch"
 )]
 pub struct Options {
-    /// Bytes of the first segment file of a new store; each next one is twice as large.
+    /// Bytes of the first segment file of a new store; each further one is twice as large as the
+    /// one before.
     pub first_segment: u64,
     /// Maximum bytes of a segment file; a frame that needs more gets a larger one.
     pub max_segment: u64,
@@ -25,16 +26,16 @@ pub struct Options {
     pub zero_fill: bool,
     /// Whether a store is created where there is none.
     pub create: bool,
-    /// Whether the store is opened for reading only: nothing is created, written, moved or
-    /// synced, and the log is shown as far as it is proven durable.
+    /// Whether the store is opened for reading only: nothing is created, written, moved or synced,
+    /// and only the part of the log that is proven durable is visible.
     pub read_only: bool,
     /// Which other sessions may have the store open at the same time.
     pub mode: Mode,
     /// How long an opening and an append wait for another process that holds the store or one
     /// of its locks.
     pub lock_timeout: Duration,
-    /// The id of the store that must be in the directory, if it is known: any other store is
-    /// refused before anything in it is changed.
+    /// The id of the store that must be in the directory, if it is known. If another store is
+    /// there, the open fails before anything in the directory is changed.
     pub identity: Option<[u8; 16]>,
 }
 
@@ -42,7 +43,7 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// None.
+    /// No other session.
     #[default]
     Exclusive,
     /// Any number of sessions, of this process and of other processes of this machine.
@@ -69,9 +70,10 @@ impl Default for Options {
 /// Whether a read may wait for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadMode {
-    /// It may.
+    /// The read may wait for the disk.
     #[default]
     Blocking,
-    /// It may not: it returns [`crate::Error::WouldBlock`] instead. For reads on an event loop.
+    /// The read returns [`crate::Error::WouldBlock`] instead of waiting. For reads on an event
+    /// loop.
     NonBlocking,
 }

@@ -18,7 +18,7 @@ macro_rules! counters {
         }
 
         impl $live {
-            /// Reads all counters, each by itself: they need not be of one moment.
+            /// Read the counters one after another. The values may be of different moments.
             pub(crate) fn read(&self) -> $plain {
                 $plain { $($name: self.$name.value(),)+ }
             }
@@ -32,17 +32,17 @@ macro_rules! counters {
         }
 
         impl $plain {
-            /// How many counters there are.
+            /// The number of counters.
             pub const COUNT: usize = [$(stringify!($name)),+].len();
-            /// Their names, in the order of [`Self::values`].
+            /// The names of the counters, in the order of [`Self::values`].
             pub const NAMES: [&'static str; Self::COUNT] = [$(stringify!($name)),+];
 
-            /// The numbers, in the order of [`Self::NAMES`].
+            /// The values of the counters, in the order of [`Self::NAMES`].
             pub fn values(&self) -> [u64; Self::COUNT] {
                 [$(self.$name),+]
             }
 
-            /// The counters with these numbers, in the order of [`Self::NAMES`].
+            /// Create counters from their values, in the order of [`Self::NAMES`].
             pub fn from_values([$($name),+]: [u64; Self::COUNT]) -> Self {
                 Self { $($name),+ }
             }
@@ -51,7 +51,9 @@ macro_rules! counters {
 }
 
 counters! {
-    /// What a session has done since it was opened. Other sessions see these numbers, too.
+    /// What a session has done since it was opened. Other sessions read these counters from the
+    /// shared page. A further counter moves the words after them, so it needs a new
+    /// `coord::PROTOCOL`.
     SessionCounters,
     /// What a session has done since it was opened.
     SessionCounts {
@@ -79,8 +81,8 @@ counters! {
     LocalCounters,
     /// What a session has observed since it was opened.
     LocalCounts {
-        /// Times that the wall clock of this machine was found to have been set, by more than
-        /// ten seconds. A jump ahead by more than a day is not recorded in commits.
+        /// Jumps of the wall clock by more than ten seconds that this session has noticed. A jump
+        /// ahead by more than a day is not recorded in commits.
         clock_jumps,
         /// Chunk loads answered from memory.
         cache_hits,
@@ -112,7 +114,7 @@ pub struct Stats {
     pub head: u64,
     /// Streams that have events.
     pub streams: u64,
-    /// Bytes of log, frames and headers.
+    /// Bytes of the log: frames, and the headers of segments.
     pub bytes: u64,
     /// Segment files.
     pub segments: u64,
@@ -124,6 +126,7 @@ pub struct Stats {
     /// and opened again.
     pub poisoned: bool,
     /// Bytes of log after the proven durable end of a store that was opened read-only. They may
-    /// be commits, acknowledged ones among them; an opening to write finds out.
+    /// contain commits, even acknowledged ones. An open for writing determines which of them are
+    /// valid.
     pub unproven: u64,
 }

@@ -201,7 +201,7 @@ impl Store {
         self.current(mode)?.committed(key, content, mode)
     }
 
-    /// Make visible what other sessions have made durable. Every read does so itself.
+    /// Make the durable commits of other sessions visible. Every read does this itself.
     ///
     /// # Errors
     ///
@@ -214,7 +214,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Store::read_stream`]: an outdated head is not returned.
+    /// As [`Store::read_stream`]. If the store can't catch up, an error and not an outdated head is
+    /// returned.
     pub fn head(&self) -> Result<u64> {
         Ok(self.current(ReadMode::Blocking)?.watch.head())
     }
@@ -230,7 +231,7 @@ impl Store {
         Ok(log.index.read().version(log.hasher.stream(stream)))
     }
 
-    /// Read a page of one stream.
+    /// Read a batch of one stream.
     ///
     /// # Errors
     ///
@@ -248,7 +249,7 @@ impl Store {
         self.current(query.mode)?.read_streams(query)
     }
 
-    /// Read a page of the log in global order.
+    /// Read a batch of the log in global order.
     ///
     /// # Errors
     ///
@@ -269,7 +270,7 @@ impl Store {
             .stream_names(prefix, system))
     }
 
-    /// Read a part of what a listing still needs. Return whether the listing is complete.
+    /// Read the names of further streams into a listing. Return whether the listing is complete.
     ///
     /// # Errors
     ///
@@ -320,8 +321,8 @@ impl Store {
     }
 
     /// Call `wake` once, when an event beyond `position` matches a filter or the store ends. If the
-    /// search for such an event would take long, `wake` may be called without one. It receives the
-    /// position up to which no event matches. While the wake-up is registered,
+    /// search for such an event would take long, `wake` may be called without such an event. It
+    /// receives the position up to which no event matches. While the wake-up is registered,
     /// [`WaitGuard::passed`] returns that position.
     pub fn on_match(
         &self,
@@ -339,8 +340,9 @@ impl Store {
         registered
     }
 
-    /// Deliver what other processes had made durable before the watcher thread followed them. That
-    /// thread delivers everything later. Called after a waiter has been registered.
+    /// Deliver the commits of other processes that were durable before the watcher thread began to
+    /// follow them. That thread delivers all later commits. Called after a waiter has been
+    /// registered.
     fn deliver_from_others(&self) {
         let committer = &self.open.committer;
         committer.listen();
@@ -350,7 +352,7 @@ impl Store {
 
     /// Return the size of the store and the counters of this session.
     pub fn stats(&self) -> Stats {
-        // If the store can't catch up, the numbers are those of what it shows.
+        // If the store can't catch up, the numbers describe the commits that are visible.
         let _caught_up = self.open.committer.catch_up(ReadMode::Blocking);
         let log = &self.open.committer.log;
         let segments = log.segments.all();
@@ -410,7 +412,7 @@ impl Store {
         Ok(self.open.heartbeat.register_loop())
     }
 
-    /// Record that a registered event loop runs. Ignore an unknown number.
+    /// Record that a registered event loop runs. An unknown number is ignored.
     pub fn tick(&self, number: u64) {
         self.open.heartbeat.tick(number);
     }
@@ -495,7 +497,8 @@ impl Open {
             session.page.set_phase(Phase::Idle);
             return self.committer.record_durable(durable);
         };
-        // Other sessions begin only under `boot`. If `live` is not free, some are still there.
+        // Other sessions begin only under `boot`. If `live` is not free, some of them are still
+        // open.
         *boot = among.locks.boot.acquire_by(Instant::now() + LEAVE)?;
         if boot.is_none() || !among.locks.live.try_lock(Hold::Exclusive)? {
             return Ok(());
@@ -513,7 +516,8 @@ const LEAVE: Duration = Duration::from_secs(1);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // A destructor can't report an error; the next open recovers whatever is unfinished.
+        // A destructor can't report an error. If the close is incomplete, the next open recovers
+        // the log.
         let _closed = self.close();
     }
 }

@@ -1,8 +1,8 @@
-//! `UUIDv7` (RFC 9562): time first, so that the ids sort by the time at which they were made.
+//! `UUIDv7` (RFC 9562): time first, so that the ids sort by the time of their generation.
 //!
-//! The 12 bits after the milliseconds are a counter (6.2, method 1) that all threads of the
-//! process share and that may run ahead of the clock, so no two ids of a process are out of
-//! order. The rest is random.
+//! The 12 bits after the milliseconds are a counter (section 6.2, method 1). All threads of the
+//! process share it, and it may run ahead of the clock, so the ids of a process are always in
+//! order. The other bits are random.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const COUNTER_BITS: u32 = 12;
 const RANDOM_BITS: u32 = 62;
 
-/// Makes a `UUIDv7`, in network order.
+/// Generate a `UUIDv7`, in network order.
 ///
 /// # Errors
 /// The operating system has no randomness.
@@ -20,22 +20,23 @@ pub fn uuid7() -> io::Result<[u8; 16]> {
     Ok(Uuids::reserve(1, random).next_id())
 }
 
-/// The ids of one append. They take one draw of randomness and are then counted upwards, so
-/// that a large append costs one system call, and none if its events have ids already.
+/// The ids of one append. The random bits are drawn once and incremented for each id. So a large
+/// append costs one system call, and none if its events have ids already.
 #[derive(Debug)]
 pub(crate) struct Uuids {
-    /// Milliseconds and the counter.
+    /// The milliseconds and the counter.
     tick: u64,
     random: u64,
 }
 
 impl Uuids {
-    /// Reserves `count` ids.
+    /// Reserve `count` ids.
     pub(crate) fn new(count: usize) -> Self {
         let random = if count == 0 {
             0
         } else {
-            // Without randomness the clock has to do: an append does not fail for its ids.
+            // Without random bytes, the clock is the seed: a lack of them must not make an append
+            // fail.
             draw().unwrap_or_else(|_| clock_seed())
         };
         Self::reserve(count as u64, random)
@@ -44,7 +45,7 @@ impl Uuids {
     fn reserve(count: u64, random: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let now = millis() << COUNTER_BITS;
-        // Relaxed: the number orders nothing but itself. The closure always returns `Some`.
+        // `Relaxed`: no other data depends on this number. The closure always returns `Some`.
         let reserved = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
             Some(next.max(now) + count)
         });
@@ -55,7 +56,7 @@ impl Uuids {
         }
     }
 
-    /// The next of the reserved ids.
+    /// Return the next of the reserved ids.
     pub(crate) fn next_id(&mut self) -> [u8; 16] {
         let (millis, counter) = (
             self.tick >> COUNTER_BITS,
@@ -69,13 +70,13 @@ impl Uuids {
             | (u128::from(counter) << 64)
             | (0b10 << 62)
             | u128::from(random);
-        // The bytes of a UUID are most significant first, whatever the machine.
+        // The bytes of a UUID are most significant first, on machines of either byte order.
         id.swap_bytes().to_le_bytes()
     }
 }
 
-/// Randomness of the kernel: its generator survives `fork()`, which one in this
-/// process would not.
+/// Draw random bits from the kernel. After `fork()`, a generator in this process would repeat its
+/// numbers in the child.
 fn draw() -> Result<u64, getrandom::Error> {
     let mut random = [0; 8];
     getrandom::fill(&mut random)?;

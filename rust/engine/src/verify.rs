@@ -1,8 +1,8 @@
 //! Verification of an open store: compares its files with what it has in memory.
 //!
 //! `Quick` reads the small files, the segments' headers and the newest frames. That is enough to
-//! notice that files were replaced or that the disk loses what is written to it. `Full` reads
-//! every frame, and compares the log and the index of the open store in both directions.
+//! notice that files were replaced or that the disk loses writes. `Full` reads every frame, and
+//! compares the log and the index of the open store in both directions.
 //!
 //! The store is not locked meanwhile. The durable end and the size of the index are taken at one
 //! moment at the beginning, and everything that is committed afterwards is ignored.
@@ -48,7 +48,7 @@ pub struct VerifyReport {
     pub depth: Depth,
 }
 
-/// Verifies an open store.
+/// Verify an open store.
 pub(crate) fn verify(log: &LiveLog, end: &dyn LogEnd, depth: Depth) -> Result<VerifyReport> {
     log.segments.verify_files()?;
     let pin = Pin::of(log, end);
@@ -81,8 +81,8 @@ struct Pin {
 }
 
 impl Pin {
-    /// Takes all numbers under the index's lock. A publication changes the durable end and the
-    /// index under the same lock, so they belong together.
+    /// Read all numbers under the index's lock. A publication changes the durable end and the index
+    /// under the same lock, so the numbers belong to the same moment.
     fn of(log: &LiveLog, end: &dyn LogEnd) -> Self {
         let index = log.index.read();
         Self {
@@ -129,7 +129,7 @@ fn every_frame(log: &LiveLog, pin: &Pin) -> Result<VerifyReport> {
     })
 }
 
-/// Returns the address at which the frame after `tail` is missing: `tail` itself, or the first
+/// Return the address at which the frame after `tail` is missing: `tail` itself, or the first
 /// frame's address in a later segment.
 fn missing_frame(log: &LiveLog, segments: &[Arc<Segment>], tail: u64) -> u64 {
     let index = log.index.read();
@@ -144,7 +144,7 @@ fn missing_frame(log: &LiveLog, segments: &[Arc<Segment>], tail: u64) -> u64 {
         .unwrap_or(tail)
 }
 
-/// From the log to the index: checks that the events, the key and the address of a frame are
+/// From the log to the index: check that the events, the key and the address of a frame are
 /// indexed.
 fn check_indexed(log: &LiveLog, entry: &FrameEntry) -> std::result::Result<(), &'static str> {
     let index = log.index.read();
@@ -193,8 +193,7 @@ fn has_postings(
     positions.into_iter().eq(expected)
 }
 
-/// From the index to the log: checks that the index had nothing at the pin that the log doesn't
-/// contain.
+/// From the index to the log: check that everything that was indexed at the pin is in the log.
 fn check_nothing_else_is_indexed(
     log: &LiveLog,
     pin: &Pin,
@@ -277,8 +276,8 @@ fn newest_frames(log: &LiveLog, end: u64) -> Result<VerifyReport> {
     Ok(walk.report)
 }
 
-/// Returns the end of the last frame: the tail, unless that is in a continuation segment without
-/// frames. Then it is the cut that the segment continues from.
+/// Return the end of the last frame. That is the tail, unless the tail is in a continuation segment
+/// without frames: then it is the cut that the segment continues from.
 fn last_frame_end(segments: &[Arc<Segment>], tail: u64) -> u64 {
     let mut end = tail;
     let cut_before = |end| {

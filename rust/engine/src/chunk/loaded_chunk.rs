@@ -68,8 +68,8 @@ impl LoadedChunk {
         )
     }
 
-    /// Verifies the bytes from `from` on and adds their frames. The error is the address of the
-    /// first invalid frame, and why it is invalid.
+    /// Verify the bytes from `from` on and add their frames. The error is the address of the first
+    /// invalid frame, and why it is invalid.
     pub(crate) fn verify(
         &mut self,
         from: usize,

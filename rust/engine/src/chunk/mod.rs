@@ -1,8 +1,8 @@
 //! Chunks of the log in memory: whole frames, verified when they are loaded.
 //!
 //! A chunk is never changed after it was verified, so any number of readers share it without a
-//! lock. The newest chunk grows with the log; the grown one replaces it in the cache, and readers
-//! of the old one keep it until they are done.
+//! lock. The newest chunk grows with the log: a longer chunk replaces it in the cache, and readers
+//! of the shorter one keep that until they are done.
 //!
 //! * `loaded_chunk`: a verified chunk, and the frames in it.
 //! * `chunk_cache`: the chunks that were used last, bounded by bytes.

@@ -1,9 +1,9 @@
 //! The encoding of a commit, in two steps.
 //!
 //! [`Encoder`] runs in the caller's thread, without a lock, and does everything that doesn't depend
-//! on the log: bodies, directories, the hash of the payload. [`FrameBytes::complete`] runs under the
-//! write lock and fills in what is known only there: versions, position, chain. The second step
-//! takes a time that doesn't depend on the size of the bodies.
+//! on the log: bodies, directories, the hash of the payload. [`FrameBytes::complete`] runs under
+//! the write lock and fills in the fields that are known only there: versions, position, chain. The
+//! duration of the second step doesn't depend on the size of the bodies.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -39,7 +39,7 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Begins a frame. `streams` has the name and the number of events of each stream; `key` is the
+    /// Begin a frame. `streams` has the name and the number of events of each stream; `key` is the
     /// text of the idempotency key and the digest of its content. `events` is the number of events,
     /// and `bodies` the number of their bytes, that will be pushed.
     pub(crate) fn new(
@@ -125,7 +125,7 @@ impl Encoder {
     }
 }
 
-/// Returns a sync marker: a frame without events that only contains a durable hint.
+/// Return a sync marker: a frame without events that only contains a durable hint.
 pub(crate) fn sync_marker() -> FrameBytes {
     let mut frame = Encoder::new(&[], None, 0, 0).finish();
     frame.flags = Header::SYNC_MARKER;
@@ -181,7 +181,7 @@ impl FrameBytes {
         self.flags & Header::SYNC_MARKER != 0
     }
 
-    /// Fills in the fields that are known under the write lock. Returns the chain of this frame.
+    /// Fill in the fields that are known under the write lock. Return the chain of this frame.
     pub(crate) fn complete(
         &mut self,
         heads: impl Iterator<Item = StreamHead>,
@@ -217,7 +217,7 @@ impl FrameBytes {
     }
 }
 
-/// Converts a length, which the caller has compared with the limits of a commit.
+/// Convert a length, which the caller has compared with the limits of a commit.
 fn narrow(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

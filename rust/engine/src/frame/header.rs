@@ -54,7 +54,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Encodes the header into the first bytes of a frame.
+    /// Encode the header into the first bytes of a frame.
     pub(crate) fn write(&self, frame: &mut [u8], seed: Seed, address: u64) {
         put(frame, 0, &MAGIC.to_le_bytes());
         put(frame, 8, &self.length.to_le_bytes());
@@ -74,14 +74,14 @@ impl Header {
         put(frame, 4, &crc.to_le_bytes());
     }
 
-    /// Whether the bytes begin with the magic number of a header. Other bytes may begin so, too;
-    /// the test only skips most offsets cheaply.
+    /// Whether the bytes begin with the magic number of a header. Other data may begin with the
+    /// same bytes: the test only skips most offsets cheaply.
     pub(crate) fn begins(bytes: &[u8]) -> bool {
         u32_at(bytes, 0) == Some(MAGIC)
     }
 
-    /// Decodes the header at `address`; `None` unless its CRC proves that this store wrote it at
-    /// this address.
+    /// Decode the header at `address`. Return `None` unless its CRC proves that this store wrote
+    /// the header at this address.
     pub(crate) fn read(bytes: &[u8], seed: Seed, address: u64) -> Option<Self> {
         if u32_at(bytes, 0)? != MAGIC || bytes.len() < HEADER {
             return None;
@@ -92,7 +92,7 @@ impl Header {
         Self::decode(bytes).filter(Self::has_valid_length)
     }
 
-    /// Decodes a header without validating it.
+    /// Decode a header without validating it.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         Some(Self {
             length: u32_at(bytes, 8)?,

@@ -12,7 +12,7 @@ pub(crate) const EVENT: usize = 40;
 pub(super) const TRAILER: usize = 16;
 pub(super) const TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"EBT1");
 
-/// Computes the chain of a frame: the hash of its header and its streams directory. The header
+/// Compute the chain of a frame: the hash of its header and its streams directory. The header
 /// contains the chain of the previous frame, so the hash depends on the whole log before it.
 pub(super) fn chain(frame: &[u8], header_and_streams: Range<usize>) -> u64 {
     xxh3_64(frame.get(8..header_and_streams.end).unwrap_or_default())

@@ -1,15 +1,16 @@
 //! The frame: the bytes of one commit on disk.
 //!
 //! The module is pure: functions between bytes and commits, without I/O. The committer encodes
-//! frames with it, recovery and readers decode them. A valid frame is the record that its commit
-//! happened. Three checks make it valid:
+//! frames with it; recovery and readers decode them. A valid frame in the log is the proof of its
+//! commit. Three checks make a frame valid:
 //!
 //! * The CRC of the header. It is seeded with the store's secret and the frame's own address, so
 //!   the length can be trusted before the body is read, and no payload can imitate a frame.
 //! * The hash of the payload: the idempotency key, the events and their bodies.
 //! * The chain: a hash over the header and the streams directory, where the header contains the
-//!   chain of the previous frame. It ties a frame to its only predecessor. Without it, a frame that
-//!   a dead process left after the end of the log could be taken for the next commit.
+//!   chain of the previous frame. So a frame is valid only directly after the frame that preceded
+//!   it when it was written. Without the chain, a frame that a dead process left after the end of
+//!   the log could be taken for the next commit.
 //!
 //! | file | contents |
 //! |---|---|

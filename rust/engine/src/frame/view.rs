@@ -1,4 +1,4 @@
-//! The decoding of a frame. No length is trusted before it was checked.
+//! The decoding of a frame. No length is used before it has been checked.
 
 use std::str;
 
@@ -58,7 +58,8 @@ pub(crate) struct EventView<'a> {
 }
 
 impl<'a> FrameView<'a> {
-    /// Returns the result of an append that repeats this one with the same idempotency key.
+    /// Return the result for an append that repeats this frame's append with the same idempotency
+    /// key.
     pub(crate) fn replayed(&self) -> Appended {
         let header = self.header();
         let has_events = header.events > 0;
@@ -76,14 +77,14 @@ impl<'a> FrameView<'a> {
         }
     }
 
-    /// Validates the frame at the beginning of `bytes`: header, payload, chain and every directory
+    /// Validate the frame at the beginning of `bytes`: header, payload, chain and every directory
     /// entry. The error is the reason why it is invalid.
     pub(crate) fn check(bytes: &'a [u8], origin: FrameOrigin) -> Result<Self, &'static str> {
         let header = Header::read(bytes, origin.seed, origin.address).ok_or("no frame header")?;
         Self::check_after(header, bytes)
     }
 
-    /// Validates a frame as [`FrameView::check`] does, whose header is validated already.
+    /// Validate a frame whose header is already validated, as [`FrameView::check`] does.
     pub(crate) fn check_after(header: Header, bytes: &'a [u8]) -> Result<Self, &'static str> {
         let bytes = bytes
             .get(..header.length as usize)
@@ -93,7 +94,7 @@ impl<'a> FrameView<'a> {
         Ok(frame)
     }
 
-    /// Returns the view of a frame that was validated before.
+    /// Return the view of a frame that was validated before.
     pub(crate) fn trusted(bytes: &'a [u8]) -> Option<Self> {
         let header = Header::decode(bytes)?;
         Some(Self {
@@ -128,8 +129,8 @@ impl<'a> FrameView<'a> {
             .ok_or("the directories contradict each other")
     }
 
-    /// Validates the entries of the directories. A frame with a valid hash has valid entries; the
-    /// check makes sure that later reads can't panic, whatever wrote the frame.
+    /// Validate the entries of the directories. A frame with a valid hash has valid entries unless
+    /// a faulty writer produced it. This check ensures that later reads can't panic even then.
     fn check_directories(&self) -> Option<()> {
         let mut counted = 0u64;
         for i in 0..self.header.streams {
@@ -183,8 +184,8 @@ impl<'a> FrameView<'a> {
         (0..self.header.streams).filter_map(move |i| frame.stream(i))
     }
 
-    /// The streams as [`FrameView::streams`] returns them, without the names: the stream's hash, its
-    /// version before the frame, and its number of events.
+    /// The streams without their names: each stream's hash, its version before the frame, and its
+    /// number of events.
     pub(crate) fn heads(&self) -> impl Iterator<Item = (u128, u64, u32)> {
         let bytes = self.bytes;
         (0..self.header.streams as usize).filter_map(move |i| {
@@ -199,7 +200,7 @@ impl<'a> FrameView<'a> {
         HEADER + self.header.streams_length as usize
     }
 
-    /// The idempotency key, and the digest of the content that it stands for.
+    /// The idempotency key, and the digest of the content that the key stands for.
     pub(crate) fn key(&self) -> Option<(&'a str, u128)> {
         let length = self.header.key_length as usize;
         if length == 0 {

@@ -31,8 +31,8 @@ impl IndexLimit {
     }
 }
 
-/// Why a frame can't be added. A part of it may have been added, so the index must not be used
-/// any more.
+/// Why a frame can't be added. A part of the frame may be in the index already, so the index must
+/// not be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ApplyError {
     /// A limit is reached.

@@ -1,8 +1,8 @@
 //! An arena of byte blocks that are allocated once and never freed.
 //!
 //! The blocks are in pages that never move, so an allocation never copies earlier blocks while
-//! readers wait. A block is named by 32 bits instead of a pointer, which halves the links
-//! between blocks.
+//! readers wait. A block is identified by 32 bits instead of a pointer, which halves the size of
+//! the links between blocks.
 
 use crate::bytes::put;
 
@@ -40,7 +40,7 @@ impl Arena {
         }
     }
 
-    /// Allocates a block of zeros; `None` when all pages are in use.
+    /// Allocate a block of zeros; `None` when all pages are in use.
     pub(super) fn allocate(&mut self, bytes: usize) -> Option<BlockOffset> {
         let bytes = bytes.next_multiple_of(UNIT);
         let has_room = |page: &Vec<u8>| page.len() + bytes <= PAGE;
@@ -60,8 +60,8 @@ impl Arena {
         Some(block)
     }
 
-    /// Whether less than a 64th of the pages is left. Commits are refused from here on, while
-    /// those that are already written can still be indexed.
+    /// Whether less than a 64th of the pages is free. From then on new commits are refused, so that
+    /// all commits that are already written can be indexed.
     pub(super) fn is_nearly_full(&self) -> bool {
         self.pages.len() >= self.max_pages - self.max_pages / 64
     }
@@ -75,7 +75,7 @@ impl Arena {
             .unwrap_or_default()
     }
 
-    /// Overwrites bytes of a block.
+    /// Overwrite bytes of a block.
     pub(super) fn put(&mut self, block: BlockOffset, offset: usize, bytes: &[u8]) {
         let (page, begin) = page_and_offset(block);
         if let Some(page) = self.pages.get_mut(page) {

@@ -5,7 +5,7 @@
 
 use super::paged_vec::PagedVec;
 
-/// The length in bytes from which a chunk takes no further frame.
+/// The length in bytes at which a chunk is complete: the next frame begins a new chunk.
 const CHUNK: u64 = 16 << 10;
 
 /// A run of whole frames in one segment.
@@ -30,8 +30,8 @@ pub(crate) struct ChunkTable {
 }
 
 impl ChunkTable {
-    /// Adds a frame: to the newest chunk if the frame follows it and the chunk is still small,
-    /// else as a new chunk.
+    /// Add a frame: to the newest chunk if the frame follows it and the chunk is still small, else
+    /// as a new chunk.
     pub(super) fn push(&mut self, first_position: u64, address: u64, length: u64) {
         if let Some(last) = self.chunks.last_mut()
             && last.end() == address

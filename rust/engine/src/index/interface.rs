@@ -1,4 +1,4 @@
-//! The interface of the index: what the rest of the engine may ask of it.
+//! The interface of the index to the rest of the engine.
 
 use std::fmt::Debug;
 
@@ -9,29 +9,28 @@ use super::frame_entry::FrameEntry;
 /// The durable state of a store, by stream and by idempotency key. Streams and keys are given
 /// as the hashes of their names.
 pub(crate) trait Index: Debug + Send + Sync {
-    /// Adds a frame. Frames must be added in the order of the log.
+    /// Add a frame. Frames must be added in the order of the log.
     fn apply(&mut self, frame: &FrameEntry) -> Result<(), ApplyError>;
-    /// Returns the limit that is nearly reached, if any. A commit that would need more of it
-    /// must be refused before it is written: once it is in the log, it has to be indexed.
+    /// Return the limit that is nearly reached, if any. A commit that counts against this limit
+    /// must be refused before it is written, because every commit in the log has to be indexed.
     fn nearly_full(&self) -> Option<IndexLimit>;
-    /// Returns the last durable position.
+    /// Return the last durable position.
     fn head(&self) -> u64;
-    /// Returns the number of streams that have events.
+    /// Return the number of streams that have events.
     fn streams(&self) -> u64;
-    /// Returns the number of idempotency keys.
+    /// Return the number of idempotency keys.
     fn idempotency_keys(&self) -> u64;
-    /// Returns the stream's version.
+    /// Return the stream's version.
     fn version(&self, stream_hash: u128) -> u64;
-    /// Returns the version that the stream had at a position.
+    /// Return the version that the stream had at a position.
     fn version_at(&self, stream_hash: u128, position: u64) -> u64;
-    /// Appends to `into` the positions of the stream's events of versions `first..=last`,
-    /// ascending.
+    /// Append to `into` the positions of the stream's events of versions `first..=last`, ascending.
     fn positions(&self, stream_hash: u128, first: u64, last: u64, into: &mut Vec<u64>);
-    /// Returns the address of the frame that was appended with an idempotency key.
+    /// Return the address of the frame that was appended with an idempotency key.
     fn keyed_frame(&self, key_hash: u128) -> Option<u64>;
-    /// Appends to `into` the positions of the first events of at most `limit` streams, beginning
+    /// Append to `into` the positions of the first events of at most `limit` streams, beginning
     /// with stream number `from`. Streams are numbered by the order of their first events.
     fn first_positions(&self, from: u64, limit: usize, into: &mut Vec<u64>);
-    /// Returns the table of the log's chunks.
+    /// Return the table of the log's chunks.
     fn chunks(&self) -> &ChunkTable;
 }

@@ -46,7 +46,7 @@ impl MemoryIndex {
         }
     }
 
-    /// Adds the events of one stream in a frame.
+    /// Add the events of one stream in a frame.
     fn apply_stream(
         &mut self,
         stream: &StreamEntry,

@@ -1,7 +1,7 @@
 //! The index: stream → versions → positions → chunks of the log; idempotency key → frame.
 //!
-//! It owns no facts of its own: it is derived from the log, by a scan when a store is opened
-//! and by one [`FrameEntry`] for each commit after that. Its invariants:
+//! It is derived from the log alone: from a scan when a store is opened, and from one
+//! [`FrameEntry`] for each commit after that. Its invariants:
 //!
 //! * It contains durable commits only. Commits that are written but not yet synced are in the
 //!   committer's overlay, so no reader can see an event that a power cut may take back.
@@ -9,13 +9,13 @@
 //! * No structure in it ever moves or copies its items when it grows: readers wait for the
 //!   index's lock, and a table that doubles would make all of them wait.
 //!
-//! [`Index`] is the interface. [`MemoryIndex`], the only implementation, is guarded by the
-//! `RwLock` in `live::LiveLog`: readers share it, the thread that publishes commits has it
-//! exclusively. Nothing in this folder is synchronised by itself.
+//! [`Index`] is the interface. [`MemoryIndex`], the only implementation, is guarded by the `RwLock`
+//! in `live::LiveLog`: readers share the lock, and the thread that publishes commits holds it
+//! exclusively. No type in this folder has a lock of its own.
 //!
 //! | file | contents |
 //! |---|---|
-//! | `interface` | what the rest of the engine may ask of an index |
+//! | `interface` | the trait that the rest of the engine uses |
 //! | `memory_index` | the implementation: streams, idempotency keys, chunks |
 //! | `frame_entry` | what one frame adds to the index |
 //! | `apply_error` | why a frame is refused, and which limit is reached |

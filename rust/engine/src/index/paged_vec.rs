@@ -1,8 +1,8 @@
 //! An array that grows without moving its items.
 //!
-//! A `Vec` that doubles copies all its items while readers wait for the index's lock, and
-//! needs three times their memory until the copy is done. Pages need at most one page more
-//! than their items.
+//! A `Vec` that doubles copies all its items while readers wait for the index's lock, and needs
+//! three times their memory until the copy is done. An array in pages copies no items, and wastes
+//! at most the memory of one page.
 
 /// The number of items in a page.
 const PAGE: usize = 4096;
@@ -51,9 +51,8 @@ impl<T> PagedVec<T> {
         self.pages.last_mut()?.last_mut()
     }
 
-    /// Returns the number of the first item for which `before` is false, as
-    /// `slice::partition_point` does: the items must be sorted so that all for which it is true
-    /// come first.
+    /// Return the number of the first item for which `before` is false, as `slice::partition_point`
+    /// does. All items for which `before` is true must precede the others.
     pub(super) fn partition_point(&self, before: impl Fn(&T) -> bool) -> usize {
         let page = self
             .pages

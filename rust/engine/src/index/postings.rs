@@ -61,7 +61,8 @@ pub(super) struct Postings {
     newest: BlockOffset,
     /// Bytes of deltas in the newest block.
     used: u16,
-    /// The number of blocks. It saturates: from the 25th block on all are of one size.
+    /// The number of blocks. It stops at the maximum of a `u16`: from the 25th block on, all blocks
+    /// have the same size, so a higher number makes no difference.
     blocks: u16,
 }
 
@@ -93,10 +94,10 @@ impl Postings {
         self.first
     }
 
-    /// Appends the next posting; `None` when the arena is full.
+    /// Append the next posting; `None` when the arena is full.
     pub(super) fn push(&mut self, position: u64, arena: &mut Arena) -> Option<()> {
         if self.count == 2 {
-            // Until now both were in the slot alone.
+            // The positions of the first two events were only in the slot until now.
             self.store(1, self.first, self.last, arena)?;
         }
         if self.count >= 2 {
@@ -107,8 +108,8 @@ impl Postings {
         Some(())
     }
 
-    /// Appends posting number `base + 1` to the blocks; `previous` is the position of the one
-    /// before it.
+    /// Append posting number `base + 1` to the blocks. `previous` is the position of posting number
+    /// `base`.
     fn store(&mut self, base: u64, previous: u64, position: u64, arena: &mut Arena) -> Option<()> {
         let mut buffer = [0; VARINT];
         let delta = varint(position.saturating_sub(previous), &mut buffer);
@@ -144,7 +145,7 @@ impl Postings {
         Some(())
     }
 
-    /// Returns the number of postings at or below `position`.
+    /// Return the number of postings at or below `position`.
     pub(super) fn count_at(&self, position: u64, arena: &Arena) -> u64 {
         if position >= self.last {
             return self.count;
@@ -169,7 +170,7 @@ impl Postings {
         count
     }
 
-    /// Appends the postings of versions `first..=last` (counted from 1) to `into`.
+    /// Append the postings of versions `first..=last` (counted from 1) to `into`.
     pub(super) fn range(&self, first: u64, last: u64, arena: &Arena, into: &mut Vec<u64>) {
         let (first, last) = (first.max(1), last.min(self.count));
         if first > last {
@@ -186,9 +187,9 @@ impl Postings {
         }
     }
 
-    /// Appends the postings of versions that are stored in blocks: from version 2, in a stream of
-    /// more than two events. The chain leads from the newest block to the oldest, so the room
-    /// in `into` is made first and filled from its end.
+    /// Append the postings of versions that are stored in blocks: from version 2, in a stream of
+    /// more than two events. The chain leads from the newest block to the oldest, so `into` is
+    /// extended first, and the new part is filled from its end.
     fn stored_range(&self, first: u64, last: u64, arena: &Arena, into: &mut Vec<u64>) {
         let begin = into.len();
         let wanted = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
@@ -196,8 +197,8 @@ impl Postings {
         let mut rest = into.get_mut(begin..).unwrap_or_default();
         let mut block = self.newest_that_is_not(arena, |block| block.base >= last);
         loop {
-            // The postings of this block before the range, and those of the range before this
-            // block.
+            // `skipped`: the number of postings in this block before the range. `older`: the number
+            // of postings in the range before this block.
             let skipped =
                 usize::try_from((first - 1).saturating_sub(block.base)).unwrap_or(usize::MAX);
             let older = usize::try_from((block.base + 1).saturating_sub(first)).unwrap_or_default();
@@ -211,13 +212,13 @@ impl Postings {
         }
     }
 
-    /// Returns the newest block that is not `beyond` the one in search. All blocks after one that
-    /// is beyond must be so, too.
+    /// Return the newest block for which `beyond` is false. If `beyond` is true for a block, it
+    /// must be true for all later blocks.
     fn newest_that_is_not(&self, arena: &Arena, beyond: impl Fn(&Block) -> bool) -> Block {
         let mut block = self.newest_block(arena);
         while block.number > 0 && beyond(&block) {
-            // Jump if the target is still beyond, else take one step. The first block has no
-            // header, so no jump leads to it.
+            // Jump if `beyond` is still true for the target; otherwise go back by one block. The
+            // first block has no header, so no jump leads to it.
             let target = if block.number > 1 {
                 Block::read(arena, block.jump)
             } else {
@@ -268,7 +269,7 @@ struct Block {
     number: u64,
     /// The number of postings before the block.
     base: u64,
-    /// The position of the last of them.
+    /// The position of the last posting before the block.
     position: u64,
     previous: BlockOffset,
     /// The target of the jump pointer: a block with a header, further back. The second block,
@@ -290,8 +291,8 @@ impl Block {
         }
     }
 
-    /// Returns the jump pointer of the block after this one, which is at `next`. Myers' rule: if
-    /// the last two jumps have the same length, the next one leads over both; else it leads to
+    /// Return the jump pointer of the next block, which is at `next`. Myers' rule: if the last two
+    /// jumps have the same length, the next block jumps over both of them; otherwise it jumps to
     /// this block.
     fn jump_of_next(&self, next: BlockOffset, arena: &Arena) -> BlockOffset {
         if self.number == 0 {
@@ -312,7 +313,7 @@ impl Block {
         arena.bytes(self.offset).get(header..).unwrap_or_default()
     }
 
-    /// Decodes postings into all of `into`, after the first `skipped` of the block.
+    /// Fill `into` with the block's postings after the first `skipped` ones.
     fn decode(&self, arena: &Arena, skipped: usize, into: &mut [u64]) {
         let mut deltas = self.deltas(arena);
         let mut posting = self.position;
@@ -332,8 +333,8 @@ fn payload(number: u16) -> usize {
     PAYLOADS.get(number).copied().map_or(0, usize::from)
 }
 
-/// Encodes a number as LEB128: seven bits a byte, the lowest first, the high bit set in all
-/// bytes but the last.
+/// Encode a number as LEB128: seven bits a byte, the lowest first, the high bit set in all bytes
+/// but the last.
 fn varint(mut value: u64, buffer: &mut [u8; VARINT]) -> &[u8] {
     let mut length = 0;
     for byte in buffer.iter_mut() {
@@ -370,7 +371,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Mostly short lists, some of more blocks than there are sizes; deltas of one to six bytes.
+    /// Mostly short lists; some of them need more blocks than there are block sizes. The deltas
+    /// take one to six bytes.
     fn deltas() -> impl Strategy<Value = Vec<u64>> {
         let delta = prop_oneof![
             1u64..128,

@@ -1,8 +1,8 @@
 //! A hash table of slots: many small hash tables of slot numbers, and the slots in pages.
 //!
-//! Up to four of seven buckets of a hash table are empty, so a bucket contains the 4 bytes of
-//! a slot number instead of a slot. The names are spread over [`SHARDS`] tables because a table
-//! that doubles rehashes all its buckets while readers wait; one shard does it in a 128th of
+//! Up to four of seven buckets of a hash table are empty. To save memory, a bucket contains the 4
+//! bytes of a slot number instead of a slot. The names are spread over [`SHARDS`] tables, because a
+//! table that doubles rehashes all its buckets while readers wait: one shard takes only a 128th of
 //! the time.
 
 use hashbrown::HashTable;
@@ -29,8 +29,8 @@ impl NameHash {
         }
     }
 
-    /// The low half selects the shard, the high half the bucket in it. No further hash is
-    /// needed: `SipHash` with a secret spreads both halves evenly, whatever the names are.
+    /// The low half selects the shard, the high half the bucket in it. No further hash is needed:
+    /// `SipHash` with a secret spreads both halves evenly for all names.
     fn shard(self) -> usize {
         usize::try_from(self.low % SHARDS).unwrap_or_default()
     }
@@ -66,8 +66,8 @@ impl<S> SlotTable<S> {
         }
     }
 
-    /// Whether less than a 64th of the slots is left. Commits are refused from here on, while
-    /// those that are already written can still be indexed.
+    /// Whether less than a 64th of the slots is free. From then on new commits are refused, so that
+    /// all commits that are already written can be indexed.
     pub(super) fn is_nearly_full(&self) -> bool {
         self.slots.len() >= (self.limit - self.limit / 64) as usize
     }
@@ -78,7 +78,7 @@ impl<S: Slot> SlotTable<S> {
         self.slots.len()
     }
 
-    /// The `i`th slot that was added.
+    /// Return slot `i`, counted from 0 in the order in which the slots were added.
     pub(super) fn slot(&self, i: usize) -> Option<&S> {
         self.slots.get(i)
     }
@@ -104,7 +104,7 @@ impl<S: Slot> SlotTable<S> {
             .copied()
     }
 
-    /// Adds a slot; `None` when the table is full. The table must not contain its hash yet.
+    /// Add a slot; `None` when the table is full. The table must not contain its hash yet.
     pub(super) fn insert(&mut self, slot: S) -> Option<&mut S> {
         let hash = slot.name_hash();
         let number = u32::try_from(self.slots.len()).ok()?;

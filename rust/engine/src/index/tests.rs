@@ -16,7 +16,7 @@ struct Model {
 }
 
 impl Model {
-    /// Appends a frame whose events belong to these streams, in this order.
+    /// Append a frame whose events belong to these streams, in this order.
     fn frame(&mut self, events: &[u128], key: Option<u128>) -> FrameEntry {
         let first_position = self.head + 1;
         let mut by_stream: BTreeMap<u128, Vec<u32>> = BTreeMap::new();
@@ -50,8 +50,8 @@ impl Model {
     }
 }
 
-/// Spreads small numbers as hashes are spread. Some of the results select the same shard, some
-/// have an equal half.
+/// Spread small numbers as hashes are spread. Some of the results select the same shard, and some
+/// have one half in common.
 fn hashed(n: u8) -> u128 {
     let spread = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     let spread = if n.is_multiple_of(3) {

@@ -29,7 +29,7 @@ pub(crate) struct LiveLog {
     pub(crate) counters: SessionCounters,
     /// Counters of this session for its own reports.
     pub(crate) local: LocalCounters,
-    /// The reason why nothing more is written.
+    /// The reason for which the store has stopped writing.
     stop: Mutex<Option<Error>>,
     /// Whether `stop` has a reason, readable without the lock. Set after `stop`, so that a thread
     /// that reads true also finds the reason.
@@ -41,7 +41,7 @@ pub(crate) trait LogEnd {
     /// Return the end of the last durable frame.
     fn durable_end(&self) -> u64;
 
-    /// Return the first non-zero byte after the log and after any write in progress.
+    /// Wait for a write in progress, then return the first non-zero byte after the end of the log.
     fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>>;
 }
 
@@ -69,7 +69,8 @@ impl LiveLog {
         }
     }
 
-    /// Stop all writing for good. The first reason is kept. Return whether this is the first.
+    /// Stop all writing for good. Only the first reason is kept. Return whether this reason is the
+    /// first.
     pub(crate) fn stop(&self, reason: Error) -> bool {
         let is_first = {
             let mut stop = self.stop.lock();
@@ -78,8 +79,8 @@ impl LiveLog {
             is_first
         };
         // Sequentially consistent: a thread that shares the store sets `shared` before it reads
-        // this flag. Either that thread sees the stop, or this one sees the store as shared and
-        // marks the page.
+        // this flag. Either that thread sees the stop, or this thread sees that the store is shared
+        // and records the stop in the page.
         self.stopped.store(true, Ordering::SeqCst);
         self.watch.end();
         is_first

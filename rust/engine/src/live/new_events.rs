@@ -5,8 +5,9 @@ use crate::chunk::NewEvents;
 use crate::index::Index as _;
 use crate::options::ReadMode;
 
-/// Maximum number of events that are scanned, and maximum bytes of log that are read for the scan.
+/// Maximum number of events that are scanned.
 const MAX_EVENTS: u64 = 16 << 10;
+/// Maximum number of bytes of log that are read for the scan.
 const MAX_BYTES: u64 = 1 << 20;
 
 impl LiveLog {

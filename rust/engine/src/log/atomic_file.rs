@@ -9,10 +9,10 @@ use crate::error::{Error, Result};
 use crate::vfs::{OpenMode, VfsFile, parent_of, read_full, write_all_at};
 
 impl Layout {
-    /// Creates or replaces a file, whole and durable: written under a temporary name, synced,
-    /// renamed, and its directory synced. `write` writes the content. `before_rename` is called
-    /// with the temporary path when the content is durable, before another process can find the
-    /// file by its name; its result is returned.
+    /// Create or replace a file durably and as a whole: write it under a temporary name, sync it,
+    /// rename it and sync its directory. `write` writes the content. `before_rename` receives the
+    /// temporary path after the content is durable and before other processes can find the file by
+    /// its name. Return the result of `before_rename`.
     pub(crate) fn write_atomically<T>(
         &self,
         path: &Path,
@@ -45,8 +45,8 @@ impl Layout {
             .map_err(io("write"))
             .and_then(|()| file.sync_all().map_err(io("sync")));
         if let Err(e) = written {
-            // On a full disk the unfinished file would take room that other files need. If it
-            // can't be removed now, the next attempt removes it.
+            // On a full disk the unfinished file would take room that other files need. If the
+            // removal fails, the next attempt to write the same file removes it.
             let _removed = self.vfs.remove(&temporary);
             return Err(e);
         }
@@ -61,15 +61,16 @@ impl Layout {
         Ok(outcome)
     }
 
-    /// Creates or replaces a small file. If the disk is full, the ballast is deleted to make
-    /// room: CURRENT, the manifest and POISONED must be writable even then.
+    /// Create or replace a small file. If the disk is full, the ballast is deleted to make room:
+    /// CURRENT, the manifest and POISONED must be writable even then.
     pub(crate) fn write_bytes_atomically(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         self.check_attached(parent_of(path))?;
         self.write_bytes_in_held_directory(path, bytes)
     }
 
-    /// Writes as [`Layout::write_bytes_atomically`] does, even after the directory was moved: for
-    /// a file that concerns the files that this session has written, wherever they are now.
+    /// Write as [`Layout::write_bytes_atomically`] does, but also if the directory that this
+    /// session holds open has been moved. POISONED describes the files that this session has
+    /// written, so it must be next to them.
     pub(crate) fn write_bytes_in_held_directory(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let write = |file: &dyn VfsFile| write_all_at(file, &[IoSlice::new(bytes)], 0);
         match self.write_in_held_directory(path, write, |_| Ok(())) {
@@ -86,7 +87,7 @@ impl Layout {
     }
 }
 
-/// Whether a rename was refused for lack of memory or room, and so has certainly not happened.
+/// Whether a rename failed for lack of memory or room. Such a rename has certainly changed nothing.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -94,7 +95,7 @@ fn is_refusal(error: &io::Error) -> bool {
     )
 }
 
-/// Reads a small file; `None` when there is no such file.
+/// Read a small file; `None` if the file does not exist.
 pub(crate) fn read_file(layout: &Layout, path: &Path) -> Result<Option<Vec<u8>>> {
     let file = match layout.files.open(path, OpenMode::Read) {
         Ok(file) => file,

@@ -12,14 +12,14 @@ use super::segments::Segments;
 use crate::error::{Error, Result};
 use crate::vfs::{Entry, OpenMode};
 
-/// Bytes of the ballast: one step of filling ahead.
+/// The size of the ballast in bytes.
 const BALLAST: u64 = 4 << 20;
-/// The minimum size of segments in a store that keeps a ballast. Smaller ones are those of tests
-/// and of small stores, which a ballast would make several times as large.
+/// The minimum size of segments in a store that keeps a ballast. Only tests and small stores have
+/// smaller segments, and a ballast would make such a store several times as large.
 const MIN_SEGMENT: u64 = 16 << 20;
 
 impl Segments {
-    /// Creates the ballast if it is missing, in a store that has reached full-size segments.
+    /// Create the ballast if it is missing and the last segment has reached its full size.
     pub(crate) fn keep_ballast(&self) {
         let Ok(_guard) = self.maintenance.acquire() else {
             return;
@@ -36,8 +36,8 @@ impl Segments {
         if !matches!(layout.vfs.entry(&path), Ok(Some(Entry::File(BALLAST))))
             && create_ballast(layout).is_err()
         {
-            // No error: the store works without it until the disk is full. A part of it is of no
-            // use, and takes room.
+            // Not an error: the store works without a ballast until the disk is full. An incomplete
+            // ballast is removed, because it would only take room.
             let _removed = layout.remove_if_there(&path);
             return;
         }

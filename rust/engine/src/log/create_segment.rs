@@ -1,8 +1,8 @@
 //! How large the next segment is, and how it is created and listed.
 //!
-//! A segment gets its name only when its file is complete and durable, and its first frame only
-//! when the manifest lists it. So a segment that no manifest lists has no frames, and recovery
-//! can distinguish a segment in creation from a missing one.
+//! A segment gets its name only after its file is complete and durable, and its first frame only
+//! after the manifest lists it. So a segment that no manifest lists has no frames, and recovery can
+//! distinguish a segment whose creation was interrupted from a missing one.
 
 use std::io::IoSlice;
 use std::path::Path;
@@ -17,9 +17,9 @@ use crate::options::Options;
 use crate::vfs::{OpenMode, VfsFile, write_all_at};
 
 impl Segments {
-    /// Returns a segment after `segment` with room for a frame of `length` bytes: the prepared
-    /// one, or a new one. A prepared segment that is too small stays empty, because a segment's
-    /// file is never replaced.
+    /// Return a segment after `segment` with room for a frame of `length` bytes: the prepared one,
+    /// or a new one. A prepared segment that is too small stays empty, because a segment's file is
+    /// never replaced.
     pub(crate) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
         let _guard = self.maintenance.acquire()?;
         let mut manifest = self.manifest.lock();
@@ -38,7 +38,7 @@ impl Segments {
         Ok(next)
     }
 
-    /// Creates the first segment of a new log.
+    /// Create the first segment of a new log.
     pub(crate) fn create_first(&self) -> Result<Arc<Segment>> {
         let mut manifest = self.manifest.lock();
         let first = Arc::new(self.create(self.entry_after(None, 2 * SEGMENT_HEADER), None)?);
@@ -46,8 +46,8 @@ impl Segments {
         Ok(first)
     }
 
-    /// Creates and lists the segment in which the log continues after a failed sync. What is
-    /// before the cut is durable, and no earlier file is written again.
+    /// Create and list the segment in which the log continues after a failed sync. The log before
+    /// the cut is durable, and no earlier file is written again.
     pub(crate) fn create_continuation(&self, cut: CutPoint) -> Result<Arc<Segment>> {
         let mut manifest = self.manifest.lock();
         let last = manifest.segments.last().copied();
@@ -58,7 +58,7 @@ impl Segments {
         Ok(continuation)
     }
 
-    /// Plans the segment after another one: twice as large, up to the configured maximum, or as
+    /// Plan the segment after another one: twice as large, up to the configured maximum, or as
     /// large as is needed.
     fn entry_after(&self, before: Option<SegmentEntry>, needed: u64) -> SegmentEntry {
         let Options {
@@ -81,7 +81,7 @@ impl Segments {
         }
     }
 
-    /// Creates the file of a segment, durable and locked by this session before it has its name.
+    /// Create the file of a segment, durable and locked by this session before it has its name.
     fn create(&self, entry: SegmentEntry, continues_from: Option<CutPoint>) -> Result<Segment> {
         let path = self.layout.segment(entry.ordinal);
         let header = SegmentHeader {
@@ -104,12 +104,12 @@ impl Segments {
         let opened = self.layout.files.open(&path, OpenMode::Read);
         let opened = opened.map_err(|e| Error::io(&path, "open", &e))?;
         let segment = Segment::of(&self.layout, &header, true, opened)?;
-        // If no descriptor is left now, the append that needs the segment opens it.
+        // The process may have no descriptor left. Then the append that needs the segment opens it.
         let _opened = segment.activate();
         Ok(segment)
     }
 
-    /// Publishes a manifest with one segment more, and makes the segment part of the log.
+    /// Publish a manifest that also lists `segment`, and make the segment part of the log.
     fn list(&self, manifest: &mut Manifest, segment: Arc<Segment>) -> Result<()> {
         let mut next = manifest.clone();
         next.generation += 1;
@@ -122,7 +122,7 @@ impl Segments {
     }
 }
 
-/// The number of bytes that are filled with zeros ahead of the tail at a time; less in small
+/// The number of bytes that are filled with zeros ahead of the tail at a time; fewer in small
 /// segments.
 pub(crate) fn fill_step(capacity: u64) -> u64 {
     (capacity / 4).clamp(256 << 10, 4 << 20).min(capacity)

@@ -18,7 +18,8 @@ pub(crate) struct FrameScanner<'a> {
     window: Vec<u8>,
     /// The offset of the window in the file.
     window_at: u64,
-    /// The offset up to which the file is read; its present end if there is none.
+    /// The offset up to which the file is read; `None` for the length of the file that this session
+    /// knows.
     end: Option<u64>,
 }
 
@@ -32,8 +33,8 @@ impl<'a> FrameScanner<'a> {
         }
     }
 
-    /// A scanner of a segment's frames below an address, up to which the file may have grown since
-    /// this session has measured it.
+    /// A scanner of the segment's frames below the address `end`. The file may have grown up to
+    /// there since this session measured it.
     pub(crate) fn up_to(segment: &'a Segment, end: u64) -> Self {
         Self {
             end: Some(segment.offset(end)),
@@ -41,12 +42,13 @@ impl<'a> FrameScanner<'a> {
         }
     }
 
-    /// Returns the bytes at an address: `length` of them, or fewer where the file ends.
+    /// Return `length` bytes at an address, or fewer if the file ends earlier.
     fn bytes(&mut self, address: u64, length: usize) -> io::Result<&[u8]> {
         let offset = self.segment.offset(address);
         let end = self.window_at + self.window.len() as u64;
         if offset < self.window_at || offset + length as u64 > end {
-            // Not a whole window for a small file: to zero it would take longer than the read.
+            // The window is no larger than the rest of the file: zeroing a whole window would take
+            // longer than reading a small file.
             let end = self.end.unwrap_or_else(|| self.segment.filled());
             let left = end.saturating_sub(offset);
             let window = WINDOW.min(usize::try_from(left).unwrap_or(WINDOW));
@@ -60,12 +62,12 @@ impl<'a> FrameScanner<'a> {
         Ok(self.window.get(at..at + have).unwrap_or_default())
     }
 
-    /// Returns the header at an address, if a frame of this store was written there.
+    /// Return the header at an address, if a frame of this store was written there.
     pub(crate) fn header(&mut self, address: u64, seed: Seed) -> io::Result<Option<Header>> {
         Ok(Header::read(self.bytes(address, HEADER)?, seed, address))
     }
 
-    /// Returns the validated frame at an address, or what is wrong there.
+    /// Return the validated frame at an address, or what is wrong there.
     pub(crate) fn frame(
         &mut self,
         address: u64,
@@ -78,7 +80,7 @@ impl<'a> FrameScanner<'a> {
         Ok(FrameView::check_after(header, self.bytes(address, length)?))
     }
 
-    /// Returns the first frame header in `from..to` whose position is not below `position`, and its
+    /// Return the first frame header in `from..to` whose position is not below `position`, and its
     /// address. The frames themselves may be damaged.
     pub(crate) fn next_header(
         &mut self,
@@ -104,8 +106,8 @@ impl<'a> FrameScanner<'a> {
         Ok(None)
     }
 
-    /// Returns how many bytes from an address to the end of the window can be skipped because no
-    /// frame begins in them; one step at the end of the file.
+    /// Return the number of bytes from an address to the end of the window that can be skipped
+    /// because no frame begins in them; one step at the end of the file.
     fn bytes_without_magic(&mut self, address: u64) -> io::Result<u64> {
         if self.bytes(address, HEADER)?.len() < HEADER {
             return Ok(STEP);

@@ -1,7 +1,7 @@
 //! The file `live.holder`: which process has the store open, and how far its recovery is.
 //!
-//! The content is text for error messages and is never trusted: a process that waits for the
-//! store shows it, and waits longer while it changes.
+//! The content is text for error messages and is never trusted. A process that waits for the store
+//! shows the text, and continues to wait while the text changes.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -25,9 +25,10 @@ pub(crate) struct HolderReport {
 }
 
 impl HolderReport {
-    /// Begins the report of this process. The file of an earlier process is overwritten, because a
-    /// full disk may have no room for a new one. A file with a second name is replaced instead:
-    /// that name is in a copy of the store by hard links. So is a file that can't be opened.
+    /// Begin the report of this process. The file of an earlier process is overwritten, because a
+    /// full disk may have no room for a new file. A file with a second name is replaced instead,
+    /// because the second name is part of a copy of the store by hard links. A file that can't be
+    /// opened is replaced, too.
     pub(crate) fn begin(layout: &Layout) -> Self {
         let path = layout.holder();
         let (vfs, has_one_name) = (&layout.vfs, Self::has_one_name(layout));
@@ -54,8 +55,8 @@ impl HolderReport {
             .is_ok_and(|links| links == 1)
     }
 
-    /// Reports that the log has been read up to the address `done` of about `total`, once in
-    /// [`INTERVAL`] bytes.
+    /// Report that the log has been read up to the address `done` of about `total`. At most one
+    /// report is written for every [`INTERVAL`] bytes.
     pub(crate) fn progress(&mut self, done: u64, total: u64) {
         if done.saturating_sub(self.reported) >= INTERVAL {
             self.reported = done;
@@ -66,14 +67,15 @@ impl HolderReport {
         }
     }
 
-    /// Reports that the recovery has ended.
+    /// Report that the recovery has ended.
     pub(crate) fn end(&self) {
         if self.reported > 0 {
             self.write("");
         }
     }
 
-    /// Writes the report. The state precedes the program, whose path may be longer than the limit.
+    /// Write the report. The state is written before the program: a report that exceeds the limit
+    /// is cut at its end, and the program's path may be long.
     fn write(&self, state: &str) {
         let (pid, program) = (std::process::id(), &self.program);
         let text = format!("process {pid}{state} running {program}");
@@ -88,13 +90,14 @@ impl HolderReport {
 /// The maximum length of a report in bytes.
 const LIMIT: usize = 256;
 
-/// Returns a report in a form that is safe to print: the first [`LIMIT`] bytes, on one line,
-/// without characters that control a terminal.
+/// Return a report in a form that is safe to print: the first [`LIMIT`] bytes, on one line, without
+/// characters that control a terminal.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes.get(..LIMIT).unwrap_or(bytes));
     let replace = |c: char| match c {
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        // Characters that change the direction of text could make it read as something else.
+        // These characters change the direction of text, and could make a report look like another
+        // text.
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
         c => c,
     };

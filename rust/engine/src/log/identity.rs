@@ -1,4 +1,4 @@
-//! The file IDENTITY: the id and the secret of a store. Written once, before any other file.
+//! The file IDENTITY: the id and the secret of a store. It is written once, before any other file.
 
 use super::atomic_file::read_file;
 use super::layout::Layout;
@@ -22,7 +22,7 @@ pub(crate) struct Identity {
 }
 
 impl Layout {
-    /// Returns an error if the directory doesn't contain the store with this id.
+    /// Return an error if the directory doesn't contain the store with this id.
     pub(crate) fn refuse_other_store(&self, id: Option<[u8; 16]>) -> Result<()> {
         let Some(expected) = id else {
             return Ok(());
@@ -62,7 +62,7 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Reads the file; `None` when there is none.
+    /// Read the file; `None` when there is none.
     pub(crate) fn read(layout: &Layout) -> Result<Option<Self>> {
         let path = layout.identity();
         let Some(bytes) = read_file(layout, &path)? else {

@@ -14,19 +14,19 @@ use crate::vfs::{Entry, Vfs, parent_of};
 pub(crate) struct Layout {
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) root: PathBuf,
-    /// Set when a rename or the sync of a directory has failed: it is then unknown which names the
-    /// disk has. Never cleared. `SeqCst`, because no lock orders the threads that read it: after
-    /// one thread has reported the failure, no other may write a manifest.
+    /// Set when a rename or the sync of a directory has failed: it is then unknown which names are
+    /// on the disk. Never cleared. `SeqCst`, because no lock orders the threads that read it: after
+    /// one thread has reported the failure, no other thread may write a manifest.
     names_are_unknown: Arc<AtomicBool>,
     /// The open files of the segments.
     pub(crate) files: Arc<OpenFiles>,
-    /// Whether the ballast is known to exist. A hint: it only saves a look at the directory.
+    /// Whether the ballast is known to exist. A hint that saves a look-up in the directory.
     pub(crate) has_ballast: Arc<AtomicBool>,
 }
 
 impl Layout {
-    /// Returns the layout of the same directory, held open: from now on its files are reached
-    /// whatever the path names later.
+    /// Open the directory, and return a layout that reaches the files through the open directory,
+    /// even if the path later names another one.
     pub(crate) fn hold(self) -> Result<Self> {
         let held = self.vfs.hold(&self.root);
         let held = held.map_err(|e| Error::io(&self.root, "open", &e))?;
@@ -43,13 +43,13 @@ impl Layout {
         }
     }
 
-    /// Whether a rename or the sync of a directory has failed. A second sync may succeed without
-    /// the names that were lost, so none is tried until the store is opened again.
+    /// Whether a rename or the sync of a directory has failed. A second sync could succeed although
+    /// names were lost, so no sync is tried until the store is opened again.
     pub(crate) fn is_unsure(&self) -> bool {
         self.names_are_unknown.load(Ordering::SeqCst)
     }
 
-    /// Records that a rename or the sync of a directory has failed.
+    /// Record that a rename or the sync of a directory has failed.
     pub(super) fn distrust_names(&self) {
         self.names_are_unknown.store(true, Ordering::SeqCst);
     }
@@ -86,7 +86,7 @@ impl Layout {
         self.root.join("ballast")
     }
 
-    /// The lock under which sessions begin and end.
+    /// The lock that a session holds while it begins or ends.
     pub(crate) fn boot(&self) -> PathBuf {
         self.locks().join("boot.lock")
     }
@@ -109,9 +109,9 @@ impl Layout {
         self.log().join(format!("{ordinal:010}.hot"))
     }
 
-    /// Returns an error if the path of `directory`, or that of the store, no longer names the
-    /// directory that is open: a new file would be in a place where no session that opens the
-    /// store by its path finds it.
+    /// Return an error if the path of `directory` or the path of the store no longer names the
+    /// directory that is open. A file that is created then would be missing for every session that
+    /// opens the store by its path.
     pub(crate) fn check_attached(&self, directory: &Path) -> Result<()> {
         let is_inside = directory != self.root && directory.starts_with(&self.root);
         let inner = is_inside.then_some(directory);
@@ -124,7 +124,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Creates a directory durably, unless it exists.
+    /// Create a directory durably, unless it exists.
     pub(crate) fn ensure_dir(&self, path: &Path) -> Result<()> {
         match self
             .vfs
@@ -139,7 +139,8 @@ impl Layout {
             None => {
                 self.check_attached(parent_of(path))?;
                 match self.vfs.create_dir(path) {
-                    // Another process creates the same store; the locks decide which one does.
+                    // Another process is creating the same store. The locks decide which of the two
+                    // creates it.
                     Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                         Err(Error::io(path, "create", &e))
                     }
@@ -153,8 +154,8 @@ impl Layout {
         self.sync_dir(parent_of(path))
     }
 
-    /// Syncs as [`Layout::sync_parent`] does, if this process may open the directory: one that
-    /// another user owns need not be readable.
+    /// Sync as [`Layout::sync_parent`] does, if this process may open the directory. A directory of
+    /// another user may not be readable.
     pub(crate) fn sync_parent_if_allowed(&self, path: &Path) -> Result<()> {
         match self.vfs.sync_dir(parent_of(path)) {
             Err(e) if e.kind() != io::ErrorKind::PermissionDenied => {

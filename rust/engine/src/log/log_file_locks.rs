@@ -1,15 +1,15 @@
-//! A session's locks on the files of the log themselves, whatever directory they are
-//! reached through.
+//! A session's locks on the files of the log themselves. They also exclude sessions that reach the
+//! same files through another directory.
 //!
 //! The other locks of a store belong to its directory. A copy by hard links, a bind mount or a
 //! symbolic link reaches the same files through another directory, whose locks are free. Two
-//! sessions would then append to one file, each over the frames of the other. So a session that
+//! sessions would then append to one file and overwrite each other's frames. So a session that
 //! writes also locks the directory `log/` and each segment that it may append to:
 //!
 //! * The sessions of one store directory hold these locks shared.
-//! * The first of them, which has the store directory for itself, acquires them exclusively. It
-//!   fails if a session of another directory has the same files, and converts them to shared
-//!   before others may join.
+//! * The first of them, while it is alone in the store directory, acquires them exclusively. It
+//!   fails if a session of another directory has the same files open. It converts the locks to
+//!   shared ones before other sessions may join.
 //!
 //! A segment that may be appended to and has a second name is copied first. The other name keeps
 //! the old file, so neither side sees what the other appends. Segments before the end of the log
@@ -30,15 +30,16 @@ use crate::error::{Error, Result};
 use crate::lock::Mutex;
 use crate::vfs::{Hold, LockFile, VfsFile, read_full, write_all_at};
 
-/// How long a shared lock is tried again. A session of another directory that finds it taken
-/// holds it exclusively for a moment only.
+/// The maximum time for which the acquisition of a shared lock is repeated. A session of another
+/// directory may hold the lock exclusively for a moment: until it finds that another lock of the
+/// same log is taken, and releases its own.
 const WAIT: Duration = Duration::from_secs(5);
 /// The maximum number of segments that are kept locked: the one with the end of the log, the one
 /// prepared after it, and two more in case a prepared one was too small.
 const LOCKED_SEGMENTS: usize = 4;
 /// Bytes that are copied at a time.
 const BLOCK: usize = 64 << 10;
-/// The maximum number of times that a block is read which changes while it is copied.
+/// The maximum number of reads of a block that changes while it is copied.
 const READS: u32 = 10_000;
 
 /// The locks of one session on the files that it writes to.
@@ -53,7 +54,7 @@ pub(crate) struct LogFileLocks {
 }
 
 impl LogFileLocks {
-    /// The locks of a session that doesn't write.
+    /// The locks of a session that doesn't write: none.
     pub(crate) fn none(layout: &Layout) -> Self {
         Self {
             layout: layout.clone(),
@@ -102,13 +103,14 @@ impl LogFileLocks {
         })
     }
 
-    /// Locks exclusively the segments that may be appended to, and copies each that has a second
-    /// name. The caller must not have written to any of them yet.
+    /// Lock exclusively the segments that may be appended to, and copy each that has a second name.
+    /// The caller must not have written to any of them yet.
     pub(crate) fn own(&self, identity: &Identity, segments: &mut [Arc<Segment>]) -> Result<()> {
         let first = last_with_frames(identity, segments)?;
-        // From the last to the first. A session of another directory may be appending to these
-        // files now. If the copy of a later segment has frames, the copy of the one before it must
-        // contain all frames that were written before them, so it must be made afterwards.
+        // The loop goes from the last segment to the first, because a session of another directory
+        // may be appending to these files now. If the copy of a later segment contains frames, the
+        // copy of the segment before it must contain all earlier frames. So the earlier segment
+        // must be copied after the later one.
         for segment in segments.iter_mut().skip(first).rev() {
             let path = &segment.path;
             let file = self.layout.vfs.open_lock(path, false);
@@ -142,8 +144,7 @@ impl LogFileLocks {
         Ok(())
     }
 
-    /// Converts the locks to shared, so that further sessions of the same store directory can
-    /// join.
+    /// Convert the locks to shared, so that further sessions of the same store directory can join.
     pub(crate) fn share(&self) -> Result<()> {
         let segments = self.segments.lock();
         let files = segments.iter().map(|(_, file)| file).chain(&self.directory);
@@ -156,7 +157,7 @@ impl LogFileLocks {
         Ok(())
     }
 
-    /// Locks a segment that another session of this store directory has created.
+    /// Lock a segment that another session of this store directory has created.
     pub(crate) fn add(&self, ordinal: u64, path: &Path) -> Result<()> {
         if self.directory.is_none() {
             return Ok(());
@@ -168,7 +169,7 @@ impl LogFileLocks {
         Ok(())
     }
 
-    /// Locks a new segment by its temporary path, before it gets its name: a session of another
+    /// Lock a new segment by its temporary path, before it gets its name: a session of another
     /// directory must never find it without the lock.
     pub(crate) fn add_new(&self, ordinal: u64, temporary: &Path) -> Result<()> {
         self.add(ordinal, temporary)
@@ -182,11 +183,11 @@ impl LogFileLocks {
         }
     }
 
-    /// Releases all locks.
+    /// Release all locks.
     pub(crate) fn release(&self) {
         let segments = std::mem::take(&mut *self.segments.lock());
         for file in segments.iter().map(|(_, file)| file).chain(&self.directory) {
-            // It fails only in a forked child, where the file is closed and has no lock.
+            // `unlock` fails only in a forked child, where the file is closed and has no lock.
             let _freed = file.unlock();
         }
     }
@@ -214,7 +215,7 @@ impl LogFileLocks {
         }
     }
 
-    /// Replaces a segment with a copy that has one name, and locks the copy.
+    /// Replace a segment with a copy that has one name, and lock the copy.
     fn copy(&self, segment: &Segment) -> Result<Option<Arc<dyn LockFile>>> {
         let lock = |temporary: &Path| {
             if self.directory.is_none() {
@@ -238,14 +239,14 @@ impl LogFileLocks {
     }
 }
 
-/// Copies a file to which another session may append at the same time. The copy is a prefix of
-/// the log, perhaps with a torn end: if it contains a byte, it contains all bytes that were
-/// written before that one.
+/// Copy a file to which another session may append at the same time. The copy is a prefix of the
+/// log, perhaps with a torn end: if it contains a byte, it contains all bytes that were written
+/// before that one.
 ///
-/// Frames are written in order, so the blocks are read from the last to the first: a block that
-/// is read later contains everything that was written before the blocks after it. Within a block
-/// the order of a single read is not defined. Two equal reads in a row prove that nothing was
-/// written between the first and the second one, so the block is as it was at one moment.
+/// Frames are written in order, and the blocks are copied from the last to the first. So the copy
+/// of a block contains everything that was written before the blocks after it. Within a block the
+/// order of a single read is not defined. Two equal reads in a row prove that nothing was written
+/// between the first and the second one, so the block is as it was at one moment.
 fn copy_backward(from: &dyn VfsFile, to: &dyn VfsFile, size: u64) -> io::Result<()> {
     let (mut earlier, mut latest) = (vec![0; BLOCK], vec![0; BLOCK]);
     let mut end = size;
@@ -272,7 +273,7 @@ fn copy_backward(from: &dyn VfsFile, to: &dyn VfsFile, size: u64) -> io::Result<
     Ok(())
 }
 
-/// Returns the index of the last segment that begins with a frame, or 0.
+/// Return the index of the last segment that begins with a frame, or 0.
 fn last_with_frames(identity: &Identity, segments: &[Arc<Segment>]) -> Result<usize> {
     for (i, segment) in segments.iter().enumerate().rev() {
         let mut scanner = FrameScanner::new(segment);

@@ -20,7 +20,7 @@ const ENTRY: usize = 24;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub(crate) generation: u64,
-    /// The address below which everything was durable when this version was written.
+    /// The address below which the log was durable when this version was written.
     pub(crate) durable: u64,
     /// The chain at `durable`, if `durable` is the end of a frame.
     pub(crate) chain: u64,
@@ -28,19 +28,19 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Writes the manifest and makes CURRENT name it.
+    /// Write the manifest and make CURRENT name it.
     pub(crate) fn publish(&self, layout: &Layout) -> Result<()> {
         layout.write_bytes_atomically(&layout.manifest(self.generation), &self.encode())?;
         let name = format!("MANIFEST-{}\n", self.generation);
         layout.write_bytes_atomically(&layout.current(), name.as_bytes())?;
         if let Some(before) = self.generation.checked_sub(1) {
-            // No error if it fails: an old manifest takes some bytes and is never read again.
+            // A failure is not an error: an old manifest takes some bytes and is never read again.
             let _removed = layout.remove_if_there(&layout.manifest(before));
         }
         Ok(())
     }
 
-    /// Reads the live manifest. `None` if there is none or if it is damaged: the caller then lists
+    /// Read the live manifest. `None` if there is none or if it is damaged: the caller then lists
     /// the directory of the log, and must not trust an older manifest.
     pub(crate) fn live(layout: &Layout) -> Result<Option<Self>> {
         let Some(current) = read_file(layout, &layout.current())? else {
@@ -110,8 +110,8 @@ impl Manifest {
     }
 }
 
-/// Returns the format of a valid manifest that is newer than this build can read. Such a manifest
-/// is not damaged, so the directory must not be listed instead.
+/// Return the format of a valid manifest that is newer than this build can read. Such a manifest is
+/// not damaged, so the directory must not be listed instead.
 fn newer_format(bytes: &[u8]) -> Option<u32> {
     let (body, hash) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
     let is_valid = bytes.get(..8)? == MAGIC && u64_at(hash, 0)? == xxh3_64(body);

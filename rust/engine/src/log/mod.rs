@@ -7,7 +7,7 @@
 //! * A small file is replaced whole: written under a temporary name, synced, renamed, and the
 //!   directory synced. A crash leaves the old content or the new one, never a mixture.
 //! * A segment is durably listed in the manifest before its first frame is written.
-//! * No log file is deleted or written again after it was replaced by a later one.
+//! * No log file is deleted. None is written again after the log has continued in a later one.
 //! * A name or a directory whose sync failed is not trusted again until the store is reopened.
 //!
 //! | file | contents |
@@ -17,7 +17,7 @@
 //! | `identity` | IDENTITY: the store's id and secret |
 //! | `manifest` | MANIFEST-n and CURRENT: the list of segments |
 //! | `poison_marker` | POISONED: how far the log was durable when a sync failed |
-//! | `holder_report` | `live.holder`: which process has the store, as text for error messages |
+//! | `holder_report` | `live.holder`: which process has the store open, as text for errors |
 //! | `ballast` | the reserve that keeps small files writable on a full disk |
 //! | `segment_header` | the header of a segment's file |
 //! | `segment` | one segment: addresses, writes, zero-filling ahead of the tail |

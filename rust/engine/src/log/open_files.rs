@@ -1,4 +1,4 @@
-//! The open files of segments that are only read: a bounded number, those used last.
+//! The open files of segments that are only read: the most recently used ones, up to a limit.
 //!
 //! A store may have more segments than the process may have descriptors.
 
@@ -18,8 +18,8 @@ const LIMIT: usize = 48;
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     vfs: Arc<dyn Vfs>,
-    /// The most recently used file is the last. The lock is held for a look at the list only,
-    /// never during a call of the operating system: every read of every thread passes here.
+    /// The most recently used file is the last. The lock is held while the list is searched or
+    /// changed, never during a system call, because every read of every thread acquires it.
     recent: Mutex<Vec<(u64, Arc<dyn VfsFile>)>>,
 }
 
@@ -31,8 +31,8 @@ impl OpenFiles {
         }
     }
 
-    /// Opens a file. If the process has no descriptor left, closes the cached files and tries
-    /// once more.
+    /// Open a file. If the process has no descriptor left, close the cached files and try once
+    /// more.
     pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
         match self.vfs.open(path, mode) {
             Err(e) if is_exhausted(&e) && self.close_all() => self.vfs.open(path, mode),
@@ -40,7 +40,7 @@ impl OpenFiles {
         }
     }
 
-    /// Returns the open file of a segment, which becomes the most recently used one.
+    /// Return the open file of a segment, which becomes the most recently used one.
     pub(super) fn get(&self, ordinal: u64) -> Option<Arc<dyn VfsFile>> {
         let mut recent = self.recent.lock();
         let i = recent.iter().rposition(|(known, _)| *known == ordinal)?;
@@ -50,7 +50,7 @@ impl OpenFiles {
         Some(file)
     }
 
-    /// Adds an open file, and closes the one that was used least recently if there are too many.
+    /// Add an open file. If there are too many, close the one that was used least recently.
     pub(super) fn keep(&self, ordinal: u64, file: Arc<dyn VfsFile>) {
         let oldest = {
             let mut recent = self.recent.lock();
@@ -59,7 +59,7 @@ impl OpenFiles {
             recent.push((ordinal, file));
             (recent.len() > LIMIT).then(|| recent.remove(0))
         };
-        // Closed here and not under the lock, because closing may take long.
+        // The file is closed after the lock is released, because closing may take long.
         drop(oldest);
     }
 
@@ -68,7 +68,7 @@ impl OpenFiles {
         recent.retain(|(known, _)| *known != ordinal);
     }
 
-    /// Drops all cached files; those that a thread is reading are closed after the read. Returns
+    /// Remove all cached files. A file that a thread is reading is closed after the read. Return
     /// whether there was any.
     fn close_all(&self) -> bool {
         let closed = std::mem::take(&mut *self.recent.lock());

@@ -1,4 +1,4 @@
-//! How a segment is opened: its header decides which place in the log it has.
+//! How a segment is opened. Its header determines its place in the log.
 
 use super::identity::Identity;
 use super::layout::Layout;
@@ -7,7 +7,7 @@ use super::segment_header::{SegmentEntry, SegmentHeader};
 use crate::error::{Error, Result};
 use crate::vfs::OpenMode;
 
-/// Opens a segment that a manifest lists. Its header must have the values that are listed.
+/// Open a segment that a manifest lists. Its header must have the values that are listed.
 pub(crate) fn open_listed(
     layout: &Layout,
     identity: &Identity,
@@ -26,7 +26,7 @@ pub(crate) fn open_listed(
         })
 }
 
-/// Opens a segment; `None` if the file has no valid header, or one of another store or another
+/// Open a segment; `None` if the file has no valid header, or one of another store or another
 /// segment.
 pub(crate) fn open_segment(
     layout: &Layout,

@@ -1,10 +1,10 @@
 //! The file POISONED: a sync has failed, and the log was durable up to this address.
 //!
-//! After a failed sync the kernel may treat pages as clean that the disk never got, so neither
+//! After a failed sync the kernel may treat pages as clean that the disk never received, so neither
 //! the page cache nor a second sync shows what is on the disk ("fsyncgate"; Rebello et al., "Can
-//! Applications Recover from fsync Failures?", USENIX ATC 2020). The end that is recorded here
-//! was established before the failure. The next session that writes cuts the log there and
-//! continues in a new file, which the failure can't concern.
+//! Applications Recover from fsync Failures?", USENIX ATC 2020). The recorded end was durable
+//! before the failure. The next session that writes cuts the log there and continues in a new file,
+//! which the failed sync has not affected.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -58,7 +58,7 @@ impl PoisonMarker {
         }
     }
 
-    /// Removes the file, durably.
+    /// Remove the file, durably.
     pub(crate) fn remove(layout: &Layout) -> Result<()> {
         layout.remove_if_there(&layout.poisoned())?;
         layout.sync_dir(&layout.root)
@@ -79,7 +79,7 @@ impl PoisonMarker {
         bytes
     }
 
-    /// Decodes a valid file: its format, and the marker.
+    /// Decode a valid file: its format, and the marker.
     fn decode(bytes: &[u8]) -> Option<(u32, Self)> {
         let (body, hash) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
         if body.get(..8)? != MAGIC || u64_at(hash, 0)? != xxh3_64(body) {

@@ -1,9 +1,9 @@
 //! One segment of the log: a file with a 4 KiB header, then frames, then zeros.
 //!
-//! The zeros are written ahead of the tail by a background thread, because a sync is cheaper if
-//! neither the size of the file nor its blocks change, and because a full disk is then noticed
-//! before a commit is at stake. Two threads write to the file at the same time: the committer
-//! writes frames below `filled`, the background thread writes zeros from `filled` on.
+//! A background thread writes the zeros ahead of the tail, for two reasons: a sync is cheaper if
+//! neither the size of the file nor its blocks change, and a full disk is noticed before a commit
+//! depends on it. Two threads write to the file at the same time: the committer writes frames below
+//! `filled`, the background thread writes zeros from `filled` on.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// The segment of a file that was opened to read its header.
+    /// Create the segment of a file that was opened to read its header.
     pub(crate) fn of(
         layout: &Layout,
         header: &SegmentHeader,
@@ -63,19 +63,19 @@ impl Segment {
         })
     }
 
-    /// Opens the file for writing. Called before anything is written, so that a lack of descriptors
+    /// Open the file for writing. Called before anything is written, so that a lack of descriptors
     /// is an error of this process alone and leaves the store as it is.
     pub(crate) fn activate(&self) -> Result<()> {
         self.file.activate().map_err(|e| self.error("open", &e))
     }
 
-    /// Closes the descriptors for writing. Everything in the segment must be durable, and the log
+    /// Close the descriptors for writing. Everything in the segment must be durable, and the log
     /// must continue in a later segment.
     pub(crate) fn release(&self) {
         self.file.release();
     }
 
-    /// Makes all written frames durable.
+    /// Make all written frames durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_written()
     }
@@ -91,7 +91,7 @@ impl Segment {
         Ok(SegmentHeader::decode(&bytes) == Some(own))
     }
 
-    /// Returns the offset of the first non-zero byte at or after `from`.
+    /// Return the offset of the first non-zero byte at or after `from`.
     pub(crate) fn first_non_zero(&self, from: u64) -> Result<Option<u64>> {
         let mut buffer = vec![0; 1 << 20];
         let mut at = from;
@@ -108,9 +108,9 @@ impl Segment {
         }
     }
 
-    /// Drops the cached pages of the file, so that the next reads come from the disk.
+    /// Drop the cached pages of the file, so that the next reads come from the disk.
     pub(crate) fn drop_cache(&self) {
-        // The kernel may ignore it. That is safe, because recovery trusts nothing above the
+        // The kernel may ignore the advice. That is safe, because recovery trusts nothing above the
         // durable end either way.
         let _advised = self.file.drop_cache(0, self.filled());
     }
@@ -142,13 +142,13 @@ impl Segment {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Reads the length of the file, which other processes may have filled further.
+    /// Read the length of the file, which other processes may have filled further.
     pub(crate) fn measure(&self) -> Result<u64> {
         let size = self.file.size().map_err(|e| self.error("measure", &e))?;
         Ok(self.filled.fetch_max(size, Ordering::AcqRel).max(size))
     }
 
-    /// Writes consecutive frames, beginning at `address`. An error is returned with the number of
+    /// Write consecutive frames, beginning at `address`. An error is returned with the number of
     /// bytes that were written before it.
     pub(crate) fn write(
         &self,
@@ -169,13 +169,13 @@ impl Segment {
         Ok(())
     }
 
-    /// Fills the next `step` bytes with zeros. Returns whether there was anything left to fill.
+    /// Fill the next `step` bytes with zeros. Return whether there was anything left to fill.
     pub(crate) fn fill_ahead(&self, step: u64) -> io::Result<bool> {
         self.fill_to(|filled| (filled + step).min(self.entry.capacity))
     }
 
-    /// Fills the file with zeros up to an offset, so that a later write to it can't fail for lack
-    /// of room.
+    /// Fill the file with zeros up to an offset, so that a later write to it can't fail for lack of
+    /// room.
     pub(crate) fn fill_room(&self, to: u64) -> io::Result<()> {
         self.fill_to(|_| to).map(|_| ())
     }
@@ -193,17 +193,17 @@ impl Segment {
         Ok(true)
     }
 
-    /// Makes the zeros durable.
+    /// Make the zeros durable.
     ///
-    /// It uses a file description of its own. The kernel reports a failed write-back once to each
-    /// description: if this sync shared the one for frames, it could consume the report of a
+    /// This sync uses a file description of its own. The kernel reports a failed write-back once to
+    /// each description: if this sync shared the one for frames, it could consume the report of a
     /// failure that concerns frames, and the sync of the frames would then succeed.
     pub(crate) fn sync_ahead(&self) -> io::Result<()> {
         self.file.ahead().map_or(Ok(()), |ahead| ahead.sync_data())
     }
 }
 
-/// Writes zeros to `from..to`.
+/// Write zeros to `from..to`.
 pub(crate) fn fill_zeros(file: &dyn VfsFile, mut from: u64, to: u64) -> io::Result<()> {
     while from < to {
         let n = usize::try_from(to - from)

@@ -1,11 +1,11 @@
 //! The file of one segment, and the descriptors by which it is open.
 //!
-//! A segment that frames are written to has two descriptors from before its first write until
-//! all of it is durable. Linux reports a failed write-back once to each open file description
-//! that existed when it failed, and never to one that is opened later (errseq, since 4.13). So
-//! the descriptor by which frames are synced must have been open during every write, and must
-//! not share its report with the one that writes zeros ahead. Every other segment is only read,
-//! and its file is open while `OpenFiles` keeps it.
+//! A segment that frames are written to has two descriptors from before its first write until all
+//! its bytes are durable. Linux reports a failed write-back once to each open file description that
+//! existed when it failed, and never to one that is opened later (errseq, since 4.13). So the
+//! descriptor by which frames are synced must have been open during every write, and must not share
+//! its report with the one that writes zeros ahead. Every other segment is only read, and its file
+//! is open while `OpenFiles` keeps it.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -56,17 +56,17 @@ impl SegmentFile {
         }
     }
 
-    /// Adds a descriptor that was opened to read the header.
+    /// Add a descriptor that was opened to read the header.
     pub(super) fn opened(&self, file: Arc<dyn VfsFile>) {
         self.files.keep(self.ordinal(), file);
     }
 
-    /// Opens the file for writing, until [`SegmentFile::release`].
+    /// Open the file for writing, until [`SegmentFile::release`].
     pub(super) fn activate(&self) -> io::Result<()> {
         self.writer().map(drop)
     }
 
-    /// Closes the descriptors for writing. All that was written must be durable.
+    /// Close the descriptors for writing. All that was written must be durable.
     pub(super) fn release(&self) {
         let released = self.active.write().take();
         if let Some(active) = released {
@@ -80,8 +80,8 @@ impl SegmentFile {
         active.as_ref().map(|active| Arc::clone(&active.ahead))
     }
 
-    /// Syncs what was written. A file that is not open for writing was durable when it was
-    /// released.
+    /// Sync the written frames. A file that is not open for writing needs no sync: it was durable
+    /// when it was released.
     pub(super) fn sync_written(&self) -> io::Result<()> {
         let active = self.active_file();
         active.map_or(Ok(()), |file| file.sync_data())
@@ -96,7 +96,7 @@ impl SegmentFile {
         active.as_ref().map(|active| Arc::clone(&active.file))
     }
 
-    /// The descriptor for frames; opened if need be.
+    /// Return the descriptor for frames. Open the file for writing if it is not open.
     fn writer(&self) -> io::Result<Arc<dyn VfsFile>> {
         if let Some(file) = self.active_file() {
             return Ok(file);
@@ -133,8 +133,7 @@ impl SegmentFile {
         Ok(file)
     }
 
-    /// Returns the file, unless another file has been put in its place since the segment was
-    /// opened.
+    /// Return the file, unless another file has been put in its place since the segment was opened.
     fn checked(&self, file: Arc<dyn VfsFile>) -> io::Result<Arc<dyn VfsFile>> {
         let found = SegmentHeader::decode(&SegmentHeader::read(&*file)?);
         if found == Some(self.header) {

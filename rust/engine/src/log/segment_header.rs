@@ -78,7 +78,7 @@ impl SegmentHeader {
         bytes
     }
 
-    /// Reads the bytes of a file's header, without validating them.
+    /// Read the bytes of a file's header, without validating them.
     pub(crate) fn read(file: &dyn VfsFile) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(SEGMENT_HEADER).unwrap_or_default()];
         let read = read_full(file, &mut bytes, 0)?;
@@ -86,7 +86,7 @@ impl SegmentHeader {
         Ok(bytes)
     }
 
-    /// Returns the format of a valid header that is newer than this build can read.
+    /// Return the format of a valid header that is newer than this build can read.
     pub(crate) fn newer_format(bytes: &[u8]) -> Option<u32> {
         let format = u32_at(bytes, 8)?;
         let is_valid = bytes.get(..8)? == MAGIC && has_valid_crc(bytes, FIRST_PART)?;

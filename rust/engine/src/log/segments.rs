@@ -20,8 +20,8 @@ use super::segment::Segment;
 use crate::error::{Error, Result};
 use crate::options::Options;
 
-/// How many times a manifest that is being replaced is read again, at intervals of a
-/// millisecond.
+/// The maximum number of times that a manifest is read again while another session replaces it, at
+/// intervals of a millisecond.
 pub(super) const RELOADS: u32 = 200;
 
 /// The segments and the manifest of an open log.
@@ -34,8 +34,9 @@ pub(crate) struct Segments {
     /// `manifest`, which is acquired before `open`.
     pub(super) maintenance: Arc<dyn Maintenance>,
     pub(super) file_locks: LogFileLocks,
-    /// The segments in order. Readers look up an address in it for every chunk that they load, so
-    /// it is written only for a moment, to add a segment; no file is opened under the lock.
+    /// The segments in order. Readers look up an address in this list for every chunk that they
+    /// load. So the write lock is held only for a moment, to add a segment, and no file is opened
+    /// under it.
     pub(super) open: RwLock<Vec<Arc<Segment>>>,
     /// The manifest as this session has read or published it last. Locked during the whole of a
     /// publication, so that two threads never publish the same generation.
@@ -63,12 +64,12 @@ impl Segments {
         }
     }
 
-    /// Lets further sessions of the same store directory write to the segments.
+    /// Let further sessions of the same store directory write to the segments.
     pub(crate) fn share(&self) -> Result<()> {
         self.file_locks.share()
     }
 
-    /// Releases the locks on the segments. The caller must not write any more.
+    /// Release the locks on the segments. The caller must not write any more.
     pub(crate) fn release(&self) {
         self.file_locks.release();
     }
@@ -78,8 +79,8 @@ impl Segments {
         self.manifest.lock().generation
     }
 
-    /// Opens the segments that other sessions have created, at least up to this ordinal, and
-    /// returns that segment.
+    /// Open the segments that other sessions have created, at least up to this ordinal, and return
+    /// that segment.
     pub(crate) fn refresh(&self, ordinal: u64) -> Result<Arc<Segment>> {
         self.reload(&mut self.manifest.lock(), Some(ordinal))?;
         self.of_ordinal(ordinal).ok_or_else(|| {
@@ -88,13 +89,13 @@ impl Segments {
         })
     }
 
-    /// Reads the manifest again if other sessions may have published a newer one. The caller
-    /// holds the maintenance lock, so no session is writing one now.
+    /// Read the manifest again if other sessions may have published a newer one. The caller holds
+    /// the maintenance lock, so no session is writing one now.
     ///
-    /// If the manifest's generation is not the one in the shared page, a process died after it
-    /// had renamed the files and before it published the generation. It may not have synced the
-    /// directories, so the names could be lost with the power. They are synced before this session
-    /// builds on them.
+    /// If the manifest's generation is not the one in the shared page, a process died after it had
+    /// renamed the files and before it published the generation. That process may not have synced
+    /// the directories, so a loss of power could remove the names. This session syncs the
+    /// directories before it relies on the names.
     pub(super) fn reload_shared(&self, manifest: &mut Manifest) -> Result<()> {
         if self.maintenance.shared_generation().is_none() {
             return Ok(());
@@ -110,7 +111,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Reads the manifest until it is valid and lists the `wanted` segment: CURRENT may name a
+    /// Read the manifest until it is valid and lists the `wanted` segment: CURRENT may name a
     /// manifest that another session is replacing at this moment.
     fn reload(&self, manifest: &mut Manifest, wanted: Option<u64>) -> Result<()> {
         let lists = |manifest: &Manifest, ordinal| {
@@ -131,7 +132,7 @@ impl Segments {
         Err(Error::corrupt(&self.layout.current(), 0, reason))
     }
 
-    /// Opens the segments of a manifest that this session doesn't have yet.
+    /// Open the segments of `live` that this session doesn't have yet.
     fn open_new(&self, live: &Manifest) -> Result<()> {
         for entry in &live.segments {
             if self.of_ordinal(entry.ordinal).is_none() {
@@ -155,7 +156,7 @@ impl Segments {
         self.open.read().clone()
     }
 
-    /// The segments after this ordinal, including those that another session has just created.
+    /// The segments after this ordinal, including new ones of other sessions.
     pub(crate) fn after(&self, ordinal: u64) -> Result<Vec<Arc<Segment>>> {
         let last = self.open.read().last().map_or(0, |last| last.entry.ordinal);
         let next = self.layout.segment(last + 1);
@@ -164,7 +165,7 @@ impl Segments {
             .map_err(|e| Error::io(&next, "look up", &e))?
             .is_some()
         {
-            // If no manifest lists it yet it has no frames, and is not needed.
+            // If no manifest lists the next segment yet, it has no frames and is not needed.
             self.reload(&mut self.manifest.lock(), None)?;
         }
         let open = self.open.read();
@@ -174,9 +175,9 @@ impl Segments {
         Ok(later.cloned().collect())
     }
 
-    /// The segment that gets the next frame when the log ends at `tail`. Where `tail` is the end of
-    /// one segment and the start of the next, that is the first of the two: its last frame ends
-    /// there, and the log moves on only with the next frame.
+    /// The segment in which the log ends, when its end is `tail`. Frames begin after a segment's
+    /// header, so if `tail` is the end of one segment and the start of the next, this is the first
+    /// of the two. The log continues in the second one only with its first frame.
     pub(crate) fn of_tail(&self, tail: u64) -> Option<Arc<Segment>> {
         self.open
             .read()
@@ -210,7 +211,7 @@ impl Segments {
         Err(Error::Poisoned { reason })
     }
 
-    /// Closes the descriptors for writing of the segments before one.
+    /// Close the descriptors for writing of all segments before `segment`.
     pub(crate) fn release_before(&self, segment: &Segment) {
         let open = self.open.read();
         let before = |known: &&Arc<Segment>| known.entry.ordinal < segment.entry.ordinal;
@@ -225,7 +226,7 @@ impl Segments {
         self.options.zero_fill
     }
 
-    /// Records in a new manifest that everything below `durable` is durable.
+    /// Record in a new manifest that everything below `durable` is durable.
     pub(crate) fn record_durable(&self, durable: u64, chain: u64) -> Result<()> {
         let _guard = self.maintenance.acquire()?;
         let mut manifest = self.manifest.lock();
@@ -243,7 +244,8 @@ impl Segments {
         Ok(())
     }
 
-    /// Publishes the manifest of a recovered log, unless the one on the disk has the same content.
+    /// Publish the manifest of a recovered log, unless the one on the disk has the same content
+    /// (`listed`).
     pub(crate) fn settle(&self, listed: bool) -> Result<()> {
         if listed {
             return Ok(());
@@ -257,8 +259,8 @@ impl Segments {
     }
 }
 
-/// For each segment, the address up to which it contains the log: its end, or the cut that a
-/// later segment continues from, which may be before the segment's first frame.
+/// For each segment, the address at which its part of the log ends: the segment's end, or the cut
+/// that a later segment continues from. The cut may be before the segment's first frame.
 pub(crate) fn limits(segments: &[Arc<Segment>]) -> Vec<u64> {
     let mut limit = u64::MAX;
     let mut limits: Vec<u64> = segments

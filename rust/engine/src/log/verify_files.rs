@@ -1,4 +1,4 @@
-//! What `verify` compares in the small files and the headers of an open store.
+//! What `verify` compares in the small files and the segment headers of an open store.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::options::Mode;
 
 impl Segments {
-    /// Compares IDENTITY, CURRENT, the manifest and the segments' headers on the disk with what
-    /// the store was opened with and has created since.
+    /// Compare IDENTITY, CURRENT, the manifest and the segments' headers on the disk with what the
+    /// store was opened with and has created since.
     pub(crate) fn verify_files(&self) -> Result<()> {
         let layout = &self.layout;
         if Identity::read(layout)? != Some(self.identity) {
@@ -43,22 +43,22 @@ impl Segments {
         Err(Error::corrupt(&self.layout.current(), 0, reason))
     }
 
-    /// Whether another session may have the store and change it without this one: a read-only
-    /// session that holds no lock keeps no writer out.
+    /// Whether a writer may change the store while this session has it open. A read-only session
+    /// that holds no lock excludes no writer.
     fn may_be_written_by_others(&self) -> bool {
         self.is_read_only() && self.options.mode == Mode::Shared && !self.maintenance.is_joinable()
     }
 
-    /// Compares the live manifest, which another session may have published since, with the one
-    /// that this session has read: the log may have further segments, and must have all that were
-    /// listed.
+    /// Compare the manifest that this session has read with the live one, which another session may
+    /// have published since. The live manifest must list all segments of the former, and may list
+    /// further ones.
     fn verify_successor(&self) -> Result<()> {
         let known = self.manifest.lock().clone();
         for _ in 0..RELOADS {
             match Manifest::live(&self.layout)? {
                 Some(live) if live.segments.starts_with(&known.segments) => return Ok(()),
                 Some(_) => break,
-                // It may be being replaced at this moment.
+                // Another session may be replacing the manifest at this moment.
                 None => self.layout.vfs.pause(Duration::from_millis(1)),
             }
         }
@@ -66,7 +66,7 @@ impl Segments {
         Err(Error::corrupt(&self.layout.current(), 0, reason))
     }
 
-    /// Returns the number of files in `quarantine/`.
+    /// Return the number of files in `quarantine/`.
     pub(crate) fn quarantined(&self) -> Result<u64> {
         let directory = self.layout.quarantine();
         match self.layout.vfs.list(&directory) {

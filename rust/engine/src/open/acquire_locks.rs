@@ -1,7 +1,7 @@
 //! Acquire the locks of a store.
 //!
-//! The first session finds `live` free: it locks it exclusively, recovers the log and creates the
-//! shared page. A session that finds `live` locked sends a join request through the page. The
+//! The first session finds `live` free: it locks `live` exclusively, recovers the log and creates
+//! the shared page. A session that finds `live` locked sends a join request through the page. The
 //! holder then converts its lock to a shared one, and both hold it. If the holder does not answer,
 //! because it opened the store exclusively or is suspended, the store is busy.
 
@@ -75,9 +75,10 @@ impl Request<'_> {
         Lock::open(&self.layout.vfs, self.layout.root.clone(), false)
     }
 
-    /// Acquire `live` exclusively, under `boot` if the store has lock files. A process that
-    /// converts `live` from exclusive to shared does not hold it for a moment. The joining session
-    /// holds `boot` during that time, so `boot` prevents this session from acquiring `live` then.
+    /// Acquire `live` exclusively, under `boot` if the store has lock files. When a process
+    /// converts `live` from exclusive to shared, the lock is free for a moment. The joining session
+    /// holds `boot` during the conversion, so `boot` prevents this session from acquiring `live` in
+    /// that moment.
     fn acquire_exclusive(&self) -> Result<Acquired> {
         let grace = Instant::now() + GRACE.min(self.options.lock_timeout);
         let mut pause = Pause::default();
@@ -105,7 +106,8 @@ impl Request<'_> {
 
     fn exclusive(&self, live: Lock) -> Result<Acquired> {
         let identity = self.identify()?;
-        // Remove the page of sessions that have ended, so that no session sends it a join request.
+        // Remove the page of sessions that have ended. Otherwise a later session could send its
+        // join request through that page.
         if !self.options.read_only {
             self.layout.remove_if_there(&self.layout.page())?;
         }
@@ -198,8 +200,8 @@ impl Request<'_> {
         }
     }
 
-    /// Acquire `live` exclusively or shared. The caller holds `boot`, so no other session does the
-    /// same.
+    /// Acquire `live` exclusively or shared. The caller holds `boot`, so no other session acquires
+    /// it at the same time.
     fn acquire_live(
         &self,
         (boot, guard): (Lock, LockGuard),
@@ -298,7 +300,7 @@ impl Request<'_> {
                 self.layout.remove_if_there(&path)?;
                 continue;
             }
-            // Renamed over the old file, so that the store is never without it.
+            // The new file is renamed over the old one, so that the store always has the lock file.
             let beside = path.with_extension("lock.tmp");
             self.layout.remove_if_there(&beside)?;
             Lock::open(vfs, beside.clone(), true)?;

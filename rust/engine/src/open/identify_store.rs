@@ -26,8 +26,8 @@ const OF_VOLUMES: [&str; 5] = ["lost+found", ".snapshot", ".snapshots", ".zfs", 
 /// Maximum number of names that an error lists.
 const LISTED: usize = 3;
 
-/// Return the names that make the directory non-empty, without those that an interrupted creation
-/// of a store or the volume itself leaves there.
+/// Return the names because of which the directory does not count as empty. Ignore names that the
+/// volume has created or that an interrupted creation of a store has left.
 fn foreign(layout: &Layout) -> Result<Option<String>> {
     let root = &layout.root;
     let names = layout

@@ -58,7 +58,7 @@ impl Opening {
         Ok(self.live_log(segments, coord, beginning))
     }
 
-    /// Claim the segments that this session may append to.
+    /// Lock the segments that this session may append to.
     fn file_locks(&self, segments: &[Arc<Segment>], first: u64) -> Result<LogFileLocks> {
         if self.options.read_only {
             return Ok(LogFileLocks::none(&self.layout));

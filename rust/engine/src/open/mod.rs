@@ -1,7 +1,7 @@
 //! How a store is opened: from a directory to an open log.
 //!
-//! [`open`] is the only entry. It finds or creates the store, acquires its locks, and then opens the
-//! log in one of the ways below. What it guarantees:
+//! [`open`] is the only entry point. It finds or creates the store, acquires its locks, and then
+//! opens the log in one of the ways below. Its guarantees:
 //!
 //! * Nothing in the directory is changed before the store is identified and its lock is held.
 //! * Exactly one session recovers the log; no other session joins before that is complete.
@@ -15,7 +15,8 @@
 //! | `join_sessions` | open a log that other sessions have open |
 //! | `read_only` | open a snapshot of the log without a change to any file |
 //!
-//! All of them end in [`Opening::live_log`], the one place where an open log is assembled.
+//! Every way of opening ends in [`Opening::live_log`], the one place where an open log is
+//! assembled.
 
 mod acquire_locks;
 mod first_session;

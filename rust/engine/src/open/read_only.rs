@@ -15,8 +15,8 @@ use crate::vfs::Hold;
 const READS: u32 = 8;
 
 impl Opening {
-    /// Open a snapshot of the log. It never changes, so a writer that opens the store meanwhile
-    /// does not have to wait for the end of this session.
+    /// Open a snapshot of the log. The snapshot never changes, so a writer that opens the store
+    /// meanwhile does not have to wait for the end of this session.
     pub(super) fn read_only(self, live: Lock) -> Result<OpenLog> {
         let snapshot = match self.options.mode {
             Mode::Exclusive => recovery::snapshot(&self.layout, &self.identity)?,

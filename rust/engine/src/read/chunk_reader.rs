@@ -6,8 +6,8 @@ use super::recorded_event::Recorded;
 use crate::chunk::{FrameAt, LoadedChunk};
 use crate::frame::FrameView;
 
-/// Reads events from one chunk. It keeps the last frame, so that consecutive events of a frame
-/// need its header only once.
+/// Reads events from one chunk. It keeps the last frame, so that the header is decoded only once
+/// for consecutive events of a frame.
 pub(super) struct ChunkReader<'a> {
     chunk: &'a Arc<LoadedChunk>,
     frame: Option<(FrameAt, FrameView<'a>)>,
@@ -18,7 +18,7 @@ impl<'a> ChunkReader<'a> {
         Self { chunk, frame: None }
     }
 
-    /// Returns the event at a position, if the chunk contains it.
+    /// Return the event at a position, if the chunk contains it.
     pub(super) fn event(&mut self, position: u64) -> Option<Recorded> {
         let known = self.frame.filter(|(at, _)| at.ordinal(position).is_some());
         let (at, view) = if let Some(known) = known {

@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// The maximum number of bytes of log that one batch scans in search of matches.
 const SCAN_BYTES: u64 = 16 << 20;
 const NON_BLOCKING_SCAN_BYTES: u64 = 1 << 20;
-/// The maximum number of events that a non-blocking batch examines: well below a millisecond's
-/// work.
+/// The maximum number of events that a non-blocking batch examines, which takes well below a
+/// millisecond.
 const NON_BLOCKING_EVENTS: u64 = 16 << 10;
 /// The maximum number of events of one stream that a batch examines in search of matches.
 const STREAM_SCAN_EVENTS: u64 = 4 << 10;
@@ -41,7 +41,7 @@ impl Filter<'_> {
 
 /// Why a batch ends within a chunk.
 enum End {
-    /// It has reached a limit: of events, of bytes, or of events examined.
+    /// The batch has reached a limit: of events, of bytes, or of examined events.
     Full,
     /// The frame doesn't contain the event at this position.
     MissingEvent(u64),
@@ -95,7 +95,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Examines the events of a chunk in order, until the batch ends.
+    /// Examine the events of a chunk in order, until the batch ends.
     fn chunk(&mut self, loaded: &Arc<LoadedChunk>) -> ControlFlow<End> {
         let frames = loaded.frames();
         let begin = frames
@@ -150,8 +150,8 @@ impl<'a> Collector<'a> {
         ControlFlow::Continue(())
     }
 
-    /// Returns the batch of a read that is pinned to `at`. `was_stopped` is whether the scan has
-    /// stopped at its limit, so that there may be more.
+    /// Return the batch of a read that is pinned to `at`. `was_stopped` means that the scan has
+    /// stopped at its limit, so that there may be more events.
     fn finish(self, at: u64, was_stopped: bool) -> ReadBatch {
         let is_empty = self.lowest > self.highest;
         let more = !is_empty && !self.is_at_end() && (was_stopped || self.is_full());
@@ -170,7 +170,7 @@ impl<'a> Collector<'a> {
 }
 
 impl LiveLog {
-    /// Reads a batch of the log.
+    /// Read a batch of the log.
     pub(crate) fn read_log(&self, query: &LogQuery<'_>) -> Result<ReadBatch> {
         if let Some(stream) = query.filter.stream {
             return self.read_log_of_stream(query, stream);
@@ -192,7 +192,7 @@ impl LiveLog {
         Ok(collector.finish(at, was_stopped))
     }
 
-    /// Collects events chunk by chunk. Returns whether it has stopped at the limit of the scan.
+    /// Collect events chunk by chunk. Return whether the scan has stopped at its limit.
     fn collect(&self, collector: &mut Collector<'_>, first: usize) -> Result<bool> {
         let mode = collector.query.mode;
         let budget = if mode == ReadMode::NonBlocking {
@@ -209,7 +209,7 @@ impl LiveLog {
                 return Ok(true);
             }
             let loaded = match chunks.chunk(chunk) {
-                // The events up to here are a batch.
+                // Return the events that were collected before this chunk.
                 Err(Error::WouldBlock) if scanned > 0 => return Ok(true),
                 loaded => loaded?,
             };
@@ -233,7 +233,7 @@ impl LiveLog {
         Ok(false)
     }
 
-    /// Reads a batch of the log that has events of one stream only: the index has their positions,
+    /// Read a batch of the log that has events of one stream only: the index has their positions,
     /// so the rest of the log is not scanned.
     fn read_log_of_stream(&self, query: &LogQuery<'_>, stream: &str) -> Result<ReadBatch> {
         names::check_stream(stream)?;
@@ -256,7 +256,7 @@ impl LiveLog {
                 break;
             }
             let loaded = match chunks.chunk(chunk) {
-                // The events up to here are a batch.
+                // Return the events that were collected before this chunk.
                 Err(Error::WouldBlock) if !collector.events.is_empty() => {
                     was_stopped = true;
                     break;
@@ -276,7 +276,7 @@ impl LiveLog {
     }
 }
 
-/// Returns the locations of a stream's events between two positions, in the order of the query, and
+/// Return the locations of a stream's events between two positions, in the order of the query, and
 /// whether there are more of them than a batch examines.
 fn candidates(
     index: &dyn Index,
@@ -307,8 +307,8 @@ fn candidates(
     (locate(index, &positions), has_more)
 }
 
-/// Returns the position to which the read is pinned, and the lowest and the highest position of
-/// the query.
+/// Return the position to which the read is pinned, and the lowest and the highest position of the
+/// query.
 fn span(index: &dyn Index, query: &LogQuery<'_>) -> (u64, u64, u64) {
     let at = query.at.map_or(index.head(), |at| at.min(index.head()));
     let lowest = query.after.saturating_add(1);

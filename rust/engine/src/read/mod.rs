@@ -1,9 +1,9 @@
 //! Reads: of one stream, of several streams as one snapshot, and of the log.
 //!
-//! A reader sees durable events only, up to the position to which it is pinned. Its steps: under
-//! the read lock of the index it pins the position and looks up the chunks; without any lock it
-//! loads them, from the cache or the file, and copies the events. So a read never waits for a
-//! commit, and no commit for a read, longer than for the look-up.
+//! A reader sees durable events only, up to the position to which it is pinned. While it holds the
+//! read lock of the index, it pins the position and looks up the chunks. After that it holds no
+//! lock: it loads the chunks from the cache or the file, and copies the events. So reads and
+//! commits wait for each other only during the look-up.
 //!
 //! A read with [`crate::ReadMode::NonBlocking`] is made on a thread that runs an event loop. It
 //! returns [`crate::Error::WouldBlock`] instead of waiting for the disk, and limits the work that

@@ -17,19 +17,19 @@ pub struct StreamQuery<'a> {
     pub before: Option<u64>,
     /// The maximum number of events in the batch.
     pub limit: usize,
-    /// The approximate maximum of bytes that the events of the batch keep alive. A batch has at
-    /// least one event, however large.
+    /// The approximate maximum number of bytes that the events of the batch keep alive. A batch has
+    /// at least one event, however large the event is.
     pub max_bytes: usize,
     /// Whether the newest events come first.
     pub backward: bool,
-    /// Only events up to this position; the head if there is none.
+    /// Only events up to this position; `None` for the head.
     pub at: Option<u64>,
     /// Whether the read may wait for the disk.
     pub mode: ReadMode,
 }
 
 impl<'a> StreamQuery<'a> {
-    /// Reads a whole stream in one batch.
+    /// Read a whole stream in one batch.
     pub fn all(stream: &'a str) -> Self {
         Self {
             stream,
@@ -53,12 +53,12 @@ pub struct LogQuery<'a> {
     pub before: Option<u64>,
     /// The maximum number of events in the batch.
     pub limit: usize,
-    /// The approximate maximum of bytes that the events of the batch keep alive. A batch has at
-    /// least one event, however large.
+    /// The approximate maximum number of bytes that the events of the batch keep alive. A batch has
+    /// at least one event, however large the event is.
     pub max_bytes: usize,
     /// Whether the newest events come first.
     pub backward: bool,
-    /// Only events up to this position; the head if there is none.
+    /// Only events up to this position; `None` for the head.
     pub at: Option<u64>,
     /// The events that are selected.
     pub filter: Filter<'a>,
@@ -67,7 +67,8 @@ pub struct LogQuery<'a> {
 }
 
 impl LogQuery<'_> {
-    /// Reads the whole log, in batches as large as one read allows. Repeat it while `more` is true.
+    /// Read the whole log, in batches as large as one read allows. While `more` is true, repeat the
+    /// read after `next`.
     pub fn all() -> Self {
         Self {
             after: 0,
@@ -102,7 +103,7 @@ pub struct ReadBatch {
 pub struct SnapshotQuery<'a> {
     /// The streams, each with the version after which its events are returned.
     pub streams: &'a [(&'a str, u64)],
-    /// The position; the head if there is none.
+    /// The position; `None` for the head.
     pub at: Option<u64>,
     /// Whether the read may wait for the disk.
     pub mode: ReadMode,

@@ -1,8 +1,8 @@
 //! One event as a reader gets it.
 //!
-//! An event must keep alive its own bytes and not the log around them: an application may keep one
-//! event of each chunk for as long as it runs. So the event is copied out of its chunk, except if
-//! it is most of the chunk.
+//! An event must keep alive its own bytes and not the log around them, because an application may
+//! keep one event of each chunk for as long as it runs. So the event is copied out of its chunk,
+//! unless the chunk contains little else.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::bytes::{array, put, u16_at, u32_at, u64_at};
 use crate::chunk::LoadedChunk;
 use crate::frame::{EventBytes, EventView, FrameView, StreamView};
 
-/// A durable event. It owns its bytes, or shares those of a chunk that has little else.
+/// A durable event. It owns its bytes, or shares the bytes of a chunk that contains little else.
 #[derive(Clone)]
 pub struct Recorded(Bytes);
 
@@ -26,8 +26,8 @@ enum Bytes {
 }
 
 /// A copied event in a single allocation: the numbers at the offsets below, then stream, type,
-/// metadata and data. Reads create and drop one for each event, so it is one pointer to move and
-/// one block to free.
+/// metadata and data. Reads create and drop such a copy for each event, so the copy is a single
+/// pointer to move and a single block to free.
 #[derive(Clone)]
 struct Copied(Box<[u8]>);
 
@@ -45,7 +45,7 @@ const STREAM_AT: usize = 48;
 const SHARED_TIMES: usize = 2;
 
 impl Recorded {
-    /// Reads an event from a chunk; `view` is the frame at the offset `frame`, which contains the
+    /// Read an event from a chunk; `view` is the frame at the offset `frame`, which contains the
     /// event. `None` if the frame's directories contradict each other.
     pub(super) fn new(
         chunk: &Arc<LoadedChunk>,
@@ -95,7 +95,7 @@ impl Recorded {
         }
     }
 
-    /// Its stream's name.
+    /// The name of the event's stream.
     pub fn stream(&self) -> &str {
         match &self.0 {
             Bytes::Copied(copied) => text(copied.part(STREAM_AT, copied.type_at())),
@@ -103,7 +103,7 @@ impl Recorded {
         }
     }
 
-    /// Its type's name.
+    /// The name of the event's type.
     pub fn event_type(&self) -> &str {
         match &self.0 {
             Bytes::Copied(copied) => text(copied.part(copied.type_at(), copied.metadata_at())),
@@ -111,7 +111,7 @@ impl Recorded {
         }
     }
 
-    /// Its UUID, in network order.
+    /// The event's UUID, in network order.
     pub fn event_id(&self) -> [u8; 16] {
         match &self.0 {
             Bytes::Copied(copied) => array(&copied.0, EVENT_ID).unwrap_or_default(),
@@ -119,7 +119,7 @@ impl Recorded {
         }
     }
 
-    /// The time of its commit, in microseconds since the Unix epoch.
+    /// The time of the event's commit, in microseconds since the Unix epoch.
     pub fn recorded_at_micros(&self) -> u64 {
         match &self.0 {
             Bytes::Copied(copied) => copied.number(RECORDED_AT),
@@ -127,7 +127,7 @@ impl Recorded {
         }
     }
 
-    /// Its metadata, as appended.
+    /// The event's metadata, as appended.
     pub fn metadata(&self) -> &[u8] {
         match &self.0 {
             Bytes::Copied(copied) => copied.part(copied.metadata_at(), copied.data_at()),
@@ -135,7 +135,7 @@ impl Recorded {
         }
     }
 
-    /// Its body, as appended.
+    /// The event's body, as appended.
     pub fn data(&self) -> &[u8] {
         match &self.0 {
             Bytes::Copied(copied) => copied.part(copied.data_at(), copied.0.len()),
@@ -215,7 +215,7 @@ fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// The bytes by which an event counts against the limit of a read batch: all that it keeps alive.
+/// The number of bytes that an event adds to a read batch: all bytes that it keeps alive.
 pub(super) fn batch_bytes(recorded: &Recorded) -> usize {
     size_of::<Recorded>() + recorded.bytes_held()
 }

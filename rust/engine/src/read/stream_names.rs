@@ -1,9 +1,9 @@
 //! The listing of streams: the names of all streams as of one moment, sorted.
 //!
-//! The index has hashes only; the name of a stream is in the log. So the first event of each
-//! stream is read once, in the order of the log, without adding the chunks to the cache: they would
-//! evict those that readers of events use. The names are sorted when all have been read. The work
-//! is done in slices, so that a caller can be interrupted between two of them.
+//! The index contains only hashes of names, so a listing reads the first event of each stream, in
+//! the order of the log. The chunks are not added to the cache, because they would evict the chunks
+//! that readers of events use. The names are sorted after all have been read. The work is done in
+//! slices, so that a caller can be interrupted between two slices.
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,8 +41,8 @@ pub struct StreamNames {
 }
 
 impl StreamNames {
-    /// Returns the next names, at most `limit`, in ascending order of their bytes. Returns none
-    /// after the last one, and before all have been gathered.
+    /// Return the next names, at most `limit`, in ascending order of their bytes. Return none after
+    /// the last name, and none until all names have been gathered.
     pub fn page(&mut self, limit: usize) -> Vec<&str> {
         if !self.is_sorted {
             return Vec::new();
@@ -89,7 +89,7 @@ fn name(text: &str, span: u64) -> &str {
 }
 
 impl LiveLog {
-    /// Begins a listing of the streams that exist now.
+    /// Begin a listing of the streams that exist now.
     pub(crate) fn stream_names(&self, prefix: &str, system: bool) -> StreamNames {
         StreamNames {
             prefix: prefix.into(),
@@ -103,7 +103,7 @@ impl LiveLog {
         }
     }
 
-    /// Gathers another slice. Returns whether all names have been gathered.
+    /// Gather another slice. Return whether all names have been gathered.
     pub(crate) fn gather(&self, names: &mut StreamNames) -> Result<bool> {
         if names.is_sorted {
             return Ok(true);
@@ -128,7 +128,7 @@ impl LiveLog {
         Ok(false)
     }
 
-    /// Returns the positions of the first events of the next streams, with their chunks.
+    /// Return the positions of the first events of the next streams, with their chunks.
     fn first_events(&self, names: &StreamNames) -> Result<Vec<(u64, Chunk)>> {
         let left = usize::try_from(names.total - names.gathered).unwrap_or(usize::MAX);
         let mut positions = Vec::new();
@@ -140,7 +140,7 @@ impl LiveLog {
         located.collect::<Option<_>>().ok_or(Error::Closed)
     }
 
-    /// Loads a chunk into `current`, unless it is there. Returns the number of bytes loaded.
+    /// Load a chunk into `current`, unless it is there already. Return the number of bytes loaded.
     fn load_into(
         &self,
         current: &mut Option<(u64, Arc<LoadedChunk>)>,

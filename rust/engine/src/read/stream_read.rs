@@ -9,16 +9,17 @@ use crate::live::{LiveLog, Loader};
 use crate::names;
 use crate::options::ReadMode;
 
-/// The maximum number of events that a non-blocking snapshot returns, and the approximate maximum
-/// of their bytes. More would delay the event loop.
+/// The maximum number of events that a non-blocking snapshot returns. More would delay the event
+/// loop.
 const NON_BLOCKING_EVENTS: usize = 2_048;
+/// The approximate maximum number of bytes of these events.
 const NON_BLOCKING_BYTES: usize = 1 << 20;
 
 /// The positions of events to fetch, each with the chunk that contains it.
 pub(super) type Locations = Vec<(u64, Chunk)>;
 
 impl LiveLog {
-    /// Reads a batch of one stream.
+    /// Read a batch of one stream.
     pub(crate) fn read_stream(&self, query: &StreamQuery<'_>) -> Result<ReadBatch> {
         names::check_stream(query.stream)?;
         let stream_hash = self.hasher.stream(query.stream);
@@ -73,7 +74,7 @@ impl LiveLog {
         })
     }
 
-    /// Reads several streams as of one position.
+    /// Read several streams as of one position.
     pub(crate) fn read_streams(&self, query: &SnapshotQuery<'_>) -> Result<Snapshot> {
         for (stream, _) in query.streams {
             names::check_stream(stream)?;
@@ -117,7 +118,7 @@ impl LiveLog {
         })
     }
 
-    /// Loads events up to about `max_bytes`, and at least one.
+    /// Load events up to about `max_bytes`, and at least one.
     pub(super) fn fetch(
         &self,
         locations: &Locations,
@@ -147,7 +148,7 @@ impl LiveLog {
 }
 
 impl LiveLog {
-    /// The error for an event that is indexed and that its chunk doesn't contain.
+    /// The error for an event that is missing in the chunk to which the index assigns it.
     pub(super) fn missing_event(&self, position: u64, chunk: Chunk) -> Error {
         let Some(segment) = self.segments.of_address(chunk.address) else {
             return Error::Closed;
@@ -157,7 +158,7 @@ impl LiveLog {
     }
 }
 
-/// Looks up the chunks of events.
+/// Look up the chunks of events.
 pub(super) fn locate(index: &dyn Index, positions: &[u64]) -> Locations {
     let chunks = index.chunks();
     positions

@@ -8,16 +8,16 @@
 //! 2. `scan`: read every frame in order, validate it, and build the index.
 //! 3. `verdict`: at the first invalid frame, decide whether it is a torn tail or damage of
 //!    acknowledged data.
-//! 4. `repair_tail`: zero the torn tail, write the kept but not provably durable end again, and
-//!    sync.
+//! 4. `repair_tail`: zero the torn tail. Write the part of the log again that is kept but not
+//!    proven durable, and sync it.
 //!
 //! The invariants:
 //!
-//! * Acknowledged data is never cut off. Where it is damaged, the store is refused and the error
+//! * Acknowledged data is never cut off. If it is damaged, the store is not opened, and the error
 //!   names the file and the offset.
 //! * No step deletes a log file. A file that has no place in the log is moved to `quarantine/`.
-//! * Each step can be interrupted by a crash and repeated. Until recovery ends nothing that it
-//!   does depends on an earlier attempt.
+//! * Each step can be interrupted by a crash and repeated. A recovery relies on nothing that an
+//!   interrupted one has done.
 //!
 //! After a failed sync (recorded in the file POISONED) neither the page cache nor a second sync
 //! proves that data is on the disk: the kernel may have marked pages clean that it never wrote.
@@ -47,13 +47,13 @@ pub(crate) use segment_catalogue::view;
 /// A recovered log.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    /// The locks on the segments that the log may be continued in, still exclusive.
+    /// The locks, still exclusive, on the segments in which the log may continue.
     pub(crate) file_locks: LogFileLocks,
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) manifest: Manifest,
     /// Whether the manifest on the disk has the same content as `manifest`.
     pub(crate) listed: bool,
-    /// Whether there is a POISONED file. It must be removed only after the log can continue: until
+    /// Whether there is a POISONED file. It must not be removed before the log can continue: until
     /// then the next recovery needs it.
     pub(crate) poisoned: bool,
     /// Where the log was cut after a failed sync; it must continue in a new segment.
@@ -66,13 +66,13 @@ pub(crate) struct Recovered {
     pub(crate) last_commit_time: u64,
 }
 
-/// Recovers the log of a store. The caller holds the store's lock exclusively.
+/// Recover the log of a store. The caller holds the store's lock exclusively.
 pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered> {
     layout.ensure_dir(&layout.log())?;
     layout.ensure_dir(&layout.locks())?;
-    // A process that died may have created names without a sync of their directory. They are
-    // visible in the cache and still lost with the power. So the directories are synced before
-    // anything is appended to a file that only such a name leads to.
+    // A process that died may have created names without a sync of their directory. This process
+    // sees the names, but a loss of power could remove them. So the directories are synced before
+    // anything is appended to a file that is found only by such a name.
     layout.sync_parent_if_allowed(&layout.root)?;
     layout.sync_dir(&layout.log())?;
     layout.sync_dir(&layout.root)?;
@@ -113,8 +113,8 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     scan.run_with(&segments, u64::MAX, &mut progress)?;
     verdict::check_tail(&segments, &scan, recorded_end, identity.seed())?;
     let proven = scan.proven_end().max(manifest.durable);
-    // If the log is proven durable beyond the recorded cut, it has continued after the failed
-    // sync, and the file POISONED is left from before.
+    // If the log is proven durable beyond the recorded cut, it has continued after the failed sync,
+    // and the file POISONED is obsolete.
     let cut = recorded_cut.filter(|cut| cut.address >= proven);
     match cut {
         Some(cut) => scan = cut_at(cut, &segments, scan, identity)?,
@@ -136,8 +136,8 @@ pub(crate) fn recover(layout: &Layout, identity: &Identity) -> Result<Recovered>
     })
 }
 
-/// Returns the log up to the cut: as it was when it was last known to be durable, before a sync
-/// failed. Changes no file.
+/// Return the log up to the cut: the end that was known to be durable before a sync failed. Change
+/// no file.
 fn cut_at(
     cut: CutPoint,
     segments: &[Arc<Segment>],

@@ -1,8 +1,8 @@
 //! A snapshot of a log for a read-only session. It changes no file.
 //!
-//! It ends at the highest address that is proven durable, which no power cut can take back.
-//! What follows may be on the disk or only in the page cache; only a write and a sync could
-//! establish it.
+//! It ends at the highest address that is proven durable, so a power cut can't remove any part of
+//! it. The bytes after that address may be on the disk or only in the page cache. To make them
+//! durable takes a write and a sync, which a read-only session must not do.
 
 use std::sync::Arc;
 
@@ -24,13 +24,13 @@ pub(crate) struct LogSnapshot {
     pub(crate) chain: u64,
     /// Bytes of log after the snapshot, which are not proven durable.
     pub(crate) unproven: u64,
-    /// Damage because of which a session that writes would be refused.
+    /// Damage that would make an open for writing fail.
     pub(crate) damage: Option<Error>,
 }
 
-/// Reads the log of a store up to the end that is proven durable. The caller holds the store's
-/// lock, or accepts that a writer may change the log at the same time; apparent damage must
-/// then be confirmed by a second read.
+/// Read the log of a store up to the end that is proven durable. The caller holds the store's lock,
+/// or accepts that a writer may change the log at the same time; apparent damage must then be
+/// confirmed by a second read.
 pub(crate) fn snapshot(layout: &Layout, identity: &Identity) -> Result<LogSnapshot> {
     let (segments, manifest, missing) = segment_catalogue::view(layout, identity, false)?;
     if segments.is_empty() {
@@ -78,7 +78,7 @@ fn incomplete_store(layout: &Layout) -> Error {
     }
 }
 
-/// Separates damage, which a snapshot reports, from errors that end it.
+/// Return damage as a value, because a snapshot reports it. Every other error ends the snapshot.
 fn damage_only(outcome: Result<()>) -> Result<Option<Error>> {
     match outcome {
         Ok(()) => Ok(None),
@@ -87,7 +87,7 @@ fn damage_only(outcome: Result<()>) -> Result<Option<Error>> {
     }
 }
 
-/// Returns the scan as it would be if it had ended at `proven`.
+/// Return the scan as if it had ended at `proven`.
 fn up_to(
     proven: u64,
     scan: Scan,
@@ -106,7 +106,7 @@ fn up_to(
     Ok(shorter)
 }
 
-/// Returns the number of bytes from an address to the last non-zero byte of the log's files.
+/// Return the number of bytes from an address to the last non-zero byte of the log's files.
 fn bytes_beyond(segments: &[Arc<Segment>], tail: u64) -> Result<u64> {
     let mut bytes = 0;
     for (segment, limit) in segments.iter().zip(limits(segments)) {

@@ -1,4 +1,4 @@
-//! The repair of the log's end: a torn tail is zeroed, and what is kept is made durable.
+//! The repair of the log's end: a torn tail is zeroed, and the part that is kept is made durable.
 
 use std::io;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use crate::error::Result;
 use crate::log::{Segment, fill_zeros};
 use crate::vfs::{VfsFile as _, read_full, write_all_at};
 
-/// Zeroes what is after `tail`, and makes durable what is between `proven` and `tail`.
+/// Zero everything after `tail`, and make everything between `proven` and `tail` durable.
 ///
-/// The bytes after the tail must be durably zero before a frame is appended. Otherwise an old
-/// frame could follow the new one after a crash, and be evidence that the log had been longer.
+/// The bytes after the tail must be durably zero before a frame is appended. Otherwise, after a
+/// crash, an old frame could follow the new one and count as evidence that the log had been longer.
 pub(super) fn repair_tail(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
     zero_after(segments, tail)?;
     rewrite(segments, proven, tail)
 }
 
-/// Zeroes and syncs everything after the tail, in its segment and in later ones.
+/// Zero and sync everything after the tail, in its segment and in later ones.
 fn zero_after(segments: &[Arc<Segment>], tail: u64) -> Result<()> {
     for segment in segments.iter().filter(|segment| segment.end() > tail) {
         let from = segment.offset(tail.max(segment.first_frame()));
@@ -32,8 +32,8 @@ fn zero_after(segments: &[Arc<Segment>], tail: u64) -> Result<()> {
     Ok(())
 }
 
-/// Returns the offset after the last non-zero byte of a segment; `from` if all bytes from there
-/// on are zero.
+/// Return the offset after the last non-zero byte of a segment; `from` if all bytes from there on
+/// are zero.
 pub(super) fn non_zero_end(segment: &Segment, from: u64) -> io::Result<u64> {
     let mut end = from;
     let mut buffer = vec![0; 1 << 20];
@@ -51,12 +51,12 @@ pub(super) fn non_zero_end(segment: &Segment, from: u64) -> io::Result<u64> {
     }
 }
 
-/// Writes the kept end of the log again with the same bytes, and syncs it.
+/// Write the kept end of the log again with the same bytes, and sync it.
 ///
-/// The write looks redundant and is not. If the process that wrote these bytes had a failed sync
-/// and died, the kernel may have marked the pages clean without writing them, and has reported
-/// the error to the dead process alone. A sync would then succeed and do nothing. Writing the
-/// pages makes them dirty again, so the sync has to write them.
+/// The write looks redundant and is not. Suppose that a sync failed in the process that wrote these
+/// bytes, and that the process then died. The kernel may have marked the pages clean without
+/// writing them, and has reported the error only to that process. A sync alone would then succeed
+/// and write nothing. Writing the pages makes them dirty again, so the sync has to write them.
 fn rewrite(segments: &[Arc<Segment>], proven: u64, tail: u64) -> Result<()> {
     if proven >= tail {
         return Ok(());

@@ -19,15 +19,16 @@ pub(crate) struct Scan {
     pub(crate) index: MemoryIndex,
     /// The chain of the last valid frame.
     pub(crate) chain: u64,
-    /// The position of the event after it.
+    /// The position that the next event gets.
     pub(crate) next_position: u64,
     /// The highest durable hint of the valid frames.
     durable_hint: u64,
-    /// The address after the last valid frame. After a continuation segment without frames it is
-    /// the address of the first frame that segment may get.
+    /// The address after the last valid frame. If the last segment is a continuation segment
+    /// without frames, it is the address at which the first frame of that segment will begin.
     pub(crate) tail: u64,
-    /// The first frame's address in the last continuation segment. Everything below is durable:
-    /// such a segment is created only after that was established.
+    /// The address at which the frames of the last continuation segment begin. The log below it is
+    /// durable: a continuation segment is created only after the log up to the cut is known to be
+    /// durable.
     continuation: u64,
     /// Why the scan ended at the tail.
     pub(crate) stopped: &'static str,
@@ -58,13 +59,13 @@ impl Scan {
         self.durable_hint.max(self.continuation)
     }
 
-    /// Scans all segments up to the address `until`.
+    /// Scan all segments up to the address `until`.
     pub(crate) fn run(&mut self, segments: &[Arc<Segment>], until: u64) -> Result<()> {
         self.run_with(segments, until, &mut |_, _| Ok(()))
     }
 
-    /// Scans as [`Scan::run`] does and calls `each` with every valid frame. An error of `each`
-    /// ends the scan.
+    /// Scan as [`Scan::run`] does, and call `each` with every valid frame. An error of `each` ends
+    /// the scan.
     pub(crate) fn run_with(
         &mut self,
         segments: &[Arc<Segment>],
@@ -78,8 +79,8 @@ impl Scan {
         Ok(())
     }
 
-    /// Begins a segment. A continuation segment must continue exactly from the point that its
-    /// header names, up to which the log before it was durable.
+    /// Begin a segment. A continuation segment must continue exactly from the cut that its header
+    /// records. The log before the cut was durable.
     fn enter(&mut self, segments: &[Arc<Segment>], segment: &Segment) -> Result<()> {
         let Some(cut) = segment.continues_from else {
             return Ok(());
@@ -113,8 +114,8 @@ impl Scan {
         }
     }
 
-    /// Scans one segment to its first invalid frame or to `limit`. A segment without frames,
-    /// which was prepared ahead, leaves the tail in the segment before.
+    /// Scan one segment up to its first invalid frame or to `limit`. A segment without frames,
+    /// which was prepared ahead, leaves the tail at the end of the segment before it.
     fn segment(&mut self, segment: &Segment, limit: u64, each: &mut EachFrame<'_>) -> Result<()> {
         let mut scanner = FrameScanner::new(segment);
         let mut entry = FrameEntry::default();
@@ -161,8 +162,8 @@ impl Scan {
     }
 }
 
-/// The error for a frame that the index refuses. A wrong version is damage and never a torn
-/// write: the chain has proven that the frame was written as the next one of this log.
+/// The error for a frame that the index refuses. A wrong version is damage and never a torn write:
+/// the chain proves that the frame was written as the next one of this log.
 fn index_error(refused: ApplyError, segment: &Segment, address: u64) -> Error {
     match refused {
         ApplyError::Full(limit) => limit.error(),
@@ -172,8 +173,8 @@ fn index_error(refused: ApplyError, segment: &Segment, address: u64) -> Error {
     }
 }
 
-/// Fills `entry` with what a frame adds to the index. The entry's buffers are reused, so a scan
-/// allocates no memory for each frame.
+/// Fill `entry` with what a frame adds to the index. The buffers of `entry` are reused, so that a
+/// scan does not allocate memory for each frame.
 pub(crate) fn describe(
     frame: &FrameView<'_>,
     address: u64,
@@ -197,7 +198,7 @@ pub(crate) fn describe(
     group_ordinals_by_stream(frame, entry);
 }
 
-/// Fills in the ordinals of the events, grouped by stream: a counting sort by stream.
+/// Fill in the ordinals of the events, grouped by stream: a counting sort by stream.
 fn group_ordinals_by_stream(frame: &FrameView<'_>, entry: &mut FrameEntry) {
     let events = frame.header().events;
     entry.ordinals.clear();

@@ -1,9 +1,9 @@
 //! The catalogue of a log's segments: what the manifest lists, compared with the directory.
 //!
-//! The live manifest lists every segment that ever got a frame. A segment that it doesn't list
-//! was being created when the process died: it is adopted if it continues the log, else moved to
-//! `quarantine/`. After a failed sync it is always moved there. Without a valid manifest the
-//! directory itself is the list, and its segments must form one unbroken chain.
+//! The live manifest lists every segment that ever got a frame. If it doesn't list a segment, the
+//! process died while it created that segment. Such a segment is adopted if it continues the log,
+//! and is moved to `quarantine/` otherwise. After a failed sync it is always moved there. Without a
+//! valid manifest the directory itself is the list, and its segments must form one unbroken chain.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +20,9 @@ pub(super) struct Catalogue {
     pub(super) listed: bool,
 }
 
-/// Finds the segments of a log; adopts or quarantines files that the manifest does not list.
-/// After a failed sync (`poisoned`) nothing is adopted: programs may see a name that is not on
-/// the disk.
+/// Find the segments of a log; adopt or quarantine files that the manifest does not list. After a
+/// failed sync (`poisoned`) nothing is adopted, because a name that programs see may not be on the
+/// disk.
 pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) -> Result<Catalogue> {
     let live = Manifest::live(layout)?;
     let mut found = tidy_ordinals(layout)?;
@@ -66,9 +66,8 @@ pub(super) fn catalogue(layout: &Layout, identity: &Identity, poisoned: bool) ->
     })
 }
 
-/// Opens the segments of a log without a change to any file: those that are present and valid,
-/// and the error of the first that is not. A segment that no manifest lists has no frames and is
-/// ignored.
+/// Open the segments of a log up to the first one that is missing or invalid, and return the error
+/// for that one. No file is changed. A segment that no manifest lists has no frames and is ignored.
 pub(crate) fn view(
     layout: &Layout,
     identity: &Identity,
@@ -115,8 +114,8 @@ fn no_segment(layout: &Layout) -> Error {
     Error::corrupt(&layout.log(), 0, reason)
 }
 
-/// Adopts the segments that no manifest lists, as far as they continue the log. Returns whether
-/// there was any.
+/// Adopt the segments that no manifest lists, as far as they continue the log. Return whether there
+/// was any.
 fn adopt(
     layout: &Layout,
     identity: &Identity,
@@ -153,8 +152,8 @@ fn follows(before: Option<SegmentEntry>, entry: SegmentEntry) -> bool {
     }
 }
 
-/// Returns the ordinals of all files with the name of a segment, ascending. Deletes unfinished
-/// temporary files and quarantines all others.
+/// Return the ordinals of all files with the name of a segment, ascending. Delete unfinished
+/// temporary files and quarantine all others.
 fn tidy_ordinals(layout: &Layout) -> Result<Vec<u64>> {
     let log = layout.log();
     let names = layout
@@ -175,7 +174,7 @@ fn tidy_ordinals(layout: &Layout) -> Result<Vec<u64>> {
     Ok(ordinals)
 }
 
-/// Returns the ordinals of all files with the name of a segment, ascending.
+/// Return the ordinals of all files with the name of a segment, ascending.
 fn ordinals(layout: &Layout) -> Result<Vec<u64>> {
     let log = layout.log();
     let mut ordinals: Vec<u64> = match layout.vfs.list(&log) {
@@ -187,8 +186,8 @@ fn ordinals(layout: &Layout) -> Result<Vec<u64>> {
     Ok(ordinals)
 }
 
-/// Parses the ordinal in the name of a segment. Exactly ten digits: no two names may stand for
-/// one ordinal.
+/// Parse the ordinal in the name of a segment. The name must have exactly ten digits, so that no
+/// two names have the same ordinal.
 fn ordinal_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".hot")?;
     let is_canonical = digits.len() == 10 && digits.bytes().all(|digit| digit.is_ascii_digit());
@@ -199,7 +198,7 @@ fn ordinal_of(name: &str) -> Option<u64> {
     }
 }
 
-/// Returns the highest generation of the manifest files; 0 if there is none.
+/// Return the highest generation of the manifest files; 0 if there is none.
 fn newest_generation(layout: &Layout) -> Result<u64> {
     let root = &layout.root;
     let names = layout
@@ -212,7 +211,7 @@ fn newest_generation(layout: &Layout) -> Result<u64> {
     Ok(generations.max().map_or(0, u64::from))
 }
 
-/// Moves a file to `quarantine/`, where it is kept; `verify` reports how many there are.
+/// Move a file to `quarantine/`, where it is kept. `verify` reports the number of files there.
 fn quarantine(layout: &Layout, from: &Path) -> Result<()> {
     let directory = layout.quarantine();
     layout.ensure_dir(&directory)?;
@@ -228,7 +227,7 @@ fn quarantine(layout: &Layout, from: &Path) -> Result<()> {
     layout.sync_parent(from)
 }
 
-/// Returns a path at which there is no file: `wanted`, or `wanted` with a number.
+/// Return a path at which there is no file: `wanted`, or `wanted` with a number added.
 fn free_name(layout: &Layout, wanted: &Path) -> Result<PathBuf> {
     let mut candidate = wanted.to_path_buf();
     for n in 1u32.. {

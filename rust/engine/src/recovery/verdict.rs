@@ -1,10 +1,10 @@
 //! The verdict on the first invalid frame: a torn tail, or damage of acknowledged data.
 //!
-//! A crash during a write leaves an invalid frame at the end of the log, which was never
-//! acknowledged and may be cut off. A bit that rots in the middle of the log makes an invalid
-//! frame, too, and the frames after it were acknowledged. Evidence of how far the log had been
-//! durable distinguishes the two (as in "Protocol-Aware Recovery for Consensus-Based Storage",
-//! FAST 2018, for a single node):
+//! A crash during a write leaves an invalid frame at the end of the log. That frame was never
+//! acknowledged and may be cut off. A damaged bit in the middle of the log also makes a frame
+//! invalid, but the frames after it were acknowledged. Recovery distinguishes the two cases by
+//! evidence of how far the log had been durable (as in "Protocol-Aware Recovery for Consensus-Based
+//! Storage", FAST 2018, for a single node):
 //!
 //! * the manifest that a clean close writes, and the file POISONED;
 //! * the durable hint of any valid frame after the invalid one;
@@ -13,8 +13,8 @@
 //!
 //! An invalid frame below the highest proven address is damage. Otherwise it is a torn tail.
 //!
-//! Where the log was cut after a failed sync, the scan continues in the continuation segment.
-//! What earlier files contain beyond the cut is neither part of the log nor evidence.
+//! If the log was cut after a failed sync, the scan continues in the continuation segment. The
+//! bytes of earlier files beyond the cut are neither part of the log nor evidence.
 
 use std::io;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use crate::error::{Error, Result};
 use crate::frame::{Header, Seed};
 use crate::log::{FrameScanner, Segment};
 
-/// Returns an error if the log is proven durable beyond the tail that the scan found.
-/// `recorded_end` is the end that the manifest or the file POISONED records as durable.
+/// Return an error if the log is proven durable beyond the tail that the scan found. `recorded_end`
+/// is the durable end according to the manifest or the file POISONED.
 pub(super) fn check_tail(
     segments: &[Arc<Segment>],
     scan: &Scan,
@@ -55,8 +55,8 @@ pub(super) fn check_tail(
     }
 }
 
-/// Returns the later segment in which the log continues, if only the first frame of that segment
-/// is damaged: the error then names this frame. `None` if the damage is at the tail.
+/// Return the later segment in which the log continues if only the first frame of that segment is
+/// damaged; the error then names this frame. `None` if the damage is at the tail.
 fn segment_with_bad_first_frame<'a>(
     segments: &'a [Arc<Segment>],
     scan: &Scan,
@@ -84,11 +84,11 @@ fn written_end(segment: &Segment) -> u64 {
     segment.entry.base + segment.filled().min(segment.entry.capacity)
 }
 
-/// Returns the highest address that the frames of a segment beyond the tail prove durable.
+/// Return the highest address that the frames of a segment beyond the tail prove durable.
 ///
-/// The frames are found by their headers alone, at every 8 bytes. A payload can't imitate a
-/// header: its CRC is seeded with the secret of the store and the address. A frame whose position
-/// is below the log's next one can't continue this log, so it proves nothing.
+/// The frames are found by their headers alone, at every 8 bytes. A payload can't imitate a header,
+/// because the header's CRC is seeded with the store's secret and the address. A frame whose
+/// position is below the next position of the log can't continue this log, so it proves nothing.
 fn proven_beyond(segment: &Segment, tail: u64, scan: &Scan, seed: Seed) -> io::Result<u64> {
     let first = segment.first_frame();
     let position = scan.next_position;
@@ -96,8 +96,8 @@ fn proven_beyond(segment: &Segment, tail: u64, scan: &Scan, seed: Seed) -> io::R
     let mut proven = 0;
     if first > tail
         && let Some(header) = scanner.header(first, seed)?
-        // A first frame that continues the scanned log proves nothing: only its own body was
-        // torn.
+        // A valid header that continues the scanned log proves nothing: the frame is invalid
+        // because only its body was torn.
         && !continues(&header, scan)
         && header.first_position >= position
     {

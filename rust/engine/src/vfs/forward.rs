@@ -1,4 +1,4 @@
-//! Files that pass their calls on to another file, and change some of them.
+//! Files that forward their calls to another file, and change some of the calls.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};

@@ -1,8 +1,8 @@
 //! The file system as the engine uses it: all I/O is behind the trait [`Vfs`].
 //!
-//! [`os::OsVfs`] calls the operating system. [`sim::SimVfs`] is in memory, and can lose power,
-//! tear writes and fail calls on demand. No other module of the engine opens a file, so a test
-//! can do to a store whatever a disk can.
+//! [`os::OsVfs`] calls the operating system. [`sim::SimVfs`] is in memory, and can lose power, tear
+//! writes and fail calls on demand. No other module of the engine opens a file, so a test can
+//! expose a store to every behaviour of a disk.
 //!
 //! What every implementation guarantees, and what the rest of the engine relies on:
 //!
@@ -55,48 +55,48 @@ pub enum Entry {
 /// A change of the directory tree is durable only after [`Vfs::sync_dir`] of the directory that
 /// contains the name.
 pub trait Vfs: Debug + Send + Sync + 'static {
-    /// Opens a directory and returns a file system in which all paths below its path are resolved
-    /// relative to the open directory, whatever the path names later. A subdirectory is held in the
-    /// same way from its first use.
+    /// Open a directory, and return a file system that resolves all paths in that directory
+    /// relative to the open directory, even if the directory's path names another one later. A
+    /// subdirectory is held in the same way from its first use.
     fn hold(&self, directory: &Path) -> io::Result<Arc<dyn Vfs>>;
-    /// Whether the path of a directory that [`Vfs::hold`] holds still names that directory.
+    /// Whether the path of a held directory (see [`Vfs::hold`]) still names that directory.
     fn is_in_place(&self, directory: &Path) -> io::Result<bool>;
-    /// Creates one directory, which must not exist yet. In a directory that [`Vfs::hold`] holds it
-    /// gets the owner of that one and its access rights for owner and group, and other users get
-    /// none; elsewhere it is accessible by its owner only.
+    /// Create one directory, which must not exist yet. In a held directory (see [`Vfs::hold`]), the
+    /// new directory gets the owner of its parent, and the parent's access rights for owner and
+    /// group; other users get no access. Elsewhere only its owner has access.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Returns what is at `path`; `None` if there is nothing.
+    /// Return what is at `path`; `None` if there is nothing.
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>>;
     /// The names in a directory, in ascending order.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
-    /// Opens a file.
+    /// Open a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>>;
-    /// Renames a file, and replaces one that exists at `to`.
+    /// Rename a file. If there is a file at `to`, replace it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
+    /// Remove a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes the names in a directory durable.
+    /// Make the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Opens a file or a directory in order to lock it. With `create`, a missing file is created,
+    /// Open a file or a directory in order to lock it. With `create`, a missing file is created,
     /// empty and accessible by its owner only.
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
         let _ = (path, create);
         Err(io::ErrorKind::Unsupported.into())
     }
-    /// Opens a file as memory that is shared with all processes that open it. With
+    /// Open a file as memory that is shared with all processes that open it. With
     /// [`OpenMode::CreateNew`] it is created with all blocks allocated and all words 0. An existing
-    /// file must have the size of a shared page, and can be written whatever the mode is.
+    /// file must have the size of a shared page. Its words can be written in every mode.
     fn open_page(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn SharedPage>> {
         let _ = (path, mode);
         Err(io::ErrorKind::Unsupported.into())
     }
-    /// Returns why several processes can't share the files in a directory, as text for an error
+    /// Return why several processes can't share the files in a directory, as text for an error
     /// message: its file system is on a network, or in user space. `None` if they can.
     fn unshareable(&self, directory: &Path) -> io::Result<Option<String>> {
         let _ = directory;
         Ok(Some("this file system has no shared memory".to_owned()))
     }
-    /// Returns a number that differs for every kernel and every boot of a machine; 0 if it is
+    /// Return a number that differs for every kernel and every boot of a machine; 0 if it is
     /// unknown. Some containers have a number of their own.
     fn kernel(&self) -> u64 {
         0
@@ -108,19 +108,19 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     fn uptime_micros(&self) -> u64 {
         self.now_micros()
     }
-    /// Microseconds since boot, of a monotonic clock that runs while the machine is suspended, if
-    /// there is one.
+    /// Microseconds since boot, of a monotonic clock that also runs while the machine is suspended.
+    /// Without such a clock, the same as [`Vfs::uptime_micros`].
     fn since_boot_micros(&self) -> u64 {
         self.uptime_micros()
     }
-    /// Sleeps before the caller checks again what another process has done. A simulation may run
-    /// the other process instead.
+    /// Sleep before the caller checks again what another process has done. A simulation may run the
+    /// other process instead.
     fn pause(&self, time: Duration) {
         std::thread::sleep(time);
     }
-    /// Fills `buf` from a source fit for secrets.
+    /// Fill `buf` with random bytes that are suitable for secrets.
     fn random(&self, buf: &mut [u8]) -> io::Result<()>;
-    /// Names a moment that is no I/O but at which a crash must be harmless, such as the
+    /// Mark a moment at which a crash must be harmless although no I/O happens, such as the
     /// publication of a new tail. The simulation may crash there.
     fn at(&self, moment: &'static str) {
         let _ = moment;
@@ -129,21 +129,22 @@ pub trait Vfs: Debug + Send + Sync + 'static {
 
 /// An open file. All methods take `&self` and may be called from many threads.
 pub trait VfsFile: Debug + Send + Sync + 'static {
-    /// Reads at `offset`; returns how many bytes, 0 at the end of the file.
+    /// Read at `offset`. Return the number of bytes read, 0 at the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// As [`VfsFile::read_at`] if that needs no wait for a disk, else `None`.
+    /// Read as [`VfsFile::read_at`] does, but return `None` instead of waiting for a disk.
     fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
-    /// Writes at `offset`; returns how many bytes, which may be fewer than given.
+    /// Write at `offset`. Return the number of bytes written, which may be fewer than given.
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
-    /// Makes the file's data, and the size it needs to be read back, durable.
+    /// Make the file's data durable, and as much of its metadata (the size) as reading the data
+    /// needs.
     fn sync_data(&self) -> io::Result<()>;
-    /// Makes data and metadata durable.
+    /// Make data and metadata durable.
     fn sync_all(&self) -> io::Result<()>;
     /// The size in bytes.
     fn size(&self) -> io::Result<u64>;
-    /// Drops the clean cached pages of `len` bytes from `offset`, so that the next read comes from
-    /// the disk: after a failed sync the two may differ. The file system may ignore it, and one
-    /// without a cache need not do anything.
+    /// Drop the clean cached pages of `len` bytes from `offset`, so that the next read comes from
+    /// the disk. After a failed sync the cache and the disk may differ. The file system may ignore
+    /// the call, and has nothing to do if it has no cache.
     fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
         let _ = (offset, len);
         Ok(())
@@ -165,15 +166,15 @@ pub enum Hold {
 /// this process and in others. It is released by [`LockFile::unlock`], by dropping the value, and
 /// when the process ends, however it ends. A forked child doesn't inherit it.
 pub trait LockFile: Debug + Send + Sync + 'static {
-    /// Acquires the lock if it is free, and returns whether it did. A lock that this opening holds
-    /// is converted. The conversion is not atomic: another opening may acquire the lock in between,
-    /// and if the conversion fails, the lock is no longer held.
+    /// Acquire the lock if it is free, and return whether it was acquired. A lock that this opening
+    /// holds already is converted. The conversion is not atomic: another opening may acquire the
+    /// lock in between, and if the conversion fails, this opening no longer holds the lock.
     fn try_lock(&self, hold: Hold) -> io::Result<bool>;
-    /// Releases the lock, if it is held.
+    /// Release the lock, if it is held.
     fn unlock(&self) -> io::Result<()>;
     /// Whether the path still names the file that was opened.
     fn is_in_place(&self) -> io::Result<bool>;
-    /// Returns a number that differs for all files that exist at the same time.
+    /// Return a number that differs for all files that exist at the same time.
     fn number(&self) -> io::Result<u64>;
     /// The number of names that the file has. A symbolic link to it is one more name.
     fn links(&self) -> io::Result<u64> {
@@ -190,28 +191,28 @@ pub const PAGE_WORDS: usize = 8 * 1024;
 /// value. All operations are sequentially consistent, across processes, too. A word out of range
 /// reads as 0 and is not written.
 pub trait SharedPage: Debug + Send + Sync + 'static {
-    /// Returns a word.
+    /// Return a word.
     fn load(&self, word: usize) -> u64;
-    /// Sets a word.
+    /// Set a word.
     fn store(&self, word: usize, value: u64);
-    /// Adds to a word, wrapping around. Returns its previous value.
+    /// Add to a word, wrapping around. Return its previous value.
     fn add(&self, word: usize, n: u64) -> u64;
-    /// Raises a word to `value`, unless it is higher. Returns its previous value.
+    /// Raise a word to `value`, unless it is higher. Return its previous value.
     fn raise(&self, word: usize, value: u64) -> u64;
-    /// Sets a word if its value is `current`. Returns whether it was.
+    /// Set a word if its value is `current`. Return whether the word was set.
     fn exchange(&self, word: usize, current: u64, value: u64) -> bool;
-    /// Sleeps until a thread of any process calls [`SharedPage::wake`] for the word or the time is
-    /// over. Returns at once if the lower half of the word differs from that of `seen`. It may also
-    /// return for no reason.
+    /// Sleep until a thread of any process calls [`SharedPage::wake`] for the word or the timeout
+    /// is over. Return at once if the lower half of the word differs from that of `seen`. The wait
+    /// may also end for no reason.
     fn wait(&self, word: usize, seen: u64, timeout: Duration);
-    /// Wakes all threads of all processes that wait for the word.
+    /// Wake all threads of all processes that wait for the word.
     fn wake(&self, word: usize);
     /// Whether the path still names the file.
     fn is_in_place(&self) -> io::Result<bool>;
-    /// Returns a number that differs for all files that exist at the same time; that of a copy
-    /// differs, too.
+    /// Return a number that differs for all files that exist at the same time. A copy of the file
+    /// has another number.
     fn number(&self) -> io::Result<u64>;
-    /// Returns the number by which this kernel identifies the file's file system; 0 if it is
+    /// Return the number by which this kernel identifies the file's file system; 0 if it is
     /// unknown.
     fn device(&self) -> io::Result<u64> {
         Ok(0)
@@ -226,7 +227,7 @@ pub(crate) fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// Reads until `buf` is full or the file ends. Returns the number of bytes read.
+/// Read until `buf` is full or the file ends. Return the number of bytes read.
 pub fn read_full(file: &dyn VfsFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -240,16 +241,16 @@ pub fn read_full(file: &dyn VfsFile, buf: &mut [u8], offset: u64) -> io::Result<
     Ok(done)
 }
 
-/// Writes all of `bufs`; continues after short writes and interrupts.
+/// Write all of `bufs`; continue after short writes and interrupts.
 ///
 /// # Errors
-/// The first error of the file, or `WriteZero`. Some bytes may have been written by then.
+/// The first error of the file, or `WriteZero`. Some bytes may have been written before the error.
 pub fn write_all_at(file: &dyn VfsFile, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
     write_counting(file, bufs, offset).map_err(|(error, _)| error)
 }
 
-/// Writes as [`write_all_at`] does. An error is returned with the number of bytes that were written
-/// before it.
+/// Write as [`write_all_at`] does. An error contains the number of bytes that were written before
+/// it.
 pub(crate) fn write_counting(
     file: &dyn VfsFile,
     bufs: &[IoSlice<'_>],

@@ -1,6 +1,7 @@
-//! What every file system promises of locks and shared pages, asked of each of them.
+//! The promises of [`Vfs`] for held directories, locks and shared pages, tested on every
+//! implementation.
 //!
-//! What needs several processes stands in `tests/os_locks_and_pages.rs`.
+//! Tests that need several processes are in `tests/os_locks_and_pages.rs`.
 
 use std::io::IoSlice;
 use std::path::PathBuf;
@@ -11,13 +12,13 @@ use super::os::OsVfs;
 use super::sim::{Lie, LyingVfs, RecordingVfs, SimVfs};
 use super::*;
 
-/// Far more than anything here takes.
+/// A time limit that is far longer than any operation here takes.
 const LIMIT: Duration = Duration::from_mins(1);
-/// A wait that is over sooner was ended by something else.
+/// The timeout of waits that only a wake-up or a change may end.
 const HOUR: Duration = Duration::from_hours(1);
 const PAGE_BYTES: u64 = PAGE_WORDS as u64 * 8;
 
-/// Each of these is a test of each file system, in an empty directory.
+/// Runs each of these functions as a test of each file system, in an empty directory.
 macro_rules! expectations {
     ($($name:ident)*) => {
         mod os { $(#[test] fn $name() { super::on_os(super::$name); })* }
@@ -102,7 +103,7 @@ fn write(vfs: &Arc<dyn Vfs>, path: &Path, bytes: &[u8]) {
     write_all_at(&*file, &[IoSlice::new(bytes)], 0).unwrap();
 }
 
-/// What a thread comes to, which it does soon.
+/// Run `work` on a thread and return its result. Panic if it takes longer than [`LIMIT`].
 fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, outcome) = mpsc::channel();
     std::thread::spawn(move || done.send(work()));
@@ -145,7 +146,7 @@ fn a_held_directory_is_in_place_while_its_path_names_it(vfs: &Arc<dyn Vfs>, dir:
     assert!(vfs.is_in_place(&store).unwrap() && held.is_in_place(dir).unwrap());
 }
 
-/// What no file system of ours offers to programs is done to it from outside.
+/// `move_directory` moves a directory as another program would: the trait has no call for that.
 fn after_a_directory_was_replaced(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
@@ -442,7 +443,7 @@ fn words_that_are_none_read_as_zero(vfs: &Arc<dyn Vfs>, dir: &Path) {
 fn openings_of_a_page_share_its_words(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let (one, path) = page(vfs, dir);
     let other = vfs.open_page(&path, OpenMode::ReadWrite).unwrap();
-    // Of equal bytes: it reads the same on machines of both byte orders.
+    // All bytes of the value are equal, so it reads the same on machines of either byte order.
     one.store(3, 0x0707_0707_0707_0707);
     assert_eq!(other.add(3, 1), 0x0707_0707_0707_0707);
     assert_eq!(one.load(3), 0x0707_0707_0707_0708);
@@ -520,7 +521,7 @@ fn a_wait_for_a_word_that_has_changed_ends_at_once(vfs: &Arc<dyn Vfs>, dir: &Pat
     }
 }
 
-/// A wait may end for no reason, but not every one.
+/// A single wait may end for no reason, but not every wait.
 fn a_wait_lasts_until_its_timeout(vfs: &Arc<dyn Vfs>, dir: &Path) {
     const TIME: Duration = Duration::from_millis(50);
     let (page, _) = page(vfs, dir);
@@ -580,7 +581,7 @@ fn thread_number() -> i32 {
     0
 }
 
-/// Waits until a thread sleeps, where that can be seen.
+/// Wait until a thread sleeps, on systems that show the state of a thread.
 fn until_asleep(thread: i32) {
     let path = format!("/proc/self/task/{thread}/stat");
     let is_awake = || std::fs::read_to_string(&path).is_ok_and(|stat| !stat.contains(") S "));

@@ -23,7 +23,8 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    /// Call the wake-up. No event after its position and up to `passed` matches.
+    /// Call the wake-up. No event after the waiter's position and up to `passed` matches its
+    /// filter.
     pub(super) fn wake(self, passed: u64) {
         (self.wake)(passed.max(self.position));
     }
@@ -139,7 +140,7 @@ impl FilteredWaiters {
     /// Add a waiter. Its position is not below `head`, the current head.
     pub(super) fn insert(&mut self, id: u64, waiter: Waiter, head: u64) {
         if self.waiters.is_empty() {
-            // No waiter needs a scan of the events before.
+            // No waiter needs a scan of the events up to the head.
             self.scanned = self.scanned.max(head);
         }
         let filter = &waiter.filter;
@@ -298,7 +299,7 @@ mod tests {
                     .map(|(id, _)| (id as u64, 5))
                     .collect();
                 assert_eq!(found, expected, "{stream} {event_type}");
-                // The indexes contain the remaining waiters alone.
+                // The indexes contain the remaining waiters and no others.
                 let waiting: Vec<u64> = all.waiters.keys().copied().collect();
                 assert_eq!(waiting.len() + found.len(), filters.len());
                 for id in waiting {

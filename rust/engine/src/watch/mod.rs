@@ -83,7 +83,7 @@ impl Watch {
     /// of the store.
     ///
     /// `load` returns the events between two positions, or `None` if that would take long or fails.
-    /// In the latter case all waiters for these events are woken.
+    /// After `None`, all waiters for these events are woken.
     pub(crate) fn deliver(&self, load: impl FnOnce(u64, u64) -> Option<NewEvents>) {
         if !self.due.swap(false, Ordering::SeqCst) {
             return;
@@ -104,7 +104,7 @@ impl Watch {
         for (_, _, wake) in due {
             call(wake);
         }
-        // Last, so that no other waiter has to wait for the scan.
+        // The scan comes last, so that no other waiter has to wait for it.
         if let Some(scanned) = filtered {
             self.deliver_filtered(scanned, load);
         }
@@ -201,8 +201,8 @@ impl Watch {
         let mut waiters = self.waiters.lock();
         let id = waiters.next_id;
         waiters.next_id += 1;
-        // Compared while the lock is held. If a delivery has scanned up to a later head before,
-        // this thread reads that head or a later one. A later delivery finds the waiter.
+        // The head is read while the lock is held. If a delivery has already scanned up to some
+        // head, this thread reads that head or a later one. Every later delivery finds the waiter.
         let head = self.head.load(Ordering::SeqCst);
         if head > position || self.ended.load(Ordering::SeqCst) {
             drop(waiters);
@@ -227,7 +227,8 @@ impl Watch {
             };
             (i.map(|i| waiters.wakes.swap_remove(i)), filtered)
         };
-        // Dropped without the lock: a wake-up may own another guard, whose drop locks again.
+        // The waiter is dropped after the lock was released: its wake-up may own another guard, and
+        // dropping that guard acquires the lock.
         if unfiltered.is_some() || filtered.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
@@ -240,7 +241,7 @@ fn call(wake: Wake) {
     let _reported_by_the_panic_hook = catch_unwind(AssertUnwindSafe(wake));
 }
 
-/// A counted waiter; dropping it ends the count.
+/// A counted waiter. Dropping it removes it from the count.
 #[derive(Debug)]
 pub(crate) struct Waiting<'a>(&'a Watch);
 
@@ -259,8 +260,8 @@ pub struct WaitGuard {
 
 impl WaitGuard {
     /// Return the position up to which no event matches the filter of a wake-up that
-    /// [`crate::Store::on_match`] has registered. Return `None` after the wake-up, and for a
-    /// wake-up without a filter.
+    /// [`crate::Store::on_match`] has registered. Return `None` after the wake-up was called, and
+    /// for a wake-up without a filter.
     pub fn passed(&self) -> Option<u64> {
         let watch = self.watch.upgrade()?;
         let waiters = watch.waiters.lock();

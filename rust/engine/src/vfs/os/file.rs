@@ -6,9 +6,9 @@ use std::os::unix::fs::FileExt as _;
 
 use crate::vfs::VfsFile;
 
-// The syncs are not those of the standard library, which retries a sync after EINTR by itself.
-// Whether a failed sync may be repeated is for the engine to decide: after some errors the kernel
-// has dropped the dirty pages, and a second sync succeeds without them.
+// The syncs call the system directly, because those of the standard library are repeated after
+// EINTR. Only the engine may decide whether a failed sync is repeated: after some errors the kernel
+// has dropped the dirty pages, and a second sync succeeds without writing them.
 
 #[cfg(not(target_vendor = "apple"))]
 fn sync_data(file: &File) -> io::Result<()> {

@@ -1,23 +1,24 @@
 //! Lock files that are closed in forked children, and the number of forks.
 //!
 //! A forked child shares the open file descriptions of its parent, and a `flock` belongs to the
-//! description. If the parent died, an idle child would keep each of its locks. So this module
-//! keeps a table of all files that are open to be locked, and `pthread_atfork` handlers close
+//! description. If the parent died, its locks would stay held as long as the child runs, even if
+//! the child never uses them. So this module keeps a table of all files that are open to be locked,
+//! and `pthread_atfork` handlers close them in the child before `fork` returns there.
 //! them in the child before `fork` returns there.
 //!
-//! The handler in the child runs in a process whose other threads are gone, whatever they were
-//! doing, so it may only call what POSIX allows after `fork` in a threaded process: no lock of
-//! the standard library, no allocation. Therefore the table is an array of atomics of fixed size,
-//! and the lock that makes opening, closing and forking exclude each other is a spin lock. The
-//! handler before the fork takes it, so the child never inherits it from another thread, and no
-//! file is open that the table doesn't contain.
+//! The child has only the thread that forked. The parent's other threads don't exist there, and may
+//! have held any lock at the fork. So the handler in the child may only call what POSIX allows
+//! after `fork` in a process with threads: no lock of the standard library, no allocation.
+//! Therefore the table is an array of atomics of fixed size, and a spin lock makes opening, closing
+//! and forking exclude each other. The handler before the fork acquires the spin lock. So no other
+//! thread holds it at the fork, and every open lock file is in the table.
 //!
 //! All atomics here use `SeqCst`. They are accessed when a file is opened or closed and at a
 //! fork, never on the path of a commit, so a weaker ordering would gain nothing.
 //!
-//! The handlers also count the forks. Where the count differs from an earlier one, what was
-//! created then belongs to the parent. Unlike a comparison of process ids it costs no system
-//! call, and a count is never used twice.
+//! The handlers also count the forks. If the count has changed since an object was created, the
+//! object belongs to the parent. The comparison costs no system call, unlike a comparison of
+//! process ids, and a count is never used twice.
 
 #![allow(unsafe_code, reason = "pthread_atfork and close take no safe types")]
 
@@ -36,8 +37,8 @@ const CLOSED: i32 = -2;
 
 /// The descriptors of the open lock files, or [`FREE`], or [`CLOSED`].
 static FILES: [AtomicI32; SLOTS] = [const { AtomicI32::new(FREE) }; SLOTS];
-/// The number of slots, from the first, that have ever been used: the handler in the child need
-/// not look at the others.
+/// The number of slots, from the first, that have ever been used. The handler in the child reads
+/// only these.
 static USED: AtomicUsize = AtomicUsize::new(0);
 /// The spin lock: true while a thread opens or closes a lock file, or forks.
 static IS_LOCKED: AtomicBool = AtomicBool::new(false);
@@ -46,7 +47,7 @@ static FORKS: AtomicU64 = AtomicU64::new(0);
 /// The result of registering the handlers: 0 or an error number.
 static REGISTERED: OnceLock<i32> = OnceLock::new();
 
-/// Returns the number of forks between this process and its first ancestor that called this
+/// Return the number of forks between this process and its first ancestor that called this
 /// function. The number in a forked child differs from the one in its parent.
 pub fn forks() -> u64 {
     // If the handlers can't be registered, no lock file can be opened, so no store either.
@@ -78,11 +79,11 @@ pub(super) struct ForkClosedFile {
 }
 
 impl ForkClosedFile {
-    /// Opens a file and adds it to the table.
+    /// Open a file and add it to the table.
     pub(super) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<Self> {
         register()?;
-        // From before the file is open until it is in the table: a fork in between would leave it
-        // open in the child.
+        // The lock is held from before the file is open until it is in the table. A fork in between
+        // would leave the file open in the child.
         let _lock = SpinLock::acquire();
         let is_free = |slot: &AtomicI32| slot.load(Ordering::SeqCst) == FREE;
         let slot = FILES.iter().position(is_free);
@@ -99,7 +100,7 @@ impl ForkClosedFile {
         })
     }
 
-    /// Returns the file, or an error in a child of the process that opened it.
+    /// Return the file, or an error in a child of the process that opened it.
     pub(super) fn get(&self) -> io::Result<BorrowedFd<'_>> {
         let is_open = FILES
             .get(self.slot)
@@ -170,8 +171,8 @@ extern "C" fn in_child() {
         if fd >= 0 {
             slot.store(CLOSED, Ordering::SeqCst);
             // SAFETY: this is the child's copy of a descriptor that the parent had open. The slot
-            // has been changed, so no `ForkClosedFile` uses or closes it again. There is no one to
-            // report an error to.
+            // has been changed, so no `ForkClosedFile` uses or closes it again. An error can't be
+            // reported, because no caller exists here.
             unsafe { libc::close(fd) };
         }
     }

@@ -1,4 +1,5 @@
-//! Directories that are held open, so that their files are reached whatever the path names later.
+//! Directories that are held open, so that their files are reached even if a path names another
+//! directory later.
 //!
 //! The kernel resolves a path again at each call. After `chdir`, or when a parent directory was
 //! renamed or a symbolic link changed, the same path leads elsewhere. An open store therefore
@@ -25,22 +26,22 @@ pub(super) struct HeldDirectory {
     root: PathBuf,
     /// The absolute path.
     absolute: PathBuf,
-    /// The open directories by their path below `root`; that of `root` itself is empty. The lock
-    /// is held to look up and to insert, never during a system call.
+    /// The open directories by their path below `root`; the path of `root` itself is empty. The
+    /// lock is held to look up and to insert, never during a system call.
     directories: Mutex<HashMap<PathBuf, Arc<File>>>,
 }
 
 /// A name, and the open directory in which it is looked up.
 #[derive(Debug)]
 pub(super) struct PathAt {
-    /// `None` for a path that is looked up as the kernel does it.
+    /// `None` for a path that the kernel resolves from the root or from the working directory.
     directory: Option<Arc<File>>,
     pub(super) name: PathBuf,
 }
 
 impl PathAt {
-    /// A path that is looked up as the kernel does it: from the root of the file system or from
-    /// the working directory.
+    /// A path that the kernel resolves from the root of the file system or from the working
+    /// directory.
     pub(super) fn path(path: &Path) -> Self {
         Self {
             directory: None,
@@ -70,7 +71,7 @@ impl PathAt {
         Ok(rustix::fs::statat(self.directory(), &self.name, flags)?)
     }
 
-    /// Creates a file that must not exist yet. In a held directory it gets the owner and the access
+    /// Create a file that must not exist yet. In a held directory it gets the owner and the access
     /// rights of the directory.
     pub(super) fn create(&self) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
@@ -81,7 +82,7 @@ impl PathAt {
         Ok(file)
     }
 
-    /// Creates a directory that must not exist yet, in the same way.
+    /// Create a directory that must not exist yet, with owner and access rights as in `create`.
     pub(super) fn create_dir(&self) -> io::Result<()> {
         rustix::fs::mkdirat(self.directory(), &self.name, Mode::RWXU)?;
         if self.directory.is_none() {
@@ -90,10 +91,10 @@ impl PathAt {
         self.copy_access(&self.open_dir()?, Mode::RWXU | Mode::RWXG | Mode::SGID)
     }
 
-    /// Copies the owner of the parent directory to a new file, and those of its access rights for
-    /// owner and group that are in `allowed`. Every user who may use the store must be able to use
-    /// every file in it, whichever user's process has created the file and whatever umask that
-    /// process had.
+    /// Copy to a new file the owner of its parent directory, and those of the directory's access
+    /// rights for owner and group that are in `allowed`. Every user who may use the store must be
+    /// able to use every file in it, no matter which user's process has created the file and with
+    /// which umask.
     fn copy_access(&self, created: &File, allowed: Mode) -> io::Result<()> {
         let Some(directory) = &self.directory else {
             return Ok(());
@@ -106,8 +107,8 @@ impl PathAt {
             && !chown(created, uid, gid)?
             && !chown(created, None, gid)?
         {
-            // The file keeps the group of this process, which is not that of the directory and
-            // must not get its rights.
+            // The file keeps the group of this process. That is another group than the directory's,
+            // and must not get the rights of the directory's group.
             rights -= Mode::RWXG;
         }
         if Mode::from_raw_mode(own.st_mode) != rights {
@@ -116,7 +117,7 @@ impl PathAt {
         Ok(())
     }
 
-    /// Whether the name is that of a symbolic link.
+    /// Whether the name refers to a symbolic link.
     pub(super) fn is_symbolic(&self) -> bool {
         let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
         let found = rustix::fs::statat(self.directory(), &self.name, flags);
@@ -129,8 +130,8 @@ impl PathAt {
     }
 }
 
-/// Changes the owner. Returns whether this process is allowed to: only a privileged process may
-/// give a file to another user.
+/// Change the owner. Return whether this process is allowed to: only a privileged process may give
+/// a file to another user.
 fn chown(file: &File, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<bool> {
     match rustix::fs::fchown(file, uid, gid) {
         Ok(()) => Ok(true),
@@ -141,7 +142,7 @@ fn chown(file: &File, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<bool> {
 }
 
 impl HeldDirectory {
-    /// Opens the directory at the path `root`, whose absolute path is `absolute`.
+    /// Open the directory at the path `root`, whose absolute path is `absolute`.
     pub(super) fn open(root: &Path, absolute: PathBuf) -> io::Result<Self> {
         let directory = Arc::new(PathAt::path(&absolute).open_dir()?);
         Ok(Self {
@@ -151,11 +152,11 @@ impl HeldDirectory {
         })
     }
 
-    /// Returns how a path is reached that is in the held directory or is its parent; `None` for
-    /// any other path.
+    /// Return the open directory and the name by which a path is reached, if the path is in the
+    /// held directory or is its parent; `None` for any other path.
     pub(super) fn at(&self, path: &Path) -> io::Result<Option<PathAt>> {
         let Some(below) = self.below(path) else {
-            // Checked only if the path is not in the directory, because the parent of `.` is
+            // This is checked only if the path is not in the directory: the parent of `.` is
             // written as `.`, too.
             let is_parent = parent_of(&self.root) == path;
             let parent = is_parent.then(|| self.name_in(Path::new(""), Path::new("..")));

@@ -1,7 +1,8 @@
 //! File locks by `flock`. The kernel releases them when the process ends, however it ends.
 //!
-//! `flock` and not `fcntl`: a lock of `fcntl` belongs to the process and is lost when the process
-//! closes any descriptor of the file; two sessions in one process would not exclude each other.
+//! The locks are those of `flock` and not of `fcntl`. A lock of `fcntl` belongs to the process: two
+//! sessions in one process would not exclude each other, and the lock is lost when the process
+//! closes any descriptor of the file.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,14 +24,14 @@ pub(super) struct OsLockFile {
 }
 
 impl OsLockFile {
-    /// Opens the file at `at`, which other processes find by `path`.
+    /// Open the file at `at`, which other processes find by `path`.
     pub(super) fn open(at: &PathAt, path: PathBuf, create: bool) -> io::Result<Self> {
         let open = || {
             let found = at.stat();
             if found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode).is_dir()) {
                 return at.open_dir();
             }
-            // Without it, opening a pipe would wait for its other end.
+            // Without this flag, opening a pipe would wait for its other end.
             let flags = OFlags::NONBLOCK;
             loop {
                 match at.open(flags | OFlags::RDONLY, Mode::empty()) {
@@ -38,7 +39,8 @@ impl OsLockFile {
                     opened => return opened,
                 }
                 match at.create() {
-                    // Another process has created it meanwhile; open that one.
+                    // Another process has created the file meanwhile. Open that file in the next
+                    // round.
                     Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !at.is_symbolic() => {}
                     created => return created,
                 }
@@ -93,9 +95,9 @@ impl LockFile for OsLockFile {
 
 impl Drop for OsLockFile {
     fn drop(&mut self) {
-        // Unlocked before it is closed: a child that was created by a raw `clone`, which runs no
-        // fork handlers, has the file open, too, and would keep the lock. In a forked child this
-        // fails.
+        // The file is unlocked before it is closed. A child that was created by a raw `clone` runs
+        // no fork handlers, so it has the file open, too, and would keep the lock. In a forked
+        // child the call fails.
         let _freed = self.unlock();
     }
 }

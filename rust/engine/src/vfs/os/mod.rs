@@ -48,13 +48,14 @@ pub struct OsVfs {
 }
 
 impl OsVfs {
-    /// The file system with paths that are resolved as the kernel does it.
+    /// A file system whose paths the kernel resolves, relative to the working directory of the
+    /// process.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The file system with paths that are relative to `base`, whatever the working directory of
-    /// the process is. Errors contain the paths as the caller gave them.
+    /// A file system whose paths are relative to `base`, even if the process changes its working
+    /// directory. Errors contain the paths as the caller gave them.
     pub fn relative_to(base: PathBuf) -> Self {
         Self {
             base: Some(base),
@@ -62,7 +63,7 @@ impl OsVfs {
         }
     }
 
-    /// A path as it is given to the kernel.
+    /// Return a path in the form in which the kernel gets it.
     fn resolved(&self, path: &Path) -> PathBuf {
         let base = self.base.as_ref();
         base.map_or_else(|| path.to_path_buf(), |base| base.join(path))
@@ -124,8 +125,8 @@ impl Vfs for OsVfs {
         };
         let mut names = Vec::new();
         for entry in entries {
-            // A name that is not UTF-8 is not the engine's; converted with loss it still appears in
-            // reports.
+            // The engine creates only names that are UTF-8. Another name is converted with loss, so
+            // that it still appears in reports.
             let name = entry?.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
                 names.push(name);
@@ -216,7 +217,7 @@ impl Vfs for OsVfs {
     }
 }
 
-/// Microseconds since the Unix epoch; 0 for a clock set before it.
+/// Microseconds since the Unix epoch; 0 if the clock is set to a time before it.
 pub(super) fn now_micros() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -224,7 +225,7 @@ pub(super) fn now_micros() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Identifies the running kernel by the random id that Linux generates at boot.
+/// Return a number for the running kernel: the hash of the random id that Linux generates at boot.
 fn kernel() -> u64 {
     fs::read("/proc/sys/kernel/random/boot_id").map_or(0, |number| xxh3_64(number.trim_ascii()))
 }
@@ -242,7 +243,7 @@ fn micros_of(clock: rustix::time::ClockId) -> u64 {
         .saturating_add(nanos / 1_000)
 }
 
-/// Fills `buf` from the kernel's random generator.
+/// Fill `buf` from the kernel's random generator.
 #[cfg(target_os = "linux")]
 pub(super) fn random(mut buf: &mut [u8]) -> io::Result<()> {
     use rustix::rand::{GetRandomFlags, getrandom};
@@ -256,7 +257,7 @@ pub(super) fn random(mut buf: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Fills `buf` from the kernel's random generator.
+/// Fill `buf` from the kernel's random generator.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn random(buf: &mut [u8]) -> io::Result<()> {
     io::Read::read_exact(&mut File::open("/dev/urandom")?, buf)

@@ -1,8 +1,8 @@
-//! File systems on which processes can't share a store: those of networks, and FUSE.
+//! File systems on which processes can't share a store: network file systems, and FUSE.
 
-/// Returns why processes can't share a store on the file system with this magic number; `None`
-/// if they can. On the file systems below, another machine or another kernel may have the same
-/// files, and its locks and mapped memory are not the ones of this kernel.
+/// Return why processes can't share a store on the file system with this magic number; `None` if
+/// they can. On the file systems below, another machine or another kernel may use the same files,
+/// and this kernel does not see its locks and its mapped memory.
 pub(super) fn why_not(magic: u32) -> Option<String> {
     let name = match magic {
         0x6969 => "NFS",

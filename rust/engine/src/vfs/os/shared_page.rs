@@ -1,16 +1,16 @@
 //! The shared page: words in a file that several processes have mapped, and waiting for a change
 //! of a word.
 //!
-//! An access to mapped memory has no way to report an error: if the file has no byte or no block
-//! for it, the process gets SIGBUS and ends. So the engine allocates all blocks of the file before
-//! it maps it, and never truncates it. If another program truncates it, the next access ends the
-//! process; nothing in user space can prevent that.
+//! An access to mapped memory has no way to report an error: if the file has no byte or no block at
+//! the address, the process gets SIGBUS and ends. So the engine allocates all blocks of the file
+//! before it maps the file, and never truncates it. If another program truncates the file, the next
+//! access ends the process; nothing in user space can prevent that.
 //!
-//! Every word is accessed atomically and with `SeqCst`. The protocol of `coord` relies on one
-//! order of all accesses to several words (a session sets its own word and then reads those of
-//! the others; with acquire and release alone two sessions could both read the old values).
-//! `SeqCst` holds across processes, because they map the same physical memory and the ordering is
-//! one of the processor.
+//! Every word is accessed atomically and with `SeqCst`. The protocol of `coord` relies on one order
+//! of all accesses to several words: a session sets its own word and then reads those of the
+//! others, and with acquire and release alone two sessions could both read the old values. `SeqCst`
+//! holds across processes, because they map the same physical memory and the processor itself
+//! guarantees the order.
 
 #![allow(
     unsafe_code,
@@ -41,7 +41,7 @@ pub(super) struct OsPage {
 }
 
 impl OsPage {
-    /// Opens the file at `at`, which other processes find by `path`.
+    /// Open the file at `at`, which other processes find by `path`.
     pub(super) fn open(at: &PathAt, path: PathBuf, mode: OpenMode) -> io::Result<Self> {
         let mut file = match mode {
             OpenMode::CreateNew => at.create()?,
@@ -50,7 +50,7 @@ impl OsPage {
         if mode == OpenMode::CreateNew {
             let zeroed = file.write_all(&vec![0; BYTES]);
             let allocated = zeroed.and_then(|()| allocate(&file));
-            // No other process may find an incomplete page.
+            // The page is incomplete. It is removed so that no other process finds it.
             allocated.inspect_err(|_| drop(at.remove()))?;
         }
         if file.metadata()?.len() != BYTES as u64 {
@@ -72,8 +72,8 @@ impl OsPage {
     }
 }
 
-/// Allocates a block for every byte. Written bytes have one already on most file systems; on one
-/// that compresses or defers allocation they may not.
+/// Allocate a block for every byte. Writing zeros is not enough: a file system that compresses data
+/// or defers allocation may have no block for a written byte.
 #[cfg(target_os = "linux")]
 fn allocate(file: &File) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
@@ -154,7 +154,7 @@ mod waiting {
     use rustix::thread::futex;
     use rustix::time::Timespec;
 
-    /// The lower half of a word: a futex has 32 bits.
+    /// The lower half of a word, because a futex has 32 bits.
     fn lower_half(word: &AtomicU64) -> &AtomicU32 {
         let at = usize::from(cfg!(target_endian = "big"));
         // SAFETY: both halves of an aligned u64 are aligned u32s that live as long as it. Only the
@@ -169,10 +169,10 @@ mod waiting {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
-        // The kernel compares the word with `seen` and sleeps in one step, so a change after the
-        // caller's last look is never missed. Whether the wait ends by a wake-up, a change, the
-        // time-out or a signal, the caller reads the word again. The futex is not private, because
-        // the wake-up comes from another process.
+        // The kernel compares the word with `seen` and sleeps in one step, so no change after the
+        // caller's last read is missed. The result is ignored, because the caller reads the word
+        // again in any case: after a wake-up, a change, the timeout or a signal. The futex is not
+        // private, because another process may wake the thread.
         let _reads_again = futex::wait(
             lower_half(word),
             futex::Flags::empty(),
@@ -191,8 +191,8 @@ mod waiting {
 #[cfg(not(target_os = "linux"))]
 use polling as waiting;
 
-/// Where the kernel has no wait across processes, the word is polled, at first every millisecond
-/// and then less often.
+/// A wait for kernels that have none across processes: the word is polled, at first every
+/// millisecond and then less often.
 #[cfg(any(test, not(target_os = "linux")))]
 mod polling {
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -246,8 +246,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("page");
         open(&path, OpenMode::CreateNew).unwrap();
-        // Not every file system keeps blocks for zeros, so the count is that of a file for which
-        // they were requested in the same way.
+        // Not every file system keeps blocks for zeros. So the expected number of blocks is that of
+        // a reference file, for which they were requested in the same way.
         let reference = File::create_new(dir.path().join("reference")).unwrap();
         (&reference).write_all(&vec![0; BYTES]).unwrap();
         let _unsupported = rustix::fs::fallocate(

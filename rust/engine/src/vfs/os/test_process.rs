@@ -4,13 +4,13 @@
 
 use std::process::Command;
 
-/// The environment variable by which the process knows that it is the inner one.
+/// The environment variable that is set in the inner process.
 const ALONE: &str = "EVENTBRAID_TEST_ALONE";
 /// The time limit in seconds; far more than any of the tests takes.
 const LIMIT: u32 = 60;
 
-/// Runs the test with this path in a new process that runs no other test. Fails if the test
-/// fails or exceeds the time limit.
+/// Run the test with this path in a new process that runs no other test. Fail if the test fails or
+/// exceeds the time limit.
 pub(super) fn run_alone(path: &str, test: fn()) {
     if std::env::var_os(ALONE).is_some() {
         // SAFETY: the signal has no handler and ends the process.

@@ -15,8 +15,8 @@ pub(super) type Sector = [u8; SECTOR];
 /// The maximum size of a file.
 pub(super) const LARGEST_FILE: u64 = 1 << 36;
 
-/// The bytes of a file. Those of the last chunk after `len` are zero, so that no old bytes appear
-/// when the file grows.
+/// The bytes of a file. The bytes of the last chunk after `len` are zero, so that no old bytes
+/// appear when the file grows.
 #[derive(Clone, Default)]
 pub(super) struct Content {
     chunks: Vec<Option<Arc<Vec<u8>>>>,
@@ -30,7 +30,7 @@ impl Content {
         content
     }
 
-    /// Writes at `offset`, growing the file as needed.
+    /// Write at `offset`, growing the file as needed.
     pub(super) fn write(&mut self, mut bytes: &[u8], mut offset: u64) {
         while !bytes.is_empty() {
             let (index, start) = locate(offset);
@@ -42,7 +42,7 @@ impl Content {
         self.len = self.len.max(offset);
     }
 
-    /// Truncates the file, or extends it with zeros.
+    /// Truncate the file, or extend it with zeros.
     pub(super) fn set_len(&mut self, len: u64) {
         let (index, start) = locate(len);
         self.chunks.truncate(index + 1);
@@ -56,7 +56,7 @@ impl Content {
         self.len
     }
 
-    /// Reads up to the end of the file. Returns the number of bytes read.
+    /// Read up to the end of the file. Return the number of bytes read.
     pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let buf = buf.split_at_mut(left.min(buf.len())).0;

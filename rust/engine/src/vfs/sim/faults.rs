@@ -97,9 +97,9 @@ impl From<io::ErrorKind> for Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Then {
-    /// They all fail, too.
+    /// The later calls fail, too.
     Forever,
-    /// They succeed.
+    /// The later calls succeed.
     Once,
 }
 
@@ -108,15 +108,15 @@ pub enum Then {
 pub struct Fault {
     /// The call that fails.
     pub call: Call,
-    /// The number of the call that fails, counted from 1 beginning now.
+    /// Which of the calls from now on fails, counted from 1.
     pub nth: u64,
     /// How it fails.
     pub error: Failure,
     /// Whether later calls fail, too.
     pub then: Then,
     /// For the syncs: the un-synced data is marked as clean and lost, as Linux does after a failed
-    /// `fsync`. Programs see it until the cache is dropped, later syncs succeed, and the disk never
-    /// gets it.
+    /// `fsync`. Programs see the data until the cache is dropped, later syncs succeed, and the disk
+    /// never gets the data.
     pub lose: bool,
 }
 
@@ -147,8 +147,8 @@ impl Fault {
     }
 }
 
-/// What a call does: the first `allowed` bytes of its work, if it works on bytes, and then it fails
-/// with `error` if there is one.
+/// The outcome of a call. If the call transfers bytes, it transfers the first `allowed` ones. Then
+/// it fails with `error` if there is one.
 #[derive(Debug)]
 pub(super) struct CallOutcome {
     pub(super) allowed: usize,
@@ -177,14 +177,14 @@ impl CallOutcome {
 #[derive(Debug)]
 struct ActiveFault {
     fault: Fault,
-    /// The fault concerns paths that contain this text.
+    /// The fault applies to paths that contain this text.
     path: String,
-    /// The number of calls so far that the fault concerns.
+    /// The number of calls so far to which the fault applies.
     calls: u64,
 }
 
 impl ActiveFault {
-    /// Counts a call. Returns whether the call fails.
+    /// Count a call. Return whether the call fails.
     fn fires(&mut self, call: Call, path: &str) -> bool {
         if self.fault.call != call || !path.contains(&self.path) {
             return false;
@@ -232,14 +232,14 @@ impl Script {
         self.faults.clear();
     }
 
-    /// Counts a named moment, which is not a call, as a step.
+    /// Count a named moment, which is not a call, as a step.
     pub(super) fn moment(&mut self, name: &str) {
         if !self.crashed {
             self.step(format_args!("at {name}"));
         }
     }
 
-    /// Decides the outcome of a call on `path` that is about to transfer `len` bytes.
+    /// Decide the outcome of a call on `path` that is about to transfer `len` bytes.
     pub(super) fn decide(
         &mut self,
         call: Call,
@@ -294,7 +294,7 @@ impl Script {
         &self.trace
     }
 
-    /// Counts a step. Returns whether the crash is at this step.
+    /// Count a step. Return whether the crash is at this step.
     fn step(&mut self, what: fmt::Arguments<'_>) -> bool {
         let number = self.steps() + 1;
         self.crashed = self.crash_at == Some(number);

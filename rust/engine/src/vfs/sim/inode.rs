@@ -14,14 +14,14 @@ pub(super) const BLOCK: u64 = 4096;
 /// Bytes of a word of memory.
 const WORD: u64 = 8;
 
-/// A file, whatever its name is. If both are needed, `live` is locked before `disk`.
+/// A file, independent of its name. If both are needed, `live` is locked before `disk`.
 #[derive(Debug)]
 pub(super) struct Inode {
     pub(super) id: u64,
     /// The content as programs see it: the page cache.
     live: RwLock<Content>,
-    /// The content as the disk has it. It belongs to `live` because in a tracked file system every
-    /// call holds the lock of the machine's state.
+    /// The content as the disk has it. It always belongs to the same moment as `live`, because in a
+    /// tracked file system every call holds the lock on the machine's state.
     disk: Mutex<DiskImage>,
     /// The numbers of the blocks that were ever written, even with zeros.
     allocated: Mutex<BTreeSet<u64>>,
@@ -56,7 +56,7 @@ impl Inode {
         self.allocated.lock().len() as u64
     }
 
-    /// Allocates the blocks for a write of `len` bytes, as far as there are free ones. Returns the
+    /// Allocate the blocks for a write of `len` bytes, as far as there are free ones. Return the
     /// number of bytes for which there is room.
     pub(super) fn allocate(&self, offset: u64, len: usize, mut free: u64) -> usize {
         let mut allocated = self.allocated.lock();
@@ -92,12 +92,12 @@ impl Inode {
         self.live.read().clone()
     }
 
-    /// Writes in an untracked file system, where nothing becomes durable.
+    /// Write in an untracked file system, where nothing becomes durable.
     pub(super) fn write(&self, bufs: &[IoSlice<'_>], offset: u64) -> usize {
         write(&mut self.live.write(), bufs, offset, usize::MAX)
     }
 
-    /// Writes the first `allowed` bytes of `bufs` and records that they are not synced.
+    /// Write the first `allowed` bytes of `bufs` and record that they are not synced.
     pub(super) fn write_unsynced(
         &self,
         bufs: &[IoSlice<'_>],
@@ -110,7 +110,7 @@ impl Inode {
         written
     }
 
-    /// Records that processes have mapped the file as memory.
+    /// Record that processes have mapped the file as memory.
     pub(super) fn map(&self) {
         self.disk.lock().is_mapped = true;
     }
@@ -120,7 +120,7 @@ impl Inode {
         word_of(&self.live.read(), word).unwrap_or_default()
     }
 
-    /// Sets a word of memory to the result of `change`, if it returns one. Returns the previous
+    /// Set a word of memory to the result of `change`, if it returns one. Return the previous
     /// value.
     pub(super) fn change_word(&self, word: usize, change: impl FnOnce(u64) -> Option<u64>) -> u64 {
         let mut live = self.live.write();
@@ -142,15 +142,15 @@ impl Inode {
         self.disk.lock().sync(size);
     }
 
-    /// Marks everything as clean without writing it, as Linux does after a failed sync: the disk
-    /// never gets it, and no later sync reports it.
+    /// Mark everything as clean without writing it, as Linux does after a failed sync. The disk
+    /// never gets these bytes, and no later sync reports the loss.
     pub(super) fn lose_unsynced(&self) {
         let mut disk = self.disk.lock();
         let lost = std::mem::take(&mut disk.unsynced);
         disk.lost.extend(lost.into_keys());
     }
 
-    /// Replaces what programs see by what the disk has, where writes were lost.
+    /// Where writes were lost, replace the content that programs see by the content of the disk.
     pub(super) fn drop_cache(&self, offset: u64, len: u64) {
         let mut live = self.live.write();
         let mut disk = self.disk.lock();
@@ -183,7 +183,7 @@ impl Inode {
         Self::of(self.id, live.clone(), self.disk.lock().clone()).with_blocks_of(self)
     }
 
-    /// Changes the file both in memory and on the disk, as damage or another program does.
+    /// Change the file both in memory and on the disk, as damage or another program would.
     pub(super) fn tamper(&self, change: impl Fn(&mut Content)) {
         let mut live = self.live.write();
         let mut disk = self.disk.lock();
@@ -202,10 +202,11 @@ struct DiskImage {
     /// By sector number: all contents that the sector had since it was last synced. The disk may
     /// have any of them, because the kernel may write a page at any time.
     unsynced: BTreeMap<u64, Vec<Sector>>,
-    /// Sectors that a failed sync marked as clean: what programs see of them isn't on the disk.
+    /// Sectors that a failed sync marked as clean: their content as programs see it isn't on the
+    /// disk.
     lost: BTreeSet<u64>,
-    /// Whether processes have mapped the file as memory. The kernel then writes changes at any time,
-    /// and they are not recorded in `unsynced`.
+    /// Whether processes have mapped the file as memory. The kernel may then write changes at any
+    /// time, and they are not recorded in `unsynced`.
     is_mapped: bool,
 }
 
@@ -216,7 +217,7 @@ impl DiskImage {
         for number in offset / sector..end {
             let image = live.sector(number);
             self.lost.remove(&number);
-            // A write of the same content can't be lost.
+            // If the sector already has this content, the write can't be lost.
             if self.unsynced.contains_key(&number) || image != self.content.sector(number) {
                 self.unsynced.entry(number).or_default().push(image);
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::vfs::Hold;
 
-/// What a lock is on: a directory, or a file, whatever its name is.
+/// The object that a lock protects: a directory, or a file independent of its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lockable {
     Directory(String),
@@ -19,7 +19,8 @@ pub(super) struct Holders {
 }
 
 impl Holders {
-    /// Acquires the lock if it is free. Like `flock`, it first releases what the opening holds.
+    /// Acquire the lock if it is free. Like `flock`, first release the lock that this opening
+    /// holds.
     pub(super) fn try_acquire(&mut self, opening: u64, hold: Hold) -> bool {
         self.release(opening);
         let is_free = match hold {

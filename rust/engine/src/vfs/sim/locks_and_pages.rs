@@ -22,7 +22,7 @@ pub(super) struct SimLockFile {
     pub(super) opening: u64,
 }
 
-/// What was opened.
+/// The object that was opened.
 #[derive(Debug)]
 pub(super) enum Opened {
     Directory(HeldDirectory),
@@ -90,7 +90,7 @@ pub(super) struct SimPage {
 }
 
 impl SimPage {
-    /// Sets a word to the result of `change`, if it returns one. Returns the previous value. After a
+    /// Set a word to the result of `change`, if it returns one. Return the previous value. After a
     /// simulated crash nothing is changed: the process is dead.
     fn change(&self, word: usize, change: impl FnOnce(u64) -> Option<u64>) -> u64 {
         if word >= PAGE_WORDS {

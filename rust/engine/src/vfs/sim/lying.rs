@@ -1,4 +1,4 @@
-//! A disk whose syncs do nothing and report success, to show that a test would fail with it.
+//! A disk whose syncs do nothing and report success. With it, a test of durability must fail.
 
 use std::io;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub struct LyingVfs {
 }
 
 impl LyingVfs {
-    /// Suppresses the syncs of one kind of `inner`.
+    /// Suppress the syncs of one kind of `inner`.
     pub fn new(inner: Arc<dyn Vfs>, lie: Lie) -> Self {
         Self { inner, lie }
     }
@@ -149,7 +149,7 @@ mod tests {
     use super::super::{Persist, SimVfs};
     use super::*;
 
-    /// What is left of a file that was written and synced by all the rules.
+    /// Return what a power cut leaves of a file that was written and synced by all the rules.
     fn left_with(lie: Lie) -> io::Result<Vec<u8>> {
         let sim = SimVfs::tracked(1);
         let vfs = LyingVfs::new(Arc::new(sim.clone()), lie);

@@ -65,7 +65,7 @@ use super::{Entry, LockFile, OpenMode, PAGE_WORDS, SharedPage, Vfs, VfsFile, os,
 /// The number of the kernel of all simulated machines.
 const KERNEL: u64 = 7;
 
-/// A file system in memory. Clones are handles of the same one.
+/// A file system in memory. Clones are handles to the same file system.
 #[derive(Clone)]
 pub struct SimVfs {
     world: Arc<World>,
@@ -77,12 +77,12 @@ pub struct SimVfs {
 struct Held {
     /// The path that it had when it was opened.
     path: String,
-    /// By the path below the directory; its own is empty.
+    /// The open directories by their path below this one, whose own path is empty.
     directories: Arc<Mutex<BTreeMap<String, HeldDirectory>>>,
 }
 
 impl SimVfs {
-    /// A plain file system: fast, with the system's clock and randomness, and nothing durable.
+    /// A plain file system: fast, with the system's clock and randomness. Nothing in it is durable.
     pub fn memory() -> Self {
         Self::new(World::new(false, 0))
     }
@@ -93,8 +93,9 @@ impl SimVfs {
         Self::new(World::new(true, seed))
     }
 
-    /// Returns the file system that a machine would have after a power cut now. This one is left
-    /// unchanged, so that many power cuts can be tried. Nothing is left of a plain one.
+    /// Return the file system that a machine would have after a power cut now. This file system is
+    /// left unchanged, so that many power cuts can be tried. A power cut leaves nothing of a plain
+    /// file system.
     #[must_use]
     pub fn power_cut(&self, persist: Persist) -> Self {
         let state = self.world.state.lock();
@@ -102,22 +103,22 @@ impl SimVfs {
         Self::new(self.world.successor(&state, tree))
     }
 
-    /// Returns the file system that a new process would have after this one was killed: everything
-    /// that was written, synced or not, including the words of shared pages, and no locks. This one
-    /// is left unchanged; the two share nothing.
+    /// Return the file system that a new process would have after this process was killed: it
+    /// contains everything that was written, synced or not, including the words of shared pages,
+    /// and no lock is held. This file system is left unchanged; the two share nothing.
     #[must_use]
     pub fn process_crash(&self) -> Self {
         let state = self.world.state.lock();
         Self::new(self.world.successor(&state, state.tree.copy()))
     }
 
-    /// Returns the number of units that [`SimVfs::power_cut`] keeps or loses: sectors and sizes by
+    /// Return the number of units that [`SimVfs::power_cut`] keeps or loses: sectors and sizes by
     /// file, in the order of the files' creation, then names in the order of their changes.
     pub fn unsynced_units(&self) -> usize {
         self.world.state.lock().tree.unsynced_units()
     }
 
-    /// Crashes at this step, counted from 1: the step is not carried out, except for a part of a
+    /// Crash at this step, counted from 1: the step is not carried out, except for a part of a
     /// write, and every later call fails. Only in a tracked file system.
     pub fn crash_at(&self, step: u64) {
         self.world.state.lock().script.crash_at(step);
@@ -128,34 +129,34 @@ impl SimVfs {
         self.world.state.lock().script.crashed()
     }
 
-    /// Returns the number of steps so far: calls that change something, successful or not, and
-    /// named moments. A plain file system counts none.
+    /// Return the number of steps so far: calls that change something, successful or not, and named
+    /// moments. A plain file system counts none.
     pub fn steps(&self) -> u64 {
         self.world.state.lock().script.steps()
     }
 
-    /// Returns the steps so far, one line each.
+    /// Return the steps so far, one line each.
     pub fn trace(&self) -> Vec<String> {
         self.world.state.lock().script.trace().to_vec()
     }
 
-    /// Makes calls fail. If several faults concern a call, the one that was added first counts. Only
-    /// in a tracked file system.
+    /// Make calls fail. If several faults apply to a call, the one that was added first takes
+    /// effect. Only in a tracked file system.
     pub fn fail(&self, fault: Fault) {
         self.fail_on("", fault);
     }
 
-    /// Makes calls fail, as [`SimVfs::fail`] does, on paths that contain the text `path` only.
+    /// Make calls fail, as [`SimVfs::fail`] does, on paths that contain the text `path` only.
     pub fn fail_on(&self, path: &str, fault: Fault) {
         self.world.state.lock().script.add_fault(fault, path);
     }
 
-    /// Removes all faults.
+    /// Remove all faults.
     pub fn heal(&self) {
         self.world.state.lock().script.clear_faults();
     }
 
-    /// Sets the clock of a tracked file system. It advances by a microsecond at each read. The time
+    /// Set the clock of a tracked file system. It advances by a microsecond at each read. The time
     /// since boot is not changed.
     pub fn set_clock(&self, micros: u64) {
         let mut state = self.world.state.lock();
@@ -164,30 +165,30 @@ impl SimVfs {
         state.clock = micros;
     }
 
-    /// Sets the capacity of the disk in bytes; `None` for no limit. Without room a write into new
-    /// blocks is short or fails. A write into blocks that were written before, even with zeros, needs
-    /// no room. A file without a name takes none. Only in a tracked file system.
+    /// Set the capacity of the disk in bytes; `None` for no limit. On a full disk, a write into new
+    /// blocks is short or fails. A write into blocks that were written before, even with zeros,
+    /// needs no room. A file without a name takes no room. Only in a tracked file system.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.world.state.lock().capacity = bytes;
     }
 
-    /// Returns the bytes of all allocated blocks.
+    /// Return the bytes of all allocated blocks.
     pub fn allocated(&self) -> u64 {
         self.world.state.lock().tree.blocks() * inode::BLOCK
     }
 
-    /// Sets whether reads that may not wait find nothing, as if no page were cached. Only in a
-    /// tracked file system.
+    /// Set whether non-blocking reads find nothing, as if no page were cached. Only in a tracked
+    /// file system.
     pub fn set_cold(&self, cold: bool) {
         self.world.state.lock().cold = cold;
     }
 
-    /// Returns the bytes of a file. Neither a step nor subject to faults.
+    /// Return the bytes of a file. The call is neither a step nor subject to faults.
     pub fn read_file(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         Ok(self.inode(path.as_ref())?.content().to_bytes())
     }
 
-    /// Returns the paths of all files, in ascending order.
+    /// Return the paths of all files, in ascending order.
     pub fn files(&self) -> Vec<PathBuf> {
         let files = self.world.state.lock().tree.files();
         files
@@ -196,7 +197,7 @@ impl SimVfs {
             .collect()
     }
 
-    /// Flips the bits of `mask` in the byte at `offset`, in memory and on the disk.
+    /// Flip the bits of `mask` in the byte at `offset`, in memory and on the disk.
     pub fn corrupt(&self, path: impl AsRef<Path>, offset: u64, mask: u8) -> io::Result<()> {
         let inode = self.inode(path.as_ref())?;
         if offset >= inode.size() {
@@ -210,14 +211,14 @@ impl SimVfs {
         Ok(())
     }
 
-    /// Truncates a file to `len` bytes, in memory and on the disk.
+    /// Truncate a file to `len` bytes, in memory and on the disk.
     pub fn truncate_outside(&self, path: impl AsRef<Path>, len: u64) -> io::Result<()> {
         self.inode(path.as_ref())?
             .tamper(|content| content.set_len(content.len().min(len)));
         Ok(())
     }
 
-    /// Replaces the bytes of an existing file, in memory and on the disk.
+    /// Replace the bytes of an existing file, in memory and on the disk.
     pub fn write_outside(&self, path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
         self.inode(path.as_ref())?
             .tamper(|content| *content = Content::from_bytes(bytes));
@@ -231,7 +232,7 @@ impl SimVfs {
         }
     }
 
-    /// Returns the same file system, in which everything below `directory` is reached through the
+    /// Return the same file system, in which everything below `directory` is reached through the
     /// directory that is there now; see [`Vfs::hold`].
     pub fn holding(&self, directory: &Path) -> io::Result<Self> {
         let opened = self
@@ -249,8 +250,8 @@ impl SimVfs {
         })
     }
 
-    /// Renames a directory with everything in it, as another program would, in memory and on the
-    /// disk. Neither a step nor subject to faults.
+    /// Rename a directory with everything in it, as another program would, in memory and on the
+    /// disk. The call is neither a step nor subject to faults.
     pub fn move_outside(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
         let (from, to) = (
             name_tree::normalized(from.as_ref())?,
@@ -259,8 +260,8 @@ impl SimVfs {
         self.world.state.lock().move_directory(&from, &to)
     }
 
-    /// Returns the present path of what a path names: the directory that contains it may be held
-    /// open and may have been moved.
+    /// Return the present path of the file or directory that a path names. The directory that
+    /// contains it may be held open and may have been moved.
     fn key(&self, path: &Path) -> io::Result<String> {
         let key = name_tree::normalized(path)?;
         Ok(match self.below(&key) {
@@ -273,7 +274,7 @@ impl SimVfs {
         })
     }
 
-    /// Returns the present path of a directory that may be held open and may have been moved.
+    /// Return the present path of a directory that may be held open and may have been moved.
     fn directory_key(&self, path: &Path) -> io::Result<String> {
         let key = name_tree::normalized(path)?;
         Ok(match self.below(&key) {
@@ -287,7 +288,7 @@ impl SimVfs {
         Some((held, name_tree::below(key, &held.path)?))
     }
 
-    /// Returns the present path of a directory below the held one; it is held from its first use.
+    /// Return the present path of a directory below the held one; it is held from its first use.
     fn directory(&self, held: &Held, below: &str) -> String {
         if let Some(directory) = held.directories.lock().get(below) {
             return directory.path();
@@ -307,7 +308,7 @@ impl SimVfs {
         self.world.state.lock().tree.file(&key)
     }
 
-    /// Begins a call that transfers no bytes; returns the error if it is to fail.
+    /// Begin a call that transfers no bytes. Return an error if a fault makes the call fail.
     fn enter(&self, call: Call, path: &Path) -> io::Result<(MutexGuard<'_, State>, String)> {
         let key = self.key(path)?;
         let (state, outcome) = self.world.begin(call, &key, format_args!(""), 0);
@@ -319,8 +320,8 @@ impl SimVfs {
         Ok((state.create(&key)?, key))
     }
 
-    /// Creates a file of zeros in two steps, as on the operating system: a process that is killed
-    /// between them leaves a file of the wrong size; after a failure no file is left.
+    /// Create a file of zeros in two steps, as on the operating system. A process that is killed
+    /// between them leaves a file of the wrong size. After a failed step no file is left.
     fn create_page(&self, path: &Path) -> io::Result<(Arc<Inode>, String)> {
         let (inode, key) = self.create(path)?;
         let file = SimFile {

@@ -11,8 +11,9 @@ use super::inode::Inode;
 use super::power_cut::PowerCut;
 use crate::vfs::Entry;
 
-/// What a name stands for. A directory has no state of its own: programs can neither rename nor
-/// remove one, and when a test moves one, everything that refers to it gets the new path.
+/// The file or directory that a name refers to. A directory has no state of its own: programs can
+/// neither rename nor remove one, and when a test moves one, everything that refers to it gets the
+/// new path.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
     Directory,
@@ -46,9 +47,9 @@ enum Change {
 }
 
 impl Change {
-    /// Applies the change. A file has one name at a time, so changes refer to the file and not to
-    /// its name before: any subset of the changes, applied in order, gives a state that a disk may
-    /// have after a power cut.
+    /// Apply the change. A file has one name at a time, and a change refers to the file and not to
+    /// the name that it had before. So any subset of the changes, applied in order, gives a state
+    /// that a disk may have after a power cut.
     fn apply(&self, names: &mut Names) {
         match self {
             Self::Create { path, node } => {
@@ -179,7 +180,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Moves a directory to another path, in memory and on the disk.
+    /// Move a directory to another path, in memory and on the disk.
     pub(super) fn move_directory(&mut self, from: &str, to: &str) -> io::Result<()> {
         self.require_dir(from)?;
         self.require_parent(to)?;
@@ -198,7 +199,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes the names in `dir` durable.
+    /// Make the names in `dir` durable.
     pub(super) fn sync(&mut self, dir: &str) {
         let (settled, mut rest) = self.split_unsynced(dir);
         for change in &settled {
@@ -213,7 +214,7 @@ impl Tree {
         self.unsynced = rest;
     }
 
-    /// Loses the un-synced changes in `dir`: they never become durable.
+    /// Lose the un-synced changes in `dir`: they never become durable.
     pub(super) fn lose_unsynced(&mut self, dir: &str) {
         self.unsynced = self.split_unsynced(dir).1;
     }

@@ -63,7 +63,7 @@ impl PowerCut {
         }
     }
 
-    /// Returns what the next sector contains. `versions` were written since `old` was synced, the
+    /// Return what the next sector contains. `versions` were written since `old` was synced, the
     /// newest last.
     pub(super) fn sector(&mut self, old: &Sector, versions: &[Sector], last: bool) -> Sector {
         let keep = self.keep();
@@ -84,7 +84,7 @@ impl PowerCut {
         }
     }
 
-    /// Returns what a sector of shared memory contains. The kernel may have written it at any time.
+    /// Return what a sector of shared memory contains. The kernel may have written it at any time.
     pub(super) fn mapped(&mut self, old: &Sector, new: &Sector) -> Sector {
         match self.persist {
             Persist::Everything => *new,
@@ -96,7 +96,7 @@ impl PowerCut {
         }
     }
 
-    /// Returns a size that the file may have if `old` is durable and `new` is not.
+    /// Return a size that the file may have if `old` is durable and `new` is not.
     pub(super) fn size(&mut self, old: u64, new: u64) -> u64 {
         let keep = self.keep();
         if matches!(self.persist, Persist::Seeded(_)) && old < new && self.random.chance(25) {
@@ -120,7 +120,7 @@ impl PowerCut {
         torn
     }
 
-    /// Returns a sector with garbage in the bytes that were being changed. The other bytes are kept:
+    /// Return a sector with garbage in the bytes that were being changed. The other bytes are kept:
     /// like `SQLite`, the engine relies on a disk to leave bytes unchanged that it isn't asked to
     /// write ("powersafe overwrite").
     fn garbage(&mut self, old: &Sector, versions: &[Sector]) -> Sector {

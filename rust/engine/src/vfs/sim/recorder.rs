@@ -1,5 +1,5 @@
-//! A record of all calls of a file system, with which a test checks that every answer came after the
-//! sync that it depends on.
+//! A record of all calls to a file system. With it, a test checks that the store reported a result
+//! only after the syncs that the result depends on.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -115,7 +115,7 @@ pub struct RecordingVfs {
 }
 
 impl RecordingVfs {
-    /// Records the calls of `inner` from now on.
+    /// Record the calls of `inner` from now on.
     pub fn new(inner: Arc<dyn Vfs>) -> Self {
         Self {
             inner,
@@ -123,12 +123,12 @@ impl RecordingVfs {
         }
     }
 
-    /// Records that the store has reported something. Returns the sequence number.
+    /// Record that the store has reported something. Return the sequence number.
     pub fn answer(&self, label: &str) -> u64 {
         self.log.push(Phase::Answer(label.to_owned()))
     }
 
-    /// The whole log.
+    /// All records.
     pub fn records(&self) -> Vec<Record> {
         let phases = self.log.0.lock();
         (0..)
@@ -137,10 +137,11 @@ impl RecordingVfs {
             .collect()
     }
 
-    /// Returns the operations that began before `sequence` and that a power cut at that moment could
-    /// undo: those for which no sync of the file or directory began after they had ended and
-    /// succeeded before `sequence`. A failed call may have done its work, so it counts. The creation
-    /// of a directory is an operation of its own.
+    /// Return the operations that a power cut just before `sequence` could undo. These are the
+    /// operations that began before `sequence` and are not covered by a sync. A sync of the file or
+    /// directory covers an operation if it began after the operation had ended, and succeeded
+    /// before `sequence`. A failed call may have done its work, so it counts. The creation of a
+    /// directory is an operation of its own.
     pub fn unsynced_at(&self, sequence: u64) -> Vec<Operation> {
         let phases = self.log.0.lock();
         let mut unsynced: Vec<Change<'_>> = Vec::new();
@@ -168,8 +169,8 @@ impl RecordingVfs {
             .collect()
     }
 
-    /// Returns the sequence number of the first write that contains `bytes`: finds the write of an
-    /// event by a text that no other event contains.
+    /// Return the sequence number of the first write that contains `bytes`. With a text that no
+    /// other event contains, a test finds the write of an event.
     pub fn write_of(&self, bytes: &[u8]) -> Option<u64> {
         let phases = self.log.0.lock();
         let holds = |phase: &Phase| match phase {
@@ -331,7 +332,7 @@ impl ForwardingFile for RecordingFile {
     }
 }
 
-/// What happened; the place in it is the sequence number.
+/// All phases; the index of a phase is its sequence number.
 #[derive(Debug, Default)]
 struct Log(Mutex<Vec<Phase>>);
 
@@ -357,7 +358,7 @@ impl Log {
     }
 }
 
-/// A changing call that may yet be undone.
+/// A changing call that a power cut may still undo.
 #[derive(Debug)]
 struct Change<'a> {
     operation: &'a Operation,
@@ -371,7 +372,8 @@ impl Change<'_> {
     }
 }
 
-/// Notes that the change which began with the number `began` ended; other calls are not listed.
+/// Record the end of the change that began with the number `began`. Calls that change nothing are
+/// not in `changes`.
 fn end(changes: &mut [Change<'_>], began: u64, at: u64) {
     if let Some(change) = changes
         .iter_mut()

@@ -1,4 +1,4 @@
-//! The whole simulation, through the face that programs use.
+//! Tests of the whole simulation through its public interface.
 
 use std::io::IoSlice;
 
@@ -23,7 +23,7 @@ fn errno(error: &io::Error) -> Option<i32> {
 
 const ENOENT: Option<i32> = Some(Errno::NOENT.raw_os_error());
 
-/// Both kinds keep the promises of the trait.
+/// Plain and tracked file systems both keep the promises of the trait.
 #[test]
 fn files_behave_as_the_operating_systems_do() {
     for vfs in [SimVfs::memory(), SimVfs::tracked(1)] {
@@ -184,7 +184,7 @@ fn a_killed_process_changes_no_word() {
     assert_eq!(found.load(3), 7);
 }
 
-/// What is left of a page whose name and zeros are durable.
+/// Return some words that a power cut leaves in a page whose name and zeros are durable.
 fn words_after(persist: Persist) -> [u64; 3] {
     let vfs = SimVfs::tracked(1);
     let page = create_page(&vfs, "/page").unwrap();
@@ -224,7 +224,7 @@ fn a_page_without_a_durable_name_may_be_lost_or_be_none() {
     let open = |vfs: &SimVfs| vfs.open_page(path("/page"), OpenMode::ReadWrite);
     let kind = |persist| open(&vfs.power_cut(persist)).map_err(|e| e.kind());
     assert_eq!(kind(Persist::Nothing).unwrap_err(), io::ErrorKind::NotFound);
-    // Its size is the first unit, its name the second.
+    // The size of the page's file is the first unit, its name the second.
     assert_eq!(
         kind(Persist::Mask(0b10)).unwrap_err(),
         io::ErrorKind::InvalidData

@@ -16,7 +16,7 @@ use super::random::Random;
 /// The first time of the simulated clock in microseconds: a day in 2023.
 const FIRST_INSTANT: u64 = 1_700_000_000_000_000;
 
-/// A directory that is held open, whatever its path is now.
+/// A directory that is held open. Its path may have changed since it was opened.
 #[derive(Clone, Debug)]
 pub(super) struct HeldDirectory(Arc<Mutex<String>>);
 
@@ -29,8 +29,8 @@ impl HeldDirectory {
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) tracked: bool,
-    /// In a tracked world every call holds it from its beginning to its end, so that the order of
-    /// calls is the order of steps and a power cut never falls into the middle of a call.
+    /// In a tracked world every call holds this lock from its beginning to its end, so that the
+    /// order of calls is the order of steps and a power cut never falls into the middle of a call.
     pub(super) state: Mutex<State>,
 }
 
@@ -69,8 +69,8 @@ impl World {
         successor
     }
 
-    /// Begins a call on `path` that is about to transfer `len` bytes: locks the state and decides
-    /// the outcome.
+    /// Begin a call on `path` that is about to transfer `len` bytes: lock the state and decide the
+    /// outcome.
     pub(super) fn begin(
         &self,
         call: Call,
@@ -86,7 +86,7 @@ impl World {
         (state, outcome)
     }
 
-    /// Continues with a second call in the same step sequence, without releasing the state.
+    /// Continue with a second call in the same step sequence, without releasing the state.
     pub(super) fn continue_with(
         &self,
         state: &mut State,
@@ -124,7 +124,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Creates an empty file.
+    /// Create an empty file.
     pub(super) fn create(&mut self, path: &str) -> io::Result<Arc<Inode>> {
         self.files_created += 1;
         let inode = Arc::new(Inode::new(self.files_created));
@@ -132,7 +132,7 @@ impl State {
         Ok(inode)
     }
 
-    /// Opens a directory.
+    /// Open a directory.
     pub(super) fn hold(&mut self, path: &str) -> io::Result<HeldDirectory> {
         self.tree.require_dir(path)?;
         let held = Arc::new(Mutex::new(path.to_owned()));
@@ -141,7 +141,7 @@ impl State {
         Ok(HeldDirectory(held))
     }
 
-    /// Moves a directory with everything in it to another path.
+    /// Move a directory with everything in it to another path.
     pub(super) fn move_directory(&mut self, from: &str, to: &str) -> io::Result<()> {
         self.tree.move_directory(from, to)?;
         let holders = std::mem::take(&mut self.holders);
