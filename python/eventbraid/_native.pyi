@@ -1,14 +1,14 @@
 """The compiled half of Eventbraid: bytes and numbers only, no policy.
 
-Users meet `NewEvent`, `RecordedEvent`, `Appended`, `StreamsSnapshot` and `uuid7` under
-their public names in `eventbraid`; everything else is used by `eventbraid.store` alone.
+`NewEvent`, `RecordedEvent`, `Appended`, `StreamsSnapshot` and `uuid7` are public in
+`eventbraid`; everything else is used only by `eventbraid.store`.
 
-A method whose name ends in ``_async`` never waits. It answers at once if it can; else
-it answers a token (an int), and the result, or the exception, arrives under that token
-in `CompletionPort.drain`.
+A method whose name ends in ``_async`` never waits. It returns its result at once if it
+can. Otherwise it returns a token (an int), and later `CompletionPort.drain` returns the
+result or the exception with that token.
 
-Every method of `Store` raises `StoreClosed` once the store is closed, and in a process
-that was forked from the one that opened it.
+Every method of `Store` raises `StoreClosed` after the store was closed, and in a forked
+child of the process that opened it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,8 @@ __all__ = [
 class EventId:
     """The id of an event whose text is needed before the event is appended: a UUIDv7.
 
-    With its text it costs a third of a `uuid.UUID`; most records of a saga have one.
+    An `EventId` with its text costs a third of a `uuid.UUID`; most records of a saga
+    have one.
 
     Example:
         >>> from eventbraid._native import EventId
@@ -60,11 +61,11 @@ class NewEvent:
     """An event to be appended. Immutable.
 
     Args:
-        stream: The id of the stream that it goes to: 1 to 255 bytes of UTF-8.
+        stream: The id of the stream to append it to: 1 to 255 bytes of UTF-8.
         type: The event type: 1 to 255 bytes of UTF-8.
         data: The body, at most 8 MiB; copied unless it is `bytes`.
-        metadata: What is to be known about the event besides its body, at most 64 KiB.
-        event_id: The event's id; if not given, one is made when it is appended.
+        metadata: Facts about the event besides its body, at most 64 KiB.
+        event_id: The event's id; if not given, one is generated when it is appended.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -86,7 +87,7 @@ class NewEvent:
     ) -> NewEvent: ...
     @property
     def stream(self) -> str:
-        """The id of the stream that it goes to."""
+        """The id of the stream to append it to."""
     @property
     def type(self) -> str:
         """The event type."""
@@ -95,13 +96,13 @@ class NewEvent:
         """The body."""
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What is known about the event besides its body; read only."""
+        """Facts about the event besides its body; read only."""
     @property
     def event_id(self) -> UUID | None:
         """The id that was given, if any."""
     @property
     def is_system(self) -> bool:
-        """Whether the library made it: a store accepts it for a ``$`` stream."""
+        """Whether the library created it, so that a ``$`` stream accepts it."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(
@@ -110,9 +111,9 @@ class NewEvent:
 
 @final
 class RecordedEvent:
-    """An event as the log keeps it. Immutable; its fields are made when asked for.
+    """An event in the log. Immutable; each field is converted when it is read.
 
-    Stores make these. The constructor is for tests and for code that moves events
+    Stores return these. The constructor is for tests and for code that moves events
     between processes.
 
     Args:
@@ -123,7 +124,7 @@ class RecordedEvent:
         event_id: Its id.
         recorded_at: When it was appended, with a time zone; kept in whole microseconds.
         data: The body.
-        metadata: What is known about the event besides its body.
+        metadata: Facts about the event besides its body.
 
     Raises:
         InvalidArgument: If a number or the time is out of range.
@@ -170,21 +171,21 @@ class RecordedEvent:
         """When it was appended, in UTC."""
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What is known about the event besides its body; read only."""
+        """Facts about the event besides its body; read only."""
     @property
     def correlation_id(self) -> str | None:
-        """The metadata's ``correlation_id``: the request that it belongs to."""
+        """The metadata's ``correlation_id``: the request that the event belongs to."""
     @property
     def causation_id(self) -> str | None:
-        """The metadata's ``causation_id``: the event or command that caused it."""
+        """The metadata's ``causation_id``: the cause, an event or a command."""
     def metadata_value(self, key: str, /) -> str | None:
-        """One value of the metadata, without a mapping of all of it.
+        """Return one value of the metadata without building a mapping.
 
         Args:
             key: The key.
 
         Returns:
-            Its value; None if there is none.
+            The value; None if the key is missing.
         """
     @property
     def data(self) -> bytes:
@@ -195,13 +196,13 @@ class RecordedEvent:
 
 @final
 class Appended:
-    """What an append did. Immutable.
+    """The result of an append. Immutable.
 
     Args:
         first_position: The position of the first event; `None` if there were no events.
         last_position: The position of the last event; `None` if there were no events.
         versions: The new version of each written stream.
-        replayed: Whether the idempotency key was known, so nothing was written now.
+        replayed: Whether this is the result of an earlier append with the same key.
 
     Example:
         >>> import eventbraid as eb
@@ -228,7 +229,7 @@ class Appended:
         """The new version of each written stream; read only."""
     @property
     def replayed(self) -> bool:
-        """Whether the idempotency key was known, so that nothing was written now."""
+        """Whether this is the result of an earlier append with the same key."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(
@@ -239,13 +240,13 @@ class Appended:
 class StreamsSnapshot:
     """Several streams as of one position.
 
-    Stores make these. The constructor is for tests and for code that moves snapshots
+    Stores return these. The constructor is for tests and for code that moves snapshots
     between processes.
 
     Args:
-        position: The position that it was read at.
-        versions: Each stream's version as of it.
-        events: The streams' events up to it, in global order.
+        position: The position as of which the streams were read.
+        versions: Each stream's version at that position.
+        events: The streams' events up to that position, in global order.
 
     Example:
         >>> import eventbraid as eb
@@ -264,32 +265,32 @@ class StreamsSnapshot:
     def __getnewargs__(self) -> tuple[int, dict[str, int], list[RecordedEvent]]: ...
     @property
     def position(self) -> int:
-        """The position that it was read at: the durable head, or the one given."""
+        """The position as of which it was read: the durable head, or the one given."""
     @property
     def versions(self) -> dict[str, int]:
-        """Each stream's version as of `position`, in the order asked."""
+        """Each stream's version as of `position`, in the order of the arguments."""
     @property
     def events(self) -> list[RecordedEvent]:
         """The streams' events up to `position`, in global order."""
     def _fill(self) -> bool:
-        """Make some of the events; return whether there are more."""
+        """Create some of the events; return whether there are more."""
 
 @final
 class Page:
-    """One bounded read out of a stream or the log."""
+    """The result of one bounded read of a stream or the log."""
 
     @property
     def events(self) -> list[RecordedEvent]:
-        """The events; may be none while `more` is true, if a filter passed none."""
+        """The events. With a filter the list may be empty although `more` is true."""
     @property
     def next(self) -> int:
-        """Where the next page goes on: a version in a stream, a position in the log."""
+        """The cursor for the next page: a version of a stream, or a position."""
     @property
     def more(self) -> bool:
-        """Whether there may be more up to `at`."""
+        """Whether there may be more events up to `at`."""
     @property
     def at(self) -> int:
-        """The position that the read is pinned to."""
+        """The position to which the read is pinned."""
 
 @final
 class LogFilter:
@@ -300,7 +301,7 @@ class LogFilter:
 
     Args:
         stream: Only events of this stream.
-        prefix: Only events of streams whose id begins with this, byte for byte.
+        prefix: Only events of streams whose ids begin with these bytes.
         category: Only events of streams of this category.
         types: Only events of these types.
         system: Whether events of system streams are included.
@@ -330,7 +331,7 @@ class Query:
     Args:
         wanted: The id of a stream, or a filter of the log.
         after: Only events after this version of the stream or position in the log.
-        before: Only events before it.
+        before: Only events before this version or position.
         backward: Whether to begin with the newest event.
 
     Raises:
@@ -348,11 +349,11 @@ class Query:
 
 @disjoint_base
 class EventBuffer:
-    """A place in the log, and the events that were read beyond it.
+    """A position in the log, and the events that were read after it.
 
-    Taking an event and noting a page are one step each: neither another thread nor an
-    exception of a signal handler can come in between. Iteration takes events, and calls
-    ``_more`` where there are none.
+    Taking an event and adding a page are one step each: neither another thread nor an
+    exception of a signal handler can interrupt them. Iteration takes events, and calls
+    ``_more`` when there are none.
     """
 
     # Any, because a subclass takes arguments of its own.
@@ -361,38 +362,39 @@ class EventBuffer:
         """Start after a position."""
     @property
     def _after(self) -> int:
-        """The position up to which every matching event was handed out."""
+        """The position up to which every matching event was taken."""
     @property
     def _fetched(self) -> int:
         """The position up to which every matching event was read."""
     @property
     def _size(self) -> int:
-        """How many events the next page should have at most."""
+        """The maximum number of events of the next page."""
     @property
     def _has_unread(self) -> bool:
         """Whether there are events to take."""
     @property
     def closed(self) -> bool:
-        """Whether iteration has been ended."""
+        """Whether iteration has ended."""
     def _end(self) -> None:
         """End iteration."""
     def _take(self) -> RecordedEvent | None:
         """Take the next event; `None` if there is none."""
     def _extend(self, page: Page) -> bool:
-        """Note the page that was read after `_fetched`.
+        """Add the page that was read after `_fetched`.
 
         Returns:
-            Whether it ends at the head without an event, so that there is only to wait.
+            Whether the page is empty and ends at the head: the caller has to wait.
         """
     def _pass(self, position: int) -> None:
-        """Note that no event up to a position matches."""
+        """Record that no event up to a position matches."""
     def __next__(self) -> RecordedEvent: ...
 
 @final
 class CompletionPort:
-    """The way back from the engine's threads into one event loop.
+    """Delivers the results of the engine's threads to one event loop.
 
-    The engine pushes results and makes the descriptor readable; it never runs Python.
+    The engine adds results and makes the descriptor readable. It never runs
+    Python code.
 
     Raises:
         OSError: If the system has no descriptor left.
@@ -405,7 +407,7 @@ class CompletionPort:
         """Take results that have arrived: (token, result or exception).
 
         Args:
-            most: How many at most. If there are more, the descriptor stays readable.
+            most: The maximum number. If there are more, the descriptor stays readable.
         """
 
 @final
@@ -421,24 +423,24 @@ class LogWaiter:
         """Wait until the durable head is beyond a position; any thread may `close`.
 
         With a filter, wait until an event beyond the position matches. It may return
-        earlier, where a look at the new events would take long.
+        earlier, if reading the new events would take long.
 
         Returns:
-            False if the waiter was closed; true otherwise, also when the store closed.
+            False if the waiter was closed; true otherwise, even if the store closed.
 
         Raises:
-            EventbraidError: If the store has stopped, and has shown all that it will.
-            KeyboardInterrupt: As any other exception of a signal handler, at once.
+            EventbraidError: If the store has stopped, so that no further event appears.
+            KeyboardInterrupt: At once, as every exception of a signal handler.
         """
     def wait_async(
         self, port: CompletionPort, position: int, wanted: LogFilter | None = None
     ) -> int:
-        """Like `wait`; the answer arrives at the port."""
+        """Like `wait`; the result arrives at the port."""
     def abandon(self, token: int) -> None:
-        """Forget a wait whose task gave up."""
+        """Remove a wait whose task was cancelled."""
     @property
     def passed(self) -> int:
-        """The position up to which the waits have passed what does not match."""
+        """The position up to which the waits have found that no event matches."""
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
@@ -450,16 +452,16 @@ class StreamNames:
     """A listing of the streams that had events when it began."""
 
     def page(self, limit: int) -> list[str]:
-        """Return the next ids, in ascending order of their bytes; none at the end.
+        """Return the next ids, in ascending order of their bytes; no ids at the end.
 
         Args:
-            limit: At most so many.
+            limit: The maximum number of ids.
 
         Raises:
-            KeyboardInterrupt: As any other exception of a signal handler, soon.
+            KeyboardInterrupt: Soon, as every exception of a signal handler.
         """
     def page_async(self, port: CompletionPort, limit: int) -> int:
-        """Like `page`; what arrives is `None` while there is more to gather."""
+        """Like `page`; the result is `None` while there is more to gather."""
 
 @final
 class Store:
@@ -479,12 +481,12 @@ class Store:
 
         Raises:
             CorruptStore: If acknowledged data is damaged.
-            IncompatibleFormat: If it was written in a newer format.
-            NotAStore: If there is something else at the path, or nothing and not
-                `create`.
+            IncompatibleFormat: If the store was written in a newer format.
+            NotAStore: If there is something else at the path, or if there is nothing
+                and `create` is false.
             SharingUnsupported: If the file system can't be trusted to share a store.
             StorageFull: If there is no space for a new store.
-            StoreBusy: If another process has it open exclusively, or doesn't respond.
+            StoreBusy: If another process has opened it exclusively, or doesn't respond.
             StoreDetached: If a file by which its processes coordinate was changed.
             StoreUnavailable: If the system refuses an operation.
         """
@@ -502,22 +504,22 @@ class Store:
         """Append events and wait until they are durable.
 
         Args:
-            events: What to append, in order.
-            expect: What is demanded of which stream.
+            events: The events, in order.
+            expect: The expected version or condition of each stream.
             idempotency_key: The request's key: 1 to 255 bytes of UTF-8.
-            content: What the key stands for; the events and expectations if not given.
-            reservation: The reservation that it is made under; 0 for none.
+            content: The content of the key; the events and expectations if not given.
+            reservation: The reservation under which the append is made; 0 for none.
 
         Raises:
-            IdempotencyMismatch: If the key stands for something else.
+            IdempotencyMismatch: If the key was used before with other content.
             InvalidArgument: If a name, a size or a number is out of its limits.
-            KeyboardInterrupt: With `outcome_unknown` set: the commit runs on.
+            KeyboardInterrupt: With `outcome_unknown` set: the commit continues.
             OutcomeUnknown: If the disk failed while writing.
             StorageFull: If there is no space.
-            StoreBusy: If another process keeps the log to itself.
-            StoreDetached: If what the store's processes come together by was changed.
-            StorePoisoned: If the disk failed before.
-            TypeError: If something is of the wrong type.
+            StoreBusy: If another process doesn't release a lock in time.
+            StoreDetached: If a file by which its processes coordinate was changed.
+            StorePoisoned: If an earlier sync has failed.
+            TypeError: If an argument is of a wrong type.
             VersionConflict: If an expectation failed.
         """
     def append_async(
@@ -531,33 +533,33 @@ class Store:
     ) -> int:
         """Like `append`; `Appended` arrives at the port. Bad input raises at once."""
     def reserve(self, streams: list[str], seconds: float) -> int | None:
-        """Have appends of others to some streams wait for a time.
+        """Reserve streams: other callers' appends to them wait.
 
         Args:
-            streams: The streams; only the first 16 count.
-            seconds: For how long, at most 5 s.
+            streams: The streams; only the first 16 are reserved.
+            seconds: The maximum duration of the reservation, at most 5 s.
 
         Returns:
-            What `append` and `release` take; None if a reservation is in force already.
+            The id for `append` and `release`; None if another reservation exists.
         """
     def release(self, reservation: int) -> None:
         """End a reservation, unless it has ended."""
     def committed(
         self, idempotency_key: str, content: bytes | None = None
     ) -> Appended | None:
-        """Look up what was done under an idempotency key.
+        """Return the result of an earlier append with a key; None if there is none.
 
         Raises:
-            IdempotencyMismatch: If `content` is given and the key stands for another.
+            IdempotencyMismatch: If `content` is given and differs from the append's.
         """
     def committed_async(
         self, port: CompletionPort, idempotency_key: str, content: bytes | None = None
     ) -> Appended | int | None:
-        """Like `committed`; a token only if the answer isn't in memory."""
+        """Like `committed`; return a token only if the result isn't in memory."""
     def catch_up_async(self, port: CompletionPort) -> int | None:
-        """Learn of what other processes have written; a token only if that has to wait.
+        """Make other processes' commits visible; return a token if that has to wait.
 
-        `None` arrives. What keeps it from catching up is raised by the next read.
+        The result is `None`. If it can't catch up, the next read raises the error.
         """
     def head(self) -> int:
         """Return the position of the last durable event; 0 if there is none."""
@@ -582,7 +584,7 @@ class Store:
         limit: int,
         at: int | None,
     ) -> Page | int:
-        """Like `read`; a token only if the page isn't in memory."""
+        """Like `read`; return a token only if the page isn't in memory."""
     def read_streams(
         self,
         streams: Iterable[str],
@@ -603,28 +605,28 @@ class Store:
         at: int | None,
         after: Mapping[str, int] | None,
     ) -> StreamsSnapshot | int:
-        """Like `read_streams`; a token only if an event isn't in memory."""
+        """Like `read_streams`; return a token only if an event isn't in memory."""
     def streams(self, prefix: str, system: bool) -> StreamNames:
         """Begin a listing of the streams that have events now.
 
         Args:
-            prefix: Only ids that begin with this.
+            prefix: Only ids that begin with this text.
             system: Whether ids that begin with ``$`` are listed.
         """
     def identity(self) -> bytes:
-        """Return the id that the store was given when it was made."""
+        """Return the id that the store received when it was created."""
     def stats(self) -> dict[str, int]:
         """Return the store's counters by name."""
     def sessions(self) -> list[tuple[str, dict[str, int]]]:
-        """Return the sessions: the program and the counters by name of each."""
+        """Return the sessions: each session's program, and its counters by name."""
     def verify(self, quick: bool) -> dict[str, int]:
         """Read and verify the store's files; return the counts.
 
         Args:
-            quick: Read the small files, the headers and the newest frames alone.
+            quick: Read only the small files, the headers and the newest frames.
 
         Raises:
-            CorruptStore: If a byte of it is not what was written.
+            CorruptStore: If a byte of the store is not the one that was written.
         """
     def verify_async(self, port: CompletionPort, quick: bool) -> int:
         """Like `verify`; the counts arrive at the port."""
@@ -635,12 +637,12 @@ class Store:
             The session's id: the same at each call, and unique among all sessions.
 
         Raises:
-            StoreUnavailable: If the system refuses, or the store is read only.
+            StoreUnavailable: If no thread can be started, or the store is read only.
         """
     def register_loop(self) -> int:
         """Register an event loop whose tasks hold leases; return its number.
 
-        For other sessions, this one's heartbeat is the last tick of its slowest loop.
+        The heartbeat that other sessions see is the last tick of the slowest loop.
         """
     def tick(self, number: int) -> None:
         """Record that a registered event loop runs. Ignored in a forked child."""
@@ -651,22 +653,22 @@ class Store:
     def heartbeat_ages_async(self, port: CompletionPort) -> int:
         """Like `heartbeat_ages`; the list arrives at the port."""
     def close(self) -> None:
-        """Finish the appends under way and free the directory. May be called again."""
+        """Finish pending appends and release the directory. May be called again."""
     def close_async(self, port: CompletionPort) -> int:
         """Like `close`; `None` arrives at the port."""
 
 def mark_interrupted(error: BaseException, idempotency_key: str | None, /) -> None:
     """Mark an exception that ended a call of `append` but is not its outcome.
 
-    It gets ``outcome_unknown=True`` and a note. What the native call itself raised on
-    this thread is left as it is.
+    The exception gets ``outcome_unknown=True`` and a note. An exception that the native
+    call itself raised on this thread is left as it is.
     """
 
 def system_event(event: NewEvent, /) -> NewEvent:
-    """Mark an event as written by the library, so that it may go to a ``$`` stream."""
+    """Mark an event as created by the library, so that a ``$`` stream accepts it."""
 
 def uuid7() -> UUID:
-    """Make a UUIDv7: it sorts by the time at which it was made.
+    """Generate a UUIDv7. UUIDv7s sort by the time of their generation.
 
     Example:
         >>> import eventbraid as eb
@@ -676,7 +678,7 @@ def uuid7() -> UUID:
     """
 
 def forks() -> int:
-    """Count the forks between this process and the first of its line that asked.
+    """Count the forks between this process and its first ancestor that called this.
 
-    In a forked child it is another number than it was in its parent.
+    The number in a forked child differs from the number in its parent.
     """

@@ -36,7 +36,7 @@ thread_local! {
     static RAISED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Records the exception of an append for [`mark_interrupted`].
+/// Record the exception of an append for [`mark_interrupted`].
 fn record_raised<T>(py: Python<'_>, outcome: PyResult<T>) -> PyResult<T> {
     let raised = outcome
         .as_ref()
@@ -45,8 +45,8 @@ fn record_raised<T>(py: Python<'_>, outcome: PyResult<T>) -> PyResult<T> {
     outcome
 }
 
-/// Mark an exception that ended a call of `append` but is not its outcome: the commit was begun,
-/// and continues.
+/// Mark an exception that ended a call of `append` but is not the outcome of the append: the commit
+/// was begun, and continues.
 ///
 /// A signal handler runs as soon as the native call has returned, and its exception replaces the
 /// result. An exception of the native call itself is the outcome and is left as it is.
@@ -77,7 +77,7 @@ fn mark_unknown(error: &Bound<'_, PyBaseException>, key: Option<&str>) -> PyResu
     Ok(())
 }
 
-/// Appends and waits until the commit is durable.
+/// Append and wait until the commit is durable.
 pub(crate) fn append(
     py: Python<'_>,
     store: &engine::Store,
@@ -92,8 +92,8 @@ fn append_and_wait(
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<Appended> {
     let reservation = arguments.reservation;
-    // Detached once, from the first encoded byte to the result: with many threads, each return to
-    // Python is another wait for the GIL.
+    // The interpreter is detached once, from the first encoded byte to the result. With many
+    // threads, each return to Python is another wait for the GIL.
     let pending = arguments
         .with_append(|append| Ok(py.detach(|| PendingAppend::begin(store, append, reservation))))?;
     let PendingAppend {
@@ -115,7 +115,7 @@ fn append_and_wait(
     }
 }
 
-/// Appends; the result arrives at the port.
+/// Append, and deliver the result to the port.
 pub(crate) fn append_async(
     py: Python<'_>,
     store: &engine::Store,
@@ -163,7 +163,7 @@ struct PendingAppend {
 }
 
 impl PendingAppend {
-    /// Encodes and queues an append, and waits one slice for its result.
+    /// Encode and queue an append, and wait one slice for its result.
     fn begin(store: &engine::Store, append: &Append<'_>, reservation: u64) -> Result<Self, Error> {
         let prepared = prepare(append)?.under(reservation);
         let intent = Intent::of(append, &prepared);
@@ -177,7 +177,7 @@ impl PendingAppend {
     }
 }
 
-/// The facts about an append that are reported if its outcome is unknown.
+/// The facts that are reported if the outcome of an append is unknown.
 struct Intent {
     key: Option<Box<str>>,
     event_ids: Vec<[u8; 16]>,
@@ -195,7 +195,7 @@ impl Intent {
         append_exception(py, error, self.key.as_deref(), &self.event_ids)
     }
 
-    /// Marks an interruption: the commit continues, and its outcome is unknown.
+    /// Mark an interruption: the commit continues, and its outcome is unknown.
     fn marked(&self, py: Python<'_>, interruption: PyErr) -> PyErr {
         if let Err(error) = mark_unknown(interruption.value(py), self.key.as_deref()) {
             error.write_unraisable(py, None);
@@ -209,12 +209,12 @@ struct EventObjects<'py> {
     stream: Bound<'py, PyString>,
     event_type: Bound<'py, PyString>,
     data: Bound<'py, PyBytes>,
-    /// The event, if it was given as one and not as a tuple.
+    /// The event, if the caller passed a `NewEvent` and not a tuple.
     event: Option<Bound<'py, NewEvent>>,
 }
 
 impl Arguments<'_, '_> {
-    /// Calls `act` with the engine's append, which borrows everything from Python's objects.
+    /// Call `act` with the engine's append, which borrows all its parts from Python's objects.
     fn with_append<T>(&self, act: impl FnOnce(&Append<'_>) -> PyResult<T>) -> PyResult<T> {
         let objects = all_objects(self.events)?;
         let inputs = objects

@@ -1,4 +1,4 @@
-//! `Appended`: what an append did.
+//! `Appended`: the result of an append.
 
 use eventbraid_engine as engine;
 use pyo3::prelude::*;
@@ -9,13 +9,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::once::kept;
 
-/// What an append did. Immutable.
+/// The result of an append. Immutable.
 ///
 /// Args:
 ///     first_position: The position of the first event; `None` if there were no events.
 ///     last_position: The position of the last event; `None` if there were no events.
 ///     versions: The new version of each written stream.
-///     replayed: Whether the idempotency key was known, so nothing was written now.
+///     replayed: Whether this is the result of an earlier append with the same idempotency key.
 ///
 /// Example:
 ///     >>> import eventbraid as eb
@@ -73,7 +73,7 @@ impl Appended {
         Ok(view.bind(py))
     }
 
-    /// Whether the idempotency key was known, so that nothing was written now.
+    /// Whether this is the result of an earlier append with the same idempotency key.
     #[getter]
     fn replayed(&self) -> bool {
         self.done.replayed

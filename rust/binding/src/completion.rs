@@ -27,7 +27,7 @@ struct Completions {
     signal: Signal,
     /// The next token. `Relaxed` is enough: a token only has to be unique.
     tokens: AtomicU64,
-    /// The results that the loop has not taken yet. The signal is set under this lock, see
+    /// The results that the loop has not taken yet. The signal is set under this lock; see
     /// [`Completions::push`].
     arrived: Mutex<VecDeque<(u64, Convert)>>,
 }
@@ -41,8 +41,8 @@ impl Completions {
         })
     }
 
-    /// Adds a result. Sets the signal only for the first one in the queue: for the others it is set
-    /// already, and the system call is saved.
+    /// Add a result. Set the signal only for the first result in the queue: for the others it is
+    /// set already, and a system call is saved.
     fn push(&self, token: u64, convert: Convert) {
         let mut arrived = self.arrived.lock();
         arrived.push_back((token, convert));
@@ -51,7 +51,7 @@ impl Completions {
         }
     }
 
-    /// Takes at most `maximum` results. If there are more, the signal stays set.
+    /// Remove and return at most `maximum` results. If there are more, the signal stays set.
     fn take(&self, maximum: usize) -> Vec<(u64, Convert)> {
         // The signal is cleared before the queue is read. A result that arrives in between sets it
         // again, and the loop wakes once in vain. In the other order the signal could be cleared
@@ -98,7 +98,7 @@ impl CompletionPort {
 }
 
 impl CompletionPort {
-    /// Creates a promise of a result, with a token that no other promise of this port has.
+    /// Create a promise of a result, with a token that no other promise of this port has.
     pub(crate) fn promise(&self) -> Promise {
         let token = self.0.tokens.fetch_add(1, Ordering::Relaxed);
         let completions = Arc::clone(&self.0);
@@ -118,7 +118,8 @@ impl Promise {
         self.token
     }
 
-    /// Delivers the result: `convert` returns its Python value when the loop takes it.
+    /// Deliver the result. When the loop takes it, `convert` is called and returns its Python
+    /// value.
     pub(crate) fn keep(
         self,
         convert: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,

@@ -42,23 +42,23 @@ impl Engine {
         }
     }
 
-    /// The store, if it is open and this is the process that opened it.
+    /// Return the store. Return an error if it is closed or was opened before a fork.
     pub(crate) fn store(&self) -> PyResult<engine::Store> {
         self.reached(|open| open.store.clone())
     }
 
-    /// The threads for reads, on the same conditions.
+    /// Return the threads for reads, under the same conditions as the store.
     pub(crate) fn readers(&self) -> PyResult<Arc<ReaderPool>> {
         self.reached(|open| Arc::clone(&open.readers))
     }
 
-    /// The threads for checks of the whole log, which must not delay reads.
+    /// Return the threads for checks of the whole log, which must not delay reads.
     pub(crate) fn long_work(&self) -> PyResult<Arc<ReaderPool>> {
         self.reached(|open| Arc::clone(&open.long_work))
     }
 
-    /// Finishes pending appends and closes the store, for every object that refers to it. Does
-    /// nothing in a forked child, because the store belongs to the parent.
+    /// Finish pending appends and close the store, for every object that refers to it. Do nothing
+    /// in a forked child, because the store belongs to the parent.
     pub(crate) fn close(&self) -> Result<(), engine::Error> {
         if !self.is_ours() {
             return Ok(());
@@ -88,8 +88,8 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if !self.is_ours() {
-            // Leaked: to drop it would join threads that don't exist and take locks that may be
-            // held for ever.
+            // The parts are leaked. Dropping them would join threads that don't exist in this
+            // process, and acquire locks that may be held for ever.
             let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
             mem::forget(open.take());
         }

@@ -36,7 +36,8 @@ pub(crate) mod exceptions {
 }
 use exceptions as raise;
 
-/// Looks the classes up, so that this isn't done in a process that forks; see `once`.
+/// Look up the classes during the import, because a fork could interrupt a later look-up; see
+/// `once`.
 pub(crate) fn prepare(py: Python<'_>) {
     macro_rules! look_up {
         ($($class:ident),*) => { $( drop(py.get_type::<raise::$class>()); )* };
@@ -64,7 +65,7 @@ pub(crate) fn prepare(py: Python<'_>) {
     );
 }
 
-/// Makes the exception for an engine error.
+/// Return the exception for an engine error.
 pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
     match error {
         Error::Closed => closed(),
@@ -120,8 +121,8 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
     }
 }
 
-/// Returns the exception for an append's error. That of an unknown outcome has the facts with which
-/// the caller can find out.
+/// Return the exception for an append's error. For an unknown outcome, the exception contains the
+/// facts with which the caller can determine the outcome.
 pub(crate) fn append_exception(
     py: Python<'_>,
     error: Error,
@@ -136,13 +137,15 @@ pub(crate) fn append_exception(
     }
 }
 
-/// Returns the exception for an error of opening a store; that of a full disk has its own remedy.
+/// Return the exception for a failure to open a store. For a full disk, the exception has a remedy
+/// of its own.
 pub(crate) fn open_exception(py: Python<'_>, error: Error) -> PyErr {
     let remedy = "nothing that was acknowledged is lost; free some space and open the store again";
     or_full(py, error, remedy)
 }
 
-/// Returns the exception for an error of closing a store; that of a full disk has its own remedy.
+/// Return the exception for a failure to close a store. For a full disk, the exception has a remedy
+/// of its own.
 pub(crate) fn close_exception(py: Python<'_>, error: Error) -> PyErr {
     let remedy = "the store is closed all the same and nothing that was acknowledged is lost; \
                   free some space before it is opened again";
@@ -158,7 +161,7 @@ fn or_full(py: Python<'_>, error: Error, remedy: &'static str) -> PyErr {
     }
 }
 
-/// Refuses an argument under the exception that its kind of argument has.
+/// Return the exception for an invalid argument. Its class depends on the kind of argument.
 pub(crate) fn invalid<V>(what: &'static str, value: V, reason: String) -> PyErr
 where
     V: for<'py> IntoPyObject<'py> + Send + Sync + 'static,
@@ -170,12 +173,12 @@ where
     }
 }
 
-/// The store was closed.
+/// Return the exception for a store that was closed.
 pub(crate) fn closed() -> PyErr {
     raise::StoreClosed::new_err(())
 }
 
-/// What is used was made in another process, of which this one is a fork.
+/// Return the exception for an object that the parent process created before it forked this one.
 pub(crate) fn forked() -> PyErr {
     raise::StoreClosed::new_err((
         "this was begun before the process was forked, with the parent's store; begin it again \
@@ -249,7 +252,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The error number that Python programs look for, of a failure that the engine found itself.
+/// The error number that Python programs expect, for a failure that the engine itself detected.
 fn errno(kind: ErrorKind) -> Option<i32> {
     use rustix::io::Errno;
     let number = match kind {

@@ -1,4 +1,4 @@
-//! `EventBuffer`: the cursor of a subscription, and the events that were read ahead of it.
+//! `EventBuffer`: the cursor of a subscription, and the events that were read after the cursor.
 
 use eventbraid_engine::lock::Mutex;
 use pyo3::prelude::*;
@@ -15,11 +15,11 @@ const LARGEST_PAGE: usize = 1024;
 
 static MORE: Name = Name::new("_more");
 
-/// A place in the log, and the events that were read beyond it.
+/// A position in the log, and the events that were read after it.
 ///
-/// To take an event and to add a page are one step each: neither another thread nor an exception
-/// of a signal handler can interrupt them. Iteration takes events, and calls `_more` when there
-/// are none.
+/// Taking an event and adding a page are one step each: neither another thread nor an exception of
+/// a signal handler can interrupt them. Iteration takes events, and calls `_more` when there are
+/// none.
 #[pyclass(frozen, subclass, module = "eventbraid._native")]
 pub(crate) struct EventBuffer {
     closed: AtomicBool,
@@ -109,14 +109,14 @@ impl EventBuffer {
     /// Add the page that was read after `_fetched`.
     ///
     /// Returns:
-    ///     Whether it has no event and ends at the head, so that the caller has to wait.
+    ///     Whether the page has no event and ends at the head, so that the caller has to wait.
     fn _extend(&self, py: Python<'_>, page: &Page) -> PyResult<bool> {
         let events = page.events(py);
         let read: Vec<Py<RecordedEvent>> = events.extract()?;
         let (is_empty, more) = (read.is_empty(), page.more());
         let mut state = self.state.lock();
         state.unread.extend(read);
-        // `_pass` may have moved it beyond the page meanwhile, past events that don't match.
+        // `_pass` may have moved `fetched` beyond the page meanwhile, past events that don't match.
         state.fetched = state.fetched.max(page.next());
         if state.unread.is_empty() {
             state.after = state.after.max(state.fetched);
@@ -141,8 +141,8 @@ impl EventBuffer {
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<RecordedEvent>>> {
         let py = slf.py();
         loop {
-            // Before an event is taken: an exception of a signal handler must not replace one that
-            // was taken, because that event would be skipped.
+            // Signals are checked before an event is taken. The exception of a signal handler must
+            // not replace an event that was already taken, because that event would be skipped.
             py.check_signals()?;
             if slf.get().closed() {
                 return Ok(None);

@@ -13,7 +13,8 @@ use crate::error::exceptions::StoreUnavailable;
 /// The maximum time that a wait delays a signal handler.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
 
-/// Calls `slice` repeatedly, detached, until it returns a result or a signal handler raises.
+/// Call `slice` repeatedly with the interpreter detached, until it returns a result or a signal
+/// handler raises.
 pub(crate) fn wait<T: Send>(
     py: Python<'_>,
     slice: impl Fn(Duration) -> Option<T> + Send + Sync,
@@ -26,7 +27,7 @@ pub(crate) fn wait<T: Send>(
     }
 }
 
-/// Runs long work on a new thread and waits for it. If a signal handler raises, the work continues
+/// Run long work on a new thread and wait for it. If a signal handler raises, the work continues
 /// and its result is dropped. If no thread can be started, the calling thread does the work, and a
 /// signal handler runs after it.
 pub(crate) fn run<T: Send + 'static>(
@@ -60,7 +61,7 @@ pub(crate) struct NoThread {
 }
 
 impl NoThread {
-    /// Does the work in the calling thread, detached.
+    /// Do the work in the calling thread, detached.
     pub(crate) fn run_here(self) {
         Python::attach(|py| py.detach(self.work));
     }
@@ -72,7 +73,7 @@ impl NoThread {
     }
 }
 
-/// Starts a thread that never runs Python code.
+/// Start a thread that never runs Python code.
 pub(crate) fn spawn(
     name: &'static str,
     work: impl FnOnce() + Send + 'static,

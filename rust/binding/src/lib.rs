@@ -1,8 +1,9 @@
 //! The extension module `eventbraid._native`: Eventbraid's engine for Python.
 //!
-//! Conversions, the GIL, the way back into event loops, and exceptions; no policy. A
-//! function here converts its arguments, detaches from the interpreter, calls the engine,
-//! and maps the result. What each class means stands in `python/eventbraid/_native.pyi`.
+//! The crate contains conversions, the handling of the GIL, the delivery of results to event loops,
+//! and exceptions, but no policy. A function here converts its arguments, detaches from the
+//! interpreter, calls the engine, and converts the result. `python/eventbraid/_native.pyi`
+//! documents each class.
 #![deny(unsafe_code)]
 #![allow(
     clippy::doc_markdown,

@@ -35,7 +35,7 @@ impl LogFilter {
         if let Some(stream) = &stream {
             check_stream(stream).map_err(|error| exception(py, error))?;
         }
-        // A condition that only system streams can meet asks for them.
+        // If only system streams can meet a condition, the filter includes system streams.
         let names_system = [&stream, &prefix, &category]
             .into_iter()
             .any(|text| text.as_ref().is_some_and(|text| text.starts_with(SYSTEM)));
@@ -50,12 +50,12 @@ impl LogFilter {
 }
 
 impl LogFilter {
-    /// Calls `act` with the engine's filter, borrowed from this one.
+    /// Call `act` with the engine's filter, borrowed from this one.
     pub(crate) fn with_filter<T>(&self, act: impl FnOnce(Filter<'_>) -> T) -> T {
         self.0.lend(act)
     }
 
-    /// The filter of a wait for events; without one, every event ends the wait.
+    /// Return the filter of a wait for events. Without a filter, every event ends the wait.
     pub(crate) fn shared(wanted: Option<Self>) -> Arc<OwnedFilter> {
         wanted.map_or_else(Arc::default, |wanted| wanted.0)
     }
@@ -65,7 +65,8 @@ fn owned(what: &'static str, text: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(utf8(what, string(what, text)?)?.to_owned())
 }
 
-/// The event types of an iterable. A single string would be taken for its characters.
+/// Return the event types of an iterable. A single string is refused, because it would be read as
+/// an iterable of its characters.
 fn event_types(types: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if let Ok(text) = types.cast::<PyString>() {
         let reason = "give a list of event types, even for one".to_owned();

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 
 use crate::text::{string, utf8, wrong_type};
 
-/// The characters of JSON around a key and its value, and around all of them.
+/// The number of characters that JSON adds to a key and its value, and to the whole object.
 const PUNCTUATION: usize = 6;
 
-/// Writes a mapping as JSON with sorted keys; an empty one takes no bytes at all.
+/// Write a mapping as JSON with sorted keys; an empty one takes no bytes at all.
 ///
-/// Each record of a saga and each event of its commands has metadata, so this neither
-/// copies the texts nor builds a map of them.
+/// Each record of a saga and each event of its commands has metadata, so this neither copies the
+/// texts nor builds a map of them.
 pub(crate) fn encode(metadata: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
     let pairs = pairs(metadata)?;
     let mut texts = Vec::with_capacity(pairs.len());
@@ -23,7 +23,8 @@ pub(crate) fn encode(metadata: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
     if texts.is_empty() {
         return Ok(Box::default());
     }
-    // Stable: of equal keys, which a mapping of its own making may have, the last counts.
+    // The sort is stable: of several equal keys, which a custom mapping may have, the last
+    // prevails.
     texts.sort_by_key(|(key, _)| *key);
     let length: usize = texts
         .iter()
@@ -36,7 +37,7 @@ pub(crate) fn encode(metadata: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
             continue;
         }
         json.push(if json.is_empty() { b'{' } else { b',' });
-        // A string can always be written.
+        // This can't fail: every string has a form in JSON, and the buffer is in memory.
         let _ = serde_json::to_writer(&mut json, key);
         json.push(b':');
         let _ = serde_json::to_writer(&mut json, value);
@@ -47,7 +48,7 @@ pub(crate) fn encode(metadata: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
 
 type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// The items of a mapping; those of a plain `dict` without a list in between.
+/// Return the items of a mapping. Those of a plain `dict` are read without an intermediate list.
 fn pairs<'py>(metadata: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
     if let Ok(dict) = metadata.cast_exact::<PyDict>() {
         return Ok(dict.iter().collect());
@@ -63,7 +64,7 @@ fn pairs<'py>(metadata: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
     Ok(pairs)
 }
 
-/// Decodes the output of `encode`.
+/// Decode the output of `encode`.
 pub(crate) fn decode(json: &[u8]) -> Result<BTreeMap<String, String>, String> {
     if json.is_empty() {
         return Ok(BTreeMap::new());
@@ -71,7 +72,7 @@ pub(crate) fn decode(json: &[u8]) -> Result<BTreeMap<String, String>, String> {
     serde_json::from_slice(json).map_err(|error| format!("its metadata is invalid: {error}"))
 }
 
-/// Converts metadata to a read-only mapping.
+/// Convert metadata to a read-only mapping.
 pub(crate) fn view<'py>(
     py: Python<'py>,
     metadata: &BTreeMap<String, String>,
@@ -83,8 +84,8 @@ pub(crate) fn view<'py>(
     Ok(PyMappingProxy::new(py, dict.as_mapping()))
 }
 
-/// Whether encoded metadata may contain a key, which must be one that JSON writes without escapes.
-/// A cheap test before decoding.
+/// Whether encoded metadata may contain a key. This is a cheap test before decoding. The key must
+/// be one that JSON writes without escapes.
 pub(crate) fn may_contain(encoded: &[u8], key: &str) -> bool {
     encoded
         .windows(key.len())

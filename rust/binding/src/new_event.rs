@@ -32,7 +32,7 @@ pub(crate) struct NewEvent {
     data: Py<PyBytes>,
     metadata: Box<[u8]>,
     event_id: Option<[u8; 16]>,
-    /// Whether it may go to a stream of the library's own.
+    /// Whether the event may be appended to a system stream.
     is_system: bool,
 }
 
@@ -160,7 +160,7 @@ impl NewEvent {
     }
 }
 
-/// Merges the metadata that a body carries with the metadata that was given, which prevails.
+/// Merge the metadata that a body carries with the metadata that was given, which prevails.
 fn joined<'py>(
     carried: &Bound<'py, PyAny>,
     given: &Bound<'py, PyAny>,
@@ -174,7 +174,7 @@ fn joined<'py>(
     Ok(both.into_any())
 }
 
-/// Converts bytes to exact `bytes`.
+/// Convert bytes to exact `bytes`.
 fn exact(data: Bound<'_, PyBytes>) -> Bound<'_, PyBytes> {
     if data.is_exact_instance_of::<PyBytes>() {
         return data;
@@ -185,7 +185,7 @@ fn exact(data: Bound<'_, PyBytes>) -> Bound<'_, PyBytes> {
 type Facts<'a> = (&'a str, &'a str, &'a [u8], &'a [u8], Option<[u8; 16]>);
 
 impl NewEvent {
-    /// Creates the event of a (stream, type, data) tuple whose body carries metadata.
+    /// Create the event of a (stream, type, data) tuple whose body carries metadata.
     pub(crate) fn of_tuple<'py>(tuple: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, Self>> {
         let (stream, kind, data) = (tuple.get_item(0)?, tuple.get_item(1)?, tuple.get_item(2)?);
         Bound::new(tuple.py(), Self::new(&stream, &kind, &data, None, None)?)
@@ -201,7 +201,7 @@ impl NewEvent {
         self.event_id
     }
 
-    /// Whether it may go to a stream of the library's own.
+    /// Whether the event may be appended to a system stream.
     pub(crate) fn is_system(&self) -> bool {
         self.is_system
     }
@@ -217,8 +217,8 @@ impl NewEvent {
     }
 }
 
-/// Mark an event as written by the library, so that it may go to a stream whose id begins
-/// with `$`.
+/// Mark an event as created by the library, so that it may be appended to a system stream, whose id
+/// begins with `$`.
 #[pyfunction]
 #[pyo3(signature = (event, /))]
 pub(crate) fn system_event(py: Python<'_>, event: &NewEvent) -> NewEvent {
@@ -232,7 +232,7 @@ pub(crate) fn system_event(py: Python<'_>, event: &NewEvent) -> NewEvent {
     }
 }
 
-/// Converts a text to an exact `str`, so that no `__eq__` or `__hash__` of a subclass runs.
+/// Convert a text to an exact `str`, so that no `__eq__` or `__hash__` of a subclass runs.
 fn plain(text: &Bound<'_, PyString>) -> PyResult<Py<PyString>> {
     if text.is_exact_instance_of::<PyString>() {
         return Ok(text.clone().unbind());

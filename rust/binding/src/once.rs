@@ -1,20 +1,20 @@
 //! Python objects that are looked up once, safely for processes that fork.
 //!
-//! The cells of `pyo3` release the interpreter while they are being filled: the thread that
-//! fills one gives up the GIL, marks the cell as busy, and waits for the GIL. If another
-//! thread forks in between, the cell is busy for ever in the child, which has no such thread:
-//! the first use there never returns. So nothing here or in `pyo3` is filled that way after
-//! the module has been imported. Own cells are filled by [`kept`], and [`prepare`] fills those
-//! of `pyo3` during the import.
+//! The cells of `pyo3` release the interpreter while they are being filled: the thread that fills a
+//! cell gives up the GIL, marks the cell as busy, and waits for the GIL. If another thread forks in
+//! between, the child has a cell that is busy for ever, because the filling thread does not exist
+//! there. The first use of the cell in the child would never return. So no cell of this module or
+//! of `pyo3` is filled in that way after the import. The cells of this module are filled by
+//! [`kept`], and [`prepare`] fills those of `pyo3` during the import.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDateTime, PyDelta, PyList, PyMapping, PyString, PyTzInfo};
 
-/// Returns the value of a cell, which is computed where there is none yet.
+/// Return the value of a cell. If the cell is empty, compute the value and fill the cell.
 ///
-/// Threads that come together may each compute one; the first one stays. The cell is never
-/// busy while the GIL is released.
+/// Several threads may compute the value at the same time; the first result is kept. The cell is
+/// never busy while the GIL is released.
 pub(crate) fn kept<'a, T>(
     cell: &'a PyOnceLock<T>,
     py: Python<'_>,
@@ -22,14 +22,14 @@ pub(crate) fn kept<'a, T>(
 ) -> PyResult<&'a T> {
     if cell.get(py).is_none() {
         let value = make()?;
-        // Refused if another thread was first, whose value then counts.
+        // If another thread was first, `set` keeps the value of that thread.
         drop(cell.set(py, value));
     }
     cell.get(py)
         .ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("the cell was not filled"))
 }
 
-/// A string of Python's that is made once: what `intern!` makes, for processes that fork.
+/// A Python string that is interned once: `intern!` for processes that fork.
 pub(crate) struct Name(&'static str, PyOnceLock<Py<PyString>>);
 
 impl Name {
@@ -43,13 +43,13 @@ impl Name {
     }
 }
 
-/// Fills the cells within `pyo3` that this module uses, before there can be a fork.
+/// Fill the cells within `pyo3` that this module uses, before the process can fork.
 pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     // The classes of `datetime`.
     let utc = PyTzInfo::utc(py)?;
     PyDateTime::new(py, 1970, 1, 1, 0, 0, 0, 0, Some(&utc))?.is_instance_of::<PyDateTime>();
     PyDelta::new(py, 0, 0, 0, false)?;
-    // What a value is asked for that is no dict: whether it is a mapping.
+    // The class of mappings, for values that are not a `dict`.
     drop(PyList::empty(py).cast::<PyMapping>());
     // The name of a class, for messages.
     PyList::empty(py).get_type().name()?;

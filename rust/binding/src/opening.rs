@@ -39,7 +39,7 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Converts the arguments.
+    /// Convert the arguments.
     ///
     /// `identity` is the id that the store must have; any other store is refused.
     pub(crate) fn new(
@@ -64,13 +64,13 @@ impl Opening {
         })
     }
 
-    /// The location as text, for messages.
+    /// Return the location as text for messages.
     pub(crate) fn path(&self) -> String {
         let path = self.location.path.as_ref();
         path.map_or_else(|| "memory:".to_owned(), |path| path.display().to_string())
     }
 
-    /// Opens the store; takes as long as recovery takes.
+    /// Open the store. If it needs a recovery, this takes as long as the recovery.
     pub(crate) fn run(self) -> Result<Store, Error> {
         let Location { path, base } = self.location;
         let (vfs, directory): (Arc<dyn Vfs>, _) = match &path {

@@ -17,7 +17,7 @@ pub(crate) struct Page {
 
 #[pymethods]
 impl Page {
-    /// The events. With a filter there may be none although `more` is true.
+    /// The events. With a filter the list may be empty although `more` is true.
     #[getter]
     pub(crate) fn events<'py>(&self, py: Python<'py>) -> &Bound<'py, PyList> {
         self.events.bind(py)
@@ -29,7 +29,7 @@ impl Page {
         self.next
     }
 
-    /// Whether there may be more up to `at`.
+    /// Whether there may be more events up to `at`.
     #[getter]
     pub(crate) fn more(&self) -> bool {
         self.more
@@ -43,7 +43,7 @@ impl Page {
 }
 
 impl Page {
-    /// Converts a batch of the engine.
+    /// Convert a batch of the engine.
     pub(crate) fn from_engine(
         py: Python<'_>,
         page: engine::ReadBatch,

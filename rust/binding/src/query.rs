@@ -11,7 +11,8 @@ use crate::text::{string, utf8};
 /// The maximum number of bytes of log in one page, unless a single event is larger.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// The maximum for a page that an event loop reads itself: about a tenth of a millisecond.
+/// The maximum number of bytes of log in a page that the event loop's own thread reads. Reading
+/// them takes about a tenth of a millisecond.
 const NON_BLOCKING_PAGE_BYTES: usize = 256 * 1024;
 
 /// The events of one stream, or of the log through a filter.
@@ -70,7 +71,7 @@ impl Query {
 }
 
 impl Query {
-    /// Reads one page.
+    /// Read one page.
     pub(crate) fn page(
         &self,
         store: &engine::Store,
@@ -80,7 +81,7 @@ impl Query {
         let PageBounds { cursor, limit, at } = bounds;
         let wanted = &*self.0;
         let backward = wanted.backward;
-        // Both bounds are exclusive. The cursor replaces the one that the read moves away from.
+        // Both bounds are exclusive. The cursor replaces the bound at which the read begins.
         let (after, before) = if backward {
             (wanted.after, cursor.or(wanted.before))
         } else {

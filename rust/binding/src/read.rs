@@ -18,20 +18,20 @@ use crate::text::{argument_text, string, utf8, wrong_type};
 pub(crate) trait Read: Send + Sync + Sized + 'static {
     type Output: Send + 'static;
 
-    /// Reads from the engine, without Python.
+    /// Read from the engine, without Python.
     fn run(&self, store: &engine::Store, mode: ReadMode) -> Result<Self::Output, Error>;
 
-    /// Converts the result to its Python value.
+    /// Convert the result to its Python value.
     fn to_python<'py>(&self, py: Python<'py>, output: Self::Output) -> PyResult<Bound<'py, PyAny>>;
 
-    /// Reads with the interpreter detached.
+    /// Read with the interpreter detached.
     fn blocking<'py>(&self, py: Python<'py>, store: &engine::Store) -> PyResult<Bound<'py, PyAny>> {
         let output = py.detach(|| self.run(store, ReadMode::Blocking));
         self.to_python(py, output.map_err(|error| exception(py, error))?)
     }
 
-    /// Reads at once if everything is in memory. Otherwise a thread of the pool reads, and the
-    /// token is returned with which the result arrives.
+    /// Read at once if everything is in memory, and return the result. Otherwise a thread of the
+    /// pool reads, and the result arrives at the port with the returned token.
     fn non_blocking<'py>(
         self,
         py: Python<'py>,
@@ -120,7 +120,7 @@ impl Read for SnapshotRead {
 }
 
 impl SnapshotRead {
-    /// Converts the arguments of a read of several streams.
+    /// Convert the arguments of a read of several streams.
     pub(crate) fn of(
         streams: &Bound<'_, PyAny>,
         at: Option<&Bound<'_, PyAny>>,
@@ -147,7 +147,7 @@ impl SnapshotRead {
     }
 }
 
-/// Converts a version or a position; the error names the argument.
+/// Convert a version or a position; the error names the argument.
 fn number(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
         return Err(wrong_type(what, "an int", value));

@@ -36,7 +36,7 @@ impl ReaderPool {
         Self(Arc::default())
     }
 
-    /// Runs a job on one of the threads; jobs start in the order of arrival. If there is no thread
+    /// Run a job on one of the threads; jobs start in the order of arrival. If there is no thread
     /// and none can be started, the calling thread does the job.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.state.lock();
@@ -53,7 +53,7 @@ impl ReaderPool {
                     }
                     return;
                 }
-                // The thread that exists does the job later.
+                // An existing thread does the job later.
                 Err(_) => {}
             }
         }

@@ -1,4 +1,4 @@
-//! `RecordedEvent`: an event as the log keeps it.
+//! `RecordedEvent`: an event in the log.
 
 use eventbraid_engine::Recorded;
 use pyo3::exceptions::PyOverflowError;
@@ -16,10 +16,10 @@ use crate::once::{Name, kept};
 use crate::text::{argument_text, bytes, string, utf8};
 use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 
-/// An event as the log keeps it. Immutable; its fields are made when asked for.
+/// An event in the log. Immutable; each field is converted when it is read.
 ///
-/// Stores make these. The constructor is for tests and for code that moves events
-/// between processes.
+/// Stores return these. The constructor is for tests and for code that moves events between
+/// processes.
 ///
 /// Args:
 ///     stream: The id of its stream.
@@ -29,7 +29,7 @@ use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 ///     event_id: Its id.
 ///     recorded_at: When it was appended, with a time zone; kept in whole microseconds.
 ///     data: The body.
-///     metadata: What is known about the event besides its body.
+///     metadata: Facts about the event besides its body.
 ///
 /// Raises:
 ///     InvalidArgument: If a number or the time is out of range.
@@ -46,7 +46,7 @@ use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 pub(crate) struct RecordedEvent(Source);
 
 enum Source {
-    /// An event out of the log.
+    /// An event from the log.
     Log(Recorded),
     /// Facts that a caller gave.
     Given(Box<Given>),
@@ -141,28 +141,28 @@ impl RecordedEvent {
         epoch(py)?.add(PyDelta::new(py, days, seconds, micros, false)?)
     }
 
-    /// What is known about the event besides its body; read only.
+    /// Facts about the event besides its body; read only.
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMappingProxy>> {
         metadata::view(py, &self.metadata_map()?)
     }
 
-    /// The metadata's `correlation_id`: the request that it belongs to.
+    /// The metadata's `correlation_id`: the request that the event belongs to.
     #[getter]
     fn correlation_id(&self) -> PyResult<Option<String>> {
         self.metadata_value("correlation_id")
     }
 
-    /// The metadata's `causation_id`: the event or command that caused it.
+    /// The metadata's `causation_id`: the event or command that caused the event.
     #[getter]
     fn causation_id(&self) -> PyResult<Option<String>> {
         self.metadata_value("causation_id")
     }
 
-    /// One value of the metadata, without a mapping of all of it; None if there is none.
+    /// Return one value of the metadata without building a mapping; None if the key is missing.
     #[pyo3(signature = (key, /))]
     fn metadata_value(&self, key: &str) -> PyResult<Option<String>> {
-        // Every decoded event is asked for its schema version, which few have.
+        // The decoder looks for a schema version in every event, and few events have one.
         let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if plain && !metadata::may_contain(self.metadata_bytes(), key) {
             return Ok(None);
@@ -176,7 +176,7 @@ impl RecordedEvent {
         PyBytes::new(py, self.data_bytes())
     }
 
-    /// Return the bytes that it keeps alive, those of its record included.
+    /// Return the number of bytes that the event keeps alive, including those of its record.
     fn __sizeof__(&self) -> usize {
         size_of::<Self>() + self.bytes_held()
     }
@@ -308,12 +308,12 @@ impl RecordedEvent {
     }
 }
 
-/// Shows an event of the engine.
+/// Convert an event of the engine.
 pub(crate) fn shown(py: Python<'_>, recorded: Recorded) -> PyResult<Bound<'_, RecordedEvent>> {
     Bound::new(py, RecordedEvent(Source::Log(recorded)))
 }
 
-/// Shows events of the engine as a list.
+/// Convert events of the engine to a list.
 pub(crate) fn list(py: Python<'_>, events: Vec<Recorded>) -> PyResult<Bound<'_, PyList>> {
     PyList::new(
         py,

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::error::exception;
 
-/// Converts the engine's counters, by name.
+/// Convert the engine's counters, by name.
 pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
     let Stats {
         head,
@@ -34,7 +34,7 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, 
     by_name(py, of_store.into_iter().chain(of_session).chain(observed))
 }
 
-/// Converts the sessions of a store: the program and the counters by name of each.
+/// Convert the sessions of a store: each session's program, and its counters by name.
 pub(crate) fn sessions(
     py: Python<'_>,
     sessions: Result<Vec<Session>, Error>,
@@ -60,7 +60,7 @@ fn session_counters<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'
     by_name(py, of_session.into_iter().chain(counts))
 }
 
-/// Converts the counts of a verification, by name.
+/// Convert the counts of a verification, by name.
 pub(crate) fn verify_report(
     py: Python<'_>,
     verified: Result<VerifyReport, Error>,
@@ -78,7 +78,7 @@ pub(crate) fn verify_report(
     )
 }
 
-/// Converts the live sessions: id, and seconds since the last heartbeat.
+/// Convert the live sessions: id, and seconds since the last heartbeat.
 pub(crate) fn heartbeat_ages(
     py: Python<'_>,
     sessions: Result<Vec<LiveSession>, Error>,

@@ -15,7 +15,7 @@ use crate::recorded_event;
 /// processes.
 ///
 /// Args:
-///     position: The position at which it was read.
+///     position: The position as of which the streams were read.
 ///     versions: Each stream's version at that position.
 ///     events: The streams' events up to that position, in global order.
 ///
@@ -31,8 +31,8 @@ pub(crate) struct StreamsSnapshot {
     position: u64,
     versions: Py<PyDict>,
     events: Py<PyList>,
-    /// Events that are not in the list yet: an event loop must not be blocked while all are
-    /// created. The lock is held while a part is added, so that threads add the parts in order.
+    /// Events that are not in the list yet: creating all of them at once would block an event loop.
+    /// The lock is held while a part is added, so that threads add the parts in order.
     rest: Mutex<vec::IntoIter<engine::Recorded>>,
 }
 
@@ -51,7 +51,7 @@ impl StreamsSnapshot {
         }
     }
 
-    /// The position at which it was read: the durable head, or the one given.
+    /// The position as of which the streams were read: the durable head, or the one given.
     #[getter]
     fn position(&self) -> u64 {
         self.position
@@ -110,7 +110,7 @@ impl StreamsSnapshot {
 }
 
 impl StreamsSnapshot {
-    /// Converts a snapshot of the engine.
+    /// Convert a snapshot of the engine.
     pub(crate) fn from_engine<'py>(
         py: Python<'py>,
         streams: &[(Box<str>, u64)],

@@ -109,7 +109,7 @@ impl Store {
         append::append_async(py, &self.engine.store()?, port.promise(), &arguments)
     }
 
-    /// Have appends of others to some streams wait for a time; None if some wait already.
+    /// Reserve streams: other callers' appends to them wait. Return None if a reservation exists.
     #[expect(clippy::needless_pass_by_value, reason = "taken over from Python")]
     fn reserve(
         &self,
@@ -132,7 +132,7 @@ impl Store {
         Ok(())
     }
 
-    /// Look up what was done under an idempotency key.
+    /// Return the result of an earlier append with an idempotency key; None if there is none.
     #[pyo3(signature = (idempotency_key, content=None))]
     fn committed<'py>(
         &self,
@@ -143,7 +143,7 @@ impl Store {
         committed_read(idempotency_key, content)?.blocking(py, &self.engine.store()?)
     }
 
-    /// Like `committed`; a token only if the frame isn't in memory.
+    /// Like `committed`; return a token only if the result isn't in memory.
     #[pyo3(signature = (port, idempotency_key, content=None))]
     fn committed_async<'py>(
         &self,
@@ -158,7 +158,7 @@ impl Store {
     /// Catch up with what other processes have written; return a token only if that has to wait.
     fn catch_up_async(&self, port: &CompletionPort) -> PyResult<Option<u64>> {
         let store = self.engine.store()?;
-        // Any other error is reported by the call that follows.
+        // The call that follows reports any other error.
         if !matches!(
             store.catch_up(ReadMode::NonBlocking),
             Err(Error::WouldBlock)
@@ -203,7 +203,7 @@ impl Store {
         PageRead { query, bounds }.blocking(py, &self.engine.store()?)
     }
 
-    /// Like `read`; a token only if the page isn't in memory.
+    /// Like `read`; return a token only if the page isn't in memory.
     fn read_async<'py>(
         &self,
         py: Python<'py>,
@@ -228,7 +228,7 @@ impl Store {
         SnapshotRead::of(streams, at, after)?.blocking(py, &self.engine.store()?)
     }
 
-    /// Like `read_streams`; a token only if an event isn't in memory.
+    /// Like `read_streams`; return a token only if an event isn't in memory.
     fn read_streams_async<'py>(
         &self,
         py: Python<'py>,
@@ -254,7 +254,7 @@ impl Store {
         Ok(StreamNames::new(self.engine(), names))
     }
 
-    /// Return the id that the store was given when it was made.
+    /// Return the id that the store received when it was created.
     fn identity<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.engine.store()?.identity()))
     }
@@ -265,13 +265,13 @@ impl Store {
         report::stats(py, &py.detach(|| store.stats()))
     }
 
-    /// Return the sessions: the program and the counters by name of each.
+    /// Return the sessions: each session's program, and its counters by name.
     fn sessions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let store = self.engine.store()?;
         report::sessions(py, py.detach(|| store.sessions()))
     }
 
-    /// Read the store's files again and check them; gives what was counted.
+    /// Read the store's files again and verify them; return the counts.
     fn verify<'py>(&self, py: Python<'py>, quick: bool) -> PyResult<Bound<'py, PyDict>> {
         let store = self.engine.store()?;
         let verify = move || store.verify(depth(quick));
@@ -374,7 +374,7 @@ impl Store {
         }
     }
 
-    /// The engine behind it.
+    /// Return the engine's store and the process to which it belongs.
     pub(crate) fn engine(&self) -> Arc<Engine> {
         Arc::clone(&self.engine)
     }

@@ -19,7 +19,7 @@ pub(crate) struct StreamNames {
 
 #[pymethods]
 impl StreamNames {
-    /// Return the next ids, in ascending order of their bytes; none at the end.
+    /// Return the next ids, in ascending order of their bytes; an empty list at the end.
     fn page<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
         let store = self.engine.store()?;
         loop {
@@ -31,7 +31,7 @@ impl StreamNames {
         }
     }
 
-    /// Like `page`; the result at the port is `None` while there is more to gather.
+    /// Like `page`; the result is `None` while there is more to gather.
     fn page_async(&self, port: &CompletionPort, limit: usize) -> PyResult<u64> {
         let store = self.engine.store()?;
         let names = Arc::clone(&self.names);
@@ -51,14 +51,14 @@ impl StreamNames {
 }
 
 impl StreamNames {
-    /// A listing that the engine has begun.
+    /// Wrap a listing that the engine has begun.
     pub(crate) fn new(engine: Arc<Engine>, names: engine::StreamNames) -> Self {
         let names = Arc::new(Mutex::new(names));
         Self { engine, names }
     }
 }
 
-/// Returns the next ids as a list. The lock is acquired with the interpreter detached, because
+/// Return the next ids as a list. The lock is acquired with the interpreter detached, because
 /// another thread may hold it while it reads the disk and then wait for the GIL.
 fn next_page<'py>(
     py: Python<'py>,

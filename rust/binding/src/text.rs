@@ -12,11 +12,12 @@ use crate::once::Name;
 /// The maximum number of characters of a refused text in an error message.
 const LONGEST_SHOWN: isize = 64;
 
-/// The text of a Python string, or a refusal that names the argument: lone surrogates
-/// have no UTF-8.
+/// Return the text of a Python string. Lone surrogates have no UTF-8, so a string with one gives an
+/// error that names the argument.
 pub(crate) fn utf8<'a>(what: &'static str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
     text.to_str().map_err(|_| {
-        // Not a `String`: the error shows the surrogate itself, as `repr` does.
+        // The error gets the Python string and not a `String`, so that it shows the surrogate as
+        // `repr` does.
         let beginning = PySlice::new(text.py(), 0, LONGEST_SHOWN, 1);
         match text.get_item(beginning) {
             Ok(shown) => invalid(
@@ -29,7 +30,7 @@ pub(crate) fn utf8<'a>(what: &'static str, text: &'a Bound<'_, PyString>) -> PyR
     })
 }
 
-/// Returns the argument as a string, or an error that names it.
+/// Return the argument as a string, or an error that names it.
 pub(crate) fn string<'a, 'py>(
     what: &'static str,
     value: &'a Bound<'py, PyAny>,
@@ -39,7 +40,7 @@ pub(crate) fn string<'a, 'py>(
         .map_err(|_| wrong_type(what, "a str", value))
 }
 
-/// Returns the argument as bytes, or an error that names it. Bytes-like objects other than `bytes`
+/// Return the argument as bytes, or an error that names it. Bytes-like objects other than `bytes`
 /// are copied, because they may change.
 pub(crate) fn bytes<'py>(
     what: &'static str,
@@ -54,8 +55,9 @@ pub(crate) fn bytes<'py>(
 
 static METADATA: Name = Name::new("metadata");
 
-/// The metadata that a body carries. An encoded event of a later schema version is `bytes`
-/// with its version in `metadata`, because a body alone would be read as version 1.
+/// Return the metadata that a body carries. An encoded event of a later schema version is a
+/// subclass of `bytes` with its version in `metadata`, because a body alone would be read as
+/// version 1.
 pub(crate) fn carried_metadata<'py>(
     data: &Bound<'py, PyAny>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -68,7 +70,7 @@ pub(crate) fn carried_metadata<'py>(
     data.getattr_opt(METADATA.get(data.py())?)
 }
 
-/// Converts an argument in seconds to a duration.
+/// Convert an argument in seconds to a duration.
 pub(crate) fn seconds(what: &'static str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value).map_err(|error| {
         let reason = format!("it must be a time in seconds: {error}");
@@ -76,11 +78,11 @@ pub(crate) fn seconds(what: &'static str, value: f64) -> PyResult<Duration> {
     })
 }
 
-/// A refused value as text, shortened.
+/// Return a refused value as text, shortened.
 ///
 /// Python converts no integer of more than 4,300 digits to text, and the `__str__` of a foreign
-/// class may raise anything. The caller reports the argument by its name, so neither may replace
-/// that error, and neither may print a traceback beside it, as `Display` does.
+/// class may raise any exception. The caller is about to raise an error that names the argument. So
+/// a failure here must not replace that error, and must not print a traceback, as `Display` does.
 pub(crate) fn argument_text(value: &Bound<'_, PyAny>) -> String {
     match value.str() {
         Ok(text) => text

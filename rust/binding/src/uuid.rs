@@ -1,4 +1,4 @@
-//! UUIDs: made in Rust, shown as Python's `uuid.UUID`.
+//! UUIDs: generated in Rust, and passed to Python as `uuid.UUID`.
 
 use pyo3::exceptions::{PyOSError, PyTypeError};
 use pyo3::prelude::*;
@@ -9,7 +9,7 @@ use crate::once::{Name, kept};
 
 static INT: Name = Name::new("int");
 
-/// Make a UUIDv7: it sorts by the time at which it was made.
+/// Generate a UUIDv7. UUIDv7s sort by the time of their generation.
 ///
 /// Example:
 ///     >>> import eventbraid as eb
@@ -24,7 +24,7 @@ pub(crate) fn uuid7(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 
 /// The id of an event whose text is needed before the event is appended: a UUIDv7.
 ///
-/// With its text it costs a third of a `uuid.UUID`; most records of a saga have one.
+/// An `EventId` with its text costs a third of a `uuid.UUID`; most records of a saga have one.
 #[pyclass(frozen, module = "eventbraid._native")]
 pub(crate) struct EventId([u8; 16]);
 
@@ -50,13 +50,13 @@ impl EventId {
     }
 }
 
-/// Shows sixteen bytes, most significant first, as a `uuid.UUID`.
+/// Convert sixteen bytes, most significant first, to a `uuid.UUID`.
 pub(crate) fn uuid_from_bytes(py: Python<'_>, bytes: [u8; 16]) -> PyResult<Bound<'_, PyAny>> {
-    // Bytes of a UUID stand most significant first whatever the machine.
+    // The bytes of a UUID are most significant first, on machines of either byte order.
     uuid_from_number(py, u128::from_le_bytes(bytes).swap_bytes())
 }
 
-/// Takes the sixteen bytes, most significant first, out of a `uuid.UUID` or an `EventId`.
+/// Return the sixteen bytes, most significant first, of a `uuid.UUID` or an `EventId`.
 pub(crate) fn bytes_from_uuid(id: &Bound<'_, PyAny>) -> PyResult<[u8; 16]> {
     if let Ok(id) = id.cast_exact::<EventId>() {
         return Ok(id.get().0);

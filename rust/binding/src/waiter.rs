@@ -1,9 +1,9 @@
 //! `LogWaiter`: waits until the log grows, or until an event matches a filter.
 //!
-//! Blocked threads and event loops wait for the same waiter. Lock order: the `state` of the waiter
-//! before the lock of the engine's watch. The engine calls the wake-up functions without its lock.
-//! Dropping a [`WaitGuard`] acquires the engine's lock, so the engine's own thread never drops one
-//! and leaves it in `finished` instead.
+//! Blocked threads and event loops use the same waiter. Lock order: the waiter's `state` is locked
+//! before the engine's watch. The engine calls the wake-up functions without its lock. Dropping a
+//! [`WaitGuard`] acquires the engine's lock. So the engine's own thread never drops a guard, and
+//! leaves it in `finished` instead.
 
 use eventbraid_engine::WaitGuard;
 use eventbraid_engine::lock::{Condvar, Mutex};
@@ -32,9 +32,9 @@ pub(crate) struct LogWaiter {
 
 #[derive(Default)]
 struct Shared {
-    /// Set under the lock of `state`: otherwise a wait could begin between the moment when `close`
-    /// has ended all waits and the moment when the flag is set, and never end. It may be read
-    /// without the lock, with `Acquire`, which sees everything that `close` did before.
+    /// Set under the lock of `state`: otherwise a wait could begin after `close` has ended all
+    /// waits and before the flag is set, and that wait would never end. It may be read without the
+    /// lock, with `Acquire`, which sees everything that `close` did before.
     closed: AtomicBool,
     state: Mutex<State>,
     /// Signals a wake-up or the end to the blocked threads.
@@ -51,8 +51,8 @@ struct State {
     blocked: Vec<Arc<WaitGuard>>,
     /// The waits of event loops, by token.
     loop_waits: HashMap<u64, LoopWait>,
-    /// Guards of finished waits. The engine's thread leaves them here, because dropping one calls
-    /// back into the engine.
+    /// Guards of finished waits. The engine's thread leaves them here, because dropping a guard
+    /// calls back into the engine.
     finished: Vec<WaitGuard>,
 }
 
@@ -83,7 +83,7 @@ impl LogWaiter {
     ///
     /// Raises:
     ///     EventbraidError: If the store has stopped, so that no further event becomes visible.
-    ///     KeyboardInterrupt: As any other exception of a signal handler, at once.
+    ///     KeyboardInterrupt: At once, as every exception of a signal handler.
     #[pyo3(signature = (position, wanted=None))]
     fn wait(&self, py: Python<'_>, position: u64, wanted: Option<LogFilter>) -> PyResult<bool> {
         let store = self.engine.store()?;
@@ -132,7 +132,7 @@ impl LogWaiter {
                 state.passed = state.passed_by_waits();
                 state.loop_waits.remove(&token)
             };
-            // Without the lock, because the guard calls the engine.
+            // The wait is dropped without the lock, because its guard calls the engine.
             drop(wait);
         }
     }
@@ -167,16 +167,16 @@ impl LogWaiter {
     }
 }
 
-/// Returns an error if the log will never grow beyond a position: the wait would return at once,
-/// and the caller would repeat it without end.
+/// Return an error if the log will never grow beyond a position. Without the error, the wait would
+/// return at once, and the caller would repeat it without end.
 fn grows_beyond(py: Python<'_>, store: &eventbraid_engine::Store, position: u64) -> PyResult<()> {
     let grows = store.grows_beyond(position);
     grows.map_err(|error| exception(py, error))
 }
 
 impl State {
-    /// The position up to which all waits, present and past, have found that no event matches. It
-    /// acquires the engine's lock, which comes after the one of this state.
+    /// The position up to which all waits, present and past, have found that no event matches. The
+    /// call acquires the engine's lock, which comes after the lock of this state.
     fn passed_by_waits(&self) -> u64 {
         let loops = self.loop_waits.values().filter_map(|w| w.guard.as_ref());
         let blocked = self.blocked.iter().map(Arc::as_ref);
@@ -203,7 +203,7 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Ends all waits of threads and refuses new ones. Returns the waits of event loops.
+    /// End all waits of threads and refuse new ones. Return the waits of event loops.
     fn close(&self) -> HashMap<u64, LoopWait> {
         let mut state = self.state.lock();
         state.passed = state.passed_by_waits();
@@ -221,12 +221,12 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Records that a thread waits.
+    /// Record that a thread waits.
     fn block(&self, guard: &Arc<WaitGuard>) {
         self.state.lock().blocked.push(Arc::clone(guard));
     }
 
-    /// Records that a thread waits no longer. The caller drops the guard, without the lock.
+    /// Record that a thread waits no longer. The caller drops the guard, without the lock.
     fn unblock(&self, guard: &Arc<WaitGuard>) {
         let mut state = self.state.lock();
         state.passed = state.passed_by_waits();
@@ -244,7 +244,7 @@ impl Shared {
         }
     }
 
-    /// Waits at most one slice. Returns whether the waiter is open, or `None` if nothing happened.
+    /// Wait at most one slice. Return whether the waiter is open; `None` if there was no wake-up.
     fn changed_since(&self, wakes: u64, slice: std::time::Duration) -> Option<bool> {
         let mut state = self.state.lock();
         if !self.is_closed() && state.wakes == wakes {
@@ -254,7 +254,7 @@ impl Shared {
         woken.then_some(!self.is_closed())
     }
 
-    /// Records that an event loop waits. If the waiter is closed, delivers the result and returns
+    /// Record that an event loop waits. If the waiter is closed, deliver the result and return
     /// false.
     fn begin_loop_wait(&self, promise: Promise) -> bool {
         let mut state = self.state.lock();
@@ -273,7 +273,7 @@ impl Shared {
         open
     }
 
-    /// Keeps the guard of a wait until the wait ends; drops it if it has ended already.
+    /// Keep the guard of a wait until the wait ends; drop it if it has ended already.
     fn keep_guard(&self, token: u64, guard: WaitGuard) {
         let mut state = self.state.lock();
         let unneeded = match state.loop_waits.get_mut(&token) {

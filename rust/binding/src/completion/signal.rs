@@ -33,7 +33,7 @@ impl Signal {
         })
     }
 
-    /// Makes the descriptor readable. The write fails only if the buffer is full of earlier writes,
+    /// Make the descriptor readable. The write fails only if the buffer is full of earlier writes,
     /// and then the descriptor is readable.
     pub(super) fn set(&self) {
         let writer = self.writer.as_ref().unwrap_or(&self.reader);
@@ -42,7 +42,7 @@ impl Signal {
         let _full = rustix::io::write(writer, &1_u64.to_le_bytes());
     }
 
-    /// Makes the descriptor unreadable. The read fails if the signal is not set, which is the same
+    /// Make the descriptor unreadable. The read fails if the signal is not set, which is the same
     /// state. A signal is set at most a few times before it is cleared, so that one read empties a
     /// socket, too.
     pub(super) fn clear(&self) {
