@@ -98,7 +98,7 @@ class BlockedRegistry:
         self._sagas.pop(saga_id, None)
 
     def remove_all(self, saga_ids: Collection[str]) -> None:
-        """Remove those of these sagas that are blocked."""
+        """Remove the blocked sagas among the given ids."""
         for saga_id in self._sagas.keys() & saga_ids:
             del self._sagas[saga_id]
 

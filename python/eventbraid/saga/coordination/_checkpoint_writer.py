@@ -1,4 +1,4 @@
-"""Writes a checkpoint of the unfinished sagas after a number of ended ones."""
+"""Writes a checkpoint of the unfinished sagas after a number of sagas have ended."""
 
 from __future__ import annotations
 

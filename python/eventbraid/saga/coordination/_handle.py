@@ -77,10 +77,10 @@ class SagaHandle(Generic[S]):
 
         Raises:
             TimeoutError: The time is over.
-            SagaBlocked: The program that has the saga's shard, this one or another one,
-                can't drive the saga. A second call raises at once, unless a program
-                that can drive the saga has continued it or has its shard now; then the
-                call waits.
+            SagaBlocked: The program that has the saga's shard can't drive the saga; it
+                may be this program or another one. A second call raises at once, unless
+                a program that can drive the saga has continued it or has its shard now.
+                In that case the second call waits.
             CoordinatorClosed: The coordinator was left before the saga was at rest.
         """
         seconds = None

@@ -1,4 +1,4 @@
-"""The live coordinators of a store, and this one among them.
+"""The live coordinators of a store, this coordinator included.
 
 The recorded list has every coordinator that was added and not removed. Heartbeats show
 which of them are alive. A coordinator whose session has ended is gone at once. If its
@@ -122,7 +122,7 @@ class LiveCoordinators:
         self._liveness = Liveness(self._session, ages, self._stale_after)
 
     def drop_stopped(self) -> None:
-        """Remove the coordinators whose heartbeat is too old from the live ones."""
+        """Stop counting coordinators as live if their heartbeat is too old."""
         self.capabilities = {
             holder: able
             for holder, able in self._list.capabilities.items()

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 class SagaRegistry:
     """The runs of one coordinator, each in one of three places.
 
-    * at work: the saga is driven here; it has a task, or a timer.
-    * stuck: it is in a shard of this coordinator, and needs a person's decision.
-    * elsewhere: another coordinator has its shard, or it is blocked here. Such a run
-      only serves its waiting callers, so it is kept as long as a caller holds it.
+    * at work: the saga is driven here, and has a task or a timer.
+    * stuck: the saga is in a shard of this coordinator, and needs a person's decision.
+    * elsewhere: another coordinator has the saga's shard, or the saga is blocked here.
+      Such a run only serves waiting callers, so it is kept while a caller holds it.
 
     Args:
         blocked: The blocked sagas. A saga that is put to work is removed from them.
@@ -160,8 +160,8 @@ class SagaRegistry:
     def reopen(self, shard: int) -> None:
         """Let the callers of blocked sagas in a shard wait again.
 
-        The shard has a new holder, which may be able to drive these sagas. If it can't,
-        it appends a notice of its own.
+        The shard has a new holder, which may be able to drive these sagas. If not, the
+        new holder appends a notice of its own.
         """
         for run in [*self._elsewhere.values()]:
             if run.error is None or run.progress.status.ended:

@@ -138,7 +138,7 @@ class Codec(Generic[T]):
 
         Raises:
             InvalidValue: The value isn't of the declared type, or would be read back
-                as another one.
+                as a different value.
         """
         return self.record(value).json
 
@@ -147,7 +147,7 @@ class Codec(Generic[T]):
 
         Raises:
             InvalidValue: The value isn't of the declared type, or would be read back
-                as another one.
+                as a different value.
         """
         if self._is_lossless and self._is_valid(value):
             try:

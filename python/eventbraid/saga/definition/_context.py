@@ -65,7 +65,7 @@ class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
 class Done(Generic[R]):
     """What a compensation receives if the action is known to have taken effect.
 
-    A function ``ask`` also returns it, if the receiver has a result under the key.
+    A function ``ask`` also returns a `Done` if the receiver has a result for the key.
 
     Attributes:
         result: The result of the action.
@@ -84,7 +84,8 @@ class Unknown:
     """What a compensation receives if the action may have taken effect, or may yet.
 
     Compensate the action by its key (``context.forward_key``), so that the final result
-    is right in all three cases: it took effect, it never does, or it does so later.
+    is right in all three cases: the action took effect, never takes effect, or takes
+    effect later.
 
     Attributes:
         why: ``"timeout"``, ``"crash"`` or ``"lost"`` (any other exception).

@@ -1,4 +1,4 @@
-"""The recorded part of a saga's declaration, and the difference of two of them."""
+"""The recorded part of a saga's declaration, and the difference of two such parts."""
 
 from __future__ import annotations
 

@@ -52,11 +52,11 @@ def step(
     once, and has one effect at a receiver that honours idempotency keys.
 
     An exception in ``retry.never`` means that the call had no effect. A defect, such as
-    a `TypeError`, shows a bug in the program. It blocks the saga until a coordinator
-    with corrected code makes the call again, and it isn't counted as an attempt. After
-    a timeout, a crash or any other exception, the outcome is unknown. It is resolved by
-    ``ask``, then by further attempts with the same key. If that fails, the step is
-    compensated as `Unknown`.
+    a `TypeError`, shows a bug in the program. A defect blocks the saga until a
+    coordinator with corrected code makes the call again, and isn't counted as an
+    attempt. After a timeout, a crash or any other exception, the outcome is unknown. An
+    unknown outcome is resolved by ``ask``, then by further attempts with the same key.
+    If they don't resolve it, the step is compensated as `Unknown`.
 
     Args:
         name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.

@@ -1,4 +1,4 @@
-"""The decisions about defects: each distinct one is recorded once."""
+"""The decisions about defects: each distinct defect is recorded once."""
 
 from __future__ import annotations
 

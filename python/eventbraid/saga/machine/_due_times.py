@@ -37,7 +37,7 @@ def is_overdue(saga: Saga[Any], progress: Progress, now: datetime) -> bool:
 
 
 def retry_due(attempts: Attempts, retry: Retry, now: datetime) -> datetime | None:
-    """Return when the next attempt is due; None if it is due now.
+    """Return the time at which the next attempt is due; None if it is due now.
 
     A recorded time can't be right if it is further ahead than the longest delay before
     this attempt: it was recorded by a wall clock that has been set back since. Such a

@@ -223,7 +223,7 @@ def gives_up(events: Sequence[SagaEvent]) -> bool:
 def _retry_at(
     draft: Draft[Any], node: Node[Any], outcome: Failure, attempt: int
 ) -> datetime | None:
-    """Return when the next attempt is due; None if there is none."""
+    """Return the time at which the next attempt is due; None if there is none."""
     is_proven = outcome.failure.doubt is None
     if is_proven and (is_external(node) or node.kind is not Kind.RETRIABLE):
         return None

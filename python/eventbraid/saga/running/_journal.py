@@ -70,7 +70,7 @@ class Journal:
             store: The store.
             executor: Executes the commands of steps on the same store.
             observer: Is called with each recorded transition, after its commit.
-            clock: The clock of this process; another one in tests.
+            clock: The clock of this process, or a simulated clock in a test.
         """
         self.store = store
         self.reader = SagaReader(store, clock)

@@ -64,7 +64,7 @@ class RecordBatch(msgspec.Struct, frozen=True):
     """The records of one commit.
 
     Attributes:
-        events: The records, typed: those of the saga's stream, then the notices.
+        events: The records as objects: those of the saga's stream, then the notices.
         encoded: The same records, encoded for an append.
         head: The head of the saga's stream after the commit.
     """

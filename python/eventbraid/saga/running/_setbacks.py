@@ -1,4 +1,4 @@
-"""What has kept a saga from its next action in this process.
+"""The setbacks that have kept a saga from its next action in this process.
 
 Setbacks aren't recorded. Another process begins without them, because it may have other
 code, or run on another machine.
