@@ -1,4 +1,5 @@
-//! A write batch after its write phase: its answers, and the address they wait for.
+//! A write batch after its write phase: its answers, and the log address that must be durable
+//! before the answers are sent.
 
 use std::io;
 
@@ -6,29 +7,33 @@ use super::request::Request;
 use crate::append::Appended;
 use crate::error::{Error, Result};
 
-/// The answer to one append. It is sent once the state that it was validated against is durable.
+/// The answer to one append. The answer is sent once the state that the append was validated
+/// against is durable.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Written at the tail.
+    /// The append was written at the tail of the log.
     Written(Appended),
-    /// Written by an earlier append with the same key, which may not be durable yet.
+    /// Nothing was written: an earlier append with the same key was written, and may not be durable
+    /// yet.
     Replayed(Appended),
-    /// Nothing was written.
+    /// Nothing was written, and this is the result: success for a check that passed or a sync
+    /// marker that is not needed, an error for a refused append.
     Unwritten(Result<Appended>),
-    /// The key belongs to the durable frame at this address.
+    /// Nothing was written: the key belongs to the durable frame at this address.
     Durable(u64),
 }
 
 /// A write batch after its write phase.
 pub(super) struct WriteBatch {
-    /// Every answer waits until this address is durable. That includes conflicts, replays and
-    /// checks: until then, a loss of power could undo the state that they report.
+    /// No answer is sent before the log is durable up to this address. That includes the answers to
+    /// conflicts, replays and checks, because until then a loss of power could undo the state that
+    /// they report.
     pub(super) validated_against: u64,
     pub(super) answers: Vec<(Request, Answer)>,
 }
 
 impl WriteBatch {
-    /// Refuse all requests. None of them is written.
+    /// Build a batch whose requests are all refused with `error`. None of them was written.
     pub(super) fn refused(requests: Vec<Request>, error: &Error) -> Self {
         let refuse = |request| (request, Answer::Unwritten(Err(error.clone())));
         Self {
@@ -38,8 +43,9 @@ impl WriteBatch {
     }
 }
 
-/// Whether a write was refused rather than failed. A refusal, for example by a quota, may concern
-/// this process alone, and would also refuse the zeros of a rollback.
+/// Whether the kernel refused a write, for example because of a quota or a full disk, as opposed to
+/// a failure of the disk. A refusal may concern this process alone, and would also apply to the
+/// zeros of a rollback.
 pub(super) fn is_refusal(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,6 +1,6 @@
 //! The two background threads: one commits, the other maintains the files.
 //!
-//! They start with the first append that needs them, so a store that is only read has no threads.
+//! Both start with the first append that needs them, so a store that is only read has neither.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::lock::{Condvar, Mutex};
 /// How long the log must be idle before a sync marker is written at its end.
 const IDLE_TIME: Duration = Duration::from_millis(50);
 
-/// Interval at which the start of a thread is tried again after the system has refused it.
+/// Minimum time between a refused start of a thread and the next attempt to start it.
 const SPAWN_RETRY: Duration = Duration::from_secs(1);
 
 /// The work of the background threads.
@@ -22,7 +22,8 @@ pub(super) trait Work: Send + Sync + 'static {
     /// Commit the queued appends.
     fn commit(self: &Arc<Self>);
 
-    /// The time after which [`Work::commit`] is called even without a request.
+    /// Return the interval at which [`Work::commit`] is called even without a request, if there is
+    /// one.
     fn commit_interval(&self) -> Option<Duration>;
 
     /// Maintain the files: preallocate space and write the sync marker of an idle log.
@@ -32,21 +33,24 @@ pub(super) trait Work: Send + Sync + 'static {
 /// The threads of a session, and the requests that wake them.
 #[derive(Debug)]
 pub(super) struct BackgroundTasks {
-    /// Whether the session may have threads at all.
+    /// Whether the session may start threads.
     background: bool,
     /// Whether the system has refused to start a thread. Until a later attempt succeeds, the
-    /// callers' threads do all work.
+    /// callers' threads do the work of the background threads.
     refused: AtomicBool,
+    /// Whether both threads run. A request reads this flag without the lock of `starting`. With an
+    /// outdated value, the request acquires that lock and checks again.
     started: AtomicBool,
     starting: Mutex<Starting>,
     commit: Signal,
     maintain: Signal,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Whether the session is closing its threads. Never reset.
     stopping: AtomicBool,
 }
 
-/// Which threads are running, and when a start was last refused. Locked during a start, so that no
-/// thread is started twice.
+/// Which threads are running, and when the system last refused to start one. Locked during a start,
+/// so that no thread is started twice.
 #[derive(Debug, Default)]
 struct Starting {
     commits: bool,
@@ -68,8 +72,8 @@ impl BackgroundTasks {
         }
     }
 
-    /// Request a commit from the background thread. Return `false` if there is none: the caller
-    /// then has to commit.
+    /// Request a commit from the background thread. Return `false` if that thread can't be used;
+    /// the caller then has to commit.
     pub(super) fn request_commit(&self, work: &Arc<impl Work>) -> bool {
         self.start(work);
         if !self.has_threads() {
@@ -85,7 +89,8 @@ impl BackgroundTasks {
         self.maintain.send();
     }
 
-    /// Start the threads, including those that the system has refused before.
+    /// Start the threads that are not running. After a refusal, wait at least [`SPAWN_RETRY`]
+    /// before the next attempt.
     fn start(&self, work: &Arc<impl Work>) {
         if !self.background || self.started.load(Ordering::SeqCst) {
             return;
@@ -110,7 +115,7 @@ impl BackgroundTasks {
         self.started.store(are_running, Ordering::SeqCst);
     }
 
-    /// Start a thread. Return whether the system allowed it.
+    /// Start a thread. Return `false` if the system refuses to start it.
     pub(super) fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> bool {
         match std::thread::Builder::new()
             .name(name.to_owned())
@@ -124,7 +129,8 @@ impl BackgroundTasks {
         }
     }
 
-    /// Announce the stop. Threads that wait elsewhere check it when they wake.
+    /// Announce the stop. A thread that waits for something other than a [`Signal`] checks
+    /// [`Self::is_stopping`] when it wakes.
     pub(super) fn begin_stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
     }
@@ -141,13 +147,14 @@ impl BackgroundTasks {
         self.background && !self.refused.load(Ordering::SeqCst)
     }
 
-    /// Wait until the log has been idle for a while. Return `false` if the store closes meanwhile.
+    /// Wait for the idle time. Return `false` if the store closes during the wait.
     pub(super) fn wait_until_idle(&self) -> bool {
         self.maintain.wait_until_idle()
     }
 
-    /// Stop the threads and wait for their end. Afterwards none of them uses a file. If a callback
-    /// closes the store, the thread that runs the callback is not waited for.
+    /// Stop the threads and wait for their end. Afterwards none of them uses a file. There is one
+    /// exception: if a callback closes the store, the thread that runs the callback can't wait for
+    /// its own end.
     pub(super) fn stop(&self) {
         self.commit.stop();
         self.maintain.stop();
@@ -197,7 +204,7 @@ impl Signal {
         self.changed.notify_all();
     }
 
-    /// Wait for a signal or for the timeout. Return `false` if the store closes.
+    /// Wait for a signal, at most for the timeout. Return `false` if the store closes.
     fn wait(&self, timeout: Option<Duration>) -> bool {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.state.lock();
@@ -214,8 +221,8 @@ impl Signal {
         !state.stopped
     }
 
-    /// Wait for the idle time, without regard to signals. Return `false` if the store closes
-    /// meanwhile.
+    /// Wait for the idle time; signals do not shorten the wait. Return `false` if the store closes
+    /// during the wait.
     fn wait_until_idle(&self) -> bool {
         let deadline = Instant::now() + IDLE_TIME;
         let mut state = self.state.lock();

@@ -1,15 +1,17 @@
-//! The time of a commit, from a wall clock that may be set while the store is open.
+//! The time of a commit, taken from a wall clock that may be set while the store is open.
 //!
 //! The difference between the wall clock and the time since boot changes only when the wall clock
-//! is set. The sessions of one boot keep the last accepted difference in the shared page. A commit
-//! time far ahead of it is not recorded, because all later commits would have to carry at least
-//! that time until the true time has caught up. The first commit of a session that is alone has
-//! nothing to compare with and uses the wall clock as it is.
+//! is set. The sessions of one boot keep the last accepted difference in the shared page. If the
+//! wall clock is far ahead of the accepted difference, its time is not recorded. Commit times never
+//! decrease, so all later commits would carry at least that wrong time until the true time had
+//! caught up. The first commit of a session that has the store to itself has no accepted difference
+//! to compare with, and uses the time of the wall clock.
 
-/// Minimum change of the difference that is reported, in microseconds. Time services correct clocks
-/// by less.
+/// Minimum change of the difference that is reported as a jump, in microseconds. The corrections of
+/// time services are smaller.
 const REPORTED_JUMP: i64 = 10_000_000;
-/// Maximum jump ahead that is recorded. A virtual machine may have been suspended for a night.
+/// Maximum jump ahead that is recorded, in microseconds. A jump by hours may be correct: a virtual
+/// machine may have been suspended overnight.
 const MAX_ACCEPTED_JUMP: i64 = 24 * 3_600 * 1_000_000;
 
 /// The clock differences that one session has read.
@@ -34,19 +36,21 @@ pub(super) struct CommitTime {
     pub(super) time: u64,
     /// The clock difference that later commits are compared with.
     pub(super) accepted: i64,
-    /// Whether the wall clock was set since the last commit, or before the session.
+    /// Whether the wall clock was set since the previous commit. For the first commit of a session:
+    /// whether it was set before the session began.
     pub(super) has_jumped: bool,
 }
 
 impl CommitClock {
-    /// Return the time of a commit that follows one at `last`. `shared` is the difference that the
-    /// sessions of this boot accepted last.
+    /// Return the time of a commit that follows a commit with the time `last`. `shared` is the
+    /// difference that the sessions of this boot accepted last.
     pub(super) fn stamp(&mut self, clocks: Clocks, last: u64, shared: Option<i64>) -> CommitTime {
         let (wall, since_boot) = (signed(clocks.wall), signed(clocks.since_boot));
         let difference = wall.saturating_sub(since_boot);
         let is_sound = |accepted: &i64| {
-            // The page may contain any number. The last commit of this boot can't be older than the
-            // boot.
+            // Any program can write to the page, so the difference that was read may be wrong.
+            // According to a correct difference, the last commit is neither later than now nor
+            // earlier than the boot.
             let passed = since_boot
                 .saturating_add(*accepted)
                 .saturating_sub(signed(last));
@@ -63,7 +67,9 @@ impl CommitClock {
             None => (difference, wall.max(signed(last))),
             Some(accepted) => {
                 let ahead = difference.saturating_sub(accepted);
-                // A clock that was set back must not make a later commit look earlier.
+                // The accepted difference is kept if the wall clock was set back, so that commit
+                // times do not stop until the wall clock has caught up. It is also kept if the wall
+                // clock was set too far ahead.
                 let kept = if (-REPORTED_JUMP..=MAX_ACCEPTED_JUMP).contains(&ahead) {
                     difference
                 } else {
@@ -95,7 +101,7 @@ mod tests {
     const NOW: u64 = 50 * YEAR;
     const UPTIME: u64 = 10 * 24 * HOUR;
 
-    /// A machine: what passes, passes on both clocks.
+    /// A machine with two clocks. Time that passes advances both.
     struct Machine {
         wall: u64,
         since_boot: u64,

@@ -1,14 +1,14 @@
 //! Accept appends, commit them in batches, and answer them.
 //!
 //! Group commit: the first thread that finds no other thread writing takes all queued appends and
-//! writes them as one batch. It releases the write lock before the sync, so the next batch can be
-//! written while the disk still flushes this one. Appends that arrive during a write phase, or
-//! while `MAX_COMMITTING` threads already wait for the disk, stay queued for the background thread.
-//! The batch size adapts to the disk: the slower the disk, the larger the batches.
+//! writes them as one batch. This thread releases the write lock before the sync, so the next batch
+//! can be written while the disk still flushes this one. Appends that arrive during a write phase,
+//! or while `MAX_COMMITTING` threads already wait for the disk, stay queued for the background
+//! thread. The batch size adapts to the disk: the slower the disk, the larger the batches.
 //!
-//! No answer leaves before the state that it reports is durable. This holds for a commit and also
-//! for a conflict, a replay or a check: after a loss of power the caller could otherwise have seen
-//! a state that never existed.
+//! No answer is sent before the state that it reports is durable. This applies to commits and also
+//! to conflicts, replays and checks. Otherwise a loss of power could undo a state that the store
+//! has already reported to a caller.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -37,17 +37,17 @@ use crate::log::Segment;
 use crate::options::ReadMode;
 
 /// Maximum number of threads that write or sync at the same time. A further thread would only wait
-/// for the next sync; its append is instead written together with others.
+/// for the next sync, so its append stays queued and is written in a batch with others.
 const MAX_COMMITTING: usize = 4;
 
-/// Minimum size of a queue that is written on its own while `MAX_COMMITTING` threads already wait
-/// for the disk.
+/// Minimum size, in bytes, of a queue that is written although `MAX_COMMITTING` threads already
+/// wait for the disk.
 const MIN_OVERLAPPING_BYTES: usize = 64 * 1024;
 
 /// The state in which a session starts to commit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StartingPoint {
-    /// Identifies the session in the frames that it writes. Random for each session.
+    /// A random number that identifies the session in the frames that it writes.
     pub(crate) epoch: u64,
     /// Whether the session may start threads.
     pub(crate) background: bool,
@@ -55,18 +55,18 @@ pub(crate) struct StartingPoint {
     pub(crate) durable: LogPoint,
 }
 
-/// Takes appends, and answers them. Each part owns one piece of state:
+/// Accepts appends and answers them. Each part has its own state:
 ///
 /// | part | state |
 /// |---|---|
-/// | `queue`, `reservations` | appends that wait |
-/// | `writer` | the right to write, and the end of the log |
-/// | `phase` | nothing: it validates, writes, and undoes a write that failed |
-/// | `syncer` | which thread leads a sync |
-/// | `publication` | what is written, durable and visible |
-/// | `poison` | the end of all writing |
+/// | `queue`, `reservations` | the appends that wait |
+/// | `writer` | the write lock, and the tail of the log |
+/// | `phase` | none: it validates, writes, and rolls back a failed write |
+/// | `syncer` | whether a thread leads a sync |
+/// | `publication` | how far the log is written, durable and visible |
+/// | `poison` | whether this session may still write a poison marker |
 /// | `preallocation` | whether the disk is full |
-/// | `tasks`, `watcher` | the threads |
+/// | `tasks`, `watcher` | the background threads |
 #[derive(Debug)]
 pub(crate) struct Committer {
     pub(crate) log: Arc<LiveLog>,
@@ -80,15 +80,17 @@ pub(crate) struct Committer {
     preallocation: Arc<Preallocation>,
     tasks: Arc<BackgroundTasks>,
     watcher: Arc<Watcher>,
-    /// Whether a thread is in the write phase. Only one thread at a time takes the queue.
+    /// Whether a thread is in the write phase, so that only one thread at a time takes the queue.
     writing: AtomicBool,
-    /// Number of threads that write or sync a batch. Each of them checks the queue again
+    /// Number of threads that write or sync a batch. Each of these threads checks the queue again
     /// afterwards.
     ///
-    /// Sequentially consistent together with the lock of the queue: a thread queues its append
-    /// before it reads these two values, and a committing thread resets them before it checks the
-    /// queue. So at least one of the two threads sees the other. With a weaker ordering both could
-    /// miss each other, and the append would stay in the queue until the next one.
+    /// `writing` and `committing` are sequentially consistent, together with the lock of the queue.
+    /// A thread queues its append before it reads the two values. A committing thread resets
+    /// `writing` and decrements `committing` before it checks the queue again. So either the
+    /// queueing thread sees the new values, or the committing thread sees the append. With a weaker
+    /// ordering both threads could miss the change, and the append would stay in the queue until
+    /// another append arrives.
     committing: AtomicUsize,
 }
 
@@ -177,7 +179,7 @@ impl Committer {
         self.queue.push(request, || self.log.health())
     }
 
-    /// Commit the queued appends, unless another thread is about to.
+    /// Commit the queued appends, unless another thread will commit them.
     ///
     /// A caller's thread waits only briefly for another session and then leaves the queue to the
     /// background thread, because a caller must remain interruptible.
@@ -196,8 +198,8 @@ impl Committer {
             self.delegate_queue(self.min_batch_bytes());
             let durable = self.syncer.sync_to(batch.validated_against);
             self.committing.fetch_sub(1, Ordering::SeqCst);
-            // A thread that queued an append meanwhile saw `committing` above zero and relies on
-            // this thread.
+            // During the sync another thread may have queued an append and left it there, because
+            // `committing` was at its maximum. That thread relies on this check.
             let is_left_over = self.delegate_queue(0);
             self.answer(batch, &durable);
             if !is_left_over {
@@ -206,7 +208,8 @@ impl Committer {
         }
     }
 
-    /// Request a commit from the background thread. Without background threads, commit here.
+    /// Request a commit from the background thread. Without background threads, commit in this
+    /// thread.
     fn commit_soon(self: &Arc<Self>) {
         if !self.tasks.request_commit(self) {
             self.reservations.restore_deferred();
@@ -223,7 +226,7 @@ impl Committer {
     }
 
     /// Validate and write the queued appends that fit into the segment. Return `None` if another
-    /// session holds the write lock beyond the wait budget.
+    /// session holds the write lock for longer than the wait budget.
     fn write_batch(self: &Arc<Self>, budget: WaitBudget) -> Option<WriteBatch> {
         let outcome = match self.writer.enter(budget) {
             Ok(Some(mut access)) => {
@@ -247,7 +250,8 @@ impl Committer {
         Some(batch)
     }
 
-    /// Poison the store after a panic in the write phase: how much was written is unknown.
+    /// Poison the store after a panic in the write phase, because it is unknown how much was
+    /// written.
     fn poison_after_panic(&self) {
         self.publication.stop_indexing();
         self.poison
@@ -261,8 +265,8 @@ impl Committer {
         self.log.deliver(ReadMode::Blocking);
     }
 
-    /// Start a batch in this thread, unless the queue is too small or another thread is writing.
-    /// That thread checks the queue again when it has finished.
+    /// Start a batch in this thread, unless the queue is too small or another thread is writing. A
+    /// thread that is writing checks the queue again after its write.
     fn try_begin_batch(&self) -> bool {
         let worth = self.min_batch_bytes();
         if !self.queue.holds(worth) || self.writing.swap(true, Ordering::SeqCst) {
@@ -272,15 +276,16 @@ impl Committer {
         true
     }
 
-    /// Minimum number of queued bytes that are written now instead of after the next sync.
+    /// Return the minimum number of queued bytes for which a batch is written now instead of after
+    /// the next sync.
     fn min_batch_bytes(&self) -> usize {
         let is_crowded = self.committing.load(Ordering::SeqCst) >= MAX_COMMITTING;
         if is_crowded { MIN_OVERLAPPING_BYTES } else { 0 }
     }
 
     /// Request a commit from the background thread if the queue has at least `bytes` bytes. Return
-    /// `true` if there is such a queue but no background thread, so that this thread has to commit
-    /// it.
+    /// `true` if the queue has that size but there is no background thread; the caller then has to
+    /// commit the queue.
     fn delegate_queue(self: &Arc<Self>, bytes: usize) -> bool {
         let is_left = self.queue.holds(bytes);
         if is_left && self.tasks.has_threads() {
@@ -290,8 +295,8 @@ impl Committer {
         is_left
     }
 
-    /// Answer the appends of a batch. The caller holds no lock, because a callback may call the
-    /// store.
+    /// Answer the appends of a batch. The caller must hold no lock: a callback may call the store,
+    /// which acquires the same locks.
     fn answer(&self, batch: WriteBatch, durable: &Result<()>) {
         self.log.deliver(ReadMode::Blocking);
         for (request, answer) in batch.answers {
@@ -308,6 +313,7 @@ impl Committer {
         }
     }
 
+    /// Return the result of the durable commit at `address`, which has the same key as this append.
     fn replay(&self, prepared: &Prepared, address: u64) -> Result<Appended> {
         let key = prepared.key.as_ref().ok_or(Error::Closed)?;
         self.log.counters.replays.add(1);
@@ -315,8 +321,8 @@ impl Committer {
             .committed_at(address, &key.text, Some(key.digest), ReadMode::Blocking)
     }
 
-    /// Return the end of the log and its chain if all sessions have made the whole log durable. For
-    /// the last session that closes the store.
+    /// Return the end of the log and the hash chain there, or `None` if a part of the log is not
+    /// durable. Called by the last session that closes the store.
     pub(crate) fn end_of_all(&self, session: &SharedSession) -> Option<(u64, u64)> {
         let (tail, durable) = (session.page.tail()?, session.page.durable()?);
         (tail == durable && !session.page.is_poisoned() && !self.log.is_stopped())
@@ -332,7 +338,7 @@ impl Committer {
         self.reservations.reserve(streams, time)
     }
 
-    /// End a reservation, if it is still recorded.
+    /// End the reservation with this id, if it is still recorded.
     pub(crate) fn release(self: &Arc<Self>, id: u64) {
         self.log.coord.release(id);
         if self.queue.has_deferred() {
@@ -350,7 +356,7 @@ impl Committer {
         self.watcher.listen();
     }
 
-    /// Make visible what other sessions have made durable.
+    /// Make visible the frames that other sessions have made durable.
     pub(crate) fn catch_up(&self, mode: ReadMode) -> Result<()> {
         match self.log.coord.shared() {
             None => Ok(()),
@@ -358,7 +364,8 @@ impl Committer {
         }
     }
 
-    /// Like [`Committer::catch_up`], but leave a long read to the thread of the watcher.
+    /// Like [`Committer::catch_up`], but leave a long read to the watcher's thread, if background
+    /// threads are running.
     pub(crate) fn catch_up_soon(&self) {
         let mode = if self.tasks.has_threads() {
             ReadMode::NonBlocking
@@ -376,8 +383,8 @@ impl Committer {
         recorded.inspect_err(|e| self.poison.poison_if_unsure(e))
     }
 
-    /// Refuse further appends, commit the queued ones and make everything durable. Return the end
-    /// of the last frame and its chain, or the error of a poisoned store.
+    /// Refuse further appends, commit the queued ones and make the whole log durable. Return the
+    /// end of the last frame and the hash chain there, or the error of a poisoned store.
     pub(crate) fn close(self: &Arc<Self>) -> Result<(u64, u64)> {
         self.queue.close();
         let (end, chain) = loop {
@@ -386,8 +393,8 @@ impl Committer {
                 self.commit_pending(WaitBudget::Full);
                 std::thread::yield_now();
             }
-            // While this lock is held, no thread is in a write phase, so none can put requests back
-            // into the queue.
+            // While this lock is held, no thread is in a write phase, so no thread can put requests
+            // back into the queue.
             let writer = self.writer.state();
             if self.queue.is_empty() {
                 break (writer.tail.address, writer.tail.chain);
@@ -403,14 +410,14 @@ impl Committer {
         Ok((self.publication.durable_end(), chain))
     }
 
-    /// Prevent this session from writing anything more to the directory, even from threads that are
+    /// Prevent this session from writing to the directory from now on, even in threads that are
     /// still running.
     pub(crate) fn end(&self) {
         self.poison.end();
     }
 
-    /// Append a sync marker to an idle log. Its durable hint covers all commits before it, so that
-    /// the next recovery needs no other evidence that they are durable.
+    /// Append a sync marker once the log is idle. The durable hint of the marker covers all commits
+    /// before it, so that the next recovery needs no other proof that those commits are durable.
     fn write_marker_when_idle(self: &Arc<Self>) {
         let mut before = None;
         while !self.writer.ends_in_marker()

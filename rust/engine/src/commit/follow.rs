@@ -11,11 +11,11 @@ use crate::live::LiveLog;
 use crate::log::{FrameScanner, Segment};
 use crate::recovery::describe;
 
-/// Called for each frame.
+/// Called with each frame and its index entry.
 pub(super) type EachFrame<'a> = dyn FnMut(&FrameView<'_>, &FrameEntry) + 'a;
 
-/// Read all frames up to `to`, an end that another session has published in the shared page. Return
-/// an error if the log contradicts it.
+/// Read all frames up to `to`, an end of the log that another session has published in the shared
+/// page. Return an error if the frames do not lead to that end.
 pub(super) fn follow(
     log: &LiveLog,
     known: &mut WrittenLog,
@@ -38,7 +38,8 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// Read the frames of one segment, up to `to` or to the last frame that continues the chain.
+/// Read the frames of one segment. Stop at `to`, or earlier at the first frame that does not
+/// continue the chain.
 fn follow_segment(
     log: &LiveLog,
     known: &mut WrittenLog,
@@ -76,7 +77,8 @@ fn follow_segment(
     Ok(())
 }
 
-/// Return the start of the next segment, if the log continues there.
+/// Return the start of the next segment. Return an error if this session finds no next segment, or
+/// if that segment begins after `to`.
 fn next_segment_start(log: &LiveLog, known: &WrittenLog, to: &LogPoint) -> Result<Tail> {
     let next = known.tail.segment.entry.ordinal + 1;
     match log.segments.of_ordinal(next) {

@@ -1,18 +1,18 @@
-//! From an append to an acknowledged commit.
+//! The path of an append from the caller to the acknowledged commit.
 //!
-//! | file | job |
+//! | file | content |
 //! |---|---|
-//! | `prepare` | everything that needs no lock, in the caller's thread |
-//! | `request`, `answer` | what a caller waits for, and what it gets |
-//! | `queue`, `reservations` | appends that wait |
-//! | `shared_writer` | the right to write, among threads and among sessions |
-//! | `write_phase`, `validate`, `plan`, `clock` | validate, plan and write a batch, or undo it |
-//! | `preallocation` | zeros ahead of the tail, and the next segment |
-//! | `sync` | one thread of one session syncs for all |
-//! | `written`, `follow`, `publication` | what is written, durable and visible |
-//! | `poison` | the end of all writing |
-//! | `background`, `watcher` | the threads |
-//! | `committer` | puts the parts together |
+//! | `prepare` | the work that needs no lock, done in the caller's thread |
+//! | `request`, `answer` | queued appends and their answers |
+//! | `queue`, `reservations` | appends that wait to be written, or for the end of a reservation |
+//! | `shared_writer` | the write lock, among threads and among sessions |
+//! | `write_phase`, `validate`, `plan`, `clock` | validate, plan and write a batch, or roll it back |
+//! | `preallocation` | zeros after the tail, and the next segment file |
+//! | `sync` | the sync of the log: one thread of one session syncs for all sessions |
+//! | `written`, `follow`, `publication` | which frames are written, durable and visible |
+//! | `poison` | the stop of all writing after a failed sync |
+//! | `background`, `watcher` | the background threads |
+//! | `committer` | the assembly of these parts |
 
 mod answer;
 mod background;

@@ -23,10 +23,11 @@ pub(super) struct SharedFields {
     pub(super) epoch: u64,
 }
 
-/// A batch that is being validated. It changes no other state until its write has succeeded.
+/// A batch while its appends are validated. No other state changes before the write of the batch
+/// has succeeded.
 pub(super) struct PlannedBatch {
     stamp: SharedFields,
-    /// Where the first frame of the batch is written.
+    /// The tail of the log before the batch, where its first frame is written.
     pub(super) begin: Tail,
     /// The end of the batch, where the next batch will start.
     pub(super) tail: Tail,
@@ -34,7 +35,7 @@ pub(super) struct PlannedBatch {
     pub(super) entries: Vec<WrittenFrame>,
     pub(super) answers: Vec<(Request, Answer)>,
     pub(super) events: u64,
-    /// Number of frames that are commits, without sync markers.
+    /// Number of commits: all frames of the batch except sync markers.
     pub(super) commits: u64,
     pub(super) ends_in_marker: bool,
 }
@@ -58,12 +59,12 @@ impl PlannedBatch {
         self.stamp.commit_time
     }
 
-    /// Move an empty batch to another segment.
+    /// Move an empty batch to `tail`, which is in another segment.
     pub(super) fn restart(&mut self, tail: &Tail) {
         (self.begin, self.tail) = (tail.clone(), tail.clone());
     }
 
-    /// Add a frame at the end of the batch.
+    /// Complete the frame of an append and add the frame to the end of the batch.
     pub(super) fn add(&mut self, prepared: &mut Prepared, base_versions: &[u64]) -> Appended {
         let address = self.tail.address;
         let first_position = self.tail.next_position;
@@ -89,7 +90,7 @@ impl PlannedBatch {
         self.events += prepared.events;
         self.commits += u64::from(!prepared.is_sync_marker());
         // A sync marker whose durable hint is below its own address does not cover the frames
-        // between.
+        // between the hint and the marker.
         self.ends_in_marker = prepared.is_sync_marker() && self.stamp.durable_hint == address;
         let appended = appended(prepared, base_versions, first_position);
         self.unsynced_state
@@ -101,8 +102,8 @@ impl PlannedBatch {
         appended
     }
 
-    /// Write all frames of the batch with one call. An error contains the number of bytes that were
-    /// written before it.
+    /// Write all frames of the batch with one call. An error comes with the number of bytes that
+    /// were written before the error.
     pub(super) fn write(&self) -> Result<(), (io::Error, usize)> {
         let frames: Vec<_> = self
             .answers
@@ -113,7 +114,8 @@ impl PlannedBatch {
         self.begin.segment.write(&frames, self.begin.address)
     }
 
-    /// Zero the first `bytes` bytes of a failed write. They may contain whole frames.
+    /// Zero the first `bytes` bytes of a batch whose write failed. These bytes may contain whole
+    /// frames.
     pub(super) fn zero_written(&self, bytes: u64) -> io::Result<()> {
         let segment = &self.begin.segment;
         let from = segment.offset(self.begin.address);
@@ -121,7 +123,7 @@ impl PlannedBatch {
         fill_zeros(&segment.file, from, to)
     }
 
-    /// Whether the file has only zeros after the first `bytes` bytes of the batch.
+    /// Whether the file contains only zeros from byte `bytes` of the batch to the end of the batch.
     pub(super) fn is_zero_after(&self, bytes: u64) -> io::Result<bool> {
         let segment = &self.begin.segment;
         let mut at = segment.offset(self.begin.address) + bytes;
@@ -147,8 +149,9 @@ impl PlannedBatch {
         self.tail.address - self.begin.address
     }
 
-    /// Split the batch after a failed write: the appends with frames, refused with `error`, and the
-    /// requests that have to be validated again because their decisions may depend on those frames.
+    /// Split the batch after a failed write. Return the appends that had frames, refused with
+    /// `error`, and the other requests. The other requests have to be validated again, because
+    /// their decisions may depend on frames that were not written.
     pub(super) fn refuse(self, error: &Error) -> (Vec<(Request, Answer)>, Vec<Request>) {
         let (written, others): (Vec<_>, Vec<_>) = self
             .answers

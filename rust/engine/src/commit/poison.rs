@@ -15,8 +15,8 @@ use crate::options::ReadMode;
 pub(super) struct Poison {
     log: Arc<LiveLog>,
     publication: Arc<Publication>,
-    /// Locked while the poison marker is written. True once this session must not write a marker
-    /// any more.
+    /// True once this session must not write a poison marker any more. Locked while a marker is
+    /// written.
     no_marker: Mutex<bool>,
 }
 
@@ -29,7 +29,9 @@ impl Poison {
         }
     }
 
-    /// Stop all writing if `outcome` is an error of the coordination files.
+    /// Stop all writing if `outcome` is the error of a page that can't be trusted, or of a lock
+    /// file that was deleted or replaced. The page is invalidated, so that the other sessions stop
+    /// too.
     pub(super) fn stop_if_detached<T>(&self, outcome: Result<T>) -> Result<T> {
         if let Err(lost @ Error::Detached { .. }) = &outcome {
             let is_first = self.stop(lost.clone());
@@ -40,7 +42,7 @@ impl Poison {
         outcome
     }
 
-    /// Stop all writing of this session. Return whether nothing had stopped it before.
+    /// Stop all writing of this session. Return `false` if the session had stopped before.
     pub(super) fn stop(&self, reason: Error) -> bool {
         self.publication.stop(reason).is_some()
     }
@@ -51,8 +53,8 @@ impl Poison {
         self.poison_with(reason, false);
     }
 
-    /// Like [`Poison::poison`], for the thread that leads the syncs. It already holds the sync lock
-    /// if the store is shared.
+    /// Like [`Poison::poison`], for the thread that leads the syncs. In a shared store that thread
+    /// already holds the sync lock.
     pub(super) fn poison_leading(&self, reason: String) {
         self.poison_with(reason, true);
     }
@@ -69,7 +71,8 @@ impl Poison {
             None => (durable, None),
             Some(session) => match self.poison_all(session, leads) {
                 None => return,
-                // If the store became shared just now, the page still has an earlier end.
+                // If the store became shared just now, the page still records an earlier durable
+                // end.
                 Some((cut, lead)) if cut.address < durable.address => (durable, lead),
                 Some(agreed) => agreed,
             },
@@ -79,9 +82,10 @@ impl Poison {
         }
     }
 
-    /// Stop all writing in every session. Return how far the log is durable and, unless the caller
-    /// holds it, the sync lock: it prevents other sessions from writing a different marker at the
-    /// same time.
+    /// Stop all writing in every session. Return the durable end of the log, and the sync lock
+    /// unless the caller already holds it. The lock prevents other sessions from writing a
+    /// different marker. Return `None` if the lock can't be acquired or the page's record of the
+    /// durable end is damaged.
     fn poison_all(
         &self,
         session: &SharedSession,
@@ -89,7 +93,8 @@ impl Poison {
     ) -> Option<(CutPoint, Option<LockGuard>)> {
         session.page.poison();
         session.page.notify();
-        // The holder of the sync lock may be about to publish a later durable end.
+        // Wait for the sync lock, because its holder may be about to publish a later durable end. A
+        // marker with the earlier end would cut off frames that were acknowledged.
         let held = if leads {
             None
         } else {
@@ -117,19 +122,21 @@ impl Poison {
             durable,
             reason,
         };
-        // The failed disk may refuse the marker too. Without it, recovery works as after a crash:
-        // it keeps every frame that it can read and writes the same bytes again.
+        // A failure is ignored, because the failed disk may refuse the marker too. Without a
+        // marker, recovery works as after a crash: it keeps every frame that it can read and writes
+        // the same bytes again.
         let _best_mode = marker.place(&segments.layout);
     }
 
-    /// Wait until no marker is being written, and prevent further ones. The directory is about to
-    /// belong to another session; a late marker would cut off its commits.
+    /// Wait until no marker is being written, and prevent this session from writing one later.
+    /// Another session may open the directory next, and a late marker would cut off the commits of
+    /// that session.
     pub(super) fn end(&self) {
         *self.no_marker.lock() = true;
     }
 
-    /// Make visible what other sessions have made durable. A page that contradicts the log stops
-    /// this session. A frame that can't be indexed poisons the store.
+    /// Make visible the frames that other sessions have made durable. A page that contradicts the
+    /// log stops this session. A frame that can't be indexed poisons the store.
     pub(super) fn catch_up(&self, session: &SharedSession, mode: ReadMode) -> Result<()> {
         let caught_up = self.publication.catch_up(session, mode);
         self.poison_if_unindexed(self.stop_if_detached(caught_up)?);
@@ -156,8 +163,8 @@ impl Poison {
         self.log.health()
     }
 
-    /// Poison the store if the sync of a directory has failed: after a loss of power the files that
-    /// it names may be missing.
+    /// Poison the store if a rename or the sync of a directory has failed. After a loss of power,
+    /// files of that directory may be missing.
     pub(super) fn poison_if_unsure(&self, error: &Error) {
         if self.log.segments.layout.is_unsure() {
             self.poison(error.to_string());

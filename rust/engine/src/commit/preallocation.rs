@@ -11,15 +11,15 @@ use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::log::{Segment, fill_step};
 
-/// Allocates disk space for frames, before they are written where possible.
+/// Allocates disk space for frames, where possible before the frames are written.
 #[derive(Debug)]
 pub(super) struct Preallocation {
     log: Arc<LiveLog>,
     publication: Arc<Publication>,
     poison: Arc<Poison>,
     /// Whether the disk was full at the last attempt. Relaxed: the flag only decides whether the
-    /// next write allocates its space first. A thread that reads an old value gets an error from
-    /// the write itself and rolls it back.
+    /// next write allocates its space first. A thread that reads an outdated value gets an error
+    /// from its write instead, and rolls that write back.
     full: AtomicBool,
 }
 
@@ -37,14 +37,15 @@ impl Preallocation {
         }
     }
 
-    /// Ensure that the file has space up to `end`. Once the disk has been full, no byte of a frame
-    /// is written before all of its space is allocated.
+    /// Ensure that the segment's file has space up to the log address `end`. Once the disk has been
+    /// full, all of this space is allocated before the first byte of a frame is written.
     pub(super) fn ensure_allocated(&self, segment: &Segment, end: u64) -> Result<()> {
         let error = |e: io::Error| segment.error("make room in", &e);
         let end = segment.offset(end);
         if self.log.coord.shared().is_some() && end > segment.filled() && end > segment.measure()? {
-            // Another session may be filling the file with zeros right now, and would overwrite the
-            // frames of this write. The maintenance lock waits for it.
+            // Another session may be filling this part of the file with zeros, and would overwrite
+            // the frames of this write. To acquire the maintenance lock, this thread waits until
+            // that session has finished.
             let _guard = self.log.coord.maintain()?;
             if end > segment.measure()? {
                 segment.fill_room(end).map_err(error)?;
@@ -69,7 +70,8 @@ impl Preallocation {
         self.full.store(full, Ordering::Relaxed);
     }
 
-    /// Return the segment after this one, created with space for a frame of `length` bytes.
+    /// Return a segment after this one with space for a frame of `length` bytes. The segment is
+    /// created unless a prepared one is large enough.
     pub(super) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
         let next = self.log.segments.prepare_after(segment, length);
         next.inspect_err(|e| self.poison.poison_if_unsure(e))
@@ -84,7 +86,7 @@ impl Preallocation {
         })
     }
 
-    /// Keep zeros allocated after the tail, and create the next segment before this one is full.
+    /// Preallocate zeros after the tail, and create the next segment before this one is full.
     pub(super) fn preallocate(&self) -> Result<()> {
         let segments = &self.log.segments;
         let Tail {
@@ -99,7 +101,8 @@ impl Preallocation {
                 break;
             }
             // The kernel reports a failed write only once. In a shared store the holder of the sync
-            // lock must get that report, so the zeros are flushed by the next sync of frames.
+            // lock must receive that report. So this thread does not sync the zeros: the next sync
+            // of frames flushes them.
             if self.log.coord.shared().is_none() {
                 self.sync_ahead(&segment)?;
             }
@@ -111,6 +114,8 @@ impl Preallocation {
         Ok(())
     }
 
+    /// Fill the next `step` bytes of the segment's file with zeros. Return `false` if the file is
+    /// filled to its end.
     fn fill_ahead(&self, segment: &Segment, step: u64) -> Result<bool> {
         let _guard = self.log.coord.maintain()?;
         if self.log.coord.shared().is_some() {

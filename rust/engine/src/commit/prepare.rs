@@ -17,9 +17,9 @@ pub struct Prepared {
     pub(crate) written: usize,
     pub(crate) events: u64,
     pub(crate) key: Option<PreparedKey>,
-    /// The ordinals of the events of each written stream, one stream after the other.
+    /// For each written stream in turn, the ordinals of its events within the frame.
     pub(crate) ordinals: Vec<u32>,
-    /// The id of the reservation that the append is made under, or 0.
+    /// The id of the reservation that the append is made under, or 0 for none.
     pub(crate) reservation: u64,
     event_ids: Vec<[u8; 16]>,
 }
@@ -45,7 +45,7 @@ const COMMIT_LIMIT: usize = 16 << 20;
 const STREAMS_LIMIT: usize = 10_000;
 const EXPECTATIONS_LIMIT: usize = 10_000;
 
-/// Validate and encode an append. Needs no store and takes no lock.
+/// Validate and encode an append. This needs no store and acquires no lock.
 ///
 /// # Errors
 ///
@@ -98,14 +98,14 @@ impl Prepared {
         self.event_ids.iter().copied()
     }
 
-    /// Make the append under a reservation, with the id that [`crate::Store::reserve`] returned.
+    /// Assign the append to the reservation whose id [`crate::Store::reserve`] returned.
     #[must_use]
     pub fn under(mut self, reservation: u64) -> Self {
         self.reservation = reservation;
         self
     }
 
-    /// Replace the hashes of stream names and key by those of this store.
+    /// Set the hashes of the stream names and of the key. Each store has its own hasher.
     pub(crate) fn bind(&mut self, hasher: &NameHasher) {
         for stream in &mut self.streams {
             stream.key = hasher.stream(&stream.name);
@@ -133,12 +133,12 @@ impl Prepared {
         }
     }
 
-    /// Whether it is a sync marker.
+    /// Whether this is a sync marker.
     pub(crate) fn is_sync_marker(&self) -> bool {
         self.frame.is_sync_marker()
     }
 
-    /// Whether it adds a frame to the log.
+    /// Whether the append adds a frame to the log. An append that has only expectations adds none.
     pub(crate) fn is_recorded(&self) -> bool {
         self.events > 0 || self.key.is_some() || self.is_sync_marker()
     }

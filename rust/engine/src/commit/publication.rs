@@ -1,8 +1,8 @@
-//! How far the log is written and durable, and what is visible in this session.
+//! How far the log is written and durable, and which frames are visible in this session.
 //!
-//! A frame is first written, then durable, then indexed, then below the head. Readers see what is
-//! below the head. An answer leaves only when `durable` has reached the address that the append was
-//! validated against.
+//! A frame is first written, then durable, then indexed, then visible. Readers see only events up
+//! to the head, so a frame becomes visible when the head moves past it. An answer is sent only when
+//! `durable` has reached the address that the append was validated against.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::VecDeque;
@@ -19,40 +19,42 @@ use crate::lock::{Mutex, MutexGuard};
 use crate::log::{CutPoint, Segment};
 use crate::options::ReadMode;
 
-/// Maximum bytes of log that a non-blocking read catches up on.
+/// Maximum number of bytes of other sessions' frames that a non-blocking call reads to catch up.
 const NON_BLOCKING_BYTES: u64 = 256 << 10;
 
-/// The reason why a durable frame could not be indexed. The store has to be poisoned.
+/// The reason why a durable frame could not be indexed. The caller has to poison the store.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Unindexed(pub(super) String);
 
-/// The written end and the durable end of the log, as this session has read or written them.
+/// The written end and the durable end of the log, as far as this session has read or written it.
 #[derive(Debug)]
 pub(super) struct Publication {
     log: Arc<LiveLog>,
-    /// Also locked while frames become visible and while the session stops. Without that, a frame
-    /// could become visible after the stop, although the poison marker cuts it off.
+    /// The written log. Its lock is also held while frames become visible and while the session
+    /// stops. Otherwise a frame could become visible after the stop, although the poison marker
+    /// cuts that frame off.
     known: Mutex<WrittenLog>,
     /// Everything below this address is durable and visible in this session. Stored with Release
-    /// after the index and the head are updated: a thread that loads it with Acquire sees both.
+    /// after the index and the head are updated: a thread that loads the address with Acquire sees
+    /// both updates.
     durable: AtomicU64,
-    /// End of the last durable frame. After the move to a new segment `durable` is ahead of it, at
-    /// an address that has no frame yet.
+    /// End of the last durable frame. After the move to a new segment, `durable` is later: the
+    /// start of that segment, which has no frame yet.
     durable_end: AtomicU64,
-    /// The hash chain at `durable_end`. The two values are stored one after the other; only a
+    /// The hash chain at `durable_end`. The two values are stored one after the other, so only a
     /// thread that holds `known` can rely on both being of the same frame.
     durable_chain: AtomicU64,
-    /// Sequence number of the durable record in the page up to which this session has caught up.
-    /// Only spares the read of an unchanged record.
+    /// Sequence number of the page's durable record that this session read last. Used only to avoid
+    /// reading a record that has not changed.
     seen_sequence: AtomicU64,
-    /// Whether frames may be added to the index. Reset for good when a frame could not be indexed:
-    /// the frames after a gap would get wrong versions and positions.
+    /// Whether frames may be added to the index. Reset for good when a frame could not be indexed,
+    /// because the frames after a gap would get wrong versions and positions.
     is_indexing: AtomicBool,
 }
 
 impl Publication {
-    /// Start at a tail below which everything is durable and indexed.
+    /// Build the publication of a log in which everything below `tail` is durable and indexed.
     pub(super) fn new(log: Arc<LiveLog>, tail: Tail, durable: LogPoint) -> Self {
         let known = WrittenLog {
             tail,
@@ -72,18 +74,18 @@ impl Publication {
         }
     }
 
-    /// Everything below this address is durable and visible in this session.
+    /// Return the address below which everything is durable and visible in this session.
     pub(super) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
 
     /// Return the end of the last durable frame. A durable hint, the manifest and a poison marker
-    /// must not name a later address: there may be no frame.
+    /// must not name a later address, because no frame ends at such an address.
     pub(super) fn durable_end(&self) -> u64 {
         self.durable_end.load(Ordering::Acquire)
     }
 
-    /// Return the tail after the last completed write that this session has read or made.
+    /// Return the tail after the last complete write that this session has read or made.
     pub(super) fn published(&self) -> Tail {
         self.known.lock().tail.clone()
     }
@@ -93,7 +95,8 @@ impl Publication {
         self.known.lock().end_point()
     }
 
-    /// Record written frames for the next sync. The caller holds the write lock.
+    /// Record written frames for the next sync, and publish the new tail to other sessions. The
+    /// caller holds the write lock.
     pub(super) fn publish(
         &self,
         tail: &Tail,
@@ -110,8 +113,8 @@ impl Publication {
         }
     }
 
-    /// Read all frames that other sessions have written. The caller holds the write lock, so no
-    /// further frames appear meanwhile.
+    /// Read all frames that other sessions have written, and return the tail after them. The caller
+    /// holds the write lock, so no session writes further frames during the read.
     pub(super) fn read_written(
         &self,
         session: &SharedSession,
@@ -123,8 +126,8 @@ impl Publication {
                 .coord
                 .detached("its record of the log's end is damaged"));
         };
-        // A written end below the durable end means damage. Without this check the next write would
-        // overwrite durable frames.
+        // A written end below the durable end means that the page is damaged. Without this check
+        // the next write would overwrite durable frames.
         if session
             .page
             .durable()
@@ -140,16 +143,17 @@ impl Publication {
         Ok(known.tail.clone())
     }
 
-    /// Make visible in this session what other sessions have made durable. This also applies after
-    /// a failed sync: what the page records was durable before, and may have been acknowledged.
+    /// Make visible in this session the frames that other sessions have made durable. This is also
+    /// done after a failed sync: the frames below the recorded durable end were durable before the
+    /// failure, and may have been acknowledged.
     pub(super) fn catch_up(
         &self,
         session: &SharedSession,
         mode: ReadMode,
     ) -> Result<std::result::Result<(), Unindexed>> {
         let (turn, address) = session.page.durable_unchecked();
-        // Compare the address too: if a program has changed the sequence number, later increments
-        // could bring it back to the old value.
+        // Compare the address too: if another program has changed the sequence number in the page,
+        // later increments could bring the number back to the old value.
         if turn == self.seen_sequence.load(Ordering::Acquire) && address <= self.durable() {
             return Ok(Ok(()));
         }
@@ -165,8 +169,8 @@ impl Publication {
         }
         let mut known = self.lock_written(mode)?;
         if known.tail.address < durable.address {
-            // If the segment is not open in this session, its file has to be opened first, and the
-            // maintenance lock may have to be waited for.
+            // If this session has not opened the segment, it has to open the file first, and may
+            // have to wait for the maintenance lock.
             let is_long = durable.address - known.tail.address > NON_BLOCKING_BYTES
                 || self.log.segments.of_ordinal(durable.ordinal).is_none();
             if mode == ReadMode::NonBlocking && is_long {
@@ -185,8 +189,9 @@ impl Publication {
         Ok(indexed.map(|head| self.show(head, durable.address)))
     }
 
-    /// Whether a durable end from the page matches the frames of this session. It may also be older
-    /// than the durable end that another thread has stored meanwhile.
+    /// Whether a durable end that was read from the page matches the frames that this session has
+    /// read. An end below the durable end of this session matches too: another thread of this
+    /// session may have caught up further since the page was read.
     fn agrees(&self, known: &WrittenLog, durable: &LogPoint) -> bool {
         match durable.end.cmp(&self.durable_end()) {
             Less => return true,
@@ -206,9 +211,10 @@ impl Publication {
         }
     }
 
-    /// Make visible what this session has synced, unless the store has stopped meanwhile. The
-    /// poison marker then records an earlier durable end. Frames after it will be cut off by
-    /// recovery, so no reader and no caller may see them.
+    /// Make visible the frames below `address`, which this session has synced. Do nothing if the
+    /// session has stopped since the sync began: the poison marker then records an earlier durable
+    /// end, and recovery will cut off the frames after that end. Neither a reader nor a caller may
+    /// see them.
     pub(super) fn make_synced_visible(&self, address: u64) -> std::result::Result<(), Unindexed> {
         let known = self.known.lock();
         if self.log.is_stopped() {
@@ -218,7 +224,8 @@ impl Publication {
             .map(|head| self.show(head, address))
     }
 
-    /// Move the head before any caller gets its answer. The frames are in the index already.
+    /// Move the head past frames that are already in the index, then advance `durable`. In this
+    /// order, a caller that gets its answer can read the events that it has appended.
     fn show(&self, head: Option<u64>, address: u64) {
         let Some(head) = head else {
             return;
@@ -248,8 +255,8 @@ impl Publication {
         match follow(&self.log, &mut known, tail, &mut |_, _| ()) {
             Ok(()) => Ok(true),
             Err(Error::Detached { .. }) => Ok(false),
-            // This is not damage of the log: for example, too many files are open, or the disk
-            // can't be read.
+            // Any other error does not prove that the log is damaged: for example, too many files
+            // are open, or the disk can't be read.
             Err(e) => Err(e),
         }
     }
@@ -261,8 +268,9 @@ impl Publication {
         }
     }
 
-    /// Add the frames below `address` to the index and return the head, or `None` if the index has
-    /// a gap. A frame that can't be indexed is durable, but no frame after it may be indexed.
+    /// Add the frames below `address` to the index and return the head. Return `None` if the index
+    /// has a gap already. If a frame can't be indexed, return an error: that frame is durable, but
+    /// no later frame may be indexed.
     fn index(
         &self,
         mut known: MutexGuard<'_, WrittenLog>,
@@ -287,13 +295,13 @@ impl Publication {
         Ok(Some(index.head()))
     }
 
-    /// Add nothing more to the index, because it may have a gap.
+    /// Prevent further additions to the index, because the index may have a gap.
     pub(super) fn stop_indexing(&self) {
         self.is_indexing.store(false, Ordering::SeqCst);
     }
 
-    /// Stop all writing of this session and return how far the log is durable; nothing becomes
-    /// durable afterwards. Return `None` if it had stopped before.
+    /// Stop all writing of this session and return the durable end of the log. This session makes
+    /// nothing durable afterwards. Return `None` if the session had stopped before.
     pub(super) fn stop(&self, reason: Error) -> Option<CutPoint> {
         // Locked so that no frame becomes visible between the stop and the read of the durable end.
         let _known = self.known.lock();

@@ -7,17 +7,19 @@ use crate::coord::Reserved;
 use crate::error::{Error, Result};
 use crate::lock::Mutex;
 
-/// Interval at which a waiting thread checks whether a reservation has ended. Its holder may be
-/// another process, which does not wake this one.
+/// Interval at which the background thread checks whether a reservation has ended. The holder of
+/// the reservation may be another process, which does not wake this thread.
 const DEFERRED_CHECK: Duration = Duration::from_millis(1);
 
-/// Interval at which the liveness of the session that holds a reservation is checked.
+/// Interval, in microseconds, at which the liveness of the session that holds a reservation is
+/// checked.
 const HOLDER_CHECK_MICROS: u64 = 20_000;
 
 /// The appends of this session that have not been written yet.
 ///
-/// Lock order: `deferred` before `queue`. [`AppendQueue::restore`] holds both, so that no request
-/// is missing from both lists at once; `is_empty` and `take_all` would otherwise overlook it.
+/// Lock order: `deferred` before `queue`. [`AppendQueue::restore`] holds both locks while it moves
+/// requests. Otherwise the requests would be in neither list for a moment, and `is_empty` and
+/// `take_all` would miss them.
 #[derive(Debug, Default)]
 pub(super) struct AppendQueue {
     queue: Mutex<Queue>,
@@ -28,7 +30,7 @@ pub(super) struct AppendQueue {
 #[derive(Default)]
 struct Queue {
     requests: Vec<Request>,
-    /// The total size of their frames.
+    /// The total size of the requests' frames.
     bytes: usize,
     closed: bool,
 }
@@ -36,7 +38,7 @@ struct Queue {
 #[derive(Default)]
 struct Deferred {
     requests: Vec<Request>,
-    /// The id of the reservation that they wait for.
+    /// The id of the reservation that the requests wait for.
     reservation: u64,
     /// The uptime at which the liveness of the holder is checked next.
     next_check: u64,
@@ -46,8 +48,9 @@ impl AppendQueue {
     /// Add a request and return `true`. If the queue is closed or `health` returns an error, answer
     /// the request with that error and return `false`.
     ///
-    /// `health` is called while the lock is held: a thread that poisons the store takes all
-    /// requests afterwards, so every request is either refused here or found by that thread.
+    /// `health` is called while the queue is locked. A thread that poisons the store after a panic
+    /// takes all requests afterwards. So each request is either refused here or taken by that
+    /// thread, and none stays unanswered.
     pub(super) fn push(&self, request: Request, health: impl FnOnce() -> Result<()>) -> bool {
         let mut queue = self.queue.lock();
         let refused = if queue.closed {
@@ -70,12 +73,12 @@ impl AppendQueue {
         self.queue.lock().take()
     }
 
-    /// Put requests back in front of those that were queued meanwhile.
+    /// Put requests back, before the requests that were queued since they were taken.
     pub(super) fn put_back(&self, requests: Vec<Request>) {
         self.queue.lock().put_back(requests);
     }
 
-    /// Whether the queue is non-empty and has at least `bytes` bytes.
+    /// Whether the queue is non-empty and its frames have at least `bytes` bytes in total.
     pub(super) fn holds(&self, bytes: usize) -> bool {
         self.queue.lock().holds(bytes)
     }
@@ -115,13 +118,14 @@ impl AppendQueue {
         !self.deferred.lock().requests.is_empty()
     }
 
-    /// Return the time after which [`AppendQueue::restore`] should be called again.
+    /// Return the time after which [`AppendQueue::restore`] should be called again, or `None` if no
+    /// request is deferred.
     pub(super) fn deferred_check(&self) -> Option<Duration> {
         self.has_deferred().then_some(DEFERRED_CHECK)
     }
 
-    /// Queue the deferred requests again if their reservation has ended or if its holder is dead
-    /// according to `is_alive`. Return the reservation if its holder is dead.
+    /// Queue the deferred requests again if their reservation has ended, or if `is_alive` reports
+    /// that the reservation's holder is dead. In the second case, return the reservation.
     pub(super) fn restore(
         &self,
         reserved: impl FnOnce() -> Option<Reserved>,

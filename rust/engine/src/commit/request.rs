@@ -17,7 +17,8 @@ pub(crate) type AnswerCallback = Box<dyn FnOnce(Result<Appended>) + Send>;
 /// receives [`Error::OutcomeUnknown`].
 pub(crate) struct Request {
     pub(crate) prepared: Prepared,
-    /// Whether it has waited for the end of a reservation. It does not wait for another one.
+    /// Whether the append has waited for the end of a reservation. An append does not wait for a
+    /// second one.
     pub(crate) was_deferred: bool,
     done: Option<AnswerCallback>,
 }
@@ -35,8 +36,8 @@ impl Request {
         self.call(result);
     }
 
-    /// Call the callback. A panic in it has been reported by the panic hook and must not end the
-    /// thread, which commits the appends of all callers.
+    /// Call the callback and catch its panic. The panic hook has reported the panic, which must not
+    /// end this thread: the thread commits the appends of all callers.
     fn call(&mut self, result: Result<Appended>) {
         if let Some(done) = self.done.take() {
             let _reported_by_the_panic_hook = catch_unwind(AssertUnwindSafe(|| done(result)));
@@ -51,7 +52,7 @@ impl Drop for Request {
     }
 }
 
-/// An append in progress. Waits can be split into several calls.
+/// An append in progress. The caller may call [`Ticket::wait`] several times.
 #[derive(Clone, Debug, Default)]
 pub struct Ticket {
     slot: Arc<Slot>,
@@ -74,7 +75,7 @@ impl Ticket {
         (ticket, Box::new(done))
     }
 
-    /// Wait for the answer, for at most `timeout`. The first `Some` takes the answer.
+    /// Wait for the answer, for at most `timeout`. The answer is returned only once.
     pub fn wait(&self, timeout: Duration) -> Option<Result<Appended>> {
         let deadline = Instant::now().checked_add(timeout);
         let mut result = self.slot.result.lock();

@@ -1,4 +1,4 @@
-//! Reservations of streams, and the appends that they defer.
+//! Reservations of streams, and the appends that reservations defer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,9 @@ impl Reservations {
         Self { log, queue, tasks }
     }
 
-    /// Reserve streams for at most `time`; other appends to them wait. Return the id of the
-    /// reservation, or `None` if another one is in force.
+    /// Reserve streams for at most `time`. During that time, the appends of other writers to these
+    /// streams wait. Return the id of the reservation, or `None` if another reservation is in
+    /// force.
     pub(super) fn reserve(
         &self,
         streams: impl Iterator<Item = u128>,
@@ -48,8 +49,8 @@ impl Reservations {
     }
 
     /// Return the reservation that appends have to respect. A reservation is ignored if the session
-    /// has no thread that would queue the deferred appends again, and once the store is being
-    /// closed.
+    /// has no background thread, because no thread would queue the deferred appends again. It is
+    /// also ignored once the store is being closed.
     pub(super) fn in_force(&self) -> Option<Reserved> {
         let reserved = self.log.coord.reserved()?;
         let now = self.log.segments.layout.vfs.uptime_micros();
@@ -57,7 +58,8 @@ impl Reservations {
         (counts && !self.queue.is_closed()).then_some(reserved)
     }
 
-    /// Queue the deferred appends again if their reservation has ended.
+    /// Queue the deferred appends again if their reservation has ended or the holder of the
+    /// reservation has died. In the second case, end the reservation.
     pub(super) fn restore_deferred(&self) {
         if !self.queue.has_deferred() {
             return;

@@ -1,9 +1,9 @@
 //! The write lock: only one thread of one session writes to the log at a time.
 //!
-//! A session that is alone only needs the mutex of its own writer state. In a shared store it first
-//! acquires the write lock of the sessions, in ticket order, and then takes over from the session
-//! that wrote last: it reads that session's frames and cleans up if that session died during a
-//! write.
+//! A session that has the store to itself needs only the mutex of its own writer state. In a shared
+//! store a session first acquires the sessions' write lock, in ticket order. It then takes over
+//! from the session that wrote last: it reads the frames of that session, and cleans up if that
+//! session died during a write.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::log::{Segment, fill_zeros};
 use crate::options::ReadMode;
 use crate::vfs::read_full;
 
-/// Maximum time that a caller's thread waits for another session.
+/// Maximum time that a caller's thread waits for another session to release the write lock.
 const BRIEF: Duration = Duration::from_millis(20);
 
 /// The time that a thread may wait for another session.
@@ -35,7 +35,7 @@ pub(super) enum WaitBudget {
     Full,
 }
 
-/// The state that only the holder of the write lock uses.
+/// The state that the write lock protects.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) tail: Tail,
@@ -47,15 +47,16 @@ pub(super) struct Writer {
     pub(super) ends_in_marker: bool,
 }
 
-/// The write lock while a thread holds it. Fields are dropped in order: the mutex of the writer
-/// state is released before the lock of the sessions, so that the state is only used under both.
+/// The write lock while a thread holds it. Fields are dropped in order of declaration: the mutex of
+/// the writer state is released before the sessions' lock. So in a shared store a writing thread
+/// has the state only while it holds both locks.
 #[derive(Debug)]
 pub(super) struct WriteAccess<'a> {
     pub(super) writer: MutexGuard<'a, Writer>,
     _turn: Option<TicketGuard>,
 }
 
-/// The write lock of this session, together with the state that it protects.
+/// The write lock of this session, with the state that the lock protects.
 #[derive(Debug)]
 pub(super) struct SharedWriter {
     log: Arc<LiveLog>,
@@ -89,14 +90,14 @@ impl SharedWriter {
         }
     }
 
-    /// Lock the state without the lock of the sessions, for a thread that does not write. While it
-    /// is locked, no thread of this session is in a write phase.
+    /// Lock the writer state without the sessions' lock, for a thread that does not write. While
+    /// the state is locked, no thread of this session is in a write phase.
     pub(super) fn state(&self) -> MutexGuard<'_, Writer> {
         self.state.lock()
     }
 
-    /// Acquire the write lock and read all frames that were written before. Return `None` if a
-    /// caller's thread has used up its wait budget.
+    /// Acquire the write lock and read all frames that other sessions have written. Return `None`
+    /// if a [`WaitBudget::Brief`] is used up.
     pub(super) fn enter(&self, budget: WaitBudget) -> Result<Option<WriteAccess<'_>>> {
         loop {
             let turn = match self.log.coord.shared() {
@@ -110,8 +111,8 @@ impl SharedWriter {
             match (self.log.coord.shared(), &turn) {
                 (None, None) => {}
                 (Some(session), Some(_)) => self.take_over(session, &mut writer)?,
-                // The store became shared after the check above: start again with the lock of the
-                // sessions.
+                // The store became shared after the check above: start again, with the sessions'
+                // lock.
                 _ => continue,
             }
             return Ok(Some(WriteAccess {
@@ -121,13 +122,15 @@ impl SharedWriter {
         }
     }
 
+    /// Acquire the sessions' write lock in ticket order. Return `None` if a [`WaitBudget::Brief`]
+    /// is used up.
     fn turn(&self, session: &SharedSession, budget: WaitBudget) -> Result<Option<TicketGuard>> {
         let deadline = match budget {
             WaitBudget::Brief => self.log.coord.deadline().min(Instant::now() + BRIEF),
             WaitBudget::Full => self.log.coord.deadline(),
         };
-        // A long read happens before the lock is acquired, so that other sessions can write
-        // meanwhile.
+        // Read the frames of other sessions before the lock is acquired: a long read does not stop
+        // those sessions from writing.
         self.poison.catch_up(session, ReadMode::Blocking)?;
         let taken = TicketGuard::acquire(&session.locks.write, &session.page, deadline);
         match self.poison.stop_if_detached(taken)? {
@@ -141,7 +144,8 @@ impl SharedWriter {
         }
     }
 
-    /// Take over from the session that wrote last.
+    /// Take over from the session that wrote last: read its frames, and clean up if it died during
+    /// a write.
     fn take_over(&self, session: &SharedSession, writer: &mut Writer) -> Result<()> {
         self.poison.check_page(session)?;
         let Writer {
@@ -163,9 +167,9 @@ impl SharedWriter {
         self.poison.catch_up(session, ReadMode::Blocking)
     }
 
-    /// Zero what a process left behind that died during its write, and sync the zeros. The next
-    /// frame may go into the next segment. Without the sync, the old bytes could reappear after a
-    /// loss of power and be read as frames.
+    /// If a process died during its write, zero the bytes that it left, and sync the zeros. The
+    /// sync of the next frame may not cover them, because that frame may be in the next segment:
+    /// after a loss of power the old bytes could reappear and be read as frames.
     fn clean_up(&self, session: &SharedSession, tail: &Tail) -> Result<()> {
         let dirty = session.page.dirty();
         if dirty == 0 {
@@ -188,9 +192,9 @@ impl SharedWriter {
         Ok(())
     }
 
-    /// Refuse to overwrite a frame. If a valid frame continues the chain at the recorded end, or at
-    /// the start of a later segment, the record in the page is out of date and the page can't be
-    /// trusted.
+    /// Return an error if the next write would overwrite a frame. If a valid frame continues the
+    /// chain at the recorded end, or at the start of a later segment, the record in the page is out
+    /// of date and the page can't be trusted.
     fn check_end(&self, tail: &Tail) -> Result<()> {
         let later = self.log.segments.after(tail.segment.entry.ordinal)?;
         let places = later.iter().map(|segment| (segment, segment.first_frame()));
@@ -208,8 +212,8 @@ impl SharedWriter {
         Ok(())
     }
 
-    /// Open a segment for writing, and close the files of the segments before it, which are
-    /// durable.
+    /// Open a segment for writing, and close the files of the segments before it. Those segments
+    /// are durable.
     pub(super) fn activate(&self, segment: &Segment) -> Result<()> {
         segment.activate()?;
         self.log.segments.release_before(segment);
@@ -261,24 +265,27 @@ impl SharedWriter {
         (!writer.ends_in_marker && end == writer.tail.address).then_some(end)
     }
 
-    /// Whether the log ends in a sync marker that covers all frames before it.
+    /// Whether this session has no sync marker to write: the log ends in one that covers all frames
+    /// before it, or another session has written since and is responsible for the marker.
     pub(super) fn ends_in_marker(&self) -> bool {
         let writer = self.state.lock();
-        // If another session has written since, that session is responsible for the sync marker.
         writer.ends_in_marker || self.publication.end_point().address > writer.tail.address
     }
 
-    /// Find the first non-zero byte after the log and after any write in progress. Return `None`
-    /// for a stopped store: a failed write may not have been rolled back there.
+    /// Find the first non-zero byte beyond the end of the log. If a write is in progress, wait for
+    /// it first.
+    ///
+    /// Return `None` for a stopped store, in which a failed write may not have been rolled back.
+    /// Also return `None` for a read-only session of a shared store, because such a session can't
+    /// clean up after a process that died during a write.
     pub(super) fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>> {
-        // A read-only session can't clean up after a process that died during a write.
         let is_silent = self.log.is_stopped()
             || self.log.coord.shared().is_some() && self.log.segments.is_read_only();
         if is_silent || self.stray_beyond(&self.publication.published())?.is_none() {
             return Ok(None);
         }
-        // The bytes most likely belong to a write in progress. No thread writes while these locks
-        // are held, so check again.
+        // The bytes probably belong to a write in progress. No thread writes while the write lock
+        // is held, so acquire it and check again.
         let Some(access) = self.enter(WaitBudget::Full)? else {
             return Ok(None);
         };

@@ -1,4 +1,4 @@
-//! The sync phase: one thread syncs for all waiting threads, then their commits become visible.
+//! The sync phase: one thread syncs for all waiting threads. Then their commits become visible.
 //!
 //! The same rule applies between sessions: the session that acquires the sync lock syncs for all
 //! sessions, and the others wait for its notification.
@@ -25,8 +25,8 @@ pub(super) struct Syncer {
     log: Arc<LiveLog>,
     publication: Arc<Publication>,
     poison: Arc<Poison>,
-    /// Whether a thread of this session leads a sync. The lock protects only this flag and is not
-    /// held during the sync, so that waiting threads sleep on `synced`.
+    /// Whether a thread of this session leads a sync. The mutex protects only this flag and is not
+    /// held during the sync, so that the other threads can sleep on `synced` until the sync ends.
     syncing: Mutex<bool>,
     synced: Condvar,
 }
@@ -46,8 +46,9 @@ impl Syncer {
         }
     }
 
-    /// Return once everything below `target` is durable. The caller may hold the write lock.
-    /// Waiters for new events are woken by the next delivery, not here.
+    /// Return once everything below `target` is durable. If no other thread leads a sync, this
+    /// thread leads one. The caller may hold the write lock. Waiters for new events are woken by
+    /// the next `LiveLog::deliver`, not here.
     pub(super) fn sync_to(&self, target: u64) -> Result<()> {
         let mut deadline = None;
         while self.publication.durable() < target {
@@ -62,7 +63,8 @@ impl Syncer {
     }
 
     /// Sync one segment under the same locks as any other sync. The kernel reports a failed write
-    /// only once: if another thread received the report, it would not poison the store.
+    /// only once. Under these locks, only a thread that leads a sync receives the report, and that
+    /// thread poisons the store before the next sync of the file can succeed.
     pub(super) fn sync_one_segment(&self, segment: &Segment) -> Result<()> {
         let mut outcome = Ok(());
         self.lead_unless(
@@ -92,8 +94,8 @@ impl Syncer {
         finished.map(|_| ())
     }
 
-    /// Complete the sync of a process that died during it. Return `false` if that poisons the
-    /// store. The caller holds the sync lock.
+    /// If a process died during a sync, complete that sync. Return `false` if the store has been
+    /// poisoned because the sync can't be completed. The caller holds the sync lock.
     fn finish_sync(&self, session: &SharedSession) -> Result<bool> {
         if !session.page.is_sync_busy() {
             return Ok(true);
@@ -109,8 +111,8 @@ impl Syncer {
 
     /// Return the written end and the durable end of the log. The caller holds the sync lock.
     fn ends(&self, session: &SharedSession) -> Result<(LogPoint, LogPoint)> {
-        // Read before the page: the end in the page can only be later, so an earlier one means
-        // damage.
+        // Read the end of this session before the page: the end in the page can only be later, so
+        // an earlier one means that the page is damaged.
         let written = self.publication.published().address;
         let ends = session.page.tail().zip(session.page.durable());
         let whole = ends.filter(|(tail, _)| tail.address >= written);
@@ -118,7 +120,7 @@ impl Syncer {
         self.poison.stop_if_detached(whole.ok_or_else(lost))
     }
 
-    /// Return the segment of a point, open for writing and syncing.
+    /// Return the segment that contains a point of the log, open for writing and syncing.
     fn active_segment_of(&self, point: &LogPoint) -> Result<Arc<Segment>> {
         let segment = self.publication.segment_of(point)?;
         segment.activate()?;
@@ -126,7 +128,7 @@ impl Syncer {
     }
 
     /// Wait until no thread of this session leads a sync. Then call `lead`, unless `settled`
-    /// returns true.
+    /// returns true. Return an error if the store has stopped.
     pub(super) fn lead_unless(
         &self,
         settled: impl Fn() -> bool,
@@ -139,8 +141,8 @@ impl Syncer {
         if settled() {
             return Ok(());
         }
-        // Checked under the lock: a previous leader that failed has poisoned the store before it
-        // released the lead.
+        // Check the health under the mutex: a leader whose sync failed has poisoned the store
+        // before it reset the flag.
         self.log.health()?;
         *syncing = true;
         drop(syncing);
@@ -153,8 +155,8 @@ impl Syncer {
         self.log.health()
     }
 
-    /// Make one attempt to sync. `deadline` is set at the first wait for another process and limits
-    /// the whole wait.
+    /// Make one attempt to sync. `deadline` is set at the first wait for another process, and
+    /// limits the waits of all attempts together.
     fn sync(&self, deadline: &mut Option<Instant>) -> Result<()> {
         match self.log.coord.shared() {
             None => self.sync_for_threads(),
@@ -206,15 +208,15 @@ impl Syncer {
         self.poison.catch_up(session, ReadMode::Blocking)
     }
 
-    /// Release the sync lock, then notify the waiting sessions. In this order the next leader finds
-    /// the lock free when it wakes.
+    /// Release the sync lock, then notify the waiting sessions. In this order, a session that wakes
+    /// finds the lock free.
     fn release_and_notify(&self, session: &SharedSession, held: LockGuard) {
         drop(held);
         session.page.notify();
         self.log.segments.layout.vfs.at("rung");
     }
 
-    /// Sync what all sessions have written. The caller holds the sync lock and notifies the other
+    /// Sync the frames of all sessions. The caller holds the sync lock, and notifies the other
     /// sessions afterwards.
     fn lead_sync_of_sessions(&self, session: &SharedSession) -> Result<()> {
         let page = &session.page;
@@ -243,8 +245,8 @@ impl Syncer {
     }
 
     /// Sync with the busy flag set in the page. If the process dies during the sync, the flag
-    /// remains set. The next holder of the lock then has to assume that the kernel's report of a
-    /// failed write is lost.
+    /// remains set. The next holder of the sync lock then has to assume that the kernel's report of
+    /// a failed write is lost.
     fn sync_with_busy_flag(&self, session: &SharedSession, segment: &Segment) -> bool {
         session.page.set_sync_busy(true);
         let is_durable = self.sync_segment(segment);
@@ -254,15 +256,15 @@ impl Syncer {
         is_durable
     }
 
-    /// Write everything that may not be durable again, with the same bytes. The process that died
-    /// in a sync may have received the only report of a failed write; after that report the kernel
-    /// treats the pages as clean, and the next sync would not write them.
+    /// Write again, with the same bytes, everything whose durability is uncertain. The process that
+    /// died in a sync may have received the only report of a failed write. After that report the
+    /// kernel treats the pages of the file as clean, and the next sync would not write them.
     ///
-    /// `is_continuous` is whether the frames still form one chain. If not, a page of the file has
-    /// lost its bytes, and the store is poisoned.
+    /// `is_continuous` states whether the frames still form one chain. If they do not, a page of
+    /// the file has lost its bytes, and the store is poisoned.
     ///
-    /// If the write is refused to this process alone, for example by a quota, the error is returned
-    /// and another process can try.
+    /// If the kernel refuses the write for a reason that may concern this process alone, such as a
+    /// quota, the error is returned and another process can try.
     fn rewrite(
         &self,
         segment: &Segment,
@@ -305,15 +307,15 @@ impl Syncer {
         Ok(outcome.is_ok())
     }
 
-    /// Sync a segment. Return whether it is durable; a failure poisons the store.
+    /// Sync a segment. Return whether the segment is durable. A failure poisons the store.
     fn sync_segment(&self, segment: &Segment) -> bool {
         if let Err(e) = segment.sync() {
-            // No second attempt: it could succeed without having written the data.
+            // There is no second attempt, because it could succeed without having written the data.
             self.poison
                 .poison_leading(format!("could not sync {}: {e}", segment.path.display()));
         }
-        // Another thread may have synced the same file meanwhile and received the report of a
-        // failure that concerns this sync too.
+        // Another thread may have synced the same file at the same time and received the report of
+        // a failure that affects this sync too. That thread has poisoned the store.
         self.log.health().is_ok()
     }
 }

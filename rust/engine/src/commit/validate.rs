@@ -1,4 +1,5 @@
-//! Validation of idempotency keys and expectations against one state. No I/O, no clock.
+//! Validation of idempotency keys and expectations against one state. This module does no I/O and
+//! reads no clock.
 
 use hashbrown::HashMap;
 
@@ -103,21 +104,22 @@ impl UnsyncedState {
         }
     }
 
-    /// Move all records of `newer`, which are later, to this state.
+    /// Move all entries of `newer` to this state, where they replace older entries.
     pub(crate) fn absorb(&mut self, newer: &mut Self) {
         self.heads.extend(newer.heads.drain());
         self.keys.extend(newer.keys.drain());
     }
 
-    /// Remove the records of frames below `durable`: the index contains them.
+    /// Remove the entries of frames that end at or below `durable`, because the index contains
+    /// those frames.
     pub(crate) fn forget_durable(&mut self, durable: u64) {
         self.heads.retain(|_, head| head.end > durable);
         self.keys.retain(|_, key| key.end > durable);
     }
 }
 
-/// The state that a batch is validated against. From the newest to the oldest: the frames of this
-/// batch, the written frames, and the index of durable frames.
+/// The state that a batch is validated against. A stream or key is looked up in the frames of this
+/// batch, then in the written frames, then in the index of durable frames.
 #[derive(Debug)]
 pub(crate) struct ValidationState<'a> {
     pub(crate) index: &'a dyn Index,

@@ -1,8 +1,9 @@
 //! The thread that follows other sessions: one thread per session.
 //!
-//! While the session holds the store alone, the thread sleeps until another session sends a join
+//! While the session has the store to itself, the thread sleeps until another session sends a join
 //! request. While the store is shared and this session has waiters for events, the thread sleeps
-//! until more is durable. Without waiters, the commits of other sessions do not wake it.
+//! until more frames are durable. Without waiters, the commits of other sessions do not wake the
+//! thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +18,11 @@ use crate::live::LiveLog;
 use crate::lock::Mutex;
 use crate::options::ReadMode;
 
-/// Maximum sleep. A session that dies before it sends a notification wakes nobody, so the state is
-/// also polled at this interval.
+/// Maximum sleep. A session that dies before it sends a notification does not wake the thread, so
+/// the state is also polled at this interval.
 const MAX_SLEEP: Duration = Duration::from_millis(500);
 
-/// How long the thread continues to follow commits after the last waiter has gone.
+/// Time for which the thread continues to follow commits after the last waiter has gone.
 const LISTEN_TIME: Duration = Duration::from_secs(1);
 
 /// Follows the join requests and commits of other sessions.
@@ -31,12 +32,14 @@ pub(super) struct Watcher {
     writer: Arc<SharedWriter>,
     poison: Arc<Poison>,
     tasks: Arc<BackgroundTasks>,
-    /// Whether the thread runs. Locked during its start, so that it is started once.
+    /// Whether the thread is running. Locked during the start, so that the thread is started only
+    /// once.
     is_running: Mutex<bool>,
     /// Whether the thread follows the commits of other sessions. Sequentially consistent: a waiter
     /// is counted before it reads this flag, and the thread resets this flag before it reads the
-    /// count. At least one of the two sees the other. With a weaker ordering the waiter could sleep
-    /// until `MAX_SLEEP` is over.
+    /// count. So either the waiter sees the reset flag, or the thread sees the waiter. With a
+    /// weaker ordering both could miss the change, and the waiter could sleep until `MAX_SLEEP` is
+    /// over.
     listens: AtomicBool,
 }
 
@@ -57,9 +60,9 @@ impl Watcher {
         })
     }
 
-    /// Start to follow other sessions. If the system refuses the thread, share the store at once,
-    /// because no thread would receive join requests. Later waits for events try to start the
-    /// thread again.
+    /// Start to follow other sessions. If the system refuses to start the thread, share the store
+    /// at once, because no thread would receive join requests. Each later wait for events tries to
+    /// start the thread again.
     pub(super) fn start(self: &Arc<Self>) -> Result<()> {
         if self.ensure_thread() || self.log.coord.shared().is_some() {
             return Ok(());
@@ -67,7 +70,7 @@ impl Watcher {
         self.writer.share()
     }
 
-    /// Start the thread unless it runs. Return whether it runs.
+    /// Start the thread unless it is running. Return whether the thread is running afterwards.
     fn ensure_thread(self: &Arc<Self>) -> bool {
         let mut is_running = self.is_running.lock();
         if !*is_running && self.tasks.may_have_threads() && !self.tasks.is_stopping() {
@@ -90,7 +93,7 @@ impl Watcher {
         }
     }
 
-    /// Wake the thread, whichever of the two words it waits on.
+    /// Wake the thread, whether it waits for a join request or for a notification.
     pub(super) fn wake(&self) {
         if let Some(session) = self.log.coord.session() {
             session.page.request_join();
@@ -107,8 +110,8 @@ impl Watcher {
         loop {
             let (join_requests, notifications) =
                 (session.page.join_requests(), session.page.notifications());
-            // Checked after the counters are read: a stop is announced before the counters are
-            // incremented, so a stop that is missed here ends the wait below.
+            // Check for a stop after the counters are read. A stop is announced before the counters
+            // are incremented, so a stop that this check misses ends the wait below at once.
             if self.tasks.is_stopping() {
                 return;
             }
@@ -131,8 +134,9 @@ impl Watcher {
                 session.page.wait_for_notification(notifications, MAX_SLEEP);
             } else {
                 self.listens.store(false, Ordering::SeqCst);
-                // A waiter that saw the flag set was counted before, and is found here. A later
-                // waiter sends a join request to wake the thread.
+                // A waiter that saw the flag set was counted before the reset, so this check sees
+                // it. A later waiter sees the reset flag, and sends a join request to wake the
+                // thread.
                 if self.log.watch.is_awaited() {
                     self.listens.store(true, Ordering::SeqCst);
                     attentive_since = Instant::now();
@@ -144,9 +148,9 @@ impl Watcher {
         }
     }
 
-    /// Stop the session and its waits if the coordination files are gone. A writer detects that
-    /// itself. A session that only follows would wait forever for commits that no other session can
-    /// report to it.
+    /// Stop the session and its waits if the coordination files are gone. A session that writes
+    /// detects this itself. A session that only follows would wait forever, because the
+    /// notifications of other sessions can't reach it.
     fn check_in_place(&self, session: &SharedSession) {
         if !self.log.is_stopped() {
             // If the path can't be looked up, the next write reports the error.
@@ -156,7 +160,8 @@ impl Watcher {
         }
     }
 
-    /// Make visible what has become durable. Stop if another session has stopped the store.
+    /// Make visible the frames that have become durable. Stop this session if another session has
+    /// stopped the store.
     fn follow_commits(&self, session: &SharedSession) {
         if !session.page.has_our_session() && !self.log.is_stopped() {
             let _condemned = self
@@ -170,7 +175,7 @@ impl Watcher {
             });
         }
         if self.listens.load(Ordering::SeqCst) {
-            // A failure is reported by the next read or append that meets it.
+            // The next read or append that meets a failure reports it.
             let _caught_up = self.poison.catch_up(session, ReadMode::Blocking);
         }
         self.log.deliver(ReadMode::Blocking);

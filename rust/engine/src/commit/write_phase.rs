@@ -29,7 +29,7 @@ pub(super) struct WritePhase {
     pub(super) poison: Arc<Poison>,
     pub(super) syncer: Arc<Syncer>,
     pub(super) preallocation: Arc<Preallocation>,
-    /// Identifies this session in the frames that it writes.
+    /// A random number that identifies this session in the frames that it writes.
     pub(super) epoch: u64,
 }
 
@@ -43,9 +43,8 @@ pub(super) struct Outcome {
 }
 
 impl WritePhase {
-    /// Validate the queued appends, as far as the segment has room, and write their frames. The
-    /// caller holds the write lock. Appends to streams that another writer has reserved are
-    /// deferred.
+    /// Validate the queued appends that fit into the segment, and write their frames. The caller
+    /// holds the write lock. Appends to streams that another writer has reserved are deferred.
     pub(super) fn run(&self, writer: &mut Writer, reserved: Option<&Reserved>) -> Outcome {
         let durable_hint = self.publication.durable_end();
         writer.unsynced_state.forget_durable(durable_hint);
@@ -79,7 +78,8 @@ impl WritePhase {
                     let is_busy = matches!(e, Error::StoreBusy { .. });
                     plan.answers
                         .push((request, Answer::Unwritten(Err(e.clone()))));
-                    // Each of the others would wait for the same process until the same timeout.
+                    // Each remaining request would wait for the same process for a full timeout of
+                    // its own.
                     if is_busy {
                         let refuse = |request| (request, Answer::Unwritten(Err(e.clone())));
                         plan.answers.extend(requests.by_ref().map(refuse));
@@ -95,8 +95,8 @@ impl WritePhase {
         }
     }
 
-    /// Return the time of the next commit, and record in the shared page the clock difference that
-    /// it was accepted with.
+    /// Return the commit time of the next batch. Record in the shared page the clock difference
+    /// that was accepted for this time.
     fn commit_time(&self, writer: &mut Writer) -> u64 {
         let vfs = &self.log.segments.layout.vfs;
         let clocks = Clocks {
@@ -116,8 +116,8 @@ impl WritePhase {
         commit_time.time
     }
 
-    /// Validate one append and add its frame to the batch. Return `None` if the segment has no room
-    /// left for it and the batch already has frames: they are written first.
+    /// Validate one append and add its frame to the batch. Return `None` if the frame does not fit
+    /// into the segment and the batch already has frames: the batch is written first.
     fn admit(
         &self,
         writer: &mut Writer,
@@ -126,7 +126,7 @@ impl WritePhase {
     ) -> Result<Option<Answer>> {
         self.log.health()?;
         if prepared.is_sync_marker() && writer.ends_in_marker && plan.entries.is_empty() {
-            // Another session has written a sync marker at this end already.
+            // The log already ends in a sync marker, for example of another session.
             return Ok(Some(Answer::Unwritten(Ok(nothing()))));
         }
         let length = prepared.frame.len() as u64;
@@ -173,7 +173,7 @@ impl WritePhase {
     }
 
     /// Move the tail to the next segment. The old segment is synced first: the first frame of a
-    /// segment is the proof for recovery that everything before it was durable.
+    /// segment proves to recovery that everything before that segment was durable.
     fn roll(&self, writer: &mut Writer, length: u64) -> Result<()> {
         self.syncer.sync_to(writer.tail.address)?;
         let next = self
@@ -189,8 +189,8 @@ impl WritePhase {
         Ok(())
     }
 
-    /// Write the frames of the batch with one call. Return the answers, and whether there were
-    /// frames.
+    /// Write the frames of the batch with one call. Return the answers, and whether frames were
+    /// written.
     fn write(&self, writer: &mut Writer, mut plan: PlannedBatch) -> (WriteBatch, bool) {
         let has_frames = !plan.entries.is_empty();
         if has_frames {
@@ -213,7 +213,7 @@ impl WritePhase {
             writer.last_commit_time = plan.commit_time();
             writer.ends_in_marker = plan.ends_in_marker;
             writer.tail = plan.tail;
-            // A batch that has only a sync marker does not count.
+            // A batch that has only a sync marker is not counted.
             self.log.counters.write_batches.add(u64::from(commits > 0));
             self.log.counters.commits.add(commits);
             self.log.counters.events.add(plan.events);
@@ -244,8 +244,9 @@ impl WritePhase {
         }
     }
 
-    /// Refuse the appends of the batch. None of their frames is in the file, and none can appear
-    /// after a crash.
+    /// Refuse with `error` the appends of the batch that had frames, and queue the other requests
+    /// again. Unless `error` is [`Error::OutcomeUnknown`], none of the frames is in the file, and
+    /// none can appear after a crash.
     fn refuse(&self, plan: PlannedBatch, error: &Error) -> WriteBatch {
         let (answers, others) = plan.refuse(error);
         self.queue.put_back(others);
@@ -255,9 +256,9 @@ impl WritePhase {
         }
     }
 
-    /// Roll back a failed write. Parts of it may be on disk, including whole frames: they are
-    /// zeroed and the zeros are synced before any caller is told that nothing was written. If the
-    /// rollback fails too, the outcome is unknown and the store is poisoned.
+    /// Roll back a failed write. Parts of the batch may be on disk, including whole frames. They
+    /// are zeroed and the zeros are synced before any caller gets the answer that nothing was
+    /// written. If the rollback fails too, the outcome is unknown and the store is poisoned.
     fn not_written(
         &self,
         writer: &Writer,
@@ -270,6 +271,9 @@ impl WritePhase {
         self.preallocation
             .note_full(matches!(refusal, Error::StorageFull { .. }));
         let written = written as u64;
+        // If the kernel refused the write and the file has only zeros after the counted bytes,
+        // exactly those bytes were written. Zero no more than that, because further zeros would be
+        // refused too. After any other error, any part of the batch may have been written.
         let is_counted = is_refusal(error) && plan.is_zero_after(written).unwrap_or(false);
         let touched = if is_counted { written } else { plan.length() };
         if touched == 0 {

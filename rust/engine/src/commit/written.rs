@@ -1,4 +1,4 @@
-//! The written part of the log, as far as this session has read or written it.
+//! The written log, as far as this session has read or written it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(crate) struct Tail {
 pub(super) struct WrittenLog {
     /// The end of the written log.
     pub(super) tail: Tail,
-    /// The end of the last frame. Differs from the tail if the segment of the tail has no frame
-    /// yet.
+    /// The end of the last frame. This differs from the tail if the segment of the tail has no
+    /// frame yet.
     pub(super) end: u64,
     pub(super) commit_time: u64,
     /// Whether the last frame is a sync marker that covers all frames before it.

@@ -1,7 +1,8 @@
 //! Locks between processes, each combined with a lock between the threads of this process.
 //!
-//! The kernel releases them when their holder dies, whatever the cause. A deleted lock file could
-//! be locked twice under one path, so the path is checked again after each lock is acquired.
+//! The kernel releases the locks of a process when that process ends, for any reason. If a lock
+//! file was deleted and created again, two processes could lock two files under the same path. So
+//! the path is checked again after each lock is acquired.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::lock::{Mutex, MutexGuard};
 use crate::vfs::{Hold, LockFile, Vfs};
 
-/// The time within which the session with the served ticket must acquire the lock, and the interval
-/// at which a lock is tried again whose holder may die without a notification.
+/// Time within which the session with the served ticket must acquire the lock. Also the maximum
+/// time between two attempts to acquire a lock, because its holder may die without a notification.
 pub(crate) const RECHECK: Duration = Duration::from_millis(3);
 
 /// An open lock file of the store.
@@ -27,7 +28,7 @@ struct Inner {
     file: Arc<dyn LockFile>,
     path: PathBuf,
     /// Whether a thread of this process holds the lock exclusively. The kernel's lock belongs to
-    /// the open file, so without this flag a second thread would acquire it as well.
+    /// the open file, so without this flag a second thread of the process would acquire it as well.
     is_locked: AtomicBool,
 }
 
@@ -44,7 +45,8 @@ impl Lock {
         })))
     }
 
-    /// Acquire it exclusively or shared, if no other process prevents that.
+    /// Try to acquire this lock in exclusive or shared mode. Return `false` if another process
+    /// holds a conflicting lock.
     pub(crate) fn try_lock(&self, hold: Hold) -> Result<bool> {
         let error = |e| Error::io(&self.0.path, "lock", &e);
         if !self.0.file.try_lock(hold).map_err(error)? {
@@ -54,7 +56,7 @@ impl Lock {
         Ok(true)
     }
 
-    /// Return an error if the path names another file by now, or none.
+    /// Return an error if the lock file's path now names another file or no file.
     pub(crate) fn check_in_place(&self) -> Result<()> {
         let is_in_place = self.0.file.is_in_place();
         if is_in_place.map_err(|e| Error::io(&self.0.path, "look up", &e))? {
@@ -76,12 +78,13 @@ impl Lock {
         links.map_err(|e| Error::io(&self.0.path, "look at", &e))
     }
 
-    /// Release it. This can fail only for a file that is not open, which has no lock.
+    /// Release the lock. An error is ignored: it means that the file is not open, and then there is
+    /// no lock to release.
     pub(crate) fn release(&self) {
         let _freed = self.0.file.unlock();
     }
 
-    /// Acquire it exclusively, if it is free.
+    /// Acquire the lock exclusively. Return `None` if it is not free.
     pub(crate) fn try_acquire(&self) -> Result<Option<LockGuard>> {
         if self.0.is_locked.swap(true, Ordering::SeqCst) {
             return Ok(None);
@@ -94,7 +97,7 @@ impl Lock {
         taken.map(|_| None)
     }
 
-    /// Acquire it exclusively before the deadline.
+    /// Acquire the lock exclusively. Return `None` if it is not free before the deadline.
     pub(crate) fn acquire_by(&self, deadline: Instant) -> Result<Option<LockGuard>> {
         let mut pause = Duration::from_micros(100);
         loop {
@@ -118,6 +121,9 @@ pub(crate) struct LockGuard {
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
+        // Release the kernel's lock before the flag is reset. In the other order, a second thread
+        // of this process could acquire the lock in between, and this release would end that
+        // thread's lock.
         self.lock.release();
         self.lock.0.is_locked.store(false, Ordering::SeqCst);
     }
@@ -129,16 +135,16 @@ pub(crate) struct TicketGuard {
     page: CoordPage,
     ticket: u64,
     held: Option<LockGuard>,
-    /// Whether another session held the lock.
+    /// Whether the lock was not free at the first attempt.
     pub(crate) waited: bool,
 }
 
 impl TicketGuard {
-    /// Wait for the write lock, or return `None` after the deadline.
+    /// Wait for the write lock. Return `None` if it is not free before the deadline.
     ///
     /// The served ticket can't be trusted: a process may die with its ticket, and any program may
     /// write to the page. So the tickets only order the waiting sessions, and the kernel's lock
-    /// decides which one writes.
+    /// decides which session writes.
     pub(crate) fn acquire(
         lock: &Lock,
         page: &CoordPage,
@@ -154,11 +160,11 @@ impl TicketGuard {
             if serving != last {
                 (last, since) = (serving, now());
             }
-            // The session with the served ticket may be dead.
+            // The session with the served ticket may be dead, so its turn is limited to `RECHECK`.
             let is_overdue = || u128::from(now() - since) >= RECHECK.as_micros();
             let left = deadline.saturating_duration_since(Instant::now());
-            // The lock is also tried at the deadline: the session with the ticket before may be
-            // gone.
+            // The lock is also tried at the deadline, because the session with an earlier ticket
+            // may be dead.
             if (serving >= ticket || left.is_zero() || is_overdue())
                 && let Some(held) = lock.try_acquire()?
             {
@@ -172,8 +178,8 @@ impl TicketGuard {
             }
             waited = true;
             if left.is_zero() {
-                // This session gives up its ticket. If it is served by now, no other session would
-                // serve the next one.
+                // This session gives up its ticket. If that ticket's turn has come, this session
+                // must pass the turn on: no other session would.
                 if page.serving() == ticket {
                     page.serve(ticket.wrapping_add(1));
                 }
@@ -186,21 +192,22 @@ impl TicketGuard {
 
 impl Drop for TicketGuard {
     fn drop(&mut self) {
-        // The lock is released before the next ticket is served, so that its session finds the lock
-        // free.
+        // The lock is released before the next ticket is served, so that the session with that
+        // ticket finds the lock free.
         drop(self.held.take());
         self.page.serve(self.ticket.wrapping_add(1));
     }
 }
 
-/// The maintenance lock: between threads always, between sessions only if the store is shared.
+/// The maintenance lock. It always excludes the other threads of this session, and it excludes
+/// other sessions if the store is shared.
 #[derive(Debug)]
 pub(crate) struct MaintenanceLock {
     threads: Mutex<()>,
 }
 
-/// The held maintenance lock. Fields are dropped in order: the lock between processes is released
-/// first, so that the next thread of this process finds it free.
+/// The held maintenance lock. Fields are dropped in order of declaration: the lock between sessions
+/// is released first, so that the next thread of this session finds that lock free.
 #[derive(Debug)]
 pub(crate) struct MaintenanceLockGuard<'a> {
     _held: Option<LockGuard>,
@@ -214,8 +221,8 @@ impl MaintenanceLock {
         }
     }
 
-    /// Acquire the lock between threads, then the lock between sessions that `lock` acquires, if
-    /// any.
+    /// Acquire the threads' lock, then call `lock`, which acquires the sessions' lock if there is
+    /// one.
     pub(crate) fn acquire(
         &self,
         lock: impl FnOnce() -> Result<Option<LockGuard>>,

@@ -1,20 +1,20 @@
-//! Several processes on one store.
+//! The coordination of the processes that have one store open.
 //!
-//! * `page`: what they share in memory. `locks`: the locks between them.
+//! * `page`: the memory that the processes share. `locks`: the locks between them.
 //! * `session`: the sessions that have the store open. `reserve`: reservations of streams.
 //!
 //! | lock | held | order |
 //! |---|---|---|
-//! | `boot` | while a session begins, or the last one ends | 1 |
-//! | `live`, the directory itself | exclusively by the only session; shared by several | 2 |
+//! | `boot` | while a session begins, or while the last session ends | 1 |
+//! | `live` (a lock on the store's directory) | exclusively by one session, or shared by several | 2 |
 //! | `write` | while a batch is validated and written | 3 |
-//! | `maint` | while files are created, filled ahead or listed | 4 |
+//! | `maint` | while files are created, listed, or filled with zeros in advance | 4 |
 //! | `sync` | while the log is synced | 5 |
 //!
-//! A session that has the store for itself holds `live` exclusively and acquires no other lock,
-//! so it pays nothing for sessions that might join. Another session sends a join request; once
-//! the store is shared, both acquire the locks. A thread acquires a lock only while it holds
-//! none of a higher number: with that order no two sessions can wait for each other.
+//! A session that has the store to itself holds `live` exclusively and acquires no other lock, so
+//! the sessions that might join cost it nothing. A second session sends a join request. Once the
+//! store is shared, both sessions acquire the locks. A thread acquires a lock only while it holds
+//! no lock with a higher number. With that order, no two sessions can wait for each other.
 
 mod locks;
 mod page;
@@ -45,17 +45,17 @@ use session::{is_alive, session_name};
 #[derive(Debug)]
 pub(crate) struct Coord {
     root: PathBuf,
-    /// `None` if no other session can join during the lifetime of this one.
+    /// `None` if no other session can join while this one is open.
     session: Option<SharedSession>,
-    /// Whether the store is shared. Set once and never reset, while the thread that sets it holds
-    /// the writer state and the maintenance lock and leads the syncs. A thread that reads it under
-    /// one of these locks can rely on the value until it releases that lock. Sequentially
-    /// consistent together with `LiveLog::stop`, see [`Coord::share`].
+    /// Whether the store is shared. Set at most once, by a thread that holds the writer state and
+    /// the maintenance lock and leads the syncs; never reset. A thread that reads it under one of
+    /// these locks can rely on the value until it releases that lock. Uses `SeqCst`, as
+    /// `LiveLog::stop` does: see [`Coord::share`].
     shared: AtomicBool,
     maint: MaintenanceLock,
     /// The reservation of a store that no other session can join.
     reservation: LocalReservation,
-    /// Maximum wait for another session.
+    /// Maximum time to wait for a lock that another session holds.
     lock_timeout: Duration,
 }
 
@@ -102,16 +102,17 @@ impl Coord {
         }
     }
 
-    /// Return the means to share the store, even if it is not shared yet.
+    /// Return what this session has for sharing (page, locks, slot), even if the store is not
+    /// shared yet.
     pub(crate) fn session(&self) -> Option<&SharedSession> {
         self.session.as_ref()
     }
 
-    /// Return the means to share the store if it is shared. The caller must then also acquire the
-    /// locks of the sessions.
+    /// Return what this session has for sharing if the store is shared, otherwise `None`. In a
+    /// shared store the caller must also acquire the locks of the sessions.
     ///
     /// A store becomes shared only while the threads of this session are locked out (see
-    /// [`Coord::share`]), and remains shared until it is closed.
+    /// [`Coord::share`]), and remains shared until this session ends.
     pub(crate) fn shared(&self) -> Option<&SharedSession> {
         self.session
             .as_ref()
@@ -119,15 +120,18 @@ impl Coord {
     }
 
     /// Share the store after a join request. `publish` records the end of the log in the page. The
-    /// caller holds the writer state and the maintenance lock, and leads the syncs.
+    /// caller holds the writer's mutex and the maintenance lock, and no other thread of this
+    /// session can sync (`Syncer::lead_unless`).
     ///
     /// The conversion of `live` from exclusive to shared is not atomic. The joining session holds
-    /// `boot`, but a session that opens the store exclusively may acquire `live` between the two
-    /// states. In that case an error is returned: this session has no lock on the store any more
-    /// and must not write to it.
+    /// `boot`, but a session that opens the store exclusively may acquire `live` in the middle of
+    /// the conversion. In that case an error is returned: this session has no lock on the store any
+    /// more and must not write to it.
     ///
-    /// `is_stopped` is called after `shared` is set. A thread that stopped the session before that
-    /// did not mark the page as poisoned, so it is marked here.
+    /// `is_stopped` is called after `shared` is set. A thread that stopped this session before that
+    /// has not marked the page as poisoned, so this function does. The stop and `shared` are both
+    /// sequentially consistent. With a weaker ordering, the stopping thread could miss `shared`
+    /// while this thread misses the stop, and the joining session would write to a poisoned store.
     pub(crate) fn share(
         &self,
         publish: impl FnOnce(&CoordPage),
@@ -157,7 +161,7 @@ impl Coord {
         }
     }
 
-    /// Record a reservation. Return `false` if another one is in force.
+    /// Record a reservation. Return `false` if another reservation is in force.
     pub(crate) fn reserve(&self, layout: &Layout, new: Reserved, now: u64) -> bool {
         let Some(session) = self.session() else {
             return self.reservation.set(new, now);
@@ -172,7 +176,7 @@ impl Coord {
         session.page.reserve(held_id, &new)
     }
 
-    /// End a reservation, if it is still recorded.
+    /// End the reservation with this id, if it is still recorded.
     pub(crate) fn release(&self, id: u64) {
         match self.session() {
             Some(session) => session.page.release(id),
@@ -180,8 +184,8 @@ impl Coord {
         }
     }
 
-    /// Whether the session with this number, counted from 1, is alive. If its lock file can't be
-    /// opened, it counts as alive.
+    /// Whether the session with this number, counted from 1, is alive. A session whose lock file
+    /// can't be opened counts as alive.
     pub(crate) fn is_session_alive(&self, layout: &Layout, number: u64) -> bool {
         let own = self.session().map_or(0, |session| session.slot.number());
         let slot = usize::try_from(number.wrapping_sub(1)).ok();
@@ -222,7 +226,7 @@ impl Coord {
         }
     }
 
-    /// Return an error if the page is not the one that the store was opened with.
+    /// Return an error if the page at its path is not the one that the store was opened with.
     pub(crate) fn check_page(&self, session: &SharedSession) -> Result<()> {
         if session.page.is_ours() {
             return Ok(());
@@ -250,7 +254,7 @@ impl Coord {
             .try_for_each(Lock::check_in_place)
     }
 
-    /// Build the error of a page that contradicts the log.
+    /// Build the error of a page that is missing, was replaced, or contradicts the log.
     pub(crate) fn detached(&self, reason: &str) -> Error {
         Error::detached(&self.root.join("coord.shm"), reason)
     }

@@ -1,10 +1,10 @@
-//! The memory that the sessions of one store share, word by word.
+//! The memory that the sessions of one store share, accessed word by word.
 //!
-//! Nothing in it is durable and no recovery needs it: the first session creates the page anew.
-//! While sessions share it, it records the written end and the durable end of the log. Each of
-//! these two records has two slots. A writer fills the spare slot and then publishes it with one
-//! store of a sequence number. If the process dies before that store, readers still find the
-//! previous record complete.
+//! Nothing in the page is durable, and no recovery needs it: the first session creates the page
+//! anew. While sessions share the page, it records the written end and the durable end of the log.
+//! Each of these two records has two slots. A writer fills the slot that is not in use, then
+//! publishes it by writing a sequence number. If the process dies before that write, readers still
+//! find the previous record complete.
 //!
 //! All words are accessed with sequential consistency. Any program can write to the file, so each
 //! record has a checksum, and a session stops as soon as the page contradicts itself or the log.
@@ -18,8 +18,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::reserve::{Reserved, STREAMS};
 use crate::vfs::SharedPage;
 
-/// The version of the layout below and of the lock files. Processes with different versions never
-/// share a store.
+/// The version of the layout of the page (the words below, and the words of a slot in `session.rs`)
+/// and of the lock files. Processes with different versions never share a store.
 pub(crate) const PROTOCOL: u64 = 4;
 const MAGIC: u64 = u64::from_le_bytes(*b"EBCOORD\n");
 
@@ -48,11 +48,12 @@ const AT_SYNCER: usize = 65;
 const AT_GENERATION: usize = 72;
 const AT_TAIL: usize = 80;
 const AT_DURABLE: usize = 112;
-/// The wait slots, in which waiting writers sleep, by ticket.
+/// The wait slots, on which waiting writers sleep. A ticket's number selects its slot. The first
+/// word of a slot changes when a ticket is served; the second counts the sleeping sessions.
 const AT_WAIT_SLOTS: usize = 192;
 const WAIT_SLOTS: usize = 16;
 const WAIT_SLOT_WORDS: usize = 8;
-/// The reservation: its id, its session, its end, and a part of each stream's hash.
+/// The reservation: its id, the number of its session, its end, and a part of each stream's hash.
 const AT_RESERVED: usize = 448;
 /// The slots of the sessions.
 const AT_SLOTS: usize = 512;
@@ -62,14 +63,14 @@ pub(crate) const MAX_SESSIONS: usize = 240;
 /// Number of words of one slot.
 pub(crate) const SLOT_WORDS: usize = 32;
 
-/// How the store is held.
+/// How the sessions of a store hold it at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// The page is being created, or its sessions have ended.
     Idle,
-    /// By one session, which answers join requests.
+    /// One session holds the store, and answers join requests.
     Sole,
-    /// By any number of sessions.
+    /// Any number of sessions hold the store.
     Shared,
 }
 
@@ -81,7 +82,7 @@ pub(crate) struct LogPoint {
     pub(crate) end: u64,
     pub(crate) next_position: u64,
     pub(crate) chain: u64,
-    /// The segment that contains the address.
+    /// The ordinal of the segment that contains the address.
     pub(crate) ordinal: u64,
     pub(crate) commit_time: u64,
     /// Whether the last frame is a sync marker that covers all frames before it.
@@ -154,14 +155,14 @@ pub(crate) struct CoordPage {
 /// Why a page can't be joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unjoinable {
-    /// The file is not a page, or is the page of another store, or a copy.
+    /// The file is not a page, or is the page of another store, or is a copy of a page.
     Foreign,
-    /// Its sessions use this version of the protocol.
+    /// The sessions of the page use this other version of the protocol.
     Protocol(u64),
 }
 
 impl CoordPage {
-    /// Fill in an empty page. No session joins before [`CoordPage::set_phase`].
+    /// Fill in an empty page. No other session joins before [`CoordPage::set_phase`] is called.
     pub(crate) fn make(
         words: Arc<dyn SharedPage>,
         session: u64,
@@ -186,10 +187,11 @@ impl CoordPage {
         Ok(page)
     }
 
-    /// Open the page of the store directory with inode number `root`, or 0 if that is unknown.
+    /// Open the page of the store directory whose inode number is `root` (0 if unknown).
     ///
-    /// A copy of the directory made of hard links has the same page and lock files but is another
-    /// store: sessions of the two would list segments in different directories.
+    /// A copy of the directory that is made of hard links has the same page and lock files, but is
+    /// another store. If sessions of the two directories shared the page, they would list segments
+    /// in different directories.
     pub(crate) fn of(
         words: Arc<dyn SharedPage>,
         store: [u8; 16],
@@ -202,7 +204,8 @@ impl CoordPage {
         if protocol != PROTOCOL {
             return Err(Unjoinable::Protocol(protocol));
         }
-        // A copied page would coordinate other sessions than the original.
+        // Sessions that use a copy of the page and sessions that use the original would not see
+        // each other.
         let is_itself = words
             .number()
             .is_ok_and(|number| number == words.load(AT_FILE_NUMBER));
@@ -215,8 +218,9 @@ impl CoordPage {
     }
 
     /// Whether the page was created under another kernel, as far as that can be detected: both the
-    /// kernel's number and the device of the file differ. A container may see another kernel
-    /// number, but a container that has the same file from the same kernel sees the same device.
+    /// kernel's number and the device number of the file differ. A container may see another kernel
+    /// number. But if a container has the same file from the same kernel, it sees the same device
+    /// number.
     pub(crate) fn is_foreign_to(&self, kernel: u64) -> bool {
         let differs = |word: usize, own: u64| {
             let maker = self.words.load(word);
@@ -225,27 +229,27 @@ impl CoordPage {
         differs(AT_KERNEL, kernel) && differs(AT_DEVICE, self.words.device().unwrap_or(0))
     }
 
-    /// Return the inode numbers of the lock files of these sessions. A process that finds other
-    /// files at the paths would not exclude them.
+    /// Return the inode numbers of the lock files that the sessions of this page use. A process
+    /// that locks other files at these paths would not be kept out by these sessions' locks.
     pub(crate) fn locks(&self) -> LockNumbers {
         AT_LOCKS.map(|at| self.words.load(at))
     }
 
-    /// Whether the page belongs to this session and is still at the path where other sessions find
-    /// it.
+    /// Whether this is still the page that this session has joined, at the path where other
+    /// sessions look for it.
     pub(crate) fn is_ours(&self) -> bool {
         self.has_our_session() && self.words.is_in_place().unwrap_or(false)
     }
 
-    /// Whether the page contains the number of the session that this one has joined.
+    /// Whether the page still contains the random number that it had when this session joined.
     pub(crate) fn has_our_session(&self) -> bool {
         self.words.load(AT_MAGIC) == MAGIC
             && self.words.load(AT_PROTOCOL) == PROTOCOL
             && self.words.load(AT_SESSION) == self.session
     }
 
-    /// Invalidate the page and wake all sessions, so that each of them stops: the page contradicts
-    /// the log, or is not at its path any more.
+    /// Invalidate the page, because it contradicts the log or is not at its path any more. Wake all
+    /// sessions, so that each of them stops.
     pub(crate) fn invalidate(&self) {
         if self.words.load(AT_SESSION) == self.session {
             self.words.store(AT_MAGIC, 0);
@@ -281,7 +285,7 @@ impl CoordPage {
         self.words.store(AT_POISON, 1);
     }
 
-    // --- where the log ends ---
+    // --- the written end and the durable end ---
 
     /// Return the written end of the log, or `None` if its record is damaged or missing.
     pub(crate) fn tail(&self) -> Option<LogPoint> {
@@ -295,10 +299,10 @@ impl CoordPage {
 
     /// Return the durable end of the log, or `None` if its record is damaged or missing.
     ///
-    /// If the record after the published one is complete, it is returned instead: everything below
-    /// it was durable before it was stored. So a sequence number that was set back by one hides no
-    /// commit. A number that was set back further names a record that has been overwritten, which
-    /// the checksum detects.
+    /// If the record after the published one is complete, that record is returned instead: the log
+    /// was durable up to its address before the record was written. So a sequence number that
+    /// another program has set back by one hides no commit. A number that was set back further
+    /// names a record that has been overwritten, which the checksum detects.
     pub(crate) fn durable(&self) -> Option<LogPoint> {
         self.read(AT_DURABLE, |sequence| {
             let named = self.record(AT_DURABLE, sequence)?;
@@ -307,8 +311,8 @@ impl CoordPage {
         })
     }
 
-    /// Return the sequence number of [`CoordPage::durable`] and the higher address of its two
-    /// slots, without verifying the records.
+    /// Return the sequence number of [`CoordPage::durable`] and the higher of the addresses in its
+    /// two slots, without verifying the records.
     pub(crate) fn durable_unchecked(&self) -> (u64, u64) {
         let sequence = self.words.load(AT_DURABLE);
         let [one, other] = [0, 1].map(|sequence| self.words.load(slot(AT_DURABLE, sequence)));
@@ -317,9 +321,9 @@ impl CoordPage {
 
     /// Publish the durable end. The caller holds the sync lock.
     pub(crate) fn publish_durable(&self, durable: &LogPoint) {
-        // The next slot already has a complete record: the previous leader died before it published
-        // the sequence number, or the number was set back. Publish that record first. Otherwise a
-        // reader could find it half overwritten and return the older one.
+        // If the next slot already has a complete record, the previous leader died before it
+        // published the sequence number, or another program has set the number back. Publish that
+        // record first. Otherwise a reader could find it half overwritten and return the older one.
         let next = self.words.load(AT_DURABLE).wrapping_add(1);
         if self.record(AT_DURABLE, next).is_some() {
             self.words.store(AT_DURABLE, next);
@@ -336,7 +340,8 @@ impl CoordPage {
         self.words.store(at, next);
     }
 
-    /// Call `look` until the sequence number is the same before and after.
+    /// Call `look` until the sequence number is the same before and after the call, so that the
+    /// record was not overwritten during the call.
     fn read(&self, at: usize, look: impl Fn(u64) -> Option<LogPoint>) -> Option<LogPoint> {
         loop {
             let sequence = self.words.load(at);
@@ -354,14 +359,14 @@ impl CoordPage {
         LogPoint::of_words(&words, self.seed(sequence))
     }
 
-    /// The checksum includes the sequence number, so a changed number does not revalidate an older
-    /// record.
+    /// Return the seed of a record's checksum. The seed includes the sequence number, so that a
+    /// changed number does not make an older record valid.
     fn seed(&self, sequence: u64) -> u64 {
         self.session.wrapping_add(sequence)
     }
 
-    /// The end of the write in progress, or 0. A session that finds one when it acquires the write
-    /// lock has taken over from a process that died during a write.
+    /// Return the end of the write in progress, or 0 if there is none. If a session acquires the
+    /// write lock and this value is not 0, the previous holder died during its write.
     pub(crate) fn dirty(&self) -> u64 {
         self.words.load(AT_DIRTY)
     }
@@ -370,8 +375,9 @@ impl CoordPage {
         self.words.store(AT_DIRTY, end);
     }
 
-    /// Whether a sync is in progress. A session that finds one when it acquires the sync lock has
-    /// taken over from a process that may have died with the only report of a failed write.
+    /// Whether a sync is in progress. If a session acquires the sync lock while this flag is set,
+    /// the previous holder died during its sync, and may have received the only report of a failed
+    /// write.
     pub(crate) fn is_sync_busy(&self) -> bool {
         self.words.load(AT_SYNC_BUSY) != 0
     }
@@ -380,13 +386,15 @@ impl CoordPage {
         self.words.store(AT_SYNC_BUSY, u64::from(busy));
     }
 
-    /// The session that acquired the write lock last, counted from 1. Only for error messages.
+    /// Return the number of the session that acquired the write lock last, counted from 1. Used
+    /// only in error messages.
     pub(crate) fn writer(&self) -> u64 {
         self.words.load(AT_WRITER)
     }
 
-    /// The difference in microseconds between the wall clock and the time since boot at the last
-    /// commit, if there was one. Only the holder of the write lock changes it.
+    /// Return the wall clock minus the time since boot, in microseconds, as accepted at the last
+    /// commit, or `None` before the first commit. Only the holder of the write lock changes this
+    /// value.
     pub(crate) fn clock(&self) -> Option<i64> {
         let ahead = self.words.load(AT_CLOCK).cast_signed();
         (ahead != 0).then_some(ahead)
@@ -400,7 +408,8 @@ impl CoordPage {
         self.words.store(AT_WRITER, session);
     }
 
-    /// The session that acquired the sync lock last, counted from 1. Only for error messages.
+    /// Return the number of the session that acquired the sync lock last, counted from 1. Used only
+    /// in error messages.
     pub(crate) fn syncer(&self) -> u64 {
         self.words.load(AT_SYNCER)
     }
@@ -409,7 +418,7 @@ impl CoordPage {
         self.words.store(AT_SYNCER, session);
     }
 
-    /// The generation of the live manifest.
+    /// Return the generation of the live manifest.
     pub(crate) fn generation(&self) -> u64 {
         self.words.load(AT_GENERATION)
     }
@@ -438,9 +447,10 @@ impl CoordPage {
     pub(crate) fn notify(&self) {
         self.words.add(AT_NOTIFICATIONS, 1);
         // Sequentially consistent: a listener is counted before it reads the notifications, and
-        // this thread increments the notifications before it reads the count. At least one of the
-        // two sees the other. A process that dies while it listens leaves its count behind, which
-        // costs one system call per notification.
+        // this thread increments the notifications before it reads the count. So either the
+        // listener sees the notification, or this thread sees the listener. With a weaker ordering
+        // both could miss the change, and the listener would sleep until its timeout. A process
+        // that dies while it listens remains counted, which costs one system call per notification.
         if self.words.load(AT_LISTENERS) > 0 {
             self.words.wake(AT_NOTIFICATIONS);
         }
@@ -466,20 +476,23 @@ impl CoordPage {
         self.words.load(AT_SERVING)
     }
 
-    /// Serve a ticket and wake the session that has it.
+    /// Serve a ticket and wake the session that has it. Do nothing if this ticket or a later one
+    /// has been served already.
     pub(crate) fn serve(&self, ticket: u64) {
         if self.words.raise(AT_SERVING, ticket) >= ticket {
             return;
         }
         let wait_slot = wait_slot(ticket);
         self.words.add(wait_slot, 1);
+        // The ordering is the same as in `notify`: the session is counted before it reads the first
+        // word.
         if self.words.load(wait_slot + 1) > 0 {
             self.words.wake(wait_slot);
         }
     }
 
-    /// Return the value for [`CoordPage::wait_for_turn`]. It must be read before
-    /// [`CoordPage::serving`], so that a change after that read ends the wait.
+    /// Return the value for [`CoordPage::wait_for_turn`]. Read it before [`CoordPage::serving`]: if
+    /// the slot changes between the two reads, `wait_for_turn` returns at once.
     pub(crate) fn wait_slot_value(&self, ticket: u64) -> u64 {
         self.words.load(wait_slot(ticket))
     }
@@ -493,9 +506,9 @@ impl CoordPage {
 
     // --- reservations ---
 
-    /// Return the recorded reservation, even if it is no longer in force. If another one is being
-    /// recorded at this moment, the result may mix the two. The only effect is a short delay of
-    /// some appends.
+    /// Return the recorded reservation, even if it is no longer in force. If another session
+    /// records a reservation at the same time, the result may mix the words of both. The only
+    /// effect is that some appends wait for a short time.
     pub(crate) fn reserved(&self) -> Option<Reserved> {
         let id = self.words.load(AT_RESERVED);
         if id == 0 {
@@ -509,13 +522,13 @@ impl CoordPage {
         })
     }
 
-    /// Replace the reservation with the id `held`, or 0 for none, by a new one. Return `false` if
+    /// Put `new` in place of the reservation whose id is `held` (0 = none). Return `false` if
     /// another reservation has been recorded meanwhile.
     pub(crate) fn reserve(&self, held: u64, new: &Reserved) -> bool {
         if !self.words.exchange(AT_RESERVED, held, new.id) {
             return false;
         }
-        // The reservation is not in force until all of its words are stored.
+        // The end is 0 until all other words are stored, so the reservation is not in force before.
         self.words.store(AT_RESERVED + 2, 0);
         self.words.store(AT_RESERVED + 1, new.session);
         for (i, stream) in new.streams.iter().enumerate() {

@@ -1,13 +1,13 @@
 //! Reservations: for a short time, only one writer appends to certain streams.
 //!
 //! A writer that reads streams and then appends with expectations can lose to faster writers again
-//! and again. While it holds a reservation, the appends of all other writers to its streams wait,
-//! in every process.
+//! and again. While the writer holds a reservation, the appends of all other writers to the
+//! reserved streams wait, in every process.
 //!
-//! A reservation is not needed for correctness; the expectations are. It may be lost at any time,
-//! which costs one more conflict. It ends after at most 5 seconds, and it ends with its process,
-//! because the kernel releases the lock of its session. So no writer waits for a holder that has
-//! died.
+//! Correctness depends on the expectations, not on reservations. A reservation may be lost at any
+//! time, which costs one more conflict. It ends after at most 5 seconds. It also ends with the
+//! process of its holder: the kernel then releases the lock of the holder's session, and the
+//! waiting sessions check that lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,14 +23,14 @@ pub(crate) const STREAMS: usize = 16;
 /// A reservation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reserved {
-    /// The id that the holder's appends carry; never 0.
+    /// The id of the reservation, which the holder's appends carry. 0 if there is no reservation.
     pub(crate) id: u64,
-    /// The session that holds it, counted from 1.
+    /// The number of the session that holds the reservation, counted from 1.
     pub(crate) session: u64,
-    /// Its end, by the clock that all processes share.
+    /// The end of the reservation in microseconds, by the clock that all processes share.
     pub(crate) until: u64,
-    /// A part of each stream's hash, or 0 for an unused entry. Appends to another stream with the
-    /// same part wait too, which only costs time.
+    /// A part of each stream's hash, or 0 for an unused entry. Appends to another stream whose hash
+    /// has the same part wait too, which only costs time.
     pub(crate) streams: [u64; STREAMS],
 }
 
@@ -53,7 +53,8 @@ impl Reserved {
         reserved
     }
 
-    /// Whether it is in force. An end later than `LONGEST_RESERVATION` from now is invalid.
+    /// Whether the reservation is in force at the time `now`. An end later than
+    /// `LONGEST_RESERVATION` from `now` is invalid.
     pub(crate) fn is_in_force(&self, now: u64) -> bool {
         let longest = u64::try_from(LONGEST_RESERVATION.as_micros()).unwrap_or(u64::MAX);
         self.id != 0 && self.until > now && self.until - now <= longest
@@ -65,17 +66,18 @@ impl Reserved {
 }
 
 fn part(stream: u128) -> u64 {
-    // 0 marks an unused entry.
+    // The part is never 0, because 0 marks an unused entry.
     u64::try_from(stream & u128::from(u64::MAX))
         .unwrap_or_default()
         .max(1)
 }
 
-/// The reservation of a store that no other process can open meanwhile. Otherwise the shared page
-/// records it.
+/// The reservation of a store that no other process can open while this session is open. In all
+/// other cases the shared page records the reservation.
 #[derive(Debug, Default)]
 pub(crate) struct LocalReservation {
-    /// Read before each write batch without the mutex.
+    /// The id of the reservation, or 0 for none. Changed only while the mutex is held. Read without
+    /// the mutex before each write batch, so that a store without reservations does not acquire it.
     id: AtomicU64,
     reserved: Mutex<Reserved>,
 }

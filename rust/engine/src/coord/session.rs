@@ -1,7 +1,8 @@
-//! The sessions of a store and their counters, for reports; nothing relies on them.
+//! The sessions of a store, with their heartbeats and counters. The counters are for reports;
+//! nothing relies on them.
 //!
-//! A session has a slot in the page and a lock file that it holds until it ends. The lock file is
-//! the sign of life: a process id is meaningless in another container.
+//! A session has a slot in the page, and a lock file that it locks until it ends. The lock is the
+//! sign of life. A process id could not be, because it is meaningless in another container.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::log::{Layout, printable_holder as shown};
 use crate::stats::SessionCounts;
 use crate::vfs::Hold;
 
+// The words of a slot. A change of this layout needs a new `PROTOCOL`. A new counter in
+// `SessionCounts` is such a change, because it moves the two words of the heartbeat.
 const PID: usize = 0;
 const SINCE: usize = 1;
 const FLAGS: usize = 2;
@@ -30,13 +33,13 @@ const READ_ONLY: u64 = 1;
 pub struct Session {
     /// The process id in the process's own namespace.
     pub pid: u64,
-    /// When the session began, in microseconds since the Unix epoch.
+    /// Time at which the session began, in microseconds since the Unix epoch.
     pub since_micros: u64,
-    /// The program, shortened to 64 bytes.
+    /// The name of the program, shortened to 64 bytes.
     pub program: String,
     /// Whether the session is read-only.
     pub read_only: bool,
-    /// Whether it is the session that made this report.
+    /// Whether this is the session that made the report.
     pub is_self: bool,
     /// The counters of the session.
     pub counts: SessionCounts,
@@ -46,16 +49,16 @@ pub struct Session {
 #[derive(Debug)]
 pub(crate) struct SessionSlot {
     page: CoordPage,
-    /// `None` for a read-only session that found no free lock file: it is not listed.
+    /// `None` for a read-only session that found no free lock file. Such a session is not listed.
     number: Option<usize>,
     since_micros: u64,
-    /// Held as long as the slot belongs to this session.
+    /// The locked lock file, as long as the slot belongs to this session.
     held: Mutex<Option<LockGuard>>,
 }
 
 impl SessionSlot {
-    /// Take the first free slot. A read-only session does not create a lock file and does not need
-    /// a slot: it holds nothing that other sessions wait for.
+    /// Acquire the first free slot. A read-only session creates no lock file and can do without a
+    /// slot, because it holds nothing that other sessions wait for.
     pub(crate) fn take(layout: &Layout, page: &CoordPage, read_only: bool) -> Result<Self> {
         let now = layout.vfs.now_micros();
         let of = |number, held| Self {
@@ -66,8 +69,8 @@ impl SessionSlot {
         };
         for number in 0..MAX_SESSIONS {
             let lock = match Lock::open(&layout.vfs, layout.session_lock(number), !read_only) {
-                // The file belongs to another user and was created by a version that gave no other
-                // user access.
+                // The file belongs to another user and was created by a version that gave other
+                // users no access.
                 Err(Error::Io {
                     kind: ErrorKind::PermissionDenied,
                     ..
@@ -82,8 +85,8 @@ impl SessionSlot {
                 let slot = of(Some(number), Some(held));
                 slot.fill(read_only);
                 if !read_only && number + 1 < MAX_SESSIONS {
-                    // Create the next lock file in advance, for a read-only session. Without one it
-                    // would not be listed.
+                    // Create the next lock file in advance: a read-only session can't create it,
+                    // and a session without a lock file is not listed.
                     let _spare = Lock::open(&layout.vfs, layout.session_lock(number + 1), true);
                 }
                 return Ok(slot);
@@ -124,12 +127,12 @@ impl SessionSlot {
         }
     }
 
-    /// Return the number of this session in the page, counted from 1, or 0 without a slot.
+    /// Return the number of this session in the page, counted from 1, or 0 if it has no slot.
     pub(crate) fn number(&self) -> u64 {
         self.number.map_or(0, |number| number as u64 + 1)
     }
 
-    /// Return the report of a session that has no slot in the page.
+    /// Return the report of this session if it has no slot in the page.
     fn unlisted(&self) -> Option<Session> {
         let program = std::env::args_os().next().unwrap_or_default();
         let number = Session {
@@ -150,7 +153,8 @@ impl SessionSlot {
         }
     }
 
-    /// Record a heartbeat under the id of this session, by the clock that all processes share.
+    /// Record a heartbeat of this session with its id and its time, by the clock that all processes
+    /// share.
     pub(crate) fn record_heartbeat(&self, id: u64, uptime_micros: u64) {
         self.set(HEARTBEAT_TIME, uptime_micros);
         self.set(HEARTBEAT_ID, id);
@@ -189,7 +193,8 @@ pub(crate) fn sessions(layout: &Layout, slot: &SessionSlot) -> Result<Vec<Sessio
     Ok(sessions)
 }
 
-/// Return the ids of the sessions that send heartbeats, each with the age of its last one at `now`.
+/// Return the ids of the sessions that send heartbeats, each with the age of its last heartbeat at
+/// the time `now`.
 pub(crate) fn live_sessions(
     layout: &Layout,
     slot: &SessionSlot,
@@ -206,7 +211,7 @@ pub(crate) fn live_sessions(
             continue;
         }
         if number as u64 + 1 == own || is_alive(layout, number)?.unwrap_or(true) {
-            // The heartbeat may be newer than `now`.
+            // The heartbeat may be later than `now`, which was read before.
             let heartbeat_age = Duration::from_micros(now.saturating_sub(beat));
             seen.push((id, heartbeat_age));
         }
@@ -214,9 +219,9 @@ pub(crate) fn live_sessions(
     Ok(seen)
 }
 
-/// Whether any listed session is alive. If none is, and no read-only session either, the page is
-/// left over from sessions that have ended and its content is meaningless. The file may even date
-/// from before a loss of power.
+/// Whether any listed session is alive. If no session is alive, not even an unlisted read-only one,
+/// the page is left over from sessions that have ended and its content is meaningless. The file may
+/// even date from before a loss of power.
 pub(crate) fn has_live_session(layout: &Layout, page: &CoordPage) -> Result<bool> {
     for number in 0..MAX_SESSIONS {
         if page.slot_word(number, PID) != 0 && is_alive(layout, number)? == Some(true) {
@@ -237,7 +242,8 @@ pub(crate) fn live_session_names(layout: &Layout, page: &CoordPage) -> Result<Ve
     Ok(live_session_names)
 }
 
-/// Whether the session in this slot is alive, or `None` if this user can't open its lock file.
+/// Whether the session in this slot is alive, or `None` if the user of this process can't open the
+/// slot's lock file.
 pub(super) fn is_alive(layout: &Layout, number: usize) -> Result<Option<bool>> {
     let lock = match Lock::open(&layout.vfs, layout.session_lock(number), false) {
         Err(Error::Io {
@@ -276,7 +282,7 @@ fn program(page: &CoordPage, number: usize) -> String {
 /// Return the name of a session for an error message. `number` is counted from 1.
 pub(crate) fn session_name(page: &CoordPage, number: u64) -> String {
     let number = usize::try_from(number.wrapping_sub(1)).ok();
-    // The page may contain any number.
+    // The page may contain any number, because any program can write to it.
     let number = number.filter(|number| *number < MAX_SESSIONS);
     let number = number.map(|number| (number, page.slot_word(number, PID)));
     match number {
