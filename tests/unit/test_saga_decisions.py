@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga._defect import Defect
+from eventbraid.saga._defect_classification import Defect
 from eventbraid.saga.machine import _events as e
 from eventbraid.saga.machine._decider import decide, decide_without_declaration
 from eventbraid.saga.machine._fold import fold, fold_onto

@@ -56,7 +56,7 @@ def show(*, location: str, identifier: str, as_json: bool) -> Exit:
     ID is the saga's id, as `eventbraid saga list` prints it.
     """
     from eventbraid.cli._output import output
-    from eventbraid.cli._timeline import print_timeline
+    from eventbraid.cli._timeline_table import print_timeline
 
     with open_store(location) as store:
         timeline = eb.read_timeline(store, identifier)

@@ -11,7 +11,7 @@ from eventbraid.command._executed import Executed
 from eventbraid.command._executor import Executor
 from eventbraid.command._metadata import caused_by
 from eventbraid.command._require import require
-from eventbraid.command._retry import RetryPolicy
+from eventbraid.command._retry_policy import RetryPolicy
 from eventbraid.command._stream import Stream
 from eventbraid.command._write import Writable, Writables, Write
 

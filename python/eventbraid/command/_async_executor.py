@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.command._execution_engine import ExecutionEngine
+from eventbraid.command._executor_base import ExecutionEngine
 from eventbraid.command._loop_port import LoopPort
 from eventbraid.command._memory import EventMemory
 from eventbraid.command._port import coordination_of
 from eventbraid.command._reading import DiscoveryBounds
-from eventbraid.command._retry import RetryPolicy
+from eventbraid.command._retry_policy import RetryPolicy
 from eventbraid.store._coroutine import ASYNC, run_without_loop
 from eventbraid.store._fork import PerProcess
 from eventbraid.store._paging import checked

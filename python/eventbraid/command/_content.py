@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from eventbraid.domain._annotated import schema_of
 from eventbraid.domain._annotation import field_names, field_types, has_fields
 from eventbraid.domain._int import Int
 from eventbraid.domain._model_schema import ModelRecord
 from eventbraid.domain._schema import reachable
+from eventbraid.domain._schema_builder import schema_of
 from eventbraid.domain._tag import tag_of
 from eventbraid.errors import InvalidArgument
 from eventbraid.event._codec import TOO_DEEP, stable_json

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from eventbraid.command._port import Port
     from eventbraid.command._queue import StreamQueues
     from eventbraid.command._reading import DiscoveryBounds
-    from eventbraid.command._retry import RetryPolicy
+    from eventbraid.command._retry_policy import RetryPolicy
     from eventbraid.command._shared_state import SharedStates
     from eventbraid.command._write import Write
     from eventbraid.store import Appended, Expectation, StreamReservation

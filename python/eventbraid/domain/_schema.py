@@ -1,6 +1,6 @@
 """What an annotation allows: one schema for construction, encoding and decoding.
 
-`schema_of` (in `_annotated`) builds a schema once per annotation. It answers four
+`schema_of` (in `_schema_builder`) builds a schema once per annotation. It answers four
 questions, so that they can't be answered differently in different places:
 
 * which values a field accepts when an instance is made (`rule`),

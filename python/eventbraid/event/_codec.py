@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import orjson
 
-from eventbraid.domain._annotated import schema_of
 from eventbraid.domain._annotation import Unresolved, field_names, has_fields, is_model
 from eventbraid.domain._fields import REWRITING
 from eventbraid.domain._misfit import misfit_error
@@ -36,6 +35,7 @@ from eventbraid.domain._schema import (
     problem,
     reachable,
 )
+from eventbraid.domain._schema_builder import schema_of
 from eventbraid.errors import InvalidArgument, InvalidEventType
 from eventbraid.event._nesting import is_too_deep
 from eventbraid.event._wire import Wire, from_json, prime, to_json

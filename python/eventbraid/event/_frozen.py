@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from eventbraid.domain._annotated import schema_of
 from eventbraid.domain._schema import is_changeable
+from eventbraid.domain._schema_builder import schema_of
 
 
 @functools.cache

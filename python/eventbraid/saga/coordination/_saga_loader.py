@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from eventbraid.errors import GraphMismatch, SagaBlocked, SagaNotFound
-from eventbraid.saga._defect import Defect
+from eventbraid.saga._defect_classification import Defect
 from eventbraid.saga.machine._progress import Progress
 from eventbraid.saga.running._blocked_error import (
     NEEDS_CODE,

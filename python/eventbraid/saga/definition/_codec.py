@@ -15,7 +15,6 @@ from uuid import UUID
 
 import msgspec
 
-from eventbraid.domain._annotated import schema_of
 from eventbraid.domain._annotation import name_of
 from eventbraid.domain._container_schema import Array, FixedTuple
 from eventbraid.domain._record_schema import CHECKED, FieldsRecord
@@ -27,6 +26,7 @@ from eventbraid.domain._schema import (
     problem,
     reachable,
 )
+from eventbraid.domain._schema_builder import schema_of
 from eventbraid.domain._union_schema import Choice
 from eventbraid.errors import InvalidSaga, InvalidValue
 from eventbraid.event._codec import SchemaCodec

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from eventbraid.saga._defect import traceback_of
+from eventbraid.saga._defect_classification import traceback_of
 from eventbraid.saga._text import shortened, text_of
 from eventbraid.saga.machine._events import NOTHING, DefectRecorded
 from eventbraid.saga.machine._progress import Status
 
 if TYPE_CHECKING:
-    from eventbraid.saga._defect import Defect
+    from eventbraid.saga._defect_classification import Defect
     from eventbraid.saga.machine._draft import RecordDraft
     from eventbraid.saga.machine._outcomes import DefectFound, Unfoldable
     from eventbraid.saga.machine._progress import Progress

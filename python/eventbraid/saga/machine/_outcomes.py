@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from eventbraid.saga._defect import Defect
+from eventbraid.saga._defect_classification import Defect
 from eventbraid.saga.definition._codec import Encoded
 from eventbraid.saga.definition._context import StepFailure
 from eventbraid.saga.machine._events import NOTHING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga._defect import Defect, Outage, trouble_of
+from eventbraid.saga._defect_classification import Defect, Outage, trouble_of
 from eventbraid.saga._text import shown
 from eventbraid.saga.definition._retry import crash_delay
 from eventbraid.saga.definition._step import is_external

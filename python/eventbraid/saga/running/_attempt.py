@@ -13,7 +13,7 @@ from eventbraid.saga._cancellation import (
     current_task,
     drop_cancellation_requests,
 )
-from eventbraid.saga._defect import (
+from eventbraid.saga._defect_classification import (
     Bug,
     is_defect,
     raise_if_it_ends_the_program,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
-    from eventbraid.saga._defect import Where
+    from eventbraid.saga._defect_classification import Where
     from eventbraid.saga.definition._context import StepContext
     from eventbraid.saga.definition._retry import Retry
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from eventbraid.errors import SagaBlocked
 
 if TYPE_CHECKING:
-    from eventbraid.saga._defect import Defect
+    from eventbraid.saga._defect_classification import Defect
     from eventbraid.saga.machine._progress import Progress
 
 NEEDS_CODE = "needs_code"

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from eventbraid.saga._defect import Bug, Defect, Outage, called, trouble_of
+from eventbraid.saga._defect_classification import (
+    Bug,
+    Defect,
+    Outage,
+    called,
+    trouble_of,
+)
 from eventbraid.saga.definition._context import Done, StepContext, StepFailure, Unknown
 from eventbraid.saga.definition._step import Local, external
 from eventbraid.saga.machine._outcomes import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid.errors import InvalidValue
-from eventbraid.saga._defect import Defect, raise_if_it_ends_the_program
+from eventbraid.saga._defect_classification import Defect, raise_if_it_ends_the_program
 from eventbraid.saga._text import described
 from eventbraid.saga.definition._codec import UnfitValue
 from eventbraid.saga.definition._step import Local, external

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from eventbraid.errors import LimitExceeded
-from eventbraid.saga._defect import Defect, log_outage
+from eventbraid.saga._defect_classification import Defect, log_outage
 from eventbraid.saga.machine._outcomes import DefectFound
 from eventbraid.saga.running._blocked_error import blocked_error
 from eventbraid.saga.running._pauses import MAXIMUM_OUTAGES
 
 if TYPE_CHECKING:
-    from eventbraid.saga._defect import Outage
+    from eventbraid.saga._defect_classification import Outage
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
 

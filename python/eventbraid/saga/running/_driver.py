@@ -11,7 +11,7 @@ import anyio
 from eventbraid._logging import SAGA
 from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
 from eventbraid.saga._cancellation import Host, drop_cancellation_requests
-from eventbraid.saga._defect import Defect, Outage, log_outage
+from eventbraid.saga._defect_classification import Defect, Outage, log_outage
 from eventbraid.saga.machine._next_action import (
     Blocked,
     Commit,

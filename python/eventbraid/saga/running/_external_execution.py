@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from eventbraid.saga._defect import Bug, Defect
+from eventbraid.saga._defect_classification import Bug, Defect
 from eventbraid.saga._text import shown
 from eventbraid.saga.definition._context import Done, StepContext, StepFailure
 from eventbraid.saga.running._attempt import attempted

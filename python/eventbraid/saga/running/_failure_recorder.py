@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga._defect import Defect, Outage, called, trouble_of
+from eventbraid.saga._defect_classification import Defect, Outage, called, trouble_of
 from eventbraid.saga._text import text_of
 from eventbraid.saga.definition._context import StepContext, StepFailure
 from eventbraid.saga.machine._facts import encode_facts

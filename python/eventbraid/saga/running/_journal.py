@@ -21,7 +21,7 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.lease._state import lost_error
-from eventbraid.saga._defect import CommandDefect, Defect
+from eventbraid.saga._defect_classification import CommandDefect, Defect
 from eventbraid.saga._text import text_of
 from eventbraid.saga.machine._decider import decide_without_declaration
 from eventbraid.saga.machine._outcomes import Unfoldable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga._defect import Defect, Outage, called, trouble_of
+from eventbraid.saga._defect_classification import Defect, Outage, called, trouble_of
 from eventbraid.saga.machine._outcomes import Success
 from eventbraid.saga.running._attempt import log_failure, refusal_of
 from eventbraid.saga.running._data_fold import fold_result

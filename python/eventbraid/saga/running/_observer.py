@@ -9,7 +9,7 @@ import msgspec
 
 from eventbraid.errors import CoordinatorClosed
 from eventbraid.event import event_type
-from eventbraid.saga._defect import raise_if_it_ends_the_program
+from eventbraid.saga._defect_classification import raise_if_it_ends_the_program
 from eventbraid.saga.machine._progress import Status
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga._defect import Outage, log_outage
+from eventbraid.saga._defect_classification import Outage, log_outage
 from eventbraid.saga.running._pauses import MAXIMUM_OUTAGES, pause_after_outage
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eventbraid.saga._defect import Defect
+    from eventbraid.saga._defect_classification import Defect
 
 
 _NONE: Mapping[str, Defect] = MappingProxyType({})

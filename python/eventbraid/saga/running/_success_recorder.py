@@ -8,7 +8,7 @@ import anyio
 
 from eventbraid._logging import SAGA
 from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
-from eventbraid.saga._defect import Defect, Outage, trouble_of
+from eventbraid.saga._defect_classification import Defect, Outage, trouble_of
 from eventbraid.saga._text import text_of
 from eventbraid.saga.definition._context import StepContext, StepFailure
 from eventbraid.saga.definition._step_base import Kind

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from eventbraid.command._memory import EventMemory
     from eventbraid.command._port import Port
     from eventbraid.command._reading import DiscoveryBounds
-    from eventbraid.command._retry import RetryPolicy
+    from eventbraid.command._retry_policy import RetryPolicy
     from eventbraid.store import Expectation
     from eventbraid.store._fork import PerProcess
 
