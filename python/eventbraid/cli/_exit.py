@@ -96,7 +96,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 _OPTIONS = {
-    "leave out create=False to make a new store": "`eventbraid append --create` "
+    "leave out create=False to create a new store": "`eventbraid append --create` "
     "creates a new store",
     'open it in both with mode="shared"': "open it there in the shared mode",
     "open it with read_only=True": "add --read-only",
