@@ -590,8 +590,9 @@ async def test_a_defect_in_then_that_is_met_at_a_resume_is_recorded_once(
         )
         return trip(first(receiver, "act", then=then), outside(receiver, "pay"))
 
-    good = saga_with(lambda state, _: state)
+    # Before the step is built: its call never returns, so its timeout is a short one.
     receiver.plan = {"pay": ["stall"]}
+    good = saga_with(lambda state, _: state)
     async with eb.SagaCoordinator(store, [good]) as coordinator:
         handle = await coordinator.start(good, Trip("mia"), id="saga-1")
         with anyio.fail_after(20):
