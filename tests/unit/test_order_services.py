@@ -8,6 +8,7 @@ effect at most once, and one that was reversed first takes none.
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -405,3 +406,22 @@ async def test_a_ledger_that_cannot_be_written_tells_its_callers(tmp_path):
 
 async def test_a_missing_ledger_has_no_entries(tmp_path):
     assert list(read_entries(tmp_path / "none.sqlite")) == []
+
+
+def test_a_new_ledger_can_be_opened_at_several_places_at_once(tmp_path):
+    """SQLite fails a change of the journal mode at once if the file is locked."""
+    places, rounds = 4, 30
+    together = threading.Barrier(places)
+
+    async def open_and_close(path):
+        async with SqliteLedger(path, payment_rule()):
+            pass
+
+    def open_ledgers():
+        for number in range(rounds):
+            together.wait(60)
+            anyio.run(open_and_close, tmp_path / f"{number}.db")
+
+    with ThreadPoolExecutor(places) as threads:
+        for opened in [threads.submit(open_ledgers) for _ in range(places)]:
+            opened.result()

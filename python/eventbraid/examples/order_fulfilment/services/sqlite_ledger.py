@@ -95,7 +95,7 @@ class SqliteLedger:
 
     async def __aenter__(self) -> Self:
         with _opened(self._path) as database:
-            database.executescript(_SCHEMA)
+            _execute_in_turn(database, _SCHEMA)
         self._loop = current_token()
         self._thread.start()
         return self
@@ -175,9 +175,28 @@ def _opened(path: Path) -> Generator[sqlite3.Connection]:
     # Several processes may write to one ledger; SQLite's lock serializes them.
     connection = sqlite3.connect(path, isolation_level=None, timeout=_TURN_SECONDS)
     with closing(connection) as database:
-        database.execute("PRAGMA journal_mode = WAL")
+        _execute_in_turn(database, "PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         yield database
+
+
+def _execute_in_turn(database: sqlite3.Connection, script: str) -> None:
+    """Execute a script, and repeat it while another process has the file locked.
+
+    The timeout of the connection doesn't apply to a statement that reads and then
+    writes, as the change of the journal mode does: SQLite fails it at once.
+    """
+    deadline = time.monotonic() + _TURN_SECONDS
+    while True:
+        try:
+            database.executescript(script)
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 @contextmanager
