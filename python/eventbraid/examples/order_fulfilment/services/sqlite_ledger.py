@@ -94,8 +94,8 @@ class SqliteLedger:
         self._loop: EventLoopToken | None = None
 
     async def __aenter__(self) -> Self:
-        with _opened(self._path) as database:
-            _execute_in_turn(database, _SCHEMA)
+        # In a thread, because the wait for another process would block the event loop.
+        await anyio.to_thread.run_sync(self._create_tables)
         self._loop = current_token()
         self._thread.start()
         return self
@@ -110,6 +110,10 @@ class SqliteLedger:
         self._inbox.put(None)
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._thread.join)
+
+    def _create_tables(self) -> None:
+        with _opened(self._path) as database:
+            _execute_in_turn(database, _SCHEMA)
 
     async def post(self, request: Request, *, delay: float = 0.0) -> Entry:
         """Apply the rule durably, and return the entry under the request's key.
