@@ -64,7 +64,7 @@ def _version() -> str:
 
 
 class _Commands(click.Group):
-    """Gives a broken pipe its own exit code; click would exit with 1."""
+    """The group of commands; a broken pipe has an exit code of its own."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:

@@ -310,10 +310,10 @@ class Reading(Generic[S]):
                 raise self._misdiscovered(asked, remedy)  # noqa: TRY301 - marked alike
             for number, found in enumerate(cast("Iterable[object]", asked)):
                 if number >= REQUESTS_LIMIT:
-                    raise self._unbounded("requests in one round", REQUESTS_LIMIT)  # noqa: TRY301
+                    raise self._unbounded("requests in one round", REQUESTS_LIMIT)  # noqa: TRY301 - as above
                 if not isinstance(found, Stream):
                     remedy = "give a stream by its kind: Kind(id)"
-                    raise self._misdiscovered(found, remedy)  # noqa: TRY301
+                    raise self._misdiscovered(found, remedy)  # noqa: TRY301 - as above
                 yield found
         except Exception as error:
             mark_raised_by_command(error)

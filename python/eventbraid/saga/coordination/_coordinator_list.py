@@ -41,8 +41,8 @@ class CoordinatorList:
 
     Attributes:
         version: The version of that record; 0 before the first one.
-        capabilities: What each coordinator can run, in the order in which they were
-            added.
+        capabilities: The sagas that each coordinator can run, in the order in which
+            the coordinators were added.
     """
 
     __slots__ = ("_store", "capabilities", "version")
@@ -72,7 +72,7 @@ class CoordinatorList:
 
         Args:
             holder: The coordinator.
-            own: What it can run.
+            own: The capabilities of this coordinator.
             is_gone: Returns whether a coordinator has ended without being removed.
         """
         while self.capabilities.get(holder) != own:

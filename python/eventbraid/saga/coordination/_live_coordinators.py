@@ -41,7 +41,8 @@ class LiveCoordinators:
     Attributes:
         own: The declarations that this coordinator can run.
         own_id: This coordinator as the holder of leases; empty before `enter`.
-        capabilities: What each live coordinator can run, as of the last check.
+        capabilities: The sagas that each live coordinator can run, as of the last
+            check.
     """
 
     __slots__ = (

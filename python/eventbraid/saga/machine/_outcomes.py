@@ -87,7 +87,7 @@ class Failure(msgspec.Struct, frozen=True):
     """An attempt at the step at the branch's position failed.
 
     Attributes:
-        failure: What is known of the attempt.
+        failure: The reason, and whether the attempt may have had an effect.
         facts: The facts behind the rejection of a command, as JSON.
         chance: The draw of the jitter.
         is_replaceable: Whether another command may take the step's place.
@@ -168,7 +168,7 @@ class CompensationFailure(msgspec.Struct, frozen=True):
 
     Attributes:
         step: The step.
-        failure: What is known of the attempt.
+        failure: The reason, and whether the attempt may have had an effect.
         chance: The draw of the jitter.
         defective: The steps whose compensation has a defect in this program.
     """
