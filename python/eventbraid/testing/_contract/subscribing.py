@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from eventbraid.testing._contract.backend import StoreBackend, StoreUnderTest
 
 _AT_ONCE = 5.0
+# Seconds after which a subscription that has caught up surely waits.
+_UNTIL_IT_WAITS = 0.05
 
 
 class SubscribingContract(ContractCase):
@@ -35,6 +37,24 @@ class SubscribingContract(ContractCase):
             tasks.start_soon(filled, store, *["c"] * 100)
             seen = await first(102, subscription)
             assert seen == await listed(store.read_all())
+
+    async def test_rule_18_what_is_appended_during_a_wait_comes(
+        self, store: StoreUnderTest
+    ) -> None:
+        """A subscription that has caught up and waits skips none of the next events."""
+        async with (
+            store.subscribe() as subscription,
+            anyio.create_task_group() as tasks,
+        ):
+
+            async def append_late() -> None:
+                await anyio.sleep(_UNTIL_IT_WAITS)
+                await filled(store, "a")
+
+            for version in range(1, 6):
+                tasks.start_soon(append_late)
+                [recorded] = await first(1, subscription)
+                assert recorded.version == version
 
     async def test_rule_18_a_subscription_to_one_stream_gets_no_other(
         self, store: StoreUnderTest
