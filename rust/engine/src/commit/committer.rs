@@ -3,7 +3,7 @@
 //! Group commit: the first thread that finds no other thread writing takes all queued appends and
 //! writes them as one batch. This thread releases the write lock before the sync, so the next batch
 //! can be written while the disk still flushes this one. Appends that arrive during a write phase,
-//! or while `MAX_COMMITTING` threads already wait for the disk, stay queued for the background
+//! or while the maximum number of threads (`batch_limits`) already wait for the disk, stay queued for the background
 //! thread. The batch size adapts to the disk: the slower the disk, the larger the batches.
 //!
 //! No answer is sent before the state that it reports is durable. This applies to commits and also
@@ -12,11 +12,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::answer::{Answer, WriteBatch};
 use super::background::{BackgroundTasks, Work};
+use super::batch_limits::BatchLimits;
 use super::poison::Poison;
 use super::preallocation::Preallocation;
 use super::prepare::Prepared;
@@ -36,14 +36,6 @@ use crate::live::{LiveLog, LogEnd};
 use crate::log::Segment;
 use crate::options::ReadMode;
 
-/// Maximum number of threads that write or sync at the same time. A further thread would only wait
-/// for the next sync, so its append stays queued and is written in a batch with others.
-const MAX_COMMITTING: usize = 4;
-
-/// Minimum size, in bytes, of a queue that is written although `MAX_COMMITTING` threads already
-/// wait for the disk.
-const MIN_OVERLAPPING_BYTES: usize = 64 * 1024;
-
 /// The state in which a session starts to commit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StartingPoint {
@@ -60,6 +52,7 @@ pub(crate) struct StartingPoint {
 /// | part | state |
 /// |---|---|
 /// | `queue`, `reservations` | the appends that wait |
+/// | `limits` | how many threads write and sync |
 /// | `writer` | the write lock, and the tail of the log |
 /// | `phase` | none: it validates, writes, and rolls back a failed write |
 /// | `syncer` | whether a thread leads a sync |
@@ -80,18 +73,7 @@ pub(crate) struct Committer {
     preallocation: Arc<Preallocation>,
     tasks: Arc<BackgroundTasks>,
     watcher: Arc<Watcher>,
-    /// Whether a thread is in the write phase, so that only one thread at a time takes the queue.
-    writing: AtomicBool,
-    /// Number of threads that write or sync a batch. Each of these threads checks the queue again
-    /// afterwards.
-    ///
-    /// `writing` and `committing` are sequentially consistent, together with the lock of the queue.
-    /// A thread queues its append before it reads the two values. A committing thread resets
-    /// `writing` and decrements `committing` before it checks the queue again. So either the
-    /// queueing thread sees the new values, or the committing thread sees the append. With a weaker
-    /// ordering both threads could miss the change, and the append would stay in the queue until
-    /// another append arrives.
-    committing: AtomicUsize,
+    limits: BatchLimits,
 }
 
 impl Committer {
@@ -152,8 +134,7 @@ impl Committer {
             poison,
             preallocation,
             tasks,
-            writing: AtomicBool::new(false),
-            committing: AtomicUsize::new(0),
+            limits: BatchLimits::default(),
         })
     }
 
@@ -184,22 +165,22 @@ impl Committer {
     /// A caller's thread waits only briefly for another session and then leaves the queue to the
     /// background thread, because a caller must remain interruptible.
     fn commit_pending(self: &Arc<Self>, budget: WaitBudget) {
-        while self.try_begin_batch() {
+        while self.limits.try_begin(&self.queue) {
             let written = catch_unwind(AssertUnwindSafe(|| self.write_batch(budget)));
-            self.writing.store(false, Ordering::SeqCst);
+            self.limits.end_write();
             let Ok(written) = written else {
-                self.committing.fetch_sub(1, Ordering::SeqCst);
+                self.limits.end_batch();
                 return self.poison_after_panic();
             };
             let Some(batch) = written else {
-                self.committing.fetch_sub(1, Ordering::SeqCst);
+                self.limits.end_batch();
                 return self.commit_soon();
             };
-            self.delegate_queue(self.min_batch_bytes());
+            self.delegate_queue(self.limits.min_batch_bytes());
             let durable = self.syncer.sync_to(batch.validated_against);
-            self.committing.fetch_sub(1, Ordering::SeqCst);
+            self.limits.end_batch();
             // During the sync another thread may have queued an append and left it there, because
-            // `committing` was at its maximum. That thread relies on this check.
+            // the number of committing threads was at its maximum. That thread relies on this check.
             let is_left_over = self.delegate_queue(0);
             self.answer(batch, &durable);
             if !is_left_over {
@@ -263,24 +244,6 @@ impl Committer {
             }
         }
         self.log.deliver(ReadMode::Blocking);
-    }
-
-    /// Start a batch in this thread, unless the queue is too small or another thread is writing. A
-    /// thread that is writing checks the queue again after its write.
-    fn try_begin_batch(&self) -> bool {
-        let worth = self.min_batch_bytes();
-        if !self.queue.holds(worth) || self.writing.swap(true, Ordering::SeqCst) {
-            return false;
-        }
-        self.committing.fetch_add(1, Ordering::SeqCst);
-        true
-    }
-
-    /// Return the minimum number of queued bytes for which a batch is written now instead of after
-    /// the next sync.
-    fn min_batch_bytes(&self) -> usize {
-        let is_crowded = self.committing.load(Ordering::SeqCst) >= MAX_COMMITTING;
-        if is_crowded { MIN_OVERLAPPING_BYTES } else { 0 }
     }
 
     /// Request a commit from the background thread if the queue has at least `bytes` bytes. Return

@@ -5,6 +5,7 @@
 //! | `prepare` | the work that needs no lock, done in the caller's thread |
 //! | `request`, `answer` | queued appends and their answers |
 //! | `queue`, `reservations` | appends that wait to be written, or for the end of a reservation |
+//! | `batch_limits` | how many threads commit at the same time, and from which queue size on |
 //! | `shared_writer` | the write lock, among threads and among sessions |
 //! | `write_phase`, `validate`, `plan`, `clock` | validate, plan and write a batch, or roll it back |
 //! | `preallocation` | zeros after the tail, and the next segment file |
@@ -16,6 +17,7 @@
 
 mod answer;
 mod background;
+mod batch_limits;
 mod clock;
 mod committer;
 mod follow;
