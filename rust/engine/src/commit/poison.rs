@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::publication::{Publication, Unindexed};
-use crate::coord::{LockGuard, SharedSession};
+use crate::coord::{LockGuard, SharedSession, WaitBudget};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::lock::Mutex;
@@ -101,7 +101,7 @@ impl Poison {
             session
                 .locks
                 .sync
-                .acquire_by(self.log.coord.deadline())
+                .acquire_by(self.log.coord.deadline(WaitBudget::Full))
                 .ok()?
         };
         if !leads && held.is_none() {

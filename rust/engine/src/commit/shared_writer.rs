@@ -6,7 +6,6 @@
 //! session died during a write.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::clock::CommitClock;
 use super::poison::Poison;
@@ -14,7 +13,7 @@ use super::publication::Publication;
 use super::sync::Syncer;
 use super::validate::UnsyncedState;
 use super::written::Tail;
-use crate::coord::{CoordPage, LogPoint, SharedSession, TicketGuard};
+use crate::coord::{CoordPage, LogPoint, SharedSession, TicketGuard, WaitBudget};
 use crate::error::Result;
 use crate::frame::{HEADER, Header};
 use crate::live::LiveLog;
@@ -22,18 +21,6 @@ use crate::lock::{Mutex, MutexGuard};
 use crate::log::{Segment, fill_zeros};
 use crate::options::ReadMode;
 use crate::vfs::read_full;
-
-/// Maximum time that a caller's thread waits for another session to release the write lock.
-const BRIEF: Duration = Duration::from_millis(20);
-
-/// The time that a thread may wait for another session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitBudget {
-    /// Short, because the caller's thread can't be interrupted while it waits.
-    Brief,
-    /// The lock timeout of the store's options.
-    Full,
-}
 
 /// The state that the write lock protects.
 #[derive(Debug)]
@@ -125,10 +112,7 @@ impl SharedWriter {
     /// Acquire the sessions' write lock in ticket order. Return `None` if a [`WaitBudget::Brief`]
     /// is used up.
     fn turn(&self, session: &SharedSession, budget: WaitBudget) -> Result<Option<TicketGuard>> {
-        let deadline = match budget {
-            WaitBudget::Brief => self.log.coord.deadline().min(Instant::now() + BRIEF),
-            WaitBudget::Full => self.log.coord.deadline(),
-        };
+        let deadline = self.log.coord.deadline(budget);
         // Read the frames of other sessions before the lock is acquired: a long read does not stop
         // those sessions from writing.
         self.poison.catch_up(session, ReadMode::Blocking)?;

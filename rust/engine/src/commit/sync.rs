@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::answer::is_refusal;
 use super::poison::Poison;
 use super::publication::Publication;
-use crate::coord::{LockGuard, LogPoint, RECHECK, SharedSession};
+use crate::coord::{LockGuard, LogPoint, RECHECK, SharedSession, WaitBudget};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;
 use crate::lock::{Condvar, Mutex};
@@ -79,7 +79,11 @@ impl Syncer {
             self.sync_segment(segment);
             return Ok(());
         };
-        let Some(held) = session.locks.sync.acquire_by(self.log.coord.deadline())? else {
+        let Some(held) = session
+            .locks
+            .sync
+            .acquire_by(self.log.coord.deadline(WaitBudget::Full))?
+        else {
             return Err(self
                 .log
                 .coord
@@ -196,7 +200,7 @@ impl Syncer {
             self.release_and_notify(session, held);
             led?;
         } else {
-            let by = *deadline.get_or_insert_with(|| self.log.coord.deadline());
+            let by = *deadline.get_or_insert_with(|| self.log.coord.deadline(WaitBudget::Full));
             if Instant::now() >= by {
                 let syncer = session.page.syncer();
                 return Err(self.log.coord.stalled("the sync of the log", syncer));

@@ -9,14 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::lock_timeout::RECHECK;
 use super::page::CoordPage;
 use crate::error::{Error, Result};
 use crate::lock::{Mutex, MutexGuard};
 use crate::vfs::{Hold, LockFile, Vfs};
-
-/// Time within which the session with the served ticket must acquire the lock. Also the maximum
-/// time between two attempts to acquire a lock, because its holder may die without a notification.
-pub(crate) const RECHECK: Duration = Duration::from_millis(3);
 
 /// An open lock file of the store.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! The coordination of the processes that have one store open.
 //!
 //! * `page`: the memory that the processes share. `locks`: the locks between them.
+//! * `lock_timeout`: how long a thread waits for a lock that another session holds.
 //! * `session`: the sessions that have the store open. `reserve`: reservations of streams.
 //!
 //! | lock | held | order |
@@ -16,6 +17,7 @@
 //! store is shared, both sessions acquire the locks. A thread acquires a lock only while it holds
 //! no lock with a higher number. With that order, no two sessions can wait for each other.
 
+mod lock_timeout;
 mod locks;
 mod page;
 mod reserve;
@@ -25,7 +27,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub(crate) use locks::{Lock, LockGuard, RECHECK, TicketGuard};
+pub(crate) use lock_timeout::{RECHECK, WaitBudget};
+pub(crate) use locks::{Lock, LockGuard, TicketGuard};
 pub(crate) use page::{CoordPage, LockNumbers, LogPoint, PROTOCOL, Phase, Unjoinable};
 pub use reserve::LONGEST_RESERVATION;
 pub(crate) use reserve::Reserved;
@@ -37,6 +40,7 @@ pub(crate) use session::{
 use crate::error::{Error, Result};
 use crate::log::{Layout, Maintenance, MaintenanceGuard};
 use crate::vfs::Hold;
+use lock_timeout::LockTimeout;
 use locks::{MaintenanceLock, MaintenanceLockGuard};
 use reserve::LocalReservation;
 use session::{is_alive, session_name};
@@ -55,8 +59,7 @@ pub(crate) struct Coord {
     maint: MaintenanceLock,
     /// The reservation of a store that no other session can join.
     reservation: LocalReservation,
-    /// Maximum time to wait for a lock that another session holds.
-    lock_timeout: Duration,
+    lock_timeout: LockTimeout,
 }
 
 /// The page, locks and slot that a session needs to share a store.
@@ -98,7 +101,7 @@ impl Coord {
             shared: AtomicBool::new(shared),
             maint: MaintenanceLock::new(),
             reservation: LocalReservation::default(),
-            lock_timeout,
+            lock_timeout: LockTimeout(lock_timeout),
         }
     }
 
@@ -194,8 +197,8 @@ impl Coord {
     }
 
     /// Return the time by which another process must have released a lock.
-    pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.lock_timeout
+    pub(crate) fn deadline(&self, budget: WaitBudget) -> Instant {
+        self.lock_timeout.deadline(budget)
     }
 
     /// Acquire the maintenance lock among the threads of this session and, if the store is shared,
@@ -203,7 +206,11 @@ impl Coord {
     pub(crate) fn maintain(&self) -> Result<MaintenanceLockGuard<'_>> {
         self.maint.acquire(|| match self.shared() {
             None => Ok(None),
-            Some(session) => match session.locks.maint.acquire_by(self.deadline())? {
+            Some(session) => match session
+                .locks
+                .maint
+                .acquire_by(self.deadline(WaitBudget::Full))?
+            {
                 Some(held) => Ok(Some(held)),
                 None => Err(self.stalled("the files of its log", 0)),
             },
@@ -217,13 +224,7 @@ impl Coord {
             (Some(session), 1..) => session_name(&session.page, number),
             _ => "another process".to_owned(),
         };
-        Error::StoreBusy {
-            path: self.root.clone(),
-            holder: format!(
-                "{who}, which has kept {what} to itself for {:.1} s; it may have been stopped",
-                self.lock_timeout.as_secs_f64()
-            ),
-        }
+        self.lock_timeout.expired(&self.root, &who, what)
     }
 
     /// Return an error if the page at its path is not the one that the store was opened with.

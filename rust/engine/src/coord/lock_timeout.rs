@@ -1,0 +1,49 @@
+//! The time limits of waits for a lock that another session holds.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+
+/// Time within which the session with the served ticket must acquire the lock. Also the maximum
+/// time between two attempts to acquire a lock, because its holder may die without a notification.
+pub(crate) const RECHECK: Duration = Duration::from_millis(3);
+
+/// Maximum time that a caller's thread waits for another session to release the write lock.
+const BRIEF: Duration = Duration::from_millis(20);
+
+/// The time that a thread may wait for another session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitBudget {
+    /// Short, because the caller's thread can't be interrupted while it waits.
+    Brief,
+    /// The lock timeout of the store's options.
+    Full,
+}
+
+/// Maximum time to wait for a lock that another session holds: `lock_timeout` of the options.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LockTimeout(pub(super) Duration);
+
+impl LockTimeout {
+    /// Return the time at which a wait that begins now has used up its budget.
+    pub(super) fn deadline(self, budget: WaitBudget) -> Instant {
+        let limit = match budget {
+            WaitBudget::Brief => self.0.min(BRIEF),
+            WaitBudget::Full => self.0,
+        };
+        Instant::now() + limit
+    }
+
+    /// Build the error of a lock that another process has held for too long. That process may be
+    /// suspended.
+    pub(super) fn expired(self, root: &Path, who: &str, what: &str) -> Error {
+        Error::StoreBusy {
+            path: root.to_path_buf(),
+            holder: format!(
+                "{who}, which has kept {what} to itself for {:.1} s; it may have been stopped",
+                self.0.as_secs_f64()
+            ),
+        }
+    }
+}
