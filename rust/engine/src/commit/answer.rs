@@ -1,11 +1,12 @@
 //! A write batch after its write phase: its answers, and the log address that must be durable
 //! before the answers are sent.
 
-use std::io;
-
+use super::prepare::Prepared;
 use super::request::Request;
 use crate::append::Appended;
 use crate::error::{Error, Result};
+use crate::live::LiveLog;
+use crate::options::ReadMode;
 
 /// The answer to one append. The answer is sent once the state that the append was validated
 /// against is durable.
@@ -41,18 +42,30 @@ impl WriteBatch {
             answers: requests.into_iter().map(refuse).collect(),
         }
     }
+
+    /// Answer the appends of the batch. `durable` is the outcome of the sync that the answers depend
+    /// on. The caller must hold no lock: a callback may call the store, which acquires the same
+    /// locks.
+    pub(super) fn answer(self, durable: &Result<()>, log: &LiveLog) {
+        log.deliver(ReadMode::Blocking);
+        for (request, answer) in self.answers {
+            let result = match (durable, answer) {
+                (Ok(()), Answer::Written(appended) | Answer::Replayed(appended)) => Ok(appended),
+                (Err(e), Answer::Written(_) | Answer::Replayed(_)) => Err(Error::OutcomeUnknown {
+                    reason: e.to_string(),
+                }),
+                (_, Answer::Durable(address)) => replay(log, &request.prepared, address),
+                (Ok(()), Answer::Unwritten(result)) => result,
+                (Err(e), Answer::Unwritten(_)) => Err(e.clone()),
+            };
+            request.answer(result);
+        }
+    }
 }
 
-/// Whether the kernel refused a write, for example because of a quota or a full disk, as opposed to
-/// a failure of the disk. A refusal may concern this process alone, and would also apply to the
-/// zeros of a rollback.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull
-            | io::ErrorKind::OutOfMemory
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::FileTooLarge
-            | io::ErrorKind::ReadOnlyFilesystem
-    )
+/// Return the result of the durable commit at `address`, which has the same key as this append.
+fn replay(log: &LiveLog, prepared: &Prepared, address: u64) -> Result<Appended> {
+    let key = prepared.key.as_ref().ok_or(Error::Closed)?;
+    log.counters.replays.add(1);
+    log.committed_at(address, &key.text, Some(key.digest), ReadMode::Blocking)
 }

@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::lock::{Condvar, Mutex};
 
-/// How long the log must be idle before a sync marker is written at its end.
-const IDLE_TIME: Duration = Duration::from_millis(50);
-
 /// Minimum time between a refused start of a thread and the next attempt to start it.
 const SPAWN_RETRY: Duration = Duration::from_secs(1);
 
@@ -147,9 +144,10 @@ impl BackgroundTasks {
         self.background && !self.refused.load(Ordering::SeqCst)
     }
 
-    /// Wait for the idle time. Return `false` if the store closes during the wait.
-    pub(super) fn wait_until_idle(&self) -> bool {
-        self.maintain.wait_until_idle()
+    /// Let the maintenance thread wait for `time`. Return `false` if the store closes during the
+    /// wait.
+    pub(super) fn pause(&self, time: Duration) -> bool {
+        self.maintain.pause(time)
     }
 
     /// Stop the threads and wait for their end. Afterwards none of them uses a file. There is one
@@ -221,10 +219,10 @@ impl Signal {
         !state.stopped
     }
 
-    /// Wait for the idle time; signals do not shorten the wait. Return `false` if the store closes
-    /// during the wait.
-    fn wait_until_idle(&self) -> bool {
-        let deadline = Instant::now() + IDLE_TIME;
+    /// Wait for `time`; signals do not shorten the wait. Return `false` if the store closes during
+    /// the wait.
+    fn pause(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
         let mut state = self.state.lock();
         while !state.stopped {
             if self.changed.wait_until(&mut state, deadline).timed_out() {

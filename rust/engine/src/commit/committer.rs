@@ -14,12 +14,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::{Answer, WriteBatch};
+use super::answer::WriteBatch;
 use super::background::{BackgroundTasks, Work};
 use super::batch_limits::BatchLimits;
+use super::idle_marker;
 use super::poison::Poison;
 use super::preallocation::Preallocation;
-use super::prepare::Prepared;
 use super::publication::Publication;
 use super::queue::AppendQueue;
 use super::request::Request;
@@ -29,7 +29,6 @@ use super::sync::Syncer;
 use super::watcher::Watcher;
 use super::write_phase::{Outcome, WritePhase};
 use super::written::Tail;
-use crate::append::Appended;
 use crate::coord::{LogPoint, SharedSession, WaitBudget};
 use crate::error::{Error, Result};
 use crate::live::{LiveLog, LogEnd};
@@ -182,7 +181,7 @@ impl Committer {
             // During the sync another thread may have queued an append and left it there, because
             // the number of committing threads was at its maximum. That thread relies on this check.
             let is_left_over = self.delegate_queue(0);
-            self.answer(batch, &durable);
+            batch.answer(&durable, &self.log);
             if !is_left_over {
                 return;
             }
@@ -256,32 +255,6 @@ impl Committer {
             return false;
         }
         is_left
-    }
-
-    /// Answer the appends of a batch. The caller must hold no lock: a callback may call the store,
-    /// which acquires the same locks.
-    fn answer(&self, batch: WriteBatch, durable: &Result<()>) {
-        self.log.deliver(ReadMode::Blocking);
-        for (request, answer) in batch.answers {
-            let result = match (durable, answer) {
-                (Ok(()), Answer::Written(appended) | Answer::Replayed(appended)) => Ok(appended),
-                (Err(e), Answer::Written(_) | Answer::Replayed(_)) => Err(Error::OutcomeUnknown {
-                    reason: e.to_string(),
-                }),
-                (_, Answer::Durable(address)) => self.replay(&request.prepared, address),
-                (Ok(()), Answer::Unwritten(result)) => result,
-                (Err(e), Answer::Unwritten(_)) => Err(e.clone()),
-            };
-            request.answer(result);
-        }
-    }
-
-    /// Return the result of the durable commit at `address`, which has the same key as this append.
-    fn replay(&self, prepared: &Prepared, address: u64) -> Result<Appended> {
-        let key = prepared.key.as_ref().ok_or(Error::Closed)?;
-        self.log.counters.replays.add(1);
-        self.log
-            .committed_at(address, &key.text, Some(key.digest), ReadMode::Blocking)
     }
 
     /// Return the end of the log and the hash chain there, or `None` if a part of the log is not
@@ -378,26 +351,6 @@ impl Committer {
     pub(crate) fn end(&self) {
         self.poison.end();
     }
-
-    /// Append a sync marker once the log is idle. The durable hint of the marker covers all commits
-    /// before it, so that the next recovery needs no other proof that those commits are durable.
-    fn write_marker_when_idle(self: &Arc<Self>) {
-        let mut before = None;
-        while !self.writer.ends_in_marker()
-            && self.log.health().is_ok()
-            && self.tasks.wait_until_idle()
-        {
-            let now = self.writer.unmarked_end();
-            if now.is_some() && now == before {
-                let answered = Box::new(|_: Result<Appended>| ());
-                self.append(Request::new(Prepared::sync_marker(), answered));
-            }
-            if self.preallocation.preallocate().is_err() {
-                return;
-            }
-            before = now;
-        }
-    }
 }
 
 impl Work for Committer {
@@ -418,7 +371,8 @@ impl Work for Committer {
         // If preallocation fails here, the append that needs the space tries again and reports the
         // failure.
         let _made_ahead = self.preallocation.preallocate();
-        self.write_marker_when_idle();
+        let append = |marker| self.append(marker);
+        idle_marker::append_when_idle(&self.tasks, &self.writer, &self.preallocation, append);
     }
 }
 

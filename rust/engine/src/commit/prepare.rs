@@ -2,9 +2,10 @@
 
 use hashbrown::HashMap;
 
+use super::append_limits;
 use crate::append::{Append, EventInput, Expectation, append_digest, content_digest};
 use crate::error::{Error, Result};
-use crate::frame::{self, EVENT, Encoder, EncoderEvent, FRAME_LIMIT, FrameBytes};
+use crate::frame::{self, Encoder, EncoderEvent, FrameBytes};
 use crate::names::{self, NameHasher};
 use crate::uuid7::Uuids;
 
@@ -39,12 +40,6 @@ pub(crate) struct PreparedKey {
     pub(crate) digest: u128,
 }
 
-const DATA_LIMIT: usize = 8 << 20;
-const METADATA_LIMIT: usize = 64 << 10;
-const COMMIT_LIMIT: usize = 16 << 20;
-const STREAMS_LIMIT: usize = 10_000;
-const EXPECTATIONS_LIMIT: usize = 10_000;
-
 /// Validate and encode an append. This needs no store and acquires no lock.
 ///
 /// # Errors
@@ -59,7 +54,7 @@ pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
             "has no events, no expectations and no idempotency key; give it at least one of them",
         ));
     }
-    let bodies = check_limits(append)?;
+    let bodies = append_limits::check(append)?;
     let expectations = expectations(append.expectations)?;
     let key = append
         .idempotency_key
@@ -74,11 +69,7 @@ pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
         .map(|e| e.event_id.unwrap_or_else(|| ids.next_id()))
         .collect();
     let frame = encode(append, &directory, key.as_ref(), &event_ids, bodies);
-    limit(
-        "the bytes of a commit with its directories",
-        frame.len(),
-        FRAME_LIMIT,
-    )?;
+    append_limits::check_frame(frame.len())?;
     let written = directory.streams.len();
     Ok(Prepared {
         frame,
@@ -144,41 +135,6 @@ impl Prepared {
     }
 }
 
-fn check_limits(append: &Append<'_>) -> Result<usize> {
-    limit(
-        "the expectations of a commit",
-        append.expectations.len(),
-        EXPECTATIONS_LIMIT,
-    )?;
-    let mut bodies = 0;
-    for event in append.events {
-        names::check("event type", event.event_type)?;
-        limit("the bytes of an event's data", event.data.len(), DATA_LIMIT)?;
-        let metadata = event.metadata.len() + event.library_metadata.len();
-        limit("the bytes of an event's metadata", metadata, METADATA_LIMIT)?;
-        bodies += event.event_type.len() + metadata + event.data.len();
-    }
-    limit("the bytes of a commit", bodies, COMMIT_LIMIT)?;
-    let entries = append.events.len().saturating_mul(EVENT);
-    limit(
-        "the bytes of a commit with its directories",
-        bodies + entries,
-        FRAME_LIMIT,
-    )?;
-    Ok(bodies)
-}
-
-fn limit(what: &'static str, actual: usize, limit: usize) -> Result<()> {
-    if actual <= limit {
-        return Ok(());
-    }
-    Err(Error::LimitExceeded {
-        what,
-        actual: actual as u64,
-        limit: limit as u64,
-    })
-}
-
 fn expectations<'a>(
     given: &[(&'a str, Expectation)],
 ) -> Result<HashMap<&'a str, Expectation, foldhash::fast::RandomState>> {
@@ -228,11 +184,7 @@ impl<'a> Directory<'a> {
             let stream = *known.entry(event.stream).or_insert(next);
             if stream == next {
                 names::check_stream(event.stream)?;
-                limit(
-                    "the streams of a commit",
-                    directory.streams.len() + 1,
-                    STREAMS_LIMIT,
-                )?;
+                append_limits::check_streams(directory.streams.len() + 1)?;
                 directory.streams.push((event.stream, 0));
             }
             if let Some((_, count)) = directory.streams.get_mut(stream as usize) {

@@ -249,11 +249,15 @@ impl SharedWriter {
         (!writer.ends_in_marker && end == writer.tail.address).then_some(end)
     }
 
-    /// Whether this session has no sync marker to write: the log ends in one that covers all frames
-    /// before it, or another session has written since and is responsible for the marker.
-    pub(super) fn ends_in_marker(&self) -> bool {
+    /// Whether this session may still have to write a sync marker. There is none to write if the log
+    /// ends in a marker that covers all frames before it, if another session has written since and
+    /// is responsible for the marker, or if the store has stopped.
+    pub(super) fn may_need_marker(&self) -> bool {
         let writer = self.state.lock();
-        writer.ends_in_marker || self.publication.end_point().address > writer.tail.address
+        let is_marked =
+            writer.ends_in_marker || self.publication.end_point().address > writer.tail.address;
+        drop(writer);
+        !is_marked && self.log.health().is_ok()
     }
 
     /// Find the first non-zero byte beyond the end of the log. If a write is in progress, wait for

@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::answer::is_refusal;
 use super::poison::Poison;
 use super::publication::Publication;
+use super::refused_write::is_refusal;
 use crate::coord::{LockGuard, LogPoint, RECHECK, SharedSession, WaitBudget};
 use crate::error::{Error, Result};
 use crate::live::LiveLog;

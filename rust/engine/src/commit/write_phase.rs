@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::answer::{Answer, WriteBatch, is_refusal};
+use super::answer::{Answer, WriteBatch};
 use super::clock::Clocks;
 use super::plan::{PlannedBatch, SharedFields};
 use super::poison::Poison;
@@ -11,6 +11,7 @@ use super::preallocation::Preallocation;
 use super::prepare::Prepared;
 use super::publication::Publication;
 use super::queue::AppendQueue;
+use super::refused_write::is_refusal;
 use super::request::Request;
 use super::shared_writer::Writer;
 use super::sync::Syncer;
