@@ -133,11 +133,11 @@ fn concurrent_appends_are_acknowledged_after_their_sync() {
 fn a_commit_that_is_not_durable_is_visible_to_no_reader() {
     // Holds back every sync while it is down.
     let gate = Flag::default();
-    gate.raise();
+    gate.set();
     let vfs = {
         let gate = gate.clone();
-        HookedVfs::new(SimVfs::tracked(1), move |asked| {
-            if asked.op == Op::SyncData {
+        HookedVfs::new(SimVfs::tracked(1), move |call| {
+            if call.op == Op::SyncData {
                 gate.wait("permission to sync");
             }
             Ok(())
@@ -145,7 +145,7 @@ fn a_commit_that_is_not_durable_is_visible_to_no_reader() {
     };
     let store = &open(vfs).unwrap();
     append(store, &[("a", b"durable")]).unwrap();
-    gate.lower();
+    gate.clear();
     std::thread::scope(|scope| {
         let writing = scope.spawn(|| append(store, &[("a", b"written")]));
         while store.stats().session.commits < 2 {
@@ -174,7 +174,7 @@ fn a_commit_that_is_not_durable_is_visible_to_no_reader() {
             store.wait_beyond(1, Duration::from_millis(20)).unwrap(),
         ];
         // Raised before the assertions: a failed assertion must not leave the threads waiting.
-        gate.raise();
+        gate.set();
         assert_eq!(seen, [1; 6]);
         assert!(!answered, "an answer came before its state was durable");
         assert_eq!(writing.join().unwrap().unwrap().first_position, Some(2));

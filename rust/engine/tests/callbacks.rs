@@ -17,7 +17,7 @@ use eventbraid_engine::Error;
 use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use support::appends::{Answer, Answers, is_unknown, with_and_without_threads};
-use support::hook::{Flag, must_end, until};
+use support::hook::{Flag, run_within_limit, wait_until};
 use support::{append, bodies, log, open, prepared};
 
 const FIRST: &str = "0000000001.hot";
@@ -28,7 +28,7 @@ fn a_wake_up_may_append() {
     let (appending, waking) = (store.clone(), store.clone());
     let wake = move || drop(append(&waking, &[("b", b"woken")]).unwrap());
     let guard = store.on_beyond(0, Box::new(wake));
-    must_end(move || append(&appending, &[("a", b"one")])).unwrap();
+    run_within_limit(move || append(&appending, &[("a", b"one")])).unwrap();
     assert_eq!(bodies(&log(&store)), ["one", "woken"]);
     drop(guard);
 }
@@ -41,13 +41,13 @@ fn a_wake_up_may_close_the_store() {
         let woken = woken.clone();
         move || {
             waking.close().unwrap();
-            woken.raise();
+            woken.set();
         }
     };
     let guard = store.on_beyond(0, Box::new(wake));
-    let appended = must_end(move || append(&appending, &[("a", b"one")]));
+    let appended = run_within_limit(move || append(&appending, &[("a", b"one")]));
     assert_eq!(appended.unwrap().first_position, Some(1));
-    assert!(woken.is_up());
+    assert!(woken.is_set());
     assert!(matches!(store.version("a"), Err(Error::Closed)));
     drop(guard);
 }
@@ -63,7 +63,7 @@ fn a_wake_up_of_a_failing_store_may_close_it() {
     };
     let guard = store.on_beyond(0, Box::new(wake));
     sim.fail_on(FIRST, Fault::forever(Call::Write, 1, Failure::EIO));
-    let answer = must_end(move || append(&appending, &[("a", b"one")]));
+    let answer = run_within_limit(move || append(&appending, &[("a", b"one")]));
     assert!(is_unknown(&answer), "{answer:?}");
     let closed = closed.lock().take();
     assert!(
@@ -76,7 +76,7 @@ fn a_wake_up_of_a_failing_store_may_close_it() {
 #[test]
 fn a_cancelled_wake_up_may_own_another() {
     let store = open(SimVfs::tracked(1)).unwrap();
-    must_end(move || {
+    run_within_limit(move || {
         let inner = store.on_beyond(0, Box::new(|| ()));
         let outer = store.on_beyond(0, Box::new(move || drop(inner)));
         drop(outer);
@@ -88,7 +88,7 @@ fn a_cancelled_wake_up_may_own_the_store() {
     let sim = SimVfs::tracked(1);
     let store = open(sim.clone()).unwrap();
     let owned = store.clone();
-    must_end(move || {
+    run_within_limit(move || {
         let guard = store.on_beyond(0, Box::new(move || drop(owned)));
         drop(store);
         drop(guard);
@@ -108,7 +108,7 @@ fn an_append_callback_may_append_and_submit() {
             inner.submit(&own, 1, "a", b"submitted within");
         };
         store.submit(prepared("a", b"outer"), Box::new(done));
-        until("the inner answer", || answers.count() == 1);
+        wait_until("the inner answer", || answers.count() == 1);
         let kept = bodies(&log(&store));
         assert_eq!(kept, ["outer", "within", "submitted within"]);
     });
@@ -122,7 +122,7 @@ fn an_append_callback_may_close_the_store() {
         let done = move |answer: Answer| {
             answer.unwrap();
             own.close().unwrap();
-            inner.raise();
+            inner.set();
         };
         store.submit(prepared("a", b"x"), Box::new(done));
         closed.wait("the close");

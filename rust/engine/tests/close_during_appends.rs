@@ -13,8 +13,11 @@ use std::time::Duration;
 
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::{Depth, Error, Options};
-use support::appends::{Answers, appending, closing};
-use support::hook::{Asked, Flag, HookedVfs, MAINTAINER, Op, must_end, temptation, until};
+use support::appends::{Answers, spawn_append, spawn_close};
+use support::hook::{
+    Flag, HookedCall, HookedVfs, MAINTAINER, Op, let_other_threads_run, run_within_limit,
+    wait_until,
+};
 use support::{append, bodies, log, open, open_with, options};
 
 const FIRST: &str = "0000000001.hot";
@@ -27,13 +30,13 @@ fn no_thread_touches_a_file_after_close() {
     let [begun, go, closed, late] = [(); 4].map(|()| Flag::default());
     let vfs = {
         let (begun, go, closed, late) = (begun.clone(), go.clone(), closed.clone(), late.clone());
-        HookedVfs::new(sim.clone(), move |asked| {
-            if asked.is(Op::Write, FIRST) && Asked::by(MAINTAINER) {
-                begun.raise();
+        HookedVfs::new(sim.clone(), move |call| {
+            if call.is(Op::Write, FIRST) && HookedCall::is_in_thread(MAINTAINER) {
+                begun.set();
                 go.wait("permission to write zeros");
             }
-            if closed.is_up() {
-                late.raise();
+            if closed.is_set() {
+                late.set();
             }
             Ok(())
         })
@@ -41,25 +44,25 @@ fn no_thread_touches_a_file_after_close() {
     let store = open_with(vfs, Options::default()).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
     begun.wait("zeros to be written ahead");
-    let closing = closing(&store);
-    temptation();
+    let closing = spawn_close(&store);
+    let_other_threads_run();
     let waited = !closing.is_finished();
     if waited {
-        go.raise();
+        go.set();
     }
     closing.join().unwrap().unwrap();
-    closed.raise();
+    closed.set();
     // Beyond the zeros that were written before the close.
     let next = open(sim).unwrap();
     let body = vec![b'y'; 9000];
     for _ in 0..40 {
         append(&next, &[("a", &body)]).unwrap();
     }
-    go.raise();
+    go.set();
     drop(store);
-    temptation();
+    let_other_threads_run();
     assert!(waited, "closed while zeros were being written");
-    assert!(!late.is_up(), "a file was touched after the close");
+    assert!(!late.is_set(), "a file was touched after the close");
     assert_eq!(next.verify(Depth::Full).unwrap().events, 41);
 }
 
@@ -73,23 +76,23 @@ fn close_during_a_roll(background: bool) {
         let [armed, writing, write, rolling] =
             [&armed, &writing, &write, &rolling].map(Flag::clone);
         let [roll, closed, late] = [&roll, &closed, &late].map(Flag::clone);
-        HookedVfs::new(sim.clone(), move |asked| {
-            if closed.is_up() {
-                late.raise();
+        HookedVfs::new(sim.clone(), move |call| {
+            if closed.is_set() {
+                late.set();
             }
-            if !armed.is_up() || Asked::by(MAINTAINER) {
+            if !armed.is_set() || HookedCall::is_in_thread(MAINTAINER) {
                 return Ok(());
             }
-            if asked.is(Op::Write, FIRST) && !writing.is_up() {
-                writing.raise();
+            if call.is(Op::Write, FIRST) && !writing.is_set() {
+                writing.set();
                 write.wait("the appends to be queued");
             }
-            if asked.is(Op::Create, SECOND) {
-                rolling.raise();
+            if call.is(Op::Create, SECOND) {
+                rolling.set();
                 roll.wait("the close to begin");
             }
-            if asked.is(Op::SyncData, SECOND) || asked.is(Op::Write, THIRD) {
-                temptation();
+            if call.is(Op::SyncData, SECOND) || call.is(Op::Write, THIRD) {
+                let_other_threads_run();
             }
             Ok(())
         })
@@ -99,25 +102,25 @@ fn close_during_a_roll(background: bool) {
     options.max_segment = 32 << 10;
     let store = open_with(vfs, options).unwrap();
     append(&store, &[("a", b"zero")]).unwrap();
-    armed.raise();
-    let first = appending(&store, "first", b"one");
+    armed.set();
+    let first = spawn_append(&store, "first", b"one");
     writing.wait("the first append's write");
     let answers = Answers::default();
     for number in [2, 3] {
         answers.submit(&store, number, "a", &vec![b'x'; 20_000]);
     }
-    write.raise();
+    write.set();
     rolling.wait("the roll");
-    let closing = closing(&store);
-    temptation();
-    roll.raise();
+    let closing = spawn_close(&store);
+    let_other_threads_run();
+    roll.set();
     closing.join().unwrap().unwrap();
-    closed.raise();
+    closed.set();
     assert_eq!(first.join().unwrap().unwrap().first_position, Some(2));
-    until("both answers", || answers.count() == 2);
+    wait_until("both answers", || answers.count() == 2);
     drop(store);
-    temptation();
-    assert!(!late.is_up(), "a file was touched after the close");
+    let_other_threads_run();
+    assert!(!late.is_set(), "a file was touched after the close");
     for (number, mut answers) in answers.take() {
         assert_eq!(answers.len(), 1);
         assert_eq!(
@@ -146,16 +149,16 @@ fn a_closing_store_answers_each_append_once_and_correctly() {
         let mut options = options();
         options.background = round % 2 == 0;
         let store = open_with(sim.clone(), options).unwrap();
-        let (answers, asked) = (Answers::default(), AtomicU64::new(0));
+        let (answers, requested) = (Answers::default(), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for thread in 0..4 {
-                let (store, answers, asked) = (&store, &answers, &asked);
+                let (store, answers, requested) = (&store, &answers, &requested);
                 scope.spawn(move || {
                     for number in (thread..).step_by(4) {
                         let size = usize::try_from(number * 997 % 7000).unwrap();
                         let mut body = format!("{number}|").into_bytes();
                         body.resize(body.len() + size, b'x');
-                        asked.fetch_add(1, Ordering::SeqCst);
+                        requested.fetch_add(1, Ordering::SeqCst);
                         if thread == 0 {
                             answers.submit(store, number, "a", &body);
                             if number > 400 || store.version("a").is_err() {
@@ -175,8 +178,8 @@ fn a_closing_store_answers_each_append_once_and_correctly() {
             std::thread::sleep(Duration::from_micros(round * 150));
             store.close().unwrap();
         });
-        let asked = usize::try_from(asked.load(Ordering::SeqCst)).unwrap();
-        until("every answer", || answers.count() == asked);
+        let requested = usize::try_from(requested.load(Ordering::SeqCst)).unwrap();
+        wait_until("every answer", || answers.count() == requested);
         let kept = bodies(&log(&open(sim).unwrap()));
         let kept: Vec<&str> = kept.iter().map(|b| b.split('|').next().unwrap()).collect();
         let mut acknowledged = 0;
@@ -202,9 +205,9 @@ fn a_store_cannot_be_opened_while_it_is_closing() {
     let [armed, recording, go] = [(); 3].map(|()| Flag::default());
     let vfs = {
         let (armed, recording, go) = (armed.clone(), recording.clone(), go.clone());
-        HookedVfs::new(sim.clone(), move |asked| {
-            if armed.is_up() && asked.is(Op::Create, "MANIFEST") {
-                recording.raise();
+        HookedVfs::new(sim.clone(), move |call| {
+            if armed.is_set() && call.is(Op::Create, "MANIFEST") {
+                recording.set();
                 go.wait("permission to record the end");
             }
             Ok(())
@@ -212,16 +215,16 @@ fn a_store_cannot_be_opened_while_it_is_closing() {
     };
     let store = open(vfs).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
-    armed.raise();
-    let first = closing(&store);
+    armed.set();
+    let first = spawn_close(&store);
     recording.wait("the close to record the end");
     let again = {
         let store = store.clone();
-        must_end(move || store.close())
+        run_within_limit(move || store.close())
     };
     let appended = append(&store, &[("a", b"two")]);
     let opened = open(sim.clone());
-    go.raise();
+    go.set();
     first.join().unwrap().unwrap();
     again.unwrap();
     assert!(matches!(appended, Err(Error::Closed)), "{appended:?}");

@@ -17,9 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::{Error, Expectation, Options};
-use support::appends::{appending, durable, is_unknown};
+use support::appends::{durable_bodies, is_unknown, spawn_append};
 use support::hook::{
-    Asked, Flag, HookedVfs, MAINTAINER, Op, eio, lose_unsynced, temptation, until,
+    Flag, HookedCall, HookedVfs, MAINTAINER, Op, eio, let_other_threads_run, lose_unsynced,
+    wait_until,
 };
 use support::{append, append_expecting, open, open_with, options};
 
@@ -33,27 +34,27 @@ fn an_append_that_waited_for_a_failed_sync_does_not_sync_again() {
     let vfs = {
         let (sim, armed, begun, go) = (sim.clone(), armed.clone(), begun.clone(), go.clone());
         let syncs = Arc::clone(&syncs);
-        HookedVfs::new(sim.clone(), move |asked| {
-            if !armed.is_up() || !asked.is(Op::SyncData, FIRST) {
+        HookedVfs::new(sim.clone(), move |call| {
+            if !armed.is_set() || !call.is(Op::SyncData, FIRST) {
                 return Ok(());
             }
             if syncs.fetch_add(1, Ordering::SeqCst) > 0 {
                 return Ok(());
             }
-            begun.raise();
+            begun.set();
             go.wait("the second append");
-            lose_unsynced(&sim, asked.path);
+            lose_unsynced(&sim, call.path);
             Err(eio())
         })
     };
     let store = open(vfs).unwrap();
-    armed.raise();
-    let first = appending(&store, "first", b"one");
+    armed.set();
+    let first = spawn_append(&store, "first", b"one");
     begun.wait("the first append's sync");
-    let second = appending(&store, "second", b"two");
-    until("both to be written", || store.stats().session.commits == 2);
-    temptation();
-    go.raise();
+    let second = spawn_append(&store, "second", b"two");
+    wait_until("both to be written", || store.stats().session.commits == 2);
+    let_other_threads_run();
+    go.set();
     let answers = [first.join().unwrap(), second.join().unwrap()];
     assert!(answers.iter().all(is_unknown), "{answers:?}");
     assert_eq!(
@@ -61,7 +62,7 @@ fn an_append_that_waited_for_a_failed_sync_does_not_sync_again() {
         1,
         "a second sync succeeds without the data"
     );
-    assert!(durable(&sim).is_empty());
+    assert!(durable_bodies(&sim).is_empty());
 }
 
 #[test]
@@ -71,17 +72,17 @@ fn no_sync_follows_a_failed_sync() {
         let (syncs, late) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
         let vfs = {
             let (failed, late) = (failed.clone(), Arc::clone(&late));
-            HookedVfs::new(SimVfs::memory(), move |asked| {
-                if !asked.is(Op::SyncData, FIRST) {
+            HookedVfs::new(SimVfs::memory(), move |call| {
+                if !call.is(Op::SyncData, FIRST) {
                     return Ok(());
                 }
-                if failed.is_up() {
+                if failed.is_set() {
                     late.fetch_add(1, Ordering::SeqCst);
                 } else if syncs.fetch_add(1, Ordering::SeqCst) == 12 {
                     for _ in 0..(round % 50) * 20 {
                         std::hint::spin_loop();
                     }
-                    failed.raise();
+                    failed.set();
                     return Err(eio());
                 }
                 Ok(())
@@ -109,37 +110,37 @@ fn a_write_back_error_found_while_writing_zeros_fails_the_append_that_it_concern
     let heard = Arc::new(AtomicU64::new(0));
     let vfs = {
         let (sim, armed) = (sim.clone(), armed.clone());
-        HookedVfs::new(sim.clone(), move |asked| {
-            if !armed.is_up() {
+        HookedVfs::new(sim.clone(), move |call| {
+            if !armed.is_set() {
                 return Ok(());
             }
-            let ahead = Asked::by(MAINTAINER);
-            if asked.is(Op::Write, FIRST) && !ahead {
-                written.raise();
+            let ahead = HookedCall::is_in_thread(MAINTAINER);
+            if call.is(Op::Write, FIRST) && !ahead {
+                written.set();
             }
-            if !asked.is(Op::SyncData, FIRST) {
+            if !call.is(Op::SyncData, FIRST) {
                 return Ok(());
             }
-            if ahead && !failed.is_up() {
+            if ahead && !failed.is_set() {
                 written.wait("the append's write");
-                lose_unsynced(&sim, asked.path);
-                heard.store(asked.opening, Ordering::SeqCst);
-                failed.raise();
-                temptation();
+                lose_unsynced(&sim, call.path);
+                heard.store(call.open_file, Ordering::SeqCst);
+                failed.set();
+                let_other_threads_run();
                 return Err(eio());
             }
             failed.wait("the failure");
-            if heard.load(Ordering::SeqCst) == asked.opening {
+            if heard.load(Ordering::SeqCst) == call.open_file {
                 return Ok(());
             }
             Err(eio())
         })
     };
     let store = open_with(vfs, Options::default()).unwrap();
-    armed.raise();
+    armed.set();
     let answer = append(&store, &[("a", b"one")]);
     assert!(is_unknown(&answer), "{answer:?}");
-    assert!(durable(&sim).is_empty());
+    assert!(durable_bodies(&sim).is_empty());
 }
 
 #[test]
@@ -155,47 +156,47 @@ fn rolling_back_a_write_consumes_no_error_of_another_append() {
             leading.clone(),
             together.clone(),
         );
-        HookedVfs::new(sim.clone(), move |asked| {
-            if !armed.is_up() || !asked.path.ends_with(FIRST) {
+        HookedVfs::new(sim.clone(), move |call| {
+            if !armed.is_set() || !call.path.ends_with(FIRST) {
                 return Ok(());
             }
-            if asked.op == Op::Write && Asked::by("second") {
-                if refused.is_up() {
-                    zeroed.raise();
+            if call.op == Op::Write && HookedCall::is_in_thread("second") {
+                if refused.is_set() {
+                    zeroed.set();
                     return Ok(());
                 }
-                refused.raise();
+                refused.set();
                 return Err(eio());
             }
-            if asked.op != Op::SyncData {
+            if call.op != Op::SyncData {
                 return Ok(());
             }
-            if Asked::by("first") {
-                in_sync.store(asked.opening, Ordering::SeqCst);
-                leading.raise();
+            if HookedCall::is_in_thread("first") {
+                in_sync.store(call.open_file, Ordering::SeqCst);
+                leading.set();
                 zeroed.wait("the second append to undo its write");
-                temptation();
+                let_other_threads_run();
                 in_sync.store(0, Ordering::SeqCst);
                 return Ok(());
             }
-            if in_sync.load(Ordering::SeqCst) == asked.opening {
-                together.raise();
-                lose_unsynced(&sim, asked.path);
+            if in_sync.load(Ordering::SeqCst) == call.open_file {
+                together.set();
+                lose_unsynced(&sim, call.path);
                 return Err(eio());
             }
             Ok(())
         })
     };
     let store = open(vfs).unwrap();
-    armed.raise();
-    let first = appending(&store, "first", b"one");
+    armed.set();
+    let first = spawn_append(&store, "first", b"one");
     leading.wait("the first append's sync");
-    let second = appending(&store, "second", b"two");
+    let second = spawn_append(&store, "second", b"two");
     let (first, second) = (first.join().unwrap(), second.join().unwrap());
-    assert!(!together.is_up(), "two syncs of the file at a time");
+    assert!(!together.is_set(), "two syncs of the file at a time");
     assert!(first.is_ok(), "{first:?}");
     assert!(matches!(second, Err(Error::Io { .. })), "{second:?}");
-    assert_eq!(durable(&sim), ["one"]);
+    assert_eq!(durable_bodies(&sim), ["one"]);
 }
 
 /// Hold the syncing thread at `moment`, and meanwhile request an answer that depends on the same
@@ -204,9 +205,9 @@ fn answered_while_held_at(moment: &'static str) -> (bool, bool) {
     let [armed, held, go] = [(); 3].map(|()| Flag::default());
     let vfs = {
         let [armed, held, go] = [&armed, &held, &go].map(Flag::clone);
-        HookedVfs::new(SimVfs::tracked(1), move |asked| {
-            if armed.is_up() && !held.is_up() && asked.is(Op::Moment, moment) {
-                held.raise();
+        HookedVfs::new(SimVfs::tracked(1), move |call| {
+            if armed.is_set() && !held.is_set() && call.is(Op::Moment, moment) {
+                held.set();
                 go.wait("permission to continue");
             }
             Ok(())
@@ -214,8 +215,8 @@ fn answered_while_held_at(moment: &'static str) -> (bool, bool) {
     };
     let store = open(vfs).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
-    armed.raise();
-    let appending = appending(&store, "appending", b"two");
+    armed.set();
+    let appending = spawn_append(&store, "appending", b"two");
     held.wait(moment);
     let asking = {
         let store = store.clone();
@@ -228,10 +229,10 @@ fn answered_while_held_at(moment: &'static str) -> (bool, bool) {
             store.head().unwrap() < failures[0].actual
         })
     };
-    temptation();
+    let_other_threads_run();
     let early = asking.is_finished();
     let behind_early = early.then(|| asking.join().unwrap());
-    go.raise();
+    go.set();
     assert_eq!(appending.join().unwrap().unwrap().last_position, Some(2));
     assert_eq!(store.head().unwrap(), 2);
     (early, behind_early.unwrap_or_default())

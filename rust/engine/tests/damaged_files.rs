@@ -20,7 +20,7 @@ use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
 use eventbraid_engine::{Depth, Error, LogQuery, ReadMode, SnapshotQuery, Store, StreamQuery};
 use support::frames::{FRAME_HEADER, SEGMENT_HEADER, frames};
-use support::hook::until;
+use support::hook::wait_until;
 use support::{append, append_expecting, log, open, open_with, options, threaded};
 
 const CURRENT: &str = "/store/CURRENT";
@@ -74,7 +74,7 @@ fn append_and_idle(vfs: &SimVfs, body: &[u8]) {
     let store = open_with(vfs.clone(), options).unwrap();
     append(&store, &[("idle", body)]).unwrap();
     let bytes = store.stats().bytes;
-    until("a sync marker", || store.stats().bytes > bytes);
+    wait_until("a sync marker", || store.stats().bytes > bytes);
     store.close().unwrap();
 }
 

@@ -18,7 +18,10 @@ use std::io::IoSlice;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs, write_all_at};
 use eventbraid_engine::{Depth, Error, Store};
-use support::hook::{Asked, Flag, HookedVfs, MAINTAINER, Op, eio, must_end, temptation, until};
+use support::hook::{
+    Flag, HookedCall, HookedVfs, MAINTAINER, Op, eio, let_other_threads_run, run_within_limit,
+    wait_until,
+};
 use support::schedule::{Plan, run, schedules};
 use support::{append, append_expecting, bodies, log, open, open_with, threaded};
 
@@ -288,7 +291,7 @@ fn a_prepared_segment_stays_empty() {
     let vfs = SimVfs::tracked(1);
     let store = open_with(vfs.clone(), threaded()).unwrap();
     append(&store, &[("a", &[b'x'; 9000])]).unwrap();
-    until("the next segment", || store.stats().segments == 2);
+    wait_until("the next segment", || store.stats().segments == 2);
     vfs.fail_on(
         "0000000001.hot",
         Fault::forever(Call::SyncData, 1, Failure::EIO).losing(),
@@ -345,9 +348,9 @@ fn a_failed_sync_of_zeros_poisons_the_store_with_a_marker() {
     let armed = Flag::default();
     let vfs = {
         let armed = armed.clone();
-        HookedVfs::new(sim.clone(), move |asked| {
-            let fails = armed.is_up() && asked.is(Op::SyncData, ".hot");
-            if fails && Asked::by(MAINTAINER) {
+        HookedVfs::new(sim.clone(), move |call| {
+            let fails = armed.is_set() && call.is(Op::SyncData, ".hot");
+            if fails && HookedCall::is_in_thread(MAINTAINER) {
                 Err(eio())
             } else {
                 Ok(())
@@ -359,7 +362,7 @@ fn a_failed_sync_of_zeros_poisons_the_store_with_a_marker() {
     options.max_segment = 4 << 20;
     let store = open_with(vfs, options).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
-    armed.raise();
+    armed.set();
     let mut acknowledged = vec!["one"];
     let big = "x".repeat(200_000);
     while !store.stats().poisoned {
@@ -384,29 +387,29 @@ fn a_commit_that_becomes_durable_after_the_marker_is_neither_acknowledged_nor_sh
     let (armed, marked) = (Flag::default(), Flag::default());
     let vfs = {
         let (armed, marked) = (armed.clone(), marked.clone());
-        HookedVfs::new(sim.clone(), move |asked| {
-            if !armed.is_up() {
+        HookedVfs::new(sim.clone(), move |call| {
+            if !armed.is_set() {
                 return Ok(());
             }
-            if asked.is(Op::SyncDir, "/store/log") && Asked::by(MAINTAINER) {
+            if call.is(Op::SyncDir, "/store/log") && HookedCall::is_in_thread(MAINTAINER) {
                 return Err(eio());
             }
             // The frames are synced and not published yet when the directory sync fails.
-            if asked.is(Op::Moment, "durable") {
+            if call.is(Op::Moment, "durable") {
                 marked.wait("the marker");
             }
-            if asked.is(Op::SyncDir, "/store") && has_marker(&asked) {
-                marked.raise();
+            if call.is(Op::SyncDir, "/store") && has_marker(&call) {
+                marked.set();
             }
             Ok(())
         })
     };
     let store = open_with(vfs, threaded()).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
-    armed.raise();
+    armed.set();
     let answer = {
         let store = store.clone();
-        must_end(move || append(&store, &[("a", &[b'x'; 9000])]))
+        run_within_limit(move || append(&store, &[("a", &[b'x'; 9000])]))
     };
     assert!(
         matches!(answer, Err(Error::OutcomeUnknown { .. })),
@@ -425,8 +428,8 @@ fn a_commit_that_becomes_durable_after_the_marker_is_neither_acknowledged_nor_sh
 
 /// Whether this is the sync of the marker: the maintenance thread syncs the root for nothing else
 /// in this test.
-fn has_marker(asked: &Asked<'_>) -> bool {
-    asked.path.ends_with("store") && Asked::by(MAINTAINER)
+fn has_marker(call: &HookedCall<'_>) -> bool {
+    call.path.ends_with("store") && HookedCall::is_in_thread(MAINTAINER)
 }
 
 #[test]
@@ -633,34 +636,34 @@ fn after_a_keyed_commit_whose_sync_fails(with_marker: bool) -> SimVfs {
     let (armed, go) = (Flag::default(), Flag::default());
     let vfs = {
         let (armed, go) = (armed.clone(), go.clone());
-        HookedVfs::new(sim.clone(), move |asked| {
-            if armed.is_up() && asked.is(Op::SyncData, "0000000001.hot") {
+        HookedVfs::new(sim.clone(), move |call| {
+            if armed.is_set() && call.is(Op::SyncData, "0000000001.hot") {
                 go.wait("the second append");
                 return Err(eio());
             }
-            if !with_marker && asked.is(Op::Create, "POISONED") {
+            if !with_marker && call.is(Op::Create, "POISONED") {
                 return Err(eio());
             }
             Ok(())
         })
     };
     let store = open(vfs).unwrap();
-    armed.raise();
+    armed.set();
     let keyed = |body: &'static [u8]| {
         let store = store.clone();
         std::thread::spawn(move || append_expecting(&store, &[("a", body)], &[], Some("k")))
     };
     let first = keyed(b"x");
-    until("the first to be written", || {
+    wait_until("the first to be written", || {
         store.stats().session.commits == 1
     });
     let others = [keyed(b"x"), keyed(b"something else")];
-    until("all to be validated", || {
+    wait_until("all to be validated", || {
         let stats = store.stats();
         (stats.session.replays, stats.session.conflicts) == (1, 1)
     });
-    temptation();
-    go.raise();
+    let_other_threads_run();
+    go.set();
     let first = first.join().unwrap();
     let [retried, mismatched] = others.map(|other| other.join().unwrap());
     for answer in [first, retried] {

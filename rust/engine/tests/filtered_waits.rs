@@ -18,7 +18,7 @@ use eventbraid_engine::vfs::sim::{Call, Failure, Fault, SimVfs};
 use eventbraid_engine::{
     Error, LogQuery, Mode, Options, OwnedFilter, ReadMode, Store, WaitGuard, prepare,
 };
-use support::hook::{Flag, HookedVfs, Op, must_end, until};
+use support::hook::{Flag, HookedVfs, Op, run_within_limit, wait_until};
 use support::{append, bodies, event, log, open, open_with, threaded};
 
 fn of_category(category: &str) -> Arc<OwnedFilter> {
@@ -155,11 +155,11 @@ fn a_filtered_wake_up_may_append_wait_and_close() {
                 drop(Wait::begin(&waking, 1, &of_category("order")));
                 append(&waking, &[("item-1", b"woken")]).unwrap();
             }
-            inner.raise();
+            inner.set();
         };
         let guard = store.on_match(0, &of_category("order"), Box::new(wake));
-        must_end(move || append(&appending, &[("order-1", b"one")])).unwrap();
-        assert!(woken.is_up());
+        run_within_limit(move || append(&appending, &[("order-1", b"one")])).unwrap();
+        assert!(woken.is_set());
         if !close {
             assert_eq!(bodies(&log(&store)), ["one", "woken"]);
         }
@@ -174,7 +174,7 @@ fn a_panic_in_a_filtered_wake_up_stops_no_other_wake_up() {
     let first = store.on_match(0, &of_category("order"), Box::new(panics));
     let second = Wait::begin(&store, 0, &of_category("order"));
     append(&store, &[("order-1", b"one")]).unwrap();
-    until("the second wake-up", || second.woken().is_some());
+    wait_until("the second wake-up", || second.woken().is_some());
     append(&store, &[("order-1", b"two")]).unwrap();
     drop((first, second));
     store.close().unwrap();
@@ -187,15 +187,15 @@ fn an_event_that_becomes_durable_during_a_scan_is_scanned_by_the_next() {
     let [armed, scanning, shown, done] = [(); 4].map(|()| Flag::default());
     let vfs = {
         let [armed, scanning, shown, done] = [&armed, &scanning, &shown, &done].map(Flag::clone);
-        HookedVfs::new(SimVfs::tracked(1), move |asked| {
-            if !armed.is_up() {
+        HookedVfs::new(SimVfs::tracked(1), move |call| {
+            if !armed.is_set() {
                 return Ok(());
             }
-            if asked.is(Op::Read, ".hot") && !scanning.is_up() {
-                scanning.raise();
+            if call.is(Op::Read, ".hot") && !scanning.is_set() {
+                scanning.set();
                 shown.wait("the second commit");
-            } else if asked.is(Op::Moment, "shown") && scanning.is_up() && !shown.is_up() {
-                shown.raise();
+            } else if call.is(Op::Moment, "shown") && scanning.is_set() && !shown.is_set() {
+                shown.set();
                 done.wait("the first delivery");
             }
             Ok(())
@@ -203,7 +203,7 @@ fn an_event_that_becomes_durable_during_a_scan_is_scanned_by_the_next() {
     };
     let store = open(vfs).unwrap();
     let wait = Wait::begin(&store, 0, &of_category("order"));
-    armed.raise();
+    armed.set();
     let (one, two) = (store.clone(), store.clone());
     let first = thread::spawn(move || append(&one, &[("item-1", b"one")]).unwrap());
     scanning.wait("the scan of the first commit");
@@ -211,7 +211,7 @@ fn an_event_that_becomes_durable_during_a_scan_is_scanned_by_the_next() {
     first.join().unwrap();
     // The head is after the second commit, and the scan ended before it.
     assert_eq!((wait.woken(), wait.guard.passed()), (None, Some(1)));
-    done.raise();
+    done.set();
     second.join().unwrap();
     assert!(wait.woken().is_some());
 }
@@ -248,7 +248,7 @@ fn follow(store: &Store, category: usize, expected: usize, wakes: &AtomicUsize) 
             let (woken, passed) = (woken.clone(), Arc::clone(&passed));
             move |position| {
                 passed.store(position, Ordering::SeqCst);
-                woken.raise();
+                woken.set();
             }
         };
         let guard = store.on_match(after, &filter, Box::new(wake));
@@ -338,11 +338,11 @@ fn a_commit_of_another_session_wakes_the_waiters_that_it_matches() {
     let idle = Wait::begin(&own, 0, &of_category("item"));
     let concerned = Wait::begin(&own, 0, &of_category("order"));
     append(&other, &[("order-1", b"one")]).unwrap();
-    until("the wake-up", || concerned.woken().is_some());
-    until("the scan", || idle.guard.passed() == Some(1));
+    wait_until("the wake-up", || concerned.woken().is_some());
+    wait_until("the scan", || idle.guard.passed() == Some(1));
     assert_eq!(idle.woken(), None);
     append(&other, &[("item-1", b"two")]).unwrap();
-    until("the other wake-up", || idle.woken() == Some(1));
+    wait_until("the other wake-up", || idle.woken() == Some(1));
     let timeout = Duration::from_secs(1);
     assert_eq!(own.wait_beyond(1, timeout).unwrap(), 2);
 }

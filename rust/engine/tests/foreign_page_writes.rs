@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use eventbraid_engine::vfs::sim::SimVfs;
 use eventbraid_engine::{Depth, Error, Store};
 use support::pair::{self, Pair};
-use support::shared::{COORDINATION, DURABLE_TURN, TAIL_TURN, assert_kept, page, shared};
+use support::shared::{COORDINATION, DURABLE_SEQUENCE, TAIL_SEQUENCE, assert_kept, page, shared};
 use support::{append, bodies, log, open_with, options};
 
 /// All words but those of members, of whom one is enough, and of seats, of whom two are.
@@ -140,7 +140,7 @@ fn a_tail_record_that_was_set_back_loses_no_commit() {
     append(&b, &[("s", b"second")]).unwrap();
     append(&a, &[("s", b"third")]).unwrap();
     let page = page(&disk);
-    page.store(TAIL_TURN, page.load(TAIL_TURN) - 1);
+    page.store(TAIL_SEQUENCE, page.load(TAIL_SEQUENCE) - 1);
     let refused = append(&b, &[("s", b"fourth")]);
     assert!(
         matches!(refused, Err(Error::Detached { .. })),
@@ -214,7 +214,7 @@ fn a_repeated_record_number_hides_no_commit() {
     append(&b, &[("s", b"second")]).unwrap();
     assert_eq!(log(&a).len(), 2);
     let words = page(&disk);
-    words.store(DURABLE_TURN, words.load(DURABLE_TURN) - 1);
+    words.store(DURABLE_SEQUENCE, words.load(DURABLE_SEQUENCE) - 1);
     let c = open_with(disk.clone(), shared(options())).unwrap();
     assert_eq!((c.head().unwrap(), log(&c).len()), (2, 2));
     let (done, append_ends) = std::sync::mpsc::channel();
@@ -236,11 +236,11 @@ fn an_unknown_record_number_returns_no_older_record() {
     let b = open_with(disk.clone(), shared(options())).unwrap();
     append(&a, &[("s", b"first")]).unwrap();
     assert_eq!(b.head().unwrap(), 1);
-    while page(&disk).load(DURABLE_TURN) < 3 {
+    while page(&disk).load(DURABLE_SEQUENCE) < 3 {
         append(&a, &[("s", b"another")]).unwrap();
     }
     let words = page(&disk);
-    words.store(DURABLE_TURN, words.load(DURABLE_TURN) - 2);
+    words.store(DURABLE_SEQUENCE, words.load(DURABLE_SEQUENCE) - 2);
     let refused = b.head();
     assert!(
         matches!(refused, Err(Error::Detached { .. })),

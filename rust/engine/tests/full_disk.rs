@@ -21,7 +21,7 @@ use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, RecordingVfs, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs, write_all_at};
 use eventbraid_engine::{Depth, Error, Expectation, Mode, Options, Store};
-use support::hook::{Flag, HookedVfs, Op, must_end, until};
+use support::hook::{Flag, HookedVfs, Op, run_within_limit, wait_until};
 use support::{append, append_expecting, bodies, log, open, open_with, options, threaded};
 
 const SEGMENT: &str = "/store/log/0000000001.hot";
@@ -151,10 +151,10 @@ fn appends_that_need_no_space_succeed_next_to_a_refused_one() {
     let (armed, blocked, go) = (Flag::default(), Flag::default(), Flag::default());
     let vfs = {
         let (armed, blocked, go) = (armed.clone(), blocked.clone(), go.clone());
-        HookedVfs::new(sim.clone(), move |asked| {
-            if armed.is_up() && asked.is(Op::Write, ".hot") {
-                armed.lower();
-                blocked.raise();
+        HookedVfs::new(sim.clone(), move |call| {
+            if armed.is_set() && call.is(Op::Write, ".hot") {
+                armed.clear();
+                blocked.set();
                 go.wait("the queued appends");
             }
             Ok(())
@@ -165,7 +165,7 @@ fn appends_that_need_no_space_succeed_next_to_a_refused_one() {
     (options.first_segment, options.max_segment) = (1 << 20, 1 << 20);
     let store = open_with(vfs, options).unwrap();
     append_expecting(&store, &[("a", b"one")], &[], Some("old")).unwrap();
-    armed.raise();
+    armed.set();
     let first = std::thread::spawn({
         let store = store.clone();
         move || append(&store, &[("a", b"two")])
@@ -187,13 +187,13 @@ fn appends_that_need_no_space_succeed_next_to_a_refused_one() {
                 append_expecting(&store, events, expected, key)
             }
         });
-        until("it to be queued", || store.stats().session.appends > before);
+        wait_until("it to be queued", || store.stats().session.appends > before);
         thread
     });
     fill_disk(&sim, 8192);
-    go.raise();
-    must_end(move || first.join().unwrap().unwrap());
-    let [big, held, failed, again] = threads.map(|t| must_end(move || t.join().unwrap()));
+    go.set();
+    run_within_limit(move || first.join().unwrap().unwrap());
+    let [big, held, failed, again] = threads.map(|t| run_within_limit(move || t.join().unwrap()));
     assert!(matches!(big, Err(Error::StorageFull { .. })), "{big:?}");
     assert!(held.is_ok(), "{held:?}");
     assert!(
@@ -208,7 +208,7 @@ fn a_store_of_full_size_segments_keeps_a_ballast_and_a_small_one_none() {
     let vfs = SimVfs::tracked(1);
     let store = open_with(vfs.clone(), large(threaded())).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
-    until("the ballast", || {
+    wait_until("the ballast", || {
         vfs.read_file(BALLAST)
             .is_ok_and(|bytes| bytes.len() == 4 << 20)
     });
@@ -222,7 +222,7 @@ fn a_store_of_full_size_segments_keeps_a_ballast_and_a_small_one_none() {
     let small = SimVfs::tracked(1);
     let store = open_with(small.clone(), threaded()).unwrap();
     append(&store, &[("a", &[b'x'; 9000])]).unwrap();
-    until("the next segment", || store.stats().segments == 2);
+    wait_until("the next segment", || store.stats().segments == 2);
     store.close().unwrap();
     assert!(small.read_file(BALLAST).is_err());
 }
@@ -232,7 +232,7 @@ fn without_space() -> (SimVfs, Store) {
     let vfs = SimVfs::tracked(1);
     let store = open_with(vfs.clone(), large(threaded())).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
-    until("the ballast and zeros ahead", || {
+    wait_until("the ballast and zeros ahead", || {
         vfs.allocated() >= (4 << 20) + (16 << 20)
     });
     fill_disk(&vfs, 0);
@@ -281,7 +281,7 @@ fn the_ballast_is_created_again_when_there_is_space() {
     vfs.set_capacity(None);
     let store = open_with(vfs.clone(), large(threaded())).unwrap();
     append(&store, &[("a", b"two")]).unwrap();
-    until("the ballast", || {
+    wait_until("the ballast", || {
         vfs.read_file(BALLAST)
             .is_ok_and(|bytes| bytes.len() == 4 << 20)
     });
@@ -298,7 +298,7 @@ fn a_ballast_without_space_is_no_error_and_leaves_no_file() {
         append(&store, &[("a", b"one")]).unwrap();
     }
     let tried = |line: &String| line.contains("Create store/ballast");
-    until("the attempt", || vfs.trace().iter().any(tried));
+    wait_until("the attempt", || vfs.trace().iter().any(tried));
     store.close().unwrap();
     assert!(vfs.read_file(BALLAST).is_err());
 }
@@ -455,8 +455,8 @@ fn a_session_that_may_write_nothing_blocks_no_other_session() {
     options.mode = Mode::Shared;
     let refused = {
         let limited = limited.clone();
-        HookedVfs::new(vfs.clone(), move |asked| {
-            if limited.is_up() && asked.is(Op::Write, ".hot") {
+        HookedVfs::new(vfs.clone(), move |call| {
+            if limited.is_set() && call.is(Op::Write, ".hot") {
                 return Err(std::io::ErrorKind::FileTooLarge.into());
             }
             Ok(())
@@ -465,7 +465,7 @@ fn a_session_that_may_write_nothing_blocks_no_other_session() {
     let refused = open_with(refused, options).unwrap();
     let other = open_with(vfs.clone(), options).unwrap();
     append(&refused, &[("a", b"one")]).unwrap();
-    limited.raise();
+    limited.set();
     for _ in 0..3 {
         let answer = append(&refused, &[("a", b"refused")]);
         assert!(
@@ -474,7 +474,7 @@ fn a_session_that_may_write_nothing_blocks_no_other_session() {
         );
         append(&other, &[("a", b"continues")]).unwrap();
     }
-    limited.lower();
+    limited.clear();
     append(&refused, &[("a", b"again")]).unwrap();
     let expected = ["one", "continues", "continues", "continues", "again"];
     for store in [&refused, &other] {
@@ -491,9 +491,9 @@ fn a_write_that_fails_after_its_bytes_were_stored_is_rolled_back() {
     let armed = Flag::default();
     let storing = {
         let (vfs, armed) = (vfs.clone(), armed.clone());
-        HookedVfs::new(vfs.clone(), move |asked| {
-            if armed.is_up() && asked.is(Op::Write, ".hot") {
-                armed.lower();
+        HookedVfs::new(vfs.clone(), move |call| {
+            if armed.is_set() && call.is(Op::Write, ".hot") {
+                armed.clear();
                 vfs.corrupt(SEGMENT, STORED, 0x40)?;
                 return Err(std::io::ErrorKind::StorageFull.into());
             }
@@ -504,7 +504,7 @@ fn a_write_that_fails_after_its_bytes_were_stored_is_rolled_back() {
     options.mode = Mode::Shared;
     let store = open_with(storing, options).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
-    armed.raise();
+    armed.set();
     let refused = append(&store, &[("a", &[b'x'; 5000])]);
     assert!(
         matches!(refused, Err(Error::StorageFull { .. })),
@@ -528,8 +528,8 @@ fn a_session_that_may_not_rewrite_unsynced_bytes_leaves_it_to_another() {
     let written = Arc::new(AtomicU64::new(0));
     let limited = {
         let (armed, written) = (armed.clone(), Arc::clone(&written));
-        HookedVfs::new(vfs.clone(), move |asked| {
-            let counts = armed.is_up() && asked.is(Op::Write, ".hot");
+        HookedVfs::new(vfs.clone(), move |call| {
+            let counts = armed.is_set() && call.is(Op::Write, ".hot");
             if counts && written.fetch_add(1, Ordering::SeqCst) > 0 {
                 return Err(std::io::ErrorKind::FileTooLarge.into());
             }
@@ -544,7 +544,7 @@ fn a_session_that_may_not_rewrite_unsynced_bytes_leaves_it_to_another() {
     let page = vfs.open_page(Path::new("/store/coord.shm"), OpenMode::ReadWrite);
     let page = page.unwrap();
     page.store(SYNC_BUSY, 1);
-    armed.raise();
+    armed.set();
     let unsure = append(&limited, &[("a", b"unsure")]);
     assert!(
         matches!(unsure, Err(Error::OutcomeUnknown { .. })),

@@ -17,15 +17,15 @@ fn a_nonblocking_read_opens_no_segment() {
     let disk = SimVfs::memory();
     let a = open_with(disk.clone(), shared(options())).unwrap();
     let b = open_with(disk.clone(), shared(options())).unwrap();
-    let mut inline = LogQuery::all();
-    inline.mode = ReadMode::NonBlocking;
+    let mut non_blocking = LogQuery::all();
+    non_blocking.mode = ReadMode::NonBlocking;
     append(&a, &[("s", &[b'x'; 9000])]).unwrap();
-    assert_eq!(b.read_log(&inline).unwrap().events.len(), 1);
+    assert_eq!(b.read_log(&non_blocking).unwrap().events.len(), 1);
     append(&a, &[("s", &[b'x'; 9000])]).unwrap();
-    let asked = b.read_log(&inline);
-    assert!(matches!(asked, Err(Error::WouldBlock)), "{asked:?}");
+    let result = b.read_log(&non_blocking);
+    assert!(matches!(result, Err(Error::WouldBlock)), "{result:?}");
     b.catch_up(ReadMode::Blocking).unwrap();
-    assert_eq!(b.read_log(&inline).unwrap().events.len(), 2);
+    assert_eq!(b.read_log(&non_blocking).unwrap().events.len(), 2);
 }
 
 #[test]

@@ -59,8 +59,8 @@ fn child() {
         return;
     };
     let pause = Duration::from_millis(number_from(PAUSE));
-    let vfs = HookedVfs::new(OsVfs::new(), move |asked| {
-        if asked.is(Op::Read, ".hot") && asked.opening > 2 {
+    let vfs = HookedVfs::new(OsVfs::new(), move |call| {
+        if call.is(Op::Read, ".hot") && call.open_file > 2 {
             print_line("reads");
             std::thread::sleep(pause);
         }
@@ -166,7 +166,7 @@ fn a_stopped_recovery_is_reported_with_its_progress() {
     let recovering = Opener::new(root.path(), 100, false);
     // The file is replaced, so it may be missing for a moment.
     let report = || std::fs::read_to_string(&holder).unwrap_or_default();
-    support::hook::until("a report of the recovery", || {
+    support::hook::wait_until("a report of the recovery", || {
         report().contains("recovering")
     });
     let pid = recovering.process.id().to_string();

@@ -18,7 +18,9 @@ use std::time::Duration;
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::{Depth, Error, Options, Store};
 use support::appends::{Answers, is_unknown, with_and_without_threads};
-use support::hook::{Asked, Flag, HookedVfs, LIMIT, MAINTAINER, Op, must_end, until};
+use support::hook::{
+    Flag, HookedCall, HookedVfs, LIMIT, MAINTAINER, Op, run_within_limit, wait_until,
+};
 use support::{append, bodies, log, open, open_with, options, prepared, threaded};
 
 const FIRST: &str = "0000000001.hot";
@@ -29,8 +31,8 @@ const SEGMENT: &str = ".hot";
 fn about_to_panic(sim: &SimVfs, op: Op, options: Options) -> Store {
     let armed = Arc::new(AtomicBool::new(false));
     let trap = Arc::clone(&armed);
-    let vfs = HookedVfs::new(sim.clone(), move |asked: Asked<'_>| {
-        let commits = asked.is(op, SEGMENT) && !Asked::by(MAINTAINER);
+    let vfs = HookedVfs::new(sim.clone(), move |call: HookedCall<'_>| {
+        let commits = call.is(op, SEGMENT) && !HookedCall::is_in_thread(MAINTAINER);
         assert!(
             !(commits && trap.swap(false, Ordering::SeqCst)),
             "on purpose, during a commit"
@@ -48,7 +50,7 @@ fn every_case(test: impl Fn(&SimVfs, Store) + Send + Copy + 'static) {
         for options in [options(), threaded()] {
             let sim = SimVfs::tracked(1);
             let store = about_to_panic(&sim, op, options);
-            must_end(move || test(&sim, store));
+            run_within_limit(move || test(&sim, store));
         }
     }
 }
@@ -120,10 +122,10 @@ fn a_panic_in_an_append_callback_fails_no_other_append() {
             prepared("a", b"one"),
             Box::new(|_| panic!("on purpose, in an answer")),
         );
-        until("the first append", || store.head().unwrap() == 1);
+        wait_until("the first append", || store.head().unwrap() == 1);
         answers.submit(&store, 1, "a", b"two");
         append(&store, &[("a", b"three")]).unwrap();
-        until("the second answer", || answers.count() == 1);
+        wait_until("the second answer", || answers.count() == 1);
         assert!(answers.take().remove(&1).unwrap().remove(0).is_ok());
         store.close().unwrap();
     });
@@ -135,7 +137,7 @@ fn a_panic_in_a_wake_up_fails_no_append() {
         let woken = Flag::default();
         let inner = woken.clone();
         let first = store.on_beyond(0, Box::new(|| panic!("on purpose, in a wake-up")));
-        let second = store.on_beyond(0, Box::new(move || inner.raise()));
+        let second = store.on_beyond(0, Box::new(move || inner.set()));
         append(&store, &[("a", b"one")]).unwrap();
         woken.wait("the second wake-up");
         append(&store, &[("a", b"two")]).unwrap();
@@ -148,15 +150,15 @@ fn a_panic_in_a_wake_up_fails_no_append() {
 /// Open a store whose file system panics once at a call that `at` selects, after it is armed.
 fn panicking_at(
     options: Options,
-    at: impl Fn(Asked<'_>) -> bool + Send + Sync + 'static,
+    at: impl Fn(HookedCall<'_>) -> bool + Send + Sync + 'static,
 ) -> (SimVfs, Store, Flag, Flag) {
     let sim = SimVfs::tracked(1);
     let [armed, panicked] = [(); 2].map(|()| Flag::default());
     let vfs = {
         let (armed, panicked) = (armed.clone(), panicked.clone());
-        HookedVfs::new(sim.clone(), move |asked| {
-            if armed.is_up() && !panicked.is_up() && at(asked) {
-                panicked.raise();
+        HookedVfs::new(sim.clone(), move |call| {
+            if armed.is_set() && !panicked.is_set() && at(call) {
+                panicked.set();
                 panic!("on purpose, in a call of the file system");
             }
             Ok(())
@@ -204,18 +206,19 @@ fn is_poisoned_and_whole(sim: &SimVfs, store: &Store, context: &str) {
 fn panic_in_the_commit(op: Op, path: &'static str) {
     for options in [options(), threaded()] {
         let context = format!("{op:?} {path}, threads {}", options.background);
-        let in_other_threads = move |asked: Asked<'_>| asked.is(op, path) && !Asked::by(MAINTAINER);
+        let in_other_threads =
+            move |call: HookedCall<'_>| call.is(op, path) && !HookedCall::is_in_thread(MAINTAINER);
         let (sim, store, armed, panicked) = panicking_at(options, in_other_threads);
         append(&store, &[("a", b"one")]).unwrap();
-        armed.raise();
+        armed.set();
         let answers = Answers::default();
         answers.submit(&store, 2, "a", b"two");
         let beside = {
             let store = store.clone();
-            must_end(move || append(&store, &[("a", b"three")]))
+            run_within_limit(move || append(&store, &[("a", b"three")]))
         };
-        until("the submitted append's answer", || answers.count() == 1);
-        assert!(panicked.is_up(), "{context}");
+        wait_until("the submitted append's answer", || answers.count() == 1);
+        assert!(panicked.is_set(), "{context}");
         let answer = answers.take().remove(&2).unwrap().remove(0);
         for answer in [answer, beside] {
             let is_correct = matches!(
@@ -250,16 +253,15 @@ fn a_panic_in_a_rollover_poisons_the_store_and_answers_every_append() {
         (Op::Rename, "CURRENT"),
     ] {
         let context = format!("{op:?} {path}");
-        let (sim, store, armed, panicked) =
-            panicking_at(options(), move |asked| asked.is(op, path));
+        let (sim, store, armed, panicked) = panicking_at(options(), move |call| call.is(op, path));
         append(&store, &[("a", b"one")]).unwrap();
-        armed.raise();
+        armed.set();
         let answer = {
             let store = store.clone();
-            must_end(move || append(&store, &[("a", &[b'x'; 14_000])]))
+            run_within_limit(move || append(&store, &[("a", &[b'x'; 14_000])]))
         };
         assert!(
-            panicked.is_up() && is_unknown(&answer),
+            panicked.is_set() && is_unknown(&answer),
             "{context}: {answer:?}"
         );
         is_poisoned_and_whole(&sim, &store, &context);
@@ -274,17 +276,18 @@ fn a_panic_in_the_maintenance_thread_fails_no_append() {
         (Op::Create, SECOND),
     ];
     for (op, path) in calls {
-        let ahead = move |asked: Asked<'_>| asked.is(op, path) && Asked::by(MAINTAINER);
+        let ahead =
+            move |call: HookedCall<'_>| call.is(op, path) && HookedCall::is_in_thread(MAINTAINER);
         let mut options = Options::default();
         (options.first_segment, options.max_segment) = (2 << 20, 2 << 20);
         let (sim, store, armed, panicked) = panicking_at(options, ahead);
-        armed.raise();
-        must_end(move || {
+        armed.set();
+        run_within_limit(move || {
             let fill = || append(&store, &[("a", &vec![b'x'; 700 << 10])]).unwrap();
             for _ in 0..2 {
                 fill();
             }
-            until("the panic", || panicked.is_up());
+            wait_until("the panic", || panicked.is_set());
             for _ in 0..4 {
                 fill();
             }
@@ -297,14 +300,15 @@ fn a_panic_in_the_maintenance_thread_fails_no_append() {
 
 #[test]
 fn a_panic_while_a_sync_marker_is_written_poisons_the_store() {
-    let marker = |asked: Asked<'_>| asked.is(Op::Write, FIRST) && Asked::by(MAINTAINER);
+    let marker =
+        |call: HookedCall<'_>| call.is(Op::Write, FIRST) && HookedCall::is_in_thread(MAINTAINER);
     let mut options = threaded();
     options.zero_fill = false;
     let (sim, store, armed, panicked) = panicking_at(options, marker);
     append(&store, &[("a", b"one")]).unwrap();
-    armed.raise();
-    until("the sync marker", || panicked.is_up());
-    until("the poison", || {
+    armed.set();
+    wait_until("the sync marker", || panicked.is_set());
+    wait_until("the poison", || {
         store.wait_beyond(1, Duration::ZERO).is_err()
     });
     is_poisoned_and_whole(&sim, &store, "a sync marker");

@@ -30,7 +30,7 @@ use eventbraid_engine::{
     Append, Depth, Error, Expectation, LogQuery, Options, ReadMode, Recorded, Store, StreamQuery,
     prepare,
 };
-use support::hook::until;
+use support::hook::wait_until;
 use support::{append, event, log, open, open_with, options, prepared};
 
 fn from_environment(name: &str, default: u64) -> u64 {
@@ -449,7 +449,7 @@ fn real_session(
         let ended = following.join().unwrap();
         assert!(matches!(ended, Err(Error::Closed)), "{context}: {ended:?}");
     });
-    until("every submitted append's answer", || {
+    wait_until("every submitted append's answer", || {
         pending.load(Ordering::SeqCst) == 0
     });
     known.extend(acknowledged.lock().drain(..));

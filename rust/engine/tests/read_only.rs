@@ -17,7 +17,7 @@ use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
 use eventbraid_engine::{Depth, Error, Mode, Options, ReadMode, Store};
-use support::hook::{must_end, until};
+use support::hook::{run_within_limit, wait_until};
 use support::shared::{DIRTY, page, shared};
 use support::{append, append_expecting, bodies, event, log, open, open_with, options};
 
@@ -287,9 +287,9 @@ fn a_wait_for_more_events_ends_when_the_store_closes() {
     assert_eq!(store.wait_beyond(1, Duration::from_millis(20)).unwrap(), 1);
     let waiting = store.clone();
     let waiter = std::thread::spawn(move || waiting.wait_beyond(1, Duration::from_mins(1)));
-    until("it to wait", || !waiter.is_finished());
+    wait_until("it to wait", || !waiter.is_finished());
     store.close().unwrap();
-    let ended = must_end(move || waiter.join().unwrap());
+    let ended = run_within_limit(move || waiter.join().unwrap());
     assert!(matches!(ended, Err(Error::Closed)), "{ended:?}");
 }
 

@@ -19,7 +19,7 @@ use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::vfs::sim::{Call, Failure, Fault, Persist, SimVfs};
 use eventbraid_engine::{Depth, Error, Store};
-use support::hook::until;
+use support::hook::wait_until;
 use support::{append, bodies, log, open, open_with, options, stream, threaded};
 
 const SEGMENT: u64 = 16 << 10;
@@ -29,7 +29,7 @@ fn with_a_prepared_segment() -> SimVfs {
     let vfs = SimVfs::tracked(1);
     let store = open_with(vfs.clone(), threaded()).unwrap();
     append(&store, &[("a", &[b'x'; 9000])]).unwrap();
-    until("the next segment", || store.stats().segments == 2);
+    wait_until("the next segment", || store.stats().segments == 2);
     store.close().unwrap();
     vfs
 }

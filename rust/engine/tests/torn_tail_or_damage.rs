@@ -13,7 +13,7 @@ use eventbraid_engine::vfs::{OpenMode, Vfs};
 use eventbraid_engine::{Depth, Error, Store};
 use std::time::Duration;
 use support::frames::frames;
-use support::hook::{Flag, HookedVfs, Op, temptation, until};
+use support::hook::{Flag, HookedVfs, Op, let_other_threads_run, wait_until};
 use support::{append, append_expecting, bodies, log, open, open_with, threaded};
 
 const SEGMENT: &str = "/store/log/0000000001.hot";
@@ -187,8 +187,8 @@ fn a_log_without_any_segment_is_damaged_and_not_new() {
 #[test]
 fn an_idle_log_proves_its_last_event_on_a_slow_disk() {
     let sim = SimVfs::tracked(1);
-    let vfs = HookedVfs::new(sim.clone(), |asked| {
-        if asked.is(Op::SyncData, ".hot") {
+    let vfs = HookedVfs::new(sim.clone(), |call| {
+        if call.is(Op::SyncData, ".hot") {
             std::thread::sleep(Duration::from_millis(150));
         }
         Ok(())
@@ -205,7 +205,7 @@ fn an_idle_log_proves_its_last_event_on_a_slow_disk() {
         matches!(open(damaged), Err(Error::CorruptStore { .. }))
     };
     assert!(!is_proven(), "proven before the log is idle");
-    until("a sync marker that proves the event", is_proven);
+    wait_until("a sync marker that proves the event", is_proven);
     assert_eq!(store.stats().session.events, 1);
 }
 
@@ -216,9 +216,9 @@ fn rollover_with_a_stale_hint() -> Option<SimVfs> {
     let [armed, begun, go] = [(); 3].map(|()| Flag::default());
     let vfs = {
         let (armed, begun, go) = (armed.clone(), begun.clone(), go.clone());
-        HookedVfs::new(sim.clone(), move |asked| {
-            if armed.is_up() && asked.is(Op::SyncData, "0000000001.hot") {
-                begun.raise();
+        HookedVfs::new(sim.clone(), move |call| {
+            if armed.is_set() && call.is(Op::SyncData, "0000000001.hot") {
+                begun.set();
                 go.wait("the rollover");
             }
             Ok(())
@@ -226,14 +226,14 @@ fn rollover_with_a_stale_hint() -> Option<SimVfs> {
     };
     let store = open(vfs).unwrap();
     append(&store, &[("a", b"one")]).unwrap();
-    armed.raise();
+    armed.set();
     std::thread::scope(|scope| {
         let rotten = scope.spawn(|| append(&store, &[("a", b"rotten")]));
         begun.wait("the sync of the first segment");
         let rolling = scope.spawn(|| append(&store, &[("a", &[b'x'; 14_000])]));
         // Time for its write batch to begin, which then waits for that sync.
-        temptation();
-        go.raise();
+        let_other_threads_run();
+        go.set();
         rotten.join().unwrap().unwrap();
         rolling.join().unwrap().unwrap();
     });

@@ -8,7 +8,7 @@
 mod support;
 
 use eventbraid_engine::vfs::sim::SimVfs;
-use support::hook::{Flag, HookedVfs, Op, until};
+use support::hook::{Flag, HookedVfs, Op, wait_until};
 use support::{append, bodies, log, open};
 
 const SEGMENT: &str = "0000000001.hot";
@@ -22,25 +22,25 @@ fn appends_that_wait_for_the_disk_share_write_batches() {
     let (armed, go) = (Flag::default(), Flag::default());
     let vfs = {
         let (armed, go) = (armed.clone(), go.clone());
-        HookedVfs::new(SimVfs::tracked(1), move |asked| {
-            if armed.is_up() && asked.is(Op::SyncData, SEGMENT) {
+        HookedVfs::new(SimVfs::tracked(1), move |call| {
+            if armed.is_set() && call.is(Op::SyncData, SEGMENT) {
                 go.wait("all appends to be requested");
             }
             Ok(())
         })
     };
     let store = open(vfs).unwrap();
-    armed.raise();
+    armed.set();
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
             let store = store.clone();
             std::thread::spawn(move || append(&store, &[("a", b"x")]).map(drop))
         })
         .collect();
-    until("all to be requested", || {
+    wait_until("all to be requested", || {
         store.stats().session.appends == THREADS
     });
-    go.raise();
+    go.set();
     for thread in threads {
         thread.join().unwrap().unwrap();
     }

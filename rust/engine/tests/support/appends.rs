@@ -8,7 +8,7 @@ use eventbraid_engine::lock::Mutex;
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::{Appended, Error, Store};
 
-use super::hook::must_end;
+use super::hook::run_within_limit;
 use super::{append, bodies, log, open, open_with, options, prepared, threaded};
 
 pub(crate) type Answer = Result<Appended, Error>;
@@ -37,7 +37,7 @@ impl Answers {
     }
 }
 
-pub(crate) fn appending(store: &Store, name: &str, body: &'static [u8]) -> JoinHandle<Answer> {
+pub(crate) fn spawn_append(store: &Store, name: &str, body: &'static [u8]) -> JoinHandle<Answer> {
     let store = store.clone();
     std::thread::Builder::new()
         .name(name.to_owned())
@@ -45,13 +45,13 @@ pub(crate) fn appending(store: &Store, name: &str, body: &'static [u8]) -> JoinH
         .unwrap()
 }
 
-pub(crate) fn closing(store: &Store) -> JoinHandle<Result<(), Error>> {
+pub(crate) fn spawn_close(store: &Store) -> JoinHandle<Result<(), Error>> {
     let store = store.clone();
     std::thread::spawn(move || store.close())
 }
 
 /// Return the bodies in the log after a loss of power that removed all unsynced bytes.
-pub(crate) fn durable(sim: &SimVfs) -> Vec<String> {
+pub(crate) fn durable_bodies(sim: &SimVfs) -> Vec<String> {
     bodies(&log(&open(sim.power_cut(Persist::Nothing)).unwrap()))
 }
 
@@ -63,6 +63,6 @@ pub(crate) fn is_unknown(answer: &Answer) -> bool {
 pub(crate) fn with_and_without_threads(test: impl Fn(Store, Store) + Send + Copy + 'static) {
     for options in [options(), threaded()] {
         let store = open_with(SimVfs::tracked(1), options).unwrap();
-        must_end(move || test(store.clone(), store));
+        run_within_limit(move || test(store.clone(), store));
     }
 }

@@ -33,28 +33,28 @@ pub(crate) enum Op {
     Moment,
 }
 
-/// A call that is about to be made.
+/// A call to the file system that is about to be made.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct HookedCall<'a> {
     pub(crate) op: Op,
     pub(crate) path: &'a Path,
     /// The number of the open file, counted from 1; 0 for a call without an open file.
-    pub(crate) opening: u64,
+    pub(crate) open_file: u64,
 }
 
-impl Asked<'_> {
+impl HookedCall<'_> {
     /// Whether this is a call `op` on a path that contains a text.
     pub(crate) fn is(&self, op: Op, path: &str) -> bool {
         self.op == op && self.path.to_string_lossy().contains(path)
     }
 
     /// Whether the calling thread has this name.
-    pub(crate) fn by(thread: &str) -> bool {
+    pub(crate) fn is_in_thread(thread: &str) -> bool {
         std::thread::current().name() == Some(thread)
     }
 }
 
-type Hook = Arc<dyn Fn(Asked<'_>) -> io::Result<()> + Send + Sync>;
+type Hook = Arc<dyn Fn(HookedCall<'_>) -> io::Result<()> + Send + Sync>;
 
 /// The file system. An error of the hook is the error of the call.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ pub(crate) struct HookedVfs {
 impl HookedVfs {
     pub(crate) fn new(
         inner: impl Vfs,
-        hook: impl Fn(Asked<'_>) -> io::Result<()> + Send + Sync + 'static,
+        hook: impl Fn(HookedCall<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         Self {
             inner: Arc::new(inner),
@@ -76,11 +76,11 @@ impl HookedVfs {
         }
     }
 
-    fn ask(&self, op: Op, path: &Path) -> io::Result<()> {
-        (self.hook)(Asked {
+    fn call_hook(&self, op: Op, path: &Path) -> io::Result<()> {
+        (self.hook)(HookedCall {
             op,
             path,
-            opening: 0,
+            open_file: 0,
         })
     }
 }
@@ -112,25 +112,25 @@ impl Vfs for HookedVfs {
     }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
         if mode == OpenMode::CreateNew {
-            self.ask(Op::Create, path)?;
+            self.call_hook(Op::Create, path)?;
         }
         Ok(Arc::new(HookedFile {
             inner: self.inner.open(path, mode)?,
             path: path.to_path_buf(),
-            opening: self.opened.fetch_add(1, Ordering::SeqCst) + 1,
+            open_file: self.opened.fetch_add(1, Ordering::SeqCst) + 1,
             hook: Arc::clone(&self.hook),
         }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.ask(Op::Rename, to)?;
+        self.call_hook(Op::Rename, to)?;
         self.inner.rename(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.ask(Op::Remove, path)?;
+        self.call_hook(Op::Remove, path)?;
         self.inner.remove(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.ask(Op::SyncDir, path)?;
+        self.call_hook(Op::SyncDir, path)?;
         self.inner.sync_dir(path)
     }
     fn open_lock(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LockFile>> {
@@ -165,7 +165,7 @@ impl Vfs for HookedVfs {
         self.inner.random(buf)
     }
     fn at(&self, moment: &'static str) {
-        let _nothing_to_fail = self.ask(Op::Moment, Path::new(moment));
+        let _nothing_to_fail = self.call_hook(Op::Moment, Path::new(moment));
         self.inner.at(moment);
     }
 }
@@ -173,16 +173,16 @@ impl Vfs for HookedVfs {
 struct HookedFile {
     inner: Arc<dyn VfsFile>,
     path: PathBuf,
-    opening: u64,
+    open_file: u64,
     hook: Hook,
 }
 
 impl HookedFile {
-    fn ask(&self, op: Op) -> io::Result<()> {
-        (self.hook)(Asked {
+    fn call_hook(&self, op: Op) -> io::Result<()> {
+        (self.hook)(HookedCall {
             op,
             path: &self.path,
-            opening: self.opening,
+            open_file: self.open_file,
         })
     }
 }
@@ -201,19 +201,19 @@ impl ForwardingFile for HookedFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.ask(Op::Read)?;
+        self.call_hook(Op::Read)?;
         self.inner.read_at(buf, offset)
     }
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        self.ask(Op::Write)?;
+        self.call_hook(Op::Write)?;
         self.inner.write_vectored_at(bufs, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.ask(Op::SyncData)?;
+        self.call_hook(Op::SyncData)?;
         self.inner.sync_data()
     }
     fn sync_all(&self) -> io::Result<()> {
-        self.ask(Op::SyncAll)?;
+        self.call_hook(Op::SyncAll)?;
         self.inner.sync_all()
     }
 }
@@ -242,47 +242,53 @@ pub(crate) struct Flag {
 }
 
 impl Flag {
-    pub(crate) fn raise(&self) {
+    pub(crate) fn set(&self) {
         *self.state.0.lock() = true;
         self.state.1.notify_all();
     }
 
-    pub(crate) fn lower(&self) {
+    pub(crate) fn clear(&self) {
         *self.state.0.lock() = false;
     }
 
-    pub(crate) fn is_up(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         *self.state.0.lock()
     }
 
     /// Wait until the flag is set, at most for [`LIMIT`].
     pub(crate) fn wait(&self, what: &str) {
         let deadline = Instant::now() + LIMIT;
-        let mut up = self.state.0.lock();
-        while !*up {
-            let over = self.state.1.wait_until(&mut up, deadline).timed_out();
-            assert!(!over || *up, "waited in vain for {what}");
+        let mut is_set = self.state.0.lock();
+        while !*is_set {
+            let is_late = self.state.1.wait_until(&mut is_set, deadline).timed_out();
+            assert!(
+                !is_late || *is_set,
+                "{what} did not happen within the limit"
+            );
         }
     }
 }
 
 /// Poll until a condition holds, at most for [`LIMIT`].
-pub(crate) fn until(what: &str, so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let begin = Instant::now();
-    while !so() {
-        assert!(begin.elapsed() < LIMIT, "waited in vain for {what}");
+    while !condition() {
+        assert!(
+            begin.elapsed() < LIMIT,
+            "{what} did not happen within the limit"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 /// Run a closure in a thread of its own, which must end within [`LIMIT`]. Its panic is passed on.
-pub(crate) fn must_end<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn run_within_limit<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(what);
-    until("a thread that should have ended", || thread.is_finished());
+    wait_until("the end of the thread", || thread.is_finished());
     thread.join().unwrap()
 }
 
 /// Sleep, so that another thread has time for a call that it must not make.
-pub(crate) fn temptation() {
+pub(crate) fn let_other_threads_run() {
     std::thread::sleep(Duration::from_millis(50));
 }

@@ -11,10 +11,10 @@ use eventbraid_engine::{Mode, Options};
 use super::{ROOT, bodies, log, open};
 
 /// The word that counts the publications of the log's end.
-pub(crate) const TAIL_TURN: usize = 80;
+pub(crate) const TAIL_SEQUENCE: usize = 80;
 
 /// The word that counts the publications of the durable end.
-pub(crate) const DURABLE_TURN: usize = 112;
+pub(crate) const DURABLE_SEQUENCE: usize = 112;
 
 /// The words with the end of a write in progress, and with the number of its writer.
 pub(crate) const DIRTY: usize = 56;
