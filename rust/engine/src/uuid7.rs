@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_a_process_ascend_whoever_asks_for_them() {
+    fn all_ids_of_a_process_ascend() {
         let mut last = [0; 16];
         for count in [1, 5_000, 1, 3, 1] {
             let mut ids = Uuids::new(count);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_an_id_is_that_of_its_making() {
+    fn an_id_contains_the_time_of_its_creation() {
         let before = millis();
         let id = uuid7().unwrap();
         let time = id

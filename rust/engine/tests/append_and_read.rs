@@ -52,7 +52,7 @@ fn an_event_keeps_only_its_own_bytes_in_memory() {
 }
 
 #[test]
-fn a_page_is_limited_by_the_bytes_that_it_keeps_in_memory() {
+fn a_read_batch_is_limited_by_the_bytes_that_it_keeps_in_memory() {
     let store = open(SimVfs::tracked(1)).unwrap();
     let metadata = vec![b'm'; 60 << 10];
     let event = EventInput {
@@ -194,7 +194,7 @@ fn a_keyed_append_without_events_is_recorded() {
 }
 
 #[test]
-fn reads_page_in_both_directions() {
+fn read_batches_continue_in_both_directions() {
     let store = open(SimVfs::tracked(1)).unwrap();
     let names: Vec<String> = (0..100).map(|n| n.to_string()).collect();
     for name in &names {
@@ -356,7 +356,7 @@ fn every_cursor_and_limit_selects_the_events_it_names() {
 }
 
 #[test]
-fn an_empty_page_leaves_the_cursor_unchanged() {
+fn an_empty_read_batch_leaves_the_cursor_unchanged() {
     let store = open(SimVfs::memory()).unwrap();
     append(&store, &[("a", b"1"), ("a", b"2")]).unwrap();
     let query = LogQuery {
@@ -384,7 +384,7 @@ fn an_empty_page_leaves_the_cursor_unchanged() {
 }
 
 #[test]
-fn a_truncated_page_reports_that_there_is_more() {
+fn a_truncated_read_batch_reports_that_there_are_more_events() {
     let mut options = support::options();
     options.max_segment = 32 << 20;
     let store = support::open_with(SimVfs::memory(), options).unwrap();

@@ -102,7 +102,7 @@ fn no_sync_follows_a_failed_sync() {
 }
 
 #[test]
-fn a_write_back_error_found_while_writing_zeros_fails_the_append_that_it_concerns() {
+fn a_write_back_error_reported_to_the_maintenance_thread_fails_the_append_that_it_concerns() {
     // The kernel writes the pages of the append back on behalf of the other sync, and fails. It
     // reports the error once for each open file description.
     let sim = SimVfs::tracked(1);

@@ -382,7 +382,7 @@ fn a_failed_sync_of_zeros_poisons_the_store_with_a_marker() {
 }
 
 #[test]
-fn a_commit_that_becomes_durable_after_the_marker_is_neither_acknowledged_nor_shown() {
+fn a_commit_that_becomes_durable_after_the_marker_is_neither_acknowledged_nor_visible() {
     let sim = SimVfs::tracked(1);
     let (armed, marked) = (Flag::default(), Flag::default());
     let vfs = {
@@ -605,7 +605,7 @@ fn a_failed_sync_poisons_the_store() {
 }
 
 #[test]
-fn a_store_reopened_after_a_lost_sync_shows_only_durable_events() {
+fn a_store_reopened_after_a_lost_sync_contains_only_durable_events() {
     let vfs = SimVfs::tracked(1);
     let store = open(vfs.clone()).unwrap();
     append(&store, &[("a", b"one")]).unwrap();

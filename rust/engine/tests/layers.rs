@@ -78,7 +78,7 @@ fn no_files_use_each_other() {
 }
 
 #[test]
-fn the_parser_finds_the_paths_of_a_file() {
+fn the_parser_returns_every_path_of_a_file() {
     let text = "
         use std::io;
         use crate::a::{self, B as C, d::{E, F}};
@@ -104,7 +104,7 @@ fn the_parser_finds_the_paths_of_a_file() {
 }
 
 #[test]
-fn a_cycle_is_found_however_long_it_is() {
+fn a_cycle_of_any_length_is_detected() {
     let uses = |pairs: &[(&str, &str)]| {
         let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (from, to) in pairs {

@@ -29,7 +29,7 @@ fn a_nonblocking_read_opens_no_segment() {
 }
 
 #[test]
-fn a_nonblocking_read_refuses_a_large_page() {
+fn a_nonblocking_read_refuses_a_large_read_batch() {
     let store = open(SimVfs::tracked(1)).unwrap();
     let body = vec![b'x'; 1024];
     for _ in 0..2 {

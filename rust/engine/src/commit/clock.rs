@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_joins_is_judged_by_those_that_are_there() {
+    fn a_joining_session_uses_the_clock_difference_of_the_other_sessions() {
         let mut machine = Machine::new();
         let shared = CommitClock::default().stamp(machine.read(), 0, None);
         machine.wall += 10 * YEAR;
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn time_goes_on_after_the_clock_was_set_back() {
+    fn commit_times_advance_after_the_clock_was_set_back() {
         let (mut machine, mut clock) = (Machine::new(), CommitClock::default());
         let first = clock.stamp(machine.read(), 0, None);
         machine.wall -= 8 * HOUR;
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_commit_of_a_session_takes_the_wall_clock_as_it_is() {
+    fn the_first_commit_of_a_session_uses_the_wall_clock() {
         let machine = Machine::new();
         for last in [NOW - YEAR, NOW - HOUR] {
             let commit_time = CommitClock::default().stamp(machine.read(), last, None);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_page_says_is_believed_only_if_it_can_be() {
+    fn an_impossible_clock_difference_in_the_page_is_ignored() {
         let machine = Machine::new();
         let expected = CommitClock::default().stamp(machine.read(), NOW - HOUR, None);
         for junk in [i64::MIN, -1, 1, i64::MAX, signed(NOW + YEAR)] {

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_is_nearly_full_takes_no_more_but_is_still_checked() {
+    fn a_nearly_full_index_refuses_writes_and_still_checks_expectations() {
         let event = EventInput {
             stream: "a",
             event_type: "happened",

@@ -30,32 +30,32 @@ macro_rules! expectations {
 }
 
 expectations! {
-    an_exclusive_lock_is_held_by_one_opening
-    a_shared_lock_is_held_beside_shared_ones_only
-    a_lock_taken_twice_is_freed_once
-    a_downgrade_lets_others_share
-    an_upgrade_that_fails_leaves_nothing_held
-    a_dropped_opening_holds_nothing
-    a_directory_is_locked_apart_from_what_is_in_it
-    a_lock_file_is_made_if_that_is_asked_for
-    a_lock_file_keeps_what_is_in_it
+    an_exclusive_lock_has_one_holder
+    a_shared_lock_is_compatible_with_shared_locks_only
+    a_lock_acquired_twice_is_released_once
+    a_downgrade_admits_other_shared_holders
+    a_failed_upgrade_releases_the_lock
+    a_dropped_lock_file_is_unlocked
+    a_directory_lock_is_independent_of_locks_on_its_files
+    a_lock_file_is_created_only_on_request
+    opening_a_lock_file_keeps_its_content
     a_lock_follows_the_file_and_not_its_name
     a_lock_file_is_in_place_until_it_is_deleted_or_replaced
-    many_threads_make_one_lock_file
-    a_page_is_made_once_and_of_zeros
-    a_page_has_the_size_of_a_page
-    words_are_changed_as_they_are_named
-    words_that_are_none_read_as_zero
-    openings_of_a_page_share_its_words
-    a_page_opened_to_be_read_is_written_too
-    a_new_page_at_an_old_path_is_another
+    concurrent_threads_create_one_lock_file
+    a_page_is_created_once_and_filled_with_zeros
+    a_file_of_another_size_is_refused_as_a_page
+    each_operation_changes_its_word_only
+    words_out_of_range_read_as_zero
+    all_mappings_of_a_page_share_its_words
+    a_page_opened_for_reading_can_be_written
+    a_new_page_at_the_same_path_has_its_own_words
     a_page_is_in_place_until_it_is_deleted_or_replaced
-    additions_of_many_threads_are_all_there
+    concurrent_additions_are_all_counted
     a_wait_for_a_word_that_has_changed_ends_at_once
     a_wait_lasts_until_its_timeout
     a_wake_ends_every_wait_for_the_word
-    files_of_this_place_can_be_shared
-    a_held_directory_has_all_that_its_path_has
+    files_of_the_test_directory_can_be_shared
+    a_held_directory_contains_the_same_files_as_its_path
     a_held_directory_is_in_place_while_its_path_names_it
 }
 
@@ -104,13 +104,13 @@ fn write(vfs: &Arc<dyn Vfs>, path: &Path, bytes: &[u8]) {
 }
 
 /// Run `work` on a thread and return its result. Panic if it takes longer than [`LIMIT`].
-fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+fn run_within_limit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, outcome) = mpsc::channel();
     std::thread::spawn(move || done.send(work()));
     outcome.recv_timeout(LIMIT).unwrap()
 }
 
-fn a_held_directory_has_all_that_its_path_has(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_held_directory_contains_the_same_files_as_its_path(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let (store, inner) = (dir.join("store"), dir.join("store/inner"));
     vfs.create_dir(&store).unwrap();
     let held = vfs.hold(&store).unwrap();
@@ -189,14 +189,14 @@ fn after_a_directory_was_replaced(
 }
 
 #[test]
-fn a_held_directory_of_the_system_is_reached_after_another_took_its_path() {
+fn a_held_directory_on_the_os_is_reached_after_its_path_names_another() {
     on_os(|vfs, dir| {
         after_a_directory_was_replaced(vfs, dir, |from, to| std::fs::rename(from, to).unwrap());
     });
 }
 
 #[test]
-fn a_held_directory_of_the_simulation_is_reached_after_another_took_its_path() {
+fn a_simulated_held_directory_is_reached_after_its_path_names_another() {
     for sim in [SimVfs::memory(), SimVfs::tracked(1)] {
         let vfs: Arc<dyn Vfs> = Arc::new(sim.clone());
         after_a_directory_was_replaced(&vfs, Path::new("/"), |from, to| {
@@ -206,7 +206,7 @@ fn a_held_directory_of_the_simulation_is_reached_after_another_took_its_path() {
 }
 
 #[test]
-fn what_a_simulated_directory_has_is_as_durable_after_it_was_moved() {
+fn a_moved_simulated_directory_keeps_its_synced_and_unsynced_names() {
     use super::sim::Persist;
     let sim = SimVfs::tracked(1);
     let vfs: Arc<dyn Vfs> = Arc::new(sim.clone());
@@ -224,7 +224,7 @@ fn what_a_simulated_directory_has_is_as_durable_after_it_was_moved() {
     assert!(sim.move_outside("/none", "/store").is_err());
 }
 
-fn an_exclusive_lock_is_held_by_one_opening(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn an_exclusive_lock_has_one_holder(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let [one, other] = pair(vfs, dir);
     assert!(one.try_lock(Hold::Exclusive).unwrap());
     assert!(!other.try_lock(Hold::Exclusive).unwrap());
@@ -234,7 +234,7 @@ fn an_exclusive_lock_is_held_by_one_opening(vfs: &Arc<dyn Vfs>, dir: &Path) {
     assert!(!one.try_lock(Hold::Shared).unwrap());
 }
 
-fn a_shared_lock_is_held_beside_shared_ones_only(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_shared_lock_is_compatible_with_shared_locks_only(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let [one, other] = pair(vfs, dir);
     let third = vfs.open_lock(&dir.join("lock"), false).unwrap();
     assert!(one.try_lock(Hold::Shared).unwrap());
@@ -246,7 +246,7 @@ fn a_shared_lock_is_held_beside_shared_ones_only(vfs: &Arc<dyn Vfs>, dir: &Path)
     assert!(third.try_lock(Hold::Exclusive).unwrap());
 }
 
-fn a_lock_taken_twice_is_freed_once(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_lock_acquired_twice_is_released_once(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let [one, other] = pair(vfs, dir);
     for hold in [Hold::Exclusive, Hold::Shared] {
         one.unlock().unwrap();
@@ -258,7 +258,7 @@ fn a_lock_taken_twice_is_freed_once(vfs: &Arc<dyn Vfs>, dir: &Path) {
     }
 }
 
-fn a_downgrade_lets_others_share(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_downgrade_admits_other_shared_holders(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let [one, other] = pair(vfs, dir);
     assert!(one.try_lock(Hold::Exclusive).unwrap());
     assert!(one.try_lock(Hold::Shared).unwrap());
@@ -266,7 +266,7 @@ fn a_downgrade_lets_others_share(vfs: &Arc<dyn Vfs>, dir: &Path) {
     assert!(other.try_lock(Hold::Shared).unwrap());
 }
 
-fn an_upgrade_that_fails_leaves_nothing_held(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_failed_upgrade_releases_the_lock(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let [one, other] = pair(vfs, dir);
     assert!(one.try_lock(Hold::Shared).unwrap());
     assert!(one.try_lock(Hold::Exclusive).unwrap());
@@ -277,7 +277,7 @@ fn an_upgrade_that_fails_leaves_nothing_held(vfs: &Arc<dyn Vfs>, dir: &Path) {
     assert!(other.try_lock(Hold::Exclusive).unwrap());
 }
 
-fn a_dropped_opening_holds_nothing(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_dropped_lock_file_is_unlocked(vfs: &Arc<dyn Vfs>, dir: &Path) {
     for hold in [Hold::Exclusive, Hold::Shared] {
         let [one, other] = pair(vfs, dir);
         assert!(one.try_lock(hold).unwrap());
@@ -286,7 +286,7 @@ fn a_dropped_opening_holds_nothing(vfs: &Arc<dyn Vfs>, dir: &Path) {
     }
 }
 
-fn a_directory_is_locked_apart_from_what_is_in_it(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_directory_lock_is_independent_of_locks_on_its_files(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let inner = dir.join("inner");
     vfs.create_dir(&inner).unwrap();
     let open = |path: &Path, create| vfs.open_lock(path, create).unwrap();
@@ -305,7 +305,7 @@ fn a_directory_is_locked_apart_from_what_is_in_it(vfs: &Arc<dyn Vfs>, dir: &Path
     assert_eq!(vfs.list(&inner).unwrap(), ["lock"]);
 }
 
-fn a_lock_file_is_made_if_that_is_asked_for(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_lock_file_is_created_only_on_request(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let path = dir.join("lock");
     let missing = vfs.open_lock(&path, false).unwrap_err();
     assert_eq!(missing.kind(), io::ErrorKind::NotFound);
@@ -316,7 +316,7 @@ fn a_lock_file_is_made_if_that_is_asked_for(vfs: &Arc<dyn Vfs>, dir: &Path) {
     assert_eq!(nowhere.kind(), io::ErrorKind::NotFound);
 }
 
-fn a_lock_file_keeps_what_is_in_it(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn opening_a_lock_file_keeps_its_content(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let path = dir.join("lock");
     write(vfs, &path, b"who has it");
     for create in [true, false] {
@@ -359,12 +359,12 @@ fn a_lock_file_is_in_place_until_it_is_deleted_or_replaced(vfs: &Arc<dyn Vfs>, d
     assert!(third.is_in_place().unwrap());
 }
 
-fn many_threads_make_one_lock_file(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn concurrent_threads_create_one_lock_file(vfs: &Arc<dyn Vfs>, dir: &Path) {
     const THREADS: usize = 4;
     for round in 0..200 {
         let path = dir.join(round.to_string());
         let start = std::sync::Barrier::new(THREADS);
-        let taken = std::thread::scope(|scope| {
+        let acquired = std::thread::scope(|scope| {
             let openers = [(); THREADS].map(|()| {
                 scope.spawn(|| {
                     start.wait();
@@ -373,13 +373,13 @@ fn many_threads_make_one_lock_file(vfs: &Arc<dyn Vfs>, dir: &Path) {
                 })
             });
             let openings = openers.map(|opener| opener.join().unwrap());
-            openings.iter().filter(|(is_taken, _)| *is_taken).count()
+            openings.iter().filter(|(is_acquired, _)| *is_acquired).count()
         });
-        assert_eq!(taken, 1);
+        assert_eq!(acquired, 1);
     }
 }
 
-fn a_page_is_made_once_and_of_zeros(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_page_is_created_once_and_filled_with_zeros(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let path = dir.join("page");
     for mode in [OpenMode::Read, OpenMode::ReadWrite] {
         let missing = vfs.open_page(&path, mode).unwrap_err();
@@ -396,7 +396,7 @@ fn a_page_is_made_once_and_of_zeros(vfs: &Arc<dyn Vfs>, dir: &Path) {
     assert_eq!(found.load(0), 7);
 }
 
-fn a_page_has_the_size_of_a_page(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_file_of_another_size_is_refused_as_a_page(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let page = usize::try_from(PAGE_BYTES).unwrap();
     for size in [0, 1, page - 1, page + 1, 2 * page] {
         let path = dir.join(size.to_string());
@@ -408,7 +408,7 @@ fn a_page_has_the_size_of_a_page(vfs: &Arc<dyn Vfs>, dir: &Path) {
     assert!(vfs.open_page(dir, OpenMode::ReadWrite).is_err());
 }
 
-fn words_are_changed_as_they_are_named(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn each_operation_changes_its_word_only(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let (page, _) = page(vfs, dir);
     page.store(1, 5);
     assert_eq!(page.add(1, 2), 5);
@@ -424,7 +424,7 @@ fn words_are_changed_as_they_are_named(vfs: &Arc<dyn Vfs>, dir: &Path) {
     assert_eq!(page.load(PAGE_WORDS - 1), 3);
 }
 
-fn words_that_are_none_read_as_zero(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn words_out_of_range_read_as_zero(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let (page, path) = page(vfs, dir);
     for word in [PAGE_WORDS, PAGE_WORDS + 1, usize::MAX / 8 + 1, usize::MAX] {
         page.store(word, 1);
@@ -433,14 +433,14 @@ fn words_that_are_none_read_as_zero(vfs: &Arc<dyn Vfs>, dir: &Path) {
         assert!(!page.exchange(word, 0, 4));
         assert_eq!(page.load(word), 0);
         let own = Arc::clone(&page);
-        soon(move || own.wait(word, 0, HOUR));
+        run_within_limit(move || own.wait(word, 0, HOUR));
         page.wake(word);
     }
     assert!((0..PAGE_WORDS).all(|word| page.load(word) == 0));
     assert_eq!(vfs.entry(&path).unwrap(), Some(Entry::File(PAGE_BYTES)));
 }
 
-fn openings_of_a_page_share_its_words(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn all_mappings_of_a_page_share_its_words(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let (one, path) = page(vfs, dir);
     let other = vfs.open_page(&path, OpenMode::ReadWrite).unwrap();
     // All bytes of the value are equal, so it reads the same on machines of either byte order.
@@ -457,14 +457,14 @@ fn openings_of_a_page_share_its_words(vfs: &Arc<dyn Vfs>, dir: &Path) {
     assert_eq!(later.load(3), 0x0909_0909_0909_0909);
 }
 
-fn a_page_opened_to_be_read_is_written_too(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_page_opened_for_reading_can_be_written(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let (one, path) = page(vfs, dir);
     let reader = vfs.open_page(&path, OpenMode::Read).unwrap();
     reader.store(3, 7);
     assert_eq!(one.load(3), 7);
 }
 
-fn a_new_page_at_an_old_path_is_another(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn a_new_page_at_the_same_path_has_its_own_words(vfs: &Arc<dyn Vfs>, dir: &Path) {
     let (old, path) = page(vfs, dir);
     old.store(0, 7);
     vfs.remove(&path).unwrap();
@@ -488,7 +488,7 @@ fn a_page_is_in_place_until_it_is_deleted_or_replaced(vfs: &Arc<dyn Vfs>, dir: &
     assert!(!second.is_in_place().unwrap());
 }
 
-fn additions_of_many_threads_are_all_there(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn concurrent_additions_are_all_counted(vfs: &Arc<dyn Vfs>, dir: &Path) {
     const THREADS: u64 = 4;
     const EACH: u64 = 10_000;
     let (_made, path) = page(vfs, dir);
@@ -515,9 +515,9 @@ fn a_wait_for_a_word_that_has_changed_ends_at_once(vfs: &Arc<dyn Vfs>, dir: &Pat
     page.store(1, 7);
     for seen in [6, 0, u64::MAX] {
         let own = Arc::clone(&page);
-        soon(move || own.wait(1, seen, HOUR));
+        run_within_limit(move || own.wait(1, seen, HOUR));
         let own = Arc::clone(&page);
-        soon(move || own.wait(1, seen, Duration::MAX));
+        run_within_limit(move || own.wait(1, seen, Duration::MAX));
     }
 }
 
@@ -530,7 +530,7 @@ fn a_wait_lasts_until_its_timeout(vfs: &Arc<dyn Vfs>, dir: &Path) {
     // Only the lower halves are compared.
     for (word, seen) in [(1, 7), (2, 7 << 32 | 9), (2, 9)] {
         let own = Arc::clone(&page);
-        let waits = soon(move || {
+        let waits = run_within_limit(move || {
             let begun = Instant::now();
             let mut waits = 0;
             while begun.elapsed() < TIME {
@@ -542,7 +542,7 @@ fn a_wait_lasts_until_its_timeout(vfs: &Arc<dyn Vfs>, dir: &Path) {
         assert!(waits < 1000, "{waits} waits in {TIME:?}");
     }
     let own = Arc::clone(&page);
-    soon(move || own.wait(1, 7, Duration::ZERO));
+    run_within_limit(move || own.wait(1, 7, Duration::ZERO));
 }
 
 fn a_wake_ends_every_wait_for_the_word(vfs: &Arc<dyn Vfs>, dir: &Path) {
@@ -562,7 +562,7 @@ fn a_wake_ends_every_wait_for_the_word(vfs: &Arc<dyn Vfs>, dir: &Path) {
         });
     }
     for thread in threads.iter().take(3) {
-        until_asleep(thread);
+        wait_until_asleep(thread);
     }
     page.store(GO, 1);
     page.wake(GO);
@@ -582,7 +582,7 @@ fn thread_number() -> i32 {
 }
 
 /// Wait until a thread sleeps, on systems that show the state of a thread.
-fn until_asleep(thread: i32) {
+fn wait_until_asleep(thread: i32) {
     let path = format!("/proc/self/task/{thread}/stat");
     let is_awake = || std::fs::read_to_string(&path).is_ok_and(|stat| !stat.contains(") S "));
     let begun = Instant::now();
@@ -592,6 +592,6 @@ fn until_asleep(thread: i32) {
     }
 }
 
-fn files_of_this_place_can_be_shared(vfs: &Arc<dyn Vfs>, dir: &Path) {
+fn files_of_the_test_directory_can_be_shared(vfs: &Arc<dyn Vfs>, dir: &Path) {
     assert_eq!(vfs.unshareable(dir).unwrap(), None);
 }

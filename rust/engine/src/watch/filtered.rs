@@ -273,7 +273,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_waiters_found_are_those_whose_filter_matches() {
+    fn a_scan_removes_exactly_the_waiters_whose_filter_matches() {
         let filters = filters();
         for stream in STREAMS {
             for event_type in ["a", "b", "c"] {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_up_to_its_position_does_not_wake_a_waiter() {
+    fn an_event_at_or_below_its_position_does_not_wake_a_waiter() {
         let (mut all, woken) = (FilteredWaiters::default(), Woken::default());
         let category = OwnedFilter {
             category: Some("order".to_owned()),
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_that_ends_late_moves_no_waiter_back() {
+    fn a_scan_that_ends_late_decreases_no_position_of_a_waiter() {
         let (mut all, woken) = (FilteredWaiters::default(), Woken::default());
         let category = OwnedFilter {
             category: Some("order".to_owned()),

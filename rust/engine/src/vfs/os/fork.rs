@@ -239,8 +239,8 @@ mod tests {
     }
 
     #[test]
-    fn forks_use_no_slot_up() {
-        run_alone("vfs::os::fork::tests::forks_use_no_slot_up", || {
+    fn a_fork_uses_up_no_slot() {
+        run_alone("vfs::os::fork::tests::a_fork_uses_up_no_slot", || {
             let kept = [(); 3].map(|()| opened());
             for _ in 0..200 {
                 // SAFETY: the child uses atomics only, closes its own descriptors and ends. It has

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn more_slices_than_one_call_takes_are_written_by_several() {
+    fn more_slices_than_the_limit_of_a_call_are_written_by_several_calls() {
         let dir = dir();
         let file = OsVfs::new()
             .open(&dir.path().join("f"), OpenMode::CreateNew)
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_without_waiting_returns_the_content_or_nothing() {
+    fn a_nonblocking_read_returns_the_content_or_none() {
         let dir = dir();
         let file = OsVfs::new()
             .open(&dir.path().join("f"), OpenMode::CreateNew)
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exclusive_lock_on_a_directory_excludes_every_other() {
+    fn an_exclusive_lock_on_a_directory_excludes_every_other_lock() {
         let dir = dir();
         let vfs = OsVfs::new();
         let open = || vfs.open_lock(dir.path(), false).unwrap();

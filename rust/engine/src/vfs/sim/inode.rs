@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn each_sector_and_the_size_is_kept_or_lost_by_itself() {
+    fn sectors_and_the_size_are_kept_or_lost_independently() {
         let inode = inode(&[1; 600], &[2; 1000], 100);
         assert_eq!(inode.unsynced_units(), 4);
         assert_eq!(cut(&inode, Persist::Nothing), [1; 600]);
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_makes_all_of_it_durable() {
+    fn a_sync_makes_the_whole_file_durable() {
         let inode = inode(&[1; 600], &[2; 1000], 100);
         inode.sync();
         assert_eq!(inode.unsynced_units(), 0);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_past_the_end_change_the_size_alone() {
+    fn zeros_past_the_end_change_only_the_size() {
         assert_eq!(inode(&[1; 512], &[0; 4096], 512).unsynced_units(), 1);
     }
 
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_cache_keeps_what_is_not_synced() {
+    fn dropping_the_cache_keeps_unsynced_bytes() {
         let inode = inode(&[1; 600], &[2; 600], 0);
         inode.drop_cache(0, 600);
         assert_eq!(inode.content().to_bytes(), [2; 600]);
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_keeps_what_is_not_synced_apart() {
+    fn a_copy_has_its_own_unsynced_bytes() {
         let copy = inode(&[1; 600], &[2; 600], 0).copy();
         assert_eq!(copy.content().to_bytes(), [2; 600]);
         assert_eq!(cut(&copy, Persist::Nothing), [1; 600]);

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_of_another_file_counts_for_nothing() {
+    fn a_sync_of_another_file_covers_no_write() {
         let (_, vfs) = recording();
         let a = vfs.open(Path::new("/a"), OpenMode::CreateNew).unwrap();
         let b = vfs.open(Path::new("/b"), OpenMode::CreateNew).unwrap();
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_sync_counts_for_nothing() {
+    fn a_failed_sync_covers_no_write() {
         let (sim, vfs) = recording();
         let file = vfs.open(Path::new("/a"), OpenMode::CreateNew).unwrap();
         vfs.sync_dir(Path::new("/")).unwrap();
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_begun_before_the_write_had_ended_counts_for_nothing() {
+    fn a_sync_that_began_before_the_end_of_a_write_does_not_cover_it() {
         let (_, vfs) = recording();
         let on = |call| Phase::Begin(Operation::on(call, Path::new("/a")));
         let write = vfs.log.push(on(Call::Write));
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_that_had_not_ended_counts_for_nothing() {
+    fn a_sync_that_has_not_ended_covers_no_write() {
         let (_, vfs) = recording();
         let on = |call| Phase::Begin(Operation::on(call, Path::new("/a")));
         let write = vfs.log.push(on(Call::Write));
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_writes_at_once_the_sync_covers_the_ended_one() {
+    fn a_sync_covers_only_the_writes_that_ended_before_it() {
         let (_, vfs) = recording();
         let on = |call, offset| {
             let operation = Operation {
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn names_wait_for_their_directory() {
+    fn a_name_is_unsynced_until_its_directory_is_synced() {
         let (_, vfs) = recording();
         vfs.create_dir(Path::new("/d")).unwrap();
         vfs.open(Path::new("/t"), OpenMode::CreateNew).unwrap();
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_liar_outside_is_found_out() {
+    fn a_sync_that_an_outer_file_system_skips_covers_no_write() {
         let (_, vfs) = recording();
         let liar = LyingVfs::new(Arc::new(vfs.clone()), Lie::Files);
         let file = liar.open(Path::new("/a"), OpenMode::CreateNew).unwrap();
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_found_by_its_bytes() {
+    fn write_of_returns_the_first_write_with_the_bytes() {
         let (_, vfs) = recording();
         let file = vfs.open(Path::new("/a"), OpenMode::CreateNew).unwrap();
         write(&*file, b"some event");

@@ -25,7 +25,7 @@ const ENOENT: Option<i32> = Some(Errno::NOENT.raw_os_error());
 
 /// Plain and tracked file systems both keep the promises of the trait.
 #[test]
-fn files_behave_as_the_operating_systems_do() {
+fn simulated_files_behave_as_those_of_the_operating_system() {
     for vfs in [SimVfs::memory(), SimVfs::tracked(1)] {
         vfs.create_dir(path("/d")).unwrap();
         assert!(vfs.create_dir(path("/d")).is_err());
@@ -63,7 +63,7 @@ fn files_behave_as_the_operating_systems_do() {
 }
 
 #[test]
-fn a_directory_is_locked_by_one_at_a_time() {
+fn a_directory_lock_has_one_holder_at_a_time() {
     let vfs = SimVfs::tracked(1);
     let open = |vfs: &SimVfs| vfs.open_lock(path("/"), false).unwrap();
     let (one, other) = (open(&vfs), open(&vfs.clone()));
@@ -85,7 +85,7 @@ fn create_page(vfs: &SimVfs, name: &str) -> io::Result<Arc<dyn SharedPage>> {
 }
 
 #[test]
-fn a_page_takes_room_or_is_not_made() {
+fn a_page_is_not_created_without_disk_space() {
     let vfs = SimVfs::tracked(1);
     create_page(&vfs, "/one").unwrap();
     assert_eq!(vfs.allocated(), PAGE_WORDS as u64 * 8);
@@ -98,7 +98,7 @@ fn a_page_takes_room_or_is_not_made() {
 }
 
 #[test]
-fn a_page_whose_zeros_cant_be_written_is_not_made() {
+fn a_page_is_not_created_if_its_zeros_cannot_be_written() {
     let vfs = SimVfs::tracked(1);
     vfs.fail(Fault::once(Call::Write, 1, Failure::EIO));
     let failed = create_page(&vfs, "/page").unwrap_err();
@@ -109,7 +109,7 @@ fn a_page_whose_zeros_cant_be_written_is_not_made() {
 }
 
 #[test]
-fn a_process_that_dies_while_it_makes_a_page_leaves_a_file_that_is_none() {
+fn a_process_crash_during_the_creation_of_a_page_leaves_an_invalid_page() {
     let vfs = SimVfs::tracked(1);
     vfs.crash_at(2);
     assert!(create_page(&vfs, "/page").is_err() && vfs.crashed());
@@ -120,7 +120,7 @@ fn a_process_that_dies_while_it_makes_a_page_leaves_a_file_that_is_none() {
 }
 
 #[test]
-fn a_process_crash_keeps_what_is_written_and_syncs_nothing() {
+fn a_process_crash_keeps_written_bytes_and_syncs_nothing() {
     let vfs = SimVfs::tracked(1);
     let file = create(&vfs, "/f");
     vfs.sync_dir(path("/")).unwrap();
@@ -145,7 +145,7 @@ fn a_process_crash_keeps_what_is_written_and_syncs_nothing() {
 }
 
 #[test]
-fn a_process_crash_keeps_the_words_of_a_page_and_no_lock() {
+fn a_process_crash_keeps_the_words_of_a_page_and_releases_locks() {
     for vfs in [SimVfs::memory(), SimVfs::tracked(1)] {
         let page = create_page(&vfs, "/page").unwrap();
         page.store(3, 7);
@@ -202,7 +202,7 @@ fn words_after(persist: Persist) -> [u64; 3] {
 }
 
 #[test]
-fn a_power_cut_leaves_any_words_in_a_page() {
+fn a_power_cut_may_leave_any_words_in_a_page() {
     assert_eq!(words_after(Persist::Nothing), [0; 3]);
     assert_eq!(words_after(Persist::Mask(u64::MAX)), [0; 3]);
     assert_eq!(words_after(Persist::Everything), [u64::MAX; 3]);
@@ -218,7 +218,7 @@ fn a_power_cut_leaves_any_words_in_a_page() {
 }
 
 #[test]
-fn a_page_without_a_durable_name_may_be_lost_or_be_none() {
+fn a_page_without_a_durable_name_may_be_lost_or_invalid() {
     let vfs = SimVfs::tracked(1);
     create_page(&vfs, "/page").unwrap().store(0, 7);
     let open = |vfs: &SimVfs| vfs.open_page(path("/page"), OpenMode::ReadWrite);
@@ -233,7 +233,7 @@ fn a_page_without_a_durable_name_may_be_lost_or_be_none() {
 }
 
 #[test]
-fn a_file_without_a_durable_name_is_lost_though_synced() {
+fn a_synced_file_without_a_durable_name_is_lost() {
     let vfs = SimVfs::tracked(1);
     let file = create(&vfs, "/f");
     write(&*file, b"bytes");
@@ -242,7 +242,7 @@ fn a_file_without_a_durable_name_is_lost_though_synced() {
 }
 
 #[test]
-fn the_crash_comes_at_its_step_and_stays() {
+fn a_crash_happens_at_its_step_and_fails_every_later_call() {
     let vfs = SimVfs::tracked(1);
     vfs.crash_at(3);
     let file = create(&vfs, "/f");
@@ -286,7 +286,7 @@ fn a_crash_may_leave_any_part_of_its_write() {
 }
 
 #[test]
-fn the_same_seed_tells_the_same_story() {
+fn the_same_seed_gives_the_same_results() {
     let story = |seed| {
         let vfs = SimVfs::tracked(seed);
         let mut buf = [0; 20];
@@ -301,7 +301,7 @@ fn the_same_seed_tells_the_same_story() {
 }
 
 #[test]
-fn faults_hit_the_call_and_path_they_name() {
+fn a_fault_applies_to_its_call_and_path_only() {
     let vfs = SimVfs::tracked(1);
     vfs.create_dir(path("/log")).unwrap();
     let (log, other) = (create(&vfs, "/log/1"), create(&vfs, "/other"));
@@ -332,7 +332,7 @@ fn a_fault_lasts_until_healed() {
 }
 
 #[test]
-fn short_reads_and_writes_do_part_of_their_work() {
+fn short_reads_and_writes_transfer_a_part_of_their_bytes() {
     let vfs = SimVfs::tracked(1);
     let file = create(&vfs, "/f");
     vfs.fail(Fault::forever(Call::Write, 1, Failure::Short));
@@ -376,7 +376,7 @@ fn a_failed_sync_of_a_directory_may_lose_its_names_for_good() {
 }
 
 #[test]
-fn a_failed_sync_that_loses_nothing_can_be_made_up_for() {
+fn a_sync_after_a_failed_sync_without_loss_makes_the_bytes_durable() {
     let vfs = SimVfs::tracked(1);
     let file = create(&vfs, "/f");
     write(&*file, b"bytes");
@@ -395,7 +395,7 @@ fn a_failed_sync_that_loses_nothing_can_be_made_up_for() {
 }
 
 #[test]
-fn outsiders_reach_memory_and_disk_alike() {
+fn changes_from_outside_affect_memory_and_disk() {
     let vfs = SimVfs::tracked(1);
     let file = create(&vfs, "/f");
     write(&*file, b"bytes");
@@ -426,7 +426,7 @@ fn outsiders_reach_memory_and_disk_alike() {
 }
 
 #[test]
-fn no_file_outgrows_its_bound() {
+fn no_file_exceeds_the_maximum_size() {
     let file = create(&SimVfs::memory(), "/f");
     assert!(
         file.write_vectored_at(&[IoSlice::new(b"x")], u64::MAX)
@@ -435,7 +435,7 @@ fn no_file_outgrows_its_bound() {
 }
 
 #[test]
-fn a_cold_file_is_not_read_without_waiting() {
+fn a_nonblocking_read_of_an_uncached_file_returns_none() {
     let vfs = SimVfs::tracked(1);
     let file = create(&vfs, "/f");
     vfs.set_cold(true);
