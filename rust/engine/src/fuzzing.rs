@@ -18,9 +18,9 @@ use crate::log::{Identity, Layout, Manifest, PoisonMarker, PoisonMarkerState, Se
 use crate::vfs::sim::SimVfs;
 use crate::vfs::{OpenMode, Vfs};
 
-/// The place from which a frame is read.
+/// The store and the address that the checksum of a frame depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct FrameLocation {
     /// The secret of the store.
     pub secret: [u8; 16],
     /// The address of the frame's first byte.
@@ -28,28 +28,28 @@ pub struct Place {
 }
 
 /// Validate a frame and read all its parts. Return the number of its events.
-pub fn frame(bytes: &[u8], place: Place) -> Option<u32> {
+pub fn frame(bytes: &[u8], location: FrameLocation) -> Option<u32> {
     let origin = FrameOrigin {
-        seed: Seed::new(&place.secret),
-        address: place.address,
+        seed: Seed::new(&location.secret),
+        address: location.address,
     };
     let header = Header::read(bytes, origin.seed, origin.address);
     let frame = FrameView::check(bytes, origin).ok()?;
     assert_eq!(
         header.as_ref(),
         Some(frame.header()),
-        "one header, read twice"
+        "both readers must return the same header"
     );
     assert!(
         frame.header().length as usize <= bytes.len(),
-        "beyond its bytes"
+        "the length must not exceed the input"
     );
     read_all(&frame);
     let trusted = FrameView::trusted(bytes).map(|trusted| trusted.chain());
     assert_eq!(
         trusted,
         Some(frame.chain()),
-        "checked, and yet not to be trusted"
+        "a checked frame must be readable as a trusted one"
     );
     Some(frame.header().events)
 }
@@ -69,7 +69,10 @@ fn read_all(frame: &FrameView<'_>) {
             "event {i}"
         );
     }
-    assert!(frame.event(header.events).is_none(), "one event too many");
+    assert!(
+        frame.event(header.events).is_none(),
+        "no event after the last one"
+    );
 }
 
 /// One event of a frame to be encoded.
@@ -97,7 +100,7 @@ pub struct Content {
 }
 
 /// Return the bytes of a frame with this content.
-pub fn encode(content: &Content, place: Place) -> Vec<u8> {
+pub fn encode(content: &Content, location: FrameLocation) -> Vec<u8> {
     let count = |stream: usize| {
         let own = |event: &&Event| event.stream as usize == stream;
         u32::try_from(content.events.iter().filter(own).count()).unwrap_or(u32::MAX)
@@ -120,7 +123,7 @@ pub fn encode(content: &Content, place: Place) -> Vec<u8> {
     }
     let mut frame = encoder.finish();
     let fields = FrameFields {
-        address: place.address,
+        address: location.address,
         first_position: 1,
         previous_chain: 0,
         durable_hint: 0,
@@ -131,13 +134,13 @@ pub fn encode(content: &Content, place: Place) -> Vec<u8> {
         stream_hash: 7,
         base_version: 0,
     });
-    frame.complete(heads, &fields, Seed::new(&place.secret));
+    frame.complete(heads, &fields, Seed::new(&location.secret));
     frame.bytes().to_vec()
 }
 
 /// Return the content of a frame; `None` if the bytes are not a valid frame.
-pub fn decode(bytes: &[u8], place: Place) -> Option<Content> {
-    frame(bytes, place)?;
+pub fn decode(bytes: &[u8], location: FrameLocation) -> Option<Content> {
+    frame(bytes, location)?;
     let frame = FrameView::trusted(bytes)?;
     let event = |i| {
         let event = frame.event(i)?;
@@ -218,10 +221,10 @@ fn layout(files: &[(&str, &[u8])]) -> Layout {
     let vfs = SimVfs::tracked(1);
     for (name, bytes) in files {
         let path = PathBuf::from("/").join(name);
-        let made = vfs.open(&path, OpenMode::CreateNew).map(|_| ());
+        let created = vfs.open(&path, OpenMode::CreateNew).map(|_| ());
         assert!(
-            made.is_ok() && vfs.write_outside(&path, bytes).is_ok(),
-            "a file"
+            created.is_ok() && vfs.write_outside(&path, bytes).is_ok(),
+            "the file must be created"
         );
     }
     Layout::new(Arc::new(vfs), PathBuf::from("/"))

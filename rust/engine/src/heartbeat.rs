@@ -122,11 +122,11 @@ impl Heartbeat {
         // The calling session is running, so its age is zero.
         sessions.retain(|(number, _)| *number != own);
         sessions.extend((own != 0).then_some((own, Duration::ZERO)));
-        let shown = |(number, heartbeat_age)| LiveSession {
+        let report = |(number, heartbeat_age)| LiveSession {
             id: id_of(number),
             heartbeat_age,
         };
-        Ok(sessions.into_iter().map(shown).collect())
+        Ok(sessions.into_iter().map(report).collect())
     }
 
     /// Stop the heartbeat. The session keeps its slot.

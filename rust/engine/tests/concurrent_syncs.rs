@@ -240,7 +240,7 @@ fn answered_while_held_at(moment: &'static str) -> (bool, bool) {
 
 #[test]
 fn the_head_is_never_below_an_answered_position() {
-    for moment in ["durable", "indexed", "shown"] {
+    for moment in ["durable", "indexed", "visible"] {
         let (_, behind) = answered_while_held_at(moment);
         assert!(!behind, "an answer at the moment {moment}");
     }
@@ -248,7 +248,7 @@ fn the_head_is_never_below_an_answered_position() {
 
 #[test]
 fn no_answer_precedes_the_sync_that_it_depends_on() {
-    for moment in ["durable", "indexed", "shown"] {
+    for moment in ["durable", "indexed", "visible"] {
         let (early, _) = answered_while_held_at(moment);
         assert!(!early, "an answer at the moment {moment}");
     }

@@ -380,8 +380,8 @@ fn a_missing_file_is_reported_or_harmless() {
         let vfs = sample.vfs.process_crash();
         vfs.remove(&file).unwrap();
         let context = format!("{} removed", file.display());
-        let told = is_reported(&sample, vfs, &[&file], &context);
-        assert_eq!(told, !is_manifest(&file), "{context}");
+        let reported = is_reported(&sample, vfs, &[&file], &context);
+        assert_eq!(reported, !is_manifest(&file), "{context}");
     }
 }
 

@@ -622,8 +622,8 @@ fn a_store_reopened_after_a_lost_sync_contains_only_durable_events() {
     let vfs_after = vfs;
     drop(reopened);
     let crashed = vfs_after.process_crash();
-    let shown = open(crashed.clone()).unwrap();
-    assert_eq!(bodies(&log(&shown)), reopened_log);
+    let reopened = open(crashed.clone()).unwrap();
+    assert_eq!(bodies(&log(&reopened)), reopened_log);
     assert_eq!(reopened_log, ["one", "two"]);
     let cut = open(crashed.power_cut(Persist::Nothing)).unwrap();
     assert_eq!(bodies(&log(&cut)), reopened_log);

@@ -70,12 +70,15 @@ fn every_failing_call_returns_a_typed_error_and_leaves_a_store_that_reopens() {
                 let of_one = with_one_failing_call(call, nth, failure);
                 fired += u32::from(of_one.fired);
                 refused += u32::from(of_one.refused);
-                let goes_on = match failure {
+                let continues = match failure {
                     Failure::Short => true,
                     Failure::EINTR => matches!(call, Call::Read | Call::Write),
                     _ => false,
                 };
-                assert!(!(goes_on && of_one.refused), "{call:?} {nth}, {failure:?}");
+                assert!(
+                    !(continues && of_one.refused),
+                    "{call:?} {nth}, {failure:?}"
+                );
             }
         }
         assert!(fired > 50, "{failure:?}: only {fired} calls failed");

@@ -184,18 +184,19 @@ fn a_panic_in_a_filtered_wake_up_stops_no_other_wake_up() {
 /// delivery begins at the end of the scan.
 #[test]
 fn an_event_that_becomes_durable_during_a_scan_is_scanned_by_the_next() {
-    let [armed, scanning, shown, done] = [(); 4].map(|()| Flag::default());
+    let [armed, scanning, visible, done] = [(); 4].map(|()| Flag::default());
     let vfs = {
-        let [armed, scanning, shown, done] = [&armed, &scanning, &shown, &done].map(Flag::clone);
+        let [armed, scanning, visible, done] =
+            [&armed, &scanning, &visible, &done].map(Flag::clone);
         HookedVfs::new(SimVfs::tracked(1), move |call| {
             if !armed.is_set() {
                 return Ok(());
             }
             if call.is(Op::Read, ".hot") && !scanning.is_set() {
                 scanning.set();
-                shown.wait("the second commit");
-            } else if call.is(Op::Moment, "shown") && scanning.is_set() && !shown.is_set() {
-                shown.set();
+                visible.wait("the second commit");
+            } else if call.is(Op::Moment, "visible") && scanning.is_set() && !visible.is_set() {
+                visible.set();
                 done.wait("the first delivery");
             }
             Ok(())

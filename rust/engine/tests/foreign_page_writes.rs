@@ -20,7 +20,8 @@ use support::pair::{self, Pair};
 use support::shared::{COORDINATION, DURABLE_SEQUENCE, TAIL_SEQUENCE, assert_kept, page, shared};
 use support::{append, bodies, log, open_with, options};
 
-/// All words but those of members, of whom one is enough, and of seats, of whom two are.
+/// The words to change: all of them, except that one session slot stands for all session slots and
+/// two wait slots stand for all wait slots.
 const WORDS: std::ops::Range<usize> = 0..208;
 const FIRST_MEMBER: std::ops::Range<usize> = 512..544;
 
@@ -252,15 +253,15 @@ fn an_unknown_record_number_returns_no_older_record() {
 /// at that end, or at the beginning of the next segment, would overwrite acknowledged frames.
 #[test]
 fn an_older_copy_of_the_page_is_detected_across_segments() {
-    for (size, is_known) in [(10, false), (10, true), (3000, false), (3000, true)] {
-        let context = format!("{size} bytes, next segment known: {is_known}");
+    for (size, is_listed) in [(10, false), (10, true), (3000, false), (3000, true)] {
+        let context = format!("{size} bytes, next segment listed: {is_listed}");
         let disk = SimVfs::memory();
         let mut small = shared(options());
         (small.first_segment, small.max_segment) = (8 << 10, 8 << 10);
         let a = open_with(disk.clone(), small).unwrap();
         append(&a, &[("s", &[b'1'; 2000])]).unwrap();
         let mut acknowledged = bodies(&log(&a));
-        if is_known {
+        if is_listed {
             // The prepared segment is too small for the next frame and stays empty.
             append(&a, &[("s", &[b'2'; 3000])]).unwrap();
             acknowledged = bodies(&log(&a));

@@ -53,9 +53,9 @@ fn modules_use_only_what_is_below_them() {
         .zip(LAYERS)
         .flat_map(|(rank, names)| names.iter().map(move |name| (*name, rank)))
         .collect();
-    let known: BTreeSet<&str> = files.values().map(|file| top(&file.module)).collect();
+    let modules: BTreeSet<&str> = files.values().map(|file| top(&file.module)).collect();
     let listed: BTreeSet<&str> = rank.keys().copied().collect();
-    assert_eq!(known, listed, "a module is missing in the list of layers");
+    assert_eq!(modules, listed, "a module is missing in the list of layers");
     let mut wrong = Vec::new();
     for (path, target) in edges(&files) {
         let (from, to) = (top(&files[&path].module), top(&files[&target].module));

@@ -224,8 +224,8 @@ impl Model {
 
     /// Execute an append, and return its result.
     fn append(&mut self, request: &Request) -> Outcome {
-        if let Some((known, appended)) = request.key.and_then(|key| self.keys.get(key)) {
-            return if known.content() == request.content() {
+        if let Some((earlier, appended)) = request.key.and_then(|key| self.keys.get(key)) {
+            return if earlier.content() == request.content() {
                 let replayed = true;
                 Outcome::Done(Appended {
                     replayed,
@@ -333,7 +333,7 @@ impl Machine {
             Command::Snapshot(streams, at) => self.snapshot(streams, *at),
             Command::Reopen => {
                 self.store.close().unwrap();
-                self.go_on(self.vfs.clone(), vec![self.model.clone()]);
+                self.reopen_after(self.vfs.clone(), vec![self.model.clone()]);
             }
             Command::End(end) => self.end(*end, vec![self.model.clone()]),
             Command::EndDuring(appending, step, end) => self.end_during(appending, *step, *end),
@@ -373,7 +373,7 @@ impl Machine {
         request
     }
 
-    fn ask(&self, request: &Request) -> Result<Appended, Error> {
+    fn send(&self, request: &Request) -> Result<Appended, Error> {
         let input = |e: &'_ Event| -> (&'static str, &'static str) { (e.stream, e.kind) };
         let events: Vec<_> = request
             .events
@@ -398,7 +398,7 @@ impl Machine {
     }
 
     fn append(&mut self, request: &Request) {
-        let found = outcome(self.ask(request));
+        let found = outcome(self.send(request));
         assert_eq!(found, self.model.append(request), "{request:?}");
     }
 
@@ -406,7 +406,7 @@ impl Machine {
     fn end_during(&mut self, appending: &Appending, step: u64, end: End) {
         let request = self.request(appending);
         self.vfs.crash_at(self.vfs.steps() + step);
-        let answer = self.ask(&request);
+        let answer = self.send(&request);
         let mut after = self.model.clone();
         let expected = after.append(&request);
         let allowed = match answer {
@@ -428,17 +428,17 @@ impl Machine {
             End::ProcessCrash => self.vfs.process_crash(),
             End::PowerCut(seed) => self.vfs.power_cut(Persist::Seeded(seed)),
         };
-        self.go_on(left, allowed);
+        self.reopen_after(left, allowed);
     }
 
     /// Open the remaining files, which must be in one of the possible states.
-    fn go_on(&mut self, left: SimVfs, allowed: Vec<Model>) {
+    fn reopen_after(&mut self, left: SimVfs, allowed: Vec<Model>) {
         self.store = open(left.clone()).unwrap();
         self.vfs = left;
         let log = events(&self.store.read_log(&LogQuery::all()).unwrap().events);
         let mut it = allowed.into_iter().filter(|model| {
             let keys = KEYS.map(|key| model.keys.contains_key(key));
-            model.numbered() == log && keys == KEYS.map(|key| self.knows(key))
+            model.numbered() == log && keys == KEYS.map(|key| self.has_key(key))
         });
         let found = it.next();
         drop(it);
@@ -446,9 +446,9 @@ impl Machine {
         self.verify();
     }
 
-    fn knows(&self, key: &str) -> bool {
-        let known = self.store.committed(key, None, ReadMode::Blocking).unwrap();
-        known.is_some()
+    fn has_key(&self, key: &str) -> bool {
+        let committed = self.store.committed(key, None, ReadMode::Blocking).unwrap();
+        committed.is_some()
     }
 
     fn verify(&self) {

@@ -98,13 +98,13 @@ fn a_panic_during_a_commit_answers_every_submitted_append() {
     every_case(|_, store| {
         let mut stopped = false;
         while !stopped {
-            let (told, answers) = std::sync::mpsc::channel();
+            let (sender, answers) = std::sync::mpsc::channel();
             for _ in 0..4 {
-                let told = told.clone();
-                let done = move |answer| told.send(answer).unwrap();
+                let sender = sender.clone();
+                let done = move |answer| sender.send(answer).unwrap();
                 store.submit(prepared("a", b"during"), Box::new(done));
             }
-            drop(told);
+            drop(sender);
             let answers: Vec<_> = answers.iter().collect();
             assert_eq!(answers.len(), 4);
             let mut errors = answers.iter().filter_map(|answer| answer.as_ref().err());
@@ -240,7 +240,7 @@ fn a_panic_in_the_write_phase_poisons_the_store_and_answers_every_append() {
 #[test]
 fn a_panic_in_the_sync_phase_poisons_the_store_and_answers_every_append() {
     panic_in_the_commit(Op::SyncData, FIRST);
-    for moment in ["durable", "indexed", "shown"] {
+    for moment in ["durable", "indexed", "visible"] {
         panic_in_the_commit(Op::Moment, moment);
     }
 }

@@ -112,7 +112,7 @@ fn a_read_only_open_after_any_crash_changes_nothing_and_shows_only_durable_event
     };
     let probe = SimVfs::tracked(0);
     script(&probe);
-    let mut shown = 0;
+    let mut visible = 0;
     for step in 1..=probe.steps() {
         let vfs = SimVfs::tracked(step);
         vfs.crash_at(step);
@@ -125,7 +125,7 @@ fn a_read_only_open_after_any_crash_changes_nothing_and_shows_only_durable_event
                 Err(Error::NotAStore { .. }) => Vec::new(),
                 Err(e) => panic!("{context}: {e}"),
             };
-            shown += opened.len();
+            visible += opened.len();
             let cut = open(left.power_cut(Persist::Nothing));
             let kept = bodies(&log(&cut.unwrap_or_else(|e| panic!("{context}: {e}"))));
             assert!(
@@ -136,7 +136,7 @@ fn a_read_only_open_after_any_crash_changes_nothing_and_shows_only_durable_event
             );
         }
     }
-    assert!(shown > 100, "{shown}");
+    assert!(visible > 100, "{visible}");
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn events_before_a_missing_segment_are_read() {
         }
         let store = open_and_read(&vfs).unwrap();
         // Without a manifest nothing proves the first event: its hint covers only earlier bytes.
-        let shown = usize::from(manifest);
-        assert_eq!(log(&store).len(), shown);
+        let visible = usize::from(manifest);
+        assert_eq!(log(&store).len(), visible);
         assert_eq!(store.stats().unproven > 0, !manifest);
         let verified = store.verify(Depth::Full);
         assert!(
@@ -222,14 +222,14 @@ fn a_flipped_byte_shows_a_prefix_of_the_log_or_a_typed_error() {
             damaged.corrupt(&file, offset, 0x10).unwrap();
             match open_read_only(&damaged) {
                 Ok(store) => {
-                    let shown = bodies(&log(&store));
+                    let visible = bodies(&log(&store));
                     assert!(
-                        expected.iter().zip(&shown).all(|(e, s)| e == s),
+                        expected.iter().zip(&visible).all(|(e, s)| e == s),
                         "{file:?} {offset}"
                     );
                     let is_reported =
                         store.verify(Depth::Full).is_err() || store.stats().unproven > 0;
-                    assert!(shown.len() == 4 || is_reported, "{file:?} at {offset}");
+                    assert!(visible.len() == 4 || is_reported, "{file:?} at {offset}");
                 }
                 Err(
                     Error::CorruptStore { .. }

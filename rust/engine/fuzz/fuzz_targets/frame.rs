@@ -1,7 +1,7 @@
 //! The frame parser, on arbitrary bytes and on bytes with corrected checksums.
 #![no_main]
 
-use eventbraid_engine::fuzzing::{self, Place};
+use eventbraid_engine::fuzzing::{self, FrameLocation};
 use eventbraid_engine_fuzz::{allocator::Limited, forge, take};
 use libfuzzer_sys::fuzz_target;
 
@@ -17,5 +17,5 @@ fuzz_target!(|bytes: &[u8]| {
     if forged != 0 {
         forge::frame(&mut frame, secret, address);
     }
-    fuzzing::frame(&frame, Place { secret, address });
+    fuzzing::frame(&frame, FrameLocation { secret, address });
 });

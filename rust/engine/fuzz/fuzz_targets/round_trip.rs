@@ -1,7 +1,7 @@
 //! An encoded frame is decoded to the same commit, and with one changed bit it is refused.
 #![no_main]
 
-use eventbraid_engine::fuzzing::{self, Content, Event, Place};
+use eventbraid_engine::fuzzing::{self, Content, Event, FrameLocation};
 use eventbraid_engine_fuzz::{allocator::Limited, take};
 use libfuzzer_sys::fuzz_target;
 
@@ -43,17 +43,17 @@ fn content(bytes: &mut &[u8]) -> Content {
 fuzz_target!(|bytes: &[u8]| {
     let mut bytes = bytes;
     let flip = u32::from_le_bytes(take(&mut bytes)) as usize;
-    let place = Place {
+    let location = FrameLocation {
         secret: take(&mut bytes),
         address: u64::from_le_bytes(take(&mut bytes)),
     };
     let content = content(&mut bytes);
-    let mut frame = fuzzing::encode(&content, place);
-    let decoded = fuzzing::decode(&frame, place).expect("a frame that was just encoded");
+    let mut frame = fuzzing::encode(&content, location);
+    let decoded = fuzzing::decode(&frame, location).expect("a frame that was just encoded");
     assert_eq!(decoded.streams, content.streams);
     assert_eq!(decoded.events, content.events);
     assert_eq!(decoded.key, content.key);
     let bit = flip % (frame.len() * 8);
     frame[bit / 8] ^= 1 << (bit % 8);
-    assert_eq!(fuzzing::frame(&frame, place), None, "bit {bit} is flipped");
+    assert_eq!(fuzzing::frame(&frame, location), None, "bit {bit} is flipped");
 });

@@ -18,22 +18,26 @@ pub(super) type EachFrame<'a> = dyn FnMut(&FrameView<'_>, &FrameEntry) + 'a;
 /// page. Return an error if the frames do not lead to that end.
 pub(super) fn follow(
     log: &LiveLog,
-    known: &mut WrittenLog,
+    written: &mut WrittenLog,
     to: &LogPoint,
     each: &mut EachFrame<'_>,
 ) -> Result<()> {
     if log.segments.of_ordinal(to.ordinal).is_none() {
         log.segments.refresh(to.ordinal)?;
     }
-    while known.tail.address < to.address {
-        let segment = Arc::clone(&known.tail.segment);
-        follow_segment(log, known, &segment, to, each)?;
-        if known.tail.address < to.address {
-            known.tail = next_segment_start(log, known, to)?;
+    while written.tail.address < to.address {
+        let segment = Arc::clone(&written.tail.segment);
+        follow_segment(log, written, &segment, to, each)?;
+        if written.tail.address < to.address {
+            written.tail = next_segment_start(log, written, to)?;
         }
     }
-    if known.end_point() != *to {
-        return Err(contradiction(log, known, "it names another end of the log"));
+    if written.end_point() != *to {
+        return Err(contradiction(
+            log,
+            written,
+            "it names another end of the log",
+        ));
     }
     Ok(())
 }
@@ -42,61 +46,61 @@ pub(super) fn follow(
 /// continue the chain.
 fn follow_segment(
     log: &LiveLog,
-    known: &mut WrittenLog,
+    written: &mut WrittenLog,
     segment: &Segment,
     to: &LogPoint,
     each: &mut EachFrame<'_>,
 ) -> Result<()> {
     let end = to.address.min(segment.end());
     let mut scanner = FrameScanner::up_to(segment, end);
-    let mut address = known.tail.address;
+    let mut address = written.tail.address;
     while address < end {
         let read = scanner.frame(address, log.seed);
         let Ok(frame) = read.map_err(|e| segment.error("read", &e))? else {
             return Ok(());
         };
         let header = *frame.header();
-        if header.previous_chain != known.tail.chain
-            || header.first_position != known.tail.next_position
+        if header.previous_chain != written.tail.chain
+            || header.first_position != written.tail.next_position
         {
             return Ok(());
         }
         let mut entry = FrameEntry::default();
         describe(&frame, address, &log.hasher, &mut entry);
         each(&frame, &entry);
-        known.ends_in_marker = frame.is_sync_marker() && header.durable_hint == address;
+        written.ends_in_marker = frame.is_sync_marker() && header.durable_hint == address;
         address = entry.end();
-        known.tail.address = address;
-        known.tail.next_position = header.next_position();
-        known.tail.chain = frame.chain();
-        known.end = address;
-        known.commit_time = header.commit_time;
+        written.tail.address = address;
+        written.tail.next_position = header.next_position();
+        written.tail.chain = frame.chain();
+        written.end = address;
+        written.commit_time = header.commit_time;
         let chain = frame.chain();
-        known.unsynced.push_back(WrittenFrame { entry, chain });
+        written.unsynced.push_back(WrittenFrame { entry, chain });
     }
     Ok(())
 }
 
 /// Return the start of the next segment. Return an error if this session finds no next segment, or
 /// if that segment begins after `to`.
-fn next_segment_start(log: &LiveLog, known: &WrittenLog, to: &LogPoint) -> Result<Tail> {
-    let next = known.tail.segment.entry.ordinal + 1;
+fn next_segment_start(log: &LiveLog, written: &WrittenLog, to: &LogPoint) -> Result<Tail> {
+    let next = written.tail.segment.entry.ordinal + 1;
     match log.segments.of_ordinal(next) {
         Some(segment) if segment.first_frame() <= to.address => Ok(Tail {
             address: segment.first_frame(),
             segment,
-            ..known.tail
+            ..written.tail
         }),
         _ => Err(contradiction(
             log,
-            known,
+            written,
             "it names frames that the log does not have",
         )),
     }
 }
 
-fn contradiction(log: &LiveLog, known: &WrittenLog, reason: &str) -> Error {
-    let address = known.tail.address;
+fn contradiction(log: &LiveLog, written: &WrittenLog, reason: &str) -> Error {
+    let address = written.tail.address;
     let reason = format!("{reason} (the log was followed to address {address})");
     log.coord.detached(&reason)
 }

@@ -95,7 +95,7 @@ impl Poison {
         session.page.notify();
         // Wait for the sync lock, because its holder may be about to publish a later durable end. A
         // marker with the earlier end would cut off frames that were acknowledged.
-        let held = if leads {
+        let guard = if leads {
             None
         } else {
             session
@@ -104,7 +104,7 @@ impl Poison {
                 .acquire_by(self.log.coord.deadline(WaitBudget::Full))
                 .ok()?
         };
-        if !leads && held.is_none() {
+        if !leads && guard.is_none() {
             return None;
         }
         let durable = session.page.durable()?;
@@ -112,7 +112,7 @@ impl Poison {
             address: durable.end,
             chain: durable.chain,
         };
-        Some((cut, held))
+        Some((cut, guard))
     }
 
     fn place_marker(&self, durable: CutPoint, reason: String) {

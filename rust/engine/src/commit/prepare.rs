@@ -138,11 +138,11 @@ impl Prepared {
 fn expectations<'a>(
     given: &[(&'a str, Expectation)],
 ) -> Result<HashMap<&'a str, Expectation, foldhash::fast::RandomState>> {
-    let mut known =
+    let mut by_stream =
         HashMap::with_capacity_and_hasher(given.len(), foldhash::fast::RandomState::default());
     for (name, expectation) in given {
         names::check_stream(name)?;
-        if known.insert(*name, *expectation).is_some() {
+        if by_stream.insert(*name, *expectation).is_some() {
             return Err(Error::argument(
                 "stream",
                 name,
@@ -150,7 +150,7 @@ fn expectations<'a>(
             ));
         }
     }
-    Ok(known)
+    Ok(by_stream)
 }
 
 fn prepare_key(text: &str, append: &Append<'_>) -> Result<PreparedKey> {
@@ -174,14 +174,14 @@ struct Directory<'a> {
 
 impl<'a> Directory<'a> {
     fn of(events: &[EventInput<'a>]) -> Result<Self> {
-        let mut known: HashMap<&str, u32, foldhash::fast::RandomState> = HashMap::default();
+        let mut indexes: HashMap<&str, u32, foldhash::fast::RandomState> = HashMap::default();
         let mut directory = Self {
             streams: Vec::new(),
             events: Vec::with_capacity(events.len()),
         };
         for event in events {
             let next = u32::try_from(directory.streams.len()).unwrap_or(u32::MAX);
-            let stream = *known.entry(event.stream).or_insert(next);
+            let stream = *indexes.entry(event.stream).or_insert(next);
             if stream == next {
                 names::check_stream(event.stream)?;
                 append_limits::check_streams(directory.streams.len() + 1)?;

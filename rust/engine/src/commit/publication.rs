@@ -34,7 +34,7 @@ pub(super) struct Publication {
     /// The written log. Its lock is also held while frames become visible and while the session
     /// stops. Otherwise a frame could become visible after the stop, although the poison marker
     /// cuts that frame off.
-    known: Mutex<WrittenLog>,
+    written: Mutex<WrittenLog>,
     /// Everything below this address is durable and visible in this session. Stored with Release
     /// after the index and the head are updated: a thread that loads the address with Acquire sees
     /// both updates.
@@ -43,7 +43,7 @@ pub(super) struct Publication {
     /// start of that segment, which has no frame yet.
     durable_end: AtomicU64,
     /// The hash chain at `durable_end`. The two values are stored one after the other, so only a
-    /// thread that holds `known` can rely on both being of the same frame.
+    /// thread that holds `written` can rely on both being of the same frame.
     durable_chain: AtomicU64,
     /// Sequence number of the page's durable record that this session read last. Used only to avoid
     /// reading a record that has not changed.
@@ -56,7 +56,7 @@ pub(super) struct Publication {
 impl Publication {
     /// Build the publication of a log in which everything below `tail` is durable and indexed.
     pub(super) fn new(log: Arc<LiveLog>, tail: Tail, durable: LogPoint) -> Self {
-        let known = WrittenLog {
+        let written = WrittenLog {
             tail,
             end: durable.end,
             commit_time: durable.commit_time,
@@ -65,7 +65,7 @@ impl Publication {
         };
         Self {
             log,
-            known: Mutex::new(known),
+            written: Mutex::new(written),
             durable: AtomicU64::new(durable.address),
             durable_end: AtomicU64::new(durable.end),
             durable_chain: AtomicU64::new(durable.chain),
@@ -87,12 +87,12 @@ impl Publication {
 
     /// Return the tail after the last complete write that this session has read or made.
     pub(super) fn published(&self) -> Tail {
-        self.known.lock().tail.clone()
+        self.written.lock().tail.clone()
     }
 
     /// Return the end of the log, as far as this session has read or written it.
     pub(super) fn end_point(&self) -> LogPoint {
-        self.known.lock().end_point()
+        self.written.lock().end_point()
     }
 
     /// Record written frames for the next sync, and publish the new tail to other sessions. The
@@ -104,12 +104,13 @@ impl Publication {
         entries: impl IntoIterator<Item = WrittenFrame>,
     ) {
         self.log.segments.layout.vfs.at("publish");
-        let mut known = self.known.lock();
-        known.unsynced.extend(entries);
-        known.tail = tail.clone();
-        (known.end, known.commit_time, known.ends_in_marker) = (end, commit_time, ends_in_marker);
+        let mut written = self.written.lock();
+        written.unsynced.extend(entries);
+        written.tail = tail.clone();
+        (written.end, written.commit_time, written.ends_in_marker) =
+            (end, commit_time, ends_in_marker);
         if let Some(session) = self.log.coord.shared() {
-            session.page.publish_tail(&known.end_point());
+            session.page.publish_tail(&written.end_point());
         }
     }
 
@@ -138,9 +139,9 @@ impl Publication {
                 .coord
                 .detached("it says that more is durable than was written"));
         }
-        let mut known = self.known.lock();
-        follow(&self.log, &mut known, &tail, each)?;
-        Ok(known.tail.clone())
+        let mut written = self.written.lock();
+        follow(&self.log, &mut written, &tail, each)?;
+        Ok(written.tail.clone())
     }
 
     /// Make visible in this session the frames that other sessions have made durable. This is also
@@ -151,10 +152,10 @@ impl Publication {
         session: &SharedSession,
         mode: ReadMode,
     ) -> Result<std::result::Result<(), Unindexed>> {
-        let (turn, address) = session.page.durable_unchecked();
+        let (sequence, address) = session.page.durable_unchecked();
         // Compare the address too: if another program has changed the sequence number in the page,
         // later increments could bring the number back to the old value.
-        if turn == self.seen_sequence.load(Ordering::Acquire) && address <= self.durable() {
+        if sequence == self.seen_sequence.load(Ordering::Acquire) && address <= self.durable() {
             return Ok(Ok(()));
         }
         let Some(durable) = session.page.durable() else {
@@ -164,50 +165,50 @@ impl Publication {
                 .detached("its record of what is durable is damaged"));
         };
         if durable.address <= self.durable() {
-            self.seen_sequence.store(turn, Ordering::Release);
+            self.seen_sequence.store(sequence, Ordering::Release);
             return Ok(Ok(()));
         }
-        let mut known = self.lock_written(mode)?;
-        if known.tail.address < durable.address {
+        let mut written = self.lock_written(mode)?;
+        if written.tail.address < durable.address {
             // If this session has not opened the segment, it has to open the file first, and may
             // have to wait for the maintenance lock.
-            let is_long = durable.address - known.tail.address > NON_BLOCKING_BYTES
+            let is_long = durable.address - written.tail.address > NON_BLOCKING_BYTES
                 || self.log.segments.of_ordinal(durable.ordinal).is_none();
             if mode == ReadMode::NonBlocking && is_long {
                 return Err(Error::WouldBlock);
             }
-            follow(&self.log, &mut known, &durable, &mut |_, _| ())?;
+            follow(&self.log, &mut written, &durable, &mut |_, _| ())?;
         }
-        if self.is_indexing.load(Ordering::SeqCst) && !self.agrees(&known, &durable) {
+        if self.is_indexing.load(Ordering::SeqCst) && !self.agrees(&written, &durable) {
             return Err(self
                 .log
                 .coord
                 .detached("it says that another frame is durable than was written there"));
         }
-        let indexed = self.index(known, durable.address);
-        self.seen_sequence.store(turn, Ordering::Release);
-        Ok(indexed.map(|head| self.show(head, durable.address)))
+        let indexed = self.index(written, durable.address);
+        self.seen_sequence.store(sequence, Ordering::Release);
+        Ok(indexed.map(|head| self.make_visible(head, durable.address)))
     }
 
     /// Whether a durable end that was read from the page matches the frames that this session has
     /// read. An end below the durable end of this session matches too: another thread of this
     /// session may have caught up further since the page was read.
-    fn agrees(&self, known: &WrittenLog, durable: &LogPoint) -> bool {
+    fn agrees(&self, written: &WrittenLog, durable: &LogPoint) -> bool {
         match durable.end.cmp(&self.durable_end()) {
             Less => return true,
             Equal => return durable.chain == self.durable_chain.load(Ordering::Acquire),
             Greater => {}
         }
-        let written = &known.unsynced;
-        let found = written.binary_search_by_key(&durable.end, |w| w.entry.end());
-        let found = found.ok().and_then(|i| written.get(i));
-        found.is_some_and(|written| written.chain == durable.chain)
+        let frames = &written.unsynced;
+        let last = frames.binary_search_by_key(&durable.end, |frame| frame.entry.end());
+        let last = last.ok().and_then(|i| frames.get(i));
+        last.is_some_and(|frame| frame.chain == durable.chain)
     }
 
     fn lock_written(&self, mode: ReadMode) -> Result<MutexGuard<'_, WrittenLog>> {
         match mode {
-            ReadMode::Blocking => Ok(self.known.lock()),
-            ReadMode::NonBlocking => self.known.try_lock().ok_or(Error::WouldBlock),
+            ReadMode::Blocking => Ok(self.written.lock()),
+            ReadMode::NonBlocking => self.written.try_lock().ok_or(Error::WouldBlock),
         }
     }
 
@@ -216,31 +217,31 @@ impl Publication {
     /// end, and recovery will cut off the frames after that end. Neither a reader nor a caller may
     /// see them.
     pub(super) fn make_synced_visible(&self, address: u64) -> std::result::Result<(), Unindexed> {
-        let known = self.known.lock();
+        let written = self.written.lock();
         if self.log.is_stopped() {
             return Ok(());
         }
-        self.index(known, address)
-            .map(|head| self.show(head, address))
+        self.index(written, address)
+            .map(|head| self.make_visible(head, address))
     }
 
     /// Move the head past frames that are already in the index, then advance `durable`. In this
     /// order, a caller that gets its answer can read the events that it has appended.
-    fn show(&self, head: Option<u64>, address: u64) {
+    fn make_visible(&self, head: Option<u64>, address: u64) {
         let Some(head) = head else {
             return;
         };
         let vfs = &self.log.segments.layout.vfs;
         vfs.at("indexed");
         self.log.watch.publish(head);
-        vfs.at("shown");
+        vfs.at("visible");
         self.durable.fetch_max(address, Ordering::AcqRel);
     }
 
     /// Whether the frames between two points form one chain.
     pub(super) fn is_continuous(&self, durable: &LogPoint, tail: &LogPoint) -> Result<bool> {
         let segment = self.segment_of(durable)?;
-        let mut known = WrittenLog {
+        let mut written = WrittenLog {
             tail: Tail {
                 segment,
                 address: durable.address,
@@ -252,7 +253,7 @@ impl Publication {
             ends_in_marker: durable.ends_in_marker,
             unsynced: VecDeque::new(),
         };
-        match follow(&self.log, &mut known, tail, &mut |_, _| ()) {
+        match follow(&self.log, &mut written, tail, &mut |_, _| ()) {
             Ok(()) => Ok(true),
             Err(Error::Detached { .. }) => Ok(false),
             // Any other error does not prove that the log is damaged: for example, too many files
@@ -273,23 +274,23 @@ impl Publication {
     /// no later frame may be indexed.
     fn index(
         &self,
-        mut known: MutexGuard<'_, WrittenLog>,
+        mut written: MutexGuard<'_, WrittenLog>,
         address: u64,
     ) -> std::result::Result<Option<u64>, Unindexed> {
         if !self.is_indexing.load(Ordering::SeqCst) {
             return Ok(None);
         }
         let mut index = self.log.index.write();
-        while let Some(written) = known.unsynced.pop_front_if(|w| w.entry.end() <= address) {
-            let entry = &written.entry;
+        while let Some(frame) = written.unsynced.pop_front_if(|w| w.entry.end() <= address) {
+            let entry = &frame.entry;
             if let Err(unfit) = index.apply(entry) {
-                let place = entry.address;
+                let address = entry.address;
                 self.stop_indexing();
                 return Err(Unindexed(format!(
-                    "could not index the frame at address {place}: {unfit}"
+                    "could not index the frame at address {address}: {unfit}"
                 )));
             }
-            self.durable_chain.store(written.chain, Ordering::Release);
+            self.durable_chain.store(frame.chain, Ordering::Release);
             self.durable_end.store(entry.end(), Ordering::Release);
         }
         Ok(Some(index.head()))
@@ -304,7 +305,7 @@ impl Publication {
     /// nothing durable afterwards. Return `None` if the session had stopped before.
     pub(super) fn stop(&self, reason: Error) -> Option<CutPoint> {
         // Locked so that no frame becomes visible between the stop and the read of the durable end.
-        let _known = self.known.lock();
+        let _written = self.written.lock();
         self.log.stop(reason).then(|| CutPoint {
             address: self.durable_end(),
             chain: self.durable_chain.load(Ordering::Acquire),

@@ -79,7 +79,7 @@ impl Syncer {
             self.sync_segment(segment);
             return Ok(());
         };
-        let Some(held) = session
+        let Some(guard) = session
             .locks
             .sync
             .acquire_by(self.log.coord.deadline(WaitBudget::Full))?
@@ -94,7 +94,7 @@ impl Syncer {
         if matches!(finished, Ok(true)) {
             self.sync_with_busy_flag(session, segment);
         }
-        self.release_and_notify(session, held);
+        self.release_and_notify(session, guard);
         finished.map(|_| ())
     }
 
@@ -176,8 +176,8 @@ impl Syncer {
         }
         self.log.counters.fsyncs.add(1);
         self.log.segments.layout.vfs.at("durable");
-        let shown = self.publication.make_synced_visible(tail.address);
-        self.poison.poison_if_unindexed(shown);
+        let indexed = self.publication.make_synced_visible(tail.address);
+        self.poison.poison_if_unindexed(indexed);
     }
 
     fn sync_for_sessions(
@@ -191,13 +191,13 @@ impl Syncer {
         if self.publication.durable() > before {
             return Ok(());
         }
-        if let Some(held) = self
+        if let Some(guard) = self
             .poison
             .stop_if_detached(session.locks.sync.try_acquire())?
         {
             session.page.set_syncer(session.slot.number());
             let led = self.lead_sync_of_sessions(session);
-            self.release_and_notify(session, held);
+            self.release_and_notify(session, guard);
             led?;
         } else {
             let by = *deadline.get_or_insert_with(|| self.log.coord.deadline(WaitBudget::Full));
@@ -214,10 +214,10 @@ impl Syncer {
 
     /// Release the sync lock, then notify the waiting sessions. In this order, a session that wakes
     /// finds the lock free.
-    fn release_and_notify(&self, session: &SharedSession, held: LockGuard) {
-        drop(held);
+    fn release_and_notify(&self, session: &SharedSession, guard: LockGuard) {
+        drop(guard);
         session.page.notify();
-        self.log.segments.layout.vfs.at("rung");
+        self.log.segments.layout.vfs.at("notified");
     }
 
     /// Sync the frames of all sessions. The caller holds the sync lock, and notifies the other
@@ -243,7 +243,7 @@ impl Syncer {
         self.log.counters.fsyncs.add(1);
         self.log.segments.layout.vfs.at("durable");
         page.publish_durable(&tail);
-        self.log.segments.layout.vfs.at("told");
+        self.log.segments.layout.vfs.at("published");
         session.slot.publish(self.log.counters.read());
         Ok(())
     }

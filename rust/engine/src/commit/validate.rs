@@ -178,8 +178,8 @@ impl ValidationState<'_> {
             .get(&key.hash)
             .or_else(|| self.written.keys.get(&key.hash));
         match pending {
-            Some(known) if known.digest == key.digest => {
-                Some(Decision::Replay(known.appended.clone()))
+            Some(earlier) if earlier.digest == key.digest => {
+                Some(Decision::Replay(earlier.appended.clone()))
             }
             Some(_) => Some(Decision::Refuse(Error::IdempotencyMismatch {
                 key: key.text.to_string(),

@@ -78,7 +78,7 @@ impl Lock {
     /// Release the lock. An error is ignored: it means that the file is not open, and then there is
     /// no lock to release.
     pub(crate) fn release(&self) {
-        let _freed = self.0.file.unlock();
+        let _released = self.0.file.unlock();
     }
 
     /// Acquire the lock exclusively. Return `None` if it is not free.
@@ -86,20 +86,20 @@ impl Lock {
         if self.0.is_locked.swap(true, Ordering::SeqCst) {
             return Ok(None);
         }
-        let taken = self.try_lock(Hold::Exclusive);
-        if matches!(taken, Ok(true)) {
+        let acquired = self.try_lock(Hold::Exclusive);
+        if matches!(acquired, Ok(true)) {
             return Ok(Some(LockGuard { lock: self.clone() }));
         }
         self.0.is_locked.store(false, Ordering::SeqCst);
-        taken.map(|_| None)
+        acquired.map(|_| None)
     }
 
     /// Acquire the lock exclusively. Return `None` if it is not free before the deadline.
     pub(crate) fn acquire_by(&self, deadline: Instant) -> Result<Option<LockGuard>> {
         let mut pause = Duration::from_micros(100);
         loop {
-            if let Some(held) = self.try_acquire()? {
-                return Ok(Some(held));
+            if let Some(guard) = self.try_acquire()? {
+                return Ok(Some(guard));
             }
             if Instant::now() >= deadline {
                 return Ok(None);
@@ -131,7 +131,7 @@ impl Drop for LockGuard {
 pub(crate) struct TicketGuard {
     page: CoordPage,
     ticket: u64,
-    held: Option<LockGuard>,
+    guard: Option<LockGuard>,
     /// Whether the lock was not free at the first attempt.
     pub(crate) waited: bool,
 }
@@ -163,13 +163,13 @@ impl TicketGuard {
             // The lock is also tried at the deadline, because the session with an earlier ticket
             // may be dead.
             if (serving >= ticket || left.is_zero() || is_overdue())
-                && let Some(held) = lock.try_acquire()?
+                && let Some(guard) = lock.try_acquire()?
             {
                 page.serve(ticket);
                 return Ok(Some(Self {
                     page: page.clone(),
                     ticket,
-                    held: Some(held),
+                    guard: Some(guard),
                     waited,
                 }));
             }
@@ -191,7 +191,7 @@ impl Drop for TicketGuard {
     fn drop(&mut self) {
         // The lock is released before the next ticket is served, so that the session with that
         // ticket finds the lock free.
-        drop(self.held.take());
+        drop(self.guard.take());
         self.page.serve(self.ticket.wrapping_add(1));
     }
 }
@@ -207,7 +207,7 @@ pub(crate) struct MaintenanceLock {
 /// is released first, so that the next thread of this session finds that lock free.
 #[derive(Debug)]
 pub(crate) struct MaintenanceLockGuard<'a> {
-    _held: Option<LockGuard>,
+    _sessions: Option<LockGuard>,
     _threads: MutexGuard<'a, ()>,
 }
 
@@ -226,7 +226,7 @@ impl MaintenanceLock {
     ) -> Result<MaintenanceLockGuard<'_>> {
         let threads = self.threads.lock();
         Ok(MaintenanceLockGuard {
-            _held: lock()?,
+            _sessions: lock()?,
             _threads: threads,
         })
     }

@@ -169,14 +169,15 @@ impl Coord {
         let Some(session) = self.session() else {
             return self.reservation.set(new, now);
         };
-        let held = session.page.reserved();
-        let held_id = held.map_or(0, |held| held.id);
-        let is_in_force =
-            |held: Reserved| held.is_in_force(now) && self.is_session_alive(layout, held.session);
-        if held.is_some_and(is_in_force) {
+        let recorded = session.page.reserved();
+        let recorded_id = recorded.map_or(0, |recorded| recorded.id);
+        let is_in_force = |recorded: Reserved| {
+            recorded.is_in_force(now) && self.is_session_alive(layout, recorded.session)
+        };
+        if recorded.is_some_and(is_in_force) {
             return false;
         }
-        session.page.reserve(held_id, &new)
+        session.page.reserve(recorded_id, &new)
     }
 
     /// End the reservation with this id, if it is still recorded.
@@ -211,7 +212,7 @@ impl Coord {
                 .maint
                 .acquire_by(self.deadline(WaitBudget::Full))?
             {
-                Some(held) => Ok(Some(held)),
+                Some(guard) => Ok(Some(guard)),
                 None => Err(self.stalled("the files of its log", 0)),
             },
         })

@@ -340,14 +340,14 @@ impl CoordPage {
         self.words.store(at, next);
     }
 
-    /// Call `look` until the sequence number is the same before and after the call, so that the
+    /// Call `read` until the sequence number is the same before and after the call, so that the
     /// record was not overwritten during the call.
-    fn read(&self, at: usize, look: impl Fn(u64) -> Option<LogPoint>) -> Option<LogPoint> {
+    fn read(&self, at: usize, read: impl Fn(u64) -> Option<LogPoint>) -> Option<LogPoint> {
         loop {
             let sequence = self.words.load(at);
-            let found = look(sequence);
+            let record = read(sequence);
             if self.words.load(at) == sequence {
-                return found;
+                return record;
             }
         }
     }
@@ -522,10 +522,10 @@ impl CoordPage {
         })
     }
 
-    /// Put `new` in place of the reservation whose id is `held` (0 = none). Return `false` if
+    /// Put `new` in place of the reservation whose id is `previous` (0 if there is none). Return `false` if
     /// another reservation has been recorded meanwhile.
-    pub(crate) fn reserve(&self, held: u64, new: &Reserved) -> bool {
-        if !self.words.exchange(AT_RESERVED, held, new.id) {
+    pub(crate) fn reserve(&self, previous: u64, new: &Reserved) -> bool {
+        if !self.words.exchange(AT_RESERVED, previous, new.id) {
             return false;
         }
         // The end is 0 until all other words are stored, so the reservation is not in force before.

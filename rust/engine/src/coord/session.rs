@@ -11,7 +11,7 @@ use super::locks::{Lock, LockGuard};
 use super::page::{CoordPage, MAX_SESSIONS, SLOT_WORDS};
 use crate::error::{Error, Result};
 use crate::lock::Mutex;
-use crate::log::{Layout, printable_holder as shown};
+use crate::log::{Layout, printable_holder};
 use crate::stats::SessionCounts;
 use crate::vfs::Hold;
 
@@ -53,7 +53,7 @@ pub(crate) struct SessionSlot {
     number: Option<usize>,
     since_micros: u64,
     /// The locked lock file, as long as the slot belongs to this session.
-    held: Mutex<Option<LockGuard>>,
+    guard: Mutex<Option<LockGuard>>,
 }
 
 impl SessionSlot {
@@ -61,11 +61,11 @@ impl SessionSlot {
     /// slot, because it holds nothing that other sessions wait for.
     pub(crate) fn take(layout: &Layout, page: &CoordPage, read_only: bool) -> Result<Self> {
         let now = layout.vfs.now_micros();
-        let of = |number, held| Self {
+        let of = |number, guard| Self {
             page: page.clone(),
             number,
             since_micros: now,
-            held: Mutex::new(held),
+            guard: Mutex::new(guard),
         };
         for number in 0..MAX_SESSIONS {
             let lock = match Lock::open(&layout.vfs, layout.session_lock(number), !read_only) {
@@ -81,8 +81,8 @@ impl SessionSlot {
                 }) if read_only => continue,
                 opened => opened?,
             };
-            if let Some(held) = lock.try_acquire()? {
-                let slot = of(Some(number), Some(held));
+            if let Some(guard) = lock.try_acquire()? {
+                let slot = of(Some(number), Some(guard));
                 slot.fill(read_only);
                 if !read_only && number + 1 < MAX_SESSIONS {
                     // Create the next lock file in advance: a read-only session can't create it,
@@ -135,15 +135,15 @@ impl SessionSlot {
     /// Return the report of this session if it has no slot in the page.
     fn unlisted(&self) -> Option<Session> {
         let program = std::env::args_os().next().unwrap_or_default();
-        let number = Session {
+        let report = Session {
             pid: u64::from(std::process::id()),
             since_micros: self.since_micros,
-            program: shown(program.to_string_lossy().as_bytes()),
+            program: printable_holder(program.to_string_lossy().as_bytes()),
             read_only: true,
             is_self: true,
             ..Session::default()
         };
-        self.number.is_none().then_some(number)
+        self.number.is_none().then_some(report)
     }
 
     /// Publish the counters of this session.
@@ -164,9 +164,9 @@ impl SessionSlot {
 impl SessionSlot {
     /// Free the slot.
     pub(crate) fn leave(&self) {
-        if let Some(held) = self.held.lock().take() {
+        if let Some(guard) = self.guard.lock().take() {
             self.set(PID, 0);
-            drop(held);
+            drop(guard);
         }
     }
 }
@@ -201,7 +201,7 @@ pub(crate) fn live_sessions(
     now: u64,
 ) -> Result<Vec<(u64, Duration)>> {
     let (page, own) = (&slot.page, slot.number());
-    let mut seen = Vec::new();
+    let mut live = Vec::new();
     for number in 0..MAX_SESSIONS {
         let (id, beat) = (
             page.slot_word(number, HEARTBEAT_ID),
@@ -213,10 +213,10 @@ pub(crate) fn live_sessions(
         if number as u64 + 1 == own || is_alive(layout, number)?.unwrap_or(true) {
             // The heartbeat may be later than `now`, which was read before.
             let heartbeat_age = Duration::from_micros(now.saturating_sub(beat));
-            seen.push((id, heartbeat_age));
+            live.push((id, heartbeat_age));
         }
     }
-    Ok(seen)
+    Ok(live)
 }
 
 /// Whether any listed session is alive. If no session is alive, not even an unlisted read-only one,
@@ -233,13 +233,13 @@ pub(crate) fn has_live_session(layout: &Layout, page: &CoordPage) -> Result<bool
 
 /// Return the names of the live sessions for an error message.
 pub(crate) fn live_session_names(layout: &Layout, page: &CoordPage) -> Result<Vec<String>> {
-    let mut live_session_names = Vec::new();
+    let mut names = Vec::new();
     for number in 0..MAX_SESSIONS {
         if page.slot_word(number, PID) != 0 && is_alive(layout, number)? == Some(true) {
-            live_session_names.push(session_name(page, number as u64 + 1));
+            names.push(session_name(page, number as u64 + 1));
         }
     }
-    Ok(live_session_names)
+    Ok(names)
 }
 
 /// Whether the session in this slot is alive, or `None` if the user of this process can't open the
@@ -276,7 +276,7 @@ fn read(page: &CoordPage, number: usize, is_self: bool) -> Session {
 fn program(page: &CoordPage, number: usize) -> String {
     let words = (0..PROGRAM_WORDS).map(|i| page.slot_word(number, PROGRAM + i).to_le_bytes());
     let bytes: Vec<u8> = words.flatten().take_while(|byte| *byte != 0).collect();
-    shown(&bytes)
+    printable_holder(&bytes)
 }
 
 /// Return the name of a session for an error message. `number` is counted from 1.

@@ -45,7 +45,7 @@ impl LiveLog {
         let loaded = chunks.chunk(chunk)?;
         let frame = loaded.frame_at(address).ok_or(Error::Closed)?;
         match frame.key() {
-            Some((text, known)) if text == key && digest.is_none_or(|digest| digest == known) => {
+            Some((text, stored)) if text == key && digest.is_none_or(|digest| digest == stored) => {
                 Ok(frame.replayed())
             }
             _ => Err(Error::IdempotencyMismatch {

@@ -67,38 +67,38 @@ impl LiveLog {
     /// Load the frames of a chunk. The newest chunk may have grown since `chunk` was read from the
     /// index.
     pub(crate) fn load(&self, chunk: Chunk, mode: ReadMode) -> Result<Arc<LoadedChunk>> {
-        self.known_or_read(chunk, mode, |loaded| {
+        self.cached_or_read(chunk, mode, |loaded| {
             self.cache.0.insert(chunk.address, Arc::clone(loaded));
         })
     }
 
     /// Return how many bytes of a chunk are not in memory.
     pub(super) fn missing(&self, chunk: Chunk) -> u64 {
-        let known = self.cache.0.peek(&chunk.address);
-        chunk.length - known.map_or(0, |known| chunk.length.min(known.bytes.len() as u64))
+        let cached = self.cache.0.peek(&chunk.address);
+        chunk.length - cached.map_or(0, |cached| chunk.length.min(cached.bytes.len() as u64))
     }
 
     /// Like [`LiveLog::load`], for a reader that needs each chunk once: it evicts nothing from the
     /// cache.
     pub(crate) fn load_aside(&self, chunk: Chunk, mode: ReadMode) -> Result<Arc<LoadedChunk>> {
-        self.known_or_read(chunk, mode, |_| ())
+        self.cached_or_read(chunk, mode, |_| ())
     }
 
-    fn known_or_read(
+    fn cached_or_read(
         &self,
         chunk: Chunk,
         mode: ReadMode,
         keep: impl FnOnce(&Arc<LoadedChunk>),
     ) -> Result<Arc<LoadedChunk>> {
-        let known = self.cache.0.get(&chunk.address);
-        if let Some(loaded) = &known
+        let cached = self.cache.0.get(&chunk.address);
+        if let Some(loaded) = &cached
             && loaded.bytes.len() as u64 >= chunk.length
         {
             self.local.cache_hits.add(1);
             return Ok(Arc::clone(loaded));
         }
         self.local.cache_misses.add(1);
-        let loaded = Arc::new(self.read_chunk(chunk, known.as_deref(), mode)?);
+        let loaded = Arc::new(self.read_chunk(chunk, cached.as_deref(), mode)?);
         keep(&loaded);
         Ok(loaded)
     }
@@ -107,19 +107,19 @@ impl LiveLog {
     fn read_chunk(
         &self,
         chunk: Chunk,
-        known: Option<&LoadedChunk>,
+        cached: Option<&LoadedChunk>,
         mode: ReadMode,
     ) -> Result<LoadedChunk> {
         let segment = self
             .segments
             .of_address(chunk.address)
             .ok_or(Error::Closed)?;
-        let have = known.map_or(0, |known| known.bytes.len());
+        let have = cached.map_or(0, |cached| cached.bytes.len());
         let mut bytes = vec![0; usize::try_from(chunk.length).unwrap_or(usize::MAX)];
         let mut frames = Vec::new();
-        if let (Some(known), Some(begin)) = (known, bytes.get_mut(..have)) {
-            begin.copy_from_slice(&known.bytes);
-            frames.extend_from_slice(&known.frames);
+        if let (Some(cached), Some(begin)) = (cached, bytes.get_mut(..have)) {
+            begin.copy_from_slice(&cached.bytes);
+            frames.extend_from_slice(&cached.frames);
         }
         let offset = segment.offset(chunk.address) + have as u64;
         read_exactly(

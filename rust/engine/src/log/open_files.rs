@@ -43,10 +43,10 @@ impl OpenFiles {
     /// Return the open file of a segment, which becomes the most recently used one.
     pub(super) fn get(&self, ordinal: u64) -> Option<Arc<dyn VfsFile>> {
         let mut recent = self.recent.lock();
-        let i = recent.iter().rposition(|(known, _)| *known == ordinal)?;
-        let found = recent.remove(i);
-        let file = Arc::clone(&found.1);
-        recent.push(found);
+        let i = recent.iter().rposition(|(cached, _)| *cached == ordinal)?;
+        let entry = recent.remove(i);
+        let file = Arc::clone(&entry.1);
+        recent.push(entry);
         Some(file)
     }
 
@@ -55,7 +55,7 @@ impl OpenFiles {
         let oldest = {
             let mut recent = self.recent.lock();
             // Another thread may have added the same file meanwhile.
-            recent.retain(|(known, _)| *known != ordinal);
+            recent.retain(|(cached, _)| *cached != ordinal);
             recent.push((ordinal, file));
             (recent.len() > LIMIT).then(|| recent.remove(0))
         };
@@ -65,7 +65,7 @@ impl OpenFiles {
 
     pub(super) fn forget(&self, ordinal: u64) {
         let mut recent = self.recent.lock();
-        recent.retain(|(known, _)| *known != ordinal);
+        recent.retain(|(cached, _)| *cached != ordinal);
     }
 
     /// Remove all cached files. A file that a thread is reading is closed after the read. Return

@@ -143,7 +143,7 @@ impl Segments {
                 // Another thread may have added it meanwhile.
                 if open
                     .iter()
-                    .all(|known| known.entry.ordinal != entry.ordinal)
+                    .all(|other| other.entry.ordinal != entry.ordinal)
                 {
                     open.push(Arc::new(segment));
                 }
@@ -214,8 +214,8 @@ impl Segments {
     /// Close the descriptors for writing of all segments before `segment`.
     pub(crate) fn release_before(&self, segment: &Segment) {
         let open = self.open.read();
-        let before = |known: &&Arc<Segment>| known.entry.ordinal < segment.entry.ordinal;
-        open.iter().filter(before).for_each(|known| known.release());
+        let before = |other: &&Arc<Segment>| other.entry.ordinal < segment.entry.ordinal;
+        open.iter().filter(before).for_each(|other| other.release());
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

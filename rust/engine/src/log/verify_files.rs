@@ -53,10 +53,10 @@ impl Segments {
     /// have published since. The live manifest must list all segments of the former, and may list
     /// further ones.
     fn verify_successor(&self) -> Result<()> {
-        let known = self.manifest.lock().clone();
+        let opened = self.manifest.lock().clone();
         for _ in 0..RELOADS {
             match Manifest::live(&self.layout)? {
-                Some(live) if live.segments.starts_with(&known.segments) => return Ok(()),
+                Some(live) if live.segments.starts_with(&opened.segments) => return Ok(()),
                 Some(_) => break,
                 // Another session may be replacing the manifest at this moment.
                 None => self.layout.vfs.pause(Duration::from_millis(1)),

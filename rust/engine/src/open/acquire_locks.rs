@@ -20,13 +20,13 @@ use crate::options::{Mode, Options};
 use crate::vfs::{Entry, Hold, OpenMode, Vfs};
 
 /// Maximum wait for a holder without a shared page: it may be creating one.
-const GRACE: Duration = Duration::from_millis(250);
+const GRACE_PERIOD: Duration = Duration::from_millis(250);
 
 /// Maximum number of sessions that an error names.
-const SHOWN: usize = 4;
+const MAX_NAMED: usize = 4;
 
 /// Interval at which the progress report of another process is read.
-const LOOK: Duration = Duration::from_millis(20);
+const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How the store is held.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Request<'_> {
     /// holds `boot` during the conversion, so `boot` prevents this session from acquiring `live` in
     /// that moment.
     fn acquire_exclusive(&self) -> Result<Acquired> {
-        let grace = Instant::now() + GRACE.min(self.options.lock_timeout);
+        let grace = Instant::now() + GRACE_PERIOD.min(self.options.lock_timeout);
         let mut pause = Pause::default();
         loop {
             let has_locks = self.has_locks()?;
@@ -100,7 +100,7 @@ impl Request<'_> {
             if Instant::now() >= grace {
                 return Err(self.busy());
             }
-            pause.rest(&*self.layout.vfs);
+            pause.sleep(&*self.layout.vfs);
         }
     }
 
@@ -120,7 +120,7 @@ impl Request<'_> {
     fn acquire_shared(&self) -> Result<Acquired> {
         self.refuse_where_unsafe()?;
         let mut wait = Wait::begin(self);
-        let grace = Instant::now() + GRACE.min(self.options.lock_timeout);
+        let grace = Instant::now() + GRACE_PERIOD.min(self.options.lock_timeout);
         let mut pause = Pause::default();
         loop {
             if !self.has_locks()? {
@@ -141,7 +141,7 @@ impl Request<'_> {
             if wait.is_over(self) {
                 return Err(self.busy());
             }
-            pause.rest(&*self.layout.vfs);
+            pause.sleep(&*self.layout.vfs);
         }
     }
 
@@ -193,7 +193,7 @@ impl Request<'_> {
             opened => opened?,
         };
         match boot.try_acquire() {
-            Ok(held) => Ok(held.map(|held| (boot, held))),
+            Ok(guard) => Ok(guard.map(|guard| (boot, guard))),
             // The file was deleted after it was opened and before it was locked.
             Err(Error::Detached { .. }) => Ok(None),
             Err(e) => Err(e),
@@ -249,7 +249,7 @@ impl Request<'_> {
             if Instant::now() >= deadline {
                 return Err(self.busy());
             }
-            pause.rest(&*self.layout.vfs);
+            pause.sleep(&*self.layout.vfs);
         }
     }
 
@@ -407,15 +407,15 @@ impl Request<'_> {
             return None;
         }
         let alive = live_session_names(self.layout, &page).ok()?;
-        let shown = alive
+        let names = alive
             .iter()
-            .take(SHOWN)
+            .take(MAX_NAMED)
             .cloned()
             .collect::<Vec<_>>()
             .join(", ");
-        match alive.len().checked_sub(SHOWN) {
-            None | Some(0) => (!shown.is_empty()).then_some(shown),
-            Some(more) => Some(format!("{shown} and {more} more")),
+        match alive.len().checked_sub(MAX_NAMED) {
+            None | Some(0) => (!names.is_empty()).then_some(names),
+            Some(more) => Some(format!("{names} and {more} more")),
         }
     }
 
@@ -456,7 +456,7 @@ impl Wait {
     /// Whether that process has made no progress within the lock timeout.
     fn is_over(&mut self, request: &Request<'_>) -> bool {
         let now = Instant::now();
-        if now < self.deadline && now - self.read_at < LOOK {
+        if now < self.deadline && now - self.read_at < REPORT_INTERVAL {
             return false;
         }
         self.read_at = now;
@@ -479,7 +479,7 @@ impl Default for Pause {
 }
 
 impl Pause {
-    fn rest(&mut self, vfs: &dyn Vfs) {
+    fn sleep(&mut self, vfs: &dyn Vfs) {
         vfs.pause(self.0);
         self.0 = (self.0 * 2).min(Duration::from_millis(20));
     }

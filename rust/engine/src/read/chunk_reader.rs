@@ -20,9 +20,9 @@ impl<'a> ChunkReader<'a> {
 
     /// Return the event at a position, if the chunk contains it.
     pub(super) fn event(&mut self, position: u64) -> Option<Recorded> {
-        let known = self.frame.filter(|(at, _)| at.ordinal(position).is_some());
-        let (at, view) = if let Some(known) = known {
-            known
+        let current = self.frame.filter(|(at, _)| at.ordinal(position).is_some());
+        let (at, view) = if let Some(current) = current {
+            current
         } else {
             let at = self.chunk.locate(position)?;
             (at, self.chunk.frame_from(at.offset)?)

@@ -373,7 +373,10 @@ fn concurrent_threads_create_one_lock_file(vfs: &Arc<dyn Vfs>, dir: &Path) {
                 })
             });
             let openings = openers.map(|opener| opener.join().unwrap());
-            openings.iter().filter(|(is_acquired, _)| *is_acquired).count()
+            openings
+                .iter()
+                .filter(|(is_acquired, _)| *is_acquired)
+                .count()
         });
         assert_eq!(acquired, 1);
     }

@@ -196,10 +196,10 @@ impl FilteredWaiters {
             }
         }
         // Another source may have matched the same waiter.
-        let taken = matching.into_iter().filter_map(|id| self.remove(id));
-        let taken = taken.collect();
+        let removed = matching.into_iter().filter_map(|id| self.remove(id));
+        let removed = removed.collect();
         self.scanned = self.scanned.max(head);
-        taken
+        removed
     }
 
     /// Remove and return the waiters with a position below `head`, without regard to their filters.
@@ -208,10 +208,10 @@ impl FilteredWaiters {
         let before: Vec<u64> = before
             .filter_map(|(id, waiter)| (waiter.position < head).then_some(*id))
             .collect();
-        let taken = before.into_iter().filter_map(|id| self.remove(id));
-        let taken = taken.collect();
+        let removed = before.into_iter().filter_map(|id| self.remove(id));
+        let removed = removed.collect();
         self.scanned = self.scanned.max(head);
-        taken
+        removed
     }
 
     /// Remove and return all waiters.
@@ -286,8 +286,8 @@ mod tests {
                 for waiter in all.take_matching(&sources, 8) {
                     waiter.wake(0);
                 }
-                let mut found = std::mem::take(&mut *woken.lock().unwrap());
-                found.sort_unstable();
+                let mut woken_ids = std::mem::take(&mut *woken.lock().unwrap());
+                woken_ids.sort_unstable();
                 let expected: Vec<(u64, u64)> = filters
                     .iter()
                     .enumerate()
@@ -298,10 +298,10 @@ mod tests {
                     })
                     .map(|(id, _)| (id as u64, 5))
                     .collect();
-                assert_eq!(found, expected, "{stream} {event_type}");
+                assert_eq!(woken_ids, expected, "{stream} {event_type}");
                 // The indexes contain the remaining waiters and no others.
                 let waiting: Vec<u64> = all.waiters.keys().copied().collect();
-                assert_eq!(waiting.len() + found.len(), filters.len());
+                assert_eq!(waiting.len() + woken_ids.len(), filters.len());
                 for id in waiting {
                     assert_eq!(all.passed(id), Some(8));
                     all.remove(id).unwrap();

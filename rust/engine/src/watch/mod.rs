@@ -223,7 +223,10 @@ impl Watch {
             let filtered = waiters.filtered.remove(id);
             let i = match &filtered {
                 Some(_) => None,
-                None => waiters.wakes.iter().position(|(known, _, _)| *known == id),
+                None => waiters
+                    .wakes
+                    .iter()
+                    .position(|(waiting, _, _)| *waiting == id),
             };
             (i.map(|i| waiters.wakes.swap_remove(i)), filtered)
         };

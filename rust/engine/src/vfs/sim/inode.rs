@@ -161,8 +161,8 @@ impl Inode {
             disk.lost.remove(&number);
             let left = live.len().saturating_sub(number * sector);
             let image = disk.content.sector(number);
-            let shown = image.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            live.write(image.split_at(shown).0, number * sector);
+            let visible = image.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            live.write(image.split_at(visible).0, number * sector);
         }
     }
 
