@@ -809,14 +809,14 @@ class IncompatibleFormat(StoreError):
 
 
 class StoreBusy(StoreUnusable):
-    """Another process has the store, or a lock of it, to itself. Nothing was written.
+    """Another process holds the store or one of its locks. Nothing was written.
 
     Opening raises it, at once, if one of the two wants the store exclusively; if the
     one process that has the store doesn't answer within ``lock_timeout``, because it
     was stopped in a debugger for example; or if that process runs a version of
     Eventbraid that shares stores by another protocol. An append raises it if another
-    process has kept the log to itself for longer than ``lock_timeout``. Close the store
-    there, or open it in both with ``mode="shared"``; resume or end what was stopped;
+    process has held a lock of the log for longer than ``lock_timeout``. Close the store
+    there, or open it in both with ``mode="shared"``; resume or end a suspended process;
     then try again.
 
     Attributes:

@@ -144,7 +144,7 @@ impl Heartbeat {
     fn random_id(&self) -> Result<u64> {
         let mut bytes = [0; 8];
         let drawn = self.layout.vfs.random(&mut bytes);
-        drawn.map_err(|e| Error::io(&self.layout.root, "draw randomness for", &e))?;
+        drawn.map_err(|e| Error::io(&self.layout.root, "get random bytes for", &e))?;
         Ok(u64::from_le_bytes(bytes).max(1))
     }
 

@@ -99,7 +99,8 @@ impl Store {
             operation: "append to",
             kind: ErrorKind::ReadOnlyFilesystem,
             code: None,
-            reason: "the store was opened with read_only; open it without to append".to_owned(),
+            reason: "the store was opened read-only; open it without read_only to append"
+                .to_owned(),
         })
     }
 

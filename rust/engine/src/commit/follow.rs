@@ -36,7 +36,7 @@ pub(super) fn follow(
         return Err(contradiction(
             log,
             written,
-            "it names another end of the log",
+            "the end of the log that it records does not match the last frame",
         ));
     }
     Ok(())
@@ -94,7 +94,7 @@ fn next_segment_start(log: &LiveLog, written: &WrittenLog, to: &LogPoint) -> Res
         _ => Err(contradiction(
             log,
             written,
-            "it names frames that the log does not have",
+            "the end of the log that it records is beyond the last frame",
         )),
     }
 }

@@ -156,8 +156,7 @@ impl Poison {
         self.stop_if_detached(self.log.coord.check_page(session))?;
         if session.page.is_poisoned() {
             self.stop(Error::Poisoned {
-                reason: "another process of the store could not sync what it had written"
-                    .to_owned(),
+                reason: "a sync by another process failed".to_owned(),
             });
         }
         self.log.health()

@@ -40,7 +40,7 @@ impl Preallocation {
     /// Ensure that the segment's file has space up to the log address `end`. Once the disk has been
     /// full, all of this space is allocated before the first byte of a frame is written.
     pub(super) fn ensure_allocated(&self, segment: &Segment, end: u64) -> Result<()> {
-        let error = |e: io::Error| segment.error("make room in", &e);
+        let error = |e: io::Error| segment.error("allocate space in", &e);
         let end = segment.offset(end);
         if self.log.coord.shared().is_some() && end > segment.filled() && end > segment.measure()? {
             // Another session may be filling this part of the file with zeros, and would overwrite

@@ -125,7 +125,7 @@ impl Publication {
             return Err(self
                 .log
                 .coord
-                .detached("its record of the log's end is damaged"));
+                .detached("its record of the written end is damaged"));
         };
         // A written end below the durable end means that the page is damaged. Without this check
         // the next write would overwrite durable frames.
@@ -137,7 +137,7 @@ impl Publication {
             return Err(self
                 .log
                 .coord
-                .detached("it says that more is durable than was written"));
+                .detached("its durable end is beyond its written end"));
         }
         let mut written = self.written.lock();
         follow(&self.log, &mut written, &tail, each)?;
@@ -162,7 +162,7 @@ impl Publication {
             return Err(self
                 .log
                 .coord
-                .detached("its record of what is durable is damaged"));
+                .detached("its record of the durable end is damaged"));
         };
         if durable.address <= self.durable() {
             self.seen_sequence.store(sequence, Ordering::Release);
@@ -183,7 +183,7 @@ impl Publication {
             return Err(self
                 .log
                 .coord
-                .detached("it says that another frame is durable than was written there"));
+                .detached("its durable end does not match the frame that was written there"));
         }
         let indexed = self.index(written, durable.address);
         self.seen_sequence.store(sequence, Ordering::Release);

@@ -37,7 +37,7 @@ impl Reservations {
         let layout = &self.log.segments.layout;
         let mut bytes = [0; 8];
         let drawn = layout.vfs.random(&mut bytes);
-        drawn.map_err(|e| Error::io(&layout.root, "draw randomness for", &e))?;
+        drawn.map_err(|e| Error::io(&layout.root, "get random bytes for", &e))?;
         let id = u64::from_le_bytes(bytes).max(1);
         let now = layout.vfs.uptime_micros();
         let time = time.min(LONGEST_RESERVATION);

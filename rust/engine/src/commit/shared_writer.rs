@@ -124,7 +124,10 @@ impl SharedWriter {
                 Ok(Some(turn))
             }
             None if budget == WaitBudget::Brief => Ok(None),
-            None => Err(self.log.coord.stalled("its log", session.page.writer())),
+            None => Err(self
+                .log
+                .coord
+                .lock_timed_out("the write lock", session.page.writer())),
         }
     }
 
@@ -162,7 +165,7 @@ impl SharedWriter {
         let segment = &tail.segment;
         if dirty > tail.address {
             if dirty > segment.end() {
-                let reason = "it names a write beyond the end of a segment";
+                let reason = "it records a write beyond the end of the segment";
                 return self
                     .poison
                     .stop_if_detached(Err(self.log.coord.detached(reason)));
@@ -189,7 +192,7 @@ impl SharedWriter {
             let bytes = bytes.get(..n).unwrap_or_default();
             let header = Header::read(bytes, self.log.seed, address);
             if header.is_some_and(|header| header.previous_chain == tail.chain) {
-                let reason = "its record of the log's end is an older one";
+                let reason = "its record of the written end is out of date";
                 return Err(self.log.coord.detached(reason));
             }
         }

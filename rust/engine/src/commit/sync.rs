@@ -87,7 +87,7 @@ impl Syncer {
             return Err(self
                 .log
                 .coord
-                .stalled("the sync of the log", session.page.syncer()));
+                .lock_timed_out("the sync lock", session.page.syncer()));
         };
         session.page.set_syncer(session.slot.number());
         let finished = self.finish_sync(session);
@@ -203,7 +203,7 @@ impl Syncer {
             let by = *deadline.get_or_insert_with(|| self.log.coord.deadline(WaitBudget::Full));
             if Instant::now() >= by {
                 let syncer = session.page.syncer();
-                return Err(self.log.coord.stalled("the sync of the log", syncer));
+                return Err(self.log.coord.lock_timed_out("the sync lock", syncer));
             }
             self.log.counters.waits.add(1);
             // The holder of the lock may die without a notification, so the wait is short.
@@ -228,7 +228,7 @@ impl Syncer {
             .stop_if_detached(self.log.coord.check_page(session))?;
         if page.is_poisoned() {
             self.poison.stop(Error::Poisoned {
-                reason: "another process of the store failed to sync".to_owned(),
+                reason: "a sync by another process failed".to_owned(),
             });
             return Ok(());
         }
@@ -296,7 +296,7 @@ impl Syncer {
             Ok::<_, std::io::Error>(())
         };
         let outcome = match is_continuous.then(again) {
-            None => Err("its frames do not follow each other".to_owned()),
+            None => Err("its frames do not form one chain".to_owned()),
             Some(Ok(())) => Ok(()),
             Some(Err(e)) if is_refusal(&e) => return Err(segment.error("write", &e)),
             Some(Err(e)) => Err(e.to_string()),
@@ -304,8 +304,8 @@ impl Syncer {
         if let Err(reason) = &outcome {
             let path = segment.path.display();
             self.poison.poison_leading(format!(
-                "a process died in a sync of {path}, and what had been written can't be written \
-                 again: {reason}"
+                "a process died during a sync of {path}, and its unsynced frames can't be \
+                 written again: {reason}"
             ));
         }
         Ok(outcome.is_ok())

@@ -170,8 +170,7 @@ impl Watcher {
         }
         if session.page.is_poisoned() && !self.log.is_stopped() {
             self.poison.stop(Error::Poisoned {
-                reason: "another process of the store could not sync what it had written"
-                    .to_owned(),
+                reason: "a sync by another process failed".to_owned(),
             });
         }
         if self.listens.load(Ordering::SeqCst) {

@@ -290,7 +290,8 @@ impl WritePhase {
             }
             Err(e) => {
                 let path = segment.path.display();
-                let reason = format!("writing {path} failed ({error}), undoing it too ({e})");
+                let reason =
+                    format!("writing {path} failed ({error}), and so did the rollback ({e})");
                 self.poison.poison(reason.clone());
                 Error::OutcomeUnknown { reason }
             }

@@ -37,11 +37,11 @@ impl LockTimeout {
 
     /// Build the error of a lock that another process has held for too long. That process may be
     /// suspended.
-    pub(super) fn expired(self, root: &Path, who: &str, what: &str) -> Error {
+    pub(super) fn expired(self, root: &Path, holder: &str, lock: &str) -> Error {
         Error::StoreBusy {
             path: root.to_path_buf(),
             holder: format!(
-                "{who}, which has kept {what} to itself for {:.1} s; it may have been stopped",
+                "{holder}, which has held {lock} for more than {:.1} s and may be suspended",
                 self.0.as_secs_f64()
             ),
         }

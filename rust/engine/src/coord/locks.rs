@@ -66,13 +66,13 @@ impl Lock {
     /// Return the inode number of the file.
     pub(crate) fn number(&self) -> Result<u64> {
         let number = self.0.file.number();
-        number.map_err(|e| Error::io(&self.0.path, "look at", &e))
+        number.map_err(|e| Error::io(&self.0.path, "inspect", &e))
     }
 
     /// Return the number of hard links of the file.
     pub(crate) fn links(&self) -> Result<u64> {
         let links = self.0.file.links();
-        links.map_err(|e| Error::io(&self.0.path, "look at", &e))
+        links.map_err(|e| Error::io(&self.0.path, "inspect", &e))
     }
 
     /// Release the lock. An error is ignored: it means that the file is not open, and then there is

@@ -152,7 +152,8 @@ impl Coord {
         if session.locks.live.try_lock(Hold::Shared)? {
             return Ok(());
         }
-        let reason = "another process took the store for itself alone";
+        let reason =
+            "another process acquired the lock exclusively before this session could share it";
         Err(Error::detached(&self.root, reason))
     }
 
@@ -213,19 +214,19 @@ impl Coord {
                 .acquire_by(self.deadline(WaitBudget::Full))?
             {
                 Some(guard) => Ok(Some(guard)),
-                None => Err(self.stalled("the files of its log", 0)),
+                None => Err(self.lock_timed_out("the maintenance lock", 0)),
             },
         })
     }
 
     /// Build the error of a lock that another process has held for too long. That process may be
     /// suspended.
-    pub(crate) fn stalled(&self, what: &str, number: u64) -> Error {
-        let who = match (self.session(), number) {
+    pub(crate) fn lock_timed_out(&self, lock: &str, number: u64) -> Error {
+        let holder = match (self.session(), number) {
             (Some(session), 1..) => session_name(&session.page, number),
             _ => "another process".to_owned(),
         };
-        self.lock_timeout.expired(&self.root, &who, what)
+        self.lock_timeout.expired(&self.root, &holder, lock)
     }
 
     /// Return an error if the page at its path is not the one that the store was opened with.
@@ -249,7 +250,9 @@ impl Coord {
             numbers,
         } = &session.locks;
         if session.page.locks() != *numbers {
-            return Err(self.detached("it names other lock files"));
+            return Err(
+                self.detached("it records other lock files than those that this session has open")
+            );
         }
         [boot, live, write, sync, maint]
             .into_iter()

@@ -286,7 +286,7 @@ pub(crate) fn session_name(page: &CoordPage, number: u64) -> String {
     let number = number.filter(|number| *number < MAX_SESSIONS);
     let number = number.map(|number| (number, page.slot_word(number, PID)));
     match number {
-        None | Some((_, 0)) => "a process that is gone".to_owned(),
+        None | Some((_, 0)) => "a process that has ended".to_owned(),
         Some((number, pid)) => format!("process {pid} running {}", program(page, number)),
     }
 }

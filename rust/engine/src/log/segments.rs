@@ -85,7 +85,7 @@ impl Segments {
         self.reload(&mut self.manifest.lock(), Some(ordinal))?;
         self.of_ordinal(ordinal).ok_or_else(|| {
             self.maintenance
-                .contradiction("it names a segment that the manifest does not list")
+                .contradiction("it records a segment that the manifest does not list")
         })
     }
 

@@ -388,8 +388,8 @@ impl Request<'_> {
             Err(Unjoinable::Protocol(found)) => Err(Error::StoreBusy {
                 path: root.clone(),
                 holder: format!(
-                    "another version of eventbraid (it shares stores by protocol {found}, this \
-                     one by {PROTOCOL})"
+                    "another version of eventbraid (it uses version {found} of the sharing \
+                     protocol, this one uses version {PROTOCOL})"
                 ),
             }),
         }

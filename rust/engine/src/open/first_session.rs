@@ -39,7 +39,7 @@ impl Opening {
         let session = random_word(&*self.layout.vfs)?;
         let kernel = self.layout.vfs.kernel();
         let page = CoordPage::make(words, session, self.identity.uuid, kernel, locks, root);
-        page.map_err(|e| Error::io(&path, "look at", &e))
+        page.map_err(|e| Error::io(&path, "inspect", &e))
     }
 
     /// Recover the log and open it. The caller holds `live` exclusively.
@@ -118,7 +118,7 @@ fn set_phase(segments: &Segments, session: &SharedSession, is_shared: bool) -> R
     if is_shared && !session.locks.live.try_lock(Hold::Shared)? {
         return Err(Error::StoreBusy {
             path: segments.layout.root.clone(),
-            holder: "another process, which took it for itself alone".to_owned(),
+            holder: "another process, which has opened it exclusively".to_owned(),
         });
     }
     session.page.set_phase(if is_shared {

@@ -30,7 +30,7 @@ impl Opening {
             return Err(scan.damage(&segments, durable.end));
         }
         if scan.chain != durable.chain || scan.next_position != durable.next_position {
-            let reason = "its record of what is durable is not that of the log";
+            let reason = "its record of the durable end does not match the log";
             return Err(Error::detached(&self.layout.page(), reason));
         }
         let epoch = random_word(&*self.layout.vfs)?;

@@ -180,6 +180,6 @@ fn durable_point(tail: &Tail, end: u64, commit_time: u64) -> LogPoint {
 fn random_word(vfs: &dyn Vfs) -> Result<u64> {
     let mut bytes = [0; 8];
     vfs.random(&mut bytes)
-        .map_err(|e| Error::io(Path::new(""), "draw randomness for", &e))?;
+        .map_err(|e| Error::io(Path::new(""), "get random bytes for", &e))?;
     Ok(u64::from_le_bytes(bytes))
 }
