@@ -175,7 +175,9 @@ class SyncMeddled(Meddled):
         self.asked.append("committed")
         return self.inner.committed(key, **options)
 
-    def read_streams(self, streams: Any, *, at=None, after=None) -> eb.StreamsSnapshot:
+    def read_streams(
+        self, streams: Any, *, at=None, after=None
+    ) -> eb.store.StreamsSnapshot:
         self.asked.append("read_streams")
         self.read.append((list(streams), at, None if after is None else dict(after)))
         return self.inner.read_streams(streams, at=at, after=after)
@@ -207,7 +209,7 @@ class AsyncMeddled(Meddled):
 
     async def read_streams(
         self, streams: Any, *, at=None, after=None
-    ) -> eb.StreamsSnapshot:
+    ) -> eb.store.StreamsSnapshot:
         self.asked.append("read_streams")
         self.read.append((list(streams), at, None if after is None else dict(after)))
         return await self.inner.read_streams(streams, at=at, after=after)

@@ -53,7 +53,7 @@ def ledger_of(saga_id: str) -> str:
 
 
 def note(what: str, *, unless: str = ""):
-    """Make commands for `local`, `record=` and the rest."""
+    """Make commands for `local_step`, `record=` and the rest."""
 
     def make(context, *_):
         return Note(ledger=ledger_of(context.saga_id), what=what, unless=unless)
@@ -179,9 +179,9 @@ def outside(receiver: Receiver, name: str, **options):
         return await receiver.do(name, context.idempotency_key)
 
     async def compensate(
-        context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
+        context: eb.StepContext[Trip], did: eb.StepCompleted[str] | eb.StepInDoubt
     ) -> str:
-        if isinstance(did, eb.Done):
+        if isinstance(did, eb.StepCompleted):
             assert did.result == f"receipt {context.forward_key}"
         return await receiver.compensate(
             name, context.forward_key, context.idempotency_key
@@ -202,8 +202,8 @@ def inside(name: str, *, unless: str = "", **options):
     """A local step that notes its name, with a compensation that notes its own."""
     compensate_unless = options.pop("compensate_unless", "")
     compensate_retry = options.pop("compensate_retry", eb.Retry(attempts=1))
-    compensatable = options.get("kind") is not eb.Kind.RETRIABLE
-    step = eb.local(name, note(name, unless=unless), **options)
+    compensatable = options.get("kind") is not eb.StepKind.RETRIABLE
+    step = eb.local_step(name, note(name, unless=unless), **options)
     if not compensatable:
         return step
     return step.compensated_by(
@@ -237,7 +237,7 @@ async def recorded(store: eb.AsyncEventStore, saga_id: str, what: str) -> None:
         await anext(news)
 
 
-class Crash(eb.StoreClosed):
+class Crash(eb.errors.StoreClosed):
     """The process has died, as far as the store can tell."""
 
 

@@ -25,7 +25,16 @@ _EVENT_TYPES = {"lease.": "eventbraid.lease", "saga.": "eventbraid.saga"}
 # Former names, which programs may still use for now.
 _FORMER = {
     "AsyncRole": "AsyncLease",
+    "Done": "StepCompleted",
     "Ended": "SagaResult",
+    "Kind": "StepKind",
+    "Local": "LocalStep",
+    "Node": "SagaStep",
+    "Outcome": "SagaOutcome",
+    "Status": "SagaStatus",
+    "Unknown": "StepInDoubt",
+    "local": "local_step",
+    "value": "value_object",
     "Role": "Lease",
     "RoleBusy": "LeaseHeld",
     "RoleLost": "LeaseLost",
@@ -35,6 +44,64 @@ _FORMER = {
     "stream": "stream",
     "streams": "streams",
 }
+
+# Names that were exported here and now have one path, in their layer.
+_NO_LONGER_AT_THE_TOP = frozenset(
+    {
+        "CompensationOrder",
+        "ConflictedStream",
+        "CoordinatorClosed",
+        "CorruptStore",
+        "DEFECTS",
+        "DeadlineExceeded",
+        "DiscoveryLimit",
+        "EventDecodeError",
+        "Expectation",
+        "GraphMismatch",
+        "IdempotencyMismatch",
+        "IncompatibleFormat",
+        "InvalidArgument",
+        "InvalidEventType",
+        "InvalidSaga",
+        "InvalidStreamId",
+        "InvalidTransition",
+        "LeaseLost",
+        "LimitExceeded",
+        "LocalStep",
+        "NotAStore",
+        "RetriesExhausted",
+        "SagaBlocked",
+        "SagaEntry",
+        "SagaExists",
+        "SagaNotFound",
+        "SagaProgress",
+        "SagaResult",
+        "SagaStatus",
+        "SagaStep",
+        "SagaSummary",
+        "SagaTimeline",
+        "SharingUnsupported",
+        "StepFailure",
+        "StorageFull",
+        "StoreClosed",
+        "StoreDetached",
+        "StoreMode",
+        "StorePoisoned",
+        "StoreSession",
+        "StoreStats",
+        "StoreUnavailable",
+        "StreamCondition",
+        "StreamDeleted",
+        "StreamsSnapshot",
+        "UndeclaredStream",
+        "UnknownEventType",
+        "VerifyReport",
+        "Writable",
+        "Writables",
+        "read_timeline",
+        "uuid7",
+    }
+)
 
 
 def lazy_names(
@@ -49,7 +116,7 @@ def lazy_names(
     """
     prefix = package["__name__"]
     public = frozenset(names)
-    known = public | set(_FORMER.values())
+    known = public | set(_FORMER.values()) | _NO_LONGER_AT_THE_TOP
 
     def load(name: str) -> object:
         if name in LAYERS:

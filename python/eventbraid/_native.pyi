@@ -672,7 +672,7 @@ def uuid7() -> UUID:
 
     Example:
         >>> import eventbraid as eb
-        >>> first, second = eb.uuid7(), eb.uuid7()
+        >>> first, second = eb.store.uuid7(), eb.store.uuid7()
         >>> first.version, first < second
         (7, True)
     """

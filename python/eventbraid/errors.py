@@ -214,7 +214,7 @@ class EventError(EventbraidError):
 
     Example:
         >>> import eventbraid as eb
-        >>> issubclass(eb.UnknownEventType, eb.EventError)
+        >>> issubclass(eb.errors.UnknownEventType, eb.EventError)
         True
     """
 
@@ -250,7 +250,7 @@ class SagaError(EventbraidError):
         >>> import eventbraid as eb
         >>> with eb.open("memory:") as store:
         ...     try:
-        ...         eb.read_timeline(store, "saga-1")
+        ...         eb.saga.read_timeline(store, "saga-1")
         ...     except eb.SagaError as error:
         ...         print(type(error).__name__)
         SagaNotFound
@@ -271,7 +271,7 @@ class ConflictedStream:
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.ConflictedStream("account-a", expected=eb.EXISTS, actual=0)
+        >>> eb.errors.ConflictedStream("account-a", expected=eb.EXISTS, actual=0)
         ConflictedStream(stream='account-a', expected=EXISTS, actual=0)
     """
 
@@ -348,7 +348,7 @@ class IdempotencyMismatch(AppendError):
         ...     done = store.append([("a", "x", b"1")], idempotency_key="k")
         ...     try:
         ...         store.append([("a", "x", b"2")], idempotency_key="k")
-        ...     except eb.IdempotencyMismatch as mismatch:
+        ...     except eb.errors.IdempotencyMismatch as mismatch:
         ...         print(mismatch.key)
         k
     """
@@ -413,7 +413,7 @@ class UndeclaredStream(CommandError):
 
     Example:
         >>> import eventbraid as eb
-        >>> error = eb.UndeclaredStream("account-c", "Transfer", ["account-a"])
+        >>> error = eb.errors.UndeclaredStream("account-c", "Transfer", ["account-a"])
         >>> error.declared
         ('account-a',)
     """
@@ -443,7 +443,7 @@ class DiscoveryLimit(CommandError):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.DiscoveryLimit("Transfer", "rounds", 16).limit
+        >>> eb.errors.DiscoveryLimit("Transfer", "rounds", 16).limit
         16
     """
 
@@ -497,7 +497,7 @@ class RetriesExhausted(CommandError):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.RetriesExhausted(5, eb.VersionConflict([])).attempts
+        >>> eb.errors.RetriesExhausted(5, eb.VersionConflict([])).attempts
         5
     """
 
@@ -521,7 +521,7 @@ class DeadlineExceeded(CommandError, TimeoutError):
 
     Example:
         >>> import eventbraid as eb
-        >>> isinstance(eb.DeadlineExceeded("Transfer", 0), TimeoutError)
+        >>> isinstance(eb.errors.DeadlineExceeded("Transfer", 0), TimeoutError)
         True
     """
 
@@ -553,7 +553,7 @@ class UnknownEventType(EventError):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.UnknownEventType("order.opened").version
+        >>> eb.errors.UnknownEventType("order.opened").version
         1
     """
 
@@ -588,7 +588,7 @@ class EventDecodeError(EventError):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.EventDecodeError("opened", "account-a", 7, "not JSON").position
+        >>> eb.errors.EventDecodeError("opened", "account-a", 7, "not JSON").position
         7
     """
 
@@ -618,7 +618,7 @@ class StreamDeleted(StoreError):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.StreamDeleted("account-a").stream
+        >>> eb.errors.StreamDeleted("account-a").stream
         'account-a'
     """
 
@@ -672,7 +672,7 @@ class InvalidArgument(EventbraidError, ValueError):
         >>> with eb.open("memory:") as store:
         ...     try:
         ...         store.append([])
-        ...     except eb.InvalidArgument as error:
+        ...     except eb.errors.InvalidArgument as error:
         ...         print(isinstance(error, ValueError))
         True
     """
@@ -723,7 +723,7 @@ class LimitExceeded(InvalidArgument):
         >>> with eb.open("memory:") as store:
         ...     try:
         ...         store.append([("account-a", "opened", bytes(9 * 2**20))])
-        ...     except eb.LimitExceeded as error:
+        ...     except eb.errors.LimitExceeded as error:
         ...         print(error.actual > error.limit)
         True
     """
@@ -768,7 +768,7 @@ class NotAStore(StoreError):
         >>> import eventbraid as eb
         >>> try:
         ...     eb.open("nothing-here", create=False)
-        ... except eb.NotAStore as error:
+        ... except eb.errors.NotAStore as error:
         ...     print(error.path)
         nothing-here
     """
@@ -793,7 +793,7 @@ class IncompatibleFormat(StoreError):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.IncompatibleFormat("shop.braid", found=9, supported=1).found
+        >>> eb.errors.IncompatibleFormat("shop.braid", found=9, supported=1).found
         9
     """
 
@@ -861,7 +861,7 @@ class StoreDetached(StoreUnusable):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.StoreDetached("shop.braid/coord.shm", "it was deleted").reason
+        >>> eb.errors.StoreDetached("shop.braid/coord.shm", "it was deleted").reason
         'it was deleted'
     """
 
@@ -892,7 +892,7 @@ class SharingUnsupported(StoreError):
 
     Example:
         >>> import eventbraid as eb
-        >>> print(eb.SharingUnsupported("shop.braid", "it is on NFS"))
+        >>> print(eb.errors.SharingUnsupported("shop.braid", "it is on NFS"))
         several processes can't share 'shop.braid': it is on NFS; ...
     """
 
@@ -962,7 +962,7 @@ class LeaseLost(LeaseError):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.LeaseLost("importer", 3, 4).token
+        >>> eb.errors.LeaseLost("importer", 3, 4).token
         3
     """
 
@@ -995,7 +995,7 @@ class StorePoisoned(StoreUnusable):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.StorePoisoned("input/output error").reason
+        >>> eb.errors.StorePoisoned("input/output error").reason
         'input/output error'
     """
 
@@ -1026,7 +1026,7 @@ class CorruptStore(StoreUnusable):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.CorruptStore("shop.braid/log/1", 4096, "wrong checksum").offset
+        >>> eb.errors.CorruptStore("shop.braid/log/1", 4096, "wrong checksum").offset
         4096
     """
 
@@ -1060,7 +1060,7 @@ class StorageFull(StoreUnusable, OSError):
     Example:
         >>> import errno
         >>> import eventbraid as eb
-        >>> eb.StorageFull("shop.braid/log/1", "disk full").errno == errno.ENOSPC
+        >>> eb.errors.StorageFull("shop.braid/log/1", "disk full").errno == errno.ENOSPC
         True
     """
 
@@ -1090,7 +1090,7 @@ class StoreUnavailable(StoreUnusable, OSError):
         >>> import eventbraid as eb
         >>> try:
         ...     eb.open("missing/folder/shop.braid")
-        ... except eb.StoreUnavailable as error:
+        ... except eb.errors.StoreUnavailable as error:
         ...     print(isinstance(error, OSError))
         True
     """
@@ -1147,7 +1147,7 @@ class InvalidSaga(SagaError, ValueError):
         >>> import eventbraid as eb
         >>> try:
         ...     eb.Saga("empty", int, steps=[])
-        ... except eb.InvalidSaga as error:
+        ... except eb.errors.InvalidSaga as error:
         ...     print(error)
         saga 'empty' has no steps; give it at least one
     """
@@ -1169,7 +1169,9 @@ class InvalidTransition(SagaError):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.InvalidTransition("saga-1", "completed", "StepStarted", "over").status
+        >>> eb.errors.InvalidTransition(
+        ...     "saga-1", "completed", "StepStarted", "over"
+        ... ).status
         'completed'
     """
 
@@ -1194,8 +1196,8 @@ class SagaNotFound(SagaError):
         >>> import eventbraid as eb
         >>> with eb.open("memory:") as store:
         ...     try:
-        ...         eb.read_timeline(store, "saga-1")
-        ...     except eb.SagaNotFound as error:
+        ...         eb.saga.read_timeline(store, "saga-1")
+        ...     except eb.errors.SagaNotFound as error:
         ...         print(error.saga_id)
         saga-1
     """
@@ -1217,7 +1219,7 @@ class SagaExists(SagaError):
 
     Example:
         >>> import eventbraid as eb
-        >>> print(eb.SagaExists("saga-1", "it was started with another state"))
+        >>> print(eb.errors.SagaExists("saga-1", "it was started with another state"))
         nothing was started: 'saga-1' is taken (it was started with another state); ...
     """
 
@@ -1242,7 +1244,9 @@ class SagaBlocked(SagaError):
     Example:
         >>> import eventbraid as eb
         >>> print(
-        ...     eb.SagaBlocked("saga-1", "ship", 2, "needs_code: give its declaration")
+        ...     eb.errors.SagaBlocked(
+        ...         "saga-1", "ship", 2, "needs_code: give its declaration"
+        ...     )
         ... )
         saga 'saga-1' ('ship' version 2) is blocked: needs_code: give its declaration
     """
@@ -1269,7 +1273,9 @@ class GraphMismatch(SagaError):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.GraphMismatch("ship", 1, ["saga-1"], ["removed 'pack'"]).difference
+        >>> eb.errors.GraphMismatch(
+        ...     "ship", 1, ["saga-1"], ["removed 'pack'"]
+        ... ).difference
         ("removed 'pack'",)
     """
 
@@ -1300,7 +1306,7 @@ class CoordinatorClosed(SagaError):
 
     Example:
         >>> import eventbraid as eb
-        >>> isinstance(eb.CoordinatorClosed(), eb.SagaError)
+        >>> isinstance(eb.errors.CoordinatorClosed(), eb.SagaError)
         True
     """
 

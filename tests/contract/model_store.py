@@ -40,7 +40,7 @@ class ModelStore:
         if idempotency_key in self.requests:
             return self.committed(idempotency_key, content=meant)
         failures = [
-            eb.ConflictedStream(stream, expected, self.version(stream))
+            eb.errors.ConflictedStream(stream, expected, self.version(stream))
             for stream, expected in expect.items()
             if not _holds(expected, self.version(stream))
         ]
@@ -67,7 +67,7 @@ class ModelStore:
             return None
         meant, done = self.requests[idempotency_key]
         if content not in (None, meant):
-            raise eb.IdempotencyMismatch(idempotency_key)
+            raise eb.errors.IdempotencyMismatch(idempotency_key)
         return eb.Appended(
             done.first_position, done.last_position, done.versions, replayed=True
         )

@@ -19,7 +19,7 @@ def checked(events, expect, key):
     events = [_event(event) for event in _iterable("events", events)]
     expect = dict(_mapping(expect if expect is not None else {}))
     if not events and not expect and key is None:
-        raise eb.InvalidArgument("append", "", "has nothing to do")
+        raise eb.errors.InvalidArgument("append", "", "has nothing to do")
     if key is not None:
         check_key(key)
     _within("the expectations of a commit", len(expect), EXPECTATIONS)
@@ -38,27 +38,27 @@ def checked(events, expect, key):
 
 def check_stream(stream):
     """Validate a stream id."""
-    _check_name("stream", stream, eb.InvalidStreamId)
+    _check_name("stream", stream, eb.errors.InvalidStreamId)
     if any(unicodedata.category(character) == "Cc" for character in stream):
-        raise eb.InvalidStreamId("stream", stream, "holds a control character")
+        raise eb.errors.InvalidStreamId("stream", stream, "holds a control character")
 
 
 def _refuse_system(stream):
     """Refuse appends to the streams of the library."""
     if stream.startswith("$"):
-        raise eb.InvalidStreamId("stream", stream, "is reserved for the library")
+        raise eb.errors.InvalidStreamId("stream", stream, "is reserved for the library")
 
 
 def check_key(key):
     """Validate an idempotency key."""
-    _check_name("idempotency key", key, eb.InvalidArgument)
+    _check_name("idempotency key", key, eb.errors.InvalidArgument)
 
 
 def check_bounds(**bounds):
     """Refuse cursors and limits below 0."""
     for name, bound in bounds.items():
         if bound is not None and not 0 <= bound < 2**63:
-            raise eb.InvalidArgument(name, str(bound), "is out of range")
+            raise eb.errors.InvalidArgument(name, str(bound), "is out of range")
 
 
 def names(streams):
@@ -80,7 +80,7 @@ def _event(event):
 
 def _size(event):
     check_stream(event.stream)
-    _check_name("event type", event.type, eb.InvalidEventType)
+    _check_name("event type", event.type, eb.errors.InvalidEventType)
     text = json.dumps(dict(event.metadata), ensure_ascii=False, separators=(",", ":"))
     metadata = len(text.encode()) if event.metadata else 0
     _within("the bytes of an event's data", len(event.data), DATA)
@@ -101,18 +101,18 @@ def _check_name(what, name, kind):
 
 
 def _check_expectation(expected):
-    if isinstance(expected, eb.StreamCondition):
+    if isinstance(expected, eb.errors.StreamCondition):
         return
     if isinstance(expected, bool) or not isinstance(expected, int):
         message = f"{expected!r} is no expectation"
         raise TypeError(message)
     if not 0 <= expected < 2**64:
-        raise eb.InvalidArgument("expectation", str(expected), "is out of range")
+        raise eb.errors.InvalidArgument("expectation", str(expected), "is out of range")
 
 
 def _within(what, actual, limit):
     if actual > limit:
-        raise eb.LimitExceeded(what, actual, limit)
+        raise eb.errors.LimitExceeded(what, actual, limit)
 
 
 def _iterable(what, items):

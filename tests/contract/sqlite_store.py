@@ -133,13 +133,13 @@ class SqliteStore:
         found = "SELECT content, first, last FROM request WHERE key = ?"
         for stands_for, first, last in self._db.execute(found, (key,)):
             if content not in {None, stands_for}:
-                raise eb.IdempotencyMismatch(key)
+                raise eb.errors.IdempotencyMismatch(key)
             return self._appended(first, last, replayed=True)
         return None
 
     def _judge(self, expect):
         failures = [
-            eb.ConflictedStream(stream, expected, actual)
+            eb.errors.ConflictedStream(stream, expected, actual)
             for stream, expected in expect.items()
             if not _holds(expected, actual := self._one(VERSION, (stream,)))
         ]
@@ -150,7 +150,7 @@ class SqliteStore:
         row = {
             "stream": event.stream,
             "type": event.type,
-            "event_id": (event.event_id or eb.uuid7()).bytes,
+            "event_id": (event.event_id or eb.store.uuid7()).bytes,
             "now": datetime.now(UTC).isoformat(timespec="microseconds"),
             "metadata": json.dumps(dict(event.metadata)),
             "data": event.data,
@@ -278,7 +278,7 @@ class SqliteStore:
     def _transaction(self, kind="DEFERRED"):
         with self._changed:
             if self._closed:
-                raise eb.StoreClosed
+                raise eb.errors.StoreClosed
             if self._db.in_transaction:
                 yield
                 return

@@ -60,7 +60,7 @@ async def hold_lease(path: str) -> None:
                 hang()
                 await lease.append([("order-1", "imported", b"late")])
                 say("appended")
-        except eb.LeaseLost:
+        except eb.errors.LeaseLost:
             say("lost")
 
 

@@ -25,7 +25,7 @@ def work(lease: eb.Lease) -> None:
             return
         try:
             lease.append([("work-1", line.strip(), b"")])
-        except eb.LeaseLost:
+        except eb.errors.LeaseLost:
             say("lost")
             return
         say("done")
@@ -38,7 +38,7 @@ def main() -> None:
             with lease:
                 say(f"taken {lease.token}")
                 work(lease)
-        except eb.LeaseLost:
+        except eb.errors.LeaseLost:
             say("refused")
 
 

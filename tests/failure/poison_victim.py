@@ -78,11 +78,11 @@ def poisonous(where: str) -> eb.Saga[Trip]:
             ]
         case "local compensation":
             steps = [
-                eb.local("a", note("a")).compensated_by(die, retry=QUICK),
+                eb.local_step("a", note("a")).compensated_by(die, retry=QUICK),
                 external("b", refuse),
             ]
         case "local step":
-            steps = [external("a", pay), eb.local("b", die).without_compensation()]
+            steps = [external("a", pay), eb.local_step("b", die).without_compensation()]
         case "child" | "child of a compensation" | "beside another coordinator":
             steps = [external("a", die_as_action)]
         case _:

@@ -67,7 +67,7 @@ def outside(receiver: LedgerReceiver, name: str):
         return await receiver.act("do", context.idempotency_key)
 
     async def compensate(
-        context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
+        context: eb.StepContext[Trip], did: eb.StepCompleted[str] | eb.StepInDoubt
     ) -> None:
         await receiver.act("compensate", context.forward_key)
 

@@ -138,10 +138,10 @@ async def test_sagas_whose_code_another_process_lacks_are_driven_by_this_one(pat
             ]
             with anyio.fail_after(SOON):
                 for handle in handles:
-                    assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+                    assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
             # Both go on with what both can run.
             assert await signers(coordinator, 0) == {os.getpid(), other.pid}
-            assert await coordinator.parked() == []
+            assert await coordinator.blocked() == []
             other.kill()
             await mine(coordinator, SHARDS, SOON)
         assert await store.version("saga-attention") == 0

@@ -105,7 +105,7 @@ def test_a_closed_store_that_is_still_referenced_has_no_open_files(large):
     store.close()
     gc.collect()
     assert descriptors() <= before
-    with pytest.raises(eb.StoreClosed):
+    with pytest.raises(eb.errors.StoreClosed):
         store.head()
     store.close()
 
@@ -135,7 +135,7 @@ def test_a_closed_store_that_is_still_referenced_keeps_no_memory(tmp_path):
         assert kept < used / 2, (used, kept)
         try:
             store.head()
-        except eb.StoreClosed:
+        except eb.errors.StoreClosed:
             pass
     """
     done = programs.run(program, tmp_path / "shop.braid", seconds=60)
@@ -156,7 +156,7 @@ def test_a_process_without_descriptors_does_not_poison_the_store(tmp_path, left)
                 try:
                     store.append([("own", "x", BODY)])
                     done += 1
-                except eb.StoreUnavailable:
+                except eb.errors.StoreUnavailable:
                     pass
         assert other.append("s")
         assert store.append([("own", "x", b"")])
@@ -178,9 +178,9 @@ def test_a_process_without_descriptors_finds_no_damage_in_a_large_store(large):
             events = store.head()
             for left in (0, 1, 2):
                 with descriptors_left(left):
-                    with contextlib.suppress(eb.StoreUnavailable):
+                    with contextlib.suppress(eb.errors.StoreUnavailable):
                         assert store.verify().events == events
-                    with contextlib.suppress(eb.StoreUnavailable):
+                    with contextlib.suppress(eb.errors.StoreUnavailable):
                         store.verify(quick=True)
                 assert not store.stats().poisoned
                 assert store.verify().events == events
@@ -197,7 +197,7 @@ def test_an_open_without_descriptors_is_refused_and_affects_no_other_process(tmp
             with descriptors_left(left):
                 try:
                     eb.open(path, **SMALL).close()
-                except eb.StoreUnavailable:
+                except eb.errors.StoreUnavailable:
                     refused += 1
         assert refused
         store.append([("s", "x", b"")])
@@ -207,7 +207,7 @@ def test_an_open_without_descriptors_is_refused_and_affects_no_other_process(tmp
 
 
 def test_the_error_of_a_process_without_descriptors_has_the_errno(tmp_path):
-    with descriptors_left(0), pytest.raises(eb.StoreUnavailable) as refused:
+    with descriptors_left(0), pytest.raises(eb.errors.StoreUnavailable) as refused:
         eb.open(tmp_path, **SMALL)
     assert refused.value.errno == errno.EMFILE
     assert isinstance(refused.value, OSError)
@@ -307,7 +307,7 @@ def test_an_event_loop_closes_its_store_when_threads_run_out():
             assert (await store.verify()).events == 2
             try:
                 await eb.open_async(location)
-            except eb.StoreUnavailable as error:
+            except eb.errors.StoreUnavailable as error:
                 assert "start a thread" in str(error), error
             else:
                 raise AssertionError("opened without a thread")
@@ -334,7 +334,7 @@ def test_a_forked_child_that_gets_no_threads_gets_an_error_of_the_library():
                     try:
                         await store.head()
                     except refusal as error:
-                        if refusal is eb.StoreUnavailable:
+                        if refusal is eb.errors.StoreUnavailable:
                             assert "start a thread" in str(error), error
                     else:
                         raise AssertionError("opened without a thread")
@@ -343,8 +343,8 @@ def test_a_forked_child_that_gets_no_threads_gets_an_error_of_the_library():
             assert status == 0, status
             await store.close()
 
-        asyncio.run(main(location, eb.StoreUnavailable))
-        asyncio.run(main("memory:", eb.StoreClosed))
+        asyncio.run(main(location, eb.errors.StoreUnavailable))
+        asyncio.run(main("memory:", eb.errors.StoreClosed))
         """
     )
 

@@ -67,7 +67,7 @@ def test_invalid_metadata_is_reported_with_its_position_and_the_rest_is_read(
         store.append([("a", "third", b"3")])
         store.verify()
         first, second, third = store.read_all()
-        with pytest.raises(eb.EventDecodeError, match="its metadata") as caught:
+        with pytest.raises(eb.errors.EventDecodeError, match="its metadata") as caught:
             _ = second.metadata
         error = caught.value
         assert (error.type, error.stream, error.position) == ("second", "a", 2)

@@ -53,16 +53,16 @@ def opened(path: Path) -> Iterator[eb.EventStore]:
     try:
         yield store
     finally:
-        with contextlib.suppress(eb.StorageFull):
+        with contextlib.suppress(eb.errors.StorageFull):
             store.close()
 
 
-def append_until_full(store: eb.EventStore) -> tuple[int, eb.StorageFull]:
+def append_until_full(store: eb.EventStore) -> tuple[int, eb.errors.StorageFull]:
     """Append until the disk is full. Return the number of successful appends."""
     for number in range(10_000):
         try:
             store.append([("a", "x", b"x" * 20_000)])
-        except eb.StorageFull as full:
+        except eb.errors.StorageFull as full:
             return number, full
     raise AssertionError("the disk never was full")
 
@@ -91,7 +91,9 @@ async def test_an_async_append_on_a_full_disk_is_refused_alike(disk):
     (disk / "other").write_bytes(bytes(MIB))
     with opened(disk / "store") as shared:
         store = shared.as_async()
-        with pytest.raises(eb.StorageFull, match="free some space and append again"):
+        with pytest.raises(
+            eb.errors.StorageFull, match="free some space and append again"
+        ):
             for _ in range(10_000):
                 await store.append([("a", "x", b"x" * 20_000)])
         assert len(await listed(store.read_all())) == await store.head()
@@ -100,10 +102,10 @@ async def test_an_async_append_on_a_full_disk_is_refused_alike(disk):
 @pytest.mark.anyio
 async def test_a_store_on_a_full_disk_is_not_opened_and_can_be_opened_later(disk):
     filler = fill(disk)
-    with pytest.raises(eb.StorageFull, match="open the store again") as caught:
+    with pytest.raises(eb.errors.StorageFull, match="open the store again") as caught:
         eb.open(disk / "store")
     assert caught.value.path.startswith(str(disk))
-    with pytest.raises(eb.StorageFull, match="open the store again"):
+    with pytest.raises(eb.errors.StorageFull, match="open the store again"):
         await eb.open_async(disk / "store")
     filler.unlink()
     with eb.open(disk / "store") as store:
@@ -115,17 +117,17 @@ async def test_a_store_on_a_full_disk_is_closed_without_a_loss(disk):
     store = eb.open(disk / "store")
     store.append([("a", "x", b"")])
     filler = fill(disk)
-    with pytest.raises(eb.StorageFull, match="closed all the same"):
+    with pytest.raises(eb.errors.StorageFull, match="closed all the same"):
         store.close()
     store.close()
-    with pytest.raises(eb.StoreClosed):
+    with pytest.raises(eb.errors.StoreClosed):
         store.append([("a", "x", b"")])
     filler.unlink()
     store = await eb.open_async(disk / "store")
     assert await store.head() == 1
     await store.append([("a", "x", b"")])
     filler = fill(disk)
-    with pytest.raises(eb.StorageFull, match="closed all the same"):
+    with pytest.raises(eb.errors.StorageFull, match="closed all the same"):
         await store.close()
     filler.unlink()
     with eb.open(disk / "store") as store:

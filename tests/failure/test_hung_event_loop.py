@@ -98,7 +98,7 @@ def test_within_a_process_only_the_leases_of_the_hung_event_loop_are_lost(
             async with eb.AsyncLease(store.as_async(), "hung", stale_after=SECOND):
                 entered.set()
                 wake.wait(60)
-        except eb.LeaseLost:
+        except eb.errors.LeaseLost:
             ends.append("lost")
 
     with eb.open(path) as store, eb.Lease(store, "held"):

@@ -247,18 +247,18 @@ def stale_session(tmp_path):
     overwrite(path / PAGE, b"\xee" * WORD, DURABLE * WORD)
     yield store
     for one in (store, other):
-        with pytest.raises(eb.StoreDetached):
+        with pytest.raises(eb.errors.StoreDetached):
             one.close()
 
 
 def test_a_head_that_may_be_stale_is_not_returned(stale_session):
-    with pytest.raises(eb.StoreDetached):
+    with pytest.raises(eb.errors.StoreDetached):
         stale_session.head()
 
 
 @pytest.mark.anyio
 async def test_a_head_that_may_be_stale_is_not_returned_on_an_event_loop(stale_session):
-    with pytest.raises(eb.StoreDetached):
+    with pytest.raises(eb.errors.StoreDetached):
         await stale_session.as_async().head()
 
 
@@ -269,18 +269,18 @@ def stopped(tmp_path):
     store, other = eb.open(path), eb.open(path)
     other.append([("a", "x", b"1"), ("a", "x", b"2")])
     delete(path)
-    with pytest.raises(eb.StoreDetached):
+    with pytest.raises(eb.errors.StoreDetached):
         other.append([("a", "x", b"3")])
     yield store
     for one in (store, other):
-        with pytest.raises(eb.StoreDetached):
+        with pytest.raises(eb.errors.StoreDetached):
             one.close()
 
 
 def test_a_detached_subscription_delivers_the_known_events_and_then_raises(stopped):
     subscription = stopped.subscribe()
     assert [next(subscription).position for _ in range(2)] == [1, 2]
-    with pytest.raises(eb.StoreDetached):
+    with pytest.raises(eb.errors.StoreDetached):
         next(subscription)
 
 
@@ -290,5 +290,5 @@ async def test_a_detached_subscription_on_an_event_loop_delivers_and_then_raises
 ):
     subscription = stopped.as_async().subscribe()
     assert [(await anext(subscription)).position for _ in range(2)] == [1, 2]
-    with pytest.raises(eb.StoreDetached):
+    with pytest.raises(eb.errors.StoreDetached):
         await anext(subscription)

@@ -118,8 +118,8 @@ async def die(store, saga):
 async def check(store, receiver, end):
     """Every saga ends whole: all of it stands, or nothing does."""
     noted = await notes(store, "saga-1")
-    assert end.outcome in {eb.Outcome.COMPLETED, eb.Outcome.COMPENSATED}
-    if end.outcome is eb.Outcome.COMPLETED:
+    assert end.outcome in {eb.SagaOutcome.COMPLETED, eb.SagaOutcome.COMPENSATED}
+    if end.outcome is eb.SagaOutcome.COMPLETED:
         assert {"pay", "ship"} <= set(receiver.standing())
         assert noted[:4] == ["book", "pay", "pack", "ship"]
         assert noted[4:] in (["tell"], ["tell later"])
@@ -142,7 +142,7 @@ async def check(store, receiver, end):
 
 async def check_the_log(store, end):
     """What is recorded can be read back: the end, the state, and the timeline."""
-    timeline = eb.read_timeline(store.as_sync(), "saga-1")
+    timeline = eb.saga.read_timeline(store.as_sync(), "saga-1")
     assert timeline.outcome is end.outcome
     ends = [entry for entry in timeline.entries if entry.what.startswith("saga c")]
     assert len(ends) == 1
@@ -217,12 +217,12 @@ async def test_a_saga_whose_call_always_ends_the_process_becomes_stuck():
             await die(mortal, saga)
         receiver.kills_at = None
         end = await drive(store, saga)
-        assert end.outcome is eb.Outcome.STUCK
+        assert end.outcome is eb.SagaOutcome.STUCK
         assert "the process ended 2 times during the call of step 'pay'" in end.failure
         assert receiver.calls["saga-1/pay/1"] == 2 + QUICK.crashes
         # A person may have it compensated all the same.
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             await coordinator.cancel("saga-1", reason="the bank's library crashes")
             handle = await coordinator.get(saga, "saga-1")
-            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.standing() == []

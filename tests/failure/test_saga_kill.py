@@ -100,15 +100,15 @@ def check(store, ledger, saga_id, *, declined):
         eb.decode_event(recorded).what
         for recorded in store.read_stream(ledger_of(saga_id))
     ]
-    outcome = eb.read_timeline(store, saga_id).outcome
+    outcome = eb.saga.read_timeline(store, saga_id).outcome
     pay, ship = f"{saga_id}/pay/1", f"{saga_id}/ship/1"
     if declined:
-        assert outcome is eb.Outcome.COMPENSATED
+        assert outcome is eb.SagaOutcome.COMPENSATED
         assert noted == ["book", "pay", "pack", "compensate pack", "compensate book"]
         assert f"compensate {pay}" in ledger
         assert f"do {ship}" not in ledger
     else:
-        assert outcome is eb.Outcome.COMPLETED
+        assert outcome is eb.SagaOutcome.COMPLETED
         assert noted == ["book", "pay", "pack", "ship"]
         assert {f"do {pay}", f"do {ship}"} <= set(ledger)
         assert f"compensate {pay}" not in ledger

@@ -55,7 +55,7 @@ def test_a_saga_that_ends_its_process_becomes_stuck(repository, tmp_path, where)
     outcomes = lives(repository, path, where)
     assert outcomes == ["stuck", *["completed"] * len(HEALTHY)]
     with eb.open(path) as store:
-        story = eb.read_timeline(store, "saga-bad")
+        story = eb.saga.read_timeline(store, "saga-bad")
         assert "the process ended 2 times during the call of step" in story.failure
         for saga_id in HEALTHY:
             assert "saga.compensation_started" not in types(store, saga_id)
@@ -80,7 +80,7 @@ def test_the_other_compensations_are_made_beside_one_that_ends_its_process(
     with eb.open(path) as store:
         compensated = [
             entry.step
-            for entry in eb.read_timeline(store, "saga-bad").entries
+            for entry in eb.saga.read_timeline(store, "saga-bad").entries
             if entry.what == "compensated"
         ]
     assert compensated == ["z"]

@@ -164,7 +164,7 @@ def test_copies_by_hard_links_during_appends_are_complete(location, tmp_path):
                 with eb.open(copy, create=False, **SMALL) as snapshot:
                     assert snapshot.verify().events == snapshot.head() >= head
                     append(snapshot, "copy", 3)
-            except (eb.CorruptStore, eb.NotAStore):
+            except (eb.errors.CorruptStore, eb.errors.NotAStore):
                 continue  # Refused: a file was missing when `cp` copied it.
             finally:
                 assert original.answer() == 0

@@ -37,7 +37,7 @@ try:
         try:
             store.append([("a", "x", b"more")])
             append = None
-        except eb.StoreUnavailable as error:
+        except eb.errors.StoreUnavailable as error:
             append = [error.errno, str(error)]
         print(json.dumps({{"shown": shown, "append": append}}))
 except eb.EventbraidError as error:

@@ -26,7 +26,9 @@ class StoreOnLoop:
     def append(self, events: list, **options: object) -> eb.Appended:
         return run_on_loop(self._store.append(events, **options))
 
-    def read_streams(self, streams: list[str], **options: object) -> eb.StreamsSnapshot:
+    def read_streams(
+        self, streams: list[str], **options: object
+    ) -> eb.store.StreamsSnapshot:
         return run_on_loop(self._store.read_streams(streams, **options))
 
     def read_stream(self, stream: str, **options: object) -> list[eb.RecordedEvent]:

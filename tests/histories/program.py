@@ -365,7 +365,7 @@ class Worker:
             )
             self.write(AppendRefused(number, now, "VersionConflict", failures))
             self.seen.update((stream, actual) for stream, _, actual in failures)
-        except eb.IdempotencyMismatch:
+        except eb.errors.IdempotencyMismatch:
             self.write(
                 AppendRefused(number, time.monotonic_ns(), "IdempotencyMismatch")
             )

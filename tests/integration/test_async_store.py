@@ -232,7 +232,7 @@ async def test_an_opening_is_awaited_or_entered(location):
     await store.close()
     async with eb.open_async(location) as store, store as same:
         assert same is store
-    with pytest.raises(eb.NotAStore):
+    with pytest.raises(eb.errors.NotAStore):
         await eb.open_async(location.parent / "none", create=False)
 
 

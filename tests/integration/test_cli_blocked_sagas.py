@@ -57,20 +57,20 @@ def defective(where: str, receiver: Receiver, *, corrected: bool = False):
         return note(where)(arguments[0])
 
     if where == "local":
-        return trip(eb.local("act", function).without_compensation())
+        return trip(eb.local_step("act", function).without_compensation())
     return trip(outside(receiver, "act", retry=QUICK, **{where: function}))
 
 
-async def until_parked(coordinator, *, overdue: bool = False):
+async def until_blocked(coordinator, *, overdue: bool = False):
     with anyio.fail_after(SOON):
-        while not [s for s in await coordinator.parked() if s.overdue >= overdue]:  # noqa: ASYNC110
+        while not [s for s in await coordinator.blocked() if s.overdue >= overdue]:  # noqa: ASYNC110
             await anyio.sleep(0.005)
 
 
 async def block(path, saga):
     async with eb.open_async(path) as store, eb.SagaCoordinator(store, [saga]) as c:
         await c.start(saga, Trip("mia"), id="saga-1")
-        await until_parked(c)
+        await until_blocked(c)
 
 
 @pytest.mark.parametrize("where", ["local", "then", "skip_if", "record"])
@@ -121,7 +121,7 @@ async def test_a_saga_without_its_code_is_listed_as_blocked_and_overdue(path, ca
             if last == (await records(store, saga_id))[-1] == "step_unknown":
                 break
         async with eb.SagaCoordinator(store, [other]) as unable:
-            await until_parked(unable, overdue=True)
+            await until_blocked(unable, overdue=True)
             notices = "saga-attention"
             with anyio.fail_after(SOON):
                 while await store.version(notices) < 2:  # noqa: ASYNC110
@@ -133,7 +133,7 @@ async def test_a_saga_without_its_code_is_listed_as_blocked_and_overdue(path, ca
     # A coordinator that has its code acquires its lease: it isn't blocked any more,
     # although its stream doesn't move.
     async with eb.open_async(path) as store, eb.SagaCoordinator(store, [saga]) as c:
-        assert await c.parked() == []
+        assert await c.blocked() == []
         saved = path.parent / "found"
         saved.write_text(json.dumps(listed(path, capfd)))
     assert json.loads(saved.read_text())[saga_id]["status"] != "blocked"

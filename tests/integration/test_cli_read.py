@@ -242,7 +242,7 @@ def test_following_prints_each_event_as_soon_as_it_is_there(tmp_path, monkeypatc
         assert show_last(store, printer, 1, wanted, 3) == 1
 
         def follow():
-            with pytest.raises(eb.StoreClosed):
+            with pytest.raises(eb.errors.StoreClosed):
                 follow_log(store, printer, out, wanted, 3)
 
         follower = threading.Thread(target=follow)
@@ -355,7 +355,7 @@ def test_a_command_works_where_no_store_can_be_shared(
 ):
     def on_a_network(location, *, mode="shared", **options):
         if mode == "shared":
-            raise eb.SharingUnsupported(location, "it is on NFS")
+            raise eb.errors.SharingUnsupported(location, "it is on NFS")
         return opened(location, mode=mode, **options)
 
     opened = eb.open

@@ -145,7 +145,7 @@ def test_json_with_tabs_between_its_tokens_stays_json(tmp_path, capfd):
 
 
 def test_an_errors_text_is_one_line_without_controls(capfd):
-    explain(eb.SagaNotFound(f"saga-{CLEAR}\nFORGED"))
+    explain(eb.errors.SagaNotFound(f"saga-{CLEAR}\nFORGED"))
     explain(ValueError(f"{CLEAR}\nFORGED"))
     err = capfd.readouterr().err
     assert "\x1b" not in err

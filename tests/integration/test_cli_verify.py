@@ -114,7 +114,7 @@ def test_damage_is_told_to_programs(damaged):
 def test_damage_found_while_a_store_is_open_is_told_alike(whole, monkeypatch, capfd):
     def damaged(_, *, quick):
         assert not quick
-        raise eb.CorruptStore("log/1", 4096, "wrong checksum")
+        raise eb.errors.CorruptStore("log/1", 4096, "wrong checksum")
 
     monkeypatch.setattr(eb.EventStore, "verify", damaged)
     assert run(["verify", str(whole)]) == Exit.OFF

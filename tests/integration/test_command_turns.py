@@ -202,7 +202,7 @@ def test_a_blocking_command_beside_tasks_of_its_loop_does_not_stop_the_loop(
                 for _ in range(50):
                     await anyio.lowlevel.checkpoint()
                     began = time.monotonic()
-                    with suppress(eb.RetriesExhausted):
+                    with suppress(eb.errors.RetriesExhausted):
                         executed += not now.execute(ONE).replayed
                     longest = max(longest, time.monotonic() - began)
             return longest, await store.version(A) - tasks - executed

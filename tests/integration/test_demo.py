@@ -106,7 +106,7 @@ def domain_types(directory, order):
 
 def timeline(directory, order):
     with eb.open(directory / "shop.braid", create=False) as store:
-        return eb.read_timeline(store, SagaId.of(order))
+        return eb.saga.read_timeline(store, SagaId.of(order))
 
 
 # --- the rows of the table
@@ -131,7 +131,7 @@ async def test_declined_the_order_is_cancelled_and_nothing_else_is_compensated(
         "order.cancelled": 1,
     }
     told = timeline(tmp_path, order_id(1))
-    assert told.outcome is eb.Outcome.COMPENSATED
+    assert told.outcome is eb.SagaOutcome.COMPENSATED
     compensated = [entry.step for entry in told.entries if entry.what == "compensated"]
     assert compensated == ["submit order"]
 
@@ -167,7 +167,7 @@ async def test_without_a_carrier_stock_is_released_and_payment_refunded(tmp_path
         released = list(store.read_all(types=["inventory.released"]))
         cancelled = list(store.read_all(types=["shipment.cancelled"]))
         failures = [
-            eb.read_timeline(store, recorded.stream).failure or ""
+            eb.saga.read_timeline(store, recorded.stream).failure or ""
             for recorded in store.read_all(types=["saga.compensated"])
         ]
     assert len(reserved) > len(released) > 0
@@ -189,7 +189,7 @@ async def test_an_unreachable_customer_is_notified_later_and_the_order_stays_com
     assert domain_types(tmp_path, order_id(1))["order.notification_deferred"] == 1
     assert domain_types(tmp_path, order_id(1))["order.customer_notified"] == 1
     told = timeline(tmp_path, order_id(1))
-    assert told.outcome is eb.Outcome.COMPLETED
+    assert told.outcome is eb.SagaOutcome.COMPLETED
     assert "given up" in {entry.what for entry in told.entries}
 
 
@@ -329,7 +329,7 @@ async def test_a_compensation_that_fails_for_good_leaves_the_saga_stuck_and_told
             outcomes[(await shop.fulfil(placed)).outcome] += 1
         stuck = await shop.coordinator.stuck()
         assert await shop.finish() == [summary.id for summary in stuck]
-    assert outcomes[eb.Outcome.STUCK] == len(stuck) > 0
+    assert outcomes[eb.SagaOutcome.STUCK] == len(stuck) > 0
     assert all("no refunds" in (summary.failure or "") for summary in stuck)
 
 
@@ -362,7 +362,7 @@ def contents(directory):
 
 
 async def refused(directory, **changes):
-    with pytest.raises(eb.InvalidArgument, match="did not create") as caught:
+    with pytest.raises(eb.errors.InvalidArgument, match="did not create") as caught:
         await run_demo(options(directory, limit=1, **changes), Quiet())
     assert caught.value.what == "directory"
     assert caught.value.value == str(directory)

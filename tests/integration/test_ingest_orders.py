@@ -116,7 +116,7 @@ def test_each_commit_is_acknowledged_when_it_is_durable(store, plan):
 @pytest.mark.parametrize("other", [Plan(purchases()[:500], 8), Plan(purchases()[:499], 7)])  # fmt: skip
 def test_another_plan_is_refused_before_anything_is_stored(store, plan, other):
     run_load(store, Plan(plan.purchases, plan.commit_size))
-    with pytest.raises(eb.IdempotencyMismatch):
+    with pytest.raises(eb.errors.IdempotencyMismatch):
         run_load(store, other)
     assert store.head() == 500
 

@@ -79,7 +79,7 @@ def test_a_stopped_holder_that_continues_can_write_nothing(store, stopped):
     stopped()
     with eb.Lease(store, "importer") as lease:
         assert lease.append([("order-1", "x", b"")]).versions["order-1"] == 1
-        with pytest.raises(eb.LeaseLost) as lost:
+        with pytest.raises(eb.errors.LeaseLost) as lost:
             late.append([("order-1", "late", b"")])
         assert (lost.value.lease, lost.value.token, lost.value.actual) == (
             "importer",
@@ -88,13 +88,13 @@ def test_a_stopped_holder_that_continues_can_write_nothing(store, stopped):
         )
         with pytest.raises(eb.VersionConflict):
             store.append([("order-1", "late", b"")], expect=late.fence)
-        with pytest.raises(eb.LeaseLost):
+        with pytest.raises(eb.errors.LeaseLost):
             late.__exit__(None, None, None)
     assert [recorded.type for recorded in store.read_stream("order-1")] == ["x"]
 
 
 def test_a_conflict_caused_by_the_loss_is_raised_as_the_loss(store, stopped):
-    with pytest.raises(eb.LeaseLost), eb.Lease(store, "importer") as late:
+    with pytest.raises(eb.errors.LeaseLost), eb.Lease(store, "importer") as late:
         stopped()
         with eb.Lease(store, "importer"):
             store.append([("order-1", "late", b"")], expect=late.fence)
@@ -112,12 +112,12 @@ def test_a_conflict_of_another_stream_is_raised_unchanged(store):
     [("", {}), ("a\nb", {}), ("a", {"stale_after": timedelta(seconds=0.9)})],
 )
 def test_invalid_arguments_are_refused(store, name, options):
-    with pytest.raises(eb.InvalidArgument):
+    with pytest.raises(eb.errors.InvalidArgument):
         eb.Lease(store, name, **options)
 
 
 def test_a_lease_object_is_entered_only_once(store):
-    with eb.Lease(store, "importer") as lease, pytest.raises(eb.InvalidArgument):
+    with eb.Lease(store, "importer") as lease, pytest.raises(eb.errors.InvalidArgument):
         lease.__enter__()
 
 
@@ -131,7 +131,7 @@ def test_a_forked_child_does_not_hold_its_parents_lease(tmp_path):
         if child == 0:
             try:
                 lease.append([("order-1", "child", b"")])
-            except eb.InvalidArgument:
+            except eb.errors.InvalidArgument:
                 os._exit(7)
             os._exit(1)
         _, status = os.waitpid(child, 0)

@@ -203,14 +203,14 @@ async def test_what_the_framework_refuses_is_a_problem_too(api):
 @pytest.mark.parametrize(
     ("error", "status", "again"),
     [
-        (eb.IdempotencyMismatch("k"), 422, None),
+        (eb.errors.IdempotencyMismatch("k"), 422, None),
         (eb.CommandRejected("malformed_order"), 422, None),
-        (eb.StorageFull("shop.braid/log", "no space"), 507, "60"),
+        (eb.errors.StorageFull("shop.braid/log", "no space"), 507, "60"),
         (eb.OutcomeUnknown("the disk is gone"), 503, "1"),
         (eb.StoreBusy("shop.braid", "pid 7"), 503, "1"),
-        (eb.StoreClosed(), 503, "5"),
-        (eb.StoreDetached("shop.braid/coord.shm", "it was deleted"), 503, "5"),
-        (eb.UnknownEventType("x", 1), 500, None),
+        (eb.errors.StoreClosed(), 503, "5"),
+        (eb.errors.StoreDetached("shop.braid/coord.shm", "it was deleted"), 503, "5"),
+        (eb.errors.UnknownEventType("x", 1), 500, None),
     ],
 )
 async def test_each_error_of_the_store_is_a_problem(error, status, again):

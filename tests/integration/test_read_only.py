@@ -27,7 +27,7 @@ def test_a_look_shows_the_log_and_refuses_appends(path):
     with eb.open(path, read_only=True) as store:
         assert [event.data for event in store.read_all()] == [b"one", b"two"]
         assert store.stats().unproven == 0
-        with pytest.raises(eb.StoreUnavailable, match="read_only") as refused:
+        with pytest.raises(eb.errors.StoreUnavailable, match="read_only") as refused:
             store.append([("a", "x", b"three")])
         assert refused.value.path == str(path)
         assert store.head() == 2
@@ -38,7 +38,7 @@ def test_a_look_shows_the_log_and_refuses_appends(path):
 async def test_an_async_look_shows_the_log_and_refuses_appends(path):
     async with eb.open_async(path, read_only=True) as store:
         assert [event.data async for event in store.read_all()] == [b"one", b"two"]
-        with pytest.raises(eb.StoreUnavailable, match="read_only"):
+        with pytest.raises(eb.errors.StoreUnavailable, match="read_only"):
             await store.append([("a", "x", b"three")])
         verified = await store.verify(quick=True)
         assert (verified.depth, verified.events) == ("quick", 2)
@@ -68,7 +68,7 @@ def test_a_subscription_to_a_look_ends_with_it(path):
 def _until_closed(follow):
     try:
         follow()
-    except eb.StoreClosed:
+    except eb.errors.StoreClosed:
         return
 
 
@@ -84,7 +84,7 @@ async def test_an_async_subscription_to_a_look_ends_with_it(path):
                     seen.append(event.data)
                     if len(seen) == 2:
                         caught_up.set()
-        except eb.StoreClosed:
+        except eb.errors.StoreClosed:
             return
 
     with anyio.fail_after(20):
@@ -96,11 +96,11 @@ async def test_an_async_subscription_to_a_look_ends_with_it(path):
 
 
 def test_no_store_is_made_by_a_look(tmp_path):
-    with pytest.raises(eb.NotAStore):
+    with pytest.raises(eb.errors.NotAStore):
         eb.open(tmp_path / "none", read_only=True)
     assert list(tmp_path.iterdir()) == []
     for opening in (eb.open, eb.open_async):
-        with pytest.raises(eb.InvalidArgument, match="read_only"):
+        with pytest.raises(eb.errors.InvalidArgument, match="read_only"):
             opening("memory:", read_only=True)
 
 
@@ -110,14 +110,16 @@ def test_a_damaged_store_is_shown_as_far_as_the_damage(path):
         store.append([("a", "x", b"damaged")])
     content = segment.read_bytes()
     segment.write_bytes(content.replace(b"damaged", b"dama9ed"))
-    with pytest.raises(eb.CorruptStore, match=f"eventbraid verify {path}") as refused:
+    with pytest.raises(
+        eb.errors.CorruptStore, match=f"eventbraid verify {path}"
+    ) as refused:
         eb.open(path)
     assert refused.value.file == str(segment)
     with eb.open(path, read_only=True) as store:
         assert [event.data for event in store.read_all()] == [b"one", b"two"]
         assert store.stats().unproven > 0
         for quick in (True, False):
-            with pytest.raises(eb.CorruptStore):
+            with pytest.raises(eb.errors.CorruptStore):
                 store.verify(quick=quick)
 
 
@@ -136,6 +138,6 @@ def test_a_store_of_a_newer_format_is_named(path):
     content[8] = 2
     identity.write_bytes(content)
     for read_only in (False, True):
-        with pytest.raises(eb.IncompatibleFormat) as refused:
+        with pytest.raises(eb.errors.IncompatibleFormat) as refused:
             eb.open(path, read_only=read_only)
         assert (refused.value.path, refused.value.found) == (str(identity), 2)

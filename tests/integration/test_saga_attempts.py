@@ -60,15 +60,15 @@ def acting(act, name: str = "act", **options):
     return trip(step.without_compensation(), name=name)
 
 
-async def ends_beside_another(store, saga) -> eb.Outcome:
+async def ends_beside_another(store, saga) -> eb.SagaOutcome:
     """Run a saga in trouble beside one without, which completes all the same."""
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         good = await coordinator.start(saga, Trip("ben"), id="saga-good")
         bad = await coordinator.start(saga, Trip("mia"), id="saga-bad")
         ended = await bad.result(timeout=SOON)
-        assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        assert (await good.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPLETED
         later = await coordinator.start(saga, Trip("ben"), id="saga-later")
-        assert (await later.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        assert (await later.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPLETED
     return ended.outcome
 
 
@@ -81,7 +81,7 @@ async def test_a_base_exception_ends_its_own_attempt_only(store, error):
         raise error
 
     outcome = await ends_beside_another(store, acting(act))
-    assert outcome is eb.Outcome.COMPENSATED
+    assert outcome is eb.SagaOutcome.COMPENSATED
 
 
 async def test_a_base_exception_of_never_is_a_refusal(store):
@@ -89,7 +89,7 @@ async def test_a_base_exception_of_never_is_a_refusal(store):
         raise Odd
 
     saga = acting(act, retry=eb.Retry(never=(Odd,)))
-    assert await ends_beside_another(store, saga) is eb.Outcome.COMPENSATED
+    assert await ends_beside_another(store, saga) is eb.SagaOutcome.COMPENSATED
 
 
 async def test_a_group_of_base_exceptions_ends_its_own_attempt_only(store):
@@ -100,7 +100,7 @@ async def test_a_group_of_base_exceptions_ends_its_own_attempt_only(store):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(fail)
 
-    assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPENSATED
+    assert await ends_beside_another(store, acting(act)) is eb.SagaOutcome.COMPENSATED
 
 
 @asyncio_only
@@ -115,7 +115,7 @@ async def test_a_group_with_a_cancellation_ends_its_own_attempt_only(
 
     with anyio.fail_after(20):
         outcome = await ends_beside_another(store, acting(act))
-    assert outcome is eb.Outcome.COMPENSATED
+    assert outcome is eb.SagaOutcome.COMPENSATED
 
 
 @pytest.mark.parametrize("proves", [False, True])
@@ -131,7 +131,7 @@ async def test_a_group_of_any_depth_ends_its_own_attempt_only(store, proves):
 
     retry = eb.Retry(attempts=2, first=0.001 * SECOND, never=(OSError,) * proves)
     outcome = await ends_beside_another(store, acting(act, retry=retry))
-    assert outcome is eb.Outcome.COMPENSATED
+    assert outcome is eb.SagaOutcome.COMPENSATED
     assert len(attempts) == (1 if proves else 2)
 
 
@@ -143,7 +143,7 @@ async def test_an_exception_whose_text_raises_anything_ends_its_own_attempt_only
     async def act():
         raise Speechless
 
-    assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPENSATED
+    assert await ends_beside_another(store, acting(act)) is eb.SagaOutcome.COMPENSATED
 
 
 async def test_a_base_exception_of_then_at_a_resume_blocks_its_own_saga_only(store):
@@ -170,19 +170,19 @@ async def test_a_base_exception_of_then_at_a_resume_blocks_its_own_saga_only(sto
     has_bug = True
     async with eb.SagaCoordinator(store, [saga, other]) as coordinator:
         good = await coordinator.start(other, Trip("mia"), id="saga-good")
-        assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
-        assert [one.id for one in await coordinator.parked()] == ["saga-bad"]
+        assert (await good.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPLETED
+        assert [one.id for one in await coordinator.blocked()] == ["saga-bad"]
 
 
 async def test_an_observer_that_raises_a_base_exception_stops_the_coordinator(store):
     """The commit stands, so it is no defect of the step."""
 
-    def watch(progress: eb.SagaProgress) -> None:
+    def watch(progress: eb.saga.SagaProgress) -> None:
         if progress.what == "saga.step_succeeded":
             raise Odd
 
     saga = trip(inside("book"), outside(Receiver(), "pay"))
-    with pytest.raises(eb.CoordinatorClosed, match="on_event raised Odd"):
+    with pytest.raises(eb.errors.CoordinatorClosed, match="on_event raised Odd"):
         async with eb.SagaCoordinator(store, [saga], on_event=watch) as coordinator:
             await coordinator.start(saga, Trip("mia"), id="saga-1")
             await anyio.sleep(10)
@@ -203,16 +203,16 @@ async def test_a_base_exception_of_a_function_blocks_its_own_saga_only(store, wh
         return None if where == "skip_if" else note("x")(context)
 
     if where == "command":
-        step = eb.local("act", function).without_compensation()
+        step = eb.local_step("act", function).without_compensation()
     else:
         step = outside(Receiver(), "act", **{where: function})
     saga = trip(step)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         bad = await coordinator.start(saga, Trip("mia"), id="saga-bad")
         good = await coordinator.start(saga, Trip("ben"), id="saga-good")
-        with pytest.raises(eb.SagaBlocked, match="Odd"):
+        with pytest.raises(eb.errors.SagaBlocked, match="Odd"):
             await bad.result(timeout=SOON)
-        assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        assert (await good.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_a_base_exception_of_a_compensation_ends_its_own_attempt_only(store):
@@ -231,7 +231,7 @@ async def test_a_base_exception_of_a_compensation_ends_its_own_attempt_only(stor
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ended = await handle.result(timeout=SOON)
-    assert ended.outcome is eb.Outcome.COMPENSATED
+    assert ended.outcome is eb.SagaOutcome.COMPENSATED
     assert calls == [1, 2, 3]
 
 
@@ -253,12 +253,12 @@ async def test_an_interruption_ends_the_coordinator_and_releases_its_waiters(
     slow = acting(anyio.sleep_forever, name="slow")
     ending = acting(act, name="ending")
     if where == "command":
-        ending = trip(eb.local("x", make).without_compensation(), name="ending")
+        ending = trip(eb.local_step("x", make).without_compensation(), name="ending")
 
     async def wait(handle) -> None:
         try:
             await handle.result()
-        except eb.CoordinatorClosed as closed:
+        except eb.errors.CoordinatorClosed as closed:
             released.append(closed)
 
     async with anyio.create_task_group() as tasks:
@@ -289,13 +289,13 @@ async def test_an_action_that_cancels_its_own_task_ends_its_own_attempt_only(sto
         await suicide()
         await asyncio.sleep(1)
 
-    assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPENSATED
+    assert await ends_beside_another(store, acting(act)) is eb.SagaOutcome.COMPENSATED
 
 
 @asyncio_only
 async def test_an_action_that_returns_after_it_cancelled_its_task_has_succeeded(store):
     saga = acting(suicide)
-    assert await ends_beside_another(store, saga) is eb.Outcome.COMPLETED
+    assert await ends_beside_another(store, saga) is eb.SagaOutcome.COMPLETED
 
 
 @asyncio_only
@@ -307,7 +307,7 @@ async def test_an_action_that_swallows_its_own_cancellation_has_succeeded(store)
         except asyncio.CancelledError:
             return
 
-    assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPLETED
+    assert await ends_beside_another(store, acting(act)) is eb.SagaOutcome.COMPLETED
 
 
 @asyncio_only
@@ -332,7 +332,7 @@ async def test_a_late_cancellation_of_a_sagas_task_does_not_end_the_saga(store, 
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ended = await handle.result(timeout=SOON)
-        assert ended.outcome in {eb.Outcome.COMPLETED, eb.Outcome.COMPENSATED}
+        assert ended.outcome in {eb.SagaOutcome.COMPLETED, eb.SagaOutcome.COMPENSATED}
         other = await coordinator.start(saga, Trip("ben"), id="saga-2")
         await other.result(timeout=SOON)
 
@@ -358,8 +358,8 @@ async def test_an_action_that_cancels_all_other_tasks_stops_no_saga(store):
     ):
         good = await coordinator.start(saga, Trip("ben"), id="saga-good")
         bad = await coordinator.start(saga, Trip("mia"), id="saga-bad")
-        assert (await bad.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
-        assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        assert (await bad.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPLETED
+        assert (await good.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPLETED
         # They are recorded by one coordinator, and most are found by the other.
         later = [
             await starter.start(saga, Trip("ben"), id=f"saga-{number}")
@@ -367,7 +367,7 @@ async def test_an_action_that_cancels_all_other_tasks_stops_no_saga(store):
         ]
         ends = [(await handle.result(timeout=SOON)).outcome for handle in later]
     # A block that is cut off in silence gets no further than to its first wait.
-    assert ends == [eb.Outcome.COMPLETED] * 16
+    assert ends == [eb.SagaOutcome.COMPLETED] * 16
 
 
 class CancellingStore(MortalStore):
@@ -387,7 +387,9 @@ async def test_a_coordinator_whose_work_was_cut_off_ends_with_an_error(store):
     """It may have forgotten a saga, so it doesn't go on as if nothing had happened."""
     cancelling = CancellingStore(store)
     saga = acting(suicide)
-    with pytest.raises(eb.CoordinatorClosed, match="was cancelled by other code"):
+    with pytest.raises(
+        eb.errors.CoordinatorClosed, match="was cancelled by other code"
+    ):
         async with eb.SagaCoordinator(cancelling, [saga]):
             cancelling.armed = True
             await store.append([("order-1", "placed", b"")])
@@ -403,11 +405,13 @@ async def test_a_coordinator_whose_new_task_is_cancelled_ends_with_an_error(stor
     async def wait(handle) -> None:
         try:
             await handle.result()
-        except eb.CoordinatorClosed as closed:
+        except eb.errors.CoordinatorClosed as closed:
             released.append(closed)
 
     async with anyio.create_task_group() as tasks:
-        with pytest.raises(eb.CoordinatorClosed, match="was cancelled by other code"):
+        with pytest.raises(
+            eb.errors.CoordinatorClosed, match="was cancelled by other code"
+        ):
             async with eb.SagaCoordinator(store, [slow]) as coordinator:
                 handle = await coordinator.start(slow, Trip("mia"), id="saga-1")
                 tasks.start_soon(wait, handle)
@@ -433,11 +437,11 @@ async def test_a_command_that_cancels_its_own_task_stops_no_other_saga(store):
             task.cancel()
         return note("x")(context)
 
-    saga = trip(eb.local("book", make).without_compensation())
+    saga = trip(eb.local_step("book", make).without_compensation())
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         await coordinator.start(saga, Trip("mia"), id="saga-bad")
         good = await coordinator.start(saga, Trip("ben"), id="saga-good")
-        assert (await good.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        assert (await good.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPLETED
         await anyio.sleep(0.3)
         assert 2 <= len(moves) < 20
 
@@ -460,7 +464,7 @@ async def test_a_compensation_that_cancels_its_own_task_is_tried_again(store):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ended = await handle.result(timeout=SOON)
-    assert ended.outcome is eb.Outcome.COMPENSATED
+    assert ended.outcome is eb.SagaOutcome.COMPENSATED
     assert calls == [1, 2, 3]
 
 
@@ -476,7 +480,7 @@ async def test_a_cancellation_that_left_its_scope_ends_its_own_attempt_only(stor
         assert kept is not None
         raise kept
 
-    assert await ends_beside_another(store, acting(act)) is eb.Outcome.COMPENSATED
+    assert await ends_beside_another(store, acting(act)) is eb.SagaOutcome.COMPENSATED
 
 
 @asyncio_only
@@ -521,7 +525,7 @@ async def test_a_call_that_is_cancelled_with_its_coordinator_leaves_nothing_stuc
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
         assert (await handle.result(timeout=60 * SECOND)).outcome is (
-            eb.Outcome.COMPLETED
+            eb.SagaOutcome.COMPLETED
         )
 
 

@@ -83,7 +83,7 @@ async def test_a_retry_is_made_in_time_whatever_the_wall_clock_does(
     saga = trip(outside(receiver, "pay", retry=SHORTLY))
     began = time.monotonic()
     end = await ended(store, saga, on_event=jump_after(wall, "step_unknown", jump))
-    assert end.outcome is eb.Outcome.COMPLETED
+    assert end.outcome is eb.SagaOutcome.COMPLETED
     assert 0.05 <= time.monotonic() - began < SOON
 
 
@@ -98,7 +98,7 @@ async def test_a_compensation_is_retried_in_time_whatever_the_wall_clock_does(
     watch = jump_after(wall, "compensation_failed", jump)
     began = time.monotonic()
     end = await ended(store, saga, on_event=watch)
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert 0.05 <= time.monotonic() - began < SOON
 
 
@@ -122,7 +122,7 @@ async def test_a_jump_forward_passes_no_deadline(store, receiver, wall):
         wall.shift = 0
         for handle in handles:
             end = await handle.result(timeout=SOON * SECOND)
-            assert end.outcome is eb.Outcome.COMPLETED
+            assert end.outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_a_deadline_passes_in_time_after_the_wall_clock_was_set_back(
@@ -138,7 +138,7 @@ async def test_a_deadline_passes_in_time_after_the_wall_clock_was_set_back(
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         wall.shift = -HOUR
         end = await handle.result(timeout=SOON * SECOND)
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert 0.4 <= time.monotonic() - began < SOON
 
 
@@ -166,7 +166,7 @@ async def test_a_retry_recorded_by_a_clock_that_was_ahead_is_due_after_a_restart
     wall.shift = 0
     restart(monkeypatch, wall)
     began = time.monotonic()
-    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPLETED
     assert time.monotonic() - began < SOON
 
 
@@ -189,7 +189,7 @@ async def test_a_deadline_recorded_by_a_clock_that_was_ahead_passes_after_a_rest
     restart(monkeypatch, wall)
     began = time.monotonic()
     end = await resumed(store, saga)
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     # It passes in the pause, or during an attempt: then that attempt was the last one.
     assert end.failure in {
         "the saga's deadline has passed",
@@ -209,7 +209,7 @@ async def test_a_process_that_starts_during_a_jump_passes_no_deadline(
         await anyio.sleep(0.1)
         wall.shift = 0
         end = await handle.result(timeout=SOON * SECOND)
-    assert end.outcome is eb.Outcome.COMPLETED
+    assert end.outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_a_deadline_that_passed_while_no_process_ran_is_noticed(
@@ -219,5 +219,5 @@ async def test_a_deadline_that_passed_while_no_process_ran_is_noticed(
     wall.shift = DAY
     restart(monkeypatch, wall)
     end = await resumed(store, saga)
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert end.failure == "the saga's deadline has passed"

@@ -78,7 +78,7 @@ async def shards_of(*coordinators) -> None:
 async def all_completed(handles) -> None:
     with anyio.fail_after(SOON):
         for handle in handles:
-            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def start_all(coordinator, saga, ids=IDS):
@@ -96,7 +96,7 @@ async def test_sagas_are_driven_by_coordinators_that_have_their_declarations(
         await all_completed(await start_all(able, saga))
         others = await start_all(unable, other, [f"other-{n}" for n in range(40)])
         await all_completed(others)
-        assert await able.parked() == await unable.parked() == []
+        assert await able.blocked() == await unable.blocked() == []
     assert set(receiver.calls.values()) == {1}
     assert await openings[2].version(ATTENTION) == 0
 
@@ -119,7 +119,7 @@ async def test_sagas_at_work_stay_with_the_code_while_other_coordinators_come_an
                     await anyio.sleep(0.15)
         await all_completed(handles)
         await shards_of(able)
-        assert await able.parked() == []
+        assert await able.blocked() == []
     assert set(receiver.calls.values()) == {1}
     assert await openings[2].version(ATTENTION) == 0
 
@@ -230,18 +230,18 @@ async def test_sagas_can_be_cancelled_and_retried_where_their_code_is_missing(
         receiver.plan["compensate pay"] = ["ok"]
         await script.cancel("saga-1", reason="changed my mind")
         with anyio.fail_after(SOON):
-            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
         stuck = await able.start(sticky, Trip("mia"), id="saga-2")
         with anyio.fail_after(SOON):
-            assert (await stuck.result()).outcome is eb.Outcome.STUCK
+            assert (await stuck.result()).outcome is eb.SagaOutcome.STUCK
         assert [s.id for s in await script.stuck()] == ["saga-2"]
         await script.retry("saga-2", by="mia", note="again")
         with anyio.fail_after(SOON):
             while "compensated" not in await records(openings[0], "saga-2"):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-        with pytest.raises(eb.InvalidTransition):
+        with pytest.raises(eb.errors.InvalidTransition):
             await script.cancel("saga-2", reason="too late")
-        with pytest.raises(eb.SagaNotFound):
+        with pytest.raises(eb.errors.SagaNotFound):
             await script.cancel("saga-none", reason="never was")
 
 
@@ -261,7 +261,7 @@ async def test_a_decision_without_the_code_is_recorded_whatever_its_text(
         handle = await able.start(saga, Trip("mia"), id="saga-1")
         await script.cancel("saga-1", reason=text)
         with anyio.fail_after(SOON):
-            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
 
 
 async def test_a_saga_is_blocked_once_no_live_coordinator_has_its_code(
@@ -281,19 +281,19 @@ async def test_a_saga_is_blocked_once_no_live_coordinator_has_its_code(
             with anyio.fail_after(SOON):
                 while "step_unknown" not in await records(openings[0], "saga-1"):  # noqa: ASYNC110
                     await anyio.sleep(0.005)
-            assert await script.parked() == await unable.parked() == []
+            assert await script.blocked() == await unable.blocked() == []
         for coordinator in (unable, script):
             with anyio.fail_after(SOON):
-                while not (found := await coordinator.parked()):  # noqa: ASYNC110
+                while not (found := await coordinator.blocked()):  # noqa: ASYNC110
                     await anyio.sleep(0.005)
             [blocked] = found
-            assert (blocked.id, blocked.parked) == ("saga-1", True)
+            assert (blocked.id, blocked.blocked) == ("saga-1", True)
             assert blocked.failure.startswith("needs_code")
         async with eb.SagaCoordinator(openings[0], [saga]) as able:
             await all_completed([await able.get(saga, "saga-1")])
             # The other coordinators learn of it from the log.
             with anyio.fail_after(SOON):
-                while await unable.parked() or await script.parked():  # noqa: ASYNC110
+                while await unable.blocked() or await script.blocked():  # noqa: ASYNC110
                     await anyio.sleep(0.005)
 
 
@@ -320,7 +320,7 @@ async def test_a_blocked_saga_is_overdue_after_its_deadline_and_not_compensated(
             break
     async with eb.SagaCoordinator(openings[1], [other]) as unable:
         with caplog.at_level(logging.ERROR, "eventbraid.saga"), anyio.fail_after(SOON):
-            while not [s for s in await unable.parked() if s.overdue]:  # noqa: ASYNC110
+            while not [s for s in await unable.blocked() if s.overdue]:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
             while "overdue" not in caplog.text:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
@@ -342,13 +342,13 @@ async def test_other_steps_under_one_version_are_refused_whoever_drives_the_saga
     with anyio.CancelScope() as block:
         async with eb.SagaCoordinator(openings[0], [saga]) as running:
             handles = await start_all(running, saga)
-            with pytest.raises(eb.GraphMismatch) as caught:
+            with pytest.raises(eb.errors.GraphMismatch) as caught:
                 async with eb.SagaCoordinator(openings[1], [trip(inside("book"))]):
                     pass
             assert caught.value.saga_ids == tuple(sorted(IDS))
             assert caught.value.difference[0].startswith("removed 'pay'")
             await shards_of(running)
-            assert {handle.status for handle in handles} == {eb.Status.RUNNING}
+            assert {handle.status for handle in handles} == {eb.saga.SagaStatus.RUNNING}
             block.cancel()
 
 
@@ -362,7 +362,7 @@ async def test_sagas_started_after_other_steps_came_in_stay_with_their_coordinat
     ):
         await shards_of(one, two)
         await all_completed(await start_all(one, saga))
-        assert await two.parked() == []
+        assert await two.blocked() == []
 
 
 async def test_the_store_refuses_what_a_stopped_coordinator_records_of_leased_sagas(
@@ -469,7 +469,7 @@ async def test_each_saga_is_driven_once_whichever_code_comes_and_goes(openings, 
             opening = draw.choice(openings)
             async with eb.SagaCoordinator(opening, given) as coordinator:
                 await anyio.sleep(draw.uniform(0, 0.3))
-                assert await coordinator.parked() == []
+                assert await coordinator.blocked() == []
 
     async with (
         eb.SagaCoordinator(openings[0], [sagas[0], sagas[1]]) as one,

@@ -41,7 +41,7 @@ def journey(receiver, **options):
 async def stuck(coordinator, saga):
     handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
     ended = await handle.result(timeout=SOON)
-    assert ended.outcome is eb.Outcome.STUCK
+    assert ended.outcome is eb.SagaOutcome.STUCK
     return ended
 
 
@@ -73,11 +73,13 @@ async def test_a_decision_finishes_what_is_stuck(store, receiver, how, restarted
         await stuck(coordinator, saga)
         if not restarted:
             await decide(coordinator, how)
-            assert (await ended(coordinator, saga)).outcome is eb.Outcome.COMPENSATED
+            assert (
+                await ended(coordinator, saga)
+            ).outcome is eb.SagaOutcome.COMPENSATED
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         if restarted:
             await decide(coordinator, how)
-        assert (await ended(coordinator, saga)).outcome is eb.Outcome.COMPENSATED
+        assert (await ended(coordinator, saga)).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.standing() == ([] if how == "retry" else ["ship"])
     assert receiver.calls["saga-1/pay/1/undo"] == 1
 
@@ -97,7 +99,7 @@ async def test_a_strict_order_stops_at_a_stuck_compensation(store, receiver):
         assert receiver.standing() == ["pay", "ship"]
         assert "compensate book" not in await notes(store, "saga-1")
         await decide(coordinator, "retry")
-        assert (await ended(coordinator, saga)).outcome is eb.Outcome.COMPENSATED
+        assert (await ended(coordinator, saga)).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.standing() == []
     assert (await notes(store, "saga-1"))[-1] == "compensate book"
 
@@ -112,7 +114,7 @@ async def test_several_stuck_compensations_are_retried_together(store, receiver)
         await stuck(coordinator, saga)
         assert receiver.standing() == ["pay", "ship"]
         await decide(coordinator, "retry")
-        assert (await ended(coordinator, saga)).outcome is eb.Outcome.COMPENSATED
+        assert (await ended(coordinator, saga)).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.standing() == []
 
 
@@ -123,14 +125,16 @@ async def test_several_stuck_compensations_are_skipped_one_by_one(store, receive
         await stuck(coordinator, saga)
         await decide(coordinator, "skip", "pay")
         end = await ended(coordinator, saga)
-        assert end.outcome is eb.Outcome.STUCK
+        assert end.outcome is eb.SagaOutcome.STUCK
         assert "ship" in end.failure
         [summary] = await coordinator.stuck()
         assert summary.step == "ship"
-        with pytest.raises(eb.InvalidTransition, match="stuck at 'ship', not 'book'"):
+        with pytest.raises(
+            eb.errors.InvalidTransition, match="stuck at 'ship', not 'book'"
+        ):
             await decide(coordinator, "skip", "book")
         await decide(coordinator, "skip")
-        assert (await ended(coordinator, saga)).outcome is eb.Outcome.COMPENSATED
+        assert (await ended(coordinator, saga)).outcome is eb.SagaOutcome.COMPENSATED
 
 
 async def test_compensations_keep_their_order_while_one_is_retried(store, receiver):
@@ -138,7 +142,7 @@ async def test_compensations_keep_their_order_while_one_is_retried(store, receiv
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        assert (await handle.result(timeout=SOON)).outcome is eb.Outcome.COMPENSATED
+        assert (await handle.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.log == ["pay", "ship", "compensate ship", "compensate pay"]
 
 
@@ -155,14 +159,14 @@ async def test_each_attempt_to_compensate_is_recorded_before_it_is_made(
     saga = trip(first, outside(receiver, "ship"), outside(receiver, "end"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        assert (await handle.result(timeout=SOON)).outcome is eb.Outcome.COMPENSATED
+        assert (await handle.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPENSATED
     assert seen == ["compensation_attempted"]
     recorded = await records(store, "saga-1")
     assert recorded.count("compensation_attempted") == 3
 
 
 def test_another_order_is_refused(receiver):
-    with pytest.raises(eb.InvalidSaga, match="'relaxed' or 'strict', not 'any'"):
+    with pytest.raises(eb.errors.InvalidSaga, match="'relaxed' or 'strict', not 'any'"):
         journey(receiver, compensation_order="any")
 
 
@@ -176,5 +180,5 @@ async def test_the_order_is_no_part_of_the_graph(store, receiver):
     assert relaxed.graph_hash == strict.graph_hash
     async with eb.SagaCoordinator(store, [relaxed]) as coordinator:
         await decide(coordinator, "retry")
-        assert (await ended(coordinator, relaxed)).outcome is eb.Outcome.STUCK
+        assert (await ended(coordinator, relaxed)).outcome is eb.SagaOutcome.STUCK
     assert receiver.standing() == ["ship"]

@@ -65,7 +65,7 @@ class Gate:
             return await self.receiver.do(name, context.idempotency_key)
 
         async def compensate(
-            context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
+            context: eb.StepContext[Trip], did: eb.StepCompleted[str] | eb.StepInDoubt
         ) -> None:
             self.receiver.log.append(type(did).__name__)
             await self.receiver.compensate(
@@ -88,8 +88,8 @@ async def test_starting_twice_starts_once(store, receiver):
         assert first.id == second.id == "saga-1"
         assert await first.result() == await second.result()
         third = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        assert (await third.result()).outcome is eb.Outcome.COMPLETED
-        assert third.status is eb.Status.COMPLETED
+        assert (await third.result()).outcome is eb.SagaOutcome.COMPLETED
+        assert third.status is eb.saga.SagaStatus.COMPLETED
     assert receiver.log == ["pay", "ship"]
 
 
@@ -98,11 +98,11 @@ async def test_an_id_that_is_taken_is_refused(store, receiver):
     await store.append([("saga-9", "something.else", b"{}")])
     async with eb.SagaCoordinator(store, [saga, other]) as coordinator:
         await coordinator.start(saga, Trip("mia"), id="saga-1")
-        with pytest.raises(eb.SagaExists, match="another state"):
+        with pytest.raises(eb.errors.SagaExists, match="another state"):
             await coordinator.start(saga, Trip("ben"), id="saga-1")
-        with pytest.raises(eb.SagaExists, match="a saga 'trip'"):
+        with pytest.raises(eb.errors.SagaExists, match="a saga 'trip'"):
             await coordinator.start(other, Trip("mia"), id="saga-1")
-        with pytest.raises(eb.SagaExists, match="something else"):
+        with pytest.raises(eb.errors.SagaExists, match="something else"):
             await coordinator.start(saga, Trip("mia"), id="saga-9")
 
 
@@ -110,7 +110,7 @@ async def test_an_id_that_is_taken_is_refused(store, receiver):
 async def test_an_unfit_id_is_refused(store, receiver, saga_id):
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
-        with pytest.raises(eb.InvalidArgument, match="saga id"):
+        with pytest.raises(eb.errors.InvalidArgument, match="saga id"):
             await coordinator.start(saga, Trip("mia"), id=saga_id)
 
 
@@ -125,7 +125,7 @@ async def test_an_id_that_is_no_text_is_refused_everywhere(store, receiver, saga
             lambda: coordinator.retry(saga_id, by="mia", note="again"),
             lambda: coordinator.skip(saga_id, "pay", by="mia", note="done"),
         ):
-            with pytest.raises(eb.InvalidArgument, match="saga id"):
+            with pytest.raises(eb.errors.InvalidArgument, match="saga id"):
                 await call()
 
 
@@ -134,12 +134,12 @@ async def test_a_wrong_state_or_an_unknown_saga_is_refused(store, receiver):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         with pytest.raises(eb.InvalidValue, match="state of saga 'trip'"):
             await coordinator.start(saga, {"who": "mia"}, id="saga-1")
-        with pytest.raises(eb.InvalidArgument, match="among those given"):
+        with pytest.raises(eb.errors.InvalidArgument, match="among those given"):
             await coordinator.start(journey(receiver), Trip("mia"), id="saga-1")
-        with pytest.raises(eb.SagaNotFound):
+        with pytest.raises(eb.errors.SagaNotFound):
             await coordinator.get(saga, "saga-1")
         handle = await coordinator.start(saga, Trip("mia"), id="saga-2")
-        with pytest.raises(eb.SagaNotFound):
+        with pytest.raises(eb.errors.SagaNotFound):
             await coordinator.get(journey(receiver, name="other"), "saga-2")
         await handle.result()
         assert repr(handle) == "<SagaHandle 'saga-2', completed>"
@@ -148,9 +148,9 @@ async def test_a_wrong_state_or_an_unknown_saga_is_refused(store, receiver):
 
 
 async def test_numbers_that_make_no_sense_are_refused(store, receiver):
-    with pytest.raises(eb.InvalidArgument, match="concurrency"):
+    with pytest.raises(eb.errors.InvalidArgument, match="concurrency"):
         eb.SagaCoordinator(store, [], concurrency=0)
-    with pytest.raises(eb.InvalidArgument, match="given twice"):
+    with pytest.raises(eb.errors.InvalidArgument, match="given twice"):
         eb.SagaCoordinator(store, [journey(receiver), journey(receiver)])
 
 
@@ -169,8 +169,8 @@ async def test_no_limit_may_be_said_for_each_duration(store, receiver):
         async with coordinator:
             handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
             end = await handle.result(timeout=endless)
-            assert end.outcome is eb.Outcome.COMPENSATED
-            with pytest.raises(eb.InvalidArgument, match="timeout.*timedelta"):
+            assert end.outcome is eb.SagaOutcome.COMPENSATED
+            with pytest.raises(eb.errors.InvalidArgument, match="timeout.*timedelta"):
                 await handle.result(timeout=5)
 
 
@@ -186,21 +186,21 @@ async def test_a_saga_in_an_endless_pause_is_cancelled_at_once(store, receiver):
             await handle.result(timeout=timedelta(seconds=-1))
         await coordinator.cancel("saga-1", reason="enough")
         end = await handle.result(timeout=timedelta(seconds=10))
-        assert end.outcome is eb.Outcome.COMPENSATED
+        assert end.outcome is eb.SagaOutcome.COMPENSATED
 
 
 async def test_a_coordinator_that_is_not_running_says_so(store, receiver):
     saga = journey(receiver)
     coordinator = eb.SagaCoordinator(store, [saga])
-    with pytest.raises(eb.CoordinatorClosed, match="async with"):
+    with pytest.raises(eb.errors.CoordinatorClosed, match="async with"):
         await coordinator.start(saga, Trip("mia"), id="saga-1")
     async with coordinator:
         pass
-    with pytest.raises(eb.CoordinatorClosed):
+    with pytest.raises(eb.errors.CoordinatorClosed):
         await coordinator.start(saga, Trip("mia"), id="saga-1")
-    with pytest.raises(eb.CoordinatorClosed, match="entered once"):
+    with pytest.raises(eb.errors.CoordinatorClosed, match="entered once"):
         await coordinator.__aenter__()
-    with pytest.raises(eb.CoordinatorClosed):
+    with pytest.raises(eb.errors.CoordinatorClosed):
         await eb.SagaCoordinator(store, [saga]).__aexit__(None, None, None)
 
 
@@ -267,7 +267,7 @@ async def test_a_saga_that_waits_for_its_next_attempt_holds_no_place(store, rece
             await coordinator.start(waiting, Trip("mia"), id=f"saga-w{n}")
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         with anyio.fail_after(5):
-            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
         listed = await coordinator.list()
         assert {summary.id for summary in listed} == {f"saga-w{n}" for n in range(3)}
         assert {summary.step for summary in listed} == {"wait"}
@@ -281,11 +281,13 @@ async def test_waiting_for_a_result_may_be_bounded(store, receiver):
         with pytest.raises(TimeoutError):
             await handle.result(timeout=timedelta(milliseconds=20))
         gate.opened.set()
-        assert (await handle.result(timeout=5 * SECOND)).outcome is eb.Outcome.COMPLETED
+        assert (
+            await handle.result(timeout=5 * SECOND)
+        ).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_progress_is_told_as_it_is_recorded(store, receiver):
-    told: list[eb.SagaProgress] = []
+    told: list[eb.saga.SagaProgress] = []
     saga = journey(receiver)
     async with eb.SagaCoordinator(store, [saga], on_event=told.append) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -293,9 +295,9 @@ async def test_progress_is_told_as_it_is_recorded(store, receiver):
     assert [progress.what.removeprefix("saga.") for progress in told] == (
         await records(store, "saga-1")
     )
-    assert told[-1].status is eb.Status.COMPLETED
-    assert told[1] == eb.SagaProgress(
-        "saga-1", "trip", "saga.step_succeeded", "book", eb.Status.RUNNING
+    assert told[-1].status is eb.saga.SagaStatus.COMPLETED
+    assert told[1] == eb.saga.SagaProgress(
+        "saga-1", "trip", "saga.step_succeeded", "book", eb.saga.SagaStatus.RUNNING
     )
 
 
@@ -307,14 +309,14 @@ async def test_an_observer_that_raises_stops_the_coordinator_and_fails_no_step(
             raise ZeroDivisionError("oops")
 
     saga = journey(receiver)
-    with pytest.raises(eb.CoordinatorClosed, match="on_event raised"):
+    with pytest.raises(eb.errors.CoordinatorClosed, match="on_event raised"):
         async with eb.SagaCoordinator(store, [saga], on_event=broken) as coordinator:
             handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
             await handle.result()
     assert "step_failed" not in await records(store, "saga-1")
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     assert receiver.log == ["pay", "ship"]
 
 
@@ -330,10 +332,10 @@ async def test_a_late_answer_never_advances_a_saga_that_is_compensated(store, re
         await coordinator.cancel("saga-1", reason="changed her mind")
         gate.opened.set()
         end = await handle.result()
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert end.failure == "cancelled: changed her mind"
     # The answer told the compensation what it had to compensate.
-    assert receiver.log == ["gate", "Done", "compensate gate"]
+    assert receiver.log == ["gate", "StepCompleted", "compensate gate"]
     told = await records(store, "saga-1")
     assert told.index("step_answered_late") > told.index("compensation_started")
     assert told.count("step_succeeded") == 1
@@ -351,8 +353,8 @@ async def test_a_cancelled_saga_whose_call_fails_is_compensated_as_unknown(
         await gate.entered.wait()
         await coordinator.cancel("saga-1", reason="no")
         gate.opened.set()
-        assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
-    assert receiver.log == ["gate", "Unknown", "compensate gate"]
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
+    assert receiver.log == ["gate", "StepInDoubt", "compensate gate"]
 
 
 async def test_cancelling_wakes_a_saga_that_waits(store, receiver):
@@ -363,38 +365,40 @@ async def test_cancelling_wakes_a_saga_that_waits(store, receiver):
         await recorded(store, "saga-1", "step_unknown")
         await coordinator.cancel("saga-1", reason="no")
         with anyio.fail_after(5):
-            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.voided == {"saga-1/pay/1"}
 
 
 async def test_what_is_past_its_point_of_no_return_is_not_cancelled(store, receiver):
     gate = Gate(receiver)
     last = eb.step(
-        "last", gate.step().action, timeout=5 * SECOND, kind=eb.Kind.RETRIABLE
+        "last", gate.step().action, timeout=5 * SECOND, kind=eb.StepKind.RETRIABLE
     )
-    saga = trip(outside(receiver, "pay", kind=eb.Kind.PIVOT), last)
+    saga = trip(outside(receiver, "pay", kind=eb.StepKind.PIVOT), last)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await gate.entered.wait()
-        with pytest.raises(eb.InvalidTransition, match="point of no return"):
+        with pytest.raises(eb.errors.InvalidTransition, match="point of no return"):
             await coordinator.cancel("saga-1", reason="too late")
         gate.opened.set()
         await handle.result()
-        with pytest.raises(eb.InvalidTransition, match="must be running"):
+        with pytest.raises(eb.errors.InvalidTransition, match="must be running"):
             await coordinator.cancel("saga-1", reason="much too late")
 
 
 async def test_a_pivot_that_may_have_happened_is_not_cancelled(store, receiver):
     gate = Gate(receiver)
-    pivot = eb.step("go", gate.step().action, timeout=5 * SECOND, kind=eb.Kind.PIVOT)
+    pivot = eb.step(
+        "go", gate.step().action, timeout=5 * SECOND, kind=eb.StepKind.PIVOT
+    )
     saga = trip(inside("book"), pivot)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await gate.entered.wait()
-        with pytest.raises(eb.InvalidTransition, match="point of no return"):
+        with pytest.raises(eb.errors.InvalidTransition, match="point of no return"):
             await coordinator.cancel("saga-1", reason="too late")
         gate.opened.set()
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 # --- leaving --------------------------------------------------------------------------
@@ -408,14 +412,14 @@ async def test_leaving_waits_for_the_call_under_way_and_records_it(store, receiv
             handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
             await gate.entered.wait()
             tasks.start_soon(_open_later, gate)
-        with pytest.raises(eb.CoordinatorClosed):
+        with pytest.raises(eb.errors.CoordinatorClosed):
             await handle.result()
     assert receiver.log == ["gate"]
     assert (await records(store, "saga-1"))[-2:] == ["step_succeeded", "step_started"]
 
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     assert receiver.log == ["gate", "ship"]
 
 
@@ -433,7 +437,7 @@ async def test_leaving_does_not_wait_for_the_next_attempt(store, receiver):
             await recorded(store, "saga-1", "step_unknown")
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             handle = await coordinator.get(saga, "saga-1")
-            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_an_error_in_the_block_comes_out_as_it_is(store, receiver):
@@ -447,7 +451,7 @@ async def test_an_error_in_the_block_comes_out_as_it_is(store, receiver):
     gate.opened.set()
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     assert receiver.calls["saga-1/gate/1"] == 1
 
 
@@ -467,7 +471,7 @@ async def test_a_cancelled_block_leaves_its_sagas_to_the_next_coordinator(
     gate.opened.set()
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_a_compensation_is_shielded_from_cancellation(store, receiver):
@@ -477,7 +481,7 @@ async def test_a_compensation_is_shielded_from_cancellation(store, receiver):
         pass
 
     async def compensate(
-        context: eb.StepContext[Trip], did: eb.Done[None] | eb.Unknown
+        context: eb.StepContext[Trip], did: eb.StepCompleted[None] | eb.StepInDoubt
     ) -> None:
         entered.set()
         await anyio.sleep(0.05)
@@ -493,7 +497,7 @@ async def test_a_compensation_is_shielded_from_cancellation(store, receiver):
             await entered.wait()
             scope.cancel()
             await anyio.sleep(1)
-    assert finished == [eb.Done(None)]
+    assert finished == [eb.StepCompleted(None)]
     assert (await records(store, "saga-1"))[-1] == "compensated"
 
 
@@ -520,7 +524,7 @@ async def test_an_attempt_that_was_under_way_is_tried_again_with_its_key(
             await handle.result()
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     assert receiver.calls == {"saga-1/pay/1": 2}
     [unknown] = [
         eb.decode_event(r) async for r in store.read_all(types=["saga.step_unknown"])
@@ -529,9 +533,9 @@ async def test_an_attempt_that_was_under_way_is_tried_again_with_its_key(
 
 
 async def test_an_attempt_that_was_under_way_is_asked_about_first(store, receiver):
-    async def ask(context: eb.StepContext[Trip]) -> eb.Done[str] | None:
+    async def ask(context: eb.StepContext[Trip]) -> eb.StepCompleted[str] | None:
         known = receiver.knows(context.idempotency_key)
-        return None if known is None else eb.Done(known)
+        return None if known is None else eb.StepCompleted(known)
 
     saga = trip(outside(receiver, "pay", ask=ask))
     with pytest.raises(Crash):
@@ -540,7 +544,7 @@ async def test_an_attempt_that_was_under_way_is_asked_about_first(store, receive
             await handle.result()
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     assert receiver.calls == {"saga-1/pay/1": 1}
 
 
@@ -559,24 +563,24 @@ async def test_a_saga_of_an_unknown_version_is_blocked_and_listed(store, receive
     await leave_unfinished(store, saga)
     older = journey(receiver, version=1)
     async with eb.SagaCoordinator(store, [older]) as coordinator:
-        [blocked] = await coordinator.parked()
+        [blocked] = await coordinator.blocked()
         assert (blocked.id, blocked.version) == ("saga-1", 2)
         assert blocked.failure.startswith("needs_code")
-        with pytest.raises(eb.SagaBlocked, match="needs_code"):
+        with pytest.raises(eb.errors.SagaBlocked, match="needs_code"):
             await coordinator.get(older, "saga-1")
     async with eb.SagaCoordinator(store, [older, saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_the_same_version_with_other_steps_is_refused(store, receiver):
     await leave_unfinished(store, journey(receiver))
     other = trip(
         inside("book"),
-        outside(receiver, "pay", kind=eb.Kind.PIVOT),
-        inside("wrap", kind=eb.Kind.RETRIABLE),
+        outside(receiver, "pay", kind=eb.StepKind.PIVOT),
+        inside("wrap", kind=eb.StepKind.RETRIABLE),
     )
-    with pytest.raises(eb.GraphMismatch) as caught:
+    with pytest.raises(eb.errors.GraphMismatch) as caught:
         async with eb.SagaCoordinator(store, [other]):
             pass
     assert caught.value.saga_ids == ("saga-1",)
@@ -608,15 +612,15 @@ async def test_a_saga_that_a_bug_makes_impossible_is_blocked_and_others_go_on(
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         mia = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ben = await coordinator.start(saga, Trip("ben"), id="saga-2")
-        with pytest.raises(eb.SagaBlocked, match="ZeroDivisionError"):
+        with pytest.raises(eb.errors.SagaBlocked, match="ZeroDivisionError"):
             await mia.result()
-        assert (await ben.result()).outcome is eb.Outcome.COMPLETED
-        assert [summary.id for summary in await coordinator.parked()] == ["saga-1"]
+        assert (await ben.result()).outcome is eb.SagaOutcome.COMPLETED
+        assert [summary.id for summary in await coordinator.blocked()] == ["saga-1"]
 
     mended = trip(inside("book", then=lambda state, _: state), outside(receiver, "pay"))
     async with eb.SagaCoordinator(store, [mended]) as coordinator:
         mia = await coordinator.get(mended, "saga-1")
-        assert (await mia.result()).outcome is eb.Outcome.COMPLETED
+        assert (await mia.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_a_result_that_can_no_longer_be_read_blocks_the_saga(store, receiver):
@@ -625,16 +629,16 @@ async def test_a_result_that_can_no_longer_be_read_blocks_the_saga(store, receiv
     saga = trip(outside(receiver, "pay", **plain), outside(receiver, "ship"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.STUCK
+        assert (await handle.result()).outcome is eb.SagaOutcome.STUCK
     other = trip(
         outside(receiver, "pay", result=int, **plain), outside(receiver, "ship")
     )
     async with eb.SagaCoordinator(store, [other]) as coordinator:
         await coordinator.retry("saga-1", by="mia", note="again")
         handle = await coordinator.get(other, "saga-1")
-        with pytest.raises(eb.SagaBlocked):
+        with pytest.raises(eb.errors.SagaBlocked):
             await handle.result()
-        [summary] = await coordinator.parked()
+        [summary] = await coordinator.blocked()
         assert "the result of step 'pay' can't be read back" in summary.failure
 
 
@@ -646,7 +650,7 @@ async def test_a_result_that_can_no_longer_be_folded_blocks_the_saga(store, rece
             await handle.result()
     other = trip(outside(receiver, "pay", then=lambda state, _: 1 / 0), inside("book"))
     async with eb.SagaCoordinator(store, [other]) as coordinator:
-        [summary] = await coordinator.parked()
+        [summary] = await coordinator.blocked()
         assert "step 'pay' can't be folded (ZeroDivisionError" in summary.failure
     assert (await records(store, "saga-1"))[-2:] == ["step_succeeded", "blocked"]
 
@@ -656,7 +660,7 @@ async def test_a_stream_with_a_foreign_record_is_blocked(store, receiver):
     await leave_unfinished(store, saga)
     await store.append([("saga-1", "not.of-a-saga", b"{}")])
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
-        [blocked] = await coordinator.parked()
+        [blocked] = await coordinator.blocked()
         assert "not.of-a-saga" in blocked.failure
 
 
@@ -691,7 +695,7 @@ async def test_a_conflict_on_the_stream_makes_the_saga_plan_anew(store, receiver
         await two.cancel("saga-1", reason="by the other one")
         gate.opened.set()
         end = await handle.result()
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.standing() == []
     assert "ship" not in receiver.log
 
@@ -712,7 +716,7 @@ async def test_starting_at_the_same_time_starts_once(store, receiver):
                 tasks.start_soon(start)
         ends = {(await handle.result()).outcome for handle in handles}
         assert await coordinator.list() == []
-    assert ends == {eb.Outcome.COMPLETED}
+    assert ends == {eb.SagaOutcome.COMPLETED}
     assert receiver.calls == {"saga-1/pay/1": 1, "saga-1/ship/1": 1}
     assert "step_unknown" not in await records(store, "saga-1")
 
@@ -726,9 +730,9 @@ async def test_a_bug_in_what_is_skipped_blocks_the_saga(store, receiver):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         mia = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ben = await coordinator.start(saga, Trip("ben"), id="saga-2")
-        with pytest.raises(eb.SagaBlocked, match="ZeroDivisionError: oops"):
+        with pytest.raises(eb.errors.SagaBlocked, match="ZeroDivisionError: oops"):
             await mia.result()
-        assert (await ben.result()).outcome is eb.Outcome.COMPLETED
+        assert (await ben.result()).outcome is eb.SagaOutcome.COMPLETED
     # The bug in the second step doesn't hold back the first one.
     assert await records(store, "saga-1") == ["started", "step_succeeded", "blocked"]
     assert await notes(store, "saga-1") == ["book"]
@@ -742,10 +746,10 @@ async def test_two_people_may_decide_at_the_same_time(store, receiver):
         eb.SagaCoordinator(store, [saga]) as two,
     ):
         handle = await one.start(saga, Trip("mia"), id="saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.STUCK
+        assert (await handle.result()).outcome is eb.SagaOutcome.STUCK
         await two.get(saga, "saga-1")
         await one.retry("saga-1", by="mia", note="first")
         await handle.result()
-        with pytest.raises(eb.InvalidTransition, match="must be stuck"):
+        with pytest.raises(eb.errors.InvalidTransition, match="must be stuck"):
             await two.retry("saga-1", by="ben", note="second")
     assert (await records(store, "saga-1")).count("retried_by_hand") == 1

@@ -103,9 +103,9 @@ async def blocked(store, saga, saga_id="saga-1"):
     """Start a saga that gets blocked; gives the error of those who wait for it."""
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id=saga_id)
-        with pytest.raises(eb.SagaBlocked) as caught:
+        with pytest.raises(eb.errors.SagaBlocked) as caught:
             await handle.result(timeout=SOON)
-        assert [one.id for one in await coordinator.parked()] == [saga_id]
+        assert [one.id for one in await coordinator.blocked()] == [saga_id]
         return caught.value
 
 
@@ -157,7 +157,7 @@ async def test_the_traceback_of_a_defect_is_recorded(store, receiver):
     assert (record.code, record.message) == ("AttributeError", "no attribute 'amout'")
     assert "raise self.error" in record.traceback
     assert record.traceback.endswith("AttributeError: no attribute 'amout'\n")
-    entry = eb.read_timeline(store.as_sync(), "saga-1").entries[-1]
+    entry = eb.saga.read_timeline(store.as_sync(), "saga-1").entries[-1]
     assert entry.what == "blocked"
     assert entry.traceback == record.traceback
 
@@ -186,7 +186,7 @@ async def test_a_coordinator_with_corrected_code_resumes_a_blocked_saga(
     saga = trip(outside(receiver, "pay"), acting(bug), inside("pack"))
     await blocked(store, saga)
     bug.mended = True
-    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPLETED
     assert bug.calls == 2
     assert await notes(store, "saga-1") == ["pay", "pack"]
 
@@ -197,10 +197,10 @@ async def test_a_defect_spends_no_attempt(store):
     saga = trip(acting(bug, retry=eb.Retry(attempts=1)))
     await blocked(store, saga)
     for _ in range(2):
-        with pytest.raises(eb.SagaBlocked):
+        with pytest.raises(eb.errors.SagaBlocked):
             await resumed(store, saga)
     bug.mended = True
-    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_the_same_program_does_not_make_a_defective_call_again(store):
@@ -209,10 +209,10 @@ async def test_the_same_program_does_not_make_a_defective_call_again(store):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         for _ in range(3):
             handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-            with pytest.raises(eb.SagaBlocked, match="TypeError: oops"):
+            with pytest.raises(eb.errors.SagaBlocked, match="TypeError: oops"):
                 await handle.result(timeout=SOON)
             handle = await coordinator.get(saga, "saga-1")
-            with pytest.raises(eb.SagaBlocked, match="TypeError: oops"):
+            with pytest.raises(eb.errors.SagaBlocked, match="TypeError: oops"):
                 await handle.result(timeout=SOON)
     assert bug.calls == 1
 
@@ -225,16 +225,16 @@ async def test_a_blocked_saga_can_be_cancelled(store, receiver):
     async def compensate(context, did):
         compensated.append(did)
 
-    step = replace(acting(bug), nothing_to_undo=False).compensated_by(compensate)
+    step = replace(acting(bug), needs_no_compensation=False).compensated_by(compensate)
     saga = trip(outside(receiver, "pay"), step)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        with pytest.raises(eb.SagaBlocked):
+        with pytest.raises(eb.errors.SagaBlocked):
             await handle.result(timeout=SOON)
         await coordinator.cancel("saga-1", reason="it takes too long")
         handle = await coordinator.get(saga, "saga-1")
-        assert (await handle.result(timeout=SOON)).outcome is eb.Outcome.COMPENSATED
-    assert compensated == [eb.Unknown("lost")]
+        assert (await handle.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPENSATED
+    assert compensated == [eb.StepInDoubt("lost")]
     assert receiver.standing() == []
 
 
@@ -243,10 +243,10 @@ async def test_other_sagas_go_on_beside_a_blocked_one(store, receiver):
     sick, well = trip(acting(bug)), trip(outside(receiver, "pay"), name="well")
     async with eb.SagaCoordinator(store, [sick, well]) as coordinator:
         first = await coordinator.start(sick, Trip("mia"), id="saga-1")
-        with pytest.raises(eb.SagaBlocked):
+        with pytest.raises(eb.errors.SagaBlocked):
             await first.result(timeout=SOON)
         second = await coordinator.start(well, Trip("ben"), id="saga-2")
-        assert (await second.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+        assert (await second.result(timeout=SOON)).outcome is eb.SagaOutcome.COMPLETED
 
 
 # --- which exceptions count -----------------------------------------------------------
@@ -259,7 +259,7 @@ async def test_other_exceptions_are_retried_as_before(store, error):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ended = await handle.result(timeout=SOON)
-    assert ended.outcome is eb.Outcome.COMPENSATED
+    assert ended.outcome is eb.SagaOutcome.COMPENSATED
     assert bug.calls == QUICK.attempts
 
 
@@ -270,7 +270,7 @@ async def test_an_exception_of_never_is_no_defect(store):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ended = await handle.result(timeout=SOON)
-    assert ended.outcome is eb.Outcome.COMPENSATED
+    assert ended.outcome is eb.SagaOutcome.COMPENSATED
     assert bug.calls == 1
 
 
@@ -286,15 +286,15 @@ async def test_the_exceptions_that_are_defects_can_be_chosen(store, of_step):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-2")
         ended = await handle.result(timeout=SOON)
-    assert ended.outcome is eb.Outcome.COMPENSATED
+    assert ended.outcome is eb.SagaOutcome.COMPENSATED
     assert bug.calls == QUICK.attempts
 
 
 @pytest.mark.parametrize("wrong", [TypeError, ["x"], ("TypeError",), (int,)])
 def test_defects_that_are_no_exceptions_are_refused(wrong):
-    with pytest.raises(eb.InvalidArgument, match="tuple of exception classes"):
+    with pytest.raises(eb.errors.InvalidArgument, match="tuple of exception classes"):
         trip(acting(Bug(TypeError())), defects=wrong)
-    with pytest.raises(eb.InvalidArgument, match="tuple of exception classes"):
+    with pytest.raises(eb.errors.InvalidArgument, match="tuple of exception classes"):
         acting(Bug(TypeError()), defects=wrong)
 
 
@@ -315,7 +315,7 @@ def step_with(where: str, receiver: Receiver, bug: Bug):
 
     match where:
         case "command":
-            return eb.local("act", function).without_compensation()
+            return eb.local_step("act", function).without_compensation()
         case "decide":
             return deciding(bug)
         case "then of a command":
@@ -332,7 +332,7 @@ def deciding(bug: Bug):
             bug()
             yield self.ledger.write(Noted("decided"))
 
-    return eb.local(
+    return eb.local_step(
         "act", lambda c: Buggy(ledger=ledger_of(c.saga_id), what="")
     ).without_compensation()
 
@@ -363,7 +363,7 @@ async def test_a_defect_in_a_function_of_the_saga_blocks_it(
     assert "compensation_started" not in await records(store, "saga-1")
     assert "oops" in (await block_record(store)).traceback or not str(error)
     bug.mended = True
-    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPLETED
     assert (await notes(store, "saga-1"))[-1] == "pack"
 
 
@@ -379,7 +379,8 @@ async def test_a_cancelled_error_that_a_function_raises_is_a_defect(
 
 
 @pytest.mark.parametrize(
-    "error", [eb.StoreClosed(), eb.VersionConflict([]), eb.CoordinatorClosed()]
+    "error",
+    [eb.errors.StoreClosed(), eb.VersionConflict([]), eb.errors.CoordinatorClosed()],
 )
 @pytest.mark.parametrize("where", ["command", "otherwise", "record"])
 async def test_an_error_of_another_store_in_a_function_is_a_defect(
@@ -425,10 +426,10 @@ def command_raising(where: str, error: eb.EventbraidError):
 @pytest.mark.parametrize(
     "error",
     [
-        eb.StoreClosed(),
+        eb.errors.StoreClosed(),
         eb.VersionConflict([]),
         eb.OutcomeUnknown("lost"),
-        eb.EventDecodeError("kind", "stream", 1, "damaged"),
+        eb.errors.EventDecodeError("kind", "stream", 1, "damaged"),
     ],
 )
 @pytest.mark.parametrize(
@@ -444,14 +445,14 @@ async def test_an_error_of_another_store_in_a_command_is_a_defect(
     steps = []
     match place:
         case "local":
-            steps = [eb.local("act", make).without_compensation()]
+            steps = [eb.local_step("act", make).without_compensation()]
         case "record":
             steps = [outside(receiver, "act", record=make)]
         case "otherwise":
             receiver.plan["act"] = ["decline"]
             steps = [outside(receiver, "act", otherwise=make, compensatable=False)]
         case "compensation":
-            compensatable = eb.local("act", note("act")).compensated_by(make)
+            compensatable = eb.local_step("act", note("act")).compensated_by(make)
             steps = [compensatable, refusing(receiver)]
     with anyio.fail_after(20):
         raised = await blocked(store, trip(*steps))
@@ -474,7 +475,7 @@ async def test_a_coordinator_is_left_in_time_while_the_system_refuses_something(
             began = anyio.current_time()
         assert anyio.current_time() - began < 1
         bug.mended = True
-        assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
+        assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPLETED
     assert all(calls == 1 for calls in receiver.calls.values())
 
 
@@ -498,7 +499,7 @@ async def test_a_call_that_has_answered_is_not_made_again_after_the_fix(
     saga = trip(step_with(where, receiver, bug))
     await blocked(store, saga)
     bug.mended = True
-    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPLETED
     assert receiver.calls == {"saga-1/act/1": 1}
 
 
@@ -525,7 +526,7 @@ async def test_the_same_defect_is_recorded_once(store, receiver):
     saga = trip(step_with("skip_if", receiver, bug))
     await blocked(store, saga)
     for _ in range(3):
-        with pytest.raises(eb.SagaBlocked):
+        with pytest.raises(eb.errors.SagaBlocked):
             await resumed(store, saga)
     assert (await records(store, "saga-1")).count("blocked") == 1
 
@@ -543,14 +544,14 @@ async def test_coordinators_that_meet_the_same_defect_add_no_records(
         bug.error = TypeError(f"oops of {object()} at {number}")
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             with anyio.fail_after(20):
-                while not await coordinator.parked():  # noqa: ASYNC110
+                while not await coordinator.blocked():  # noqa: ASYNC110
                     await anyio.sleep(0.005)
     now = await records(store, "saga-1")
     # Other texts than those of the first defect are another one, but for numbers.
     assert len(now) <= len(before) + 1
     assert bug.calls > 4
     bug.mended = True
-    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPLETED
 
 
 @pytest.mark.parametrize("where", FUNCTIONS)
@@ -565,7 +566,7 @@ async def test_what_the_system_refuses_to_a_function_is_tried_again(
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ended = await handle.result(timeout=SOON)
-    assert ended.outcome is eb.Outcome.COMPLETED
+    assert ended.outcome is eb.SagaOutcome.COMPLETED
     assert bug.calls > 2
     assert "blocked" not in await records(store, "saga-1")
 
@@ -596,21 +597,21 @@ async def test_a_defect_in_then_that_is_met_at_a_resume_is_recorded_once(
     async with eb.SagaCoordinator(store, [good]) as coordinator:
         handle = await coordinator.start(good, Trip("mia"), id="saga-1")
         with anyio.fail_after(20):
-            while handle.status is not eb.Status.RUNNING or not receiver.calls:  # noqa: ASYNC110
+            while handle.status is not eb.saga.SagaStatus.RUNNING or not receiver.calls:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
     receiver.plan = {}
     bad = saga_with(defective)
     for _ in range(3):
         async with eb.SagaCoordinator(store, [bad]) as coordinator:
-            assert [one.id for one in await coordinator.parked()] == ["saga-1"]
-            with pytest.raises(eb.SagaBlocked, match="can't be folded"):
+            assert [one.id for one in await coordinator.blocked()] == ["saga-1"]
+            with pytest.raises(eb.errors.SagaBlocked, match="can't be folded"):
                 await (await coordinator.get(bad, "saga-1")).result(timeout=SOON)
     record = await block_record(store)
     assert (record.step, record.where) == ("act", "then")
     assert record.code == ("TypeError" if kind == "raises" else "UnfitValue")
     assert ("defective" in record.traceback) == (kind == "raises")
     assert (await records(store, "saga-1")).count("blocked") == 1
-    assert (await resumed(store, good)).outcome is eb.Outcome.COMPLETED
+    assert (await resumed(store, good)).outcome is eb.SagaOutcome.COMPLETED
     assert "compensation_started" not in await records(store, "saga-1")
 
 
@@ -628,7 +629,7 @@ MISSING = FileNotFoundError(2, "no rates.csv")
 OUTAGES = [
     *((where, MISSING) for where in (*FUNCTIONS, "compensation")),
     ("command", PermissionError(13, "denied")),
-    ("command", eb.DeadlineExceeded("rates", 3)),
+    ("command", eb.errors.DeadlineExceeded("rates", 3)),
 ]
 
 
@@ -639,7 +640,7 @@ async def test_what_the_system_refuses_for_long_blocks_the_saga_until_it_does_no
 ):
     bug = Bug(error)
     if where == "compensation":
-        buggy = eb.local("act", note("act")).compensated_by(
+        buggy = eb.local_step("act", note("act")).compensated_by(
             lambda context: (bug(), note("compensated")(context))[1]
         )
         saga = trip(buggy, refusing(receiver))
@@ -648,7 +649,7 @@ async def test_what_the_system_refuses_for_long_blocks_the_saga_until_it_does_no
     with anyio.fail_after(20):
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-            with pytest.raises(eb.SagaBlocked, match=type(error).__name__):
+            with pytest.raises(eb.errors.SagaBlocked, match=type(error).__name__):
                 await handle.result()
             calls = bug.calls
             while bug.calls < calls + 2:  # noqa: ASYNC110
@@ -665,9 +666,9 @@ async def test_what_the_system_refuses_for_long_blocks_the_saga_until_it_does_no
                 await anyio.sleep(0.005)
             compensated = where == "compensation"
             ended = await handle.result()
-            assert (ended.outcome is eb.Outcome.COMPENSATED) == compensated
-            assert (ended.outcome is eb.Outcome.COMPLETED) != compensated
-            assert await coordinator.parked() == []
+            assert (ended.outcome is eb.SagaOutcome.COMPENSATED) == compensated
+            assert (ended.outcome is eb.SagaOutcome.COMPLETED) != compensated
+            assert await coordinator.blocked() == []
     assert all(calls == 1 for calls in receiver.calls.values()) or where == "otherwise"
 
 
@@ -700,11 +701,11 @@ async def test_a_defect_in_a_compensation_blocks_the_saga_and_spends_no_attempt(
     saga = trip(compensating(bug), refusing(receiver))
     raised = await blocked(store, saga)
     assert "compensation of step 'pay' raised AttributeError: oops" in raised.reason
-    with pytest.raises(eb.SagaBlocked):
+    with pytest.raises(eb.errors.SagaBlocked):
         await resumed(store, saga)
     assert "compensation_failed" not in await records(store, "saga-1")
     bug.mended = True
-    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPENSATED
+    assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPENSATED
     assert bug.calls == 3
 
 
@@ -719,14 +720,14 @@ async def test_a_defect_in_a_compensations_command_blocks_the_saga(
         return note("compensated")(context)
 
     if function == "command":
-        step = eb.local("pay", note("pay")).compensated_by(make)
+        step = eb.local_step("pay", note("pay")).compensated_by(make)
     else:
         step = compensating(Bug(TypeError()), record=make)
         step = outside(receiver, "pay", compensation_record=make)
     saga = trip(step, refusing(receiver))
     await blocked(store, saga)
     bug.mended = True
-    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPENSATED
+    assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPENSATED
     assert (await notes(store, "saga-1"))[-1] == "compensated"
 
 
@@ -739,7 +740,7 @@ async def test_a_blocked_compensation_holds_back_none_of_the_others(store, recei
     assert receiver.standing() == []
     assert (await notes(store, "saga-1"))[-1] == "compensate pack"
     bug.mended = True
-    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPENSATED
+    assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.calls["saga-1/book/1/undo"] == 1
 
 
@@ -754,7 +755,7 @@ async def test_a_strict_order_stops_at_a_blocked_compensation(store, receiver):
     await blocked(store, saga)
     assert receiver.standing() == ["book"]
     bug.mended = True
-    assert (await resumed(store, saga)).outcome is eb.Outcome.COMPENSATED
+    assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.standing() == []
 
 
@@ -766,7 +767,7 @@ async def test_the_same_program_does_not_make_a_defective_compensation_again(
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         for _ in range(3):
-            with pytest.raises(eb.SagaBlocked):
+            with pytest.raises(eb.errors.SagaBlocked):
                 await handle.result(timeout=SOON)
             handle = await coordinator.get(saga, "saga-1")
     assert bug.calls == 1
@@ -799,11 +800,13 @@ async def test_a_defect_is_known_where_the_saga_is_waited_for_and_resumed_elsewh
                     one for one in ids if shard_of(one) in old._parts.shards.held
                 )
                 handle = await new.start(fixed, Trip("mia"), id=owned)
-                with pytest.raises(eb.SagaBlocked, match="TypeError: oops"):
+                with pytest.raises(eb.errors.SagaBlocked, match="TypeError: oops"):
                     await handle.result(timeout=SOON)
                 assert broken.calls == 1
             await holds(new, 16)
-            assert (await handle.result(timeout=SOON)).outcome is eb.Outcome.COMPLETED
+            assert (
+                await handle.result(timeout=SOON)
+            ).outcome is eb.SagaOutcome.COMPLETED
     assert mended.calls == 1
     assert receiver.calls[f"{owned}/pay/1"] == 1
 
@@ -825,7 +828,7 @@ async def test_the_deadline_does_not_compensate_a_blocked_saga(
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
         assert handle._run.clock.now() > handle._run.progress.deadline
-        with pytest.raises(eb.SagaBlocked):
+        with pytest.raises(eb.errors.SagaBlocked):
             await handle.result(timeout=SOON)
     assert receiver.standing() == ["pay"]
 
@@ -862,16 +865,16 @@ def keyed_synchronously(key: str, context: eb.StepContext[Trip]) -> str:
 )
 def test_a_synchronous_action_is_refused(action):
     for options in ({}, {"result": str}):
-        with pytest.raises(eb.InvalidSaga, match="isn't asynchronous") as caught:
+        with pytest.raises(eb.errors.InvalidSaga, match="isn't asynchronous") as caught:
             eb.step("act", action, timeout=SECOND, **options)
         assert caught.value.step == "act"
 
 
 def test_a_synchronous_compensation_or_question_is_refused():
     step = eb.step("act", Asynchronous(), timeout=SECOND)
-    with pytest.raises(eb.InvalidSaga, match="the compensation of step 'act'"):
+    with pytest.raises(eb.errors.InvalidSaga, match="the compensation of step 'act'"):
         step.compensated_by(lambda_of(synchronous))
-    with pytest.raises(eb.InvalidSaga, match="the ask of step 'act'"):
+    with pytest.raises(eb.errors.InvalidSaga, match="the ask of step 'act'"):
         eb.step("act", Asynchronous(), timeout=SECOND, ask=synchronous)
 
 
@@ -902,7 +905,7 @@ async def test_what_returns_an_awaitable_is_an_action(store, action):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         ended = await handle.result(timeout=SOON)
-    assert ended.outcome is eb.Outcome.COMPLETED
+    assert ended.outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_an_action_that_turns_out_to_be_synchronous_blocks_its_saga(store):
@@ -916,11 +919,13 @@ def test_an_asynchronous_function_of_the_saga_is_refused(where):
     async def function(*_):
         raise AssertionError
 
-    with pytest.raises(eb.InvalidSaga, match=f"`{where}` of step 'act' is async"):
+    with pytest.raises(
+        eb.errors.InvalidSaga, match=f"`{where}` of step 'act' is async"
+    ):
         eb.step("act", Asynchronous(), timeout=SECOND, **{where: function})
-    with pytest.raises(eb.InvalidSaga, match="`command` of step 'act' is async"):
-        eb.local("act", function)
-    with pytest.raises(eb.InvalidSaga, match="`command` of step 'act' is async"):
+    with pytest.raises(eb.errors.InvalidSaga, match="`command` of step 'act' is async"):
+        eb.local_step("act", function)
+    with pytest.raises(eb.errors.InvalidSaga, match="`command` of step 'act' is async"):
         inside("act").compensated_by(function)
 
 
@@ -973,7 +978,7 @@ async def test_a_stuck_saga_is_reported_as_an_error(store, receiver, caplog):
     saga = trip(outside(receiver, "pay"), refusing(receiver))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        assert (await handle.result(timeout=SOON)).outcome is eb.Outcome.STUCK
+        assert (await handle.result(timeout=SOON)).outcome is eb.SagaOutcome.STUCK
     [record] = logged(caplog, logging.ERROR)
     assert (
         "saga 'saga-1' is stuck: can't be compensated: pay: Declined" in record.message

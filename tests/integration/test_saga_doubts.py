@@ -56,7 +56,7 @@ async def test_a_step_in_doubt_that_was_replaced_is_compensated_all_the_same(sto
         raise ConnectionResetError("the answer was lost")
 
     async def unbook(
-        context: eb.StepContext[str], did: eb.Done[str] | eb.Unknown
+        context: eb.StepContext[str], did: eb.StepCompleted[str] | eb.StepInDoubt
     ) -> None:
         compensated.append(did)
         booked.discard(context.forward_key)
@@ -72,7 +72,7 @@ async def test_a_step_in_doubt_that_was_replaced_is_compensated_all_the_same(sto
                 retry=eb.Retry(attempts=1),
                 otherwise=lambda _c, _f: Write(note="doubtnote-1"),
             ).compensated_by(unbook),
-            eb.local(
+            eb.local_step(
                 "fails", lambda _: Write(note="doubtnote-2", is_allowed=False)
             ).without_compensation(),
         ],
@@ -80,8 +80,8 @@ async def test_a_step_in_doubt_that_was_replaced_is_compensated_all_the_same(sto
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, "x", id="saga-x")
         ended = await handle.result(timeout=5 * SECOND)
-    assert ended.outcome is eb.Outcome.COMPENSATED
-    assert compensated == [eb.Unknown("lost")]
+    assert ended.outcome is eb.SagaOutcome.COMPENSATED
+    assert compensated == [eb.StepInDoubt("lost")]
     assert not booked
 
 
@@ -111,7 +111,7 @@ async def test_an_inner_task_that_was_cancelled_is_a_lost_answer(store):
         outcomes = [
             (await handle.result(timeout=5 * SECOND)).outcome for handle in (good, bad)
         ]
-    assert outcomes == [eb.Outcome.COMPLETED, eb.Outcome.COMPENSATED]
+    assert outcomes == [eb.SagaOutcome.COMPLETED, eb.SagaOutcome.COMPENSATED]
 
 
 async def test_a_start_that_was_cancelled_leaves_the_id_free(store):
@@ -147,7 +147,7 @@ async def test_a_start_that_was_cancelled_leaves_the_id_free(store):
             await anyio.wait_all_tasks_blocked()
             release.set()
         ended = await handles[0].result(timeout=5 * SECOND)
-    assert ended.outcome is eb.Outcome.COMPLETED
+    assert ended.outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_keys_of_two_sagas_never_meet(store):
@@ -186,5 +186,5 @@ async def test_a_failure_that_is_no_text_is_recorded_all_the_same(store):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, "x", id="saga-odd")
         ended = await handle.result(timeout=5 * SECOND)
-    assert ended.outcome is eb.Outcome.COMPENSATED
+    assert ended.outcome is eb.SagaOutcome.COMPENSATED
     assert r"b\udcffill" in str(ended.failure)

@@ -120,7 +120,7 @@ async def coordinating(store):
 async def completes(coordinator, name: object) -> None:
     handle = await coordinator.start(SAGA, Trip("mia"), id=f"saga-{name}")
     with anyio.fail_after(SOON):
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 @pytest.mark.parametrize("what", RECORDS)
@@ -188,9 +188,9 @@ async def test_a_lease_of_any_name_harms_no_coordinator(store, name):
 
 @pytest.mark.parametrize("name", ["$saga-shard-00", "$", "$mine"])
 async def test_names_of_the_librarys_own_leases_are_refused(store, name):
-    with pytest.raises(eb.InvalidArgument, match="reserved for the library"):
+    with pytest.raises(eb.errors.InvalidArgument, match="reserved for the library"):
         eb.AsyncLease(store, name)
-    with pytest.raises(eb.InvalidArgument, match="reserved for the library"):
+    with pytest.raises(eb.errors.InvalidArgument, match="reserved for the library"):
         eb.Lease(store.as_sync(), name)
 
 
@@ -205,12 +205,12 @@ async def test_a_record_that_breaks_a_sagas_stream_costs_that_saga_alone(store):
             while "step_unknown" not in await records(store, "saga-1"):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         await store.append([("saga-1", "saga.compensation_started", DEEP)])
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked):
+        with anyio.fail_after(SOON), pytest.raises(eb.errors.SagaBlocked):
             await handle.result()
         await completes(coordinator, "healthy")
-        assert [summary.id for summary in await coordinator.parked()] == ["saga-1"]
+        assert [summary.id for summary in await coordinator.blocked()] == ["saga-1"]
     async with eb.SagaCoordinator(store, [SAGA, sleeping]) as coordinator:
-        assert [summary.id for summary in await coordinator.parked()] == ["saga-1"]
+        assert [summary.id for summary in await coordinator.blocked()] == ["saga-1"]
         await completes(coordinator, "healthy, too")
 
 

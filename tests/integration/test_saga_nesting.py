@@ -81,7 +81,7 @@ class Family:
 
 
 def all_completed(ends, number):
-    return [end.outcome for end in ends] == [eb.Outcome.COMPLETED] * number
+    return [end.outcome for end in ends] == [eb.SagaOutcome.COMPLETED] * number
 
 
 async def ended(store):
@@ -108,7 +108,7 @@ async def test_a_step_waits_for_the_result_of_a_saga_that_needs_a_slot(
     async def acting(family, context):
         handle = await family.start(context)
         result = await handle.result()
-        assert result.outcome is eb.Outcome.COMPLETED
+        assert result.outcome is eb.SagaOutcome.COMPLETED
         return handle.id
 
     family = Family(acting)
@@ -174,7 +174,7 @@ async def test_a_compensation_starts_a_saga_and_waits_for_it(store):
         handles = [await service.start(saga, 0, id=f"saga-{i}") for i in range(4)]
         for handle in handles:
             end = await handle.result(timeout=TIMEOUT - 2 * SECOND)
-            assert end.outcome is eb.Outcome.COMPENSATED
+            assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert {f"saga-{i}-refund" for i in range(4)} <= await ended(store)
 
 
@@ -203,11 +203,11 @@ async def test_a_step_needs_a_saga_whose_start_waits_for_the_steps_own_slot(
             first = await coordinator.start(family.saga, 1, id="saga-0")
             await begun.wait()
             second = await coordinator.start(family.saga, 0, id="saga-1")
-            assert (await first.result()).outcome is eb.Outcome.COMPLETED
+            assert (await first.result()).outcome is eb.SagaOutcome.COMPLETED
             end = await second.result()
     cancelled = what == "cancel"
     assert end.outcome is (
-        eb.Outcome.COMPENSATED if cancelled else eb.Outcome.COMPLETED
+        eb.SagaOutcome.COMPENSATED if cancelled else eb.SagaOutcome.COMPLETED
     )
 
 
@@ -218,7 +218,7 @@ async def test_a_step_cancels_its_own_saga(store):
 
     family = Family(acting)
     [end] = await family.run(store, 1, concurrency=1)
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert family.compensated == ["saga-0"]
 
 
@@ -243,7 +243,7 @@ async def test_a_step_starts_a_saga_while_its_coordinator_is_left(store):
         for saga_id in ("saga-0", "saga-0-0"):
             handle = await coordinator.get(family.saga, saga_id)
             end = await handle.result(timeout=TIMEOUT)
-            assert end.outcome is eb.Outcome.COMPLETED
+            assert end.outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_a_step_that_waits_does_not_hold_back_the_end_of_its_coordinator(store):
@@ -264,7 +264,7 @@ async def test_a_step_that_waits_does_not_hold_back_the_end_of_its_coordinator(s
             await leave.wait()
         async with eb.SagaCoordinator(store, [family.saga]) as family.coordinator:
             handle = await family.coordinator.get(family.saga, "saga-0")
-            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def _later(event):

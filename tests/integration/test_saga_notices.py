@@ -169,14 +169,17 @@ async def test_an_unreadable_record_stops_no_coordinator_that_has_its_saga(openi
         await recorded_of(openings[0], handle.id, "step_unknown")
         await openings[1].append([(handle.id, *UNREADABLE)])
         await blocked_at(openings[1], 1)
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="newer_thing"):
+        with (
+            anyio.fail_after(SOON),
+            pytest.raises(eb.errors.SagaBlocked, match="newer_thing"),
+        ):
             await handle.result()
-        [summary] = await owner.parked()
+        [summary] = await owner.blocked()
         assert summary.id == handle.id
         await settled(owner)
         other = await owner.start(well, Trip("mia"), id="saga-2")
         with anyio.fail_after(SOON):
-            assert (await other.result()).outcome is eb.Outcome.COMPLETED
+            assert (await other.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_an_unreadable_record_stops_no_coordinator_where_it_is_waited_for(
@@ -192,11 +195,14 @@ async def test_an_unreadable_record_stops_no_coordinator_where_it_is_waited_for(
         handle = await other.start(saga, Trip("mia"), id=pair.ids_of(owner)[0])
         await recorded_of(openings[1], handle.id, "step_unknown")
         await openings[0].append([(handle.id, *UNREADABLE)])
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="newer_thing"):
+        with (
+            anyio.fail_after(SOON),
+            pytest.raises(eb.errors.SagaBlocked, match="newer_thing"),
+        ):
             await handle.result()
         for coordinator in (owner, other):
             await settled(coordinator)
-        with pytest.raises(eb.SagaBlocked, match="newer_thing"):
+        with pytest.raises(eb.errors.SagaBlocked, match="newer_thing"):
             await other.cancel(handle.id, reason="it can't go on")
 
 
@@ -254,7 +260,7 @@ async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_bl
                 assert gone
                 reading.gate.set()
                 await settled(owner)
-                listed = {summary.id for summary in await owner.parked()}
+                listed = {summary.id for summary in await owner.blocked()}
                 assert listed == {*IDS[:12]} - gone
                 broken.clear()
         # Its own it goes on having blocked; those that come back it can drive now.
@@ -263,7 +269,7 @@ async def test_a_saga_that_was_handed_over_while_it_was_read_is_not_listed_as_bl
 
 
 async def fail_to_get(coordinator, saga, saga_id: str) -> None:
-    with pytest.raises(eb.SagaBlocked):
+    with pytest.raises(eb.errors.SagaBlocked):
         await coordinator.get(saga, saga_id)
 
 
@@ -293,7 +299,7 @@ async def test_a_saga_that_ended_while_its_notice_was_sought_has_ended(
         await settled(other)
         for one in (handle, again, await other.get(compensatable, handle.id)):
             with anyio.fail_after(SOON):
-                assert (await one.result()).outcome is eb.Outcome.COMPENSATED
+                assert (await one.result()).outcome is eb.SagaOutcome.COMPENSATED
 
 
 async def test_an_ended_saga_is_waited_for_no_more_when_its_shard_is_taken(
@@ -307,13 +313,13 @@ async def test_an_ended_saga_is_waited_for_no_more_when_its_shard_is_taken(
             handle = await other.start(
                 compensatable, Trip("mia"), id=pair.ids_of(owner)[0]
             )
-            with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked):
+            with anyio.fail_after(SOON), pytest.raises(eb.errors.SagaBlocked):
                 await handle.result()
             await owner.cancel(handle.id, reason="it can't go on")
             await recorded_of(openings[0], handle.id, "compensated")
             await other.get(compensatable, handle.id)
             # As an error that came late would have left it.
-            handle._run.rest(eb.SagaBlocked(handle.id, "trip", 1, "oops"))
+            handle._run.rest(eb.errors.SagaBlocked(handle.id, "trip", 1, "oops"))
         with anyio.fail_after(SOON):
             while other._parts.shards.lease_for(handle.id) is None:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
@@ -332,7 +338,7 @@ async def test_a_saga_blocked_anew_while_its_notice_is_in_doubt_is_told_of(
         # Asked for again, and blocked again, before the first answer is known.
         [before] = owner._parts.blocked.sagas.values()
         handle = await owner.get(compensatable, handle.id)
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked):
+        with anyio.fail_after(SOON), pytest.raises(eb.errors.SagaBlocked):
             await handle.result()
         [after] = owner._parts.blocked.sagas.values()
         assert after is not before
@@ -362,7 +368,10 @@ async def test_a_blocked_saga_that_its_owner_goes_on_with_is_waited_for_again(op
         await pair.shared()
         handle = await other.start(saga, Trip("mia"), id=pair.ids_of(owner)[0])
         for _ in range(2):
-            with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="oops"):
+            with (
+                anyio.fail_after(SOON),
+                pytest.raises(eb.errors.SagaBlocked, match="oops"),
+            ):
                 await handle.result()
         broken.clear()
         await owner.get(saga, handle.id)
@@ -371,7 +380,7 @@ async def test_a_blocked_saga_that_its_owner_goes_on_with_is_waited_for_again(op
             await handle.result(timeout=A_WHILE)
         await owner.cancel(handle.id, reason="too late")
         with anyio.fail_after(SOON):
-            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
 
 
 class Counting:
@@ -535,7 +544,7 @@ async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_blo
 
 async def comes_to_be_stuck(handle) -> None:
     with anyio.fail_after(SOON):
-        assert (await handle.result()).outcome is eb.Outcome.STUCK
+        assert (await handle.result()).outcome is eb.SagaOutcome.STUCK
 
 
 async def test_a_start_waits_for_a_place_only_in_its_coordinators_own_shards(openings):

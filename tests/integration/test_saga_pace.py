@@ -113,7 +113,7 @@ async def test_no_turn_of_the_loop_is_long_with_thousands_of_sagas(openings, sag
         async with eb.SagaCoordinator(openings[1], [saga]) as lasting:
             turns.what = "listing"
             assert len(await lasting.list()) == MANY
-            assert await lasting.stuck() == await lasting.parked() == []
+            assert await lasting.stuck() == await lasting.blocked() == []
             turns.what = "giving shards to another coordinator"
             async with eb.SagaCoordinator(openings[0], [saga]) as other:
                 both = (lasting, other)
@@ -167,7 +167,7 @@ async def test_each_asynchronous_method_is_a_checkpoint():
             "get": lambda: coordinator.get(sticky, "saga-2"),
             "list": coordinator.list,
             "stuck": coordinator.stuck,
-            "parked": coordinator.parked,
+            "blocked": coordinator.blocked,
             "result": ended.result,
             "result of a stuck one": stuck.result,
             "cancel": lambda: coordinator.cancel("saga-2", reason="r"),

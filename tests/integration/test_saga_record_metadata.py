@@ -39,7 +39,7 @@ async def store():
         yield opened
 
 
-async def outcome_of(store, saga, *, wanted=eb.Outcome.COMPLETED):
+async def outcome_of(store, saga, *, wanted=eb.SagaOutcome.COMPLETED):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id=ID)
         assert (await handle.result()).outcome is wanted
@@ -62,7 +62,7 @@ async def completed(store):
 async def compensated(store):
     receiver = Receiver({"ship": ["decline"]})
     saga = trip(inside("book"), outside(receiver, "pay"), outside(receiver, "ship"))
-    await outcome_of(store, saga, wanted=eb.Outcome.COMPENSATED)
+    await outcome_of(store, saga, wanted=eb.SagaOutcome.COMPENSATED)
 
 
 async def past_its_deadline(store):
@@ -72,23 +72,23 @@ async def past_its_deadline(store):
         outside(Receiver({"pay": ["drop"]}), "pay", retry=retry),
         deadline=0.2 * SECOND,
     )
-    await outcome_of(store, saga, wanted=eb.Outcome.COMPENSATED)
+    await outcome_of(store, saga, wanted=eb.SagaOutcome.COMPENSATED)
 
 
 async def stuck_and_decided_by_hand(store):
     saga = trip(inside("book", compensate_unless="never"), inside("pay", unless="no"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id=ID)
-        assert (await handle.result()).outcome is eb.Outcome.STUCK
+        assert (await handle.result()).outcome is eb.SagaOutcome.STUCK
         await coordinator.retry(ID, by="mia", note="again")
-        assert (await handle.result()).outcome is eb.Outcome.STUCK
+        assert (await handle.result()).outcome is eb.SagaOutcome.STUCK
         await coordinator.skip(ID, "book", by="mia", note="done by phone")
-        assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
 
 
 async def decided_without_the_declaration(store):
     saga = trip(inside("book", compensate_unless="never"), inside("pay", unless="no"))
-    await outcome_of(store, saga, wanted=eb.Outcome.STUCK)
+    await outcome_of(store, saga, wanted=eb.SagaOutcome.STUCK)
     async with eb.SagaCoordinator(store, []) as lister:
         await lister.retry(ID, by="mia", note="again")
 
@@ -110,7 +110,7 @@ async def cancelled_during_a_call(store):
         await entered.wait()
         await coordinator.cancel(ID, reason="changed her mind")
         opened.set()
-        assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
 
 
 async def blocked_and_resumed(store):
@@ -122,7 +122,7 @@ async def blocked_and_resumed(store):
     saga = trip(inside("book"), inside("pay", skip_if=reason))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id=ID)
-        with pytest.raises(eb.SagaBlocked):
+        with pytest.raises(eb.errors.SagaBlocked):
             await handle.result()
         await recorded(store, ATTENTION, "needs_attention")
     broken[0] = False
@@ -152,7 +152,7 @@ async def interrupted_by_a_crash(store):
     receiver = Receiver()
     saga = trip(inside("book"), outside(receiver, "pay"), inside("close"))
     mortal = MortalStore(store, dies_at=3)
-    with pytest.raises(eb.StoreClosed):
+    with pytest.raises(eb.errors.StoreClosed):
         await outcome_of(mortal, saga)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         await (await coordinator.get(saga, ID)).result()
@@ -163,7 +163,7 @@ async def refused_by_its_receiver_while_it_is_compensated(store):
     saga = trip(
         outside(receiver, "pay", compensation_retry=QUICK), inside("close", unless="no")
     )
-    await outcome_of(store, saga, wanted=eb.Outcome.COMPENSATED)
+    await outcome_of(store, saga, wanted=eb.SagaOutcome.COMPENSATED)
 
 
 SCENARIOS = {
@@ -226,7 +226,7 @@ async def test_a_saga_that_a_step_starts_names_the_record_of_that_step(store):
     async with eb.SagaCoordinator(store, [outer, inner]) as coordinator:
         coordinators = [coordinator]
         handle = await coordinator.start(outer, Trip("mia"), id=ID)
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     _, step, *_ = [found async for found in store.read_stream(ID)]
     start, *_ = [found async for found in store.read_stream("saga-inner")]
     assert step.type == "saga.step_started"

@@ -92,12 +92,14 @@ async def test_each_saga_ends_once_wherever_it_was_started(store, receiver):
         ]
         with anyio.fail_after(20):
             ends = [await handle.result() for handle in handles]
-        assert {end.outcome for end in ends} == {eb.Outcome.COMPLETED}
+        assert {end.outcome for end in ends} == {eb.SagaOutcome.COMPLETED}
         # The state comes from the log, whoever drove it.
         assert {len(end.state.receipts) for end in ends} == {2}
         for coordinator in (one, two, three):
             assert await coordinator.list() == []
-            assert (await coordinator.get(saga, IDS[0])).status is eb.Status.COMPLETED
+            assert (
+                await coordinator.get(saga, IDS[0])
+            ).status is eb.saga.SagaStatus.COMPLETED
     assert set(receiver.calls.values()) == {1}
 
 
@@ -119,7 +121,7 @@ async def test_shards_change_hands_in_the_middle_of_sagas(store, receiver):
                     await anyio.sleep(0.06)
         with anyio.fail_after(20):
             for handle in handles:
-                assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+                assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     # Leaving waits for the call under way, so nothing was in doubt.
     assert set(receiver.calls.values()) == {1}
 
@@ -135,7 +137,7 @@ async def test_the_shards_of_a_coordinator_that_died_are_taken(store, receiver):
                     await mortal.start(saga, Trip("mia"), id=saga_id)
         await shared_by(store, 16)
         for saga_id in IDS[: len(receiver.calls)]:
-            with contextlib.suppress(eb.SagaNotFound), anyio.fail_after(20):
+            with contextlib.suppress(eb.errors.SagaNotFound), anyio.fail_after(20):
                 handle = await lasting.get(saga, saga_id)
                 await handle.result()
         with anyio.fail_after(20):
@@ -206,13 +208,13 @@ async def test_people_decide_at_any_coordinator(store, receiver):
             here, there = (one, two) if n % 2 else (two, one)
             handle = await here.start(saga, Trip("mia"), id=saga_id)
             with anyio.fail_after(10):
-                assert (await handle.result()).outcome is eb.Outcome.STUCK
+                assert (await handle.result()).outcome is eb.SagaOutcome.STUCK
             for coordinator in (one, two):
                 assert [s.id for s in await coordinator.stuck()] == [saga_id]
             await there.retry(saga_id, by="mia", note="again")
             with anyio.fail_after(10):
                 end = await (await there.get(saga, saga_id)).result()
-                assert end.outcome is eb.Outcome.COMPENSATED
+                assert end.outcome is eb.SagaOutcome.COMPENSATED
 
 
 async def test_a_cancellation_reaches_the_coordinator_that_drives(store, receiver):
@@ -237,7 +239,7 @@ async def test_a_cancellation_reaches_the_coordinator_that_drives(store, receive
                 while "step_unknown" not in await records(store, saga_id):  # noqa: ASYNC110
                     await anyio.sleep(0.002)
                 await there.cancel(saga_id, reason="changed my mind")
-                assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+                assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
 
 
 async def test_every_record_of_a_driven_saga_demands_its_shards_fence(store, receiver):
@@ -271,13 +273,13 @@ async def test_more_coordinators_than_shards_stand_by(store, receiver):
         await shared_by(store, *[1] * SHARDS)
         handle = await crowd[-1].start(saga, Trip("mia"), id="saga-1")
         with anyio.fail_after(10):
-            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 def test_a_silence_that_is_too_short_is_refused(receiver):
     with (
         eb.open("memory:") as opened,
-        pytest.raises(eb.InvalidArgument, match="stale_after"),
+        pytest.raises(eb.errors.InvalidArgument, match="stale_after"),
     ):
         eb.SagaCoordinator(
             opened.as_async(), [journey(receiver)], stale_after=timedelta(0)

@@ -42,9 +42,11 @@ class Watched:
         self.note("action", context.state)
         raise ConnectionError
 
-    async def ask(self, context: eb.StepContext[dict]) -> eb.Done[list[int]] | None:
+    async def ask(
+        self, context: eb.StepContext[dict]
+    ) -> eb.StepCompleted[list[int]] | None:
         self.note("ask", context.state)
-        return eb.Done([1])
+        return eb.StepCompleted([1])
 
     def then(self, state, result):
         self.note("then", state)
@@ -88,7 +90,7 @@ class Watched:
             then=self.then,
             record=self.record,
         ).compensated_by(self.compensate, retry=QUICK, record=self.compensation_record)
-        second = eb.local(
+        second = eb.local_step(
             "make", self.make, skip_if=self.skip_if, otherwise=self.otherwise
         )
         never = eb.Retry(attempts=1, never=(PermissionError,))
@@ -105,7 +107,7 @@ async def test_no_function_of_a_saga_sees_what_another_one_noted_in_the_state(st
         ended = await handle.result(timeout=10 * SECOND)
         ended.state["caller"] = handle.state["caller"] = "noted"
         assert handle.state == (await handle.result()).state == {"n": 2}
-    assert ended.outcome is eb.Outcome.COMPENSATED
+    assert ended.outcome is eb.SagaOutcome.COMPENSATED
     assert mine == {"n": 1}
     before = ("action", "ask", "then", "record")
     after = ("skip_if", "command", "otherwise", "last action", "compensation")
@@ -196,21 +198,23 @@ async def test_a_local_step_folds_the_events_that_were_recorded(store):
         kept.append(2)
         return [*state, *executed.events[0].items]
 
-    write = eb.local("write", lambda _: Write(stream="mutable-1", keep=kept), then=fold)
+    write = eb.local_step(
+        "write", lambda _: Write(stream="mutable-1", keep=kept), then=fold
+    )
     saga = eb.Saga("writing", list, steps=[write.without_compensation()])
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, [], id="saga-1")
         assert (await handle.result(timeout=10 * SECOND)).state == [1]
 
 
-@eb.value
+@eb.value_object
 class Base:
     """A state."""
 
     a: int
 
 
-@eb.value
+@eb.value_object
 class Heir(Base):
     """A state with more than its base."""
 
@@ -234,7 +238,7 @@ async def test_what_then_returns_must_be_a_state(store, kind, state, then):
 
     step = eb.step("act", act, timeout=SECOND, retry=QUICK, then=then)
     saga = eb.Saga("folding", kind, steps=[step.without_compensation()])
-    local = eb.local(
+    local = eb.local_step(
         "note", lambda c: Note(ledger=ledger_of(c.saga_id), what="x"), then=then
     )
     inside = eb.Saga("inside", kind, steps=[local.without_compensation()])
@@ -243,10 +247,10 @@ async def test_what_then_returns_must_be_a_state(store, kind, state, then):
             handle = await coordinator.start(declared, state, id=f"saga-{number}")
             try:
                 ended = await handle.result(timeout=10 * SECOND)
-            except eb.SagaBlocked as error:
+            except eb.errors.SagaBlocked as error:
                 assert "`then`" in error.reason  # noqa: PT017 - either end is right
             else:
-                assert ended.outcome is not eb.Outcome.COMPLETED
+                assert ended.outcome is not eb.SagaOutcome.COMPLETED
                 assert "`then`" in ended.failure
 
 
@@ -300,7 +304,7 @@ async def test_starting_again_with_an_equal_state_answers_the_same_saga(
         first = await coordinator.start(saga, state, id="saga-1")
         await first.result(timeout=10 * SECOND)
         second = await coordinator.start(saga, again, id="saga-1")
-        assert (await second.result()).outcome is eb.Outcome.COMPLETED
+        assert (await second.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 @pytest.mark.parametrize(
@@ -317,7 +321,7 @@ async def test_starting_again_with_another_state_is_refused(store, kind, state, 
     saga = quiet(kind)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         await coordinator.start(saga, state, id="saga-1")
-        with pytest.raises(eb.SagaExists, match="another state"):
+        with pytest.raises(eb.errors.SagaExists, match="another state"):
             await coordinator.start(saga, other, id="saga-1")
 
 
@@ -340,6 +344,6 @@ ITSELF.append(ITSELF)
 async def test_a_state_that_cannot_be_recorded_is_refused_at_once(store, kind, state):
     saga = quiet(kind)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
-        with pytest.raises((eb.InvalidValue, eb.InvalidArgument)):
+        with pytest.raises((eb.InvalidValue, eb.errors.InvalidArgument)):
             await coordinator.start(saga, state, id="saga-1")
         assert await coordinator.list() == []

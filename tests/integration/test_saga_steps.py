@@ -62,7 +62,7 @@ def journey(receiver, **last):
 
 async def test_a_saga_runs_to_its_end(store, receiver):
     end = await ended(store, journey(receiver))
-    assert end.outcome is eb.Outcome.COMPLETED
+    assert end.outcome is eb.SagaOutcome.COMPLETED
     assert end.failure is None
     assert end.state.receipts == ("receipt saga-1/pay/1", "receipt saga-1/ship/1")
     assert receiver.log == ["pay", "ship"]
@@ -125,9 +125,9 @@ async def test_a_step_that_is_not_needed_is_skipped(store, receiver):
         outside(receiver, "pay", skip_if=lambda state: "it is free"),
         outside(receiver, "ship"),
     )
-    assert (await ended(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert (await ended(store, saga)).outcome is eb.SagaOutcome.COMPLETED
     assert receiver.log == ["ship"]
-    timeline = eb.read_timeline(store.as_sync(), "saga-1")
+    timeline = eb.saga.read_timeline(store.as_sync(), "saga-1")
     [skipped] = [entry for entry in timeline.entries if entry.what == "skipped"]
     assert (skipped.step, skipped.detail) == ("pay", "it is free")
 
@@ -170,7 +170,7 @@ async def test_names_may_hold_any_text(store, receiver):
 async def test_a_decline_compensates_what_was_done(store, receiver, fails, noted):
     receiver.plan[fails] = ["decline"]
     end = await ended(store, journey(receiver))
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert end.failure == f"{fails}: Declined: {fails} declined"
     assert receiver.standing() == []
     assert await notes(store, "saga-1") == noted
@@ -179,7 +179,7 @@ async def test_a_decline_compensates_what_was_done(store, receiver, fails, noted
 async def test_a_rejected_command_is_the_failure_of_its_step(store, receiver):
     saga = trip(outside(receiver, "pay"), inside("book", unless="sold_out"))
     end = await ended(store, saga)
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert end.failure == "book: sold_out: sold_out (seen=1)"
     [failed] = [
         eb.decode_event(r) async for r in store.read_all(types=["saga.step_failed"])
@@ -193,9 +193,11 @@ async def test_a_bug_in_a_command_compensates_nothing(store, receiver):
         raise ZeroDivisionError("oops")
 
     saga = trip(
-        outside(receiver, "pay"), eb.local("book", broken).without_compensation()
+        outside(receiver, "pay"), eb.local_step("book", broken).without_compensation()
     )
-    with pytest.raises(eb.SagaBlocked, match="command of step 'book' raised ZeroDivis"):
+    with pytest.raises(
+        eb.errors.SagaBlocked, match="command of step 'book' raised ZeroDivis"
+    ):
         await ended(store, saga)
     assert receiver.standing() == ["pay"]
 
@@ -218,7 +220,7 @@ async def test_the_compensation_knows_why(store, receiver):
         return note("cancelled")(context)
 
     saga = trip(
-        eb.local("book", note("book")).compensated_by(cancel),
+        eb.local_step("book", note("book")).compensated_by(cancel),
         outside(receiver, "ship"),
     )
     await ended(store, saga)
@@ -244,7 +246,7 @@ async def test_a_step_whose_command_is_refused_is_compensated_with_its_result(
 ):
     saga = trip(outside(receiver, "pay", record=note("pay", unless="closed")))
     end = await ended(store, saga)
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert end.failure.startswith("pay: closed")
     assert receiver.log == ["pay", "compensate pay"]
     assert end.state.receipts == ("receipt saga-1/pay/1",)
@@ -259,7 +261,7 @@ async def test_an_unknown_outcome_is_tried_again_with_the_same_key(
 ):
     receiver.plan["pay"] = [trouble, "ok"]
     end = await ended(store, journey(receiver))
-    assert end.outcome is eb.Outcome.COMPLETED
+    assert end.outcome is eb.SagaOutcome.COMPLETED
     assert receiver.calls["saga-1/pay/1"] == 2
     assert receiver.standing() == ["pay", "ship"]
     [unknown] = [
@@ -275,7 +277,7 @@ async def test_an_outcome_that_stays_unknown_is_compensated_by_its_key(
 ):
     receiver.plan["ship"] = [trouble]
     end = await ended(store, journey(receiver))
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.calls["saga-1/ship/1"] == QUICK.attempts
     assert receiver.voided == {"saga-1/ship/1", "saga-1/pay/1"}
     assert receiver.standing() == []
@@ -287,13 +289,13 @@ async def test_the_receiver_is_asked_before_it_is_called_again(
 ):
     receiver.plan["pay"] = [trouble]
 
-    async def ask(context: eb.StepContext[Trip]) -> eb.Done[str] | None:
+    async def ask(context: eb.StepContext[Trip]) -> eb.StepCompleted[str] | None:
         known = receiver.knows(context.idempotency_key)
-        return None if known is None else eb.Done(known)
+        return None if known is None else eb.StepCompleted(known)
 
     saga = trip(outside(receiver, "pay", ask=ask))
     end = await ended(store, saga)
-    assert end.outcome is eb.Outcome.COMPLETED
+    assert end.outcome is eb.SagaOutcome.COMPLETED
     assert receiver.calls["saga-1/pay/1"] == 1
     assert (await records(store, "saga-1"))[-3:] == [
         "step_unknown",
@@ -305,11 +307,11 @@ async def test_the_receiver_is_asked_before_it_is_called_again(
 async def test_a_receiver_that_cannot_be_asked_is_called_again(store, receiver):
     receiver.plan["pay"] = ["lose", "ok"]
 
-    async def ask(context: eb.StepContext[Trip]) -> eb.Done[str] | None:
+    async def ask(context: eb.StepContext[Trip]) -> eb.StepCompleted[str] | None:
         raise ConnectionError
 
     end = await ended(store, trip(outside(receiver, "pay", ask=ask)))
-    assert end.outcome is eb.Outcome.COMPLETED
+    assert end.outcome is eb.SagaOutcome.COMPLETED
     assert receiver.calls["saga-1/pay/1"] == 2
 
 
@@ -319,14 +321,14 @@ async def test_a_result_of_another_type_is_compensated_as_unknown(store, receive
         return 3
 
     async def compensate(
-        context: eb.StepContext[Trip], did: eb.Done[str] | eb.Unknown
+        context: eb.StepContext[Trip], did: eb.StepCompleted[str] | eb.StepInDoubt
     ) -> None:
-        assert did == eb.Unknown("lost")
+        assert did == eb.StepInDoubt("lost")
         await receiver.compensate("pay", context.forward_key, context.idempotency_key)
 
     step = eb.step("pay", lie, timeout=SECOND, retry=QUICK).compensated_by(compensate)
     end = await ended(store, trip(step))
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert "can't be recorded" in end.failure
     assert receiver.standing() == []
 
@@ -337,15 +339,15 @@ async def test_a_result_of_another_type_is_compensated_as_unknown(store, receive
 async def test_a_retriable_step_is_tried_until_it_succeeds(store, receiver):
     receiver.plan["tell"] = ["drop"] * 20 + ["ok"]
     saga = trip(
-        outside(receiver, "pay", kind=eb.Kind.PIVOT),
+        outside(receiver, "pay", kind=eb.StepKind.PIVOT),
         outside(
             receiver,
             "tell",
-            kind=eb.Kind.RETRIABLE,
+            kind=eb.StepKind.RETRIABLE,
             retry=replace(QUICK, attempts=None),
         ),
     )
-    assert (await ended(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert (await ended(store, saga)).outcome is eb.SagaOutcome.COMPLETED
     assert receiver.calls["saga-1/tell/1"] == 21
 
 
@@ -362,7 +364,7 @@ async def test_a_step_that_failed_for_good_is_replaced(store, receiver):
         outside(receiver, "tell", otherwise=later, compensatable=False),
         inside("close"),
     )
-    assert (await ended(store, saga)).outcome is eb.Outcome.COMPLETED
+    assert (await ended(store, saga)).outcome is eb.SagaOutcome.COMPLETED
     assert failures == ["Declined: tell declined"]
     assert await notes(store, "saga-1") == ["pay", "tell later", "close"]
     assert "step_given_up" in await records(store, "saga-1")
@@ -378,7 +380,7 @@ async def test_a_replacement_that_is_refused_too_compensates_the_saga(store, rec
         inside("close"),
     )
     end = await ended(store, saga)
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert "what should take its place: no" in end.failure
 
 
@@ -388,7 +390,7 @@ async def test_a_replaced_step_is_not_compensated(store, receiver):
         outside(receiver, "tell", otherwise=note("later"), compensatable=False),
         inside("close", unless="no"),
     )
-    assert (await ended(store, saga)).outcome is eb.Outcome.COMPENSATED
+    assert (await ended(store, saga)).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.log == []
 
 
@@ -410,7 +412,7 @@ async def test_a_saga_that_is_too_late_is_compensated(store, receiver):
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             handle = await coordinator.start(saga, Trip("mia"), id=f"saga-{n}")
             end = await handle.result()
-        assert end.outcome is eb.Outcome.COMPENSATED
+        assert end.outcome is eb.SagaOutcome.COMPENSATED
         assert end.failure == "the saga's deadline has passed"
         if "step_unknown" in await records(store, f"saga-{n}"):
             break
@@ -426,7 +428,7 @@ async def test_a_compensation_that_fails_for_good_waits_for_a_person(store, rece
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         end = await handle.result()
-        assert end.outcome is eb.Outcome.STUCK
+        assert end.outcome is eb.SagaOutcome.STUCK
         assert end.failure == "can't be compensated: pay: Declined: pay declined"
         [listed] = await coordinator.stuck()
         assert (listed.id, listed.step) == ("saga-1", "pay")
@@ -436,10 +438,10 @@ async def test_a_compensation_that_fails_for_good_waits_for_a_person(store, rece
 
         await coordinator.retry("saga-1", by="mia", note="the bank is back")
         end = await handle.result()
-        assert end.outcome is eb.Outcome.COMPENSATED
+        assert end.outcome is eb.SagaOutcome.COMPENSATED
         assert await coordinator.stuck() == []
     assert receiver.standing() == []
-    timeline = eb.read_timeline(store.as_sync(), "saga-1")
+    timeline = eb.saga.read_timeline(store.as_sync(), "saga-1")
     [by_hand] = [entry for entry in timeline.entries if entry.what == "retried by hand"]
     assert (by_hand.step, by_hand.detail) == ("pay", "mia: the bank is back")
 
@@ -448,29 +450,29 @@ async def test_a_stuck_step_may_be_skipped(store, receiver):
     saga = trip(inside("book", compensate_unless="never"), inside("pay", unless="no"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.STUCK
-        with pytest.raises(eb.InvalidTransition, match="stuck at 'book'"):
+        assert (await handle.result()).outcome is eb.SagaOutcome.STUCK
+        with pytest.raises(eb.errors.InvalidTransition, match="stuck at 'book'"):
             await coordinator.skip("saga-1", "pay", by="mia", note="?")
-        with pytest.raises(eb.InvalidArgument, match="who and why"):
+        with pytest.raises(eb.errors.InvalidArgument, match="who and why"):
             await coordinator.skip("saga-1", "book", by="", note="?")
         await coordinator.skip("saga-1", "book", by="mia", note="cancelled by phone")
-        assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
     assert "skipped_by_hand" in await records(store, "saga-1")
 
 
 async def test_a_stuck_saga_is_still_listed_after_a_restart(store, receiver):
     receiver.plan["tell"] = ["decline", "ok"]
     saga = trip(
-        outside(receiver, "pay", kind=eb.Kind.PIVOT),
-        outside(receiver, "tell", kind=eb.Kind.RETRIABLE, compensatable=False),
+        outside(receiver, "pay", kind=eb.StepKind.PIVOT),
+        outside(receiver, "tell", kind=eb.StepKind.RETRIABLE, compensatable=False),
     )
-    assert (await ended(store, saga)).outcome is eb.Outcome.STUCK
+    assert (await ended(store, saga)).outcome is eb.SagaOutcome.STUCK
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         [listed] = await coordinator.stuck()
         assert listed.step == "tell"
         await coordinator.retry("saga-1", by="mia", note="again")
         handle = await coordinator.get(saga, "saga-1")
-        assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+        assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     assert receiver.effects == {"saga-1/pay/1": "pay", "saga-1/tell/2": "tell"}
 
 
@@ -479,16 +481,16 @@ async def test_only_a_stuck_saga_is_retried_by_hand(store, receiver):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await handle.result()
-        with pytest.raises(eb.InvalidTransition, match="must be stuck"):
+        with pytest.raises(eb.errors.InvalidTransition, match="must be stuck"):
             await coordinator.retry("saga-1", by="mia", note="again")
-        with pytest.raises(eb.SagaNotFound, match="saga-2"):
+        with pytest.raises(eb.errors.SagaNotFound, match="saga-2"):
             await coordinator.retry("saga-2", by="mia", note="again")
 
 
 async def test_compensations_are_retried(store, receiver):
     receiver.plan |= {"ship": ["decline"], "compensate pay": ["drop", "hang", "ok"]}
     end = await ended(store, journey(receiver))
-    assert end.outcome is eb.Outcome.COMPENSATED
+    assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.calls["saga-1/pay/1/undo"] == 3
     assert receiver.standing() == []
 
@@ -509,7 +511,7 @@ async def test_a_compensation_whose_command_is_refused_waits_for_a_person(
         outside(receiver, "ship"),
     )
     end = await ended(store, saga)
-    assert end.outcome is eb.Outcome.STUCK
+    assert end.outcome is eb.SagaOutcome.STUCK
     assert "it is compensated, but its command was refused: closed" in end.failure
     # It was tried again with the same key, so the receiver did it once.
     assert receiver.calls["saga-1/pay/1/undo"] == QUICK.attempts
@@ -531,7 +533,7 @@ async def test_the_facts_of_a_rejection_are_kept_as_json(store):
     def refuse(context):
         raise eb.CommandRejected("no", None, {"left": Pieces(3), "what": Never()})
 
-    await ended(store, trip(eb.local("book", refuse).without_compensation()))
+    await ended(store, trip(eb.local_step("book", refuse).without_compensation()))
     [failed] = [
         eb.decode_event(r) async for r in store.read_all(types=["saga.step_failed"])
     ]
@@ -550,7 +552,7 @@ class Contended(MortalStore):
         noted = [e.data for e in events if e.stream == LEDGER]
         if self.left and any(self.what in data for data in noted):
             self.left -= 1
-            conflict = eb.ConflictedStream(LEDGER, expected=0, actual=1)
+            conflict = eb.errors.ConflictedStream(LEDGER, expected=0, actual=1)
             raise eb.VersionConflict([conflict])
         return await super().append(events, **options)
 
@@ -565,7 +567,7 @@ async def test_commands_that_meet_too_many_conflicts_are_tried_until_they_are_do
     impatient = eb.RetryPolicy(attempts=1)
     saga = journey(receiver)
     end = await ended(Contended(store, "book"), saga, command_retry=impatient)
-    assert end.outcome is eb.Outcome.COMPLETED
+    assert end.outcome is eb.SagaOutcome.COMPLETED
     assert await notes(store, "saga-1") == ["book", "pay", "ship"]
 
 
@@ -573,7 +575,7 @@ async def test_an_answer_is_recorded_without_another_call(store, receiver):
     impatient = eb.RetryPolicy(attempts=1)
     saga = journey(receiver)
     end = await ended(Contended(store, "pay"), saga, command_retry=impatient)
-    assert end.outcome is eb.Outcome.COMPLETED
+    assert end.outcome is eb.SagaOutcome.COMPLETED
     assert receiver.calls["saga-1/pay/1"] == 1
 
 
@@ -582,11 +584,11 @@ async def test_a_pivot_whose_command_is_refused_waits_for_a_person(store, receiv
     saga = trip(
         inside("book"),
         outside(
-            receiver, "pay", kind=eb.Kind.PIVOT, record=note("pay", unless="closed")
+            receiver, "pay", kind=eb.StepKind.PIVOT, record=note("pay", unless="closed")
         ),
     )
     end = await ended(store, saga)
-    assert end.outcome is eb.Outcome.STUCK
+    assert end.outcome is eb.SagaOutcome.STUCK
     assert "it happened, but its command was refused: closed" in end.failure
     assert receiver.calls["saga-1/pay/1"] == QUICK.attempts
     assert receiver.standing() == ["pay"]

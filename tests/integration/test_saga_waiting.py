@@ -105,10 +105,13 @@ async def test_a_saga_that_its_owner_blocks_is_known_wherever_it_is_waited_for(
         for owner, other in ((one, two), (two, one)):
             saga_id = pair.ids_of(owner)[0]
             handle = await other.start(saga, Trip("mia"), id=saga_id)
-            with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked) as elsewhere:
+            with (
+                anyio.fail_after(SOON),
+                pytest.raises(eb.errors.SagaBlocked) as elsewhere,
+            ):
                 await handle.result()
             assert "ZeroDivisionError: oops" in elsewhere.value.reason
-            [summary] = await owner.parked()
+            [summary] = await owner.blocked()
             assert (summary.id, summary.failure) == (saga_id, elsewhere.value.reason)
             # It is no end: the defect is recorded, and the saga goes on after it.
             assert (await records(openings[0], saga_id))[-1] == "blocked"
@@ -140,7 +143,7 @@ async def test_who_waits_before_its_coordinator_gets_the_shard_and_blocks_it(
                 while "step_unknown" not in await records(openings[1], saga_id):  # noqa: ASYNC110
                     await anyio.sleep(0.005)
             broken.append("now")
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="oops"):
+        with anyio.fail_after(SOON), pytest.raises(eb.errors.SagaBlocked, match="oops"):
             await handle.result()
 
 
@@ -159,7 +162,7 @@ async def test_who_comes_later_learns_of_a_saga_that_was_blocked_before(
                 handle = await later.get(saga, saga_id)
                 with (
                     anyio.fail_after(SOON),
-                    pytest.raises(eb.SagaBlocked, match="oops"),
+                    pytest.raises(eb.errors.SagaBlocked, match="oops"),
                 ):
                     await handle.result()
 
@@ -173,12 +176,15 @@ async def test_a_blocked_saga_that_a_new_owner_can_drive_is_waited_for_again(
             pair = Pair(old, new)
             await pair.shared()
             handle = await new.start(saga, Trip("mia"), id=pair.ids_of(old)[0])
-            with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="oops"):
+            with (
+                anyio.fail_after(SOON),
+                pytest.raises(eb.errors.SagaBlocked, match="oops"),
+            ):
                 await handle.result()
         with anyio.fail_after(SOON):
             while not handle.status.ended:  # noqa: ASYNC110 - no event tells
                 await anyio.sleep(0.005)
-            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_a_blocked_saga_that_a_third_one_can_drive_is_waited_for_again(
@@ -211,7 +217,7 @@ async def test_a_blocked_saga_that_a_third_one_can_drive_is_waited_for_again(
             for handle in handles:
                 with (
                     anyio.fail_after(SOON),
-                    pytest.raises(eb.SagaBlocked, match="division"),
+                    pytest.raises(eb.errors.SagaBlocked, match="division"),
                 ):
                     await handle.result()
         await pair.shared()
@@ -277,7 +283,7 @@ async def test_a_stuck_saga_that_goes_on_is_not_taken_for_a_blocked_one(
         saga_id = pair.ids_of(owner)[0]
         handle = await other.start(saga, Trip("mia"), id=saga_id)
         with anyio.fail_after(SOON):
-            assert (await handle.result()).outcome is eb.Outcome.STUCK
+            assert (await handle.result()).outcome is eb.SagaOutcome.STUCK
         # The next one who waits knows nothing of it.
         del handle
         with anyio.fail_after(SOON):
@@ -305,18 +311,24 @@ async def test_a_blocked_saga_is_compensated_on_a_request_made_elsewhere(
         pair = Pair(owner, other)
         await pair.shared()
         handle = await other.start(saga, Trip("mia"), id=pair.ids_of(owner)[0])
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="division"):
+        with (
+            anyio.fail_after(SOON),
+            pytest.raises(eb.errors.SagaBlocked, match="division"),
+        ):
             await handle.result()
         own = await owner.get(saga, handle.id)
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="division"):
+        with (
+            anyio.fail_after(SOON),
+            pytest.raises(eb.errors.SagaBlocked, match="division"),
+        ):
             await own.result()
         await other.cancel(handle.id, reason="it can't go on")
         with anyio.fail_after(SOON):
-            assert (await handle.result()).outcome is eb.Outcome.COMPENSATED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
             while not own.status.ended:  # noqa: ASYNC110 - no event tells
                 await anyio.sleep(0.005)
-            assert (await own.result()).outcome is eb.Outcome.COMPENSATED
-        assert await owner.parked() == []
+            assert (await own.result()).outcome is eb.SagaOutcome.COMPENSATED
+        assert await owner.blocked() == []
 
 
 async def test_an_error_that_no_notice_could_hold_is_told_as_far_as_it_goes(
@@ -331,12 +343,15 @@ async def test_an_error_that_no_notice_could_hold_is_told_as_far_as_it_goes(
     well = trip(inside("book"), name="well")
     async with eb.SagaCoordinator(openings[0], [saga, well]) as owner:
         handle = await owner.start(saga, Trip("mia"), id="saga-1")
-        with anyio.fail_after(SOON), pytest.raises(eb.SagaBlocked, match="ValueError"):
+        with (
+            anyio.fail_after(SOON),
+            pytest.raises(eb.errors.SagaBlocked, match="ValueError"),
+        ):
             await handle.result()
         await blocked_at(openings[1], 1)
         handle = await owner.start(well, Trip("mia"), id="saga-2")
         with anyio.fail_after(SOON):
-            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     [notice] = await notices(openings[1])
     assert "ValueError: \\ud800xxx" in notice.reason
     assert len(notice.reason) < 5_000
@@ -352,7 +367,7 @@ async def test_a_blocked_saga_is_told_once_however_often_it_is_asked_for(
                 handle = await owner.start(saga, Trip("mia"), id=saga_id)
                 with (
                     anyio.fail_after(SOON),
-                    pytest.raises(eb.SagaBlocked, match="oops"),
+                    pytest.raises(eb.errors.SagaBlocked, match="oops"),
                 ):
                     await handle.result()
             # Told after all that was blocked before it.

@@ -85,7 +85,7 @@ def test_a_child_uses_the_store_as_its_parent_does(location):
                 assert store.verify().events == 2
                 assert os.getpid() in [m.pid for m in store.stats().sessions if m.is_self]
                 store.close()
-                assert "closed" in raised(eb.StoreClosed, store.head)
+                assert "closed" in raised(eb.errors.StoreClosed, store.head)
 
             child = in_child(work)
             assert next(subscription).data == b"child"
@@ -400,7 +400,7 @@ def test_what_cannot_be_had_twice_is_refused_and_the_parent_unharmed(location):
                 refused = raised(eb.StoreBusy, store.head)
                 assert f"process {parent}" in refused, refused
                 assert refused == raised(eb.StoreBusy, lambda: store.append([("a", "x", b"")]))
-                assert "memory" in raised(eb.StoreClosed, memory.head)
+                assert "memory" in raised(eb.errors.StoreClosed, memory.head)
                 memory.close()
                 os.write(tells, b"x")
                 # Once the parent has closed it, it is free.
@@ -432,8 +432,8 @@ def test_what_was_closed_before_the_fork_is_closed_in_the_child(location):
             subscription.close()
             ended(in_child(lambda: [1 / 0 for _ in subscription]))
         def work():
-            raised(eb.StoreClosed, store.head)
-            raised(eb.StoreClosed, lambda: next(store.read_all()))
+            raised(eb.errors.StoreClosed, store.head)
+            raised(eb.errors.StoreClosed, lambda: next(store.read_all()))
             store.close()
         ended(in_child(work))
         """,
@@ -460,10 +460,10 @@ with eb.open(location, mode="exclusive") as store, eb.open("memory:") as memory:
         for read in reads:
             raised(eb.StoreBusy, lambda: read(store))
             for face in (memory, memory.as_async()):
-                assert "memory" in raised(eb.StoreClosed, lambda: read(face))
+                assert "memory" in raised(eb.errors.StoreClosed, lambda: read(face))
         memory.close()
         for read in reads:
-            raised(eb.StoreClosed, lambda: read(memory.as_async()))
+            raised(eb.errors.StoreClosed, lambda: read(memory.as_async()))
     ended(in_child(work))
     """,
         location,
@@ -480,7 +480,7 @@ def test_a_child_that_closes_what_it_never_used_leaves_its_parents_alone(locatio
                 def work():
                     with store, subscription:
                         pass
-                    raised(eb.StoreClosed, store.head)
+                    raised(eb.errors.StoreClosed, store.head)
                     assert list(subscription) == []
                 ended(in_child(work))
                 store.append([("a", "x", b"")])
@@ -518,7 +518,7 @@ def test_a_read_goes_on_in_the_child_and_a_listing_is_begun_again(location):
 
             def work():
                 assert [r.position for r in events] == list(range(11, 3001))
-                assert "begin it again" in raised(eb.StoreClosed, lambda: list(names))
+                assert "begin it again" in raised(eb.errors.StoreClosed, lambda: list(names))
                 assert len(list(store.streams())) == 3000
                 store.close()
 

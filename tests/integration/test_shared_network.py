@@ -75,7 +75,7 @@ def test_sharing_is_refused_with_the_reason_and_the_way_out(mounted):
         lambda: eb.open(mounted, mode="shared", read_only=True),
         lambda: asyncio.run(awaited()),
     ):
-        with pytest.raises(eb.SharingUnsupported) as refused:
+        with pytest.raises(eb.errors.SharingUnsupported) as refused:
             opening()
         assert refused.value.path == str(mounted)
         assert "FUSE" in refused.value.reason
@@ -84,6 +84,6 @@ def test_sharing_is_refused_with_the_reason_and_the_way_out(mounted):
 
 def test_the_way_out_leads_on(mounted):
     """As far as this file system, where nothing can be made."""
-    with pytest.raises(eb.StoreUnavailable) as refused:
+    with pytest.raises(eb.errors.StoreUnavailable) as refused:
         eb.open(mounted, mode="exclusive")
     assert refused.value.path.startswith(str(mounted))

@@ -122,7 +122,7 @@ def test_who_only_looks_needs_no_more_than_the_store(location, mode):
         store.append([("a", "x", b"1")])
     with eb.open(location, read_only=True, mode=mode) as view:
         assert view.head() == 1
-        with pytest.raises(eb.StoreUnavailable, match="read_only"):
+        with pytest.raises(eb.errors.StoreUnavailable, match="read_only"):
             view.append([("a", "x", b"2")])
 
 
@@ -138,7 +138,7 @@ def test_who_only_looks_sees_what_writers_append(location):
                     writer.answer()
             assert view.version("a") == writer.ask("store.head()") == 30
             assert view.verify().events == 30
-            with pytest.raises(eb.StoreUnavailable, match="read_only"):
+            with pytest.raises(eb.errors.StoreUnavailable, match="read_only"):
                 view.append([("a", "x", b"")])
             writer.close()
             # Without a writer there are no further events, and the others stay readable.
@@ -283,9 +283,9 @@ def detached(location):
         assert store.head() == 1
         yield store, other
     # The store is closed nevertheless, and the close raises the same error again.
-    with pytest.raises(eb.StoreDetached):
+    with pytest.raises(eb.errors.StoreDetached):
         store.close()
-    with pytest.raises(eb.StoreClosed):
+    with pytest.raises(eb.errors.StoreClosed):
         store.head()
     with eb.open(location) as store:
         assert store.verify().events == 1
@@ -296,7 +296,7 @@ def test_a_deleted_page_stops_writing_and_is_named(location, detached):
     store, other = detached
     page = location / "coord.shm"
     page.unlink()
-    with pytest.raises(eb.StoreDetached) as refused:
+    with pytest.raises(eb.errors.StoreDetached) as refused:
         store.append([("a", "x", b"2")])
     assert refused.value.path == str(page)
     assert "deleted" in refused.value.reason
@@ -312,7 +312,7 @@ def test_a_replaced_lock_is_found_before_anything_is_written(location, detached)
     lock = location / "locks" / "write.lock"
     lock.unlink()
     lock.touch()
-    with pytest.raises(eb.StoreDetached) as refused:
+    with pytest.raises(eb.errors.StoreDetached) as refused:
         store.append([("a", "x", b"2")])
     assert refused.value.path == str(lock)
 

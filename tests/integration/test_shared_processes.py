@@ -201,7 +201,7 @@ def test_a_key_counts_in_every_process(store, location):
         other.ask("store.append([('a', 'x', b'3')], idempotency_key='l').replayed")
         again = store.append([("a", "x", b"3")], idempotency_key="l")
         assert (again.replayed, again.last_position) == (True, 2)
-        with pytest.raises(eb.IdempotencyMismatch):
+        with pytest.raises(eb.errors.IdempotencyMismatch):
             store.append([("a", "x", b"4")], idempotency_key="l")
     assert store.head() == 2
 

@@ -67,7 +67,7 @@ async def refuses(store, kind, events, **options):
 async def test_a_refusal_says_what_is_wrong_wherever_it_stands(store, events, named):
     good = ("good", "x", b"")
     for batch in (events, [good, *events], [*events, good], iter(events)):
-        assert named in str(await refuses(store, eb.InvalidArgument, batch))
+        assert named in str(await refuses(store, eb.errors.InvalidArgument, batch))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ async def test_facts_of_wrong_types_make_no_event(store, facts):
 
 async def test_metadata_that_has_no_utf8_makes_no_event(store):
     for metadata in ({"k\ud800": "v"}, {"k": "v\ud800"}):
-        with pytest.raises(eb.InvalidArgument, match="metadata"):
+        with pytest.raises(eb.errors.InvalidArgument, match="metadata"):
             eb.NewEvent("a", "x", b"", metadata=metadata)
 
 
@@ -156,11 +156,11 @@ async def test_data_that_changes_later_is_kept_as_it_was(store):
 @pytest.mark.parametrize(
     ("expect", "kind"),
     [
-        ({"": 0}, eb.InvalidStreamId),
-        ({"a": -1}, eb.InvalidArgument),
-        ({"a": 2**64}, eb.InvalidArgument),
-        ({"a": -(2**80)}, eb.InvalidArgument),
-        ({f"s-{n}": 0 for n in range(10_001)}, eb.LimitExceeded),
+        ({"": 0}, eb.errors.InvalidStreamId),
+        ({"a": -1}, eb.errors.InvalidArgument),
+        ({"a": 2**64}, eb.errors.InvalidArgument),
+        ({"a": -(2**80)}, eb.errors.InvalidArgument),
+        ({f"s-{n}": 0 for n in range(10_001)}, eb.errors.LimitExceeded),
         ({"a": True}, TypeError),
         ({"a": 1.0}, TypeError),
         ({"a": "any"}, TypeError),
@@ -224,12 +224,12 @@ async def test_an_iterable_that_uses_the_store_meanwhile_is_no_trap(store):
 @pytest.mark.parametrize(
     ("bounds", "kind"),
     [
-        ({"after": -1}, eb.InvalidArgument),
-        ({"before": -1}, eb.InvalidArgument),
-        ({"limit": -1}, eb.InvalidArgument),
-        ({"after": 2**64}, eb.InvalidArgument),
-        ({"before": 2**63}, eb.InvalidArgument),
-        ({"limit": 2**63}, eb.InvalidArgument),
+        ({"after": -1}, eb.errors.InvalidArgument),
+        ({"before": -1}, eb.errors.InvalidArgument),
+        ({"limit": -1}, eb.errors.InvalidArgument),
+        ({"after": 2**64}, eb.errors.InvalidArgument),
+        ({"before": 2**63}, eb.errors.InvalidArgument),
+        ({"limit": 2**63}, eb.errors.InvalidArgument),
         ({"after": True}, TypeError),
         ({"after": None}, TypeError),
         ({"after": "1"}, TypeError),
@@ -268,7 +268,7 @@ async def test_filters_of_wrong_types_are_refused(store, filters):
 )
 async def test_filters_that_have_no_utf8_are_refused(store, filters):
     for read in (store.read_all, store.subscribe):
-        with pytest.raises(eb.InvalidArgument, match="surrogate"):
+        with pytest.raises(eb.errors.InvalidArgument, match="surrogate"):
             read(**filters)
 
 
@@ -281,15 +281,19 @@ async def test_a_lone_surrogate_is_shown_in_one_way(store):
         lambda: store.subscribe(stream="a\ud800"),
     )
     for use in uses:
-        with pytest.raises(eb.InvalidStreamId, match=r"^invalid stream 'a\\ud800': "):
+        with pytest.raises(
+            eb.errors.InvalidStreamId, match=r"^invalid stream 'a\\ud800': "
+        ):
             await use()
-    with pytest.raises(eb.InvalidEventType, match=r"^invalid event type 'x\\ud800': "):
+    with pytest.raises(
+        eb.errors.InvalidEventType, match=r"^invalid event type 'x\\ud800': "
+    ):
         store.read_all(types=["x\ud800"])
 
 
 async def test_one_type_is_not_several(store):
     for read in (store.read_all, store.subscribe):
-        with pytest.raises(eb.InvalidArgument, match="types"):
+        with pytest.raises(eb.errors.InvalidArgument, match="types"):
             read(types="opened")
 
 
@@ -311,11 +315,11 @@ async def test_what_names_no_stream_is_refused(store, stream):
 @pytest.mark.parametrize(
     ("options", "kind"),
     [
-        ({"at": -1}, eb.InvalidArgument),
-        ({"at": 2**64}, eb.InvalidArgument),
+        ({"at": -1}, eb.errors.InvalidArgument),
+        ({"at": 2**64}, eb.errors.InvalidArgument),
         ({"at": "1"}, TypeError),
         ({"at": True}, TypeError),
-        ({"after": {"a": -1}}, eb.InvalidArgument),
+        ({"after": {"a": -1}}, eb.errors.InvalidArgument),
         ({"after": {"a": "1"}}, TypeError),
         ({"after": 5}, TypeError),
     ],

@@ -76,7 +76,7 @@ def test_closing_may_be_repeated_and_ends_everything(location):
         store.verify,
     ]
     for call in calls:
-        with pytest.raises(eb.StoreClosed):
+        with pytest.raises(eb.errors.StoreClosed):
             call()
 
 
@@ -89,16 +89,25 @@ READS = {
 
 WRONG_READS = {
     "no text": (TypeError, lambda store: store.read_stream(3)),
-    "empty id": (eb.InvalidStreamId, lambda store: store.read_stream("", limit=0)),
-    "surrogate": (eb.InvalidStreamId, lambda store: store.read_stream("\ud800")),
-    "negative": (eb.InvalidArgument, lambda store: store.read_stream("a", after=-1)),
+    "empty id": (
+        eb.errors.InvalidStreamId,
+        lambda store: store.read_stream("", limit=0),
+    ),
+    "surrogate": (eb.errors.InvalidStreamId, lambda store: store.read_stream("\ud800")),
+    "negative": (
+        eb.errors.InvalidArgument,
+        lambda store: store.read_stream("a", after=-1),
+    ),
     "flag": (TypeError, lambda store: store.read_stream("a", backward="no")),
     "flag of the log": (TypeError, lambda store: store.read_all(backward=1)),
     "prefix of the log": (TypeError, lambda store: store.read_all(prefix=3)),
     "prefix": (TypeError, lambda store: store.streams(0)),
-    "prefix with a surrogate": (eb.InvalidArgument, lambda s: s.streams("\ud800")),
+    "prefix with a surrogate": (
+        eb.errors.InvalidArgument,
+        lambda s: s.streams("\ud800"),
+    ),
     "flag of streams": (TypeError, lambda store: store.streams(system="no")),
-    "types": (eb.InvalidArgument, lambda store: store.subscribe(types="x")),
+    "types": (eb.errors.InvalidArgument, lambda store: store.subscribe(types="x")),
 }
 
 
@@ -108,7 +117,7 @@ def test_a_closed_store_refuses_a_read_at_the_call(location, read):
     other = store.as_async()
     store.close()
     for face in (store, other):
-        with pytest.raises(eb.StoreClosed):
+        with pytest.raises(eb.errors.StoreClosed):
             read(face)
 
 
@@ -142,7 +151,7 @@ async def test_closing_ends_the_async_face_too(location, anyio_backend):
         store.stats(),
         store.verify(),
     ):
-        await refusal(call, eb.StoreClosed)
+        await refusal(call, eb.errors.StoreClosed)
 
 
 @pytest.mark.anyio
@@ -233,7 +242,7 @@ def test_opening_what_is_no_store_is_refused_and_changes_nothing(tmp_path):
     folder.mkdir()
     (folder / "letter.txt").write_text("mine")
     for path in (file, folder):
-        with pytest.raises(eb.NotAStore) as refused:
+        with pytest.raises(eb.errors.NotAStore) as refused:
             eb.open(path)
         assert refused.value.path == str(path)
     assert file.read_text() == (folder / "letter.txt").read_text() == "mine"
@@ -241,7 +250,7 @@ def test_opening_what_is_no_store_is_refused_and_changes_nothing(tmp_path):
 
 
 def test_nothing_is_made_when_nothing_may_be_made(location, tmp_path):
-    with pytest.raises(eb.NotAStore):
+    with pytest.raises(eb.errors.NotAStore):
         eb.open(location, create=False)
     assert list(tmp_path.iterdir()) == []
     eb.open(location).close()
@@ -252,7 +261,7 @@ def test_nothing_is_made_when_nothing_may_be_made(location, tmp_path):
 def test_a_folder_without_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(eb.StoreUnavailable) as refused:
+        with pytest.raises(eb.errors.StoreUnavailable) as refused:
             eb.open(tmp_path / "store.braid")
     finally:
         tmp_path.chmod(0o700)
@@ -260,7 +269,7 @@ def test_a_folder_without_permission_is_refused(tmp_path):
 
 
 def test_a_folder_that_is_missing_is_refused(tmp_path):
-    with pytest.raises(eb.StoreUnavailable) as refused:
+    with pytest.raises(eb.errors.StoreUnavailable) as refused:
         eb.open(tmp_path / "missing" / "store.braid")
     assert refused.value.operation
 

@@ -33,7 +33,7 @@ def append_many(store, stream, count=MANY):
     for done in range(count):
         try:
             store.append([(stream, "x", BODY)])
-        except eb.StoreDetached:
+        except eb.errors.StoreDetached:
             return done
     return count
 
@@ -114,7 +114,9 @@ def test_a_relative_path_without_a_working_directory_is_refused(here, monkeypatc
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(eb.InvalidArgument, match="working directory was removed"):
+    with pytest.raises(
+        eb.errors.InvalidArgument, match="working directory was removed"
+    ):
         eb.open("shop.braid")
 
 
@@ -130,7 +132,7 @@ def test_a_store_goes_on_after_its_working_directory_was_removed(
         work.rmdir()
         # The way that leads over the removed directory is gone with it.
         assert 0 < append_many(store, "own") <= MANY
-        with contextlib.suppress(eb.StoreDetached):
+        with contextlib.suppress(eb.errors.StoreDetached):
             store.close()
     assert versions(here / "shop.braid", "own")[0] > 0
 
@@ -148,13 +150,13 @@ def test_a_backup_in_the_place_of_a_moved_store_is_not_touched(tmp_path, mode):
     (tmp_path / "backup.braid").rename(path)
     done = append_many(store, "own")
     assert done < MANY
-    with pytest.raises(eb.StoreDetached) as refused:
+    with pytest.raises(eb.errors.StoreDetached) as refused:
         store.append([("own", "x", BODY * 8)])
     assert refused.value.path == str(path)
     assert "moved, removed or replaced" in refused.value.reason
     assert "move the store back" in str(refused.value)
     assert [recorded.version for recorded in store.read_stream("own")][-1] == done + 1
-    with pytest.raises(eb.StoreDetached):
+    with pytest.raises(eb.errors.StoreDetached):
         store.close()
     assert digest(path) == before
     assert versions(away, "own") == [done + 1]
@@ -183,7 +185,7 @@ def test_a_symbolic_link_that_is_turned_to_a_new_release_takes_no_files_along(tm
     turned.replace(current)
     done = append_many(store, "own")
     assert 0 < done < MANY
-    with contextlib.suppress(eb.StoreDetached):
+    with contextlib.suppress(eb.errors.StoreDetached):
         store.close()
     assert digest(tmp_path / "two/shop.braid") == before
     assert versions(tmp_path / "one/shop.braid", "own") == [done]
@@ -196,7 +198,7 @@ def test_a_replaced_directory_of_the_log_gets_no_file(tmp_path):
     (path / "log").mkdir()
     done = append_many(store, "own")
     assert 0 < done < MANY
-    with contextlib.suppress(eb.StoreDetached):
+    with contextlib.suppress(eb.errors.StoreDetached):
         store.close()
     assert list((path / "log").iterdir()) == []
     (path / "log").rmdir()
@@ -214,7 +216,7 @@ def test_a_moved_store_is_opened_where_it_is_while_it_is_open(tmp_path):
     with pytest.raises(eb.EventbraidError):
         eb.open(away, mode="exclusive", lock_timeout=0)
     store.append([("own", "x", b"")])
-    with contextlib.suppress(eb.StoreDetached):
+    with contextlib.suppress(eb.errors.StoreDetached):
         store.close()
     assert digest(path) == before
     assert versions(away, "own") == [2]
@@ -232,7 +234,7 @@ def test_processes_of_a_moved_store_write_nothing_to_the_one_in_its_place(tmp_pa
             f"[store.append([('own', 'x', {BODY!r})]) for _ in range(40)]"
         )
         assert refused[0] == "StoreDetached"
-        with contextlib.suppress(eb.StoreDetached):
+        with contextlib.suppress(eb.errors.StoreDetached):
             store.close()
         assert digest(path) == before
         other.kill()
@@ -321,7 +323,7 @@ def test_a_forked_child_refuses_the_store_that_took_the_place_of_its_parents(her
             for call in (store.head, lambda: store.append([("own", "x", b"")])):
                 try:
                     call()
-                except eb.StoreDetached as error:
+                except eb.errors.StoreDetached as error:
                     assert "another store" in error.reason, error
                 else:
                     raise AssertionError("the child used another store")
@@ -356,9 +358,9 @@ def test_a_forked_child_makes_no_store_where_its_parents_was(here):
                 return
             raise AssertionError("the child used another store")
 
-        in_child(lambda: refused(eb.NotAStore))
+        in_child(lambda: refused(eb.errors.NotAStore))
         os.mkdir("shop.braid")
-        in_child(lambda: refused(eb.StoreDetached))
+        in_child(lambda: refused(eb.errors.StoreDetached))
         assert os.listdir("shop.braid") == []
         os.rmdir("shop.braid")
         os.rename("away.braid", "shop.braid")
@@ -372,7 +374,7 @@ def test_a_forked_child_makes_no_store_where_its_parents_was(here):
 
 
 def test_a_detached_store_is_an_error_that_travels():
-    error = eb.StoreDetached("shop.braid", "it was moved", "move it back")
+    error = eb.errors.StoreDetached("shop.braid", "it was moved", "move it back")
     for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert (other.path, other.reason, other.remedy) == (
             "shop.braid",

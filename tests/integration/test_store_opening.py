@@ -57,7 +57,7 @@ def patched(file, offset, replacement):
 
 def test_a_store_of_a_newer_format_is_refused_and_left_alone(made):
     patched(made / "IDENTITY", 8, (2).to_bytes(4, "little"))
-    error = refused(made, eb.IncompatibleFormat)
+    error = refused(made, eb.errors.IncompatibleFormat)
     assert error.path == str(made / "IDENTITY")
     assert (error.found, error.supported) == (2, 1)
     assert "format 2" in str(error)
@@ -67,7 +67,7 @@ def test_a_store_of_a_newer_format_is_refused_and_left_alone(made):
 def test_a_folder_with_anything_else_in_it_is_no_place_for_a_store(location, name):
     location.mkdir()
     (location / name).write_text("mine")
-    error = refused(location, eb.NotAStore)
+    error = refused(location, eb.errors.NotAStore)
     assert error.path == str(location)
     assert name in error.reason
 
@@ -89,7 +89,7 @@ def test_what_is_in_a_folder_that_is_no_store_is_named_with_a_remedy(location, c
     (location / "lost+found").mkdir(parents=True)
     for number in range(5):
         (location / f"letter-{number}").write_text("mine")
-    with pytest.raises(eb.NotAStore) as error:
+    with pytest.raises(eb.errors.NotAStore) as error:
         eb.open(location, create=create)
     for text in (
         "letter-0",
@@ -103,39 +103,39 @@ def test_what_is_in_a_folder_that_is_no_store_is_named_with_a_remedy(location, c
 
 def test_a_fresh_volume_is_no_store_without_leave_to_make_one(location):
     (location / "lost+found").mkdir(parents=True)
-    with pytest.raises(eb.NotAStore, match="leave out create=False"):
+    with pytest.raises(eb.errors.NotAStore, match="leave out create=False"):
         eb.open(location, create=False)
 
 
 def test_a_folder_whose_identity_is_another_programs_is_no_store(location):
     location.mkdir()
     (location / "IDENTITY").write_text("I am somebody else, and this is my file.\n" * 9)
-    assert "IDENTITY" in refused(location, eb.NotAStore).reason
+    assert "IDENTITY" in refused(location, eb.errors.NotAStore).reason
 
 
 @pytest.mark.parametrize("length", [0, 7])
 def test_a_cut_off_identity_is_never_taken_for_a_new_store(made, length):
     identity = made / "IDENTITY"
     identity.write_bytes(identity.read_bytes()[:length])
-    refused(made, eb.NotAStore)
+    refused(made, eb.errors.NotAStore)
 
 
 @pytest.mark.parametrize("length", [8, 12, 40, 63])
 def test_a_shortened_identity_is_damage(made, length):
     identity = made / "IDENTITY"
     identity.write_bytes(identity.read_bytes()[:length])
-    error = refused(made, eb.CorruptStore)
+    error = refused(made, eb.errors.CorruptStore)
     assert error.file == str(identity)
 
 
 def test_a_flipped_identity_is_damage(made):
     patched(made / "IDENTITY", 20, b"\xff\xff")
-    assert refused(made, eb.CorruptStore).remedy
+    assert refused(made, eb.errors.CorruptStore).remedy
 
 
 def test_a_store_whose_log_is_gone_is_no_new_one(made):
     shutil.rmtree(made / "log")
-    refused(made, eb.CorruptStore)
+    refused(made, eb.errors.CorruptStore)
 
 
 def half_made(location, stage):
@@ -247,9 +247,9 @@ def test_every_path_to_a_store_leads_to_the_same_lock(made, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("location", "kind"),
     [
-        ("", eb.InvalidArgument),
-        ("a\0b", eb.InvalidArgument),
-        ("postgresql://host/name", eb.InvalidArgument),
+        ("", eb.errors.InvalidArgument),
+        ("a\0b", eb.errors.InvalidArgument),
+        ("postgresql://host/name", eb.errors.InvalidArgument),
         (5, TypeError),
         (None, TypeError),
         (["store"], TypeError),
@@ -266,11 +266,11 @@ def test_what_names_no_place_is_refused(location, kind):
 @pytest.mark.parametrize(
     ("options", "kind"),
     [
-        ({"segment_size": 64 * 1024 - 1}, eb.InvalidArgument),
-        ({"segment_size": 2**30 + 1}, eb.InvalidArgument),
-        ({"segment_size": 2**20, "max_segment_size": 2**19}, eb.InvalidArgument),
-        ({"max_segment_size": 2**30 + 1}, eb.InvalidArgument),
-        ({"cache_size": -1}, eb.InvalidArgument),
+        ({"segment_size": 64 * 1024 - 1}, eb.errors.InvalidArgument),
+        ({"segment_size": 2**30 + 1}, eb.errors.InvalidArgument),
+        ({"segment_size": 2**20, "max_segment_size": 2**19}, eb.errors.InvalidArgument),
+        ({"max_segment_size": 2**30 + 1}, eb.errors.InvalidArgument),
+        ({"cache_size": -1}, eb.errors.InvalidArgument),
         ({"cache_size": "64 MiB"}, TypeError),
         ({"segment_size": True}, TypeError),
         ({"segment_size": 1e6}, TypeError),
@@ -296,10 +296,10 @@ def test_options_that_make_no_sense_make_nothing(location, options, kind):
 )
 def test_an_option_of_too_many_digits_is_refused_by_its_name(options):
     (name,) = options
-    with pytest.raises(eb.InvalidArgument, match=f"invalid {name} "):
+    with pytest.raises(eb.errors.InvalidArgument, match=f"invalid {name} "):
         eb.open("memory:", **options)
 
 
 def test_a_location_that_no_file_can_have_is_refused():
-    with pytest.raises(eb.InvalidArgument, match=r"invalid location 'a\\ud800'"):
+    with pytest.raises(eb.errors.InvalidArgument, match=r"invalid location 'a\\ud800'"):
         eb.open("a\ud800")

@@ -153,7 +153,7 @@ async def test_a_saga_completes_or_is_compensated_on_any_store(store, is_decline
         str,
         steps=[
             eb.step("pay", pay, timeout=SECOND).compensated_by(refund),
-            eb.local(
+            eb.local_step(
                 "count", lambda context: Raise(counter="counter-1")
             ).without_compensation(),
             eb.step("ship", ship, timeout=SECOND, retry=once).without_compensation(),
@@ -164,10 +164,10 @@ async def test_a_saga_completes_or_is_compensated_on_any_store(store, is_decline
             handle = await coordinator.start(saga, "mia", id="saga-1")
             ended = await handle.result()
     if is_declined:
-        assert ended.outcome is eb.Outcome.COMPENSATED
+        assert ended.outcome is eb.SagaOutcome.COMPENSATED
         assert calls == ["pay", "ship", "refund"]
     else:
-        assert ended.outcome is eb.Outcome.COMPLETED
+        assert ended.outcome is eb.SagaOutcome.COMPLETED
         assert calls == ["pay", "ship"]
     assert store.version("counter-1") == 1
 
@@ -194,5 +194,5 @@ async def test_a_coordinator_resumes_sagas_of_another_one_on_any_store(store):
                 await anyio.sleep(0.01)
         async with eb.SagaCoordinator(face, [saga]) as coordinator:
             handle = await coordinator.get(saga, "saga-1")
-            assert (await handle.result()).outcome is eb.Outcome.COMPLETED
+            assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     assert attempts == [1, 2]

@@ -88,12 +88,12 @@ def test_a_system_stream_that_is_named_can_be_read(store):
 
 
 def test_users_can_check_a_system_stream_but_not_write_to_it(store):
-    with pytest.raises(eb.InvalidStreamId, match="reserved") as refused:
+    with pytest.raises(eb.errors.InvalidStreamId, match="reserved") as refused:
         store.append([("order-1", "x", b""), ("$lease-x", "x", b"")])
     assert refused.value.value == "$lease-x"
-    with pytest.raises(eb.InvalidStreamId):
+    with pytest.raises(eb.errors.InvalidStreamId):
         store.append([eb.NewEvent("$mine", "x", b"")])
-    with pytest.raises(eb.InvalidStreamId):
+    with pytest.raises(eb.errors.InvalidStreamId):
         asyncio.run(store.as_async().append([("$mine", "x", b"")]))
     assert store.head() == len(MARKED)
     store.append([("order-1", "x", b"")], expect={"$lease-x": 1})

@@ -31,7 +31,7 @@ def read_on(recorded_events, last):
     for recorded in recorded_events:
         try:
             numbers.append(eb.decode_event(recorded).number)
-        except (eb.EventDecodeError, eb.UnknownEventType) as error:
+        except (eb.errors.EventDecodeError, eb.errors.UnknownEventType) as error:
             parked.append((recorded.stream, recorded.type, recorded.data))
             told.append(error.position - recorded.position)
         if recorded.position == last:

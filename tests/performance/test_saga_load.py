@@ -52,9 +52,9 @@ async def test_many_sagas_end_each_in_one_way(tmp_path):
         ):
             ends[recorded.stream] += 1
     assert outcomes == {
-        eb.Outcome.COMPLETED: SAGAS * 4 // 5,
-        eb.Outcome.COMPENSATED: SAGAS // 5,
+        eb.SagaOutcome.COMPLETED: SAGAS * 4 // 5,
+        eb.SagaOutcome.COMPENSATED: SAGAS // 5,
     }
     assert set(ends.values()) == {1}
     assert len(ends) == SAGAS
-    assert len(receiver.standing()) == 2 * outcomes[eb.Outcome.COMPLETED]
+    assert len(receiver.standing()) == 2 * outcomes[eb.SagaOutcome.COMPLETED]

@@ -39,7 +39,8 @@ event = st.tuples(streams, st.sampled_from(TYPES), st.binary(max_size=40), metad
 batches = st.lists(event, max_size=5)
 # An exact version is drawn as its distance from the one that is: most should hold.
 demands = st.one_of(
-    st.sampled_from(list(eb.StreamCondition)), st.sampled_from([0, 0, 0, 0, -1, 1, 7])
+    st.sampled_from(list(eb.errors.StreamCondition)),
+    st.sampled_from([0, 0, 0, 0, -1, 1, 7]),
 )
 checks = st.dictionaries(streams, demands, max_size=3)
 filters = st.fixed_dictionaries(
@@ -60,10 +61,10 @@ bounds = st.fixed_dictionaries(
 
 # A defect in an otherwise good append, and the error that it must meet.
 DEFECTS = {
-    "stream": (eb.InvalidStreamId, [("", "x", b""), ("a\n", "x", b"")]),
-    "long stream": (eb.InvalidStreamId, [("é" * 128, "x", b"")]),
-    "event type": (eb.InvalidEventType, [("a", "", b""), ("a", "t" * 256, b"")]),
-    "data": (eb.LimitExceeded, [("a", "x", bytes(8 * 2**20 + 1))]),
+    "stream": (eb.errors.InvalidStreamId, [("", "x", b""), ("a\n", "x", b"")]),
+    "long stream": (eb.errors.InvalidStreamId, [("é" * 128, "x", b"")]),
+    "event type": (eb.errors.InvalidEventType, [("a", "", b""), ("a", "t" * 256, b"")]),
+    "data": (eb.errors.LimitExceeded, [("a", "x", bytes(8 * 2**20 + 1))]),
     "no event": (TypeError, [("a", "x"), ("a", "x", None), None]),
 }
 
@@ -359,11 +360,11 @@ def facts(error):
     match error:
         case eb.VersionConflict():
             return (len(error.failures), frozenset(error.failures))
-        case eb.IdempotencyMismatch():
+        case eb.errors.IdempotencyMismatch():
             return error.key
-        case eb.LimitExceeded():
+        case eb.errors.LimitExceeded():
             return (error.what, error.actual, error.limit)
-        case eb.InvalidArgument():
+        case eb.errors.InvalidArgument():
             return error.what
     return None
 

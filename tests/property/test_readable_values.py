@@ -49,19 +49,19 @@ class Level(enum.IntEnum):
     HIGH = 2
 
 
-@eb.value
+@eb.value_object
 class Card:
     number: str
     größe: int = 0  # noqa: PLC2401 - such names are used
 
 
-@eb.value
+@eb.value_object
 class Cash:
     amount: Money
     change: float = 0.0
 
 
-@eb.value
+@eb.value_object
 class Box(Generic[T]):
     inside: T
 
@@ -200,14 +200,14 @@ def test_an_event_that_is_accepted_comes_back_as_it_was(typed, data):
     kind = type(f"Any{next(numbers)}", (), body)
     try:
         kind = eb.event(f"test_readable_values.{kind.__name__}")(kind)
-    except eb.InvalidEventType:
+    except eb.errors.InvalidEventType:
         event("refused class")
         assume(False)
     value = data.draw(values if data.draw(st.integers(0, 9)) else ODD)
     try:
         happened = kind(value)
         type_, encoded = eb.encode_event(happened)
-    except (eb.InvalidValue, eb.InvalidArgument):
+    except (eb.InvalidValue, eb.errors.InvalidArgument):
         event("refused value")
         return
     event("accepted")

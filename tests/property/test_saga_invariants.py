@@ -83,7 +83,7 @@ def shop(receiver: Receiver) -> eb.Saga[Order]:
             )
 
         async def compensate(
-            context: eb.StepContext[Order], did: eb.Done[str] | eb.Unknown
+            context: eb.StepContext[Order], did: eb.StepCompleted[str] | eb.StepInDoubt
         ) -> str:
             return await receiver.compensate(
                 f"{context.saga_id} {name}",
@@ -112,7 +112,7 @@ def shop(receiver: Receiver) -> eb.Saga[Order]:
         Order,
         steps=[
             outside("pay", then=lambda order, receipt: replace(order, receipt=receipt)),
-            eb.local("reserve", reservation(Reserve)).compensated_by(
+            eb.local_step("reserve", reservation(Reserve)).compensated_by(
                 reservation(Release)
             ),
             outside("ship"),
@@ -172,7 +172,7 @@ class Shop(RuleBasedStateMachine):
                 for saga_id, order in self.orders.items():
                     handle = await coordinator.start(saga, order, id=saga_id)
                     if cancels:
-                        with contextlib.suppress(eb.InvalidTransition):
+                        with contextlib.suppress(eb.errors.InvalidTransition):
                             await coordinator.cancel(handle.id, reason="no")
                 with anyio.fail_after(30):
                     for saga_id in self.orders:
@@ -184,14 +184,17 @@ class Shop(RuleBasedStateMachine):
 
     def check_the_sums(self):
         outcomes = {
-            saga_id: eb.read_timeline(self.store, saga_id).outcome
+            saga_id: eb.saga.read_timeline(self.store, saga_id).outcome
             for saga_id in self.orders
         }
-        assert set(outcomes.values()) <= {eb.Outcome.COMPLETED, eb.Outcome.COMPENSATED}
+        assert set(outcomes.values()) <= {
+            eb.SagaOutcome.COMPLETED,
+            eb.SagaOutcome.COMPENSATED,
+        }
         completed = {
             saga_id
             for saga_id, outcome in outcomes.items()
-            if outcome is eb.Outcome.COMPLETED
+            if outcome is eb.SagaOutcome.COMPLETED
         }
         assert self.receiver.standing() == sorted(
             f"{saga_id} {step}" for saga_id in completed for step in ("pay", "ship")

@@ -31,7 +31,7 @@ class OrderId(eb.Id, prefix="order"): ...
 class Name(eb.Text, max_length=20): ...
 
 
-@eb.value
+@eb.value_object
 class Line:
     product: str
     price: Money

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 VALUES = """
 import eventbraid as eb
 
-@eb.value
+@eb.value_object
 class Price:
     cents: int
 
-@eb.value
+@eb.value_object
 class Gift:
     giver: str
 """
@@ -88,7 +88,9 @@ def test_a_command_whose_events_were_defined_again_says_what_to_define(
         for _ in range(10):
             executor.execute(old)
         _run(notebook, VALUES, EVENTS)
-        with pytest.raises(eb.EventDecodeError, match="Sold was defined again after"):
+        with pytest.raises(
+            eb.errors.EventDecodeError, match="Sold was defined again after"
+        ):
             executor.execute(old)
         _run(notebook, COMMAND)
         sold, settled = executor.execute(notebook.Sell(shop="shop-1")).events

@@ -219,7 +219,7 @@ def test_a_subclass_may_annotate_an_inherited_stream_again(again):
     heir = types.new_class("Heir", (Base,), {}, annotated)
     with pytest.raises(TypeError, match="account"):
         heir()
-    with pytest.raises(eb.InvalidStreamId):
+    with pytest.raises(eb.errors.InvalidStreamId):
         heir(account="group-1")
 
 
@@ -255,7 +255,7 @@ def test_other_fields_may_name_a_class_that_is_defined_later():
     assert Early(account=A, later=Later("x")).later.text == "x"
 
 
-@eb.value
+@eb.value_object
 class Later:
     text: str
 
@@ -274,7 +274,7 @@ def test_a_stream_is_given_by_its_id_or_by_its_kind():
     ids=repr,
 )
 def test_a_stream_of_another_kind_is_refused(wrong):
-    with pytest.raises(eb.InvalidStreamId, match=r"Account"):
+    with pytest.raises(eb.errors.InvalidStreamId, match=r"Account"):
         Deposit(account=wrong, amount=Money(1))
 
 
@@ -323,11 +323,11 @@ def test_many_streams_are_declared_by_one_field():
     assert join.groups == ("group-1", "group-2")
     assert join.groups.of("group-2").write(Joined(A)).stream == "group-2"
     assert JoinAll(groups=()).groups == ()
-    with pytest.raises(eb.InvalidArgument, match="group-9"):
+    with pytest.raises(eb.errors.InvalidArgument, match="group-9"):
         join.groups.of("group-9")
-    with pytest.raises(eb.InvalidStreamId):
+    with pytest.raises(eb.errors.InvalidStreamId):
         JoinAll(groups=["account-a"])
-    with pytest.raises(eb.InvalidArgument, match="list"):
+    with pytest.raises(eb.errors.InvalidArgument, match="list"):
         JoinAll(groups="group-1")
 
 

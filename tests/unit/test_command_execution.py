@@ -112,7 +112,7 @@ async def test_metadata_goes_on_each_event_and_its_own_comes_on_top(bank):
 
 
 async def test_the_key_of_the_schema_version_is_the_librarys_own(bank):
-    with pytest.raises(eb.InvalidArgument, match="schema version"):
+    with pytest.raises(eb.errors.InvalidArgument, match="schema version"):
         await bank.execute(Deposit(account=A, amount=Money(1)), metadata={"v": "1"})
 
 
@@ -137,7 +137,7 @@ async def test_21_a_write_to_an_undeclared_stream_is_refused(bank):
         def decide(self, state, /):
             yield self.discovered(Account(B)).write(Deposited(self.amount))
 
-    with pytest.raises(eb.UndeclaredStream) as refused:
+    with pytest.raises(eb.errors.UndeclaredStream) as refused:
         await bank.execute(Astray(account=A, amount=Money(1)))
     assert (refused.value.stream, refused.value.command) == (B, "Astray")
     assert refused.value.declared == (A,)
@@ -152,7 +152,7 @@ async def test_21_a_handle_of_another_command_is_refused(bank):
         def decide(self, state, /):
             yield other.account.write(Deposited(self.amount))
 
-    with pytest.raises(eb.InvalidArgument, match=r"Borrowed.*another command"):
+    with pytest.raises(eb.errors.InvalidArgument, match=r"Borrowed.*another command"):
         await bank.execute(Borrowed(account=A, amount=Money(1)))
 
 
@@ -164,7 +164,9 @@ async def test_21_what_is_no_write_is_refused(bank, thing):
         def decide(self, state, /):
             yield thing
 
-    with pytest.raises(eb.InvalidArgument, match=r"decision of Confused.*write\(\)"):
+    with pytest.raises(
+        eb.errors.InvalidArgument, match=r"decision of Confused.*write\(\)"
+    ):
         await bank.execute(Confused(account=A, amount=Money(1)))
 
 
@@ -178,7 +180,9 @@ async def test_21_a_decision_that_is_no_iterable_is_refused(bank):
             return None
 
     for kind in (Single, Forgetful):
-        with pytest.raises(eb.InvalidArgument, match=f"decision of {kind.__name__}"):
+        with pytest.raises(
+            eb.errors.InvalidArgument, match=f"decision of {kind.__name__}"
+        ):
             await bank.execute(kind(account=A, amount=Money(1)))
 
 
@@ -187,7 +191,9 @@ async def test_21_an_event_that_the_stream_does_not_hold_is_refused(bank):
         def decide(self, state, /):
             yield self.account.write(LimitSet(self.amount))
 
-    with pytest.raises(eb.InvalidArgument, match=r"LimitSet.*holds only Deposited"):
+    with pytest.raises(
+        eb.errors.InvalidArgument, match=r"LimitSet.*holds only Deposited"
+    ):
         await bank.execute(Foreign(account=A, amount=Money(1)))
 
 
@@ -204,7 +210,7 @@ async def test_21_an_event_of_an_unregistered_class_is_refused(bank):
         def decide(self, state, /):
             yield self.stream.write(Stranger())
 
-    with pytest.raises(eb.InvalidArgument, match=r"Stranger.*@event"):
+    with pytest.raises(eb.errors.InvalidArgument, match=r"Stranger.*@event"):
         await bank.execute(Strange(stream="stranger-1"))
 
 
@@ -218,7 +224,7 @@ async def test_22_a_change_of_any_stream_is_a_conflict_even_if_it_is_only_read(
     await bank.given((A, Deposited(Money(500))))
     change = LimitSet(Money(500)) if stream == LIMIT else Deposited(Money(1))
     bank.store.before.append([raw(stream, change)])
-    with pytest.raises(eb.RetriesExhausted) as exhausted:
+    with pytest.raises(eb.errors.RetriesExhausted) as exhausted:
         await bank.execute(TRANSFER, retry=ONCE)
     [failure] = exhausted.value.last.failures
     assert failure.stream == stream
@@ -228,7 +234,7 @@ async def test_22_a_change_of_any_stream_is_a_conflict_even_if_it_is_only_read(
 async def test_22_discovered_streams_are_checked_too(bank):
     await bank.given((GROUP, Joined(A)))
     bank.store.before.append([raw(A, Deposited(Money(1)))])
-    with pytest.raises(eb.RetriesExhausted):
+    with pytest.raises(eb.errors.RetriesExhausted):
         await bank.execute(PayAll(group=GROUP, amount=Money(1)), retry=ONCE)
 
 
@@ -318,7 +324,7 @@ class Endless(eb.Command[int, Joined]):
 @pytest.mark.parametrize(("limit", "options"), [(16, {}), (3, {"rounds": 3})])
 async def test_23_the_rounds_of_discovery_are_bounded(bank, limit, options):
     Endless.asked = 0
-    with pytest.raises(eb.DiscoveryLimit) as limited:
+    with pytest.raises(eb.errors.DiscoveryLimit) as limited:
         await bank.execute(Endless(group=GROUP, width=1), **options)
     assert (limited.value.what, limited.value.limit) == ("rounds", limit)
     assert limited.value.command == "Endless"
@@ -330,7 +336,7 @@ async def test_23_the_rounds_of_discovery_are_bounded(bank, limit, options):
 )
 async def test_23_the_streams_of_discovery_are_bounded(bank, width, limit, options):
     Endless.asked = 0
-    with pytest.raises(eb.DiscoveryLimit) as limited:
+    with pytest.raises(eb.errors.DiscoveryLimit) as limited:
         await bank.execute(Endless(group=GROUP, width=width), **options)
     assert (limited.value.what, limited.value.limit) == ("streams", limit)
     assert len(bank.store.read) == 1
@@ -341,7 +347,9 @@ async def test_23_a_discovered_stream_must_hold_what_the_command_applies(bank):
         def discover(self, state, /):
             return [Limit(LIMIT)]
 
-    with pytest.raises(eb.InvalidArgument, match=r"discovery of Uncovered.*LimitSet"):
+    with pytest.raises(
+        eb.errors.InvalidArgument, match=r"discovery of Uncovered.*LimitSet"
+    ):
         await bank.execute(Uncovered(group=GROUP, amount=Money(1)))
 
 
@@ -351,7 +359,7 @@ async def test_23_what_is_no_stream_cannot_be_discovered(bank, wrong):
         def discover(self, state, /):
             return wrong
 
-    with pytest.raises(eb.InvalidArgument, match="discovery of Lost"):
+    with pytest.raises(eb.errors.InvalidArgument, match="discovery of Lost"):
         await bank.execute(Lost(group=GROUP, amount=Money(1)))
 
 
@@ -493,7 +501,7 @@ async def test_24_streams_that_are_no_longer_asked_for_are_no_longer_written(ban
 
     await bank.given((GROUP, Joined(A)))
     bank.store.before.append([raw(GROUP, Joined(B))])
-    with pytest.raises(eb.UndeclaredStream) as refused:
+    with pytest.raises(eb.errors.UndeclaredStream) as refused:
         await bank.execute(Stubborn(group=GROUP, amount=Money(7)))
     assert (refused.value.stream, refused.value.declared) == (A, (GROUP, B))
 
@@ -501,7 +509,7 @@ async def test_24_streams_that_are_no_longer_asked_for_are_no_longer_written(ban
 async def test_24_attempts_are_limited(bank):
     for n in range(5):
         bank.store.before.append([raw(A, Deposited(Money(n)))])
-    with pytest.raises(eb.RetriesExhausted) as exhausted:
+    with pytest.raises(eb.errors.RetriesExhausted) as exhausted:
         await bank.execute(
             Deposit(account=A, amount=Money(1)), retry=eb.RetryPolicy(attempts=3)
         )
@@ -521,7 +529,7 @@ async def test_24_time_is_limited(bank):
         jitter="none",
         within=timedelta(milliseconds=50),
     )
-    with pytest.raises(eb.RetriesExhausted) as exhausted:
+    with pytest.raises(eb.errors.RetriesExhausted) as exhausted:
         await bank.execute(Deposit(account=A, amount=Money(1)), retry=retry)
     assert 1 <= exhausted.value.attempts <= 4
 
@@ -535,13 +543,13 @@ async def test_24_rejections_are_never_tried_again(bank):
 async def test_no_attempt_begins_after_the_deadline(bank):
     deposit = Deposit(account=A, amount=Money(1))
     for passed in [timedelta(0), datetime.now(UTC) - timedelta(seconds=1)]:
-        with pytest.raises(eb.DeadlineExceeded) as late:
+        with pytest.raises(eb.errors.DeadlineExceeded) as late:
             await bank.execute(deposit, deadline=passed)
         assert (late.value.command, late.value.attempts) == ("Deposit", 0)
     assert bank.store.asked == []
     bank.store.before.append([raw(A, Deposited(Money(1)))])
     slow = eb.RetryPolicy(first=timedelta(seconds=9), cap=timedelta(9), jitter="none")
-    with pytest.raises(eb.DeadlineExceeded) as late:
+    with pytest.raises(eb.errors.DeadlineExceeded) as late:
         await bank.execute(deposit, retry=slow, deadline=timedelta(seconds=5))
     assert late.value.attempts == 1
     assert isinstance(late.value.last, eb.VersionConflict)
@@ -549,7 +557,7 @@ async def test_no_attempt_begins_after_the_deadline(bank):
 
 
 async def test_a_deadline_needs_a_time_zone(bank):
-    with pytest.raises(eb.InvalidArgument, match="time zone"):
+    with pytest.raises(eb.errors.InvalidArgument, match="time zone"):
         await bank.execute(TRANSFER, deadline=datetime(2099, 1, 1))  # noqa: DTZ001
 
 
@@ -591,7 +599,7 @@ async def test_25_decide_is_not_called_for_a_replay(bank):
 async def test_25_the_same_key_for_another_command_is_a_mismatch(bank, other):
     await bank.given((A, Deposited(Money(500))))
     await bank.execute(TRANSFER, idempotency_key="key")
-    with pytest.raises(eb.IdempotencyMismatch) as mismatch:
+    with pytest.raises(eb.errors.IdempotencyMismatch) as mismatch:
         await bank.execute(other, idempotency_key="key")
     assert mismatch.value.key == "key"
 
@@ -664,7 +672,7 @@ async def test_25_a_store_that_cannot_be_asked_leaves_the_doubt(bank):
     bank.store.failing = 1
     with pytest.raises(eb.OutcomeUnknown) as unknown:
         await bank.execute(Deposit(account=A, amount=Money(3)), idempotency_key="key")
-    assert isinstance(unknown.value.__cause__, eb.StoreClosed)
+    assert isinstance(unknown.value.__cause__, eb.errors.StoreClosed)
 
 
 async def test_25_an_interruption_after_a_doubt_says_so(bank):
@@ -740,7 +748,7 @@ async def test_25_fields_that_cannot_be_compared_cannot_have_a_key(bank):
         how: Any = None
 
     odd = Odd(account=A, amount=Money(1), how=object())
-    with pytest.raises(eb.InvalidArgument, match="Odd"):
+    with pytest.raises(eb.errors.InvalidArgument, match="Odd"):
         await bank.execute(odd, idempotency_key="key")
     assert (await bank.execute(odd)).attempts == 1
 
@@ -763,7 +771,7 @@ async def test_26_a_command_without_events_succeeds(bank):
 
 async def test_26_its_reads_are_checked(bank):
     bank.store.before.append([raw(A, Deposited(Money(1)))])
-    with pytest.raises(eb.RetriesExhausted):
+    with pytest.raises(eb.errors.RetriesExhausted):
         await bank.execute(Look(account=A, amount=Money(1)), retry=ONCE)
 
 
@@ -801,7 +809,7 @@ async def test_27_a_conflict_in_an_expectation_is_raised_at_once(bank):
             also=[eb.Write(GROUP, Joined(A))],
             expect={GROUP: 0},
         )
-    assert conflict.value.failures == (eb.ConflictedStream(GROUP, 0, 1),)
+    assert conflict.value.failures == (eb.errors.ConflictedStream(GROUP, 0, 1),)
     assert bank.store.asked == ["read_streams", "append"]
     assert await bank.head() == 1
 
@@ -829,7 +837,7 @@ async def test_27_an_expectation_on_an_own_stream_is_judged_too(bank, expected):
     await bank.given((A, Deposited(Money(1))))
     with pytest.raises(eb.VersionConflict) as conflict:
         await bank.execute(Deposit(account=A, amount=Money(1)), expect={A: expected})
-    assert conflict.value.failures == (eb.ConflictedStream(A, expected, 1),)
+    assert conflict.value.failures == (eb.errors.ConflictedStream(A, expected, 1),)
 
 
 @pytest.mark.parametrize("expected", [eb.ANY, eb.EXISTS])
@@ -857,7 +865,7 @@ async def test_27_a_further_write_may_go_to_an_own_stream(bank):
 
 
 async def test_27_a_further_write_of_an_unregistered_event_writes_nothing(bank):
-    with pytest.raises(eb.InvalidArgument, match="object"):
+    with pytest.raises(eb.errors.InvalidArgument, match="object"):
         await bank.execute(
             Deposit(account=A, amount=Money(1)), also=[eb.Write(GROUP, object())]
         )
@@ -865,7 +873,7 @@ async def test_27_a_further_write_of_an_unregistered_event_writes_nothing(bank):
 
 
 async def test_27_what_is_no_write_is_refused_before_anything_is_read(bank):
-    with pytest.raises(eb.InvalidArgument, match="further write"):
+    with pytest.raises(eb.errors.InvalidArgument, match="further write"):
         await bank.execute(Deposit(account=A, amount=Money(1)), also=[Joined(A)])
     assert bank.store.asked == []
 
@@ -885,18 +893,20 @@ async def test_27_a_replay_answers_the_further_events_too(bank):
 
 async def test_an_unknown_event_in_a_stream_stops_the_command(bank):
     await settled(bank.store.inner.append([(A, "test.unheard.of", b"{}")]))
-    with pytest.raises(eb.UnknownEventType) as unknown:
+    with pytest.raises(eb.errors.UnknownEventType) as unknown:
         await bank.execute(Deposit(account=A, amount=Money(1)))
     assert (unknown.value.type, unknown.value.stream) == ("test.unheard.of", A)
 
 
 async def test_an_event_that_does_not_decode_stops_the_command(bank):
     await settled(bank.store.inner.append([(A, "test.account.deposited", b"{}")]))
-    with pytest.raises(eb.EventDecodeError, match="amount"):
+    with pytest.raises(eb.errors.EventDecodeError, match="amount"):
         await bank.execute(Deposit(account=A, amount=Money(1)))
 
 
 async def test_an_event_that_the_command_does_not_apply_stops_it(bank):
     await bank.given((A, Joined("x")))
-    with pytest.raises(eb.EventDecodeError, match="Deposit reads the stream but"):
+    with pytest.raises(
+        eb.errors.EventDecodeError, match="Deposit reads the stream but"
+    ):
         await bank.execute(Deposit(account=A, amount=Money(1)))

@@ -42,7 +42,7 @@ def slowly(stream):
 )
 def test_a_discovery_without_end_meets_a_limit(kind, what, limit):
     command = Endless(group=GROUP, amount=Money(1), kind=kind)
-    with eb.open("memory:") as store, pytest.raises(eb.DiscoveryLimit) as caught:
+    with eb.open("memory:") as store, pytest.raises(eb.errors.DiscoveryLimit) as caught:
         eb.Executor(store).execute(command)
     assert what in caught.value.what
     assert caught.value.limit == limit
@@ -51,7 +51,7 @@ def test_a_discovery_without_end_meets_a_limit(kind, what, limit):
 
 def test_a_discovery_without_end_meets_its_deadline():
     command = Endless(group=GROUP, amount=Money(1), kind="slow")
-    with eb.open("memory:") as store, pytest.raises(eb.DeadlineExceeded):
+    with eb.open("memory:") as store, pytest.raises(eb.errors.DeadlineExceeded):
         eb.Executor(store).execute(command, deadline=SOON)
 
 
@@ -84,7 +84,7 @@ def test_a_decision_without_end_meets_the_limits_of_a_commit(kind, monkeypatch):
     monkeypatch.setattr(name, 10_000, raising=True)
     command = Generous(note="note-1", kind=kind)
     with eb.open("memory:") as store:
-        with pytest.raises(eb.LimitExceeded, match="of a commit") as caught:
+        with pytest.raises(eb.errors.LimitExceeded, match="of a commit") as caught:
             eb.Executor(store).execute(command)
         assert caught.value.actual > caught.value.limit
         assert store.head() == 0
@@ -92,14 +92,17 @@ def test_a_decision_without_end_meets_the_limits_of_a_commit(kind, monkeypatch):
 
 def test_a_decision_without_end_meets_its_deadline():
     command = Generous(note="note-1", kind="slow")
-    with eb.open("memory:") as store, pytest.raises(eb.DeadlineExceeded):
+    with eb.open("memory:") as store, pytest.raises(eb.errors.DeadlineExceeded):
         eb.Executor(store).execute(command, deadline=SOON)
 
 
 def test_further_writes_without_end_are_refused():
     also = itertools.repeat(eb.Write(A, Deposited(Money(1))))
     command = Deposit(account=A, amount=Money(1))
-    with eb.open("memory:") as store, pytest.raises(eb.LimitExceeded, match="events"):
+    with (
+        eb.open("memory:") as store,
+        pytest.raises(eb.errors.LimitExceeded, match="events"),
+    ):
         eb.Executor(store).execute(command, also=also)
 
 
@@ -120,7 +123,7 @@ class PayGroup(eb.Command[None, AccountEvent]):
     ids=["new ones", "one"],
 )
 def test_declared_streams_without_end_are_refused(streams):
-    with pytest.raises(eb.LimitExceeded, match="streams of PayGroup.accounts"):
+    with pytest.raises(eb.errors.LimitExceeded, match="streams of PayGroup.accounts"):
         PayGroup(accounts=streams())
 
 

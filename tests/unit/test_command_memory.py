@@ -142,7 +142,7 @@ def test_a_command_that_does_not_apply_what_is_remembered_is_stopped(store):
     executor.execute(OnlyDeposits(account=A))
     store.inner.append([raw(A, Withdrawn(Money(1)))])
     executor.execute(Positions(accounts=[A]))
-    with pytest.raises(eb.EventDecodeError, match="Withdrawn"):
+    with pytest.raises(eb.errors.EventDecodeError, match="Withdrawn"):
         executor.execute(OnlyDeposits(account=A))
 
 
@@ -214,12 +214,12 @@ class Changeable:
     number: int
 
 
-@eb.value
+@eb.value_object
 class Holds:
     inner: Changeable
 
 
-@eb.value
+@eb.value_object
 class Tree:
     children: tuple[Tree, ...] = ()
 

@@ -84,7 +84,7 @@ def test_jitter_spreads_the_pauses(jitter, low):
 )
 def test_a_senseless_policy_is_refused(senseless):
     with pytest.raises(
-        eb.InvalidArgument, match=f"RetryPolicy.{next(iter(senseless))}"
+        eb.errors.InvalidArgument, match=f"RetryPolicy.{next(iter(senseless))}"
     ):
         eb.RetryPolicy(**senseless)
 
@@ -92,7 +92,7 @@ def test_a_senseless_policy_is_refused(senseless):
 # --- states that can be used again ---------------------------------------------------
 
 
-@eb.value
+@eb.value_object
 class Frozen:
     inner: object = None
 
@@ -370,7 +370,7 @@ async def test_a_deadline_ends_the_wait_for_a_turn():
     async with eb.open_async("memory:") as store:
         queues, holder = queues_of(store.coordination).get(), place()
         queues.join(A, holder, 0.0)
-        with pytest.raises(eb.DeadlineExceeded):
+        with pytest.raises(eb.errors.DeadlineExceeded):
             await eb.AsyncExecutor(store).execute(ONE, deadline=20 * MS)
         assert await store.version(A) == 0
         queues.leave(A, holder, 0.0)
@@ -444,7 +444,7 @@ def race(store: eb.EventStore, commands: list[eb.Command]) -> list[object]:
     def execute(command: eb.Command) -> object:
         try:
             return executor.execute(command)
-        except eb.RetriesExhausted as lost:
+        except eb.errors.RetriesExhausted as lost:
             return lost
 
     with ThreadPoolExecutor(len(commands)) as pool:
@@ -496,5 +496,7 @@ def test_a_pause_beyond_the_largest_float_is_the_cap(factor):
 )
 def test_a_number_of_too_many_digits_is_refused_by_the_arguments_name(arguments):
     (name,) = arguments
-    with pytest.raises(eb.InvalidArgument, match=rf"RetryPolicy\.{name} '<int whose"):
+    with pytest.raises(
+        eb.errors.InvalidArgument, match=rf"RetryPolicy\.{name} '<int whose"
+    ):
         eb.RetryPolicy(**arguments)

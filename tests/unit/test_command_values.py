@@ -66,7 +66,7 @@ def test_an_apply_that_returns_none_is_named(position):
 
     with eb.open("memory:") as store:
         store.append([raw(A, Deposited(Money(1))) for _ in range(3)])
-        with pytest.raises(eb.InvalidArgument) as caught:
+        with pytest.raises(eb.errors.InvalidArgument) as caught:
             eb.Executor(store).execute(Forgets(account=A, amount=Money(1)))
     assert "Forgets.apply() returned None for Deposited" in str(caught.value)
 
@@ -103,7 +103,7 @@ def test_none_is_a_state_where_the_command_says_so():
 
 def test_a_limit_that_is_exceeded_is_named_with_both_numbers():
     expect = {f"account-{n}": 0 for n in range(10_001)}
-    with eb.open("memory:") as store, pytest.raises(eb.LimitExceeded) as caught:
+    with eb.open("memory:") as store, pytest.raises(eb.errors.LimitExceeded) as caught:
         store.append([], expect=expect)
     message = "the expectations of a commit exceed the limit of 10000: 10001"
     assert str(caught.value) == message
@@ -114,7 +114,7 @@ def test_a_body_that_is_too_deep_stops_the_command_with_a_typed_error():
     with eb.open("memory:") as store:
         deep = b'{"amount":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
         store.append([(A, eb.event_type(Deposited), deep)])
-        with pytest.raises(eb.EventDecodeError):
+        with pytest.raises(eb.errors.EventDecodeError):
             eb.Executor(store).execute(COMMAND)
 
 

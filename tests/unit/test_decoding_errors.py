@@ -98,7 +98,7 @@ def recorded(name, data, **metadata):
 @pytest.mark.parametrize("name", ["raising", "struct", "model"])
 def test_what_a_class_raises_is_an_error_of_the_event(name, how):
     body = f'{{"how":"{how}"}}'.encode()
-    with pytest.raises(eb.EventDecodeError) as refused:
+    with pytest.raises(eb.errors.EventDecodeError) as refused:
         eb.decode_event(recorded(f"test_decoding.{name}", body))
     assert (refused.value.stream, refused.value.position) == ("foreign-1", 7)
 
@@ -129,7 +129,7 @@ def test_what_a_class_raises_is_an_error_of_the_event(name, how):
     ],
 )
 def test_a_body_with_absurd_values_is_an_error_of_the_event(fields):
-    with pytest.raises(eb.EventDecodeError):
+    with pytest.raises(eb.errors.EventDecodeError):
         eb.decode_event(recorded("test_decoding.held", b"{" + fields + b"}"))
 
 
@@ -137,12 +137,12 @@ def test_a_body_with_absurd_values_is_an_error_of_the_event(fields):
     "version", ["9" * 5_000, "9" * 10, "\u00b2", "\u0663", " 1", "1_0", "+1", "1\n", ""]
 )
 def test_an_absurd_schema_version_is_an_error_of_the_event(version):
-    with pytest.raises(eb.EventDecodeError, match="schema version"):
+    with pytest.raises(eb.errors.EventDecodeError, match="schema version"):
         eb.decode_event(recorded("test_decoding.held", b"{}", v=version))
 
 
 def test_an_unknown_version_stays_an_unknown_type():
-    with pytest.raises(eb.UnknownEventType):
+    with pytest.raises(eb.errors.UnknownEventType):
         eb.decode_event(recorded("test_decoding.held", b"{}", v="999999999"))
 
 
@@ -174,5 +174,5 @@ def test_a_command_gets_the_error_of_the_event(name, body, metadata):
     with eb.open("memory:") as store:
         new = eb.NewEvent("holding-1", f"test_decoding.{name}", body, metadata=metadata)
         store.append([new])
-        with pytest.raises(eb.EventDecodeError):
+        with pytest.raises(eb.errors.EventDecodeError):
             eb.Executor(store).execute(Look(holding="holding-1"))

@@ -251,7 +251,9 @@ def test_numbers_of_numpy_leave_the_operation_to_the_kind():
 def test_a_bound_that_no_number_can_meet_or_break_is_refused(
     side: str, bound: object
 ) -> None:
-    with pytest.raises(eb.InvalidArgument, match=f"invalid {side} of X .*leave it out"):
+    with pytest.raises(
+        eb.errors.InvalidArgument, match=f"invalid {side} of X .*leave it out"
+    ):
         type("X", (eb.Int,), {}, **{side: bound})
 
 

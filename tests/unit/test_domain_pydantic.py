@@ -204,5 +204,5 @@ def test_a_model_is_a_field_of_a_keyed_command():
         other = Register(payments="pay-1", pay=Pay(**{**BODY, "amount": 6}))
         assert not executor.execute(first, idempotency_key="a").replayed
         assert executor.execute(first, idempotency_key="a").replayed
-        with pytest.raises(eb.IdempotencyMismatch):
+        with pytest.raises(eb.errors.IdempotencyMismatch):
             executor.execute(other, idempotency_key="a")

@@ -156,18 +156,20 @@ def test_values_print_as_texts_and_show_as_their_kind():
     ids=["nan", "inf", "negative", "bool", "float", "str", "huge"],
 )
 def test_a_length_that_is_no_count_is_refused(rule: str, length: object) -> None:
-    with pytest.raises(eb.InvalidArgument, match=f"invalid {rule} of X .*leave it out"):
+    with pytest.raises(
+        eb.errors.InvalidArgument, match=f"invalid {rule} of X .*leave it out"
+    ):
         type("X", (eb.Text,), {}, **{rule: length})
 
 
 def test_lengths_that_no_text_can_have_are_refused() -> None:
-    with pytest.raises(eb.InvalidArgument, match="change max_length"):
+    with pytest.raises(eb.errors.InvalidArgument, match="change max_length"):
         type("X", (eb.Text,), {}, min_length=3, max_length=2)
 
 
 @pytest.mark.parametrize("pattern", ["(", b"a", 1, "a{99999999999999999999}"])
 def test_a_pattern_that_can_not_be_compiled_is_refused(pattern: object) -> None:
-    with pytest.raises(eb.InvalidArgument, match="invalid pattern of X"):
+    with pytest.raises(eb.errors.InvalidArgument, match="invalid pattern of X"):
         type("X", (eb.Text,), {}, pattern=pattern)
 
 

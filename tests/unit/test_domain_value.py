@@ -24,7 +24,7 @@ class Colour(enum.Enum):
     RED = "red"
 
 
-@eb.value
+@eb.value_object
 class Line:
     product: str
     price: Money
@@ -47,7 +47,7 @@ class Quacks(Protocol):
 Alias = NewType("Alias", int)
 
 
-@eb.value
+@eb.value_object
 class Everything:
     number: int = 0
     real: float = 0.0
@@ -163,7 +163,7 @@ def test_a_value_is_frozen_and_compares_by_fields():
 
 
 def test_a_rule_of_its_own_comes_after_the_checks():
-    @eb.value
+    @eb.value_object
     class Span:
         first: int
         last: int
@@ -180,7 +180,7 @@ def test_a_rule_of_its_own_comes_after_the_checks():
 
 
 def test_an_heir_checks_its_own_and_its_inherited_fields():
-    @eb.value
+    @eb.value_object
     class Discounted(Line):
         discount: Money = Money(0)
 
@@ -191,7 +191,7 @@ def test_an_heir_checks_its_own_and_its_inherited_fields():
 
 
 def test_a_name_that_means_nothing_at_run_time_is_explained():
-    @eb.value
+    @eb.value_object
     class Lost:
         field: Nowhere  # noqa: F821 - that is the point
 
@@ -202,12 +202,12 @@ def test_a_name_that_means_nothing_at_run_time_is_explained():
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_dataclass_is_refused_with_the_remedy(frozen):
     made = dataclasses.make_dataclass("Made", [("x", int)], frozen=frozen)
-    with pytest.raises(eb.InvalidArgument, match="leave out @dataclass"):
-        eb.value(made)
+    with pytest.raises(eb.errors.InvalidArgument, match="leave out @dataclass"):
+        eb.value_object(made)
 
 
 def test_a_deep_value_is_refused_when_it_is_made():
-    @eb.value
+    @eb.value_object
     class Holder:
         inside: Unchecked
 

@@ -33,7 +33,7 @@ def test_an_endless_duration_counts_as_the_longest_one():
 
 @pytest.mark.parametrize("value", [5, 1.5, None, "5 s"], ids=str)
 def test_what_is_no_duration_is_refused_by_its_name(value):
-    with pytest.raises(eb.InvalidArgument, match="invalid wait .*timedelta"):
+    with pytest.raises(eb.errors.InvalidArgument, match="invalid wait .*timedelta"):
         validate_duration("wait", value)
 
 
@@ -45,13 +45,13 @@ def test_a_policy_may_have_endless_durations():
 
 @pytest.mark.parametrize("name", ["first", "cap", "within"])
 def test_a_policy_refuses_what_is_no_duration(name):
-    with pytest.raises(eb.InvalidArgument, match=f"RetryPolicy.{name}"):
+    with pytest.raises(eb.errors.InvalidArgument, match=f"RetryPolicy.{name}"):
         eb.RetryPolicy(**{name: 5})
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf"), "2", None], ids=str)
 def test_a_policy_refuses_a_factor_that_is_no_number(factor):
-    with pytest.raises(eb.InvalidArgument, match=r"RetryPolicy\.factor"):
+    with pytest.raises(eb.errors.InvalidArgument, match=r"RetryPolicy\.factor"):
         eb.RetryPolicy(factor=factor)
 
 
@@ -74,7 +74,10 @@ def test_a_command_may_have_an_endless_deadline_and_still_conflict(deadline):
 
 
 def test_a_deadline_that_is_no_time_is_refused_before_anything_is_read():
-    with eb.open("memory:") as store, pytest.raises(eb.InvalidArgument, match="deadl"):
+    with (
+        eb.open("memory:") as store,
+        pytest.raises(eb.errors.InvalidArgument, match="deadl"),
+    ):
         command = Deposit(account=A, amount=Money(1))
         eb.Executor(store).execute(command, deadline=5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
@@ -89,7 +92,10 @@ def test_a_lease_may_be_waited_for_without_end():
 
 @pytest.mark.parametrize("name", ["stale_after", "wait"])
 def test_a_lease_refuses_what_is_no_duration(name):
-    with eb.open("memory:") as store, pytest.raises(eb.InvalidArgument, match=name):
+    with (
+        eb.open("memory:") as store,
+        pytest.raises(eb.errors.InvalidArgument, match=name),
+    ):
         eb.Lease(store, "lease", **{name: 5})
 
 
@@ -116,9 +122,9 @@ def test_subclasses_of_int_are_numbers_of_the_store():
 def test_numbers_out_of_range_are_refused_by_name_whatever_their_class():
     with eb.open("memory:") as store:
         for number in (-1, Number(-1)):
-            with pytest.raises(eb.InvalidArgument, match="after"):
+            with pytest.raises(eb.errors.InvalidArgument, match="after"):
                 store.read_stream(A, after=number)
-            with pytest.raises(eb.InvalidArgument, match="expectation"):
+            with pytest.raises(eb.errors.InvalidArgument, match="expectation"):
                 store.append([], expect={A: number})
 
 
@@ -155,7 +161,7 @@ def test_an_executor_takes_domain_values_as_its_limits():
 )
 def test_an_executor_refuses_limits_that_are_no_counts(name):
     with eb.open("memory:") as store:
-        with pytest.raises(eb.InvalidArgument, match=name):
+        with pytest.raises(eb.errors.InvalidArgument, match=name):
             eb.Executor(store, **{name: -1})
         with pytest.raises(TypeError, match=f"{name} must be an int"):
             eb.Executor(store, **{name: None})

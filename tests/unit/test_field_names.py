@@ -23,14 +23,14 @@ class Money(eb.Int, ge=0): ...
 class Größe(enum.Enum):
     KLEIN = "kleiñ"
     GROß = "groß"
-@eb.value
+@eb.value_object
 class Adresse:
     straße: str | None = None
     ﬁrma: str = ""
-@eb.value(tag="kärte")
+@eb.value_object(tag="kärte")
 class Karte:
     nummer: int = 0
-@eb.value
+@eb.value_object
 class Überweisung:
     währung: str = ""
 class Verzeichnis(TypedDict, total=False):
@@ -106,7 +106,7 @@ for recorded in events:  # In a process of its own, so that no case helps anothe
     else:
         try:
             print(ascii(eb.decode_event(recorded).größe))
-        except eb.EventDecodeError as error:
+        except eb.errors.EventDecodeError as error:
             print(error)
         sys.stdout.flush()
         os._exit(0)

@@ -45,7 +45,7 @@ def test_a_command_that_gives_up_is_reported_with_its_traceback(caplog):
         executor = eb.Executor(meddled, retry=eb.RetryPolicy(attempts=2))
         with (
             caplog.at_level(logging.DEBUG, "eventbraid"),
-            pytest.raises(eb.RetriesExhausted),
+            pytest.raises(eb.errors.RetriesExhausted),
         ):
             executor.execute(Deposit(account="account-a", amount=Money(1)))
     reported = [one for one in caplog.records if one.name == "eventbraid.command"]

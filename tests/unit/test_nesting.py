@@ -22,23 +22,23 @@ from eventbraid.domain._schema import MAX_NESTING
 from eventbraid.saga.definition._codec import Codec
 
 
-@eb.value
+@eb.value_object
 class Tree:
     children: tuple[Tree, ...] = ()
 
 
-@eb.value
+@eb.value_object
 class Link:
     number: int
     next: Link | None = None
 
 
-@eb.value
+@eb.value_object
 class Leaf:
     name: str
 
 
-@eb.value
+@eb.value_object
 class Branch:
     inside: tuple[Branch | Leaf, ...] = ()
 
@@ -155,7 +155,7 @@ def test_what_is_accepted_up_to_the_limit_can_be_read_back(make):
         event = make(depth)
         try:
             name, data = eb.encode_event(event)
-        except eb.InvalidArgument as error:
+        except eb.errors.InvalidArgument as error:
             assert "nested more than" in str(error)  # noqa: PT017 - it may not be raised
             break
         except eb.InvalidValue:
@@ -174,7 +174,7 @@ def test_deep_values_are_refused(make, depth):
         event = make(depth)
     except eb.InvalidValue:
         return
-    with pytest.raises((eb.InvalidArgument, eb.InvalidValue)):
+    with pytest.raises((eb.errors.InvalidArgument, eb.InvalidValue)):
         eb.encode_event(event)
 
 
@@ -213,7 +213,7 @@ def test_deep_values_never_end_the_interpreter():
 )
 def test_deep_bodies_of_others_are_errors(name, start, end, depth):
     body = f"{start}{'[' * depth}{']' * depth}{end}".encode()
-    with pytest.raises(eb.EventDecodeError):
+    with pytest.raises(eb.errors.EventDecodeError):
         eb.decode_event(recorded(f"test_nesting.{name}", body))
 
 
@@ -229,9 +229,9 @@ def test_a_value_that_holds_itself_is_refused():
     loose.inside.append(loose)
     free: list[Any] = []
     free.append(free)
-    with pytest.raises((eb.InvalidArgument, eb.InvalidValue)):
+    with pytest.raises((eb.errors.InvalidArgument, eb.InvalidValue)):
         eb.encode_event(Loosened(loose))
-    with pytest.raises((eb.InvalidArgument, eb.InvalidValue)):
+    with pytest.raises((eb.errors.InvalidArgument, eb.InvalidValue)):
         eb.encode_event(Freed(free))
 
 
@@ -294,7 +294,7 @@ def test_a_deep_field_of_a_keyed_command_is_refused():
         executor = eb.Executor(store)
         for depth in (MAX_NESTING + 1, 5_000):
             command = Plant(ledger="ledger-1", what=nested(depth))
-            with pytest.raises(eb.InvalidArgument, match="nested|too deep"):
+            with pytest.raises(eb.errors.InvalidArgument, match="nested|too deep"):
                 executor.execute(command, idempotency_key="a")
 
 
@@ -302,5 +302,5 @@ def test_a_command_that_meets_a_deep_body_gets_the_error_of_its_event():
     with eb.open("memory:") as store:
         body = b'{"tree":' + b'{"children":[' * 5_000 + b"]}" * 5_000 + b"}"
         store.append([("ledger-1", "test_nesting.planted", body)])
-        with pytest.raises(eb.EventDecodeError):
+        with pytest.raises(eb.errors.EventDecodeError):
             eb.Executor(store).execute(Plant(ledger="ledger-1", what=1))

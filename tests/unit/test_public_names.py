@@ -20,12 +20,20 @@ import pytest
 
 import eventbraid
 
+LAYERS = {
+    name: importlib.import_module(f"eventbraid.{name}")
+    for name in ("errors", "domain", "event", "store", "command", "lease", "saga")
+}
+PUBLIC = {
+    f"{layer}.{name}": getattr(module, name)
+    for layer, module in LAYERS.items()
+    for name in module.__all__
+}
 DOCUMENTED = sorted(
-    name
-    for name in eventbraid.__all__
-    if inspect.isclass(getattr(eventbraid, name)) or callable(getattr(eventbraid, name))
+    path
+    for path, public in PUBLIC.items()
     # A type alias has the docstring of its kind of alias.
-    if typing.get_origin(getattr(eventbraid, name)) is None
+    if callable(public) and typing.get_origin(public) is None
 )
 
 ABOVE_THE_FACE = ("eventbraid.cli", "eventbraid.examples", "eventbraid.testing")
@@ -34,10 +42,6 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(eventbraid.__path__, "eventbraid.")
     if module.name.startswith(ABOVE_THE_FACE)
 )
-
-
-def docstring_of(name: str) -> str:
-    return inspect.getdoc(getattr(eventbraid, name)) or ""
 
 
 def test_all_and_the_exported_names_agree():
@@ -56,12 +60,15 @@ def test_all_and_the_exported_names_agree():
     ("former", "name"),
     [
         ("AsyncRole", "AsyncLease"),
+        ("Done", "StepCompleted"),
         ("Ended", "SagaResult"),
         ("Role", "Lease"),
         ("RoleBusy", "LeaseHeld"),
         ("RoleLost", "LeaseLost"),
         ("SagaParked", "SagaBlocked"),
         ("StoreMember", "StoreSession"),
+        ("local", "local_step"),
+        ("value", "value_object"),
         ("Verified", "VerifyReport"),
     ],
 )
@@ -107,13 +114,25 @@ def test_former_attributes_can_still_be_used(tmp_path):
     assert stats.groups == stats.members[0].groups == stats.write_batches == 0
 
 
-def test_all_is_free_of_repetition():
-    assert len(eventbraid.__all__) == len(set(eventbraid.__all__))
+def test_a_name_that_left_the_top_can_still_be_used():
+    assert eventbraid.StorageFull is eventbraid.errors.StorageFull
+    assert eventbraid.SagaStatus is eventbraid.saga.SagaStatus
+
+
+def test_the_top_exports_what_programs_use_daily():
+    """At most 61 names, without the layers themselves."""
+    assert len(eventbraid.__all__) == len(set(eventbraid.__all__)) <= 61
+
+
+def test_a_public_name_has_one_path_below_the_top():
+    names = [path.partition(".")[2] for path in PUBLIC]
+    assert len(names) == len(set(names))
+    assert set(eventbraid.__all__) <= set(names)
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_a_public_name_is_documented_with_an_example(name):
-    text = docstring_of(name)
+    text = inspect.getdoc(PUBLIC[name]) or ""
     assert text.strip(), f"eventbraid.{name} has no docstring"
     assert ">>> " in text or "```python" in text or "Example" in text, (
         f"the docstring of eventbraid.{name} shows no example"
@@ -125,7 +144,7 @@ def test_the_examples_of_a_public_name_run(name, tmp_path, monkeypatch):
     """Its own and its methods', with nothing at hand but `eb`."""
     monkeypatch.chdir(tmp_path)
     found = doctest.DocTestFinder().find(
-        getattr(eventbraid, name), name, module=False, globs={"eb": eventbraid}
+        PUBLIC[name], name, module=False, globs={"eb": eventbraid}
     )
     run_examples(found)
 

@@ -51,19 +51,21 @@ def test_a_number_without_a_text_is_refused_and_prints_nothing(
 ) -> None:
     with (
         eb.open("memory:") as store,
-        pytest.raises(eb.InvalidArgument, match="whose str raises"),
+        pytest.raises(eb.errors.InvalidArgument, match="whose str raises"),
     ):
         _calls(store)[call](bad)
     assert capfd.readouterr().err == ""
 
 
 def test_a_deeply_nested_stream_id_is_refused() -> None:
-    with pytest.raises(eb.InvalidStreamId, match="whose repr raises RecursionError"):
+    with pytest.raises(
+        eb.errors.InvalidStreamId, match="whose repr raises RecursionError"
+    ):
         Purse(_nested(5_000))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def test_a_key_without_a_text_is_named_in_the_error_of_its_field() -> None:
-    @eb.value
+    @eb.value_object
     class Counts:
         by_number: dict[int, int]
 
@@ -72,7 +74,7 @@ def test_a_key_without_a_text_is_named_in_the_error_of_its_field() -> None:
 
 
 def test_an_event_type_with_a_lone_surrogate_is_refused() -> None:
-    with pytest.raises(eb.InvalidEventType, match="surrogate"):
+    with pytest.raises(eb.errors.InvalidEventType, match="surrogate"):
         eb.event("\udc80")(type("Broken", (), {}))
 
 

@@ -51,8 +51,8 @@ from eventbraid.saga.machine._state import SagaState
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 STEADY = eb.Retry(attempts=2, first=SECOND, jitter="none")
-LOST = eb.StepFailure("OSError", "gone", doubt="lost")
-NO = eb.StepFailure("Declined", "no")
+LOST = eb.saga.StepFailure("OSError", "gone", doubt="lost")
+NO = eb.saga.StepFailure("Declined", "no")
 RESULT = msgspec.Raw(b'"r"')
 
 
@@ -61,7 +61,7 @@ async def call(context: eb.StepContext[int]) -> str:
 
 
 async def compensate(
-    context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown
+    context: eb.StepContext[int], did: eb.StepCompleted[str] | eb.StepInDoubt
 ) -> None:
     raise NotImplementedError
 
@@ -75,7 +75,7 @@ def outside(name, **options):
 
 
 def inside(name, **options):
-    step = eb.local(name, lambda c: None, **options)
+    step = eb.local_step(name, lambda c: None, **options)
     if options.get("kind") is not None:
         return step
     return step.compensated_by(
@@ -83,15 +83,15 @@ def inside(name, **options):
     )
 
 
-PIVOT = {"kind": eb.Kind.PIVOT}
-RETRIABLE = {"kind": eb.Kind.RETRIABLE}
+PIVOT = {"kind": eb.StepKind.PIVOT}
+RETRIABLE = {"kind": eb.StepKind.RETRIABLE}
 JOURNEY = eb.Saga("journey", int, steps=[outside("a"), inside("b"), outside("c")])
 SIMPLE = eb.Saga(
     "simple",
     int,
     steps=[
         outside("a"),
-        eb.local("b", lambda c: None).compensated_by(
+        eb.local_step("b", lambda c: None).compensated_by(
             lambda c: None, retry=eb.Retry(attempts=1)
         ),
         outside("c"),
@@ -181,7 +181,9 @@ def test_the_last_success_completes_the_saga_in_the_same_commit():
     progress = started(JOURNEY, tried("a"), did("a"), did("b"), tried("c"))
     events = decided(JOURNEY, progress, Success(RESULT))
     assert events == (did("c"), e.SagaCompleted())
-    assert moved(JOURNEY, fold_onto(progress, events)) == Terminal(eb.Status.COMPLETED)
+    assert moved(JOURNEY, fold_onto(progress, events)) == Terminal(
+        eb.saga.SagaStatus.COMPLETED
+    )
 
 
 def test_steps_that_are_not_needed_are_skipped_with_their_reason():
@@ -474,7 +476,7 @@ def test_a_stuck_compensation_holds_back_none_of_the_others():
     assert events[1] == e.SagaStuck("b", "can't be compensated: b: Declined: no")
     progress = fold_onto(progress, events)
     assert progress.plan == ("b",)
-    assert moved(SIMPLE, progress) == Terminal(eb.Status.STUCK)
+    assert moved(SIMPLE, progress) == Terminal(eb.saga.SagaStatus.STUCK)
 
 
 def test_a_strict_order_stops_at_a_stuck_compensation():
@@ -488,18 +490,18 @@ def test_several_stuck_compensations_are_retried_together_and_skipped_one_by_one
     for step in ("b", "a"):
         events = decided(SIMPLE, progress, CompensationFailure(step, NO))
         progress = fold_onto(progress, events)
-    assert progress.status is eb.Status.STUCK
+    assert progress.status is eb.saga.SagaStatus.STUCK
     assert progress.current == "b"
     retried = requested(progress, RetryRequest("mia", "again"))
     assert [event.step for event in retried] == ["b", "a"]
     assert fold_onto(progress, retried).open_steps == ("b", "a")
     skip = decided(SIMPLE, progress, SkipRequest("b", "mia", "by phone"))
     progress = fold_onto(progress, skip)
-    assert progress.status is eb.Status.STUCK
+    assert progress.status is eb.saga.SagaStatus.STUCK
     assert progress.current == "a"
     assert progress.stuck_for == "can't be compensated: a: Declined: no"
     skip = decided(SIMPLE, progress, SkipRequest("a", "mia", "by phone"))
-    assert fold_onto(progress, skip).status is eb.Status.COMPENSATED
+    assert fold_onto(progress, skip).status is eb.saga.SagaStatus.COMPENSATED
 
 
 def test_cancelling_compensates_what_may_have_happened():
@@ -540,7 +542,7 @@ def test_crashes_beside_other_calls_never_leave_a_saga_stuck():
     progress = started(JOURNEY)
     for attempt in range(1, 20):
         progress = crash_in(JOURNEY, fold_onto(progress, [tried("a", attempt)]))
-        assert progress.status is eb.Status.RUNNING
+        assert progress.status is eb.saga.SagaStatus.RUNNING
 
 
 def test_a_saga_whose_process_ends_in_its_own_call_becomes_stuck():
@@ -548,7 +550,7 @@ def test_a_saga_whose_process_ends_in_its_own_call_becomes_stuck():
     for attempt in (1, 2, 3, 4):
         start = e.StepStarted("a", attempt, alone=attempt > 2)
         progress = crash_in(JOURNEY, fold_onto(progress, [start]))
-    assert progress.status is eb.Status.STUCK
+    assert progress.status is eb.saga.SagaStatus.STUCK
     assert "the process ended 2 times during the call" in progress.stuck_for
 
 
@@ -579,7 +581,7 @@ def test_a_local_step_whose_process_ends_each_time_becomes_stuck():
     for attempt in (1, 2, 3, 4):
         start = e.StepStarted("b", attempt, alone=attempt > 2)
         progress = crash_in(JOURNEY, fold_onto(progress, [start]))
-    assert progress.status is eb.Status.STUCK
+    assert progress.status is eb.saga.SagaStatus.STUCK
     [retried] = requested(progress, RetryRequest("mia", "mended"))
     assert moved(JOURNEY, fold_onto(progress, [retried])) == Execute(
         JOURNEY.steps[1], 1
@@ -592,7 +594,7 @@ def test_a_coordinator_that_is_ended_during_a_call_is_not_charged_to_it():
         start = e.StepStarted("a", attempt, alone=attempt > 2)
         ended = e.StepUnknown("a", "crash", attempt=attempt, cancelled=True)
         progress = fold_onto(progress, [start, ended])
-    assert progress.status is eb.Status.RUNNING
+    assert progress.status is eb.saga.SagaStatus.RUNNING
     assert progress.branch.attempts.crashes_alone == 0
 
 
@@ -697,16 +699,16 @@ def test_a_skipped_compensation_counts_as_done():
         e.SkippedByHand("a", "mia", "paid in cash"),
         e.SagaCompensated(),
     )
-    assert fold_onto(progress, events).status is eb.Status.COMPENSATED
+    assert fold_onto(progress, events).status is eb.saga.SagaStatus.COMPENSATED
 
 
 def test_a_skipped_step_lets_the_saga_go_on():
     history = [tried("a"), did("a"), tried("p"), did("p"), tried("r")]
     progress = started(POINTED, *history)
     progress = fold_onto(progress, decided(POINTED, progress, Failure(NO)))
-    assert moved(POINTED, progress) == Terminal(eb.Status.STUCK)
+    assert moved(POINTED, progress) == Terminal(eb.saga.SagaStatus.STUCK)
     events = decided(POINTED, progress, SkipRequest("r", "mia", "by phone"))
-    assert fold_onto(progress, events).status is eb.Status.COMPLETED
+    assert fold_onto(progress, events).status is eb.saga.SagaStatus.COMPLETED
 
 
 def test_a_retried_forward_step_keeps_its_doubt():
@@ -722,7 +724,9 @@ def test_a_retried_forward_step_keeps_its_doubt():
     assert records_due(POINTED, progress) == (tried("p"),)
 
 
-@pytest.mark.parametrize("status", [eb.Status.COMPLETED, eb.Status.COMPENSATED])
+@pytest.mark.parametrize(
+    "status", [eb.saga.SagaStatus.COMPLETED, eb.saga.SagaStatus.COMPENSATED]
+)
 def test_an_ended_saga_rests(status):
     progress = msgspec.structs.replace(started(JOURNEY), status=status)
     assert moved(JOURNEY, progress) == Terminal(status)
@@ -792,7 +796,7 @@ def test_a_success_that_waits_for_its_data_records_nothing_else():
 def test_a_text_that_is_too_long_is_recorded_as_it_is_folded():
     progress = started(POINTED, tried("a"), did("a"), tried("p"), did("p"), tried("r"))
     record, stuck = decided(
-        POINTED, progress, Failure(eb.StepFailure("x", "é" * 9_000))
+        POINTED, progress, Failure(eb.saga.StepFailure("x", "é" * 9_000))
     )
     assert len(record.message) < 5_000
     assert len(stuck.reason) < 5_000

@@ -24,7 +24,7 @@ async def call(context: eb.StepContext[int]) -> str:
 
 
 async def compensate(
-    context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown
+    context: eb.StepContext[int], did: eb.StepCompleted[str] | eb.StepInDoubt
 ) -> None:
     raise NotImplementedError
 
@@ -38,9 +38,9 @@ SAGA = eb.Saga(
     int,
     steps=[
         outside("a").compensated_by(compensate),
-        eb.local("b", lambda c: None).compensated_by(lambda c: None),
-        outside("p", kind=eb.Kind.PIVOT),
-        outside("r", kind=eb.Kind.RETRIABLE),
+        eb.local_step("b", lambda c: None).compensated_by(lambda c: None),
+        outside("p", kind=eb.StepKind.PIVOT),
+        outside("r", kind=eb.StepKind.RETRIABLE),
     ],
 )
 BEGIN = e.SagaStarted(
@@ -117,7 +117,7 @@ LOCAL_FAILED = [*A_DONE, e.StepFailed("b", "no", "")]
 )
 def test_what_does_not_follow_is_refused(history, event, reason):
     progress = fold("saga-1", [BEGIN, *history])
-    with pytest.raises(eb.InvalidTransition, match=reason) as caught:
+    with pytest.raises(eb.errors.InvalidTransition, match=reason) as caught:
         evolve(progress, event)
     assert caught.value.saga_id == "saga-1"
     assert caught.value.status == progress.status.value
@@ -125,7 +125,7 @@ def test_what_does_not_follow_is_refused(history, event, reason):
 
 def test_every_status_refuses_what_it_does_not_have():
     """Exhaustive: only the transitions of this table change the status."""
-    status = eb.Status
+    status = eb.saga.SagaStatus
     reachable = {
         status.NEW: fold("saga-1", []),
         status.RUNNING: fold("saga-1", [BEGIN]),
@@ -150,7 +150,7 @@ def test_every_status_refuses_what_it_does_not_have():
     for (before, progress), event in itertools.product(reachable.items(), events):
         try:
             reached = evolve(progress, event).status
-        except eb.InvalidTransition:
+        except eb.errors.InvalidTransition:
             continue
         changes.add((before, type(event).__name__, reached))
     assert changes == {

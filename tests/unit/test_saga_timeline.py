@@ -20,7 +20,7 @@ async def call(context: eb.StepContext[int]) -> str:
 
 
 async def compensate(
-    context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown
+    context: eb.StepContext[int], did: eb.StepCompleted[str] | eb.StepInDoubt
 ) -> None:
     raise NotImplementedError
 
@@ -37,7 +37,7 @@ SAGA = eb.Saga(
         outside("check"),
         outside("pay"),
         eb.step("tell", call, timeout=SECOND, otherwise=lambda c, f: None),
-        eb.local("pack", lambda c: None).compensated_by(lambda c: None),
+        eb.local_step("pack", lambda c: None).compensated_by(lambda c: None),
         outside("ship"),
     ],
 )
@@ -110,14 +110,14 @@ def record(store, *events):
 
 def test_each_record_is_told(store):
     record(store, *(event for event, _, _ in STORY))
-    timeline = eb.read_timeline(store, "saga-1")
+    timeline = eb.saga.read_timeline(store, "saga-1")
     told = [(entry.what, entry.detail) for entry in timeline.entries]
     assert told == [(what, detail) for _, what, detail in STORY]
     assert [entry.step for entry in timeline.entries][:4] == ["", "check", "pay", "pay"]
     assert [entry.attempt for entry in timeline.entries][2:6] == [1, 1, 2, 2]
     assert (timeline.saga, timeline.version) == ("order", 3)
     assert timeline.steps == ("check", "pay", "tell", "pack", "ship")
-    assert timeline.outcome is eb.Outcome.COMPENSATED
+    assert timeline.outcome is eb.SagaOutcome.COMPENSATED
     assert timeline.failure == "cancelled: x"
 
 
@@ -128,7 +128,7 @@ def test_no_kind_of_record_is_left_out():
 
 def test_entries_have_the_time_and_place_of_their_records(store):
     record(store, BEGIN, e.StepStarted("check"))
-    [first, second] = eb.read_timeline(store, "saga-1").entries
+    [first, second] = eb.saga.read_timeline(store, "saga-1").entries
     recorded = list(store.read_stream("saga-1"))
     assert [first.time, second.time] == [r.recorded_at for r in recorded]
     assert [first.position, second.position] == [1, 2]
@@ -137,14 +137,14 @@ def test_entries_have_the_time_and_place_of_their_records(store):
 
 def test_a_saga_under_way_has_no_outcome(store):
     record(store, BEGIN)
-    timeline = eb.read_timeline(store, "saga-1")
-    assert (timeline.status, timeline.outcome) == (eb.Status.RUNNING, None)
+    timeline = eb.saga.read_timeline(store, "saga-1")
+    assert (timeline.status, timeline.outcome) == (eb.saga.SagaStatus.RUNNING, None)
 
 
 def test_a_stuck_saga_says_why(store):
     record(store, *(event for event, _, _ in STORY[:17]))
-    timeline = eb.read_timeline(store, "saga-1")
-    assert timeline.outcome is eb.Outcome.STUCK
+    timeline = eb.saga.read_timeline(store, "saga-1")
+    assert timeline.outcome is eb.SagaOutcome.STUCK
     assert timeline.failure == "can't be compensated"
 
 
@@ -164,7 +164,7 @@ def test_a_stuck_saga_says_why(store):
 )
 def test_an_attempt_that_is_no_longer_alone_is_reported_as_such(store, before, started):
     record(store, BEGIN, *before, started("check", alone=True), started("check"))
-    alone, no_longer = eb.read_timeline(store, "saga-1").entries[-2:]
+    alone, no_longer = eb.saga.read_timeline(store, "saga-1").entries[-2:]
     assert alone.detail.startswith("alone, because the process ended")
     assert no_longer.detail.startswith("no longer alone, because it waits")
 
@@ -176,14 +176,14 @@ def test_a_compensation_without_detail_tells_its_plan(store):
         e.StepStarted("check"),
         e.CompensationStarted("unknown", ("check",), "check"),
     )
-    [*_, entry] = eb.read_timeline(store, "saga-1").entries
+    [*_, entry] = eb.saga.read_timeline(store, "saga-1").entries
     assert entry.detail == "check"
 
 
 def test_a_long_result_is_shortened(store):
     long = msgspec.Raw(msgspec.json.encode("x" * 500))
     record(store, BEGIN, e.StepStarted("check"), e.StepSucceeded("check", 1, long))
-    [*_, entry] = eb.read_timeline(store, "saga-1").entries
+    [*_, entry] = eb.saga.read_timeline(store, "saga-1").entries
     assert len(entry.detail) == 120
     assert entry.detail.endswith("…")
 
@@ -192,6 +192,6 @@ def test_a_long_result_is_shortened(store):
 def test_what_is_no_saga_is_not_found(store, taken):
     if taken:
         store.append([("saga-1", "something.else", b"{}")])
-    with pytest.raises(eb.SagaNotFound) as caught:
-        eb.read_timeline(store, "saga-1")
+    with pytest.raises(eb.errors.SagaNotFound) as caught:
+        eb.saga.read_timeline(store, "saga-1")
     assert caught.value.saga_id == "saga-1"

@@ -29,13 +29,13 @@ class Color(enum.Enum):
     GREEN = "green"
 
 
-@eb.value
+@eb.value_object
 class Card:
     digits: str
     tags: frozenset[str] = frozenset()
 
 
-@eb.value
+@eb.value_object
 class Transfer:
     iban: str
 
@@ -208,7 +208,7 @@ def test_no_command_gets_the_result_of_another_one(one: object, other: object) -
     with eb.open("memory:") as store:
         executor = eb.Executor(store)
         executor.execute(KeepAny(box="box-1", held=one), idempotency_key="k")
-        with pytest.raises(eb.IdempotencyMismatch):
+        with pytest.raises(eb.errors.IdempotencyMismatch):
             executor.execute(KeepAny(box="box-1", held=other), idempotency_key="k")
 
 
@@ -217,7 +217,7 @@ def test_a_union_in_a_command_tells_its_members_apart(one: Any, other: Any) -> N
     with eb.open("memory:") as store:
         executor = eb.Executor(store)
         executor.execute(KeepText(box="box-1", held=one), idempotency_key="k")
-        with pytest.raises(eb.IdempotencyMismatch):
+        with pytest.raises(eb.errors.IdempotencyMismatch):
             executor.execute(KeepText(box="box-1", held=other), idempotency_key="k")
 
 

@@ -18,38 +18,38 @@ import eventbraid as eb
 from eventbraid import errors
 
 MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
-CONFLICT = eb.ConflictedStream("account-a", expected=eb.EXISTS, actual=0)
+CONFLICT = eb.errors.ConflictedStream("account-a", expected=eb.EXISTS, actual=0)
 EXAMPLES = [
     eb.CommandRejected("insufficient_funds", facts={"available": 3}),
-    eb.CorruptStore("log/1", 4096, "wrong checksum"),
-    eb.DeadlineExceeded("Transfer", 3, eb.VersionConflict([CONFLICT])),
-    eb.DiscoveryLimit("Transfer", "rounds", 16),
-    eb.EventDecodeError("opened", "account-a", 7, "not JSON"),
+    eb.errors.CorruptStore("log/1", 4096, "wrong checksum"),
+    eb.errors.DeadlineExceeded("Transfer", 3, eb.VersionConflict([CONFLICT])),
+    eb.errors.DiscoveryLimit("Transfer", "rounds", 16),
+    eb.errors.EventDecodeError("opened", "account-a", 7, "not JSON"),
     eb.EventbraidError("something"),
-    eb.IdempotencyMismatch("transfer-7"),
-    eb.IncompatibleFormat("shop.braid", 9, 1),
-    eb.InvalidArgument("location", "", "give a path"),
-    eb.InvalidEventType("event type", "", "it is empty"),
-    eb.InvalidStreamId("stream", "", "it is empty"),
+    eb.errors.IdempotencyMismatch("transfer-7"),
+    eb.errors.IncompatibleFormat("shop.braid", 9, 1),
+    eb.errors.InvalidArgument("location", "", "give a path"),
+    eb.errors.InvalidEventType("event type", "", "it is empty"),
+    eb.errors.InvalidStreamId("stream", "", "it is empty"),
     eb.InvalidValue("Money", "-1", "it must be 0 or more", "give cents"),
-    eb.LimitExceeded("event data", 9, 8),
-    eb.NotAStore("shop.braid", "it is a file"),
+    eb.errors.LimitExceeded("event data", 9, 8),
+    eb.errors.NotAStore("shop.braid", "it is a file"),
     eb.OutcomeUnknown(
         "the disk failed", idempotency_key="k", event_ids=[uuid.UUID(int=1)]
     ),
-    eb.RetriesExhausted(5, eb.VersionConflict([CONFLICT])),
+    eb.errors.RetriesExhausted(5, eb.VersionConflict([CONFLICT])),
     eb.LeaseHeld("importer", "python (process 7 on host)", MOMENT, 1.5),
-    eb.LeaseLost("importer", 3, 4),
-    eb.SharingUnsupported("shop.braid", "it is on NFS"),
-    eb.StorageFull("log/2", "no space left on device"),
+    eb.errors.LeaseLost("importer", 3, 4),
+    eb.errors.SharingUnsupported("shop.braid", "it is on NFS"),
+    eb.errors.StorageFull("log/2", "no space left on device"),
     eb.StoreBusy("shop.braid", "process 7"),
-    eb.StoreClosed(),
-    eb.StoreDetached("shop.braid/coord.shm", "it was deleted"),
-    eb.StorePoisoned("input/output error"),
-    eb.StoreUnavailable("shop.braid", "open", "permission denied", errno.EACCES),
-    eb.StreamDeleted("account-a"),
-    eb.UndeclaredStream("account-c", "Transfer", ["account-a"]),
-    eb.UnknownEventType("opened", 2, "account-a", 7),
+    eb.errors.StoreClosed(),
+    eb.errors.StoreDetached("shop.braid/coord.shm", "it was deleted"),
+    eb.errors.StorePoisoned("input/output error"),
+    eb.errors.StoreUnavailable("shop.braid", "open", "permission denied", errno.EACCES),
+    eb.errors.StreamDeleted("account-a"),
+    eb.errors.UndeclaredStream("account-c", "Transfer", ["account-a"]),
+    eb.errors.UnknownEventType("opened", 2, "account-a", 7),
     eb.VersionConflict([CONFLICT]),
 ]
 
@@ -92,7 +92,7 @@ def test_every_error_has_the_base_of_its_layer(kind):
     layers = BASES - {eb.EventbraidError, eb.AppendError, errors.StoreUnusable}
     bases = [base for base in layers if issubclass(kind, base)]
     # What is wrong with an argument or a value concerns every layer.
-    is_of_all_layers = issubclass(kind, eb.InvalidArgument | eb.InvalidValue)
+    is_of_all_layers = issubclass(kind, eb.errors.InvalidArgument | eb.InvalidValue)
     assert len(bases) == 1 or (is_of_all_layers and len(bases) <= 1)
 
 
@@ -111,7 +111,7 @@ def test_errors_survive_the_way(error, carry):
 
 
 def test_notes_survive_pickling():
-    error = eb.StoreClosed()
+    error = eb.errors.StoreClosed()
     error.add_note("while reading")
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["while reading"]
 
@@ -122,18 +122,18 @@ def test_errors_show_their_message(error):
 
 
 def test_errors_are_what_built_in_handlers_look_for():
-    full = next(error for error in EXAMPLES if isinstance(error, eb.StorageFull))
+    full = next(error for error in EXAMPLES if isinstance(error, eb.errors.StorageFull))
     assert isinstance(full, OSError)
     assert full.errno == errno.ENOSPC
-    assert issubclass(eb.StoreUnavailable, OSError)
-    assert issubclass(eb.DeadlineExceeded, TimeoutError)
-    assert issubclass(eb.InvalidArgument, ValueError)
+    assert issubclass(eb.errors.StoreUnavailable, OSError)
+    assert issubclass(eb.errors.DeadlineExceeded, TimeoutError)
+    assert issubclass(eb.errors.InvalidArgument, ValueError)
     assert issubclass(eb.InvalidValue, ValueError)
 
 
 def test_a_conflict_names_each_stream_with_both_versions():
     conflict = eb.VersionConflict(
-        [CONFLICT, eb.ConflictedStream("account-b", expected=4, actual=5)]
+        [CONFLICT, eb.errors.ConflictedStream("account-b", expected=4, actual=5)]
     )
     assert "'account-a' (expected EXISTS, is at version 0)" in str(conflict)
     assert "'account-b' (expected version 4, is at version 5)" in str(conflict)
@@ -149,13 +149,17 @@ def test_a_conflict_names_each_stream_with_both_versions():
     ],
 )
 def test_a_conflict_names_the_remedy_for_its_expectation(expected, actual, remedy):
-    message = str(eb.VersionConflict([eb.ConflictedStream("a", expected, actual)]))
+    message = str(
+        eb.VersionConflict([eb.errors.ConflictedStream("a", expected, actual)])
+    )
     assert remedy in message
     assert ("other events" in message) == ("other events" in remedy)
 
 
 def test_a_conflict_on_many_streams_has_a_short_message():
-    failures = [eb.ConflictedStream(f"a-{n}", eb.EXISTS, 0) for n in range(10_000)]
+    failures = [
+        eb.errors.ConflictedStream(f"a-{n}", eb.EXISTS, 0) for n in range(10_000)
+    ]
     conflict = eb.VersionConflict(failures)
     assert len(conflict.failures) == 10_000
     assert "and 9992 more" in str(conflict)
@@ -179,14 +183,14 @@ def test_a_rejection_keeps_its_own_facts():
 
 
 def test_who_cannot_share_a_store_is_told_the_reason_and_the_way_out():
-    refused = eb.SharingUnsupported("shop.braid", "it is on NFS")
+    refused = eb.errors.SharingUnsupported("shop.braid", "it is on NFS")
     assert (refused.path, refused.reason) == ("shop.braid", "it is on NFS")
     assert "it is on NFS" in str(refused)
     assert 'mode="exclusive"' in str(refused)
 
 
 def test_a_detached_store_is_named_with_what_to_do():
-    detached = eb.StoreDetached("shop.braid/coord.shm", "it was deleted")
+    detached = eb.errors.StoreDetached("shop.braid/coord.shm", "it was deleted")
     assert (detached.path, detached.reason) == (
         "shop.braid/coord.shm",
         "it was deleted",
@@ -205,6 +209,6 @@ def test_a_detached_store_is_named_with_what_to_do():
     ],
 )
 def test_an_exhausted_limit_is_named_instead_of_the_path(code, remedy):
-    error = eb.StoreUnavailable("shop.braid", "open", "refused", code)
+    error = eb.errors.StoreUnavailable("shop.braid", "open", "refused", code)
     assert remedy in str(error)
     assert ("check that the path" in str(error)) == (code == errno.ENOENT)

@@ -22,9 +22,9 @@ def test_a_location_is_memory_or_a_directory():
     "location", ["", "a\0b", "postgresql://host/shop", "sqlite://x"]
 )
 def test_other_locations_are_refused(location):
-    with pytest.raises(eb.InvalidArgument, match="memory:"):
+    with pytest.raises(eb.errors.InvalidArgument, match="memory:"):
         eb.open(location)
-    with pytest.raises(eb.InvalidArgument, match="memory:"):
+    with pytest.raises(eb.errors.InvalidArgument, match="memory:"):
         eb.open_async(location)
 
 
@@ -44,7 +44,7 @@ def test_other_types_are_refused():
     ],
 )
 def test_sizes_out_of_range_are_refused_by_name(options):
-    with pytest.raises(eb.InvalidArgument, match=next(iter(options))):
+    with pytest.raises(eb.errors.InvalidArgument, match=next(iter(options))):
         eb.open("memory:", **options)
 
 
@@ -71,9 +71,9 @@ def test_options_have_names_only():
     ],
 )
 def test_who_may_share_and_how_long_to_wait_are_checked_by_name(options):
-    with pytest.raises(eb.InvalidArgument, match=next(iter(options))):
+    with pytest.raises(eb.errors.InvalidArgument, match=next(iter(options))):
         eb.open("memory:", **options)
-    with pytest.raises(eb.InvalidArgument, match=next(iter(options))):
+    with pytest.raises(eb.errors.InvalidArgument, match=next(iter(options))):
         eb.open_async("memory:", **options)
 
 

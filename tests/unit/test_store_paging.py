@@ -67,7 +67,7 @@ def test_a_limited_read_gets_exactly_its_limit(limit):
 
 @pytest.mark.parametrize("number", [-1, 2**63, 2**64])
 def test_numbers_out_of_range_are_refused_by_name(number):
-    with pytest.raises(eb.InvalidArgument, match="after"):
+    with pytest.raises(eb.errors.InvalidArgument, match="after"):
         checked("after", number)
 
 
@@ -78,7 +78,7 @@ def test_other_types_are_refused_by_name(number):
 
 
 def test_one_string_is_not_a_list_of_types():
-    with pytest.raises(eb.InvalidArgument, match="list"):
+    with pytest.raises(eb.errors.InvalidArgument, match="list"):
         LogFilter(types="opened")
 
 
@@ -91,11 +91,11 @@ def test_a_condition_of_another_type_is_refused_by_name(name):
 @pytest.mark.parametrize(
     ("conditions", "error"),
     [
-        ({"stream": "a\ud800"}, eb.InvalidStreamId),
-        ({"stream": ""}, eb.InvalidStreamId),
-        ({"prefix": "a\ud800"}, eb.InvalidArgument),
-        ({"category": "a\ud800"}, eb.InvalidArgument),
-        ({"types": ["a\ud800"]}, eb.InvalidEventType),
+        ({"stream": "a\ud800"}, eb.errors.InvalidStreamId),
+        ({"stream": ""}, eb.errors.InvalidStreamId),
+        ({"prefix": "a\ud800"}, eb.errors.InvalidArgument),
+        ({"category": "a\ud800"}, eb.errors.InvalidArgument),
+        ({"types": ["a\ud800"]}, eb.errors.InvalidEventType),
     ],
 )
 def test_a_condition_that_nothing_can_meet_is_refused(conditions, error):

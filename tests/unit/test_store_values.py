@@ -200,11 +200,11 @@ def test_a_new_event_refuses_other_types(arguments, options):
 
 
 def test_text_without_utf8_is_refused_by_name():
-    with pytest.raises(eb.InvalidStreamId):
+    with pytest.raises(eb.errors.InvalidStreamId):
         eb.NewEvent("a\ud800", "x", b"")
-    with pytest.raises(eb.InvalidEventType):
+    with pytest.raises(eb.errors.InvalidEventType):
         eb.NewEvent("a", "x\ud800", b"")
-    with pytest.raises(eb.InvalidArgument, match="metadata"):
+    with pytest.raises(eb.errors.InvalidArgument, match="metadata"):
         eb.NewEvent("a", "x", b"", metadata={"k": "\ud800"})
 
 
@@ -248,10 +248,10 @@ def test_a_recorded_event_keeps_the_moment_whatever_the_time_zone():
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
-        ({"version": -1}, eb.InvalidArgument),
-        ({"position": 2**64}, eb.InvalidArgument),
+        ({"version": -1}, eb.errors.InvalidArgument),
+        ({"position": 2**64}, eb.errors.InvalidArgument),
         ({"version": "1"}, TypeError),
-        ({"recorded_at": NOON.replace(year=1969)}, eb.InvalidArgument),
+        ({"recorded_at": NOON.replace(year=1969)}, eb.errors.InvalidArgument),
         ({"recorded_at": NOON.replace(tzinfo=None)}, TypeError),
         ({"recorded_at": "now"}, TypeError),
     ],
@@ -279,7 +279,7 @@ def test_an_appended_shows_its_facts():
 
 
 def test_conditions_have_the_names_under_which_they_are_exported():
-    assert [repr(member) for member in eb.StreamCondition] == [
+    assert [repr(member) for member in eb.errors.StreamCondition] == [
         "ANY",
         "NO_STREAM",
         "EXISTS",
@@ -289,7 +289,7 @@ def test_conditions_have_the_names_under_which_they_are_exported():
 
 def test_uuid7_ascends_and_says_when():
     before = int(datetime.now(UTC).timestamp() * 1000)
-    made = [eb.uuid7() for _ in range(10_000)]
+    made = [eb.store.uuid7() for _ in range(10_000)]
     assert made == sorted(set(made))
     assert {(one.version, one.variant) for one in made} == {(7, uuid.RFC_4122)}
     assert before <= made[0].int >> 80 <= before + 60_000

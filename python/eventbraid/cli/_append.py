@@ -46,7 +46,7 @@ with the same --idempotency-key if it had one\
 """
 _MOST_STREAMS = 10
 _EXPECTED = "STREAM=VERSION|any|none|exists"
-_CONDITIONS: dict[str, eb.Expectation] = {
+_CONDITIONS: dict[str, eb.store.Expectation] = {
     "any": eb.ANY,
     "none": eb.NO_STREAM,
     "exists": eb.EXISTS,
@@ -63,7 +63,7 @@ class Demands:
         numbered: Whether each commit has a key of its own, derived from that one.
     """
 
-    expect: Mapping[str, eb.Expectation]
+    expect: Mapping[str, eb.store.Expectation]
     key: str | None
     numbered: bool
 
@@ -73,7 +73,7 @@ class Demands:
             return self.key
         return f"{self.key}/{batch.number}"
 
-    def expect_of(self, batch: Batch) -> Mapping[str, eb.Expectation]:
+    def expect_of(self, batch: Batch) -> Mapping[str, eb.store.Expectation]:
         """Return the expectations of a commit; only the first commit has any."""
         return self.expect if batch.number == 1 else {}
 
@@ -84,9 +84,9 @@ class Demands:
 
 def _by_stream(
     context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, eb.Expectation]:
+) -> dict[str, eb.store.Expectation]:
     """Split each text at its last =, because a stream's id may contain one."""
-    expect: dict[str, eb.Expectation] = {}
+    expect: dict[str, eb.store.Expectation] = {}
     for text in utf8_only(context, parameter, texts):
         stream, _, what = text.rpartition("=")
         if not stream:
@@ -97,7 +97,7 @@ def _by_stream(
     return expect
 
 
-def _expectation(what: str, parameter: click.Parameter) -> eb.Expectation:
+def _expectation(what: str, parameter: click.Parameter) -> eb.store.Expectation:
     if what in _CONDITIONS:
         return _CONDITIONS[what]
     if what.isascii() and what.isdigit() and int(what) <= LARGEST_NUMBER:
@@ -141,7 +141,7 @@ def append(
     *,
     location: str,
     commit_size: int | None,
-    expect: dict[str, eb.Expectation],
+    expect: dict[str, eb.store.Expectation],
     idempotency_key: str | None,
     create: bool,
     as_json: bool,
@@ -200,7 +200,7 @@ def _commit(store: eb.EventStore, batch: Batch, demands: Demands) -> eb.Appended
             expect=demands.expect_of(batch),
             idempotency_key=demands.key_of(batch),
         )
-    except eb.InvalidArgument:
+    except eb.errors.InvalidArgument:
         refuse_invalid_events(batch)
         raise
     except KeyboardInterrupt as interruption:

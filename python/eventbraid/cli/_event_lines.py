@@ -128,7 +128,7 @@ def refuse_invalid_events(batch: Batch) -> None:
 def _naming(what: str, batch: Batch) -> Generator[None]:
     try:
         yield
-    except eb.InvalidArgument as fault:
+    except eb.errors.InvalidArgument as fault:
         raise BadLines([f"{what}: {fault}"], 1, batch) from None
 
 

@@ -74,10 +74,10 @@ def explain(error: BaseException) -> Exit:
 
 _MISUSE = (
     eb.CommandRejected,
-    eb.InvalidArgument,
+    eb.errors.InvalidArgument,
     eb.InvalidValue,
-    eb.NotAStore,
-    eb.SagaNotFound,
+    eb.errors.NotAStore,
+    eb.errors.SagaNotFound,
 )
 
 

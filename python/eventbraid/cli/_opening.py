@@ -41,7 +41,7 @@ def _open_shared(
 ) -> eb.EventStore:
     try:
         return eb.open(location, create=create, read_only=read_only)
-    except eb.SharingUnsupported:
+    except eb.errors.SharingUnsupported:
         # On such a file system only one process can have the store open. A command has
         # it open for a short time.
         return eb.open(location, create=create, read_only=read_only, mode="exclusive")
@@ -61,7 +61,7 @@ def look_at_store(location: str, *, read_only: bool) -> eb.EventStore:
     if not read_only:
         try:
             return open_store(location)
-        except eb.StoreUnavailable:
+        except eb.errors.StoreUnavailable:
             # The store can't be written; the read-only opening fails too if it can't
             # be read.
             return look_at_store(location, read_only=True)

@@ -59,13 +59,13 @@ def show(*, location: str, identifier: str, as_json: bool) -> Exit:
     from eventbraid.cli._timeline_table import print_timeline
 
     with open_store(location) as store:
-        timeline = eb.read_timeline(store, identifier)
+        timeline = eb.saga.read_timeline(store, identifier)
     if as_json:
         with output() as out:
             out.json(asdict(timeline))
     else:
         print_timeline(timeline)
-    return Exit.OFF if timeline.outcome is eb.Outcome.STUCK else Exit.FINE
+    return Exit.OFF if timeline.outcome is eb.SagaOutcome.STUCK else Exit.FINE
 
 
 @saga.command("list")
@@ -141,7 +141,7 @@ def stuck(*, location: str, as_json: bool) -> Exit:
 def _stuck_facts(store: eb.EventStore, saga_id: str) -> dict[str, str]:
     """Return the facts for a decision, or an error if the saga can't be read."""
     try:
-        timeline = eb.read_timeline(store, saga_id)
+        timeline = eb.saga.read_timeline(store, saga_id)
     except eb.EventbraidError as error:
         return {"error": f"its records can't be read: {error}"}
     return {"saga": timeline.saga, "failure": timeline.failure or ""}

@@ -31,7 +31,7 @@ class _Size:
     segments: int
     first_recorded_at: datetime | None
     last_recorded_at: datetime | None
-    sessions: tuple[eb.StoreSession, ...]
+    sessions: tuple[eb.store.StoreSession, ...]
 
 
 @click.command()
@@ -100,7 +100,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _table(sessions: tuple[eb.StoreSession, ...]) -> Iterator[str]:
+def _table(sessions: tuple[eb.store.StoreSession, ...]) -> Iterator[str]:
     """Format the other sessions, in columns as wide as their content."""
     rows = [_COLUMNS, *(_cells(one) for one in sessions if not one.is_self)]
     if len(rows) == 1:
@@ -115,7 +115,7 @@ def _table(sessions: tuple[eb.StoreSession, ...]) -> Iterator[str]:
         yield f"  {'  '.join(aligned)}  {program}"
 
 
-def _cells(session: eb.StoreSession) -> tuple[str, ...]:
+def _cells(session: eb.store.StoreSession) -> tuple[str, ...]:
     from eventbraid.cli._output import printable
 
     read_only = " (read only)" if session.read_only else ""

@@ -23,7 +23,7 @@ _COLOURS = {
 }
 
 
-def print_timeline(timeline: eb.SagaTimeline) -> None:
+def print_timeline(timeline: eb.saga.SagaTimeline) -> None:
     """Print the timeline of a saga, one line per record."""
     out = console()
     out.print(
@@ -58,12 +58,12 @@ def _data(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style)
 
 
-def _what(entry: eb.SagaEntry) -> Text:
+def _what(entry: eb.saga.SagaEntry) -> Text:
     again = f" (attempt {entry.attempt})" if entry.attempt > 1 else ""
     return _data(f"{entry.what}{again}", style=_COLOURS.get(entry.what, ""))
 
 
-def _detail(entry: eb.SagaEntry) -> Text:
+def _detail(entry: eb.saga.SagaEntry) -> Text:
     """Format a step's result as its fields, and any other text unchanged."""
     try:
         result = json.loads(entry.detail)

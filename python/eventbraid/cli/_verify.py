@@ -62,7 +62,7 @@ def verify(*, location: str, quick: bool, as_json: bool) -> Exit:
     try:
         with _spinner(location), view_store(location) as store:
             whole = _check(store, quick=quick)
-    except eb.CorruptStore as damage:
+    except eb.errors.CorruptStore as damage:
         _print_damage(damage, as_json=as_json)
         return Exit.OFF
     _print_whole(whole, time.monotonic() - began, as_json=as_json)
@@ -120,7 +120,7 @@ def _print_whole(whole: _Whole, seconds: float, *, as_json: bool) -> None:
             out.line(f"moved to quarantine: {files}; keep or remove them")
 
 
-def _print_damage(damage: eb.CorruptStore, *, as_json: bool) -> None:
+def _print_damage(damage: eb.errors.CorruptStore, *, as_json: bool) -> None:
     from eventbraid.cli._output import output, printable
 
     file = damage.file.encode(errors="backslashreplace").decode()

@@ -141,7 +141,8 @@ class _Builder:
         return Foreign(
             option,
             f"JSON has no counterpart of {kind.__name__}; use a class made with "
-            "@eb.value, a dataclass, a Struct, a pydantic model or a built-in type",
+            "@eb.value_object, a dataclass, a Struct, a pydantic model or a built-in "
+            "type",
         )
 
 

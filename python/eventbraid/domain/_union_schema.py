@@ -50,7 +50,7 @@ class Choice(Schema):
                 return (
                     f"JSON doesn't tell {one.name} from {other.name}: both are "
                     f"written as {_WORDS[min(one.json & other.json)]}; use one of "
-                    "them, or wrap each in an eb.value class"
+                    "them, or wrap each in an eb.value_object class"
                 )
         return None
 
@@ -99,13 +99,13 @@ def _untold(one: Record, other: Record) -> str | None:
         if record.tag is None:
             return (
                 f"JSON doesn't tell {one.name} from {other.name}; decorate "
-                f"{record.name} with @eb.value, which gives it a tag, or register it "
-                "as an event"
+                f"{record.name} with @eb.value_object, which gives it a tag, or "
+                "register it as an event"
             )
     if one.tag == other.tag:
         return (
             f"{one.name} and {other.name} have the same tag {one.tag!r}; give one of "
-            'them another: @eb.value(tag="...")'
+            'them another: @eb.value_object(tag="...")'
         )
     return None
 

@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 
 @overload
-def value(cls: type[T], /) -> type[T]: ...
+def value_object(cls: type[T], /) -> type[T]: ...
 
 
 @overload
-def value(*, tag: str) -> Callable[[type[T]], type[T]]: ...
+def value_object(*, tag: str) -> Callable[[type[T]], type[T]]: ...
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
-def value(
+def value_object(
     cls: type[T] | None = None, /, *, tag: str | None = None
 ) -> type[T] | Callable[[type[T]], type[T]]:
     """Make a frozen dataclass that can't be made with fields of wrong types.
@@ -48,7 +48,7 @@ def value(
     Example:
         >>> import eventbraid as eb
         >>> class Quantity(eb.Int, gt=0): ...
-        >>> @eb.value
+        >>> @eb.value_object
         ... class Line:
         ...     product: str
         ...     quantity: Quantity
@@ -58,10 +58,10 @@ def value(
         Traceback (most recent call last):
         ...
         eventbraid.errors.InvalidValue: 2 is not a valid Line.quantity: ...
-        >>> @eb.value(tag="card")
+        >>> @eb.value_object(tag="card")
         ... class Card:
         ...     number: str
-        >>> @eb.value(tag="cash")
+        >>> @eb.value_object(tag="cash")
         ... class Cash: ...
         >>> @eb.event("doc.bill.paid")
         ... class Paid:

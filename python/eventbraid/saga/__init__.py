@@ -6,40 +6,45 @@ from eventbraid.saga._timeline import SagaEntry, SagaTimeline, read_timeline
 from eventbraid.saga.coordination._coordinator import SagaCoordinator
 from eventbraid.saga.coordination._handle import SagaHandle
 from eventbraid.saga.coordination._saga_summary import SagaSummary
-from eventbraid.saga.definition._context import Done, StepContext, StepFailure, Unknown
+from eventbraid.saga.definition._context import (
+    StepCompleted,
+    StepContext,
+    StepFailure,
+    StepInDoubt,
+)
 from eventbraid.saga.definition._defect_classes import DEFECTS
 from eventbraid.saga.definition._retry import Retry
 from eventbraid.saga.definition._saga import CompensationOrder, Saga
-from eventbraid.saga.definition._step import Local, Step
-from eventbraid.saga.definition._step_base import Kind, Node
-from eventbraid.saga.definition._step_builders import local, step
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.definition._step import LocalStep, Step
+from eventbraid.saga.definition._step_base import SagaStep, StepKind
+from eventbraid.saga.definition._step_builders import local_step, step
+from eventbraid.saga.machine._progress import SagaStatus
 from eventbraid.saga.running._observer import SagaProgress
-from eventbraid.saga.running._outcome import Outcome, SagaResult
+from eventbraid.saga.running._outcome import SagaOutcome, SagaResult
 
 __all__ = [
     "DEFECTS",
     "CompensationOrder",
-    "Done",
-    "Kind",
-    "Local",
-    "Node",
-    "Outcome",
+    "LocalStep",
     "Retry",
     "Saga",
     "SagaCoordinator",
     "SagaEntry",
     "SagaHandle",
+    "SagaOutcome",
     "SagaProgress",
     "SagaResult",
+    "SagaStatus",
+    "SagaStep",
     "SagaSummary",
     "SagaTimeline",
-    "Status",
     "Step",
+    "StepCompleted",
     "StepContext",
     "StepFailure",
-    "Unknown",
-    "local",
+    "StepInDoubt",
+    "StepKind",
+    "local_step",
     "read_timeline",
     "step",
 ]

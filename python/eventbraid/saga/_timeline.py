@@ -29,8 +29,8 @@ from eventbraid.saga.machine._events import (
     StepUnknown,
 )
 from eventbraid.saga.machine._fold import evolve
-from eventbraid.saga.machine._progress import Progress, Status
-from eventbraid.saga.running._outcome import Outcome
+from eventbraid.saga.machine._progress import Progress, SagaStatus
+from eventbraid.saga.running._outcome import SagaOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ class SagaEntry:
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.SagaEntry.__name__
+        >>> eb.saga.SagaEntry.__name__
         'SagaEntry'
     """
 
@@ -87,8 +87,8 @@ class SagaTimeline:
         >>> import eventbraid as eb
         >>> with eb.open("memory:") as store:
         ...     try:
-        ...         eb.read_timeline(store, "saga-1")
-        ...     except eb.SagaNotFound as error:
+        ...         eb.saga.read_timeline(store, "saga-1")
+        ...     except eb.errors.SagaNotFound as error:
         ...         print(error.saga_id)
         saga-1
     """
@@ -96,8 +96,8 @@ class SagaTimeline:
     saga_id: str
     saga: str
     version: int
-    status: Status
-    outcome: Outcome | None
+    status: SagaStatus
+    outcome: SagaOutcome | None
     failure: str | None
     steps: tuple[str, ...]
     entries: tuple[SagaEntry, ...]
@@ -119,8 +119,8 @@ def read_timeline(store: EventStore, saga_id: str) -> SagaTimeline:
         >>> import eventbraid as eb
         >>> with eb.open("memory:") as store:
         ...     try:
-        ...         timeline = eb.read_timeline(store, "saga-1")
-        ...     except eb.SagaNotFound:
+        ...         timeline = eb.saga.read_timeline(store, "saga-1")
+        ...     except eb.errors.SagaNotFound:
         ...         print("no such saga")
         no such saga
     """
@@ -138,7 +138,7 @@ def read_timeline(store: EventStore, saga_id: str) -> SagaTimeline:
         progress.saga,
         progress.version,
         progress.status,
-        Outcome(progress.status.value) if is_at_rest else None,
+        SagaOutcome(progress.status.value) if is_at_rest else None,
         progress.trouble,
         tuple(shape.name for shape in progress.graph),
         tuple(entries),

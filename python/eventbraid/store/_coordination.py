@@ -17,7 +17,22 @@ if TYPE_CHECKING:
 
 
 class Heartbeat(Protocol):
-    """The heartbeat of an event loop."""
+    """The heartbeat of an event loop: it shows that the loop still runs.
+
+    Example:
+        >>> import asyncio
+        >>> import eventbraid as eb
+        >>> async def age_within_the_loop() -> float:
+        ...     async with eb.open_async("memory:") as store:
+        ...         _ = store.coordination.start_heartbeat()
+        ...         heartbeat = store.coordination.start_loop_heartbeat()
+        ...         try:
+        ...             return heartbeat.age()
+        ...         finally:
+        ...             heartbeat.stop()
+        >>> asyncio.run(age_within_the_loop())
+        0.0
+    """
 
     def age(self) -> float:
         """Return the seconds since the event loop last ran; 0 within the loop."""

@@ -26,7 +26,7 @@ use crate::recorded_event;
 ///     ...     snapshot = store.read_streams(["account-alice", "account-bob"])
 ///     >>> snapshot.position, snapshot.versions, len(snapshot.events)
 ///     (1, {'account-alice': 1, 'account-bob': 0}, 1)
-#[pyclass(frozen, module = "eventbraid")]
+#[pyclass(frozen, module = "eventbraid.store")]
 pub(crate) struct StreamsSnapshot {
     position: u64,
     versions: Py<PyDict>,

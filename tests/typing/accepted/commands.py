@@ -29,18 +29,18 @@ class AccountId(eb.Id, prefix="account"): ...
 class Country(eb.Text, pattern="[A-Z]{2}"): ...
 
 
-@eb.value
+@eb.value_object
 class Address:
     street: str
     country: Country = Country("DE")
 
 
-@eb.value(tag="card")
+@eb.value_object(tag="card")
 class Card:
     number: str
 
 
-@eb.value
+@eb.value_object
 class Cash: ...
 
 
@@ -171,12 +171,14 @@ Transfer(
 )
 CloseAll(accounts=["account-a", Account("account-b")], reason="x")
 handle: str = transfer.source
-assert_type(transfer.source, eb.Writable[Withdrawn | Deposited])
-assert_type(transfer.limit, eb.Writable[LimitSet])
-assert_type(CloseAll(accounts=[], reason="x").accounts, eb.Writables[AccountEvent])
+assert_type(transfer.source, eb.command.Writable[Withdrawn | Deposited])
+assert_type(transfer.limit, eb.command.Writable[LimitSet])
+assert_type(
+    CloseAll(accounts=[], reason="x").accounts, eb.command.Writables[AccountEvent]
+)
 assert_type(Transfer.source, eb.Declared[Account])
 assert_type(Transfer.source.kind, type[Account])
-assert_type(transfer.discovered(Limit("limit-1")), eb.Writable[LimitSet])
+assert_type(transfer.discovered(Limit("limit-1")), eb.command.Writable[LimitSet])
 
 total: Money = Money(5) + Money(7)
 total -= Money(1)

@@ -10,8 +10,8 @@ from typing import Protocol
 import eventbraid as eb
 
 SECOND = timedelta(seconds=1)
-DEFECTS: tuple[type[BaseException], ...] = (*eb.DEFECTS, ValueError)
-ORDER: eb.CompensationOrder = "strict"
+DEFECTS: tuple[type[BaseException], ...] = (*eb.saga.DEFECTS, ValueError)
+ORDER: eb.saga.CompensationOrder = "strict"
 
 
 class Cents(eb.Int, ge=0):
@@ -97,17 +97,17 @@ class Capture:
     async def capture(self, c: eb.StepContext[Order]) -> Receipt:
         return await self.bank.capture(c.state.cents, c.idempotency_key)
 
-    async def ask(self, c: eb.StepContext[Order]) -> eb.Done[Receipt] | None:
+    async def ask(self, c: eb.StepContext[Order]) -> eb.StepCompleted[Receipt] | None:
         found = await self.bank.find(c.idempotency_key)
-        return None if found is None else eb.Done(found)
+        return None if found is None else eb.StepCompleted(found)
 
     async def refund(
-        self, c: eb.StepContext[Order], did: eb.Done[Receipt] | eb.Unknown
+        self, c: eb.StepContext[Order], did: eb.StepCompleted[Receipt] | eb.StepInDoubt
     ) -> Receipt:
         match did:
-            case eb.Done(receipt):
+            case eb.StepCompleted(receipt):
                 return await self.bank.refund(receipt.payment_id, c.idempotency_key)
-            case eb.Unknown():
+            case eb.StepInDoubt():
                 return await self.bank.void(c.forward_key, c.idempotency_key)
 
     def refunded(
@@ -162,19 +162,19 @@ def order_saga(bank: Bank) -> eb.Saga[Order]:
         defects=DEFECTS,
         compensation_order=ORDER,
         steps=[
-            eb.local("book", book).compensated_by(unbook),
+            eb.local_step("book", book).compensated_by(unbook),
             Capture(bank).step(),
             eb.step(
                 "dispatch",
                 dispatch,
                 timeout=30 * SECOND,
-                kind=eb.Kind.PIVOT,
+                kind=eb.StepKind.PIVOT,
                 then=lambda order, parcel: replace(order, parcel=parcel),
             ),
-            eb.local(
+            eb.local_step(
                 "close",
                 lambda c: RecordCapture(payments=c.state.payments, cents=Cents(0)),
-                kind=eb.Kind.RETRIABLE,
+                kind=eb.StepKind.RETRIABLE,
                 then=lambda order, executed: replace(
                     order, parcel=f"{order.parcel} {executed.last_position}"
                 ),
@@ -191,7 +191,7 @@ def order_saga(bank: Bank) -> eb.Saga[Order]:
     )
 
 
-def first_steps(saga: eb.Saga[Order]) -> Sequence[eb.Node[Order]]:
+def first_steps(saga: eb.Saga[Order]) -> Sequence[eb.saga.SagaStep[Order]]:
     return saga.steps[:2]
 
 
@@ -200,16 +200,18 @@ async def use(store: eb.AsyncEventStore, bank: Bank, order: Order) -> str:
     async with eb.SagaCoordinator(store, [saga], on_event=told) as coordinator:
         handle = await coordinator.start(saga, order, id="saga-1")
         ended = await handle.result(timeout=10 * SECOND)
-        if ended.outcome is eb.Outcome.STUCK:
+        if ended.outcome is eb.SagaOutcome.STUCK:
             for summary in await coordinator.stuck():
                 await coordinator.retry(summary.id, by="mia", note="bank is back")
         parcel: str | None = ended.state.parcel
         return parcel or ""
 
 
-def told(progress: eb.SagaProgress) -> None:
+def told(progress: eb.saga.SagaProgress) -> None:
     assert progress.what.startswith("saga."), progress.saga_id
 
 
 def show(store: eb.EventStore) -> list[str]:
-    return [f"{e.time} {e.step} {e.what}" for e in eb.read_timeline(store, "s").entries]
+    return [
+        f"{e.time} {e.step} {e.what}" for e in eb.saga.read_timeline(store, "s").entries
+    ]

@@ -42,7 +42,7 @@ class Quantity(eb.Int, gt=0):
     """Pieces."""
 
 
-@eb.value
+@eb.value_object
 class Item:
     """A line of an order."""
 
@@ -51,7 +51,7 @@ class Item:
     price: Money
 
 
-@eb.value
+@eb.value_object
 class Address:
     """Where an order goes."""
 
@@ -415,14 +415,14 @@ def order_saga(services: Services) -> eb.Saga[PlacedOrder]:
         version=1,
         deadline=timedelta(days=3),
         steps=[
-            eb.local("submit order", _submit).compensated_by(_cancel),
+            eb.local_step("submit order", _submit).compensated_by(_cancel),
             _pay(services, "authorize", reversal="void"),
             _pay(services, "capture", reversal="refund"),
-            eb.local("reserve stock", _reserve).compensated_by(_release),
+            eb.local_step("reserve stock", _reserve).compensated_by(_release),
             _create_shipment(services),
             _schedule_pickup(services),
             _dispatch(services),
-            eb.local("complete order", _complete, kind=eb.Kind.RETRIABLE),
+            eb.local_step("complete order", _complete, kind=eb.StepKind.RETRIABLE),
             _notify(services),
         ],
     )
@@ -467,7 +467,7 @@ def _pay(
     async def call(c: Context) -> str:
         return await services.call(action, c.state.payment, c.idempotency_key)
 
-    async def reverse(c: Context, _: eb.Done[str] | eb.Unknown) -> str:
+    async def reverse(c: Context, _: eb.StepCompleted[str] | eb.StepInDoubt) -> str:
         return await services.call(reversal, c.state.payment, c.idempotency_key)
 
     def record(c: Context, reference: str) -> RecordPayment:
@@ -496,7 +496,7 @@ def _create_shipment(services: Services) -> eb.Step[PlacedOrder, str]:
     async def create(c: Context) -> str:
         return await services.call("create", c.state.shipment, c.idempotency_key)
 
-    async def cancel(c: Context, _: eb.Done[str] | eb.Unknown) -> str:
+    async def cancel(c: Context, _: eb.StepCompleted[str] | eb.StepInDoubt) -> str:
         return await services.call("cancel", c.state.shipment, c.idempotency_key)
 
     return eb.step(
@@ -533,7 +533,7 @@ def _dispatch(services: Services) -> eb.Step[PlacedOrder, str]:
     return eb.step(
         "dispatch shipment",
         dispatch,
-        kind=eb.Kind.PIVOT,
+        kind=eb.StepKind.PIVOT,
         timeout=_TIMEOUT,
         retry=_UNTIL_DONE,
         record=lambda c, reference: _shipment(c, "dispatch", reference),
@@ -559,7 +559,7 @@ def _notify(services: Services) -> eb.Step[PlacedOrder, str]:
     return eb.step(
         "notify customer",
         notify,
-        kind=eb.Kind.RETRIABLE,
+        kind=eb.StepKind.RETRIABLE,
         timeout=_TIMEOUT,
         retry=_UNTIL_DONE,
         record=record,

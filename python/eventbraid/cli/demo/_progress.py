@@ -111,7 +111,7 @@ class PlainWatcher:
 
 
 def _outcomes(tally: Tally) -> str:
-    counts = (f"{tally.outcomes[o]:,} {o.value}" for o in eb.Outcome)
+    counts = (f"{tally.outcomes[o]:,} {o.value}" for o in eb.SagaOutcome)
     before = f", {tally.ended_before:,} before" if tally.ended_before else ""
     return (
         f"{tally.rate:,.0f} orders/s, {tally.in_flight} in flight: "

@@ -105,7 +105,7 @@ def run() -> None:
     except (KeyboardInterrupt, click.Abort):
         _print("interrupted; nothing is lost: start it again to continue")
         sys.exit(_INTERRUPTED)
-    except eb.IdempotencyMismatch:
+    except eb.errors.IdempotencyMismatch:
         _print(
             "the load in this store was begun with another --commit-size or --limit; "
             "give the same ones, or another STORE"

@@ -107,7 +107,7 @@ async def _fulfil(shop: Shop) -> None:
     while True:
         try:
             await _read_orders_in_turn(shop)
-        except eb.LeaseLost:
+        except eb.errors.LeaseLost:
             # Each saga is started once, even if several processes read its order.
             _print("its heartbeat was late, and another process reads the orders now")
 
@@ -136,7 +136,7 @@ async def _cancel_when_lost(lease: eb.AsyncLease, scope: anyio.CancelScope) -> N
         await anyio.sleep(_CONFIRM_SECONDS)
         try:
             await lease.append([])
-        except eb.LeaseLost:
+        except eb.errors.LeaseLost:
             scope.cancel()
             return
 

@@ -67,7 +67,7 @@ async def _start_saga(shop: Shop, order: OrderId, submitted: OrderSubmitted) -> 
     )
     try:
         await shop.coordinator.start(shop.saga, Fulfilment(placed), id=SagaId.of(order))
-    except eb.SagaExists:
+    except eb.errors.SagaExists:
         # Another program used the saga's id: this must not stop all other orders.
         _log.exception(
             "the saga of %s can't be started; an operator must decide", order

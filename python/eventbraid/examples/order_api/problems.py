@@ -85,11 +85,11 @@ def problem_of(error: eb.EventbraidError) -> Problem:
     """Return the problem that a client receives for an error of the store.
 
     Example:
-        >>> problem_of(eb.StorageFull("shop.braid/log/1", "disk full")).status
+        >>> problem_of(eb.errors.StorageFull("shop.braid/log/1", "disk full")).status
         507
     """
     match error:
-        case eb.IdempotencyMismatch():
+        case eb.errors.IdempotencyMismatch():
             return Problem(
                 422,
                 "idempotency-key-reused",
@@ -98,7 +98,7 @@ def problem_of(error: eb.EventbraidError) -> Problem:
             )
         case eb.CommandRejected() | eb.InvalidValue():
             return Problem(422, "order-refused", str(error))
-        case eb.StorageFull():
+        case eb.errors.StorageFull():
             return Problem(
                 507, "storage-full", f"nothing was ordered; {_AGAIN}", retry_after=60
             )
@@ -109,13 +109,15 @@ def problem_of(error: eb.EventbraidError) -> Problem:
                 f"the order may or may not be recorded; to find out, {_AGAIN}",
                 retry_after=1,
             )
-        case eb.StoreBusy() | eb.RetriesExhausted() | eb.DeadlineExceeded():
+        case (
+            eb.StoreBusy() | eb.errors.RetriesExhausted() | eb.errors.DeadlineExceeded()
+        ):
             return Problem(503, "busy", f"nothing was ordered; {_AGAIN}", retry_after=1)
         case (
-            eb.StorePoisoned()
-            | eb.StoreUnavailable()
-            | eb.StoreClosed()
-            | eb.StoreDetached()
+            eb.errors.StorePoisoned()
+            | eb.errors.StoreUnavailable()
+            | eb.errors.StoreClosed()
+            | eb.errors.StoreDetached()
         ):
             return Problem(
                 503,

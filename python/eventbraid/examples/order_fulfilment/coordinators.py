@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _MODULE = "eventbraid.examples.order_fulfilment.coordinator"
 _OUTCOMES = {
-    "saga.completed": eb.Outcome.COMPLETED,
-    "saga.compensated": eb.Outcome.COMPENSATED,
-    "saga.stuck": eb.Outcome.STUCK,
+    "saga.completed": eb.SagaOutcome.COMPLETED,
+    "saga.compensated": eb.SagaOutcome.COMPENSATED,
+    "saga.stuck": eb.SagaOutcome.STUCK,
 }
 
 

@@ -103,7 +103,7 @@ class Tally:
     total: int = 0
     ended_before: int = 0
     in_flight: int = 0
-    outcomes: Counter[eb.Outcome] = field(default_factory=Counter[eb.Outcome])
+    outcomes: Counter[eb.SagaOutcome] = field(default_factory=Counter[eb.SagaOutcome])
     notified_late: int = 0
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
@@ -170,7 +170,7 @@ async def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
     tally = Tally()
     wanted = purchases()[: options.limit]
     # Of two demos in one directory, each would notify the customers.
-    mode: eb.StoreMode = "exclusive" if options.coordinators == 1 else "shared"
+    mode: eb.store.StoreMode = "exclusive" if options.coordinators == 1 else "shared"
     await _refuse_other_stores(options, mode)
     options.ledgers.mkdir(parents=True, exist_ok=True)
     async with eb.open_async(options.store, mode=mode) as store:
@@ -186,7 +186,7 @@ async def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
     return DemoResult(plan, tally, verdict)
 
 
-async def _refuse_other_stores(options: DemoOptions, mode: eb.StoreMode) -> None:
+async def _refuse_other_stores(options: DemoOptions, mode: eb.store.StoreMode) -> None:
     """Raise if the directory is or holds a store that no demo created.
 
     The stores are opened read-only: nothing of a user's store is changed, and no file
@@ -197,17 +197,17 @@ async def _refuse_other_stores(options: DemoOptions, mode: eb.StoreMode) -> None
     try:
         async with eb.open_async(options.store, read_only=True, mode=mode) as store:
             await _refuse_other_store(store, options)
-    except eb.NotAStore:
+    except eb.errors.NotAStore:
         return
 
 
-async def _is_store(directory: Path, mode: eb.StoreMode) -> bool:
+async def _is_store(directory: Path, mode: eb.store.StoreMode) -> bool:
     try:
         async with eb.open_async(directory, read_only=True, mode=mode, lock_timeout=0):
             return True
     except eb.StoreBusy:
         return True
-    except eb.NotAStore:
+    except eb.errors.NotAStore:
         return False
 
 
@@ -218,8 +218,8 @@ async def _refuse_other_store(store: eb.AsyncEventStore, options: DemoOptions) -
         raise _other_store(options)
 
 
-def _other_store(options: DemoOptions) -> eb.InvalidArgument:
-    return eb.InvalidArgument(
+def _other_store(options: DemoOptions) -> eb.errors.InvalidArgument:
+    return eb.errors.InvalidArgument(
         "directory",
         str(options.directory),
         "it is or holds an event store that the demo did not create; give a directory "

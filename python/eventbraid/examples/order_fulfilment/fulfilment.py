@@ -122,8 +122,8 @@ def order_fulfilment(
     )
 
 
-def _submit() -> eb.Local[Fulfilment]:
-    return eb.local("submit order", _submit_order).compensated_by(_cancel_order)
+def _submit() -> eb.saga.LocalStep[Fulfilment]:
+    return eb.local_step("submit order", _submit_order).compensated_by(_cancel_order)
 
 
 def _submit_order(c: Context) -> SubmitOrder:
@@ -158,7 +158,9 @@ def _authorize(
             code=authorization.code,
         )
 
-    async def void(c: Context, did: eb.Done[Authorization] | eb.Unknown) -> Reversal:
+    async def void(
+        c: Context, did: eb.StepCompleted[Authorization] | eb.StepInDoubt
+    ) -> Reversal:
         del did  # Whether it happened or not: the key must not count any more.
         return await gateway.void(c.state.payment, c.forward_key, key=c.idempotency_key)
 
@@ -193,13 +195,15 @@ def _capture(
             reference=receipt.reference,
         )
 
-    async def refund(c: Context, did: eb.Done[Receipt] | eb.Unknown) -> Reversal:
+    async def refund(
+        c: Context, did: eb.StepCompleted[Receipt] | eb.StepInDoubt
+    ) -> Reversal:
         match did:
-            case eb.Done(receipt):
+            case eb.StepCompleted(receipt):
                 return await gateway.refund(
                     c.state.payment, receipt.amount, key=c.idempotency_key
                 )
-            case eb.Unknown():
+            case eb.StepInDoubt():
                 return await gateway.void(
                     c.state.payment, c.forward_key, key=c.idempotency_key
                 )
@@ -229,8 +233,8 @@ def _reversed(c: Context, reversal: Reversal) -> ReversePayment:
     )
 
 
-def _reserve() -> eb.Local[Fulfilment]:
-    return eb.local("reserve inventory", _reserve_inventory).compensated_by(
+def _reserve() -> eb.saga.LocalStep[Fulfilment]:
+    return eb.local_step("reserve inventory", _reserve_inventory).compensated_by(
         _release_inventory
     )
 
@@ -264,7 +268,7 @@ def _create_shipment(
             label=label.number,
         )
 
-    async def cancel(c: Context, did: eb.Done[Label] | eb.Unknown) -> None:
+    async def cancel(c: Context, did: eb.StepCompleted[Label] | eb.StepInDoubt) -> None:
         del did  # Whether it happened or not: the shipment must not leave.
         await carrier.cancel(c.state.shipment, c.forward_key, key=c.idempotency_key)
 
@@ -328,7 +332,7 @@ def _dispatch(carrier: Carrier, limits: CallLimits) -> eb.Step[Fulfilment, Dispa
     return eb.step(
         "dispatch shipment",
         dispatch,
-        kind=eb.Kind.PIVOT,
+        kind=eb.StepKind.PIVOT,
         timeout=limits.timeout,
         retry=_until_done(limits, ShippingRefused),
         record=record,
@@ -336,8 +340,8 @@ def _dispatch(carrier: Carrier, limits: CallLimits) -> eb.Step[Fulfilment, Dispa
     )
 
 
-def _complete() -> eb.Local[Fulfilment]:
-    return eb.local("complete order", _complete_order, kind=eb.Kind.RETRIABLE)
+def _complete() -> eb.saga.LocalStep[Fulfilment]:
+    return eb.local_step("complete order", _complete_order, kind=eb.StepKind.RETRIABLE)
 
 
 def _complete_order(c: Context) -> CompleteOrder:
@@ -361,7 +365,7 @@ def _notify(notifier: Notifier, limits: CallLimits) -> eb.Step[Fulfilment, None]
     def record(c: Context, _: None) -> RecordNotification:
         return RecordNotification(order=c.state.placed.order, key=c.idempotency_key)
 
-    def defer(c: Context, failure: eb.StepFailure) -> DeferNotification:
+    def defer(c: Context, failure: eb.saga.StepFailure) -> DeferNotification:
         return DeferNotification(
             order=c.state.placed.order,
             key=c.idempotency_key,

@@ -23,7 +23,7 @@ from .values import (
 )
 
 
-@eb.value
+@eb.value_object
 class PlacedOrder:
     """An order as a customer placed it, before the shop has validated it.
 

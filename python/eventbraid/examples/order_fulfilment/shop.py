@@ -43,7 +43,7 @@ class Shop:
         """Record a delivery of each product, once for each name of a delivery."""
         await receive(self.store, products, quantity, delivery=delivery)
 
-    async def fulfil(self, placed: PlacedOrder) -> eb.SagaResult[Fulfilment]:
+    async def fulfil(self, placed: PlacedOrder) -> eb.saga.SagaResult[Fulfilment]:
         """Fulfil an order, and wait until it is completed, compensated or stuck.
 
         An order that was started before is not started again.
@@ -61,12 +61,12 @@ class Shop:
         """
         waiting: list[str] = []
         for summary in await self.coordinator.list():
-            if summary.parked:
+            if summary.blocked:
                 waiting.append(summary.id)
                 continue
             handle = await self.coordinator.get(self.saga, summary.id)
             result = await handle.result()
-            if result.outcome is eb.Outcome.STUCK:
+            if result.outcome is eb.SagaOutcome.STUCK:
                 waiting.append(summary.id)
         return waiting
 

@@ -111,7 +111,7 @@ class CardToken(eb.Text, max_length=200, pattern=r"\S+"):
         return token
 
 
-@eb.value
+@eb.value_object
 class OrderItem:
     """One line of an order.
 
@@ -131,7 +131,7 @@ class OrderItem:
         return self.unit_price.times(self.quantity)
 
 
-@eb.value
+@eb.value_object
 class ShippingAddress:
     """The address to which an order is shipped.
 
@@ -150,7 +150,7 @@ class ShippingAddress:
     country: Country
 
 
-@eb.value
+@eb.value_object
 class PaymentMethod:
     """The method by which an order is paid: a card.
 

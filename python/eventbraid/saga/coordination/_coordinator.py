@@ -252,7 +252,7 @@ class SagaCoordinator:
         """List the sagas that wait for a person, each with its step and the reason."""
         return await self._parts.listing.stuck()
 
-    async def parked(self) -> Sequence[SagaSummary]:
+    async def blocked(self) -> Sequence[SagaSummary]:
         """List the blocked sagas, each with the reason.
 
         The list has the blocked sagas of this coordinator's shards, and all sagas that
@@ -260,6 +260,10 @@ class SagaCoordinator:
         it; the saga is then ``overdue``.
         """
         return await self._parts.listing.blocked()
+
+    async def parked(self) -> Sequence[SagaSummary]:
+        """List the blocked sagas: the former name of `blocked`."""
+        return await self.blocked()
 
     async def cancel(self, saga_id: str, /, *, reason: str) -> None:
         """Compensate a saga on request, even without its declaration.

@@ -15,7 +15,7 @@ from eventbraid.store._duration import duration_seconds
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from eventbraid.saga.machine._progress import Status
+    from eventbraid.saga.machine._progress import SagaStatus
     from eventbraid.saga.running._outcome import SagaResult
     from eventbraid.saga.running._run import Run
 
@@ -46,7 +46,7 @@ class SagaHandle(Generic[S]):
         return self._run.id
 
     @property
-    def status(self) -> Status:
+    def status(self) -> SagaStatus:
         """The status of the saga, as far as this coordinator knows.
 
         If another coordinator drives the saga, the status may be outdated until the

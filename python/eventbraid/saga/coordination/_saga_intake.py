@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventbraid.errors import SagaBlocked
 from eventbraid.saga.definition._declaration import declaration_of
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.machine._progress import SagaStatus
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class SagaIntake:
         run.assign(self._shards.lease_for(run.id, declaration_of(run.saga)))
         if run.shard_lease is None:
             self._registry.add_elsewhere(run)
-        if status is Status.STUCK:
+        if status is SagaStatus.STUCK:
             if run.shard_lease is not None:
                 self._registry.add_stuck(run)
             run.rest()
@@ -182,7 +182,7 @@ class SagaIntake:
         """Request that a blocked saga is read again, and driven if possible now.
 
         Until the read, the saga stays in the list of blocked sagas. Otherwise
-        `SagaCoordinator.parked` would miss it for a moment, although it is blocked
+        `SagaCoordinator.blocked` would miss it for a moment, although it is blocked
         before and after.
         """
         self._again[saga_id] = None

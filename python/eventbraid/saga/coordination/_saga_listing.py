@@ -8,7 +8,7 @@ from anyio.lowlevel import checkpoint
 
 from eventbraid.errors import SagaBlocked, SagaNotFound
 from eventbraid.saga.coordination._saga_summary import blocked_summary_of, summary_of
-from eventbraid.saga.machine._progress import Progress, Status
+from eventbraid.saga.machine._progress import Progress, SagaStatus
 from eventbraid.saga.running._blocked_error import NEEDS_CODE
 from eventbraid.saga.running._pace import Pace
 
@@ -74,7 +74,7 @@ class SagaListing:
         return [
             summary
             for summary in await self.all()
-            if summary.status is Status.STUCK and not summary.parked
+            if summary.status is SagaStatus.STUCK and not summary.blocked
         ]
 
     async def blocked(self) -> Sequence[SagaSummary]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eventbraid.errors import CoordinatorClosed
 from eventbraid.saga.coordination._blocked_registry import BlockedSaga
 from eventbraid.saga.coordination._saga_summary import summary_of
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.machine._progress import SagaStatus
 from eventbraid.saga.running._pace import TASKS_A_TURN, Pace
 from eventbraid.saga.running._shard_lease import shard_of
 
@@ -118,7 +118,7 @@ class SagaRegistry:
         """Remove a saga that has ended or is stuck from work; notify its callers."""
         if self.is_at_work(run):
             del self._at_work[run.id]
-        if run.progress.status is Status.STUCK:
+        if run.progress.status is SagaStatus.STUCK:
             self.add_stuck(run)
         run.rest()
 

@@ -10,7 +10,7 @@ from eventbraid.saga.running._clock import time_of_day
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from eventbraid.saga.machine._progress import Progress, Status
+    from eventbraid.saga.machine._progress import Progress, SagaStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +25,32 @@ class SagaSummary:
         step: The step that is attempted or compensated, if there is one.
         failure: The reason for its compensation, or why it is stuck or blocked; None if
             there is none.
-        parked: Whether it is blocked: no live coordinator has its code, or a defect in
+        blocked: Whether it is blocked: no live coordinator has its code, or a defect in
             a step prevents it.
         overdue: Whether its deadline has passed and it isn't being compensated. The
             deadline of a blocked saga doesn't compensate it.
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.SagaSummary("saga-1", "ship", 1, eb.Status.RUNNING, "pack", None).step
+        >>> eb.saga.SagaSummary(
+        ...     "saga-1", "ship", 1, eb.saga.SagaStatus.RUNNING, "pack", None
+        ... ).step
         'pack'
     """
 
     id: str
     saga: str
     version: int
-    status: Status
+    status: SagaStatus
     step: str | None
     failure: str | None
-    parked: bool = False
+    blocked: bool = False
     overdue: bool = False
+
+    @property
+    def parked(self) -> bool:
+        """The former name of ``blocked``."""
+        return self.blocked
 
 
 def summary_of(progress: Progress) -> SagaSummary:
@@ -61,7 +68,7 @@ def summary_of(progress: Progress) -> SagaSummary:
 
 def blocked_summary_of(progress: Progress, reason: str) -> SagaSummary:
     """Return the summary of a blocked saga."""
-    return replace(summary_of(progress), failure=reason, parked=True)
+    return replace(summary_of(progress), failure=reason, blocked=True)
 
 
 def is_overdue(progress: Progress, now: datetime) -> bool:

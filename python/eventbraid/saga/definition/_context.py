@@ -62,17 +62,18 @@ class StepContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Done(Generic[R]):
+class StepCompleted(Generic[R]):
     """What a compensation receives if the action is known to have taken effect.
 
-    A function ``ask`` also returns a `Done` if the receiver has a result for the key.
+    A function ``ask`` also returns a `StepCompleted` if the receiver has a result for
+    the key.
 
     Attributes:
         result: The result of the action.
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.Done("receipt-7").result
+        >>> eb.StepCompleted("receipt-7").result
         'receipt-7'
     """
 
@@ -80,7 +81,7 @@ class Done(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class StepInDoubt:
     """What a compensation receives if the action may have taken effect, or may yet.
 
     Compensate the action by its key (``context.forward_key``), so that the final result
@@ -92,7 +93,7 @@ class Unknown:
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.Unknown("timeout").why
+        >>> eb.StepInDoubt("timeout").why
         'timeout'
     """
 
@@ -111,7 +112,7 @@ class StepFailure:
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.StepFailure("Declined", "card expired").doubt is None
+        >>> eb.saga.StepFailure("Declined", "card expired").doubt is None
         True
     """
 

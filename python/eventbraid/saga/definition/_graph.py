@@ -16,7 +16,7 @@ class StepShape(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     Attributes:
         name: The step's name.
-        kind: The value of its `Kind`.
+        kind: The value of its `StepKind`.
         local: Whether it is a local step.
         has_compensation: Whether it has a compensation.
         replaceable: Whether another command replaces the step if it fails for good.

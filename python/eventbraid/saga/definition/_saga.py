@@ -10,8 +10,8 @@ from eventbraid.saga._text import shown
 from eventbraid.saga.definition._codec import Codec
 from eventbraid.saga.definition._defect_classes import DEFECTS, check_defects
 from eventbraid.saga.definition._graph import StepShape, graph_hash
-from eventbraid.saga.definition._step import Local, Step
-from eventbraid.saga.definition._step_base import Kind, Node
+from eventbraid.saga.definition._step import LocalStep, Step
+from eventbraid.saga.definition._step_base import SagaStep, StepKind
 from eventbraid.store._duration import validate_duration
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Saga(Generic[S]):
         state: type[S],
         /,
         *,
-        steps: Sequence[Node[S]],
+        steps: Sequence[SagaStep[S]],
         version: int = 1,
         deadline: timedelta | None = None,
         defects: tuple[type[BaseException], ...] = DEFECTS,
@@ -115,8 +115,8 @@ class Saga(Generic[S]):
         self.deadline = deadline
         self.defects = check_defects(defects)
         self.compensation_order: CompensationOrder = compensation_order
-        self.steps: tuple[Node[S], ...] = tuple(steps)
-        self.by_name: dict[str, Node[S]] = {node.name: node for node in self.steps}
+        self.steps: tuple[SagaStep[S], ...] = tuple(steps)
+        self.by_name: dict[str, SagaStep[S]] = {node.name: node for node in self.steps}
         self.graph = tuple(_shape(node) for node in self.steps)
         self.graph_hash = graph_hash(name, self.graph)
         self.state_codec: Codec[S] = Codec(state, what=f"the state of saga {name!r}")
@@ -140,26 +140,26 @@ class Saga(Generic[S]):
         return position >= self._settled_from
 
 
-def _shape(node: Node[S]) -> StepShape:
+def _shape(node: SagaStep[S]) -> StepShape:
     return StepShape(
         node.name,
         node.kind.value,
-        isinstance(node, Local),
-        node.undoable,
+        isinstance(node, LocalStep),
+        node.has_compensation,
         node.otherwise is not None,
     )
 
 
-def _settled_from(steps: Sequence[Node[S]]) -> int:
+def _settled_from(steps: Sequence[SagaStep[S]]) -> int:
     """Return the number of steps up to the last one that can compensate the saga."""
     fatal = [i for i, node in enumerate(steps) if _may_compensate_saga(node)]
     return fatal[-1] + 1 if fatal else 0
 
 
-def _may_compensate_saga(node: Node[S]) -> bool:
-    if node.kind is Kind.RETRIABLE:
+def _may_compensate_saga(node: SagaStep[S]) -> bool:
+    if node.kind is StepKind.RETRIABLE:
         return False
-    return node.otherwise is None or node.undoable
+    return node.otherwise is None or node.has_compensation
 
 
 def _check_head(name: str, version: int, deadline: timedelta | None) -> None:
@@ -194,7 +194,7 @@ def _check_order_name(name: str, order: str) -> None:
         )
 
 
-def _check_steps(name: str, steps: Sequence[Node[S]]) -> None:
+def _check_steps(name: str, steps: Sequence[SagaStep[S]]) -> None:
     if not steps:
         raise InvalidSaga(f"saga {name!r} has no steps; give it at least one")
     for node in steps:
@@ -203,13 +203,14 @@ def _check_steps(name: str, steps: Sequence[Node[S]]) -> None:
     _check_order(name, steps)
 
 
-def _check_node(name: str, node: Node[S]) -> None:
-    if not isinstance(node, Step | Local):
+def _check_node(name: str, node: SagaStep[S]) -> None:
+    if not isinstance(node, Step | LocalStep):
         raise InvalidSaga(
-            f"saga {name!r}: {node!r} is not a step; build it with step() or local()"
+            f"saga {name!r}: {node!r} is not a step; build it with step() or "
+            "local_step()"
         )
-    needs_compensation = node.kind is Kind.COMPENSATABLE and node.otherwise is None
-    if needs_compensation and not (node.undoable or node.settled_without_undo):
+    needs_compensation = node.kind is StepKind.COMPENSATABLE and node.otherwise is None
+    if needs_compensation and not (node.has_compensation or node.needs_no_compensation):
         raise InvalidSaga(
             f"saga {name!r}: step {node.name!r} is compensatable but has no "
             "compensation; add .compensated_by(...), or .without_compensation() if "
@@ -218,7 +219,7 @@ def _check_node(name: str, node: Node[S]) -> None:
         )
 
 
-def _check_names(name: str, steps: Sequence[Node[S]]) -> None:
+def _check_names(name: str, steps: Sequence[SagaStep[S]]) -> None:
     names = [node.name for node in steps]
     for step in names:
         if names.count(step) > 1:
@@ -229,7 +230,7 @@ def _check_names(name: str, steps: Sequence[Node[S]]) -> None:
             )
 
 
-def _check_order(name: str, steps: Sequence[Node[S]]) -> None:
+def _check_order(name: str, steps: Sequence[SagaStep[S]]) -> None:
     """Refuse a step after the pivot whose failure would compensate the saga."""
     settled_by: str | None = None
     for node in steps:
@@ -237,8 +238,8 @@ def _check_order(name: str, steps: Sequence[Node[S]]) -> None:
             raise InvalidSaga(
                 f"saga {name!r}: step {node.name!r} is {node.kind.value} but comes "
                 f"after {settled_by!r}, from where there is no way back; make it "
-                "kind=Kind.RETRIABLE, or put it before",
+                "kind=StepKind.RETRIABLE, or put it before",
                 step=node.name,
             )
-        if node.kind is not Kind.COMPENSATABLE:
+        if node.kind is not StepKind.COMPENSATABLE:
             settled_by = node.name

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
 
 from eventbraid.saga.definition._retry import BRIEFLY, PATIENTLY, Retry
-from eventbraid.saga.definition._step_base import Node
+from eventbraid.saga.definition._step_base import SagaStep
 from eventbraid.saga.definition._step_checks import (
     refuse_compensation_of_retriable,
     require_asynchronous,
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
     from eventbraid.command import Executed
     from eventbraid.saga.definition._codec import Codec
-    from eventbraid.saga.definition._context import Done, StepContext, Unknown
+    from eventbraid.saga.definition._context import (
+        StepCompleted,
+        StepContext,
+        StepInDoubt,
+    )
     from eventbraid.saga.definition._step_base import AnyCommand
 
 S = TypeVar("S")
@@ -45,14 +49,16 @@ class Compensation(Generic[S, R]):
         record: Returns the command that follows from the compensation, or None.
     """
 
-    action: Callable[[StepContext[S], Done[R] | Unknown], Awaitable[object]]
+    action: Callable[
+        [StepContext[S], StepCompleted[R] | StepInDoubt], Awaitable[object]
+    ]
     retry: Retry
     timeout: timedelta
     record: Callable[[StepContext[S], Any], AnyCommand | None] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step(Node[S], Generic[S, R]):
+class Step(SagaStep[S], Generic[S, R]):
     """An external step: an asynchronous call outside of the store; built by `step`.
 
     Example:
@@ -61,42 +67,40 @@ class Step(Node[S], Generic[S, R]):
         >>> async def ship(context: eb.StepContext[int]) -> str:
         ...     return f"parcel for {context.state}"
         >>> async def cancel(
-        ...     context: eb.StepContext[int], did: eb.Done[str] | eb.Unknown
+        ...     context: eb.StepContext[int],
+        ...     did: eb.StepCompleted[str] | eb.StepInDoubt,
         ... ) -> None:
         ...     print("cancelled by", context.forward_key)
         >>> step = eb.step("ship", ship, timeout=timedelta(seconds=5))
-        >>> step.compensated_by(cancel).undoable
+        >>> step.compensated_by(cancel).has_compensation
         True
     """
 
     action: Callable[[StepContext[S]], Awaitable[R]]
     timeout: timedelta
     result: Codec[R]
-    ask: Callable[[StepContext[S]], Awaitable[Done[R] | None]] | None
+    ask: Callable[[StepContext[S]], Awaitable[StepCompleted[R] | None]] | None
     then: Callable[[S, R], S] | None
     record: Callable[[StepContext[S], R], AnyCommand] | None
     defects: tuple[type[BaseException], ...] | None = None
-    undo: Compensation[S, R] | None = None
-    nothing_to_undo: bool = False
+    compensation: Compensation[S, R] | None = None
+    needs_no_compensation: bool = False
 
     @property
-    def undoable(self) -> bool:
+    def has_compensation(self) -> bool:
         """Whether the step has a compensation."""
-        return self.undo is not None
+        return self.compensation is not None
 
     @property
-    def settled_without_undo(self) -> bool:
-        """Whether the step was declared by `without_compensation`."""
-        return self.nothing_to_undo
-
-    @property
-    def undo_retry(self) -> Retry:
+    def compensation_retry(self) -> Retry:
         """The number of attempts to compensate the step, and their delays."""
-        return PATIENTLY if self.undo is None else self.undo.retry
+        return PATIENTLY if self.compensation is None else self.compensation.retry
 
     def compensated_by(
         self,
-        action: Callable[[StepContext[S], Done[R] | Unknown], Awaitable[U]],
+        action: Callable[
+            [StepContext[S], StepCompleted[R] | StepInDoubt], Awaitable[U]
+        ],
         /,
         *,
         retry: Retry = PATIENTLY,
@@ -111,7 +115,8 @@ class Step(Node[S], Generic[S, R]):
 
         Args:
             action: The call that compensates. It takes two arguments: the context,
-                and the outcome of the step, `Done` with its result or `Unknown`.
+                and the outcome of the step: `StepCompleted` with its result, or
+                `StepInDoubt`.
             retry: The number of its attempts, and their delays. After the last one, or
                 after an exception of ``never``, the saga is stuck: a person decides.
             timeout: The maximum duration of each attempt.
@@ -133,7 +138,7 @@ class Step(Node[S], Generic[S, R]):
         compensation: Compensation[S, R] = Compensation(
             action=action, retry=retry, timeout=timeout, record=record
         )
-        return dataclasses.replace(self, undo=compensation)
+        return dataclasses.replace(self, compensation=compensation)
 
     def without_compensation(self) -> Step[S, R]:
         """Declare that there is nothing to compensate: the step has no lasting effect.
@@ -141,42 +146,37 @@ class Step(Node[S], Generic[S, R]):
         A compensatable step must declare either a compensation or its absence.
         Otherwise a forgotten compensation would look like one that isn't needed.
         """
-        return dataclasses.replace(self, nothing_to_undo=True)
+        return dataclasses.replace(self, needs_no_compensation=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Local(Node[S]):
-    """A local step: a command of this store; built by `local`.
+class LocalStep(SagaStep[S]):
+    """A local step: a command of this store; built by `local_step`.
 
     The command's events, the saga's record of the step and the start of the next step
     are one commit, so the step happens exactly once.
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.Local.__name__
-        'Local'
+        >>> eb.saga.LocalStep.__name__
+        'LocalStep'
     """
 
     make: Callable[[StepContext[S]], AnyCommand]
     then: Callable[[S, Executed], S] | None
-    undo: Callable[[StepContext[S]], AnyCommand] | None = None
-    retry_of_undo: Retry = BRIEFLY
-    nothing_to_undo: bool = False
+    compensation: Callable[[StepContext[S]], AnyCommand] | None = None
+    retry_of_compensation: Retry = BRIEFLY
+    needs_no_compensation: bool = False
 
     @property
-    def undoable(self) -> bool:
+    def has_compensation(self) -> bool:
         """Whether the step has a compensation."""
-        return self.undo is not None
+        return self.compensation is not None
 
     @property
-    def settled_without_undo(self) -> bool:
-        """Whether the step was declared by `without_compensation`."""
-        return self.nothing_to_undo
-
-    @property
-    def undo_retry(self) -> Retry:
+    def compensation_retry(self) -> Retry:
         """The number of attempts to compensate the step, and their delays."""
-        return self.retry_of_undo
+        return self.retry_of_compensation
 
     def compensated_by(
         self,
@@ -184,7 +184,7 @@ class Local(Node[S]):
         /,
         *,
         retry: Retry = BRIEFLY,
-    ) -> Local[S]:
+    ) -> LocalStep[S]:
         """Return the step with a compensation: another command.
 
         Args:
@@ -201,19 +201,19 @@ class Local(Node[S]):
         """
         refuse_compensation_of_retriable(self)
         require_synchronous(self.name, command=make)
-        return dataclasses.replace(self, undo=make, retry_of_undo=retry)
+        return dataclasses.replace(self, compensation=make, retry_of_compensation=retry)
 
-    def without_compensation(self) -> Local[S]:
+    def without_compensation(self) -> LocalStep[S]:
         """Declare that there is nothing to compensate."""
-        return dataclasses.replace(self, nothing_to_undo=True)
+        return dataclasses.replace(self, needs_no_compensation=True)
 
 
-def is_external(node: Node[S]) -> TypeGuard[Step[S, Any]]:
+def is_external(node: SagaStep[S]) -> TypeGuard[Step[S, Any]]:
     """Return whether a node is an external step."""
     return isinstance(node, Step)
 
 
-def external(node: Node[S]) -> Step[S, Any]:
+def external(node: SagaStep[S]) -> Step[S, Any]:
     """Return a node that must be an external step according to the recorded graph.
 
     Raises:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 
-class Kind(Enum):
+class StepKind(Enum):
     """The kind of a step, which decides the effect of its failure on the saga.
 
     A saga has compensatable steps, then at most one pivot, then retriable steps. A step
@@ -29,7 +29,7 @@ class Kind(Enum):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.Kind.PIVOT.value
+        >>> eb.StepKind.PIVOT.value
         'pivot'
     """
 
@@ -44,8 +44,8 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node(ABC, Generic[S]):
-    """One named step of a saga over the state ``S``; built by `step` or `local`.
+class SagaStep(ABC, Generic[S]):
+    """One named step of a saga over the state ``S``; built by `step` or `local_step`.
 
     Attributes:
         name: The name by which the records refer to the step.
@@ -53,31 +53,30 @@ class Node(ABC, Generic[S]):
         retry: The number of its attempts, and their delays.
         skip_if: Returns the reason why the step isn't needed, or True.
         otherwise: Returns the command that replaces the step if it failed for good.
+        needs_no_compensation: Whether the step was declared by `without_compensation`.
 
     Example:
         >>> import eventbraid as eb
-        >>> close = eb.local("close", lambda context: context.state.closing)
-        >>> isinstance(close, eb.Node), close.kind.value, close.undoable
-        (True, 'compensatable', False)
+        >>> close = eb.local_step("close", lambda context: context.state.closing)
+        >>> isinstance(close, eb.saga.SagaStep), close.kind.value
+        (True, 'compensatable')
+        >>> close.has_compensation
+        False
     """
 
     name: str
-    kind: Kind
+    kind: StepKind
     retry: Retry
     skip_if: Callable[[S], str | bool | None] | None
     otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None
+    needs_no_compensation: bool
 
     @property
     @abstractmethod
-    def undoable(self) -> bool:
+    def has_compensation(self) -> bool:
         """Whether the step has a compensation."""
 
     @property
     @abstractmethod
-    def settled_without_undo(self) -> bool:
-        """Whether the step was declared by `without_compensation`."""
-
-    @property
-    @abstractmethod
-    def undo_retry(self) -> Retry:
+    def compensation_retry(self) -> Retry:
         """The number of attempts to compensate the step, and their delays."""

@@ -1,4 +1,4 @@
-"""The functions that declare steps: `step` and `local`."""
+"""The functions that declare steps: `step` and `local_step`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from eventbraid.saga.definition._codec import Codec
 from eventbraid.saga.definition._defect_classes import check_defects
 from eventbraid.saga.definition._result_type import result_type
 from eventbraid.saga.definition._retry import FOREVER, Retry
-from eventbraid.saga.definition._step import Local, Step
-from eventbraid.saga.definition._step_base import Kind
+from eventbraid.saga.definition._step import LocalStep, Step
+from eventbraid.saga.definition._step_base import StepKind
 from eventbraid.saga.definition._step_checks import (
     require_asynchronous,
     require_name,
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from eventbraid.command import Executed
-    from eventbraid.saga.definition._context import Done, StepContext, StepFailure
+    from eventbraid.saga.definition._context import (
+        StepCompleted,
+        StepContext,
+        StepFailure,
+    )
     from eventbraid.saga.definition._step_base import AnyCommand
 
 S = TypeVar("S")
@@ -35,10 +39,10 @@ def step(
     /,
     *,
     timeout: timedelta,
-    kind: Kind = Kind.COMPENSATABLE,
+    kind: StepKind = StepKind.COMPENSATABLE,
     retry: Retry | None = None,
     result: type[R] | None = None,
-    ask: Callable[[StepContext[S]], Awaitable[Done[R] | None]] | None = None,
+    ask: Callable[[StepContext[S]], Awaitable[StepCompleted[R] | None]] | None = None,
     then: Callable[[S, R], S] | None = None,
     record: Callable[[StepContext[S], R], AnyCommand] | None = None,
     otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None = None,
@@ -56,7 +60,7 @@ def step(
     coordinator with corrected code makes the call again, and isn't counted as an
     attempt. After a timeout, a crash or any other exception, the outcome is unknown. An
     unknown outcome is resolved by ``ask``, then by further attempts with the same key.
-    If they don't resolve it, the step is compensated as `Unknown`.
+    If they don't resolve it, the step is compensated as `StepInDoubt`.
 
     Args:
         name: The step's name: unique in its saga, 1 to 80 bytes, and never changed.
@@ -68,7 +72,7 @@ def step(
             any number for a retriable step.
         result: The type of the result, if the action has no annotation for it.
         ask: Asks the receiver for the result under ``context.idempotency_key``; returns
-            `Done` with the result, or None if the receiver has none.
+            `StepCompleted` with the result, or None if the receiver has none.
         then: Returns the new state from the state and the result. It must be pure,
             because it is called again at each resume.
         record: Returns the command that follows from the result. The command is
@@ -123,17 +127,17 @@ def step(
     )
 
 
-def local(
+def local_step(
     name: str,
     make: Callable[[StepContext[S]], AnyCommand],
     /,
     *,
-    kind: Kind = Kind.COMPENSATABLE,
+    kind: StepKind = StepKind.COMPENSATABLE,
     retry: Retry | None = None,
     then: Callable[[S, Executed], S] | None = None,
     otherwise: Callable[[StepContext[S], StepFailure], AnyCommand] | None = None,
     skip_if: Callable[[S], str | bool | None] | None = None,
-) -> Local[S]:
+) -> LocalStep[S]:
     """Declare a local step: a command whose events are in the same store.
 
     The command's events, the record of the step and the start of the next step are one
@@ -157,14 +161,16 @@ def local(
             False if it is needed. It must be pure.
 
     Returns:
-        The step. `Local.compensated_by` adds a compensation.
+        The step. `LocalStep.compensated_by` adds a compensation.
 
     Raises:
         InvalidSaga: The name is out of bounds, or a function is asynchronous.
 
     Example:
         >>> import eventbraid as eb
-        >>> reserve = eb.local("reserve", lambda context: context.state.reservation)
+        >>> reserve = eb.local_step(
+        ...     "reserve", lambda context: context.state.reservation
+        ... )
         >>> reserve.name
         'reserve'
     """
@@ -172,7 +178,7 @@ def local(
     require_synchronous(
         name, command=make, then=then, otherwise=otherwise, skip_if=skip_if
     )
-    return Local(
+    return LocalStep(
         name=name,
         kind=kind,
         retry=_retry_of(kind, retry),
@@ -190,7 +196,7 @@ def _result_codec(
     return Codec(annotation, what=f"the result of step {name!r}", step=name)
 
 
-def _retry_of(kind: Kind, retry: Retry | None) -> Retry:
+def _retry_of(kind: StepKind, retry: Retry | None) -> Retry:
     if retry is not None:
         return retry
-    return FOREVER if kind is Kind.RETRIABLE else Retry()
+    return FOREVER if kind is StepKind.RETRIABLE else Retry()

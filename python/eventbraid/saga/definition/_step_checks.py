@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga._text import safe_text, shown
 from eventbraid.saga.definition._result_type import is_asynchronous
-from eventbraid.saga.definition._step_base import Kind, Node
+from eventbraid.saga.definition._step_base import SagaStep, StepKind
 from eventbraid.store._duration import validate_duration
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def require_asynchronous(function: Callable[..., object], what: str, name: str) 
         raise InvalidSaga(
             f"the {what} of step {name!r} is {function!r}, which isn't asynchronous; "
             "declare it with `async def`, or annotate it to return an awaitable. Give "
-            "a synchronous command of this store to local(), and run a blocking call "
-            "in a thread: `await anyio.to_thread.run_sync(...)`",
+            "a synchronous command of this store to local_step(), and run a blocking "
+            "call in a thread: `await anyio.to_thread.run_sync(...)`",
             step=name,
         )
 
@@ -77,9 +77,9 @@ def require_synchronous(
             )
 
 
-def refuse_compensation_of_retriable(node: Node[S]) -> None:
+def refuse_compensation_of_retriable(node: SagaStep[S]) -> None:
     """Refuse a compensation of a retriable step, which would never be made."""
-    if node.kind is Kind.RETRIABLE:
+    if node.kind is StepKind.RETRIABLE:
         raise InvalidSaga(
             f"step {node.name!r} is retriable: it is past the pivot and is "
             "never compensated; remove its compensation, or make it compensatable",

@@ -16,7 +16,7 @@ from eventbraid.saga.machine._events import (
     SagaStuck,
     StepCompensated,
 )
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.machine._progress import SagaStatus
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -66,7 +66,7 @@ def proceed(draft: Draft[Any], defective: Container[str]) -> None:
         defective: The steps whose compensation has a defect in this program.
     """
     progress = draft.progress
-    if progress.status is not Status.COMPENSATING:
+    if progress.status is not SagaStatus.COMPENSATING:
         return
     if not progress.plan:
         draft.record(SagaCompensated())
@@ -78,7 +78,8 @@ def proceed(draft: Draft[Any], defective: Container[str]) -> None:
     attempts = progress.compensation(step).attempts
     if attempts.in_flight or attempts.crashes >= CRASHES_BEFORE_ALONE:
         return
-    if retry_due(attempts, draft.saga.by_name[step].undo_retry, draft.now) is None:
+    policy = draft.saga.by_name[step].compensation_retry
+    if retry_due(attempts, policy, draft.now) is None:
         draft.record(CompensationAttempted(step, attempts.number + 1))
 
 
@@ -139,8 +140,8 @@ def fail(draft: Draft[Any], outcome: CompensationFailure) -> None:
     # A rejected command may be accepted later. A receiver's proven refusal is final.
     is_final = is_external(node) and failure.doubt is None
     retry_at: datetime | None = None
-    if node.undo_retry.allows(counted) and not is_final:
-        delay = node.undo_retry.delay(counted, chance=outcome.chance)
+    if node.compensation_retry.allows(counted) and not is_final:
+        delay = node.compensation_retry.delay(counted, chance=outcome.chance)
         retry_at = draft.now + delay
     draft.record(
         CompensationFailed(
@@ -166,7 +167,7 @@ def end_crashed_attempts(draft: Draft[Any], chance: float) -> None:
 def _crash_record(draft: Draft[Any], step: str, chance: float) -> CompensationFailed:
     attempts = draft.progress.compensation(step).attempts
     crashes_alone = attempts.crashes_alone + attempts.alone
-    is_final = crashes_alone >= draft.saga.by_name[step].undo_retry.crashes
+    is_final = crashes_alone >= draft.saga.by_name[step].compensation_retry.crashes
     retry_at = draft.now + crash_delay(attempts.crashes + 1, chance=chance)
     return CompensationFailed(
         step,

@@ -18,7 +18,7 @@ from eventbraid.saga.machine._progress import (
     Branch,
     Compensation,
     Progress,
-    Status,
+    SagaStatus,
 )
 from eventbraid.saga.machine._transition_checks import (
     refuse,
@@ -52,7 +52,7 @@ def after_compensation_started(
         refuse(progress, event, "it has passed its point of no return")
     return replace(
         progress,
-        status=Status.COMPENSATING,
+        status=SagaStatus.COMPENSATING,
         compensating=True,
         branch=_abandoned(progress),
         stuck_for=None,
@@ -134,7 +134,7 @@ def retried_compensation(progress: Progress, event: RetriedByHand) -> Progress:
     retried = Compensation(Attempts(doubt=doubt), event.generation)
     return replace(
         _with(progress, event.step, retried),
-        status=Status.COMPENSATING,
+        status=SagaStatus.COMPENSATING,
         stuck_for=None,
     )
 
@@ -142,7 +142,7 @@ def retried_compensation(progress: Progress, event: RetriedByHand) -> Progress:
 def skipped_compensation(progress: Progress, event: SkippedByHand) -> Progress:
     """Count a failed compensation as made."""
     return replace(
-        _without(progress, event.step), status=Status.COMPENSATING, stuck_for=None
+        _without(progress, event.step), status=SagaStatus.COMPENSATING, stuck_for=None
     )
 
 
@@ -150,7 +150,7 @@ def after_saga_compensated(progress: Progress, event: SagaCompensated) -> Progre
     """End the saga after the last compensation of its plan."""
     if progress.plan:
         refuse(progress, event, f"step {progress.plan[0]!r} isn't compensated")
-    return replace(progress, status=Status.COMPENSATED)
+    return replace(progress, status=SagaStatus.COMPENSATED)
 
 
 def _without(progress: Progress, step: str) -> Progress:

@@ -36,7 +36,7 @@ from eventbraid.saga.machine._outcomes import (
     Unfoldable,
     WithoutDeclaration,
 )
-from eventbraid.saga.machine._progress import Progress, Status
+from eventbraid.saga.machine._progress import Progress, SagaStatus
 from eventbraid.saga.machine._request_rules import cancel, retry, skip, start
 from eventbraid.saga.machine._state import SagaState
 
@@ -100,9 +100,9 @@ def decide_without_declaration(
 
 def _proceed(draft: Draft[Any], outcome: Proceed) -> None:
     match draft.progress.status:
-        case Status.RUNNING:
+        case SagaStatus.RUNNING:
             steps.proceed(draft)
-        case Status.COMPENSATING:
+        case SagaStatus.COMPENSATING:
             compensation.proceed(draft, outcome.defective)
         case _:
             return
@@ -121,7 +121,7 @@ def _begin_attempt(draft: Draft[Any], outcome: AttemptBegun) -> None:
 def _end_being_alone(draft: Draft[Any], _: NoLongerAlone) -> None:
     """Record the start of the present attempt again, as not made alone."""
     progress = draft.progress
-    if progress.status is Status.RUNNING and progress.step is not None:
+    if progress.status is SagaStatus.RUNNING and progress.step is not None:
         attempts = progress.branch.attempts
         if attempts.in_flight and attempts.alone:
             draft.record(StepStarted(progress.step, attempts.number))
@@ -135,9 +135,9 @@ def _end_being_alone(draft: Draft[Any], _: NoLongerAlone) -> None:
 
 def _end_crashed_attempts(draft: Draft[Any], crash: Crash) -> None:
     progress = draft.progress
-    if progress.status is Status.COMPENSATING:
+    if progress.status is SagaStatus.COMPENSATING:
         compensation.end_crashed_attempts(draft, crash.chance)
-    elif progress.status is Status.RUNNING and progress.branch.attempts.in_flight:
+    elif progress.status is SagaStatus.RUNNING and progress.branch.attempts.in_flight:
         steps.end_crashed_step(draft, crash.chance)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from eventbraid.saga._defect_classification import traceback_of
 from eventbraid.saga._text import shortened, text_of
 from eventbraid.saga.machine._events import NOTHING, DefectRecorded
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.machine._progress import SagaStatus
 
 if TYPE_CHECKING:
     from eventbraid.saga._defect_classification import Defect
@@ -36,7 +36,7 @@ def record_unfoldable(draft: RecordDraft, found: Unfoldable) -> None:
     Nothing is recorded if the defect repeats the last record. Nothing is recorded
     either if the saga is at rest, because the defect doesn't hold it up.
     """
-    if draft.progress.status not in {Status.RUNNING, Status.COMPENSATING}:
+    if draft.progress.status not in {SagaStatus.RUNNING, SagaStatus.COMPENSATING}:
         return
     record = _record_of(found.defect, attempt=0, keeps_answer=True)
     if not _is_repeated(draft.progress.blocked, record):

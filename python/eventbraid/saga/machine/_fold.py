@@ -44,7 +44,7 @@ from eventbraid.saga.machine._events import (
     StepSucceeded,
     StepUnknown,
 )
-from eventbraid.saga.machine._progress import Progress, Status
+from eventbraid.saga.machine._progress import Progress, SagaStatus
 from eventbraid.saga.machine._step_transitions import (
     after_defect_of_step,
     after_saga_completed,
@@ -112,7 +112,7 @@ def _is_early_decision(progress: Progress, event: SagaEvent) -> bool:
     """
     return (
         isinstance(event, RetriedByHand | SkippedByHand)
-        and progress.status is Status.COMPENSATING
+        and progress.status is SagaStatus.COMPENSATING
         and event.step in progress.stuck_steps
     )
 
@@ -137,7 +137,7 @@ def _ends_block(progress: Progress, event: SagaEvent) -> bool:
 def _after_started(progress: Progress, event: SagaStarted) -> Progress:
     return replace(
         progress,
-        status=Status.RUNNING,
+        status=SagaStatus.RUNNING,
         saga=event.saga,
         version=event.version,
         graph_hash=event.graph_hash,
@@ -156,7 +156,7 @@ def _after_stuck(progress: Progress, event: SagaStuck) -> Progress:
         refuse(progress, event, f"the next step is {progress.current!r}")
     elif attempts.in_flight or attempts.retry_at is not None:
         refuse(progress, event, "the step hasn't failed for good")
-    return replace(progress, status=Status.STUCK, stuck_for=event.reason)
+    return replace(progress, status=SagaStatus.STUCK, stuck_for=event.reason)
 
 
 def _after_defect(progress: Progress, event: DefectRecorded) -> Progress:
@@ -190,8 +190,8 @@ _Transition = Callable[[Progress, SagaEvent], Progress]
 
 
 def _from(
-    *allowed: Status, to: Callable[[Progress, E], Progress]
-) -> tuple[tuple[Status, ...], _Transition]:
+    *allowed: SagaStatus, to: Callable[[Progress, E], Progress]
+) -> tuple[tuple[SagaStatus, ...], _Transition]:
     """Return the entry of a transition that is allowed from these statuses.
 
     The statuses are a tuple and not a set, because hashing a member of an enum calls
@@ -200,11 +200,21 @@ def _from(
     return allowed, cast("_Transition", to)
 
 
-_RUNNING, _COMPENSATING, _STUCK = Status.RUNNING, Status.COMPENSATING, Status.STUCK
-_STARTED = (_RUNNING, _COMPENSATING, _STUCK, Status.COMPLETED, Status.COMPENSATED)
+_RUNNING, _COMPENSATING, _STUCK = (
+    SagaStatus.RUNNING,
+    SagaStatus.COMPENSATING,
+    SagaStatus.STUCK,
+)
+_STARTED = (
+    _RUNNING,
+    _COMPENSATING,
+    _STUCK,
+    SagaStatus.COMPLETED,
+    SagaStatus.COMPENSATED,
+)
 
-_TRANSITIONS: dict[type[SagaEvent], tuple[tuple[Status, ...], _Transition]] = {
-    SagaStarted: _from(Status.NEW, to=_after_started),
+_TRANSITIONS: dict[type[SagaEvent], tuple[tuple[SagaStatus, ...], _Transition]] = {
+    SagaStarted: _from(SagaStatus.NEW, to=_after_started),
     StepStarted: _from(_RUNNING, to=after_step_started),
     StepSucceeded: _from(_RUNNING, to=after_step_succeeded),
     StepFailed: _from(_RUNNING, to=after_step_failed),

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from eventbraid.saga.definition._step import Local, Step, external
+from eventbraid.saga.definition._step import LocalStep, Step, external
 from eventbraid.saga.machine._compensation_rules import next_compensation
 from eventbraid.saga.machine._decider import decide
 from eventbraid.saga.machine._due_times import retry_due, wake_time
 from eventbraid.saga.machine._outcomes import Proceed
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.machine._progress import SagaStatus
 
 if TYPE_CHECKING:
     from collections.abc import Container
     from datetime import datetime
 
     from eventbraid.saga.definition._saga import Saga
-    from eventbraid.saga.definition._step_base import Node
+    from eventbraid.saga.definition._step_base import SagaStep
     from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.machine._progress import Branch, Progress
     from eventbraid.saga.machine._state import SagaState
@@ -80,7 +80,7 @@ class Execute:
             record. Only after a crash does the start of a local step need one.
     """
 
-    step: Local[Any]
+    step: LocalStep[Any]
     attempt: int
     alone: bool = False
     is_recorded: bool = True
@@ -97,7 +97,7 @@ class Compensate:
         is_recorded: Whether the start of the attempt is recorded already.
     """
 
-    step: Node[Any]
+    step: SagaStep[Any]
     attempt: int
     alone: bool = False
     is_recorded: bool = True
@@ -114,7 +114,7 @@ class Wait:
 class Terminal:
     """Do nothing more: the saga has ended or is stuck."""
 
-    status: Status
+    status: SagaStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +147,13 @@ def next_action(
     """
     progress = state.progress
     match progress.status:
-        case Status.RUNNING:
+        case SagaStatus.RUNNING:
             if progress.branch.attempts.in_flight:
                 return _attempt_in_flight(saga, progress.branch)
             return _due_records(saga, state, now, ()) or _next_attempt(
                 saga, progress, now
             )
-        case Status.COMPENSATING:
+        case SagaStatus.COMPENSATING:
             return _due_records(saga, state, now, defective) or _next_compensation(
                 saga, progress, now, defective
             )
@@ -170,7 +170,7 @@ def _due_records(
 
 def _attempt_in_flight(saga: Saga[Any], branch: Branch) -> Action:
     node, attempts = saga.steps[branch.position], branch.attempts
-    if isinstance(node, Local):
+    if isinstance(node, LocalStep):
         return Execute(node, attempts.number, attempts.alone)
     return Call(external(node), attempts.number, attempts.alone)
 
@@ -184,7 +184,7 @@ def _next_attempt(saga: Saga[Any], progress: Progress, now: datetime) -> Action:
     if retry_at is not None:
         return Wait(wake_time(saga, progress, retry_at))
     attempt, alone = attempts.number + 1, attempts.crashes > 0
-    if isinstance(node, Local):
+    if isinstance(node, LocalStep):
         return Execute(node, attempt, alone, is_recorded=not alone)
     return Call(external(node), attempt, alone, is_recorded=not alone)
 
@@ -199,7 +199,7 @@ def _next_compensation(
     node, attempts = saga.by_name[step], progress.compensation(step).attempts
     if attempts.in_flight:
         return Compensate(node, attempts.number, attempts.alone)
-    retry_at = retry_due(attempts, node.undo_retry, now)
+    retry_at = retry_due(attempts, node.compensation_retry, now)
     if retry_at is not None:
         return Wait(retry_at)
     return Compensate(node, attempts.number + 1, alone=True, is_recorded=False)

@@ -14,12 +14,12 @@ from eventbraid.saga.definition._graph import Graph, StepShape
 from eventbraid.saga.machine._events import NOTHING, DefectRecorded
 
 
-class Status(Enum):
+class SagaStatus(Enum):
     """The status of a saga.
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.Status.STUCK.ended
+        >>> eb.saga.SagaStatus.STUCK.ended
         False
     """
 
@@ -36,12 +36,12 @@ class Status(Enum):
 
         A stuck saga has not ended. It is at rest, because it waits for a person.
         """
-        return self is Status.COMPLETED or self is Status.COMPENSATED
+        return self is SagaStatus.COMPLETED or self is SagaStatus.COMPENSATED
 
     @property
     def is_at_rest(self) -> bool:
         """Whether the saga does nothing by itself: it has ended, or it is stuck."""
-        return self.ended or self is Status.STUCK
+        return self.ended or self is SagaStatus.STUCK
 
 
 class Attempts(msgspec.Struct, frozen=True, gc=False):
@@ -149,7 +149,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     """
 
     id: str
-    status: Status = Status.NEW
+    status: SagaStatus = SagaStatus.NEW
     saga: str = ""
     version: int = 0
     graph_hash: str = ""
@@ -189,7 +189,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         """The name of the step that is executed or compensated."""
         if not self.compensating:
             return self.step
-        if self.status is Status.STUCK:
+        if self.status is SagaStatus.STUCK:
             return next(iter(self.stuck_steps), None)
         return next(iter((*self.open_steps, *self.stuck_steps)), None)
 
@@ -261,5 +261,5 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     def awaits(self, step: str) -> bool:
         """Return whether the saga still waits for an answer of this step."""
-        running = self.status is Status.RUNNING
+        running = self.status is SagaStatus.RUNNING
         return running and self.step == step and self.may_have_happened

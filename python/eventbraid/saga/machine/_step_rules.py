@@ -8,7 +8,7 @@ from eventbraid.saga._defect_classification import Defect, Outage, trouble_of
 from eventbraid.saga._text import shown
 from eventbraid.saga.definition._retry import crash_delay
 from eventbraid.saga.definition._step import is_external
-from eventbraid.saga.definition._step_base import Kind
+from eventbraid.saga.definition._step_base import StepKind
 from eventbraid.saga.machine._compensation_rules import start_compensation
 from eventbraid.saga.machine._crashes import CRASH, CRASHES_BEFORE_ALONE, killed
 from eventbraid.saga.machine._due_times import is_overdue, retry_due
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from eventbraid.saga.definition._step_base import Node
+    from eventbraid.saga.definition._step_base import SagaStep
     from eventbraid.saga.machine._draft import Draft
     from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.machine._outcomes import (
@@ -221,11 +221,11 @@ def gives_up(events: Sequence[SagaEvent]) -> bool:
 
 
 def _retry_at(
-    draft: Draft[Any], node: Node[Any], outcome: Failure, attempt: int
+    draft: Draft[Any], node: SagaStep[Any], outcome: Failure, attempt: int
 ) -> datetime | None:
     """Return the time at which the next attempt is due; None if there is none."""
     is_proven = outcome.failure.doubt is None
-    if is_proven and (is_external(node) or node.kind is not Kind.RETRIABLE):
+    if is_proven and (is_external(node) or node.kind is not StepKind.RETRIABLE):
         return None
     counted = attempt - draft.progress.branch.attempts.unspent
     if not node.retry.allows(counted):
@@ -236,7 +236,7 @@ def _retry_at(
 
 
 def _failure_record(
-    node: Node[Any], outcome: Failure, attempt: int, retry_at: datetime | None
+    node: SagaStep[Any], outcome: Failure, attempt: int, retry_at: datetime | None
 ) -> StepFailed | StepUnknown:
     failure = outcome.failure
     name, code, message = node.name, failure.code, failure.message
@@ -245,10 +245,10 @@ def _failure_record(
     return StepUnknown(name, failure.doubt, code, message, attempt, retry_at)
 
 
-def _leaves_stuck(draft: Draft[Any], node: Node[Any]) -> bool:
+def _leaves_stuck(draft: Draft[Any], node: SagaStep[Any]) -> bool:
     """Return whether the final failure of a step leaves the saga stuck."""
     progress = draft.progress
-    if node.kind is Kind.RETRIABLE:
+    if node.kind is StepKind.RETRIABLE:
         return True
     return draft.saga.is_settled_at(progress.branch.position) or progress.has_open_pivot
 
@@ -280,7 +280,7 @@ def end_crashed_step(draft: Draft[Any], chance: float) -> None:
 
 
 def _crash_record(
-    node: Node[Any], progress: Progress, retry_at: datetime | None
+    node: SagaStep[Any], progress: Progress, retry_at: datetime | None
 ) -> StepFailed | StepUnknown:
     name, code, message = node.name, CRASH.code, CRASH.message
     attempt = progress.branch.attempts.number

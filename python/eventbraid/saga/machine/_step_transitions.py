@@ -13,7 +13,7 @@ from eventbraid.saga.machine._attempt_transitions import (
     failure_text,
     is_no_longer_alone,
 )
-from eventbraid.saga.machine._progress import Attempts, Branch, Progress, Status
+from eventbraid.saga.machine._progress import Attempts, Branch, Progress, SagaStatus
 from eventbraid.saga.machine._transition_checks import (
     refuse,
     require_attempt,
@@ -146,7 +146,7 @@ def retried_step(progress: Progress, event: RetriedByHand) -> Progress:
     attempts = Attempts(doubt=branch.attempts.doubt)
     return replace(
         progress,
-        status=Status.RUNNING,
+        status=SagaStatus.RUNNING,
         stuck_for=None,
         branch=Branch(branch.position, attempts, branch.answer),
         generations={**progress.generations, event.step: event.generation},
@@ -155,14 +155,14 @@ def retried_step(progress: Progress, event: RetriedByHand) -> Progress:
 
 def skipped_step(progress: Progress) -> Progress:
     """Count a stuck step as settled."""
-    return replace(_settled(progress), status=Status.RUNNING, stuck_for=None)
+    return replace(_settled(progress), status=SagaStatus.RUNNING, stuck_for=None)
 
 
 def after_saga_completed(progress: Progress, event: SagaCompleted) -> Progress:
     """End the saga after its last step."""
     if progress.step is not None:
         refuse(progress, event, f"step {progress.step!r} isn't settled")
-    return replace(progress, status=Status.COMPLETED)
+    return replace(progress, status=SagaStatus.COMPLETED)
 
 
 def attempt_to_be_settled(progress: Progress) -> int:

@@ -19,7 +19,7 @@ from eventbraid.saga._defect_classification import (
     raise_if_it_ends_the_program,
 )
 from eventbraid.saga._text import shortened
-from eventbraid.saga.definition._context import Done, Doubt, StepFailure
+from eventbraid.saga.definition._context import Doubt, StepCompleted, StepFailure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,7 +34,7 @@ R = TypeVar("R")
 _MAXIMUM_CODE = 200
 _MAXIMUM_TEXT = 500
 
-Attempted: TypeAlias = Done[R] | StepFailure | Bug
+Attempted: TypeAlias = StepCompleted[R] | StepFailure | Bug
 """The outcome of an attempt."""
 
 _CANCELLED = "the call was cancelled from inside, by itself or with what it waited for"
@@ -89,7 +89,7 @@ async def attempted(
                 # The call cancelled its own task, but it returned. If that request
                 # stayed pending, it would cancel the record of the answer.
                 await drop_cancellation_requests(requests)
-            return Done(answer)
+            return StepCompleted(answer)
     except anyio.get_cancelled_exc_class():
         raise
     except BaseException as error:  # noqa: BLE001 - each exception is recorded

@@ -19,8 +19,13 @@ from eventbraid.saga._defect_classification import (
     called,
     trouble_of,
 )
-from eventbraid.saga.definition._context import Done, StepContext, StepFailure, Unknown
-from eventbraid.saga.definition._step import Local, external
+from eventbraid.saga.definition._context import (
+    StepCompleted,
+    StepContext,
+    StepFailure,
+    StepInDoubt,
+)
+from eventbraid.saga.definition._step import LocalStep, external
 from eventbraid.saga.machine._outcomes import (
     CompensationFailure,
     CompensationSuccess,
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
 
     from eventbraid.saga._cancellation import Host
     from eventbraid.saga.definition._step import Compensation, Step
-    from eventbraid.saga.definition._step_base import AnyCommand, Node
+    from eventbraid.saga.definition._step_base import AnyCommand, SagaStep
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._run import Run
 
@@ -56,7 +61,9 @@ class CompensationExecution:
         self._host = host
         self._draw = draw
 
-    async def compensate(self, run: Run[Any], node: Node[Any], attempt: int) -> None:
+    async def compensate(
+        self, run: Run[Any], node: SagaStep[Any], attempt: int
+    ) -> None:
         """Make an attempt to compensate a step, after its start was recorded.
 
         Raises:
@@ -64,13 +71,13 @@ class CompensationExecution:
             Outage: The system refused something to the step's code.
             VersionConflict: Another writer appended to the saga's stream.
         """
-        if isinstance(node, Local):
+        if isinstance(node, LocalStep):
             await self._execute(run, node, attempt)
         else:
             await self._call(run, external(node), attempt)
 
-    async def _execute(self, run: Run[Any], node: Local[Any], attempt: int) -> None:
-        make = node.undo
+    async def _execute(self, run: Run[Any], node: LocalStep[Any], attempt: int) -> None:
+        make = node.compensation
         if make is None:
             raise AssertionError(node.name)
         context = compensation_context(run, node, attempt)
@@ -93,7 +100,7 @@ class CompensationExecution:
         shutdown must not interrupt a refund halfway. The time-out of the call still
         applies; the deadline of the saga doesn't.
         """
-        compensation = node.undo
+        compensation = node.compensation
         if compensation is None:
             raise AssertionError(node.name)
         context = compensation_context(run, node, attempt)
@@ -159,20 +166,24 @@ class CompensationExecution:
                 run, command, events, state, cause=context.idempotency_key
             )
 
-    async def _fail(self, run: Run[Any], node: Node[Any], failure: StepFailure) -> None:
+    async def _fail(
+        self, run: Run[Any], node: SagaStep[Any], failure: StepFailure
+    ) -> None:
         outcome = CompensationFailure(
             node.name, failure, self._draw(), run.setbacks.defects
         )
         await self._journal.commit(run, *run.decide(outcome))
 
 
-def _recorded_outcome(run: Run[Any], node: Step[Any, Any]) -> Done[Any] | Unknown:
+def _recorded_outcome(
+    run: Run[Any], node: Step[Any, Any]
+) -> StepCompleted[Any] | StepInDoubt:
     """Return the recorded result of a step, or the reason why there is none."""
     result = run.state.progress.results.get(node.name)
     if result is None:
-        return Unknown(run.state.progress.branch.attempts.doubt or "lost")
+        return StepInDoubt(run.state.progress.branch.attempts.doubt or "lost")
     try:
-        return Done(node.result.decode(result))
+        return StepCompleted(node.result.decode(result))
     except ValueError as error:
         unreadable = ValueError(f"{node.result.what} can't be read back ({error})")
         raise Defect(node.name, "compensation", unreadable) from error

@@ -8,7 +8,7 @@ from eventbraid.errors import InvalidValue
 from eventbraid.saga._defect_classification import Defect, raise_if_it_ends_the_program
 from eventbraid.saga._text import described
 from eventbraid.saga.definition._codec import UnfitValue
-from eventbraid.saga.definition._step import Local, external
+from eventbraid.saga.definition._step import LocalStep, external
 from eventbraid.saga.machine._events import StepSucceeded
 from eventbraid.saga.running._blocked_error import blocked_error
 
@@ -61,7 +61,7 @@ def fold_data(
 
 def fold_result(
     saga: Saga[S],
-    node: Local[S] | Step[S, Any],
+    node: LocalStep[S] | Step[S, Any],
     data: Encoded[S],
     result: Callable[[], Any],
 ) -> Encoded[S]:
@@ -95,7 +95,7 @@ def _fold_recorded_result(
     executed: Mapping[str, Executed],
 ) -> Encoded[S]:
     node = saga.by_name[event.step]
-    if isinstance(node, Local):
+    if isinstance(node, LocalStep):
         return fold_result(saga, node, data, lambda: executed[event.step])
     step = external(node)
     return fold_result(saga, step, data, lambda: step.result.decode(event.result))

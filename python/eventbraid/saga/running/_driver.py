@@ -20,7 +20,7 @@ from eventbraid.saga.machine._next_action import (
     next_action,
 )
 from eventbraid.saga.machine._outcomes import Crash
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.machine._progress import SagaStatus
 from eventbraid.saga.running._attempt_dispatch import AttemptDispatch
 from eventbraid.saga.running._calls import Calls
 from eventbraid.saga.running._defect_block import DefectBlock, lasting_trouble
@@ -214,6 +214,6 @@ class Driver:
 
 
 def _at_rest(run: Run[Any], terminal: Terminal) -> Terminal:
-    if terminal.status is Status.STUCK:
+    if terminal.status is SagaStatus.STUCK:
         SAGA.error("saga %r is stuck: %s", run.id, run.state.progress.stuck_for)
     return terminal

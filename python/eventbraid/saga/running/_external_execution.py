@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from eventbraid.saga._defect_classification import Bug, Defect
 from eventbraid.saga._text import shown
-from eventbraid.saga.definition._context import Done, StepContext, StepFailure
+from eventbraid.saga.definition._context import StepCompleted, StepContext, StepFailure
 from eventbraid.saga.running._attempt import attempted
 from eventbraid.saga.running._step_context import renewed, step_context
 from eventbraid.saga.running._success_recorder import SuccessRecorder
@@ -83,7 +83,7 @@ class ExternalExecution:
             defects=run.saga.defects if defects is None else defects,
             host=self._host,
         )
-        if isinstance(outcome, Done):
+        if isinstance(outcome, StepCompleted):
             await self._successes.record(run, node, context, outcome.result, None)
         else:
             await self._settle(run, node, context, outcome)
@@ -130,7 +130,7 @@ class ExternalExecution:
 
     async def _asked(
         self, run: Run[Any], node: Step[Any, Any], context: StepContext[Any]
-    ) -> Done[Any] | None:
+    ) -> StepCompleted[Any] | None:
         """Ask the receiver for the result under the key; return None if it has none."""
         ask = node.ask
         if ask is None:
@@ -146,13 +146,13 @@ class ExternalExecution:
         )
         if isinstance(answer, Bug):
             raise Defect(node.name, "ask", answer.error) from answer.error
-        if not isinstance(answer, Done) or answer.result is None:
+        if not isinstance(answer, StepCompleted) or answer.result is None:
             return None
         known = cast("object", answer.result)
-        if isinstance(known, Done):
+        if isinstance(known, StepCompleted):
             return answer.result
         wrong = TypeError(
             f"`ask` of step {node.name!r} returned {shown(known)}; expected "
-            "Done(result) if the receiver knows the key, None if it doesn't"
+            "StepCompleted(result) if the receiver knows the key, None if it doesn't"
         )
         raise Defect(node.name, "ask", wrong)

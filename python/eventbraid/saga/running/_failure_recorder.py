@@ -17,7 +17,7 @@ from eventbraid.saga.running._step_context import step_context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eventbraid.saga.definition._step_base import AnyCommand, Node
+    from eventbraid.saga.definition._step_base import AnyCommand, SagaStep
     from eventbraid.saga.machine._events import SagaEvent
     from eventbraid.saga.machine._state import SagaState
     from eventbraid.saga.running._journal import Journal
@@ -38,7 +38,7 @@ class FailureRecorder:
         self._draw = draw
 
     async def record(
-        self, run: Run[Any], node: Node[Any], failure: StepFailure
+        self, run: Run[Any], node: SagaStep[Any], failure: StepFailure
     ) -> None:
         """Record a failed attempt, and what it leads to.
 
@@ -63,7 +63,7 @@ class FailureRecorder:
     async def record_lost_result(
         self,
         run: Run[Any],
-        node: Node[Any],
+        node: SagaStep[Any],
         context: StepContext[Any],
         error: Exception,
     ) -> None:
@@ -75,7 +75,7 @@ class FailureRecorder:
     async def _replace(
         self,
         run: Run[Any],
-        node: Node[Any],
+        node: SagaStep[Any],
         otherwise: Callable[[StepContext[Any], StepFailure], AnyCommand],
         failure: StepFailure,
         events: tuple[SagaEvent, ...],
@@ -90,7 +90,7 @@ class FailureRecorder:
     async def _fail_without_replacement(
         self,
         run: Run[Any],
-        node: Node[Any],
+        node: SagaStep[Any],
         failure: StepFailure,
         rejection: Exception,
     ) -> None:

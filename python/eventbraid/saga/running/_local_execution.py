@@ -15,7 +15,7 @@ from eventbraid.saga.running._step_context import step_context
 if TYPE_CHECKING:
     from eventbraid.command import Executed
     from eventbraid.saga.definition._codec import Encoded
-    from eventbraid.saga.definition._step import Local
+    from eventbraid.saga.definition._step import LocalStep
     from eventbraid.saga.running._failure_recorder import FailureRecorder
     from eventbraid.saga.running._journal import Journal
     from eventbraid.saga.running._outage_pause import OutagePause
@@ -45,7 +45,7 @@ class LocalExecution:
         self._failures = failures
         self._outages = outages
 
-    async def execute(self, run: Run[Any], node: Local[Any], attempt: int) -> None:
+    async def execute(self, run: Run[Any], node: LocalStep[Any], attempt: int) -> None:
         """Commit a local step's command together with the record of the step.
 
         Raises:
@@ -76,7 +76,9 @@ class LocalExecution:
         if node.then is not None:
             await self._fold(run, node, own_part(commit, run.id))
 
-    async def _fold(self, run: Run[Any], node: Local[Any], executed: Executed) -> None:
+    async def _fold(
+        self, run: Run[Any], node: LocalStep[Any], executed: Executed
+    ) -> None:
         """Fold the result of a committed command, which must not be executed again.
 
         If this process is killed here, the next one folds the same result from the log.
@@ -92,7 +94,7 @@ class LocalExecution:
                 return
 
 
-def _folded(run: Run[Any], node: Local[Any], executed: Executed) -> Encoded[Any]:
+def _folded(run: Run[Any], node: LocalStep[Any], executed: Executed) -> Encoded[Any]:
     try:
         return fold_result(run.saga, node, run.state.data, lambda: executed)
     except BaseException as error:

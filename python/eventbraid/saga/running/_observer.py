@@ -10,7 +10,7 @@ import msgspec
 from eventbraid.errors import CoordinatorClosed
 from eventbraid.event import event_type
 from eventbraid.saga._defect_classification import raise_if_it_ends_the_program
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.machine._progress import SagaStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +31,7 @@ class SagaProgress(msgspec.Struct, frozen=True):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.SagaProgress.__struct_fields__
+        >>> eb.saga.SagaProgress.__struct_fields__
         ('saga_id', 'saga', 'what', 'step', 'status')
     """
 
@@ -39,7 +39,7 @@ class SagaProgress(msgspec.Struct, frozen=True):
     saga: str
     what: str
     step: str
-    status: Status
+    status: SagaStatus
 
 
 Observer = Callable[[SagaProgress], None]

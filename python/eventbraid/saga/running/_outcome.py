@@ -14,12 +14,12 @@ from typing import Generic, TypeVar
 S = TypeVar("S")
 
 
-class Outcome(Enum):
+class SagaOutcome(Enum):
     """The outcome of a saga that is at rest.
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.Outcome.COMPENSATED.value
+        >>> eb.SagaOutcome.COMPENSATED.value
         'compensated'
     """
 
@@ -45,10 +45,12 @@ class SagaResult(Generic[S]):
 
     Example:
         >>> import eventbraid as eb
-        >>> eb.SagaResult(eb.Outcome.COMPLETED, state={"cents": 500}).outcome.value
+        >>> eb.saga.SagaResult(
+        ...     eb.SagaOutcome.COMPLETED, state={"cents": 500}
+        ... ).outcome.value
         'completed'
     """
 
-    outcome: Outcome
+    outcome: SagaOutcome
     state: S
     failure: str | None = None

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from eventbraid.saga.machine._decider import decide
 from eventbraid.saga.machine._state import SagaState
-from eventbraid.saga.running._outcome import Outcome, SagaResult
+from eventbraid.saga.running._outcome import SagaOutcome, SagaResult
 from eventbraid.saga.running._setbacks import Setbacks
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Run(Generic[S]):
 
     def result(self) -> SagaResult[S]:
         """Return the result of a saga that is at rest."""
-        outcome = Outcome(self.progress.status.value)
-        failed = outcome is not Outcome.COMPLETED
+        outcome = SagaOutcome(self.progress.status.value)
+        failed = outcome is not SagaOutcome.COMPLETED
         trouble = self.progress.trouble if failed else None
         return SagaResult(outcome, self.state.data.read(), trouble)

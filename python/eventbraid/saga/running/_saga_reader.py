@@ -13,7 +13,7 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.event import decode_event
-from eventbraid.saga.definition._step import Local
+from eventbraid.saga.definition._step import LocalStep
 from eventbraid.saga.machine._events import STARTED_TYPE, SagaEvent, StepSucceeded
 from eventbraid.saga.machine._fold import fold
 from eventbraid.saga.machine._idempotency_keys import forward_key
@@ -115,7 +115,7 @@ class SagaReader:
         for record, event in zip(recorded, history, strict=True):
             if isinstance(event, StepSucceeded):
                 node = saga.by_name.get(event.step)
-                if isinstance(node, Local) and node.then is not None:
+                if isinstance(node, LocalStep) and node.then is not None:
                     cause = forward_key(progress, event.step)
                     found[event.step] = await recall(
                         self._store, record.position, cause

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventbraid.saga.machine._due_times import is_overdue
-from eventbraid.saga.machine._progress import Status
+from eventbraid.saga.machine._progress import SagaStatus
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,7 +20,7 @@ def seconds_to_confirm(run: Run[Any]) -> float:
     wall clock. A compensation can't be undone, so the time must be confirmed first.
     """
     progress = run.state.progress
-    if progress.deadline is None or progress.status is not Status.RUNNING:
+    if progress.deadline is None or progress.status is not SagaStatus.RUNNING:
         return 0.0
     seconds = run.clock.seconds_to_confirm()
     if not seconds or not is_overdue(run.saga, progress, run.clock.now()):

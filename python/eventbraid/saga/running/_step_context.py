@@ -10,11 +10,11 @@ from eventbraid.saga.definition._context import StepContext
 from eventbraid.saga.machine._idempotency_keys import compensation_key, forward_key
 
 if TYPE_CHECKING:
-    from eventbraid.saga.definition._step_base import Node
+    from eventbraid.saga.definition._step_base import SagaStep
     from eventbraid.saga.running._run import Run
 
 
-def step_context(run: Run[Any], node: Node[Any], attempt: int) -> StepContext[Any]:
+def step_context(run: Run[Any], node: SagaStep[Any], attempt: int) -> StepContext[Any]:
     """Return the context of a step's functions other than its compensation."""
     key = forward_key(run.state.progress, node.name)
     return StepContext(
@@ -29,7 +29,7 @@ def step_context(run: Run[Any], node: Node[Any], attempt: int) -> StepContext[An
 
 
 def compensation_context(
-    run: Run[Any], node: Node[Any], attempt: int
+    run: Run[Any], node: SagaStep[Any], attempt: int
 ) -> StepContext[Any]:
     """Return the context of a step's compensation."""
     return StepContext(

@@ -11,7 +11,7 @@ from eventbraid.errors import OutcomeUnknown, RetriesExhausted, VersionConflict
 from eventbraid.saga._defect_classification import Defect, Outage, trouble_of
 from eventbraid.saga._text import text_of
 from eventbraid.saga.definition._context import StepContext, StepFailure
-from eventbraid.saga.definition._step_base import Kind
+from eventbraid.saga.definition._step_base import StepKind
 from eventbraid.saga.machine._outcomes import LateAnswer, RefusedSuccess, Success
 from eventbraid.saga.running._attempt import log_failure, refusal_of
 from eventbraid.saga.running._data_fold import fold_result
@@ -159,7 +159,7 @@ class SuccessRecorder:
         failure: StepFailure,
     ) -> None:
         """Record a step that happened, but whose command was refused."""
-        if node.kind is not Kind.COMPENSATABLE or node.otherwise is not None:
+        if node.kind is not StepKind.COMPENSATABLE or node.otherwise is not None:
             await self._failures.record(run, node, _doubted(failure))
             return
         events, reached = run.decide(RefusedSuccess(success, failure))
@@ -176,7 +176,7 @@ class SuccessRecorder:
         """Record an answer that arrived after the saga had continued without it.
 
         An answer that can't be recorded is dropped. The compensation of the step then
-        receives `Unknown`.
+        receives `StepInDoubt`.
         """
         while node.name not in run.state.progress.results:
             try:

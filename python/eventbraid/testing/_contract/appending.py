@@ -61,7 +61,9 @@ class AppendingContract(ContractCase):
         """Where one event or one check fails, nothing is written."""
         events: Events = [("a", "x", b""), ("b", "x", b"")]
         await refusal(store.append(events, expect={"b": 5}), eb.VersionConflict)
-        await refusal(store.append([*events, ("", "x", b"")]), eb.InvalidStreamId)
+        await refusal(
+            store.append([*events, ("", "x", b"")]), eb.errors.InvalidStreamId
+        )
         assert await is_untouched(store)
 
     async def test_rule_06_an_error_of_the_events_iterable_comes_through(
@@ -92,7 +94,7 @@ class AppendingContract(ContractCase):
     async def test_rule_07_every_kind_of_expectation(
         self,
         store: StoreUnderTest,
-        expected: eb.Expectation,
+        expected: eb.store.Expectation,
         when_empty: bool,  # noqa: FBT001 - a column of the table above
         when_two: bool,  # noqa: FBT001
     ) -> None:
@@ -148,14 +150,14 @@ class AppendingContract(ContractCase):
     ) -> None:
         """`VersionConflict` lists every failing stream: what was expected, what is."""
         await filled(store, "a", "b", "b")
-        expect: dict[str, eb.Expectation]
+        expect: dict[str, eb.store.Expectation]
         expect = {"a": 1, "b": 1, "c": eb.EXISTS, "d": eb.NO_STREAM}
         conflict = await refusal(
             store.append([("d", "x", b"")], expect=expect), eb.VersionConflict
         )
         assert set(conflict.failures) == {
-            eb.ConflictedStream("b", expected=1, actual=2),
-            eb.ConflictedStream("c", expected=eb.EXISTS, actual=0),
+            eb.errors.ConflictedStream("b", expected=1, actual=2),
+            eb.errors.ConflictedStream("c", expected=eb.EXISTS, actual=0),
         }
         assert len(conflict.failures) == 2
         assert await store.version("d") == 0
@@ -173,8 +175,8 @@ class AppendingContract(ContractCase):
         self, store: StoreUnderTest
     ) -> None:
         """With no events, no expectations and no key, an append is an error."""
-        await refusal(store.append([]), eb.InvalidArgument)
-        await refusal(store.append([], expect={}), eb.InvalidArgument)
+        await refusal(store.append([]), eb.errors.InvalidArgument)
+        await refusal(store.append([], expect={}), eb.errors.InvalidArgument)
         assert await is_untouched(store)
 
     async def test_rule_10_the_same_key_answers_the_original_result(
@@ -217,12 +219,12 @@ class AppendingContract(ContractCase):
         self,
         store: StoreUnderTest,
         events: Events,
-        expect: dict[str, eb.Expectation] | None,
+        expect: dict[str, eb.store.Expectation] | None,
     ) -> None:
         """The same key with other content is `IdempotencyMismatch`."""
         await store.append([("a", "x", b"1")], expect={"a": 0}, idempotency_key="k")
         late = store.append(events, expect=expect, idempotency_key="k")
-        assert (await refusal(late, eb.IdempotencyMismatch)).key == "k"
+        assert (await refusal(late, eb.errors.IdempotencyMismatch)).key == "k"
         assert len(await listed(store.read_all())) == 1
 
     async def test_rule_10_the_order_of_events_is_part_of_the_content(
@@ -230,20 +232,20 @@ class AppendingContract(ContractCase):
     ) -> None:
         """Content is the ordered events; that of the expectations does not count."""
         one, two = ("a", "x", b"1"), ("b", "x", b"2")
-        expect: dict[str, eb.Expectation] = {"a": 0, "b": eb.NO_STREAM}
+        expect: dict[str, eb.store.Expectation] = {"a": 0, "b": eb.NO_STREAM}
         await store.append([one, two], expect=expect, idempotency_key="k")
         turned = dict(reversed(expect.items()))
         again = await store.append([one, two], expect=turned, idempotency_key="k")
         assert again.replayed
         late = store.append([two, one], expect=expect, idempotency_key="k")
-        await refusal(late, eb.IdempotencyMismatch)
+        await refusal(late, eb.errors.IdempotencyMismatch)
 
     async def test_rule_10_event_ids_are_not_part_of_the_content(
         self, store: StoreUnderTest
     ) -> None:
         """The ids of the events don't count for a key."""
         for replayed in (False, True):
-            event = eb.NewEvent("a", "x", b"1", event_id=eb.uuid7())
+            event = eb.NewEvent("a", "x", b"1", event_id=eb.store.uuid7())
             done = await store.append([event], idempotency_key="k")
             assert done.replayed is replayed
 
@@ -259,7 +261,9 @@ class AppendingContract(ContractCase):
         found = await store.committed("k", content=b"transfer")
         assert found is not None
         assert found.replayed
-        await refusal(store.committed("k", content=b"other"), eb.IdempotencyMismatch)
+        await refusal(
+            store.committed("k", content=b"other"), eb.errors.IdempotencyMismatch
+        )
 
     async def test_rule_10_a_known_key_is_found_before_expectations_are_judged(
         self, store: StoreUnderTest
@@ -357,9 +361,9 @@ class AppendingContract(ContractCase):
         kinds = [type(await refusal(each, eb.EventbraidError)) for each in refused]
         assert kinds == [
             eb.VersionConflict,
-            eb.IdempotencyMismatch,
-            eb.InvalidStreamId,
-            eb.InvalidEventType,
-            eb.InvalidArgument,
+            eb.errors.IdempotencyMismatch,
+            eb.errors.InvalidStreamId,
+            eb.errors.InvalidEventType,
+            eb.errors.InvalidArgument,
         ]
         assert len(await listed(store.read_all())) == 1

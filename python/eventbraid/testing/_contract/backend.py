@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from eventbraid import Appended, Expectation, NewEvent, RecordedEvent
-    from eventbraid.store import Coordination
+    from eventbraid import Appended, NewEvent, RecordedEvent
+    from eventbraid.store import Coordination, Expectation
 
 
 class SnapshotUnderTest(Protocol):

@@ -81,26 +81,42 @@ class LimitsContract(ContractCase):
     @pytest.mark.parametrize(
         ("events", "kind"),
         [
-            pytest.param([("", "x", b"")], eb.InvalidStreamId, id="no stream"),
+            pytest.param([("", "x", b"")], eb.errors.InvalidStreamId, id="no stream"),
             pytest.param(
-                [("s" * 256, "x", b"")], eb.InvalidStreamId, id="stream of 256 bytes"
+                [("s" * 256, "x", b"")],
+                eb.errors.InvalidStreamId,
+                id="stream of 256 bytes",
             ),
             pytest.param(
-                [("é" * 128, "x", b"")], eb.InvalidStreamId, id="128 two-byte letters"
-            ),
-            pytest.param([("$", "x", b"")], eb.InvalidStreamId, id="system stream"),
-            pytest.param([("$a-1", "x", b"")], eb.InvalidStreamId, id="system id"),
-            pytest.param([("a\nb", "x", b"")], eb.InvalidStreamId, id="newline"),
-            pytest.param([("a\0", "x", b"")], eb.InvalidStreamId, id="zero"),
-            pytest.param([("a\x7f", "x", b"")], eb.InvalidStreamId, id="delete"),
-            pytest.param([("a\x85", "x", b"")], eb.InvalidStreamId, id="C1 control"),
-            pytest.param([("a\ud800", "x", b"")], eb.InvalidStreamId, id="surrogate"),
-            pytest.param([("a", "", b"")], eb.InvalidEventType, id="no type"),
-            pytest.param(
-                [("a", "t" * 256, b"")], eb.InvalidEventType, id="type of 256 bytes"
+                [("é" * 128, "x", b"")],
+                eb.errors.InvalidStreamId,
+                id="128 two-byte letters",
             ),
             pytest.param(
-                [("a", "\udfff", b"")], eb.InvalidEventType, id="surrogate in a type"
+                [("$", "x", b"")], eb.errors.InvalidStreamId, id="system stream"
+            ),
+            pytest.param(
+                [("$a-1", "x", b"")], eb.errors.InvalidStreamId, id="system id"
+            ),
+            pytest.param([("a\nb", "x", b"")], eb.errors.InvalidStreamId, id="newline"),
+            pytest.param([("a\0", "x", b"")], eb.errors.InvalidStreamId, id="zero"),
+            pytest.param([("a\x7f", "x", b"")], eb.errors.InvalidStreamId, id="delete"),
+            pytest.param(
+                [("a\x85", "x", b"")], eb.errors.InvalidStreamId, id="C1 control"
+            ),
+            pytest.param(
+                [("a\ud800", "x", b"")], eb.errors.InvalidStreamId, id="surrogate"
+            ),
+            pytest.param([("a", "", b"")], eb.errors.InvalidEventType, id="no type"),
+            pytest.param(
+                [("a", "t" * 256, b"")],
+                eb.errors.InvalidEventType,
+                id="type of 256 bytes",
+            ),
+            pytest.param(
+                [("a", "\udfff", b"")],
+                eb.errors.InvalidEventType,
+                id="surrogate in a type",
             ),
         ],
     )
@@ -108,7 +124,7 @@ class LimitsContract(ContractCase):
         self,
         store: StoreUnderTest,
         events: Events,
-        kind: type[eb.InvalidArgument],
+        kind: type[eb.errors.InvalidArgument],
     ) -> None:
         """A name is 1-255 bytes of UTF-8.
 
@@ -134,33 +150,35 @@ class LimitsContract(ContractCase):
         self, store: StoreUnderTest, events: Events, limit: int
     ) -> None:
         """One more than a limit is `LimitExceeded`, which says what the limit is."""
-        error = await refusal(store.append(events), eb.LimitExceeded)
+        error = await refusal(store.append(events), eb.errors.LimitExceeded)
         assert (error.actual, error.limit) == (limit + 1, limit)
         assert str(limit) in str(error)
-        await refusal(store.append([("good", "x", b""), *events]), eb.LimitExceeded)
+        await refusal(
+            store.append([("good", "x", b""), *events]), eb.errors.LimitExceeded
+        )
         assert await is_untouched(store)
 
     async def test_rule_12_ten_thousand_expectations_are_judged(
         self, store: StoreUnderTest
     ) -> None:
         """A commit takes 10,000 expectations, and refuses one more."""
-        expect: dict[str, eb.Expectation] = {f"s-{n}": 0 for n in range(10_000)}
+        expect: dict[str, eb.store.Expectation] = {f"s-{n}": 0 for n in range(10_000)}
         await store.append([("a", "x", b"")], expect=expect)
         more = {**expect, "one more": 0}
         late = store.append([("a", "x", b"")], expect=more)
-        error = await refusal(late, eb.LimitExceeded)
+        error = await refusal(late, eb.errors.LimitExceeded)
         assert (error.actual, error.limit) == (10_001, 10_000)
         assert await is_untouched(store, head=1)
 
     @pytest.mark.parametrize(
         ("expect", "kind"),
         [
-            ({"": 0}, eb.InvalidStreamId),
-            ({"s" * 256: 0}, eb.InvalidStreamId),
-            ({"a\n": eb.ANY}, eb.InvalidStreamId),
-            ({"a\ud800": 0}, eb.InvalidStreamId),
-            ({"a": -1}, eb.InvalidArgument),
-            ({"a": 2**64}, eb.InvalidArgument),
+            ({"": 0}, eb.errors.InvalidStreamId),
+            ({"s" * 256: 0}, eb.errors.InvalidStreamId),
+            ({"a\n": eb.ANY}, eb.errors.InvalidStreamId),
+            ({"a\ud800": 0}, eb.errors.InvalidStreamId),
+            ({"a": -1}, eb.errors.InvalidArgument),
+            ({"a": 2**64}, eb.errors.InvalidArgument),
         ],
         ids=ascii,
     )
@@ -168,7 +186,7 @@ class LimitsContract(ContractCase):
         self,
         store: StoreUnderTest,
         expect: dict[str, Any],
-        kind: type[eb.InvalidArgument],
+        kind: type[eb.errors.InvalidArgument],
     ) -> None:
         """A checked stream's id obeys the same limits; a version is 0 or more."""
         await refusal(store.append([("a", "x", b"")], expect=expect), kind)
@@ -189,8 +207,8 @@ class LimitsContract(ContractCase):
     ) -> None:
         """A key that is empty, too long or no UTF-8 is refused, also when looked up."""
         keyed = store.append([("a", "x", b"")], idempotency_key=key)
-        await refusal(keyed, eb.InvalidArgument)
-        await refusal(store.committed(key), eb.InvalidArgument)
+        await refusal(keyed, eb.errors.InvalidArgument)
+        await refusal(store.committed(key), eb.errors.InvalidArgument)
         assert await is_untouched(store)
 
     @pytest.mark.parametrize(

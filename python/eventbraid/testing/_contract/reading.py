@@ -203,8 +203,10 @@ class ReadingContract(ContractCase):
     ) -> None:
         """A cursor or a limit below 0 is an error, not an empty answer."""
         await filled(store, "a")
-        await refused_read(lambda: store.read_stream("a", **bounds), eb.InvalidArgument)
-        await refused_read(lambda: store.read_all(**bounds), eb.InvalidArgument)
+        await refused_read(
+            lambda: store.read_stream("a", **bounds), eb.errors.InvalidArgument
+        )
+        await refused_read(lambda: store.read_all(**bounds), eb.errors.InvalidArgument)
 
     async def test_rule_15_several_streams_are_read_as_of_one_position(
         self, store: StoreUnderTest
@@ -331,7 +333,7 @@ class ReadingContract(ContractCase):
         self, store: StoreUnderTest
     ) -> None:
         """What was appended is never skipped and never comes back as something else."""
-        event_id = eb.uuid7()
+        event_id = eb.store.uuid7()
         await store.append(
             [
                 eb.NewEvent(
@@ -380,5 +382,5 @@ class ReadingContract(ContractCase):
     ) -> None:
         """An id that no stream could have is refused by every read of streams."""
         for read in (store.version(stream), store.read_streams([stream])):
-            await refusal(read, eb.InvalidStreamId)
-        await refused_read(lambda: store.read_stream(stream), eb.InvalidStreamId)
+            await refusal(read, eb.errors.InvalidStreamId)
+        await refused_read(lambda: store.read_stream(stream), eb.errors.InvalidStreamId)

@@ -77,7 +77,7 @@ class ReopeningContract(ContractCase):
             assert again.last_position == done.last_position
             assert dict(again.versions) == dict(done.versions)
             late = store.append([("a", "x", b"2")], idempotency_key="k")
-            await refusal(late, eb.IdempotencyMismatch)
+            await refusal(late, eb.errors.IdempotencyMismatch)
             checked = await store.append([], expect={"b": 0}, idempotency_key="none")
             assert (checked.replayed, nothing.replayed) == (True, False)
             assert await versions(store.read_stream("a")) == [1]
@@ -90,7 +90,9 @@ class ReopeningContract(ContractCase):
             await filled(store, "a")
             late = store.append([("a", "x", b"")], expect={"a": 0}, idempotency_key="k")
             await refusal(late, eb.VersionConflict)
-            await refusal(store.append([("a", "x", bytes(9 << 20))]), eb.LimitExceeded)
+            await refusal(
+                store.append([("a", "x", bytes(9 << 20))]), eb.errors.LimitExceeded
+            )
         async with durable.open() as store:
             assert [recorded.data async for recorded in store.read_all()] == [b"1"]
             assert await store.committed("k") is None

@@ -206,14 +206,14 @@ class SubscribingContract(ContractCase):
         self, backend: StoreBackend
     ) -> None:
         """Closing the store ends a blocked wait, with `StoreClosed`."""
-        errors: list[eb.StoreClosed] = []
+        errors: list[eb.errors.StoreClosed] = []
         async with backend.open() as store:
             subscription = store.subscribe()
 
             async def follow() -> None:
                 try:
                     await listed(subscription)
-                except eb.StoreClosed as error:
+                except eb.errors.StoreClosed as error:
                     errors.append(error)
 
             with anyio.fail_after(_AT_ONCE):
