@@ -41,14 +41,17 @@ pub(super) struct PlannedBatch {
 }
 
 impl PlannedBatch {
-    pub(super) fn new(tail: &Tail, stamp: SharedFields) -> Self {
+    /// Begin a batch for at most `requests` appends. Its lists get exactly that capacity. A list
+    /// that grows begins with space for four elements, which is more than the allocator keeps in
+    /// its cache of the thread. For a batch of one append, that costs 360 of 11,500 instructions.
+    pub(super) fn new(tail: &Tail, stamp: SharedFields, requests: usize) -> Self {
         Self {
             stamp,
             begin: tail.clone(),
             tail: tail.clone(),
             unsynced_state: UnsyncedState::default(),
-            entries: Vec::new(),
-            answers: Vec::new(),
+            entries: Vec::with_capacity(requests),
+            answers: Vec::with_capacity(requests),
             events: 0,
             commits: 0,
             ends_in_marker: false,

@@ -57,9 +57,10 @@ impl WritePhase {
             commit_time: now,
             epoch: self.epoch,
         };
-        let mut plan = PlannedBatch::new(&writer.tail, stamp);
+        let requests = self.queue.take();
+        let mut plan = PlannedBatch::new(&writer.tail, stamp, requests.len());
+        let mut requests = requests.into_iter();
         let mut has_deferred = false;
-        let mut requests = self.queue.take().into_iter();
         while let Some(mut request) = requests.next() {
             if let Some(reserved) = reserved
                 && is_excluded(&request, reserved)
