@@ -17,9 +17,12 @@ import anyio
 import pytest
 
 import eventbraid as eb
+from eventbraid.saga.coordination._wakeup import Wakeup
 from tests.saga_kit import (
+    MINUTE,
     QUICK,
     SECOND,
+    SLEEPY,
     MortalStore,
     Receiver,
     Trip,
@@ -31,7 +34,7 @@ from tests.saga_kit import (
 )
 
 pytestmark = pytest.mark.anyio
-SOON = 10 * SECOND
+SOON = MINUTE
 asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 
@@ -56,7 +59,7 @@ def acting(act, name: str = "act", **options):
         return "done"
 
     options.setdefault("retry", QUICK)
-    step = eb.step(name, action, timeout=2 * SECOND, **options)
+    step = eb.step(name, action, timeout=MINUTE, **options)
     return trip(step.without_compensation(), name=name)
 
 
@@ -113,7 +116,7 @@ async def test_a_group_with_a_cancellation_ends_its_own_attempt_only(
             await suicide()
         raise BaseExceptionGroup("two", [asyncio.CancelledError(), Odd()])
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         outcome = await ends_beside_another(store, acting(act))
     assert outcome is eb.SagaOutcome.COMPENSATED
 
@@ -156,15 +159,14 @@ async def test_a_base_exception_of_then_at_a_resume_blocks_its_own_saga_only(sto
             raise Odd
         return state
 
-    slow = eb.Retry(attempts=9, first=60 * SECOND, cap=60 * SECOND, jitter="none")
     receiver.plan["wait"] = ["drop", "ok"]
     saga = trip(
-        outside(receiver, "pay", then=then), outside(receiver, "wait", retry=slow)
+        outside(receiver, "pay", then=then), outside(receiver, "wait", retry=SLEEPY)
     )
     other = acting(anyio.lowlevel.checkpoint, name="other")
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         await coordinator.start(saga, Trip("mia"), id="saga-bad")
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while "step_unknown" not in await records(store, "saga-bad"):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
     has_bug = True
@@ -226,7 +228,7 @@ async def test_a_base_exception_of_a_compensation_ends_its_own_attempt_only(stor
         if len(calls) < 3:
             raise Odd
 
-    step = eb.step("pay", pay, timeout=SECOND).compensated_by(compensate, retry=QUICK)
+    step = eb.step("pay", pay, timeout=MINUTE).compensated_by(compensate, retry=QUICK)
     saga = trip(step, inside("book", unless="sold_out"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -327,7 +329,7 @@ async def test_a_late_cancellation_of_a_sagas_task_does_not_end_the_saga(store, 
         await act()
         return "done"
 
-    first = eb.step("act", action, timeout=SECOND, retry=retry).without_compensation()
+    first = eb.step("act", action, timeout=MINUTE, retry=retry).without_compensation()
     saga = trip(first, outside(receiver, "pay", retry=retry), inside("pack"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -344,13 +346,26 @@ def cancel_tasks_except(*kept: asyncio.Task[object] | None) -> None:
 
 
 @asyncio_only
-async def test_an_action_that_cancels_all_other_tasks_stops_no_saga(store):
+async def test_an_action_that_cancels_all_other_tasks_stops_no_saga(store, monkeypatch):
     """The coordinator's own tasks included: it goes on to follow the log."""
     others, ends = asyncio.all_tasks(), []
+    at_rest = set()
+    wait = Wakeup.wait
+
+    async def noted_wait(wakeup, *arguments):
+        at_rest.add(wakeup)
+        try:
+            await wait(wakeup, *arguments)
+        finally:
+            at_rest.discard(wakeup)
 
     async def act():
+        # Cancelled in the middle of its work, a coordinator ends with an error.
+        while len(at_rest) < 2:  # noqa: ASYNC110
+            await anyio.sleep(0.002)
         cancel_tasks_except(*others, asyncio.current_task())
 
+    monkeypatch.setattr(Wakeup, "wait", noted_wait)
     saga = acting(act)
     async with (
         eb.SagaCoordinator(store, [saga]) as other,
@@ -459,7 +474,7 @@ async def test_a_compensation_that_cancels_its_own_task_is_tried_again(store):
             await suicide()
             await asyncio.sleep(1)
 
-    step = eb.step("pay", pay, timeout=SECOND).compensated_by(compensate, retry=QUICK)
+    step = eb.step("pay", pay, timeout=MINUTE).compensated_by(compensate, retry=QUICK)
     saga = trip(step, inside("book", unless="sold_out"))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -517,14 +532,14 @@ async def test_a_call_that_is_cancelled_with_its_coordinator_leaves_nothing_stuc
         with anyio.CancelScope() as scope:
             async with eb.SagaCoordinator(store, [saga]) as coordinator:
                 await coordinator.start(saga, Trip("mia"), id="saga-1")
-                with anyio.fail_after(10):
+                with anyio.fail_after(60):
                     while len(calls) <= number:  # noqa: ASYNC110 - no event tells
                         await anyio.sleep(0.002)
                 scope.cancel()
     is_over.set()
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.get(saga, "saga-1")
-        assert (await handle.result(timeout=60 * SECOND)).outcome is (
+        assert (await handle.result(timeout=MINUTE)).outcome is (
             eb.SagaOutcome.COMPLETED
         )
 
@@ -560,7 +575,7 @@ def test_a_loop_that_is_shut_down_ends_a_coordinator_that_was_never_left(how):
         [sys.executable, "-c", textwrap.dedent(PROGRAM), how],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert program.stdout == "leaving\n"

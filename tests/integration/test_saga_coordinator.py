@@ -14,8 +14,10 @@ import pytest
 
 import eventbraid as eb
 from tests.saga_kit import (
+    MINUTE,
     QUICK,
     SECOND,
+    SLEEPY,
     Crash,
     MortalStore,
     Receiver,
@@ -30,7 +32,7 @@ from tests.saga_kit import (
 )
 
 pytestmark = pytest.mark.anyio
-SLOW = eb.Retry(attempts=None, first=60 * SECOND, cap=60 * SECOND, jitter="none")
+SLOW = replace(SLEEPY, attempts=None)
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ class Gate:
             )
 
         options.setdefault("retry", QUICK)
-        step = eb.step(name, wait, timeout=10 * SECOND, **options)
+        step = eb.step(name, wait, timeout=MINUTE, **options)
         return step.compensated_by(compensate, retry=QUICK)
 
 
@@ -165,7 +167,7 @@ async def test_no_limit_may_be_said_for_each_duration(store, receiver):
         deadline=endless,
     )
     coordinator = eb.SagaCoordinator(store, [saga], stale_after=endless)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with coordinator:
             handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
             end = await handle.result(timeout=endless)
@@ -239,15 +241,19 @@ async def test_a_start_whose_outcome_is_unknown_is_driven_if_it_happened(
 
 async def test_concurrency_bounds_the_sagas_at_work(store):
     at_work = most = 0
+    full = anyio.Event()
 
     async def count(context: eb.StepContext[Trip]) -> None:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
+        if at_work == 3:
+            full.set()
+        await full.wait()
         await anyio.sleep(0.002)
         at_work -= 1
 
-    saga = trip(eb.step("count", count, timeout=SECOND).without_compensation())
+    saga = trip(eb.step("count", count, timeout=MINUTE).without_compensation())
     async with eb.SagaCoordinator(store, [saga], concurrency=3) as coordinator:
         handles = [
             await coordinator.start(saga, Trip("mia"), id=f"saga-{n}")
@@ -266,7 +272,7 @@ async def test_a_saga_that_waits_for_its_next_attempt_holds_no_place(store, rece
         for n in range(3):
             await coordinator.start(waiting, Trip("mia"), id=f"saga-w{n}")
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
         listed = await coordinator.list()
         assert {summary.id for summary in listed} == {f"saga-w{n}" for n in range(3)}
@@ -281,9 +287,7 @@ async def test_waiting_for_a_result_may_be_bounded(store, receiver):
         with pytest.raises(TimeoutError):
             await handle.result(timeout=timedelta(milliseconds=20))
         gate.opened.set()
-        assert (
-            await handle.result(timeout=5 * SECOND)
-        ).outcome is eb.SagaOutcome.COMPLETED
+        assert (await handle.result(timeout=MINUTE)).outcome is eb.SagaOutcome.COMPLETED
 
 
 async def test_progress_is_told_as_it_is_recorded(store, receiver):
@@ -364,7 +368,7 @@ async def test_cancelling_wakes_a_saga_that_waits(store, receiver):
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await recorded(store, "saga-1", "step_unknown")
         await coordinator.cancel("saga-1", reason="no")
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
     assert receiver.voided == {"saga-1/pay/1"}
 
@@ -372,7 +376,7 @@ async def test_cancelling_wakes_a_saga_that_waits(store, receiver):
 async def test_what_is_past_its_point_of_no_return_is_not_cancelled(store, receiver):
     gate = Gate(receiver)
     last = eb.step(
-        "last", gate.step().action, timeout=5 * SECOND, kind=eb.StepKind.RETRIABLE
+        "last", gate.step().action, timeout=MINUTE, kind=eb.StepKind.RETRIABLE
     )
     saga = trip(outside(receiver, "pay", kind=eb.StepKind.PIVOT), last)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
@@ -388,9 +392,7 @@ async def test_what_is_past_its_point_of_no_return_is_not_cancelled(store, recei
 
 async def test_a_pivot_that_may_have_happened_is_not_cancelled(store, receiver):
     gate = Gate(receiver)
-    pivot = eb.step(
-        "go", gate.step().action, timeout=5 * SECOND, kind=eb.StepKind.PIVOT
-    )
+    pivot = eb.step("go", gate.step().action, timeout=MINUTE, kind=eb.StepKind.PIVOT)
     saga = trip(inside("book"), pivot)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -431,7 +433,7 @@ async def _open_later(gate):
 async def test_leaving_does_not_wait_for_the_next_attempt(store, receiver):
     receiver.plan["pay"] = ["drop", "ok"]
     saga = trip(outside(receiver, "pay", retry=replace(SLOW, first=0.05 * SECOND)))
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             await coordinator.start(saga, Trip("mia"), id="saga-1")
             await recorded(store, "saga-1", "step_unknown")
@@ -488,7 +490,7 @@ async def test_a_compensation_is_shielded_from_cancellation(store, receiver):
         finished.append(did)
 
     saga = trip(
-        eb.step("act", act, timeout=SECOND).compensated_by(compensate),
+        eb.step("act", act, timeout=MINUTE).compensated_by(compensate),
         inside("no", unless="no"),
     )
     with anyio.CancelScope() as scope:

@@ -17,9 +17,10 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.saga.running import _clock, _saga_reader
+from eventbraid.saga.running import _clock, _pauses, _saga_reader
 from eventbraid.saga.running._shard_lease import shard_of
 from tests.saga_kit import (
+    MINUTE,
     QUICK,
     SECOND,
     Declined,
@@ -37,7 +38,7 @@ from tests.saga_kit import (
 )
 
 pytestmark = pytest.mark.anyio
-SOON = 10 * SECOND
+SOON = MINUTE
 
 DEFECTS = [
     AssertionError("x > 0"),
@@ -96,7 +97,7 @@ def acting(bug: Bug, **options):
         return "acted"
 
     options.setdefault("retry", QUICK)
-    return eb.step("act", act, timeout=SECOND, **options).without_compensation()
+    return eb.step("act", act, timeout=MINUTE, **options).without_compensation()
 
 
 async def blocked(store, saga, saga_id="saga-1"):
@@ -172,7 +173,7 @@ async def test_a_traceback_of_any_size_is_recorded_shortened(store):
         dive(200)
         return ""
 
-    step = eb.step("act", act, timeout=SECOND).without_compensation()
+    step = eb.step("act", act, timeout=MINUTE).without_compensation()
     await blocked(store, trip(step))
     record = await block_record(store)
     assert len(record.traceback) < 4_000
@@ -373,7 +374,7 @@ async def test_a_cancelled_error_that_a_function_raises_is_a_defect(
 ):
     """As ``future.result()`` raises it; nothing has cancelled the saga's task."""
     saga = trip(step_with(where, receiver, Bug(asyncio.CancelledError())))
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         raised = await blocked(store, saga)
     assert "CancelledError" in raised.reason
 
@@ -387,7 +388,7 @@ async def test_an_error_of_another_store_in_a_function_is_a_defect(
     store, receiver, where, error
 ):
     saga = trip(step_with(where, receiver, Bug(error)))
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         raised = await blocked(store, saga)
     assert type(error).__name__ in raised.reason
 
@@ -454,7 +455,7 @@ async def test_an_error_of_another_store_in_a_command_is_a_defect(
         case "compensation":
             compensatable = eb.local_step("act", note("act")).compensated_by(make)
             steps = [compensatable, refusing(receiver)]
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         raised = await blocked(store, trip(*steps))
     assert type(error).__name__ in raised.reason
     assert (await block_record(store)).code == type(error).__name__
@@ -462,18 +463,18 @@ async def test_an_error_of_another_store_in_a_command_is_a_defect(
 
 @pytest.mark.parametrize("where", ["record", "then", "then of a command"])
 async def test_a_coordinator_is_left_in_time_while_the_system_refuses_something(
-    store, receiver, where
+    store, receiver, where, monkeypatch
 ):
     """The answer is kept, so the receiver is not called again."""
+    monkeypatch.setattr(_pauses, "_FIRST_PAUSE_SECONDS", 3_600.0)
+    monkeypatch.setattr(_pauses, "_MAXIMUM_PAUSE_SECONDS", 3_600.0)
     bug = Bug(OSError(24, "Too many open files"))
     saga = trip(step_with(where, receiver, bug), inside("pack"))
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             await coordinator.start(saga, Trip("mia"), id="saga-1")
-            while bug.calls < 5:  # noqa: ASYNC110
+            while not bug.calls:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
-            began = anyio.current_time()
-        assert anyio.current_time() - began < 1
         bug.mended = True
         assert (await resumed(store, saga)).outcome is eb.SagaOutcome.COMPLETED
     assert all(calls == 1 for calls in receiver.calls.values())
@@ -543,8 +544,8 @@ async def test_coordinators_that_meet_the_same_defect_add_no_records(
     for number in range(4):
         bug.error = TypeError(f"oops of {object()} at {number}")
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
-            with anyio.fail_after(20):
-                while not await coordinator.blocked():  # noqa: ASYNC110
+            with anyio.fail_after(60):
+                while not await coordinator.parked():  # noqa: ASYNC110
                     await anyio.sleep(0.005)
     now = await records(store, "saga-1")
     # Other texts than those of the first defect are another one, but for numbers.
@@ -596,7 +597,7 @@ async def test_a_defect_in_then_that_is_met_at_a_resume_is_recorded_once(
     good = saga_with(lambda state, _: state)
     async with eb.SagaCoordinator(store, [good]) as coordinator:
         handle = await coordinator.start(good, Trip("mia"), id="saga-1")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while handle.status is not eb.saga.SagaStatus.RUNNING or not receiver.calls:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
     receiver.plan = {}
@@ -618,8 +619,6 @@ async def test_a_defect_in_then_that_is_met_at_a_resume_is_recorded_once(
 @pytest.fixture
 def quick_outages(monkeypatch):
     """Let an outage be reported after 0.1 s, and the code be called again then."""
-    from eventbraid.saga.running import _pauses
-
     monkeypatch.setattr(_pauses, "_MAXIMUM_PAUSE_SECONDS", 0.005)
     monkeypatch.setattr(_pauses, "_BLOCKED_SECONDS", 0.05)
     monkeypatch.setattr(_pauses, "_MAXIMUM_BLOCKED_SECONDS", 0.05)
@@ -646,7 +645,7 @@ async def test_what_the_system_refuses_for_long_blocks_the_saga_until_it_does_no
         saga = trip(buggy, refusing(receiver))
     else:
         saga = trip(outside(receiver, "pay"), step_with(where, receiver, bug))
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with eb.SagaCoordinator(store, [saga]) as coordinator:
             handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
             with pytest.raises(eb.errors.SagaBlocked, match=type(error).__name__):
@@ -684,7 +683,7 @@ def compensating(bug: Bug, name: str = "pay", **options):
     async def compensate(context, did):
         bug()
 
-    return eb.step(name, act, timeout=SECOND).compensated_by(
+    return eb.step(name, act, timeout=MINUTE).compensated_by(
         compensate, retry=options.pop("retry", eb.Retry(attempts=1)), **options
     )
 
@@ -866,16 +865,16 @@ def keyed_synchronously(key: str, context: eb.StepContext[Trip]) -> str:
 def test_a_synchronous_action_is_refused(action):
     for options in ({}, {"result": str}):
         with pytest.raises(eb.errors.InvalidSaga, match="isn't asynchronous") as caught:
-            eb.step("act", action, timeout=SECOND, **options)
+            eb.step("act", action, timeout=MINUTE, **options)
         assert caught.value.step == "act"
 
 
 def test_a_synchronous_compensation_or_question_is_refused():
-    step = eb.step("act", Asynchronous(), timeout=SECOND)
+    step = eb.step("act", Asynchronous(), timeout=MINUTE)
     with pytest.raises(eb.errors.InvalidSaga, match="the compensation of step 'act'"):
         step.compensated_by(lambda_of(synchronous))
     with pytest.raises(eb.errors.InvalidSaga, match="the ask of step 'act'"):
-        eb.step("act", Asynchronous(), timeout=SECOND, ask=synchronous)
+        eb.step("act", Asynchronous(), timeout=MINUTE, ask=synchronous)
 
 
 def lambda_of(function):
@@ -900,7 +899,7 @@ def lambda_of(function):
 async def test_what_returns_an_awaitable_is_an_action(store, action):
     if isinstance(action, AsyncMock):
         action.return_value = "done"
-    step = eb.step("act", action, timeout=SECOND, result=str).without_compensation()
+    step = eb.step("act", action, timeout=MINUTE, result=str).without_compensation()
     saga = trip(step)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
@@ -909,7 +908,7 @@ async def test_what_returns_an_awaitable_is_an_action(store, action):
 
 
 async def test_an_action_that_turns_out_to_be_synchronous_blocks_its_saga(store):
-    step = eb.step("act", lambda c: "done", timeout=SECOND, result=str)
+    step = eb.step("act", lambda c: "done", timeout=MINUTE, result=str)
     raised = await blocked(store, trip(step.without_compensation()))
     assert "TypeError" in raised.reason
 
@@ -922,7 +921,7 @@ def test_an_asynchronous_function_of_the_saga_is_refused(where):
     with pytest.raises(
         eb.errors.InvalidSaga, match=f"`{where}` of step 'act' is async"
     ):
-        eb.step("act", Asynchronous(), timeout=SECOND, **{where: function})
+        eb.step("act", Asynchronous(), timeout=MINUTE, **{where: function})
     with pytest.raises(eb.errors.InvalidSaga, match="`command` of step 'act' is async"):
         eb.local_step("act", function)
     with pytest.raises(eb.errors.InvalidSaga, match="`command` of step 'act' is async"):

@@ -13,7 +13,7 @@ import pytest
 
 import eventbraid as eb
 
-SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 pytestmark = pytest.mark.anyio
 
 
@@ -68,7 +68,7 @@ async def test_a_step_in_doubt_that_was_replaced_is_compensated_all_the_same(sto
             eb.step(
                 "book",
                 book,
-                timeout=SECOND,
+                timeout=MINUTE,
                 retry=eb.Retry(attempts=1),
                 otherwise=lambda _c, _f: Write(note="doubtnote-1"),
             ).compensated_by(unbook),
@@ -79,7 +79,7 @@ async def test_a_step_in_doubt_that_was_replaced_is_compensated_all_the_same(sto
     )
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, "x", id="saga-x")
-        ended = await handle.result(timeout=5 * SECOND)
+        ended = await handle.result(timeout=MINUTE)
     assert ended.outcome is eb.SagaOutcome.COMPENSATED
     assert compensated == [eb.StepInDoubt("lost")]
     assert not booked
@@ -101,7 +101,7 @@ async def test_an_inner_task_that_was_cancelled_is_a_lost_answer(store):
         str,
         steps=[
             eb.step(
-                "act", act, timeout=SECOND, retry=eb.Retry(attempts=1)
+                "act", act, timeout=MINUTE, retry=eb.Retry(attempts=1)
             ).without_compensation()
         ],
     )
@@ -109,7 +109,7 @@ async def test_an_inner_task_that_was_cancelled_is_a_lost_answer(store):
         good = await coordinator.start(saga, "good", id="saga-good")
         bad = await coordinator.start(saga, "bad", id="saga-bad")
         outcomes = [
-            (await handle.result(timeout=5 * SECOND)).outcome for handle in (good, bad)
+            (await handle.result(timeout=MINUTE)).outcome for handle in (good, bad)
         ]
     assert outcomes == [eb.SagaOutcome.COMPLETED, eb.SagaOutcome.COMPENSATED]
 
@@ -124,7 +124,7 @@ async def test_a_start_that_was_cancelled_leaves_the_id_free(store):
     saga = eb.Saga(
         "places",
         str,
-        steps=[eb.step("hold", hold, timeout=10 * SECOND).without_compensation()],
+        steps=[eb.step("hold", hold, timeout=MINUTE).without_compensation()],
     )
     handles = []
     async with eb.SagaCoordinator(store, [saga], concurrency=1) as coordinator:
@@ -146,7 +146,7 @@ async def test_a_start_that_was_cancelled_leaves_the_id_free(store):
             waiting.cancel()
             await anyio.wait_all_tasks_blocked()
             release.set()
-        ended = await handles[0].result(timeout=5 * SECOND)
+        ended = await handles[0].result(timeout=MINUTE)
     assert ended.outcome is eb.SagaOutcome.COMPLETED
 
 
@@ -159,14 +159,14 @@ async def test_keys_of_two_sagas_never_meet(store):
 
     def saga(name: str, step: str) -> eb.Saga[str]:
         return eb.Saga(
-            name, str, steps=[eb.step(step, act, timeout=SECOND).without_compensation()]
+            name, str, steps=[eb.step(step, act, timeout=MINUTE).without_compensation()]
         )
 
     one, other = saga("one", "eu/pay"), saga("other", "pay")
     async with eb.SagaCoordinator(store, [one, other]) as coordinator:
         for each, saga_id in ((one, "order-1"), (other, "order-1/eu")):
             handle = await coordinator.start(each, "x", id=saga_id)
-            await handle.result(timeout=5 * SECOND)
+            await handle.result(timeout=MINUTE)
     assert len(set(keys)) == 2
 
 
@@ -179,12 +179,12 @@ async def test_a_failure_that_is_no_text_is_recorded_all_the_same(store):
         str,
         steps=[
             eb.step(
-                "act", act, timeout=SECOND, retry=eb.Retry(attempts=1)
+                "act", act, timeout=MINUTE, retry=eb.Retry(attempts=1)
             ).without_compensation()
         ],
     )
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, "x", id="saga-odd")
-        ended = await handle.result(timeout=5 * SECOND)
+        ended = await handle.result(timeout=MINUTE)
     assert ended.outcome is eb.SagaOutcome.COMPENSATED
     assert r"b\udcffill" in str(ended.failure)

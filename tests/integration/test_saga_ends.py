@@ -12,8 +12,8 @@ import pytest
 
 import eventbraid as eb
 from tests.saga_kit import (
+    MINUTE,
     QUICK,
-    SECOND,
     Note,
     Noted,
     Receiver,
@@ -59,7 +59,7 @@ def receiver():
 async def ended(store, saga):
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        return await handle.result(timeout=20 * SECOND)
+        return await handle.result(timeout=MINUTE)
 
 
 async def readable(store) -> list[object]:
@@ -125,7 +125,7 @@ def raising(error):
     async def act(context: eb.StepContext[Trip]) -> None:
         raise error
 
-    return eb.step("act", act, timeout=SECOND, retry=QUICK).without_compensation()
+    return eb.step("act", act, timeout=MINUTE, retry=QUICK).without_compensation()
 
 
 def named(name):
@@ -151,7 +151,7 @@ def returning(result, kind=str, **options):
     async def act(context: eb.StepContext[Trip]) -> object:
         return result
 
-    step = eb.step("act", act, timeout=SECOND, retry=QUICK, result=kind, **options)
+    step = eb.step("act", act, timeout=MINUTE, retry=QUICK, result=kind, **options)
     return step.without_compensation()
 
 
@@ -233,7 +233,7 @@ async def test_a_compensation_whose_command_is_too_large_is_tried_and_then_stuck
 
     first = eb.local_step("pay", note("pay")).compensated_by(note(HUGE), retry=QUICK)
     if where == "record":
-        first = eb.step("pay", pay, timeout=SECOND).compensated_by(
+        first = eb.step("pay", pay, timeout=MINUTE).compensated_by(
             compensate, retry=QUICK, record=note(HUGE)
         )
     end = await ended(store, trip(first, raising(ConnectionError())))
@@ -335,7 +335,7 @@ async def test_a_compensation_that_fails_without_a_text_is_tried_and_then_stuck(
     async def pay(context: eb.StepContext[Trip]) -> str:
         return "paid"
 
-    first = eb.step("pay", pay, timeout=SECOND).compensated_by(
+    first = eb.step("pay", pay, timeout=MINUTE).compensated_by(
         compensate, retry=QUICK, record=refuse if failing == "record" else None
     )
     if failing == "command":
@@ -358,14 +358,14 @@ async def test_a_late_answer_that_cannot_be_recorded_is_compensated_as_unknown(s
     async def compensate(context, did):
         told.append(did)
 
-    step = eb.step("act", act, timeout=20 * SECOND).compensated_by(compensate)
+    step = eb.step("act", act, timeout=MINUTE).compensated_by(compensate)
     saga = trip(step)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await begun.wait()
         await coordinator.cancel("saga-1", reason="changed her mind")
         go.set()
-        end = await handle.result(timeout=20 * SECOND)
+        end = await handle.result(timeout=MINUTE)
     assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert told == [eb.StepInDoubt("lost")]
 
@@ -398,7 +398,7 @@ async def test_a_saga_is_cancelled_whatever_the_reason_is(store, text):
         await anyio.sleep(0.05)
         return "done"
 
-    saga = trip(eb.step("act", act, timeout=SECOND).without_compensation())
+    saga = trip(eb.step("act", act, timeout=MINUTE).without_compensation())
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await begun.wait()
@@ -449,12 +449,12 @@ async def test_a_reason_of_another_type_is_refused_with_what_is_expected(
         with pytest.raises(
             eb.errors.SagaBlocked, match="expected the reason as text or True"
         ):
-            await handle.result(timeout=20 * SECOND)
+            await handle.result(timeout=MINUTE)
         handle = await coordinator.start(second, Trip("mia"), id="saga-1")
         with pytest.raises(
             eb.errors.SagaBlocked, match="expected the reason as text or True"
         ):
-            await handle.result(timeout=20 * SECOND)
+            await handle.result(timeout=MINUTE)
     # The step before has happened, so its end is recorded.
     assert (await records(store, "saga-1"))[-2:] == ["step_succeeded", "blocked"]
 

@@ -22,10 +22,10 @@ from eventbraid.saga.machine._events import (
     SagaStarted,
 )
 from eventbraid.store._system import system_event
-from tests.saga_kit import SECOND, Receiver, Trip, inside, outside, records, trip
+from tests.saga_kit import SLEEPY, Receiver, Trip, inside, outside, records, trip
 
 pytestmark = pytest.mark.anyio
-SOON = 20
+SOON = 60
 DEEP = b"[" * 5_000 + b"]" * 5_000
 NOTICE = b'{"saga_id":"a","saga":"s","step":"a","reason":"r"}'
 MANY_DIGITS = {"v": "9" * 5_000}
@@ -148,8 +148,7 @@ async def test_no_damaged_record_of_the_library_stops_the_next_coordinator(
 async def test_unfinished_sagas_are_found_behind_a_damaged_checkpoint(store):
     receiver = Receiver()
     receiver.plan = {"pay": ["drop"]}
-    sleepy = eb.Retry(attempts=30, first=30 * SECOND, jitter="none")
-    saga = trip(outside(receiver, "pay", retry=sleepy))
+    saga = trip(outside(receiver, "pay", retry=SLEEPY))
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         await coordinator.start(saga, Trip("mia"), id="saga-1")
         with anyio.fail_after(SOON):
@@ -197,8 +196,7 @@ async def test_names_of_the_librarys_own_leases_are_refused(store, name):
 async def test_a_record_that_breaks_a_sagas_stream_costs_that_saga_alone(store):
     receiver = Receiver()
     receiver.plan = {"pay": ["drop"]}
-    sleepy = eb.Retry(attempts=30, first=30 * SECOND, jitter="none")
-    sleeping = trip(outside(receiver, "pay", retry=sleepy), name="sleeping")
+    sleeping = trip(outside(receiver, "pay", retry=SLEEPY), name="sleeping")
     async with eb.SagaCoordinator(store, [SAGA, sleeping]) as coordinator:
         handle = await coordinator.start(sleeping, Trip("mia"), id="saga-1")
         with anyio.fail_after(SOON):

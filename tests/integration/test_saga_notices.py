@@ -6,6 +6,7 @@ notice that comes too late, is lost, or is believed after the saga has moved on.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import anyio
@@ -26,7 +27,9 @@ from tests.integration.test_saga_waiting import (
     notices,
 )
 from tests.saga_kit import (
+    HOUR,
     SECOND,
+    SLEEPY,
     Declined,
     Receiver,
     Trip,
@@ -50,11 +53,10 @@ async def openings(tmp_path):
         yield one, two
 
 
-def sleeper(seconds: float = 30.0):
+def sleeper(retry: eb.Retry = SLEEPY):
     """A saga that waits for its second attempt to pay."""
     receiver = Receiver()
     receiver.plan = {"pay": ["drop"]}
-    retry = eb.Retry(attempts=30, first=seconds * SECOND, jitter="none")
     return trip(inside("book"), outside(receiver, "pay", retry=retry))
 
 
@@ -162,7 +164,7 @@ async def settled(coordinator) -> None:
 
 async def test_an_unreadable_record_stops_no_coordinator_that_has_its_saga(openings):
     """Somebody holds its handle, so its own notice is looked at there as well."""
-    saga = sleeper(seconds=0.1)
+    saga = sleeper(eb.Retry(attempts=30, first=0.1 * SECOND, jitter="none"))
     well = trip(inside("book"), name="well")
     async with eb.SagaCoordinator(openings[0], [saga, well]) as owner:
         handle = await owner.start(saga, Trip("mia"), id="saga-1")
@@ -185,7 +187,7 @@ async def test_an_unreadable_record_stops_no_coordinator_that_has_its_saga(openi
 async def test_an_unreadable_record_stops_no_coordinator_where_it_is_waited_for(
     openings,
 ):
-    saga = sleeper(seconds=0.1)
+    saga = sleeper(eb.Retry(attempts=30, first=0.1 * SECOND, jitter="none"))
     async with (
         eb.SagaCoordinator(openings[0], [saga]) as owner,
         eb.SagaCoordinator(openings[1], [saga]) as other,
@@ -357,8 +359,7 @@ async def test_a_blocked_saga_that_its_owner_goes_on_with_is_waited_for_again(op
 
     receiver = Receiver()
     receiver.plan = {"pay": ["drop"]}
-    retry = eb.Retry(attempts=3, first=30 * SECOND, jitter="none")
-    pay = outside(receiver, "pay", skip_if=is_skipped, retry=retry)
+    pay = outside(receiver, "pay", skip_if=is_skipped, retry=SLEEPY)
     saga = trip(inside("book"), pay)
     async with (
         eb.SagaCoordinator(openings[0], [saga]) as owner,
@@ -516,11 +517,9 @@ async def test_a_saga_that_gets_stuck_while_it_is_asked_for_is_not_taken_for_blo
     """That it is stuck is told by a notice too, which stands behind its last record."""
     receiver = Receiver()
     receiver.plan = {"ship": ["drop"], "compensate pay": ["decline"]}
-    sleepy = eb.Retry(attempts=30, first=30 * SECOND, jitter="none")
-    no_retry = eb.Retry(attempts=None, first=30 * SECOND, never=(Declined,))
     saga = trip(
-        outside(receiver, "pay", compensation_retry=no_retry),
-        outside(receiver, "ship", retry=sleepy),
+        outside(receiver, "pay", compensation_retry=replace(SLEEPY, never=(Declined,))),
+        outside(receiver, "ship", retry=SLEEPY),
     )
     async with (
         eb.SagaCoordinator(openings[0], [saga]) as owner,
@@ -550,7 +549,7 @@ async def comes_to_be_stuck(handle) -> None:
 async def test_a_start_waits_for_a_place_only_in_its_coordinators_own_shards(openings):
     receiver = Receiver()
     receiver.plan = {"pay": ["stall"]}
-    saga = trip(outside(receiver, "pay", timeout=30 * SECOND))
+    saga = trip(outside(receiver, "pay", timeout=HOUR))
     with anyio.CancelScope() as block:
         async with (
             eb.SagaCoordinator(openings[0], [saga], concurrency=1) as owner,

@@ -20,21 +20,18 @@ from anyio.lowlevel import checkpoint
 import eventbraid as eb
 from eventbraid.saga.machine._events import SagaStarted, StepStarted, StepUnknown
 from eventbraid.saga.running._shard_lease import SHARDS
-from tests.saga_kit import SECOND, Receiver, Trip, inside, outside, trip
+from tests.saga_kit import SLEEPY, Receiver, Trip, inside, outside, trip
 
 pytestmark = pytest.mark.anyio
 MANY = 6_000
 # The rule is 5 ms. Work on all sagas at once takes more than this for each thing done.
 LONGEST_TURN = 0.025
-SOON = 30
+SOON = 60
 
 
 @pytest.fixture
 def saga():
-    sleepy = eb.Retry(
-        attempts=30, first=3600 * SECOND, jitter="none", cap=3600 * SECOND
-    )
-    return trip(outside(Receiver(), "pay", retry=sleepy))
+    return trip(outside(Receiver(), "pay", retry=SLEEPY))
 
 
 @pytest.fixture

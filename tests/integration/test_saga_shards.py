@@ -18,6 +18,7 @@ from eventbraid.lease import _state
 from eventbraid.saga.running._shard_lease import SHARDS, shard_of
 from tests.saga_kit import (
     SECOND,
+    SLEEPY,
     Crash,
     MortalStore,
     Receiver,
@@ -30,6 +31,7 @@ from tests.saga_kit import (
 
 pytestmark = pytest.mark.anyio
 IDS = [f"saga-{n}" for n in range(40)]
+SOON = 60
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ async def owners(store):
 
 async def shared_by(store, *shares):
     """Wait until the shards are shared so."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(SOON):
         while sorted((await owners(store)).values()) != sorted(shares):  # noqa: ASYNC110 - no event tells
             await anyio.sleep(0.005)
 
@@ -90,7 +92,7 @@ async def test_each_saga_ends_once_wherever_it_was_started(store, receiver):
             await (one, two, three)[n % 3].start(saga, Trip("mia"), id=saga_id)
             for n, saga_id in enumerate(IDS)
         ]
-        with anyio.fail_after(20):
+        with anyio.fail_after(SOON):
             ends = [await handle.result() for handle in handles]
         assert {end.outcome for end in ends} == {eb.SagaOutcome.COMPLETED}
         # The state comes from the log, whoever drove it.
@@ -119,7 +121,7 @@ async def test_shards_change_hands_in_the_middle_of_sagas(store, receiver):
             for _ in range(4):
                 async with eb.SagaCoordinator(store, [saga]):
                     await anyio.sleep(0.06)
-        with anyio.fail_after(20):
+        with anyio.fail_after(SOON):
             for handle in handles:
                 assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
     # Leaving waits for the call under way, so nothing was in doubt.
@@ -137,10 +139,10 @@ async def test_the_shards_of_a_coordinator_that_died_are_taken(store, receiver):
                     await mortal.start(saga, Trip("mia"), id=saga_id)
         await shared_by(store, 16)
         for saga_id in IDS[: len(receiver.calls)]:
-            with contextlib.suppress(eb.errors.SagaNotFound), anyio.fail_after(20):
+            with contextlib.suppress(eb.errors.SagaNotFound), anyio.fail_after(SOON):
                 handle = await lasting.get(saga, saga_id)
                 await handle.result()
-        with anyio.fail_after(20):
+        with anyio.fail_after(SOON):
             while await lasting.list():  # noqa: ASYNC110 - the end of all of them
                 await anyio.sleep(0.005)
     assert len(receiver.log) == len(set(receiver.effects))
@@ -181,13 +183,13 @@ async def test_a_coordinator_that_was_stopped_records_nothing_more(
         monkeypatch.setattr(_state, "heartbeat_age", stopped)
         async with eb.SagaCoordinator(store, [saga]) as fresh:
             taken_over = await fresh.get(saga, "saga-1")
-            with anyio.fail_after(10):
+            with anyio.fail_after(SOON):
                 end = await taken_over.result()
             assert end.state.receipts == ("receipt 2",)
             before = await records(store, "saga-1")
             opened.set()
             monkeypatch.setattr(_state, "heartbeat_age", seen)
-            with anyio.fail_after(10):
+            with anyio.fail_after(SOON):
                 assert await handle.result() == end
             assert await records(store, "saga-1") == before
             await shared_by(store, 8, 8)
@@ -207,12 +209,12 @@ async def test_people_decide_at_any_coordinator(store, receiver):
             receiver.plan["compensate pay"] = ["decline", "ok"]
             here, there = (one, two) if n % 2 else (two, one)
             handle = await here.start(saga, Trip("mia"), id=saga_id)
-            with anyio.fail_after(10):
+            with anyio.fail_after(SOON):
                 assert (await handle.result()).outcome is eb.SagaOutcome.STUCK
             for coordinator in (one, two):
                 assert [s.id for s in await coordinator.stuck()] == [saga_id]
             await there.retry(saga_id, by="mia", note="again")
-            with anyio.fail_after(10):
+            with anyio.fail_after(SOON):
                 end = await (await there.get(saga, saga_id)).result()
                 assert end.outcome is eb.SagaOutcome.COMPENSATED
 
@@ -221,11 +223,7 @@ async def test_a_cancellation_reaches_the_coordinator_that_drives(store, receive
     receiver.plan = {"pay": ["drop"]}
     saga = trip(
         inside("book"),
-        outside(
-            receiver,
-            "pay",
-            retry=eb.Retry(attempts=3, first=20 * SECOND, jitter="none"),
-        ),
+        outside(receiver, "pay", retry=SLEEPY),
     )
     async with (
         eb.SagaCoordinator(store, [saga]) as one,
@@ -235,7 +233,7 @@ async def test_a_cancellation_reaches_the_coordinator_that_drives(store, receive
         for n, saga_id in enumerate(IDS[:4]):
             here, there = (one, two) if n % 2 else (two, one)
             handle = await here.start(saga, Trip("mia"), id=saga_id)
-            with anyio.fail_after(10):
+            with anyio.fail_after(SOON):
                 while "step_unknown" not in await records(store, saga_id):  # noqa: ASYNC110
                     await anyio.sleep(0.002)
                 await there.cancel(saga_id, reason="changed my mind")
@@ -272,7 +270,7 @@ async def test_more_coordinators_than_shards_stand_by(store, receiver):
         ]
         await shared_by(store, *[1] * SHARDS)
         handle = await crowd[-1].start(saga, Trip("mia"), id="saga-1")
-        with anyio.fail_after(10):
+        with anyio.fail_after(SOON):
             assert (await handle.result()).outcome is eb.SagaOutcome.COMPLETED
 
 

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 import eventbraid as eb
-from tests.saga_kit import QUICK, SECOND, Crash, MortalStore, Note, ledger_of
+from tests.saga_kit import MINUTE, QUICK, Crash, MortalStore, Note, ledger_of
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +84,7 @@ class Watched:
         first = eb.step(
             "call",
             self.act,
-            timeout=SECOND,
+            timeout=MINUTE,
             retry=QUICK,
             ask=self.ask,
             then=self.then,
@@ -94,7 +94,7 @@ class Watched:
             "make", self.make, skip_if=self.skip_if, otherwise=self.otherwise
         )
         never = eb.Retry(attempts=1, never=(PermissionError,))
-        last = eb.step("fail", self.fail, timeout=SECOND, retry=never)
+        last = eb.step("fail", self.fail, timeout=MINUTE, retry=never)
         steps = [first, second, last.without_compensation()]
         return eb.Saga("watched", dict, steps=steps)
 
@@ -104,7 +104,7 @@ async def test_no_function_of_a_saga_sees_what_another_one_noted_in_the_state(st
     saga = watched.saga()
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, mine, id="saga-1")
-        ended = await handle.result(timeout=10 * SECOND)
+        ended = await handle.result(timeout=MINUTE)
         ended.state["caller"] = handle.state["caller"] = "noted"
         assert handle.state == (await handle.result()).state == {"n": 2}
     assert ended.outcome is eb.SagaOutcome.COMPENSATED
@@ -122,13 +122,13 @@ async def test_a_state_that_is_changed_after_the_start_is_not_the_sagas(store):
     async def look(context: eb.StepContext[dict]) -> int:
         return context.state["n"]
 
-    last = eb.step("look", look, timeout=SECOND, then=lambda _, n: {"seen": n})
+    last = eb.step("look", look, timeout=MINUTE, then=lambda _, n: {"seen": n})
     saga = eb.Saga("looking", dict, steps=[last.without_compensation()])
     mine = {"n": 1}
     async with eb.SagaCoordinator(store, [saga], concurrency=1) as coordinator:
         handle = await coordinator.start(saga, mine, id="saga-1")
         mine["n"] = 2
-        assert (await handle.result(timeout=10 * SECOND)).state == {"seen": 1}
+        assert (await handle.result(timeout=MINUTE)).state == {"seen": 1}
 
 
 async def test_steps_see_the_same_state_before_and_after_a_restart(store):
@@ -143,7 +143,7 @@ async def test_steps_see_the_same_state_before_and_after_a_restart(store):
         return {**state, "result": result, "pair": (3, 4)}
 
     steps = [
-        eb.step(name, look, timeout=SECOND, then=fold).without_compensation()
+        eb.step(name, look, timeout=MINUTE, then=fold).without_compensation()
         for name in ("first", "second")
     ]
     saga = eb.Saga("looking", dict, steps=steps)
@@ -151,7 +151,7 @@ async def test_steps_see_the_same_state_before_and_after_a_restart(store):
     async def run(used):
         async with eb.SagaCoordinator(used, [saga]) as coordinator:
             handle = await coordinator.start(saga, {"a": (1,)}, id="saga-1")
-            return await handle.result(timeout=10 * SECOND)
+            return await handle.result(timeout=MINUTE)
 
     with pytest.raises(Crash):
         await run(MortalStore(store, 3))
@@ -204,7 +204,7 @@ async def test_a_local_step_folds_the_events_that_were_recorded(store):
     saga = eb.Saga("writing", list, steps=[write.without_compensation()])
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, [], id="saga-1")
-        assert (await handle.result(timeout=10 * SECOND)).state == [1]
+        assert (await handle.result(timeout=MINUTE)).state == [1]
 
 
 @eb.value_object
@@ -236,7 +236,7 @@ async def test_what_then_returns_must_be_a_state(store, kind, state, then):
     async def act(context) -> str:
         return "done"
 
-    step = eb.step("act", act, timeout=SECOND, retry=QUICK, then=then)
+    step = eb.step("act", act, timeout=MINUTE, retry=QUICK, then=then)
     saga = eb.Saga("folding", kind, steps=[step.without_compensation()])
     local = eb.local_step(
         "note", lambda c: Note(ledger=ledger_of(c.saga_id), what="x"), then=then
@@ -246,7 +246,7 @@ async def test_what_then_returns_must_be_a_state(store, kind, state, then):
         for number, declared in enumerate((saga, inside)):
             handle = await coordinator.start(declared, state, id=f"saga-{number}")
             try:
-                ended = await handle.result(timeout=10 * SECOND)
+                ended = await handle.result(timeout=MINUTE)
             except eb.errors.SagaBlocked as error:
                 assert "`then`" in error.reason  # noqa: PT017 - either end is right
             else:
@@ -273,7 +273,7 @@ async def nothing(context) -> None:
 
 
 def quiet(kind):
-    step = eb.step("nothing", nothing, timeout=SECOND)
+    step = eb.step("nothing", nothing, timeout=MINUTE)
     return eb.Saga("quiet", kind, steps=[step.without_compensation()])
 
 
@@ -302,7 +302,7 @@ async def test_starting_again_with_an_equal_state_answers_the_same_saga(
     saga = quiet(kind)
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         first = await coordinator.start(saga, state, id="saga-1")
-        await first.result(timeout=10 * SECOND)
+        await first.result(timeout=MINUTE)
         second = await coordinator.start(saga, again, id="saga-1")
         assert (await second.result()).outcome is eb.SagaOutcome.COMPLETED
 

@@ -14,8 +14,9 @@ import pytest
 import eventbraid as eb
 from tests.saga_kit import (
     DEADLINES,
+    MINUTE,
     QUICK,
-    SECOND,
+    SLEEPY,
     Declined,
     MortalStore,
     Receiver,
@@ -45,7 +46,7 @@ def receiver():
 async def ended(store, saga, *, state=None, **options):
     async with eb.SagaCoordinator(store, [saga], **options) as coordinator:
         handle = await coordinator.start(saga, state or Trip("mia"), id="saga-1")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             return await handle.result()
 
 
@@ -114,7 +115,7 @@ async def test_the_start_is_recorded_before_the_call(store):
     async def look(context: eb.StepContext[Trip]) -> None:
         seen.extend(await records(store, context.saga_id))
 
-    saga = trip(eb.step("look", look, timeout=SECOND).without_compensation())
+    saga = trip(eb.step("look", look, timeout=MINUTE).without_compensation())
     await ended(store, saga)
     assert seen == ["started", "step_started"]
 
@@ -326,7 +327,7 @@ async def test_a_result_of_another_type_is_compensated_as_unknown(store, receive
         assert did == eb.StepInDoubt("lost")
         await receiver.compensate("pay", context.forward_key, context.idempotency_key)
 
-    step = eb.step("pay", lie, timeout=SECOND, retry=QUICK).compensated_by(compensate)
+    step = eb.step("pay", lie, timeout=MINUTE, retry=QUICK).compensated_by(compensate)
     end = await ended(store, trip(step))
     assert end.outcome is eb.SagaOutcome.COMPENSATED
     assert "can't be recorded" in end.failure
@@ -399,14 +400,11 @@ async def test_a_replaced_step_is_not_compensated(store, receiver):
 
 async def test_a_saga_that_is_too_late_is_compensated(store, receiver):
     # The deadline passes in the pause after the attempt, which is longer than any test.
-    patient = eb.Retry(
-        attempts=None, first=900 * SECOND, cap=900 * SECOND, jitter="none"
-    )
     receiver.plan["ship"] = ["drop"]
     for n, deadline in enumerate(DEADLINES):
         saga = trip(
             outside(receiver, "pay"),
-            outside(receiver, "ship", retry=patient),
+            outside(receiver, "ship", retry=SLEEPY),
             deadline=deadline,
         )
         async with eb.SagaCoordinator(store, [saga]) as coordinator:

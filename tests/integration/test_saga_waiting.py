@@ -8,7 +8,7 @@ somebody who is told that a saga can't go on when it does.
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import anyio
@@ -18,7 +18,7 @@ import eventbraid as eb
 from eventbraid.saga.machine._events import SagaNeedsAttention
 from eventbraid.saga.running._shard_lease import SHARDS
 from tests.saga_kit import (
-    SECOND,
+    SLEEPY,
     Declined,
     Receiver,
     Trip,
@@ -30,7 +30,8 @@ from tests.saga_kit import (
 
 pytestmark = pytest.mark.anyio
 IDS = [f"saga-{n}" for n in range(40)]
-SOON = 10
+# Seconds: the bound of what happens at once; what fails lasts for an hour.
+SOON = 60
 A_WHILE = timedelta(seconds=0.4)
 
 
@@ -131,8 +132,7 @@ async def test_who_waits_before_its_coordinator_gets_the_shard_and_blocks_it(
         return state
 
     receiver.plan = {"pay": ["drop"]}
-    retry = eb.Retry(attempts=3, first=30 * SECOND, jitter="none")
-    saga = trip(inside("book", then=folded), outside(receiver, "pay", retry=retry))
+    saga = trip(inside("book", then=folded), outside(receiver, "pay", retry=SLEEPY))
     async with eb.SagaCoordinator(openings[1], [saga]) as waiting:
         async with eb.SagaCoordinator(openings[0], [saga]) as leaving:
             pair = Pair(leaving, waiting)
@@ -192,11 +192,10 @@ async def test_a_blocked_saga_that_a_third_one_can_drive_is_waited_for_again(
 ):
     """It is at work there, and the one where it is waited for isn't told of steps."""
     receiver.plan = {"pay": ["drop"]}
-    retry = eb.Retry(attempts=3, first=30 * SECOND, jitter="none")
     saga, defective = (
         trip(
             inside("book"),
-            outside(receiver, "pay", retry=retry, skip_if=skip_if),
+            outside(receiver, "pay", retry=SLEEPY, skip_if=skip_if),
         )
         for skip_if in (lambda _: None, lambda _: 1 / 0)
     )
@@ -236,8 +235,7 @@ async def test_a_notice_from_before_the_shard_was_taken_says_nothing(
 ):
     """Its new owner drives it, and has nothing to record for a minute."""
     receiver.plan = {"pay": ["drop"]}
-    retry = eb.Retry(attempts=3, first=30 * SECOND, jitter="none")
-    saga = trip(inside("book"), outside(receiver, "pay", retry=retry))
+    saga = trip(inside("book"), outside(receiver, "pay", retry=SLEEPY))
     async with eb.SagaCoordinator(openings[0], [saga]) as first:
         for saga_id in IDS:
             await first.start(saga, Trip("mia"), id=saga_id)
@@ -268,9 +266,7 @@ async def test_a_stuck_saga_that_goes_on_is_not_taken_for_a_blocked_one(
         outside(
             receiver,
             "pay",
-            compensation_retry=eb.Retry(
-                attempts=None, first=30 * SECOND, never=(Declined,)
-            ),
+            compensation_retry=replace(SLEEPY, never=(Declined,)),
         ),
         outside(receiver, "ship"),
     )
