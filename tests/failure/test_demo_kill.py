@@ -24,34 +24,45 @@ from tests.failure.kill_demo import (
 )
 
 KILLS = int(os.environ.get("EVENTBRAID_KILLS", "6"))
+# After four crashes a call may be stuck, because two of them may be charged to it: see
+# decision 44. So each store has fewer kills.
+KILLS_A_STORE = 3
+
+
+def rounds(kills):
+    """Return the number of kills of each store."""
+    whole, left = divmod(kills, KILLS_A_STORE)
+    return [KILLS_A_STORE] * whole + [left] * bool(left)
 
 
 @pytest.mark.timeout(120 + 20 * KILLS)
 def test_a_demo_that_is_killed_repeatedly_reconciles(tmp_path):
-    code, output = kill_and_reconcile(
-        tmp_path / "demo",
-        kills=KILLS,
-        limit=1500,
-        seed=KILLS,
-        options=("--failing", "0.05", "--declined", "0.05"),
-    )
-    assert code == 0, output
-    assert "log and ledgers agree" in output
+    for number, kills in enumerate(rounds(KILLS)):
+        code, output = kill_and_reconcile(
+            tmp_path / f"demo-{number}",
+            kills=kills,
+            limit=1500,
+            seed=KILLS + number,
+            options=("--failing", "0.05", "--declined", "0.05"),
+        )
+        assert code == 0, output
+        assert "log and ledgers agree" in output
 
 
 @pytest.mark.timeout(180 + 10 * KILLS)
 def test_a_demo_whose_coordinators_are_killed_and_restarted_reconciles(tmp_path):
-    killed, code, output = kill_coordinators(
-        tmp_path / "demo",
-        coordinators=3,
-        kills=KILLS,
-        limit=1500,
-        seed=KILLS,
-        options=("--failing", "0.05", "--declined", "0.05"),
-    )
-    assert code == 0, output
-    assert "log and ledgers agree" in output
-    assert killed, output
+    for number, kills in enumerate(rounds(KILLS)):
+        killed, code, output = kill_coordinators(
+            tmp_path / f"demo-{number}",
+            coordinators=3,
+            kills=kills,
+            limit=1500,
+            seed=KILLS + number,
+            options=("--failing", "0.05", "--declined", "0.05"),
+        )
+        assert code == 0, output
+        assert "log and ledgers agree" in output
+        assert killed, output
 
 
 @pytest.mark.timeout(240)
