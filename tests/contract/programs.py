@@ -20,7 +20,7 @@ import eventbraid as eb
 """
 
 
-def run(program, *arguments, seconds=60, warnings="default", **options):
+def run(program, *arguments, seconds=120, warnings="default", **options):
     """Run a program to its end, and return its exit code and its output."""
     with started(program, *arguments, warnings=warnings, **options) as process:
         output, errors = process.communicate(timeout=seconds)

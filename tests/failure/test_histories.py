@@ -75,7 +75,12 @@ def test_the_results_of_processes_form_one_history(tmp_path, store, seed):
     answers = {type(append.answer).__name__ for append in history.appends}
     assert answers == {"AppendDone", "AppendRefused"}
     assert len(history.reads) > OPERATIONS
-    assert all(subscription.delivered for subscription in history.subscriptions)
+    # The epoch of a subscription may end before an event of it is appended.
+    assert all(
+        subscription.delivered
+        for subscription in history.subscriptions
+        if subscription.begun.prefix in {None, "list-"}
+    )
 
 
 @pytest.mark.parametrize(("store", "seed"), CORRECT)

@@ -105,36 +105,41 @@ def overwrite(page: Path, data: bytes, at: int = 0) -> None:
         file.write(data)
 
 
-def delete(store: Path) -> None:
-    (store / PAGE).unlink()
+def delete(sabotage: Sabotage) -> None:
+    (sabotage.path / PAGE).unlink()
 
 
-def replace_by_a_copy(store: Path) -> None:
+def replace_by_a_copy(sabotage: Sabotage) -> None:
+    store = sabotage.path
     copy = shutil.copy(store / PAGE, store / "copy")
     (store / PAGE).unlink()
     Path(copy).rename(store / PAGE)
 
 
-def fill_with_noise(store: Path) -> None:
-    overwrite(store / PAGE, random.Random(7).randbytes(64 << 10))
+def fill_with_noise(sabotage: Sabotage) -> None:
+    overwrite(sabotage.path / PAGE, random.Random(7).randbytes(64 << 10))
 
 
-def fill_with_zeros(store: Path) -> None:
-    overwrite(store / PAGE, bytes(64 << 10))
+def fill_with_zeros(sabotage: Sabotage) -> None:
+    overwrite(sabotage.path / PAGE, bytes(64 << 10))
 
 
-def restore_an_older_end(store: Path) -> None:
+def restore_an_older_end(sabotage: Sabotage) -> None:
     # Only the end of the log: readers still find the durable end.
-    with (store / PAGE).open("r+b", buffering=0) as page:
+    with (sabotage.path / PAGE).open("r+b", buffering=0) as page:
         copy = os.pread(page.fileno(), 32 * WORD, 80 * WORD)
-        time.sleep(0.3)
+        # Two turns of each process: its appends of the second one began after the copy.
+        for _ in range(2):
+            sabotage.await_work(time.monotonic_ns())
         # More than once: the next writer records its own end over the older one.
-        for _ in range(20):
+        deadline = time.monotonic() + BOUND
+        while not is_detected(sabotage.group.processes):
+            assert time.monotonic() < deadline, "no process detected it"
             os.pwrite(page.fileno(), copy, 80 * WORD)
             time.sleep(0.005)
 
 
-DETACHING: list[Callable[[Path], None]] = [
+DETACHING: list[Callable[[Sabotage], None]] = [
     delete,
     replace_by_a_copy,
     fill_with_noise,
@@ -146,7 +151,8 @@ DETACHING: list[Callable[[Path], None]] = [
 @pytest.mark.parametrize("harm", DETACHING, ids=lambda harm: harm.__name__)
 def test_a_damaged_page_is_abandoned(sabotage, harm):
     sabotage.start()
-    harm(sabotage.path)
+    harm(sabotage)
+    await_detached(sabotage.group.processes)
     sabotage.await_work(time.monotonic_ns())
     errors = sabotage.check()
     assert "StoreDetached" in errors
@@ -181,13 +187,17 @@ def test_replaced_lock_files_are_detected(sabotage):
 
 def await_detached(processes: list[StoreProcess]) -> None:
     deadline = time.monotonic() + BOUND
-    while not any(
+    while not is_detected(processes):
+        assert time.monotonic() < deadline, "no process detected it"
+        time.sleep(0.02)
+
+
+def is_detected(processes: list[StoreProcess]) -> bool:
+    return any(
         getattr(line, "kind", None) == "StoreDetached"
         for one in processes
         for line in one.lines()
-    ):
-        assert time.monotonic() < deadline, "no process detected it"
-        time.sleep(0.02)
+    )
 
 
 def test_any_words_of_the_page_may_be_overwritten_at_any_time(sabotage):
@@ -232,7 +242,7 @@ def test_a_rust_program_detects_a_deleted_page_too(sabotage):
     process = sabotage.group.start(built("soak_member"))
     sabotage.group.start()
     sabotage.await_work(time.monotonic_ns())
-    delete(sabotage.path)
+    delete(sabotage)
     code = process.popen.wait(BOUND)
     assert code == 3
     assert "Detached" in sabotage.check()
@@ -268,7 +278,7 @@ def stopped(tmp_path):
     path = tmp_path / "store"
     store, other = eb.open(path), eb.open(path)
     other.append([("a", "x", b"1"), ("a", "x", b"2")])
-    delete(path)
+    (path / PAGE).unlink()
     with pytest.raises(eb.errors.StoreDetached):
         other.append([("a", "x", b"3")])
     yield store

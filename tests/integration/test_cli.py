@@ -296,7 +296,7 @@ def start(*arguments):
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path):
     directory = tmp_path / "demo"
-    with start("demo", str(directory), "--limit", "3000") as demo:
+    with start("demo", str(directory), "--limit", "20000") as demo:
         for line in demo.stdout:
             if line.startswith("fulfilling orders"):
                 break
@@ -304,7 +304,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path):
         demo.send_signal(signal.SIGINT)
         _, err = demo.communicate(timeout=60)
     assert demo.returncode == Exit.INTERRUPTED, err
-    assert f"eventbraid demo {directory} --limit 3000" in err
+    assert f"eventbraid demo {directory} --limit 20000" in err
     assert "Traceback" not in err
     with start("demo", str(directory), "--limit", "200") as again:
         out, err = again.communicate(timeout=120)

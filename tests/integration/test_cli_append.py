@@ -331,13 +331,20 @@ def test_bytes_by_chance_are_refused(directory):
     assert not directory.exists()
 
 
+def write_all(pipe, data):
+    """Write to an unbuffered pipe, where a process that is stopped writes less."""
+    while data:
+        data = data[pipe.write(data) :]
+
+
 def test_a_commit_that_is_too_large_is_refused_before_all_of_it_is_read(directory):
     body = base64.b64encode(bytes(3 * 2**20))
     with start("append", directory, "--create", bufsize=0) as appending:
         with pytest.raises(BrokenPipeError):
             while True:
-                appending.stdin.write(
-                    b'{"stream":"a","type":"t","data_base64":"%s"}\n' % body
+                write_all(
+                    appending.stdin,
+                    b'{"stream":"a","type":"t","data_base64":"%s"}\n' % body,
                 )
         err = appending.stderr.read()
         appending.wait(60)
@@ -349,7 +356,7 @@ def test_a_line_that_never_ends_is_refused(directory):
     with start("append", directory, "--create", bufsize=0) as appending:
         with pytest.raises(BrokenPipeError):
             while True:
-                appending.stdin.write(b" " * 2**20 + b"x")
+                write_all(appending.stdin, b" " * 2**20 + b"x")
         err = appending.stderr.read()
         appending.wait(60)
     assert appending.returncode == Exit.USAGE

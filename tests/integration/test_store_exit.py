@@ -153,8 +153,8 @@ def test_ctrl_c_ends_a_verification(tmp_path):
     program = """
         import os, signal, sys, threading
         with eb.open(sys.argv[1]) as store:
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
             try:
+                threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
                 while True:
                     store.verify()
             except KeyboardInterrupt:
