@@ -31,8 +31,7 @@ async def _cost(path, idle, **wanted):
                 pass
 
         tasks = [asyncio.create_task(follow(number)) for number in range(idle)]
-        # Each has read the log and waits, so what follows costs the commits alone.
-        await asyncio.sleep(0.2 + idle / 4_000)
+        await _until_all_wait()
         costs = []
         for _ in range(5):
             begin = time.process_time()
@@ -44,6 +43,15 @@ async def _cost(path, idle, **wanted):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         return min(costs)
+
+
+async def _until_all_wait():
+    """Wait until each has read the log, so what follows costs the commits alone."""
+    is_idle = False
+    while not is_idle:
+        begin = time.process_time()
+        await asyncio.sleep(0.2)
+        is_idle = time.process_time() - begin < 0.01
 
 
 @pytest.mark.parametrize("name", ["stream", "category", "prefix", "types"])
