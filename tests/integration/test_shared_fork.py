@@ -552,7 +552,7 @@ sys.stdin.read()
     ) as parent:
         child = int(programs.line(parent))
         parent.kill()
-        parent.wait(10)
+        parent.wait(60)
         os.kill(child, 0)
         with eb.open(location, mode="exclusive", lock_timeout=0) as store:
             assert store.append([("a", "x", b"")]).last_position == 2

@@ -244,7 +244,7 @@ def test_who_waits_is_woken_by_another_process(store, location):
             assert follower.is_alive()
             threading.Event().wait(0.001)
         subscription.close()
-        follower.join(10)
+        follower.join(60)
     assert [recorded.position for recorded in heard] == list(range(1, 51))
 
 

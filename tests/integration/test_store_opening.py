@@ -199,7 +199,7 @@ def test_a_second_process_is_told_who_holds_the_store(location):
         assert holder in str(busy.value)
         assert str(location) in str(busy.value)
         process.kill()
-        process.wait(10)
+        process.wait(60)
         # The lock dies with its process; the words about it may stay.
         with eb.open(location) as store:
             assert store.append([("a", "x", b"")]).last_position == 1

@@ -199,5 +199,5 @@ def test_readers_and_subscribers_agree_with_writers(store):
         assert follower.is_alive()
         follower.join(0.01)
     subscription.close()
-    follower.join(5)
+    follower.join(60)
     assert seen == list(range(1, total + 1))

@@ -388,7 +388,7 @@ async def test_a_turn_can_be_passed_on_from_another_thread():
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(release)
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 await eb.AsyncExecutor(store).execute(ONE)
         assert await store.version(A) == 1
 
@@ -432,7 +432,7 @@ class AtTheBarrier(SyncMeddled):
     def append(self, events, **options):
         if threading.get_ident() not in self._arrived:
             self._arrived.add(threading.get_ident())
-            self._barrier.wait(10)
+            self._barrier.wait(60)
         return self.inner.append(events, **options)
 
 

@@ -26,7 +26,7 @@ async def test_a_call_made_alone_waits_for_the_others_and_holds_them_back():
         log.append("another")
         calls.end("saga-3")
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(alone)
             await anyio.wait_all_tasks_blocked()
@@ -48,7 +48,7 @@ async def test_calls_made_alone_take_turns():
             await anyio.sleep(0.001)
             under_way -= 1
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             for number in range(10):
                 tasks.start_soon(alone, f"saga-{number}")
@@ -58,7 +58,7 @@ async def test_calls_made_alone_take_turns():
 async def test_a_call_that_waits_for_another_saga_holds_nothing_back():
     """Else the other saga's call could only begin when this one has timed out."""
     calls = Calls()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with calls.alone("saga-parent"):
             assert calls.pause("saga-parent")
             await calls.begin("saga-child")
@@ -82,7 +82,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_holds_nothing_back():
     with anyio.move_on_after(0.01):
         async with calls.alone("saga-2"):
             raise AssertionError
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await calls.begin("saga-3")
 
 
@@ -101,7 +101,7 @@ async def test_a_call_made_alone_is_alone_in_its_process():
         log.append("another")
         elsewhere.end("saga-3")
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(alone)
             await anyio.wait_all_tasks_blocked()
@@ -114,7 +114,7 @@ async def test_a_call_made_alone_is_alone_in_its_process():
 
 async def test_coordinators_whose_calls_wait_for_each_other_hold_nothing_back():
     calls, elsewhere = Calls(), Calls()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with calls.alone("saga-parent"):
             assert calls.pause("saga-parent")
             await elsewhere.begin("saga-child")
@@ -129,7 +129,7 @@ async def test_a_coordinator_that_hangs_holds_back_the_others_for_a_while_only(
     monkeypatch.setattr(_calls, "_MAXIMUM_WAIT_SECONDS", 0.05)
     calls, hanging = Calls(), Calls()
     await hanging.begin("saga-1")
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with calls.alone("saga-2") as is_alone:
             assert not is_alone
         hanging.end("saga-1")
@@ -146,7 +146,7 @@ async def test_a_forked_child_waits_for_no_call_of_its_parent(monkeypatch):
     async with Calls().alone("saga-1"):
         _calls._process._lock.acquire()
         monkeypatch.setattr(_calls.os, "getpid", lambda: 0)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             calls = Calls()
             await calls.begin("saga-2")
             calls.end("saga-2")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 import eventbraid as eb
+from eventbraid.testing._contract import asking
 from eventbraid.testing._contract.asking import filled, first, listed, positions
 from eventbraid.testing._contract.case import ContractCase
 
 if TYPE_CHECKING:
     from eventbraid.testing._contract.backend import StoreBackend, StoreUnderTest
 
-_AT_ONCE = 5.0
 # Seconds after which a subscription that has caught up surely waits.
 _UNTIL_IT_WAITS = 0.05
 
@@ -169,7 +169,7 @@ class SubscribingContract(ContractCase):
     ) -> None:
         """Closing a subscription ends a blocked wait at once."""
         subscription = store.subscribe()
-        with anyio.fail_after(_AT_ONCE):
+        with anyio.fail_after(asking.PATIENCE):
             async with anyio.create_task_group() as tasks:
                 arrived = anyio.Event()
 
@@ -188,7 +188,7 @@ class SubscribingContract(ContractCase):
     ) -> None:
         """Cancelling the task that waits ends the wait, and loses no event."""
         async with store.subscribe() as subscription:
-            with anyio.fail_after(_AT_ONCE):
+            with anyio.fail_after(asking.PATIENCE):
                 async with anyio.create_task_group() as tasks:
 
                     async def follow() -> None:
@@ -216,7 +216,7 @@ class SubscribingContract(ContractCase):
                 except eb.errors.StoreClosed as error:
                     errors.append(error)
 
-            with anyio.fail_after(_AT_ONCE):
+            with anyio.fail_after(asking.PATIENCE):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(follow)
                     await anyio.sleep(0.02)
