@@ -80,7 +80,7 @@ fn heartbeats_come_from_a_thread_and_stop_with_it() {
         beating.start_heartbeat().unwrap(),
         still.start_heartbeat().unwrap(),
     );
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while heartbeat_age(&watching, &stopped).unwrap() < Duration::from_secs(2) {
         assert!(Instant::now() < deadline, "its heartbeat never ages");
         std::thread::sleep(Duration::from_millis(20));
@@ -88,8 +88,14 @@ fn heartbeats_come_from_a_thread_and_stop_with_it() {
     assert!(
         heartbeat_age(&watching, &alive).unwrap() < heartbeat_age(&watching, &stopped).unwrap()
     );
+    let began = Instant::now();
     still.start_heartbeat().unwrap();
-    assert!(heartbeat_age(&watching, &stopped).unwrap() < Duration::from_secs(2));
+    let age = heartbeat_age(&watching, &stopped).unwrap();
+    // The clock of heartbeats has a resolution of milliseconds.
+    assert!(
+        age <= began.elapsed() + Duration::from_millis(100),
+        "{age:?}"
+    );
 }
 
 #[test]
@@ -116,7 +122,7 @@ fn a_heartbeat_is_as_old_as_the_last_tick_of_the_slowest_event_loop() {
         looping.register_loop().unwrap(),
         looping.register_loop().unwrap(),
     );
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while heartbeat_age(&watching, &id).unwrap() < Duration::from_secs(1) {
         assert!(Instant::now() < deadline, "a hung event loop isn't noticed");
         looping.tick(fast);

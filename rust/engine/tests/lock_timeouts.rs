@@ -46,7 +46,7 @@ fn appends_wait_for_a_stopped_writer_until_the_timeout() {
 /// The queue waits for a stopped process once, however many appends need the next segment.
 #[test]
 fn queued_appends_wait_for_a_stopped_process_once() {
-    const APPENDS: usize = 40;
+    const APPENDS: usize = 200;
     let disk = SimVfs::memory();
     let _other = open_with(disk.clone(), shared(options())).unwrap();
     let store = open_with(disk.clone(), shared(threaded())).unwrap();
@@ -60,7 +60,7 @@ fn queued_appends_wait_for_a_stopped_process_once() {
         store.submit(prepared("s", &[b'x'; 9000]), Box::new(done));
     }
     for _ in 0..APPENDS {
-        let answer = answers.recv_timeout(Duration::from_secs(20)).unwrap();
+        let answer = answers.recv_timeout(Duration::from_mins(1)).unwrap();
         assert!(
             matches!(
                 answer,
@@ -70,7 +70,8 @@ fn queued_appends_wait_for_a_stopped_process_once() {
         );
     }
     let waited = began.elapsed();
-    assert!(waited < Duration::from_secs(4), "{waited:?}");
+    // One wait for each of them would take twice as long.
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn an_append_waits_for_one_reservation_and_not_for_the_next() {
     let second = a.reserve(&["order-1"], Duration::MAX).unwrap();
     let began = Instant::now();
     assert!(is_done(&waiting, SOON));
-    assert!(began.elapsed() < LONGEST_RESERVATION / 2);
+    assert!(began.elapsed() + SHORT < LONGEST_RESERVATION);
     a.release(second.unwrap());
 }
 
@@ -127,7 +127,7 @@ fn appends_that_wait_for_a_reservation_are_written_before_a_close() {
         let began = Instant::now();
         other.close().unwrap();
         assert!(waiting.iter().all(|ticket| is_done(ticket, SOON)));
-        assert!(began.elapsed() < LONGEST_RESERVATION / 2);
+        assert!(began.elapsed() + SHORT < LONGEST_RESERVATION);
         holder.release(reserved.unwrap());
     }
 }

@@ -23,7 +23,7 @@ use super::{append_expecting, bodies, log, open_with, options};
 fn shared() -> Options {
     let mut options = options();
     options.mode = Mode::Shared;
-    options.lock_timeout = Duration::from_secs(15);
+    options.lock_timeout = Duration::from_mins(5);
     options
 }
 
@@ -78,7 +78,7 @@ fn run_process(machine: &Machine, number: usize, plan: Plan, journal: &Mutex<Jou
         }
         options.read_only = kind == 2;
         if plan.mixed {
-            options.lock_timeout = Duration::from_millis(300);
+            options.lock_timeout = Duration::from_mins(5);
         }
         let store = match open_with(machine.process(number), options) {
             Ok(store) => store,
