@@ -505,7 +505,7 @@ impl Open {
             return Ok(());
         }
         session.page.set_phase(Phase::Idle);
-        match self.committer.end_of_all(among) {
+        match self.committer.durable_end_of_log(among) {
             Some(end) => self.committer.record_durable(end),
             None => Ok(()),
         }

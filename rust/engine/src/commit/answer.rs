@@ -1,5 +1,5 @@
-//! A write batch after its write phase: its answers, and the log address that must be durable
-//! before the answers are sent.
+//! The answers to the appends of a write batch. They are sent once the log is durable up to the
+//! address that they depend on.
 
 use super::prepare::Prepared;
 use super::request::Request;
@@ -26,9 +26,9 @@ pub(super) enum Answer {
 
 /// A write batch after its write phase.
 pub(super) struct WriteBatch {
-    /// No answer is sent before the log is durable up to this address. That includes the answers to
-    /// conflicts, replays and checks, because until then a loss of power could undo the state that
-    /// they report.
+    /// The log must be durable up to this address before any answer is sent. This applies to
+    /// conflicts, replays and checks as well: until then, a loss of power could undo the state that
+    /// these answers report.
     pub(super) validated_against: u64,
     pub(super) answers: Vec<(Request, Answer)>,
 }

@@ -7,7 +7,7 @@ use crate::names;
 
 /// Maximum number of bytes of an event's data.
 const DATA_LIMIT: usize = 8 << 20;
-/// Maximum number of bytes of an event's metadata, including the metadata of the library.
+/// Maximum number of bytes of an event's `metadata` and `library_metadata` together.
 const METADATA_LIMIT: usize = 64 << 10;
 /// Maximum number of bytes of the data, metadata and types of all events of one append.
 const COMMIT_LIMIT: usize = 16 << 20;
@@ -16,8 +16,8 @@ const STREAMS_LIMIT: usize = 10_000;
 /// Maximum number of expectations of one append.
 const EXPECTATIONS_LIMIT: usize = 10_000;
 
-/// Check every limit that needs no encoded frame, and the names of the event types. Return the
-/// number of bytes of all event bodies.
+/// Check the names of the event types, and all limits that can be checked before the frame is
+/// encoded. Return the total number of bytes of the event types, the metadata and the data.
 pub(super) fn check(append: &Append<'_>) -> Result<usize> {
     limit(
         "the expectations of a commit",

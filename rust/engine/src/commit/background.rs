@@ -1,6 +1,7 @@
 //! The two background threads: one commits, the other maintains the files.
 //!
-//! Both start with the first append that needs them, so a store that is only read has neither.
+//! The first append that needs one of the threads starts both. A store that is only read has no
+//! background thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::lock::{Condvar, Mutex};
 
-/// Minimum time between a refused start of a thread and the next attempt to start it.
+/// Minimum time between a failed start of a thread and the next attempt to start it.
 const SPAWN_RETRY: Duration = Duration::from_secs(1);
 
 /// The work of the background threads.
@@ -35,8 +36,9 @@ pub(super) struct BackgroundTasks {
     /// Whether the system has refused to start a thread. Until a later attempt succeeds, the
     /// callers' threads do the work of the background threads.
     refused: AtomicBool,
-    /// Whether both threads run. A request reads this flag without the lock of `starting`. With an
-    /// outdated value, the request acquires that lock and checks again.
+    /// Whether both threads are running. A request reads this flag before it acquires the lock of
+    /// `starting`. If the value is out of date, the request acquires the lock and finds both threads
+    /// running.
     started: AtomicBool,
     starting: Mutex<Starting>,
     commit: Signal,
@@ -86,8 +88,8 @@ impl BackgroundTasks {
         self.maintain.send();
     }
 
-    /// Start the threads that are not running. After a refusal, wait at least [`SPAWN_RETRY`]
-    /// before the next attempt.
+    /// Start the threads that are not running. Do nothing if the last attempt failed less than
+    /// [`SPAWN_RETRY`] ago.
     fn start(&self, work: &Arc<impl Work>) {
         if !self.background || self.started.load(Ordering::SeqCst) {
             return;
@@ -126,8 +128,8 @@ impl BackgroundTasks {
         }
     }
 
-    /// Announce the stop. A thread that waits for something other than a [`Signal`] checks
-    /// [`Self::is_stopping`] when it wakes.
+    /// Announce that the threads are about to be stopped. The watcher does not wait for a
+    /// [`Signal`], so it checks [`Self::is_stopping`] whenever it wakes.
     pub(super) fn begin_stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
     }

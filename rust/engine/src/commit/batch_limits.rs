@@ -1,5 +1,5 @@
-//! The limits of write batches: the number of threads that commit at the same time, and the size of
-//! the queue that is written while they all wait for the disk.
+//! The limits of write batches: the maximum number of threads that commit at the same time, and the
+//! minimum size of a batch that is written while all of these threads wait for the disk.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -31,11 +31,11 @@ pub(super) struct BatchLimits {
 }
 
 impl BatchLimits {
-    /// Start a batch in this thread, unless the queue is too small or another thread is writing. A
-    /// thread that is writing checks the queue again after its write.
+    /// Begin a batch in this thread. Return `false` if the queue is too small, or if another thread is
+    /// writing: that thread checks the queue again after its write.
     pub(super) fn try_begin(&self, queue: &AppendQueue) -> bool {
-        let worth = self.min_batch_bytes();
-        if !queue.holds(worth) || self.writing.swap(true, Ordering::SeqCst) {
+        let min_bytes = self.min_batch_bytes();
+        if !queue.holds(min_bytes) || self.writing.swap(true, Ordering::SeqCst) {
             return false;
         }
         self.committing.fetch_add(1, Ordering::SeqCst);

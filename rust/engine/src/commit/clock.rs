@@ -1,20 +1,20 @@
-//! The time of a commit, taken from a wall clock that may be set while the store is open.
+//! The time of a commit, derived from a wall clock that may be set while the store is open.
 //!
 //! The difference between the wall clock and the time since boot changes only when the wall clock
-//! is set. The sessions of one boot keep the last accepted difference in the shared page. If the
-//! wall clock is far ahead of the accepted difference, its time is not recorded. Commit times never
-//! decrease, so all later commits would carry at least that wrong time until the true time had
-//! caught up. The first commit of a session that has the store to itself has no accepted difference
-//! to compare with, and uses the time of the wall clock.
+//! is set. The sessions record the last accepted difference in the shared page. If the wall clock
+//! is set far ahead, the new difference is not accepted, and commit times continue with the old one.
+//! Commit times never decrease, so a wrong time in the far future would be the minimum of all later
+//! commit times. The first commit of a session has no accepted difference to compare with if no
+//! other session has the store open. It uses the time of the wall clock.
 
 /// Minimum change of the difference that is reported as a jump, in microseconds. The corrections of
 /// time services are smaller.
 const REPORTED_JUMP: i64 = 10_000_000;
-/// Maximum jump ahead that is recorded, in microseconds. A jump by hours may be correct: a virtual
-/// machine may have been suspended overnight.
+/// Maximum forward jump of the wall clock that commit times follow, in microseconds. A jump by hours
+/// may be correct: a virtual machine may have been suspended overnight.
 const MAX_ACCEPTED_JUMP: i64 = 24 * 3_600 * 1_000_000;
 
-/// The clock differences that one session has read.
+/// The differences between the two clocks that one session has accepted and read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CommitClock {
     /// The wall clock minus the time since boot, as last accepted.
@@ -36,8 +36,9 @@ pub(super) struct CommitTime {
     pub(super) time: u64,
     /// The clock difference that later commits are compared with.
     pub(super) accepted: i64,
-    /// Whether the wall clock was set since the previous commit. For the first commit of a session:
-    /// whether it was set before the session began.
+    /// Whether the wall clock was set since the previous commit of this session. For the first
+    /// commit of a session: whether the wall clock was set since the last commit of another session
+    /// or, if there is no other session, whether it is behind the last commit of the log.
     pub(super) has_jumped: bool,
 }
 
@@ -48,9 +49,8 @@ impl CommitClock {
         let (wall, since_boot) = (signed(clocks.wall), signed(clocks.since_boot));
         let difference = wall.saturating_sub(since_boot);
         let is_sound = |accepted: &i64| {
-            // Any program can write to the page, so the difference that was read may be wrong.
-            // According to a correct difference, the last commit is neither later than now nor
-            // earlier than the boot.
+            // Any program can write to the page, so the difference that was read may be wrong. With
+            // a correct difference, the time of the last commit lies between the boot and now.
             let passed = since_boot
                 .saturating_add(*accepted)
                 .saturating_sub(signed(last));
@@ -67,9 +67,9 @@ impl CommitClock {
             None => (difference, wall.max(signed(last))),
             Some(accepted) => {
                 let ahead = difference.saturating_sub(accepted);
-                // The accepted difference is kept if the wall clock was set back, so that commit
-                // times do not stop until the wall clock has caught up. It is also kept if the wall
-                // clock was set too far ahead.
+                // Keep the accepted difference if the wall clock was set back. Otherwise all commits
+                // would get the time of the last commit until the wall clock had caught up. Keep it
+                // also if the wall clock was set too far ahead.
                 let kept = if (-REPORTED_JUMP..=MAX_ACCEPTED_JUMP).contains(&ahead) {
                     difference
                 } else {

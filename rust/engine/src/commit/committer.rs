@@ -161,8 +161,9 @@ impl Committer {
 
     /// Commit the queued appends, unless another thread will commit them.
     ///
-    /// A caller's thread waits only briefly for another session and then leaves the queue to the
-    /// background thread, because a caller must remain interruptible.
+    /// If another session holds the write lock, a caller's thread waits only briefly and then leaves
+    /// the queue to the background thread. A signal such as Ctrl-C can't interrupt the thread while
+    /// it waits here.
     fn commit_pending(self: &Arc<Self>, budget: WaitBudget) {
         while self.limits.try_begin(&self.queue) {
             let written = catch_unwind(AssertUnwindSafe(|| self.write_batch(budget)));
@@ -230,7 +231,7 @@ impl Committer {
         Some(batch)
     }
 
-    /// Poison the store after a panic in the write phase, because it is unknown how much was
+    /// Poison the store after a panic in the write phase, because it is unknown which bytes were
     /// written.
     fn poison_after_panic(&self) {
         self.publication.stop_indexing();
@@ -258,8 +259,8 @@ impl Committer {
     }
 
     /// Return the end of the log and the hash chain there, or `None` if a part of the log is not
-    /// durable. Called by the last session that closes the store.
-    pub(crate) fn end_of_all(&self, session: &SharedSession) -> Option<(u64, u64)> {
+    /// durable. The last session of a shared store calls this when it closes the store.
+    pub(crate) fn durable_end_of_log(&self, session: &SharedSession) -> Option<(u64, u64)> {
         let (tail, durable) = (session.page.tail()?, session.page.durable()?);
         (tail == durable && !session.page.is_poisoned() && !self.log.is_stopped())
             .then_some((durable.end, durable.chain))
@@ -300,8 +301,8 @@ impl Committer {
         }
     }
 
-    /// Like [`Committer::catch_up`], but leave a long read to the watcher's thread, if background
-    /// threads are running.
+    /// Like [`Committer::catch_up`]. If background threads are running, leave a long read to the
+    /// watcher's thread.
     pub(crate) fn catch_up_soon(&self) {
         let mode = if self.tasks.has_threads() {
             ReadMode::NonBlocking
@@ -370,7 +371,7 @@ impl Work for Committer {
     fn maintain(self: &Arc<Self>) {
         // If preallocation fails here, the append that needs the space tries again and reports the
         // failure.
-        let _made_ahead = self.preallocation.preallocate();
+        let _preallocated = self.preallocation.preallocate();
         let append = |marker| self.append(marker);
         idle_marker::append_when_idle(&self.tasks, &self.writer, &self.preallocation, append);
     }

@@ -101,6 +101,6 @@ fn next_segment_start(log: &LiveLog, written: &WrittenLog, to: &LogPoint) -> Res
 
 fn contradiction(log: &LiveLog, written: &WrittenLog, reason: &str) -> Error {
     let address = written.tail.address;
-    let reason = format!("{reason} (the log was followed to address {address})");
+    let reason = format!("{reason} (the frames were read up to address {address})");
     log.coord.detached(&reason)
 }

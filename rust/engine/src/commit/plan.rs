@@ -23,8 +23,8 @@ pub(super) struct SharedFields {
     pub(super) epoch: u64,
 }
 
-/// A batch while its appends are validated. No other state changes before the write of the batch
-/// has succeeded.
+/// A batch in preparation: its appends are validated and their frames are completed. All changes
+/// stay in this value until the write of the batch has succeeded.
 pub(super) struct PlannedBatch {
     stamp: SharedFields,
     /// The tail of the log before the batch, where its first frame is written.
@@ -76,7 +76,7 @@ impl PlannedBatch {
             .iter()
             .zip(base_versions)
             .map(|(stream, base)| StreamHead {
-                stream_hash: stream.key,
+                stream_hash: stream.hash,
                 base_version: *base,
             });
         let fields = FrameFields {
@@ -105,8 +105,8 @@ impl PlannedBatch {
         appended
     }
 
-    /// Write all frames of the batch with one call. An error comes with the number of bytes that
-    /// were written before the error.
+    /// Write all frames of the batch with one call. An error contains the number of bytes that were
+    /// written before it.
     pub(super) fn write(&self) -> Result<(), (io::Error, usize)> {
         let frames: Vec<_> = self
             .answers
@@ -194,7 +194,7 @@ fn entry(
         .iter()
         .zip(base_versions)
         .map(|(stream, base)| StreamEntry {
-            stream_hash: stream.key,
+            stream_hash: stream.hash,
             base_version: *base,
             count: stream.count,
         });

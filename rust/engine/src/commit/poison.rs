@@ -15,8 +15,7 @@ use crate::options::ReadMode;
 pub(super) struct Poison {
     log: Arc<LiveLog>,
     publication: Arc<Publication>,
-    /// True once this session must not write a poison marker any more. Locked while a marker is
-    /// written.
+    /// Whether this session must no longer write a poison marker. Locked while a marker is written.
     no_marker: Mutex<bool>,
 }
 
@@ -53,7 +52,7 @@ impl Poison {
         self.poison_with(reason, false);
     }
 
-    /// Like [`Poison::poison`], for the thread that leads the syncs. In a shared store that thread
+    /// Like [`Poison::poison`], for the thread that leads a sync. In a shared store that thread
     /// already holds the sync lock.
     pub(super) fn poison_leading(&self, reason: String) {
         self.poison_with(reason, true);
@@ -71,8 +70,8 @@ impl Poison {
             None => (durable, None),
             Some(session) => match self.poison_all(session, leads) {
                 None => return,
-                // If the store became shared just now, the page still records an earlier durable
-                // end.
+                // The store may have become shared a moment ago. The page then still records an
+                // earlier durable end.
                 Some((cut, lead)) if cut.address < durable.address => (durable, lead),
                 Some(agreed) => agreed,
             },
@@ -122,10 +121,10 @@ impl Poison {
             durable,
             reason,
         };
-        // A failure is ignored, because the failed disk may refuse the marker too. Without a
-        // marker, recovery works as after a crash: it keeps every frame that it can read and writes
-        // the same bytes again.
-        let _best_mode = marker.place(&segments.layout);
+        // Ignore a failure: the disk that failed to sync may also fail to store the marker. Without
+        // a marker, recovery works as after a crash: it keeps every frame that it can read and
+        // writes the same bytes again.
+        let _best_effort = marker.place(&segments.layout);
     }
 
     /// Wait until no marker is being written, and prevent this session from writing one later.

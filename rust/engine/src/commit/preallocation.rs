@@ -37,8 +37,8 @@ impl Preallocation {
         }
     }
 
-    /// Ensure that the segment's file has space up to the log address `end`. Once the disk has been
-    /// full, all of this space is allocated before the first byte of a frame is written.
+    /// Ensure that the segment's file has space up to the log address `end`. If the disk was full at
+    /// the last attempt, allocate all of this space before the first byte of a frame is written.
     pub(super) fn ensure_allocated(&self, segment: &Segment, end: u64) -> Result<()> {
         let error = |e: io::Error| segment.error("allocate space in", &e);
         let end = segment.offset(end);
@@ -70,14 +70,14 @@ impl Preallocation {
         self.full.store(full, Ordering::Relaxed);
     }
 
-    /// Return a segment after this one with space for a frame of `length` bytes. The segment is
-    /// created unless a prepared one is large enough.
+    /// Return the segment after this one, with space for a frame of `length` bytes. Create that
+    /// segment, unless a prepared one is large enough.
     pub(super) fn prepare_after(&self, segment: &Segment, length: u64) -> Result<Arc<Segment>> {
         let next = self.log.segments.prepare_after(segment, length);
         next.inspect_err(|e| self.poison.poison_if_unsure(e))
     }
 
-    /// Sync preallocated zeros. A failure poisons the store like any failed sync.
+    /// Sync preallocated zeros. Poison the store if the sync fails, as after any failed sync.
     fn sync_ahead(&self, segment: &Segment) -> Result<()> {
         segment.sync_ahead().map_err(|e| {
             let error = segment.error("sync", &e);

@@ -15,6 +15,7 @@ pub struct Prepared {
     pub(crate) frame: FrameBytes,
     /// The written streams in the order of the frame, then the streams that are only checked.
     pub(crate) streams: Vec<PreparedStream>,
+    /// Number of written streams, which are first in `streams`.
     pub(crate) written: usize,
     pub(crate) events: u64,
     pub(crate) key: Option<PreparedKey>,
@@ -28,7 +29,7 @@ pub struct Prepared {
 #[derive(Debug)]
 pub(crate) struct PreparedStream {
     pub(crate) name: Box<str>,
-    pub(crate) key: u128,
+    pub(crate) hash: u128,
     pub(crate) count: u32,
     pub(crate) expectation: Expectation,
 }
@@ -46,8 +47,8 @@ pub(crate) struct PreparedKey {
 ///
 /// [`Error::InvalidArgument`] or [`Error::LimitExceeded`] with the invalid argument.
 pub fn prepare(append: &Append<'_>) -> Result<Prepared> {
-    let nothing = append.events.is_empty() && append.expectations.is_empty();
-    if nothing && append.idempotency_key.is_none() {
+    let has_no_content = append.events.is_empty() && append.expectations.is_empty();
+    if has_no_content && append.idempotency_key.is_none() {
         return Err(Error::argument(
             "append",
             "",
@@ -99,7 +100,7 @@ impl Prepared {
     /// Set the hashes of the stream names and of the key. Each store has its own hasher.
     pub(crate) fn bind(&mut self, hasher: &NameHasher) {
         for stream in &mut self.streams {
-            stream.key = hasher.stream(&stream.name);
+            stream.hash = hasher.stream(&stream.name);
         }
         if let Some(key) = &mut self.key {
             key.hash = hasher.idempotency_key(&key.text);
@@ -136,11 +137,13 @@ impl Prepared {
 }
 
 fn expectations<'a>(
-    given: &[(&'a str, Expectation)],
+    expectations: &[(&'a str, Expectation)],
 ) -> Result<HashMap<&'a str, Expectation, foldhash::fast::RandomState>> {
-    let mut by_stream =
-        HashMap::with_capacity_and_hasher(given.len(), foldhash::fast::RandomState::default());
-    for (name, expectation) in given {
+    let mut by_stream = HashMap::with_capacity_and_hasher(
+        expectations.len(),
+        foldhash::fast::RandomState::default(),
+    );
+    for (name, expectation) in expectations {
         names::check_stream(name)?;
         if by_stream.insert(*name, *expectation).is_some() {
             return Err(Error::argument(
@@ -224,8 +227,8 @@ impl<'a> Directory<'a> {
             let slot = begins
                 .get(*stream as usize)
                 .map(|begin| begin + *offset as usize);
-            if let Some(place) = slot.and_then(|slot| ordinals.get_mut(slot)) {
-                *place = ordinal;
+            if let Some(to) = slot.and_then(|slot| ordinals.get_mut(slot)) {
+                *to = ordinal;
             }
         }
         ordinals
@@ -274,7 +277,7 @@ fn merge<'a>(
         let expectation = expectations.remove(name).unwrap_or(Expectation::Any);
         streams.push(PreparedStream {
             name: (*name).into(),
-            key: 0,
+            hash: 0,
             count: *count,
             expectation,
         });
@@ -284,7 +287,7 @@ fn merge<'a>(
     for (name, expectation) in checked {
         streams.push(PreparedStream {
             name: name.into(),
-            key: 0,
+            hash: 0,
             count: 0,
             expectation,
         });

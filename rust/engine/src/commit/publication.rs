@@ -39,11 +39,11 @@ pub(super) struct Publication {
     /// after the index and the head are updated: a thread that loads the address with Acquire sees
     /// both updates.
     durable: AtomicU64,
-    /// End of the last durable frame. After the move to a new segment, `durable` is later: the
-    /// start of that segment, which has no frame yet.
+    /// End of the last durable frame. After a rollover, `durable` is a later address: the start of
+    /// the new segment, which has no frame yet.
     durable_end: AtomicU64,
     /// The hash chain at `durable_end`. The two values are stored one after the other, so only a
-    /// thread that holds `written` can rely on both being of the same frame.
+    /// thread that has locked `written` can rely on both values belonging to the same frame.
     durable_chain: AtomicU64,
     /// Sequence number of the page's durable record that this session read last. Used only to avoid
     /// reading a record that has not changed.
@@ -144,9 +144,9 @@ impl Publication {
         Ok(written.tail.clone())
     }
 
-    /// Make visible in this session the frames that other sessions have made durable. This is also
-    /// done after a failed sync: the frames below the recorded durable end were durable before the
-    /// failure, and may have been acknowledged.
+    /// Make visible in this session the frames that other sessions have made durable. Do this even
+    /// if this session has stopped after a failed sync: the frames below the recorded durable end
+    /// were durable before the failure, and may have been acknowledged.
     pub(super) fn catch_up(
         &self,
         session: &SharedSession,
@@ -225,8 +225,8 @@ impl Publication {
             .map(|head| self.make_visible(head, address))
     }
 
-    /// Move the head past frames that are already in the index, then advance `durable`. In this
-    /// order, a caller that gets its answer can read the events that it has appended.
+    /// Move the head past frames that are already in the index, then advance `durable`. Because of
+    /// this order, a caller that gets its answer can read the events that it has appended.
     fn make_visible(&self, head: Option<u64>, address: u64) {
         let Some(head) = head else {
             return;

@@ -36,8 +36,8 @@ impl Request {
         self.call(result);
     }
 
-    /// Call the callback and catch its panic. The panic hook has reported the panic, which must not
-    /// end this thread: the thread commits the appends of all callers.
+    /// Call the callback and catch its panic. A panic must not end this thread, which commits the
+    /// appends of all callers. The panic hook has already reported it.
     fn call(&mut self, result: Result<Appended>) {
         if let Some(done) = self.done.take() {
             let _reported_by_the_panic_hook = catch_unwind(AssertUnwindSafe(|| done(result)));

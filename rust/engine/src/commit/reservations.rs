@@ -36,26 +36,26 @@ impl Reservations {
     ) -> Result<Option<u64>> {
         let layout = &self.log.segments.layout;
         let mut bytes = [0; 8];
-        let drawn = layout.vfs.random(&mut bytes);
-        drawn.map_err(|e| Error::io(&layout.root, "get random bytes for", &e))?;
+        let filled = layout.vfs.random(&mut bytes);
+        filled.map_err(|e| Error::io(&layout.root, "get random bytes for", &e))?;
         let id = u64::from_le_bytes(bytes).max(1);
         let now = layout.vfs.uptime_micros();
         let time = time.min(LONGEST_RESERVATION);
         let until = now.saturating_add(u64::try_from(time.as_micros()).unwrap_or_default());
         let coord = &self.log.coord;
-        let member = coord.session().map_or(0, |session| session.slot.number());
-        let new = Reserved::new(id, member, until, streams);
+        let session = coord.session().map_or(0, |session| session.slot.number());
+        let new = Reserved::new(id, session, until, streams);
         Ok(coord.reserve(layout, new, now).then_some(id))
     }
 
-    /// Return the reservation that appends have to respect. A reservation is ignored if the session
-    /// has no background thread, because no thread would queue the deferred appends again. It is
-    /// also ignored once the store is being closed.
+    /// Return the reservation that appends have to respect, if there is one. Ignore a reservation if
+    /// the session has no background thread, because no thread would queue the deferred appends
+    /// again. Ignore it also after the store has begun to close.
     pub(super) fn in_force(&self) -> Option<Reserved> {
         let reserved = self.log.coord.reserved()?;
         let now = self.log.segments.layout.vfs.uptime_micros();
-        let counts = reserved.is_in_force(now) && self.tasks.has_threads();
-        (counts && !self.queue.is_closed()).then_some(reserved)
+        let is_respected = reserved.is_in_force(now) && self.tasks.has_threads();
+        (is_respected && !self.queue.is_closed()).then_some(reserved)
     }
 
     /// Queue the deferred appends again if their reservation has ended or the holder of the

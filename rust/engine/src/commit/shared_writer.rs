@@ -113,11 +113,11 @@ impl SharedWriter {
     /// is used up.
     fn turn(&self, session: &SharedSession, budget: WaitBudget) -> Result<Option<TicketGuard>> {
         let deadline = self.log.coord.deadline(budget);
-        // Read the frames of other sessions before the lock is acquired: a long read does not stop
-        // those sessions from writing.
+        // Read the frames of other sessions before the lock is acquired. Other sessions can still
+        // write while this session reads for a long time.
         self.poison.catch_up(session, ReadMode::Blocking)?;
-        let taken = TicketGuard::acquire(&session.locks.write, &session.page, deadline);
-        match self.poison.stop_if_detached(taken)? {
+        let acquired = TicketGuard::acquire(&session.locks.write, &session.page, deadline);
+        match self.poison.stop_if_detached(acquired)? {
             Some(turn) => {
                 session.page.set_writer(session.slot.number());
                 self.log.counters.waits.add(u64::from(turn.waited));
@@ -184,8 +184,8 @@ impl SharedWriter {
     /// of date and the page can't be trusted.
     fn check_end(&self, tail: &Tail) -> Result<()> {
         let later = self.log.segments.after(tail.segment.entry.ordinal)?;
-        let places = later.iter().map(|segment| (segment, segment.first_frame()));
-        for (segment, address) in std::iter::once((&tail.segment, tail.address)).chain(places) {
+        let starts = later.iter().map(|segment| (segment, segment.first_frame()));
+        for (segment, address) in std::iter::once((&tail.segment, tail.address)).chain(starts) {
             let mut bytes = [0; HEADER];
             let n = read_full(&segment.file, &mut bytes, segment.offset(address))
                 .map_err(|e| segment.error("read", &e))?;
@@ -270,9 +270,9 @@ impl SharedWriter {
     /// Also return `None` for a read-only session of a shared store, because such a session can't
     /// clean up after a process that died during a write.
     pub(super) fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>> {
-        let is_silent = self.log.is_stopped()
+        let cannot_check = self.log.is_stopped()
             || self.log.coord.shared().is_some() && self.log.segments.is_read_only();
-        if is_silent || self.stray_beyond(&self.publication.published())?.is_none() {
+        if cannot_check || self.stray_beyond(&self.publication.published())?.is_none() {
             return Ok(None);
         }
         // The bytes probably belong to a write in progress. No thread writes while the write lock

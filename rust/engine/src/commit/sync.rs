@@ -63,8 +63,8 @@ impl Syncer {
     }
 
     /// Sync one segment under the same locks as any other sync. The kernel reports a failed write
-    /// only once. Under these locks, only a thread that leads a sync receives the report, and that
-    /// thread poisons the store before the next sync of the file can succeed.
+    /// only once. Under these locks, the thread that receives the report poisons the store before
+    /// another sync of the file can succeed without the lost bytes.
     pub(super) fn sync_one_segment(&self, segment: &Segment) -> Result<()> {
         let mut outcome = Ok(());
         self.lead_unless(
@@ -115,13 +115,13 @@ impl Syncer {
 
     /// Return the written end and the durable end of the log. The caller holds the sync lock.
     fn ends(&self, session: &SharedSession) -> Result<(LogPoint, LogPoint)> {
-        // Read the end of this session before the page: the end in the page can only be later, so
-        // an earlier one means that the page is damaged.
+        // Read the written end of this session before the page. The page is read later, so its
+        // written end can't be below that of this session unless the page is damaged.
         let written = self.publication.published().address;
         let ends = session.page.tail().zip(session.page.durable());
-        let whole = ends.filter(|(tail, _)| tail.address >= written);
-        let lost = || self.log.coord.detached("a record in it is damaged");
-        self.poison.stop_if_detached(whole.ok_or_else(lost))
+        let valid = ends.filter(|(tail, _)| tail.address >= written);
+        let damaged = || self.log.coord.detached("a record in it is damaged");
+        self.poison.stop_if_detached(valid.ok_or_else(damaged))
     }
 
     /// Return the segment that contains a point of the log, open for writing and syncing.
@@ -260,8 +260,8 @@ impl Syncer {
         is_durable
     }
 
-    /// Write again, with the same bytes, everything whose durability is uncertain. The process that
-    /// died in a sync may have received the only report of a failed write. After that report the
+    /// Write the bytes between the durable end and the written end again, unchanged. The process that
+    /// died during a sync may have received the only report of a failed write. After that report the
     /// kernel treats the pages of the file as clean, and the next sync would not write them.
     ///
     /// `is_continuous` states whether the frames still form one chain. If they do not, a page of
@@ -278,7 +278,7 @@ impl Syncer {
     ) -> Result<bool> {
         let from = segment.offset(durable.address.max(segment.first_frame()));
         let to = segment.offset(tail.address);
-        let again = || {
+        let write_again = || {
             let mut at = from;
             let mut buffer = vec![0; 1 << 20];
             while at < to {
@@ -295,7 +295,7 @@ impl Syncer {
             }
             Ok::<_, std::io::Error>(())
         };
-        let outcome = match is_continuous.then(again) {
+        let outcome = match is_continuous.then(write_again) {
             None => Err("its frames do not form one chain".to_owned()),
             Some(Ok(())) => Ok(()),
             Some(Err(e)) if is_refusal(&e) => return Err(segment.error("write", &e)),

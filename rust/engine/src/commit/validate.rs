@@ -60,7 +60,7 @@ impl UnsyncedState {
     pub(crate) fn note(&mut self, prepared: &Prepared, appended: &Appended, end: u64) {
         for (stream, (_, version)) in prepared.written().iter().zip(&appended.versions) {
             self.heads.insert(
-                stream.key,
+                stream.hash,
                 Versioned {
                     version: *version,
                     end,
@@ -145,7 +145,7 @@ impl ValidationState<'_> {
             .streams
             .iter()
             .filter_map(|stream| {
-                let actual = self.version(stream.key);
+                let actual = self.version(stream.hash);
                 (!stream.expectation.holds(actual)).then(|| ConflictedStream {
                     stream: stream.name.to_string(),
                     expected: stream.expectation,
@@ -193,7 +193,7 @@ impl ValidationState<'_> {
         prepared
             .written()
             .iter()
-            .map(|stream| self.version(stream.key))
+            .map(|stream| self.version(stream.hash))
             .collect()
     }
 }

@@ -18,8 +18,8 @@ use crate::live::LiveLog;
 use crate::lock::Mutex;
 use crate::options::ReadMode;
 
-/// Maximum sleep. A session that dies before it sends a notification does not wake the thread, so
-/// the state is also polled at this interval.
+/// Maximum time that the thread sleeps. A session that dies before it sends a notification does not
+/// wake the thread, so the thread also checks the state at this interval.
 const MAX_SLEEP: Duration = Duration::from_millis(500);
 
 /// Time for which the thread continues to follow commits after the last waiter has gone.
@@ -105,8 +105,8 @@ impl Watcher {
         let Some(session) = self.log.coord.session() else {
             return;
         };
-        let mut attentive_since = Instant::now();
-        let mut checked = Instant::now();
+        let mut last_awaited = Instant::now();
+        let mut last_check = Instant::now();
         loop {
             let (join_requests, notifications) =
                 (session.page.join_requests(), session.page.notifications());
@@ -123,14 +123,14 @@ impl Watcher {
                 continue;
             }
             self.follow_commits(session);
-            if checked.elapsed() >= MAX_SLEEP {
-                checked = Instant::now();
+            if last_check.elapsed() >= MAX_SLEEP {
+                last_check = Instant::now();
                 self.check_in_place(session);
             }
             if self.log.watch.is_awaited() {
-                attentive_since = Instant::now();
+                last_awaited = Instant::now();
             }
-            if self.listens.load(Ordering::SeqCst) && attentive_since.elapsed() < LISTEN_TIME {
+            if self.listens.load(Ordering::SeqCst) && last_awaited.elapsed() < LISTEN_TIME {
                 session.page.wait_for_notification(notifications, MAX_SLEEP);
             } else {
                 self.listens.store(false, Ordering::SeqCst);
@@ -139,21 +139,21 @@ impl Watcher {
                 // thread.
                 if self.log.watch.is_awaited() {
                     self.listens.store(true, Ordering::SeqCst);
-                    attentive_since = Instant::now();
+                    last_awaited = Instant::now();
                     continue;
                 }
                 session.page.wait_for_join_request(join_requests, MAX_SLEEP);
-                attentive_since = Instant::now();
+                last_awaited = Instant::now();
             }
         }
     }
 
-    /// Stop the session and its waits if the coordination files are gone. A session that writes
-    /// detects this itself. A session that only follows would wait forever, because the
-    /// notifications of other sessions can't reach it.
+    /// Stop the session and end its waits if the shared page or a lock file was deleted or replaced.
+    /// A session that writes detects this at its next write. A session that only follows would wait
+    /// forever, because the notifications of other sessions can't reach it.
     fn check_in_place(&self, session: &SharedSession) {
         if !self.log.is_stopped() {
-            // If the path can't be looked up, the next write reports the error.
+            // Ignore the error of a path that can't be looked up: the next write reports it.
             let _in_place = self
                 .poison
                 .stop_if_detached(self.log.coord.check_in_place(session));
@@ -164,7 +164,7 @@ impl Watcher {
     /// stopped the store.
     fn follow_commits(&self, session: &SharedSession) {
         if !session.page.has_our_session() && !self.log.is_stopped() {
-            let _condemned = self
+            let _stopped = self
                 .poison
                 .stop_if_detached(self.log.coord.check_page(session));
         }
@@ -174,7 +174,7 @@ impl Watcher {
             });
         }
         if self.listens.load(Ordering::SeqCst) {
-            // The next read or append that meets a failure reports it.
+            // Ignore an error: the next read or append fails with the same error and reports it.
             let _caught_up = self.poison.catch_up(session, ReadMode::Blocking);
         }
         self.log.deliver(ReadMode::Blocking);

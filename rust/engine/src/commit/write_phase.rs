@@ -80,8 +80,8 @@ impl WritePhase {
                     let is_busy = matches!(e, Error::StoreBusy { .. });
                     plan.answers
                         .push((request, Answer::Unwritten(Err(e.clone()))));
-                    // Each remaining request would wait for the same process for a full timeout of
-                    // its own.
+                    // Refuse the remaining requests too: each of them would wait for the same
+                    // process until the lock timeout is over.
                     if is_busy {
                         let refuse = |request| (request, Answer::Unwritten(Err(e.clone())));
                         plan.answers.extend(requests.by_ref().map(refuse));
@@ -129,7 +129,7 @@ impl WritePhase {
         self.log.health()?;
         if prepared.is_sync_marker() && writer.ends_in_marker && plan.entries.is_empty() {
             // The log already ends in a sync marker, for example of another session.
-            return Ok(Some(Answer::Unwritten(Ok(nothing()))));
+            return Ok(Some(Answer::Unwritten(Ok(empty_result()))));
         }
         let length = prepared.frame.len() as u64;
         let (decision, base_versions) = self.decide(writer, plan, prepared);
@@ -204,7 +204,7 @@ impl WritePhase {
             }
             self.begin_write(&plan);
             if let Err((e, written)) = plan.write() {
-                return (self.not_written(writer, plan, &e, written), false);
+                return (self.roll_back(writer, plan, &e, written), false);
             }
             let commits = plan.commits;
             let last = (plan.tail.address, plan.commit_time(), plan.ends_in_marker);
@@ -261,7 +261,7 @@ impl WritePhase {
     /// Roll back a failed write. Parts of the batch may be on disk, including whole frames. They
     /// are zeroed and the zeros are synced before any caller gets the answer that nothing was
     /// written. If the rollback fails too, the outcome is unknown and the store is poisoned.
-    fn not_written(
+    fn roll_back(
         &self,
         writer: &Writer,
         plan: PlannedBatch,
@@ -274,17 +274,17 @@ impl WritePhase {
             .note_full(matches!(refusal, Error::StorageFull { .. }));
         let written = written as u64;
         // If the kernel refused the write and the file has only zeros after the counted bytes,
-        // exactly those bytes were written. Zero no more than that, because further zeros would be
-        // refused too. After any other error, any part of the batch may have been written.
+        // exactly those bytes were written. Zero only those, because the kernel would refuse to
+        // write further zeros. After any other error, any part of the batch may have been written.
         let is_counted = is_refusal(error) && plan.is_zero_after(written).unwrap_or(false);
         let touched = if is_counted { written } else { plan.length() };
         if touched == 0 {
             self.end_write();
             return self.refuse(plan, &refusal);
         }
-        let undone = plan.zero_written(touched);
-        let undone = undone.map_err(|e| segment.error("zero", &e));
-        let answer = match undone.and_then(|()| self.syncer.sync_one_segment(segment)) {
+        let zeroed = plan.zero_written(touched);
+        let zeroed = zeroed.map_err(|e| segment.error("zero", &e));
+        let answer = match zeroed.and_then(|()| self.syncer.sync_one_segment(segment)) {
             Ok(()) => {
                 self.end_write();
                 refusal
@@ -304,12 +304,12 @@ impl WritePhase {
 /// Whether an append has to wait because it writes a stream that another writer has reserved.
 fn is_excluded(request: &Request, reserved: &Reserved) -> bool {
     let prepared = &request.prepared;
-    let is_others = !request.was_deferred && prepared.reservation != reserved.id;
-    is_others && (prepared.written().iter()).any(|stream| reserved.has(stream.key))
+    let is_of_other_writer = !request.was_deferred && prepared.reservation != reserved.id;
+    is_of_other_writer && (prepared.written().iter()).any(|stream| reserved.has(stream.hash))
 }
 
 /// The answer to a sync marker that is no longer needed.
-fn nothing() -> Appended {
+fn empty_result() -> Appended {
     Appended {
         first_position: None,
         last_position: None,

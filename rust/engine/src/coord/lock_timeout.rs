@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// Time within which the session with the served ticket must acquire the lock. Also the maximum
-/// time between two attempts to acquire a lock, because its holder may die without a notification.
+/// Maximum time between two attempts to acquire a lock, because the holder may die without a
+/// notification. Also the time within which the session with the served ticket must acquire the
+/// write lock before other sessions may.
 pub(crate) const RECHECK: Duration = Duration::from_millis(3);
 
 /// Maximum time that a caller's thread waits for another session to release the write lock.
 const BRIEF: Duration = Duration::from_millis(20);
 
-/// The time that a thread may wait for another session.
+/// Which limit applies to a thread's wait for another session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitBudget {
-    /// Short, because the caller's thread can't be interrupted while it waits.
+    /// [`BRIEF`], because the caller's thread can't be interrupted while it waits.
     Brief,
     /// The lock timeout of the store's options.
     Full,
@@ -35,8 +36,8 @@ impl LockTimeout {
         Instant::now() + limit
     }
 
-    /// Build the error of a lock that another process has held for too long. That process may be
-    /// suspended.
+    /// Build the error of a wait that has used up the lock timeout. The holder of the lock may be
+    /// suspended, for example by a debugger.
     pub(super) fn expired(self, root: &Path, holder: &str, lock: &str) -> Error {
         Error::StoreBusy {
             path: root.to_path_buf(),

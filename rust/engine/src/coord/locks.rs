@@ -157,7 +157,8 @@ impl TicketGuard {
             if serving != last {
                 (last, since) = (serving, now());
             }
-            // The session with the served ticket may be dead, so its turn is limited to `RECHECK`.
+            // The session with the served ticket may be dead, so other sessions wait for it at most
+            // `RECHECK`.
             let is_overdue = || u128::from(now() - since) >= RECHECK.as_micros();
             let left = deadline.saturating_duration_since(Instant::now());
             // The lock is also tried at the deadline, because the session with an earlier ticket
@@ -175,8 +176,8 @@ impl TicketGuard {
             }
             waited = true;
             if left.is_zero() {
-                // This session gives up its ticket. If that ticket's turn has come, this session
-                // must pass the turn on: no other session would.
+                // Give up the ticket. If this ticket is being served, serve the next one, because
+                // no other session would do so.
                 if page.serving() == ticket {
                     page.serve(ticket.wrapping_add(1));
                 }
@@ -218,8 +219,8 @@ impl MaintenanceLock {
         }
     }
 
-    /// Acquire the threads' lock, then call `lock`, which acquires the sessions' lock if there is
-    /// one.
+    /// Acquire the lock between threads, then call `lock`, which acquires the lock between sessions
+    /// if the store is shared.
     pub(crate) fn acquire(
         &self,
         lock: impl FnOnce() -> Result<Option<LockGuard>>,

@@ -12,10 +12,10 @@
 //! | `maint` | while files are created, listed, or filled with zeros in advance | 4 |
 //! | `sync` | while the log is synced | 5 |
 //!
-//! A session that has the store to itself holds `live` exclusively and acquires no other lock, so
-//! the sessions that might join cost it nothing. A second session sends a join request. Once the
-//! store is shared, both sessions acquire the locks. A thread acquires a lock only while it holds
-//! no lock with a higher number. With that order, no two sessions can wait for each other.
+//! While a session has the store to itself, it holds `live` exclusively and acquires none of the
+//! locks below it in the table. A second session sends a join request. From then on the store is
+//! shared, and both sessions acquire the locks. A thread acquires a lock only while it holds no lock
+//! with a higher number. With that order, no two sessions can wait for each other.
 
 mod lock_timeout;
 mod locks;
@@ -105,14 +105,14 @@ impl Coord {
         }
     }
 
-    /// Return what this session has for sharing (page, locks, slot), even if the store is not
-    /// shared yet.
+    /// Return the page, the locks and the slot of this session, even if the store is not shared yet.
+    /// Return `None` if no other session can join.
     pub(crate) fn session(&self) -> Option<&SharedSession> {
         self.session.as_ref()
     }
 
-    /// Return what this session has for sharing if the store is shared, otherwise `None`. In a
-    /// shared store the caller must also acquire the locks of the sessions.
+    /// Return the page, the locks and the slot of this session if the store is shared, otherwise
+    /// `None`. In a shared store the caller must also acquire the locks of the sessions.
     ///
     /// A store becomes shared only while the threads of this session are locked out (see
     /// [`Coord::share`]), and remains shared until this session ends.
@@ -198,7 +198,7 @@ impl Coord {
             || slot.is_none_or(|slot| is_alive(layout, slot).ok().flatten().unwrap_or(true))
     }
 
-    /// Return the time by which another process must have released a lock.
+    /// Return the time at which a wait for a lock that begins now times out.
     pub(crate) fn deadline(&self, budget: WaitBudget) -> Instant {
         self.lock_timeout.deadline(budget)
     }
@@ -219,8 +219,8 @@ impl Coord {
         })
     }
 
-    /// Build the error of a lock that another process has held for too long. That process may be
-    /// suspended.
+    /// Build the error of a wait for a lock that timed out. `number` is the number of the session
+    /// that acquired the lock last, or 0 if it is unknown.
     pub(crate) fn lock_timed_out(&self, lock: &str, number: u64) -> Error {
         let holder = match (self.session(), number) {
             (Some(session), 1..) => session_name(&session.page, number),

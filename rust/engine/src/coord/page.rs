@@ -163,7 +163,7 @@ pub(crate) enum Unjoinable {
 
 impl CoordPage {
     /// Fill in an empty page. No other session joins before [`CoordPage::set_phase`] is called.
-    pub(crate) fn make(
+    pub(crate) fn create(
         words: Arc<dyn SharedPage>,
         session: u64,
         store: [u8; 16],
@@ -218,13 +218,13 @@ impl CoordPage {
     }
 
     /// Whether the page was created under another kernel, as far as that can be detected: both the
-    /// kernel's number and the device number of the file differ. A container may see another kernel
-    /// number. But if a container has the same file from the same kernel, it sees the same device
-    /// number.
+    /// number of the kernel and the device number of the file differ from those in the page. The
+    /// kernel number alone proves nothing, because a container may see a number of its own. A
+    /// container that has the same file from the same kernel sees the same device number.
     pub(crate) fn is_foreign_to(&self, kernel: u64) -> bool {
         let differs = |word: usize, own: u64| {
-            let maker = self.words.load(word);
-            maker != 0 && own != 0 && maker != own
+            let recorded = self.words.load(word);
+            recorded != 0 && own != 0 && recorded != own
         };
         differs(AT_KERNEL, kernel) && differs(AT_DEVICE, self.words.device().unwrap_or(0))
     }

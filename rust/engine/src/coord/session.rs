@@ -57,9 +57,9 @@ pub(crate) struct SessionSlot {
 }
 
 impl SessionSlot {
-    /// Acquire the first free slot. A read-only session creates no lock file and can do without a
-    /// slot, because it holds nothing that other sessions wait for.
-    pub(crate) fn take(layout: &Layout, page: &CoordPage, read_only: bool) -> Result<Self> {
+    /// Acquire the first free slot. A read-only session creates no lock file. If it finds no free
+    /// one, it has no slot: it holds nothing that other sessions wait for.
+    pub(crate) fn acquire(layout: &Layout, page: &CoordPage, read_only: bool) -> Result<Self> {
         let now = layout.vfs.now_micros();
         let of = |number, guard| Self {
             page: page.clone(),
@@ -203,7 +203,7 @@ pub(crate) fn live_sessions(
     let (page, own) = (&slot.page, slot.number());
     let mut live = Vec::new();
     for number in 0..MAX_SESSIONS {
-        let (id, beat) = (
+        let (id, time) = (
             page.slot_word(number, HEARTBEAT_ID),
             page.slot_word(number, HEARTBEAT_TIME),
         );
@@ -211,8 +211,8 @@ pub(crate) fn live_sessions(
             continue;
         }
         if number as u64 + 1 == own || is_alive(layout, number)?.unwrap_or(true) {
-            // The heartbeat may be later than `now`, which was read before.
-            let heartbeat_age = Duration::from_micros(now.saturating_sub(beat));
+            // The heartbeat may be later than `now`, because `now` was read first.
+            let heartbeat_age = Duration::from_micros(now.saturating_sub(time));
             live.push((id, heartbeat_age));
         }
     }

@@ -19,7 +19,7 @@ impl Opening {
         let live = locks.live.clone();
         let session = match self.create_page(locks.numbers, live.number().unwrap_or(0)) {
             Ok(page) => {
-                let slot = SessionSlot::take(&self.layout, &page, false)?;
+                let slot = SessionSlot::acquire(&self.layout, &page, false)?;
                 Some(SharedSession { page, locks, slot })
             }
             // On a full disk the store can still be read, by one process.
@@ -38,7 +38,7 @@ impl Opening {
         let words = words.map_err(|e| Error::io(&path, "create", &e))?;
         let session = random_word(&*self.layout.vfs)?;
         let kernel = self.layout.vfs.kernel();
-        let page = CoordPage::make(words, session, self.identity.uuid, kernel, locks, root);
+        let page = CoordPage::create(words, session, self.identity.uuid, kernel, locks, root);
         page.map_err(|e| Error::io(&path, "inspect", &e))
     }
 

@@ -19,7 +19,7 @@ impl Opening {
     pub(super) fn join(self, locks: Locks, page: CoordPage) -> Result<OpenLog> {
         let is_read_only = self.options.read_only;
         let live = locks.live.clone();
-        let slot = SessionSlot::take(&self.layout, &page, is_read_only)?;
+        let slot = SessionSlot::acquire(&self.layout, &page, is_read_only)?;
         let damaged = || Error::detached(&self.layout.page(), "its records are damaged");
         let durable = page.durable().ok_or_else(damaged)?;
         let (segments, manifest) = self.listed(durable.ordinal)?;
