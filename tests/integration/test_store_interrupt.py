@@ -103,7 +103,7 @@ APPEND = """
         else:
             again = store.append([("a", "x", b"")], idempotency_key="mine")
             note = "".join(interruption.__notes__)
-            print(interruption.outcome_unknown, "runs on" in note, again.replayed)
+            print(interruption.outcome_unknown, "continues" in note, again.replayed)
 """
 
 

@@ -20,7 +20,7 @@ use crate::text::{argument_text, bytes, carried_metadata, string, utf8, wrong_ty
 /// takes less time than it may take to get the GIL back from another thread.
 const WORTH_DETACHING: usize = 64 * 1024;
 
-/// The arguments of one append, as Python gave them.
+/// The arguments of one append, as Python passed them.
 pub(crate) struct Arguments<'a, 'py> {
     pub(crate) events: &'a Bound<'py, PyAny>,
     pub(crate) expect: Option<&'a Bound<'py, PyAny>>,
@@ -46,7 +46,7 @@ fn record_raised<T>(py: Python<'_>, outcome: PyResult<T>) -> PyResult<T> {
 }
 
 /// Mark an exception that ended a call of `append` but is not the outcome of the append: the commit
-/// was begun, and continues.
+/// has begun and continues.
 ///
 /// A signal handler runs as soon as the native call has returned, and its exception replaces the
 /// result. An exception of the native call itself is the outcome and is left as it is.
@@ -72,7 +72,8 @@ fn mark_unknown(error: &Bound<'_, PyBaseException>, key: Option<&str>) -> PyResu
         None => "look for its events in the log".to_owned(),
     };
     error.setattr("outcome_unknown", true)?;
-    let note = format!("the append's commit runs on, its outcome is unknown here; {remedy}");
+    let note =
+        format!("the commit of this append continues and its outcome is unknown here; {remedy}");
     error.call_method1("add_note", (note,))?;
     Ok(())
 }
@@ -92,8 +93,8 @@ fn append_and_wait(
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<Appended> {
     let reservation = arguments.reservation;
-    // The interpreter is detached once, from the first encoded byte to the result. With many
-    // threads, each return to Python is another wait for the GIL.
+    // Detach from the interpreter once, from the first encoded byte to the result. With many
+    // threads, each return to Python means another wait for the GIL.
     let pending = arguments
         .with_append(|append| Ok(py.detach(|| PendingAppend::begin(store, append, reservation))))?;
     let PendingAppend {
@@ -145,7 +146,7 @@ fn submit(
     let (prepared, intent) = prepared?;
     let token = promise.token();
     let answer = move |result: Result<engine::Appended, Error>| {
-        promise.keep(move |py| match result {
+        promise.deliver(move |py| match result {
             Ok(done) => Ok(Bound::new(py, Appended::from(done))?.into_any()),
             Err(error) => Err(intent.raised(py, error)),
         });
@@ -177,7 +178,8 @@ impl PendingAppend {
     }
 }
 
-/// The facts that are reported if the outcome of an append is unknown.
+/// The idempotency key and the event ids, which the exception reports if the outcome of the append
+/// is unknown.
 struct Intent {
     key: Option<Box<str>>,
     event_ids: Vec<[u8; 16]>,
@@ -295,7 +297,7 @@ impl EventObjects<'_> {
         let event = self.event.as_ref().map(Bound::get);
         let stream = utf8("stream", &self.stream)?;
         if engine::is_system(stream) && !event.is_some_and(NewEvent::is_system) {
-            let reason = "ids that begin with $ are reserved for the library; give it another";
+            let reason = "ids that begin with $ are reserved for the library; use another id";
             return Err(invalid("stream", stream.to_owned(), reason.to_owned()));
         }
         Ok(EventInput {

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyMappingProxy};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::once::kept;
+use crate::once::get_or_fill;
 
 /// The result of an append. Immutable.
 ///
@@ -66,7 +66,7 @@ impl Appended {
     /// The new version of each written stream; read only.
     #[getter]
     fn versions<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyMappingProxy>> {
-        let view = kept(&self.versions, py, || {
+        let view = get_or_fill(&self.versions, py, || {
             let versions = self.versions_dict(py)?;
             Ok(PyMappingProxy::new(py, versions.as_mapping()).unbind())
         })?;
@@ -94,11 +94,11 @@ impl Appended {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let shown = |position: Option<u64>| position.map_or("None".to_owned(), |p| p.to_string());
+        let text = |position: Option<u64>| position.map_or("None".to_owned(), |p| p.to_string());
         Ok(format!(
             "Appended(first_position={}, last_position={}, versions={}, replayed={})",
-            shown(self.done.first_position),
-            shown(self.done.last_position),
+            text(self.done.first_position),
+            text(self.done.last_position),
             self.versions_dict(py)?.repr()?,
             if self.done.replayed { "True" } else { "False" },
         ))

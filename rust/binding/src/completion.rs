@@ -54,7 +54,7 @@ impl Completions {
     /// Remove and return at most `maximum` results. If there are more, the signal stays set.
     fn take(&self, maximum: usize) -> Vec<(u64, Convert)> {
         // The signal is cleared before the queue is read. A result that arrives in between sets it
-        // again, and the loop wakes once in vain. In the other order the signal could be cleared
+        // again, and the loop wakes once without a result. In the other order the signal could be cleared
         // after such a result, and the loop would never take it.
         self.signal.clear();
         let mut arrived = self.arrived.lock();
@@ -106,7 +106,8 @@ impl CompletionPort {
     }
 }
 
-/// A result that any thread may deliver later. It keeps the queue of the port alive until then.
+/// A result that any thread may deliver later. The promise keeps the queue of the port alive until
+/// then.
 pub(crate) struct Promise {
     completions: Arc<Completions>,
     token: u64,
@@ -120,7 +121,7 @@ impl Promise {
 
     /// Deliver the result. When the loop takes it, `convert` is called and returns its Python
     /// value.
-    pub(crate) fn keep(
+    pub(crate) fn deliver(
         self,
         convert: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
     ) {

@@ -12,9 +12,9 @@ use crate::reader_pool::ReaderPool;
 /// An open store of the engine. A forked child can't use it: the store's threads don't exist there,
 /// and one of them may have held a lock at the moment of the fork.
 pub(crate) struct Engine {
-    /// `None` after the store was closed. Files, index and memory are then released by the last call
-    /// that still uses them, and not by the last Python object that refers to the store. Calls share
-    /// the lock for a moment to clone the handle; only `close` acquires it exclusively.
+    /// `None` after the store was closed. The last call that still uses files, index and memory then
+    /// releases them. They do not wait for the last Python object that refers to the store. A call
+    /// holds the lock in shared mode while it clones the handle; only `close` holds it exclusively.
     open: RwLock<Option<Open>>,
     /// The result of [`forks`] when the store was opened.
     forks_at_open: u64,
@@ -44,17 +44,17 @@ impl Engine {
 
     /// Return the store. Return an error if it is closed or was opened before a fork.
     pub(crate) fn store(&self) -> PyResult<engine::Store> {
-        self.reached(|open| open.store.clone())
+        self.with_open(|open| open.store.clone())
     }
 
     /// Return the threads for reads, under the same conditions as the store.
     pub(crate) fn readers(&self) -> PyResult<Arc<ReaderPool>> {
-        self.reached(|open| Arc::clone(&open.readers))
+        self.with_open(|open| Arc::clone(&open.readers))
     }
 
     /// Return the threads for checks of the whole log, which must not delay reads.
     pub(crate) fn long_work(&self) -> PyResult<Arc<ReaderPool>> {
-        self.reached(|open| Arc::clone(&open.long_work))
+        self.with_open(|open| Arc::clone(&open.long_work))
     }
 
     /// Finish pending appends and close the store, for every object that refers to it. Do nothing
@@ -76,7 +76,7 @@ impl Engine {
         forks() == self.forks_at_open
     }
 
-    fn reached<T>(&self, get: impl FnOnce(&Open) -> T) -> PyResult<T> {
+    fn with_open<T>(&self, get: impl FnOnce(&Open) -> T) -> PyResult<T> {
         if !self.is_ours() {
             return Err(forked());
         }

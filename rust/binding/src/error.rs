@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyTuple};
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::once::kept;
+use crate::once::get_or_fill;
 use crate::uuid::uuid_from_bytes;
 
 /// The exception classes, which live in Python: there they have attributes and types.
@@ -73,14 +73,16 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
             file,
             offset,
             reason,
-        } => raise::CorruptStore::new_err((shown(&file), offset, reason)),
-        Error::Detached { path, reason } => raise::StoreDetached::new_err((shown(&path), reason)),
+        } => raise::CorruptStore::new_err((path_text(&file), offset, reason)),
+        Error::Detached { path, reason } => {
+            raise::StoreDetached::new_err((path_text(&path), reason))
+        }
         Error::IdempotencyMismatch { key } => raise::IdempotencyMismatch::new_err((key,)),
         Error::IncompatibleFormat {
             path,
             found,
             supported,
-        } => raise::IncompatibleFormat::new_err((shown(&path), found, supported)),
+        } => raise::IncompatibleFormat::new_err((path_text(&path), found, supported)),
         Error::InvalidArgument {
             what,
             value,
@@ -94,7 +96,7 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
             reason,
         } => {
             let code = code.or_else(|| errno(kind));
-            raise::StoreUnavailable::new_err((shown(&path), operation, reason, code))
+            raise::StoreUnavailable::new_err((path_text(&path), operation, reason, code))
         }
         Error::LimitExceeded {
             what,
@@ -104,15 +106,17 @@ pub(crate) fn exception(py: Python<'_>, error: Error) -> PyErr {
         Error::Moved { path, reason } => {
             let remedy = "nothing that was acknowledged is lost; move the store back, or close it \
                           and open it where it is now";
-            raise::StoreDetached::new_err((shown(&path), reason, remedy))
+            raise::StoreDetached::new_err((path_text(&path), reason, remedy))
         }
-        Error::NotAStore { path, reason } => raise::NotAStore::new_err((shown(&path), reason)),
+        Error::NotAStore { path, reason } => raise::NotAStore::new_err((path_text(&path), reason)),
         Error::OutcomeUnknown { reason } => raise::OutcomeUnknown::new_err((reason,)),
         Error::Poisoned { reason } => raise::StorePoisoned::new_err((reason,)),
-        Error::StorageFull { path, reason } => raise::StorageFull::new_err((shown(&path), reason)),
-        Error::StoreBusy { path, holder } => raise::StoreBusy::new_err((shown(&path), holder)),
+        Error::StorageFull { path, reason } => {
+            raise::StorageFull::new_err((path_text(&path), reason))
+        }
+        Error::StoreBusy { path, holder } => raise::StoreBusy::new_err((path_text(&path), holder)),
         Error::Unshareable { path, reason } => {
-            raise::SharingUnsupported::new_err((shown(&path), reason))
+            raise::SharingUnsupported::new_err((path_text(&path), reason))
         }
         Error::VersionConflict { failures } => {
             conflict(py, &failures).unwrap_or_else(|error| error)
@@ -155,7 +159,7 @@ pub(crate) fn close_exception(py: Python<'_>, error: Error) -> PyErr {
 fn or_full(py: Python<'_>, error: Error, remedy: &'static str) -> PyErr {
     match error {
         Error::StorageFull { path, reason } => {
-            raise::StorageFull::new_err((shown(&path), reason, remedy))
+            raise::StorageFull::new_err((path_text(&path), reason, remedy))
         }
         other => exception(py, other),
     }
@@ -197,7 +201,7 @@ impl Conditions {
     /// The members; imported once.
     pub(crate) fn of(py: Python<'_>) -> PyResult<&Self> {
         static MEMBERS: PyOnceLock<Conditions> = PyOnceLock::new();
-        kept(&MEMBERS, py, || {
+        get_or_fill(&MEMBERS, py, || {
             let conditions = py.import("eventbraid.errors")?.getattr("StreamCondition")?;
             Ok(Self {
                 any: conditions.getattr("ANY")?.unbind(),
@@ -248,7 +252,7 @@ fn outcome_unknown(
     Ok(PyErr::from_value(class.call((reason,), Some(&facts))?))
 }
 
-fn shown(path: &Path) -> String {
+fn path_text(path: &Path) -> String {
     path.display().to_string()
 }
 

@@ -1,5 +1,5 @@
-//! Waits with the interpreter detached, in slices, so that Ctrl-C ends a wait at once; and the
-//! threads for long work.
+//! Waits with the interpreter detached, and threads for long work. A wait is divided into short
+//! slices, so that Ctrl-C can end it between two slices.
 
 use eventbraid_engine::lock::{Condvar, Mutex};
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::error::exceptions::StoreUnavailable;
 
-/// The maximum time that a wait delays a signal handler.
+/// Maximum duration of one slice, and so the maximum time that a wait delays a signal handler.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
 
 /// Call `slice` repeatedly with the interpreter detached, until it returns a result or a signal
@@ -79,7 +79,8 @@ pub(crate) fn spawn(
     work: impl FnOnce() + Send + 'static,
 ) -> Result<(), NoThread> {
     let work: Box<dyn FnOnce() + Send> = Box::new(work);
-    // Shared, because `Builder::spawn` drops its closure if it fails, and the work is needed then.
+    // The work is shared, because `Builder::spawn` drops its closure if it fails, and the caller
+    // then needs the work.
     let shared = Arc::new(Mutex::new(Some(work)));
     let shared_with_thread = Arc::clone(&shared);
     let thread = thread::Builder::new().name(format!("eventbraid-{name}"));

@@ -23,7 +23,7 @@ mod log_filter;
 mod metadata;
 mod new_event;
 mod once;
-mod opening;
+mod open_request;
 mod page;
 mod query;
 mod read;

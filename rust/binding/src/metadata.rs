@@ -9,10 +9,10 @@ use crate::text::{string, utf8, wrong_type};
 /// The number of characters that JSON adds to a key and its value, and to the whole object.
 const PUNCTUATION: usize = 6;
 
-/// Write a mapping as JSON with sorted keys; an empty one takes no bytes at all.
+/// Encode a mapping as JSON with sorted keys. An empty mapping is encoded as zero bytes.
 ///
-/// Each record of a saga and each event of its commands has metadata, so this neither copies the
-/// texts nor builds a map of them.
+/// Each record of a saga and each event of its commands has metadata. To save time, this function
+/// neither copies the texts nor builds a map of them.
 pub(crate) fn encode(metadata: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
     let pairs = pairs(metadata)?;
     let mut texts = Vec::with_capacity(pairs.len());
@@ -48,7 +48,7 @@ pub(crate) fn encode(metadata: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
 
 type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// Return the items of a mapping. Those of a plain `dict` are read without an intermediate list.
+/// Return the items of a mapping. The items of a plain `dict` are read without an intermediate list.
 fn pairs<'py>(metadata: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
     if let Ok(dict) = metadata.cast_exact::<PyDict>() {
         return Ok(dict.iter().collect());

@@ -124,15 +124,15 @@ impl NewEvent {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let (stream, kind) = (self.stream(py).repr()?, self.event_type(py).repr()?);
-        let mut shown = format!("NewEvent({stream}, {kind}, {}", self.data(py).repr()?);
+        let mut repr = format!("NewEvent({stream}, {kind}, {}", self.data(py).repr()?);
         if !self.metadata.is_empty() {
             let metadata = self.metadata(py)?.call_method0("copy")?;
-            shown = format!("{shown}, metadata={}", metadata.repr()?);
+            repr = format!("{repr}, metadata={}", metadata.repr()?);
         }
         if let Some(id) = self.event_id(py)? {
-            shown = format!("{shown}, event_id={}", id.repr()?);
+            repr = format!("{repr}, event_id={}", id.repr()?);
         }
-        Ok(shown + ")")
+        Ok(repr + ")")
     }
 
     #[allow(
@@ -160,7 +160,8 @@ impl NewEvent {
     }
 }
 
-/// Merge the metadata that a body carries with the metadata that was given, which prevails.
+/// Merge the metadata that a body carries with the metadata that the caller passed. For a key in
+/// both, the value that the caller passed is used.
 fn joined<'py>(
     carried: &Bound<'py, PyAny>,
     given: &Bound<'py, PyAny>,

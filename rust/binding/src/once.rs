@@ -5,7 +5,7 @@
 //! between, the child has a cell that is busy for ever, because the filling thread does not exist
 //! there. The first use of the cell in the child would never return. So no cell of this module or
 //! of `pyo3` is filled in that way after the import. The cells of this module are filled by
-//! [`kept`], and [`prepare`] fills those of `pyo3` during the import.
+//! [`get_or_fill`], and [`prepare`] fills those of `pyo3` during the import.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -15,7 +15,7 @@ use pyo3::types::{PyDateTime, PyDelta, PyList, PyMapping, PyString, PyTzInfo};
 ///
 /// Several threads may compute the value at the same time; the first result is kept. The cell is
 /// never busy while the GIL is released.
-pub(crate) fn kept<'a, T>(
+pub(crate) fn get_or_fill<'a, T>(
     cell: &'a PyOnceLock<T>,
     py: Python<'_>,
     make: impl FnOnce() -> PyResult<T>,
@@ -39,7 +39,7 @@ impl Name {
 
     pub(crate) fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyString>> {
         let make = || Ok(PyString::intern(py, self.0).unbind());
-        Ok(kept(&self.1, py, make)?.bind(py))
+        Ok(get_or_fill(&self.1, py, make)?.bind(py))
     }
 }
 

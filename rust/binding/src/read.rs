@@ -45,7 +45,7 @@ pub(crate) trait Read: Send + Sync + Sized + 'static {
                 let store = store.clone();
                 pool.run(move || {
                     let output = self.run(&store, ReadMode::Blocking);
-                    promise.keep(move |py| {
+                    promise.deliver(move |py| {
                         self.to_python(py, output.map_err(|error| exception(py, error))?)
                     });
                 });
@@ -134,13 +134,13 @@ impl SnapshotRead {
             .try_iter()?
             .map(|stream| {
                 let stream = stream?;
-                let known = match after {
+                let version = match after {
                     Some(after) if after.contains(&stream)? => {
                         number("after", &after.get_item(&stream)?)?
                     }
                     _ => 0,
                 };
-                Ok((utf8("stream", string("stream", &stream)?)?.into(), known))
+                Ok((utf8("stream", string("stream", &stream)?)?.into(), version))
             })
             .collect::<PyResult<_>>()?;
         Ok(Self { streams, at })

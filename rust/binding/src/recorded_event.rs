@@ -12,7 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::error::exceptions::{EventDecodeError, InvalidArgument};
 use crate::metadata;
-use crate::once::{Name, kept};
+use crate::once::{Name, get_or_fill};
 use crate::text::{argument_text, bytes, string, utf8};
 use crate::uuid::{bytes_from_uuid, uuid_from_bytes};
 
@@ -48,12 +48,12 @@ pub(crate) struct RecordedEvent(Source);
 enum Source {
     /// An event from the log.
     Log(Recorded),
-    /// Facts that a caller gave.
-    Given(Box<Given>),
+    /// The fields that a caller passed to the constructor.
+    Constructed(Box<Constructed>),
 }
 
 #[derive(PartialEq)]
-struct Given {
+struct Constructed {
     stream: Box<str>,
     version: u64,
     position: u64,
@@ -79,7 +79,7 @@ impl RecordedEvent {
         data: &Bound<'_, PyAny>,
         metadata: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        Ok(Self(Source::Given(Box::new(Given {
+        Ok(Self(Source::Constructed(Box::new(Constructed {
             stream: utf8("stream", string("stream", stream)?)?.into(),
             version: number("version", version)?,
             position: number("position", position)?,
@@ -105,7 +105,7 @@ impl RecordedEvent {
     fn version(&self) -> u64 {
         match &self.0 {
             Source::Log(recorded) => recorded.version(),
-            Source::Given(given) => given.version,
+            Source::Constructed(event) => event.version,
         }
     }
 
@@ -114,7 +114,7 @@ impl RecordedEvent {
     pub(crate) fn position(&self) -> u64 {
         match &self.0 {
             Source::Log(recorded) => recorded.position(),
-            Source::Given(given) => given.position,
+            Source::Constructed(event) => event.position,
         }
     }
 
@@ -202,7 +202,7 @@ impl RecordedEvent {
             self.position(),
             self.stream(py).repr()?,
             self.version(),
-            shown_data(py, self.data_bytes())?,
+            data_repr(py, self.data_bytes())?,
         ))
     }
 
@@ -220,7 +220,7 @@ impl RecordedEvent {
     }
 }
 
-impl Given {
+impl Constructed {
     fn length(&self) -> usize {
         self.stream.len() + self.event_type.len() + self.metadata.len() + self.data.len()
     }
@@ -241,7 +241,7 @@ impl RecordedEvent {
     fn bytes_held(&self) -> usize {
         match &self.0 {
             Source::Log(recorded) => recorded.bytes_held(),
-            Source::Given(given) => size_of::<Given>() + given.length(),
+            Source::Constructed(event) => size_of::<Constructed>() + event.length(),
         }
     }
 
@@ -261,42 +261,42 @@ impl RecordedEvent {
     fn stream_str(&self) -> &str {
         match &self.0 {
             Source::Log(recorded) => recorded.stream(),
-            Source::Given(given) => &given.stream,
+            Source::Constructed(event) => &event.stream,
         }
     }
 
     fn type_str(&self) -> &str {
         match &self.0 {
             Source::Log(recorded) => recorded.event_type(),
-            Source::Given(given) => &given.event_type,
+            Source::Constructed(event) => &event.event_type,
         }
     }
 
     fn id_bytes(&self) -> [u8; 16] {
         match &self.0 {
             Source::Log(recorded) => recorded.event_id(),
-            Source::Given(given) => given.event_id,
+            Source::Constructed(event) => event.event_id,
         }
     }
 
     fn recorded_at_micros(&self) -> u64 {
         match &self.0 {
             Source::Log(recorded) => recorded.recorded_at_micros(),
-            Source::Given(given) => given.recorded_at_micros,
+            Source::Constructed(event) => event.recorded_at_micros,
         }
     }
 
     fn data_bytes(&self) -> &[u8] {
         match &self.0 {
             Source::Log(recorded) => recorded.data(),
-            Source::Given(given) => &given.data,
+            Source::Constructed(event) => &event.data,
         }
     }
 
     fn metadata_bytes(&self) -> &[u8] {
         match &self.0 {
             Source::Log(recorded) => recorded.metadata(),
-            Source::Given(given) => &given.metadata,
+            Source::Constructed(event) => &event.metadata,
         }
     }
 
@@ -309,7 +309,10 @@ impl RecordedEvent {
 }
 
 /// Convert an event of the engine.
-pub(crate) fn shown(py: Python<'_>, recorded: Recorded) -> PyResult<Bound<'_, RecordedEvent>> {
+pub(crate) fn from_engine(
+    py: Python<'_>,
+    recorded: Recorded,
+) -> PyResult<Bound<'_, RecordedEvent>> {
     Bound::new(py, RecordedEvent(Source::Log(recorded)))
 }
 
@@ -326,15 +329,16 @@ pub(crate) fn list(py: Python<'_>, events: Vec<Recorded>) -> PyResult<Bound<'_, 
 const SECONDS_A_DAY: u64 = 86_400;
 const MICROS_A_DAY: u64 = SECONDS_A_DAY * 1_000_000;
 
-/// The bytes of a body that `repr` shows; beyond them it shows the length instead.
-const SHOWN_DATA: usize = 80;
+/// Maximum number of bytes of a body in the `repr` of an event. A longer body is shortened to that
+/// many bytes, followed by its length.
+const MAX_REPR_BYTES: usize = 80;
 
-fn shown_data(py: Python<'_>, data: &[u8]) -> PyResult<String> {
-    let shown = PyBytes::new(py, data.get(..SHOWN_DATA).unwrap_or(data)).repr()?;
-    Ok(if data.len() > SHOWN_DATA {
-        format!("{shown}... ({} bytes)", data.len())
+fn data_repr(py: Python<'_>, data: &[u8]) -> PyResult<String> {
+    let repr = PyBytes::new(py, data.get(..MAX_REPR_BYTES).unwrap_or(data)).repr()?;
+    Ok(if data.len() > MAX_REPR_BYTES {
+        format!("{repr}... ({} bytes)", data.len())
     } else {
-        shown.to_string()
+        repr.to_string()
     })
 }
 
@@ -366,7 +370,7 @@ fn micros_since_epoch(time: &Bound<'_, PyDateTime>) -> PyResult<u64> {
 
 fn epoch(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static EPOCH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let epoch = kept(&EPOCH, py, || {
+    let epoch = get_or_fill(&EPOCH, py, || {
         let utc = PyTzInfo::utc(py)?;
         let epoch = PyDateTime::new(py, 1970, 1, 1, 0, 0, 0, 0, Some(&utc))?;
         Ok(epoch.into_any().unbind())

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::error::exception;
 
-/// Convert the engine's counters, by name.
+/// Convert the engine's counters to a dict with a value for each name.
 pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
     let Stats {
         head,
@@ -40,11 +40,11 @@ pub(crate) fn sessions(
     sessions: Result<Vec<Session>, Error>,
 ) -> PyResult<Bound<'_, PyList>> {
     let sessions = sessions.map_err(|error| exception(py, error))?;
-    let shown = sessions
+    let converted = sessions
         .iter()
         .map(|session| Ok((&*session.program, session_counters(py, session)?)))
         .collect::<PyResult<Vec<_>>>()?;
-    PyList::new(py, shown)
+    PyList::new(py, converted)
 }
 
 fn session_counters<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'py, PyDict>> {
@@ -60,7 +60,7 @@ fn session_counters<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'
     by_name(py, of_session.into_iter().chain(counts))
 }
 
-/// Convert the counts of a verification, by name.
+/// Convert the counts of a verification to a dict with a value for each name.
 pub(crate) fn verify_report(
     py: Python<'_>,
     verified: Result<VerifyReport, Error>,

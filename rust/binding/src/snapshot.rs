@@ -31,8 +31,9 @@ pub(crate) struct StreamsSnapshot {
     position: u64,
     versions: Py<PyDict>,
     events: Py<PyList>,
-    /// Events that are not in the list yet: creating all of them at once would block an event loop.
-    /// The lock is held while a part is added, so that threads add the parts in order.
+    /// Events for which no Python object has been created yet: creating all of them at once would
+    /// block an event loop. The lock is held while a part is added, so that concurrent threads add
+    /// the parts in order.
     rest: Mutex<vec::IntoIter<engine::Recorded>>,
 }
 
@@ -76,7 +77,7 @@ impl StreamsSnapshot {
         // The lock is safe to hold here: appending to a list runs no other Python code.
         let mut rest = self.rest.lock();
         for recorded in rest.by_ref().take(PART) {
-            let event = recorded_event::shown(py, recorded)?;
+            let event = recorded_event::from_engine(py, recorded)?;
             self.events.bind(py).append(event)?;
         }
         Ok(rest.len() > 0)

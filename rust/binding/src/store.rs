@@ -13,7 +13,7 @@ use crate::completion::CompletionPort;
 use crate::engine::Engine;
 use crate::error::{close_exception, exception, open_exception};
 use crate::interrupt;
-use crate::opening::{Location, Opening, Options};
+use crate::open_request::{Location, OpenRequest, Options};
 use crate::query::{PageBounds, Query};
 use crate::read::{CommittedRead, PageRead, Read, SnapshotRead};
 use crate::report;
@@ -38,8 +38,8 @@ impl Store {
         options: Options,
         identity: Option<[u8; 16]>,
     ) -> PyResult<Self> {
-        let opening = Opening::new(location, &options, identity)?;
-        let opened = interrupt::run(py, "open", move || opening.run())?;
+        let request = OpenRequest::new(location, &options, identity)?;
+        let opened = interrupt::run(py, "open", move || request.run())?;
         Ok(Self::new(
             opened.map_err(|error| open_exception(py, error))?,
         ))
@@ -50,13 +50,13 @@ impl Store {
     #[pyo3(signature = (port, location, options))]
     #[expect(clippy::needless_pass_by_value, reason = "converted from Python")]
     fn open_async(port: &CompletionPort, location: Location, options: Options) -> PyResult<u64> {
-        let opening = Opening::new(location, &options, None)?;
-        let path = opening.path();
+        let request = OpenRequest::new(location, &options, None)?;
+        let path = request.path();
         let promise = port.promise();
         let token = promise.token();
         let started = interrupt::spawn("open", move || {
-            let opened = opening.run().map(Self::new);
-            promise.keep(move |py| {
+            let opened = request.run().map(Self::new);
+            promise.deliver(move |py| {
                 let store = opened.map_err(|error| open_exception(py, error))?;
                 Ok(Bound::new(py, store)?.into_any())
             });
@@ -170,7 +170,7 @@ impl Store {
         let token = promise.token();
         self.engine.readers()?.run(move || {
             let _reported_later = store.catch_up(ReadMode::Blocking);
-            promise.keep(|py| Ok(py.None().into_bound(py)));
+            promise.deliver(|py| Ok(py.None().into_bound(py)));
         });
         Ok(Some(token))
     }
@@ -285,7 +285,7 @@ impl Store {
         let token = promise.token();
         self.engine.long_work()?.run(move || {
             let verified = store.verify(depth(quick));
-            promise.keep(move |py| Ok(report::verify_report(py, verified)?.into_any()));
+            promise.deliver(move |py| Ok(report::verify_report(py, verified)?.into_any()));
         });
         Ok(token)
     }
@@ -331,7 +331,7 @@ impl Store {
         let token = promise.token();
         self.engine.readers()?.run(move || {
             let sessions = store.live_sessions();
-            promise.keep(move |py| report::heartbeat_ages(py, sessions)?.into_bound_py_any(py));
+            promise.deliver(move |py| report::heartbeat_ages(py, sessions)?.into_bound_py_any(py));
         });
         Ok(token)
     }
@@ -355,7 +355,7 @@ impl Store {
         let started = interrupt::spawn("close", move || {
             let closed = engine.close();
             drop(engine);
-            promise.keep(move |py| {
+            promise.deliver(move |py| {
                 closed.map_err(|error| close_exception(py, error))?;
                 Ok(py.None().into_bound(py))
             });

@@ -39,7 +39,7 @@ impl StreamNames {
         let token = promise.token();
         self.engine.readers()?.run(move || {
             let complete = store.gather(&mut names.lock());
-            promise.keep(move |py| {
+            promise.deliver(move |py| {
                 if complete.map_err(|error| exception(py, error))? {
                     return Ok(next_page(py, &names, limit)?.into_any());
                 }
@@ -58,8 +58,8 @@ impl StreamNames {
     }
 }
 
-/// Return the next ids as a list. The lock is acquired with the interpreter detached, because
-/// another thread may hold it while it reads the disk and then wait for the GIL.
+/// Return the next ids as a list. Acquire the lock with the interpreter detached: the thread that
+/// holds it may be reading the disk or waiting for the GIL.
 fn next_page<'py>(
     py: Python<'py>,
     names: &Mutex<engine::StreamNames>,

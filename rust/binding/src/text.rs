@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::error::invalid;
 use crate::once::Name;
 
-/// The maximum number of characters of a refused text in an error message.
-const LONGEST_SHOWN: isize = 64;
+/// Maximum number of characters of a refused text in an error message.
+const MAX_SHOWN_CHARACTERS: isize = 64;
 
 /// Return the text of a Python string. Lone surrogates have no UTF-8, so a string with one gives an
 /// error that names the argument.
@@ -18,11 +18,11 @@ pub(crate) fn utf8<'a>(what: &'static str, text: &'a Bound<'_, PyString>) -> PyR
     text.to_str().map_err(|_| {
         // The error gets the Python string and not a `String`, so that it shows the surrogate as
         // `repr` does.
-        let beginning = PySlice::new(text.py(), 0, LONGEST_SHOWN, 1);
+        let beginning = PySlice::new(text.py(), 0, MAX_SHOWN_CHARACTERS, 1);
         match text.get_item(beginning) {
-            Ok(shown) => invalid(
+            Ok(beginning) => invalid(
                 what,
-                shown.unbind(),
+                beginning.unbind(),
                 "it contains a lone surrogate, which has no UTF-8".to_owned(),
             ),
             Err(error) => error,
@@ -88,7 +88,7 @@ pub(crate) fn argument_text(value: &Bound<'_, PyAny>) -> String {
         Ok(text) => text
             .to_string_lossy()
             .chars()
-            .take(LONGEST_SHOWN.unsigned_abs())
+            .take(MAX_SHOWN_CHARACTERS.unsigned_abs())
             .collect(),
         Err(error) => {
             let raised = type_name(&error.get_type(value.py()));

@@ -43,9 +43,10 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// How many times the engine has woken this waiter: a blocked thread waits until it changes.
+    /// Number of times that the engine has woken this waiter. A blocked thread waits until the
+    /// number changes.
     wakes: u64,
-    /// The position up to which finished waits have found that no event matches.
+    /// The position up to which finished waits have read without an event that matches.
     passed: u64,
     /// The waiting threads' guards: more than one if a signal handler waits during a wait.
     blocked: Vec<Arc<WaitGuard>>,
@@ -137,7 +138,7 @@ impl LogWaiter {
         }
     }
 
-    /// The position up to which the waits have found that no event matches.
+    /// The position up to which the waits have read without an event that matches.
     #[getter]
     fn passed(&self) -> u64 {
         if self.engine.is_ours() {
@@ -175,8 +176,8 @@ fn grows_beyond(py: Python<'_>, store: &eventbraid_engine::Store, position: u64)
 }
 
 impl State {
-    /// The position up to which all waits, present and past, have found that no event matches. The
-    /// call acquires the engine's lock, which comes after the lock of this state.
+    /// The position up to which all waits, present and past, have read without an event that
+    /// matches. The call acquires the engine's lock, which comes after the lock of this state.
     fn passed_by_waits(&self) -> u64 {
         let loops = self.loop_waits.values().filter_map(|w| w.guard.as_ref());
         let blocked = self.blocked.iter().map(Arc::as_ref);
@@ -244,7 +245,8 @@ impl Shared {
         }
     }
 
-    /// Wait at most one slice. Return whether the waiter is open; `None` if there was no wake-up.
+    /// Wait at most one slice. Return `None` if there was no wake-up, otherwise whether the waiter is
+    /// open.
     fn changed_since(&self, wakes: u64, slice: std::time::Duration) -> Option<bool> {
         let mut state = self.state.lock();
         if !self.is_closed() && state.wakes == wakes {
@@ -286,5 +288,5 @@ impl Shared {
 }
 
 fn answer(promise: Promise, open: bool) {
-    promise.keep(move |py| Ok(open.into_pyobject(py)?.to_owned().into_any()));
+    promise.deliver(move |py| Ok(open.into_pyobject(py)?.to_owned().into_any()));
 }

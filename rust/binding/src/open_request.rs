@@ -1,4 +1,4 @@
-//! Opening a store: its location and its options.
+//! The request to open a store: its location and its options.
 
 use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::vfs::os::OsVfs;
@@ -19,8 +19,7 @@ pub(crate) struct Location {
     base: Option<PathBuf>,
 }
 
-/// The options of an opening, read from `eventbraid.store._location.Options`, which
-/// validates them.
+/// The options of the store, read from `eventbraid.store._location.Options`, which validates them.
 #[derive(FromPyObject)]
 pub(crate) struct Options {
     create: bool,
@@ -32,13 +31,13 @@ pub(crate) struct Options {
     lock_timeout: f64,
 }
 
-/// A store to be opened; owned, so that any thread may open it.
-pub(crate) struct Opening {
+/// A request to open a store. It owns its arguments, so any thread may run it.
+pub(crate) struct OpenRequest {
     location: Location,
     options: engine::Options,
 }
 
-impl Opening {
+impl OpenRequest {
     /// Convert the arguments.
     ///
     /// `identity` is the id that the store must have; any other store is refused.
@@ -70,7 +69,7 @@ impl Opening {
         path.map_or_else(|| "memory:".to_owned(), |path| path.display().to_string())
     }
 
-    /// Open the store. If it needs a recovery, this takes as long as the recovery.
+    /// Open the store. If the store needs a recovery, the call lasts until the recovery has ended.
     pub(crate) fn run(self) -> Result<Store, Error> {
         let Location { path, base } = self.location;
         let (vfs, directory): (Arc<dyn Vfs>, _) = match &path {
