@@ -342,7 +342,7 @@ impl Worker {
     fn read_snapshot(&mut self, streams: &[String]) -> Outcome<Vec<u64>> {
         let wanted: Vec<_> = streams
             .iter()
-            .map(|stream| (stream.as_str(), self.known(stream)))
+            .map(|stream| (stream.as_str(), self.read_cursor(stream)))
             .collect();
         let query = SnapshotQuery {
             streams: &wanted,
@@ -370,7 +370,7 @@ impl Worker {
 
     fn read_stream(&mut self) -> Outcome<()> {
         let stream = self.stream();
-        let after = self.known(&stream);
+        let after = self.read_cursor(&stream);
         let query = StreamQuery {
             after,
             ..StreamQuery::all(&stream)
@@ -402,9 +402,13 @@ impl Worker {
     }
 
     /// Return the version after which a stream is read: 0 while the stream is short.
-    fn known(&self, stream: &str) -> u64 {
-        let known = self.seen.get(stream).copied().unwrap_or(0);
-        if known > RARE_READ { known } else { 0 }
+    fn read_cursor(&self, stream: &str) -> u64 {
+        let last_version = self.seen.get(stream).copied().unwrap_or(0);
+        if last_version > RARE_READ {
+            last_version
+        } else {
+            0
+        }
     }
 
     fn stream(&mut self) -> String {

@@ -25,9 +25,9 @@ use eventbraid_engine::{
 use support::hook::{Flag, HookedVfs, Op};
 use support::{append, append_expecting, bodies, log, open, options};
 
-/// Unsynced operations whose loss would make an answer false. A removed manifest may come back
-/// without harm, and the name of the store's holder is information and no promise.
-fn at_stake(recorder: &RecordingVfs, answer: u64) -> Vec<Operation> {
+/// Return the unsynced operations whose loss would make an answer false. A removed manifest that
+/// reappears does no harm, and the file with the name of the store's holder is only information.
+fn harmful_if_lost(recorder: &RecordingVfs, answer: u64) -> Vec<Operation> {
     let mut operations = recorder.unsynced_at(answer);
     operations.retain(|o| o.call != Call::Remove && !o.path.ends_with("live.holder"));
     operations
@@ -57,12 +57,15 @@ fn every_answer_follows_the_sync_of_its_bytes() {
         assert_eq!(log(&store).len() as u64, u64::from(n) + 1);
         answers.push(recorder.answer("delivered"));
     }
-    assert!(store.stats().segments > 2, "the script must roll");
+    assert!(
+        store.stats().segments > 2,
+        "the log must have several segments"
+    );
     for answer in answers {
-        let at_stake = at_stake(&recorder, answer);
+        let unsynced = harmful_if_lost(&recorder, answer);
         assert!(
-            at_stake.is_empty(),
-            "answer {answer} before the sync of {at_stake:?}"
+            unsynced.is_empty(),
+            "answer {answer} before the sync of {unsynced:?}"
         );
     }
 }
@@ -119,8 +122,8 @@ fn concurrent_appends_are_acknowledged_after_their_sync() {
     assert_eq!(answers.len(), 300);
     for (at, body) in answers {
         assert!(recorder.write_of(body.as_bytes()).is_some());
-        let at_stake = recorder.unsynced_at(at);
-        let early = at_stake.iter().any(|o| {
+        let unsynced = recorder.unsynced_at(at);
+        let early = unsynced.iter().any(|o| {
             o.bytes
                 .windows(body.len())
                 .any(|window| window == body.as_bytes())
@@ -131,7 +134,7 @@ fn concurrent_appends_are_acknowledged_after_their_sync() {
 
 #[test]
 fn a_commit_that_is_not_durable_is_visible_to_no_reader() {
-    // Holds back every sync while it is down.
+    // Every sync waits while this flag is clear.
     let gate = Flag::default();
     gate.set();
     let vfs = {

@@ -68,7 +68,7 @@ fn no_thread_touches_a_file_after_close() {
 
 /// Close the store while a write batch rolls over to the next segment and requeues the appends
 /// that do not fit into that segment either.
-fn close_during_a_roll(background: bool) {
+fn close_during_a_rollover(background: bool) {
     let sim = SimVfs::tracked(1);
     let [armed, writing, write, rolling] = [(); 4].map(|()| Flag::default());
     let [roll, closed, late] = [(); 3].map(|()| Flag::default());
@@ -134,12 +134,12 @@ fn close_during_a_roll(background: bool) {
 
 #[test]
 fn appends_requeued_by_a_rollover_are_committed_before_the_store_closes() {
-    close_during_a_roll(true);
+    close_during_a_rollover(true);
 }
 
 #[test]
 fn appends_requeued_by_a_rollover_are_committed_before_the_store_closes_without_threads() {
-    close_during_a_roll(false);
+    close_during_a_rollover(false);
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn a_write_back_error_reported_to_the_maintenance_thread_fails_the_append_that_i
     // reports the error once for each open file description.
     let sim = SimVfs::tracked(1);
     let [armed, written, failed] = [(); 3].map(|()| Flag::default());
-    let heard = Arc::new(AtomicU64::new(0));
+    let reported_to = Arc::new(AtomicU64::new(0));
     let vfs = {
         let (sim, armed) = (sim.clone(), armed.clone());
         HookedVfs::new(sim.clone(), move |call| {
@@ -124,13 +124,13 @@ fn a_write_back_error_reported_to_the_maintenance_thread_fails_the_append_that_i
             if ahead && !failed.is_set() {
                 written.wait("the append's write");
                 lose_unsynced(&sim, call.path);
-                heard.store(call.open_file, Ordering::SeqCst);
+                reported_to.store(call.open_file, Ordering::SeqCst);
                 failed.set();
                 let_other_threads_run();
                 return Err(eio());
             }
             failed.wait("the failure");
-            if heard.load(Ordering::SeqCst) == call.open_file {
+            if reported_to.load(Ordering::SeqCst) == call.open_file {
                 return Ok(());
             }
             Err(eio())
@@ -148,13 +148,13 @@ fn rolling_back_a_write_consumes_no_error_of_another_append() {
     let sim = SimVfs::tracked(1);
     let [armed, leading, refused, zeroed] = [(); 4].map(|()| Flag::default());
     let in_sync = Arc::new(AtomicU64::new(0));
-    let together = Flag::default();
+    let is_concurrent = Flag::default();
     let vfs = {
-        let (sim, armed, leading, together) = (
+        let (sim, armed, leading, is_concurrent) = (
             sim.clone(),
             armed.clone(),
             leading.clone(),
-            together.clone(),
+            is_concurrent.clone(),
         );
         HookedVfs::new(sim.clone(), move |call| {
             if !armed.is_set() || !call.path.ends_with(FIRST) {
@@ -174,13 +174,13 @@ fn rolling_back_a_write_consumes_no_error_of_another_append() {
             if HookedCall::is_in_thread("first") {
                 in_sync.store(call.open_file, Ordering::SeqCst);
                 leading.set();
-                zeroed.wait("the second append to undo its write");
+                zeroed.wait("the rollback of the second append");
                 let_other_threads_run();
                 in_sync.store(0, Ordering::SeqCst);
                 return Ok(());
             }
             if in_sync.load(Ordering::SeqCst) == call.open_file {
-                together.set();
+                is_concurrent.set();
                 lose_unsynced(&sim, call.path);
                 return Err(eio());
             }
@@ -193,7 +193,7 @@ fn rolling_back_a_write_consumes_no_error_of_another_append() {
     leading.wait("the first append's sync");
     let second = spawn_append(&store, "second", b"two");
     let (first, second) = (first.join().unwrap(), second.join().unwrap());
-    assert!(!together.is_set(), "two syncs of the file at a time");
+    assert!(!is_concurrent.is_set(), "two syncs of the file at a time");
     assert!(first.is_ok(), "{first:?}");
     assert!(matches!(second, Err(Error::Io { .. })), "{second:?}");
     assert_eq!(durable_bodies(&sim), ["one"]);
@@ -201,7 +201,7 @@ fn rolling_back_a_write_consumes_no_error_of_another_append() {
 
 /// Hold the syncing thread at `moment`, and meanwhile request an answer that depends on the same
 /// sync. Return whether the answer came early, and whether the head was below its version.
-fn answered_while_held_at(moment: &'static str) -> (bool, bool) {
+fn answer_while_paused_at(moment: &'static str) -> (bool, bool) {
     let [armed, held, go] = [(); 3].map(|()| Flag::default());
     let vfs = {
         let [armed, held, go] = [&armed, &held, &go].map(Flag::clone);
@@ -241,7 +241,7 @@ fn answered_while_held_at(moment: &'static str) -> (bool, bool) {
 #[test]
 fn the_head_is_never_below_an_answered_position() {
     for moment in ["durable", "indexed", "visible"] {
-        let (_, behind) = answered_while_held_at(moment);
+        let (_, behind) = answer_while_paused_at(moment);
         assert!(!behind, "an answer at the moment {moment}");
     }
 }
@@ -249,7 +249,7 @@ fn the_head_is_never_below_an_answered_position() {
 #[test]
 fn no_answer_precedes_the_sync_that_it_depends_on() {
     for moment in ["durable", "indexed", "visible"] {
-        let (early, _) = answered_while_held_at(moment);
+        let (early, _) = answer_while_paused_at(moment);
         assert!(!early, "an answer at the moment {moment}");
     }
 }

@@ -3,8 +3,8 @@
 //! A scripted workload runs on the simulated file system, which numbers every mutating call.
 //! For each number the workload stops exactly there. Then power is lost, and every subset of the
 //! unsynced changes survives if they are few, or random subsets if they are many. In each case
-//! the store must open and contain every acknowledged commit, and of the commit that was
-//! interrupted everything or nothing.
+//! the store must open and contain every acknowledged commit. It must contain the interrupted commit
+//! completely or not at all.
 //!
 //! A process that dies leaves its writes in the page cache. The store is opened from there, after
 //! a crash with background threads and without, continues, and loses power only then: nothing
@@ -68,12 +68,12 @@ const SCRIPT: &[Scripted] = &[
         events: &[("a-1", 20_000)],
         keyed: false,
     },
-    // Too large for any usual segment.
+    // Larger than any segment of the usual size.
     Scripted {
         events: &[("c-1", 66_000)],
         keyed: false,
     },
-    // Only a check.
+    // An append of expectations alone.
     Scripted {
         events: &[],
         keyed: false,
@@ -98,10 +98,10 @@ const FOREIGN: &[u8] = b"not a segment of this store";
 /// the next open reads the directory for the list of segments.
 const UNLISTED_BEFORE: usize = 8;
 
-/// An idle log has its sync marker after this time.
+/// Time after which an idle log has its sync marker.
 const UNTIL_MARKED: Duration = Duration::from_millis(130);
 
-/// How far the script got before the crash.
+/// The part of the script that was completed before the crash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
     acknowledged: usize,
@@ -154,7 +154,7 @@ fn run_with(vfs: &SimVfs, options: Options) -> Progress {
     for number in 0..SCRIPT.len() {
         if number == STRAY_BEFORE {
             drop(store.take());
-            if put_stray(vfs).is_err() {
+            if create_stray_file(vfs).is_err() {
                 return progress;
             }
             progress.strayed = true;
@@ -186,7 +186,7 @@ fn run_with(vfs: &SimVfs, options: Options) -> Progress {
     progress
 }
 
-fn put_stray(vfs: &SimVfs) -> std::io::Result<()> {
+fn create_stray_file(vfs: &SimVfs) -> std::io::Result<()> {
     let log = Path::new("/store/log");
     let file = vfs.open(&log.join(STRAY), OpenMode::CreateNew)?;
     write_all_at(&*file, &[IoSlice::new(FOREIGN)], 0)?;

@@ -108,9 +108,9 @@ fn sample() -> Sample {
 }
 
 /// Return the offsets at and near the beginning and the end of every frame.
-fn places(bytes: &[u8]) -> Vec<usize> {
-    let mut places = vec![0, 1, 7, 8, 40, 55, 60, 64, 511, 512, 513];
-    places.extend([
+fn offsets(bytes: &[u8]) -> Vec<usize> {
+    let mut offsets = vec![0, 1, 7, 8, 40, 55, 60, 64, 511, 512, 513];
+    offsets.extend([
         SEGMENT_HEADER - 1,
         SEGMENT_HEADER,
         SEGMENT_HEADER + 1,
@@ -118,14 +118,14 @@ fn places(bytes: &[u8]) -> Vec<usize> {
     ]);
     for frame in frames(bytes) {
         let at = [0, 1, 8, FRAME_HEADER - 1, FRAME_HEADER, FRAME_HEADER + 1];
-        places.extend(at.map(|n| frame.offset + n));
+        offsets.extend(at.map(|n| frame.offset + n));
         let before = [1, 8, 16, 17, frame.length / 2];
-        places.extend(before.map(|n| frame.end() - n));
+        offsets.extend(before.map(|n| frame.end() - n));
     }
-    places.retain(|place| *place < bytes.len());
-    places.sort_unstable();
-    places.dedup();
-    places
+    offsets.retain(|place| *place < bytes.len());
+    offsets.sort_unstable();
+    offsets.dedup();
+    offsets
 }
 
 /// Assert that a damaged store opens with its complete log, or that an error names a damaged file.
@@ -201,8 +201,8 @@ fn each_file(what: &str, damage: impl Fn(&[u8]) -> Vec<(String, Vec<u8>)>) {
     println!("{what}: {reported} reported, {harmless} harmless");
 }
 
-/// Return the previous segment, if no frame is left in this one: from the bytes alone, a log that
-/// ended there and a log that lost the end of the previous segment look the same.
+/// Return the previous segment if this one has no frame left. A log that ended there and a log that
+/// lost the end of the previous segment then have the same bytes, so the previous one is reported.
 fn previous_if_empty(file: &Path, bytes: &[u8]) -> Option<PathBuf> {
     let log = bytes.get(SEGMENT_HEADER..).unwrap_or_default();
     if !is_segment(file)
@@ -222,7 +222,7 @@ fn previous_if_empty(file: &Path, bytes: &[u8]) -> Option<PathBuf> {
 fn a_truncated_file_is_reported_or_harmless() {
     each_file("cut", |bytes| {
         let cut = |place: usize| (format!("to {place}"), bytes[..place].to_vec());
-        places(bytes).into_iter().map(cut).collect()
+        offsets(bytes).into_iter().map(cut).collect()
     });
 }
 
@@ -256,7 +256,7 @@ fn a_zeroed_block_is_reported_or_harmless() {
 #[test]
 fn two_exchanged_blocks_are_reported_or_harmless() {
     each_file("exchanged", |bytes| {
-        let mut others = vec![("a byte at its end".to_owned(), with_a_byte_more(bytes))];
+        let mut others = vec![("a byte at its end".to_owned(), with_an_extra_byte(bytes))];
         for size in [512, 4096] {
             let blocks = blocks(bytes, size);
             let pairs = blocks
@@ -276,8 +276,8 @@ fn two_exchanged_blocks_are_reported_or_harmless() {
     });
 }
 
-/// A byte beyond the end of a segment is harmless, so this gives the test that outcome, too.
-fn with_a_byte_more(bytes: &[u8]) -> Vec<u8> {
+/// Append a byte. A byte beyond the end of a segment is harmless, so the test has this outcome, too.
+fn with_an_extra_byte(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().copied().chain([0]).collect()
 }
 
@@ -328,7 +328,7 @@ fn an_older_copy_of_a_file_is_reported_or_harmless() {
     let (mut reported, mut harmless) = (0, 0);
     for (file, older) in &sample.copies {
         let vfs = sample.vfs.process_crash();
-        put(&vfs, file, older);
+        restore(&vfs, file, older);
         if is_reported(
             &sample,
             vfs,
@@ -347,8 +347,8 @@ fn an_older_copy_of_a_file_is_reported_or_harmless() {
     );
 }
 
-/// Puts a file where it was, if only its name is gone, else its bytes.
-fn put(vfs: &SimVfs, file: &Path, bytes: &[u8]) {
+/// Write the bytes of a file. Create the file first if it was removed.
+fn restore(vfs: &SimVfs, file: &Path, bytes: &[u8]) {
     if vfs.entry(file).unwrap().is_none() {
         vfs.open(file, OpenMode::CreateNew).unwrap();
     }
@@ -363,8 +363,8 @@ fn an_older_manifest_with_its_current_is_harmless() {
     for (manifest, older) in sample.copies.iter().filter(manifests) {
         let name = manifest.file_name().unwrap().to_string_lossy();
         let vfs = sample.vfs.process_crash();
-        put(&vfs, manifest, older);
-        put(&vfs, Path::new(CURRENT), format!("{name}\n").as_bytes());
+        restore(&vfs, manifest, older);
+        restore(&vfs, Path::new(CURRENT), format!("{name}\n").as_bytes());
         let context = format!("{name} and CURRENT");
         let damaged = [manifest.as_path(), Path::new(CURRENT)];
         assert!(!is_reported(&sample, vfs, &damaged, &context), "{context}");
@@ -421,7 +421,7 @@ fn a_second_copy_of_a_segment_is_set_aside() {
         let vfs = sample.vfs.process_crash();
         let bytes = vfs.read_file(&segment).unwrap();
         let copy = Path::new("/store/log/0000000004.hot");
-        put(&vfs, copy, &bytes);
+        restore(&vfs, copy, &bytes);
         let context = format!("{} copied", segment.display());
         assert!(
             !is_reported(&sample, vfs.clone(), &[copy], &context),

@@ -112,7 +112,7 @@ fn the_log_continues_in_a_new_file_and_the_old_file_is_not_touched() {
 
 #[test]
 fn events_after_the_cut_are_never_restored() {
-    // With and without the pages: the disk may have kept all of it.
+    // Check with and without the lost pages: the disk may have kept all of them.
     for fault in [
         lost_sync(),
         Fault {
@@ -125,7 +125,7 @@ fn events_after_the_cut_are_never_restored() {
             let cut = vfs.power_cut(persist);
             check(&cut, &["one", "two"], &format!("{persist:?}"));
             let again = cut.power_cut(Persist::Nothing);
-            // Not even if the log must be found from the directory, without a manifest.
+            // This also holds if the segments must be listed from the directory, without a manifest.
             again.corrupt("/store/CURRENT", 3, 0xff).unwrap();
             check(
                 &again,
@@ -415,7 +415,7 @@ fn a_commit_that_becomes_durable_after_the_marker_is_neither_acknowledged_nor_vi
         matches!(answer, Err(Error::OutcomeUnknown { .. })),
         "{answer:?}"
     );
-    // Nor is it visible to a reader, who could rely on it as on an answer.
+    // Readers do not see it either: a reader could rely on the event as on an answer.
     assert_eq!(bodies(&log(&store)), ["one"]);
     assert_eq!(store.head().unwrap(), 1);
     drop(store);
@@ -683,7 +683,7 @@ fn after_a_keyed_commit_whose_sync_fails(with_marker: bool) -> SimVfs {
 #[test]
 fn no_replay_is_answered_from_a_commit_whose_sync_failed() {
     let vfs = after_a_keyed_commit_whose_sync_fails(true);
-    // The next open cuts the commit that was not known to be durable, and its key with it.
+    // The next open cuts off the commit, which was not proven durable, together with its key.
     let store = open(vfs.clone()).unwrap();
     assert!(bodies(&log(&store)).is_empty());
     for replayed in [false, true] {
@@ -699,7 +699,7 @@ fn no_replay_is_answered_from_a_commit_whose_sync_failed() {
 fn without_a_poison_marker_a_readable_commit_of_a_failed_sync_is_kept() {
     let vfs = after_a_keyed_commit_whose_sync_fails(false);
     let store = open(vfs.clone()).unwrap();
-    // The key is known after the next open.
+    // The next open has the key in its index.
     let again = append_expecting(&store, &[("a", b"x")], &[], Some("k")).unwrap();
     assert!(again.replayed);
     assert_eq!(bodies(&log(&store)), ["x"]);
@@ -707,7 +707,8 @@ fn without_a_poison_marker_a_readable_commit_of_a_failed_sync_is_kept() {
     assert_eq!(bodies(&log(&cut)), ["x"]);
 }
 
-/// Whichever process gets the error, all stop, and the next open finds every acknowledged commit.
+/// All processes stop, independent of which one gets the error, and the next open has every
+/// acknowledged commit.
 #[test]
 fn a_lost_sync_stops_all_sessions() {
     let wanted = schedules(200);

@@ -100,7 +100,7 @@ const LIMITS: [i32; 5] = [
 
 /// Append across several segments while one kind of call fails. Only a failed sync may stop the
 /// store. Return whether a call failed.
-fn appends_beside_an_exhausted_limit(fault: Fault, zero_fill: bool, background: bool) -> bool {
+fn appends_with_an_exhausted_limit(fault: Fault, zero_fill: bool, background: bool) -> bool {
     let context = format!("{fault:?}, zeros ahead: {zero_fill}, threads: {background}");
     let vfs = SimVfs::tracked(fault.nth);
     let mut options = if background { threaded() } else { options() };
@@ -146,13 +146,13 @@ fn an_exhausted_limit_of_open_files_memory_or_space_poisons_no_store() {
                     [(true, false), (false, false), (true, true), (false, true)]
                 {
                     let fault = Fault::once(call, nth, Failure::Errno(errno));
-                    failed += u32::from(appends_beside_an_exhausted_limit(
+                    failed += u32::from(appends_with_an_exhausted_limit(
                         fault, zero_fill, background,
                     ));
                     if call != Call::Write {
                         // A write that always fails cannot be rolled back, so it is not tried.
                         let fault = Fault::forever(call, nth, Failure::Errno(errno));
-                        appends_beside_an_exhausted_limit(fault, zero_fill, background);
+                        appends_with_an_exhausted_limit(fault, zero_fill, background);
                     }
                 }
             }

@@ -180,8 +180,8 @@ fn a_panic_in_a_filtered_wake_up_stops_no_other_wake_up() {
     store.close().unwrap();
 }
 
-/// A scan covers the events that it has read, not those that became durable meanwhile: the next
-/// delivery begins at the end of the scan.
+/// A scan covers only the events that it has read. Events that become durable during the scan are
+/// covered by the next one, which begins at the end of this scan.
 #[test]
 fn an_event_that_becomes_durable_during_a_scan_is_scanned_by_the_next() {
     let [armed, scanning, visible, done] = [(); 4].map(|()| Flag::default());

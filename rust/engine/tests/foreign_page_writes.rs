@@ -75,8 +75,8 @@ fn an_older_copy_of_the_page_is_detected_before_the_next_write() {
     assert_eq!(pair.ahead.verify(Depth::Full).unwrap().events, 6);
 }
 
-/// A session that joined by a copy would take the durable end of the copy's time for the present
-/// one.
+/// A session that joined through a copy would use the durable end at the time of the copy as the
+/// present one.
 #[test]
 fn a_copy_of_the_page_is_not_joined() {
     let dir = tempfile::tempdir().unwrap();

@@ -244,7 +244,7 @@ fn a_full_disk_does_not_prevent_a_clean_close() {
     let (vfs, store) = without_space();
     store.close().unwrap();
     assert!(vfs.read_file(BALLAST).is_err(), "its space was needed");
-    // Only the manifest proves this event.
+    // Only the manifest proves that this event is durable.
     let at = find(&vfs, b"one");
     vfs.corrupt(SEGMENT, at, 1).unwrap();
     let opened = open_with(vfs, large(options()));
@@ -411,7 +411,7 @@ fn close(store: &Store) {
     );
 }
 
-/// A quota or a limit on the size of files may refuse one process what others may write.
+/// A quota or a limit on the size of files may refuse a write of one process and not of others.
 #[test]
 fn a_write_refused_to_one_session_does_not_affect_the_others() {
     for (begun, errno) in [
@@ -446,7 +446,7 @@ fn a_write_refused_to_one_session_does_not_affect_the_others() {
     }
 }
 
-/// If every write of a process is refused, so are the zeros that would roll one back.
+/// If every write of a process is refused, the zeros of a rollback are refused, too.
 #[test]
 fn a_session_that_may_write_nothing_blocks_no_other_session() {
     let vfs = SimVfs::tracked(1);
@@ -518,8 +518,8 @@ fn a_write_that_fails_after_its_bytes_were_stored_is_rolled_back() {
     assert_eq!(bodies(&log(&store)), ["one", "two"]);
 }
 
-/// A process died during a sync, so its bytes must be written again. A session that may not write
-/// leaves that to another one.
+/// After a process died during a sync, its bytes must be written again. A session whose writes are
+/// refused leaves this to another session.
 #[test]
 fn a_session_that_may_not_rewrite_unsynced_bytes_leaves_it_to_another() {
     const SYNC_BUSY: usize = 64;

@@ -74,7 +74,7 @@ fn heartbeats_come_from_a_thread_and_stop_with_it() {
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs::new());
     let watching = Store::open(Arc::clone(&vfs), &path, shared(true)).unwrap();
     let beating = Store::open(Arc::clone(&vfs), &path, shared(true)).unwrap();
-    // Without background threads a session has a heartbeat only when it is called for one.
+    // Without background threads, a session records a heartbeat only when the test calls for one.
     let still = Store::open(Arc::clone(&vfs), &path, shared(false)).unwrap();
     let (alive, stopped) = (
         beating.start_heartbeat().unwrap(),

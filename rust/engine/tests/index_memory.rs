@@ -126,7 +126,7 @@ impl Measured {
         self.versions[stream] += count;
         self.address = self.frame.end();
         self.position += u64::from(count);
-        self.judge();
+        self.compare_with_limit();
     }
 
     /// Skip positions, as commits to other streams do.
@@ -134,7 +134,7 @@ impl Measured {
         self.position += positions;
     }
 
-    fn judge(&mut self) {
+    fn compare_with_limit(&mut self) {
         let used = HIGHEST.load(Relaxed) - self.other;
         let chunks = usize::try_from(self.address / CHUNK_BYTES).unwrap() * 24;
         let allowed = 60 * self.streams + 12 * self.events + 40 * self.keys + chunks;

@@ -1,7 +1,7 @@
 //! Several sessions append to one store in every order: in turns drawn from a seed, with
 //! threads of their own, and next to exclusive and read-only sessions.
 //!
-//! `support/schedule.rs` says what each schedule checks.
+//! `support/schedule.rs` documents what each schedule checks.
 //! `EVENTBRAID_PROCESS_SCHEDULES=100000` runs that many schedules instead of the default.
 #![allow(
     clippy::unwrap_used,
@@ -49,7 +49,8 @@ fn sessions_with_threads_append_at_the_same_time() {
     println!("{wanted} schedules");
 }
 
-/// A session that finds the store in use gets an error, and disturbs no other session.
+/// A session that can't open the store because it is in use gets an error. The other sessions
+/// continue.
 #[test]
 fn exclusive_and_read_only_sessions_do_not_disturb_shared_ones() {
     let wanted = schedules(150);

@@ -46,8 +46,8 @@ fn a_page_without_a_live_session_is_not_joined() {
     assert_kept(&disk, &acknowledged, "afterwards");
 }
 
-/// Two builds with different protocols never share a store: the later one is refused, and the one
-/// whose page was changed writes no more.
+/// Two builds with different protocols never share a store: the later build is refused. If the page
+/// of an open session is changed to another protocol, the session writes no more.
 #[test]
 fn a_session_with_another_protocol_is_refused() {
     let disk = SimVfs::memory();

@@ -1,8 +1,8 @@
 //! The order of the engine's modules, read from their `use` declarations.
 //!
 //! A module may use what is below it and nothing else, so that each of them can be read, tested
-//! and replaced with only the lower ones in mind. No two files use each other, directly or in a
-//! longer cycle: what two files need is in a third one.
+//! and replaced without regard to the modules above it. No two files use each other, directly or
+//! in a longer cycle. An item that both need is in a third file.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -150,7 +150,7 @@ fn top(module: &[String]) -> &str {
     &module[0]
 }
 
-/// Which file uses what another file defines.
+/// Return which file uses an item that another file defines.
 fn edges(files: &BTreeMap<String, File>) -> BTreeSet<(String, String)> {
     let by_module: BTreeMap<Vec<String>, &str> = files
         .iter()
@@ -270,7 +270,7 @@ fn uses(text: &str) -> Vec<Use> {
     uses
 }
 
-/// Reads a use tree that begins at a token; returns the index after it.
+/// Read a use tree that begins at a token. Return the index after it.
 fn tree(tokens: &[String], mut i: usize, prefix: &[String], uses: &mut Vec<Use>) -> usize {
     let mut path = prefix.to_vec();
     loop {
@@ -305,7 +305,7 @@ fn tree(tokens: &[String], mut i: usize, prefix: &[String], uses: &mut Vec<Use>)
     }
 }
 
-/// Reads a path in an expression or a type; returns the index after it.
+/// Read a path in an expression or a type. Return the index after it.
 fn inline(tokens: &[String], mut i: usize, uses: &mut Vec<Use>) -> usize {
     let mut path = vec![tokens[i].clone()];
     while tokens.get(i + 1).is_some_and(|next| next == "::") && is_name(&tokens[i + 2]) {

@@ -1,5 +1,5 @@
-//! How long a session waits for a lock that a stopped process holds: until its timeout, and
-//! once for all queued appends.
+//! How long a session waits for a lock that a suspended process holds: until the lock timeout is
+//! over, and only once for all queued appends.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,5 +1,5 @@
 //! A session that loses a lock of the store, or whose lock files were deleted or replaced,
-//! writes no more, and no session joins by other lock files than the open sessions have.
+//! writes no more. No session joins with other lock files than those of the open sessions.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -82,7 +82,7 @@ fn a_waiting_session_detects_a_deleted_lock_file() {
     );
 }
 
-/// A session with other lock files would exclude none of the open sessions.
+/// The locks of a session that opened other lock files would exclude none of the open sessions.
 #[test]
 fn a_session_with_other_lock_files_is_refused() {
     for name in ["boot", "write", "sync", "maint"] {
@@ -93,7 +93,7 @@ fn a_session_with_other_lock_files_is_refused() {
         std::fs::remove_file(&lock).unwrap();
         std::fs::File::create(&lock).unwrap();
         let third = pair::open(&root);
-        // Busy, if an open session has detected the replacement before.
+        // The store is busy if an open session has already detected the replacement.
         assert!(
             matches!(third, Err(Error::Detached { .. } | Error::StoreBusy { .. })),
             "{name}: {third:?}"

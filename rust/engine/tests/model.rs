@@ -1,7 +1,8 @@
-//! The engine against a model that is plain lists and maps, under one grammar of commands.
+//! The engine is compared with a model made of plain lists and maps, which executes the same
+//! commands.
 //!
 //! The commands are appends to several streams with every kind of expectation and with keys, every
-//! kind of read, reopening, and deaths of the process and losses of power, between appends and
+//! kind of read, reopening, and crashes of the process and losses of power, between appends and
 //! during one. An interrupted append may have happened or not: the model keeps both outcomes, and
 //! the next open of the store decides between them.
 //!
@@ -481,7 +482,7 @@ impl Machine {
                 ..StreamQuery::all(stream)
             })
         });
-        assert_eq!(found, turned(expected, bounds), "{stream} {bounds:?}");
+        assert_eq!(found, in_direction(expected, bounds), "{stream} {bounds:?}");
     }
 
     fn read_log(&self, bounds: Bounds, filter: Filter<'_>) {
@@ -511,7 +512,11 @@ impl Machine {
                 ..LogQuery::all()
             })
         });
-        assert_eq!(found, turned(expected, bounds), "{filter:?} {bounds:?}");
+        assert_eq!(
+            found,
+            in_direction(expected, bounds),
+            "{filter:?} {bounds:?}"
+        );
     }
 
     fn pages(
@@ -602,7 +607,7 @@ fn events(found: &[Recorded]) -> Vec<Numbered> {
     found.iter().map(of).collect()
 }
 
-fn turned(mut events: Vec<Numbered>, bounds: Bounds) -> Vec<Numbered> {
+fn in_direction(mut events: Vec<Numbered>, bounds: Bounds) -> Vec<Numbered> {
     if bounds.backward {
         events.reverse();
     }

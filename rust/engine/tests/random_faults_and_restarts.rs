@@ -282,7 +282,7 @@ fn simulated_sessions(seed: u64, with_faults: bool) -> usize {
             _ => vfs.power_cut(Persist::Seeded(random.draw())),
         };
         let (store, found) = open_and_check(&next, &known, &context);
-        // Events that one session has read are in all later ones.
+        // Events that one session has read must be in the log of all later sessions.
         known = found;
         if random.one_in(2) {
             store.close().unwrap();
@@ -499,7 +499,7 @@ fn random_range(random: &mut Random, length: usize, longest: u64) -> std::ops::R
 
 /// Truncate, zero, randomize, copy within, replace or extend one of the files of the store.
 fn damage(vfs: &SimVfs, random: &mut Random) -> String {
-    // The file that names the holder is no part of the log.
+    // The file with the name of the store's holder is not part of the log.
     let files: Vec<PathBuf> = vfs
         .files()
         .into_iter()

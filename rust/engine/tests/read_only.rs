@@ -1,5 +1,5 @@
-//! A read-only session changes no file, shows only events that no loss of power can remove, and
-//! reports the bytes that it does not show.
+//! A read-only session changes no file, returns only events that no loss of power can remove, and
+//! reports the number of bytes that it ignores.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! Reservations of streams: which appends wait for them, and for how long at most.
+//! Reservations of streams: which appends wait for a reservation, and the maximum time of the wait.
 //!
 //! The hazard: an append that is delayed and never resumed, or delayed for a holder that has
 //! ended.
@@ -13,7 +13,7 @@ use eventbraid_engine::vfs::Vfs;
 use eventbraid_engine::vfs::os::OsVfs;
 use eventbraid_engine::{LONGEST_RESERVATION, Mode, Options, Store, Ticket};
 
-/// An upper bound of every wait here: only a fault comes close to it.
+/// The limit of every wait in this file. Without a fault, no wait comes close to it.
 const SOON: Duration = Duration::from_secs(4);
 const SHORT: Duration = Duration::from_millis(150);
 

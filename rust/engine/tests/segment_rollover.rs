@@ -2,7 +2,7 @@
 //!
 //! The next segment is created and listed before its first frame, while the tail is still in the
 //! previous one: exactly at its end, or before a frame that is too large for the prepared segment.
-//! In between disks are full and processes die.
+//! In some tests the disk is full, or the process crashes, between these steps.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -41,7 +41,7 @@ fn lengths(store: &Store) -> Vec<usize> {
 
 /// Append a body that ends exactly at the end of the first segment.
 fn fill_to_the_end(store: &Store) {
-    // The bytes of a frame besides its body.
+    // The number of bytes of a frame without its body.
     let probe = open(SimVfs::tracked(2)).unwrap();
     append(&probe, &[("a", b"")]).unwrap();
     let begin = probe.stats().bytes;

@@ -53,7 +53,7 @@ fn every_flipped_byte_is_reported_or_harmless() {
         for offset in 0..size as u64 {
             let damaged = vfs.process_crash();
             damaged.corrupt(&file, offset, 0x10).unwrap();
-            // The complete log or a typed error: never another event, and never a shorter log.
+            // Expect the complete log or a typed error, never another event and never a shorter log.
             match open(damaged) {
                 Ok(store) => assert_eq!(bodies(&log(&store)), expected, "{file:?} at {offset}"),
                 Err(
@@ -209,8 +209,8 @@ fn an_idle_log_proves_its_last_event_on_a_slow_disk() {
     assert_eq!(store.stats().session.events, 1);
 }
 
-/// Write the first frame of a second segment while the durable hint is stale: then only the
-/// presence of that frame proves the end of the first segment. `None` if the hint was current.
+/// Write the first frame of a second segment with an outdated durable hint. Only the presence of
+/// that frame then proves the end of the first segment. Return `None` if the hint was up to date.
 fn rollover_with_a_stale_hint() -> Option<SimVfs> {
     let sim = SimVfs::tracked(1);
     let [armed, begun, go] = [(); 3].map(|()| Flag::default());
@@ -231,7 +231,7 @@ fn rollover_with_a_stale_hint() -> Option<SimVfs> {
         let rotten = scope.spawn(|| append(&store, &[("a", b"rotten")]));
         begun.wait("the sync of the first segment");
         let rolling = scope.spawn(|| append(&store, &[("a", &[b'x'; 14_000])]));
-        // Time for its write batch to begin, which then waits for that sync.
+        // Time for the write batch of the append to begin. The batch then waits for the sync.
         let_other_threads_run();
         go.set();
         rotten.join().unwrap().unwrap();

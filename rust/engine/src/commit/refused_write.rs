@@ -1,4 +1,4 @@
-//! Tell a write that the kernel refused from a write that failed.
+//! Distinguish a write that the kernel refused from a write that failed.
 
 use std::io;
 

@@ -153,7 +153,7 @@ impl Machine {
     }
 }
 
-/// Gives the turn to another process when a process ends, also by a panic of its test.
+/// Selects another process when a process ends, also when it ends by a panic of its test.
 struct EndGuard<'a>(&'a ProcessHandle);
 
 impl Drop for EndGuard<'_> {
@@ -446,7 +446,7 @@ impl ForwardingFile for ProcessFile {
         self.file.read_at_nowait(buf, offset)
     }
 
-    /// Writes in two pieces, with steps between them: a process that is killed there has written a
+    /// Write in two pieces, with steps between them. A process that is killed there has written a
     /// part, and other processes run between the pieces.
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         self.step("begin to write", offset)?;
@@ -588,7 +588,7 @@ impl SharedPage for ProcessPage {
         self.step("exchange", word) && self.page.exchange(word, current, value)
     }
 
-    /// A wait ends at once, as a spurious wake-up: the other processes run meanwhile.
+    /// Return at once, as after a spurious wake-up, and let the other processes run.
     fn wait(&self, word: usize, seen: u64, timeout: Duration) {
         // A killed process does not wait.
         let is_alive = self

@@ -4,9 +4,9 @@
 //! shared memory, every lock and every call on a file (see `machine.rs`). They open the store,
 //! read, append under expectations and close it. In every order, and wherever a process dies:
 //!
-//! * the other processes continue, and see nothing but the results of their own appends;
+//! * the other processes continue, and get only the results of their own appends;
 //! * a read returns everything that was acknowledged before it began;
-//! * no expectation is judged against a stale version, no commit is torn or written twice;
+//! * no expectation is checked against an outdated version, and no commit is torn or written twice;
 //! * every acknowledged commit is in the log at the end, also after a loss of power.
 
 use std::collections::{BTreeMap, BTreeSet};
