@@ -54,8 +54,8 @@ impl Completions {
     /// Remove and return at most `maximum` results. If there are more, the signal stays set.
     fn take(&self, maximum: usize) -> Vec<(u64, Convert)> {
         // The signal is cleared before the queue is read. A result that arrives in between sets it
-        // again, and the loop wakes once without a result. In the other order the signal could be cleared
-        // after such a result, and the loop would never take it.
+        // again, and the loop wakes once without a result. In the other order the signal could be
+        // cleared after such a result, and the loop would never take it.
         self.signal.clear();
         let mut arrived = self.arrived.lock();
         let count = maximum.min(arrived.len());

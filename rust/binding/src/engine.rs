@@ -12,9 +12,10 @@ use crate::reader_pool::ReaderPool;
 /// An open store of the engine. A forked child can't use it: the store's threads don't exist there,
 /// and one of them may have held a lock at the moment of the fork.
 pub(crate) struct Engine {
-    /// `None` after the store was closed. The last call that still uses files, index and memory then
-    /// releases them. They do not wait for the last Python object that refers to the store. A call
-    /// holds the lock in shared mode while it clones the handle; only `close` holds it exclusively.
+    /// `None` after the store was closed. The last call that still uses files, index and memory
+    /// then releases them. They do not wait for the last Python object that refers to the store. A
+    /// call holds the lock in shared mode while it clones the handle; only `close` holds it
+    /// exclusively.
     open: RwLock<Option<Open>>,
     /// The result of [`forks`] when the store was opened.
     forks_at_open: u64,

@@ -48,7 +48,8 @@ pub(crate) fn encode(metadata: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
 
 type Pair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// Return the items of a mapping. The items of a plain `dict` are read without an intermediate list.
+/// Return the items of a mapping. The items of a plain `dict` are read without an intermediate
+/// list.
 fn pairs<'py>(metadata: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
     if let Ok(dict) = metadata.cast_exact::<PyDict>() {
         return Ok(dict.iter().collect());

@@ -245,8 +245,8 @@ impl Shared {
         }
     }
 
-    /// Wait at most one slice. Return `None` if there was no wake-up, otherwise whether the waiter is
-    /// open.
+    /// Wait at most one slice. Return `None` if there was no wake-up, otherwise whether the waiter
+    /// is open.
     fn changed_since(&self, wakes: u64, slice: std::time::Duration) -> Option<bool> {
         let mut state = self.state.lock();
         if !self.is_closed() && state.wakes == wakes {

@@ -31,7 +31,7 @@ pub struct Options {
     pub read_only: bool,
     /// Which other sessions may have the store open at the same time.
     pub mode: Mode,
-    /// How long an opening and an append wait for another process that holds the store or one
+    /// Maximum time that an open or an append waits for another process that holds the store or one
     /// of its locks.
     pub lock_timeout: Duration,
     /// The id of the store that must be in the directory, if it is known. If another store is

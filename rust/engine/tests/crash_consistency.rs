@@ -1,9 +1,9 @@
 //! A crash at every write, sync, rename and publication, and then in recovery itself.
 //!
-//! A scripted workload runs on the simulated file system, which numbers every mutating call.
-//! For each number the workload stops exactly there. Then power is lost, and every subset of the
-//! unsynced changes survives if they are few, or random subsets if they are many. In each case
-//! the store must open and contain every acknowledged commit. It must contain the interrupted commit
+//! A scripted workload runs on the simulated file system, which numbers every mutating call. For
+//! each number the workload stops exactly there. Then power is lost, and every subset of the
+//! unsynced changes survives if they are few, or random subsets if they are many. In each case the
+//! store must open and contain every acknowledged commit. It must contain the interrupted commit
 //! completely or not at all.
 //!
 //! A process that dies leaves its writes in the page cache. The store is opened from there, after

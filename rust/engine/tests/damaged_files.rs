@@ -122,7 +122,7 @@ fn offsets(bytes: &[u8]) -> Vec<usize> {
         let before = [1, 8, 16, 17, frame.length / 2];
         offsets.extend(before.map(|n| frame.end() - n));
     }
-    offsets.retain(|place| *place < bytes.len());
+    offsets.retain(|offset| *offset < bytes.len());
     offsets.sort_unstable();
     offsets.dedup();
     offsets
@@ -221,7 +221,7 @@ fn previous_if_empty(file: &Path, bytes: &[u8]) -> Option<PathBuf> {
 #[test]
 fn a_truncated_file_is_reported_or_harmless() {
     each_file("cut", |bytes| {
-        let cut = |place: usize| (format!("to {place}"), bytes[..place].to_vec());
+        let cut = |offset: usize| (format!("to {offset}"), bytes[..offset].to_vec());
         offsets(bytes).into_iter().map(cut).collect()
     });
 }
@@ -276,7 +276,8 @@ fn two_exchanged_blocks_are_reported_or_harmless() {
     });
 }
 
-/// Append a byte. A byte beyond the end of a segment is harmless, so the test has this outcome, too.
+/// Append a byte. A byte beyond the end of a segment is harmless, so the test has this outcome,
+/// too.
 fn with_an_extra_byte(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().copied().chain([0]).collect()
 }

@@ -125,7 +125,8 @@ fn events_after_the_cut_are_never_restored() {
             let cut = vfs.power_cut(persist);
             check(&cut, &["one", "two"], &format!("{persist:?}"));
             let again = cut.power_cut(Persist::Nothing);
-            // This also holds if the segments must be listed from the directory, without a manifest.
+            // This also holds if the segments must be listed from the directory, without a
+            // manifest.
             again.corrupt("/store/CURRENT", 3, 0xff).unwrap();
             check(
                 &again,

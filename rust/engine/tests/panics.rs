@@ -1,7 +1,7 @@
 //! A panic in any part of a commit poisons the store, and every waiting append gets a result.
 //!
-//! One thread commits for all. If it panics, the other threads are waiting for it: each of them must
-//! get `OutcomeUnknown`, no later append may be accepted, and the files must open again. A
+//! One thread commits for all. If it panics, the other threads are waiting for it: each of them
+//! must get `OutcomeUnknown`, no later append may be accepted, and the files must open again. A
 //! panic in a callback of the caller, or in the maintenance thread, stops nothing.
 #![allow(
     clippy::unwrap_used,

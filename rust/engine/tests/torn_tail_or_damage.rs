@@ -53,7 +53,8 @@ fn every_flipped_byte_is_reported_or_harmless() {
         for offset in 0..size as u64 {
             let damaged = vfs.process_crash();
             damaged.corrupt(&file, offset, 0x10).unwrap();
-            // Expect the complete log or a typed error, never another event and never a shorter log.
+            // Expect the complete log or a typed error, never another event and never a shorter
+            // log.
             match open(damaged) {
                 Ok(store) => assert_eq!(bodies(&log(&store)), expected, "{file:?} at {offset}"),
                 Err(

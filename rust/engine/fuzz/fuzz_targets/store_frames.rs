@@ -1,6 +1,6 @@
-//! Frames that no writer would produce, with valid checksums, at the end of a log. Whatever recovery
-//! does with them, nothing panics, hangs or allocates without limit, and every kind of read returns
-//! the same events.
+//! Frames that no writer would produce, with valid checksums, at the end of a log. Whatever
+//! recovery does with them, nothing panics, hangs or allocates without limit, and every kind of
+//! read returns the same events.
 #![no_main]
 
 use std::path::Path;

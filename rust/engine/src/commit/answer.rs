@@ -43,9 +43,9 @@ impl WriteBatch {
         }
     }
 
-    /// Answer the appends of the batch. `durable` is the outcome of the sync that the answers depend
-    /// on. The caller must hold no lock: a callback may call the store, which acquires the same
-    /// locks.
+    /// Answer the appends of the batch. `durable` is the outcome of the sync that the answers
+    /// depend on. The caller must hold no lock: a callback may call the store, which acquires the
+    /// same locks.
     pub(super) fn answer(self, durable: &Result<()>, log: &LiveLog) {
         log.deliver(ReadMode::Blocking);
         for (request, answer) in self.answers {

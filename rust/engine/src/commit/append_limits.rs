@@ -1,4 +1,5 @@
-//! The limits of one append: the size of its events and the numbers of its streams and expectations.
+//! The limits of one append: the size of its events and the numbers of its streams and
+//! expectations.
 
 use crate::append::Append;
 use crate::error::{Error, Result};

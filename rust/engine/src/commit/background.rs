@@ -37,8 +37,8 @@ pub(super) struct BackgroundTasks {
     /// callers' threads do the work of the background threads.
     refused: AtomicBool,
     /// Whether both threads are running. A request reads this flag before it acquires the lock of
-    /// `starting`. If the value is out of date, the request acquires the lock and finds both threads
-    /// running.
+    /// `starting`. If the value is out of date, the request acquires the lock and finds both
+    /// threads running.
     started: AtomicBool,
     starting: Mutex<Starting>,
     commit: Signal,

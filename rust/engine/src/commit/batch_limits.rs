@@ -31,8 +31,8 @@ pub(super) struct BatchLimits {
 }
 
 impl BatchLimits {
-    /// Begin a batch in this thread. Return `false` if the queue is too small, or if another thread is
-    /// writing: that thread checks the queue again after its write.
+    /// Begin a batch in this thread. Return `false` if the queue is too small, or if another thread
+    /// is writing: that thread checks the queue again after its write.
     pub(super) fn try_begin(&self, queue: &AppendQueue) -> bool {
         let min_bytes = self.min_batch_bytes();
         if !queue.holds(min_bytes) || self.writing.swap(true, Ordering::SeqCst) {

@@ -2,16 +2,16 @@
 //!
 //! The difference between the wall clock and the time since boot changes only when the wall clock
 //! is set. The sessions record the last accepted difference in the shared page. If the wall clock
-//! is set far ahead, the new difference is not accepted, and commit times continue with the old one.
-//! Commit times never decrease, so a wrong time in the far future would be the minimum of all later
-//! commit times. The first commit of a session has no accepted difference to compare with if no
-//! other session has the store open. It uses the time of the wall clock.
+//! is set far ahead, the new difference is not accepted, and commit times continue with the old
+//! one. Commit times never decrease, so a wrong time in the far future would be the minimum of all
+//! later commit times. The first commit of a session has no accepted difference to compare with if
+//! no other session has the store open. It uses the time of the wall clock.
 
 /// Minimum change of the difference that is reported as a jump, in microseconds. The corrections of
 /// time services are smaller.
 const REPORTED_JUMP: i64 = 10_000_000;
-/// Maximum forward jump of the wall clock that commit times follow, in microseconds. A jump by hours
-/// may be correct: a virtual machine may have been suspended overnight.
+/// Maximum forward jump of the wall clock that commit times follow, in microseconds. A jump by
+/// hours may be correct: a virtual machine may have been suspended overnight.
 const MAX_ACCEPTED_JUMP: i64 = 24 * 3_600 * 1_000_000;
 
 /// The differences between the two clocks that one session has accepted and read.
@@ -67,9 +67,9 @@ impl CommitClock {
             None => (difference, wall.max(signed(last))),
             Some(accepted) => {
                 let ahead = difference.saturating_sub(accepted);
-                // Keep the accepted difference if the wall clock was set back. Otherwise all commits
-                // would get the time of the last commit until the wall clock had caught up. Keep it
-                // also if the wall clock was set too far ahead.
+                // Keep the accepted difference if the wall clock was set back. Otherwise all
+                // commits would get the time of the last commit until the wall clock had caught up.
+                // Keep it also if the wall clock was set too far ahead.
                 let kept = if (-REPORTED_JUMP..=MAX_ACCEPTED_JUMP).contains(&ahead) {
                     difference
                 } else {

@@ -3,8 +3,9 @@
 //! Group commit: the first thread that finds no other thread writing takes all queued appends and
 //! writes them as one batch. This thread releases the write lock before the sync, so the next batch
 //! can be written while the disk still flushes this one. Appends that arrive during a write phase,
-//! or while the maximum number of threads (`batch_limits`) already wait for the disk, stay queued for the background
-//! thread. The batch size adapts to the disk: the slower the disk, the larger the batches.
+//! or while the maximum number of threads (`batch_limits`) already wait for the disk, stay queued
+//! for the background thread. The batch size adapts to the disk: the slower the disk, the larger
+//! the batches.
 //!
 //! No answer is sent before the state that it reports is durable. This applies to commits and also
 //! to conflicts, replays and checks. Otherwise a loss of power could undo a state that the store
@@ -161,9 +162,9 @@ impl Committer {
 
     /// Commit the queued appends, unless another thread will commit them.
     ///
-    /// If another session holds the write lock, a caller's thread waits only briefly and then leaves
-    /// the queue to the background thread. A signal such as Ctrl-C can't interrupt the thread while
-    /// it waits here.
+    /// If another session holds the write lock, a caller's thread waits only briefly and then
+    /// leaves the queue to the background thread. A signal such as Ctrl-C can't interrupt the
+    /// thread while it waits here.
     fn commit_pending(self: &Arc<Self>, budget: WaitBudget) {
         while self.limits.try_begin(&self.queue) {
             let written = catch_unwind(AssertUnwindSafe(|| self.write_batch(budget)));
@@ -176,11 +177,14 @@ impl Committer {
                 self.limits.end_batch();
                 return self.commit_soon();
             };
+            // Appends may have been queued during the write. If they are worth a batch of their
+            // own, the background thread writes them while this thread syncs.
             self.delegate_queue(self.limits.min_batch_bytes());
             let durable = self.syncer.sync_to(batch.validated_against);
             self.limits.end_batch();
             // During the sync another thread may have queued an append and left it there, because
-            // the number of committing threads was at its maximum. That thread relies on this check.
+            // the number of committing threads was at its maximum. That thread relies on this
+            // check.
             let is_left_over = self.delegate_queue(0);
             batch.answer(&durable, &self.log);
             if !is_left_over {
@@ -278,6 +282,7 @@ impl Committer {
     /// End the reservation with this id, if it is still recorded.
     pub(crate) fn release(self: &Arc<Self>, id: u64) {
         self.log.coord.release(id);
+        // The appends that have waited for the reservation can now be written.
         if self.queue.has_deferred() {
             self.commit_soon();
         }

@@ -24,6 +24,7 @@ pub(super) fn append_when_idle(
     let mut before = None;
     while writer.may_need_marker() && tasks.pause(IDLE_TIME) {
         let now = writer.unmarked_end();
+        // The log was idle only if its end is the same as before the pause.
         if now.is_some() && now == before {
             let answered = Box::new(|_: Result<Appended>| ());
             append(Request::new(Prepared::sync_marker(), answered));

@@ -37,8 +37,8 @@ impl Preallocation {
         }
     }
 
-    /// Ensure that the segment's file has space up to the log address `end`. If the disk was full at
-    /// the last attempt, allocate all of this space before the first byte of a frame is written.
+    /// Ensure that the segment's file has space up to the log address `end`. If the disk was full
+    /// at the last attempt, allocate all of this space before the first byte of a frame is written.
     pub(super) fn ensure_allocated(&self, segment: &Segment, end: u64) -> Result<()> {
         let error = |e: io::Error| segment.error("allocate space in", &e);
         let end = segment.offset(end);

@@ -48,8 +48,8 @@ impl Reservations {
         Ok(coord.reserve(layout, new, now).then_some(id))
     }
 
-    /// Return the reservation that appends have to respect, if there is one. Ignore a reservation if
-    /// the session has no background thread, because no thread would queue the deferred appends
+    /// Return the reservation that appends have to respect, if there is one. Ignore a reservation
+    /// if the session has no background thread, because no thread would queue the deferred appends
     /// again. Ignore it also after the store has begun to close.
     pub(super) fn in_force(&self) -> Option<Reserved> {
         let reserved = self.log.coord.reserved()?;

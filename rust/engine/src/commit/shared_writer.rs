@@ -252,9 +252,9 @@ impl SharedWriter {
         (!writer.ends_in_marker && end == writer.tail.address).then_some(end)
     }
 
-    /// Whether this session may still have to write a sync marker. There is none to write if the log
-    /// ends in a marker that covers all frames before it, if another session has written since and
-    /// is responsible for the marker, or if the store has stopped.
+    /// Whether this session may still have to write a sync marker. There is none to write if the
+    /// log ends in a marker that covers all frames before it, if another session has written since
+    /// and is responsible for the marker, or if the store has stopped.
     pub(super) fn may_need_marker(&self) -> bool {
         let writer = self.state.lock();
         let is_marked =

@@ -260,9 +260,10 @@ impl Syncer {
         is_durable
     }
 
-    /// Write the bytes between the durable end and the written end again, unchanged. The process that
-    /// died during a sync may have received the only report of a failed write. After that report the
-    /// kernel treats the pages of the file as clean, and the next sync would not write them.
+    /// Write the bytes between the durable end and the written end again, unchanged. The process
+    /// that died during a sync may have received the only report of a failed write. After that
+    /// report the kernel treats the pages of the file as clean, and the next sync would not write
+    /// them.
     ///
     /// `is_continuous` states whether the frames still form one chain. If they do not, a page of
     /// the file has lost its bytes, and the store is poisoned.

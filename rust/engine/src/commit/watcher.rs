@@ -148,9 +148,9 @@ impl Watcher {
         }
     }
 
-    /// Stop the session and end its waits if the shared page or a lock file was deleted or replaced.
-    /// A session that writes detects this at its next write. A session that only follows would wait
-    /// forever, because the notifications of other sessions can't reach it.
+    /// Stop the session and end its waits if the shared page or a lock file was deleted or
+    /// replaced. A session that writes detects this at its next write. A session that only follows
+    /// would wait forever, because the notifications of other sessions can't reach it.
     fn check_in_place(&self, session: &SharedSession) {
         if !self.log.is_stopped() {
             // Ignore the error of a path that can't be looked up: the next write reports it.

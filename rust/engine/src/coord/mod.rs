@@ -14,8 +14,8 @@
 //!
 //! While a session has the store to itself, it holds `live` exclusively and acquires none of the
 //! locks below it in the table. A second session sends a join request. From then on the store is
-//! shared, and both sessions acquire the locks. A thread acquires a lock only while it holds no lock
-//! with a higher number. With that order, no two sessions can wait for each other.
+//! shared, and both sessions acquire the locks. A thread acquires a lock only while it holds no
+//! lock with a higher number. With that order, no two sessions can wait for each other.
 
 mod lock_timeout;
 mod locks;
@@ -105,8 +105,8 @@ impl Coord {
         }
     }
 
-    /// Return the page, the locks and the slot of this session, even if the store is not shared yet.
-    /// Return `None` if no other session can join.
+    /// Return the page, the locks and the slot of this session, even if the store is not shared
+    /// yet. Return `None` if no other session can join.
     pub(crate) fn session(&self) -> Option<&SharedSession> {
         self.session.as_ref()
     }

@@ -23,7 +23,8 @@ use crate::vfs::SharedPage;
 pub(crate) const PROTOCOL: u64 = 4;
 const MAGIC: u64 = u64::from_le_bytes(*b"EBCOORD\n");
 
-// Words that different processes write at the same time are in separate cache lines.
+// The indexes of the words. The methods of `CoordPage` document what each word contains. Words that
+// different processes write at the same time are in separate cache lines.
 const AT_MAGIC: usize = 0;
 const AT_PROTOCOL: usize = 1;
 const AT_SESSION: usize = 2;
@@ -522,8 +523,8 @@ impl CoordPage {
         })
     }
 
-    /// Put `new` in place of the reservation whose id is `previous` (0 if there is none). Return `false` if
-    /// another reservation has been recorded meanwhile.
+    /// Put `new` in place of the reservation whose id is `previous` (0 if there is none). Return
+    /// `false` if another reservation has been recorded meanwhile.
     pub(crate) fn reserve(&self, previous: u64, new: &Reserved) -> bool {
         if !self.words.exchange(AT_RESERVED, previous, new.id) {
             return false;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Beginning, OpenLog, Opening, durable_point, random_word};
+use super::{Beginning, LockedStore, OpenLog, durable_point, random_word};
 use crate::commit::Tail;
 use crate::coord::{
     Coord, CoordPage, Lock, LockGuard, LockNumbers, Locks, Phase, SessionSlot, SharedSession,
@@ -12,7 +12,7 @@ use crate::log::{PoisonMarker, Segments};
 use crate::recovery::{self, Recovered};
 use crate::vfs::{Hold, OpenMode};
 
-impl Opening {
+impl LockedStore {
     /// Open the log so that other sessions can join later. None of them acquires `boot` before the
     /// shared page is complete, because this session holds it until then.
     pub(super) fn first(self, locks: Locks, boot: LockGuard) -> Result<OpenLog> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Beginning, OpenLog, Opening, View, random_word};
+use super::{Beginning, LockedStore, OpenLog, View, random_word};
 use crate::commit::Tail;
 use crate::coord::{Coord, CoordPage, Locks, SessionSlot, SharedSession};
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::recovery::{self, Scan};
 /// Maximum wait for a manifest that another session is replacing.
 const REPLACED: Duration = Duration::from_secs(1);
 
-impl Opening {
+impl LockedStore {
     /// Join the sessions of the store. Their log needs no recovery: it is read up to the durable
     /// end that the shared page records.
     pub(super) fn join(self, locks: Locks, page: CoordPage) -> Result<OpenLog> {

@@ -15,7 +15,7 @@
 //! | `join_sessions` | open a log that other sessions have open |
 //! | `read_only` | open a snapshot of the log without a change to any file |
 //!
-//! Every way of opening ends in [`Opening::live_log`], the one place where an open log is
+//! Every way of opening ends in [`LockedStore::live_log`], the one place where an open log is
 //! assembled.
 
 mod acquire_locks;
@@ -79,22 +79,22 @@ pub(crate) fn open(vfs: Arc<dyn Vfs>, directory: &Path, options: Options) -> Res
         options: &options,
     };
     let Acquired { identity, access } = request.acquire()?;
-    let opening = Opening {
+    let store = LockedStore {
         layout,
         identity,
         options,
     };
     match access {
-        Access::Exclusive(live) if options.read_only => opening.read_only(live),
-        Access::Exclusive(live) => opening.recover(live, None),
-        Access::First(locks, boot) => opening.first(locks, boot),
-        Access::Joined(locks, page) => opening.join(locks, page),
+        Access::Exclusive(live) if options.read_only => store.read_only(live),
+        Access::Exclusive(live) => store.recover(live, None),
+        Access::First(locks, boot) => store.first(locks, boot),
+        Access::Joined(locks, page) => store.join(locks, page),
     }
 }
 
 /// A store whose locks are held, and whose log is about to be opened.
 #[derive(Debug)]
-struct Opening {
+struct LockedStore {
     layout: Layout,
     identity: Identity,
     options: Options,
@@ -113,7 +113,7 @@ struct Beginning {
     view: Option<View>,
 }
 
-impl Opening {
+impl LockedStore {
     /// Build the list of segments, as found by recovery or in the manifest.
     fn segments(
         &self,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Beginning, OpenLog, Opening, View, durable_point};
+use super::{Beginning, LockedStore, OpenLog, View, durable_point};
 use crate::commit::Tail;
 use crate::coord::{Coord, Lock};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use crate::vfs::Hold;
 /// Maximum number of reads of a log that looks damaged while other sessions may write to it.
 const READS: u32 = 8;
 
-impl Opening {
+impl LockedStore {
     /// Open a snapshot of the log. The snapshot never changes, so a writer that opens the store
     /// meanwhile does not have to wait for the end of this session.
     pub(super) fn read_only(self, live: Lock) -> Result<OpenLog> {

@@ -10,7 +10,7 @@
 //!   the file. A name is durable only after a sync of its directory.
 //! * Calls return errors as the operating system reports them. No implementation retries a sync
 //!   or hides a short write.
-//! * A lock belongs to one opening and is released when its process ends.
+//! * A lock belongs to one [`LockFile`] and is released when its process ends.
 //! * The words of a shared page are sequentially consistent across all processes.
 
 use std::fmt::Debug;
@@ -120,8 +120,9 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     }
     /// Fill `buf` with random bytes that are suitable for secrets.
     fn random(&self, buf: &mut [u8]) -> io::Result<()>;
-    /// Mark a moment at which a crash must be harmless although no I/O happens, such as the
-    /// publication of a new tail. The simulation may crash there.
+    /// Called at a named moment without I/O at which a crash must do no harm, such as the
+    /// publication of a new tail. A simulation may crash there, and a test may stop the thread
+    /// there.
     fn at(&self, moment: &'static str) {
         let _ = moment;
     }
@@ -154,21 +155,23 @@ pub trait VfsFile: Debug + Send + Sync + 'static {
 /// How a [`LockFile`] is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// By one opening only.
+    /// By one [`LockFile`] only.
     Exclusive,
-    /// Together with other openings that hold it shared.
+    /// Together with other [`LockFile`]s that hold it in shared mode.
     Shared,
 }
 
 /// A file or a directory that was opened in order to lock it.
 ///
-/// The lock belongs to this opening: every other opening of the same path competes with it, in
-/// this process and in others. It is released by [`LockFile::unlock`], by dropping the value, and
-/// when the process ends, however it ends. A forked child doesn't inherit it.
+/// The lock belongs to this value, as a `flock` belongs to an open file description: every other
+/// `LockFile` of the same path competes with it, in this process and in others. The lock is
+/// released by [`LockFile::unlock`], when the value is dropped, and when the process ends for any
+/// reason. A forked child doesn't inherit it.
 pub trait LockFile: Debug + Send + Sync + 'static {
-    /// Acquire the lock if it is free, and return whether it was acquired. A lock that this opening
-    /// holds already is converted. The conversion is not atomic: another opening may acquire the
-    /// lock in between, and if the conversion fails, this opening no longer holds the lock.
+    /// Acquire the lock if it is free, and return whether it was acquired. If this value already
+    /// holds the lock, convert it to the other mode. The conversion is not atomic: another holder
+    /// may acquire the lock in between. If the conversion fails, this value no longer holds the
+    /// lock.
     fn try_lock(&self, hold: Hold) -> io::Result<bool>;
     /// Release the lock, if it is held.
     fn unlock(&self) -> io::Result<()>;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The unit of memory in bytes. A chunk that was never written takes no memory, and copies of a file
-/// share the chunks that neither has changed since.
+/// The unit of memory in bytes. A chunk that was never written takes no memory, and copies of a
+/// file share the chunks that neither has changed since.
 const CHUNK: usize = 64 * 1024;
 const ZEROS: [u8; 4096] = [0; 4096];
 

@@ -114,7 +114,7 @@ pub struct Fault {
     pub error: Failure,
     /// Whether later calls fail, too.
     pub then: Then,
-    /// For the syncs: the un-synced data is marked as clean and lost, as Linux does after a failed
+    /// For the syncs: the unsynced data is marked as clean and lost, as Linux does after a failed
     /// `fsync`. Programs see the data until the cache is dropped, later syncs succeed, and the disk
     /// never gets the data.
     pub lose: bool,

@@ -1,4 +1,4 @@
-//! Which openings hold a simulated lock.
+//! The holders of a simulated lock.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ pub(super) enum Lockable {
     File(u64),
 }
 
-/// The openings that hold one lock, by number.
+/// The numbers of the lock files that hold one lock.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     exclusive: Option<u64>,
@@ -19,26 +19,26 @@ pub(super) struct Holders {
 }
 
 impl Holders {
-    /// Acquire the lock if it is free. Like `flock`, first release the lock that this opening
-    /// holds.
-    pub(super) fn try_acquire(&mut self, opening: u64, hold: Hold) -> bool {
-        self.release(opening);
+    /// Acquire the lock if it is free. Like `flock`, first release the lock if this holder
+    /// already has it.
+    pub(super) fn try_acquire(&mut self, holder: u64, hold: Hold) -> bool {
+        self.release(holder);
         let is_free = match hold {
             Hold::Exclusive => self.exclusive.is_none() && self.shared.is_empty(),
             Hold::Shared => self.exclusive.is_none(),
         };
         match hold {
             _ if !is_free => {}
-            Hold::Exclusive => self.exclusive = Some(opening),
+            Hold::Exclusive => self.exclusive = Some(holder),
             Hold::Shared => {
-                self.shared.insert(opening);
+                self.shared.insert(holder);
             }
         }
         is_free
     }
 
-    pub(super) fn release(&mut self, opening: u64) {
-        self.exclusive.take_if(|holder| *holder == opening);
-        self.shared.remove(&opening);
+    pub(super) fn release(&mut self, holder: u64) {
+        self.exclusive.take_if(|current| *current == holder);
+        self.shared.remove(&holder);
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct SimLockFile {
     pub(super) world: Arc<World>,
     pub(super) path: String,
     pub(super) opened: Opened,
-    pub(super) opening: u64,
+    pub(super) holder: u64,
 }
 
 /// The object that was opened.
@@ -45,13 +45,13 @@ impl LockFile for SimLockFile {
             .begin(Call::Lock, &self.path, format_args!(""), 0);
         outcome.error.map_or(Ok(()), Err)?;
         let holders = state.holders.entry(self.lockable()).or_default();
-        Ok(holders.try_acquire(self.opening, hold))
+        Ok(holders.try_acquire(self.holder, hold))
     }
 
     fn unlock(&self) -> io::Result<()> {
         let mut state = self.world.state.lock();
         if let Some(holders) = state.holders.get_mut(&self.lockable()) {
-            holders.release(self.opening);
+            holders.release(self.holder);
         }
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Drop for SimLockFile {
     }
 }
 
-/// One opening of a shared page.
+/// A shared page that a process has mapped.
 #[derive(Debug)]
 pub(super) struct SimPage {
     pub(super) world: Arc<World>,

@@ -20,8 +20,8 @@ pub enum Lie {
 
 /// A file system whose syncs of one kind do nothing.
 ///
-/// Put it around a [`super::RecordingVfs`] or a [`super::SimVfs`], not inside one: they must not see
-/// the calls that it suppresses.
+/// Put it around a [`super::RecordingVfs`] or a [`super::SimVfs`], not inside one: they must not
+/// see the calls that it suppresses.
 #[derive(Clone, Debug)]
 pub struct LyingVfs {
     inner: Arc<dyn Vfs>,

@@ -262,10 +262,10 @@ impl SimVfs {
 
     /// Return the present path of the file or directory that a path names. The directory that
     /// contains it may be held open and may have been moved.
-    fn key(&self, path: &Path) -> io::Result<String> {
+    fn current_path(&self, path: &Path) -> io::Result<String> {
         let key = name_tree::normalized(path)?;
         Ok(match self.below(&key) {
-            Some((_, "")) => self.directory_key(path)?,
+            Some((_, "")) => self.current_directory(path)?,
             Some((held, below)) => {
                 let (parent, name) = below.rsplit_once('/').unwrap_or(("", below));
                 name_tree::join(&self.directory(held, parent), name)
@@ -275,7 +275,7 @@ impl SimVfs {
     }
 
     /// Return the present path of a directory that may be held open and may have been moved.
-    fn directory_key(&self, path: &Path) -> io::Result<String> {
+    fn current_directory(&self, path: &Path) -> io::Result<String> {
         let key = name_tree::normalized(path)?;
         Ok(match self.below(&key) {
             Some((held, below)) => self.directory(held, below),
@@ -304,13 +304,13 @@ impl SimVfs {
     }
 
     fn inode(&self, path: &Path) -> io::Result<Arc<Inode>> {
-        let key = self.key(path)?;
+        let key = self.current_path(path)?;
         self.world.state.lock().tree.file(&key)
     }
 
     /// Begin a call that transfers no bytes. Return an error if a fault makes the call fail.
     fn enter(&self, call: Call, path: &Path) -> io::Result<(MutexGuard<'_, State>, String)> {
-        let key = self.key(path)?;
+        let key = self.current_path(path)?;
         let (state, outcome) = self.world.begin(call, &key, format_args!(""), 0);
         outcome.error.map_or(Ok((state, key)), Err)
     }
@@ -356,7 +356,7 @@ impl Vfs for SimVfs {
     }
 
     fn is_in_place(&self, directory: &Path) -> io::Result<bool> {
-        Ok(name_tree::normalized(directory)? == self.directory_key(directory)?)
+        Ok(name_tree::normalized(directory)? == self.current_directory(directory)?)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -370,7 +370,7 @@ impl Vfs for SimVfs {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let key = self.directory_key(path)?;
+        let key = self.current_directory(path)?;
         let (state, outcome) = self.world.begin(Call::List, &key, format_args!(""), 0);
         outcome.error.map_or(Ok(()), Err)?;
         state.tree.list(&key)
@@ -391,7 +391,7 @@ impl Vfs for SimVfs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (self.key(from)?, self.key(to)?);
+        let (from, to) = (self.current_path(from)?, self.current_path(to)?);
         let (mut state, outcome) =
             self.world
                 .begin(Call::Rename, &from, format_args!(" -> {to}"), 0);
@@ -405,7 +405,7 @@ impl Vfs for SimVfs {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let key = self.directory_key(path)?;
+        let key = self.current_directory(path)?;
         let (mut state, outcome) = self.world.begin(Call::SyncDir, &key, format_args!(""), 0);
         if outcome.lose {
             state.tree.lose_unsynced(&key);
@@ -429,12 +429,12 @@ impl Vfs for SimVfs {
                 Opened::File(state.tree.file(&key)?.id)
             }
         };
-        state.openings += 1;
+        state.lock_files += 1;
         Ok(Arc::new(SimLockFile {
             world: Arc::clone(&self.world),
             path: key,
             opened,
-            opening: state.openings,
+            holder: state.lock_files,
         }))
     }
 

@@ -214,7 +214,7 @@ impl Tree {
         self.unsynced = rest;
     }
 
-    /// Lose the un-synced changes in `dir`: they never become durable.
+    /// Lose the unsynced changes in `dir`: they never become durable.
     pub(super) fn lose_unsynced(&mut self, dir: &str) {
         self.unsynced = self.split_unsynced(dir).1;
     }
@@ -457,7 +457,7 @@ mod tests {
         tree.after_power_cut(&mut PowerCut::new(persist)).files()
     }
 
-    /// The files that each subset of the un-synced changes leaves.
+    /// The files that each subset of the unsynced changes leaves.
     fn subsets(tree: &Tree) -> Vec<Vec<String>> {
         let units = tree.unsynced_units();
         (0..1 << units)

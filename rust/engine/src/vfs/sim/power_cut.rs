@@ -3,7 +3,7 @@
 use super::content::{SECTOR, Sector};
 use super::random::Random;
 
-/// What a power cut leaves of the un-synced writes and names, which are numbered as units. Words of
+/// What a power cut leaves of the unsynced writes and names, which are numbered as units. Words of
 /// shared pages are not numbered: [`Persist::Everything`] keeps them, [`Persist::Seeded`] keeps a
 /// part, and the others leave them as they were when the page was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ use super::random::Random;
 pub enum Persist {
     /// All of it.
     Everything,
-    /// The i-th un-synced unit if bit i is set; nothing after the 64th. With it a test can try every
+    /// The i-th unsynced unit if bit i is set; nothing after the 64th. With it a test can try every
     /// subset: see [`super::SimVfs::unsynced_units`].
     Mask(u64),
     /// None of it.
@@ -21,7 +21,7 @@ pub enum Persist {
     Seeded(u64),
 }
 
-/// Decides which un-synced units a power cut keeps, one after another.
+/// Decides which unsynced units a power cut keeps, one after another.
 #[derive(Debug)]
 pub(super) struct PowerCut {
     persist: Persist,

@@ -42,7 +42,7 @@ impl World {
             script: Script::new(Random::new(random.next())),
             holders: BTreeMap::new(),
             held: Vec::new(),
-            openings: 0,
+            lock_files: 0,
             random,
             clock: FIRST_INSTANT,
             set_by: 0,
@@ -105,12 +105,12 @@ impl World {
 pub(super) struct State {
     pub(super) tree: Tree,
     pub(super) script: Script,
-    /// The openings that hold each lock.
+    /// The holders of each lock.
     pub(super) holders: BTreeMap<Lockable, Holders>,
     /// The paths of the directories that programs hold open.
     held: Vec<Weak<Mutex<String>>>,
-    /// The number of files that were opened to be locked; numbers the openings.
-    pub(super) openings: u64,
+    /// The number of lock files that were opened so far. It numbers the holders of locks.
+    pub(super) lock_files: u64,
     pub(super) random: Random,
     pub(super) clock: u64,
     /// The sum of all changes of the clock by `set_clock`.
