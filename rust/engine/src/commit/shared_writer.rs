@@ -267,8 +267,8 @@ impl SharedWriter {
     /// it first.
     ///
     /// Return `None` for a stopped store, in which a failed write may not have been rolled back.
-    /// Also return `None` for a read-only session of a shared store, because such a session can't
-    /// clean up after a process that died during a write.
+    /// Also return `None` for a read-only session of a shared store: the bytes may be left over
+    /// from a process that died during a write, and only a session that writes can zero them.
     pub(super) fn stray_byte(&self) -> Result<Option<(Arc<Segment>, u64)>> {
         let cannot_check = self.log.is_stopped()
             || self.log.coord.shared().is_some() && self.log.segments.is_read_only();

@@ -1,4 +1,5 @@
-//! The sync phase: one thread syncs for all waiting threads. Then their commits become visible.
+//! The sync phase: one thread syncs for all waiting threads. The commits of these threads then
+//! become visible.
 //!
 //! The same rule applies between sessions: the session that acquires the sync lock syncs for all
 //! sessions, and the others wait for its notification.
@@ -189,6 +190,7 @@ impl Syncer {
         let before = self.publication.durable();
         self.poison.catch_up(session, ReadMode::Blocking)?;
         if self.publication.durable() > before {
+            // Another session has synced. The caller checks whether its target is durable now.
             return Ok(());
         }
         if let Some(guard) = self

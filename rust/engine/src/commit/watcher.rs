@@ -89,6 +89,8 @@ impl Watcher {
         if let Some(session) = self.log.coord.shared()
             && !self.listens.swap(true, Ordering::SeqCst)
         {
+            // While the thread does not listen, it waits for join requests, so a join request wakes
+            // it.
             session.page.request_join();
         }
     }
