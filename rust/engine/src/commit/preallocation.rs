@@ -44,8 +44,8 @@ impl Preallocation {
         let end = segment.offset(end);
         if self.log.coord.shared().is_some() && end > segment.filled() && end > segment.measure()? {
             // Another session may be filling this part of the file with zeros, and would overwrite
-            // the frames of this write. To acquire the maintenance lock, this thread waits until
-            // that session has finished.
+            // the frames of this write. That session holds the maintenance lock until it has
+            // finished, so acquire this lock before the write.
             let _guard = self.log.coord.maintain()?;
             if end > segment.measure()? {
                 segment.fill_room(end).map_err(error)?;

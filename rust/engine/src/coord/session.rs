@@ -2,7 +2,7 @@
 //! nothing relies on them.
 //!
 //! A session has a slot in the page, and a lock file that it locks until it ends. The lock is the
-//! sign of life. A process id could not be, because it is meaningless in another container.
+//! sign of life. A process id can't serve as one, because it is meaningless in another container.
 
 use std::io::ErrorKind;
 use std::time::Duration;
