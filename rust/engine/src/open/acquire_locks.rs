@@ -7,9 +7,10 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::identify_store;
+use super::open_timeout::{OpenTimeout, Pause, grace_deadline};
 use crate::coord::{
     CoordPage, Lock, LockGuard, Locks, PROTOCOL, Phase, Unjoinable, has_live_session,
     live_session_names,
@@ -17,16 +18,10 @@ use crate::coord::{
 use crate::error::{Error, Result};
 use crate::log::{Identity, Layout, printable_holder, read_file};
 use crate::options::{Mode, Options};
-use crate::vfs::{Entry, Hold, OpenMode, Vfs};
-
-/// Maximum wait for a holder without a shared page: it may be creating one.
-const GRACE_PERIOD: Duration = Duration::from_millis(250);
+use crate::vfs::{Entry, Hold, OpenMode};
 
 /// Maximum number of sessions that an error names.
 const MAX_NAMED: usize = 4;
-
-/// Interval at which the progress report of another process is read.
-const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How the store is held.
 #[derive(Debug)]
@@ -80,7 +75,7 @@ impl Request<'_> {
     /// holds `boot` during the conversion, so `boot` prevents this session from acquiring `live` in
     /// that moment.
     fn acquire_exclusive(&self) -> Result<Acquired> {
-        let grace = Instant::now() + GRACE_PERIOD.min(self.options.lock_timeout);
+        let grace = grace_deadline(self.options.lock_timeout);
         let mut pause = Pause::default();
         loop {
             let has_locks = self.has_locks()?;
@@ -119,8 +114,8 @@ impl Request<'_> {
 
     fn acquire_shared(&self) -> Result<Acquired> {
         self.refuse_where_unsafe()?;
-        let mut wait = Wait::begin(self);
-        let grace = Instant::now() + GRACE_PERIOD.min(self.options.lock_timeout);
+        let mut timeout = OpenTimeout::begin(self.options.lock_timeout, self.holder());
+        let grace = grace_deadline(self.options.lock_timeout);
         let mut pause = Pause::default();
         loop {
             if !self.has_locks()? {
@@ -134,11 +129,11 @@ impl Request<'_> {
                     return Err(self.busy());
                 }
             } else if let Some(boot) = self.boot()?
-                && let Some(acquired) = self.acquire_live(boot, wait.deadline, grace)?
+                && let Some(acquired) = self.acquire_live(boot, timeout.deadline, grace)?
             {
                 return Ok(acquired);
             }
-            if wait.is_over(self) {
+            if timeout.is_over(|| self.holder()) {
                 return Err(self.busy());
             }
             pause.sleep(&*self.layout.vfs);
@@ -429,58 +424,5 @@ impl Request<'_> {
             path: self.layout.root.clone(),
             holder,
         }
-    }
-}
-
-/// A wait for another process that is opening the store. Recovery of a large log may take long, so
-/// the deadline moves while that process reports progress.
-struct Wait {
-    deadline: Instant,
-    timeout: Duration,
-    /// The last report of that process, and when it was read.
-    report: Option<Vec<u8>>,
-    read_at: Instant,
-}
-
-impl Wait {
-    fn begin(request: &Request<'_>) -> Self {
-        let (now, timeout) = (Instant::now(), request.options.lock_timeout);
-        Self {
-            deadline: now + timeout,
-            timeout,
-            report: request.holder(),
-            read_at: now,
-        }
-    }
-
-    /// Whether that process has made no progress within the lock timeout.
-    fn is_over(&mut self, request: &Request<'_>) -> bool {
-        let now = Instant::now();
-        if now < self.deadline && now - self.read_at < REPORT_INTERVAL {
-            return false;
-        }
-        self.read_at = now;
-        let report = request.holder();
-        if report != self.report {
-            self.report = report;
-            self.deadline = now + self.timeout;
-        }
-        now >= self.deadline
-    }
-}
-
-/// Pauses that grow up to a limit.
-struct Pause(Duration);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(Duration::from_micros(200))
-    }
-}
-
-impl Pause {
-    fn sleep(&mut self, vfs: &dyn Vfs) {
-        vfs.pause(self.0);
-        self.0 = (self.0 * 2).min(Duration::from_millis(20));
     }
 }

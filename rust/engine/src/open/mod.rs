@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `identify_store` | whether the directory contains a store, and which one |
 //! | `acquire_locks` | the locks: exclusive, as the first of several sessions, or joined to others |
+//! | `open_timeout` | how long an open waits for another process |
 //! | `first_session` | recover the log, exclusively or as the first session |
 //! | `join_sessions` | open a log that other sessions have open |
 //! | `read_only` | open a snapshot of the log without a change to any file |
@@ -22,6 +23,7 @@ mod acquire_locks;
 mod first_session;
 mod identify_store;
 mod join_sessions;
+mod open_timeout;
 mod read_only;
 
 use std::path::Path;
