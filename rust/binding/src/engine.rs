@@ -90,7 +90,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if !self.is_ours() {
             // The parts are leaked. Dropping them would join threads that don't exist in this
-            // process, and acquire locks that may be held for ever.
+            // process, and acquire locks that may be held forever.
             let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
             mem::forget(open.take());
         }

@@ -2,7 +2,7 @@
 //!
 //! The cells of `pyo3` release the interpreter while they are being filled: the thread that fills a
 //! cell gives up the GIL, marks the cell as busy, and waits for the GIL. If another thread forks in
-//! between, the child has a cell that is busy for ever, because the filling thread does not exist
+//! between, the child has a cell that is busy forever, because the filling thread does not exist
 //! there. The first use of the cell in the child would never return. So no cell of this module or
 //! of `pyo3` is filled in that way after the import. The cells of this module are filled by
 //! [`get_or_fill`], and [`prepare`] fills those of `pyo3` during the import.

@@ -144,7 +144,7 @@ impl LogWaiter {
         if self.engine.is_ours() {
             self.shared.state.lock().passed_by_waits()
         } else {
-            // In a forked child the lock may be held for ever.
+            // In a forked child the lock may be held forever.
             0
         }
     }
@@ -158,7 +158,7 @@ impl LogWaiter {
     /// End every wait, now and later. Never blocks.
     fn close(&self) {
         if !self.engine.is_ours() {
-            // A forked child has no waits, and the lock may be held for ever.
+            // A forked child has no waits, and the lock may be held forever.
             self.shared.closed.store(true, Ordering::Release);
             return;
         }

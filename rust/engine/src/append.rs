@@ -50,10 +50,10 @@ pub struct EventInput<'a> {
     /// A UUID in network order; if there is none, the engine generates a `UUIDv7`.
     pub event_id: Option<[u8; 16]>,
     /// The caller's metadata, which the engine doesn't interpret. It is part of the content that an
-    /// idempotency key stands for.
+    /// idempotency key identifies.
     pub metadata: &'a [u8],
     /// Metadata that a library adds. It is stored after the caller's, and is not part of the
-    /// content that an idempotency key stands for.
+    /// content that an idempotency key identifies.
     pub library_metadata: &'a [u8],
     /// The body.
     pub data: &'a [u8],
@@ -68,7 +68,7 @@ pub struct Append<'a> {
     pub expectations: &'a [(&'a str, Expectation)],
     /// A key under which the result is stored, for as long as the log exists.
     pub idempotency_key: Option<&'a str>,
-    /// The content that the key stands for; `None` for the events and expectations.
+    /// The content that the key identifies. `None` means the events and expectations.
     pub content: Option<&'a [u8]>,
 }
 

@@ -1,7 +1,7 @@
 //! The engine's locks: those of `std::sync` without poisoning, usable after `fork()`.
 //!
 //! `parking_lot` keeps all waiting threads of a process in one global table. A child that was
-//! forked while another thread held a bucket of that table waits for the bucket for ever, even in
+//! forked while another thread held a bucket of that table waits for the bucket forever, even in
 //! locks that it has created itself. The locks of the standard library share no state.
 //!
 //! A panic while a lock is held doesn't poison the lock. Code that catches a panic stops the

@@ -2,7 +2,7 @@
 //! when a process dies, and what a forked child has of its parent.
 //!
 //! `flock` belongs to the open file description, which a forked child shares: an idle child would
-//! keep the locks of a parent that was killed, and other processes would wait for them for ever.
+//! keep the locks of a parent that was killed, and other processes would wait for them forever.
 //! So a fork closes lock files in the child, whatever the other threads do meanwhile.
 //!
 //! This program starts itself for each other process. It has no test harness, so that a process

@@ -200,7 +200,7 @@ impl<'a> FrameView<'a> {
         HEADER + self.header.streams_length as usize
     }
 
-    /// The idempotency key, and the digest of the content that the key stands for.
+    /// The idempotency key, and the digest of the content that the key identifies.
     pub(crate) fn key(&self) -> Option<(&'a str, u128)> {
         let length = self.header.key_length as usize;
         if length == 0 {

@@ -18,8 +18,8 @@ pub(crate) struct FrameScanner<'a> {
     window: Vec<u8>,
     /// The offset of the window in the file.
     window_at: u64,
-    /// The offset up to which the file is read; `None` for the length of the file that this session
-    /// knows.
+    /// The offset up to which the file is read. `None` means the length that [`Segment::filled`]
+    /// returns.
     end: Option<u64>,
 }
 

@@ -137,7 +137,8 @@ impl Segment {
         Error::io(&self.path, operation, e)
     }
 
-    /// The length of the file, frames and zeros, as far as this session knows.
+    /// The length of the file, including preallocated zeros, when this session last measured or
+    /// extended it.
     pub(crate) fn filled(&self) -> u64 {
         self.filled.load(Ordering::Acquire)
     }

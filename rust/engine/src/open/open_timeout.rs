@@ -42,7 +42,8 @@ impl OpenTimeout {
         }
     }
 
-    /// Whether that process has made no progress within the lock timeout. `read` returns its report.
+    /// Whether that process has made no progress within the lock timeout. `read` returns its
+    /// report.
     pub(super) fn is_over(&mut self, read: impl FnOnce() -> Option<Vec<u8>>) -> bool {
         let now = Instant::now();
         if now < self.deadline && now - self.read_at < REPORT_INTERVAL {
