@@ -19,7 +19,8 @@ from uuid import UUID
 from typing_extensions import Buffer, disjoint_base
 
 from eventbraid.errors import StreamCondition
-from eventbraid.store._location import Location, Options
+from eventbraid.store._location import Location
+from eventbraid.store._open_options import OpenOptions
 
 __all__ = [
     "Appended",
@@ -469,7 +470,7 @@ class Store:
 
     @staticmethod
     def open(
-        location: Location, options: Options, identity: bytes | None = None
+        location: Location, options: OpenOptions, identity: bytes | None = None
     ) -> Store:
         """Open a directory, or a new store in memory.
 
@@ -491,7 +492,9 @@ class Store:
             StoreUnavailable: If the system refuses an operation.
         """
     @staticmethod
-    def open_async(port: CompletionPort, location: Location, options: Options) -> int:
+    def open_async(
+        port: CompletionPort, location: Location, options: OpenOptions
+    ) -> int:
         """Like `open`; a `Store` arrives at the port."""
     def append(
         self,

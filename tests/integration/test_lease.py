@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eventbraid as eb
-from eventbraid.lease import _state
+from eventbraid.lease import _liveness
 
 pytestmark = pytest.mark.anyio
 STREAM = "$lease-importer"
@@ -33,7 +33,7 @@ def stopped(monkeypatch):
     """Makes all who are there look as if they were stopped long ago."""
 
     def stop():
-        monkeypatch.setattr(_state, "heartbeat_age", lambda *_: 10.0)
+        monkeypatch.setattr(_liveness, "heartbeat_age", lambda *_: 10.0)
 
     return stop
 

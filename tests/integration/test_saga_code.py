@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.lease import _state
+from eventbraid.lease import _liveness
 from eventbraid.lease._state import acquired
 from eventbraid.saga.running._shard_lease import SHARDS, lease_of, shard_of
 from tests.saga_kit import (
@@ -367,7 +367,7 @@ async def test_the_store_refuses_what_a_stopped_coordinator_records_of_leased_sa
     """Its lease of single sagas is as fenced as that of a shard."""
     receiver.plan = {"pay": ["drop"]}
     saga = trip(inside("book"), outside(receiver, "pay", retry=PERSISTENT))
-    seen = _state.heartbeat_age
+    seen = _liveness.heartbeat_age
     async with (
         eb.SagaCoordinator(openings[0], [other]) as unable,
         eb.SagaCoordinator(openings[1], [saga]) as late,
@@ -379,7 +379,7 @@ async def test_the_store_refuses_what_a_stopped_coordinator_records_of_leased_sa
         [lost] = late._parts.shards.delegated.values()
         owner = late._parts.live.own_id
         monkeypatch.setattr(
-            _state,
+            _liveness,
             "heartbeat_age",
             lambda asked, *known: 60.0 if asked == owner else seen(asked, *known),
         )
@@ -389,7 +389,7 @@ async def test_the_store_refuses_what_a_stopped_coordinator_records_of_leased_sa
             receiver.plan["pay"] = ["ok"]
             taken = await fresh.get(saga, saga_id)
             await all_completed([taken])
-            monkeypatch.setattr(_state, "heartbeat_age", seen)
+            monkeypatch.setattr(_liveness, "heartbeat_age", seen)
             with pytest.raises(eb.VersionConflict):
                 await openings[1].append([("x-1", "x", b"")], expect=lost.fence)
             await all_completed([handle])

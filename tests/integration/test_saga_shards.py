@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import eventbraid as eb
-from eventbraid.lease import _state
+from eventbraid.lease import _liveness
 from eventbraid.saga.running._shard_lease import SHARDS, shard_of
 from tests.saga_kit import (
     SECOND,
@@ -171,7 +171,7 @@ async def test_a_coordinator_that_was_stopped_records_nothing_more(
             then=lambda state, receipt: Trip(state.who, (receipt,)),
         ).without_compensation()
     )
-    seen = _state.heartbeat_age
+    seen = _liveness.heartbeat_age
     async with eb.SagaCoordinator(store, [saga]) as late:
         handle = await late.start(saga, Trip("mia"), id="saga-1")
         await entered.wait()
@@ -180,7 +180,7 @@ async def test_a_coordinator_that_was_stopped_records_nothing_more(
         def stopped(asked, *known):
             return 60.0 if asked == owner else seen(asked, *known)
 
-        monkeypatch.setattr(_state, "heartbeat_age", stopped)
+        monkeypatch.setattr(_liveness, "heartbeat_age", stopped)
         async with eb.SagaCoordinator(store, [saga]) as fresh:
             taken_over = await fresh.get(saga, "saga-1")
             with anyio.fail_after(SOON):
@@ -188,7 +188,7 @@ async def test_a_coordinator_that_was_stopped_records_nothing_more(
             assert end.state.receipts == ("receipt 2",)
             before = await records(store, "saga-1")
             opened.set()
-            monkeypatch.setattr(_state, "heartbeat_age", seen)
+            monkeypatch.setattr(_liveness, "heartbeat_age", seen)
             with anyio.fail_after(SOON):
                 assert await handle.result() == end
             assert await records(store, "saga-1") == before

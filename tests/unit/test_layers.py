@@ -50,7 +50,7 @@ def test_no_layer_imports_the_public_face(imports, layer):
 
 # Imports for annotations, and of the other face by the method that returns it.
 ALLOWED = {
-    ("eventbraid.store._loop_face", "eventbraid.store._sync"),
+    ("eventbraid.store._loop_face", "eventbraid.store._sync_store"),
     (
         "eventbraid.examples.order_fulfilment.coordinators",
         "eventbraid.examples.order_fulfilment.demo",

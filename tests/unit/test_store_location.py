@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import eventbraid as eb
-from eventbraid.store._location import KIB, MIB, Location, Options
+from eventbraid.store._location import Location
+from eventbraid.store._open_options import KIB, MIB, OpenOptions
 
 
 def test_a_location_is_memory_or_a_directory():
@@ -58,7 +59,7 @@ def test_options_have_names_only():
     with pytest.raises(TypeError):
         eb.open("memory:", True)
     with pytest.raises(TypeError):
-        Options(True, MIB, MIB, 0)
+        OpenOptions(True, MIB, MIB, 0)
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,14 @@ from eventbraid.errors import (
     VersionConflict,
 )
 from eventbraid.lease._holder import register_holder, unregister_holder
+from eventbraid.lease._liveness import Liveness, validate_stale_after
 from eventbraid.lease._state import (
     LeaseState,
-    Liveness,
     acquired,
     held_error,
     lost_error,
     released,
     validate_name,
-    validate_stale_after,
 )
 from eventbraid.store._duration import duration_seconds
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eventbraid.lease._holding import Holding
-from eventbraid.lease._lease_attributes import NO_TIME, STALE_AFTER, LeaseAttributes
+from eventbraid.lease._lease_attributes import NO_TIME, LeaseAttributes
+from eventbraid.lease._liveness import STALE_AFTER
 from eventbraid.lease._port import ThreadPort
 from eventbraid.store._coroutine import run_without_loop
 

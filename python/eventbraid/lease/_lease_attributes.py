@@ -10,9 +10,6 @@ if TYPE_CHECKING:
 
     from eventbraid.lease._holding import Holding
 
-STALE_AFTER = timedelta(seconds=10)
-"""The default age of the last heartbeat from which a holder counts as stopped."""
-
 NO_TIME = timedelta(0)
 
 

@@ -24,45 +24,14 @@ from eventbraid.errors import (
 )
 from eventbraid.event import decode_event, new_event
 from eventbraid.lease._events import PREFIX, LeaseAcquired, LeaseReleased
-from eventbraid.lease._holder import heartbeat_age
 from eventbraid.store._system import system_event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from eventbraid.errors import VersionConflict
+    from eventbraid.lease._liveness import Liveness
     from eventbraid.store import NewEvent, RecordedEvent
-
-HEARTBEAT_SECONDS = 0.2
-"""The interval between two heartbeats of a session."""
-
-MINIMUM_STALE_SECONDS = 1.0
-"""The minimum of ``stale_after``: a busy machine delays heartbeats."""
-
-
-@dataclass(frozen=True, slots=True)
-class Liveness:
-    """The live sessions of a store, as one of them sees them.
-
-    Attributes:
-        own_session: The session that sees them.
-        ages: The seconds since the last heartbeat of each live session.
-        stale_after: The age of a heartbeat from which its holder counts as stopped.
-    """
-
-    own_session: str
-    ages: Mapping[str, float]
-    stale_after: float
-
-    def age_of(self, holder: str) -> float | None:
-        """Return the seconds since a holder's last heartbeat; None if it is gone."""
-        return heartbeat_age(holder, self.ages, self.own_session)
-
-    def is_live(self, holder: str) -> bool:
-        """Return whether a holder exists and isn't stopped."""
-        age = self.age_of(holder)
-        return age is not None and age < self.stale_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +88,6 @@ def validate_name(name: str) -> str:
         reason = "names that begin with $ are reserved for the library; choose another"
         raise InvalidArgument("lease", name, reason)
     return PREFIX + name
-
-
-def validate_stale_after(seconds: float) -> float:
-    """Validate the heartbeat age from which a holder counts as stopped.
-
-    Raises:
-        InvalidArgument: It is below the minimum.
-    """
-    if seconds < MINIMUM_STALE_SECONDS:
-        reason = (
-            f"must be >= {MINIMUM_STALE_SECONDS} s: heartbeats have an interval of "
-            f"{HEARTBEAT_SECONDS} s, and a busy machine delays them"
-        )
-        raise InvalidArgument("stale_after", f"{seconds} s", reason)
-    return seconds
 
 
 def acquired(name: str, holder: str) -> NewEvent:

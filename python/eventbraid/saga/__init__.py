@@ -12,7 +12,7 @@ from eventbraid.saga.definition._context import (
     StepFailure,
     StepInDoubt,
 )
-from eventbraid.saga.definition._defect_classes import DEFECTS
+from eventbraid.saga.definition._default_defects import DEFECTS
 from eventbraid.saga.definition._retry import Retry
 from eventbraid.saga.definition._saga import CompensationOrder, Saga
 from eventbraid.saga.definition._step import LocalStep, Step

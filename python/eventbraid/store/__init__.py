@@ -9,19 +9,19 @@ from eventbraid._native import (
     StreamsSnapshot,
     uuid7,
 )
-from eventbraid.store._async import AsyncEventStore
 from eventbraid.store._async_open import open_async
 from eventbraid.store._async_protocol import AsyncStore
+from eventbraid.store._async_store import AsyncEventStore
 from eventbraid.store._coordination import Coordination, Heartbeat
 from eventbraid.store._expectation import ANY, EXISTS, NO_STREAM, Expectation
-from eventbraid.store._location import StoreMode
 from eventbraid.store._open import open  # noqa: A004
+from eventbraid.store._open_options import StoreMode
 from eventbraid.store._protocol import Store
 from eventbraid.store._reads import ReadsBeforeAppend
 from eventbraid.store._report import StoreSession, StoreStats, VerifyReport
 from eventbraid.store._reservation import StreamReservation, StreamReservations
 from eventbraid.store._subscription import AsyncSubscription, Subscription
-from eventbraid.store._sync import EventStore
+from eventbraid.store._sync_store import EventStore
 
 __all__ = [
     "ANY",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eventbraid.store._coroutine import ASYNC
-from eventbraid.store._location import (
+from eventbraid.store._location import Location
+from eventbraid.store._open_options import (
     DEFAULT_CACHE_SIZE,
     DEFAULT_LOCK_TIMEOUT,
     DEFAULT_MAX_SEGMENT_SIZE,
     DEFAULT_SEGMENT_SIZE,
-    Location,
-    Options,
+    OpenOptions,
     StoreMode,
 )
 from eventbraid.store._opened_store import OpenedStore, opened_store
@@ -90,7 +90,7 @@ def open_async(
         >>> asyncio.run(main())
         1
     """
-    options = Options(
+    options = OpenOptions(
         create=create,
         segment_size=segment_size,
         max_segment_size=max_segment_size,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from eventbraid.store._coordination import NativeCoordination
     from eventbraid.store._handle import Handle
     from eventbraid.store._paging import Paging
-    from eventbraid.store._sync import EventStore
+    from eventbraid.store._sync_store import EventStore
 
 _INLINE_EVENTS = 256
 """The maximum number of events of a page that an event loop reads itself."""
@@ -72,7 +72,7 @@ class LoopFace(Face):
             0
         """
         # Late: the module of the other face imports this one.
-        from eventbraid.store._sync import EventStore  # noqa: PLC0415
+        from eventbraid.store._sync_store import EventStore  # noqa: PLC0415
 
         return EventStore(self._handle, self._coordination)
 

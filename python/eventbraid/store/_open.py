@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventbraid.store._location import (
+from eventbraid.store._location import Location
+from eventbraid.store._open_options import (
     DEFAULT_CACHE_SIZE,
     DEFAULT_LOCK_TIMEOUT,
     DEFAULT_MAX_SEGMENT_SIZE,
     DEFAULT_SEGMENT_SIZE,
-    Location,
-    Options,
+    OpenOptions,
     StoreMode,
 )
 from eventbraid.store._opened_store import opened_store
@@ -21,7 +21,7 @@ from eventbraid.store._opening import refuse_fresh_view
 if TYPE_CHECKING:
     import os
 
-    from eventbraid.store._sync import EventStore
+    from eventbraid.store._sync_store import EventStore
 
 
 def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
@@ -87,7 +87,7 @@ def open(  # noqa: A001 - met as `eventbraid.open`, like `gzip.open`
         ...     print(store.version("account-alice"))
         1
     """
-    options = Options(
+    options = OpenOptions(
         create=create,
         segment_size=segment_size,
         max_segment_size=max_segment_size,

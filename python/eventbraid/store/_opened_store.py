@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eventbraid._native import Store
-from eventbraid.store._async import AsyncEventStore
+from eventbraid.store._async_store import AsyncEventStore
 from eventbraid.store._completion import unwrapped
 from eventbraid.store._coordination import NativeCoordination
 from eventbraid.store._event_loop import current_port
 from eventbraid.store._opening import handle_of, opened
-from eventbraid.store._sync import EventStore
+from eventbraid.store._sync_store import EventStore
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from types import TracebackType
 
-    from eventbraid.store._location import Location, Options
+    from eventbraid.store._location import Location
+    from eventbraid.store._open_options import OpenOptions
 
 
-def opened_store(place: Location, options: Options) -> EventStore:
+def opened_store(place: Location, options: OpenOptions) -> EventStore:
     """Open a store and wait until it is open."""
     handle = handle_of(opened(place, options), place, options)
     return EventStore(handle, NativeCoordination(handle))
@@ -41,7 +42,7 @@ class OpenedStore:
 
     __slots__ = ("_options", "_place", "_store")
 
-    def __init__(self, place: Location, options: Options) -> None:
+    def __init__(self, place: Location, options: OpenOptions) -> None:
         """Store the arguments; the store is opened when this is awaited or entered."""
         self._place = place
         self._options = options

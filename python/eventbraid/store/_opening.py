@@ -12,10 +12,11 @@ from eventbraid.errors import InvalidArgument, StoreClosed
 from eventbraid.store._handle import Handle
 
 if TYPE_CHECKING:
-    from eventbraid.store._location import Location, Options
+    from eventbraid.store._location import Location
+    from eventbraid.store._open_options import OpenOptions
 
 
-def refuse_fresh_view(place: Location, options: Options) -> None:
+def refuse_fresh_view(place: Location, options: OpenOptions) -> None:
     """Refuse to open a new store in memory for reading only.
 
     Raises:
@@ -26,7 +27,9 @@ def refuse_fresh_view(place: Location, options: Options) -> None:
         raise InvalidArgument("read_only", "True", reason)
 
 
-def opened(place: Location, options: Options, identity: bytes | None = None) -> Store:
+def opened(
+    place: Location, options: OpenOptions, identity: bytes | None = None
+) -> Store:
     """Open a native store.
 
     Args:
@@ -37,14 +40,14 @@ def opened(place: Location, options: Options, identity: bytes | None = None) -> 
     return Store.open(place, options, identity)
 
 
-def handle_of(native: Store, place: Location, options: Options) -> Handle:
+def handle_of(native: Store, place: Location, options: OpenOptions) -> Handle:
     """Return the owner of a native store that was opened."""
     open_again = partial(_opened_in_child, place, options, native.identity())
     STORE.debug("opened %s", place.name)
     return Handle(native, place.name, open_again, is_in_memory=place.path is None)
 
 
-def _opened_in_child(place: Location, options: Options, identity: bytes) -> Store:
+def _opened_in_child(place: Location, options: OpenOptions, identity: bytes) -> Store:
     if place.path is None:
         raise StoreClosed(
             "a store in memory belongs to the process that made it, of which this one "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventbraid.store._async import AsyncEventStore
+from eventbraid.store._async_store import AsyncEventStore
 from eventbraid.store._face import Face
 from eventbraid.store._paging import NAMES_A_PAGE
 

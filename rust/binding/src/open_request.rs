@@ -19,7 +19,8 @@ pub(crate) struct Location {
     base: Option<PathBuf>,
 }
 
-/// The options of the store, read from `eventbraid.store._location.Options`, which validates them.
+/// The options of the store, read from `eventbraid.store._open_options.OpenOptions`, which validates
+/// them.
 #[derive(FromPyObject)]
 pub(crate) struct Options {
     create: bool,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventbraid.command import AsyncExecutor, RetryPolicy
 from eventbraid.errors import SagaNotFound
-from eventbraid.lease._state import validate_stale_after
+from eventbraid.lease._liveness import STALE_AFTER, validate_stale_after
 from eventbraid.saga.coordination._assembly import assemble
 from eventbraid.saga.coordination._handle import SagaHandle
 from eventbraid.saga.running._journal import Journal
@@ -16,6 +15,7 @@ from eventbraid.store._paging import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
@@ -28,7 +28,6 @@ S = TypeVar("S")
 
 _ENDS_A_CHECKPOINT = 1_000
 _COMMAND_RETRY = RetryPolicy()
-_STALE_AFTER = timedelta(seconds=10)
 
 
 class SagaCoordinator:
@@ -155,7 +154,7 @@ class SagaCoordinator:
         *,
         concurrency: int = 256,
         command_retry: RetryPolicy = _COMMAND_RETRY,
-        stale_after: timedelta = _STALE_AFTER,
+        stale_after: timedelta = STALE_AFTER,
         ends_a_checkpoint: int = _ENDS_A_CHECKPOINT,
         on_event: Observer | None = None,
     ) -> None:

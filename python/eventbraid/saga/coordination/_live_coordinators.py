@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from eventbraid.lease._holder import register_holder, unregister_holder
-from eventbraid.lease._state import Liveness
+from eventbraid.lease._liveness import Liveness
 from eventbraid.saga.coordination._coordinator_list import CoordinatorList
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from eventbraid.saga._cancellation import dropped_stray_cancellation
 from eventbraid.saga._text import described
 from eventbraid.saga.coordination._checkpoint_writer import CheckpointWriter
 from eventbraid.saga.running._blocked_error import blocked_error
+from eventbraid.saga.running._commit_errors import ENDS_THE_COORDINATOR
 from eventbraid.saga.running._driver import Driver, Pause
-from eventbraid.saga.running._error_classes import ENDS_THE_COORDINATOR
 from eventbraid.saga.running._permits import Permits
 from eventbraid.saga.running._timers import Timers
 from eventbraid.saga.running._worker import Worker

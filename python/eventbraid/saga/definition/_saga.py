@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast, get_args
 from eventbraid.errors import InvalidArgument, InvalidSaga
 from eventbraid.saga._text import shown
 from eventbraid.saga.definition._codec import Codec
-from eventbraid.saga.definition._defect_classes import DEFECTS, check_defects
+from eventbraid.saga.definition._default_defects import DEFECTS, check_defects
 from eventbraid.saga.definition._graph import StepShape, graph_hash
 from eventbraid.saga.definition._step import LocalStep, Step
 from eventbraid.saga.definition._step_base import SagaStep, StepKind

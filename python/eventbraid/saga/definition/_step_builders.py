@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from eventbraid.saga.definition._codec import Codec
-from eventbraid.saga.definition._defect_classes import check_defects
+from eventbraid.saga.definition._default_defects import check_defects
 from eventbraid.saga.definition._result_type import result_type
 from eventbraid.saga.definition._retry import FOREVER, Retry
 from eventbraid.saga.definition._step import LocalStep, Step

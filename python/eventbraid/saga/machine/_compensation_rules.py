@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventbraid.saga.definition._retry import crash_delay
 from eventbraid.saga.definition._step import is_external
+from eventbraid.saga.machine._compensation_plan import compensation_plan
 from eventbraid.saga.machine._crashes import CRASH, CRASHES_BEFORE_ALONE, killed
 from eventbraid.saga.machine._due_times import retry_due
 from eventbraid.saga.machine._events import (
@@ -46,7 +47,7 @@ def start_compensation(
         detail: The text for people.
         begin: Whether the first attempt to compensate is recorded, too.
     """
-    plan = draft.progress.compensation_plan
+    plan = compensation_plan(draft.progress)
     draft.record(CompensationStarted(reason, plan, step, detail))
     if not plan:
         draft.record(SagaCompensated())

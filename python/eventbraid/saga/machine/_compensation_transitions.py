@@ -13,6 +13,7 @@ from eventbraid.saga.machine._attempt_transitions import (
     failure_text,
     is_no_longer_alone,
 )
+from eventbraid.saga.machine._compensation_plan import compensation_plan
 from eventbraid.saga.machine._progress import (
     Attempts,
     Branch,
@@ -45,8 +46,8 @@ def after_compensation_started(
     """Begin the compensation: adopt the plan, and end the branch's attempt."""
     if progress.compensating:
         refuse(progress, event, "it is being compensated already")
-    if event.plan != progress.compensation_plan:
-        plan = progress.compensation_plan
+    if event.plan != compensation_plan(progress):
+        plan = compensation_plan(progress)
         refuse(progress, event, f"what is to be compensated is {plan}")
     if progress.is_past_return:
         refuse(progress, event, "it has passed its point of no return")

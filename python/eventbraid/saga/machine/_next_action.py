@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from eventbraid.saga.definition._step import LocalStep, Step, external
 from eventbraid.saga.machine._compensation_rules import next_compensation
+from eventbraid.saga.machine._deadline_rules import wake_time
 from eventbraid.saga.machine._decider import decide
-from eventbraid.saga.machine._due_times import retry_due, wake_time
+from eventbraid.saga.machine._due_times import retry_due
 from eventbraid.saga.machine._outcomes import Proceed
 from eventbraid.saga.machine._progress import SagaStatus
 

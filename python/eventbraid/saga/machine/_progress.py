@@ -223,19 +223,6 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         return attempts.in_flight and not self.graph[self.branch.position].local
 
     @property
-    def compensation_plan(self) -> tuple[str, ...]:
-        """The steps that would be compensated if a compensation started now.
-
-        They are in the order of their compensations: first the step at the branch's
-        position, if it may have happened, and then the successful steps in reverse.
-        """
-        compensatable = {shape.name for shape in self.graph if shape.has_compensation}
-        happened = [*self.done]
-        if self.may_have_happened and self.step is not None:
-            happened.append(self.step)
-        return tuple(step for step in reversed(happened) if step in compensatable)
-
-    @property
     def has_open_pivot(self) -> bool:
         """Whether a pivot without compensation may have happened."""
         if not self.may_have_happened:

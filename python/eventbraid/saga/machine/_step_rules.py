@@ -11,7 +11,8 @@ from eventbraid.saga.definition._step import is_external
 from eventbraid.saga.definition._step_base import StepKind
 from eventbraid.saga.machine._compensation_rules import start_compensation
 from eventbraid.saga.machine._crashes import CRASH, CRASHES_BEFORE_ALONE, killed
-from eventbraid.saga.machine._due_times import is_overdue, retry_due
+from eventbraid.saga.machine._deadline_rules import compensate_if_overdue, is_overdue
+from eventbraid.saga.machine._due_times import retry_due
 from eventbraid.saga.machine._events import (
     SagaCompleted,
     SagaStuck,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._progress import Progress
 
 _NOT_NEEDED = "it is not needed"
-_DEADLINE_PASSED = "the saga's deadline has passed"
 
 
 # --- the next records -----------------------------------------------------------------
@@ -65,8 +65,7 @@ def proceed(draft: Draft[Any]) -> None:
     if not attempts.number:
         advance(draft)
         return
-    if is_overdue(draft.saga, draft.progress, draft.now):
-        start_compensation(draft, "deadline", detail=_DEADLINE_PASSED, begin=True)
+    if compensate_if_overdue(draft, begin=True):
         return
     node = draft.saga.steps[branch.position]
     if retry_due(attempts, node.retry, draft.now) is not None:
@@ -87,8 +86,7 @@ def advance(draft: Draft[Any]) -> None:
         Defect: A ``skip_if`` raised; nothing is recorded.
         Outage: The system refused something to a ``skip_if``; nothing is recorded.
     """
-    if is_overdue(draft.saga, draft.progress, draft.now):
-        start_compensation(draft, "deadline", detail=_DEADLINE_PASSED)
+    if compensate_if_overdue(draft):
         return
     steps, position = draft.saga.steps, draft.progress.branch.position
     if position < len(steps) and steps[position].skip_if is not None:

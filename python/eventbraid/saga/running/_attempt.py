@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 
-from eventbraid._logging import SAGA
 from eventbraid.errors import CommandRejected
 from eventbraid.saga._cancellation import (
     Host,
@@ -20,6 +19,7 @@ from eventbraid.saga._defect_classification import (
 )
 from eventbraid.saga._text import shortened
 from eventbraid.saga.definition._context import Doubt, StepCompleted, StepFailure
+from eventbraid.saga.running._failure_log import log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -106,30 +106,6 @@ async def attempted(
     outcome = StepFailure("timeout", f"no answer within {timeout}", doubt="timeout")
     log_failure(context, where, outcome)
     return outcome
-
-
-def log_failure(
-    context: StepContext[Any],
-    where: Where,
-    failure: StepFailure,
-    error: BaseException | None = None,
-) -> None:
-    """Log an attempt that failed.
-
-    Args:
-        context: The context that the attempt was given.
-        where: The function that failed.
-        failure: What is known of the attempt.
-        error: The exception that the attempt raised; None if it raised none.
-    """
-    text = "%s of step %r of saga %r failed in attempt %d: %s"
-    values = where, context.step, context.saga_id, context.attempt, failure
-    try:
-        SAGA.warning(text, *values, exc_info=error)
-    except RecursionError:
-        # A handler formats an exception group recursively, which fails for a group
-        # with many levels. Log the failure without its traceback.
-        SAGA.warning(text, *values)
 
 
 def failure_of(error: BaseException, retry: Retry) -> StepFailure:

@@ -30,8 +30,9 @@ from eventbraid.saga.machine._outcomes import (
     CompensationFailure,
     CompensationSuccess,
 )
-from eventbraid.saga.running._attempt import attempted, log_failure, refusal_of
-from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
+from eventbraid.saga.running._attempt import attempted, refusal_of
+from eventbraid.saga.running._commit_errors import NOT_ABOUT_THE_STEP, REFUSALS
+from eventbraid.saga.running._failure_log import log_failure
 from eventbraid.saga.running._step_context import compensation_context, renewed
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from eventbraid.saga.definition._context import StepContext, StepFailure
 from eventbraid.saga.machine._facts import encode_facts
 from eventbraid.saga.machine._outcomes import Failure
 from eventbraid.saga.machine._step_rules import gives_up
-from eventbraid.saga.running._attempt import log_failure, refusal_of
-from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
+from eventbraid.saga.running._attempt import refusal_of
+from eventbraid.saga.running._commit_errors import NOT_ABOUT_THE_STEP, REFUSALS
+from eventbraid.saga.running._failure_log import log_failure
 from eventbraid.saga.running._step_context import step_context
 
 if TYPE_CHECKING:

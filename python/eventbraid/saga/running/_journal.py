@@ -26,7 +26,7 @@ from eventbraid.saga._text import text_of
 from eventbraid.saga.machine._decider import decide_without_declaration
 from eventbraid.saga.machine._outcomes import Unfoldable
 from eventbraid.saga.running._blocked_error import unfoldable_error
-from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP
+from eventbraid.saga.running._commit_errors import NOT_ABOUT_THE_STEP
 from eventbraid.saga.running._observer import report_transitions
 from eventbraid.saga.running._records import batch_of, head_of
 from eventbraid.saga.running._saga_reader import SagaReader

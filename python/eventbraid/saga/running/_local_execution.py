@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from eventbraid.saga._defect_classification import Defect, Outage, called, trouble_of
 from eventbraid.saga.machine._outcomes import Success
-from eventbraid.saga.running._attempt import log_failure, refusal_of
+from eventbraid.saga.running._attempt import refusal_of
+from eventbraid.saga.running._commit_errors import NOT_ABOUT_THE_STEP, REFUSALS
 from eventbraid.saga.running._data_fold import fold_result
-from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
 from eventbraid.saga.running._executed import own_part
+from eventbraid.saga.running._failure_log import log_failure
 from eventbraid.saga.running._step_context import step_context
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga.machine._due_times import is_overdue
+from eventbraid.saga.machine._deadline_rules import is_overdue
 from eventbraid.saga.machine._progress import SagaStatus
 
 if TYPE_CHECKING:

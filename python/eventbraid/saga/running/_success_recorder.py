@@ -13,9 +13,10 @@ from eventbraid.saga._text import text_of
 from eventbraid.saga.definition._context import StepContext, StepFailure
 from eventbraid.saga.definition._step_base import StepKind
 from eventbraid.saga.machine._outcomes import LateAnswer, RefusedSuccess, Success
-from eventbraid.saga.running._attempt import log_failure, refusal_of
+from eventbraid.saga.running._attempt import refusal_of
+from eventbraid.saga.running._commit_errors import NOT_ABOUT_THE_STEP, REFUSALS
 from eventbraid.saga.running._data_fold import fold_result
-from eventbraid.saga.running._error_classes import NOT_ABOUT_THE_STEP, REFUSALS
+from eventbraid.saga.running._failure_log import log_failure
 from eventbraid.saga.running._failure_recorder import unrecordable
 from eventbraid.saga.running._pauses import pause_after_contention
 from eventbraid.saga.running._step_context import renewed

@@ -1,6 +1,6 @@
 """The store without an event loop."""
 
-# Generated from _async.py by scripts/generate_sync.py; don't edit it.
+# Generated from _async_store.py by scripts/generate_sync.py; don't edit it.
 
 from __future__ import annotations
 
