@@ -179,7 +179,8 @@ async def test_a_deadline_recorded_by_a_clock_that_was_ahead_passes_after_a_rest
     patient = eb.Retry(
         attempts=None, first=pause * SECOND, cap=pause * SECOND, jitter="none"
     )
-    deadline = timedelta(seconds=0.5)
+    # Longer than a busy machine takes for the first attempt.
+    deadline = timedelta(seconds=2)
     saga = trip(outside(receiver, "pay", retry=patient), deadline=deadline)
     wall.shift = HOUR
     restart(monkeypatch, wall)
@@ -195,7 +196,7 @@ async def test_a_deadline_recorded_by_a_clock_that_was_ahead_passes_after_a_rest
         "the saga's deadline has passed",
         "pay: ConnectionError: pay lost",
     }
-    assert 0.5 <= time.monotonic() - began < SOON
+    assert 2 <= time.monotonic() - began < SOON
 
 
 async def test_a_process_that_starts_during_a_jump_passes_no_deadline(
