@@ -391,11 +391,11 @@ async def test_what_a_person_says_is_recorded_shortened(store, receiver, text):
 
 @pytest.mark.parametrize("text", [HALF, HUGE], ids=["half a character", "9 MB"])
 async def test_a_saga_is_cancelled_whatever_the_reason_is(store, text):
-    begun = anyio.Event()
+    begun, go = anyio.Event(), anyio.Event()
 
     async def act(context: eb.StepContext[Trip]) -> str:
         begun.set()
-        await anyio.sleep(0.05)
+        await go.wait()
         return "done"
 
     saga = trip(eb.step("act", act, timeout=MINUTE).without_compensation())
@@ -403,6 +403,7 @@ async def test_a_saga_is_cancelled_whatever_the_reason_is(store, text):
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
         await begun.wait()
         await coordinator.cancel("saga-1", reason=text)
+        go.set()
         assert (await handle.result()).outcome is eb.SagaOutcome.COMPENSATED
     await readable(store)
 
