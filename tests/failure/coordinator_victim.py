@@ -16,7 +16,8 @@ import anyio.to_thread
 
 import eventbraid as eb
 
-STALE_AFTER = timedelta(seconds=1.5)
+# Longer than a busy machine keeps a process that is not stopped from running.
+STALE_AFTER = timedelta(seconds=3)
 
 
 async def sign(context: eb.StepContext[str]) -> int:

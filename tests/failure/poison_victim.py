@@ -58,7 +58,7 @@ async def linger(context: eb.StepContext[Trip]) -> str:
 
 
 def external(name, action, undone_by=compensate, **options):
-    step = eb.step(name, action, timeout=5 * SECOND, retry=RETRY, **options)
+    step = eb.step(name, action, timeout=60 * SECOND, retry=RETRY, **options)
     return step.compensated_by(undone_by, retry=replace(RETRY, never=()))
 
 
@@ -158,7 +158,7 @@ async def main(path: str, where: str) -> None:
         ]
         handle = await coordinator.start(bad, Trip("mia"), id="saga-bad")
         for one in (handle, *healthy):
-            ended = await one.result(timeout=20 * SECOND)
+            ended = await one.result(timeout=60 * SECOND)
             sys.stdout.write(f"{ended.outcome.value}\n")
 
 

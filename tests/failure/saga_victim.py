@@ -74,7 +74,7 @@ def outside(receiver: LedgerReceiver, name: str):
     step = eb.step(
         name,
         act,
-        timeout=5 * SECOND,
+        timeout=60 * SECOND,
         retry=replace(KILLED, attempts=100, never=(Declined,)),
         record=note(name),
     )
