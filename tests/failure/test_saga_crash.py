@@ -106,7 +106,7 @@ async def drive(store, saga):
     """Start or resume the saga and wait for its end."""
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
         handle = await coordinator.start(saga, Trip("mia"), id="saga-1")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             return await handle.result()
 
 

@@ -57,10 +57,10 @@ def test_a_subscription_to_a_look_ends_with_it(path):
 
     thread = threading.Thread(target=_until_closed, args=(follow,))
     thread.start()
-    assert caught_up.wait(20)
+    assert caught_up.wait(60)
     assert thread.is_alive()
     store.close()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert seen == [b"one", b"two"]
 
@@ -87,7 +87,7 @@ async def test_an_async_subscription_to_a_look_ends_with_it(path):
         except eb.errors.StoreClosed:
             return
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow)
             await caught_up.wait()

@@ -513,7 +513,7 @@ async def test_a_cancelled_block_still_ends_with_its_cancellation(store):
     await entered.wait()
     service.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(service, timeout=10)
+        await asyncio.wait_for(service, timeout=60)
 
 
 async def test_a_call_that_is_cancelled_with_its_coordinator_leaves_nothing_stuck(

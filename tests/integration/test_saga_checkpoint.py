@@ -131,7 +131,7 @@ async def test_the_set_is_exact_after_a_crash_at_any_append(store, saga, after):
     assert n > 10
     await run(store, saga, [])
     async with eb.SagaCoordinator(store, [saga]) as coordinator:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while await coordinator.list():  # noqa: ASYNC110 - the end of all of them
                 await anyio.sleep(0.001)
     assert await known(store) == await truth(store) == set()

@@ -18,7 +18,7 @@ from tests.contract.backends import SyncFace
 from tests.contract.sqlite_store import SqliteStore
 
 pytestmark = pytest.mark.anyio
-SECOND = timedelta(seconds=1)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
 
 @eb.event("protocol-test.raised")
@@ -152,14 +152,14 @@ async def test_a_saga_completes_or_is_compensated_on_any_store(store, is_decline
         "protocol-test",
         str,
         steps=[
-            eb.step("pay", pay, timeout=SECOND).compensated_by(refund),
+            eb.step("pay", pay, timeout=MINUTE).compensated_by(refund),
             eb.local_step(
                 "count", lambda context: Raise(counter="counter-1")
             ).without_compensation(),
-            eb.step("ship", ship, timeout=SECOND, retry=once).without_compensation(),
+            eb.step("ship", ship, timeout=MINUTE, retry=once).without_compensation(),
         ],
     )
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with eb.SagaCoordinator(SyncFace(store), [saga]) as coordinator:
             handle = await coordinator.start(saga, "mia", id="saga-1")
             ended = await handle.result()
@@ -184,10 +184,10 @@ async def test_a_coordinator_resumes_sagas_of_another_one_on_any_store(store):
     saga = eb.Saga(
         "protocol-test-resumed",
         str,
-        steps=[eb.step("act", act, timeout=SECOND, retry=slow).without_compensation()],
+        steps=[eb.step("act", act, timeout=MINUTE, retry=slow).without_compensation()],
     )
     face = SyncFace(store)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with eb.SagaCoordinator(face, [saga]) as coordinator:
             await coordinator.start(saga, "mia", id="saga-1")
             while not attempts:  # noqa: ASYNC110

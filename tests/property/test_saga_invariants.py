@@ -174,7 +174,7 @@ class Shop(RuleBasedStateMachine):
                     if cancels:
                         with contextlib.suppress(eb.errors.InvalidTransition):
                             await coordinator.cancel(handle.id, reason="no")
-                with anyio.fail_after(30):
+                with anyio.fail_after(100):
                     for saga_id in self.orders:
                         handle = await coordinator.get(saga, saga_id)
                         await handle.result()
