@@ -138,7 +138,7 @@ def test_a_closed_store_that_is_still_referenced_keeps_no_memory(tmp_path):
         except eb.errors.StoreClosed:
             pass
     """
-    done = programs.run(program, tmp_path / "shop.braid", seconds=60)
+    done = programs.run(program, tmp_path / "shop.braid", seconds=200)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -255,7 +255,7 @@ def without_threads(program):
             Path(base).chmod(0o755)
             os.chown(location, 54321, 54321)
         text = WITHOUT_THREADS + textwrap.dedent(program)
-        done = programs.run(text, location / "shop.braid", seconds=60)
+        done = programs.run(text, location / "shop.braid", seconds=200)
         if done.returncode == 77:
             pytest.skip("this system starts threads beyond the limit")
         assert (done.returncode, done.stderr) == (0, "")

@@ -54,10 +54,10 @@ def test_a_lease_held_by_a_hung_event_loop_is_taken_and_its_late_append_refused(
     with (
         eb.open(path) as store,
         hanging(path, backend, "lease") as victim,
-        eb.Lease(store, "importer", stale_after=SECOND, wait=30 * SECOND) as lease,
+        eb.Lease(store, "importer", stale_after=SECOND, wait=120 * SECOND) as lease,
     ):
         lease.append([("order-1", "imported", b"in time")])
-        out, _ = victim.communicate("continue\n", timeout=30)
+        out, _ = victim.communicate("continue\n", timeout=120)
         assert out == "lost\n"
         assert [r.data for r in store.read_stream("order-1")] == [b"in time"]
 
@@ -71,11 +71,11 @@ def test_the_sagas_of_a_hung_event_loop_are_driven_by_another_process(path, back
                 eb.SagaCoordinator(store, [signed], stale_after=SECOND) as coordinator,
             ):
                 handle = await coordinator.get(signed, "saga-hung")
-                ended = await handle.result(timeout=30 * SECOND)
+                ended = await handle.result(timeout=120 * SECOND)
                 assert ended.state == str(os.getpid())
                 before = [r.type async for r in store.read_stream("saga-hung")]
                 out, _ = await anyio.to_thread.run_sync(
-                    lambda: victim.communicate("continue\n", timeout=30)
+                    lambda: victim.communicate("continue\n", timeout=120)
                 )
                 # What it returned late isn't recorded; it learns the result of the other.
                 assert out == f"{os.getpid()}\n"
@@ -107,13 +107,13 @@ def test_within_a_process_only_the_leases_of_the_hung_event_loop_are_lost(
         )
         thread.start()
         try:
-            assert entered.wait(30)
+            assert entered.wait(60)
             with (
                 pytest.raises(eb.LeaseHeld),
                 eb.Lease(store, "held", stale_after=3 * SECOND, wait=4 * SECOND),
             ):
                 pass
-            with eb.Lease(store, "hung", stale_after=SECOND, wait=30 * SECOND):
+            with eb.Lease(store, "hung", stale_after=SECOND, wait=120 * SECOND):
                 pass
         finally:
             wake.set()

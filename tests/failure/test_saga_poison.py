@@ -31,7 +31,7 @@ def lives(repository: Path, store: Path, where: str) -> list[str]:
             env={**os.environ, "PYTHONPATH": str(repository)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         if done.returncode == 0:

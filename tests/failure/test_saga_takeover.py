@@ -81,7 +81,7 @@ def survivor(place: Place):
         assert process.stdout.readline() == "ready\n"
         yield process
         assert process.poll() is None
-        _, error = process.communicate("", timeout=30)
+        _, error = process.communicate("", timeout=120)
         assert process.returncode == 0, error
     finally:
         process.kill()
@@ -117,7 +117,7 @@ def live(place: Place, who: str, moment: int) -> Life:
     began = time.monotonic()
     process = place.begin(who, moment)
     try:
-        said, error = process.communicate(timeout=60)
+        said, error = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode in {0, -signal.SIGKILL}, error

@@ -38,7 +38,7 @@ def copy(tmp_path):
 
 def linked(source, target):
     """Copy a directory as `cp -al` does: the directories are new, the files the same."""
-    subprocess.run(["cp", "-al", source, target], check=True, timeout=30)
+    subprocess.run(["cp", "-al", source, target], check=True, timeout=120)
 
 
 def append(store, stream, count=MANY):
@@ -157,7 +157,7 @@ def test_copies_by_hard_links_during_appends_are_complete(location, tmp_path):
             subprocess.run(
                 ["cp", "-al", location, copy],
                 check=False,
-                timeout=30,
+                timeout=120,
                 capture_output=True,
             )
             try:

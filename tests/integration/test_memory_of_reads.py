@@ -59,7 +59,7 @@ def test_events_that_are_kept_need_memory_for_their_own_bytes(path, read):
         [sys.executable, "-c", _READ, str(path), read],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -59,7 +59,7 @@ def location(tmp_path):
 def forking(program, location):
     """Run a program that forks; answer what it printed."""
     done = programs.run(
-        FORKING + textwrap.dedent(program), location, seconds=90, warnings="ignore"
+        FORKING + textwrap.dedent(program), location, seconds=200, warnings="ignore"
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -621,5 +621,5 @@ if __name__ == "__main__":
         import subprocess, sys
         sys.exit(subprocess.run([sys.executable, "-Wignore", *sys.argv[1:]]).returncode)
     """
-    done = programs.run(program, script, location, method, seconds=90)
+    done = programs.run(program, script, location, method, seconds=200)
     assert (done.returncode, done.stderr) == (0, "")

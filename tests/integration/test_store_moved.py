@@ -280,7 +280,7 @@ os.chdir(sys.argv[1])
 def forked(program, base):
     """Run a program whose working directory is `base`."""
     program = FORKED + textwrap.dedent(program)
-    done = programs.run(program, base, seconds=90, warnings="ignore")
+    done = programs.run(program, base, seconds=200, warnings="ignore")
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -120,7 +120,7 @@ def run(*arguments):
         capture_output=True,
         check=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=120,
     ).stdout
 
 

@@ -54,7 +54,7 @@ def run(code: str, **options: str) -> str:
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env=os.environ | options,
         check=False,
     )

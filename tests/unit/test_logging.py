@@ -32,7 +32,7 @@ def test_nothing_is_printed_and_nothing_is_configured_by_the_import():
         [sys.executable, "-c", QUIET],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (program.returncode, program.stdout, program.stderr) == (0, "", "")

@@ -158,7 +158,7 @@ def test_contents_are_the_same_in_each_process() -> None:
             },
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=120,
         ).stdout
         for seed in (1, 2, 3)
     }
