@@ -51,6 +51,7 @@ def test_a_demo_that_is_killed_repeatedly_reconciles(tmp_path):
 
 @pytest.mark.timeout(180 + 10 * KILLS)
 def test_a_demo_whose_coordinators_are_killed_and_restarted_reconciles(tmp_path):
+    all_killed = 0
     for number, kills in enumerate(rounds(KILLS)):
         killed, code, output = kill_coordinators(
             tmp_path / f"demo-{number}",
@@ -62,7 +63,8 @@ def test_a_demo_whose_coordinators_are_killed_and_restarted_reconciles(tmp_path)
         )
         assert code == 0, output
         assert "log and ledgers agree" in output
-        assert killed, output
+        all_killed += killed
+    assert all_killed
 
 
 @pytest.mark.timeout(240)
