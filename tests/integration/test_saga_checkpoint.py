@@ -14,7 +14,7 @@ import pytest
 import eventbraid as eb
 from eventbraid.saga.coordination._checkpoint import CheckpointBudget
 from eventbraid.saga.coordination._unfinished_sagas import (
-    MOST_OPEN,
+    MAXIMUM_OPEN,
     UnfinishedSagas,
 )
 from eventbraid.store._system import system_event
@@ -147,8 +147,10 @@ async def test_an_old_checkpoint_of_another_coordinator_does_no_harm(store, saga
 
 
 async def test_too_many_open_sagas_are_not_written_down(store, saga, monkeypatch):
-    assert MOST_OPEN * 260 < 8 * 1024 * 1024
-    monkeypatch.setattr("eventbraid.saga.coordination._unfinished_sagas.MOST_OPEN", 0)
+    assert MAXIMUM_OPEN * 260 < 8 * 1024 * 1024
+    monkeypatch.setattr(
+        "eventbraid.saga.coordination._unfinished_sagas.MAXIMUM_OPEN", 0
+    )
     blocked = trip(inside("other"), name="parked")
     with pytest.raises(Crash):
         await run(MortalStore(store, 2), blocked, ["saga-1"])

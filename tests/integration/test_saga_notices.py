@@ -321,7 +321,9 @@ async def test_an_ended_saga_is_waited_for_no_more_when_its_shard_is_taken(
             await recorded_of(openings[0], handle.id, "compensated")
             await other.get(compensatable, handle.id)
             # As an error that came late would have left it.
-            handle._run.rest(eb.errors.SagaBlocked(handle.id, "trip", 1, "oops"))
+            handle._run.mark_at_rest(
+                eb.errors.SagaBlocked(handle.id, "trip", 1, "oops")
+            )
         with anyio.fail_after(SOON):
             while other._parts.shards.lease_for(handle.id) is None:  # noqa: ASYNC110
                 await anyio.sleep(0.005)

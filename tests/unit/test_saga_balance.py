@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from eventbraid.saga.coordination._shard_balance import (
     Delegation,
-    delegated,
     fair_share,
-    planned,
+    plan_delegation,
+    plan_leases,
 )
 from eventbraid.saga.definition._declaration import Declaration
 from eventbraid.saga.running._shard_lease import SHARDS, shard_of
@@ -40,7 +40,7 @@ class World:
         if joins:
             self.members = [m for m in self.members if m in self.alive] + [me]
         live = [member for member in self.members if member in self.alive]
-        plan = planned(live, self.seen(self.shards), me)
+        plan = plan_leases(live, self.seen(self.shards), me)
         for shard in plan.take:
             assert self.seen(self.shards)[shard] is None
             self.shards[shard] = me
@@ -85,13 +85,13 @@ def test_all_shards_are_shared_evenly_in_the_end(events):
 
 def test_who_is_alone_takes_all():
     nobody = dict.fromkeys(range(SHARDS))
-    plan = planned([], nobody, "me")
+    plan = plan_leases([], nobody, "me")
     assert (sorted(plan.take), plan.give) == (list(range(SHARDS)), 0)
 
 
 def test_what_is_being_given_back_is_not_taken_again():
     shards = dict.fromkeys(range(SHARDS))
-    plan = planned(["me"], shards, "me", leaving={3, 4})
+    plan = plan_leases(["me"], shards, "me", leaving={3, 4})
     assert set(plan.take) == set(range(SHARDS)) - {3, 4}
 
 
@@ -139,7 +139,7 @@ def test_sagas_that_a_shards_holder_cannot_run_are_leased_to_one_that_can(
     shard_holder, holder, is_free, expected
 ):
     runs = {"unable": UNABLE, "me": ABLE, "able": ABLE}
-    found = delegated(
+    found = plan_delegation(
         2,
         NEEDED,
         runs=runs,
@@ -158,7 +158,7 @@ def test_one_coordinator_at_a_time_takes_a_lease_for_one_declaration():
         [
             me
             for me in runs
-            if delegated(
+            if plan_delegation(
                 shard,
                 NEEDED,
                 runs=runs,

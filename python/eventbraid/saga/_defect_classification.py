@@ -163,7 +163,7 @@ def trouble_of(
     return Defect(step, where, error, answer)
 
 
-def called(step: str, where: Where, function: Callable[[], R]) -> R:
+def call_local(step: str, where: Where, function: Callable[[], R]) -> R:
     """Call a function of a step's local code.
 
     Raises:

@@ -1,6 +1,7 @@
 """Builds the parts of a coordinator, and connects them.
 
-The parts are in layers, and each part uses only parts of the layers above its own::
+The parts are in layers. A part uses only parts of its own layer and of the layers above
+it::
 
     recorded facts        lease table, live coordinators, unfinished sagas
     this coordinator      shards, registries, starts in progress, wakeup
@@ -82,7 +83,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorParts:
-    """The parts of one coordinator. The first seven serve its public methods."""
+    """The parts of one coordinator. The public methods use the first seven parts."""
 
     lifecycle: Lifecycle
     starter: SagaStarter

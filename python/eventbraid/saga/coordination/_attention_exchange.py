@@ -1,8 +1,8 @@
 """The exchange with other coordinators about blocked sagas.
 
-A caller may wait for a saga at any coordinator. If the saga is blocked at the
-coordinator that has its shard, that coordinator reports it in the log. The others read
-the report and notify their waiting callers.
+A caller may wait for a saga at any coordinator, also at one that doesn't drive the
+saga. If the saga is blocked, the coordinator that has its shard reports this in the
+log. The other coordinators read the report and notify their waiting callers.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class AttentionExchange:
-    """Reports the blocked sagas of this coordinator, and finds those of the others.
+    """Reports this coordinator's blocked sagas, and finds those of other coordinators.
 
-    Only the log follower calls it, so none of its methods run at the same time.
+    Only the log follower calls these methods, so no two of them run at the same time.
 
     Args:
         reporter: Writes and reads the notices in the log.
@@ -46,7 +46,7 @@ class AttentionExchange:
         blocked: BlockedRegistry,
         intake: SagaIntake,
     ) -> None:
-        """Report nothing yet."""
+        """Keep the other parts of the coordinator; nothing is reported yet."""
         self._reporter = reporter
         self._questions = questions
         self._registry = registry
@@ -54,7 +54,10 @@ class AttentionExchange:
         self._intake = intake
 
     def note(self, recorded: RecordedEvent) -> None:
-        """Adopt a record of the attention stream; its saga may have callers here."""
+        """Handle a record of the attention stream.
+
+        If a caller waits here for the saga of the record, ask about that saga.
+        """
         if recorded.stream != ATTENTION_STREAM:
             return
         saga_id = self._reporter.note(recorded)
@@ -71,10 +74,10 @@ class AttentionExchange:
             self._blocked.put_back(unreported)
             return
         for saga_id in grown:
-            self._intake.look_again(saga_id)
+            self._intake.request_reread(saga_id)
 
     async def answer(self) -> None:
-        """Notify the callers here that wait for a saga which is blocked elsewhere."""
+        """Notify callers here whose saga is blocked at another coordinator."""
         asked = self._questions.take()
         for run in asked:
             await self._intake.catch_up(run)
@@ -87,7 +90,7 @@ class AttentionExchange:
             # Another task may have read newer records of the saga meanwhile.
             is_unchanged = run.version == version and self._is_waited_for(run)
             if reason is not None and is_unchanged:
-                run.rest(blocked_error(run.progress, reason))
+                run.mark_at_rest(blocked_error(run.progress, reason))
 
     def _is_waited_for(self, run: Run[Any]) -> bool:
         """Return whether a saga is driven elsewhere and isn't at rest yet."""

@@ -1,9 +1,9 @@
 """The last notice of each saga on the attention stream.
 
 The stream only grows, and a search of the whole stream for each saga would take too
-long. So new notices are kept when the log follower reads them. Older notices are read
-backward, once, and only as far as a question needs. One pass answers all questions of a
-call.
+long. So the places of new notices are kept in memory when the log follower reads them.
+Older notices are read backward, only once, and only as far as a call of `Notices.find`
+needs. One pass serves all sagas of the call.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("eventbraid.saga")
 
-# The number of notices that are read at a time, and the maximum number of sagas whose
-# last notice is kept (its place only: a few MB in all).
+# The number of notices that are read at a time, and the maximum number of sagas for
+# which the place of the last notice is kept (a few MB in all).
 _PAGE = 1_024
 _MAXIMUM_KEPT = 32_768
 
@@ -43,7 +43,8 @@ class Place(NamedTuple):
 class Notices:
     """The places of the last notices of a bounded number of sagas.
 
-    Only the task of the log follower uses it, so no notice is added during a search.
+    Only the task of the log follower uses this object. So no notice is added during a
+    search.
 
     Args:
         store: The store.
@@ -57,8 +58,8 @@ class Notices:
         self._store = store
         self._maximum = maximum
         self._last: dict[str, Place] = {}
-        # For each saga with a notice at this position or later, the last notice is
-        # kept. Older notices have versions below `_before`.
+        # For each saga with a notice at this position or later, the place of the last
+        # notice is kept. Older notices have versions below `_before`.
         self._since: float = math.inf
         self._before: int | None = None
 
@@ -66,7 +67,7 @@ class Notices:
         """Adopt the next record of the stream.
 
         Returns:
-            The id of its saga; None if it isn't a notice.
+            The id of the saga in the notice; None if the record isn't a notice.
         """
         if self._since == math.inf:
             self._since, self._before = recorded.position, recorded.version
@@ -97,8 +98,8 @@ class Notices:
                 found[saga_id] = places[saga_id]
                 del missing[saga_id]
             # The places of a page are kept only if there is room for all of them. If
-            # some were missing, a saga without a place could still have a notice after
-            # `_since`.
+            # only some were kept, the promise of `_since` would be broken: a saga
+            # without a kept place could have a notice after `_since`.
             has_room = len(self._last) + len(places) <= self._maximum
             is_adjacent = before == self._before
             if page:
@@ -127,7 +128,7 @@ class Notices:
         return [recorded async for recorded in older]
 
     def _forget_half(self) -> None:
-        """Forget the older half of the places; they are read again when needed."""
+        """Remove the older half of the places; a later search reads them again."""
         by_age = sorted(self._last.items(), key=lambda item: item[1])
         half = len(by_age) // 2
         _, newest = by_age[half - 1]
@@ -146,10 +147,10 @@ def _last_places(newest_first: Iterable[RecordedEvent]) -> dict[str, Place]:
 
 
 def _notice_in(recorded: RecordedEvent) -> SagaNeedsAttention | None:
-    """Return the notice in a record; None if the record has none.
+    """Return the notice in a record; None if the record isn't a notice.
 
-    Any program can append to the stream, so a record that can't be decoded must not
-    stop a coordinator.
+    Any program can append to the attention stream. So a record that can't be decoded
+    must not stop a coordinator.
     """
     if recorded.type != ATTENTION_TYPE:
         return None

@@ -1,4 +1,4 @@
-"""The questions about sagas of other coordinators: whether they are blocked there."""
+"""The sagas of other coordinators that may be blocked there, to be looked up."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 class AttentionQuestions:
     """The sagas for which the log follower must search the notices.
 
-    Any task may ask, but only the log follower answers, between two pages of the log.
-    If another task answered, the follower could read a handover of the shard at the
-    same time. The answer from before the handover would then end a caller's wait,
-    although the new holder drives the saga.
+    A caller waits for each of these sagas here, but another coordinator has the saga's
+    shard. Any task may ask whether a saga is blocked there. Only the log follower
+    answers, between two pages of the log. If another task answered, the follower could
+    read a handover of the shard at the same time. Then an answer from before the
+    handover would end the caller's wait, although the new holder drives the saga.
 
     Args:
         registry: The sagas of this coordinator.
-        wakeup: Is notified of a question.
+        wakeup: Is notified when a question is added.
     """
 
     __slots__ = ("_asked", "_registry", "_wakeup")

@@ -1,11 +1,12 @@
 """Reports blocked sagas in the log, for callers that wait at other coordinators.
 
-Whether a saga is blocked depends on the live programs and not on the saga alone. So it
-isn't recorded in the saga's stream, but as a notice on the attention stream, which also
-has the stuck sagas. The append of a notice expects the saga's version, and the fencing
-token of the lease under which the saga would be driven. So a notice is valid from its
-position in the log until that lease is acquired again or released, or until the saga's
-stream grows. The log alone decides that.
+Whether a saga is blocked depends on the live programs and not on the saga alone. So the
+block isn't recorded in the saga's stream, but as a notice on the attention stream,
+which also has the notices of stuck sagas. The append of a notice expects two versions:
+that of the saga's stream, and the fencing token of the lease under which the saga would
+be driven. So a notice is valid from its position in the log until the saga's stream
+grows, or until that lease is acquired again or released. Each coordinator can read from
+the log alone whether a notice is still valid.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from eventbraid.store import AsyncStore, NewEvent, RecordedEvent
 
 _NOTICES_PER_COMMIT = 256
-# The reason may contain the text of any error, and a notice must fit into any store.
+# The reason may contain the text of any error, which may be long. But every store must
+# accept the notice.
 _MAXIMUM_CHARACTERS = 4_000
 
 
@@ -42,7 +44,7 @@ class AttentionReporter:
     __slots__ = ("_notices", "_shards", "_store")
 
     def __init__(self, store: AsyncStore, shards: Shards) -> None:
-        """Report nothing yet."""
+        """Begin without reports."""
         self._store = store
         self._shards = shards
         self._notices = Notices(store)
@@ -53,8 +55,8 @@ class AttentionReporter:
         """Report blocked sagas, once for each version of their streams.
 
         Returns:
-            The ids of the sagas whose stream has grown since they were blocked. They
-            were not reported, and must be read again.
+            The ids of the sagas whose stream has grown since they were blocked. These
+            sagas were not reported, and must be read again.
         """
         unreported = [one for one in blocked if self._is_unreported(one)]
         grown: list[str] = []
@@ -67,7 +69,7 @@ class AttentionReporter:
         return is_held and one.shard_lease.last_report(one.id) != _content_of(one)
 
     async def _append(self, unreported: Sequence[BlockedSaga]) -> list[str]:
-        """Append notices in one commit, without those that are no longer true."""
+        """Append notices in one commit; leave out those that are no longer true."""
         grown: list[str] = []
         while unreported:
             expect: dict[str, int] = {}
@@ -96,7 +98,7 @@ class AttentionReporter:
         """Adopt the next record of the attention stream.
 
         Returns:
-            The id of its saga; None if it isn't a notice.
+            The id of the saga in the notice; None if the record isn't a notice.
         """
         return self._notices.note(recorded)
 
@@ -104,8 +106,8 @@ class AttentionReporter:
         """Return why sagas are blocked at the coordinators that have their shards.
 
         Returns:
-            The reasons, by saga id. A saga is left out if the log doesn't show it as
-            blocked, or if its stream has grown since this process read it.
+            The reasons, by saga id. A saga is left out if the log doesn't show that it
+            is blocked, or if its stream has grown since this process read it.
         """
         wanted: dict[str, int] = {}
         found = {run.id: run for run in runs}
@@ -116,13 +118,13 @@ class AttentionReporter:
         reasons: dict[str, str] = {}
         for saga_id, place in (await self._notices.find(wanted)).items():
             if await self._has_other_holder(found[saga_id], place.position):
-                # The new holder may be able to drive the saga. If not, it reports
+                # The new holder may be able to drive the saga. If it isn't, it reports
                 # the saga itself.
                 continue
             reason = await self._notices.reason(place)
-            # A caller waits for the saga here, so this coordinator has its code. If the
-            # holder of the shard lacks the code, the saga will be delegated to this
-            # coordinator, so it isn't blocked.
+            # A caller waits for the saga here, so this coordinator has the saga's code.
+            # So a saga whose shard holder only lacks the code isn't blocked: it will be
+            # delegated to this coordinator.
             if reason is not None and NEEDS_CODE not in reason:
                 reasons[saga_id] = reason
         return reasons

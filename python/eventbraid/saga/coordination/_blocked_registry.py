@@ -27,9 +27,9 @@ class BlockedSaga:
     """A saga that this program can't drive.
 
     Attributes:
-        progress: Its progress, as far as its stream can be folded.
-        error: The reason.
-        head: The head of its stream when it was blocked.
+        progress: The saga's progress, as far as its stream can be folded.
+        error: The reason, as an error.
+        head: The head of the saga's stream when the saga was blocked.
         shard_lease: The lease under which it was blocked.
         overdue: Whether its deadline has passed, as of the last check.
     """
@@ -51,10 +51,11 @@ class BlockedSaga:
         return self.head.version
 
     def is_blocked_at(self, version: int) -> bool:
-        """Return whether a call with a defect blocks the saga at a stream's version.
+        """Return whether a defect in a call still blocks the saga at a stream version.
 
-        The same program doesn't make such a call again. Functions without effects are
-        called again when the saga is requested.
+        Only calls of other systems count: the same program doesn't make such a call
+        again. A function that calls no other system is called again when a caller
+        requests the saga.
         """
         defect = self.progress.blocked
         if defect is None or self.version != version:
@@ -63,7 +64,7 @@ class BlockedSaga:
 
 
 class BlockedRegistry:
-    """The blocked sagas, and those of them that must be reported in the log.
+    """The blocked sagas of a coordinator, and those that it must still report.
 
     Args:
         wakeup: Is notified when there is something to report.
@@ -76,8 +77,8 @@ class BlockedRegistry:
         self._wakeup = wakeup
         self._sagas: dict[str, BlockedSaga] = {}
         self._unreported: dict[str, BlockedSaga] = {}
-        # A heap. An entry stays until its deadline has passed, so some entries belong
-        # to sagas that aren't blocked any more.
+        # A heap. An entry is removed only when its deadline has passed, so some entries
+        # belong to sagas that aren't blocked any more.
         self._deadlines: list[tuple[datetime, str]] = []
 
     @property
@@ -116,15 +117,15 @@ class BlockedRegistry:
         return bool(self._unreported)
 
     def take_unreported(self) -> list[BlockedSaga]:
-        """Return the sagas that must be reported and are still blocked."""
+        """Return the blocked sagas that must be reported, and mark them as reported."""
         unreported, self._unreported = self._unreported, {}
         return [one for one in unreported.values() if self._sagas.get(one.id) is one]
 
     def put_back(self, unreported: Iterable[BlockedSaga]) -> None:
         """Mark sagas to be reported again after a report of unknown outcome.
 
-        A second notice does no harm. If a saga was blocked again meanwhile, it has a
-        newer entry, which must not be replaced.
+        If the first report was committed, a second notice does no harm. If a saga was
+        blocked again meanwhile, it has a newer entry, which is kept.
         """
         self._unreported = {one.id: one for one in unreported} | self._unreported
 
@@ -133,15 +134,19 @@ class BlockedRegistry:
     def find_overdue(self, now: datetime) -> list[BlockedSaga]:
         """Return the sagas whose deadline has passed since the last call.
 
-        They are marked to be reported once more.
+        These sagas are marked to be reported once more, as overdue.
         """
         found: list[BlockedSaga] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             _, saga_id = heapq.heappop(self._deadlines)
-            known = self._sagas.get(saga_id)
-            if known is None or known.overdue or not is_overdue(known.progress, now):
+            blocked = self._sagas.get(saga_id)
+            if (
+                blocked is None
+                or blocked.overdue
+                or not is_overdue(blocked.progress, now)
+            ):
                 continue
-            overdue = replace(known, overdue=True)
+            overdue = replace(blocked, overdue=True)
             self._sagas[saga_id] = self._unreported[saga_id] = overdue
             found.append(overdue)
         return found
@@ -156,5 +161,5 @@ class BlockedRegistry:
         pace = Pace()
         for one in [*self._sagas.values()]:
             found.append(blocked_summary_of(one.progress, one.error.reason))
-            await pace.keep()
+            await pace.yield_if_due()
         return found

@@ -1,6 +1,7 @@
 """Recorded checkpoints of the set of unfinished sagas.
 
-A checkpoint has a position and the sagas that were unfinished as of that position.
+A checkpoint has a position of the log, and the sagas that were unfinished at that
+position.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _log = logging.getLogger("eventbraid.saga")
 UNREADABLE = -1
 """The index of a declaration that couldn't be read."""
 
-# The number of checkpoints that may be written without a wait, and the seconds after
-# which one more is allowed.
+# The number of checkpoints that may be written without a wait, and the number of
+# seconds after which one more is allowed.
 _WITHOUT_WAIT = 12
 _SECONDS_EACH = 60.0
 
@@ -34,8 +35,8 @@ _SECONDS_EACH = 60.0
 class CheckpointBudget:
     """Limits the rate of checkpoints of a coordinator, however many sagas end.
 
-    At most 72 checkpoints are written in an hour. The records after the last checkpoint
-    are folded from the log.
+    At most 72 checkpoints are written in an hour. Fewer checkpoints do no harm: the
+    next start folds the records after the last checkpoint from the log.
     """
 
     __slots__ = ("_full_at",)
@@ -45,7 +46,7 @@ class CheckpointBudget:
         self._full_at = -math.inf
 
     def spend(self, now: float) -> float:
-        """Count one checkpoint; return the seconds after which it may be written.
+        """Count one checkpoint; return the number of seconds after which to write it.
 
         Args:
             now: The time of a monotonic clock, in seconds.
@@ -57,7 +58,7 @@ class CheckpointBudget:
 def checkpoint_of(
     position: int, sagas: Mapping[str, Declaration | None]
 ) -> SagaCheckpoint:
-    """Build a checkpoint, which has each declaration only once.
+    """Build a checkpoint; declarations that several sagas share are in it once.
 
     Args:
         position: The position.
@@ -75,8 +76,8 @@ async def write_checkpoint(store: AsyncStore, checkpoint: SagaCheckpoint) -> boo
     try:
         await store.append([event])
     except LimitExceeded as error:
-        # The ids are too long. Without this checkpoint, the next start folds more of
-        # the log.
+        # The sagas' ids are too long together. Without this checkpoint, the next start
+        # folds more of the log.
         _log.warning("no checkpoint of %d sagas: %s", len(checkpoint.open), error)
         return False
     return True
@@ -124,7 +125,7 @@ def _is_plausible(checkpoint: object, position: int) -> bool:
         return False
     if not checkpoint.needs:
         return not checkpoint.declarations
-    known = range(UNREADABLE, len(checkpoint.declarations))
+    indexes = range(UNREADABLE, len(checkpoint.declarations))
     return len(checkpoint.needs) == len(checkpoint.open) and all(
-        need in known for need in checkpoint.needs
+        need in indexes for need in checkpoint.needs
     )

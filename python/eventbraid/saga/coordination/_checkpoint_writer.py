@@ -21,7 +21,8 @@ class CheckpointWriter:
     Args:
         unfinished: The unfinished sagas of the store.
         interval: The number of ended sagas between two checkpoints.
-        pause: Waits for seconds, and returns whether the coordinator is stopping.
+        pause: Waits for a number of seconds, and returns whether the coordinator is
+            stopping.
     """
 
     __slots__ = ("_budget", "_ended", "_interval", "_is_due", "_pause", "_unfinished")
@@ -59,8 +60,8 @@ class CheckpointWriter:
         """Write the checkpoint that is due, as soon as the budget allows it.
 
         Returns:
-            Whether it was written. It isn't if the coordinator is stopping, because
-            the coordinator writes a checkpoint when it is left.
+            Whether the checkpoint was written. While the coordinator is stopping, none
+            is written here, because the coordinator writes one at the end of its block.
         """
         self._is_due = anyio.Event()
         seconds = self._budget.spend(time.monotonic())

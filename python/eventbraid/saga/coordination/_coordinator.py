@@ -33,88 +33,92 @@ _COMMAND_RETRY = RetryPolicy()
 class SagaCoordinator:
     """Starts sagas, drives them to their end, and resumes those that a crash left.
 
-    Use it as an async context manager. Entering it resumes the unfinished sagas of the
-    store. Leaving it lets each saga end its current action, and leaves the rest to the
-    next coordinator. Nothing is lost, because a saga's state is its stream. If the
-    block raises or is cancelled, calls in progress are cancelled too, except
-    compensations. The next coordinator resolves the cancelled calls.
+    Use the coordinator as an async context manager. At the beginning of the block, it
+    resumes the unfinished sagas of the store. At the end of the block, each saga ends
+    its current action, and the next coordinator continues the sagas. Nothing is lost,
+    because a saga's state is its stream. If the block raises or is cancelled, calls in
+    progress are cancelled too, except compensations. The next coordinator asks the
+    receivers for the outcomes of the cancelled calls, or makes the calls again.
 
-    Any number of coordinators, of any number of processes, may share a store. A saga is
-    in one of 16 shards by its id. Each coordinator has its share of the shards, and
-    gives shards back when another coordinator joins. The shards of a coordinator that
-    has ended or died are acquired by the others at once. The shards of a coordinator
-    that is suspended, or whose event loop hangs, are acquired after ``stale_after``. A
-    saga may be started, cancelled or retried at any coordinator. A coordinator that was
-    given its declaration drives it. The store refuses the records of a coordinator that
-    has lost the shard.
+    Any number of coordinators, of any number of processes, may share a store. The id of
+    a saga determines in which of 16 shards the saga is. Each coordinator has its share
+    of the shards, and gives shards back when another coordinator joins. If a
+    coordinator has ended or died, the others acquire its shards at once. If a
+    coordinator is suspended, or its event loop hangs, the others acquire its shards
+    after ``stale_after``. A saga may be started, cancelled or retried at any
+    coordinator. The saga is driven by a coordinator that has its shard and was given
+    its declaration. If that coordinator loses the shard, the store refuses its records.
 
     Coordinators needn't be given the same sagas, for example while a new version of a
     program is rolled out. Each coordinator records the declarations that it was given,
     and drives no other sagas. If the holder of a shard lacks a declaration, another
-    live coordinator that has the declaration drives its sagas. A coordinator that is
-    given no sagas drives none; it can list and cancel sagas.
+    live coordinator that has the declaration drives the sagas of that declaration. A
+    coordinator that is given no declarations drives no sagas, but can list and cancel
+    them.
 
     A saga is *blocked* if no live coordinator can drive it, because none has its
-    declaration, or because of a bug. A blocked saga is listed, and reported on the
-    stream ``saga-attention``, so that `SagaHandle.result` raises `SagaBlocked` at every
-    coordinator. Other sagas continue. The deadline of a blocked saga doesn't compensate
-    it; the saga is reported as overdue. If the store itself fails, the coordinator
-    stops and raises the store's error.
+    declaration, or because of a bug. `blocked` lists such a saga, and a notice on the
+    stream ``saga-attention`` reports it. At every coordinator, `SagaHandle.result` then
+    raises `SagaBlocked`. Other sagas continue. The deadline of a blocked saga doesn't
+    compensate it; the saga is reported as overdue. If the store itself fails, the
+    coordinator stops and raises the store's error.
 
     A defect in a step's code blocks its saga in this way and compensates nothing. The
-    saga's stream has the traceback (``saga.blocked``), and no attempt is spent. The
-    same program doesn't make the defective call again. Correct the code and start the
-    program again: the first coordinator with corrected code that drives the saga
-    continues at that step, under the same key. `cancel` compensates a blocked saga. If
-    the defect is in ``then``, the compensation begins only after the correction,
-    because compensations receive the whole state.
+    record ``saga.blocked`` in the saga's stream has the traceback. The defect doesn't
+    count as an attempt, and the same program doesn't make the defective call again.
+    Correct the code and start the program again: the first coordinator with corrected
+    code that drives the saga continues at that step, with the same idempotency key.
+    `cancel` compensates a blocked saga. If the defect is in ``then``, the compensation
+    begins only after the correction, because compensations receive the whole state.
 
     Functions of a step that call no other system, such as the command of a local step,
-    may raise an `OSError`, for example for a missing file. Such an error spends no
-    attempt either, and the function is called again. After ten such errors in a row the
-    saga is blocked, and is tried again at intervals of at most ten minutes.
+    may raise an `OSError`, for example for a missing file. Such an error doesn't count
+    as an attempt either, and the function is called again. After ten such errors in a
+    row the saga is blocked. The function is then called again at intervals of at most
+    ten minutes.
 
-    A saga is *stuck* when a compensation, or a step past the pivot, has failed for
-    good. It has not ended: it waits for a person, who decides by `retry` or `skip`.
+    A saga is *stuck* if a compensation, or a step past the pivot, has failed for good.
+    A stuck saga has not ended: it waits until a person calls `retry` or `skip`.
 
     If the process ends during a call, the next coordinator makes the call again, after
     a pause that grows with each crash. After two crashes in a row the call is made
-    alone: the other calls of that coordinator wait. If the process ends
-    ``Retry.crashes`` times while the call is made alone, the saga is stuck.
+    alone: the other calls of that process wait. If the process ends ``Retry.crashes``
+    times while the call is made alone, the saga is stuck.
 
     The logger ``eventbraid.saga`` reports each failed attempt at WARNING, and each
     stuck or blocked saga at ERROR, with tracebacks. `KeyboardInterrupt` and
-    `SystemExit` from a step end the coordinator: its block raises them, and each
-    `SagaHandle.result` in progress raises `CoordinatorClosed`. Any other exception, and
-    a cancellation of a saga's own task, only ends the attempt.
+    `SystemExit` from a step end the coordinator: the coordinator's block raises them,
+    and each `SagaHandle.result` in progress raises `CoordinatorClosed`. Any other
+    exception ends only the attempt, as does a cancellation of a saga's own task.
 
     An action or a compensation may start other sagas, and may wait for their results.
-    Such a start is recorded at once, without a wait for ``concurrency``; the new saga
-    itself may have to wait. A step that waits for a result isn't counted for
-    ``concurrency``, but its own timeout keeps running.
+    Such a start is recorded at once, even while ``concurrency`` sagas are worked on;
+    the new saga itself may have to wait. A step that waits for another saga's result
+    isn't counted for ``concurrency``, but its own timeout keeps running.
 
     Args:
         store: The store; it stays open.
         sagas: The declarations of the sagas that it may start and drive; none for a
-            program that only lists and cancels.
+            program that only lists and cancels sagas.
         concurrency: The maximum number of sagas that this coordinator works on at a
-            time. Sagas that wait for their next attempt don't count. `start` waits for
-            a permit if the saga is in one of its own shards. Sagas that were started
-            elsewhere, or that another coordinator left, wait here in any number.
+            time. Sagas that wait for their next attempt don't count. `start` waits if
+            that number is reached and the saga is in one of this coordinator's shards.
+            Any number of sagas that were started elsewhere, or that another coordinator
+            left, may wait here.
         command_retry: How commands of local steps are retried after conflicts.
         stale_after: The age of a heartbeat from which another coordinator counts as
             stopped, at least 1 s. All coordinators should have the same value.
         ends_a_checkpoint: The number of ended sagas after which a checkpoint, the set
-            of unfinished sagas, is recorded. A resume reads only the log after the last
-            checkpoint. At most 12 checkpoints are recorded without a wait, and then one
-            per minute.
-        on_event: Called with each recorded transition, on the event loop, after its
-            commit. It must be quick; if it raises, the coordinator stops.
+            of unfinished sagas, is recorded. A coordinator that starts reads only the
+            log after the last checkpoint. At most 12 checkpoints are recorded without a
+            wait, and then one per minute.
+        on_event: Called with each recorded transition after its commit, on the event
+            loop. It must be quick; if it raises, the coordinator stops.
 
     Raises:
         CoordinatorClosed: On entering: it was entered before.
-        GraphMismatch: On entering: an unfinished saga, whichever coordinator drives it,
-            was started with other steps under the same version.
+        GraphMismatch: On entering: an unfinished saga of any coordinator was started
+            with other steps under the same version.
         InvalidArgument: Two sagas have the same name and version, or a number is too
             low.
 
@@ -184,29 +188,30 @@ class SagaCoordinator:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        """Let each saga end its action, and leave the rest to the next coordinator."""
+        """Let each saga end its action; the next coordinator continues the sagas."""
         return await self._parts.lifecycle.leave(kind, error, traceback)
 
     async def start(self, saga: Saga[S], state: S, /, *, id: str) -> SagaHandle[S]:  # noqa: A002 - the public name
         """Start a saga, durably, unless it was started before.
 
         If the saga is in one of this coordinator's shards, this call waits while
-        ``concurrency`` sagas are at work. If the saga is in another coordinator's
-        shard, or is started by a step of another saga, only the start is recorded,
+        ``concurrency`` sagas are worked on. If the saga is in another coordinator's
+        shard, or if a step of another saga calls this method, the start is recorded
         without a wait.
 
         Args:
             saga: The declaration; one of those that the coordinator was given.
             state: The initial state. It is copied: the saga uses the recorded value.
-            id: The saga's id, which is its stream: ``"saga-0198..."``. Starting it
-                again with the same state returns the same saga, whatever its status.
+            id: The saga's id, which is also the name of its stream: ``"saga-0198..."``.
+                A second start with the same id and state returns the same saga,
+                whatever its status.
 
         Returns:
             A handle, by which the result can be awaited.
 
         Raises:
-            SagaExists: The id is taken by a saga with another state, or by something
-                else.
+            SagaExists: A saga with another state, or a stream that isn't a saga's, has
+                the id.
             InvalidArgument: The id isn't valid for a saga, or the coordinator wasn't
                 given this declaration.
             InvalidValue: The state isn't of the declared type, or would be read back
@@ -224,7 +229,7 @@ class SagaCoordinator:
             saga_id: Its id.
 
         Returns:
-            A handle. The saga is driven if it is unfinished.
+            A handle. If the saga is unfinished, it is driven.
 
         Raises:
             SagaNotFound: No saga of this declaration was started under the id.
@@ -241,9 +246,9 @@ class SagaCoordinator:
     async def list(self) -> Sequence[SagaSummary]:
         """List the sagas that have not ended: at work, stuck or blocked.
 
-        The sagas of other coordinators are read from the store. Of these, the sagas
-        that no live coordinator can run are listed as blocked. If a defect blocks a
-        saga at another coordinator, that isn't shown here.
+        The sagas of other coordinators are read from the store. Of these, only the
+        sagas that no live coordinator can run are listed as blocked. A saga that a
+        defect blocks at another coordinator isn't listed as blocked.
         """
         return await self._parts.listing.all()
 
@@ -267,8 +272,9 @@ class SagaCoordinator:
     async def cancel(self, saga_id: str, /, *, reason: str) -> None:
         """Compensate a saga on request, even without its declaration.
 
-        A call in progress is awaited first. Its answer doesn't continue the saga, but
-        decides whether that step is compensated, too.
+        The coordinator first waits for a call in progress. The answer of this call
+        doesn't continue the saga, but decides whether the step of the call is
+        compensated, too.
 
         Args:
             saga_id: The saga's id.
@@ -282,7 +288,7 @@ class SagaCoordinator:
         await self._parts.decisions.cancel(saga_id, reason)
 
     async def retry(self, saga_id: str, /, *, by: str, note: str) -> None:
-        """Let a stuck saga try its step, or its compensation, again.
+        """Let a stuck saga try again the step or compensation at which it is stuck.
 
         The coordinator doesn't need the declaration of the saga.
 
@@ -299,7 +305,7 @@ class SagaCoordinator:
         await self._parts.decisions.retry(saga_id, by, note)
 
     async def skip(self, saga_id: str, step: str, /, *, by: str, note: str) -> None:
-        """Treat the step at which a saga is stuck as settled, and let it continue.
+        """Count the step of a stuck saga as settled, and let the saga continue.
 
         Args:
             saga_id: The saga's id.

@@ -1,9 +1,9 @@
-"""The recorded list of the coordinators of a store, with what each of them can run.
+"""The recorded list of a store's coordinators, with the sagas that each can run.
 
 A coordinator is added before it acquires a lease, and removed after it has released all
 of its leases. Each change is one record with the whole list, so only the last record
-must be read. The append expects the version that was read, so two changes at the same
-time can't overwrite each other.
+must be read. The append of a change expects the version that was read. So two changes
+at the same time can't overwrite each other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Capabilities = frozenset[Declaration]
 
 
 class CoordinatorList:
-    """The list as of the last record that was read.
+    """The list of coordinators, as of the last record that was read.
 
     Attributes:
         version: The version of that record; 0 before the first one.
@@ -54,7 +54,7 @@ class CoordinatorList:
         self.capabilities: Mapping[str, Capabilities] = {}
 
     def note(self, recorded: RecordedEvent) -> None:
-        """Adopt a record of the list, unless a newer record was read before."""
+        """Adopt the list in a record, unless a newer record was read before."""
         if recorded.version > self.version:
             self.version = recorded.version
             self.capabilities = _list_in(recorded)
@@ -73,7 +73,7 @@ class CoordinatorList:
         Args:
             holder: The coordinator.
             own: The capabilities of this coordinator.
-            is_gone: Returns whether a coordinator has ended without being removed.
+            is_gone: Returns whether a listed coordinator has ended.
         """
         while self.capabilities.get(holder) != own:
             kept = {h: c for h, c in self.capabilities.items() if not is_gone(h)}
@@ -85,7 +85,7 @@ class CoordinatorList:
             await self._change(self._without({holder}))
 
     async def remove_gone(self, gone: Iterable[str]) -> None:
-        """Remove ended coordinators, unless another coordinator does so now."""
+        """Remove ended coordinators; after a conflict, a later check tries again."""
         kept = self._without({*gone})
         if len(kept) < len(self.capabilities):
             await self._change(kept)
@@ -94,7 +94,10 @@ class CoordinatorList:
         return {h: c for h, c in self.capabilities.items() if h not in removed}
 
     async def _change(self, capabilities: Mapping[str, Capabilities]) -> None:
-        """Record a list. If another coordinator has changed it, read it instead."""
+        """Append a record with a new list, unless another coordinator has appended one.
+
+        In both cases the last record is read afterwards.
+        """
         record = system_event(new_event(COORDINATORS_STREAM, _record_of(capabilities)))
         expect = {COORDINATORS_STREAM: self.version}
         try:
@@ -107,7 +110,7 @@ class CoordinatorList:
 
 
 def _record_of(capabilities: Mapping[str, Capabilities]) -> CoordinatorsChanged:
-    """Build the record, which has each set of shared capabilities only once."""
+    """Build the record; capabilities that several coordinators share are in it once."""
     distinct = dict.fromkeys(capabilities.values())
     indexes = {one: index for index, one in enumerate(distinct)}
     members = tuple((holder, indexes[one]) for holder, one in capabilities.items())
@@ -115,9 +118,10 @@ def _record_of(capabilities: Mapping[str, Capabilities]) -> CoordinatorsChanged:
 
 
 def _list_in(recorded: RecordedEvent) -> Mapping[str, Capabilities]:
-    """Decode a record.
+    """Return the list in a record.
 
-    If that fails, return an empty list: each coordinator then adds itself again.
+    If the record can't be decoded, return an empty list. Each coordinator then finds
+    itself missing, and adds itself again.
     """
     try:
         changed = cast("CoordinatorsChanged", decode_event(recorded))

@@ -39,7 +39,7 @@ class DefinitionRegistry:
             self._sagas[key] = saga
 
     def declarations(self) -> frozenset[Declaration]:
-        """Return the declarations in the form in which they are recorded."""
+        """Return the identities of the declarations, as coordinators record them."""
         return frozenset(map(declaration_of, self._sagas.values()))
 
     def contradicts(self, needed: Declaration) -> bool:
@@ -52,11 +52,11 @@ class DefinitionRegistry:
         return self._sagas.get((saga.name, saga.version)) is saga
 
     def find(self, progress: Progress) -> Saga[Any] | None:
-        """Return the declaration of a recorded saga; None if there is none."""
+        """Return the declaration of a recorded saga; None if it isn't registered."""
         return self._sagas.get((progress.saga, progress.version))
 
     def refuse(self, progress: Progress, saga_ids: Sequence[str]) -> NoReturn:
-        """Raise the error for sagas that were started with other steps.
+        """Raise the error for sagas whose recorded graph differs from the declared one.
 
         Args:
             progress: The progress of one of them.

@@ -42,12 +42,12 @@ class SagaHandle(Generic[S]):
 
     @property
     def id(self) -> str:
-        """The saga's id, which is its stream."""
+        """The saga's id, which is also the name of its stream."""
         return self._run.id
 
     @property
     def status(self) -> SagaStatus:
-        """The status of the saga, as far as this coordinator knows.
+        """The status of the saga, as of the last record that this coordinator has read.
 
         If another coordinator drives the saga, the status may be outdated until the
         saga is at rest.
@@ -63,10 +63,11 @@ class SagaHandle(Generic[S]):
         """Wait until the saga is at rest: it has ended, or it is stuck.
 
         A saga has ended if it is completed or compensated. A stuck saga has not ended:
-        it waits for a person's decision, and may be waited for again after that.
+        it waits for a person's decision. After that decision, this method can wait for
+        the saga again.
 
-        A step of another saga that waits here doesn't count for ``concurrency``
-        meanwhile.
+        If a step of another saga calls this method, that other saga doesn't count for
+        ``concurrency`` during the wait.
 
         Args:
             timeout: The maximum duration of the wait; without limit if not given. The
@@ -76,11 +77,11 @@ class SagaHandle(Generic[S]):
             The outcome of the saga, with its state.
 
         Raises:
-            TimeoutError: The time is over.
-            SagaBlocked: The program that has the saga's shard can't drive the saga; it
-                may be this program or another one. A second call raises at once, unless
-                a program that can drive the saga has continued it or has its shard now.
-                In that case the second call waits.
+            TimeoutError: The saga wasn't at rest within the timeout.
+            SagaBlocked: The program that has the saga's shard can't drive the saga;
+                this may be the caller's program or another one. A second call raises at
+                once while nothing has changed. It waits again if a program that can
+                drive the saga has continued it, or has its shard now.
             CoordinatorClosed: The coordinator was left before the saga was at rest.
         """
         seconds = None
@@ -89,7 +90,8 @@ class SagaHandle(Generic[S]):
             seconds = duration_seconds("timeout", timeout, minimum=timedelta.min)
         with anyio.fail_after(seconds):
             if self._run.error is not None:
-                # No notice shows that a blocked saga continues, so read its stream.
+                # No notice is appended when a blocked saga continues, so read its
+                # stream.
                 await self._catch_up(self._run)
             if self._run.at_rest.is_set():
                 await checkpoint()

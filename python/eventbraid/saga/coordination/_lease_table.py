@@ -2,7 +2,7 @@
 
 There are two kinds of leases. Each shard has a lease, whose holder drives the sagas of
 the shard. If that holder lacks the code of some of these sagas, there is also a
-*delegated* lease: it is for just the sagas of one declaration in one shard.
+*delegated* lease. A delegated lease is for the sagas of one declaration in one shard.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _NEVER_HELD = LeaseState()
 
 Part = tuple[int, "Declaration | None"]
-"""A shard, or the sagas of one declaration in it."""
+"""A whole shard (None), or the sagas of one declaration in the shard."""
 
 
 class LeaseChange(NamedTuple):
     """A record that changed the state of a lease.
 
     Attributes:
-        part: The part of the sagas that the lease is for.
+        part: The shard, or the part of a shard, that the lease is for.
         before: The state before the record.
         after: The state after it.
     """
@@ -44,7 +44,8 @@ class LeaseTable:
     """The state of each lease, as of the records that were read.
 
     The table has the leases of all shards, and the delegated leases of the declarations
-    that this coordinator can run. Other delegated leases don't concern it.
+    that this coordinator can run. This coordinator doesn't need the other delegated
+    leases.
 
     Args:
         store: The store.
@@ -54,7 +55,7 @@ class LeaseTable:
     __slots__ = ("_delegated", "_names", "_parts", "_requested", "_states", "_store")
 
     def __init__(self, store: AsyncStore, own: Capabilities) -> None:
-        """Begin with leases that were never held."""
+        """Begin without records: no lease counts as held."""
         self._store = store
         self._parts: dict[str, Part] = {
             lease_of(shard, needed): (shard, needed)
@@ -75,7 +76,7 @@ class LeaseTable:
                 self._put(part, await self.read_last(lease))
 
     def note(self, recorded: RecordedEvent) -> LeaseChange | None:
-        """Adopt a record; return None if it changes no lease of the table."""
+        """Adopt a record; return the change of a lease of the table, or None."""
         lease = recorded.stream.removeprefix(PREFIX)
         part = self._parts.get(lease)
         before = self.state(lease)
@@ -87,7 +88,7 @@ class LeaseTable:
         return LeaseChange(part, before, after)
 
     def name(self, part: Part) -> str:
-        """Return the name of the lease for a part of the sagas."""
+        """Return the name of the lease for a part."""
         return self._names[part]
 
     def state(self, lease: str) -> LeaseState:
@@ -95,11 +96,11 @@ class LeaseTable:
         return self._states.get(lease, _NEVER_HELD)
 
     def state_of(self, part: Part) -> LeaseState:
-        """Return the state of the lease for a part of the sagas."""
+        """Return the state of the lease for a part."""
         return self.state(self._names[part])
 
     def is_delegated(self, part: Part) -> bool:
-        """Return whether the sagas of a part have a delegated lease that is held."""
+        """Return whether a coordinator holds a delegated lease for a part."""
         return part in self._delegated
 
     @property
@@ -108,7 +109,7 @@ class LeaseTable:
         return self._delegated
 
     def is_held_by_others(self, own_id: str) -> bool:
-        """Return whether another coordinator holds a lease, alive or not."""
+        """Return whether another coordinator, live or stopped, holds a lease."""
         return any(
             state.held is not None and state.held.holder != own_id
             for state in self._states.values()

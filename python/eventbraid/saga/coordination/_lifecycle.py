@@ -1,8 +1,9 @@
 """Entering and leaving a coordinator.
 
-Entering reads which sagas are unfinished, joins the other coordinators, acquires the
-free shards, starts the tasks and begins to drive the sagas of these shards. Leaving
-lets each saga end its action, releases the leases and records a checkpoint.
+When a coordinator is entered, it reads which sagas are unfinished, adds itself to the
+list of coordinators, acquires the free shards, starts its tasks, and begins to drive
+the sagas of these shards. When it is left, it waits until each saga has ended its
+action. Then it releases its leases and records a checkpoint.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Lifecycle:
-    """Enters and leaves one coordinator.
+    """Starts and ends the parts of one coordinator.
 
     Args:
         unfinished: The unfinished sagas of the store.
@@ -58,7 +59,7 @@ class Lifecycle:
         intake: SagaIntake,
         workers: WorkerPool,
     ) -> None:
-        """Enter nothing yet."""
+        """Keep the parts of the coordinator; nothing is started yet."""
         self._unfinished = unfinished
         self._loader = loader
         self._handover = handover
@@ -71,8 +72,8 @@ class Lifecycle:
 
         Raises:
             CoordinatorClosed: The coordinator was entered before.
-            GraphMismatch: An unfinished saga was started with other steps under the
-                same version, whichever coordinator drives it.
+            GraphMismatch: An unfinished saga of any coordinator was started with other
+                steps under the same version.
         """
         if self._workers.has_begun:
             raise CoordinatorClosed("a coordinator is entered once; make another one")
@@ -84,8 +85,8 @@ class Lifecycle:
         try:
             pace = Pace(TASKS_A_TURN)
             for run in unfinished:
-                self._intake.take_in(run)
-                await pace.keep()
+                self._intake.accept(run)
+                await pace.yield_if_due()
         except BaseException as error:
             # The tasks are running already, so they must be ended.
             await self.leave(type(error), error, error.__traceback__)
@@ -97,7 +98,7 @@ class Lifecycle:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        """Let each saga end its action, and leave the rest to the next coordinator.
+        """Let each saga end its action; the next coordinator continues the sagas.
 
         Returns:
             Whether the error was a cancellation that the worker pool had requested.
@@ -115,8 +116,9 @@ class Lifecycle:
     async def _begin(self) -> list[Run[Any]]:
         """Acquire the free shards and start the tasks; return the sagas to drive."""
         await self._unfinished.load()
-        # Set before the fold of unfinished sagas is continued, so that the log is
-        # followed without a gap from the position that the fold has reached.
+        # The follower must begin at the end of this fold. If the position were set
+        # later, another call could have continued the fold, and the follower would skip
+        # the lease records in that part of the log.
         self._follower.begin_at(self._unfinished.position)
         await self._loader.check_graphs()
         await self._handover.enter()
@@ -128,8 +130,9 @@ class Lifecycle:
         """Release the leases.
 
         Args:
-            error: The error that is about to be raised, if any. A failure to release
-                is added to that error as a note, so that it doesn't hide the error.
+            error: The error that is about to be raised, if any. If the release fails,
+                the failure is added to that error as a note, so that it doesn't hide
+                the error.
         """
         try:
             with anyio.CancelScope(shield=True):

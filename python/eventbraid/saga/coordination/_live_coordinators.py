@@ -1,13 +1,14 @@
 """The live coordinators of a store, this coordinator included.
 
 The recorded list has every coordinator that was added and not removed. Heartbeats show
-which of them are alive. A coordinator whose session has ended is gone at once. If its
-process is suspended, or its event loop hangs, it counts as stopped after a while.
+which of them are live. A coordinator whose session has ended counts as gone at once. A
+coordinator whose process is suspended, or whose event loop hangs, counts as stopped
+after a while.
 
 The heartbeats decide only which leases a coordinator tries to acquire. They don't
-decide which records the store accepts. If a coordinator was only slow when another one
-acquired its lease, the store refuses the next record of the slow one, because the
-fencing token has changed.
+decide which records the store accepts. Suppose that a coordinator was only slow when
+another one acquired its lease. Then the store refuses the next record of the slow
+coordinator, because the fencing token has changed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _NO_AGES: Mapping[str, float] = MappingProxyType({})
 
 
 class LiveCoordinators:
-    """The coordinators of a store, as one of them sees them.
+    """The coordinators of a store, as far as this coordinator has read.
 
     Args:
         store: The store.
@@ -40,7 +41,8 @@ class LiveCoordinators:
 
     Attributes:
         own: The declarations that this coordinator can run.
-        own_id: This coordinator as the holder of leases; empty before `enter`.
+        own_id: The name of this coordinator as a holder of leases; empty before
+            `start_heartbeat`.
         capabilities: The sagas that each live coordinator can run, as of the last
             check.
     """
@@ -74,7 +76,7 @@ class LiveCoordinators:
         await self._list.read()
 
     def start_heartbeat(self) -> None:
-        """Become a holder of leases, with a heartbeat from the running event loop."""
+        """Register as a holder of leases, with a heartbeat from this event loop."""
         coordination = self._store.coordination
         self._session = coordination.start_heartbeat()
         self.own_id = register_holder(
@@ -89,7 +91,8 @@ class LiveCoordinators:
     async def keep_list(self) -> None:
         """Add this coordinator again if it is missing, and remove those that are gone.
 
-        Only the first live coordinator of the list removes others: one is enough.
+        Only the first live coordinator of the list removes others, because several
+        appends of the same change would only conflict.
         """
         if self.own_id not in self._list.capabilities:
             await self.join()
@@ -115,7 +118,8 @@ class LiveCoordinators:
         """Read the ages of the heartbeats.
 
         Args:
-            is_alone: Whether there is no other coordinator, and so nothing to read.
+            is_alone: Whether there is no other coordinator. If so, there is nothing to
+                read.
         """
         ages = _NO_AGES
         if not is_alone:
@@ -123,7 +127,7 @@ class LiveCoordinators:
         self._liveness = Liveness(self._session, ages, self._stale_after)
 
     def drop_stopped(self) -> None:
-        """Stop counting coordinators as live if their heartbeat is too old."""
+        """Count coordinators whose heartbeat is too old as not live."""
         self.capabilities = {
             holder: able
             for holder, able in self._list.capabilities.items()
@@ -132,7 +136,7 @@ class LiveCoordinators:
 
     @property
     def has_others(self) -> bool:
-        """Whether the list has another coordinator, alive or not."""
+        """Whether the list has another coordinator, live or stopped."""
         return any(holder != self.own_id for holder in self._list.capabilities)
 
     @property

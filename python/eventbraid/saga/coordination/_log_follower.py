@@ -1,9 +1,9 @@
 """Keeps a coordinator up to date with the log.
 
-One task per coordinator executes this loop. In each turn it reads the new records of
-the log, begins to drive the sagas that this coordinator has gained, reports and finds
-blocked sagas, and acquires or gives back leases. Only this task does all of that, in
-the order of the log, so these parts need no protection against each other.
+One task per coordinator executes this loop. In each turn the loop reads the new records
+of the log, begins to drive the sagas that this coordinator has gained, reports and
+finds blocked sagas, and acquires or gives back leases. Only this task uses the parts
+that do this work, so these parts need no locks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _log = logging.getLogger("eventbraid.saga")
 # The pause between two turns, so that one turn handles many records of a busy log.
 _PAUSE_SECONDS = 0.02
 # The interval at which the heartbeats of other coordinators are checked, and at which
-# an append of unknown outcome is repeated. No new record of the log leads to either.
+# an append of unknown outcome is repeated. Both need a timer, because no new record of
+# the log causes them.
 _CHECK_SECONDS = 0.1
 
 
@@ -79,7 +80,7 @@ class LogFollower:
         clock: SagaClock,
         wakeup: Wakeup,
     ) -> None:
-        """Follow nothing yet."""
+        """Keep the parts of the coordinator; nothing is read yet."""
         self._reader = reader
         self._handlers = handlers
         self._unfinished = unfinished
@@ -97,7 +98,7 @@ class LogFollower:
         return self._reader.position
 
     def begin_at(self, position: int) -> None:
-        """Follow the log from a position on.
+        """Set the position after which the log is read.
 
         Args:
             position: The position that the fold of unfinished sagas has reached.
@@ -113,7 +114,7 @@ class LogFollower:
         await self._rebalance.run()
         await self._read_new()
         unfinished: list[Run[Any]] = []
-        await self._intake.attend(unfinished.append)
+        await self._intake.read_due_sagas(unfinished.append)
         return unfinished
 
     async def run(self) -> None:
@@ -123,7 +124,7 @@ class LogFollower:
             if not self._workers.is_running:
                 return
             await self._read_new()
-            await self._intake.attend()
+            await self._intake.read_due_sagas()
             self._find_overdue()
             await self._attention.report()
             await self._attention.answer()

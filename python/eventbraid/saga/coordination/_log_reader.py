@@ -1,4 +1,4 @@
-"""Reads the records of the log that concern a coordinator, in their order."""
+"""Reads the records of the log that a coordinator handles, in the log's order."""
 
 from __future__ import annotations
 
@@ -51,21 +51,22 @@ class LogReader:
             handle: Is called with each record, before the next one is read.
         """
         # The head is read before the records. A page may also have records beyond this
-        # head, and they are handled, too. But only up to this head does a page that
-        # isn't full prove that there are no further records of these types.
+        # head, which are handled, too. If a page isn't full, there are no further
+        # records of these types up to this head. Beyond it there may be records that
+        # were appended after the read.
         head = await self._store.head()
         pace = Pace()
         while self.position < head:
             news = self._store.read_all(
                 after=self.position, types=self._types, limit=_PAGE, system=True
             )
-            # Read the whole page before the loop: a cancellation inside the loop would
-            # leave the read open.
+            # Read the whole page before the loop. If the loop were over the read
+            # itself, a cancellation inside the loop would leave the read open.
             page = [found async for found in news]
             for recorded in page:
                 await handle(recorded)
                 self.position = max(self.position, recorded.position)
-                await pace.keep()
+                await pace.yield_if_due()
             if len(page) < _PAGE:
                 # Up to the head there are no further records of these types.
                 self.position = max(self.position, head)

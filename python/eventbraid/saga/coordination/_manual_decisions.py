@@ -1,9 +1,9 @@
 """The decisions of a person about a saga: to cancel it, retry it, or skip a step.
 
-A decision is a record in the saga's stream. Any coordinator can append it, and the
-coordinator that drives the saga finds it in the log. The append expects the version of
-the stream, because a decision is made for a recorded state of the saga. It expects no
-fencing token, because the decision doesn't depend on the coordinator that drives the
+A decision is a record in the saga's stream. Any coordinator can append this record, and
+the coordinator that drives the saga finds it in the log. The append expects the version
+of the stream, because a decision is made for a recorded state of the saga. The append
+expects no fencing token, because the decision is valid whichever coordinator drives the
 saga.
 """
 
@@ -41,7 +41,7 @@ class ManualDecisions:
     Args:
         journal: Writes the sagas' streams.
         finder: Finds sagas.
-        intake: Reads them again.
+        intake: Reads the new records of a saga that another coordinator drives.
         workers: Drive the sagas.
     """
 
@@ -55,7 +55,7 @@ class ManualDecisions:
         intake: SagaIntake,
         workers: WorkerPool,
     ) -> None:
-        """Record nothing yet."""
+        """Keep the other parts of the coordinator; nothing is recorded yet."""
         self._journal = journal
         self._reader = journal.reader
         self._finder = finder
@@ -72,14 +72,14 @@ class ManualDecisions:
             await self._record_without_code(saga_id, request)
             return
         await self._commit(run, request)
-        # The saga may wait for a timer, or be in the middle of an action. It reads its
-        # stream again before its next action.
+        # The saga may wait for a timer, or be in the middle of an action. In both cases
+        # its stream is read again before its next action.
         run.wake()
         self._workers.work_again(run)
         await self._intake.catch_up(run)
 
     async def retry(self, saga_id: str, by: str, note: str) -> None:
-        """Let a stuck saga try its step, or its compensation, again."""
+        """Let a stuck saga try again the step or compensation at which it is stuck."""
         _require_author_and_note(by, note)
         request = RetryRequest(by, note)
         try:
@@ -93,7 +93,7 @@ class ManualDecisions:
         await self._decide(saga_id, SkipRequest(step, by, note))
 
     async def _decide(self, saga_id: str, request: RetryRequest | SkipRequest) -> None:
-        """Record a decision, and drive the saga further."""
+        """Record a decision, and continue to drive the saga."""
         self._workers.require_running()
         run = await self._finder.find(saga_id)
         await self._commit(run, request)
@@ -105,9 +105,9 @@ class ManualDecisions:
     ) -> None:
         """Record a decision; decide again if the saga's stream has grown.
 
-        This method changes only a copy of the run, because the saga's own task may be
-        in the middle of an action that relies on the run. If the answer of the append
-        is lost, the log follower finds the record in the log.
+        This method changes only a copy of the run. The saga's own task may be in the
+        middle of an action, which must not find a changed run. If the answer of the
+        append is lost, the log follower still finds the record in the log.
         """
         copy = run.copy()
         while True:
@@ -116,8 +116,9 @@ class ManualDecisions:
             except VersionConflict:
                 await self._journal.reload(copy)
             except InvalidTransition:
-                # The refusal is final only if the run has read the whole stream. The
-                # saga's own task, or another coordinator, may have appended to it.
+                # The refusal is final only if the copy has read the whole stream. The
+                # saga's own task, or another coordinator, may have appended to the
+                # stream.
                 if await self._reader.is_current(copy):
                     raise
                 await self._journal.reload(copy)

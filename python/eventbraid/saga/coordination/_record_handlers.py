@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from eventbraid.store import RecordedEvent
 
 _LEASE_TYPES = ("lease.acquired", "lease.released")
-# The records of a saga after which its planned action may no longer be right.
+# The records after which the next action of a saga must be planned again.
 _DECISION_TYPES = frozenset({*BY_HAND_TYPES, COMPENSATION_STARTED_TYPE})
 
 TYPES = (
@@ -57,7 +57,7 @@ class RecordHandlers:
         blocked: Its blocked sagas.
         shards: Its leases.
         live: The live coordinators.
-        intake: Reads the sagas that must be driven here.
+        intake: Reads the sagas that this coordinator must drive.
         attention: The exchange about blocked sagas.
         workers: Drive the sagas.
     """
@@ -85,7 +85,7 @@ class RecordHandlers:
         attention: AttentionExchange,
         workers: WorkerPool,
     ) -> None:
-        """Handle nothing yet."""
+        """Keep the other parts of the coordinator; nothing is handled yet."""
         self._unfinished = unfinished
         self._registry = registry
         self._blocked = blocked
@@ -115,11 +115,11 @@ class RecordHandlers:
         ended, gained = self._shards.note(recorded)
         self._registry.reopen(shard)
         if ended is not None:
-            # If a saga is in the middle of an action, the store refuses its next
-            # record, which ends its task. Sagas that wait for a timer have no task,
-            # so their waits are cancelled here.
+            # If a saga is in the middle of an action, the store refuses the saga's next
+            # record, and this refusal ends the saga's task. A saga that waits for a
+            # timer has no task, so its timer is cancelled here.
             self._intake.note_loss((ended.shard, ended.needed))
-            await let_go(self._registry.hand_over(ended))
+            await cancel_timers(self._registry.hand_over(ended))
         if gained is not None:
             self._intake.note_gain(gained)
 
@@ -128,12 +128,12 @@ class RecordHandlers:
         if what == STARTED_TYPE:
             self._intake.note_start(saga_id)
             return
-        if recorded.version <= self._known_version(saga_id):
+        if recorded.version <= self._handled_version(saga_id):
             return
         run = self._registry.find(saga_id)
         if saga_id in self._blocked.sagas:
             # Another coordinator has recorded a cancellation or a decision.
-            self._intake.look_again(saga_id)
+            self._intake.request_reread(saga_id)
         elif run is None:
             run = self._registry.find_elsewhere(saga_id)
             if run is not None:
@@ -143,12 +143,12 @@ class RecordHandlers:
         elif what in _DECISION_TYPES:
             self._workers.work_again(run)
 
-    def _known_version(self, saga_id: str) -> int:
+    def _handled_version(self, saga_id: str) -> int:
         """Return the version up to which the records of a saga need no handling.
 
-        Such records are folded already, or are this coordinator's own. The log follower
-        may read an append of this process before that append returns. So a run claims
-        the version of its next record before the append (`Run.claimed`).
+        Such records are folded already, or this coordinator has appended them. The log
+        follower may read a record before the append of the record returns. So before
+        the append, a run notes the version that the append will reach (`Run.claimed`).
         """
         blocked = self._blocked.sagas.get(saga_id)
         if blocked is not None:
@@ -157,9 +157,9 @@ class RecordHandlers:
         return 0 if run is None else run.claimed
 
 
-async def let_go(runs: Iterable[Run[Any]]) -> None:
-    """Cancel the waits of the sagas of an ended lease for their next attempts."""
+async def cancel_timers(runs: Iterable[Run[Any]]) -> None:
+    """Cancel the timers of sagas whose lease has ended or is given back."""
     pace = Pace()
     for run in runs:
-        run.let_go()
-        await pace.keep()
+        run.cancel_timer()
+        await pace.yield_if_due()

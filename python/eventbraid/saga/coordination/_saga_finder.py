@@ -29,7 +29,8 @@ class SagaFinder:
         starts: The starts that are in progress here.
         loader: Reads sagas from the log.
         intake: Drives the sagas that were read.
-        questions: Ask whether sagas of other coordinators are blocked there.
+        questions: Accepts the question whether a saga is blocked at another
+            coordinator.
     """
 
     __slots__ = ("_blocked", "_intake", "_loader", "_questions", "_registry", "_starts")
@@ -44,7 +45,7 @@ class SagaFinder:
         intake: SagaIntake,
         questions: AttentionQuestions,
     ) -> None:
-        """Find nothing yet."""
+        """Keep the other parts of the coordinator."""
         self._registry = registry
         self._blocked = blocked
         self._starts = starts
@@ -65,13 +66,13 @@ class SagaFinder:
         if not isinstance(text, str):
             raise InvalidArgument("saga id", shown(text), "it must be text")
         if current_worker() is not None:
-            self._starts.hurry(saga_id)
+            self._starts.end_permit_wait(saga_id)
         await self._starts.wait_for(saga_id)
         run = self._registry.find(saga_id) or self._registry.find_elsewhere(saga_id)
         if run is None or saga_id in self._blocked.sagas:
-            # A blocked saga is read again, because its code may work now, or its stream
-            # may have grown.
-            run = self._intake.take_in(await self._loader.load(saga_id))
+            # A blocked saga is read again, because its stream may have grown, or a
+            # function that raised may succeed now.
+            run = self._intake.accept(await self._loader.load(saga_id))
             self._questions.ask(run)
         else:
             await checkpoint()

@@ -1,11 +1,11 @@
 """The intake of sagas: finds the sagas that this coordinator must begin to drive.
 
-This coordinator must drive a saga after one of two records: the start of the saga, or
-the acquisition of the lease of its shard. The log follower notes both while it reads
-the log, and then calls `attend`, which reads the sagas and puts them to work. No saga
-can be missed, because the follower reads the log in order. When it reads the
-acquisition of a lease, it has read the starts of all earlier sagas of the shard, and
-it will read the start of each later one.
+This coordinator must begin to drive a saga after one of two records: the start of the
+saga, or the acquisition of the lease of its shard. The log follower notes both while it
+reads the log, and then calls `read_due_sagas`, which reads the sagas and puts them to
+work. No saga can be missed, because the follower reads the log in order. At the
+acquisition of a lease, the follower has read the starts of all earlier sagas of the
+shard. It will read the start of each later saga.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class SagaIntake:
-    """Reads the sagas that must be driven here, and puts them to work.
+    """Reads the sagas that this coordinator must drive, and puts them to work.
 
     Args:
         journal: Reads the sagas' streams again.
@@ -48,7 +48,8 @@ class SagaIntake:
         shards: The leases of this coordinator.
         live: The live coordinators.
         workers: Drive the sagas.
-        questions: Ask whether sagas of other coordinators are blocked there.
+        questions: Accepts the question whether a saga is blocked at another
+            coordinator.
         wakeup: Is notified when a saga must be read again.
     """
 
@@ -96,33 +97,34 @@ class SagaIntake:
         self._workers = workers
         self._questions = questions
         self._wakeup = wakeup
-        # The work of `attend`: sagas that were started, blocked sagas that must be read
-        # again, and the parts of gained leases.
+        # What `read_due_sagas` has to read: sagas that were started, blocked sagas that
+        # must be read again, and the parts of gained leases.
         self._started: dict[str, None] = {}
         self._again: dict[str, None] = {}
         self._gained: dict[Part, None] = {}
 
     # --- one saga --------------------------------------------------------------------
 
-    def take_in(self, read: Run[Any]) -> Run[Any]:
+    def accept(self, read: Run[Any]) -> Run[Any]:
         """Drive a saga that was read, unless it is at rest or driven elsewhere.
 
         Returns:
             The run of the saga at this coordinator.
         """
-        known = self._registry.find(read.id)
-        if known is not None:
-            return known
+        existing = self._registry.find(read.id)
+        if existing is not None:
+            return existing
         run = self._registry.adopt(read)
         status = run.progress.status
         blocked = self._blocked.sagas.get(run.id)
         if blocked is not None and blocked.is_blocked_at(run.version):
-            # The same code would fail with the same defect.
+            # The saga isn't driven again: the same code would fail with the same
+            # defect.
             self._registry.add_elsewhere(run)
-            run.rest(blocked.error)
+            run.mark_at_rest(blocked.error)
             return run
         if status.ended:
-            run.rest()
+            run.mark_at_rest()
             return run
         run.assign(self._shards.lease_for(run.id, declaration_of(run.saga)))
         if run.shard_lease is None:
@@ -130,7 +132,7 @@ class SagaIntake:
         if status is SagaStatus.STUCK:
             if run.shard_lease is not None:
                 self._registry.add_stuck(run)
-            run.rest()
+            run.mark_at_rest()
         else:
             self._wait_for(run)
             if run.shard_lease is not None:
@@ -146,20 +148,21 @@ class SagaIntake:
                 return
             await self._journal.reload(run)
         except SagaBlocked as error:
-            run.rest(error)
+            run.mark_at_rest(error)
             return
         if run.progress.status.is_at_rest:
-            run.rest()
+            run.mark_at_rest()
         else:
             self._wait_for(run)
 
     def _wait_for(self, run: Run[Any]) -> None:
         """Let callers wait again for a saga that is not at rest."""
         if run.error is not None:
-            # The saga may be blocked at the version that was just read. If the notice
-            # of that was read before, no further notice follows, so ask.
+            # The saga may be blocked at the version that was just read. The log
+            # follower may have read the notice of this block already, and no further
+            # notice follows. So ask.
             self._questions.ask(run)
-        run.go_on()
+        run.clear_at_rest()
 
     # --- the sagas to be read --------------------------------------------------------
 
@@ -170,7 +173,7 @@ class SagaIntake:
     def note_gain(self, part: Part) -> None:
         """Note that this coordinator now drives the sagas of a part.
 
-        A part is a shard, or the sagas of one declaration in it.
+        A part is a shard, or the sagas of one declaration in a shard.
         """
         self._gained[part] = None
 
@@ -178,32 +181,35 @@ class SagaIntake:
         """Note that this coordinator no longer drives the sagas of a part."""
         self._gained.pop(part, None)
 
-    def look_again(self, saga_id: str) -> None:
+    def request_reread(self, saga_id: str) -> None:
         """Request that a blocked saga is read again, and driven if possible now.
 
         Until the read, the saga stays in the list of blocked sagas. Otherwise
-        `SagaCoordinator.blocked` would miss it for a moment, although it is blocked
-        before and after.
+        `SagaCoordinator.blocked` would leave the saga out for a moment, although it is
+        blocked before and after the read.
         """
         self._again[saga_id] = None
         self._wakeup.notify()
 
-    async def attend(self, take: Callable[[Run[Any]], object] | None = None) -> None:
-        """Read the sagas that must be driven here and are not yet.
+    async def read_due_sagas(
+        self, take: Callable[[Run[Any]], object] | None = None
+    ) -> None:
+        """Read the sagas that this coordinator must drive and doesn't drive yet.
 
         Args:
-            take: Is called with each saga; None: `take_in`.
+            take: Is called with each saga that was read; by default `accept`.
         """
-        take = take or self.take_in
+        take = take or self.accept
         started, self._started = self._started, {}
         again, self._again = self._again, {}
         gained, self._gained = self._gained, {}
         for saga_id in again:
             await self._read_again(saga_id, take)
-        await self._attend_to([*again, *started], take)
+        await self._read_each([*again, *started], take)
 
         def take_over(run: Run[Any]) -> None:
-            # The former holder may have ended in the middle of an action of this saga.
+            # The former holder of the lease may have ended in the middle of an action
+            # of this saga.
             run.take_over()
             take(run)
 
@@ -211,7 +217,7 @@ class SagaIntake:
             for group in [*self._unfinished.groups]:
                 if group[0] == shard and needed in {None, group[1]}:
                     sagas = self._unfinished.groups.get(group, ())
-                    await self._attend_to(sagas, take_over)
+                    await self._read_each(sagas, take_over)
 
     async def _read_again(
         self, saga_id: str, take: Callable[[Run[Any]], object]
@@ -227,26 +233,27 @@ class SagaIntake:
 
         await self._loader.load_for(saga_id, take_unblocked)
         if self._blocked.sagas.get(saga_id) is before:
-            # The read didn't list the saga again, so another coordinator drives it.
+            # The read has neither accepted the saga nor added it as blocked again. So
+            # another coordinator drives it.
             self._blocked.remove(saga_id)
 
-    async def _attend_to(
+    async def _read_each(
         self, saga_ids: Iterable[str], take: Callable[[Run[Any]], object]
     ) -> None:
         pace = Pace(TASKS_A_TURN)
         for saga_id in [*saga_ids]:
             if self._starts.is_in_progress(saga_id):
-                # The task that starts the saga also drives it. In case that task
-                # fails, look again later.
+                # The task that starts the saga also drives it. That task may fail, so
+                # check the saga again at the next call.
                 self.note_start(saga_id)
-            elif self._is_unattended(saga_id):
+            elif self._must_be_read(saga_id):
                 await self._loader.load_for(saga_id, take)
-            await pace.keep()
+            await pace.yield_if_due()
             if self._workers.is_stopping:
                 return
 
-    def _is_unattended(self, saga_id: str) -> bool:
-        """Return whether a saga should be driven or reported here, and isn't yet."""
+    def _must_be_read(self, saga_id: str) -> bool:
+        """Return whether this coordinator must begin to drive or report a saga."""
         if self._registry.is_listed(saga_id):
             return False
         if not self._unfinished.needs_driver(saga_id):
@@ -254,9 +261,9 @@ class SagaIntake:
         needed = self._unfinished.sagas[saga_id]
         if self._shards.lease_for(saga_id, needed) is None:
             return False
-        # If another live coordinator has the code of the saga, that one drives it. If
-        # no live coordinator has the code, the holder of the shard reports the saga as
-        # blocked.
+        # If this coordinator lacks the code and another live coordinator has it, the
+        # other one drives the saga. If no live coordinator has the code, the holder of
+        # the shard reports the saga as blocked.
         if needed is None or needed in self._live.own:
             return True
         return not self._live.can_run(needed)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SagaListing:
-    """Lists sagas, whichever coordinator drives them.
+    """Lists the sagas of all coordinators.
 
     Args:
         registry: The sagas of this coordinator.
@@ -34,7 +34,7 @@ class SagaListing:
         unfinished: The unfinished sagas of the store.
         loader: Reads sagas from the log.
         live: The live coordinators.
-        handover: Finds out which coordinators are alive.
+        handover: Finds out which coordinators are live.
     """
 
     __slots__ = (
@@ -56,7 +56,7 @@ class SagaListing:
         live: LiveCoordinators,
         handover: ShardHandover,
     ) -> None:
-        """List nothing yet."""
+        """Keep the other parts of the coordinator; nothing is read yet."""
         self._registry = registry
         self._blocked = blocked
         self._unfinished = unfinished
@@ -78,19 +78,19 @@ class SagaListing:
         ]
 
     async def blocked(self) -> Sequence[SagaSummary]:
-        """List the blocked sagas, as far as they are known at this coordinator."""
+        """List the sagas that are blocked here or that no live coordinator can run."""
         await checkpoint()
         here = await self._blocked.summaries()
         return [*here, *await self._of_others(only_blocked=True)]
 
     async def _of_others(self, *, only_blocked: bool = False) -> Sequence[SagaSummary]:
-        """List the sagas of other coordinators; read them from the store."""
+        """Read the sagas of other coordinators from the store, and list them."""
         found: list[SagaSummary] = []
         await self._unfinished.catch_up()
         await self._handover.check_live()
         pace = Pace()
         for saga_id, needed in [*self._unfinished.sagas.items()]:
-            await pace.keep()
+            await pace.yield_if_due()
             lacks_code = needed is not None and not self._live.can_run(needed)
             if self._registry.is_listed(saga_id) or (only_blocked and not lacks_code):
                 continue
@@ -103,7 +103,7 @@ class SagaListing:
     async def _summary(
         self, saga_id: str, missing: Declaration | None
     ) -> SagaSummary | None:
-        """Read the summary of a saga; None if the stream isn't a saga's.
+        """Read the summary of a saga; return None if the stream isn't a saga's.
 
         Args:
             saga_id: Its id.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class SagaLoader:
-    """Reads sagas, and lists those that can't be driven here as blocked.
+    """Reads sagas, and adds those that can't be driven here to the blocked sagas.
 
     Args:
         journal: Reads the sagas' streams.
@@ -62,7 +62,7 @@ class SagaLoader:
         shards: Shards,
         live: LiveCoordinators,
     ) -> None:
-        """Read nothing yet."""
+        """Keep the other parts of the coordinator; nothing is read yet."""
         self._journal = journal
         self._reader = journal.reader
         self._definitions = definitions
@@ -72,7 +72,7 @@ class SagaLoader:
         self._live = live
 
     async def load(self, saga_id: str) -> Run[Any]:
-        """Read one saga; list it as blocked if it should but can't be driven here.
+        """Read one saga; add it to the blocked sagas if it can't be driven here.
 
         Args:
             saga_id: Its id.
@@ -82,7 +82,8 @@ class SagaLoader:
             SagaBlocked: This program can't drive it.
             GraphMismatch: It was started with other steps under the same version.
         """
-        # The lease is looked up before the read, during which it may be lost.
+        # The lease is looked up before the read. If it is lost during the read, the
+        # saga isn't added to the blocked sagas.
         shard_lease = self._lease_for(saga_id)
         recorded = await self._reader.read(saga_id)
         progress = Progress(saga_id)
@@ -107,17 +108,17 @@ class SagaLoader:
             raise
 
     async def load_for(self, saga_id: str, take: Callable[[Run[Any]], object]) -> None:
-        """Read an unfinished saga, and pass it on unless it is blocked.
+        """Read an unfinished saga, and pass its run to a function unless it is blocked.
 
         Args:
             saga_id: Its id.
-            take: Is called with the saga if it can be driven.
+            take: Is called with the run if the saga can be driven.
         """
         with suppress(SagaBlocked, SagaNotFound, GraphMismatch):
             take(await self.load(saga_id))
 
     async def progress(self, saga_id: str) -> Progress:
-        """Read the progress of a saga, whichever coordinator drives it.
+        """Read the progress of a saga of any coordinator.
 
         Raises:
             SagaNotFound: No saga was started under the id.
@@ -127,7 +128,7 @@ class SagaLoader:
         return self._reader.progress(saga_id, recorded)
 
     async def check_graphs(self) -> None:
-        """Raise if an unfinished saga has other steps than the same version here.
+        """Raise if the steps of an unfinished saga differ from its declaration here.
 
         The sagas of all coordinators are checked: if two programs have different graphs
         for one version, only one of them can be right.
@@ -140,8 +141,8 @@ class SagaLoader:
             if needed is None or not self._definitions.contradicts(needed):
                 continue
             for saga_id in [*group]:
-                # An application's event may look like the start of a saga. It must not
-                # prevent a coordinator from starting.
+                # An application's event may look like the start of a saga. Such an
+                # event must not prevent a coordinator from starting.
                 with suppress(SagaBlocked, SagaNotFound):
                     self._refuse_graph(await self.progress(saga_id))
 
@@ -174,10 +175,10 @@ class SagaLoader:
     ) -> None:
         """Add a saga to the blocked sagas, if this coordinator should drive it.
 
-        If the shard was handed over during the read, its new holder reports the saga.
-        Then the saga must not be added here: when this coordinator gets the shard back,
-        it would not read the saga again. The saga isn't added either if another live
-        coordinator can run it.
+        If the shard was handed over during the read, the shard's new holder reports the
+        saga. Then the saga must not be added here: a saga that is listed as blocked
+        isn't read again when this coordinator gets the shard back. The saga isn't added
+        either if another live coordinator can run it.
         """
         if shard_lease is None or self._if_kept(shard_lease, progress.id) is None:
             return

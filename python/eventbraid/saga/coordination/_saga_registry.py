@@ -1,8 +1,8 @@
 """The sagas that one coordinator drives, and those for which its callers wait.
 
-A run is the object that represents one saga in this process. A saga has at most one run
-here, shared by all handles of its callers: with a second run, a notification would
-reach only some of the callers.
+A run is the object that represents one saga in this process. All callers of a saga
+share the same run. If there were a second one, a notification would reach only some of
+the callers.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
 
 class SagaRegistry:
-    """The runs of one coordinator, each in one of three places.
+    """The runs of one coordinator, in three groups.
 
     * at work: the saga is driven here, and has a task or a timer.
     * stuck: the saga is in a shard of this coordinator, and needs a person's decision.
     * elsewhere: another coordinator has the saga's shard, or the saga is blocked here.
-      Such a run only serves waiting callers, so it is kept while a caller holds it.
+      Such a run only serves waiting callers, so it is kept only while a caller refers
+      to it.
 
     Args:
         blocked: The blocked sagas. A saga that is put to work is removed from them.
@@ -62,7 +63,7 @@ class SagaRegistry:
         return self._at_work.get(saga_id) or self._stuck.get(saga_id)
 
     def find_elsewhere(self, saga_id: str) -> Run[Any] | None:
-        """Return the run of a saga that isn't driven here, if a caller holds it."""
+        """Return the run of a saga that isn't driven here, if a caller refers to it."""
         return self._elsewhere.get(saga_id)
 
     def is_at_work(self, run: Run[Any]) -> bool:
@@ -78,7 +79,7 @@ class SagaRegistry:
         return self._elsewhere.get(run.id) is run
 
     def is_blocked(self, run: Run[Any]) -> bool:
-        """Return whether a run is blocked here and hasn't been read again since."""
+        """Return whether a saga is blocked here and hasn't been driven again since."""
         return run.id in self._blocked.sagas and self.is_elsewhere(run)
 
     def is_listed(self, saga_id: str) -> bool:
@@ -100,7 +101,8 @@ class SagaRegistry:
     def adopt(self, read: Run[Any]) -> Run[Any]:
         """Return the run of a saga that was just read from the log.
 
-        If callers hold a run of the saga, that run adopts the new state.
+        If callers refer to an older run of the saga, that run adopts the new state and
+        is returned.
         """
         held = self._elsewhere.pop(read.id, None)
         if held is None or held is read:
@@ -114,24 +116,24 @@ class SagaRegistry:
         self._blocked.remove(run.id)
         self._at_work[run.id] = run
 
-    def come_to_rest(self, run: Run[Any]) -> None:
-        """Remove a saga that has ended or is stuck from work; notify its callers."""
+    def note_at_rest(self, run: Run[Any]) -> None:
+        """Notify the callers of a saga that has ended or is stuck; stop driving it."""
         if self.is_at_work(run):
             del self._at_work[run.id]
         if run.progress.status is SagaStatus.STUCK:
             self.add_stuck(run)
-        run.rest()
+        run.mark_at_rest()
 
     def add_stuck(self, run: Run[Any]) -> None:
         """Add a stuck saga of this coordinator's shards."""
         self._stuck[run.id] = run
 
     def add_elsewhere(self, run: Run[Any]) -> None:
-        """Keep the run of a saga that isn't driven here, while a caller holds it."""
+        """Keep the run of a saga that isn't driven here while a caller refers to it."""
         self._elsewhere[run.id] = run
 
     def remove_elsewhere(self, run: Run[Any]) -> None:
-        """Forget a run that was kept for its callers."""
+        """Remove a run that was kept for its callers."""
         self._elsewhere.pop(run.id, None)
 
     def add_blocked(
@@ -150,27 +152,28 @@ class SagaRegistry:
             shard_lease: The lease under which it is blocked.
         """
         self._blocked.add(BlockedSaga(progress, error, head, shard_lease))
-        # A caller may have begun to wait when another coordinator had the shard.
+        # The saga may have been driven here. Or a caller may have begun to wait while
+        # another coordinator had the shard.
         run = self._at_work.pop(progress.id, None) or self.find_elsewhere(progress.id)
         if run is not None:
             # The run is kept, so that its callers can wait for the saga again later.
             self.add_elsewhere(run)
-            run.rest(error)
+            run.mark_at_rest(error)
 
     def reopen(self, shard: int) -> None:
         """Let the callers of blocked sagas in a shard wait again.
 
-        The shard has a new holder, which may be able to drive these sagas. If not, the
-        new holder appends a notice of its own.
+        The shard has a new holder, which may be able to drive these sagas. If it isn't,
+        it appends a notice of its own.
         """
         for run in [*self._elsewhere.values()]:
             if run.error is None or run.progress.status.ended:
                 continue
             if shard_of(run.id) == shard:
-                run.go_on()
+                run.clear_at_rest()
 
     def hand_over(self, shard_lease: ShardLease) -> list[Run[Any]]:
-        """Remove the sagas of a lease that has ended; their callers keep waiting.
+        """Remove the sagas of a lease that has ended; their callers continue to wait.
 
         Returns:
             The runs that were driven under the lease.
@@ -194,16 +197,16 @@ class SagaRegistry:
             if not run.at_rest.is_set():
                 closed = CoordinatorClosed()
                 closed.__cause__ = cause
-                run.rest(closed)
-            await pace.keep()
+                run.mark_at_rest(closed)
+            await pace.yield_if_due()
         self._at_work.clear()
         self._elsewhere.clear()
 
     async def summaries(self) -> list[SagaSummary]:
-        """Return the summaries of all sagas here, those at work first."""
+        """Return the summaries of all sagas here: at work, then stuck, then blocked."""
         found: list[SagaSummary] = []
         pace = Pace()
         for run in [*self._at_work.values(), *self._stuck.values()]:
             found.append(summary_of(run.progress))
-            await pace.keep()
+            await pace.yield_if_due()
         return found + await self._blocked.summaries()

@@ -1,4 +1,4 @@
-"""Starts sagas, each exactly once, even if several callers start it at once."""
+"""Starts sagas: each is started once, even if several callers do it at once."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class SagaStarter:
         registry: The sagas of this coordinator.
         starts: The starts that are in progress here.
         finder: Finds sagas that were started before.
-        intake: Drives the sagas that aren't driven by their start.
+        intake: Drives a saga whose start was only recorded.
         shards: The leases of this coordinator.
         workers: Drive the sagas.
-        wakeup: Is notified when the log may have a start that seemed to fail here.
+        wakeup: Is notified when a start failed here but may be in the log.
     """
 
     __slots__ = (
@@ -80,7 +80,7 @@ class SagaStarter:
         workers: WorkerPool,
         wakeup: Wakeup,
     ) -> None:
-        """Start nothing yet."""
+        """Keep the other parts of the coordinator; nothing is started yet."""
         self._journal = journal
         self._reader = journal.reader
         self._definitions = definitions
@@ -93,12 +93,13 @@ class SagaStarter:
         self._wakeup = wakeup
 
     async def start(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
-        """Start a saga, or find the one that was started before with the same state.
+        """Start a saga, or return the saga that was started before with the same state.
 
         Raises:
-            SagaExists: The id is taken by a saga with another state, or by something
-                else.
-            InvalidArgument: The id can't be a saga's, or the saga wasn't given.
+            SagaExists: A saga with another state, or a stream that isn't a saga's, has
+                the id.
+            InvalidArgument: The id isn't valid for a saga, or the coordinator wasn't
+                given this declaration.
             InvalidValue: The state isn't of the declared type.
             CoordinatorClosed: The coordinator isn't running.
         """
@@ -111,55 +112,58 @@ class SagaStarter:
         while True:
             self._require_startable()
             run = None
-            if not self._is_known(saga_id):
+            if not self._has_run_or_start(saga_id):
                 run = await self._start_new(saga, saga_id, state)
             if run is not None:
                 return run
             try:
                 return await self._existing(saga, saga_id, state)
             except SagaExists:
-                # Another caller's start may have been cancelled before its commit.
-                # If so, the id is free, and this start is tried again.
+                # The id may be free nevertheless: the other caller's start may have
+                # been cancelled before its commit. Then this start is tried again.
                 if await self._reader.exists(saga_id):
                     raise
 
     def _require_startable(self) -> None:
         """Raise if this coordinator can't record a start.
 
-        While the coordinator is left, a step that still ends its action may start a
-        saga, which the next coordinator drives. If that start were refused, the attempt
-        of the step would fail.
+        While the coordinator is being left, the steps in progress end their actions,
+        and may start sagas, which the next coordinator drives. If such a start were
+        refused, the attempt of the step would fail.
         """
         if not self._workers.has_worker(current_worker()):
             self._workers.require_running()
 
-    def _is_known(self, saga_id: str) -> bool:
+    def _has_run_or_start(self, saga_id: str) -> bool:
         is_starting = self._starts.is_in_progress(saga_id)
         return is_starting or self._registry.has_run(saga_id)
 
     async def _start_new(self, saga: Saga[S], saga_id: str, state: S) -> Run[S] | None:
-        """Record a start and let the saga be driven; return None if the id is taken."""
+        """Record a start, and drive the saga; return None if the stream isn't empty."""
         with self._starts.begin(saga_id):
             try:
                 lease = self._shards.lease_for(saga_id, declaration_of(saga))
                 # If a step starts this saga, the start must not wait for a permit. The
-                # saga of that step holds a permit, so the two could wait for ever.
+                # saga of that step holds a permit, so each of the two sagas could wait
+                # for the other for ever.
                 if lease is not None and current_worker() is None:
                     return await self._start_here(saga, saga_id, state)
                 return await self._start_elsewhere(saga, saga_id, state)
             except VersionConflict:
                 return None
             except BaseException:
-                # The start may be recorded nevertheless. The log follower looks for it.
+                # The start may be recorded nevertheless. If so, the log follower finds
+                # it.
                 self._wakeup.notify()
                 raise
 
     async def _start_here(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
-        """Wait for a permit, and record the start together with that of the first step.
+        """Wait for a permit, and record the starts of the saga and of its first step.
 
         The lease is looked up after the wait, because it may be lost during the wait.
-        The commit expects its fencing token. If the lease is lost before the commit,
-        the store refuses the commit, and the start is recorded for another coordinator.
+        The commit expects the lease's fencing token. If the lease is lost before the
+        commit, the store refuses the commit. Then only the start is recorded, and
+        another coordinator drives the saga.
         """
         run, start = _new_run(saga, saga_id, state, self._reader.clock)
         with self._workers.permit() as permit:
@@ -186,23 +190,25 @@ class SagaStarter:
     async def _start_elsewhere(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
         """Record only the start; the holder of the shard takes the first step.
 
-        The holder is another coordinator, or this one, once it has a permit.
+        The holder is another coordinator, or this one as soon as the saga gets a
+        permit.
         """
         run, start = _new_run(saga, saga_id, state, self._reader.clock)
         alone = Start(start.deadline, proceeds=False)
-        # Added before the commit, so that the log follower doesn't make a second run.
+        # The run is added before the commit. Otherwise the log follower could read the
+        # new record first and build a second run.
         self._registry.add_elsewhere(run)
         try:
             await self._journal.commit(run, *run.decide(alone))
         except BaseException:
             self._registry.remove_elsewhere(run)
             raise
-        taken_in = self._intake.take_in(run)
-        await self._intake.catch_up(taken_in)
-        return cast("Run[S]", taken_in)
+        accepted = self._intake.accept(run)
+        await self._intake.catch_up(accepted)
+        return cast("Run[S]", accepted)
 
     async def _existing(self, saga: Saga[S], saga_id: str, state: S) -> Run[S]:
-        """Return the saga that has the id, if it was started with the same state."""
+        """Return the saga that has the id; raise if it was started with other data."""
         try:
             run = await self._finder.find(saga_id)
         except SagaNotFound:

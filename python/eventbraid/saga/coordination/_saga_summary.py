@@ -1,4 +1,4 @@
-"""Summaries of sagas, as a coordinator lists them."""
+"""The summaries of sagas that a coordinator lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SagaSummary:
-    """A saga that has not ended, as a coordinator lists it.
+    """The summary of a saga that has not ended.
 
     Attributes:
         id: The saga's id.
@@ -25,10 +25,10 @@ class SagaSummary:
         step: The step that is attempted or compensated, if there is one.
         failure: The reason for its compensation, or why it is stuck or blocked; None if
             there is none.
-        blocked: Whether it is blocked: no live coordinator has its code, or a defect in
-            a step prevents it.
-        overdue: Whether its deadline has passed and it isn't being compensated. The
-            deadline of a blocked saga doesn't compensate it.
+        blocked: Whether it can't be driven, because no live coordinator has its code,
+            or because of a defect in a step.
+        overdue: Whether its deadline has passed without a compensation, as for a
+            blocked saga, which the deadline doesn't compensate.
 
     Example:
         >>> import eventbraid as eb
@@ -54,7 +54,7 @@ class SagaSummary:
 
 
 def summary_of(progress: Progress) -> SagaSummary:
-    """Return the summary of a saga, whichever coordinator drives it."""
+    """Return the summary of a saga of any coordinator."""
     return SagaSummary(
         progress.id,
         progress.saga,

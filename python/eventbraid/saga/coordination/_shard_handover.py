@@ -1,7 +1,7 @@
 """Acquires and gives back leases of shards, by appends to their streams.
 
-`_shard_balance` has the plans, and `_shards` explains how a shard is handed over. Each
-append here expects the version of the lease that this coordinator has read. So if
+`_shard_balance` makes the plans, and `_shards` explains how a shard is handed over.
+Each append here expects the version of the lease that this coordinator has read. So if
 several coordinators want a lease, exactly one of them gets it.
 """
 
@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 from eventbraid.errors import VersionConflict
 from eventbraid.lease._events import PREFIX
 from eventbraid.lease._state import acquired, released
-from eventbraid.saga.coordination._shard_balance import Plan, delegated, planned
+from eventbraid.saga.coordination._shard_balance import (
+    Plan,
+    plan_delegation,
+    plan_leases,
+)
 from eventbraid.saga.running._shard_lease import SHARDS, lease_of
 from eventbraid.store import EXISTS
 
@@ -48,7 +52,7 @@ class ShardHandover:
         shards: Shards,
         live: LiveCoordinators,
     ) -> None:
-        """Acquire nothing yet."""
+        """Begin without leases; `enter` reads their state."""
         self._store = store
         self._table = table
         self._shards = shards
@@ -57,7 +61,7 @@ class ShardHandover:
     async def enter(self) -> None:
         """Read the state of all leases, and add this coordinator to the list.
 
-        A coordinator that can run no sagas acquires no leases and isn't added.
+        A coordinator without declarations acquires no leases and isn't added.
         """
         await self._table.read()
         await self._live.read()
@@ -68,13 +72,13 @@ class ShardHandover:
         await self._live.join()
 
     @property
-    def has_company(self) -> bool:
-        """Whether another coordinator is listed or holds a lease, alive or not."""
+    def has_other_coordinators(self) -> bool:
+        """Whether another coordinator, live or stopped, is listed or holds a lease."""
         own_id = self._live.own_id
         return self._live.has_others or self._table.is_held_by_others(own_id)
 
     async def check_live(self) -> None:
-        """Find out which coordinators are alive."""
+        """Find out which coordinators are live."""
         await self._check_heartbeats()
         self._live.drop_stopped()
 
@@ -84,7 +88,7 @@ class ShardHandover:
             return Plan()
         await self.check_live()
         await self._live.keep_list()
-        return planned(
+        return plan_leases(
             [*self._live.capabilities],
             {shard: self._live_holder((shard, None)) for shard in range(SHARDS)},
             self._live.own_id,
@@ -94,7 +98,8 @@ class ShardHandover:
     async def acquire(self, plan: Plan) -> None:
         """Acquire the shards of a plan, unless another coordinator acquired them.
 
-        This coordinator holds such a lease as soon as it reads the record from the log.
+        This coordinator holds a new lease only when it reads the record of the
+        acquisition from the log.
         """
         wanted = [lease_of(shard) for shard in plan.take]
         versions = {lease: self._table.state(lease).version for lease in wanted}
@@ -102,10 +107,10 @@ class ShardHandover:
         await self._append_to(versions, acquired)
 
     def give_back(self, count: int) -> list[ShardLease]:
-        """Begin to give back a number of shards, those with the least work first.
+        """Begin to give back a number of shards, those with the least work.
 
         Returns:
-            The leases of these shards, whose sagas may begin no further action here.
+            The leases of these shards. Their sagas may begin no further action here.
         """
         kept = [one for one in self._shards.held.values() if not one.is_leaving]
         given = sorted(kept, key=lambda one: one.working)[:count]
@@ -120,7 +125,7 @@ class ShardHandover:
             unfinished: The shards and declarations of the unfinished sagas.
 
         Returns:
-            The leases that are given back, whose sagas may begin no further action
+            The leases that are given back. Their sagas may begin no further action
             here.
         """
         wanted: list[Part] = []
@@ -163,7 +168,7 @@ class ShardHandover:
     # --- internal parts --------------------------------------------------------------
 
     async def _check_heartbeats(self) -> None:
-        await self._live.check_heartbeats(is_alone=not self.has_company)
+        await self._live.check_heartbeats(is_alone=not self.has_other_coordinators)
 
     def _live_holder(self, part: Part) -> str | None:
         return self._live.live_holder(self._table.state_of(part))
@@ -184,7 +189,7 @@ class ShardHandover:
 
     def _delegation(self, shard: int, needed: Declaration) -> Delegation:
         part = shard, needed
-        return delegated(
+        return plan_delegation(
             shard,
             needed,
             runs=self._live.capabilities,
@@ -198,8 +203,8 @@ class ShardHandover:
         """Acquire delegated leases, if the leases of their shards haven't changed.
 
         One append expects the versions of both leases. Otherwise a coordinator that can
-        run the sagas could acquire the shard in between, and the sagas would have two
-        drivers.
+        run the sagas could acquire the shard between the plan and this append. Then two
+        coordinators would drive the sagas.
         """
         leases = [self._table.name(part) for part in parts]
         if not leases:
@@ -214,7 +219,7 @@ class ShardHandover:
         try:
             await self._store.append(events, expect=expect)
         except VersionConflict:
-            # The next plan uses the records of the other coordinators.
+            # Another coordinator has changed a lease. The next plan uses its record.
             self._table.withdraw(leases)
 
     async def _release_for(self, part: Part) -> None:
@@ -230,10 +235,11 @@ class ShardHandover:
     async def _append_to(
         self, leases: dict[str, int], event: Callable[[str, str], NewEvent]
     ) -> None:
-        """Append to the leases whose version hasn't changed.
+        """Append one event to each lease whose version hasn't changed.
 
         Args:
-            leases: The leases with their versions; those with a conflict are removed.
+            leases: The leases with their expected versions. Leases with another version
+                are removed from this dictionary.
             event: Builds the event for a lease and a holder.
         """
         while leases:
@@ -253,8 +259,8 @@ class ShardHandover:
         """Read the leases that this coordinator holds, after its appends have ended.
 
         An acquisition whose answer was lost may still be in progress. The store commits
-        the appends of a process in their order. So any answer to the append of this
-        method shows that the earlier appends have ended.
+        the appends of a process in their order. So this method makes an empty append:
+        its answer shows that the earlier appends have ended.
         """
         with suppress(VersionConflict):
             await self._store.append([], expect={PREFIX + lease_of(0): EXISTS})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eventbraid.errors import OutcomeUnknown
-from eventbraid.saga.coordination._record_handlers import let_go
+from eventbraid.saga.coordination._record_handlers import cancel_timers
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,7 +31,7 @@ class ShardRebalance:
         unfinished: The unfinished sagas of the store.
         registry: The sagas of this coordinator.
         blocked: Its blocked sagas.
-        intake: Reads the sagas that must be driven here.
+        intake: Reads the sagas that this coordinator must drive.
         wakeup: Is notified when the intake has sagas to read.
     """
 
@@ -60,7 +60,7 @@ class ShardRebalance:
         intake: SagaIntake,
         wakeup: Wakeup,
     ) -> None:
-        """Change nothing yet."""
+        """Keep the other parts of the coordinator; no lease is changed yet."""
         self._handover = handover
         self._shards = shards
         self._live = live
@@ -76,8 +76,8 @@ class ShardRebalance:
     @property
     def must_repeat(self) -> bool:
         """Whether `run` must be called again soon, even without new records."""
-        has_company = bool(self._live.own) and self._handover.has_company
-        return has_company or self._is_outcome_unknown
+        has_others = bool(self._live.own) and self._handover.has_other_coordinators
+        return has_others or self._is_outcome_unknown
 
     async def run(self) -> None:
         """Rebalance: give back surplus shards, release idle leases, acquire shards."""
@@ -86,12 +86,12 @@ class ShardRebalance:
             leaving = self._handover.give_back(plan.give)
             leaving += await self._handover.delegate([*self._unfinished.groups])
             for shard_lease in leaving:
-                await let_go(self._registry.of(shard_lease))
+                await cancel_timers(self._registry.of(shard_lease))
             await self._handover.release_idle()
             await self._handover.acquire(plan)
         except OutcomeUnknown:
-            # The log shows later whether the append has succeeded. Until then, the
-            # state that was read may be outdated, so nothing is planned from it.
+            # The log shows later whether the append was committed. So `run` is repeated
+            # after a short interval, even without new records.
             self._is_outcome_unknown = True
         else:
             self._is_outcome_unknown = False
@@ -101,8 +101,8 @@ class ShardRebalance:
         """Update the blocked sagas after a change of the live coordinators.
 
         If the last coordinator that could run a saga has ended, the saga must be
-        reported as blocked. If there is such a coordinator again, the saga isn't
-        blocked any more.
+        reported as blocked. When a coordinator that can run the saga joins, the saga
+        isn't blocked any more.
         """
         able = [*self._live.capabilities.values()]
         if able == self._reviewed:

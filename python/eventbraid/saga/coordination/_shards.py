@@ -1,20 +1,20 @@
-"""The shards of a store, and the leases by which this coordinator drives their sagas.
+"""The shards of a store, and the leases under which this coordinator drives sagas.
 
 A saga's shard follows from its id alone. The holder of the shard's lease drives the
-saga. This is safe because each record of the saga expects the lease's fencing token.
-From the moment at which another coordinator has acquired the lease, the store refuses
-the records of the former holder, even if that holder hasn't noticed the loss yet. So a
-lease that is lost in the middle of an action does no harm. The action's call may have
-happened, but its record is refused (`LeaseLost`), and the task of the saga ends. In the
-saga's stream, the next holder finds an attempt without an outcome.
+saga. This is safe because each append to the saga's stream expects the lease's fencing
+token. As soon as another coordinator has acquired the lease, the store refuses the
+records of the former holder, even if that holder hasn't noticed the loss yet. So it
+does no harm if a lease is lost in the middle of an action. The action's call may have
+been made, but the store refuses the record of its result (`LeaseLost`), and the saga's
+task ends. In the saga's stream, the next holder finds an attempt without an outcome.
 
 A coordinator learns of its leases from the log, never from the answers to its appends.
-It holds a lease from the time at which it *reads* the record of its acquisition, and
-has lost the lease when it reads the next record of it. The two coordinators of a
-handover read the same records in the same order. So at each position they agree on
-which of them drives a saga.
+It holds a lease as soon as it *reads* the record of the acquisition. It has lost the
+lease as soon as it reads the next record of the lease. The two coordinators of a
+handover read the same records in the same order. So at each position of the log they
+agree on which of them drives a saga.
 
-How a shard is handed over, if its holder is alive:
+A shard whose holder is live is handed over in three steps:
 
 1. The holder marks its lease as leaving: the sagas of the lease begin no further action
    (`ShardHandover.give_back`). Sagas that wait for a timer are no longer driven.
@@ -23,18 +23,18 @@ How a shard is handed over, if its holder is alive:
 3. Another coordinator reads that record and appends ``lease.acquired`` at the version
    that it has read. When it reads its own record, it begins to drive the sagas.
 
-If the holder has ended, or is stopped, steps 1 and 2 are omitted: the lease counts as
-free, and its acquisition makes the old fencing token void.
+If the holder has ended or is stopped, steps 1 and 2 are omitted. The lease then counts
+as free, and its acquisition makes the old fencing token invalid.
 
-If a shard has a delegated lease, its sagas must not have two drivers. The fencing
-tokens alone don't prevent that, because each record expects the token of one lease
-only. Two rules prevent it. First, a delegated lease is acquired only while the holder
-of the shard can't run the sagas: the append expects the versions of both leases, so the
-shard can't get another holder in between. Second, while the log shows a delegated lease
-as held, the holder of that lease drives the sagas, whichever coordinator has the shard.
-If a new holder of the shard can run the sagas, it waits until the delegated lease is
-released. If the holder of the delegated lease has ended, the holder of the shard
-releases that lease itself.
+If a shard has a delegated lease, two coordinators must not drive the same saga. The
+fencing tokens alone don't prevent this, because each record expects the token of one
+lease only. Two rules prevent it. First, a delegated lease is acquired only while the
+holder of the shard can't run the sagas. The append expects the versions of both leases,
+so the shard can't get another holder in between. Second, while the log shows a
+delegated lease as held, the holder of the delegated lease drives the sagas, not the
+holder of the shard. If a new holder of the shard can run the sagas, it waits until the
+delegated lease is released. If the holder of the delegated lease has ended, the holder
+of the shard releases that lease itself.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """What the record of a lease changes for this coordinator.
+    """The effect of a lease record on this coordinator.
 
     Attributes:
         ended: The lease that this coordinator has lost.
@@ -87,8 +87,9 @@ class Shards:
         self._delegated: dict[Part, ShardLease] = {}
         # Leases of whole shards that were lost while a saga was in the middle of an
         # action. Such a shard isn't acquired again before the action has ended.
-        # Otherwise two tasks of this coordinator would work on the saga, and the store
-        # would refuse the record of the first task because of its old fencing token.
+        # Otherwise a second task of this coordinator would work on the saga, and the
+        # store would refuse the record of the first task because of its old fencing
+        # token.
         self._ending: dict[int, ShardLease] = {}
 
     @property
@@ -110,15 +111,15 @@ class Shards:
     def lease_for(
         self, saga_id: str, needed: Declaration | None = None
     ) -> ShardLease | None:
-        """Return the lease under which a saga is driven here; None if it isn't.
+        """Return the lease under which a saga is driven here; None if there is none.
 
         Args:
             saga_id: The saga's id.
-            needed: The declaration that the saga needs, if that is known.
+            needed: The declaration that the saga needs; None if it can't be read.
         """
         part = shard_of(saga_id), needed
-        # The log decides here, not the heartbeat of a holder: all coordinators must
-        # have the same answer at the same position.
+        # The log decides here, not the heartbeat of a holder, because at the same
+        # position of the log all coordinators must get the same result.
         if self._table.is_delegated(part):
             shard_lease = self._delegated.get(part)
         else:
@@ -133,10 +134,7 @@ class Shards:
         return self._delegated.get(part) is shard_lease
 
     def streams_of_leases(self, saga_id: str, needed: Declaration) -> tuple[str, ...]:
-        """Return the streams of the leases that decide which coordinator drives a saga.
-
-        The last stream is that of the lease that this coordinator holds.
-        """
+        """Return the streams of the leases that decide where a saga is driven."""
         part = shard_of(saga_id), needed
         shard, delegated = PREFIX + lease_of(part[0]), PREFIX + lease_of(*part)
         if self._table.is_delegated(part):
@@ -152,7 +150,7 @@ class Shards:
     # --- the records of leases -------------------------------------------------------
 
     def note(self, recorded: RecordedEvent) -> Change:
-        """Adopt a record of a lease, and return what it changes here."""
+        """Adopt a record of a lease, and return its effect on this coordinator."""
         change = self._table.note(recorded)
         if change is None:
             return _NO_CHANGE
@@ -185,6 +183,6 @@ class Shards:
         return Change(ended)
 
     def clear(self) -> None:
-        """Forget all leases, because the coordinator has ended."""
+        """Remove all leases, because the coordinator has ended."""
         self._held.clear()
         self._delegated.clear()

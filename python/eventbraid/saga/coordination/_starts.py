@@ -15,8 +15,8 @@ class StartsInProgress:
     """The sagas whose start is being recorded, or waits for a permit.
 
     While a start is in progress, no other task of the coordinator may read or drive the
-    saga. Without this rule, the log follower could read the first record before the
-    start returns, and the saga would be driven twice.
+    saga. Otherwise the log follower could read the first record before the append of
+    the start returns, and two tasks would drive the saga.
     """
 
     __slots__ = ("_ends", "_waits")
@@ -47,7 +47,7 @@ class StartsInProgress:
 
     @contextmanager
     def waiting_for_permit(self, saga_id: str) -> Generator[None]:
-        """Wait for a permit inside the block; `hurry` ends this wait early."""
+        """Let `end_permit_wait` cancel the wait for a permit inside the block."""
         with anyio.CancelScope() as scope:
             self._waits[saga_id] = scope
             try:
@@ -55,12 +55,12 @@ class StartsInProgress:
             finally:
                 del self._waits[saga_id]
 
-    def hurry(self, saga_id: str) -> None:
+    def end_permit_wait(self, saga_id: str) -> None:
         """End the wait of a start for a permit, because a step waits for the saga.
 
-        The saga of that step holds a permit. If all permits are held by such sagas,
-        the start would wait for one of them to end, and they would wait for the start:
-        a deadlock.
+        The saga of that step holds a permit. If such sagas hold all permits, the start
+        would wait until one of these sagas ends, and the sagas would wait for the
+        start: a deadlock.
         """
         waiting = self._waits.get(saga_id)
         if waiting is not None:

@@ -1,10 +1,11 @@
-"""The unfinished sagas of a store, known exactly without reading the whole log.
+"""The exact set of a store's unfinished sagas, without reading the whole log.
 
-They are a fold of the log: each start adds a saga, and each end removes one. Because of
-a checkpoint, a coordinator needn't read the older part of the log. The checkpoint is
-made from the fold and never from a coordinator's knowledge of its own sagas. So it is
-exact, whatever appends were in progress and whichever coordinator wrote it. If a crash
-prevents a checkpoint, the next fold is longer, but not wrong.
+The set is a fold of the log: each start adds a saga, and each end removes one. A
+coordinator begins the fold at the last checkpoint, so it needn't read the older part of
+the log. A checkpoint is made from the fold and never from the sagas that a coordinator
+drives. So it is exact, even if appends were in progress when it was written, and
+whichever coordinator wrote it. If a crash prevents a checkpoint, the next fold is
+longer, but not wrong.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 _PAGE = 1_024
 # A checkpoint with more sagas could exceed the largest event that a store accepts.
-MOST_OPEN = 30_000
-# A checkpoint is worth its record if it saves the next fold this number of events.
+MAXIMUM_OPEN = 30_000
+# A checkpoint is written even without changes if the next fold would otherwise read
+# more than this number of events.
 _LONG_FOLD = 10_000
 # The maximum number of ended sagas that are kept. Far fewer end between two reads of
 # the log.
@@ -65,10 +67,11 @@ class UnfinishedSagas:
         self._groups: dict[Part, dict[str, None]] = {}
         # One object for all sagas that need the same declaration.
         self._declarations: dict[Declaration, Declaration] = {}
-        # The last sagas that have ended here. Their ends are folded a little later.
+        # The sagas that have ended here most recently. Their ends are folded a little
+        # later.
         self._ended_here: dict[str, None] = {}
-        # Whether the fold differs from the last checkpoint, and that checkpoint's
-        # position.
+        # Whether the fold differs from the last checkpoint, and the position of that
+        # checkpoint.
         self._has_changed = False
         self._saved_position = 0
 
@@ -76,8 +79,8 @@ class UnfinishedSagas:
     def sagas(self) -> Mapping[str, Declaration | None]:
         """The unfinished sagas, in the order of their starts.
 
-        Each saga has the declaration that it needs; None if its first record can't be
-        read.
+        The value of a saga is the declaration that it needs; None if its first record
+        can't be read.
         """
         return self._sagas
 
@@ -105,10 +108,10 @@ class UnfinishedSagas:
 
     async def catch_up(self) -> None:
         """Fold the records since the last call."""
-        # The head is read before the events. If the read below returns events beyond
-        # this head, they are folded once more later, which changes nothing. A head that
-        # is read later could be beyond the last folded event, and the sagas in between
-        # would be lost.
+        # The head is read before the events. If it were read after them, it could be
+        # beyond the last folded event, and the sagas that were started in between would
+        # be missed. The read below may also return events beyond this head; `fold`
+        # ignores an event that was folded before.
         head = await self._store.head()
         pace = Pace()
         position, is_last = self.position, False
@@ -121,7 +124,7 @@ class UnfinishedSagas:
             page = [recorded async for recorded in news]
             for recorded in page:
                 self.fold(recorded)
-                await pace.keep()
+                await pace.yield_if_due()
             is_last = len(page) < _PAGE
             position = page[-1].position if page else position
         self.reach(head)
@@ -129,7 +132,8 @@ class UnfinishedSagas:
     def fold(self, recorded: RecordedEvent) -> None:
         """Fold one event, unless it was folded before.
 
-        So several tasks may fold at the same time, if each folds in the log's order.
+        So several tasks may call this method at the same time, if each of them passes
+        events in the log's order.
         """
         if recorded.position <= self.position:
             return
@@ -148,7 +152,8 @@ class UnfinishedSagas:
     def note_end(self, saga_id: str) -> None:
         """Note that a saga has ended here, before its end is folded.
 
-        Otherwise, if a lease is gained in between, the saga would be read again.
+        Otherwise, if this coordinator gains the saga's lease before the end is folded,
+        it would read the saga again.
         """
         self._ended_here[saga_id] = None
         if len(self._ended_here) > _MAXIMUM_ENDED:
@@ -172,14 +177,14 @@ class UnfinishedSagas:
     # --- checkpoints -----------------------------------------------------------------
 
     async def save(self) -> None:
-        """Write a checkpoint of the present fold, if that is worth its record.
+        """Write a checkpoint of the present fold, if that shortens the next fold.
 
-        No checkpoint is written if it would have too many sagas, or if the next fold
-        would hardly be shorter.
+        No checkpoint is written if it would have too many sagas, or if it would have
+        the same sagas as the last one and the log has grown little since.
         """
         await self.catch_up()
         is_long = self.position - self._saved_position > _LONG_FOLD
-        if len(self._sagas) > MOST_OPEN or not (self._has_changed or is_long):
+        if len(self._sagas) > MAXIMUM_OPEN or not (self._has_changed or is_long):
             return
         checkpoint = checkpoint_of(self.position, self._sagas)
         if await write_checkpoint(self._store, checkpoint):
@@ -196,7 +201,7 @@ class UnfinishedSagas:
             else:
                 needed = await self._read_declaration(saga_id)
             self._add(saga_id, needed)
-            await pace.keep()
+            await pace.yield_if_due()
         self.position = self._saved_position = checkpoint.position
 
     async def _read_declaration(self, saga_id: str) -> Declaration | None:

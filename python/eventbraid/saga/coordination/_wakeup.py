@@ -1,4 +1,4 @@
-"""A wakeup that ends the wait of one task and is never lost."""
+"""A signal that ends the wait of one task and is never lost."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Wakeup:
     """Ends the wait of one task; other tasks of the same event loop notify it.
 
     The task alternates between work and waiting, so a notification may arrive while the
-    task doesn't wait. This notification must not be lost: if the work was added just
-    after the task had looked for work, the task would wait although there is work. So
-    `notify` always sets a flag, and a wait that begins while the flag is set ends at
-    once. The flag is cleared after the wait and before the task looks for work. So the
-    task finds all work that was added before that moment, and a later notification sets
+    task doesn't wait. If this notification were lost, the task could wait although
+    there is work: work may be added just after the task has looked for it. So `notify`
+    always sets a flag, and a wait that begins while the flag is set ends at once. The
+    flag is cleared after the wait and before the task looks for work. So the task finds
+    all work that was added before the flag was cleared, and a later notification sets
     the flag again.
 
     All tasks run on one event loop. Between two ``await`` points of a task, no other
-    task runs, so the flag needs no lock. It isn't safe to notify from another thread.
+    task runs, so the flag needs no lock. Other threads must not call `notify`.
     """
 
     __slots__ = ("_is_notified", "_scope")
@@ -33,15 +33,15 @@ class Wakeup:
         self._scope: anyio.CancelScope | None = None
 
     def notify(self) -> None:
-        """End the present wait; if there is none, the next one."""
+        """End the present wait; if there is no present wait, end the next one."""
         self._is_notified = True
         if self._scope is not None:
             self._scope.cancel()
 
     async def wait(self, until: Awaitable[object], seconds: float) -> None:
-        """Wait for an awaitable, for a notification, or until a time-out.
+        """Wait for an awaitable, a notification or a time-out, whichever is first.
 
-        If the wait is cancelled, the notification is kept for the next one.
+        If the wait is cancelled, a notification is kept for the next wait.
 
         Args:
             until: The awaitable that is waited for.

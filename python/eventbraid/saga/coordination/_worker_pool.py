@@ -3,8 +3,8 @@
 The pool ends in one of two ways. It is *stopped* when the coordinator is left: each
 saga ends its current action and begins no further one. It is *broken* when the store
 fails, or when the program is ended: all tasks are cancelled, and the error is raised
-when the coordinator is left. Nothing is lost in either case, because all that a saga
-has done is in its stream.
+when the coordinator is left. Nothing is lost in either case, because a saga's stream
+has the record of everything that the saga has done.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class WorkerPool:
         """Build the pool; no task runs before `begin`."""
         self._permits = Permits(concurrency)
         self._timers = Timers(self._work_on_after_sleep)
-        # The timers have a scope of their own, because they end as soon as the pool is
-        # stopped. A saga in the middle of an action continues until the action ends.
+        # The timers have a cancel scope of their own, because they end as soon as the
+        # pool is stopped. The tasks of sagas continue until their current actions end.
         self._timing = anyio.CancelScope()
         self._driver = Driver(journal, self.pause)
         self._checkpoints = CheckpointWriter(unfinished, ends_a_checkpoint, self.pause)
@@ -95,7 +95,7 @@ class WorkerPool:
 
     @property
     def has_begun(self) -> bool:
-        """Whether `begin` was ever called."""
+        """Whether `begin` was called."""
         return self._tasks is not None
 
     @property
@@ -123,7 +123,7 @@ class WorkerPool:
             raise CoordinatorClosed
 
     def has_worker(self, worker: Worker | None) -> bool:
-        """Return whether a worker belongs to this pool and is at work."""
+        """Return whether a worker belongs to this pool; False for None."""
         return worker is not None and worker.belongs_to(self._permits)
 
     async def begin(self, follow: Callable[[], Awaitable[None]]) -> None:
@@ -170,11 +170,12 @@ class WorkerPool:
             else:
                 if error is not None:
                     tasks.cancel_scope.cancel()
-                # The error isn't passed on: the group would wrap it in a group of
-                # exceptions.
+                # The error isn't passed to the task group, which would wrap it in an
+                # exception group.
                 await tasks.__aexit__(None, None, None)
         finally:
-            # However the tasks have ended, no caller may wait for a saga any longer.
+            # Also after an error, no caller may continue to wait for a saga that is no
+            # longer driven.
             with anyio.CancelScope(shield=True):
                 await self._registry.close(self._broken)
         if self._broken is not None:
@@ -182,7 +183,7 @@ class WorkerPool:
         return is_ours
 
     async def pause(self, seconds: float) -> bool:
-        """Wait for seconds, or until a stop is requested; return whether one was."""
+        """Wait for seconds, or until a stop; return whether a stop was requested."""
         with anyio.move_on_after(seconds):
             await self._stopped.wait()
         return self.is_stopping
@@ -222,8 +223,9 @@ class WorkerPool:
             raise
         except anyio.get_cancelled_exc_class():
             if not self.host.is_cancelled:
-                # Other code of the program cancelled this task. Without the task, no
-                # shard would be given back, so the coordinator ends with an error.
+                # Other code of the program cancelled this task. Without this task, the
+                # coordinator would give back no shard. So the coordinator ends with an
+                # error.
                 self._break(_cancelled_error())
             raise
         except BaseException as error:  # noqa: BLE001 - raised when the block is left
@@ -249,7 +251,7 @@ class WorkerPool:
     # --- the tasks of single sagas ---------------------------------------------------
 
     def permit(self) -> Permit:
-        """Return a permit to work on a saga; it is not held yet."""
+        """Return a new permit to work on a saga; it is not held yet."""
         return self._permits.permit()
 
     def work_on(
@@ -260,19 +262,20 @@ class WorkerPool:
         Args:
             run: The saga.
             resumed: Whether the attempt in flight was made by a process that has ended.
-            permit: The saga's permit, if one was acquired for it; the task returns it.
+            permit: The saga's permit, if one was acquired already. The task releases it
+                at its end.
         """
         tasks = self._open_tasks()
-        run.let_go()
+        run.cancel_timer()
         self._registry.begin(run)
         if run.shard_lease is not None:
             run.shard_lease.begin_work()
         tasks.start_soon(self._work, run, resumed, permit or self.permit())
 
     def work_again(self, run: Run[Any]) -> None:
-        """Drive a saga that was stuck, if a decision about it is in its stream."""
+        """Drive a stuck saga again, after a person's decision about it was recorded."""
         if self._registry.is_stuck(run):
-            run.go_on()
+            run.clear_at_rest()
             run.mark_stale()
             self.work_on(run, resumed=False)
 
@@ -289,8 +292,8 @@ class WorkerPool:
             except ENDS_THE_COORDINATOR as error:
                 self._break(error)
             except LeaseLost:
-                # The log has the record by which the lease was lost. When the log
-                # follower reads that record, it hands over the sagas of the lease.
+                # The log has a newer record of the lease. When the log follower reads
+                # that record, it hands over the sagas of the lease.
                 if shard_lease is not None:
                     shard_lease.leave()
             except SagaBlocked as error:
@@ -307,10 +310,10 @@ class WorkerPool:
         self._sleep(run, end)
 
     def _note_rest(self, run: Run[Any]) -> None:
-        """Remove a saga from work if it is at rest, but not if it only waits."""
+        """Remove a saga from the driven ones if it is at rest, not if it only waits."""
         status = run.progress.status
         if status.is_at_rest:
-            self._registry.come_to_rest(run)
+            self._registry.note_at_rest(run)
         if status.ended:
             self._checkpoints.note_end(run.id)
 
@@ -323,11 +326,12 @@ class WorkerPool:
         if shard_lease is not None:
             shard_lease.end_work()
             if shard_lease.is_leaving:
-                # The lease may be idle now, so that it can be released.
+                # This may have been the last action under the lease. If so, the log
+                # follower can release the lease.
                 self._wakeup.notify()
 
     def _sleep(self, run: Run[Any], end: Pause | Terminal | None) -> None:
-        """Put a saga back to work later, if its action ended with a pause."""
+        """Start the timer of a saga that must wait before its next action."""
         # After a handover during the action, another coordinator drives the saga.
         if isinstance(end, Pause) and self._registry.is_at_work(run):
             self._timers.sleep(run, end.seconds, resumed=end.resumed)
@@ -340,11 +344,11 @@ class WorkerPool:
         if self.is_stopping or run.is_leaving:
             return
         if self._registry.is_blocked(run):
-            # An outage blocked the saga. The system may allow now what it refused then.
+            # An outage blocked the saga, and may have ended meanwhile.
             run.setbacks.forget_refused()
             run.mark_stale()
             self._registry.remove_elsewhere(run)
-            run.go_on()
+            run.clear_at_rest()
         elif not self._registry.is_at_work(run):
             return
         self.work_on(run, resumed=resumed)

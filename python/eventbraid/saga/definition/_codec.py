@@ -72,8 +72,8 @@ class Encoded(Generic[T]):
     def read(self) -> T:
         """Return the value; a new object each time if it is mutable."""
         if self._codec.is_frozen:
-            known: T = self._unread
-            return known
+            value: T = self._unread
+            return value
         if self._unread is _UNREAD:
             return self._codec.decode(self.json)
         own: T = self._unread

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.machine._progress import Attempts
 
 
-def begun(attempts: Attempts, number: int, *, alone: bool) -> Attempts:
+def after_attempt_started(attempts: Attempts, number: int, *, alone: bool) -> Attempts:
     """Return the attempts after the start of an attempt."""
     return replace(attempts, number=number, in_flight=True, alone=alone, retry_at=None)
 
@@ -23,7 +23,7 @@ def is_no_longer_alone(attempts: Attempts, number: int, *, alone: bool) -> bool:
     return attempts.alone and not alone and number == attempts.number
 
 
-def ended(
+def after_attempt_failed(
     attempts: Attempts,
     number: int,
     retry_at: datetime | None,
@@ -54,7 +54,7 @@ def ended(
     )
 
 
-def ended_by_defect(attempts: Attempts) -> Attempts:
+def after_attempt_ended_by_defect(attempts: Attempts) -> Attempts:
     """Return the attempts after an attempt that a defect ended.
 
     Such an attempt counts neither as a failure nor as a crash. The call may have had an

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from eventbraid.saga.machine._attempt_transitions import (
-    begun,
-    ended,
-    ended_by_defect,
+    after_attempt_ended_by_defect,
+    after_attempt_failed,
+    after_attempt_started,
     failure_text,
     is_no_longer_alone,
 )
@@ -85,7 +85,7 @@ def after_compensation_attempted(
             return _with_attempts(progress, event.step, replace(attempts, alone=False))
         refuse(progress, event, f"attempt {attempts.number} has no outcome yet")
     require_attempt(progress, event, event.attempt, attempts.number + 1)
-    attempts = begun(attempts, event.attempt, alone=event.alone)
+    attempts = after_attempt_started(attempts, event.attempt, alone=event.alone)
     return _with_attempts(progress, event.step, attempts)
 
 
@@ -102,20 +102,20 @@ def after_compensation_failed(
 ) -> Progress:
     """End a failed attempt to compensate; without a next one it is final."""
     require_open(progress, event, event.step)
-    known = progress.compensation(event.step)
-    require_attempt(progress, event, event.attempt, known.attempts.to_be_settled)
-    attempts = ended(
-        known.attempts,
+    compensation = progress.compensation(event.step)
+    require_attempt(progress, event, event.attempt, compensation.attempts.to_be_settled)
+    attempts = after_attempt_failed(
+        compensation.attempts,
         event.attempt,
         event.retry_at,
         doubt=event.doubt,
         is_crash=event.doubt == "crash",
-        is_charged=known.attempts.alone,
+        is_charged=compensation.attempts.alone,
     )
     is_final = event.retry_at is None
     failure = failure_text(event.step, event.code, event.message) if is_final else None
     return _with(
-        progress, event.step, Compensation(attempts, known.generation, failure)
+        progress, event.step, Compensation(attempts, compensation.generation, failure)
     )
 
 
@@ -123,7 +123,7 @@ def after_defect_of_compensation(progress: Progress, event: DefectRecorded) -> P
     """End an attempt to compensate because of a defect."""
     attempts = progress.compensation(event.step).attempts
     require_attempt(progress, event, event.attempt, attempts.number)
-    return _with_attempts(progress, event.step, ended_by_defect(attempts))
+    return _with_attempts(progress, event.step, after_attempt_ended_by_defect(attempts))
 
 
 def retried_compensation(progress: Progress, event: RetriedByHand) -> Progress:
@@ -161,9 +161,11 @@ def _without(progress: Progress, step: str) -> Progress:
 
 
 def _with_attempts(progress: Progress, step: str, attempts: Attempts) -> Progress:
-    known = progress.compensation(step)
+    compensation = progress.compensation(step)
     return _with(
-        progress, step, Compensation(attempts, known.generation, known.failure)
+        progress,
+        step,
+        Compensation(attempts, compensation.generation, compensation.failure),
     )
 
 

@@ -59,8 +59,8 @@ def retry(draft: RecordDraft, request: RetryRequest) -> None:
 
 def _next_generation(progress: Progress, step: str) -> int:
     if progress.compensating:
-        known = progress.compensation(step)
-        return known.generation + (known.attempts.doubt is None)
+        compensation = progress.compensation(step)
+        return compensation.generation + (compensation.attempts.doubt is None)
     doubt = progress.branch.attempts.doubt
     return progress.generations.get(step, 1) + (doubt is None)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from eventbraid.saga.machine._attempt_transitions import (
-    begun,
-    ended,
-    ended_by_defect,
+    after_attempt_ended_by_defect,
+    after_attempt_failed,
+    after_attempt_started,
     failure_text,
     is_no_longer_alone,
 )
@@ -45,7 +45,9 @@ def after_step_started(progress: Progress, event: StepStarted) -> Progress:
             return _with_attempts(progress, replace(attempts, alone=False))
         refuse(progress, event, f"attempt {attempts.number} has no outcome yet")
     require_attempt(progress, event, event.attempt, attempts.number + 1)
-    return _with_attempts(progress, begun(attempts, event.attempt, alone=event.alone))
+    return _with_attempts(
+        progress, after_attempt_started(attempts, event.attempt, alone=event.alone)
+    )
 
 
 def after_step_succeeded(progress: Progress, event: StepSucceeded) -> Progress:
@@ -66,7 +68,7 @@ def after_step_failed(progress: Progress, event: StepFailed) -> Progress:
     require_next_step(progress, event, event.step)
     require_attempt(progress, event, event.attempt, attempt_to_be_settled(progress))
     attempts = progress.branch.attempts
-    failed = ended(
+    failed = after_attempt_failed(
         attempts,
         event.attempt,
         event.retry_at,
@@ -84,7 +86,7 @@ def after_step_unknown(progress: Progress, event: StepUnknown) -> Progress:
         refuse(progress, event, "no attempt is under way")
     attempts = progress.branch.attempts
     require_attempt(progress, event, event.attempt, attempts.number)
-    unknown = ended(
+    unknown = after_attempt_failed(
         attempts,
         event.attempt,
         event.retry_at,
@@ -133,7 +135,7 @@ def after_defect_of_step(progress: Progress, event: DefectRecorded) -> Progress:
     branch = progress.branch
     require_attempt(progress, event, event.attempt, branch.attempts.number)
     answer = event.answer if event.answered else None
-    attempts = ended_by_defect(branch.attempts)
+    attempts = after_attempt_ended_by_defect(branch.attempts)
     return replace(progress, branch=Branch(branch.position, attempts, answer))
 
 

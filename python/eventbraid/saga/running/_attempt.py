@@ -34,13 +34,13 @@ R = TypeVar("R")
 _MAXIMUM_CODE = 200
 _MAXIMUM_TEXT = 500
 
-Attempted: TypeAlias = StepCompleted[R] | StepFailure | Bug
+AttemptOutcome: TypeAlias = StepCompleted[R] | StepFailure | Bug
 """The outcome of an attempt."""
 
 _CANCELLED = "the call was cancelled from inside, by itself or with what it waited for"
 
 
-async def attempted(
+async def make_attempt(
     call: Callable[[], Awaitable[R]],
     context: StepContext[Any],
     where: Where,
@@ -49,7 +49,7 @@ async def attempted(
     timeout: timedelta,
     defects: tuple[type[BaseException], ...],
     host: Host,
-) -> Attempted[R]:
+) -> AttemptOutcome[R]:
     """Make a call and return its outcome.
 
     Only the attempt ends, however the call ends. If the call cancels its own task, or
@@ -71,7 +71,7 @@ async def attempted(
     task = current_task()
     # Cancellation requests that the task had before the call aren't the call's own.
     requests = 0 if task is None else task.cancelling()
-    outcome: Attempted[R]
+    outcome: AttemptOutcome[R]
     try:
         with anyio.move_on_after(timeout.total_seconds()):
             try:

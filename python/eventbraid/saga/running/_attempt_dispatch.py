@@ -91,11 +91,11 @@ class AttemptDispatch:
             return
         await self._calls.begin(run.id)
         try:
-            await self._made(run, action)
+            await self._execute_action(run, action)
         finally:
             self._calls.end(run.id)
 
-    def _made(
+    def _execute_action(
         self, run: Run[Any], action: Call | Record | Execute | Compensate
     ) -> Awaitable[None]:
         # Not ``async``: each coroutine around a call costs time when the call waits.
@@ -123,7 +123,7 @@ class AttemptDispatch:
                 begun = AttemptBegun(action.step.name, is_alone)
                 await self._journal.commit(run, *run.decide(begun))
             try:
-                await self._made(run, action)
+                await self._execute_action(run, action)
             except anyio.get_cancelled_exc_class():
                 if self._host.is_cancelled and isinstance(action, Call):
                     # Shielded, because the task is being cancelled; bounded, because

@@ -16,7 +16,7 @@ from eventbraid.saga._defect_classification import (
     Bug,
     Defect,
     Outage,
-    called,
+    call_local,
     trouble_of,
 )
 from eventbraid.saga.definition._context import (
@@ -30,7 +30,7 @@ from eventbraid.saga.machine._outcomes import (
     CompensationFailure,
     CompensationSuccess,
 )
-from eventbraid.saga.running._attempt import attempted, refusal_of
+from eventbraid.saga.running._attempt import make_attempt, refusal_of
 from eventbraid.saga.running._commit_errors import NOT_ABOUT_THE_STEP, REFUSALS
 from eventbraid.saga.running._failure_log import log_failure
 from eventbraid.saga.running._step_context import compensation_context, renewed
@@ -83,7 +83,7 @@ class CompensationExecution:
             raise AssertionError(node.name)
         context = compensation_context(run, node, attempt)
         try:
-            command = called(node.name, "compensation", lambda: make(context))
+            command = call_local(node.name, "compensation", lambda: make(context))
             await self._commit(run, context, command)
         except (*NOT_ABOUT_THE_STEP, Defect, Outage):
             raise
@@ -105,10 +105,10 @@ class CompensationExecution:
         if compensation is None:
             raise AssertionError(node.name)
         context = compensation_context(run, node, attempt)
-        did = _recorded_outcome(run, node)
+        step_outcome = _recorded_outcome(run, node)
         with anyio.CancelScope(shield=True):
-            outcome = await attempted(
-                lambda: compensation.action(context, did),
+            outcome = await make_attempt(
+                lambda: compensation.action(context, step_outcome),
                 context,
                 "compensation",
                 retry=compensation.retry,
@@ -140,7 +140,7 @@ class CompensationExecution:
         try:
             if record is not None:
                 own = renewed(context, run)
-                command = called(node.name, "record", lambda: record(own, answer))
+                command = call_local(node.name, "record", lambda: record(own, answer))
             await self._commit(run, context, command)
         except (*NOT_ABOUT_THE_STEP, Defect, Outage):
             raise

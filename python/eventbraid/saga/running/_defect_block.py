@@ -59,7 +59,7 @@ class DefectBlock:
         raise blocked_error(run.state.progress, defect.reason) from defect.error
 
 
-def lasting_trouble(run: Run[Any], trouble: Defect | Outage) -> Defect:
+def blocking_defect(run: Run[Any], trouble: Defect | Outage) -> Defect:
     """Return the defect that blocks a saga; a long outage counts as a defect.
 
     If the same outage is recorded as the saga's last defect, it blocks the saga again

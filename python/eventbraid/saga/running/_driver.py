@@ -23,7 +23,7 @@ from eventbraid.saga.machine._outcomes import Crash
 from eventbraid.saga.machine._progress import SagaStatus
 from eventbraid.saga.running._attempt_dispatch import AttemptDispatch
 from eventbraid.saga.running._calls import Calls
-from eventbraid.saga.running._defect_block import DefectBlock, lasting_trouble
+from eventbraid.saga.running._defect_block import DefectBlock, blocking_defect
 from eventbraid.saga.running._pauses import (
     pause_after_contention,
     pause_after_outage,
@@ -34,7 +34,7 @@ from eventbraid.saga.running._saga_time import (
     seconds_to_confirm,
     seconds_until,
 )
-from eventbraid.saga.running._takeover import watched_action
+from eventbraid.saga.running._takeover import first_action_after_takeover
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -189,7 +189,7 @@ class Driver:
                 run.saga, run.state, run.clock.now(), run.setbacks.defects
             )
             if run.is_taken_over:
-                action = watched_action(run, action)
+                action = first_action_after_takeover(run, action)
             match action:
                 case Commit(events, state):
                     await self._journal.commit(run, events, state)
@@ -202,7 +202,7 @@ class Driver:
                 case _:
                     await self._dispatch.attempt(run, action)
         except (Defect, Outage) as trouble:
-            await self._block.block(run, lasting_trouble(run, trouble))
+            await self._block.block(run, blocking_defect(run, trouble))
         return None
 
     async def _record_interruption(self, run: Run[Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from eventbraid.saga._defect_classification import Bug, Defect
 from eventbraid.saga._text import shown
 from eventbraid.saga.definition._context import StepCompleted, StepContext, StepFailure
-from eventbraid.saga.running._attempt import attempted
+from eventbraid.saga.running._attempt import make_attempt
 from eventbraid.saga.running._step_context import renewed, step_context
 from eventbraid.saga.running._success_recorder import SuccessRecorder
 
@@ -66,15 +66,15 @@ class ExternalExecution:
             # The previous attempt may have had its effect. The receiver is asked during
             # a recorded attempt, because asking may crash this process as well, and
             # then the crash is counted.
-            known = await self._asked(run, node, context)
-            if known is not None:
+            answered = await self._ask_receiver(run, node, context)
+            if answered is not None:
                 await self._successes.record(
-                    run, node, context, known.result, None, asked=True
+                    run, node, context, answered.result, None, asked=True
                 )
                 return
             context = renewed(context, run)
         defects = node.defects
-        outcome = await attempted(
+        outcome = await make_attempt(
             lambda: node.action(context),
             context,
             "action",
@@ -118,24 +118,24 @@ class ExternalExecution:
         """
         if isinstance(outcome, Bug):
             raise Defect(node.name, "action", outcome.error) from outcome.error
-        known = None
+        answered = None
         if outcome.doubt is not None:
-            known = await self._asked(run, node, renewed(context, run))
-        if known is None:
+            answered = await self._ask_receiver(run, node, renewed(context, run))
+        if answered is None:
             await self._failures.record(run, node, outcome)
         else:
             await self._successes.record(
-                run, node, context, known.result, outcome, asked=True
+                run, node, context, answered.result, outcome, asked=True
             )
 
-    async def _asked(
+    async def _ask_receiver(
         self, run: Run[Any], node: Step[Any, Any], context: StepContext[Any]
     ) -> StepCompleted[Any] | None:
         """Ask the receiver for the result under the key; return None if it has none."""
         ask = node.ask
         if ask is None:
             return None
-        answer = await attempted(
+        answer = await make_attempt(
             lambda: ask(context),
             context,
             "ask",

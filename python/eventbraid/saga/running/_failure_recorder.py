@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga._defect_classification import Defect, Outage, called, trouble_of
+from eventbraid.saga._defect_classification import (
+    Defect,
+    Outage,
+    call_local,
+    trouble_of,
+)
 from eventbraid.saga._text import text_of
 from eventbraid.saga.definition._context import StepContext, StepFailure
 from eventbraid.saga.machine._facts import encode_facts
@@ -84,7 +89,9 @@ class FailureRecorder:
     ) -> None:
         """Commit the command that replaces a step that failed for good."""
         context = step_context(run, node, _attempt(run))
-        command = called(node.name, "otherwise", lambda: otherwise(context, failure))
+        command = call_local(
+            node.name, "otherwise", lambda: otherwise(context, failure)
+        )
         cause = f"{context.idempotency_key}/otherwise"
         await self._journal.execute(run, command, events, state, cause=cause)
 

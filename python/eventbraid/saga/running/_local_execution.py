@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventbraid.saga._defect_classification import Defect, Outage, called, trouble_of
+from eventbraid.saga._defect_classification import (
+    Defect,
+    Outage,
+    call_local,
+    trouble_of,
+)
 from eventbraid.saga.machine._outcomes import Success
 from eventbraid.saga.running._attempt import refusal_of
 from eventbraid.saga.running._commit_errors import NOT_ABOUT_THE_STEP, REFUSALS
@@ -61,7 +66,7 @@ class LocalExecution:
         try:
             # The command is built apart from its execution. If the function raises an
             # error of a store, that must not be taken for an error of this store.
-            command = called(node.name, "command", lambda: node.make(context))
+            command = call_local(node.name, "command", lambda: node.make(context))
             commit = await self._journal.execute(
                 run, command, events, state, cause=context.idempotency_key
             )
@@ -90,7 +95,7 @@ class LocalExecution:
                 run.fold_data(_folded(run, node, executed))
             except Outage as outage:
                 outages += 1
-                await self._outages.sit_out(run, outage, outages)
+                await self._outages.wait(run, outage, outages)
             else:
                 return
 

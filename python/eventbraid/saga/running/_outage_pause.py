@@ -30,7 +30,7 @@ class OutagePause:
         self._draw = draw
         self._pause = pause
 
-    async def sit_out(self, run: Run[Any], outage: Outage, outages: int) -> None:
+    async def wait(self, run: Run[Any], outage: Outage, outages: int) -> None:
         """Wait for the end of an outage.
 
         Args:

@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 SLICE_SECONDS = 0.002
 """The time for which work may continue before other tasks get a turn.
 
-A slice may exceed it by the longest time between two calls of `Pace.keep`.
+A slice may exceed it by the longest time between two calls of `yield_if_due`.
 """
 
 TASKS_A_TURN = 32
@@ -32,7 +32,7 @@ class Pace:
         self._left = self._most
         self._began = time.perf_counter()
 
-    async def keep(self) -> None:
+    async def yield_if_due(self) -> None:
         """Yield to the event loop if the slice is over; call it once per item."""
         self._left -= 1
         if self._left <= 0 or time.perf_counter() - self._began >= SLICE_SECONDS:

@@ -204,19 +204,19 @@ class Run(Generic[S]):
         if self._timer is not None:
             self._timer.wake()
 
-    def let_go(self) -> None:
+    def cancel_timer(self) -> None:
         """Cancel the wait for the next attempt: the saga isn't driven here any more."""
         if self._timer is not None:
             self._timer.cancel()
 
     # --- the callers that wait for its end -------------------------------------------
 
-    def rest(self, error: SagaError | None = None) -> None:
+    def mark_at_rest(self, error: SagaError | None = None) -> None:
         """Notify the waiting callers that the saga isn't driven further here."""
         self.error = error
         self.at_rest.set()
 
-    def go_on(self) -> None:
+    def clear_at_rest(self) -> None:
         """Let callers wait again for a saga that was at rest."""
         self.error = None
         if self.at_rest.is_set():

@@ -98,7 +98,7 @@ class SuccessRecorder:
                 await self._journal.reload(run)
             except Outage as outage:
                 outages += 1
-                await self._outages.sit_out(run, outage, outages)
+                await self._outages.wait(run, outage, outages)
             else:
                 return
             # The stream may now have this success itself, if its outcome was unknown,

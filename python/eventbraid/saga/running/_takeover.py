@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from eventbraid.saga.running._run import Run
 
 
-def watched_action(run: Run[Any], action: Action) -> Action:
+def first_action_after_takeover(run: Run[Any], action: Action) -> Action:
     """Return the first action after a takeover, with a record for a local step.
 
     The previous process may have ended during this step, and this process may end

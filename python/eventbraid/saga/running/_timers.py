@@ -67,7 +67,7 @@ class Timers:
             while self._due and self._due[0][0] <= time.monotonic():
                 _, _, timer = heapq.heappop(self._due)
                 timer.wake()
-                await pace.keep()
+                await pace.yield_if_due()
             self._changed = anyio.Event()
             with anyio.move_on_after(self._seconds()):
                 await self._changed.wait()
