@@ -11,6 +11,7 @@ mod support;
 use eventbraid_engine::vfs::sim::{Persist, SimVfs};
 use eventbraid_engine::vfs::{OpenMode, Vfs};
 use eventbraid_engine::{Depth, Error, Store};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::frames::frames;
 use support::hook::{Flag, HookedVfs, Op, let_other_threads_run, wait_until};
@@ -188,15 +189,24 @@ fn a_log_without_any_segment_is_damaged_and_not_new() {
 #[test]
 fn an_idle_log_proves_its_last_event_on_a_slow_disk() {
     let sim = SimVfs::tracked(1);
-    let vfs = HookedVfs::new(sim.clone(), |call| {
-        if call.is(Op::SyncData, ".hot") {
-            std::thread::sleep(Duration::from_millis(150));
-        }
-        Ok(())
-    });
+    let (opened, looked, syncs) = (Flag::default(), Flag::default(), AtomicU64::new(0));
+    let vfs = {
+        let (opened, looked) = (opened.clone(), looked.clone());
+        HookedVfs::new(sim.clone(), move |call| {
+            if call.is(Op::SyncData, ".hot") {
+                // The first sync is that of the append, the next one that of the marker.
+                if opened.is_set() && syncs.fetch_add(1, Ordering::SeqCst) > 0 {
+                    looked.wait("a look at the log before it is idle");
+                }
+                std::thread::sleep(Duration::from_millis(150));
+            }
+            Ok(())
+        })
+    };
     let mut options = threaded();
     options.zero_fill = false;
     let store = open_with(vfs, options).unwrap();
+    opened.set();
     append(&store, &[("a", b"rotten")]).unwrap();
     let is_proven = || {
         let damaged = sim.power_cut(Persist::Nothing);
@@ -206,6 +216,7 @@ fn an_idle_log_proves_its_last_event_on_a_slow_disk() {
         matches!(open(damaged), Err(Error::CorruptStore { .. }))
     };
     assert!(!is_proven(), "proven before the log is idle");
+    looked.set();
     wait_until("a sync marker that proves the event", is_proven);
     assert_eq!(store.stats().session.events, 1);
 }
